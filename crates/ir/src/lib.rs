@@ -1,4 +1,45 @@
-//! Placeholder.
+//! The graph IR of aio: typed SSA values, one op table, a text form, a verifier.
+//!
+//! # What a graph is
+//! A [`Graph`] is a list of values and nodes. Inputs are bound for each step, weights are constant, states
+//! (the KV cache) live on the device between steps. A node applies an [`Op`] to older values. A dimension is a
+//! number or a symbol ([`Sym`]) that a step binds, so that one graph serves prefill, decode and verification.
+//!
+//! # Evaluation
+//! Nodes are pure, so any order that respects the edges is right. State is a value too: an op that changes a
+//! state takes it and returns the new one, and the old value must not be used afterwards, so that a back end may
+//! update it in place. What has to be computed are outputs and final states; anything else may be dropped.
+//!
+//! # Where to begin
+//! [`op`] lists the ops, [`text`] describes the text form, [`mod@verify`] lists the rules. [`Builder`] has an example.
+//!
+//! This crate does no I/O, knows no device and panics on no input: what [`verify()`] accepts, the rest may index.
 #![forbid(unsafe_code)]
+
+pub mod attr;
+pub mod cost;
+pub mod dot;
 pub mod dtype;
+pub mod graph;
+pub mod ids;
+pub mod infer;
+pub mod op;
+pub mod shape;
+pub mod text;
+pub mod verify;
+
+pub use attr::Attr;
+pub use cost::{Cost, Load};
 pub use dtype::DType;
+pub use graph::{Builder, Def, Final, Graph, Node, Output, Value};
+pub use ids::{NodeId, ValueId};
+pub use op::{Group, Op};
+pub use shape::{Dim, Dims, Shape, Sym, TensorType};
+pub use verify::{Verified, VerifyErrors, verify};
+
+/// Positions in a KV page.
+pub const PAGE_POSITIONS: u64 = 64;
+
+/// Numbers per row that the `sample` op takes: temperature, top-k, top-p, min-p, repetition penalty, presence
+/// penalty, frequency penalty. See [`Op::Sample`].
+pub const SAMPLE_PARAMS: u64 = 7;

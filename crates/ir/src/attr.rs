@@ -1,0 +1,125 @@
+//! Attributes: the constants that a node carries beside its operands.
+//!
+//! The op table says which attributes an op has, their kinds and defaults; a node stores one value for each
+//! in that order, defaults filled in, so that two graphs that mean the same compare equal.
+
+use crate::{DType, Shape};
+use std::fmt;
+
+/// An attribute's value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attr {
+    /// An integer.
+    Int(i64),
+    /// A finite number; printed so that it parses to the same bits.
+    F32(f32),
+    /// One word of a fixed list.
+    Word(&'static str),
+    /// A shape.
+    Shape(Shape),
+    /// A list of integers.
+    Ints(Vec<i64>),
+    /// An element type.
+    DType(DType),
+}
+
+/// What values an attribute takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttrKind {
+    /// An integer.
+    Int,
+    /// A finite number.
+    F32,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A shape.
+    Shape,
+    /// A list of integers.
+    Ints,
+    /// An element type.
+    DType,
+}
+
+impl AttrKind {
+    /// Whether the value is of this kind.
+    pub fn admits(self, value: &Attr) -> bool {
+        match (self, value) {
+            (AttrKind::Int, Attr::Int(_))
+            | (AttrKind::Shape, Attr::Shape(_))
+            | (AttrKind::Ints, Attr::Ints(_))
+            | (AttrKind::DType, Attr::DType(_)) => true,
+            (AttrKind::F32, Attr::F32(v)) => v.is_finite(),
+            (AttrKind::Word(words), Attr::Word(w)) => words.contains(w),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for AttrKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AttrKind::Int => f.write_str("an integer"),
+            AttrKind::F32 => f.write_str("a number"),
+            AttrKind::Word(words) => write!(f, "one of {}", words.join(", ")),
+            AttrKind::Shape => f.write_str("a shape"),
+            AttrKind::Ints => f.write_str("a list of integers"),
+            AttrKind::DType => f.write_str("an element type"),
+        }
+    }
+}
+
+/// A default that can stand in a constant table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Default {
+    /// The attribute has to be given.
+    Required,
+    /// An integer.
+    Int(i64),
+    /// A number.
+    F32(f32),
+    /// A word.
+    Word(&'static str),
+}
+
+impl Default {
+    /// The value, unless the attribute is required.
+    pub fn value(self) -> Option<Attr> {
+        match self {
+            Default::Required => None,
+            Default::Int(v) => Some(Attr::Int(v)),
+            Default::F32(v) => Some(Attr::F32(v)),
+            Default::Word(v) => Some(Attr::Word(v)),
+        }
+    }
+}
+
+/// One attribute of an op.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttrSpec {
+    /// Name in the text form.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: AttrKind,
+    /// Its value when not given.
+    pub default: Default,
+}
+
+impl fmt::Display for Attr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Attr::Int(v) => write!(f, "{v}"),
+            // `{:?}` is the shortest decimal that reads back as the same bits.
+            Attr::F32(v) => write!(f, "{v:?}"),
+            Attr::Word(w) => f.write_str(w),
+            Attr::Shape(s) => fmt::Display::fmt(s, f),
+            Attr::Ints(v) => {
+                f.write_str("[")?;
+                for (i, n) in v.iter().enumerate() {
+                    write!(f, "{}{n}", if i == 0 { "" } else { ", " })?;
+                }
+                f.write_str("]")
+            }
+            Attr::DType(t) => fmt::Display::fmt(t, f),
+        }
+    }
+}

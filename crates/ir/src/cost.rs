@@ -1,0 +1,138 @@
+//! Cost rules: bytes and flops of a node, from the op table.
+//!
+//! Pure arithmetic over resolved shapes. The compiler adds them up per task, the orchestrator per plan.
+
+use crate::shape::{Dims, TensorType};
+
+/// Step sizes that cost depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// The step's dimensions.
+    pub dims: Dims,
+    /// Positions that a row attends to, on average.
+    pub context: u32,
+}
+
+/// Bytes that must move and floating-point operations, at the least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Bytes read.
+    pub bytes_read: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
+    /// Floating-point operations (a multiply-add is two).
+    pub flops: u64,
+}
+
+impl std::ops::Add for Cost {
+    type Output = Cost;
+    fn add(self, other: Cost) -> Cost {
+        Cost {
+            bytes_read: self.bytes_read.saturating_add(other.bytes_read),
+            bytes_written: self.bytes_written.saturating_add(other.bytes_written),
+            flops: self.flops.saturating_add(other.flops),
+        }
+    }
+}
+
+impl std::iter::Sum for Cost {
+    fn sum<I: Iterator<Item = Cost>>(iter: I) -> Cost {
+        iter.fold(Cost::default(), |a, b| a + b)
+    }
+}
+
+/// What a cost rule sees of a node.
+pub struct CostArgs<'a> {
+    /// Operand types; `None` for an absent optional operand.
+    pub inputs: &'a [Option<&'a TensorType>],
+    /// Result types.
+    pub results: &'a [&'a TensorType],
+    /// The step.
+    pub load: Load,
+}
+
+/// A cost rule.
+pub type CostRule = fn(&CostArgs<'_>) -> Cost;
+
+impl CostArgs<'_> {
+    fn bytes(&self, t: &TensorType) -> u64 {
+        t.bytes(&self.load.dims).unwrap_or(u64::MAX)
+    }
+
+    fn elems(&self, t: &TensorType) -> u64 {
+        t.shape.elems(&self.load.dims).unwrap_or(u64::MAX)
+    }
+
+    fn read(&self) -> u64 {
+        self.inputs.iter().flatten().fold(0, |n, t| n.saturating_add(self.bytes(t)))
+    }
+
+    fn written(&self) -> u64 {
+        self.results.iter().fold(0, |n, t| n.saturating_add(self.bytes(t)))
+    }
+
+    fn input(&self, i: usize) -> &TensorType {
+        self.inputs[i].expect("required operand")
+    }
+}
+
+/// Nothing moves: another view of the same bytes.
+pub(crate) fn free(_: &CostArgs<'_>) -> Cost {
+    Cost::default()
+}
+
+/// Everything is read and written once, nothing computed.
+pub(crate) fn moved(a: &CostArgs<'_>) -> Cost {
+    Cost { bytes_read: a.read(), bytes_written: a.written(), flops: 0 }
+}
+
+/// One operation an element of the largest tensor.
+pub(crate) fn per_element(a: &CostArgs<'_>) -> Cost {
+    let inputs = a.inputs.iter().flatten().map(|t| a.elems(t));
+    let flops = inputs.chain(a.results.iter().map(|t| a.elems(t))).max().unwrap_or(0);
+    Cost { flops, ..moved(a) }
+}
+
+/// Only the picked part of the first operand is read.
+pub(crate) fn picked(a: &CostArgs<'_>) -> Cost {
+    let out = a.results[0];
+    let source = TensorType::new(a.input(0).dtype, out.shape.clone());
+    let index = a.inputs.get(1).copied().flatten().map_or(0, |t| a.bytes(t));
+    Cost { bytes_read: a.bytes(&source).saturating_add(index), bytes_written: a.written(), flops: 0 }
+}
+
+/// A multiply-add for each weight and row; with experts, only the picked matrices are read (at most all).
+pub(crate) fn matmul(a: &CostArgs<'_>) -> Cost {
+    let (x, w) = (a.input(0), a.input(1));
+    let k = x.shape.last().resolve(&a.load.dims);
+    let flops = a.elems(a.results[0]).saturating_mul(2).saturating_mul(k);
+    Cost { flops, bytes_read: a.bytes(x).saturating_add(weight_bytes(a, w)), bytes_written: a.written() }
+}
+
+fn weight_bytes(a: &CostArgs<'_>, w: &TensorType) -> u64 {
+    let all = a.bytes(w);
+    match a.inputs.get(2).copied().flatten() {
+        None => all,
+        Some(experts) => {
+            let total = w.shape.dims()[0].resolve(&a.load.dims).max(1);
+            all / total * a.elems(experts).min(total)
+        }
+    }
+}
+
+/// Only the rows' own keys and values move.
+pub(crate) fn page_write(a: &CostArgs<'_>) -> Cost {
+    let (k, v) = (a.input(1), a.input(2));
+    let halves = a.elems(k).saturating_add(a.elems(v));
+    Cost { bytes_read: a.bytes(k).saturating_add(a.bytes(v)), bytes_written: halves.saturating_mul(2), flops: 0 }
+}
+
+/// Each sequence's keys and values are read once; two multiply-adds an element, head and row.
+pub(crate) fn attend(a: &CostArgs<'_>) -> Cost {
+    let (q, kv) = (a.input(0), a.input(1));
+    let dims = kv.shape.resolve(&a.load.dims);
+    let context = u64::from(a.load.context);
+    let kv_bytes = u64::from(a.load.dims.seqs) * context * 2 * dims[2] * dims[4] * 2;
+    let flops = a.elems(q).saturating_mul(context).saturating_mul(4);
+    Cost { bytes_read: a.bytes(q).saturating_add(kv_bytes), bytes_written: a.written(), flops }
+}

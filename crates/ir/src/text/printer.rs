@@ -1,0 +1,77 @@
+//! Prints graphs in the text form; the order is that of the tables, so equal graphs print equally.
+
+use super::TEXT_VERSION;
+use crate::graph::{Def, Graph, Node};
+use crate::ids::NodeId;
+use std::fmt::Write;
+
+/// The text form of a graph, ending with a newline.
+pub fn print(graph: &Graph) -> String {
+    let mut out = format!("aio {TEXT_VERSION}\ngraph {:?}\n", graph.name);
+    for (id, value) in graph.values() {
+        let keyword = match value.def {
+            Def::Input { .. } => "input",
+            Def::Weight => "weight",
+            Def::State => "state",
+            Def::Node { node, result: 0 } => {
+                out.push_str(&print_node(graph, node));
+                out.push('\n');
+                continue;
+            }
+            Def::Node { .. } => continue,
+        };
+        let suffix = if value.def == (Def::Input { optional: true }) { " optional" } else { "" };
+        push(&mut out, format_args!("{id} = {keyword} {:?} : {}{suffix}\n", value.name, value.ty));
+    }
+    for output in &graph.outputs {
+        push(&mut out, format_args!("output {:?} = {}\n", output.name, output.value));
+    }
+    for f in &graph.finals {
+        push(&mut out, format_args!("final {} = {}\n", f.state, f.value));
+    }
+    out
+}
+
+/// One node's line, without the newline.
+pub fn print_node(graph: &Graph, id: NodeId) -> String {
+    let node = graph.node(id);
+    let mut out = String::new();
+    for (i, result) in node.results.iter().enumerate() {
+        push(&mut out, format_args!("{}{result}", if i == 0 { "" } else { ", " }));
+    }
+    push(&mut out, format_args!(" = {}", node.op.mnemonic()));
+    print_operands(&mut out, node);
+    print_attrs(&mut out, node);
+    for (i, &result) in node.results.iter().enumerate() {
+        push(&mut out, format_args!("{}{}", if i == 0 { " : " } else { ", " }, graph.ty(result)));
+    }
+    out
+}
+
+fn print_operands(out: &mut String, node: &Node) {
+    let used = node.inputs.iter().rposition(Option::is_some).map_or(0, |i| i + 1);
+    for (i, input) in node.inputs[..used].iter().enumerate() {
+        out.push_str(if i == 0 { " " } else { ", " });
+        match input {
+            Some(value) => push(out, format_args!("{value}")),
+            None => out.push('_'),
+        }
+    }
+}
+
+fn print_attrs(out: &mut String, node: &Node) {
+    let specs = node.op.spec().attrs.iter().zip(&node.attrs);
+    let stated = specs.filter(|(spec, value)| spec.default.value().as_ref() != Some(value));
+    let mut separator = " {";
+    for (spec, value) in stated {
+        push(out, format_args!("{separator}{} = {value}", spec.name));
+        separator = ", ";
+    }
+    if separator == ", " {
+        out.push('}');
+    }
+}
+
+fn push(out: &mut String, args: std::fmt::Arguments<'_>) {
+    out.write_fmt(args).expect("writing to a String cannot fail");
+}

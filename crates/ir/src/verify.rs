@@ -1,0 +1,264 @@
+//! The verifier: what every graph must satisfy, and the token that proves it.
+//!
+//! | code | rule |
+//! |---|---|
+//! | V001 | every id names an existing value |
+//! | V002 | an operand is older than the node that uses it |
+//! | V003 | a node has its op's operands and results; only optional ones are absent |
+//! | V004 | a node has its op's attributes, each of its kind |
+//! | V005 | result types are those of the shape rule |
+//! | V006 | operands and attributes satisfy the shape rule |
+//! | V007 | names of inputs, weights and states are unique and not empty |
+//! | V008 | a final names a state, and each state at most once |
+//! | V009 | a final has its state's type |
+//! | V010 | a state is not used after a node has replaced it |
+//! | V011 | an optional input stands only where the operand is optional, and is no output |
+//! | V012 | output names are unique and not empty; a graph has an output or a final |
+//! | V013 | sizes fit in 64 bits and rows of quantised types are whole blocks |
+//! | V014 | a replaced state's last value is its final (an update that nobody keeps is a mistake) |
+//!
+//! Not checked: that indices at run time are in range (the engine's duty), and that symbols are bound.
+//! All errors are collected. Passes and back ends take [`Verified`], so nothing unchecked reaches them.
+
+use crate::graph::{Def, Graph, Node, check_operands};
+use crate::ids::{NodeId, ValueId};
+use crate::shape::{Dim, Dims};
+use crate::text::print_node;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+/// What an error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Entity {
+    /// The graph as a whole.
+    Graph,
+    /// A value.
+    Value(ValueId),
+    /// A node.
+    Node(NodeId),
+    /// An output, by place.
+    Output(usize),
+    /// A final, by place.
+    Final(usize),
+}
+
+/// One broken rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerifyError {
+    /// The rule's code, as in the module's header.
+    pub code: &'static str,
+    /// What breaks it.
+    pub entity: Entity,
+    /// How.
+    pub message: String,
+    /// The printed line of the node, where there is one.
+    pub line: String,
+}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)?;
+        if !self.line.is_empty() {
+            write!(f, "\n    in {}", self.line)?;
+        }
+        Ok(())
+    }
+}
+
+/// All rules that a graph breaks; never empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerifyErrors(pub Vec<VerifyError>);
+
+impl fmt::Display for VerifyErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, e) in self.0.iter().enumerate() {
+            write!(f, "{}{e}", if i == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for VerifyErrors {}
+
+/// A graph that satisfies every rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Verified<'g>(&'g Graph);
+
+impl<'g> Verified<'g> {
+    /// The graph.
+    pub fn graph(self) -> &'g Graph {
+        self.0
+    }
+}
+
+/// Checks every rule of the module's header.
+pub fn verify(graph: &Graph) -> Result<Verified<'_>, VerifyErrors> {
+    let mut v = Verifier { graph, errors: Vec::new() };
+    v.ids();
+    // Later rules index the tables, so they run only when all ids are good.
+    if v.errors.is_empty() {
+        v.names();
+        v.sizes();
+        v.nodes();
+        v.finals();
+        v.states();
+        v.optional_inputs();
+    }
+    if v.errors.is_empty() { Ok(Verified(graph)) } else { Err(VerifyErrors(v.errors)) }
+}
+
+struct Verifier<'g> {
+    graph: &'g Graph,
+    errors: Vec<VerifyError>,
+}
+
+impl Verifier<'_> {
+    fn error(&mut self, code: &'static str, entity: Entity, message: String) {
+        let line = match entity {
+            Entity::Node(n) if code != "V001" => print_node(self.graph, n),
+            _ => String::new(),
+        };
+        self.errors.push(VerifyError { code, entity, message, line });
+    }
+
+    fn ids(&mut self) {
+        let count = self.graph.values.len();
+        for (id, node) in self.graph.nodes() {
+            self.node_ids(id, node, count);
+        }
+        let outputs = self.graph.outputs.iter().enumerate().map(|(i, o)| (Entity::Output(i), o.value));
+        let finals = self.graph.finals.iter().enumerate();
+        let finals = finals.flat_map(|(i, f)| [(Entity::Final(i), f.state), (Entity::Final(i), f.value)]);
+        let bad: Vec<_> = outputs.chain(finals).filter(|(_, v)| v.index() >= count).collect();
+        for (entity, value) in bad {
+            self.error("V001", entity, format!("{value} does not exist"));
+        }
+    }
+
+    fn node_ids(&mut self, id: NodeId, node: &Node, count: usize) {
+        let first = node.results.first().map_or(0, |r| r.index());
+        for value in node.used() {
+            if value.index() >= count {
+                self.error("V001", Entity::Node(id), format!("{value} does not exist"));
+            } else if value.index() >= first {
+                self.error("V002", Entity::Node(id), format!("{value} is used before it is defined"));
+            }
+        }
+        for (i, result) in node.results.iter().enumerate() {
+            let def = Def::Node { node: id, result: i as u32 };
+            if self.graph.values.get(result.index()).is_none_or(|v| v.def != def) {
+                self.error("V001", Entity::Node(id), format!("{result} is not result {i} of {id}"));
+            }
+        }
+    }
+
+    fn names(&mut self) {
+        let mut seen = HashSet::new();
+        for (id, value) in self.graph.values() {
+            let declared = !matches!(value.def, Def::Node { .. });
+            if declared && (value.name.is_empty() || !seen.insert(&value.name)) {
+                self.error("V007", Entity::Value(id), format!("the name \"{}\" is empty or taken", value.name));
+            }
+        }
+        let mut seen = HashSet::new();
+        for (i, output) in self.graph.outputs.iter().enumerate() {
+            if output.name.is_empty() || !seen.insert(&output.name) {
+                self.error("V012", Entity::Output(i), format!("output \"{}\" is empty or taken", output.name));
+            }
+        }
+        if self.graph.roots().next().is_none() {
+            self.error("V012", Entity::Graph, "no output and no final state".to_owned());
+        }
+    }
+
+    fn sizes(&mut self) {
+        // The largest step that 32-bit counts allow would overflow anything; 2^20 of each is the promise.
+        let large = Dims { rows: 1 << 20, seqs: 1 << 10, pages: 1 << 20, outs: 1 << 20, recent: 1 << 20 };
+        for (id, value) in self.graph.values() {
+            let zero = value.ty.shape.dims().contains(&Dim::Const(0));
+            if zero || value.ty.bytes(&large).is_none() {
+                self.error("V013", Entity::Value(id), format!("{} is no possible size", value.ty));
+            }
+        }
+    }
+
+    fn nodes(&mut self) {
+        for (id, node) in self.graph.nodes() {
+            self.node(id, node);
+        }
+    }
+
+    fn node(&mut self, id: NodeId, node: &Node) {
+        let spec = node.op.spec();
+        if let Err(e) = check_operands(node.op, &node.inputs) {
+            return self.error("V003", Entity::Node(id), e.to_string());
+        }
+        let attrs_fit = node.attrs.len() == spec.attrs.len()
+            && node.attrs.iter().zip(spec.attrs).all(|(value, attr)| attr.kind.admits(value));
+        if !attrs_fit {
+            return self.error("V004", Entity::Node(id), format!("attributes do not fit `{}`", spec.mnemonic));
+        }
+        match self.graph.infer(node.op, &node.inputs, &node.attrs) {
+            Err(e) => self.error("V006", Entity::Node(id), e.to_string()),
+            Ok(types) => {
+                let stated: Vec<_> = node.results.iter().map(|&r| self.graph.ty(r)).collect();
+                if !stated.iter().copied().eq(types.iter()) {
+                    self.error("V005", Entity::Node(id), format!("result types are {types:?}, not {stated:?}"));
+                }
+            }
+        }
+    }
+
+    fn finals(&mut self) {
+        let mut seen = HashSet::new();
+        for (i, f) in self.graph.finals.iter().enumerate() {
+            let state = self.graph.value(f.state);
+            if state.def != Def::State || !seen.insert(f.state) {
+                self.error("V008", Entity::Final(i), format!("{} is no state, or has a final already", f.state));
+            } else if state.ty != *self.graph.ty(f.value) {
+                let message = format!("{} is {}, its final {}", f.state, state.ty, self.graph.ty(f.value));
+                self.error("V009", Entity::Final(i), message);
+            }
+        }
+    }
+
+    fn states(&mut self) {
+        let mut replaced: HashMap<ValueId, NodeId> = HashMap::new();
+        let mut updates = Vec::new();
+        for (id, node) in self.graph.nodes() {
+            for value in node.used() {
+                if let Some(by) = replaced.get(&value) {
+                    self.error("V010", Entity::Node(id), format!("{value} was replaced by {by}"));
+                }
+            }
+            if let Some(operand) = node.op.spec().updates.and_then(|i| node.optional(i)) {
+                replaced.insert(operand, id);
+                updates.push((id, node.results[0]));
+            }
+        }
+        let kept: HashSet<_> = self.graph.finals.iter().map(|f| f.value).collect();
+        for (id, result) in updates {
+            if !kept.contains(&result) && !replaced.contains_key(&result) {
+                self.error("V014", Entity::Node(id), format!("{result} is an updated state that nobody keeps"));
+            }
+        }
+    }
+
+    fn optional_inputs(&mut self) {
+        let is_optional = |id: ValueId| self.graph.value(id).def == Def::Input { optional: true };
+        let mut bad = Vec::new();
+        for (id, node) in self.graph.nodes() {
+            for (operand, value) in node.op.spec().operands.iter().zip(&node.inputs) {
+                if let Some(v) = value.filter(|&v| is_optional(v) && !operand.optional) {
+                    bad.push((Entity::Node(id), format!("{v} may be unbound, but `{}` is required", operand.name)));
+                }
+            }
+        }
+        for (i, output) in self.graph.outputs.iter().enumerate().filter(|(_, o)| is_optional(o.value)) {
+            bad.push((Entity::Output(i), format!("{} may be unbound", output.value)));
+        }
+        for (entity, message) in bad {
+            self.error("V011", entity, message);
+        }
+    }
+}
