@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Precompiled plans: the narrow waist between the compiler and the back ends.
+//!
+//! A [`PlanFamily`] is what the compiler makes of a model for one [`Target`]: the weights with their layout, the
+//! states, and one [`Plan`] per [`Bucket`], all over one arena. A plan is a flat list of [`Task`]s in order. A task
+//! has a [`TaskKind`], which a back end maps to a kernel, and a body, the IR sub-graph that says what it means, which
+//! `aio-interp` runs. Back ends never see the compiler, the compiler sees no device: only this crate.
+//!
+//! **Invariant:** a plan that [`verify`] accepts can be executed without further checks: buffers that live at the
+//! same time share no bytes, each read is preceded by its write, every id is in range.
+#![forbid(unsafe_code)]
+
+pub mod bucket;
+pub mod family;
+pub mod kind;
+pub mod target;
+pub mod task;
+pub mod text;
+mod verify;
+
+pub use bucket::{Bucket, Tail};
+pub use family::{Binding, Buffer, Plan, PlanFamily, StateDesc, WeightDesc};
+pub use kind::{Activation, AttendSpec, GateUpSpec, HeadSpec, KindName, LinearSpec, QkvSpec, RopePairs, RopeScaling, RopeSpec, TaskKind};
+pub use target::{KindSupport, Layout, Target};
+pub use task::{BufferId, InputId, OutputId, Slot, StateId, Task, TaskId, WeightId};
+pub use verify::{PlanError, verify};

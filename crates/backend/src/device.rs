@@ -1,0 +1,103 @@
+//! The traits. See the crate's front page for the contract.
+
+use crate::{Bindings, Counters, DeviceError, WeightSource};
+use aio_plan::{Plan, PlanFamily, Target};
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+/// A model's weights, KV pool and arena on a device; handed back to the device that made it. Cloning shares it.
+#[derive(Clone)]
+pub struct WeightSet {
+    inner: Arc<dyn Any + Send + Sync>,
+}
+
+impl WeightSet {
+    /// Wraps what a device keeps of a model.
+    pub fn new<T: Any + Send + Sync>(resident: T) -> WeightSet {
+        WeightSet { inner: Arc::new(resident) }
+    }
+
+    /// What the device put in; an error if another kind of device made it.
+    pub fn get<T: Any + Send + Sync>(&self) -> Result<Arc<T>, DeviceError> {
+        Arc::clone(&self.inner).downcast().map_err(|_| DeviceError::ForeignHandle)
+    }
+}
+
+impl fmt::Debug for WeightSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeightSet")
+    }
+}
+
+/// Somewhere plans can run.
+pub trait Device: Send + Sync {
+    /// What the compiler needs to know.
+    fn target(&self) -> Target;
+
+    /// Totals of all steps so far.
+    fn counters(&self) -> Counters;
+
+    /// Takes a family's weights in the layouts it asks for, and makes its KV pool of `pages` pages and its arena.
+    ///
+    /// # Errors
+    /// [`DeviceError::Weight`] if the source lacks a weight or has it in another type, [`DeviceError::OutOfMemory`].
+    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError>;
+
+    /// Makes a plan of that family executable.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unsupported`] if the device has no kernel for one of its tasks.
+    fn load(
+        &self,
+        family: &PlanFamily,
+        plan: &Plan,
+        weights: &WeightSet,
+    ) -> Result<Box<dyn Executable>, DeviceError>;
+
+    /// Copies whole KV pages `(from, to)` in every state, in order. Waits for it.
+    fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError>;
+
+    /// Reads a state, in its row-major form, for tests and inspection.
+    fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError>;
+}
+
+/// A plan that is ready to run.
+pub trait Executable: Send {
+    /// Starts a step.
+    ///
+    /// # Errors
+    /// [`DeviceError::Binding`] if the step does not fit the plan; nothing has run then.
+    fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError>;
+}
+
+/// A step under way.
+#[must_use = "a step is over only when it has been waited for"]
+pub enum Pending<'a> {
+    /// It ran to its end while it was submitted.
+    Done,
+    /// The device still works on it.
+    Running(&'a mut dyn Running),
+}
+
+/// What waits for a running step.
+pub trait Running {
+    /// Blocks until the step is over and its outputs are in place.
+    fn finish(&mut self) -> Result<(), DeviceError>;
+}
+
+impl Pending<'_> {
+    /// Blocks until the step is over and its outputs are in place.
+    pub fn wait(self) -> Result<(), DeviceError> {
+        match self {
+            Pending::Done => Ok(()),
+            Pending::Running(step) => step.finish(),
+        }
+    }
+}
+
+impl fmt::Debug for Pending<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Pending::Done) { "Done" } else { "Running" })
+    }
+}

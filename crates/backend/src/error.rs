@@ -1,0 +1,58 @@
+//! What can go wrong on a device.
+
+use aio_ir::TensorType;
+
+/// An error of a device.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum DeviceError {
+    /// The device has no kernel for a task.
+    #[error("{device} has no kernel for `{kind}`: {reason}")]
+    Unsupported {
+        /// The device.
+        device: String,
+        /// The task's kind.
+        kind: &'static str,
+        /// What exactly is missing.
+        reason: String,
+    },
+    /// The model lacks a weight that the graph names, or has it in another type or shape.
+    #[error("weight `{name}` should be {expected}, {found}")]
+    Weight {
+        /// The weight's name.
+        name: String,
+        /// What the graph says.
+        expected: TensorType,
+        /// What the model has.
+        found: String,
+    },
+    /// A step does not fit its plan.
+    #[error("binding `{name}`: {message}")]
+    Binding {
+        /// The input, output or dimension.
+        name: String,
+        /// What does not fit.
+        message: String,
+    },
+    /// Memory could not be had.
+    #[error("out of memory: {what} needs {bytes} bytes")]
+    OutOfMemory {
+        /// For what.
+        what: String,
+        /// How much.
+        bytes: u64,
+    },
+    /// A handle of another device.
+    #[error("the handle was made by another device")]
+    ForeignHandle,
+    /// There is no such device, or it cannot be used.
+    #[error("device {device} is not available: {reason}")]
+    Unavailable {
+        /// The device.
+        device: String,
+        /// Why.
+        reason: String,
+    },
+    /// The device failed while a step ran.
+    #[error("the step failed on the device: {0}")]
+    Failed(String),
+}

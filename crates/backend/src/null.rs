@@ -1,0 +1,73 @@
+//! A device that runs nothing: it loads plans, checks bindings, counts, and leaves outputs as they are.
+//!
+//! For tests of everything above the back ends, and as the shortest example of the traits.
+
+use crate::{Bindings, Counters, Device, DeviceError, Executable, Pending, WeightSet, WeightSource, weights};
+use aio_ir::Op;
+use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
+use std::sync::{Arc, Mutex};
+
+/// See the module's header.
+#[derive(Debug, Default)]
+pub struct NullDevice {
+    counters: Arc<Mutex<Counters>>,
+}
+
+struct NullExecutable {
+    plan: Plan,
+    counters: Arc<Mutex<Counters>>,
+}
+
+/// A target that supports every kind with every weight type.
+pub fn permissive_target(name: &str) -> Target {
+    let fused = [KindName::Qkv, KindName::Attend, KindName::Linear, KindName::GateUp, KindName::Head];
+    let single = Op::ALL.iter().map(|&op| KindName::Op(op));
+    let weights: Vec<_> = aio_ir::DType::ALL.iter().copied().filter(|t| t.is_float()).collect();
+    let support = |kind| KindSupport { kind, weights: weights.clone(), layouts: vec![Layout::Plain] };
+    Target { name: name.to_owned(), kinds: fused.into_iter().chain(single).map(support).collect(), alignment: 64 }
+}
+
+fn count(counters: &Mutex<Counters>, add: impl FnOnce(&mut Counters)) {
+    // A poisoned lock still holds counters that are whole: each is one number.
+    add(&mut counters.lock().unwrap_or_else(|e| e.into_inner()));
+}
+
+impl Device for NullDevice {
+    fn target(&self) -> Target {
+        permissive_target("null")
+    }
+
+    fn counters(&self) -> Counters {
+        *self.counters.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, _pages: u32) -> Result<WeightSet, DeviceError> {
+        for weight in &family.weights {
+            weights::checked(source, &weight.name, &weight.ty)?;
+        }
+        Ok(WeightSet::new(()))
+    }
+
+    fn load(&self, _: &PlanFamily, plan: &Plan, _: &WeightSet) -> Result<Box<dyn Executable>, DeviceError> {
+        Ok(Box::new(NullExecutable { plan: plan.clone(), counters: Arc::clone(&self.counters) }))
+    }
+
+    fn copy_pages(&self, _: &WeightSet, _: &[(u32, u32)]) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn download_state(&self, _: &WeightSet, _: usize) -> Result<Vec<u8>, DeviceError> {
+        Ok(Vec::new())
+    }
+}
+
+impl Executable for NullExecutable {
+    fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
+        bindings.check(&self.plan)?;
+        count(&self.counters, |c| {
+            c.submissions += 1;
+            c.syncs += 1;
+        });
+        Ok(Pending::Done)
+    }
+}

@@ -1,0 +1,96 @@
+//! Plans and the family that shares their weights, states and arena.
+
+use crate::bucket::Bucket;
+use crate::target::Layout;
+use crate::task::Task;
+use aio_ir::TensorType;
+
+/// A weight in the form that a device keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightDesc {
+    /// Its name in the model file.
+    pub name: String,
+    /// Its type in the model file.
+    pub ty: TensorType,
+    /// How the device lays it out.
+    pub layout: Layout,
+}
+
+/// A state that the device keeps between steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateDesc {
+    /// Its name in the graph.
+    pub name: String,
+    /// Its type; `pages` is the size of the pool.
+    pub ty: TensorType,
+}
+
+/// Something that a step binds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binding {
+    /// Its name in the graph.
+    pub name: String,
+    /// Its type.
+    pub ty: TensorType,
+    /// Whether a step may leave it out; never for outputs.
+    pub optional: bool,
+}
+
+/// A piece of the arena.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Buffer {
+    /// What it holds; sizes are upper bounds of the bucket.
+    pub ty: TensorType,
+    /// Byte offset in the arena.
+    pub offset: u64,
+    /// Bytes at the bucket's bounds.
+    pub bytes: u64,
+}
+
+/// A flat list of tasks for one bucket.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// For which steps.
+    pub bucket: Bucket,
+    /// What a step binds, by [`InputId`](crate::InputId).
+    pub inputs: Vec<Binding>,
+    /// Where results go, by [`OutputId`](crate::OutputId).
+    pub outputs: Vec<Binding>,
+    /// Pieces of the arena, by [`BufferId`](crate::BufferId).
+    pub buffers: Vec<Buffer>,
+    /// In order of execution, by [`TaskId`](crate::TaskId).
+    pub tasks: Vec<Task>,
+    /// Bytes of the arena that this plan needs.
+    pub arena_bytes: u64,
+    /// The most bytes alive at once: no arena can be smaller.
+    pub arena_lower_bound: u64,
+}
+
+impl Plan {
+    /// The place of an input by name.
+    pub fn input(&self, name: &str) -> Option<usize> {
+        self.inputs.iter().position(|b| b.name == name)
+    }
+
+    /// The place of an output by name.
+    pub fn output(&self, name: &str) -> Option<usize> {
+        self.outputs.iter().position(|b| b.name == name)
+    }
+}
+
+/// All plans of a model for a target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanFamily {
+    /// The model graph's name.
+    pub model: String,
+    /// The target's name.
+    pub target: String,
+    /// Weights, by [`WeightId`](crate::WeightId).
+    pub weights: Vec<WeightDesc>,
+    /// States, by [`StateId`](crate::StateId).
+    pub states: Vec<StateDesc>,
+    /// One plan a bucket.
+    pub plans: Vec<Plan>,
+    /// Bytes of the one arena that all plans share.
+    pub arena_bytes: u64,
+}

@@ -1,0 +1,50 @@
+//! The text form of plans, for people and for diffs: `aio graph plan` prints it.
+
+use crate::family::{Plan, PlanFamily};
+use crate::task::Slot;
+use std::fmt::Write;
+
+/// A plan as text: its bindings, its buffers and its tasks with operands, results, bytes and flops.
+pub fn print(family: &PlanFamily, plan: &Plan) -> String {
+    let mut out = String::new();
+    let mut line = |args: std::fmt::Arguments<'_>| {
+        out.write_fmt(args).expect("writing to a String cannot fail");
+        out.push('\n');
+    };
+    line(format_args!("plan {:?} {} for {}", family.model, plan.bucket, family.target));
+    line(format_args!("arena {} bytes, lower bound {}", plan.arena_bytes, plan.arena_lower_bound));
+    for (i, b) in plan.inputs.iter().enumerate() {
+        line(format_args!("in{i} = {:?} : {}{}", b.name, b.ty, if b.optional { " optional" } else { "" }));
+    }
+    for (i, b) in plan.outputs.iter().enumerate() {
+        line(format_args!("out{i} = {:?} : {}", b.name, b.ty));
+    }
+    for (i, b) in plan.buffers.iter().enumerate() {
+        line(format_args!("b{i} : {} at {} size {}", b.ty, b.offset, b.bytes));
+    }
+    for (i, t) in plan.tasks.iter().enumerate() {
+        let operands: Vec<_> = t.operands.iter().map(|&s| describe(family, s)).collect();
+        let results: Vec<_> = t.results.iter().map(ToString::to_string).collect();
+        let (kind, c) = (t.kind.name().name(), t.cost);
+        line(format_args!(
+            "t{i} {} = {kind} {} ; read {} write {} flops {}",
+            results.join(", "),
+            operands.join(", "),
+            c.bytes_read,
+            c.bytes_written,
+            c.flops
+        ));
+    }
+    out
+}
+
+fn describe(family: &PlanFamily, slot: Slot) -> String {
+    match slot {
+        Slot::Weight(w) => {
+            let weight = &family.weights[w.index()];
+            format!("{}:{}", weight.name, weight.ty.dtype)
+        }
+        Slot::State(s) => family.states[s.index()].name.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,182 @@
+//! The plan verifier: what a back end relies on.
+//!
+//! | code | rule |
+//! |---|---|
+//! | L001 | every slot's id is in range |
+//! | L002 | a buffer lies inside the arena and has the bytes of its type at the bucket's bounds |
+//! | L003 | buffers that are live at the same time share no bytes |
+//! | L004 | a buffer is written by one task, before any task reads it |
+//! | L005 | operands and results agree in number and type with the task's body |
+//! | L006 | every output is written exactly once |
+//! | L007 | a task's body satisfies the IR's rules |
+//! | L008 | results never go to inputs, weights or absent slots |
+
+use crate::family::{Plan, PlanFamily};
+use crate::task::{Slot, Task, TaskId};
+use aio_ir::{Def, TensorType};
+
+/// A broken rule of a plan: always a fault of the compiler or a damaged artefact.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{code}: plan {bucket}: {message}")]
+pub struct PlanError {
+    /// The rule's code.
+    pub code: &'static str,
+    /// The plan's bucket.
+    pub bucket: String,
+    /// How the rule is broken.
+    pub message: String,
+}
+
+/// Checks every plan of a family. All errors are collected.
+pub fn verify(family: &PlanFamily) -> Result<(), Vec<PlanError>> {
+    let mut errors = Vec::new();
+    for plan in &family.plans {
+        let mut v = Verifier { family, plan, errors: &mut errors };
+        v.run();
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+struct Verifier<'a> {
+    family: &'a PlanFamily,
+    plan: &'a Plan,
+    errors: &'a mut Vec<PlanError>,
+}
+
+impl Verifier<'_> {
+    fn error(&mut self, code: &'static str, message: String) {
+        self.errors.push(PlanError { code, bucket: self.plan.bucket.to_string(), message });
+    }
+
+    fn run(&mut self) {
+        let before = self.errors.len();
+        self.ranges();
+        if self.errors.len() > before {
+            return;
+        }
+        self.buffers();
+        for (i, task) in self.plan.tasks.iter().enumerate() {
+            self.body(TaskId::new(i), task);
+        }
+        self.order();
+        self.overlaps();
+    }
+
+    /// The type of what lies at a slot; `None` for an absent one.
+    fn slot_type(&self, slot: Slot) -> Option<&TensorType> {
+        match slot {
+            Slot::Buffer(b) => Some(&self.plan.buffers[b.index()].ty),
+            Slot::Input(i) => Some(&self.plan.inputs[i.index()].ty),
+            Slot::Output(o) => Some(&self.plan.outputs[o.index()].ty),
+            Slot::Weight(w) => Some(&self.family.weights[w.index()].ty),
+            Slot::State(s) => Some(&self.family.states[s.index()].ty),
+            Slot::Absent => None,
+        }
+    }
+
+    fn ranges(&mut self) {
+        for (i, task) in self.plan.tasks.iter().enumerate() {
+            for &slot in task.operands.iter().chain(&task.results) {
+                let (index, len) = match slot {
+                    Slot::Buffer(b) => (b.index(), self.plan.buffers.len()),
+                    Slot::Input(b) => (b.index(), self.plan.inputs.len()),
+                    Slot::Output(b) => (b.index(), self.plan.outputs.len()),
+                    Slot::Weight(b) => (b.index(), self.family.weights.len()),
+                    Slot::State(b) => (b.index(), self.family.states.len()),
+                    Slot::Absent => continue,
+                };
+                if index >= len {
+                    self.error("L001", format!("{slot} of {} is out of range", TaskId::new(i)));
+                }
+            }
+        }
+    }
+
+    fn buffers(&mut self) {
+        let bounds = self.plan.bucket.bounds();
+        for (i, b) in self.plan.buffers.iter().enumerate() {
+            let inside = b.offset.checked_add(b.bytes).is_some_and(|end| end <= self.plan.arena_bytes);
+            if !inside || self.plan.arena_bytes > self.family.arena_bytes || b.ty.bytes(&bounds) != Some(b.bytes) {
+                self.error("L002", format!("b{i} is {} bytes at {}", b.bytes, b.offset));
+            }
+        }
+    }
+
+    fn body(&mut self, id: TaskId, task: &Task) {
+        if let Err(e) = aio_ir::verify(&task.body) {
+            return self.error("L007", format!("{id}: {e}"));
+        }
+        let declared = task.body.values().filter(|(_, v)| !matches!(v.def, Def::Node { .. })).map(|(_, v)| &v.ty);
+        let operands = task.operands.iter().filter_map(|&s| self.slot_type(s));
+        let fits = declared.map(storage).eq(operands.map(storage));
+        let returned = task.body.roots().map(|v| task.body.ty(v));
+        let results = task.results.iter().filter_map(|&s| self.slot_type(s));
+        if !fits || !returned.map(storage).eq(results.map(storage)) {
+            self.error("L005", format!("{id}: slots do not fit the body"));
+        }
+        let misplaced = task.results.iter().any(|s| matches!(s, Slot::Input(_) | Slot::Weight(_) | Slot::Absent));
+        if misplaced {
+            self.error("L008", format!("{id}: a result has no place"));
+        }
+    }
+
+    fn order(&mut self) {
+        let mut written = vec![0u32; self.plan.buffers.len()];
+        let mut outputs = vec![0u32; self.plan.outputs.len()];
+        for (i, task) in self.plan.tasks.iter().enumerate() {
+            for slot in &task.operands {
+                if let Slot::Buffer(b) = slot
+                    && written[b.index()] == 0
+                {
+                    self.error("L004", format!("{b} is read by t{i} before it is written"));
+                }
+            }
+            for slot in &task.results {
+                match slot {
+                    Slot::Buffer(b) => written[b.index()] += 1,
+                    Slot::Output(o) => outputs[o.index()] += 1,
+                    _ => {}
+                }
+            }
+        }
+        for (i, _) in written.iter().enumerate().filter(|&(_, &n)| n > 1) {
+            self.error("L004", format!("b{i} is written more than once"));
+        }
+        for (i, _) in outputs.iter().enumerate().filter(|&(_, &n)| n != 1) {
+            self.error("L006", format!("out{i} is not written exactly once"));
+        }
+    }
+
+    /// First and last task that touch each buffer.
+    fn live_ranges(&self) -> Vec<Option<(usize, usize)>> {
+        let mut ranges = vec![None; self.plan.buffers.len()];
+        for (i, task) in self.plan.tasks.iter().enumerate() {
+            for slot in task.operands.iter().chain(&task.results) {
+                if let Slot::Buffer(b) = slot {
+                    let (first, _) = ranges[b.index()].unwrap_or((i, i));
+                    ranges[b.index()] = Some((first, i));
+                }
+            }
+        }
+        ranges
+    }
+
+    fn overlaps(&mut self) {
+        let ranges = self.live_ranges();
+        for (i, a) in self.plan.buffers.iter().enumerate() {
+            for (j, b) in self.plan.buffers.iter().enumerate().skip(i + 1) {
+                let (Some(x), Some(y)) = (ranges[i], ranges[j]) else { continue };
+                let in_time = x.0 <= y.1 && y.0 <= x.1;
+                let in_space = a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+                if in_time && in_space {
+                    self.error("L003", format!("b{i} and b{j} share bytes while both are live"));
+                }
+            }
+        }
+    }
+}
+
+/// A type up to reshaping: what matters to storage.
+fn storage(ty: &TensorType) -> (aio_ir::DType, (Option<u64>, smallvec::SmallVec<[aio_ir::Sym; 4]>)) {
+    (ty.dtype, ty.shape.factors())
+}
