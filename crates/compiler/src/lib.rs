@@ -1,1 +1,27 @@
-//! Placeholder.
+//! From a verified graph to a family of precompiled plans.
+//!
+//! [`compile`] takes the model's step graph (output `logits`), a [`Target`](aio_plan::Target) and the buckets wanted,
+//! and gives one [`PlanFamily`](aio_plan::PlanFamily). Passes, each verified before the next:
+//!
+//! 1. `tail`: what becomes of the logits (arg-max, sample, logits).
+//! 2. `simplify`: reshapes collapse, what no output needs is dropped.
+//! 3. `fuse`: nodes are gathered into tasks that the target has kernels for.
+//! 4. `schedule`: tasks in order; states are read before they are replaced.
+//! 5. `memory`: buffers share one arena.
+//!
+//! **Invariant:** a target is data; no device is in sight. The same input gives the same plans, byte for byte.
+#![forbid(unsafe_code)]
+
+mod emit;
+mod error;
+mod fuse;
+pub mod memory;
+mod pipeline;
+mod report;
+mod schedule;
+mod simplify;
+mod tail;
+
+pub use error::CompileError;
+pub use pipeline::{Compiled, Options, PassDump, compile, passes};
+pub use report::FusionReport;

@@ -331,6 +331,13 @@ pub struct Builder {
     graph: Graph,
 }
 
+impl From<Graph> for Builder {
+    /// Goes on building a graph.
+    fn from(graph: Graph) -> Builder {
+        Builder { graph }
+    }
+}
+
 impl Builder {
     /// An empty graph of this name.
     pub fn new(name: &str) -> Builder {
@@ -360,6 +367,15 @@ impl Builder {
     /// Declares a state.
     pub fn state(&mut self, name: &str, ty: TensorType) -> ValueId {
         self.graph.declare(Def::State, name, ty)
+    }
+
+    /// Declares an input, weight or state like one of another graph.
+    ///
+    /// # Panics
+    /// If `def` is a node's result: those come from [`Builder::apply`].
+    pub fn declare(&mut self, def: Def, name: &str, ty: TensorType) -> ValueId {
+        assert!(!matches!(def, Def::Node { .. }), "node results are not declared");
+        self.graph.declare(def, name, ty)
     }
 
     /// Applies an op with one result.

@@ -1,0 +1,44 @@
+//! What can go wrong in the compiler.
+
+use aio_ir::VerifyErrors;
+use aio_plan::PlanError;
+
+/// An error of the compiler.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CompileError {
+    /// The graph has no output of the name that the tail needs.
+    #[error("the graph has no output `{0}`")]
+    NoOutput(&'static str),
+    /// The target cannot run an op, fused or alone.
+    #[error("{target} cannot run `{op}`: {reason}")]
+    Unsupported {
+        /// The target's name.
+        target: String,
+        /// The op.
+        op: &'static str,
+        /// What is missing.
+        reason: String,
+    },
+    /// An output is an input, a weight, or another output's value.
+    #[error("output `{0}` needs a node of its own")]
+    TrivialOutput(String),
+    /// A size does not fit in 64 bits.
+    #[error("bucket {bucket}: {what} has no size in 64 bits")]
+    TooLarge {
+        /// The bucket.
+        bucket: String,
+        /// The value.
+        what: String,
+    },
+    /// A pass broke the graph: a fault of the compiler.
+    #[error("after pass `{pass}`: {source}")]
+    BrokenGraph {
+        /// The pass.
+        pass: &'static str,
+        /// The rules that the graph breaks now.
+        source: VerifyErrors,
+    },
+    /// The plan is wrong: a fault of the compiler.
+    #[error("the plan breaks a rule: {0}")]
+    BrokenPlan(PlanError),
+}

@@ -1,0 +1,32 @@
+//! Picking the output rows, the last norm, the projection onto the vocabulary and the arg-max become one task.
+
+use super::{Cluster, Matcher, Nodes};
+use aio_ir::{NodeId, Op, ValueId};
+use aio_plan::{HeadSpec, TaskKind};
+
+pub(super) fn head(m: &Matcher<'_>, id: NodeId) -> Option<Cluster> {
+    let node = m.graph.node(id);
+    let mut nodes = Nodes::new();
+    nodes.push(id);
+    let (logits, argmax) = match node.op {
+        Op::Argmax => {
+            let logits = node.input(0);
+            m.inner(logits, Op::Matmul, 1, &mut nodes)?;
+            (logits, true)
+        }
+        Op::Matmul => (node.results[0], false),
+        _ => return None,
+    };
+    let (x, w) = product(m, logits)?;
+    let norm = m.norm(x, 1, &mut nodes)?;
+    let gather = m.inner(norm.x, Op::Gather, 1, &mut nodes)?;
+    let operands = vec![Some(gather.input(0)), Some(gather.input(1)), Some(norm.weight), Some(w)];
+    let kind = TaskKind::Head(HeadSpec { norm_eps: norm.eps, argmax });
+    Some(Cluster { kind, nodes: nodes.to_vec(), operands, results: node.results.to_vec() })
+}
+
+fn product(m: &Matcher<'_>, logits: ValueId) -> Option<(ValueId, ValueId)> {
+    let (_, node) = m.node(logits, Op::Matmul)?;
+    let dense = node.optional(2).is_none() && m.is_weight(node.input(1));
+    dense.then(|| (node.input(0), node.input(1)))
+}

@@ -1,0 +1,177 @@
+//! Fusion: gathers nodes into clusters, one task each, of kinds that the target has kernels for.
+//!
+//! Each pattern is a file. A pattern starts at its last node and walks back through values that nothing else uses, so
+//! a cluster never leaves and re-enters. What no pattern takes becomes a task of its own; reshapes become views.
+
+mod attend;
+mod gate_up;
+mod head;
+mod linear;
+mod qkv;
+
+use crate::CompileError;
+use aio_ir::{Def, Graph, Node, NodeId, Op, ValueId};
+use aio_plan::{KindName, Target, TaskKind};
+use smallvec::SmallVec;
+
+/// Nodes that become one task.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    /// The task's kind.
+    pub kind: TaskKind,
+    /// Its nodes, oldest first.
+    pub nodes: Vec<NodeId>,
+    /// Its operands in the kind's order.
+    pub operands: Vec<Option<ValueId>>,
+    /// Its results in the kind's order; replaced states last.
+    pub results: Vec<ValueId>,
+}
+
+/// Clusters for every node but views. With `fuse` off, each node is a cluster.
+///
+/// # Errors
+/// [`CompileError::Unsupported`] if the target lacks an op that no pattern took.
+pub(crate) fn fuse(graph: &Graph, target: &Target, fuse: bool) -> Result<Vec<Cluster>, CompileError> {
+    let mut m = Matcher { graph, target, uses: graph.use_counts(), taken: vec![false; graph.nodes().len()] };
+    let mut clusters = Vec::new();
+    if fuse {
+        for pattern in [qkv::qkv, attend::attend, gate_up::gate_up, head::head, linear::linear] {
+            m.apply(pattern, &mut clusters);
+        }
+    }
+    for (id, node) in graph.nodes() {
+        if !m.taken[id.index()] && node.op != Op::Reshape {
+            clusters.push(single(target, graph, id, node)?);
+        }
+    }
+    Ok(clusters)
+}
+
+fn single(target: &Target, graph: &Graph, id: NodeId, node: &Node) -> Result<Cluster, CompileError> {
+    let fail = |reason: String| {
+        CompileError::Unsupported { target: target.name.clone(), op: node.op.mnemonic(), reason }
+    };
+    let support = target.support(KindName::Op(node.op)).ok_or_else(|| fail("it has no kernel".to_owned()))?;
+    let weights = node.used().filter(|&v| graph.ty(v).dtype.is_quantized()).map(|v| graph.ty(v).dtype);
+    for dtype in weights {
+        if !support.weights.contains(&dtype) {
+            return Err(fail(format!("no kernel takes {dtype}")));
+        }
+    }
+    let operands = node.inputs.to_vec();
+    Ok(Cluster { kind: TaskKind::Op(node.op), nodes: vec![id], operands, results: node.results.to_vec() })
+}
+
+type Nodes = SmallVec<[NodeId; 16]>;
+type Pattern = fn(&Matcher<'_>, NodeId) -> Option<Cluster>;
+
+/// The graph while patterns take nodes from it.
+pub(crate) struct Matcher<'g> {
+    graph: &'g Graph,
+    target: &'g Target,
+    uses: Vec<u32>,
+    taken: Vec<bool>,
+}
+
+impl<'g> Matcher<'g> {
+    /// Tries a pattern at every node, newest first.
+    fn apply(&mut self, pattern: Pattern, clusters: &mut Vec<Cluster>) {
+        for index in (0..self.taken.len()).rev() {
+            if self.taken[index] {
+                continue;
+            }
+            let found = pattern(self, NodeId::new(index)).filter(|c| self.supported(c));
+            if let Some(mut cluster) = found {
+                cluster.nodes.sort_unstable();
+                for node in &cluster.nodes {
+                    self.taken[node.index()] = true;
+                }
+                clusters.push(cluster);
+            }
+        }
+    }
+
+    /// Whether the target has a kernel for a cluster's kind and the types of its weight matrices.
+    fn supported(&self, cluster: &Cluster) -> bool {
+        let Some(support) = self.target.support(cluster.kind.name()) else { return false };
+        let matrices = cluster.operands.iter().flatten().map(|&v| (self.graph.value(v), self.graph.ty(v)));
+        let mut matrices = matrices.filter(|(v, ty)| v.def == Def::Weight && ty.shape.rank() == 2);
+        matrices.all(|(_, ty)| support.weights.contains(&ty.dtype))
+    }
+
+    /// The free node that defines a value, if it applies this op.
+    fn node(&self, value: ValueId, op: Op) -> Option<(NodeId, &'g Node)> {
+        self.graph.def_node(value).filter(|(id, n)| n.op == op && !self.taken[id.index()])
+    }
+
+    /// Like [`Matcher::node`] for a value that is used `uses` times, all inside the cluster; notes the node.
+    fn inner(&self, value: ValueId, op: Op, uses: u32, nodes: &mut Nodes) -> Option<&'g Node> {
+        let (id, node) = self.node(value, op).filter(|_| self.uses[value.index()] == uses)?;
+        nodes.push(id);
+        Some(node)
+    }
+
+    /// The value behind reshapes that nothing else uses.
+    fn unreshaped(&self, mut value: ValueId, nodes: &mut Nodes) -> ValueId {
+        while let Some(node) = self.inner(value, Op::Reshape, 1, nodes) {
+            value = node.input(0);
+        }
+        value
+    }
+
+    fn is_weight(&self, value: ValueId) -> bool {
+        self.graph.value(value).def == Def::Weight
+    }
+
+    /// `matmul(x, w)`, perhaps plus a bias vector, where nothing else uses the product.
+    fn projection(&self, value: ValueId, nodes: &mut Nodes) -> Option<Projection> {
+        let mark = nodes.len();
+        let found = self.biased(value, nodes).or_else(|| {
+            nodes.truncate(mark);
+            self.plain(value, nodes)
+        });
+        if found.is_none() {
+            nodes.truncate(mark);
+        }
+        found
+    }
+
+    fn plain(&self, value: ValueId, nodes: &mut Nodes) -> Option<Projection> {
+        let node = self.inner(value, Op::Matmul, 1, nodes)?;
+        let (x, w) = (node.input(0), node.input(1));
+        let dense = node.optional(2).is_none() && self.is_weight(w);
+        dense.then_some(Projection { x, w, bias: None })
+    }
+
+    fn biased(&self, value: ValueId, nodes: &mut Nodes) -> Option<Projection> {
+        let node = self.inner(value, Op::Add, 1, nodes)?;
+        let (a, b) = (node.input(0), node.input(1));
+        let (product, bias) = if self.is_weight(b) { (a, b) } else { (b, a) };
+        let vector = self.is_weight(bias) && self.graph.ty(bias).shape.rank() == 1;
+        let plain = self.plain(product, nodes).filter(|_| vector)?;
+        let full = self.graph.ty(bias).shape.last() == self.graph.ty(value).shape.last();
+        full.then_some(Projection { bias: Some(bias), ..plain })
+    }
+
+    /// `rms_norm(x, w)` whose result is used `uses` times, all inside the cluster.
+    fn norm(&self, value: ValueId, uses: u32, nodes: &mut Nodes) -> Option<Norm> {
+        let (id, node) = self.node(value, Op::RmsNorm).filter(|_| self.uses[value.index()] == uses)?;
+        let weight = node.optional(1).filter(|&w| self.is_weight(w))?;
+        nodes.push(id);
+        Some(Norm { x: node.input(0), weight, eps: node.f32("eps") })
+    }
+}
+
+/// A matched `matmul(x, w) + bias`.
+struct Projection {
+    x: ValueId,
+    w: ValueId,
+    bias: Option<ValueId>,
+}
+
+/// A matched `rms_norm(x, weight)`.
+struct Norm {
+    x: ValueId,
+    weight: ValueId,
+    eps: f32,
+}

@@ -1,0 +1,100 @@
+//! Norm, query, key and value projections, head norms, rotation and page write become one task.
+
+use super::{Cluster, Matcher, Nodes};
+use aio_ir::{Node, NodeId, Op, ValueId};
+use aio_plan::{QkvSpec, RopePairs, RopeScaling, RopeSpec, TaskKind};
+
+/// A rotated and perhaps normed head projection.
+struct Heads {
+    x: ValueId,
+    w: ValueId,
+    bias: Option<ValueId>,
+    norm: Option<(ValueId, f32)>,
+    rope: RopeSpec,
+    positions: ValueId,
+    factors: Option<ValueId>,
+}
+
+/// Starts at the attention that reads the written pages: it is what ties query, key and value together.
+pub(super) fn qkv(m: &Matcher<'_>, id: NodeId) -> Option<Cluster> {
+    let attend = Some(m.graph.node(id)).filter(|n| n.op == Op::Attend)?;
+    let mut nodes = Nodes::new();
+    let (write_id, write) = m.node(attend.input(1), Op::PageWrite)?;
+    nodes.push(write_id);
+    let q = rotated(m, attend.input(0), &mut nodes)?;
+    let k = rotated(m, write.input(1), &mut nodes)?;
+    let v_value = m.unreshaped(write.input(2), &mut nodes);
+    let v = m.projection(v_value, &mut nodes)?;
+    let norm = m.norm(q.x, 3, &mut nodes)?;
+    let same_input = k.x == q.x && v.x == q.x;
+    let same_rotation = k.rope == q.rope && k.positions == q.positions && k.factors == q.factors;
+    let same_places = write.input(5) == q.positions && (2..5).all(|i| write.input(i + 1) == attend.input(i));
+    let same_norms = q.norm.map(|n| n.1) == k.norm.map(|n| n.1);
+    if !(same_input && same_rotation && same_places && same_norms) {
+        return None;
+    }
+    let known = |v: ValueId, dim: usize| m.graph.ty(v).shape.dims()[dim].known().map(|d| d as u32);
+    let spec = QkvSpec {
+        norm_eps: norm.eps,
+        heads: known(attend.input(0), 1)?,
+        kv_heads: known(write.input(1), 1)?,
+        head_dim: known(attend.input(0), 2)?,
+        qk_norm_eps: q.norm.map(|n| n.1),
+        rope: q.rope,
+    };
+    let some = Some;
+    let operands = vec![
+        some(norm.x),
+        some(norm.weight),
+        some(q.w),
+        some(k.w),
+        some(v.w),
+        q.bias,
+        k.bias,
+        v.bias,
+        q.norm.map(|n| n.0),
+        k.norm.map(|n| n.0),
+        some(q.positions),
+        q.factors,
+        some(write.input(0)),
+        some(write.input(3)),
+        some(write.input(4)),
+    ];
+    let results = vec![attend.input(0), write.results[0]];
+    Some(Cluster { kind: TaskKind::Qkv(spec), nodes: nodes.to_vec(), operands, results })
+}
+
+fn rotated(m: &Matcher<'_>, value: ValueId, nodes: &mut Nodes) -> Option<Heads> {
+    let rope = m.inner(value, Op::Rope, 1, nodes)?;
+    let mut inner = rope.input(0);
+    let norm = m.inner(inner, Op::RmsNorm, 1, nodes);
+    let norm = match norm {
+        None => None,
+        Some(node) => {
+            inner = node.input(0);
+            Some((node.optional(1).filter(|&w| m.is_weight(w))?, node.f32("eps")))
+        }
+    };
+    let flat = m.unreshaped(inner, nodes);
+    let p = m.projection(flat, nodes)?;
+    let spec = rope_spec(rope);
+    Some(Heads { x: p.x, w: p.w, bias: p.bias, norm, rope: spec, positions: rope.input(1), factors: rope.optional(2) })
+}
+
+/// A rope node's numbers as kernels want them.
+pub(super) fn rope_spec(node: &Node) -> RopeSpec {
+    let pairs = if node.word("pairs") == "adjacent" { RopePairs::Adjacent } else { RopePairs::Halves };
+    let factor = node.f32("factor");
+    let scaling = match node.word("scaling") {
+        "linear" => RopeScaling::Linear { factor },
+        "yarn" => RopeScaling::Yarn {
+            factor,
+            original_context: node.int("original_context") as u32,
+            attn_factor: node.f32("attn_factor"),
+            beta_fast: node.f32("beta_fast"),
+            beta_slow: node.f32("beta_slow"),
+        },
+        _ => RopeScaling::None,
+    };
+    RopeSpec { pairs, dims: node.int("dims") as u32, base: node.f32("base"), scaling }
+}

@@ -1,0 +1,105 @@
+//! The passes in order, each verified before the next.
+
+use crate::emit::{Shared, emit};
+use crate::fuse::{Cluster, fuse};
+use crate::report::FusionReport;
+use crate::schedule::schedule;
+use crate::simplify::simplify;
+use crate::tail::with_tail;
+use crate::CompileError;
+use aio_ir::{Graph, Verified, verify};
+use aio_plan::{Bucket, Plan, PlanFamily, Target};
+
+/// What to compile.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// One plan for each.
+    pub buckets: Vec<Bucket>,
+    /// Whether nodes are gathered into tasks; off, each node is a task.
+    pub fuse: bool,
+}
+
+/// A family and how its plans came about.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The plans.
+    pub family: PlanFamily,
+    /// One report a plan, in the order of the plans.
+    pub reports: Vec<FusionReport>,
+}
+
+/// Compiles a step graph for a target.
+///
+/// # Errors
+/// See [`CompileError`]; `BrokenGraph` and `BrokenPlan` are faults of the compiler.
+pub fn compile(graph: Verified<'_>, target: &Target, options: &Options) -> Result<Compiled, CompileError> {
+    let mut shared = Shared::default();
+    let mut plans: Vec<Plan> = Vec::new();
+    let mut reports = Vec::new();
+    for &bucket in &options.buckets {
+        let (simple, clusters) = lower(graph.graph(), target, bucket, options.fuse)?;
+        reports.push(FusionReport::new(&simple, &clusters));
+        plans.push(emit(&simple, &clusters, bucket, target, &mut shared)?);
+    }
+    let family = PlanFamily {
+        model: graph.graph().name.clone(),
+        target: target.name.clone(),
+        weights: shared.weights,
+        states: shared.states,
+        arena_bytes: plans.iter().map(|p| p.arena_bytes).max().unwrap_or(0),
+        plans,
+    };
+    match aio_plan::verify(&family) {
+        Ok(()) => Ok(Compiled { family, reports }),
+        Err(errors) => Err(CompileError::BrokenPlan(errors.into_iter().next().expect("an error was found"))),
+    }
+}
+
+fn checked(pass: &'static str, graph: Graph) -> Result<Graph, CompileError> {
+    match verify(&graph) {
+        Ok(_) => Ok(graph),
+        Err(source) => Err(CompileError::BrokenGraph { pass, source }),
+    }
+}
+
+fn lower(graph: &Graph, target: &Target, bucket: Bucket, on: bool) -> Result<(Graph, Vec<Cluster>), CompileError> {
+    let tailed = checked("tail", with_tail(graph, bucket.tail)?)?;
+    let simple = checked("simplify", simplify(&tailed))?;
+    let clusters = schedule(&simple, fuse(&simple, target, on)?);
+    Ok((simple, clusters))
+}
+
+/// The state after a pass, for `aio graph passes`.
+#[derive(Clone, Debug)]
+pub struct PassDump {
+    /// The pass.
+    pub pass: &'static str,
+    /// Nodes, or tasks once there are any.
+    pub count: usize,
+    /// The graph or the tasks in text.
+    pub text: String,
+}
+
+/// Each pass's result for one bucket.
+///
+/// # Errors
+/// As [`compile`].
+pub fn passes(graph: Verified<'_>, target: &Target, bucket: Bucket) -> Result<Vec<PassDump>, CompileError> {
+    let dump = |pass, g: &Graph| PassDump { pass, count: g.nodes().len(), text: aio_ir::text::print(g) };
+    let tailed = checked("tail", with_tail(graph.graph(), bucket.tail)?)?;
+    let simple = checked("simplify", simplify(&tailed))?;
+    let report = FusionReport::new(&simple, &fuse(&simple, target, true)?);
+    let compiled = compile(graph, target, &Options { buckets: vec![bucket], fuse: true })?;
+    let plan = &compiled.family.plans[0];
+    Ok(vec![
+        dump("input", graph.graph()),
+        dump("tail", &tailed),
+        dump("simplify", &simple),
+        PassDump { pass: "fuse", count: report.task_count(), text: report.to_string() },
+        PassDump {
+            pass: "plan",
+            count: plan.tasks.len(),
+            text: aio_plan::text::print(&compiled.family, plan),
+        },
+    ])
+}

@@ -1,0 +1,37 @@
+//! The tail: replaces the output `logits` by what a bucket asks for.
+
+use crate::CompileError;
+use aio_ir::{Builder, DType, Dim, Graph, Op, SAMPLE_PARAMS, Shape, Sym, TensorType, ValueId};
+use aio_plan::Tail;
+
+/// The step graph with its tail.
+///
+/// # Errors
+/// [`CompileError::NoOutput`] if a tail other than `Logits` is wanted and the graph has no logits.
+pub(crate) fn with_tail(graph: &Graph, tail: Tail) -> Result<Graph, CompileError> {
+    if tail == Tail::Logits {
+        return Ok(graph.clone());
+    }
+    let logits = graph.outputs.iter().find(|o| o.name == "logits").ok_or(CompileError::NoOutput("logits"))?.value;
+    let mut out = graph.clone();
+    out.outputs.retain(|o| o.name != "logits");
+    let mut b = Builder::from(out);
+    let token = match tail {
+        Tail::Argmax => b.op(Op::Argmax, &[logits], &[]),
+        _ => sample(&mut b, logits),
+    };
+    let token = token.map_err(|_| CompileError::NoOutput("logits"))?;
+    b.output("token", token);
+    Ok(b.finish())
+}
+
+fn sample(b: &mut Builder, logits: ValueId) -> Result<ValueId, aio_ir::graph::BuildError> {
+    let ty = b.graph().ty(logits).clone();
+    let rows = ty.shape.dims().first().copied().unwrap_or(Dim::Const(1));
+    let of = |dtype, last: Dim| TensorType::new(dtype, Shape::new([rows, last]));
+    let params = b.input("sampling", of(DType::F32, Dim::Const(SAMPLE_PARAMS)));
+    let noise = b.input("noise", of(DType::U32, Dim::Const(4)));
+    let recent = b.input("recent", of(DType::I32, Dim::Sym(Sym::Recent)));
+    let bias = b.optional_input("logit_bias", ty);
+    b.op(Op::Sample, &[logits, params, noise, recent, bias], &[])
+}
