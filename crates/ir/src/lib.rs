@@ -24,6 +24,8 @@ pub mod graph;
 pub mod ids;
 pub mod infer;
 pub mod op;
+pub mod quant;
+pub mod sampling;
 pub mod shape;
 pub mod text;
 pub mod verify;

@@ -1,0 +1,140 @@
+//! Tiles of block-format weights: decode a block once, then eight dot products an activation row.
+//!
+//! Products stay exact in 32-bit integers over a block; blocks are added in f32, in order, so a
+//! row's result is the same in every tile. Called by the matrix driver.
+
+use super::codes::{BlockScales, codes, scales};
+use super::plain::plain_tiles;
+use crate::activation::ActBlock;
+use crate::format::{Format, FormatVisitor, with_format};
+use crate::kernels::tile::{TileArgs, TileTable};
+use aio_ir::DType;
+use std::arch::x86_64::*;
+
+/// How far ahead of use weights are fetched, bytes.
+const PREFETCH_BYTES: usize = 3072;
+/// Tiles with more rows compute long enough for the hardware to fetch alone.
+const PREFETCH_ROWS: usize = 9;
+
+/// The tiles of a weight type; `None` if it holds no real numbers.
+pub(in crate::kernels) fn tiles(dtype: DType) -> Option<TileTable> {
+    plain_tiles(dtype).or_else(|| with_format(dtype, Tiles))
+}
+
+struct Tiles;
+
+impl FormatVisitor for Tiles {
+    type Out = TileTable;
+    fn visit<F: Format>(self) -> TileTable {
+        TileTable::new(
+            &[
+                tile::<F, 1>,
+                tile::<F, 2>,
+                tile::<F, 3>,
+                tile::<F, 4>,
+                tile::<F, 5>,
+                tile::<F, 6>,
+                tile::<F, 7>,
+                tile::<F, 8>,
+                tile::<F, 9>,
+            ],
+            Some(tile::<F, 16>),
+        )
+    }
+}
+
+/// Vectors `from..from + N` times the activations' groups, plus `start`.
+///
+/// # Safety
+/// 32 bytes are readable at `q`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn dots<const N: usize>(w: &[__m512i; 8], from: usize, q: *const i32, start: __m512i) -> __m512i {
+    let mut sum = start;
+    for g in from..from + N {
+        // SAFETY: there are eight groups of four codes.
+        let x = _mm512_set1_epi32(unsafe { q.add(g).read() });
+        sum = _mm512_dpbusd_epi32(sum, w[g], x);
+    }
+    sum
+}
+
+/// `sum`, plus a block's products with one row of activations.
+///
+/// # Safety
+/// `x` points to a block.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn add_block<F: Format>(sum: __m512, w: &[__m512i; 8], scales: &BlockScales, x: *const ActBlock) -> __m512 {
+    // SAFETY: the caller's promise.
+    let (q, x) = unsafe { ((&raw const (*x).q).cast::<i32>(), &*x) };
+    let start = |neg_sum: i32| if F::SHIFT == 0 { 0 } else { neg_sum << F::SHIFT };
+    let d = _mm512_set1_ps(x.d);
+    if !F::SCALES.per_16() {
+        // SAFETY: `q` has 32 codes.
+        let dot = unsafe { dots::<8>(w, 0, q, _mm512_set1_epi32(start(x.neg_sum))) };
+        let sum = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot), d), scales.d[0], sum);
+        if F::SCALES.has_min() {
+            return _mm512_fmadd_ps(scales.m[0], _mm512_set1_ps(x.s), sum);
+        }
+        return sum;
+    }
+    let neg = [x.neg_sum_low, x.neg_sum - x.neg_sum_low];
+    // SAFETY: `q` has 32 codes.
+    let (low, high) = unsafe {
+        (dots::<4>(w, 0, q, _mm512_set1_epi32(start(neg[0]))), dots::<4>(w, 4, q, _mm512_set1_epi32(start(neg[1]))))
+    };
+    let t = _mm512_mul_ps(_mm512_cvtepi32_ps(low), scales.d[0]);
+    let mut t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), scales.d[1], t);
+    if F::SCALES.has_min() {
+        t = _mm512_fnmadd_ps(scales.m[0], _mm512_set1_ps(neg[0] as f32), t);
+        t = _mm512_fnmadd_ps(scales.m[1], _mm512_set1_ps(neg[1] as f32), t);
+    }
+    _mm512_fmadd_ps(t, d, sum)
+}
+
+/// `M` activation rows by 16 output rows.
+///
+/// # Safety
+/// See `TileFn`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn tile<F: Format, const M: usize>(args: &TileArgs) {
+    let mut sums = [_mm512_setzero_ps(); M];
+    let mut unit = args.weights;
+    let mut x = args.acts.cast::<ActBlock>();
+    for _ in 0..args.steps {
+        for b in 0..F::SCALES.blocks() {
+            // SAFETY: the unit has a head and this many blocks; the tile has as many blocks in `M`
+            // rows; prefetching past the end is allowed.
+            unsafe {
+                let at = unit.add(F::SCALES.bytes() + b * F::CODES.bytes());
+                if M <= PREFETCH_ROWS {
+                    prefetch::<F>(at);
+                }
+                let w = codes::<F>(at);
+                let scales = scales::<F>(unit, b);
+                for (m, sum) in sums.iter_mut().enumerate() {
+                    *sum = add_block::<F>(*sum, &w, &scales, x.add(m));
+                }
+                x = x.add(args.stride);
+            }
+        }
+        // SAFETY: at most one past the group's end.
+        unit = unsafe { unit.add(F::UNIT_BYTES) };
+    }
+    for (m, sum) in sums.into_iter().enumerate() {
+        // SAFETY: the caller passes room for `M` rows.
+        unsafe { _mm512_storeu_ps(args.out.add(m).cast(), sum) };
+    }
+}
+
+/// Fetches a block's share of the stream, some way ahead.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn prefetch<F: Format>(at: *const u8) {
+    let lines = (F::UNIT_BYTES / F::SCALES.blocks()).div_ceil(64);
+    for line in 0..lines {
+        let ahead = at.wrapping_add(PREFETCH_BYTES + 64 * line);
+        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+    }
+}

@@ -1,0 +1,196 @@
+//! The matrix product `y[M,N] = x[M,K] * W[N,K]^T` over a range of output groups.
+//!
+//! Up to 16 activation rows share one pass over a packed group; more rows go panel by panel while a
+//! block of groups stays in cache. An output element is always summed over its columns in one
+//! order, so it does not depend on how many rows there are or where the ranges are cut. Called
+//! by executables, each thread with its own range.
+
+use super::tile::{MAX_TILE_ROWS, TileArgs, TileFn, TileTable};
+use crate::activation::{ActBlock, PANEL_ROWS, act_blocks, act_row};
+use crate::format::{GROUP_ROWS, group_bytes, layout};
+use aio_ir::DType;
+use std::ops::Range;
+
+/// Packed bytes that stay in the first-level cache while a few panels pass.
+const NEAR_BYTES: usize = 16 << 10;
+/// Packed bytes that stay in the second-level cache while many panels pass.
+const FAR_BYTES: usize = 384 << 10;
+/// From this many panels on, the panel is kept near and the weights far.
+const MANY_PANELS: usize = 4;
+
+/// The left operand.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// For block-format weights: `act_blocks(rows, cols)` blocks in panel order.
+    Quantized(&'a [ActBlock]),
+    /// For plain weights: f32 `[rows][cols]`.
+    Plain(&'a [f32]),
+}
+
+/// A packed weight matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    /// Type it was packed from.
+    pub dtype: DType,
+    /// Output rows, N.
+    pub rows: usize,
+    /// Columns, K.
+    pub cols: usize,
+    /// All packed groups.
+    pub packed: &'a [u8],
+}
+
+/// The result, f32 rows `stride` floats apart. Threads write disjoint columns of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// Element (0, 0).
+    pub start: *mut f32,
+    /// Floats from one row to the next.
+    pub stride: usize,
+}
+
+// SAFETY: a plain address; whoever writes through it promises disjointness (`Kernels::matmul`).
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+/// Arguments of a matrix product.
+#[derive(Clone, Debug)]
+pub struct MatmulArgs<'a> {
+    /// The right operand.
+    pub weights: Weights<'a>,
+    /// The left operand.
+    pub input: Input<'a>,
+    /// Activation rows, M.
+    pub rows: usize,
+    /// Groups of 16 output rows to compute.
+    pub groups: Range<usize>,
+    /// Added to every row, N floats.
+    pub bias: Option<&'a [f32]>,
+    /// Add to what the output holds (a residual) instead of replacing it.
+    pub accumulate: bool,
+    /// Where results go: column `n` of the output is weight row `n`.
+    pub output: Output,
+}
+
+/// Computes the product with the tiles of `table`.
+///
+/// # Safety
+/// `table` fits the weights' type and this machine; columns `16 * groups.start ..` up to
+/// `min(16 * groups.end, N)` of `rows` output rows are valid and nobody else uses them meanwhile.
+pub(super) unsafe fn run(table: &TileTable, args: &MatmulArgs<'_>) {
+    let w = &args.weights;
+    let group_len = group_bytes(w.dtype, w.cols).expect("the plan's weights have a packed form");
+    assert!(args.groups.end * group_len <= w.packed.len(), "groups lie inside the packed matrix");
+    let panels = args.rows.div_ceil(PANEL_ROWS);
+    let budget = if panels < MANY_PANELS { NEAR_BYTES } else { FAR_BYTES };
+    let block = (budget / group_len).max(1);
+    let acts = Acts::new(args);
+    for first in args.groups.clone().step_by(block) {
+        let last = (first + block).min(args.groups.end);
+        for panel in 0..panels {
+            for group in first..last {
+                let packed = w.packed[group * group_len..].as_ptr();
+                // SAFETY: passed on; `packed` starts a whole group and the panel exists.
+                unsafe { run_panel(table, args, &acts, packed, group, panel) };
+            }
+        }
+    }
+}
+
+/// The left operand with its checks done.
+struct Acts {
+    base: *const u8,
+    steps: usize,
+}
+
+impl Acts {
+    fn new(args: &MatmulArgs<'_>) -> Acts {
+        let w = &args.weights;
+        match (args.input, layout(w.dtype)) {
+            (Input::Quantized(blocks), Some(layout)) => {
+                assert!(blocks.len() >= act_blocks(args.rows, w.cols), "activations cover the rows");
+                let unit_cols = 32 * layout.scales.blocks();
+                Acts { base: blocks.as_ptr().cast(), steps: w.cols / unit_cols }
+            }
+            (Input::Plain(x), None) => {
+                assert!(x.len() >= args.rows * w.cols, "activations cover the rows");
+                Acts { base: x.as_ptr().cast(), steps: w.cols }
+            }
+            _ => panic!("the plan's activations do not fit {} weights", w.dtype),
+        }
+    }
+
+    /// Byte offset of `row`'s first element and the stride a tile function wants.
+    fn at(&self, args: &MatmulArgs<'_>, row: usize) -> (usize, usize) {
+        let cols = args.weights.cols;
+        match args.input {
+            Input::Quantized(_) => {
+                let (first, stride) = act_row(row, args.rows, cols);
+                (first * size_of::<ActBlock>(), stride)
+            }
+            Input::Plain(_) => (row * cols * size_of::<f32>(), cols),
+        }
+    }
+}
+
+/// One panel of activation rows times one group of output rows.
+///
+/// # Safety
+/// As `run`; `packed` is group `group`.
+unsafe fn run_panel(
+    table: &TileTable,
+    args: &MatmulArgs<'_>,
+    acts: &Acts,
+    packed: *const u8,
+    group: usize,
+    panel: usize,
+) {
+    let mut out = [[0f32; GROUP_ROWS]; MAX_TILE_ROWS];
+    let (mut row, end) = (panel * PANEL_ROWS, args.rows.min((panel + 1) * PANEL_ROWS));
+    while row < end {
+        let (take, tile): (usize, TileFn) = table.next(end - row);
+        let (offset, stride) = acts.at(args, row);
+        let tile_args = TileArgs {
+            weights: packed,
+            // SAFETY: `Acts::new` checked that the rows lie inside the buffer.
+            acts: unsafe { acts.base.add(offset) },
+            stride,
+            steps: acts.steps,
+            out: out.as_mut_ptr(),
+        };
+        // SAFETY: the tile has `take` rows in all operands.
+        unsafe { tile(&tile_args) };
+        for (m, sums) in out[..take].iter().enumerate() {
+            // SAFETY: the caller owns these columns of the output.
+            unsafe { store(args, sums, row + m, group) };
+        }
+        row += take;
+    }
+}
+
+/// Adds bias and residual and stores 16 results of a row.
+///
+/// # Safety
+/// As `run`.
+unsafe fn store(args: &MatmulArgs<'_>, sums: &[f32; GROUP_ROWS], row: usize, group: usize) {
+    let first = group * GROUP_ROWS;
+    let len = GROUP_ROWS.min(args.weights.rows - first);
+    // SAFETY: the row's columns `first..first + len` are valid and ours.
+    let y = unsafe {
+        let start = args.output.start.add(row * args.output.stride + first);
+        std::slice::from_raw_parts_mut(start, len)
+    };
+    let mut sums = *sums;
+    if let Some(bias) = args.bias {
+        for (sum, bias) in sums.iter_mut().zip(&bias[first..first + len]) {
+            *sum += bias;
+        }
+    }
+    if args.accumulate {
+        for (sum, y) in sums.iter_mut().zip(y.iter()) {
+            *sum += y;
+        }
+    }
+    y.copy_from_slice(&sums[..len]);
+}

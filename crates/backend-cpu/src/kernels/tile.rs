@@ -1,0 +1,58 @@
+//! The tile: 16 output rows by a few activation rows, over all columns.
+//!
+//! Each instruction set compiles one tile function per weight type and row count; the matrix
+//! driver picks among them through this table. Filled at load, read by `super::matmul`.
+
+use crate::format::GROUP_ROWS;
+
+/// Arguments of a tile function.
+#[derive(Debug)]
+pub struct TileArgs {
+    /// The packed group.
+    pub weights: *const u8,
+    /// Block formats: the tile's first `ActBlock`. Plain types: the tile's first f32.
+    pub acts: *const u8,
+    /// Block formats: blocks from one column position to the next. Plain types: floats from one row
+    /// to the next.
+    pub stride: usize,
+    /// Block formats: units of the group. Plain types: columns.
+    pub steps: usize,
+    /// Results, 16 floats an activation row.
+    pub out: *mut [f32; GROUP_ROWS],
+}
+
+/// A tile function.
+///
+/// # Safety
+/// The machine has the instruction set; `weights` is a whole packed group of `steps`; `acts` has the
+/// table's number of rows of as many columns; `out` is valid for as many rows.
+pub type TileFn = unsafe fn(&TileArgs);
+
+/// Most rows of a tile.
+pub const MAX_TILE_ROWS: usize = 16;
+
+/// The tile functions of a weight type, by row count.
+#[derive(Clone, Copy, Debug)]
+pub struct TileTable {
+    fns: [Option<TileFn>; MAX_TILE_ROWS + 1],
+    /// Every count from 1 to this one has a function.
+    dense: usize,
+}
+
+impl TileTable {
+    /// Functions for 1, 2, .. rows, and perhaps one for 16.
+    pub fn new(dense: &[TileFn], full: Option<TileFn>) -> TileTable {
+        let mut fns = [None; MAX_TILE_ROWS + 1];
+        for (slot, f) in fns[1..].iter_mut().zip(dense) {
+            *slot = Some(*f);
+        }
+        fns[MAX_TILE_ROWS] = full.or(fns[MAX_TILE_ROWS]);
+        TileTable { fns, dense: dense.len() }
+    }
+
+    /// The next tile of a panel with `rows` rows left (1..=16): its row count and function.
+    pub fn next(&self, rows: usize) -> (usize, TileFn) {
+        let take = if self.fns[rows].is_some() { rows } else { rows.div_ceil(rows.div_ceil(self.dense)) };
+        (take, self.fns[take].expect("every count up to `dense` has a function"))
+    }
+}

@@ -1,0 +1,296 @@
+//! Sampling by coupled noise: what the `sample` op means, to the bit.
+//!
+//! The token of an output row is the arg-max of `filtered / temperature + gumbel(seed, choice, position, token)`. The
+//! noise depends on the row's place in its sequence alone, so a row samples the same token however it is batched, and
+//! a draft is right exactly if it equals that sample: speculation never changes the text.
+//!
+//! The chain: bias, penalties over the recent tokens, top-k, top-p, min-p, temperature. Temperature 0 is the arg-max
+//! after bias and penalties. Noise: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+//! SC 2011) with key (seed) and counter (token / 4, position, choice, 0); word token % 4 gives
+//! `u = (word / 2^9 + 1/2) * 2^-23` and `gumbel = -ln(-ln(u))` with [`ln`] in f32, which uses only operations that IEEE
+//! 754 rounds one way. Shared by the oracle and the CPU back end.
+
+use std::cmp::Ordering;
+
+/// The numbers of one row, in the order of the `sample` op's `params` operand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SampleParams {
+    /// 0 for the most likely token.
+    pub temperature: f32,
+    /// Keep the k most likely; 0 keeps all.
+    pub top_k: u32,
+    /// Keep the fewest most likely tokens whose probability reaches p; 1 keeps all.
+    pub top_p: f32,
+    /// Drop tokens less likely than p times the most likely; 0 drops none.
+    pub min_p: f32,
+    /// Divides positive and multiplies negative logits of recent tokens; 1 for none.
+    pub repeat_penalty: f32,
+    /// Subtracted from logits of recent tokens.
+    pub presence_penalty: f32,
+    /// Subtracted from logits of recent tokens, times their count.
+    pub frequency_penalty: f32,
+}
+
+impl SampleParams {
+    /// The most likely token, no penalties.
+    pub const GREEDY: SampleParams = SampleParams {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        repeat_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+    };
+
+    /// As the op's operand holds them.
+    pub fn to_row(self) -> [f32; crate::SAMPLE_PARAMS as usize] {
+        let SampleParams { temperature, top_k, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty } = self;
+        [temperature, top_k as f32, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty]
+    }
+
+    /// From the op's operand.
+    pub fn from_row(row: &[f32]) -> SampleParams {
+        SampleParams {
+            temperature: row[0],
+            top_k: row[1] as u32,
+            top_p: row[2],
+            min_p: row[3],
+            repeat_penalty: row[4],
+            presence_penalty: row[5],
+            frequency_penalty: row[6],
+        }
+    }
+
+    /// Whether the logits' arg-max is the answer as it is.
+    pub fn is_plain_argmax(&self) -> bool {
+        self.temperature == 0.0 && !self.penalizes()
+    }
+
+    fn penalizes(&self) -> bool {
+        self.repeat_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+}
+
+/// Everything a row's token depends on beside its logits.
+#[derive(Clone, Copy, Debug)]
+pub struct SampleRow<'a> {
+    /// The chain's numbers.
+    pub params: SampleParams,
+    /// Seed (low word, high word), choice, position.
+    pub noise: [u32; 4],
+    /// Recent tokens of the row's own prefix; negative entries are padding.
+    pub recent: &'a [i32],
+    /// Added to the logits; minus infinity bars a token.
+    pub bias: Option<&'a [f32]>,
+}
+
+/// A candidate token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// Its logit after bias and penalties.
+    pub logit: f32,
+    /// Its id.
+    pub token: u32,
+}
+
+/// Larger logit first, then the lower id; NaN sorts last.
+fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
+    let key = |c: &Candidate| if c.logit.is_nan() { f32::NEG_INFINITY } else { c.logit };
+    key(b).total_cmp(&key(a)).then(a.token.cmp(&b.token))
+}
+
+/// The row's token. `scratch` is cleared and filled; with room for all logits nothing is allocated.
+pub fn sample(logits: &[f32], row: &SampleRow<'_>, scratch: &mut Vec<Candidate>) -> u32 {
+    let bias = |i: usize| row.bias.map_or(0.0, |b| b[i]);
+    scratch.clear();
+    scratch.extend(logits.iter().enumerate().map(|(i, &l)| Candidate { logit: l + bias(i), token: i as u32 }));
+    if row.params.penalizes() {
+        penalize(scratch, row);
+    }
+    if row.params.temperature <= 0.0 {
+        return best(scratch.iter().copied());
+    }
+    let kept = filter(scratch, &row.params);
+    let noisy = scratch[..kept].iter().map(|c| {
+        let logit = c.logit / row.params.temperature + gumbel(row.noise, c.token);
+        Candidate { logit, token: c.token }
+    });
+    best(noisy)
+}
+
+fn best(candidates: impl Iterator<Item = Candidate>) -> u32 {
+    candidates.min_by(by_rank).map_or(0, |c| c.token)
+}
+
+/// Each distinct recent token once, with its count.
+fn penalize(candidates: &mut [Candidate], row: &SampleRow<'_>) {
+    let p = &row.params;
+    for (i, &token) in row.recent.iter().enumerate() {
+        let seen_before = row.recent[..i].contains(&token);
+        let Some(c) = usize::try_from(token).ok().and_then(|t| candidates.get_mut(t)) else { continue };
+        if seen_before {
+            continue;
+        }
+        let count = row.recent[i..].iter().filter(|&&t| t == token).count();
+        c.logit = if c.logit > 0.0 { c.logit / p.repeat_penalty } else { c.logit * p.repeat_penalty };
+        c.logit -= p.presence_penalty + p.frequency_penalty * count as f32;
+    }
+}
+
+/// Moves the tokens that pass top-k, top-p and min-p to the front; how many there are (at least one).
+fn filter(candidates: &mut [Candidate], p: &SampleParams) -> usize {
+    let mut kept = candidates.len();
+    if p.top_k > 0 && (p.top_k as usize) < kept {
+        kept = p.top_k as usize;
+        candidates.select_nth_unstable_by(kept - 1, by_rank);
+    }
+    if p.top_p < 1.0 {
+        candidates[..kept].sort_unstable_by(by_rank);
+        kept = nucleus(&candidates[..kept], p.top_p);
+    }
+    if p.min_p > 0.0 {
+        kept = above_min_p(&mut candidates[..kept], p.min_p);
+    }
+    kept.max(1)
+}
+
+/// How many of the sorted candidates it takes to reach probability `p`.
+fn nucleus(sorted: &[Candidate], p: f32) -> usize {
+    let top = sorted.first().map_or(0.0, |c| c.logit);
+    let weight = |c: &Candidate| f64::from(c.logit - top).exp();
+    let total: f64 = sorted.iter().map(weight).sum();
+    let mut sum = 0.0;
+    for (i, c) in sorted.iter().enumerate() {
+        sum += weight(c);
+        if sum >= f64::from(p) * total {
+            return i + 1;
+        }
+    }
+    sorted.len()
+}
+
+fn above_min_p(candidates: &mut [Candidate], p: f32) -> usize {
+    let top = candidates.iter().map(|c| c.logit).fold(f32::NEG_INFINITY, f32::max);
+    let floor = top + ln(p);
+    let mut kept = 0;
+    for i in 0..candidates.len() {
+        if candidates[i].logit >= floor {
+            candidates.swap(kept, i);
+            kept += 1;
+        }
+    }
+    kept
+}
+
+/// Gumbel noise of a token at a row's place: `noise` is seed (two words), choice, position.
+pub fn gumbel(noise: [u32; 4], token: u32) -> f32 {
+    let [seed_low, seed_high, choice, position] = noise;
+    let words = philox([token / 4, position, choice, 0], [seed_low, seed_high]);
+    let bits = words[(token % 4) as usize] >> 9;
+    let u = (bits as f32 + 0.5) * (1.0 / 8_388_608.0);
+    -ln(-ln(u))
+}
+
+/// Philox4x32 with ten rounds.
+pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    for _ in 0..10 {
+        let a = u64::from(counter[0]) * 0xD251_1F53;
+        let b = u64::from(counter[2]) * 0xCD9E_8D57;
+        counter = [
+            (b >> 32) as u32 ^ counter[1] ^ key[0],
+            b as u32,
+            (a >> 32) as u32 ^ counter[3] ^ key[1],
+            a as u32,
+        ];
+        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+    }
+    counter
+}
+
+/// Natural logarithm of a positive normal number, within a few units of the last place.
+///
+/// `x = m * 2^e` with `m` in \[1/sqrt(2), sqrt(2)); `ln m = 2 artanh(t)`, `t = (m - 1) / (m + 1)`, by its power series.
+/// No step may be contracted to a fused multiply-add: every back end has to give these bits.
+pub fn ln(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let mut exponent = (bits >> 23) as i32 - 127;
+    let mut m = f32::from_bits((bits & 0x007F_FFFF) | 0x3F80_0000);
+    if m > std::f32::consts::SQRT_2 {
+        m *= 0.5;
+        exponent += 1;
+    }
+    let t = (m - 1.0) / (m + 1.0);
+    let s = t * t;
+    let series = 1.0 + s * (1.0 / 3.0 + s * (1.0 / 5.0 + s * (1.0 / 7.0 + s * (1.0 / 9.0))));
+    2.0 * t * series + exponent as f32 * std::f32::consts::LN_2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn philox_matches_the_published_test_vectors() {
+        // From the Random123 distribution's known-answer file (kat_vectors, philox4x32 10).
+        assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(philox([u32::MAX; 4], [u32::MAX; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+    }
+
+    #[test]
+    fn ln_is_close() {
+        for i in 1..20_000u32 {
+            let x = i as f32 / 7_000.0;
+            let want = f64::from(x).ln();
+            assert!((f64::from(ln(x)) - want).abs() <= 3e-7 * want.abs().max(1.0), "{x}");
+        }
+    }
+
+    fn row(params: SampleParams, seed: u32) -> SampleRow<'static> {
+        SampleRow { params, noise: [seed, 0, 0, 7], recent: &[], bias: None }
+    }
+
+    #[test]
+    fn temperature_one_follows_the_softmax() {
+        let logits = [1.0f32, 0.0, 2.0, -1.0];
+        let params = SampleParams { temperature: 1.0, ..SampleParams::GREEDY };
+        let total: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
+        let mut counts = [0u32; 4];
+        let draws = 20_000;
+        let mut scratch = Vec::new();
+        for seed in 0..draws {
+            counts[sample(&logits, &row(params, seed), &mut scratch) as usize] += 1;
+        }
+        let chi2: f64 = (0..4)
+            .map(|i| {
+                let want = f64::from(draws) * f64::from(logits[i]).exp() / total;
+                (f64::from(counts[i]) - want).powi(2) / want
+            })
+            .sum();
+        // 99.9th percentile of chi-square with 3 degrees of freedom.
+        assert!(chi2 < 16.27, "{chi2} {counts:?}");
+    }
+
+    #[test]
+    fn filters_keep_what_they_should() {
+        let all = |n: u32| (0..n).map(|i| Candidate { logit: -(i as f32), token: i }).collect::<Vec<_>>();
+        let base = SampleParams { temperature: 1.0, ..SampleParams::GREEDY };
+        assert_eq!(filter(&mut all(10), &SampleParams { top_k: 3, ..base }), 3);
+        // Weights 1, 0.37, 0.14: the first two hold 0.864 of ten.
+        assert_eq!(filter(&mut all(10), &SampleParams { top_p: 0.8, ..base }), 2);
+        assert_eq!(filter(&mut all(10), &SampleParams { min_p: 0.1, ..base }), 3);
+        assert_eq!(filter(&mut all(10), &SampleParams { top_p: 0.0, ..base }), 1);
+    }
+
+    #[test]
+    fn penalties_and_bias_change_the_greedy_choice() {
+        let mut scratch = Vec::new();
+        let params = SampleParams { repeat_penalty: 2.0, ..SampleParams::GREEDY };
+        let recent = [1, -1, 1];
+        let row = SampleRow { params, noise: [0; 4], recent: &recent, bias: None };
+        assert_eq!(sample(&[1.0, 1.5], &row, &mut scratch), 0);
+        let barred = [f32::NEG_INFINITY, 0.0];
+        let row = SampleRow { params: SampleParams::GREEDY, noise: [0; 4], recent: &[], bias: Some(&barred) };
+        assert_eq!(sample(&[9.0, 1.5], &row, &mut scratch), 1);
+    }
+}
