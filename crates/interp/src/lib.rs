@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The scalar oracle: what graphs and plans mean, written for reading, not for speed.
+//!
+//! [`evaluate`] runs a verified graph on [`Tensor`]s. [`InterpDevice`] runs plans, task by task, through the same
+//! evaluator, as a back end like any other. Every op, every fused task and every back end is tested against it.
+//! Products accumulate in f64 and weights are decoded exactly, so its error is far below any kernel's.
+#![forbid(unsafe_code)]
+
+mod device;
+mod eval;
+mod ops;
+mod tensor;
+
+pub use device::InterpDevice;
+pub use eval::{EvalError, evaluate};
+pub use tensor::{Data, Tensor};

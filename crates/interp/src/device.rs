@@ -1,0 +1,166 @@
+//! The oracle as a device: runs each task's body through the evaluator.
+
+use crate::eval::evaluate;
+use crate::tensor::Tensor;
+use aio_backend::{Bindings, Counters, Data, Device, DeviceError, Executable, Pending, WeightSet, WeightSource, null, weights};
+use aio_ir::{Dims, ValueId, verify};
+use aio_plan::{Plan, PlanFamily, Slot, Target, Task, TaskId};
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Runs plans by their bodies. See the crate's front page.
+#[derive(Debug, Default)]
+pub struct InterpDevice {
+    counters: Arc<Mutex<Counters>>,
+}
+
+/// A model on the oracle: weights in the file's form and states.
+struct Resident {
+    weights: Vec<Vec<u8>>,
+    states: Mutex<Vec<Vec<u8>>>,
+    pages: u32,
+}
+
+struct InterpExecutable {
+    family: Arc<PlanFamily>,
+    plan: Plan,
+    resident: Arc<Resident>,
+    counters: Arc<Mutex<Counters>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What the lock guards is replaced whole, so a panic elsewhere cannot have left it half-written.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn failed(e: impl std::fmt::Display) -> DeviceError {
+    DeviceError::Failed(e.to_string())
+}
+
+impl Device for InterpDevice {
+    fn target(&self) -> Target {
+        null::permissive_target("interp")
+    }
+
+    fn counters(&self) -> Counters {
+        *lock(&self.counters)
+    }
+
+    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
+        let copy = |w: &aio_plan::WeightDesc| Ok(weights::checked(source, &w.name, &w.ty)?.to_vec());
+        let dims = Dims { pages, ..Dims::default() };
+        let state = |s: &aio_plan::StateDesc| {
+            let bytes = s.ty.bytes(&dims).and_then(|b| usize::try_from(b).ok());
+            bytes.map(|b| vec![0u8; b]).ok_or_else(|| failed(format!("state `{}` is too large", s.name)))
+        };
+        let weights = family.weights.iter().map(copy).collect::<Result<_, _>>()?;
+        let states = family.states.iter().map(state).collect::<Result<_, _>>()?;
+        Ok(WeightSet::new(Resident { weights, states: Mutex::new(states), pages }))
+    }
+
+    fn load(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Executable>, DeviceError> {
+        let shared = PlanFamily { plans: Vec::new(), ..family.clone() };
+        Ok(Box::new(InterpExecutable {
+            family: Arc::new(shared),
+            plan: plan.clone(),
+            resident: weights.get()?,
+            counters: Arc::clone(&self.counters),
+        }))
+    }
+
+    fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
+        let resident = weights.get::<Resident>()?;
+        for state in lock(&resident.states).iter_mut() {
+            let size = state.len() / resident.pages.max(1) as usize;
+            for &(from, to) in pages {
+                if from.max(to) >= resident.pages {
+                    return Err(failed(format!("page {} is not below {}", from.max(to), resident.pages)));
+                }
+                state.copy_within(from as usize * size..(from as usize + 1) * size, to as usize * size);
+            }
+        }
+        Ok(())
+    }
+
+    fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError> {
+        let resident = weights.get::<Resident>()?;
+        let states = lock(&resident.states);
+        states.get(state).cloned().ok_or_else(|| failed(format!("there is no state {state}")))
+    }
+}
+
+impl Executable for InterpExecutable {
+    fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
+        bindings.check(&self.plan)?;
+        let mut step = Step {
+            exe: self,
+            dims: bindings.dims,
+            states: lock(&self.resident.states).clone(),
+            buffers: vec![Vec::new(); self.plan.buffers.len()],
+            outputs: vec![Vec::new(); self.plan.outputs.len()],
+        };
+        for (i, task) in self.plan.tasks.iter().enumerate() {
+            step.task(TaskId::new(i), task, bindings.inputs)?;
+        }
+        let Step { states, outputs, .. } = step;
+        for (words, bytes) in bindings.outputs.iter_mut().zip(&outputs) {
+            bytemuck::cast_slice_mut::<u32, u8>(words)[..bytes.len()].copy_from_slice(bytes);
+        }
+        // States are replaced only now, so a step that fails leaves them as they were.
+        *lock(&self.resident.states) = states;
+        let mut counters = lock(&self.counters);
+        counters.submissions += 1;
+        counters.syncs += 1;
+        counters.launches += self.plan.tasks.len() as u64;
+        counters.bytes_read += self.plan.tasks.iter().map(|t| t.cost.bytes_read).sum::<u64>();
+        counters.bytes_written += self.plan.tasks.iter().map(|t| t.cost.bytes_written).sum::<u64>();
+        Ok(Pending::Done)
+    }
+}
+
+/// One step under way.
+struct Step<'a> {
+    exe: &'a InterpExecutable,
+    dims: Dims,
+    states: Vec<Vec<u8>>,
+    buffers: Vec<Vec<u8>>,
+    outputs: Vec<Vec<u8>>,
+}
+
+impl Step<'_> {
+    fn task(&mut self, id: TaskId, task: &Task, inputs: &[Option<Data<'_>>]) -> Result<(), DeviceError> {
+        let body = verify(&task.body).map_err(failed)?;
+        let slots: Vec<Slot> = task.operands.iter().copied().filter(|s| *s != Slot::Absent).collect();
+        // The pool's size belongs to the resident model, the rest to the step.
+        let dims = Dims { pages: self.exe.resident.pages, ..self.dims };
+        let results = evaluate(body, &dims, |value: ValueId, v| {
+            let bytes = self.bytes(slots[value.index()], inputs)?;
+            Tensor::from_bytes(&v.ty, &dims, bytes)
+        });
+        let results = results.map_err(|e| failed(format!("{id} ({}): {e}", task.kind.name().name())))?;
+        let owned: Vec<_> = results.iter().map(Tensor::to_bytes).collect();
+        drop(results);
+        for (slot, bytes) in task.results.iter().zip(owned) {
+            match slot {
+                Slot::Buffer(b) => self.buffers[b.index()] = bytes,
+                Slot::Output(o) => self.outputs[o.index()] = bytes,
+                Slot::State(s) => self.states[s.index()] = bytes,
+                _ => unreachable!("L008: results have a place"),
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes<'s>(&'s self, slot: Slot, inputs: &'s [Option<Data<'s>>]) -> Option<Cow<'s, [u8]>> {
+        let bytes = match slot {
+            Slot::Buffer(b) => &self.buffers[b.index()],
+            Slot::Output(o) => &self.outputs[o.index()],
+            Slot::Weight(w) => &self.exe.resident.weights[w.index()],
+            Slot::State(s) => &self.states[s.index()],
+            Slot::Input(i) => return inputs[i.index()].map(|d| Cow::Borrowed(d.bytes())),
+            Slot::Absent => return None,
+        };
+        debug_assert!(!matches!(slot, Slot::Weight(w) if w.index() >= self.exe.family.weights.len()), "L001");
+        Some(Cow::Borrowed(bytes))
+    }
+}

@@ -1,0 +1,128 @@
+//! Runs a graph node by node.
+
+use crate::ops;
+use crate::tensor::Tensor;
+use aio_ir::{Def, Dims, Graph, Node, Value, ValueId, Verified};
+use std::sync::Arc;
+
+/// Why a graph could not be run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum EvalError {
+    /// An input, weight or state has no value, or one of another type or size.
+    #[error("`{name}` : {ty} is not bound to a tensor of that type")]
+    Unbound {
+        /// Its name.
+        name: String,
+        /// Its type.
+        ty: String,
+    },
+    /// An index (token, row, page, position) points outside its tensor.
+    #[error("{what} {index} is not below {len}")]
+    Index {
+        /// What kind of index.
+        what: &'static str,
+        /// Its value.
+        index: i64,
+        /// The tensor's size.
+        len: usize,
+    },
+}
+
+/// What an op's meaning sees: its node, operand tensors and result shapes.
+pub(crate) struct OpArgs<'a, 'w> {
+    pub graph: &'a Graph,
+    pub node: &'a Node,
+    pub inputs: &'a [Option<Arc<Tensor<'w>>>],
+    pub dims: &'a Dims,
+}
+
+impl<'a, 'w> OpArgs<'a, 'w> {
+    pub(crate) fn input(&self, i: usize) -> &'a Tensor<'w> {
+        self.inputs[i].as_deref().expect("V003: required operands are present")
+    }
+
+    pub(crate) fn optional(&self, i: usize) -> Option<&'a Tensor<'w>> {
+        self.inputs.get(i)?.as_deref()
+    }
+
+    /// Numbers for the shape of result `i`.
+    pub(crate) fn shape(&self, i: usize) -> Vec<usize> {
+        let ty = self.graph.ty(self.node.results[i]);
+        ty.shape.resolve(self.dims).iter().map(|&d| d as usize).collect()
+    }
+}
+
+/// Runs a graph; `bind` gives a tensor for each declared value, or `None` for an optional input that is not bound.
+/// Returns the tensors of outputs and then of finals, in order.
+///
+/// # Errors
+/// [`EvalError`] if a binding is missing or an index is out of range.
+pub fn evaluate<'w>(
+    graph: Verified<'_>,
+    dims: &Dims,
+    mut bind: impl FnMut(ValueId, &Value) -> Option<Tensor<'w>>,
+) -> Result<Vec<Tensor<'w>>, EvalError> {
+    let graph = graph.graph();
+    let mut values: Vec<Option<Arc<Tensor<'w>>>> = vec![None; graph.values().len()];
+    let mut uses = graph.use_counts();
+    for (id, value) in graph.values() {
+        match value.def {
+            Def::Node { node, result: 0 } => {
+                let node = graph.node(node);
+                run(graph, node, dims, &mut values)?;
+                release(node, &mut uses, &mut values);
+            }
+            Def::Node { .. } => {}
+            def => values[id.index()] = declared(value, def, dims, bind(id, value))?.map(Arc::new),
+        }
+    }
+    let take = |id: ValueId| values[id.index()].as_deref().cloned().expect("roots are kept");
+    Ok(graph.roots().map(take).collect())
+}
+
+fn declared<'w>(
+    value: &Value,
+    def: Def,
+    dims: &Dims,
+    tensor: Option<Tensor<'w>>,
+) -> Result<Option<Tensor<'w>>, EvalError> {
+    let fits = match &tensor {
+        None => def == (Def::Input { optional: true }),
+        Some(t) => {
+            let shape = value.ty.shape.resolve(dims);
+            t.dtype == value.ty.dtype && t.shape.iter().map(|&d| d as u64).eq(shape.iter().copied())
+        }
+    };
+    if fits {
+        return Ok(tensor);
+    }
+    Err(EvalError::Unbound { name: value.name.clone(), ty: value.ty.to_string() })
+}
+
+fn run<'w>(
+    graph: &Graph,
+    node: &Node,
+    dims: &Dims,
+    values: &mut [Option<Arc<Tensor<'w>>>],
+) -> Result<(), EvalError> {
+    // A state that the node replaces is moved out, so that it is updated in place and not copied.
+    let updated = node.op.spec().updates.map(|i| node.input(i));
+    let owned = updated.and_then(|id| values[id.index()].take());
+    let inputs: Vec<_> = node.inputs.iter().map(|i| i.and_then(|id| values[id.index()].clone())).collect();
+    let args = OpArgs { graph, node, inputs: &inputs, dims };
+    let results = ops::apply(&args, owned.map(Arc::unwrap_or_clone))?;
+    for (&id, tensor) in node.results.iter().zip(results) {
+        values[id.index()] = Some(Arc::new(tensor));
+    }
+    Ok(())
+}
+
+/// Drops operands that nothing uses any more.
+fn release(node: &Node, uses: &mut [u32], values: &mut [Option<Arc<Tensor<'_>>>]) {
+    for id in node.used() {
+        uses[id.index()] -= 1;
+        if uses[id.index()] == 0 {
+            values[id.index()] = None;
+        }
+    }
+}

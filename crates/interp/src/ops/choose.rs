@@ -1,0 +1,88 @@
+//! Choosing tokens: arg-max, top-k, the sampling chain, verification of drafts.
+
+use super::{Results, checked};
+use crate::eval::OpArgs;
+use crate::tensor::Tensor;
+use aio_ir::sampling::{SampleParams, SampleRow, sample};
+use aio_ir::{DType, Op};
+
+pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
+    match a.node.op {
+        Op::Argmax => argmax(a),
+        Op::TopK => top_k(a),
+        Op::Sample => sample_rows(a),
+        _ => verify(a),
+    }
+}
+
+/// Indices of a row, largest element first, lowest index first on ties; NaN last.
+fn ranked(row: &[f32]) -> Vec<usize> {
+    let key = |i: usize| if row[i].is_nan() { f32::NEG_INFINITY } else { row[i] };
+    let mut order: Vec<usize> = (0..row.len()).collect();
+    order.sort_by(|&i, &j| key(j).total_cmp(&key(i)));
+    order
+}
+
+fn argmax<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
+    let x = a.input(0);
+    let values = x.floats();
+    let best = values.chunks(x.last().max(1)).map(|row| ranked(row)[0] as i64).collect();
+    Ok(vec![Tensor::int(DType::U32, a.shape(0), best)])
+}
+
+fn top_k<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
+    let x = a.input(0);
+    let k = a.node.int("k") as usize;
+    let data = x.floats();
+    let (mut values, mut indices) = (Vec::new(), Vec::new());
+    for row in data.chunks(x.last().max(1)) {
+        for &i in &ranked(row)[..k] {
+            values.push(row[i]);
+            indices.push(i as i64);
+        }
+    }
+    Ok(vec![Tensor::f32(a.shape(0), values), Tensor::int(DType::U32, a.shape(1), indices)])
+}
+
+fn sample_rows<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
+    let (logits, params) = (a.input(0), a.input(1));
+    let (noise, recent) = (a.input(2).ints(), a.input(3));
+    let bias = a.optional(4);
+    let mut tokens = Vec::new();
+    let mut scratch = Vec::new();
+    for row in 0..logits.shape[0] {
+        let history: Vec<i32> = recent.ints()[row * recent.last()..][..recent.last()].iter().map(|&t| t as i32).collect();
+        let bias = bias.map(|b| b.row(row));
+        let words = &noise[row * 4..][..4];
+        let r = SampleRow {
+            params: SampleParams::from_row(&params.row(row)),
+            noise: [words[0] as u32, words[1] as u32, words[2] as u32, words[3] as u32],
+            recent: &history,
+            bias: bias.as_deref(),
+        };
+        tokens.push(i64::from(sample(&logits.row(row), &r, &mut scratch)));
+    }
+    Ok(vec![Tensor::int(DType::U32, a.shape(0), tokens)])
+}
+
+/// Sequence `s` has its last token at row `first` and drafts after it; row `i` samples what row `i + 1` should hold.
+fn verify<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
+    let (sampled, drafts) = (a.input(0).ints(), a.input(1).ints());
+    let (mut accepted, mut next) = (Vec::new(), Vec::new());
+    for span in a.input(2).ints().chunks(2) {
+        let (first, count) = (span[0], span[1]);
+        let mut hits = 0;
+        let mut token = sampled[checked("row", first, sampled.len())?];
+        while hits < count {
+            let row = checked("row", first + hits + 1, sampled.len())?;
+            if drafts[row] != token {
+                break;
+            }
+            token = sampled[row];
+            hits += 1;
+        }
+        accepted.push(hits);
+        next.push(token);
+    }
+    Ok(vec![Tensor::int(DType::U32, a.shape(0), accepted), Tensor::int(DType::U32, a.shape(1), next)])
+}

@@ -1,0 +1,34 @@
+//! The meaning of each op, one file a group; [`apply`] dispatches by op.
+
+mod cache;
+mod choose;
+mod elementwise;
+mod layout;
+mod linear;
+mod norm;
+
+use crate::eval::{EvalError, OpArgs};
+use crate::tensor::Tensor;
+use aio_ir::Op;
+
+pub(crate) type Results<'w> = Result<Vec<Tensor<'w>>, EvalError>;
+
+/// Results of a node; `state` is the state that it replaces, if it does.
+pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>, state: Option<Tensor<'w>>) -> Results<'w> {
+    use Op::*;
+    match a.node.op {
+        Fill | Iota | Embed | Gather | Scatter | Slice | Concat | Reshape | Transpose | Broadcast | Cast | Quantize
+        | Dequantize => layout::apply(a),
+        Matmul => linear::matmul(a),
+        Add | Sub | Mul | Div | Min | Max | Compare | Select | Neg | Silu | Gelu | Relu | Tanh | Sigmoid | Exp | Log
+        | Sqrt | Rsqrt | Sin | Cos => elementwise::apply(a),
+        RmsNorm | LayerNorm | Softmax | Rope | Reduce | Cumsum => norm::apply(a),
+        PageWrite | Attend | Commit => cache::apply(a, state),
+        Argmax | TopK | Sample | Verify => choose::apply(a),
+    }
+}
+
+/// An index that must be below `len`.
+pub(crate) fn checked(what: &'static str, index: i64, len: usize) -> Result<usize, EvalError> {
+    usize::try_from(index).ok().filter(|&i| i < len).ok_or(EvalError::Index { what, index, len })
+}
