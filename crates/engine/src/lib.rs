@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The engine: a model on a device, sequences with their KV pages, the step loop, streaming generation.
+//!
+//! [`Engine::load`] compiles the model's step graph for the device, checks that memory suffices, uploads the weights
+//! once and loads a plan per bucket. [`Engine::step`] runs one step for any rows of any sequences;
+//! [`Engine::generate`] is the loop around it: prefill in chunks, decode, stop, stream.
+//!
+//! **Invariant:** a step that fails leaves every sequence as it was: lengths grow only after the device is done.
+#![forbid(unsafe_code)]
+
+mod engine;
+mod error;
+mod generate;
+mod memory;
+mod pages;
+mod request;
+mod runner;
+mod sequence;
+mod source;
+mod stop;
+
+pub use engine::{Engine, EngineOptions, Step, StepRow, StepWants};
+pub use error::EngineError;
+pub use memory::{MemoryNeed, available_bytes};
+pub use generate::Flow;
+pub use pages::PagePool;
+pub use request::{Completion, Request, Sampling, StopReason, Timing};
+pub use sequence::Sequence;

@@ -1,0 +1,277 @@
+//! A model on a device.
+
+use crate::memory::{MemoryNeed, available_bytes};
+use crate::request::Sampling;
+use crate::runner::{Runner, StepInputs};
+use crate::source::ModelWeights;
+use crate::{EngineError, PagePool, Sequence};
+use aio_backend::{Counters, Device};
+use aio_compiler::{Compiled, Options, compile};
+use aio_ir::{Dims, Graph, PAGE_POSITIONS};
+use aio_model::Model;
+use aio_plan::{Bucket, PlanFamily, Tail};
+use std::sync::Arc;
+
+/// Rows up to which a step counts as small: one decode row or a verified run of drafts.
+const SMALL_ROWS: u32 = 17;
+
+/// How a model is loaded.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Positions of the context; `None` for the model's own.
+    pub context: Option<u32>,
+    /// Rows of a prefill step at most.
+    pub prefill_rows: u32,
+    /// Sequences that may run at once; the KV pool has room for each to fill its context.
+    pub sequences: u32,
+}
+
+impl Default for EngineOptions {
+    fn default() -> EngineOptions {
+        EngineOptions { context: None, prefill_rows: 512, sequences: 1 }
+    }
+}
+
+/// One token row of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepRow<'a> {
+    /// Its token.
+    pub token: u32,
+    /// Its sequence, by place in [`Step::sequences`].
+    pub sequence: usize,
+    /// Its position.
+    pub position: usize,
+    /// Whether it asks for an output, and how it is sampled.
+    pub wants: StepWants<'a>,
+}
+
+/// What a row asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum StepWants<'a> {
+    /// Nothing: its keys and values are all that matters.
+    Nothing,
+    /// Its logits.
+    Logits,
+    /// The next token. `recent` are the tokens that penalties look back on, newest last.
+    Token {
+        /// How it is chosen.
+        sampling: &'a Sampling,
+        /// The row's own prefix, or its end.
+        recent: &'a [u32],
+    },
+}
+
+/// Rows of sequences that run together. Positions of the rows must have pages.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// The sequences.
+    pub sequences: &'a [&'a Sequence],
+    /// The rows, those of a sequence in order of position.
+    pub rows: &'a [StepRow<'a>],
+    /// Added to the logits of each output row, one number a token.
+    pub logit_bias: Option<&'a [f32]>,
+}
+
+/// A model on a device. See the crate's front page.
+pub struct Engine {
+    model: Model,
+    family: PlanFamily,
+    runner: Runner,
+    pool: PagePool,
+    context: usize,
+    prefill_rows: usize,
+    inputs: StepInputs,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("model", &self.family.model).field("target", &self.family.target).finish()
+    }
+}
+
+/// The buckets of an engine: one row, a run of drafts, a prefill chunk, each with every tail.
+fn buckets(prefill_rows: u32) -> Vec<Bucket> {
+    let mut buckets = Vec::new();
+    for rows in [1, SMALL_ROWS, prefill_rows] {
+        for tail in Tail::ALL {
+            let outs = if tail == Tail::Logits { rows } else { rows.min(SMALL_ROWS) };
+            buckets.push(Bucket { rows, seqs: rows, outs, tail });
+        }
+    }
+    buckets
+}
+
+impl Engine {
+    /// Compiles the model's step graph for the device and loads everything.
+    ///
+    /// # Errors
+    /// [`EngineError::Memory`] before anything large is allocated; see [`EngineError`] for the rest.
+    pub fn load(
+        model: Model,
+        graph: &Graph,
+        device: Arc<dyn Device>,
+        options: &EngineOptions,
+    ) -> Result<Engine, EngineError> {
+        let context = options.context.unwrap_or(model.hyper.context_length).max(1);
+        let verified = aio_ir::verify(graph)?;
+        let prefill_rows = options.prefill_rows.clamp(1, context).max(SMALL_ROWS);
+        let options_ = Options { buckets: buckets(prefill_rows), fuse: true };
+        let Compiled { family, .. } = compile(verified, &device.target(), &options_)?;
+        let pages = context.div_ceil(PAGE_POSITIONS as u32).saturating_mul(options.sequences.max(1));
+        let need = MemoryNeed::of(&family, pages);
+        if let Some(available) = available_bytes().filter(|&a| need.total() > a) {
+            return Err(EngineError::Memory { need, available });
+        }
+        let weights = device.upload(&family, &ModelWeights(&model), pages)?;
+        let runner = Runner::new(device, &family, weights)?;
+        Ok(Engine {
+            model,
+            family,
+            runner,
+            pool: PagePool::new(pages),
+            context: context as usize,
+            prefill_rows: prefill_rows as usize,
+            inputs: StepInputs::default(),
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The plans.
+    pub fn family(&self) -> &PlanFamily {
+        &self.family
+    }
+
+    /// Positions of the context.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Rows of a prefill step at most.
+    pub fn prefill_rows(&self) -> usize {
+        self.prefill_rows
+    }
+
+    /// The device's counters.
+    pub fn counters(&self) -> Counters {
+        self.runner.device().counters()
+    }
+
+    /// Bytes of all weights as the model file stores them.
+    pub fn weight_bytes(&self) -> u64 {
+        self.family.weights.iter().filter_map(|w| w.ty.bytes(&Dims::default())).sum()
+    }
+
+    /// Makes positions up to `end` of a sequence writable.
+    ///
+    /// # Errors
+    /// [`EngineError::PoolFull`], and device errors of the copy of a shared page.
+    pub fn reserve(&mut self, sequence: &mut Sequence, end: usize) -> Result<(), EngineError> {
+        if let Some(copy) = sequence.reserve(&mut self.pool, end)? {
+            self.runner.copy_pages(&[copy])?;
+        }
+        Ok(())
+    }
+
+    /// Gives a sequence's pages back.
+    pub fn release(&mut self, sequence: &mut Sequence) {
+        sequence.release(&mut self.pool);
+    }
+
+    /// A second sequence with the same first `len` positions.
+    pub fn fork(&mut self, sequence: &Sequence, len: usize) -> Sequence {
+        sequence.fork(&mut self.pool, len)
+    }
+
+    /// Name of the plan that a step of `rows` rows with one sampled token would take.
+    pub fn plan_name(&self, rows: u32, sampling: &Sampling) -> String {
+        let dims = Dims { rows, seqs: 1, pages: 0, outs: 1, recent: 0 };
+        let tail = if sampling.params.is_plain_argmax() { Tail::Argmax } else { Tail::Sample };
+        self.runner.bucket(&dims, tail).map_or_else(String::new, |b| b.to_string())
+    }
+
+    /// Runs one step and returns the sampled tokens of the rows that asked, in order; or, if any row asked for
+    /// logits, all asking rows' logits as f32 bits.
+    ///
+    /// # Errors
+    /// [`EngineError::Token`], and device errors, after which all sequences are as they were.
+    pub fn step(&mut self, step: &Step<'_>) -> Result<&[u32], EngineError> {
+        let vocabulary = self.model.hyper.vocab_size;
+        if let Some(row) = step.rows.iter().find(|r| r.token >= vocabulary) {
+            return Err(EngineError::Token { token: row.token, vocabulary });
+        }
+        let tail = self.fill(step);
+        let width = if tail == Tail::Logits { vocabulary as usize } else { 1 };
+        let words = self.inputs.dims.outs as usize * width;
+        self.runner.run(&self.inputs, tail, words)?;
+        Ok(&self.runner.output[..words])
+    }
+
+    /// Puts a step into the form that plans bind.
+    fn fill(&mut self, step: &Step<'_>) -> Tail {
+        let inputs = &mut self.inputs;
+        let pages = self.pool.pages() as usize;
+        inputs.tokens.clear();
+        inputs.positions.clear();
+        inputs.row_seq.clear();
+        inputs.page_table.clear();
+        for row in step.rows {
+            debug_assert!(row.position < step.sequences[row.sequence].pages().len() * PAGE_POSITIONS as usize);
+            inputs.tokens.push(row.token);
+            inputs.positions.push(row.position as u32);
+            inputs.row_seq.push(row.sequence as u32);
+        }
+        for (i, sequence) in step.sequences.iter().enumerate() {
+            inputs.page_table.extend_from_slice(sequence.pages());
+            inputs.page_table.resize((i + 1) * pages, 0);
+        }
+        let tail = fill_outputs(inputs, step.rows);
+        inputs.logit_bias = step.logit_bias.filter(|_| tail == Tail::Sample).map(|bias| {
+            let outs = inputs.out_rows.len();
+            bias.iter().copied().cycle().take(bias.len() * outs).collect()
+        });
+        let tail = if step.logit_bias.is_some() && tail == Tail::Argmax { Tail::Sample } else { tail };
+        inputs.dims.rows = step.rows.len() as u32;
+        inputs.dims.seqs = step.sequences.len() as u32;
+        inputs.dims.pages = pages as u32;
+        inputs.dims.outs = inputs.out_rows.len() as u32;
+        tail
+    }
+}
+
+/// Output rows with their sampling numbers, and the tail that serves them all.
+fn fill_outputs(inputs: &mut StepInputs, rows: &[StepRow<'_>]) -> Tail {
+    inputs.out_rows.clear();
+    inputs.sampling.clear();
+    inputs.noise.clear();
+    inputs.recent.clear();
+    let look_back = |row: &StepRow<'_>| match row.wants {
+        StepWants::Token { sampling, recent } => recent.len().min(sampling.repeat_last_n),
+        _ => 0,
+    };
+    let recent_len = rows.iter().map(look_back).max().unwrap_or(0);
+    let mut tail = Tail::Argmax;
+    for (i, row) in rows.iter().enumerate() {
+        match row.wants {
+            StepWants::Nothing => continue,
+            StepWants::Logits => tail = Tail::Logits,
+            StepWants::Token { sampling, recent } => {
+                if !sampling.params.is_plain_argmax() && tail == Tail::Argmax {
+                    tail = Tail::Sample;
+                }
+                inputs.sampling.extend(sampling.params.to_row());
+                let (low, high) = (sampling.seed as u32, (sampling.seed >> 32) as u32);
+                inputs.noise.extend([low, high, sampling.choice, row.position as u32]);
+                let newest = &recent[recent.len() - look_back(row)..];
+                inputs.recent.extend(newest.iter().map(|&t| t as i32));
+                inputs.recent.extend(std::iter::repeat_n(-1, recent_len - newest.len()));
+            }
+        }
+        inputs.out_rows.push(i as u32);
+    }
+    inputs.dims.recent = recent_len as u32;
+    tail
+}

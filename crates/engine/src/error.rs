@@ -1,0 +1,73 @@
+//! What can go wrong in the engine.
+
+use crate::memory::MemoryNeed;
+use aio_backend::DeviceError;
+use aio_compiler::CompileError;
+use aio_ir::VerifyErrors;
+use aio_ir::text::ParseError;
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No graph template has the model's architecture.
+    #[error("there is no graph template for architecture `{0}`")]
+    NoTemplate(String),
+    /// The template could not be rendered.
+    #[error(transparent)]
+    Template(#[from] aio_model::template::TemplateError),
+    /// The rendered template is no graph.
+    #[error("the rendered graph template does not parse: {0}")]
+    Parse(#[from] ParseError),
+    /// The rendered template breaks a rule.
+    #[error("the rendered graph template is not valid: {0}")]
+    Verify(#[from] VerifyErrors),
+    /// The graph cannot be compiled for the device.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// More memory than there is.
+    #[error("not enough memory: {need}, but only {available} bytes are available; a smaller --ctx needs less")]
+    Memory {
+        /// What is needed.
+        need: MemoryNeed,
+        /// What there is.
+        available: u64,
+    },
+    /// The prompt leaves no room for a token.
+    #[error("the prompt has {prompt} tokens, the context only {context}; use a larger --ctx or a shorter prompt")]
+    ContextOverflow {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Positions of the context.
+        context: usize,
+    },
+    /// Nothing to continue.
+    #[error("the prompt is empty, and the model has no token to begin with")]
+    EmptyPrompt,
+    /// A token id that the vocabulary does not have.
+    #[error("token {token} is not below the vocabulary's {vocabulary}")]
+    Token {
+        /// The id.
+        token: u32,
+        /// The vocabulary's size.
+        vocabulary: u32,
+    },
+    /// The pool has no free page left.
+    #[error("the KV pool of {pages} pages is full")]
+    PoolFull {
+        /// Pages of the pool.
+        pages: u32,
+    },
+    /// A number of the request makes no sense.
+    #[error("{name} is {value}, expected {expected}")]
+    Option {
+        /// The option.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What would do.
+        expected: &'static str,
+    },
+}

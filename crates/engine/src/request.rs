@@ -1,0 +1,118 @@
+//! What is asked of the engine and what comes back.
+
+use crate::EngineError;
+use aio_ir::sampling::SampleParams;
+use std::time::Duration;
+
+/// How tokens are chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// The chain's numbers.
+    pub params: SampleParams,
+    /// Tokens that the penalties look back on.
+    pub repeat_last_n: usize,
+    /// Seed of the noise: the same seed gives the same text.
+    pub seed: u64,
+    /// Which of several choices for the same seed this is.
+    pub choice: u32,
+}
+
+impl Sampling {
+    /// The most likely token at each step.
+    pub fn greedy() -> Sampling {
+        Sampling { params: SampleParams::GREEDY, repeat_last_n: 64, seed: 0, choice: 0 }
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`EngineError::Option`].
+    pub fn check(&self) -> Result<(), EngineError> {
+        let p = &self.params;
+        let rules: [(&'static str, f32, bool, &'static str); 6] = [
+            ("temperature", p.temperature, p.temperature >= 0.0, "0 or more"),
+            ("top_p", p.top_p, (0.0..=1.0).contains(&p.top_p), "0 to 1"),
+            ("min_p", p.min_p, (0.0..=1.0).contains(&p.min_p), "0 to 1"),
+            ("repeat_penalty", p.repeat_penalty, p.repeat_penalty > 0.0, "more than 0"),
+            ("presence_penalty", p.presence_penalty, true, "a number"),
+            ("frequency_penalty", p.frequency_penalty, true, "a number"),
+        ];
+        for (name, value, holds, expected) in rules {
+            if !holds || !value.is_finite() {
+                return Err(EngineError::Option { name, value: value.to_string(), expected });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One text to continue.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Token ids of the prompt.
+    pub prompt: Vec<u32>,
+    /// Tokens to generate at most; `None` until the end or the context is full.
+    pub max_tokens: Option<usize>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Texts that end the output; they are not part of it.
+    pub stop: Vec<String>,
+    /// Added to the logits of every step, one number a token of the vocabulary.
+    pub logit_bias: Option<Vec<f32>>,
+    /// Go on after an end-of-generation token.
+    pub ignore_eog: bool,
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// An end-of-generation token, which is the last id.
+    EndOfGeneration,
+    /// A stop string.
+    StopString,
+    /// As many tokens as were asked for.
+    MaxTokens,
+    /// The context is full.
+    ContextFull,
+    /// The caller said so.
+    Cancelled,
+}
+
+impl StopReason {
+    /// The name in machine output.
+    pub fn name(self) -> &'static str {
+        match self {
+            StopReason::EndOfGeneration => "eog",
+            StopReason::StopString => "stop",
+            StopReason::MaxTokens => "length",
+            StopReason::ContextFull => "context",
+            StopReason::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// How long the phases took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timing {
+    /// From the first step to the first token.
+    pub prefill: Duration,
+    /// From the first token to the last.
+    pub decode: Duration,
+    /// Decode steps.
+    pub decode_steps: usize,
+}
+
+/// What was generated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// Generated ids, with the end-of-generation token that stopped the run.
+    pub ids: Vec<u32>,
+    /// Their text, without it.
+    pub text: String,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// How long it took.
+    pub timing: Timing,
+    /// Name of the plan that decoded.
+    pub plan: String,
+}
