@@ -4,6 +4,9 @@
 //! type; nothing is looked up by instruction set afterwards. Owned by the device, used by
 //! executables.
 
+mod attend;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod matmul;
@@ -55,7 +58,8 @@ impl Kernels {
 #[cfg(target_arch = "x86_64")]
 fn tiles(level: IsaLevel, dtype: DType) -> Option<TileTable> {
     match level {
-        IsaLevel::Portable | IsaLevel::Avx2 => portable::tiles(dtype),
+        IsaLevel::Portable => portable::tiles(dtype),
+        IsaLevel::Avx2 => avx2::tiles(dtype),
         IsaLevel::Avx512Vnni => avx512::tiles(dtype),
     }
 }
