@@ -4,15 +4,24 @@
 //! type; nothing is looked up by instruction set afterwards. Owned by the device, used by
 //! executables.
 
+pub mod attend;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod lanes;
+mod levels;
 pub mod matmul;
 mod portable;
+pub mod rows;
 pub mod tile;
 
 use crate::isa::{Isa, IsaLevel};
 use aio_ir::DType;
+use attend::{AttendArgs, CombineArgs};
+use levels::{RowFns, row_fns};
 use matmul::MatmulArgs;
+use rows::{Best, GateArgs, NormArgs, QuantizeArgs, RopeArgs};
 use tile::TileTable;
 
 /// The kernels of one instruction-set level.
@@ -20,13 +29,14 @@ use tile::TileTable;
 pub struct Kernels {
     isa: Isa,
     tiles: Vec<Option<TileTable>>,
+    row_fns: RowFns,
 }
 
 impl Kernels {
     /// The table of a level that this machine has.
     pub fn new(isa: Isa) -> Kernels {
         let tiles = DType::ALL.iter().map(|&dtype| tiles(isa.level(), dtype)).collect();
-        Kernels { isa, tiles }
+        Kernels { isa, tiles, row_fns: row_fns(isa.level()) }
     }
 
     /// The level these kernels are for.
@@ -50,12 +60,68 @@ impl Kernels {
         // SAFETY: the table is of this machine and type; the rest is the caller's promise.
         unsafe { matmul::run(table, args) };
     }
+
+    /// Root-mean-square norm of a row.
+    pub fn norm(&self, args: NormArgs<'_>) {
+        // SAFETY: the machine has the level, as `self.isa` proves.
+        unsafe { (self.row_fns.norm)(args) }
+    }
+
+    /// Quantises a row of activations to 8 bits.
+    ///
+    /// # Safety
+    /// The row's blocks at `args.out` are valid, and nobody else uses them during the call.
+    pub unsafe fn quantize(&self, args: QuantizeArgs<'_>) {
+        // SAFETY: the machine has the level; the rest is the caller's promise.
+        unsafe { (self.row_fns.quantize)(args) }
+    }
+
+    /// `silu(gate) * up`.
+    pub fn silu_mul(&self, args: GateArgs<'_>) {
+        // SAFETY: the machine has the level, as `self.isa` proves.
+        unsafe { (self.row_fns.silu_mul)(args) }
+    }
+
+    /// Rotary embedding of one head.
+    pub fn rope(&self, args: RopeArgs<'_>) {
+        // SAFETY: the machine has the level, as `self.isa` proves.
+        unsafe { (self.row_fns.rope)(args) }
+    }
+
+    /// The largest element of `x`, whose element 0 has index `first` in its row. Join parts with
+    /// `Best::or`.
+    pub fn argmax(&self, x: &[f32], first: u32) -> Best {
+        // SAFETY: the machine has the level, as `self.isa` proves.
+        let best = unsafe { (self.row_fns.argmax)(x) };
+        if best == Best::NONE { best } else { Best { index: best.index + first, ..best } }
+    }
+
+    /// One split of attention for one key-value head; see `attend`.
+    ///
+    /// # Safety
+    /// The pages named are inside the layer's memory and nobody writes to them during the call; the
+    /// partial results of these rows, this head's group and this split are valid, and nobody
+    /// else uses them during the call.
+    pub unsafe fn attend(&self, args: AttendArgs<'_>) {
+        // SAFETY: the machine has the level; the rest is the caller's promise.
+        unsafe { (self.row_fns.attend)(args) }
+    }
+
+    /// Joins the splits of a row and query head.
+    ///
+    /// # Safety
+    /// `attend` has filled the partial results of `args.splits`, and nobody writes to them.
+    pub unsafe fn combine(&self, args: CombineArgs<'_>) {
+        // SAFETY: the machine has the level; the rest is the caller's promise.
+        unsafe { (self.row_fns.combine)(args) }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 fn tiles(level: IsaLevel, dtype: DType) -> Option<TileTable> {
     match level {
-        IsaLevel::Portable | IsaLevel::Avx2 => portable::tiles(dtype),
+        IsaLevel::Portable => portable::tiles(dtype),
+        IsaLevel::Avx2 => avx2::tiles(dtype),
         IsaLevel::Avx512Vnni => avx512::tiles(dtype),
     }
 }

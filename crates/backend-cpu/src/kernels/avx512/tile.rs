@@ -7,7 +7,7 @@ use super::codes::{BlockScales, codes, scales};
 use super::plain::plain_tiles;
 use crate::activation::ActBlock;
 use crate::format::{Format, FormatVisitor, with_format};
-use crate::kernels::tile::{TileArgs, TileTable};
+use crate::kernels::tile::{TileArgs, TileFn, TileTable};
 use aio_ir::DType;
 use std::arch::x86_64::*;
 
@@ -26,20 +26,18 @@ struct Tiles;
 impl FormatVisitor for Tiles {
     type Out = TileTable;
     fn visit<F: Format>(self) -> TileTable {
-        TileTable::new(
-            &[
-                tile::<F, 1>,
-                tile::<F, 2>,
-                tile::<F, 3>,
-                tile::<F, 4>,
-                tile::<F, 5>,
-                tile::<F, 6>,
-                tile::<F, 7>,
-                tile::<F, 8>,
-                tile::<F, 9>,
-            ],
-            Some(tile::<F, 16>),
-        )
+        let dense: [TileFn; 9] = [
+            tile::<F, 1, 0>,
+            tile::<F, 2, 0>,
+            tile::<F, 3, 0>,
+            tile::<F, 4, 0>,
+            tile::<F, 5, 0>,
+            tile::<F, 6, 0>,
+            tile::<F, 7, 0>,
+            tile::<F, 8, 0>,
+            tile::<F, 9, 0>,
+        ];
+        TileTable::new(&dense, Some(tile::<F, 8, 8>))
     }
 }
 
@@ -93,38 +91,68 @@ unsafe fn add_block<F: Format>(sum: __m512, w: &[__m512i; 8], scales: &BlockScal
     _mm512_fmadd_ps(t, d, sum)
 }
 
-/// `M` activation rows by 16 output rows.
+/// Adds a block's products to the sums of `M` activation rows.
+///
+/// # Safety
+/// `x` points to `M` blocks.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn add_rows<F: Format, const M: usize>(
+    sums: &mut [__m512; M],
+    w: &[__m512i; 8],
+    scales: &BlockScales,
+    x: *const ActBlock,
+) {
+    for (m, sum) in sums.iter_mut().enumerate() {
+        // SAFETY: there are `M` blocks.
+        *sum = unsafe { add_block::<F>(*sum, w, scales, x.add(m)) };
+    }
+}
+
+/// # Safety
+/// `out` has room for `M` rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn store<const M: usize>(sums: [__m512; M], out: *mut [f32; 16]) {
+    for (m, sum) in sums.into_iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_storeu_ps(out.add(m).cast(), sum) };
+    }
+}
+
+/// `A + B` activation rows by 16 output rows, in two parts because the compiler keeps the sums of
+/// at most nine rows in registers by itself.
 ///
 /// # Safety
 /// See `TileFn`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn tile<F: Format, const M: usize>(args: &TileArgs) {
-    let mut sums = [_mm512_setzero_ps(); M];
+unsafe fn tile<F: Format, const A: usize, const B: usize>(args: &TileArgs) {
+    let mut first = [_mm512_setzero_ps(); A];
+    let mut second = [_mm512_setzero_ps(); B];
     let mut unit = args.weights;
     let mut x = args.acts.cast::<ActBlock>();
     for _ in 0..args.steps {
         for b in 0..F::SCALES.blocks() {
-            // SAFETY: the unit has a head and this many blocks; the tile has as many blocks in `M`
-            // rows; prefetching past the end is allowed.
+            // SAFETY: the unit has a head and this many blocks; the tile has as many blocks in
+            // `A + B` rows.
             unsafe {
                 let at = unit.add(F::SCALES.bytes() + b * F::CODES.bytes());
-                if M <= PREFETCH_ROWS {
+                if A + B <= PREFETCH_ROWS {
                     prefetch::<F>(at);
                 }
                 let w = codes::<F>(at);
                 let scales = scales::<F>(unit, b);
-                for (m, sum) in sums.iter_mut().enumerate() {
-                    *sum = add_block::<F>(*sum, &w, &scales, x.add(m));
-                }
-                x = x.add(args.stride);
+                add_rows::<F, A>(&mut first, &w, &scales, x);
+                add_rows::<F, B>(&mut second, &w, &scales, x.wrapping_add(A));
+                x = x.wrapping_add(args.stride);
             }
         }
-        // SAFETY: at most one past the group's end.
-        unit = unsafe { unit.add(F::UNIT_BYTES) };
+        unit = unit.wrapping_add(F::UNIT_BYTES);
     }
-    for (m, sum) in sums.into_iter().enumerate() {
-        // SAFETY: the caller passes room for `M` rows.
-        unsafe { _mm512_storeu_ps(args.out.add(m).cast(), sum) };
+    // SAFETY: the caller passes room for `A + B` rows.
+    unsafe {
+        store(first, args.out);
+        store(second, args.out.wrapping_add(A));
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Seeds are fixed and printed by a failing assertion; a level that the machine lacks prints SKIP.
 
+mod attend;
 mod matmul;
+mod rows;
 
 use crate::isa::{Isa, IsaLevel};
 use crate::kernels::Kernels;

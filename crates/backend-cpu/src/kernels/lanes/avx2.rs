@@ -1,0 +1,102 @@
+//! Sixteen lanes as two ymm registers.
+//!
+//! Used inside functions that enable the same features, so that everything inlines.
+
+use super::{LANES, Lanes};
+use half::f16;
+use std::arch::x86_64::*;
+
+/// The AVX2 level.
+pub(in crate::kernels) enum Avx2 {}
+
+type V = [__m256; 2];
+
+impl Lanes for Avx2 {
+    type V = V;
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn splat(x: f32) -> V {
+        [_mm256_set1_ps(x); 2]
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn load(p: *const f32) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn load_half(p: *const f16) -> V {
+        // SAFETY: the caller's promise.
+        let halves = unsafe { [_mm_loadu_si128(p.cast()), _mm_loadu_si128(p.add(8).cast())] };
+        [_mm256_cvtph_ps(halves[0]), _mm256_cvtph_ps(halves[1])]
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn store(p: *mut f32, v: V) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            _mm256_storeu_ps(p, v[0]);
+            _mm256_storeu_ps(p.add(8), v[1]);
+        }
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn add(a: V, b: V) -> V {
+        [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])]
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn sub(a: V, b: V) -> V {
+        [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])]
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn mul(a: V, b: V) -> V {
+        [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])]
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn div(a: V, b: V) -> V {
+        [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])]
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn max(a: V, b: V) -> V {
+        [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])]
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn fma(a: V, b: V, c: V) -> V {
+        [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])]
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn scale_exponent(v: V, t: V) -> V {
+        [scale_half(v[0], t[0]), scale_half(v[1], t[1])]
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn sum_each(parts: &[V; LANES]) -> V {
+        let (low, high) = parts.split_at(8);
+        [sum_eight(low), sum_eight(high)]
+    }
+}
+
+/// Eight lanes of `scale_exponent`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn scale_half(v: __m256, t: __m256) -> __m256 {
+    let shift = _mm256_slli_epi32::<23>(_mm256_castps_si256(t));
+    _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), shift))
+}
+
+/// Lane `i` of the result is the sum of the lanes of `parts[i]`; there are eight.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_eight(parts: &[V]) -> __m256 {
+    let part = |i: usize| _mm256_add_ps(parts[i][0], parts[i][1]);
+    let pair = |i: usize| _mm256_hadd_ps(part(i), part(i + 1));
+    let (low, high) = (_mm256_hadd_ps(pair(0), pair(2)), _mm256_hadd_ps(pair(4), pair(6)));
+    _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
+}

@@ -1,0 +1,71 @@
+//! Sixteen lanes as an array.
+//!
+//! For targets without special kernels; the compiler is left to vectorise.
+
+use super::{LANES, Lanes, tree_sum};
+use half::f16;
+
+/// The portable level.
+pub(in crate::kernels) enum Portable {}
+
+type V = [f32; LANES];
+
+#[inline(always)]
+fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+impl Lanes for Portable {
+    type V = V;
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> V {
+        [x; LANES]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<V>().read() }
+    }
+    #[inline(always)]
+    unsafe fn load_half(p: *const f16) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<[f16; LANES]>().read() }.map(f16::to_f32)
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: V) {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<V>().write(v) };
+    }
+    #[inline(always)]
+    unsafe fn add(a: V, b: V) -> V {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn sub(a: V, b: V) -> V {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: V, b: V) -> V {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    unsafe fn div(a: V, b: V) -> V {
+        zip(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    unsafe fn fma(a: V, b: V, c: V) -> V {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    unsafe fn max(a: V, b: V) -> V {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn scale_exponent(v: V, t: V) -> V {
+        zip(v, t, |v, t| f32::from_bits(v.to_bits().wrapping_add(t.to_bits() << 23)))
+    }
+    #[inline(always)]
+    unsafe fn sum_each(parts: &[V; LANES]) -> V {
+        parts.map(tree_sum)
+    }
+}

@@ -1,0 +1,91 @@
+//! The row and attention kernels, compiled once for each instruction-set level.
+//!
+//! `#[target_feature]` cannot be generic, so each level needs a function that enables its features
+//! and inlines the generic kernel; the macro spells these out for one level. Used by `super::Kernels` alone.
+
+use super::attend::{self, AttendArgs, CombineArgs};
+use super::rows::{self, Best, GateArgs, NormArgs, QuantizeArgs, RopeArgs};
+use crate::isa::IsaLevel;
+
+/// One function for each job. All need the level they were made for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RowFns {
+    pub(super) norm: unsafe fn(NormArgs<'_>),
+    pub(super) quantize: unsafe fn(QuantizeArgs<'_>),
+    pub(super) silu_mul: unsafe fn(GateArgs<'_>),
+    pub(super) rope: unsafe fn(RopeArgs<'_>),
+    pub(super) argmax: unsafe fn(&[f32]) -> Best,
+    pub(super) attend: unsafe fn(AttendArgs<'_>),
+    pub(super) combine: unsafe fn(CombineArgs<'_>),
+}
+
+macro_rules! level {
+    ($module:ident, $lanes:ident, #$attr:tt) => {
+        mod $module {
+            use super::*;
+            use crate::kernels::lanes::$lanes as Level;
+
+            #$attr
+            unsafe fn norm(args: NormArgs<'_>) {
+                // SAFETY: the caller's promise.
+                unsafe { rows::norm::<Level>(args) }
+            }
+
+            #$attr
+            unsafe fn quantize(args: QuantizeArgs<'_>) {
+                // SAFETY: the caller's promise.
+                unsafe { rows::quantize::<Level>(args) }
+            }
+
+            #$attr
+            unsafe fn silu_mul(args: GateArgs<'_>) {
+                // SAFETY: the caller's promise.
+                unsafe { rows::silu_mul::<Level>(args) }
+            }
+
+            #$attr
+            unsafe fn rope(args: RopeArgs<'_>) {
+                // SAFETY: the caller's promise.
+                unsafe { rows::rope::<Level>(args) }
+            }
+
+            #$attr
+            unsafe fn argmax(args: &[f32]) -> Best {
+                // SAFETY: the caller's promise.
+                unsafe { rows::argmax::<Level>(args) }
+            }
+
+            #$attr
+            unsafe fn attend(args: AttendArgs<'_>) {
+                // SAFETY: the caller's promise.
+                unsafe { attend::attend::<Level>(args) }
+            }
+
+            #$attr
+            unsafe fn combine(args: CombineArgs<'_>) {
+                // SAFETY: the caller's promise.
+                unsafe { attend::combine::<Level>(args) }
+            }
+
+            pub(super) const FNS: RowFns =
+                RowFns { norm, quantize, silu_mul, rope, argmax, attend, combine };
+        }
+    };
+}
+
+level!(portable, Portable, #[inline]);
+#[cfg(target_arch = "x86_64")]
+level!(avx2, Avx2, #[target_feature(enable = "avx2,fma,f16c")]);
+#[cfg(target_arch = "x86_64")]
+level!(avx512, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]);
+
+/// The functions of a level.
+pub(super) fn row_fns(level: IsaLevel) -> RowFns {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        IsaLevel::Avx512Vnni => avx512::FNS,
+        #[cfg(target_arch = "x86_64")]
+        IsaLevel::Avx2 => avx2::FNS,
+        _ => portable::FNS,
+    }
+}

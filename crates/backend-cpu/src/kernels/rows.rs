@@ -1,0 +1,259 @@
+//! Kernels on single rows: norm, activation quantiser, SwiGLU, rotary embedding, arg-max.
+//!
+//! Written once over `Lanes`; sums run in an order given by the row's length alone. Called through
+//! `super::Kernels`, which holds one compiled copy for each instruction-set level.
+
+use super::lanes::{LANES, Lanes, exp, to_array, tree_max, tree_sum};
+use crate::activation::ActBlock;
+use crate::format::BLOCK_COLS;
+
+/// `out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]`, all of one length.
+#[derive(Debug)]
+pub struct NormArgs<'a> {
+    /// The row.
+    pub x: &'a [f32],
+    /// One factor an element.
+    pub weight: &'a [f32],
+    /// Added to the mean square.
+    pub eps: f32,
+    /// The normed row.
+    pub out: &'a mut [f32],
+}
+
+/// Quantises a row into its blocks of a panel.
+#[derive(Debug)]
+pub struct QuantizeArgs<'a> {
+    /// The row, a whole number of blocks of 32.
+    pub x: &'a [f32],
+    /// The row's first block.
+    pub out: *mut ActBlock,
+    /// Blocks from one of the row's blocks to the next; see `activation::act_row`.
+    pub stride: usize,
+}
+
+/// `out[i] = silu(gate[i]) * up[i]`, all of one length.
+#[derive(Debug)]
+pub struct GateArgs<'a> {
+    /// What goes through `x / (1 + e^-x)`.
+    pub gate: &'a [f32],
+    /// The other factor.
+    pub up: &'a [f32],
+    /// The products.
+    pub out: &'a mut [f32],
+}
+
+/// Which elements of a head the rotary embedding turns together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RopeStyle {
+    /// Elements `2i` and `2i + 1` (llama in GGUF files).
+    Interleaved,
+    /// Elements `i` and `i + n`, where `n` angles are given.
+    Halves,
+}
+
+/// Turns one head in place; elements beyond twice the number of angles stay.
+#[derive(Debug)]
+pub struct RopeArgs<'a> {
+    /// The head.
+    pub head: &'a mut [f32],
+    /// Cosines of the position's angles.
+    pub cos: &'a [f32],
+    /// Sines of the position's angles.
+    pub sin: &'a [f32],
+    /// Which elements belong together.
+    pub style: RopeStyle,
+}
+
+/// Fills the cosines and sines of `position * inv_freq[i]`, each times `magnitude` (1 but for YaRN).
+/// Done once a step and row, not once a layer.
+pub fn rope_angles(position: u32, inv_freq: &[f32], magnitude: f32, cos: &mut [f32], sin: &mut [f32]) {
+    for (i, freq) in inv_freq.iter().enumerate() {
+        let (s, c) = (position as f32 * freq).sin_cos();
+        (cos[i], sin[i]) = (c * magnitude, s * magnitude);
+    }
+}
+
+/// The largest element of a part of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Best {
+    /// Its value; negative infinity if there is none.
+    pub value: f32,
+    /// Its index in the row.
+    pub index: u32,
+}
+
+impl Best {
+    /// What every other one beats.
+    pub const NONE: Best = Best { value: f32::NEG_INFINITY, index: u32::MAX };
+
+    /// The better of two: the larger value, then the lower index. The order of the calls does not
+    /// matter.
+    pub fn or(self, other: Best) -> Best {
+        let wins = other.value > self.value || (other.value == self.value && other.index < self.index);
+        if wins { other } else { self }
+    }
+}
+
+/// The vector of `x[at..]`, padded with `pad` beyond the end.
+///
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+unsafe fn load_padded<L: Lanes>(x: &[f32], at: usize, pad: f32) -> L::V {
+    let rest = &x[at..];
+    if rest.len() >= LANES {
+        // SAFETY: there are 16 elements.
+        return unsafe { L::load(rest.as_ptr()) };
+    }
+    let mut buffer = [pad; LANES];
+    buffer[..rest.len()].copy_from_slice(rest);
+    // SAFETY: the buffer has 16 elements.
+    unsafe { L::load(buffer.as_ptr()) }
+}
+
+/// Stores the vector to `out[at..]`, as far as that goes.
+///
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+unsafe fn store_cut<L: Lanes>(out: &mut [f32], at: usize, v: L::V) {
+    let rest = &mut out[at..];
+    if rest.len() >= LANES {
+        // SAFETY: there is room for 16 elements.
+        return unsafe { L::store(rest.as_mut_ptr(), v) };
+    }
+    // SAFETY: the level is the caller's promise.
+    let buffer = unsafe { to_array::<L>(v) };
+    let len = rest.len();
+    rest.copy_from_slice(&buffer[..len]);
+}
+
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+pub(super) unsafe fn norm<L: Lanes>(args: NormArgs<'_>) {
+    let NormArgs { x, weight, eps, out } = args;
+    assert!(weight.len() == x.len() && out.len() == x.len(), "norm operands have one length");
+    // SAFETY: the level is the caller's promise; loads and stores stay inside the slices.
+    unsafe {
+        let mut sums = [L::splat(0.0); 4];
+        for (i, at) in (0..x.len()).step_by(LANES).enumerate() {
+            let v = load_padded::<L>(x, at, 0.0);
+            sums[i % 4] = L::add(sums[i % 4], L::mul(v, v));
+        }
+        let sum = L::add(L::add(sums[0], sums[1]), L::add(sums[2], sums[3]));
+        let mean = tree_sum(to_array::<L>(sum)) / x.len() as f32;
+        let scale = L::splat(1.0 / (mean + eps).sqrt());
+        for at in (0..x.len()).step_by(LANES) {
+            let v = L::mul(load_padded::<L>(x, at, 0.0), scale);
+            store_cut::<L>(out, at, L::mul(v, load_padded::<L>(weight, at, 0.0)));
+        }
+    }
+}
+
+/// Adding this leaves a rounded integer in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// One block; the same as `aio_ir::quant::quantize_q8` for finite numbers.
+///
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+unsafe fn quantize_block<L: Lanes>(x: &[f32; BLOCK_COLS]) -> ActBlock {
+    // SAFETY: the level is the caller's promise; loads stay inside the block.
+    unsafe {
+        let v = [L::load(x.as_ptr()), L::load(x.as_ptr().add(LANES))];
+        let zero = L::splat(0.0);
+        let abs = v.map(|v| L::max(v, L::sub(zero, v)));
+        // The second term is zero, or NaN if the first lost one.
+        let (forth, back) = (L::max(abs[0], abs[1]), L::max(abs[1], abs[0]));
+        let d = tree_max(to_array::<L>(L::add(forth, L::sub(back, back)))) / 127.0;
+        if d < f32::MIN_POSITIVE {
+            return ActBlock { q: [0; BLOCK_COLS], d: 0.0, s: 0.0, neg_sum: 0, neg_sum_low: 0 };
+        }
+        let inv = L::splat(1.0 / d);
+        let mut q = [0i8; BLOCK_COLS];
+        for (q, v) in q.chunks_exact_mut(LANES).zip(v) {
+            let t = to_array::<L>(L::add(L::mul(v, inv), L::splat(ROUND)));
+            for (q, t) in q.iter_mut().zip(t) {
+                *q = t.to_bits() as i8;
+            }
+        }
+        let sum = |q: &[i8]| q.iter().map(|q| i32::from(*q)).sum::<i32>();
+        let (low, high) = (sum(&q[..16]), sum(&q[16..]));
+        ActBlock { q, d, s: d * (low + high) as f32, neg_sum: -(low + high), neg_sum_low: -low }
+    }
+}
+
+/// # Safety
+/// The machine has the level; the row's blocks are valid and nobody else uses them.
+#[inline(always)]
+pub(super) unsafe fn quantize<L: Lanes>(args: QuantizeArgs<'_>) {
+    let (blocks, rest) = args.x.as_chunks::<BLOCK_COLS>();
+    assert!(rest.is_empty(), "a quantised row is whole blocks");
+    for (b, x) in blocks.iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { args.out.add(b * args.stride).write(quantize_block::<L>(x)) };
+    }
+}
+
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+pub(super) unsafe fn silu_mul<L: Lanes>(args: GateArgs<'_>) {
+    let GateArgs { gate, up, out } = args;
+    assert!(up.len() == gate.len() && out.len() == gate.len(), "gate operands have one length");
+    for at in (0..gate.len()).step_by(LANES) {
+        // SAFETY: the level is the caller's promise; loads and stores stay inside the slices.
+        unsafe {
+            let g = load_padded::<L>(gate, at, 0.0);
+            let e = exp::<L>(L::sub(L::splat(0.0), g));
+            let silu = L::div(g, L::add(L::splat(1.0), e));
+            store_cut::<L>(out, at, L::mul(silu, load_padded::<L>(up, at, 0.0)));
+        }
+    }
+}
+
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+pub(super) unsafe fn rope<L: Lanes>(args: RopeArgs<'_>) {
+    let RopeArgs { head, cos, sin, style } = args;
+    let n = cos.len();
+    let turn = |a: &mut f32, b: &mut f32, c: f32, s: f32| (*a, *b) = (*a * c - *b * s, *a * s + *b * c);
+    match style {
+        RopeStyle::Interleaved => {
+            for ((pair, c), s) in head[..2 * n].as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
+                let [a, b] = pair;
+                turn(a, b, *c, *s);
+            }
+        }
+        RopeStyle::Halves => {
+            let (low, high) = head[..2 * n].split_at_mut(n);
+            for (((a, b), c), s) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+                turn(a, b, *c, *s);
+            }
+        }
+    }
+}
+
+/// The largest of `x`, the lowest index among equals; index 0 of the result means `x[0]`. NaNs
+/// never win.
+///
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+pub(super) unsafe fn argmax<L: Lanes>(x: &[f32]) -> Best {
+    // SAFETY: the level is the caller's promise; loads stay inside the slice.
+    let value = unsafe {
+        let mut best = L::splat(f32::NEG_INFINITY);
+        for at in (0..x.len()).step_by(LANES) {
+            best = L::max(load_padded::<L>(x, at, f32::NEG_INFINITY), best);
+        }
+        tree_max(to_array::<L>(best))
+    };
+    match x.iter().position(|v| *v == value) {
+        Some(index) => Best { value, index: index as u32 },
+        None => Best::NONE,
+    }
+}
