@@ -2,12 +2,21 @@
 //!
 //! Weights are interleaved so that a cache line feeds one dot-product step, activations are
 //! quantised to 8 bits on the fly, and every result is summed in an order fixed by its own row.
-//! Used by the engine through the back-end traits.
+//! [`CpuDevice`] implements the back-end traits; used by the engine.
 
 pub mod activation;
+mod device;
+mod executable;
 pub mod format;
 pub mod isa;
 pub mod kernels;
 pub mod memory;
 pub mod pack;
 pub mod pool;
+mod resident;
+mod step;
+mod tasks;
+pub mod unpack;
+
+pub use device::{CpuDevice, CpuOptions};
+pub use isa::IsaLevel;

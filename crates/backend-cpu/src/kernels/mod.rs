@@ -12,7 +12,7 @@ mod avx512;
 mod lanes;
 mod levels;
 pub mod matmul;
-mod portable;
+pub(crate) mod portable;
 pub mod rows;
 pub mod tile;
 

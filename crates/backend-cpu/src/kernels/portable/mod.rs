@@ -31,9 +31,9 @@ impl FormatVisitor for Tiles {
 }
 
 /// Scales of a block: for its first and its second 16 columns, and minimums likewise.
-struct BlockScales {
-    d: [[f32; GROUP_ROWS]; 2],
-    m: [[f32; GROUP_ROWS]; 2],
+pub(crate) struct BlockScales {
+    pub(crate) d: [[f32; GROUP_ROWS]; 2],
+    pub(crate) m: [[f32; GROUP_ROWS]; 2],
 }
 
 fn half_at(head: &[u8], index: usize) -> f32 {
@@ -41,7 +41,7 @@ fn half_at(head: &[u8], index: usize) -> f32 {
 }
 
 /// Reads the scales of block `block` of a unit.
-fn scales<F: Format>(head: &[u8], block: usize) -> BlockScales {
+pub(crate) fn block_scales<F: Format>(head: &[u8], block: usize) -> BlockScales {
     let rows = |f: &dyn Fn(usize) -> f32| std::array::from_fn(f);
     let d = |r: usize| half_at(head, r);
     let dmin = |r: usize| half_at(head, 16 + r);
@@ -118,7 +118,7 @@ unsafe fn tile<F: Format, const M: usize>(args: &TileArgs) {
         let (head, body) = unit.split_at(head_len);
         for (b, block) in body.chunks_exact(block_len).enumerate() {
             let codes = read_codes(F::CODES, block);
-            let scales = scales::<F>(head, b);
+            let scales = block_scales::<F>(head, b);
             for (m, sums) in sums.iter_mut().enumerate() {
                 let at = (u * blocks + b) * args.stride + m;
                 // SAFETY: the tile has `M` rows of this many blocks.

@@ -1,0 +1,130 @@
+//! The CPU as a device.
+
+use crate::executable::CpuExecutable;
+use crate::isa::{Isa, IsaLevel};
+use crate::kernels::Kernels;
+use crate::pool::Pool;
+use crate::resident::Resident;
+use aio_backend::{Counters, Device, DeviceError, Executable, WeightSet, WeightSource};
+use aio_ir::{DType, Op};
+use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How the CPU is used.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuOptions {
+    /// Threads, the caller's included; 0 for one a core.
+    pub threads: usize,
+    /// The highest instruction-set level to use; `None` for the best there is.
+    pub isa: Option<IsaLevel>,
+    /// Bind threads to cores.
+    pub pin: bool,
+}
+
+impl Default for CpuOptions {
+    fn default() -> CpuOptions {
+        CpuOptions { threads: 0, isa: None, pin: true }
+    }
+}
+
+/// Kernels of one level and the threads that run them.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub kernels: Kernels,
+    pub pool: Pool,
+    pub tally: Tally,
+}
+
+/// Counters that threads may read while a step runs.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub submissions: AtomicU64,
+    pub launches: AtomicU64,
+    pub bytes_read: AtomicU64,
+    pub bytes_written: AtomicU64,
+}
+
+/// The CPU. See the crate's front page.
+#[derive(Clone, Debug)]
+pub struct CpuDevice {
+    engine: Arc<Engine>,
+}
+
+impl CpuDevice {
+    /// Detects the instruction set and starts the threads.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unavailable`] if the machine lacks the level asked for or threads cannot be started.
+    pub fn new(options: CpuOptions) -> Result<CpuDevice, DeviceError> {
+        let unavailable = |reason: String| DeviceError::Unavailable { device: "cpu".to_owned(), reason };
+        let isa = match options.isa {
+            None => Isa::detect(),
+            Some(level) => {
+                Isa::at(level).ok_or_else(|| unavailable(format!("this machine lacks {}", level.name())))?
+            }
+        };
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let threads = if options.threads == 0 { cores } else { options.threads };
+        let pool = Pool::new(threads, options.pin).map_err(|e| unavailable(format!("cannot start threads: {e}")))?;
+        let kernels = Kernels::new(isa);
+        Ok(CpuDevice { engine: Arc::new(Engine { kernels, pool, tally: Tally::default() }) })
+    }
+
+    /// The instruction-set level in use.
+    pub fn isa(&self) -> IsaLevel {
+        self.engine.kernels.isa().level()
+    }
+
+    /// Threads in use, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.engine.pool.threads()
+    }
+}
+
+/// Single ops that have a task here; the rest only run fused.
+const SINGLE_OPS: [Op; 4] = [Op::Embed, Op::Argmax, Op::Sample, Op::Gather];
+
+impl Device for CpuDevice {
+    fn target(&self) -> Target {
+        let kernels = &self.engine.kernels;
+        let weights: Vec<DType> = DType::ALL.iter().copied().filter(|&t| kernels.supports(t)).collect();
+        let fused = [KindName::Qkv, KindName::Attend, KindName::Linear, KindName::GateUp, KindName::Head];
+        let single = SINGLE_OPS.into_iter().map(KindName::Op);
+        let support = |kind| KindSupport { kind, weights: weights.clone(), layouts: vec![Layout::Packed] };
+        let kinds = fused.into_iter().chain(single).map(support).collect();
+        Target { name: format!("cpu-{}", self.isa().name()), kinds, alignment: 64 }
+    }
+
+    fn counters(&self) -> Counters {
+        let tally = &self.engine.tally;
+        let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        let submissions = read(&tally.submissions);
+        Counters {
+            submissions,
+            launches: read(&tally.launches),
+            // A submission returns when the step is over: each is one wait.
+            syncs: submissions,
+            bytes_read: read(&tally.bytes_read),
+            bytes_written: read(&tally.bytes_written),
+            step_allocations: 0,
+        }
+    }
+
+    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
+        Ok(WeightSet::new(Resident::new(&self.engine.pool, family, source, pages)?))
+    }
+
+    fn load(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Executable>, DeviceError> {
+        let resident = weights.get::<Resident>()?;
+        Ok(Box::new(CpuExecutable::new(Arc::clone(&self.engine), family, plan, resident)?))
+    }
+
+    fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
+        weights.get::<Resident>()?.copy_pages(pages)
+    }
+
+    fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError> {
+        weights.get::<Resident>()?.download_state(state)
+    }
+}

@@ -1,0 +1,158 @@
+//! A model in memory: packed weights, KV pool, arena and scratch, shared by all executables of the model.
+
+use crate::memory::AlignedBytes;
+use crate::pack::{PackArgs, groups_of, pack, packed_bytes};
+use crate::pool::Pool;
+use aio_backend::{DeviceError, WeightSource, weights};
+use aio_ir::{DType, Dims};
+use aio_plan::{Layout, PlanFamily, WeightDesc};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A weight in the form that kernels read.
+#[derive(Debug)]
+pub(crate) struct Weight {
+    pub dtype: DType,
+    /// Rows and columns of a matrix; a vector has one row.
+    pub rows: usize,
+    pub cols: usize,
+    pub layout: Layout,
+    pub bytes: AlignedBytes,
+}
+
+impl Weight {
+    /// The elements of a plain f32 vector (norms, biases, frequency factors).
+    pub(crate) fn f32s(&self) -> &[f32] {
+        debug_assert_eq!((self.dtype, self.layout), (DType::F32, Layout::Plain));
+        bytemuck::cast_slice(&self.bytes)
+    }
+}
+
+/// What steps write; one step at a time.
+#[derive(Debug)]
+pub(crate) struct Mutable {
+    pub states: Vec<AlignedBytes>,
+    pub arena: AlignedBytes,
+    pub scratch: AlignedBytes,
+}
+
+/// See the module's header.
+#[derive(Debug)]
+pub(crate) struct Resident {
+    pub weights: Vec<Weight>,
+    pub pages: u32,
+    mutable: Mutex<Mutable>,
+}
+
+impl Resident {
+    pub(crate) fn new(
+        pool: &Pool,
+        family: &PlanFamily,
+        source: &dyn WeightSource,
+        pages: u32,
+    ) -> Result<Resident, DeviceError> {
+        let weights = family.weights.iter().map(|w| upload(pool, w, source)).collect::<Result<_, _>>()?;
+        let dims = Dims { pages, ..Dims::default() };
+        let state = |s: &aio_plan::StateDesc| {
+            let bytes = s.ty.bytes(&dims);
+            let size = bytes.and_then(|b| usize::try_from(b).ok()).filter(|&b| b <= isize::MAX as usize);
+            let what = || format!("state `{}`", s.name);
+            let size = size.ok_or_else(|| DeviceError::OutOfMemory { what: what(), bytes: bytes.unwrap_or(u64::MAX) })?;
+            Ok(AlignedBytes::zeroed(size))
+        };
+        let states = family.states.iter().map(state).collect::<Result<_, _>>()?;
+        let arena = AlignedBytes::zeroed(family.arena_bytes as usize);
+        let mutable = Mutex::new(Mutable { states, arena, scratch: AlignedBytes::zeroed(0) });
+        Ok(Resident { weights, pages, mutable })
+    }
+
+    /// Exclusive use, for the time of a step.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Mutable> {
+        // A step that panicked may have left garbage in arena and scratch, which every step writes before it
+        // reads, and in KV positions that were not committed.
+        self.mutable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the scratch memory at least this large.
+    pub(crate) fn reserve_scratch(&self, bytes: usize) {
+        let mut mutable = self.lock();
+        if mutable.scratch.len() < bytes {
+            mutable.scratch = AlignedBytes::zeroed(bytes);
+        }
+    }
+
+    pub(crate) fn copy_pages(&self, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
+        let mut mutable = self.lock();
+        for &(from, to) in pages {
+            if from.max(to) >= self.pages {
+                return Err(DeviceError::Failed(format!("page {} is not below {}", from.max(to), self.pages)));
+            }
+            for state in &mut mutable.states {
+                let size = state.len() / self.pages as usize;
+                let from = from as usize * size;
+                state.copy_within(from..from + size, to as usize * size);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn download_state(&self, state: usize) -> Result<Vec<u8>, DeviceError> {
+        let mutable = self.lock();
+        let bytes = mutable.states.get(state).map(|s| s.to_vec());
+        bytes.ok_or_else(|| DeviceError::Failed(format!("there is no state {state}")))
+    }
+}
+
+fn upload(pool: &Pool, desc: &WeightDesc, source: &dyn WeightSource) -> Result<Weight, DeviceError> {
+    let bytes = weights::checked(source, &desc.name, &desc.ty)?;
+    let dims: Vec<usize> = desc.ty.shape.dims().iter().filter_map(|d| d.known()).map(|d| d as usize).collect();
+    let cols = dims.last().copied().unwrap_or(1);
+    let rows = dims.iter().product::<usize>() / cols.max(1);
+    let dtype = desc.ty.dtype;
+    let packed = match desc.layout {
+        Layout::Plain => {
+            let mut copy = AlignedBytes::zeroed(bytes.len());
+            copy.copy_from_slice(bytes);
+            copy
+        }
+        Layout::Packed => pack_parallel(pool, &desc.name, &PackArgs { dtype, rows, cols, source: bytes, groups: 0..0 })?,
+    };
+    Ok(Weight { dtype, rows, cols, layout: desc.layout, bytes: packed })
+}
+
+/// Packs a matrix; each thread packs, and thereby places, the groups that it will read.
+fn pack_parallel(pool: &Pool, name: &str, args: &PackArgs<'_>) -> Result<AlignedBytes, DeviceError> {
+    let fail = |reason: String| DeviceError::Failed(format!("packing `{name}`: {reason}"));
+    let size = packed_bytes(args.dtype, args.rows, args.cols);
+    let size = size.ok_or_else(|| fail(format!("no packed form of {} with {} columns", args.dtype, args.cols)))?;
+    let mut out = AlignedBytes::zeroed(size);
+    let groups = groups_of(args.rows);
+    let group_len = size.checked_div(groups).unwrap_or(0);
+    let start = Shared(out.as_mut_ptr());
+    let failure = Mutex::new(None);
+    pool.run(&|worker| {
+        let share = worker.share(groups);
+        let (at, len) = (share.start * group_len, share.len() * group_len);
+        // SAFETY: shares are disjoint ranges of `out`, which lives until `run` has returned.
+        let part = unsafe { std::slice::from_raw_parts_mut(start.at(at), len) };
+        if let Err(e) = pack(&PackArgs { groups: share, ..args.clone() }, part) {
+            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+        }
+    });
+    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(e) => Err(fail(e.to_string())),
+        None => Ok(out),
+    }
+}
+
+/// An address that threads share; each uses its own part.
+struct Shared(*mut u8);
+
+// SAFETY: a plain address; `pack_parallel` hands out disjoint parts.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// The address `offset` bytes on.
+    fn at(&self, offset: usize) -> *mut u8 {
+        self.0.wrapping_add(offset)
+    }
+}

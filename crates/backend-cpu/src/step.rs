@@ -1,0 +1,119 @@
+//! What a task sees of the step under way: sizes, places, rows, scratch.
+//!
+//! All threads share one `Step`. Tasks write through raw pointers, each thread its own part; the pool's barrier
+//! between tasks makes what one task wrote visible to the next.
+
+use crate::kernels::Kernels;
+use crate::resident::{Resident, Weight};
+use aio_backend::Data;
+use aio_ir::Dims;
+use aio_plan::{Plan, Slot};
+use std::ops::Range;
+
+/// Rows of a step that belong to one sequence and lie side by side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The sequence.
+    pub seq: usize,
+    /// Its rows.
+    pub rows: Range<usize>,
+}
+
+/// The step under way.
+pub(crate) struct Step<'a> {
+    pub dims: Dims,
+    pub kernels: &'a Kernels,
+    pub resident: &'a Resident,
+    pub plan: &'a Plan,
+    pub inputs: &'a [Option<Data<'a>>],
+    pub outputs: &'a [*mut u32],
+    pub states: &'a [*mut u8],
+    pub arena: *mut u8,
+    pub scratch: *mut u8,
+    /// Bytes of scratch that belong to one thread; thread `t`'s begins at `t` times this.
+    pub private_bytes: usize,
+    /// Where the scratch that threads share begins.
+    pub shared_offset: usize,
+    /// Where the prelude's tables begin.
+    pub prelude_offset: usize,
+    pub runs: &'a [Run],
+}
+
+// SAFETY: the pointers lead into memory that the executable holds exclusively for the step; tasks give each thread
+// its own part to write, and a barrier lies between a write and the next task's read.
+unsafe impl Sync for Step<'_> {}
+
+impl<'a> Step<'a> {
+    /// Rows of the step.
+    pub(crate) fn rows(&self) -> usize {
+        self.dims.rows as usize
+    }
+
+    /// The weight at a slot.
+    pub(crate) fn weight(&self, slot: Slot) -> &'a Weight {
+        match slot {
+            Slot::Weight(w) => &self.resident.weights[w.index()],
+            other => unreachable!("L005: {other} should be a weight"),
+        }
+    }
+
+    /// The plain f32 vector at a slot, if there is one.
+    pub(crate) fn vector(&self, slot: Slot) -> Option<&'a [f32]> {
+        match slot {
+            Slot::Absent => None,
+            slot => Some(self.weight(slot).f32s()),
+        }
+    }
+
+    /// An input of 32-bit words.
+    pub(crate) fn words(&self, slot: Slot) -> &'a [u32] {
+        match self.input(slot) {
+            Some(Data::U32(words)) => words,
+            _ => unreachable!("Bindings::check: {slot} is bound to u32"),
+        }
+    }
+
+    /// An input's data; `None` if it is optional and not bound, or absent.
+    pub(crate) fn input(&self, slot: Slot) -> Option<Data<'a>> {
+        match slot {
+            Slot::Input(i) => self.inputs[i.index()],
+            Slot::Absent => None,
+            other => unreachable!("L005: {other} should be an input"),
+        }
+    }
+
+    /// `len` floats that an earlier task or the caller wrote.
+    ///
+    /// # Safety
+    /// The slot holds at least `len` floats in this step, and nobody writes to them while the slice lives.
+    pub(crate) unsafe fn floats(&self, slot: Slot, len: usize) -> &'a [f32] {
+        if let Slot::Input(_) = slot {
+            return match self.input(slot) {
+                Some(Data::F32(values)) => &values[..len],
+                _ => unreachable!("Bindings::check: {slot} is bound to f32"),
+            };
+        }
+        // SAFETY: the caller's promise; the address is aligned to 64 bytes, or to 4 in an output.
+        unsafe { std::slice::from_raw_parts(self.address(slot).cast(), len) }
+    }
+
+    /// Where a slot's bytes begin, for writing.
+    pub(crate) fn address(&self, slot: Slot) -> *mut u8 {
+        match slot {
+            Slot::Buffer(b) => self.arena.wrapping_add(self.plan.buffers[b.index()].offset as usize),
+            Slot::Output(o) => self.outputs[o.index()].cast(),
+            Slot::State(s) => self.states[s.index()],
+            other => unreachable!("L008: {other} is not written"),
+        }
+    }
+
+    /// A thread's own scratch memory.
+    pub(crate) fn private(&self, tid: usize) -> *mut u8 {
+        self.scratch.wrapping_add(tid * self.private_bytes)
+    }
+
+    /// Scratch memory that all threads share.
+    pub(crate) fn shared(&self) -> *mut u8 {
+        self.scratch.wrapping_add(self.shared_offset)
+    }
+}

@@ -1,0 +1,201 @@
+//! Attention over pages.
+//!
+//! Work is cut into items: some rows of one sequence, one key-value head, one split of 256 positions. A row with a
+//! single split is finished by the thread that did it; otherwise threads meet and then join the splits in order.
+
+use super::{Scratch, unsupported};
+use crate::executable::Bounds;
+use crate::kernels::attend::{
+    AttendArgs, AttendRule, CombineArgs, KvLayer, PAGE_POSITIONS, Partials, SPLIT_POSITIONS, attend_scratch_len,
+    partials_len,
+};
+use crate::pool::Worker;
+use crate::step::Step;
+use aio_backend::DeviceError;
+use aio_plan::{AttendSpec, Slot, Task};
+use std::ops::Range;
+
+/// Rows of an item at most.
+const ITEM_ROWS: usize = 16;
+/// Partial results take about this much memory at most; more rows go in several passes.
+const PARTIAL_BYTES: usize = 32 << 20;
+
+/// See the module's header.
+pub(crate) struct Attend {
+    spec: AttendSpec,
+    rule: AttendRule,
+    q: Slot,
+    kv: Slot,
+    table: Slot,
+    positions: Slot,
+    out: Slot,
+}
+
+/// Some rows of one sequence.
+struct Block {
+    seq: usize,
+    rows: Range<usize>,
+    splits: Range<usize>,
+}
+
+impl Attend {
+    pub(crate) fn new(task: &Task, spec: AttendSpec) -> Result<Attend, DeviceError> {
+        let o = &task.operands;
+        if o[5] != Slot::Absent {
+            return Err(unsupported(task, "attention sinks"));
+        }
+        if !spec.head_dim.is_multiple_of(16) {
+            return Err(unsupported(task, format!("heads of {}, no multiple of 16", spec.head_dim)));
+        }
+        let rule = AttendRule {
+            scale: spec.scale,
+            window: (spec.window > 0).then_some(spec.window),
+            soft_cap: (spec.soft_cap > 0.0).then_some(spec.soft_cap),
+        };
+        Ok(Attend { spec, rule, q: o[0], kv: o[1], table: o[2], positions: o[4], out: task.results[0] })
+    }
+
+    fn partial_floats(&self, rows: usize, splits: usize) -> usize {
+        partials_len(rows, self.spec.heads as usize, splits, self.spec.head_dim as usize)
+    }
+
+    /// Rows of one pass for this many splits; a multiple of an item's rows, so that passes never cut an item.
+    fn pass_rows(&self, splits: usize) -> usize {
+        let row = self.partial_floats(1, splits.max(1)) * size_of::<f32>();
+        (PARTIAL_BYTES / row / ITEM_ROWS * ITEM_ROWS).max(ITEM_ROWS)
+    }
+
+    pub(crate) fn scratch(&self, bounds: &Bounds) -> Scratch {
+        let all = (bounds.pages * PAGE_POSITIONS).div_ceil(SPLIT_POSITIONS).max(1);
+        // Fewer splits allow more rows in a pass, so the most memory may be asked for by either end.
+        let need = |splits: usize| self.partial_floats(self.pass_rows(splits).min(bounds.rows), splits);
+        let shared = (1..=all).map(need).max().unwrap_or(0) * size_of::<f32>();
+        Scratch { private: attend_scratch_len(self.spec.head_dim as usize) * size_of::<f32>(), shared }
+    }
+
+    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        let positions = step.words(self.positions);
+        let last = positions.iter().copied().max().unwrap_or(0);
+        let splits = self.rule.splits(last).end;
+        let pass = self.pass_rows(splits);
+        for first in (0..step.rows()).step_by(pass) {
+            let rows = first..(first + pass).min(step.rows());
+            if first > 0 {
+                // The partial results of the last pass are still being joined.
+                worker.barrier();
+            }
+            self.pass(step, worker, rows, splits);
+        }
+    }
+
+    /// Rows cut into blocks of one sequence; cuts lie at multiples of `ITEM_ROWS` of the step's rows.
+    fn blocks<'s>(&'s self, step: &'s Step<'_>, rows: Range<usize>) -> impl Iterator<Item = Block> + 's {
+        let positions = step.words(self.positions);
+        step.runs.iter().flat_map(move |run| {
+            let run_rows = run.rows.start.max(rows.start)..run.rows.end.min(rows.end);
+            let first = run_rows.start / ITEM_ROWS;
+            let last = if run_rows.is_empty() { first } else { run_rows.end.div_ceil(ITEM_ROWS) };
+            (first..last).map(move |item| {
+                let rows = run_rows.start.max(item * ITEM_ROWS)..run_rows.end.min((item + 1) * ITEM_ROWS);
+                let seen = rows.clone().map(|r| self.rule.splits(positions[r]));
+                let splits = seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0);
+                Block { seq: run.seq, rows, splits }
+            })
+        })
+    }
+
+    fn pass(&self, step: &Step<'_>, worker: Worker<'_>, rows: Range<usize>, splits: usize) {
+        let kv_heads = self.spec.kv_heads as usize;
+        let partials = Partials { start: step.shared().cast(), splits };
+        let items: usize = self.blocks(step, rows.clone()).map(|b| b.splits.len() * kv_heads).sum();
+        let mine = worker.share(items);
+        let mut item = 0;
+        let mut joined_later = false;
+        for block in self.blocks(step, rows.clone()) {
+            joined_later |= block.splits.len() > 1;
+            for split in block.splits.clone() {
+                for kv_head in 0..kv_heads {
+                    if mine.contains(&item) {
+                        self.item(step, worker, &block, kv_head, split, partials, rows.start);
+                    }
+                    item += 1;
+                }
+            }
+        }
+        if joined_later {
+            worker.barrier();
+            self.join(step, worker, rows, partials);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the coordinates of an item, spelled out by its only caller")]
+    fn item(
+        &self,
+        step: &Step<'_>,
+        worker: Worker<'_>,
+        block: &Block,
+        kv_head: usize,
+        split: usize,
+        partials: Partials,
+        pass_start: usize,
+    ) {
+        let (heads, hd) = (self.spec.heads as usize, self.spec.head_dim as usize);
+        let kv = KvLayer { start: step.address(self.kv).cast(), kv_heads: self.spec.kv_heads as usize, head_dim: hd };
+        // SAFETY: an earlier task wrote all queries.
+        let q = unsafe { step.floats(self.q, step.rows() * heads * hd) };
+        let stride = step.dims.pages as usize;
+        let offset = self.partial_floats(block.rows.start - pass_start, partials.splits);
+        let here = Partials { start: partials.start.wrapping_add(offset), splits: partials.splits };
+        // SAFETY: this thread's private memory.
+        let scratch = unsafe {
+            std::slice::from_raw_parts_mut(step.private(worker.tid).cast(), attend_scratch_len(hd))
+        };
+        let args = AttendArgs {
+            kv,
+            pages: &step.words(self.table)[block.seq * stride..][..stride],
+            positions: &step.words(self.positions)[block.rows.clone()],
+            q: &q[block.rows.start * heads * hd..block.rows.end * heads * hd],
+            q_heads: heads,
+            kv_head,
+            split,
+            rule: self.rule,
+            partials: here,
+            scratch,
+        };
+        // SAFETY: the executable checked the pages; each item's partial results belong to one thread.
+        unsafe { step.kernels.attend(args) };
+        if block.splits.len() == 1 {
+            let group = heads / self.spec.kv_heads as usize;
+            for row in block.rows.clone() {
+                for head in kv_head * group..(kv_head + 1) * group {
+                    self.combine(step, row, head, partials, pass_start);
+                }
+            }
+        }
+    }
+
+    /// Joins the splits of all rows that have more than one item.
+    fn join(&self, step: &Step<'_>, worker: Worker<'_>, rows: Range<usize>, partials: Partials) {
+        let heads = self.spec.heads as usize;
+        let mine = worker.share(rows.len() * heads);
+        for block in self.blocks(step, rows.clone()).filter(|b| b.splits.len() > 1) {
+            for row in block.rows {
+                for head in (0..heads).filter(|head| mine.contains(&((row - rows.start) * heads + head))) {
+                    self.combine(step, row, head, partials, rows.start);
+                }
+            }
+        }
+    }
+
+    fn combine(&self, step: &Step<'_>, row: usize, head: usize, partials: Partials, pass_start: usize) {
+        let (heads, hd) = (self.spec.heads as usize, self.spec.head_dim as usize);
+        let start: *mut f32 = step.address(self.out).cast();
+        // SAFETY: the result has a place for each row and head, and one thread joins each.
+        let out = unsafe { std::slice::from_raw_parts_mut(start.add((row * heads + head) * hd), hd) };
+        let position = step.words(self.positions)[row];
+        let splits = self.rule.splits(position);
+        let index = (row - pass_start) * heads + head;
+        // SAFETY: this row's splits were filled by this thread, or by others before the barrier.
+        unsafe { step.kernels.combine(CombineArgs { partials, index, splits, out }) };
+    }
+}

@@ -1,0 +1,100 @@
+//! Gate and up projections with the gated activation.
+
+use super::acts::Acts;
+use super::linear::packed;
+use super::{Scratch, unsupported};
+use crate::executable::Bounds;
+use crate::format::GROUP_ROWS;
+use crate::kernels::matmul::{MatmulArgs, Output};
+use crate::kernels::rows::GateArgs;
+use crate::pack::groups_of;
+use crate::pool::Worker;
+use crate::resident::Weight;
+use crate::step::Step;
+use aio_backend::DeviceError;
+use aio_plan::{Activation, GateUpSpec, Slot, Task};
+
+/// Groups of 16 columns whose gate and up products are held at a time.
+const BLOCK_GROUPS: usize = 8;
+
+/// `silu(norm(x) * wg) * (norm(x) * wu)`.
+pub(crate) struct GateUp {
+    acts: Acts,
+    x: Slot,
+    gate: Slot,
+    up: Slot,
+    out: Slot,
+}
+
+impl GateUp {
+    pub(crate) fn new<'w>(
+        task: &Task,
+        spec: GateUpSpec,
+        weight: impl Fn(Slot) -> Option<&'w Weight>,
+    ) -> Result<GateUp, DeviceError> {
+        if spec.activation != Activation::Silu {
+            return Err(unsupported(task, "GELU"));
+        }
+        let o = &task.operands;
+        let acts = Acts::new(Some((o[1], spec.norm_eps)), [o[2], o[3]].into_iter().filter_map(weight));
+        Ok(GateUp { acts, x: o[0], gate: o[2], up: o[3], out: task.results[0] })
+    }
+
+    /// The gate and up products of a block of columns lie behind the prepared rows in private memory.
+    fn products_offset(&self, bounds: &Bounds) -> usize {
+        self.acts.scratch(bounds, bounds.rows).private.next_multiple_of(64)
+    }
+
+    pub(crate) fn scratch(&self, bounds: &Bounds) -> Scratch {
+        let acts = self.acts.scratch(bounds, bounds.rows);
+        let products = 2 * bounds.rows * BLOCK_GROUPS * GROUP_ROWS * size_of::<f32>();
+        Scratch { private: self.products_offset(bounds) + products, ..acts }
+    }
+
+    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        let rows = step.rows();
+        let (gate, up) = (step.weight(self.gate), step.weight(self.up));
+        // SAFETY: an earlier task wrote all rows of x.
+        let x = unsafe { step.floats(self.x, rows * gate.cols) };
+        let prepared = self.acts.prepare(step, worker, rows, &|row| &x[row * gate.cols..][..gate.cols]);
+        let groups = worker.share(groups_of(gate.rows));
+        let bucket = Bounds { rows: step.plan.bucket.rows as usize, outs: 0, threads: worker.threads, pages: 0 };
+        let held: *mut f32 = step.private(worker.tid).wrapping_add(self.products_offset(&bucket)).cast();
+        let stride = BLOCK_GROUPS * GROUP_ROWS;
+        for first in groups.clone().step_by(BLOCK_GROUPS) {
+            let block = first..(first + BLOCK_GROUPS).min(groups.end);
+            for (i, w) in [gate, up].into_iter().enumerate() {
+                // Column 16 * first of the product is column 0 of the held block.
+                let start = held.wrapping_add(i * rows * stride).wrapping_sub(first * GROUP_ROWS);
+                let output = Output { start, stride };
+                let (weights, input) = (packed(w), prepared.input(w));
+                let args =
+                    MatmulArgs { weights, input, rows, groups: block.clone(), bias: None, accumulate: false, output };
+                // SAFETY: the columns of the block lie inside this thread's private memory.
+                unsafe { step.kernels.matmul(&args) };
+            }
+            // SAFETY: both products were just written; the output's columns are this thread's.
+            unsafe { self.multiply(step, held, rows, block.start * GROUP_ROWS, block.end * GROUP_ROWS) };
+        }
+    }
+
+    /// # Safety
+    /// `held` has gate and up products of `rows` rows; columns `from..to` of the output are the caller's.
+    unsafe fn multiply(&self, step: &Step<'_>, held: *const f32, rows: usize, from: usize, to: usize) {
+        let cols = step.weight(self.gate).rows;
+        let len = to.min(cols) - from;
+        let stride = BLOCK_GROUPS * GROUP_ROWS;
+        let out: *mut f32 = step.address(self.out).cast();
+        for row in 0..rows {
+            // SAFETY: the caller's promise.
+            let args = unsafe {
+                GateArgs {
+                    gate: std::slice::from_raw_parts(held.add(row * stride), len),
+                    up: std::slice::from_raw_parts(held.add((rows + row) * stride), len),
+                    out: std::slice::from_raw_parts_mut(out.add(row * cols + from), len),
+                }
+            };
+            step.kernels.silu_mul(args);
+        }
+    }
+}

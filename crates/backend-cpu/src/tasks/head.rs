@@ -1,0 +1,114 @@
+//! The last norm and the projection onto the vocabulary, with the arg-max folded in where only the token is wanted.
+
+use super::Scratch;
+use super::acts::Acts;
+use super::linear::packed;
+use crate::executable::Bounds;
+use crate::format::GROUP_ROWS;
+use crate::kernels::matmul::{MatmulArgs, Output};
+use crate::kernels::rows::Best;
+use crate::pack::groups_of;
+use crate::pool::Worker;
+use crate::resident::Weight;
+use crate::step::Step;
+use aio_plan::{HeadSpec, Slot, Task};
+
+/// Groups of 16 logits that are held at a time when only their arg-max is wanted.
+const BLOCK_GROUPS: usize = 16;
+
+/// See the module's header.
+pub(crate) struct Head {
+    acts: Acts,
+    x: Slot,
+    rows: Slot,
+    w: Slot,
+    out: Slot,
+    argmax: bool,
+}
+
+impl Head {
+    pub(crate) fn new<'w>(task: &Task, spec: HeadSpec, weight: impl Fn(Slot) -> Option<&'w Weight>) -> Head {
+        let o = &task.operands;
+        let acts = Acts::new(Some((o[2], spec.norm_eps)), weight(o[3]));
+        Head { acts, x: o[0], rows: o[1], w: o[3], out: task.results[0], argmax: spec.argmax }
+    }
+
+    /// Held logits lie behind the prepared rows in private memory.
+    fn held_offset(&self, bounds: &Bounds) -> usize {
+        self.acts.scratch(bounds, bounds.outs).private.next_multiple_of(64)
+    }
+
+    /// Each thread's best token of each row lies behind the prepared rows in shared memory.
+    fn best_offset(&self, bounds: &Bounds) -> usize {
+        self.acts.scratch(bounds, bounds.outs).shared.next_multiple_of(64)
+    }
+
+    pub(crate) fn scratch(&self, bounds: &Bounds) -> Scratch {
+        let acts = self.acts.scratch(bounds, bounds.outs);
+        if !self.argmax {
+            return acts;
+        }
+        let held = bounds.outs * BLOCK_GROUPS * GROUP_ROWS * size_of::<f32>();
+        let best = bounds.outs * bounds.threads * size_of::<Best>();
+        Scratch { private: self.held_offset(bounds) + held, shared: self.best_offset(bounds) + best }
+    }
+
+    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        let (index, w) = (step.words(self.rows), step.weight(self.w));
+        if index.is_empty() {
+            return;
+        }
+        // SAFETY: an earlier task wrote all rows of x.
+        let x = unsafe { step.floats(self.x, step.rows() * w.cols) };
+        let source = |i: usize| &x[index[i] as usize * w.cols..][..w.cols];
+        let prepared = self.acts.prepare(step, worker, index.len(), &source);
+        let groups = worker.share(groups_of(w.rows));
+        let output = Output { start: step.address(self.out).cast(), stride: w.rows };
+        let input = prepared.input(w);
+        let args = MatmulArgs { weights: packed(w), input, rows: index.len(), groups, bias: None, accumulate: false, output };
+        if self.argmax {
+            self.best(step, worker, args);
+        } else {
+            // SAFETY: the result has a row of `w.rows` floats for each output row; columns are shared out by groups.
+            unsafe { step.kernels.matmul(&args) };
+        }
+    }
+
+    /// The arg-max of each row: each thread over its columns, then joined, lowest index first on ties.
+    fn best(&self, step: &Step<'_>, worker: Worker<'_>, args: MatmulArgs<'_>) {
+        let rows = args.rows;
+        let bucket = &step.plan.bucket;
+        let bounds =
+            Bounds { rows: bucket.rows as usize, outs: bucket.outs as usize, threads: worker.threads, pages: 0 };
+        let held: *mut f32 = step.private(worker.tid).wrapping_add(self.held_offset(&bounds)).cast();
+        let table: *mut Best = step.shared().wrapping_add(self.best_offset(&bounds)).cast();
+        let stride = BLOCK_GROUPS * GROUP_ROWS;
+        // SAFETY: each thread has its own `rows` entries of the table.
+        let mine = unsafe { std::slice::from_raw_parts_mut(table.add(worker.tid * bounds.outs), rows) };
+        mine.fill(Best::NONE);
+        for first in args.groups.clone().step_by(BLOCK_GROUPS) {
+            let block = first..(first + BLOCK_GROUPS).min(args.groups.end);
+            let from = first * GROUP_ROWS;
+            let len = (block.end * GROUP_ROWS).min(args.weights.rows) - from;
+            let output = Output { start: held.wrapping_sub(from), stride };
+            // SAFETY: the block's columns lie inside this thread's private memory.
+            unsafe { step.kernels.matmul(&MatmulArgs { groups: block, output, ..args.clone() }) };
+            for (row, best) in mine.iter_mut().enumerate() {
+                // SAFETY: the product was just written.
+                let logits = unsafe { std::slice::from_raw_parts(held.add(row * stride), len) };
+                *best = best.or(step.kernels.argmax(logits, from as u32));
+            }
+        }
+        worker.barrier();
+        if worker.tid == 0 {
+            let out: *mut u32 = step.address(self.out).cast();
+            for row in 0..rows {
+                // SAFETY: all threads' entries were written before the barrier.
+                let all = (0..worker.threads).map(|t| unsafe { *table.add(t * bounds.outs + row) });
+                let best = all.fold(Best::NONE, Best::or);
+                // SAFETY: the result has a word for each output row; only this thread writes them.
+                unsafe { *out.add(row) = if best == Best::NONE { 0 } else { best.index } };
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A projection with its norm, bias and residual.
+
+use super::acts::Acts;
+use super::Scratch;
+use crate::executable::Bounds;
+use crate::format::GROUP_ROWS;
+use crate::kernels::matmul::{MatmulArgs, Output, Weights};
+use crate::pack::groups_of;
+use crate::pool::Worker;
+use crate::resident::Weight;
+use crate::step::Step;
+use aio_plan::{LinearSpec, Slot, Task};
+use std::ops::Range;
+
+/// `norm(x) * w + bias + residual`.
+pub(crate) struct Linear {
+    acts: Acts,
+    x: Slot,
+    w: Slot,
+    bias: Slot,
+    residual: Slot,
+    out: Slot,
+}
+
+/// A packed weight as the matrix kernels want it.
+pub(crate) fn packed(w: &Weight) -> Weights<'_> {
+    Weights { dtype: w.dtype, rows: w.rows, cols: w.cols, packed: &w.bytes }
+}
+
+impl Linear {
+    pub(crate) fn new<'w>(task: &Task, spec: LinearSpec, weight: impl Fn(Slot) -> Option<&'w Weight>) -> Linear {
+        let o = &task.operands;
+        let norm = spec.norm_eps.map(|eps| (o[1], eps));
+        let acts = Acts::new(norm, weight(o[2]));
+        Linear { acts, x: o[0], w: o[2], bias: o[3], residual: o[4], out: task.results[0] }
+    }
+
+    pub(crate) fn scratch(&self, bounds: &Bounds) -> Scratch {
+        self.acts.scratch(bounds, bounds.rows)
+    }
+
+    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        let (rows, w) = (step.rows(), step.weight(self.w));
+        // SAFETY: an earlier task wrote all rows of x.
+        let x = unsafe { step.floats(self.x, rows * w.cols) };
+        let prepared = self.acts.prepare(step, worker, rows, &|row| &x[row * w.cols..][..w.cols]);
+        let groups = worker.share(groups_of(w.rows));
+        let output = Output { start: step.address(self.out).cast(), stride: w.rows };
+        if self.residual != Slot::Absent {
+            // SAFETY: an earlier task wrote the residual; the columns are this thread's.
+            unsafe { copy_columns(step.floats(self.residual, rows * w.rows), output, rows, w.rows, &groups) };
+        }
+        let args = MatmulArgs {
+            weights: packed(w),
+            input: prepared.input(w),
+            rows,
+            groups,
+            bias: step.vector(self.bias),
+            accumulate: self.residual != Slot::Absent,
+            output,
+        };
+        // SAFETY: the result has `rows` rows of `w.rows` floats, and its columns are shared out by groups.
+        unsafe { step.kernels.matmul(&args) };
+    }
+}
+
+/// Copies the columns of some groups, row by row.
+///
+/// # Safety
+/// Output rows are valid, and nobody else uses these columns of them.
+unsafe fn copy_columns(from: &[f32], output: Output, rows: usize, cols: usize, groups: &Range<usize>) {
+    let columns = (groups.start * GROUP_ROWS).min(cols)..(groups.end * GROUP_ROWS).min(cols);
+    for row in 0..rows {
+        let source = &from[row * cols..][columns.clone()];
+        // SAFETY: the caller's promise.
+        let target = unsafe {
+            std::slice::from_raw_parts_mut(output.start.add(row * output.stride + columns.start), columns.len())
+        };
+        target.copy_from_slice(source);
+    }
+}

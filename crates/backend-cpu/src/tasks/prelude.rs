@@ -1,0 +1,108 @@
+//! What a step computes once for all layers: the sines and cosines of its rows' positions.
+
+use crate::executable::Bounds;
+use crate::kernels::rows::rope_angles;
+use crate::pool::Worker;
+use crate::resident::Resident;
+use crate::step::Step;
+use aio_plan::{RopeSpec, Slot};
+
+/// One rotation that some layers share.
+#[derive(Clone, Debug)]
+struct Table {
+    rope: RopeSpec,
+    factors: Slot,
+    frequencies: Vec<f32>,
+    magnitude: f32,
+    positions: Slot,
+}
+
+/// Tables of rotations; most models have one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Prelude {
+    tables: Vec<Table>,
+}
+
+/// Which table a task uses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RopeTable(usize);
+
+impl Prelude {
+    /// The table of a rotation, made when first asked for.
+    pub(crate) fn table(&mut self, rope: RopeSpec, factors: Slot, positions: Slot, resident: &Resident) -> RopeTable {
+        let same = |t: &Table| t.rope == rope && t.factors == factors && t.positions == positions;
+        if let Some(index) = self.tables.iter().position(same) {
+            return RopeTable(index);
+        }
+        let values = match factors {
+            Slot::Weight(w) => Some(resident.weights[w.index()].f32s()),
+            _ => None,
+        };
+        let (frequencies, magnitude) = rope.frequencies(values);
+        self.tables.push(Table { rope, factors, frequencies, magnitude, positions });
+        RopeTable(self.tables.len() - 1)
+    }
+
+    /// Bytes of all tables for a full bucket.
+    pub(crate) fn bytes(&self, bounds: &Bounds) -> usize {
+        self.tables.iter().map(|t| row_bytes(t) * bounds.rows).sum()
+    }
+
+    /// Fills this thread's rows of the tables; whether there are any.
+    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) -> bool {
+        for (i, table) in self.tables.iter().enumerate() {
+            let positions = step.words(table.positions);
+            for row in worker.share(positions.len()) {
+                // SAFETY: each row has its own place, and no other thread's share has it.
+                let (cos, sin) = unsafe { self.row_mut(step, i, row) };
+                rope_angles(positions[row], &table.frequencies, table.magnitude, cos, sin);
+            }
+        }
+        !self.tables.is_empty()
+    }
+
+    fn place(&self, step: &Step<'_>, table: usize, row: usize) -> *mut f32 {
+        let before: usize = self.tables[..table].iter().map(|t| row_bytes(t) * step.plan.bucket.rows as usize).sum();
+        step.scratch.wrapping_add(step.prelude_offset + before + row * row_bytes(&self.tables[table])).cast()
+    }
+
+    /// # Safety
+    /// Nobody else uses the row of the table meanwhile.
+    unsafe fn row_mut<'s>(&self, step: &'s Step<'_>, table: usize, row: usize) -> (&'s mut [f32], &'s mut [f32]) {
+        let half = self.tables[table].frequencies.len();
+        let at = self.place(step, table, row);
+        // SAFETY: `bytes` asked for both halves of each row; the rest is the caller's promise.
+        unsafe { (std::slice::from_raw_parts_mut(at, half), std::slice::from_raw_parts_mut(at.add(half), half)) }
+    }
+}
+
+fn row_bytes(table: &Table) -> usize {
+    (2 * table.frequencies.len() * size_of::<f32>()).next_multiple_of(64)
+}
+
+/// Where a task reads its table's rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RopeRows {
+    offset: usize,
+    stride: usize,
+    half: usize,
+}
+
+impl Prelude {
+    /// The rows of a table, for tasks of a plan whose bucket has `rows` rows.
+    pub(crate) fn rows(&self, table: RopeTable, rows: usize) -> RopeRows {
+        let offset = self.tables[..table.0].iter().map(|t| row_bytes(t) * rows).sum();
+        let t = &self.tables[table.0];
+        RopeRows { offset, stride: row_bytes(t), half: t.frequencies.len() }
+    }
+}
+
+impl RopeRows {
+    /// Cosines and sines of a row.
+    pub(crate) fn get<'s>(&self, step: &'s Step<'_>, row: usize) -> (&'s [f32], &'s [f32]) {
+        let at = step.scratch.wrapping_add(step.prelude_offset + self.offset + row * self.stride);
+        let at: *const f32 = at.cast();
+        // SAFETY: the prelude wrote the row before the barrier that precedes every task, and nobody writes it again.
+        unsafe { (std::slice::from_raw_parts(at, self.half), std::slice::from_raw_parts(at.add(self.half), self.half)) }
+    }
+}

@@ -1,0 +1,179 @@
+//! Query, key and value projections, head norms, rotation and page write.
+//!
+//! Threads take whole heads, a key head together with its value head, so that norm, rotation and page write need no
+//! barrier after the products.
+
+use super::acts::{Acts, Prepared};
+use super::linear::packed;
+use super::prelude::RopeRows;
+use super::{Scratch, unsupported};
+use crate::executable::Bounds;
+use crate::format::GROUP_ROWS;
+use crate::kernels::attend::{KvLayer, PAGE_POSITIONS};
+use crate::kernels::matmul::{MatmulArgs, Output};
+use crate::kernels::rows::{NormArgs, RopeArgs, RopeStyle};
+use crate::pool::Worker;
+use crate::resident::Weight;
+use crate::step::Step;
+use aio_backend::DeviceError;
+use aio_plan::{QkvSpec, RopePairs, Slot, Task};
+use std::ops::Range;
+
+/// See the module's header.
+pub(crate) struct Qkv {
+    spec: QkvSpec,
+    acts: Acts,
+    rope: RopeRows,
+    x: Slot,
+    weights: [Slot; 3],
+    biases: [Slot; 3],
+    norms: [Slot; 2],
+    positions: Slot,
+    kv: Slot,
+    table: Slot,
+    row_seq: Slot,
+    out: Slot,
+}
+
+impl Qkv {
+    pub(crate) fn new<'w>(
+        task: &Task,
+        spec: QkvSpec,
+        weight: impl Fn(Slot) -> Option<&'w Weight>,
+        rope: RopeRows,
+    ) -> Result<Qkv, DeviceError> {
+        if !(spec.head_dim as usize).is_multiple_of(GROUP_ROWS) {
+            return Err(unsupported(task, format!("heads of {}, no multiple of {GROUP_ROWS}", spec.head_dim)));
+        }
+        let o = &task.operands;
+        let acts = Acts::new(Some((o[1], spec.norm_eps)), o[2..5].iter().filter_map(|&w| weight(w)));
+        Ok(Qkv {
+            spec,
+            acts,
+            rope,
+            x: o[0],
+            weights: [o[2], o[3], o[4]],
+            biases: [o[5], o[6], o[7]],
+            norms: [o[8], o[9]],
+            positions: o[10],
+            kv: o[12],
+            table: o[13],
+            row_seq: o[14],
+            out: task.results[0],
+        })
+    }
+
+    fn head_dim(&self) -> usize {
+        self.spec.head_dim as usize
+    }
+
+    /// One key head and one value head of all rows lie behind the prepared rows in private memory.
+    fn held_offset(&self, bounds: &Bounds) -> usize {
+        self.acts.scratch(bounds, bounds.rows).private.next_multiple_of(64)
+    }
+
+    pub(crate) fn scratch(&self, bounds: &Bounds) -> Scratch {
+        let acts = self.acts.scratch(bounds, bounds.rows);
+        let held = (2 * bounds.rows + 1) * self.head_dim() * size_of::<f32>();
+        Scratch { private: self.held_offset(bounds) + held, ..acts }
+    }
+
+    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        let (rows, cols) = (step.rows(), self.acts.cols);
+        // SAFETY: an earlier task wrote all rows of x.
+        let x = unsafe { step.floats(self.x, rows * cols) };
+        let prepared = self.acts.prepare(step, worker, rows, &|row| &x[row * cols..][..cols]);
+        let (q_heads, kv_heads) = share(worker, self.spec.heads as usize, self.spec.kv_heads as usize);
+        self.queries(step, &prepared, q_heads, worker);
+        for head in kv_heads {
+            self.key_value(step, &prepared, head, worker);
+        }
+    }
+
+    fn project(&self, step: &Step<'_>, prepared: &Prepared<'_>, which: usize, heads: Range<usize>, output: Output) {
+        let w = step.weight(self.weights[which]);
+        let per_head = self.head_dim() / GROUP_ROWS;
+        let args = MatmulArgs {
+            weights: packed(w),
+            input: prepared.input(w),
+            rows: step.rows(),
+            groups: heads.start * per_head..heads.end * per_head,
+            bias: step.vector(self.biases[which]),
+            accumulate: false,
+            output,
+        };
+        // SAFETY: the callers own these heads' columns of the output.
+        unsafe { step.kernels.matmul(&args) };
+    }
+
+    /// Norm and rotation of a head in place; `spare` is a head's worth of memory.
+    fn finish_head(&self, step: &Step<'_>, row: usize, norm: Slot, head: &mut [f32], spare: &mut [f32]) {
+        if let (Some(eps), Some(weight)) = (self.spec.qk_norm_eps, step.vector(norm)) {
+            spare.copy_from_slice(head);
+            step.kernels.norm(NormArgs { x: spare, weight, eps, out: head });
+        }
+        let (cos, sin) = self.rope.get(step, row);
+        let style = match self.spec.rope.pairs {
+            RopePairs::Adjacent => RopeStyle::Interleaved,
+            RopePairs::Halves => RopeStyle::Halves,
+        };
+        step.kernels.rope(RopeArgs { head, cos, sin, style });
+    }
+
+    fn held(&self, step: &Step<'_>, worker: Worker<'_>) -> *mut f32 {
+        let bounds = Bounds { rows: step.plan.bucket.rows as usize, outs: 0, threads: worker.threads, pages: 0 };
+        step.private(worker.tid).wrapping_add(self.held_offset(&bounds)).cast()
+    }
+
+    fn queries(&self, step: &Step<'_>, prepared: &Prepared<'_>, heads: Range<usize>, worker: Worker<'_>) {
+        if heads.is_empty() {
+            return;
+        }
+        let (hd, stride) = (self.head_dim(), self.spec.heads as usize * self.head_dim());
+        let start: *mut f32 = step.address(self.out).cast();
+        self.project(step, prepared, 0, heads.clone(), Output { start, stride });
+        // SAFETY: a head's worth of this thread's private memory.
+        let spare = unsafe { std::slice::from_raw_parts_mut(self.held(step, worker), hd) };
+        for row in 0..step.rows() {
+            for head in heads.clone() {
+                // SAFETY: the head was just written by this thread, which alone uses it.
+                let q = unsafe { std::slice::from_raw_parts_mut(start.add(row * stride + head * hd), hd) };
+                self.finish_head(step, row, self.norms[0], q, spare);
+            }
+        }
+    }
+
+    fn key_value(&self, step: &Step<'_>, prepared: &Prepared<'_>, head: usize, worker: Worker<'_>) {
+        let (hd, rows) = (self.head_dim(), step.rows());
+        let held = self.held(step, worker);
+        let (keys, values) = (held.wrapping_add(hd), held.wrapping_add(hd + rows * hd));
+        for (which, start) in [(1, keys), (2, values)] {
+            // Column `head * hd` of the product is column 0 of the held head.
+            let output = Output { start: start.wrapping_sub(head * hd), stride: hd };
+            self.project(step, prepared, which, head..head + 1, output);
+        }
+        let kv = KvLayer { start: step.address(self.kv).cast(), kv_heads: self.spec.kv_heads as usize, head_dim: hd };
+        let (positions, seqs) = (step.words(self.positions), step.words(self.row_seq));
+        let (table, stride) = (step.words(self.table), step.dims.pages as usize);
+        // SAFETY: private memory: a spare head, then the keys and values just written.
+        let (spare, keys, values) = unsafe {
+            let slice = |at: *mut f32, len| std::slice::from_raw_parts_mut(at, len);
+            (slice(held, hd), slice(keys, rows * hd), slice(values, rows * hd))
+        };
+        for row in 0..rows {
+            let key = &mut keys[row * hd..][..hd];
+            self.finish_head(step, row, self.norms[1], key, spare);
+            let position = positions[row] as usize;
+            let page = table[seqs[row] as usize * stride + position / PAGE_POSITIONS];
+            // SAFETY: the executable checked the page; each position and head is written by one thread.
+            unsafe { kv.write(page, position % PAGE_POSITIONS, head, key, &values[row * hd..][..hd]) };
+        }
+    }
+}
+
+/// This thread's query heads and key-value heads; a key-value head costs two query heads.
+fn share(worker: Worker<'_>, heads: usize, kv_heads: usize) -> (Range<usize>, Range<usize>) {
+    let units = worker.share(heads + 2 * kv_heads);
+    let pair = |unit: usize| unit.saturating_sub(heads).div_ceil(2);
+    (units.start.min(heads)..units.end.min(heads), pair(units.start)..pair(units.end))
+}
