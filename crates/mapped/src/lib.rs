@@ -1,1 +1,263 @@
-//! Placeholder.
+//! Read-only file maps: the one crate of aio that maps files into memory.
+//!
+//! Model files and plan artefacts are read in place, so that opening an 8 GB model costs no copy.
+//! [`Map`] holds such a map together with the file's [`Identity`] at the time of opening;
+//! [`Map::check_unchanged`] compares it later. Used by `aio-model` (GGUF files) and `aio-plan`
+//! (artefacts).
+//!
+//! A file that another process **truncates** while it is mapped makes the operating system raise
+//! `SIGBUS` at the next read behind its new end. This crate installs no signal handler: a library
+//! must not own process-wide state. A program that wants a message instead of a crash installs
+//! its own handler.
+//!
+//! ```
+//! let file = tempfile::NamedTempFile::new()?;
+//! std::fs::write(file.path(), b"weights")?;
+//! let map = aio_mapped::Map::open(file.path())?;
+//! assert_eq!(&map[..], b"weights");
+//! map.check_unchanged()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use memmap2::Mmap;
+
+/// What went wrong with a mapped file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// The file cannot be opened or its metadata cannot be read.
+    #[error("cannot open {}: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The path names a folder, a pipe or another thing that cannot be mapped.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The file has no bytes.
+    #[error("{} is empty", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system refused to map the file.
+    #[error("cannot map {}: {source}", path.display())]
+    Map {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The file at this path is no longer the one that was opened.
+    #[error("{} changed while it was in use: {what} was {was}, now {now}", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Which part of the identity differs: `size`, `modification time` or `inode`.
+        what: &'static str,
+        /// Its value at open.
+        was: String,
+        /// Its value now.
+        now: String,
+    },
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Time of the last modification, where the file system keeps one.
+    pub modified: Option<SystemTime>,
+    /// Inode number; 0 on systems that have none.
+    pub inode: u64,
+}
+
+impl Identity {
+    fn of(meta: &Metadata) -> Identity {
+        Identity { bytes: meta.len(), modified: meta.modified().ok(), inode: inode(meta) }
+    }
+}
+
+#[cfg(unix)]
+fn inode(meta: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(meta)
+}
+
+#[cfg(not(unix))]
+fn inode(_meta: &Metadata) -> u64 {
+    0
+}
+
+/// A whole file, mapped read-only. Dereferences to its bytes.
+///
+/// See the crate documentation for what a truncation by another process does.
+#[derive(Debug)]
+pub struct Map {
+    path: PathBuf,
+    identity: Identity,
+    bytes: Mmap,
+}
+
+impl Map {
+    /// Maps the file at `path`.
+    ///
+    /// # Errors
+    /// [`MapError`] if it is missing, no regular file, empty, or cannot be mapped.
+    pub fn open(path: impl AsRef<Path>) -> Result<Map, MapError> {
+        let path = path.as_ref().to_path_buf();
+        let fail = |source| MapError::Open { path: path.clone(), source };
+        // A pipe without a writer would block `open`, so the kind is looked at first.
+        if !std::fs::metadata(&path).map_err(fail)?.is_file() {
+            return Err(MapError::NotAFile { path });
+        }
+        let file = File::open(&path).map_err(fail)?;
+        let meta = file.metadata().map_err(fail)?;
+        if !meta.is_file() {
+            return Err(MapError::NotAFile { path });
+        }
+        if meta.len() == 0 {
+            return Err(MapError::Empty { path });
+        }
+        let bytes = map_read_only(&file).map_err(|source| MapError::Map { path: path.clone(), source })?;
+        // The map's own length is what later reads rely on, so the record takes that one.
+        let identity = Identity { bytes: bytes.len() as u64, ..Identity::of(&meta) };
+        Ok(Map { path, identity, bytes })
+    }
+
+    /// The path the map was opened with.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's identity at open.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Compares the file that now lies at the path with the one that was opened.
+    ///
+    /// # Errors
+    /// [`MapError::Changed`] names the first part that differs; [`MapError::Open`] if the file is gone.
+    pub fn check_unchanged(&self) -> Result<(), MapError> {
+        let meta =
+            std::fs::metadata(&self.path).map_err(|source| MapError::Open { path: self.path.clone(), source })?;
+        let (was, now) = (self.identity, Identity::of(&meta));
+        let changed =
+            |what, was: String, now: String| Err(MapError::Changed { path: self.path.clone(), what, was, now });
+        if was.bytes != now.bytes {
+            return changed("size", format!("{} bytes", was.bytes), format!("{} bytes", now.bytes));
+        }
+        if was.inode != now.inode {
+            return changed("inode", was.inode.to_string(), now.inode.to_string());
+        }
+        if was.modified != now.modified {
+            return changed("modification time", unix_time(was.modified), unix_time(now.modified));
+        }
+        Ok(())
+    }
+
+    /// Tells the system that the bytes will be read in order; a hint that may do nothing.
+    pub fn advise_sequential(&self) {
+        #[cfg(unix)]
+        // A hint that the system refuses costs nothing but speed.
+        let _ = self.bytes.advise(memmap2::Advice::Sequential);
+    }
+
+    /// Tells the system that the bytes are wanted soon; a hint that may do nothing.
+    pub fn advise_willneed(&self) {
+        #[cfg(unix)]
+        // As above.
+        let _ = self.bytes.advise(memmap2::Advice::WillNeed);
+    }
+}
+
+impl Deref for Map {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn map_read_only(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the map is private to `Map`, read-only, and lives as long as every slice borrowed
+    // from it. What remains is that another process may change the file under us. Changed bytes
+    // are read as some `u8`, each of which is valid, and every reader checks what it parses, so
+    // no reader may rely on two reads of one byte agreeing. A truncation raises SIGBUS, which
+    // ends the process instead of returning wrong memory (see the crate documentation).
+    unsafe { Mmap::map(file) }
+}
+
+fn unix_time(time: Option<SystemTime>) -> String {
+    match time.and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok()) {
+        Some(d) => format!("{}.{:09} s", d.as_secs(), d.subsec_nanos()),
+        None => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn file_with(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, bytes).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn maps_bytes_and_sees_no_change() {
+        let (_dir, path) = file_with(b"abc");
+        let map = Map::open(&path).unwrap();
+        assert_eq!(&map[..], b"abc");
+        assert_eq!(map.identity().bytes, 3);
+        map.advise_sequential();
+        map.advise_willneed();
+        map.check_unchanged().unwrap();
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_mapped() {
+        let (dir, path) = file_with(b"");
+        assert!(matches!(Map::open(&path), Err(MapError::Empty { .. })));
+        assert!(matches!(Map::open(dir.path()), Err(MapError::NotAFile { .. })));
+        assert!(matches!(Map::open(dir.path().join("none")), Err(MapError::Open { .. })));
+    }
+
+    #[test]
+    fn names_the_part_that_changed() {
+        let (dir, path) = file_with(b"abc");
+        let map = Map::open(&path).unwrap();
+        let what = |m: &Map| match m.check_unchanged() {
+            Err(MapError::Changed { what, .. }) => what,
+            other => panic!("unexpected {other:?}"),
+        };
+        let modified = map.identity().modified.unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(modified + Duration::from_secs(1)).unwrap();
+        assert_eq!(what(&map), "modification time");
+        std::fs::write(&path, b"abcd").unwrap();
+        assert_eq!(what(&map), "size");
+        let other = dir.path().join("g");
+        std::fs::write(&other, b"xyz").unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert_eq!(what(&map), "inode");
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(map.check_unchanged(), Err(MapError::Open { .. })));
+    }
+}

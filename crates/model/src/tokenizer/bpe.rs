@@ -1,0 +1,131 @@
+//! Byte-level byte-pair encoding, as GPT-2 and most models after it do it.
+//!
+//! A text is cut by the pre-tokenizer, its bytes are written as printable characters, and the
+//! `tokenizers` crate merges them by rank. What that crate would panic on (merges that make no
+//! token) is refused here first.
+
+use tokenizers::models::bpe::{BPE, Vocab as BpeVocab};
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior};
+
+use super::error::TokenizerError;
+use super::pre::Pre;
+use super::vocab::Vocab;
+use crate::gguf::{Gguf, GgufError, ValueType};
+
+/// A byte-level encoder.
+pub(super) struct Bpe {
+    model: BPE,
+    splits: Vec<Split>,
+}
+
+impl std::fmt::Debug for Bpe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bpe").field("splits", &self.splits.len()).finish_non_exhaustive()
+    }
+}
+
+impl Bpe {
+    pub(super) fn new(gguf: &Gguf, vocab: &Vocab, pre: &Pre) -> Result<Bpe, TokenizerError> {
+        let ids: BpeVocab = vocab.iter().map(|(id, text, _)| (text.to_owned(), id)).collect();
+        let model = BPE::builder()
+            .vocab_and_merges(ids, read_merges(gguf, vocab)?)
+            .ignore_merges(pre.ignore_merges)
+            .build()
+            .map_err(library)?;
+        let split = |regex: &&str| {
+            Split::new(SplitPattern::Regex((*regex).to_owned()), SplitDelimiterBehavior::Isolated, false)
+        };
+        let splits = pre.splits.iter().map(split).collect::<Result<_, _>>().map_err(library)?;
+        Ok(Bpe { model, splits })
+    }
+
+    /// Appends the ids of `text`, in which no special token is looked for.
+    pub(super) fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
+        let mut pieces = PreTokenizedString::from(text);
+        for split in &self.splits {
+            split.pre_tokenize(&mut pieces).map_err(library)?;
+        }
+        for (piece, _, _) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
+            let printable: String = piece.bytes().map(byte_to_char).collect();
+            let tokens = self.model.tokenize(&printable).map_err(library)?;
+            out.extend(tokens.iter().map(|t| t.id));
+        }
+        Ok(())
+    }
+}
+
+fn library(error: impl ToString) -> TokenizerError {
+    TokenizerError::Library { message: error.to_string() }
+}
+
+fn read_merges(gguf: &Gguf, vocab: &Vocab) -> Result<Vec<(String, String)>, TokenizerError> {
+    let key = "tokenizer.ggml.merges";
+    let list = gguf
+        .get_array(key, &[ValueType::Str])?
+        .ok_or_else(|| GgufError::MissingKey { name: key.to_owned() })?;
+    let mut merges = Vec::new();
+    for (index, value) in list.iter().enumerate() {
+        let text = value.as_str().unwrap_or_default();
+        let bad = || TokenizerError::Merge { index, text: text.to_owned() };
+        let (first, second) = split_merge(text).ok_or_else(bad)?;
+        let known = [first, second, &format!("{first}{second}")].iter().all(|t| vocab.id(t).is_some());
+        if !known {
+            return Err(bad());
+        }
+        merges.push((first.to_owned(), second.to_owned()));
+    }
+    Ok(merges)
+}
+
+/// The two parts of a merge. The first part is never empty, so a space in front belongs to it.
+fn split_merge(text: &str) -> Option<(&str, &str)> {
+    let first_char = text.chars().next()?.len_utf8();
+    let space = first_char + text.get(first_char..)?.find(' ')?;
+    Some((&text[..space], &text[space + 1..]))
+}
+
+/// The character that stands for a byte in a byte-level vocabulary: the byte's own Latin-1
+/// character where that one is visible, else the next free one from U+0100 on.
+pub(crate) fn byte_to_char(byte: u8) -> char {
+    let code = match byte {
+        0..=0x20 => 0x100 + u32::from(byte),
+        0x7f..=0xa0 => 0x121 + u32::from(byte - 0x7f),
+        0xad => 0x143,
+        visible => u32::from(visible),
+    };
+    char::from_u32(code).expect("all codes are below U+0200")
+}
+
+/// The byte that a character of a byte-level vocabulary stands for.
+pub(crate) fn char_to_byte(c: char) -> Option<u8> {
+    let byte = match u32::from(c) {
+        code @ 0x100..=0x120 => code - 0x100,
+        code @ 0x121..=0x142 => code - 0x121 + 0x7f,
+        0x143 => 0xad,
+        code => code,
+    };
+    u8::try_from(byte).ok().filter(|&b| byte_to_char(b) == c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_characters_map_one_to_one() {
+        let chars: std::collections::HashSet<char> = (0..=255).map(byte_to_char).collect();
+        assert_eq!(chars.len(), 256);
+        assert!((0..=255).all(|b| char_to_byte(byte_to_char(b)) == Some(b)));
+        assert_eq!((byte_to_char(b' '), byte_to_char(b'\n'), char_to_byte(' ')), ('Ġ', 'Ċ', None));
+        assert!(chars.iter().all(|c| !c.is_whitespace() && !c.is_control()));
+    }
+
+    #[test]
+    fn merges_split_at_the_first_space_behind_the_first_character() {
+        assert_eq!(split_merge("Ġ t"), Some(("Ġ", "t")));
+        assert_eq!(split_merge("  a"), Some((" ", "a")));
+        assert_eq!(split_merge("ab"), None);
+        assert_eq!(split_merge(""), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! Tokenizers, built from a GGUF file's metadata.
+//!
+//! Two kinds: byte-level BPE (`tokenizer.ggml.model` = `gpt2`) with the pre-tokenizers of
+//! [`pre::SUPPORTED`], and SentencePiece BPE (`llama`). Ids agree with llama.cpp's, which is what
+//! models in this format are used with; tests hold its ids for odd strings. Special tokens are
+//! cut out of a text before anything else, the longest first. Used by the engine and the CLI.
+
+mod bpe;
+mod error;
+pub mod pre;
+mod spm;
+mod stream;
+mod vocab;
+
+pub(crate) use bpe::byte_to_char;
+pub use error::TokenizerError;
+pub use stream::StreamDecoder;
+pub use vocab::{TokenKind, Vocab};
+
+use crate::gguf::Gguf;
+
+#[derive(Debug)]
+enum Kind {
+    Bpe(bpe::Bpe),
+    Spm { space_prefix: bool },
+}
+
+/// Turns texts into token ids and back.
+#[derive(Debug)]
+pub struct Tokenizer {
+    vocab: Vocab,
+    kind: Kind,
+    /// Tokens looked for as a whole, longest text first.
+    specials: Vec<u32>,
+    add_bos: bool,
+    add_eos: bool,
+}
+
+/// A stretch of a text: still to be encoded, or a special token.
+enum Piece<'a> {
+    Text(&'a str),
+    Token(u32),
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer that a model's metadata describe.
+    ///
+    /// # Errors
+    /// [`TokenizerError`]: an unknown kind or pre-tokenizer, or lists that do not fit together.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Tokenizer, TokenizerError> {
+        let model = gguf.need_str("tokenizer.ggml.model")?;
+        let vocab = Vocab::from_gguf(gguf)?;
+        let (kind, default_bos) = match model {
+            "gpt2" => {
+                // Files from before the key existed mean the default.
+                let name = gguf.get_str("tokenizer.ggml.pre")?.unwrap_or("default");
+                let pre = pre::find(name).ok_or_else(|| TokenizerError::Pre { got: name.to_owned() })?;
+                (Kind::Bpe(bpe::Bpe::new(gguf, &vocab, &pre)?), pre.add_bos)
+            }
+            "llama" => {
+                let space_prefix = gguf.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+                (Kind::Spm { space_prefix }, true)
+            }
+            got => return Err(TokenizerError::Model { got: got.to_owned() }),
+        };
+        let add_bos = gguf.get_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(default_bos);
+        let add_eos = gguf.get_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
+        check_added(add_bos, vocab.bos(), "tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id")?;
+        check_added(add_eos, vocab.eos(), "tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id")?;
+        let specials = specials_of(&vocab);
+        Ok(Tokenizer { vocab, kind, specials, add_bos, add_eos })
+    }
+
+    /// The token list.
+    pub fn vocab(&self) -> &Vocab {
+        &self.vocab
+    }
+
+    /// Whether a prompt starts with the begin-of-sequence token.
+    pub fn add_bos(&self) -> bool {
+        self.add_bos
+    }
+
+    /// Whether a prompt ends with the end-of-sequence token.
+    pub fn add_eos(&self) -> bool {
+        self.add_eos
+    }
+
+    /// The ids of a text, with nothing added at its ends. With `parse_special`, control tokens
+    /// written in the text become those tokens; otherwise they are encoded as plain text.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Library`].
+    pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
+        let mut out = Vec::new();
+        // A SentencePiece text begins with a space, and so does what follows a special token.
+        let mut after_special = true;
+        for piece in self.cut_specials(text, parse_special) {
+            match piece {
+                Piece::Token(id) => out.push(id),
+                Piece::Text(text) => self.encode_plain(text, after_special, &mut out)?,
+            }
+            after_special = matches!(piece, Piece::Token(_));
+        }
+        Ok(out)
+    }
+
+    /// As [`Tokenizer::encode`], with the begin- and end-of-sequence tokens that the model wants.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Library`].
+    pub fn encode_prompt(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
+        let bos = self.vocab.bos().filter(|_| self.add_bos);
+        let eos = self.vocab.eos().filter(|_| self.add_eos);
+        let ids = self.encode(text, parse_special)?;
+        Ok(bos.into_iter().chain(ids).chain(eos).collect())
+    }
+
+    /// The text of some ids. Control tokens are shown only with `show_special`; bytes that are
+    /// no UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// [`TokenizerError::TokenId`] for an id outside the vocabulary.
+    pub fn decode(&self, ids: &[u32], show_special: bool) -> Result<String, TokenizerError> {
+        let mut bytes = Vec::new();
+        for &id in ids {
+            if !self.append_piece(id, show_special, &mut bytes) {
+                return Err(TokenizerError::TokenId { id, tokens: self.vocab.len() });
+            }
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Appends a token's bytes; `false` if there is no such token.
+    pub(crate) fn append_piece(&self, id: u32, show_special: bool, out: &mut Vec<u8>) -> bool {
+        let (Some(text), Some(kind)) = (self.vocab.text(id), self.vocab.kind(id)) else { return false };
+        match kind {
+            TokenKind::Control | TokenKind::Unknown if !show_special => {}
+            TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined => out.extend(text.as_bytes()),
+            TokenKind::Byte => out.extend(spm::byte_of(text)),
+            TokenKind::Unused => {}
+            TokenKind::Normal => match self.kind {
+                Kind::Bpe(_) => out.extend(text.chars().filter_map(bpe::char_to_byte)),
+                Kind::Spm { .. } => out.extend(text.replace(spm::SPACE, " ").as_bytes()),
+            },
+        }
+        true
+    }
+
+    fn encode_plain(&self, text: &str, after_special: bool, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
+        match &self.kind {
+            Kind::Bpe(bpe) => bpe.encode(text, out),
+            Kind::Spm { space_prefix } => {
+                let prefix = if *space_prefix && after_special { spm::SPACE } else { "" };
+                spm::encode(&self.vocab, &format!("{prefix}{}", text.replace(' ', spm::SPACE)), out);
+                Ok(())
+            }
+        }
+    }
+
+    /// Cuts special tokens out of a text: all places of the longest one first, then the next in
+    /// what is left.
+    fn cut_specials<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Piece<'a>> {
+        let mut pieces = Vec::new();
+        if !text.is_empty() {
+            pieces.push(Piece::Text(text));
+        }
+        for &id in &self.specials {
+            let (Some(special), Some(kind)) = (self.vocab.text(id), self.vocab.kind(id)) else { continue };
+            let wanted = parse_special || kind == TokenKind::UserDefined;
+            if wanted && text.contains(special) {
+                pieces = pieces.into_iter().flat_map(|p| cut(p, special, id)).collect();
+            }
+        }
+        pieces
+    }
+}
+
+fn cut<'a>(piece: Piece<'a>, special: &str, id: u32) -> Vec<Piece<'a>> {
+    let Piece::Text(text) = piece else { return vec![piece] };
+    let mut out = Vec::new();
+    for (i, part) in text.split(special).enumerate() {
+        if i > 0 {
+            out.push(Piece::Token(id));
+        }
+        if !part.is_empty() {
+            out.push(Piece::Text(part));
+        }
+    }
+    out
+}
+
+fn specials_of(vocab: &Vocab) -> Vec<u32> {
+    let special = |kind| matches!(kind, TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown);
+    let mut found: Vec<(usize, u32)> =
+        vocab.iter().filter(|&(_, _, kind)| special(kind)).map(|(id, text, _)| (text.len(), id)).collect();
+    found.sort_by_key(|&(len, id)| (std::cmp::Reverse(len), id));
+    found.into_iter().map(|(_, id)| id).collect()
+}
+
+fn check_added(
+    added: bool,
+    id: Option<u32>,
+    flag: &'static str,
+    id_key: &'static str,
+) -> Result<(), TokenizerError> {
+    if added && id.is_none() { Err(TokenizerError::NoSpecial { flag, id_key }) } else { Ok(()) }
+}

@@ -1,0 +1,133 @@
+//! SentencePiece byte-pair encoding, as the first Llama models do it.
+//!
+//! A text is a list of characters; of all neighbours that together are a token, the pair with the
+//! best score (leftmost among equals) is joined, until none is left. A character that is no token
+//! becomes its bytes' tokens `<0xNN>`.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+use super::vocab::Vocab;
+
+/// What a space is written as in such vocabularies.
+pub(super) const SPACE: &str = "▁";
+
+/// A run of the text: one character at first, a token's text in the end.
+struct Run {
+    start: usize,
+    /// Bytes; 0 once joined to its left neighbour.
+    len: usize,
+    prev: Option<usize>,
+    next: Option<usize>,
+}
+
+/// Two neighbours that could be joined.
+struct Pair {
+    score: f32,
+    left: usize,
+    right: usize,
+    /// Bytes of both when the pair was found; if they differ later, the pair is stale.
+    len: usize,
+}
+
+impl Pair {
+    fn key(&self) -> (Reverse<usize>, usize) {
+        (Reverse(self.left), self.len)
+    }
+}
+
+impl Ord for Pair {
+    fn cmp(&self, other: &Pair) -> Ordering {
+        self.score.total_cmp(&other.score).then_with(|| self.key().cmp(&other.key()))
+    }
+}
+
+impl PartialOrd for Pair {
+    fn partial_cmp(&self, other: &Pair) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Pair {
+    fn eq(&self, other: &Pair) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Pair {}
+
+/// Appends the ids of `text`, in which spaces are already written as [`SPACE`].
+pub(super) fn encode(vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
+    let mut merge = Merge { vocab, text, runs: runs_of(text), queue: BinaryHeap::new() };
+    for right in 1..merge.runs.len() {
+        merge.offer(Some(right - 1), Some(right));
+    }
+    merge.join_all();
+    for run in merge.runs.iter().filter(|r| r.len > 0) {
+        push_run(vocab, &text[run.start..run.start + run.len], out);
+    }
+}
+
+fn runs_of(text: &str) -> Vec<Run> {
+    let count = text.chars().count();
+    let run = |(i, (start, c)): (usize, (usize, char))| Run {
+        start,
+        len: c.len_utf8(),
+        prev: i.checked_sub(1),
+        next: Some(i + 1).filter(|&n| n < count),
+    };
+    text.char_indices().enumerate().map(run).collect()
+}
+
+struct Merge<'a> {
+    vocab: &'a Vocab,
+    text: &'a str,
+    runs: Vec<Run>,
+    queue: BinaryHeap<Pair>,
+}
+
+impl Merge<'_> {
+    fn offer(&mut self, left: Option<usize>, right: Option<usize>) {
+        let (Some(left), Some(right)) = (left, right) else { return };
+        let start = self.runs[left].start;
+        let len = self.runs[left].len + self.runs[right].len;
+        if let Some(id) = self.vocab.id(&self.text[start..start + len]) {
+            self.queue.push(Pair { score: self.vocab.score(id), left, right, len });
+        }
+    }
+
+    fn join_all(&mut self) {
+        while let Some(pair) = self.queue.pop() {
+            let (left, right) = (&self.runs[pair.left], &self.runs[pair.right]);
+            if left.len == 0 || right.len == 0 || left.len + right.len != pair.len {
+                continue;
+            }
+            let next = right.next;
+            self.runs[pair.right].len = 0;
+            self.runs[pair.left].len = pair.len;
+            self.runs[pair.left].next = next;
+            if let Some(next) = next {
+                self.runs[next].prev = Some(pair.left);
+            }
+            self.offer(self.runs[pair.left].prev, Some(pair.left));
+            self.offer(Some(pair.left), next);
+        }
+    }
+}
+
+fn push_run(vocab: &Vocab, run: &str, out: &mut Vec<u32>) {
+    if let Some(id) = vocab.id(run) {
+        out.push(id);
+        return;
+    }
+    for byte in run.bytes() {
+        // A vocabulary without byte tokens has at least the unknown one, or the byte is lost.
+        out.extend(vocab.id(&format!("<0x{byte:02X}>")).or_else(|| vocab.unknown()));
+    }
+}
+
+/// The byte that a token like `<0x0A>` stands for.
+pub(super) fn byte_of(text: &str) -> Option<u8> {
+    let hex = text.strip_prefix("<0x")?.strip_suffix('>')?;
+    u8::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 2)
+}

@@ -1,0 +1,258 @@
+//! The token list of a model: texts, kinds, scores and which tokens have a special meaning.
+//!
+//! Which tokens end a generation is, as in llama.cpp, decided by metadata keys and by the
+//! well-known texts of such tokens, because many files name only one of them.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::error::TokenizerError;
+use crate::gguf::{Gguf, Value, ValueType};
+
+/// What a token is, from `tokenizer.ggml.token_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// Ordinary text.
+    Normal,
+    /// The stand-in for what cannot be encoded.
+    Unknown,
+    /// Structure, such as `<|im_end|>`; found in a text only when asked for, never printed.
+    Control,
+    /// Found in every text as a whole, and printed as it is.
+    UserDefined,
+    /// Fills the table.
+    Unused,
+    /// One byte, written `<0x0A>`.
+    Byte,
+}
+
+impl TokenKind {
+    fn from_id(id: i128) -> TokenKind {
+        match id {
+            2 => TokenKind::Unknown,
+            3 => TokenKind::Control,
+            4 => TokenKind::UserDefined,
+            5 => TokenKind::Unused,
+            6 => TokenKind::Byte,
+            // Types that are not given or not known count as text.
+            _ => TokenKind::Normal,
+        }
+    }
+}
+
+/// Texts of tokens that end a generation wherever they occur in a vocabulary.
+const END_TEXTS: &[&str] = &[
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
+];
+
+/// Texts of fill-in-the-middle tokens after which nothing sensible follows: padding, repository
+/// name, file separator. The first one of each row that exists counts, unless a key names it.
+const FIM_END: &[(&[&str], &[&str])] = &[
+    (&["tokenizer.ggml.fim_pad_token_id"], &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"]),
+    (
+        &["tokenizer.ggml.fim_rep_token_id"],
+        &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"],
+    ),
+    (&["tokenizer.ggml.fim_sep_token_id"], &["<|file_sep|>"]),
+];
+
+/// The tokens of a model.
+#[derive(Debug)]
+pub struct Vocab {
+    texts: Vec<String>,
+    kinds: Vec<TokenKind>,
+    scores: Vec<f32>,
+    ids: HashMap<String, u32>,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    unknown: Option<u32>,
+    ends: BTreeSet<u32>,
+}
+
+impl Vocab {
+    pub(super) fn from_gguf(gguf: &Gguf) -> Result<Vocab, TokenizerError> {
+        let texts = read_texts(gguf)?;
+        let kinds = read_kinds(gguf, texts.len())?;
+        let scores = read_scores(gguf, texts.len())?;
+        let mut ids = HashMap::with_capacity(texts.len());
+        for (id, text) in texts.iter().enumerate() {
+            if let Some(first) = ids.insert(text.clone(), id as u32) {
+                return Err(TokenizerError::DuplicateToken { text: text.clone(), first, second: id as u32 });
+            }
+        }
+        let special = |name: &str| special_id(gguf, &format!("tokenizer.ggml.{name}_token_id"), texts.len());
+        let (bos, eos, unknown) = (special("bos")?, special("eos")?, special("unknown")?);
+        let mut ends: BTreeSet<u32> = [eos, special("eot")?, special("eom")?].into_iter().flatten().collect();
+        let mut vocab = Vocab { texts, kinds, scores, ids, bos, eos, unknown, ends: BTreeSet::new() };
+        vocab.add_fim_ends(gguf, &mut ends)?;
+        vocab.add_text_ends(&mut ends);
+        vocab.ends = ends;
+        Ok(vocab)
+    }
+
+    fn add_fim_ends(&mut self, gguf: &Gguf, ends: &mut BTreeSet<u32>) -> Result<(), TokenizerError> {
+        for (keys, texts) in FIM_END {
+            let mut id = None;
+            for key in *keys {
+                id = id.or(special_id(gguf, key, self.texts.len())?);
+            }
+            let by_text = || texts.iter().find_map(|t| self.ids.get(*t).copied());
+            if let Some(id) = id.or_else(by_text) {
+                self.make_control(id);
+                ends.insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_text_ends(&mut self, ends: &mut BTreeSet<u32>) {
+        for text in END_TEXTS {
+            if let Some(id) = self.id(text) {
+                self.make_control(id);
+                ends.insert(id);
+            }
+        }
+        let ends_with = |text: &str| self.id(text).is_some_and(|id| ends.contains(&id));
+        // In vocabularies with a token for "answer complete", <|end|> only ends one part of it.
+        let complete = ends_with("<|return|>") || ends_with("<|flush|>");
+        let call = ends_with("<|call|>") || ends_with("<|calls|>");
+        let not_end = if complete && call { Some("<|end|>") } else { None };
+        // These have an end of their own, and </s> is ordinary text.
+        let tag = if ends_with("<|tool_response>") { Some("</s>") } else { None };
+        for id in [not_end, tag].into_iter().flatten().filter_map(|t| self.id(t)).collect::<Vec<_>>() {
+            ends.remove(&id);
+            self.kinds[id as usize] = TokenKind::UserDefined;
+        }
+    }
+
+    /// A token that looks like structure is structure, whatever type the file gives it.
+    fn make_control(&mut self, id: u32) {
+        if let Some(kind) = self.kinds.get_mut(id as usize) {
+            *kind = TokenKind::Control;
+        }
+    }
+
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Whether there are no tokens; never so for a vocabulary read from a file.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
+    /// The id of the token with exactly this text, as the file writes it.
+    pub fn id(&self, text: &str) -> Option<u32> {
+        self.ids.get(text).copied()
+    }
+
+    /// The text of a token, as the file writes it (bytes and spaces may be encoded).
+    pub fn text(&self, id: u32) -> Option<&str> {
+        self.texts.get(id as usize).map(String::as_str)
+    }
+
+    /// What a token is.
+    pub fn kind(&self, id: u32) -> Option<TokenKind> {
+        self.kinds.get(id as usize).copied()
+    }
+
+    /// The begin-of-sequence token.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The end-of-sequence token.
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// The token for what cannot be encoded.
+    pub fn unknown(&self) -> Option<u32> {
+        self.unknown
+    }
+
+    /// Whether this token ends a generation.
+    pub fn is_end(&self, id: u32) -> bool {
+        self.ends.contains(&id)
+    }
+
+    /// All tokens that end a generation, in order of their ids.
+    pub fn ends(&self) -> impl Iterator<Item = u32> {
+        self.ends.iter().copied()
+    }
+
+    pub(super) fn score(&self, id: u32) -> f32 {
+        self.scores.get(id as usize).copied().unwrap_or(0.0)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &str, TokenKind)> {
+        let pairs = self.texts.iter().zip(&self.kinds).enumerate();
+        pairs.map(|(id, (text, &kind))| (id as u32, text.as_str(), kind))
+    }
+}
+
+fn read_texts(gguf: &Gguf) -> Result<Vec<String>, TokenizerError> {
+    let key = "tokenizer.ggml.tokens";
+    let list = gguf
+        .get_array(key, &[ValueType::Str])?
+        .ok_or_else(|| crate::gguf::GgufError::MissingKey { name: key.to_owned() })?;
+    if list.is_empty() || i32::try_from(list.len()).is_err() {
+        return Err(TokenizerError::Count { got: list.len() });
+    }
+    // Empty texts would be found everywhere; llama.cpp renames them the same way.
+    let text = |(i, v): (usize, Value<'_>)| match v.as_str() {
+        Some("") | None => format!("[EMPTY_{i}]"),
+        Some(t) => t.to_owned(),
+    };
+    Ok(list.iter().enumerate().map(text).collect())
+}
+
+fn read_kinds(gguf: &Gguf, tokens: usize) -> Result<Vec<TokenKind>, TokenizerError> {
+    let key = "tokenizer.ggml.token_type";
+    let Some(list) = gguf.get_array(key, &[ValueType::I32, ValueType::U32])? else {
+        return Ok(vec![TokenKind::Normal; tokens]);
+    };
+    if list.len() != tokens {
+        return Err(TokenizerError::Length { key, got: list.len(), tokens });
+    }
+    Ok(list.iter().map(|v| TokenKind::from_id(v.as_int().unwrap_or(0))).collect())
+}
+
+fn read_scores(gguf: &Gguf, tokens: usize) -> Result<Vec<f32>, TokenizerError> {
+    let key = "tokenizer.ggml.scores";
+    let Some(list) = gguf.get_array(key, &[ValueType::F32, ValueType::I32])? else { return Ok(Vec::new()) };
+    if list.len() != tokens {
+        return Err(TokenizerError::Length { key, got: list.len(), tokens });
+    }
+    Ok(list.iter().map(|v| v.as_f32().or(v.as_int().map(|i| i as f32)).unwrap_or(0.0)).collect())
+}
+
+fn special_id(gguf: &Gguf, key: &str, tokens: usize) -> Result<Option<u32>, TokenizerError> {
+    match gguf.get_u32(key)? {
+        // "No such token", as some converters write it.
+        None | Some(u32::MAX) => Ok(None),
+        Some(id) if (id as usize) < tokens => Ok(Some(id)),
+        Some(got) => Err(TokenizerError::SpecialId { key: key.to_owned(), got, tokens }),
+    }
+}
