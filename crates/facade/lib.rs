@@ -1,1 +1,60 @@
-//! The facade.
+//! aio: a kernel-level compute-graph runtime for LLM decoding on memory-bound devices.
+//!
+//! A model file becomes a step graph (text, verified), the graph a family of precompiled plans, a plan an executable on a
+//! device; one step is one submission and one synchronisation. This crate gathers the parts:
+//!
+//! ```no_run
+//! use aio::engine::{EngineOptions, Flow, Request, Sampling};
+//! let model = aio::model::Model::open("model.gguf")?;
+//! let device = std::sync::Arc::new(aio::cpu::CpuDevice::new(Default::default())?);
+//! let mut engine = aio::load(model, device, &EngineOptions::default())?;
+//! let prompt = engine.model().tokenizer.encode_prompt("Once upon a time", true)?;
+//! let request = Request::new(prompt, Sampling::greedy());
+//! let done = engine.generate(&request, &mut |text| {
+//!     print!("{text}");
+//!     Flow::Continue
+//! })?;
+//! println!("{:?}", done.stop_reason);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The library reads no environment variables and installs no signal handlers.
+#![forbid(unsafe_code)]
+
+pub use aio_backend as backend;
+pub use aio_backend_cpu as cpu;
+pub use aio_compiler as compiler;
+pub use aio_engine as engine;
+pub use aio_interp as interp;
+pub use aio_ir as ir;
+pub use aio_model as model;
+pub use aio_plan as plan;
+
+use aio_backend::Device;
+use aio_engine::{Engine, EngineError, EngineOptions};
+use aio_model::{Model, template::Templates};
+use std::sync::Arc;
+
+/// The commit this was built from.
+pub const COMMIT: &str = env!("AIO_COMMIT");
+
+/// The graph templates that come with aio.
+pub fn templates() -> Templates {
+    Templates::new([
+        ("decoder.jinja", include_str!("../../graphs/decoder.jinja")),
+        ("llama.graph.jinja", include_str!("../../graphs/llama.graph.jinja")),
+        ("qwen2.graph.jinja", include_str!("../../graphs/qwen2.graph.jinja")),
+        ("qwen3.graph.jinja", include_str!("../../graphs/qwen3.graph.jinja")),
+        ("pangu-embedded.graph.jinja", include_str!("../../graphs/pangu-embedded.graph.jinja")),
+    ])
+}
+
+/// Loads a model with the template of its architecture.
+///
+/// # Errors
+/// See [`EngineError`].
+pub fn load(model: Model, device: Arc<dyn Device>, options: &EngineOptions) -> Result<Engine, EngineError> {
+    let text = model.graph_text(&templates(), None)?;
+    let graph = aio_ir::text::parse(&text)?.graph;
+    Engine::load(model, &graph, device, options)
+}

@@ -9,12 +9,9 @@ use aio_ir::text::ParseError;
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// No graph template has the model's architecture.
-    #[error("there is no graph template for architecture `{0}`")]
-    NoTemplate(String),
-    /// The template could not be rendered.
+    /// The model or its graph template.
     #[error(transparent)]
-    Template(#[from] aio_model::template::TemplateError),
+    Model(#[from] aio_model::ModelError),
     /// The rendered template is no graph.
     #[error("the rendered graph template does not parse: {0}")]
     Parse(#[from] ParseError),

@@ -4,6 +4,7 @@ use crate::engine::{Engine, Step, StepRow, StepWants};
 use crate::request::{Completion, Request, StopReason, Timing};
 use crate::stop::{Scan, StopScanner};
 use crate::{EngineError, Sequence};
+use aio_model::tokenizer::StreamDecoder;
 use std::time::Instant;
 
 /// What a caller's sink says after each piece of text.
@@ -70,7 +71,7 @@ impl Engine {
         })?;
         timing.prefill = start.elapsed();
         let decoding = Instant::now();
-        let mut output = Output::new(self, request);
+        let mut output = Output::new(request);
         loop {
             let Some(token) = next else { break };
             history.push(token);
@@ -145,18 +146,18 @@ impl Engine {
 struct Output<'a> {
     ids: Vec<u32>,
     text: String,
-    decoder: aio_model::tokenizer::StreamDecoder,
+    decoder: StreamDecoder,
     scanner: StopScanner<'a>,
     limit: usize,
     reason: StopReason,
 }
 
 impl<'a> Output<'a> {
-    fn new(engine: &Engine, request: &'a Request) -> Output<'a> {
+    fn new(request: &'a Request) -> Output<'a> {
         Output {
             ids: Vec::new(),
             text: String::new(),
-            decoder: engine.model().tokenizer.stream_decoder(),
+            decoder: StreamDecoder::new(),
             scanner: StopScanner::new(&request.stop),
             limit: request.max_tokens.unwrap_or(usize::MAX),
             reason: StopReason::Cancelled,
@@ -175,7 +176,7 @@ impl<'a> Output<'a> {
     ) -> Option<StopReason> {
         self.ids.push(token);
         let tokenizer = &engine.model().tokenizer;
-        if tokenizer.is_eog(token) && !request.ignore_eog {
+        if tokenizer.vocab().is_end(token) && !request.ignore_eog {
             return Some(StopReason::EndOfGeneration);
         }
         let piece = self.decoder.push(tokenizer, token);

@@ -63,6 +63,13 @@ pub struct Request {
     pub ignore_eog: bool,
 }
 
+impl Request {
+    /// Continues a prompt until the model ends it or the context is full.
+    pub fn new(prompt: Vec<u32>, sampling: Sampling) -> Request {
+        Request { prompt, max_tokens: None, sampling, stop: Vec::new(), logit_bias: None, ignore_eog: false }
+    }
+}
+
 /// Why generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {

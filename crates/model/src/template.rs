@@ -7,6 +7,8 @@
 use minijinja::{Environment, UndefinedBehavior, Value};
 
 use crate::hyper::HyperParams;
+use aio_ir::DType;
+use std::collections::HashMap;
 
 /// Instructions a template may run; a model of 1,000 layers needs far fewer.
 const FUEL: u64 = 50_000_000;
@@ -35,22 +37,63 @@ impl TemplateError {
     }
 }
 
-/// Fills `text` with the fields of `params` (each a variable of its own) and gives the graph text.
-///
-/// # Errors
-/// [`TemplateError`] with the line.
-pub fn render(text: &str, params: &HyperParams) -> Result<String, TemplateError> {
-    let name = format!("{}.graph.jinja", params.architecture);
-    let context = serde_json::to_value(params).map_err(|e| TemplateError::Render {
-        name: name.clone(),
-        line: 0,
-        message: e.to_string(),
-    })?;
-    let mut env = Environment::new();
-    env.set_undefined_behavior(UndefinedBehavior::Strict);
-    env.set_fuel(Some(FUEL));
-    block_whitespace(&mut env);
-    env.render_named_str(&name, text, from_json(&context)).map_err(|e| TemplateError::new(&name, &e))
+/// Graph templates by file name, as in `llama.graph.jinja`; a template may include another by that name.
+#[derive(Clone, Debug, Default)]
+pub struct Templates {
+    files: Vec<(String, String)>,
+}
+
+impl Templates {
+    /// Templates from (file name, text) pairs.
+    pub fn new<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Templates {
+        Templates { files: files.into_iter().map(|(n, t)| (n.to_owned(), t.to_owned())).collect() }
+    }
+
+    /// Adds a template, or replaces the one of that name.
+    pub fn set(&mut self, name: &str, text: &str) {
+        self.files.retain(|(n, _)| n != name);
+        self.files.push((name.to_owned(), text.to_owned()));
+    }
+
+    /// Name of the template of an architecture, if there is one.
+    pub fn of_architecture(&self, architecture: &str) -> Option<String> {
+        let name = format!("{architecture}.graph.jinja");
+        self.files.iter().any(|(n, _)| *n == name).then_some(name)
+    }
+
+    /// Renders a template with the fields of `params` (each a variable of its own) and the function `dtype`, which gives
+    /// the element type of a weight of the model. The result is the text form of the step graph.
+    ///
+    /// # Errors
+    /// [`TemplateError`] with the line.
+    pub fn render(
+        &self,
+        name: &str,
+        params: &HyperParams,
+        dtypes: HashMap<String, DType>,
+    ) -> Result<String, TemplateError> {
+        let context = serde_json::to_value(params).map_err(|e| TemplateError::Render {
+            name: name.to_owned(),
+            line: 0,
+            message: e.to_string(),
+        })?;
+        let mut env = Environment::new();
+        env.set_undefined_behavior(UndefinedBehavior::Strict);
+        env.set_fuel(Some(FUEL));
+        block_whitespace(&mut env);
+        env.add_function("dtype", move |weight: &str| match dtypes.get(weight) {
+            Some(dtype) => Ok(dtype.name()),
+            None => Err(minijinja::Error::new(
+                minijinja::ErrorKind::InvalidOperation,
+                format!("the model has no weight `{weight}` of a type that aio reads"),
+            )),
+        });
+        for (name, text) in &self.files {
+            env.add_template(name, text).map_err(|e| TemplateError::new(name, &e))?;
+        }
+        let template = env.get_template(name).map_err(|e| TemplateError::new(name, &e))?;
+        template.render(from_json(&context)).map_err(|e| TemplateError::new(name, &e))
+    }
 }
 
 /// Lets block tags stand on lines of their own without leaving blank lines.

@@ -1,0 +1,49 @@
+//! The command line. Parses arguments and hands each subcommand to its file.
+//!
+//! Exit status: 0 fine, 1 a check failed, 2 an error. A closed pipe is no error.
+
+mod args;
+mod models;
+mod output;
+mod pull;
+mod run;
+mod signals;
+
+use args::{Args, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// How a subcommand ended, short of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// All is well.
+    Fine,
+    /// What was checked does not hold.
+    CheckFailed,
+}
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(e) => {
+            // Help and version are printed through the same path and are no errors.
+            let code = if e.use_stderr() { 2 } else { 0 };
+            let _ = e.print();
+            return ExitCode::from(code);
+        }
+    };
+    signals::install();
+    let outcome = match args.command {
+        Command::Pull(a) => pull::main(a),
+        Command::Run(a) => run::main(a),
+    };
+    match outcome {
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::CheckFailed) => ExitCode::from(1),
+        Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::from(2)
+        }
+    }
+}

