@@ -4,6 +4,8 @@
 //! one architecture, so an undefined name is an error, where chat templates (`crate::chat`) are
 //! lenient. Called by the engine and by `aio graph`.
 
+use std::collections::BTreeMap;
+
 use minijinja::{Environment, UndefinedBehavior, Value};
 
 use crate::hyper::HyperParams;
@@ -71,6 +73,9 @@ pub(crate) fn from_json(value: &serde_json::Value) -> Value {
         },
         serde_json::Value::String(s) => Value::from(s.as_str()),
         serde_json::Value::Array(items) => items.iter().map(from_json).collect(),
-        serde_json::Value::Object(map) => map.iter().map(|(k, v)| (k.as_str(), from_json(v))).collect(),
+        serde_json::Value::Object(map) => {
+            let pairs: BTreeMap<String, Value> = map.iter().map(|(k, v)| (k.clone(), from_json(v))).collect();
+            Value::from(pairs)
+        }
     }
 }

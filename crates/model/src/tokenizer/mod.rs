@@ -198,11 +198,6 @@ fn specials_of(vocab: &Vocab) -> Vec<u32> {
     found.into_iter().map(|(_, id)| id).collect()
 }
 
-fn check_added(
-    added: bool,
-    id: Option<u32>,
-    flag: &'static str,
-    id_key: &'static str,
-) -> Result<(), TokenizerError> {
+fn check_added(added: bool, id: Option<u32>, flag: &'static str, id_key: &'static str) -> Result<(), TokenizerError> {
     if added && id.is_none() { Err(TokenizerError::NoSpecial { flag, id_key }) } else { Ok(()) }
 }
