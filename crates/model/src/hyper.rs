@@ -298,14 +298,11 @@ impl Keys<'_> {
     }
 
     fn refuse_unsupported(&self) -> Result<(), HyperError> {
-        for (name, what) in [("expert_count", "a mixture of experts")] {
-            let key = self.key(name);
-            match self.gguf.get(&key).as_ref().and_then(Value::as_int) {
-                None | Some(0) => {}
-                Some(got) => return Err(HyperError::Unsupported { what, key, got: got.to_string() }),
-            }
+        let key = self.key("expert_count");
+        match self.gguf.get(&key).as_ref().and_then(Value::as_int) {
+            None | Some(0) => Ok(()),
+            Some(got) => Err(HyperError::Unsupported { what: "a mixture of experts", key, got: got.to_string() }),
         }
-        Ok(())
     }
 
     fn rope_scaling(&self, context_length: u32) -> Result<RopeScaling, HyperError> {
