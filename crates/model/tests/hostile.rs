@@ -40,7 +40,8 @@ fn no_flipped_bit_of_a_model_panics() {
     let header = Gguf::from_bytes(bytes.clone()).unwrap().data_start() as usize;
     assert_eq!(exercise(bytes.clone()), 2);
     let mut came = [0; 3];
-    for at in 0..header {
+    // Every third byte keeps this within seconds; the fuzz target covers the rest.
+    for at in (0..header).step_by(3) {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);
         came[exercise(damaged) as usize] += 1;

@@ -39,8 +39,8 @@ pub struct Preset {
 type Shape = [u32; 8];
 
 fn preset(name: &str, architecture: &str, shape: Shape, epsilon: f32, base: f32, tied: bool) -> Preset {
-    let [block_count, embedding_length, feed_forward_length, head_count, head_count_kv, head_length, rest @ ..] = shape;
-    let [vocab_size, context_length] = rest;
+    let [block_count, embedding_length, feed_forward_length, heads @ .., vocab_size, context_length] = shape;
+    let [head_count, head_count_kv, head_length] = heads;
     Preset {
         name: name.to_owned(),
         architecture: architecture.to_owned(),
