@@ -149,3 +149,17 @@ fn sentencepiece_joins_by_score() {
     assert_eq!(t.decode(&[1, 11, 3, 4], false).unwrap(), " aä");
     assert!(t.encode("", false).unwrap().is_empty());
 }
+
+#[test]
+fn every_pre_tokenizer_compiles_and_loses_nothing() {
+    let text = "I'm 12345 x²  \t\r\n\n  É'S ÀB cd 日本語、中文 한국 \u{a0}\u{200b}😀#!a/b\n/ _x__ 'll";
+    for (names, _) in aio_model::tokenizer::pre::SUPPORTED {
+        for name in *names {
+            let mut w = byte_level();
+            w.set("tokenizer.ggml.pre", *name).set("tokenizer.ggml.bos_token_id", 0u32);
+            let t = build(&w).unwrap();
+            let ids = t.encode(text, false).unwrap();
+            assert_eq!(t.decode(&ids, false).unwrap(), text, "{name}");
+        }
+    }
+}
