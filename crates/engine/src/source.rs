@@ -8,7 +8,7 @@ pub(crate) struct ModelWeights<'a>(pub &'a Model);
 
 impl WeightSource for ModelWeights<'_> {
     fn weight(&self, name: &str) -> Option<WeightData<'_>> {
-        let w = self.0.weight(name)?;
+        let w = self.0.weight(name).ok()??;
         Some(WeightData { dtype: w.dtype, shape: w.shape, bytes: w.bytes })
     }
 }

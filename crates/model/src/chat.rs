@@ -115,7 +115,17 @@ pub enum ChatError {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
@@ -186,9 +196,13 @@ mod tests {
     fn knows_python_methods_and_the_clock() {
         let hi = [Message::new("user", "  hi ")];
         assert_eq!(render("{{ bos_token + messages[0]['content'].strip() }}", &hi).unwrap(), "<s>hi");
-        assert_eq!(render("{{ strftime_now('%d %b %Y, %A %H:%M:%S') }}", &hi).unwrap(), "29 Feb 2024, Thursday 12:30:45");
+        assert_eq!(
+            render("{{ strftime_now('%d %b %Y, %A %H:%M:%S') }}", &hi).unwrap(),
+            "29 Feb 2024, Thursday 12:30:45"
+        );
         assert_eq!(render("{% if tools %}x{% endif %}{{ missing }}<a&b>", &hi).unwrap(), "<a&b>");
-        let tags = "{% for m in messages %}\n  {% if m.role == 'user' %}\nU:{{ m.content }}\n  {% endif %}\n{% endfor %}";
+        let tags =
+            "{% for m in messages %}\n  {% if m.role == 'user' %}\nU:{{ m.content }}\n  {% endif %}\n{% endfor %}";
         assert_eq!(render(tags, &hi).unwrap(), "U:  hi \n");
     }
 

@@ -8,9 +8,6 @@ use serde::{Serialize, Serializer};
 
 use crate::gguf::{Gguf, GgufError, Value, ValueType};
 
-/// Architectures whose hyper-parameters are understood, as `general.architecture` spells them.
-pub const ARCHITECTURES: &[&str] = &["llama", "qwen2", "qwen3", "pangu-embedded"];
-
 /// Why a file's hyper-parameters cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,12 +15,6 @@ pub enum HyperError {
     /// A key is missing or of the wrong type.
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// An architecture that no template of aio describes.
-    #[error("architecture {got:?} is not supported ({} are)", ARCHITECTURES.join(", "))]
-    Architecture {
-        /// The name found.
-        got: String,
-    },
     /// A value outside what a model can have.
     #[error("{key} is {got}, but must be {expected}")]
     Value {
@@ -153,24 +144,12 @@ pub struct HyperParams {
 }
 
 impl HyperParams {
-    /// Reads the parameters of a model of one of the [`ARCHITECTURES`].
+    /// Reads the parameters of a model. Whether there is a graph template for its architecture is another question:
+    /// see [`crate::template::Templates::of_architecture`].
     ///
     /// # Errors
     /// [`HyperError`] names the key at fault.
     pub fn from_gguf(gguf: &Gguf) -> Result<HyperParams, HyperError> {
-        let architecture = gguf.need_str("general.architecture")?.to_owned();
-        if !ARCHITECTURES.contains(&architecture.as_str()) {
-            return Err(HyperError::Architecture { got: architecture });
-        }
-        HyperParams::of_any_architecture(gguf)
-    }
-
-    /// As [`HyperParams::from_gguf`], for a model whose architecture is described by a template of
-    /// the user's own.
-    ///
-    /// # Errors
-    /// [`HyperError`] names the key at fault.
-    pub fn of_any_architecture(gguf: &Gguf) -> Result<HyperParams, HyperError> {
         let architecture = gguf.need_str("general.architecture")?.to_owned();
         let keys = Keys { gguf, architecture: &architecture };
         keys.refuse_unsupported()?;
@@ -298,14 +277,11 @@ impl Keys<'_> {
     }
 
     fn refuse_unsupported(&self) -> Result<(), HyperError> {
-        for (name, what) in [("expert_count", "a mixture of experts")] {
-            let key = self.key(name);
-            match self.gguf.get(&key).as_ref().and_then(Value::as_int) {
-                None | Some(0) => {}
-                Some(got) => return Err(HyperError::Unsupported { what, key, got: got.to_string() }),
-            }
+        let key = self.key("expert_count");
+        match self.gguf.get(&key).as_ref().and_then(Value::as_int) {
+            None | Some(0) => Ok(()),
+            Some(got) => Err(HyperError::Unsupported { what: "a mixture of experts", key, got: got.to_string() }),
         }
-        Ok(())
     }
 
     fn rope_scaling(&self, context_length: u32) -> Result<RopeScaling, HyperError> {

@@ -1,60 +1,63 @@
-//! An open model: the file, its hyper-parameters, its tokenizer and chat template, its weights by name.
+//! A whole model: file, hyper-parameters, tokenizer, chat template and weights by name.
+
+use std::path::Path;
+
+use aio_ir::DType;
 
 use crate::chat::{ChatError, ChatTemplate, Clock};
 use crate::gguf::{Gguf, GgufError};
 use crate::hyper::{HyperError, HyperParams};
 use crate::template::{TemplateError, Templates};
 use crate::tokenizer::{Tokenizer, TokenizerError};
-use aio_ir::DType;
-use std::path::Path;
 
 /// Why a model cannot be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
-    /// The file.
+    /// The file itself.
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// The hyper-parameters.
+    /// Its hyper-parameters.
     #[error(transparent)]
     Hyper(#[from] HyperError),
-    /// The tokenizer.
+    /// Its tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The chat template.
-    #[error(transparent)]
-    Chat(#[from] ChatError),
-    /// The graph template.
+    /// Its graph template.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// No graph template has the model's architecture.
-    #[error("there is no graph template for architecture `{0}`; --template FILE gives one")]
-    NoTemplate(String),
+    /// There is no graph template of its architecture.
+    #[error("there is no graph template for architecture `{architecture}`")]
+    NoTemplate {
+        /// The architecture as the file names it.
+        architecture: String,
+    },
 }
 
-/// A weight as the file stores it.
-#[derive(Clone, Debug)]
-pub struct Weight<'a> {
-    /// Element type.
-    pub dtype: DType,
-    /// Shape, outermost dimension first.
-    pub shape: Vec<u64>,
-    /// Elements, row-major.
-    pub bytes: &'a [u8],
-}
-
-/// See the module's header.
+/// An open model. The weights stay in the file's map.
 #[derive(Debug)]
 pub struct Model {
     /// The file.
     pub gguf: Gguf,
-    /// Its hyper-parameters.
+    /// The shape.
     pub hyper: HyperParams,
-    /// Its tokenizer.
+    /// The tokenizer.
     pub tokenizer: Tokenizer,
 }
 
+/// The bytes of a weight, with what they mean.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weight<'a> {
+    /// Element type.
+    pub dtype: DType,
+    /// Sizes in row-major order, outermost first; the last one is contiguous.
+    pub shape: Vec<u64>,
+    /// The raw bytes, in the file's layout.
+    pub bytes: &'a [u8],
+}
+
 impl Model {
-    /// Opens a GGUF file (the first part of a split one). Weights stay in the file until they are asked for.
+    /// Opens a GGUF file; any part of a split one opens the whole.
     ///
     /// # Errors
     /// [`ModelError`].
@@ -67,24 +70,9 @@ impl Model {
     /// # Errors
     /// [`ModelError`].
     pub fn from_gguf(gguf: Gguf) -> Result<Model, ModelError> {
-        let hyper = HyperParams::of_any_architecture(&gguf)?;
+        let hyper = HyperParams::from_gguf(&gguf)?;
         let tokenizer = Tokenizer::from_gguf(&gguf)?;
         Ok(Model { gguf, hyper, tokenizer })
-    }
-
-    /// The model's chat template, if it has one.
-    ///
-    /// # Errors
-    /// [`ModelError::Chat`] if it does not parse.
-    pub fn chat_template(&self, clock: Clock) -> Result<Option<ChatTemplate>, ModelError> {
-        Ok(ChatTemplate::from_gguf(&self.gguf, clock)?)
-    }
-
-    /// The weight with this name; `None` if there is none of a type that aio reads.
-    pub fn weight(&self, name: &str) -> Option<Weight<'_>> {
-        let info = self.gguf.tensor(name)?;
-        let bytes = self.gguf.tensor_data(name).ok()?;
-        Some(Weight { dtype: info.dtype().ok()?, shape: info.shape(), bytes })
     }
 
     /// The text of the step graph: the template of the model's architecture, or the one named.
@@ -93,13 +81,37 @@ impl Model {
     /// [`ModelError::NoTemplate`] and [`ModelError::Template`].
     pub fn graph_text(&self, templates: &Templates, name: Option<&str>) -> Result<String, ModelError> {
         let architecture = &self.hyper.architecture;
-        let name = match name {
-            Some(name) => name.to_owned(),
-            None => templates
-                .of_architecture(architecture)
-                .ok_or_else(|| ModelError::NoTemplate(architecture.clone()))?,
-        };
-        let known = self.gguf.tensors().iter().filter_map(|t| Some((t.name.clone(), t.dtype().ok()?)));
-        Ok(templates.render(&name, &self.hyper, known.collect())?)
+        let own = || templates.of_architecture(architecture);
+        let name = name.map(str::to_owned).or_else(own);
+        let name = name.ok_or_else(|| ModelError::NoTemplate { architecture: architecture.clone() })?;
+        let types = self.gguf.tensors().iter().map(|t| (t.name.clone(), t.dtype().map_err(|e| e.to_string())));
+        Ok(templates.render(&name, &self.hyper, types.collect())?)
+    }
+
+    /// The chat template, parsed; `None` if the model has none. Parsed on demand, so that a faulty
+    /// template stops nobody who does not chat.
+    ///
+    /// # Errors
+    /// [`ChatError`].
+    pub fn chat_template(&self, clock: Clock) -> Result<Option<ChatTemplate>, ChatError> {
+        ChatTemplate::from_gguf(&self.gguf, clock)
+    }
+
+    /// The weight of this GGUF name; `None` if the model has no such tensor.
+    ///
+    /// # Errors
+    /// [`GgufError::UnsupportedType`] if aio does not read its type.
+    pub fn weight(&self, name: &str) -> Result<Option<Weight<'_>>, GgufError> {
+        let Some(info) = self.gguf.tensor(name) else { return Ok(None) };
+        let (dtype, shape) = (info.dtype()?, info.shape());
+        Ok(Some(Weight { dtype, shape, bytes: self.gguf.tensor_data(name)? }))
+    }
+
+    /// As [`Model::weight`], for a weight that must be there.
+    ///
+    /// # Errors
+    /// [`GgufError::MissingTensor`], [`GgufError::UnsupportedType`].
+    pub fn need_weight(&self, name: &str) -> Result<Weight<'_>, GgufError> {
+        self.weight(name)?.ok_or_else(|| GgufError::MissingTensor { name: name.to_owned() })
     }
 }

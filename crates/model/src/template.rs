@@ -4,7 +4,9 @@
 //! one architecture, so an undefined name is an error, where chat templates (`crate::chat`) are
 //! lenient. Called by the engine and by `aio graph`.
 
-use minijinja::{Environment, UndefinedBehavior, Value};
+use std::collections::BTreeMap;
+
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 
 use crate::hyper::HyperParams;
 use aio_ir::DType;
@@ -30,10 +32,16 @@ pub enum TemplateError {
 }
 
 impl TemplateError {
+    /// The innermost cause: an error inside an included template is reported with that template's name and line.
     pub(crate) fn new(name: &str, error: &minijinja::Error) -> TemplateError {
-        let what = error.kind().to_string();
-        let message = error.detail().map_or(what.clone(), |detail| format!("{what}: {detail}"));
-        TemplateError::Render { name: name.to_owned(), line: error.line().unwrap_or(0), message }
+        let mut cause = error;
+        while let Some(inner) = std::error::Error::source(cause).and_then(|e| e.downcast_ref::<minijinja::Error>()) {
+            cause = inner;
+        }
+        let what = cause.kind().to_string();
+        let message = cause.detail().map_or(what.clone(), |detail| format!("{what}: {detail}"));
+        let name = cause.name().unwrap_or(name).to_owned();
+        TemplateError::Render { name, line: cause.line().unwrap_or(0), message }
     }
 }
 
@@ -70,7 +78,7 @@ impl Templates {
         &self,
         name: &str,
         params: &HyperParams,
-        dtypes: HashMap<String, DType>,
+        dtypes: HashMap<String, Result<DType, String>>,
     ) -> Result<String, TemplateError> {
         let context = serde_json::to_value(params).map_err(|e| TemplateError::Render {
             name: name.to_owned(),
@@ -81,12 +89,13 @@ impl Templates {
         env.set_undefined_behavior(UndefinedBehavior::Strict);
         env.set_fuel(Some(FUEL));
         block_whitespace(&mut env);
-        env.add_function("dtype", move |weight: &str| match dtypes.get(weight) {
-            Some(dtype) => Ok(dtype.name()),
-            None => Err(minijinja::Error::new(
-                minijinja::ErrorKind::InvalidOperation,
-                format!("the model has no weight `{weight}` of a type that aio reads"),
-            )),
+        env.add_function("dtype", move |weight: &str| {
+            let fail = |message: String| Err(minijinja::Error::new(ErrorKind::InvalidOperation, message));
+            match dtypes.get(weight) {
+                Some(Ok(dtype)) => Ok(dtype.name()),
+                Some(Err(message)) => fail(message.clone()),
+                None => fail(format!("the model has no weight `{weight}`")),
+            }
         });
         for (name, text) in &self.files {
             env.add_template(name, text).map_err(|e| TemplateError::new(name, &e))?;
@@ -114,6 +123,9 @@ pub(crate) fn from_json(value: &serde_json::Value) -> Value {
         },
         serde_json::Value::String(s) => Value::from(s.as_str()),
         serde_json::Value::Array(items) => items.iter().map(from_json).collect(),
-        serde_json::Value::Object(map) => map.iter().map(|(k, v)| (k.as_str(), from_json(v))).collect(),
+        serde_json::Value::Object(map) => {
+            let pairs: BTreeMap<String, Value> = map.iter().map(|(k, v)| (k.clone(), from_json(v))).collect();
+            Value::from(pairs)
+        }
     }
 }

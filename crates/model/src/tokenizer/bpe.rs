@@ -61,9 +61,7 @@ fn library(error: impl ToString) -> TokenizerError {
 
 fn read_merges(gguf: &Gguf, vocab: &Vocab) -> Result<Vec<(String, String)>, TokenizerError> {
     let key = "tokenizer.ggml.merges";
-    let list = gguf
-        .get_array(key, &[ValueType::Str])?
-        .ok_or_else(|| GgufError::MissingKey { name: key.to_owned() })?;
+    let list = gguf.get_array(key, &[ValueType::Str])?.ok_or_else(|| GgufError::MissingKey { name: key.to_owned() })?;
     let mut merges = Vec::new();
     for (index, value) in list.iter().enumerate() {
         let text = value.as_str().unwrap_or_default();

@@ -21,7 +21,7 @@ use crate::gguf::Gguf;
 
 #[derive(Debug)]
 enum Kind {
-    Bpe(bpe::Bpe),
+    Bpe(Box<bpe::Bpe>),
     Spm { space_prefix: bool },
 }
 
@@ -55,7 +55,7 @@ impl Tokenizer {
                 // Files from before the key existed mean the default.
                 let name = gguf.get_str("tokenizer.ggml.pre")?.unwrap_or("default");
                 let pre = pre::find(name).ok_or_else(|| TokenizerError::Pre { got: name.to_owned() })?;
-                (Kind::Bpe(bpe::Bpe::new(gguf, &vocab, &pre)?), pre.add_bos)
+                (Kind::Bpe(Box::new(bpe::Bpe::new(gguf, &vocab, &pre)?)), pre.add_bos)
             }
             "llama" => {
                 let space_prefix = gguf.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
@@ -198,11 +198,6 @@ fn specials_of(vocab: &Vocab) -> Vec<u32> {
     found.into_iter().map(|(_, id)| id).collect()
 }
 
-fn check_added(
-    added: bool,
-    id: Option<u32>,
-    flag: &'static str,
-    id_key: &'static str,
-) -> Result<(), TokenizerError> {
+fn check_added(added: bool, id: Option<u32>, flag: &'static str, id_key: &'static str) -> Result<(), TokenizerError> {
     if added && id.is_none() { Err(TokenizerError::NoSpecial { flag, id_key }) } else { Ok(()) }
 }

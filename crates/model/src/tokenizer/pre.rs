@@ -57,12 +57,21 @@ const fn plain(splits: &'static [&'static str]) -> Pre {
 
 /// Every name that is understood.
 pub const SUPPORTED: &[(&[&str], Pre)] = &[
+    (&["default"], plain(&[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"])),
     (
-        &["default"],
-        plain(&[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]),
-    ),
-    (
-        &["gpt-2", "phi-2", "mpt", "olmo", "jais", "a.x-4.0", "mellum", "gigachat", "exaone4", "trillion", "granite-docling"],
+        &[
+            "gpt-2",
+            "phi-2",
+            "mpt",
+            "olmo",
+            "jais",
+            "a.x-4.0",
+            "mellum",
+            "gigachat",
+            "exaone4",
+            "trillion",
+            "granite-docling",
+        ],
         plain(&[GPT2]),
     ),
     (
@@ -81,10 +90,7 @@ pub const SUPPORTED: &[(&[&str], Pre)] = &[
     (&["qwen35"], plain(&[QWEN35])),
     (&["seed-coder"], plain(&[SEED_CODER])),
     (&["deepseek-coder"], plain(&[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", DIGIT])),
-    (
-        &["deepseek-v3", "hunyuan-dense", "joyai-llm"],
-        plain(&[UP_TO_3_DIGITS, "[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK_V3]),
-    ),
+    (&["deepseek-v3", "hunyuan-dense", "joyai-llm"], plain(&[UP_TO_3_DIGITS, "[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK_V3])),
     (&["falcon"], plain(&[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"])),
     (&["tekken"], Pre { splits: &[TEKKEN], ignore_merges: true, add_bos: true }),
     (&["gpt-4o", "llama4", "kanana2"], plain(&[GPT4O])),

@@ -69,10 +69,7 @@ const END_TEXTS: &[&str] = &[
 /// name, file separator. The first one of each row that exists counts, unless a key names it.
 const FIM_END: &[(&[&str], &[&str])] = &[
     (&["tokenizer.ggml.fim_pad_token_id"], &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"]),
-    (
-        &["tokenizer.ggml.fim_rep_token_id"],
-        &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"],
-    ),
+    (&["tokenizer.ggml.fim_rep_token_id"], &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"]),
     (&["tokenizer.ggml.fim_sep_token_id"], &["<|file_sep|>"]),
 ];
 

@@ -1,0 +1,285 @@
+//! Synthetic models: valid GGUF files with random weights, for tests and benchmarks.
+//!
+//! A file has the shape of a real model, weights whose activations stay finite, and a byte-level
+//! tokenizer, so that aio and llama.cpp both load and run it. The weights stream block by block;
+//! memory does not grow with the model. Called by `aio synth` and by tests.
+
+mod noise;
+mod preset;
+
+pub use preset::{Preset, presets};
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use aio_ir::DType;
+
+use crate::gguf::GgufError;
+use crate::gguf::write::{GgufWriter, TensorSpec};
+use crate::tokenizer::byte_to_char;
+use noise::Noise;
+
+/// The least vocabulary: 256 bytes, one merged token and the control tokens.
+pub const MIN_VOCAB: u32 = 256 + 1 + CONTROL.len() as u32;
+const CONTROL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+const CHATML: &str = concat!(
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}",
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+);
+
+/// Why a synthetic model cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SynthError {
+    /// Writing failed.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// A type that cannot hold weights.
+    #[error("{dtype} is no type for weights")]
+    Type {
+        /// The type asked for.
+        dtype: DType,
+    },
+    /// A vocabulary without room for bytes and control tokens.
+    #[error("a vocabulary of {got} is too small, {MIN_VOCAB} tokens are needed")]
+    Vocab {
+        /// The size asked for.
+        got: u32,
+    },
+    /// A dimension of 0.
+    #[error("{field} must not be 0")]
+    Zero {
+        /// The field of the preset.
+        field: &'static str,
+    },
+}
+
+/// A tensor that got another type than asked for, because its rows are no whole blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// The tensor.
+    pub tensor: String,
+    /// Its row length.
+    pub row: u64,
+    /// The type asked for.
+    pub wanted: DType,
+    /// The type it got.
+    pub got: DType,
+}
+
+/// A synthetic model, ready to be written.
+#[derive(Debug)]
+pub struct Synth {
+    writer: GgufWriter,
+    seed: u64,
+    fallbacks: Vec<Fallback>,
+    rope_freq_base: f32,
+}
+
+impl Synth {
+    /// Plans a model of this shape with matrices of type `dtype`; norms and biases are f32.
+    ///
+    /// # Errors
+    /// [`SynthError`] if the type or the shape cannot be.
+    pub fn new(preset: &Preset, dtype: DType, seed: u64) -> Result<Synth, SynthError> {
+        check(preset, dtype)?;
+        let (writer, rope_freq_base) = (GgufWriter::new(), preset.rope_freq_base);
+        let mut synth = Synth { writer, seed, fallbacks: Vec::new(), rope_freq_base };
+        synth.add_metadata(preset);
+        synth.add_tokenizer(preset);
+        synth.add_tensors(preset, dtype);
+        Ok(synth)
+    }
+
+    /// The tensors that got another type than asked for.
+    pub fn fallbacks(&self) -> &[Fallback] {
+        &self.fallbacks
+    }
+
+    /// Bytes of the file.
+    ///
+    /// # Errors
+    /// [`SynthError::Gguf`] for shapes that overflow.
+    pub fn file_bytes(&self) -> Result<u64, SynthError> {
+        Ok(self.writer.file_bytes()?)
+    }
+
+    /// Writes the file. `progress` is told each tensor's bytes once they are written.
+    ///
+    /// # Errors
+    /// [`SynthError::Gguf`]; no file is left behind.
+    pub fn write_to(&self, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), SynthError> {
+        let mut index = 0;
+        let mut data = |spec: &TensorSpec, out: &mut dyn Write| {
+            self.write_tensor(index, spec, out)?;
+            index += 1;
+            progress(spec.bytes().unwrap_or(0));
+            Ok(())
+        };
+        Ok(self.writer.write_to(path, &mut data)?)
+    }
+
+    /// The whole file in memory, for tests.
+    ///
+    /// # Errors
+    /// [`SynthError::Gguf`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, SynthError> {
+        let mut index = 0;
+        let mut data = |spec: &TensorSpec, out: &mut dyn Write| {
+            self.write_tensor(index, spec, out)?;
+            index += 1;
+            Ok(())
+        };
+        Ok(self.writer.to_bytes(&mut data)?)
+    }
+
+    fn write_tensor(&self, index: u64, spec: &TensorSpec, out: &mut dyn Write) -> io::Result<()> {
+        let mut noise = Noise::new(self.seed, index);
+        let elems = spec.dims.iter().product();
+        if spec.name == "rope_freqs.weight" {
+            return (0..elems).try_for_each(|i| out.write_all(&self.llama3_rope_factor(i, elems).to_le_bytes()));
+        }
+        // Rows of deviation 1/sqrt(length) keep the size of what they are multiplied with.
+        let (mean, sigma) = match spec.dims.as_slice() {
+            [_] if spec.name.ends_with("norm.weight") => (1.0, 0.1),
+            [_] => (0.0, 0.1),
+            [row, ..] => (0.0, 1.0 / (*row as f32).sqrt()),
+            [] => (0.0, 1.0),
+        };
+        noise::write(&mut noise, spec.dtype, elems, mean, sigma, out)
+    }
+
+    /// By what Llama 3.2 divides its i-th of n rotary frequencies: slow ones by 32, fast ones not.
+    fn llama3_rope_factor(&self, i: u64, n: u64) -> f32 {
+        let (factor, low, high, trained) = (32.0, 1.0, 4.0, 8192.0);
+        let frequency = f64::from(self.rope_freq_base).powf(-(i as f64) / n as f64);
+        let rotations = trained * frequency / std::f64::consts::TAU;
+        let between = ((rotations - low) / (high - low)).clamp(0.0, 1.0);
+        (1.0 / ((1.0 - between) / factor + between)) as f32
+    }
+
+    fn add_metadata(&mut self, p: &Preset) {
+        let w = &mut self.writer;
+        w.set("general.architecture", p.architecture.as_str()).set("general.type", "model");
+        w.set("general.name", format!("synthetic {}", p.name)).set("general.quantization_version", 2u32);
+        let mut set = |name: &str, value: u32| {
+            w.set(&format!("{}.{name}", p.architecture), value);
+        };
+        set("block_count", p.block_count);
+        set("context_length", p.context_length);
+        set("embedding_length", p.embedding_length);
+        set("feed_forward_length", p.feed_forward_length);
+        set("attention.head_count", p.head_count);
+        set("attention.head_count_kv", p.head_count_kv);
+        set("attention.key_length", p.head_length);
+        set("attention.value_length", p.head_length);
+        set("rope.dimension_count", p.head_length);
+        set("vocab_size", p.vocab_size);
+        w.set(&format!("{}.attention.layer_norm_rms_epsilon", p.architecture), p.rms_epsilon);
+        w.set(&format!("{}.rope.freq_base", p.architecture), p.rope_freq_base);
+    }
+
+    fn add_tokenizer(&mut self, p: &Preset) {
+        let mut tokens: Vec<String> = (0..=255).map(|b| byte_to_char(b).to_string()).collect();
+        tokens.push("Ġt".to_owned());
+        let first_control = tokens.len();
+        tokens.extend(CONTROL.map(str::to_owned));
+        let mut kinds = vec![1i32; p.vocab_size as usize];
+        kinds[first_control..tokens.len()].fill(3);
+        // The rest prints as words, so that a run shows something.
+        tokens.extend((tokens.len()..p.vocab_size as usize).map(|i| format!("Ġw{i}")));
+        let control = |i: usize| (first_control + i) as u32;
+        let w = &mut self.writer;
+        w.set("tokenizer.ggml.model", "gpt2").set("tokenizer.ggml.pre", "gpt-2");
+        w.set("tokenizer.ggml.tokens", tokens).set("tokenizer.ggml.token_type", kinds);
+        w.set("tokenizer.ggml.merges", vec!["Ġ t".to_owned()]);
+        w.set("tokenizer.ggml.bos_token_id", control(1)).set("tokenizer.ggml.eos_token_id", control(2));
+        w.set("tokenizer.ggml.add_bos_token", false).set("tokenizer.chat_template", CHATML);
+    }
+
+    fn add_tensors(&mut self, p: &Preset, dtype: DType) {
+        let (embd, vocab) = (p.embedding_length.into(), p.vocab_size.into());
+        self.matrix("token_embd.weight", dtype, embd, vocab);
+        if p.rope_freqs {
+            self.vector("rope_freqs.weight", u64::from(p.head_length) / 2);
+        }
+        for layer in 0..p.block_count {
+            self.add_layer(p, dtype, &format!("blk.{layer}"));
+        }
+        self.vector("output_norm.weight", embd);
+        if !p.tied_embeddings {
+            self.matrix("output.weight", dtype, embd, vocab);
+        }
+    }
+
+    fn add_layer(&mut self, p: &Preset, dtype: DType, blk: &str) {
+        let (embd, ff, head) = (u64::from(p.embedding_length), p.feed_forward_length.into(), u64::from(p.head_length));
+        let (q, kv) = (head * u64::from(p.head_count), head * u64::from(p.head_count_kv));
+        let (qkv_bias, out_bias) = p.biases();
+        self.vector(&format!("{blk}.attn_norm.weight"), embd);
+        let rows = [("attn_q", embd, q, qkv_bias), ("attn_k", embd, kv, qkv_bias), ("attn_v", embd, kv, qkv_bias)];
+        for (name, inputs, outputs, bias) in rows.into_iter().chain([("attn_output", q, embd, out_bias)]) {
+            self.matrix(&format!("{blk}.{name}.weight"), dtype, inputs, outputs);
+            if bias {
+                self.vector(&format!("{blk}.{name}.bias"), outputs);
+            }
+        }
+        if p.qk_norm() {
+            self.vector(&format!("{blk}.attn_q_norm.weight"), head);
+            self.vector(&format!("{blk}.attn_k_norm.weight"), head);
+        }
+        self.vector(&format!("{blk}.ffn_norm.weight"), embd);
+        self.matrix(&format!("{blk}.ffn_gate.weight"), dtype, embd, ff);
+        self.matrix(&format!("{blk}.ffn_up.weight"), dtype, embd, ff);
+        self.matrix(&format!("{blk}.ffn_down.weight"), dtype, ff, embd);
+    }
+
+    fn vector(&mut self, name: &str, len: u64) {
+        self.writer.tensor(name, DType::F32, &[len]);
+    }
+
+    fn matrix(&mut self, name: &str, wanted: DType, row: u64, rows: u64) {
+        let got = storable(wanted, row);
+        if got != wanted {
+            self.fallbacks.push(Fallback { tensor: name.to_owned(), row, wanted, got });
+        }
+        self.writer.tensor(name, got, &[row, rows]);
+    }
+}
+
+/// The type itself if rows of this length are whole blocks, else what llama-quantize takes instead.
+fn storable(wanted: DType, row: u64) -> DType {
+    if wanted.row_bytes(row).is_some() {
+        return wanted;
+    }
+    let smaller = match wanted {
+        DType::Q2K | DType::Q3K => DType::IQ4NL,
+        DType::Q4K => DType::Q5_0,
+        DType::Q5K => DType::Q5_1,
+        DType::Q6K => DType::Q8_0,
+        _ => DType::F16,
+    };
+    if smaller.row_bytes(row).is_some() { smaller } else { DType::F16 }
+}
+
+fn check(p: &Preset, dtype: DType) -> Result<(), SynthError> {
+    if !dtype.is_float() || dtype.ggml_id().is_none() {
+        return Err(SynthError::Type { dtype });
+    }
+    if p.vocab_size < MIN_VOCAB {
+        return Err(SynthError::Vocab { got: p.vocab_size });
+    }
+    let fields = [
+        ("block_count", p.block_count),
+        ("embedding_length", p.embedding_length),
+        ("feed_forward_length", p.feed_forward_length),
+        ("head_count", p.head_count),
+        ("head_count_kv", p.head_count_kv),
+        ("head_length", p.head_length),
+        ("context_length", p.context_length),
+    ];
+    match fields.iter().find(|(_, value)| *value == 0) {
+        Some(&(field, _)) => Err(SynthError::Zero { field }),
+        None => Ok(()),
+    }
+}

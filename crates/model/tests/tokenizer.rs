@@ -1,0 +1,165 @@
+//! Token ids against those of llama.cpp, frozen as data, and decoding back to text.
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
+mod default_model;
+
+use aio_model::gguf::write::GgufWriter;
+use aio_model::gguf::{Gguf, MetaValue};
+use aio_model::tokenizer::{StreamDecoder, Tokenizer, TokenizerError};
+use serde_json::Value;
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect()
+}
+
+fn default_tokenizer(test: &str) -> Option<Tokenizer> {
+    let gguf = Gguf::open(default_model::path(test)?).unwrap();
+    Some(Tokenizer::from_gguf(&gguf).unwrap())
+}
+
+#[test]
+fn golden_prompts() {
+    let Some(tokenizer) = default_tokenizer("golden_prompts") else { return };
+    let rows: Value = serde_json::from_str(include_str!("data/golden-smollm2.json")).unwrap();
+    for row in rows.as_array().unwrap() {
+        let prompt = row["prompt"].as_str().unwrap();
+        assert_eq!(tokenizer.encode_prompt(prompt, true).unwrap(), ids(&row["prompt_ids"]), "{prompt:?}");
+        let text = tokenizer.decode(&ids(&row["greedy_ids"]), true).unwrap();
+        assert_eq!(text, row["text"].as_str().unwrap());
+    }
+}
+
+#[test]
+fn odd_texts_as_llama_tokenize_does_them() {
+    let Some(tokenizer) = default_tokenizer("odd_texts_as_llama_tokenize_does_them") else { return };
+    let rows: Value = serde_json::from_str(include_str!("data/llama-tokenize-smollm2.json")).unwrap();
+    for row in rows.as_array().unwrap() {
+        let (text, special) = (row["text"].as_str().unwrap(), row["parse_special"].as_bool().unwrap());
+        let got = tokenizer.encode_prompt(text, special).unwrap();
+        assert_eq!(got, ids(&row["ids"]), "{text:?}, parse_special {special}");
+        assert_eq!(tokenizer.decode(&got, true).unwrap(), text);
+        let mut stream = StreamDecoder::with_special();
+        let mut streamed: String = got.iter().map(|&id| stream.push(&tokenizer, id)).collect();
+        streamed += &stream.finish();
+        assert_eq!(streamed, text);
+    }
+}
+
+#[test]
+fn ends_of_the_default_model() {
+    let Some(tokenizer) = default_tokenizer("ends_of_the_default_model") else { return };
+    let vocab = tokenizer.vocab();
+    assert_eq!((vocab.bos(), vocab.eos(), tokenizer.add_bos()), (Some(1), Some(2), false));
+    // <|endoftext|>, <|im_end|> and, as llama.cpp has it, <reponame>.
+    assert_eq!(vocab.ends().collect::<Vec<_>>(), [0, 2, 4]);
+}
+
+/// A byte-level vocabulary: 256 bytes, "ab", a control and a user-defined token.
+fn byte_level() -> GgufWriter {
+    let printable = |b: u8| match b {
+        0..=0x20 => 0x100 + u32::from(b),
+        0x7f..=0xa0 => 0x121 + u32::from(b) - 0x7f,
+        0xad => 0x143,
+        b => u32::from(b),
+    };
+    let mut tokens: Vec<String> = (0..=255).map(|b| char::from_u32(printable(b)).unwrap().to_string()).collect();
+    tokens.extend(["ab".to_owned(), "<|im_end|>".to_owned(), "<u>".to_owned()]);
+    let mut kinds = vec![1i32; 257];
+    kinds.extend([3, 4]);
+    let mut w = GgufWriter::new();
+    w.set("tokenizer.ggml.model", "gpt2").set("tokenizer.ggml.pre", "gpt-2");
+    w.set("tokenizer.ggml.tokens", tokens).set("tokenizer.ggml.token_type", kinds);
+    w.set("tokenizer.ggml.merges", vec!["a b".to_owned()]);
+    w
+}
+
+fn build(w: &GgufWriter) -> Result<Tokenizer, TokenizerError> {
+    let bytes = w.to_bytes(&mut |_, _| Ok(())).unwrap();
+    Tokenizer::from_gguf(&Gguf::from_bytes(bytes).unwrap())
+}
+
+#[test]
+fn specials_are_parsed_only_when_asked() {
+    let t = build(&byte_level()).unwrap();
+    assert_eq!(t.encode("ab<|im_end|>", true).unwrap(), [256, 257]);
+    assert_eq!(t.encode("ab<|im_end|>", false).unwrap().len(), 11);
+    assert_eq!(t.encode("<u>ab<u>", false).unwrap(), [258, 256, 258]);
+    assert_eq!(t.decode(&[256, 257, 258], false).unwrap(), "ab<u>");
+    assert_eq!(t.decode(&[257], true).unwrap(), "<|im_end|>");
+    assert!(t.vocab().is_end(257) && !t.vocab().is_end(258));
+    assert!(matches!(t.decode(&[259], true), Err(TokenizerError::TokenId { id: 259, tokens: 259 })));
+}
+
+#[test]
+fn a_stream_never_emits_half_a_character() {
+    let t = build(&byte_level()).unwrap();
+    let mut stream = StreamDecoder::new();
+    let out: Vec<String> = "a€😀".bytes().map(|b| stream.push(&t, t_id(&t, b))).collect();
+    assert_eq!(out, ["a", "", "", "€", "", "", "", "😀"]);
+    assert_eq!(stream.finish(), "");
+    let out: Vec<String> = [0xff, 0xe2, 0x82, b'x', 0xf0].iter().map(|&b| stream.push(&t, t_id(&t, b))).collect();
+    assert_eq!(out, ["\u{fffd}", "", "", "\u{fffd}x", ""]);
+    assert_eq!(stream.finish(), "\u{fffd}");
+}
+
+/// In [`byte_level`] the id of a byte is the byte.
+fn t_id(t: &Tokenizer, byte: u8) -> u32 {
+    assert!(t.vocab().len() > 256);
+    byte.into()
+}
+
+#[test]
+fn faults_are_typed() {
+    let error = |key: &str, value: MetaValue| build(byte_level().set(key, value)).unwrap_err();
+    assert!(matches!(error("tokenizer.ggml.model", "bert".into()), TokenizerError::Model { got } if got == "bert"));
+    assert!(matches!(error("tokenizer.ggml.pre", "future".into()), TokenizerError::Pre { got } if got == "future"));
+    let merges = |m: &str| error("tokenizer.ggml.merges", vec![m.to_owned()].into());
+    assert!(matches!(merges("a  b"), TokenizerError::Merge { index: 0, .. }));
+    assert!(matches!(merges("b a"), TokenizerError::Merge { .. }));
+    assert!(matches!(merges(""), TokenizerError::Merge { .. }));
+    // Longer than any token: the tokenizer library would panic.
+    assert!(matches!(merges("<|im_end|> <|im_end|>"), TokenizerError::Merge { .. }));
+    let twice = vec!["a".to_owned(), "a".to_owned()];
+    assert!(matches!(
+        error("tokenizer.ggml.tokens", twice.into()),
+        TokenizerError::Length { .. } | TokenizerError::DuplicateToken { .. }
+    ));
+    assert!(matches!(error("tokenizer.ggml.token_type", vec![1i32].into()), TokenizerError::Length { .. }));
+    assert!(matches!(error("tokenizer.ggml.tokens", Vec::<String>::new().into()), TokenizerError::Count { got: 0 }));
+    assert!(matches!(error("tokenizer.ggml.eos_token_id", 259u32.into()), TokenizerError::SpecialId { .. }));
+    assert!(matches!(error("tokenizer.ggml.add_bos_token", true.into()), TokenizerError::NoSpecial { .. }));
+}
+
+#[test]
+fn sentencepiece_joins_by_score() {
+    let mut w = GgufWriter::new();
+    let tokens = ["<unk>", "<s>", "</s>", "<0xC3>", "<0xA4>", "▁", "a", "b", "c", "ab", "bc", "▁a", "abc"];
+    let kinds = [2, 3, 3, 6, 6, 1, 1, 1, 1, 1, 1, 1, 1];
+    let scores = [0.0, 0.0, 0.0, 0.0, 0.0, -9.0, -9.0, -9.0, -9.0, -2.0, -1.0, -3.0, -0.5];
+    w.set("tokenizer.ggml.model", "llama").set("tokenizer.ggml.bos_token_id", 1u32);
+    w.set("tokenizer.ggml.eos_token_id", 2u32).set("tokenizer.ggml.unknown_token_id", 0u32);
+    w.set("tokenizer.ggml.tokens", tokens.map(str::to_owned).to_vec());
+    w.set("tokenizer.ggml.token_type", kinds.to_vec()).set("tokenizer.ggml.scores", scores.to_vec());
+    let t = build(&w).unwrap();
+    // "bc" goes before "ab"; then "abc" before "▁a".
+    assert_eq!(t.encode_prompt("abc", false).unwrap(), [1, 5, 12]);
+    assert_eq!(t.encode("ab</s>a", true).unwrap(), [5, 9, 2, 11]);
+    assert_eq!(t.encode("ä", false).unwrap(), [5, 3, 4]);
+    assert_eq!(t.encode("ö", false).unwrap(), [5, 3, 0]);
+    assert_eq!(t.decode(&[1, 11, 3, 4], false).unwrap(), " aä");
+    assert!(t.encode("", false).unwrap().is_empty());
+}
+
+#[test]
+fn every_pre_tokenizer_compiles_and_loses_nothing() {
+    let text = "I'm 12345 x²  \t\r\n\n  É'S ÀB cd 日本語、中文 한국 \u{a0}\u{200b}😀#!a/b\n/ _x__ 'll";
+    for (names, _) in aio_model::tokenizer::pre::SUPPORTED {
+        for name in *names {
+            let mut w = byte_level();
+            w.set("tokenizer.ggml.pre", *name).set("tokenizer.ggml.bos_token_id", 0u32);
+            let t = build(&w).unwrap();
+            let ids = t.encode(text, false).unwrap();
+            assert_eq!(t.decode(&ids, false).unwrap(), text, "{name}");
+        }
+    }
+}
