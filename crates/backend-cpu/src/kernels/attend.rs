@@ -6,7 +6,7 @@
 //! order. What a row sees and sums depends on its own position only, so its bits do not
 //! depend on other rows, on threads or on the order of the splits. Called through `super::Kernels`.
 
-use super::lanes::{LANES, Lanes, exp, to_array, tree_max, tree_sum};
+use super::lanes::{LANES, Lanes, exp, to_array};
 use half::f16;
 use std::ops::Range;
 
@@ -229,20 +229,32 @@ impl Block<'_> {
                 }
                 *partial = f32::NEG_INFINITY;
             }
-            let mut scores = to_array::<L>(self.scores::<L>(q));
-            for (i, score) in scores.iter_mut().enumerate() {
-                *score = if self.visible.contains(&i) { *score } else { f32::NEG_INFINITY };
-            }
-            let (old, new) = (*partial, tree_max([tree_max(scores); LANES]).max(*partial));
-            // Sixteen lanes of one exponential: the old sums' share.
-            let keep = to_array::<L>(exp::<L>(L::splat(old - new)))[0];
-            let mut p = to_array::<L>(exp::<L>(L::sub(L::load(scores.as_ptr()), L::splat(new))));
-            for (i, p) in p.iter_mut().enumerate() {
-                *p = if self.visible.contains(&i) { *p } else { 0.0 };
-            }
+            let scores = self.masked::<L>(self.scores::<L>(q), f32::NEG_INFINITY);
+            let (old, new) = (*partial, L::largest(scores).max(*partial));
+            // The old sums' share; e^0 is exactly 1.
+            let keep = if new == old { 1.0 } else { exp_one::<L>(old - new) };
+            let p = self.masked::<L>(exp::<L>(L::sub(scores, L::splat(new))), 0.0);
             *partial = new;
-            *partial.add(1) = *partial.add(1) * keep + tree_sum(p);
-            self.add_values::<L>(&p, keep, partial.add(LANES), q.len());
+            *partial.add(1) = *partial.add(1) * keep + L::sum(p);
+            self.add_values::<L>(&to_array::<L>(p), keep, partial.add(LANES), q.len());
+        }
+    }
+
+    /// `v` with `hidden` in the lanes of positions that the row does not see.
+    ///
+    /// # Safety
+    /// The machine has the level.
+    #[inline(always)]
+    unsafe fn masked<L: Lanes>(&self, v: L::V, hidden: f32) -> L::V {
+        if self.visible == (0..LANES) {
+            return v;
+        }
+        // SAFETY: the level is the caller's promise; the array has 16 elements.
+        unsafe {
+            let mut lanes = to_array::<L>(v);
+            lanes[..self.visible.start].fill(hidden);
+            lanes[self.visible.end..].fill(hidden);
+            L::load(lanes.as_ptr())
         }
     }
 
@@ -294,6 +306,16 @@ impl Block<'_> {
     }
 }
 
+/// `e^x` of one number.
+///
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+unsafe fn exp_one<L: Lanes>(x: f32) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe { to_array::<L>(exp::<L>(L::splat(x)))[0] }
+}
+
 /// Widens `out.len()` f16, a multiple of 16.
 ///
 /// # Safety
@@ -312,23 +334,30 @@ unsafe fn widen<L: Lanes>(p: *const f16, out: &mut [f32]) {
 pub(super) unsafe fn combine<L: Lanes>(args: CombineArgs<'_>) {
     let hd = args.out.len();
     assert!(hd.is_multiple_of(LANES), "head_dim is a multiple of 16");
-    // SAFETY: the caller's promise.
-    let partial = |split: usize| unsafe {
-        args.partials.start.add((args.index * args.partials.splits + split) * partial_len(hd)).cast_const()
+    let partial = |split: usize| {
+        let at = (args.index * args.partials.splits + split) * partial_len(hd);
+        args.partials.start.wrapping_add(at).cast_const()
     };
     // SAFETY: the splits' partial results are valid; the level is the caller's promise.
     unsafe {
-        let max = args.splits.clone().fold(f32::NEG_INFINITY, |max, s| max.max(*partial(s)));
-        let share = |split: usize| to_array::<L>(exp::<L>(L::splat(*partial(split) - max)))[0];
-        let sum = args.splits.clone().fold(0.0, |sum, s| sum + *partial(s).add(1) * share(s));
-        let inverse = L::splat(1.0 / sum);
-        for (chunk, out) in args.out.chunks_exact_mut(LANES).enumerate() {
-            let mut acc = L::splat(0.0);
-            for split in args.splits.clone() {
-                let value = L::load(partial(split).add(LANES * (chunk + 1)));
-                acc = L::add(acc, L::mul(value, L::splat(share(split))));
+        let mut max = f32::NEG_INFINITY;
+        for split in args.splits.clone() {
+            max = max.max(*partial(split));
+        }
+        args.out.fill(0.0);
+        let mut sum = 0.0;
+        for split in args.splits {
+            let share = exp_one::<L>(*partial(split) - max);
+            sum += *partial(split).add(1) * share;
+            for at in (0..hd).step_by(LANES) {
+                let out = args.out.as_mut_ptr().add(at);
+                let value = L::load(partial(split).add(LANES + at));
+                L::store(out, L::add(L::load(out), L::mul(value, L::splat(share))));
             }
-            L::store(out.as_mut_ptr(), L::mul(acc, inverse));
+        }
+        for at in (0..hd).step_by(LANES) {
+            let out = args.out.as_mut_ptr().add(at);
+            L::store(out, L::div(L::load(out), L::splat(sum)));
         }
     }
 }

@@ -49,10 +49,10 @@ impl FormatVisitor for Tiles {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn dots<const N: usize>(w: &[__m512i; 8], from: usize, q: *const i32, start: __m512i) -> __m512i {
     let mut sum = start;
-    for g in from..from + N {
+    for (g, w) in w[from..from + N].iter().enumerate() {
         // SAFETY: there are eight groups of four codes.
-        let x = _mm512_set1_epi32(unsafe { q.add(g).read() });
-        sum = _mm512_dpbusd_epi32(sum, w[g], x);
+        let x = _mm512_set1_epi32(unsafe { q.add(from + g).read() });
+        sum = _mm512_dpbusd_epi32(sum, *w, x);
     }
     sum
 }
