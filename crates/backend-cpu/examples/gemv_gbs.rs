@@ -2,7 +2,7 @@
 //!
 //! Prints GB/s of the packed matrix-vector product next to a streaming read of the same buffer in
 //! the same run, the time of m rows relative to one, and the multiply-adds a second of 512 rows.
-//! Run by hand: `cargo run --release -p aio-backend-cpu --example gemv_gbs [TYPE] [ISA]`.
+//! Run by hand: `cargo run --release -p aio-backend-cpu --example gemv_gbs [TYPE] [ISA] [THREADS]`.
 
 use aio_backend_cpu::activation::{ActBlock, act_blocks};
 use aio_backend_cpu::isa::{Isa, IsaLevel};
@@ -19,7 +19,6 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-const THREADS: usize = 2;
 const ROUNDS: usize = 40;
 
 /// Matrices of one shape, enough of them to outgrow the caches.
@@ -118,7 +117,7 @@ impl Bench {
         }
         let (read, times): (f64, Vec<f64>) = (best(reads), times.into_iter().map(best).collect());
         let gb_s = |t: f64| self.bytes() / t / 1e9;
-        let mac_seconds = best(peaks) / INT8_MACS;
+        let mac_seconds = best(peaks) / (INT8_MACS * pool.threads() as f64);
         println!(
             "{}x{} {} x{}: read {:.1} GB/s, one row {:.1} GB/s ({:.0} %)",
             self.rows,
@@ -143,8 +142,8 @@ impl Bench {
     }
 }
 
-/// Multiply-adds of `int8_seconds`, all threads together.
-const INT8_MACS: f64 = 64.0 * 16.0 * INT8_TURNS as f64 * THREADS as f64;
+/// Multiply-adds of `int8_seconds`, each thread.
+const INT8_MACS: f64 = 64.0 * 16.0 * INT8_TURNS as f64;
 const INT8_TURNS: usize = 50_000;
 
 /// Seconds of a loop of 8-bit dot products on registers, the machine's integer peak.
@@ -227,8 +226,9 @@ fn main() {
     let dtype = args.next().map_or(DType::Q4_1, |name| DType::from_name(&name).expect("a type"));
     let cap = args.next().map_or(IsaLevel::Avx512Vnni, |name| IsaLevel::from_name(&name).expect("a level"));
     let kernels = Kernels::new(Isa::detect_up_to(cap));
-    let pool = Pool::new(THREADS, true).expect("threads start");
-    println!("{}, {THREADS} threads, best of {ROUNDS} rounds", kernels.isa().level());
+    let threads = args.next().map_or(2, |n| n.parse().expect("a number"));
+    let pool = Pool::new(threads, true).expect("threads start");
+    println!("{}, {threads} threads, best of {ROUNDS} rounds", kernels.isa().level());
     let cols = if dtype.block_elems() == 256 { 512 } else { 576 };
     Bench::new(&pool, dtype, 49152, cols, 2).report(&pool, &kernels);
     Bench::new(&pool, dtype, 1536, cols, 60).report(&pool, &kernels);
@@ -238,7 +238,7 @@ fn main() {
         let bench = Bench::new(&pool, dtype, rows, cols, 1);
         let t = best((0..ROUNDS).map(|_| bench.multiply(&pool, &kernels, 128)).collect());
         let macs = (128 * rows * cols) as f64;
-        let peak = INT8_MACS / best((0..ROUNDS).map(|_| int8_seconds(&pool)).collect());
+        let peak = INT8_MACS * pool.threads() as f64 / best((0..ROUNDS).map(|_| int8_seconds(&pool)).collect());
         println!("{rows}x{cols} times 128 rows: {:.0} G multiply-adds/s of {:.0}", macs / t / 1e9, peak / 1e9);
     }
     for rows in [1, 5, 17] {
