@@ -118,7 +118,9 @@ pub(crate) struct SamplingArgs {
 
 /// Arguments of `aio run`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:\n  aio run -p \"The capital of France is\" -n 32 --temp 0\n  aio run --chat -p \"Write a haiku about the sea.\"\n  aio run -m model.gguf -f prompt.txt -o json\n  aio run                 (a chat, on a terminal)\n\nSampling order: bias, penalties, top-k, top-p, min-p, temperature.")]
+#[command(
+    after_help = "Examples:\n  aio run -p \"The capital of France is\" -n 32 --temp 0\n  aio run --chat -p \"Write a haiku about the sea.\"\n  aio run -m model.gguf -f prompt.txt -o json\n  aio run                 (a chat, on a terminal)\n\nSampling order: bias, penalties, top-k, top-p, min-p, temperature."
+)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub model: ModelArgs,

