@@ -145,7 +145,9 @@ impl Symbols {
             }
         }
         let get = |sym| self.0.get(&sym).copied().unwrap_or(0);
-        let (rows, seqs, pages) = (get(Sym::Rows), get(Sym::Seqs), get(Sym::Pages));
+        // A step without rows does nothing, so a graph without the symbol gets one.
+        let rows = self.0.get(&Sym::Rows).copied().unwrap_or(1);
+        let (seqs, pages) = (get(Sym::Seqs), get(Sym::Pages));
         Ok(Dims { rows, seqs, pages, outs: get(Sym::Outs), recent: get(Sym::Recent) })
     }
 }

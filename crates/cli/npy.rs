@@ -166,6 +166,7 @@ fn tuple(text: &str) -> Option<(Vec<u64>, &str)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

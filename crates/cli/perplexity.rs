@@ -158,6 +158,7 @@ fn json(engine: &Engine, score: &Score, running: &[f64], tokens: usize, ctx: usi
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
