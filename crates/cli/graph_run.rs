@@ -135,7 +135,9 @@ impl Symbols {
 
     /// Numbers for all symbols; those that the graph uses must be known.
     fn finish(self, graph: &Graph) -> Result<Dims> {
-        for (_, value) in graph.values() {
+        // What nobody binds needs no size.
+        let needed = graph.values().filter(|(_, v)| v.def != Def::Input { optional: true });
+        for (_, value) in needed {
             for dim in value.ty.shape.dims() {
                 if let Dim::Sym(sym) = dim
                     && !self.0.contains_key(sym)

@@ -199,7 +199,8 @@ fn run_refuses_what_does_not_fit() {
     }
     place.write("write.graph", WRITE);
     place.bad(&["graph", "run", "write.graph"], 2, "`k` : f32[rows, 1, 2] is not given");
-    place.write("outs.graph", LINEAR.replace("output", "%o = input \"o\" : f32[outs, 2] optional\noutput"));
-    let args = ["graph", "run", "outs.graph", "--in", "x=x.npy", "--in", "w=w.npy"];
-    place.bad(&args, 2, "give --dim outs=N");
+    place.write("state.graph", LINEAR.replace("output", "%s = state \"s\" : f16[pages, 2, 1, 64, 2]\noutput"));
+    let args = ["graph", "run", "state.graph", "--in", "x=x.npy", "--in", "w=w.npy"];
+    place.bad(&args, 2, "give --dim pages=N");
+    place.bad(&[&args[..], &["--dim", "pages=4294967295"]].concat(), 2, "are available");
 }
