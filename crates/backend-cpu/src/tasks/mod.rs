@@ -8,6 +8,7 @@ mod acts;
 mod attend;
 mod choose;
 mod embed;
+mod fits;
 mod gate_up;
 mod head;
 mod linear;
@@ -99,6 +100,7 @@ pub(crate) fn lower(
     prelude: &mut Prelude,
 ) -> Result<Lowered, DeviceError> {
     check_layouts(task, family)?;
+    fits::check(task, family, plan)?;
     let width = |slot: Slot| match slot {
         Slot::Weight(w) => Some(&resident.weights[w.index()]),
         _ => None,
