@@ -41,7 +41,8 @@ fn huge_results_are_refused() {
         "%x = input \"x\" : f32[1]\n%y = broadcast %x {shape = [4294967296]}\noutput \"y\" = %y",
         "%x = input \"x\" : f32[65536, 1]\n%z = input \"z\" : f32[65536]\n%y = add %x, %z\noutput \"y\" = %y",
     ] {
-        let got = eval(body, &DIMS, &[("x", &[]), ("z", &[])].map(|(n, v): (&str, &[f64])| (n, v)));
+        let inputs: &[(&str, &[f64])] = &[("x", &[]), ("z", &[])];
+        let got = eval(body, &DIMS, inputs);
         assert!(matches!(got, Err(EvalError::TooLarge { .. })), "{got:?}");
     }
 }

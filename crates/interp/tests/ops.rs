@@ -63,10 +63,10 @@ fn sources_and_layouts() -> HashSet<Op> {
 
 fn lookups_and_products() -> HashSet<Op> {
     let mut blocks = vec![0.0; 96];
-    blocks[32..64].fill(2.0);
-    blocks[64..].fill(-4.0);
-    let (two, four) = (vec![2.0; 32], vec![-4.0; 32]);
-    let picked = [&four[..], &two[..]].concat();
+    // The scale is the largest magnitude by 127: whole multiples of 127 are kept.
+    blocks[32..64].fill(127.0);
+    blocks[64..].fill(-254.0);
+    let picked = [&blocks[64..], &blocks[32..64]].concat();
     let scattered = [&picked[..32], &[0.0; 32], &picked[32..]].concat();
     let x: (&str, &[f64]) = ("x", &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     let i: (&str, &[f64]) = ("i", &[2.0, 1.0]);
