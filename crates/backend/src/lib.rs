@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bindings;
+pub mod conformance;
 pub mod counters;
 pub mod device;
 pub mod error;

@@ -1,4 +1,29 @@
-//! Drivers and helpers of aio's tests; not published.
+//! The test driver of aio: conformance runner, file tests, baselines. Not published.
+//!
+//! Tests that need several crates at once live in this crate's `tests` folder. It is the one place that reads the
+//! environment on behalf of tests: `AIO_BLESS=1` rewrites what is
+//! checked in, `AIO_REQUIRE` turns skips into failures ([`needs`]).
 #![forbid(unsafe_code)]
 
+pub mod baseline;
+pub mod conformance;
+pub mod graph_file;
 pub mod needs;
+pub mod tiny;
+
+use std::path::PathBuf;
+
+/// Whether expectations are to be rewritten.
+pub fn bless() -> bool {
+    std::env::var_os("AIO_BLESS").is_some_and(|v| v == "1")
+}
+
+/// A file or folder of this crate.
+pub fn here(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A file or folder of the workspace.
+pub fn workspace(path: &str) -> PathBuf {
+    here("../..").join(path)
+}

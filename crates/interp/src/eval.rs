@@ -26,7 +26,18 @@ pub enum EvalError {
         /// The tensor's size.
         len: usize,
     },
+    /// A result is larger than an oracle should compute.
+    #[error("{value} : {ty} has more than {max} elements", max = MAX_ELEMS)]
+    TooLarge {
+        /// The value.
+        value: ValueId,
+        /// Its type.
+        ty: String,
+    },
 }
+
+/// Elements of a result at most: the oracle is for small tensors, and memory that cannot be had aborts a process.
+const MAX_ELEMS: u64 = 1 << 28;
 
 /// What an op's meaning sees: its node, operand tensors and result shapes.
 pub(crate) struct OpArgs<'a, 'w> {
@@ -104,12 +115,24 @@ fn run<'w>(graph: &Graph, node: &Node, dims: &Dims, values: &mut [Option<Arc<Ten
     let updated = node.op.spec().updates.map(|i| node.input(i));
     let owned = updated.and_then(|id| values[id.index()].take());
     let inputs: Vec<_> = node.inputs.iter().map(|i| i.and_then(|id| values[id.index()].clone())).collect();
+    if updated.is_none() {
+        check_sizes(graph, node, dims)?;
+    }
     let args = OpArgs { graph, node, inputs: &inputs, dims };
     let results = ops::apply(&args, owned.map(Arc::unwrap_or_clone))?;
     for (&id, tensor) in node.results.iter().zip(results) {
         values[id.index()] = Some(Arc::new(tensor));
     }
     Ok(())
+}
+
+/// Refuses results that are too large; a replaced state exists already.
+fn check_sizes(graph: &Graph, node: &Node, dims: &Dims) -> Result<(), EvalError> {
+    let fits = |&&id: &&ValueId| graph.ty(id).shape.elems(dims).is_some_and(|n| n <= MAX_ELEMS);
+    match node.results.iter().find(|id| !fits(id)) {
+        Some(&value) => Err(EvalError::TooLarge { value, ty: graph.ty(value).to_string() }),
+        None => Ok(()),
+    }
 }
 
 /// Drops operands that nothing uses any more.

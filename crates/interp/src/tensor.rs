@@ -26,6 +26,19 @@ pub struct Tensor<'a> {
 }
 
 impl<'a> Tensor<'a> {
+    /// Numbers rounded to a float type.
+    ///
+    /// # Panics
+    /// If the type has no encoder: V006 admits none.
+    pub(crate) fn stored(dtype: DType, shape: Vec<usize>, values: &[f32]) -> Tensor<'a> {
+        if dtype == DType::F32 {
+            return Tensor::f32(shape, values.to_vec());
+        }
+        let mut bytes = vec![0; values.len() / dtype.block_elems() * dtype.block_bytes()];
+        quant::encode(dtype, values, &mut bytes).expect("V006: the type has an encoder");
+        Tensor { dtype, shape, data: Data::Raw(bytes.into()) }
+    }
+
     /// An f32 tensor.
     pub fn f32(shape: Vec<usize>, values: Vec<f32>) -> Tensor<'a> {
         Tensor { dtype: DType::F32, shape, data: Data::F32(values) }
@@ -111,6 +124,17 @@ impl<'a> Tensor<'a> {
             Data::Int(v) => v,
             _ => unreachable!("V006: the operand has integer elements"),
         }
+    }
+}
+
+/// Integer arithmetic wraps at the type's width.
+pub(crate) fn wrap(dtype: DType, v: i64) -> i64 {
+    match dtype {
+        DType::I32 => i64::from(v as i32),
+        DType::U32 => i64::from(v as u32),
+        DType::I8 => i64::from(v as i8),
+        DType::U8 => i64::from(v as u8),
+        _ => v & 1,
     }
 }
 

@@ -115,7 +115,7 @@ fn weight_bytes(a: &CostArgs<'_>, w: &TensorType) -> u64 {
         None => all,
         Some(experts) => {
             let total = w.shape.dims()[0].resolve(&a.load.dims).max(1);
-            all / total * a.elems(experts).min(total)
+            (all / total).saturating_mul(a.elems(experts).min(total))
         }
     }
 }
@@ -132,7 +132,8 @@ pub(crate) fn attend(a: &CostArgs<'_>) -> Cost {
     let (q, kv) = (a.input(0), a.input(1));
     let dims = kv.shape.resolve(&a.load.dims);
     let context = u64::from(a.load.context);
-    let kv_bytes = u64::from(a.load.dims.seqs) * context * 2 * dims[2] * dims[4] * 2;
+    let position = dims[2].saturating_mul(dims[4]).saturating_mul(4);
+    let kv_bytes = u64::from(a.load.dims.seqs).saturating_mul(context).saturating_mul(position);
     let flops = a.elems(q).saturating_mul(context).saturating_mul(4);
     Cost { bytes_read: a.bytes(q).saturating_add(kv_bytes), bytes_written: a.written(), flops }
 }

@@ -303,6 +303,21 @@ pub(crate) fn fill_attrs(op: Op, given: &[(&str, Attr)]) -> Result<SmallVec<[Att
     named.map(|(v, a)| v.ok_or(BuildError::Missing { op: spec.mnemonic, name: a.name })).collect()
 }
 
+/// Checks that attributes are complete, in table order and of their kinds.
+pub(crate) fn check_attrs(op: Op, attrs: &[Attr]) -> Result<(), BuildError> {
+    let spec = op.spec();
+    for (i, a) in spec.attrs.iter().enumerate() {
+        let value = attrs.get(i).ok_or(BuildError::Missing { op: spec.mnemonic, name: a.name })?;
+        if !a.kind.admits(value) {
+            return Err(BuildError::Attribute { op: spec.mnemonic, name: a.name.to_owned(), got: value.clone() });
+        }
+    }
+    match attrs.get(spec.attrs.len()) {
+        Some(extra) => Err(BuildError::Attribute { op: spec.mnemonic, name: String::new(), got: extra.clone() }),
+        None => Ok(()),
+    }
+}
+
 /// Checks the number of operands and that required ones are present.
 pub(crate) fn check_operands(op: Op, inputs: &[Option<ValueId>]) -> Result<(), BuildError> {
     let operands = op.spec().operands;
@@ -394,6 +409,7 @@ impl Builder {
     /// Applies an op whose attributes are complete and in table order, as another node has them.
     pub fn apply_filled(&mut self, op: Op, inputs: &[Option<ValueId>], attrs: &[Attr]) -> Result<NodeId, BuildError> {
         check_operands(op, inputs)?;
+        check_attrs(op, attrs)?;
         let types = self.graph.infer(op, inputs, attrs);
         let types = types.map_err(|source| BuildError::Infer { op: op.mnemonic(), source })?;
         Ok(self.graph.push(op, inputs, attrs, types))

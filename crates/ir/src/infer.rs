@@ -5,7 +5,7 @@
 use crate::attr::Attr;
 use crate::op::Op;
 use crate::shape::{Dim, Shape, Sym, TensorType};
-use crate::{DType, PAGE_POSITIONS, SAMPLE_PARAMS};
+use crate::{DType, PAGE_POSITIONS, SAMPLE_PARAMS, quant};
 use smallvec::{SmallVec, smallvec};
 
 /// Result types in order.
@@ -156,19 +156,24 @@ fn prefixed(prefix: &Shape, rest: &[Dim]) -> Shape {
     Shape::new(prefix.dims().iter().chain(rest).copied())
 }
 
+/// Operand 0 has slices to pick, of whole blocks; operand 1 is a list of indices.
+fn slices(a: &Args<'_>) -> Result<(), InferError> {
+    let x = a.input(0);
+    let rank = if x.dtype.is_quantized() { 2 } else { 1 };
+    a.require(0, x.shape.rank() >= rank, format!("rank {rank} or more"))?;
+    index_operand(a, 1)?;
+    a.require(1, a.input(1).shape.rank() == 1, "rank 1")
+}
+
 pub(crate) fn gather(a: &Args<'_>) -> Result<Types, InferError> {
     let x = a.input(0);
-    a.require(0, x.shape.rank() >= 1, "rank 1 or more")?;
-    index_operand(a, 1)?;
-    a.require(1, a.input(1).shape.rank() == 1, "rank 1")?;
+    slices(a)?;
     one(x.dtype, prefixed(&a.input(1).shape, &x.shape.dims()[1..]))
 }
 
 pub(crate) fn scatter(a: &Args<'_>) -> Result<Types, InferError> {
     let x = a.input(0);
-    a.require(0, x.shape.rank() >= 1, "rank 1 or more")?;
-    index_operand(a, 1)?;
-    a.require(1, a.input(1).shape.rank() == 1, "rank 1")?;
+    slices(a)?;
     let want = TensorType::new(x.dtype, prefixed(&a.input(1).shape, &x.shape.dims()[1..]));
     a.require(2, *a.input(2) == want, want.to_string())?;
     same(x)
@@ -253,7 +258,7 @@ pub(crate) fn rope(a: &Args<'_>) -> Result<Types, InferError> {
     a.require(0, x.shape.rank() == 3, "rank 3: rows, heads, head size")?;
     a.exact(1, DType::U32, &x.shape.dims()[..1])?;
     let dims = a.int(1);
-    let fits = dims > 0 && dims % 2 == 0 && x.shape.last().known().is_none_or(|d| dims as u64 <= d);
+    let fits = dims > 0 && dims % 2 == 0 && x.shape.last().known().is_some_and(|d| dims as u64 <= d);
     if !fits {
         return Err(a.bad_attr(1, format!("an even number from 2 to {}", x.shape.last())));
     }
@@ -387,9 +392,9 @@ pub(crate) fn cast(a: &Args<'_>) -> Result<Types, InferError> {
 pub(crate) fn quantize(a: &Args<'_>) -> Result<Types, InferError> {
     let x = a.plain_float(0)?;
     let to = a.dtype(0);
-    let fits = to.is_quantized() && x.shape.last().known().is_some_and(|n| to.row_bytes(n).is_some());
+    let fits = to.is_quantized() && quant::has_encoder(to) && x.shape.last().known().is_some_and(|n| to.row_bytes(n).is_some());
     if !fits {
-        return Err(a.bad_attr(0, format!("a quantised type whose block divides {}", x.shape.last())));
+        return Err(a.bad_attr(0, format!("a quantised type with an encoder, whose block divides {}", x.shape.last())));
     }
     one(to, x.shape.clone())
 }
@@ -416,7 +421,7 @@ pub(crate) fn argmax(a: &Args<'_>) -> Result<Types, InferError> {
 pub(crate) fn top_k(a: &Args<'_>) -> Result<Types, InferError> {
     let x = a.plain_float(0)?;
     let k = a.int(0);
-    let fits = k > 0 && x.shape.rank() >= 1 && x.shape.last().known().is_none_or(|n| k as u64 <= n);
+    let fits = k > 0 && x.shape.rank() >= 1 && x.shape.last().known().is_some_and(|n| k as u64 <= n);
     if !fits {
         return Err(a.bad_attr(0, format!("1 to {}", x.shape.last())));
     }

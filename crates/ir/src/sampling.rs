@@ -153,7 +153,7 @@ fn filter(candidates: &mut [Candidate], p: &SampleParams) -> usize {
     if p.min_p > 0.0 {
         kept = above_min_p(&mut candidates[..kept], p.min_p);
     }
-    kept.max(1)
+    kept.max(1).min(candidates.len())
 }
 
 /// How many of the sorted candidates it takes to reach probability `p`.

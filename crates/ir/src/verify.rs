@@ -11,16 +11,16 @@
 //! | V007 | names of inputs, weights and states are unique and not empty |
 //! | V008 | a final names a state, and each state at most once |
 //! | V009 | a final has its state's type |
-//! | V010 | a state is not used after a node has replaced it |
-//! | V011 | an optional input stands only where the operand is optional, and is no output |
+//! | V010 | a state is not used after a node has replaced it, nor named by an output or a final |
+//! | V011 | an optional input stands only where the operand is optional, and is no output and no final |
 //! | V012 | output names are unique and not empty; a graph has an output or a final |
 //! | V013 | sizes fit in 64 bits and rows of quantised types are whole blocks |
-//! | V014 | a replaced state's last value is its final (an update that nobody keeps is a mistake) |
+//! | V014 | a replaced state's last value is that state's final (an update that nobody keeps is a mistake) |
 //!
 //! Not checked: that indices at run time are in range (the engine's duty), and that symbols are bound.
 //! All errors are collected. Passes and back ends take [`Verified`], so nothing unchecked reaches them.
 
-use crate::graph::{Def, Graph, Node, check_operands};
+use crate::graph::{Def, Graph, Node, check_attrs, check_operands};
 use crate::ids::{NodeId, ValueId};
 use crate::shape::{Dim, Dims};
 use crate::text::print_node;
@@ -176,7 +176,8 @@ impl Verifier<'_> {
         let large = Dims { rows: 1 << 20, seqs: 1 << 10, pages: 1 << 20, outs: 1 << 20, recent: 1 << 20 };
         for (id, value) in self.graph.values() {
             let zero = value.ty.shape.dims().contains(&Dim::Const(0));
-            if zero || value.ty.bytes(&large).is_none() {
+            let open_row = value.ty.dtype.is_quantized() && value.ty.shape.last().known().is_none();
+            if zero || open_row || value.ty.bytes(&large).is_none() {
                 self.error("V013", Entity::Value(id), format!("{} is no possible size", value.ty));
             }
         }
@@ -189,14 +190,11 @@ impl Verifier<'_> {
     }
 
     fn node(&mut self, id: NodeId, node: &Node) {
-        let spec = node.op.spec();
         if let Err(e) = check_operands(node.op, &node.inputs) {
             return self.error("V003", Entity::Node(id), e.to_string());
         }
-        let attrs_fit = node.attrs.len() == spec.attrs.len()
-            && node.attrs.iter().zip(spec.attrs).all(|(value, attr)| attr.kind.admits(value));
-        if !attrs_fit {
-            return self.error("V004", Entity::Node(id), format!("attributes do not fit `{}`", spec.mnemonic));
+        if let Err(e) = check_attrs(node.op, &node.attrs) {
+            return self.error("V004", Entity::Node(id), e.to_string());
         }
         match self.graph.infer(node.op, &node.inputs, &node.attrs) {
             Err(e) => self.error("V006", Entity::Node(id), e.to_string()),
@@ -224,22 +222,43 @@ impl Verifier<'_> {
 
     fn states(&mut self) {
         let mut replaced: HashMap<ValueId, NodeId> = HashMap::new();
+        // The declaration that each version of a state goes back to.
+        let mut roots: HashMap<ValueId, ValueId> = HashMap::new();
         let mut updates = Vec::new();
         for (id, node) in self.graph.nodes() {
+            let updated = node.op.spec().updates.and_then(|i| node.optional(i));
             for value in node.used() {
                 if let Some(by) = replaced.get(&value) {
                     self.error("V010", Entity::Node(id), format!("{value} was replaced by {by}"));
                 }
             }
-            if let Some(operand) = node.op.spec().updates.and_then(|i| node.optional(i)) {
+            if let Some((operand, &result)) = updated.zip(node.results.first()) {
+                if node.used().filter(|&v| v == operand).count() > 1 {
+                    self.error("V010", Entity::Node(id), format!("{operand} is used beside being replaced"));
+                }
                 replaced.insert(operand, id);
-                updates.push((id, node.results[0]));
+                roots.insert(result, roots.get(&operand).copied().unwrap_or(operand));
+                updates.push((id, result));
             }
         }
-        let kept: HashSet<_> = self.graph.finals.iter().map(|f| f.value).collect();
-        for (id, result) in updates {
-            if !kept.contains(&result) && !replaced.contains_key(&result) {
-                self.error("V014", Entity::Node(id), format!("{result} is an updated state that nobody keeps"));
+        self.replaced_roots(&replaced);
+        let kept: HashMap<_, _> = self.graph.finals.iter().map(|f| (f.value, f.state)).collect();
+        for (id, result) in updates.into_iter().filter(|(_, result)| !replaced.contains_key(result)) {
+            let root = roots[&result];
+            let of_state = self.graph.value(root).def == Def::State;
+            if kept.get(&result).is_none_or(|&state| of_state && state != root) {
+                self.error("V014", Entity::Node(id), format!("{result} is no final of {root}, which it updates"));
+            }
+        }
+    }
+
+    /// Outputs and finals are read after all nodes.
+    fn replaced_roots(&mut self, replaced: &HashMap<ValueId, NodeId>) {
+        let outputs = self.graph.outputs.iter().enumerate().map(|(i, o)| (Entity::Output(i), o.value));
+        let finals = self.graph.finals.iter().enumerate().map(|(i, f)| (Entity::Final(i), f.value));
+        for (entity, value) in outputs.chain(finals) {
+            if let Some(by) = replaced.get(&value) {
+                self.error("V010", entity, format!("{value} was replaced by {by}"));
             }
         }
     }
@@ -257,8 +276,14 @@ impl Verifier<'_> {
         for (i, output) in self.graph.outputs.iter().enumerate().filter(|(_, o)| is_optional(o.value)) {
             bad.push((Entity::Output(i), format!("{} may be unbound", output.value)));
         }
+        for (i, f) in self.graph.finals.iter().enumerate().filter(|(_, f)| is_optional(f.value)) {
+            bad.push((Entity::Final(i), format!("{} may be unbound", f.value)));
+        }
         for (entity, message) in bad {
             self.error("V011", entity, message);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

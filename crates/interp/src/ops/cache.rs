@@ -2,7 +2,7 @@
 
 use super::{Results, checked};
 use crate::eval::{EvalError, OpArgs};
-use crate::tensor::{Data, Tensor};
+use crate::tensor::{Data, Tensor, wrap};
 use aio_ir::{Op, PAGE_POSITIONS};
 use half::f16;
 
@@ -14,7 +14,7 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>, state: Option<Tensor<'w>>) -> Result
         Op::Attend => attend(a),
         _ => {
             let lens = state.expect("commit replaces its state");
-            let sums = lens.ints().iter().zip(a.input(1).ints()).map(|(&l, &n)| l + n).collect();
+            let sums = lens.ints().iter().zip(a.input(1).ints()).map(|(&l, &n)| wrap(lens.dtype, l + n)).collect();
             Ok(vec![Tensor::int(lens.dtype, lens.shape.clone(), sums)])
         }
     }

@@ -25,9 +25,11 @@ fn ranked(row: &[f32]) -> Vec<usize> {
 
 fn argmax<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let x = a.input(0);
-    let values = x.floats();
-    let best = values.chunks(x.last().max(1)).map(|row| ranked(row)[0] as i64).collect();
-    Ok(vec![Tensor::int(DType::U32, a.shape(0), best)])
+    let (values, shape, n) = (x.floats(), a.shape(0), x.last());
+    let rows = 0..shape.iter().product::<usize>();
+    // An empty row has no largest element; 0, as `sample` has it.
+    let best = rows.map(|i| ranked(&values[i * n..(i + 1) * n]).first().map_or(0, |&i| i as i64)).collect();
+    Ok(vec![Tensor::int(DType::U32, shape, best)])
 }
 
 fn top_k<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {

@@ -2,7 +2,7 @@
 
 use super::Results;
 use crate::eval::OpArgs;
-use crate::tensor::{Data, Tensor};
+use crate::tensor::{Tensor, wrap};
 use aio_ir::{DType, Op};
 
 pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
@@ -49,18 +49,6 @@ fn zip<T: Copy, R>((x, y): (Vec<T>, Vec<T>), f: impl Fn(T, T) -> R) -> Vec<R> {
     x.iter().zip(&y).map(|(&a, &b)| f(a, b)).collect()
 }
 
-/// Plain float results go back to the operand's own type.
-fn floats<'w>(dtype: DType, shape: Vec<usize>, values: Vec<f32>) -> Tensor<'w> {
-    match dtype {
-        DType::F32 => Tensor::f32(shape, values),
-        _ => {
-            let mut bytes = vec![0; values.len() * dtype.block_bytes()];
-            aio_ir::quant::encode(dtype, &values, &mut bytes).expect("f16 and bf16 have an encoder");
-            Tensor { dtype, shape, data: Data::Raw(bytes.into()) }
-        }
-    }
-}
-
 fn binary<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
     let dtype = a.input(0).dtype;
     if is_float(a.input(0)) {
@@ -73,7 +61,7 @@ fn binary<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
             _ => x.max(y),
         };
         let values = zip(pair_floats(a, 0, &shape), op);
-        return floats(dtype, shape, values);
+        return Tensor::stored(dtype, shape, &values);
     }
     let op = |x: i64, y: i64| match a.node.op {
         Op::Add => x + y,
@@ -86,17 +74,6 @@ fn binary<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
     };
     let values = zip(pair_ints(a, 0, &shape), op).into_iter().map(|v| wrap(dtype, v)).collect();
     Tensor::int(dtype, shape, values)
-}
-
-/// Integer arithmetic wraps at the type's width.
-fn wrap(dtype: DType, v: i64) -> i64 {
-    match dtype {
-        DType::I32 => i64::from(v as i32),
-        DType::U32 => i64::from(v as u32),
-        DType::I8 => i64::from(v as i8),
-        DType::U8 => i64::from(v as u8),
-        _ => v & 1,
-    }
 }
 
 fn compare<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
@@ -127,7 +104,7 @@ fn select<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
     let dtype = a.input(1).dtype;
     if is_float(a.input(1)) {
         let values = choose(&condition, pair_floats(a, 1, &shape));
-        return floats(dtype, shape, values);
+        return Tensor::stored(dtype, shape, &values);
     }
     let values = choose(&condition, pair_ints(a, 1, &shape));
     Tensor::int(dtype, shape, values)
@@ -139,8 +116,8 @@ fn unary<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
         let values = x.ints().iter().map(|&v| wrap(x.dtype, -v)).collect();
         return Tensor::int(x.dtype, shape, values);
     }
-    let values = x.floats().iter().map(|&v| function(a.node.op, v)).collect();
-    floats(x.dtype, shape, values)
+    let values: Vec<f32> = x.floats().iter().map(|&v| function(a.node.op, v)).collect();
+    Tensor::stored(x.dtype, shape, &values)
 }
 
 /// sqrt(2 / pi), of the tanh form of GELU (Hendrycks and Gimpel, arXiv 1606.08415).

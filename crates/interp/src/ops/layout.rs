@@ -3,7 +3,7 @@
 use super::{Results, checked};
 use crate::eval::{EvalError, OpArgs};
 use crate::tensor::{Data, Tensor};
-use aio_ir::{Attr, DType, Op, quant};
+use aio_ir::{Attr, DType, Op};
 
 pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let shape = a.shape(0);
@@ -23,7 +23,7 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
         Op::Transpose => picked(a, shape, &transpose_places(a)),
         Op::Broadcast => picked(a, shape.clone(), &broadcast_places(&a.input(0).shape, &shape)),
         Op::Cast => cast(a, shape),
-        Op::Quantize => encoded(target(a, "to"), shape, &a.input(0).floats()),
+        Op::Quantize => Tensor::stored(target(a, "to"), shape, &a.input(0).floats()),
         _ => Tensor::f32(shape, a.input(0).floats().into_owned()),
     };
     Ok(vec![out])
@@ -36,24 +36,11 @@ fn target(a: &OpArgs<'_, '_>, name: &str) -> DType {
     }
 }
 
-/// f32 values stored in a float type.
-fn encoded<'w>(dtype: DType, shape: Vec<usize>, values: &[f32]) -> Tensor<'w> {
-    if dtype == DType::F32 {
-        return Tensor::f32(shape, values.to_vec());
-    }
-    let blocks = values.len() / dtype.block_elems();
-    let mut bytes = vec![0; blocks * dtype.block_bytes()];
-    match quant::encode(dtype, values, &mut bytes) {
-        Ok(()) => Tensor { dtype, shape, data: Data::Raw(bytes.into()) },
-        Err(e) => unreachable!("the verifier admits only types with an encoder: {e}"),
-    }
-}
-
 fn converted<'w>(a: &OpArgs<'_, '_>, shape: Vec<usize>, values: Vec<f64>) -> Tensor<'w> {
     let dtype = target(a, "dtype");
     if dtype.is_float() {
         let floats: Vec<f32> = values.iter().map(|&v| v as f32).collect();
-        return encoded(dtype, shape, &floats);
+        return Tensor::stored(dtype, shape, &floats);
     }
     Tensor::int(dtype, shape, values.iter().map(|&v| saturate(dtype, v)).collect())
 }
@@ -73,7 +60,7 @@ fn cast<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
     let x = a.input(0);
     let to = target(a, "to");
     if to.is_float() {
-        return encoded(to, shape, &x.floats());
+        return Tensor::stored(to, shape, &x.floats());
     }
     let values = match &x.data {
         Data::Int(v) => v.iter().map(|&n| saturate(to, n as f64)).collect(),
@@ -91,7 +78,7 @@ fn embed<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Result<Tensor<'w>, EvalEr
     Ok(Tensor::f32(shape, out))
 }
 
-/// A tensor whose element `i` is element `places[i]` of operand 0.
+/// A tensor whose element (or block, of a quantised type) `i` is element `places[i]` of operand 0.
 fn picked<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>, places: &[usize]) -> Tensor<'w> {
     let x = a.input(0);
     let data = match &x.data {
@@ -105,9 +92,14 @@ fn picked<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>, places: &[usize]) -> Tensor
     Tensor { dtype: x.dtype, shape, data }
 }
 
+/// Elements, or blocks, of one slice of the first dimension.
+fn slice_units(x: &Tensor<'_>) -> usize {
+    x.shape[1..].iter().product::<usize>() / x.dtype.block_elems()
+}
+
 fn gather_places(a: &OpArgs<'_, '_>) -> Result<Vec<usize>, EvalError> {
     let x = a.input(0);
-    let inner: usize = x.shape[1..].iter().product();
+    let inner = slice_units(x);
     let mut places = Vec::new();
     for &index in a.input(1).ints() {
         let start = checked("row", index, x.shape[0])? * inner;
@@ -118,10 +110,9 @@ fn gather_places(a: &OpArgs<'_, '_>) -> Result<Vec<usize>, EvalError> {
 
 fn scatter<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Result<Tensor<'w>, EvalError> {
     let (x, updates) = (a.input(0), a.input(2));
-    let inner: usize = x.shape[1..].iter().product();
     let mut out = x.to_bytes();
     let from = updates.to_bytes();
-    let size = inner * x.dtype.block_bytes();
+    let size = slice_units(x) * x.dtype.block_bytes();
     for (i, &index) in a.input(1).ints().iter().enumerate() {
         let at = checked("row", index, x.shape[0])? * size;
         out[at..at + size].copy_from_slice(&from[i * size..(i + 1) * size]);

@@ -8,7 +8,7 @@ pub(crate) fn matmul<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let (x, w) = (a.input(0), a.input(1));
     let shape = a.shape(0);
     let (k, n) = (x.last(), shape.last().copied().unwrap_or(1));
-    let rows = x.elems() / k.max(1);
+    let rows = x.shape[..x.shape.len() - 1].iter().product::<usize>();
     let xs = x.floats();
     let mut out = vec![0.0; rows * n];
     match a.optional(2) {

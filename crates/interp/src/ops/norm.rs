@@ -2,7 +2,7 @@
 
 use super::Results;
 use crate::eval::OpArgs;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, wrap};
 use aio_ir::{Node, Op};
 use aio_plan::{RopePairs, RopeScaling, RopeSpec};
 
@@ -12,8 +12,10 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
         Op::Rope => rope(a),
         Op::Reduce => reduce(a),
         Op::Cumsum if !a.input(0).dtype.is_float() => {
-            let out = by_row(a.input(0).ints(), a.input(0).last(), cumsum);
-            Ok(vec![Tensor::int(a.input(0).dtype, shape, out)])
+            let x = a.input(0);
+            let out = by_row(x.ints(), x.last(), cumsum);
+            let out = out.into_iter().map(|v| wrap(x.dtype, v)).collect();
+            Ok(vec![Tensor::int(x.dtype, shape, out)])
         }
         _ => {
             let x = a.input(0).floats();
@@ -23,7 +25,7 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
                 Op::Softmax => softmax(row),
                 _ => cumsum(row),
             });
-            Ok(vec![Tensor::f32(shape, out)])
+            Ok(vec![Tensor::stored(a.input(0).dtype, shape, &out)])
         }
     }
 }

@@ -94,21 +94,30 @@ pub fn dequantize(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(), Qua
     Ok(())
 }
 
+/// Whether [`encode`] can write the type.
+pub fn has_encoder(dtype: DType) -> bool {
+    encoder(dtype).is_some()
+}
+
+fn encoder(dtype: DType) -> Option<fn(&[f32], &mut [u8])> {
+    match dtype {
+        DType::F32 => Some(plain::encode_f32),
+        DType::F16 => Some(plain::encode_f16),
+        DType::BF16 => Some(plain::encode_bf16),
+        DType::Q4_0 => Some(legacy32::encode_q4_0),
+        DType::Q4_1 => Some(legacy32::encode_q4_1),
+        DType::Q8_0 => Some(legacy32::encode_q8_0),
+        _ => None,
+    }
+}
+
 /// Encodes `values` as whole blocks of `dtype` with ggml's rounding.
 ///
 /// Only f32, f16, bf16, q4_0, q4_1 and q8_0 have an encoder: it serves tests and synthetic models,
 /// and does not search for better scales.
 pub fn encode(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<(), QuantError> {
     check(dtype, values.len(), out.len())?;
-    let block_fn: fn(&[f32], &mut [u8]) = match dtype {
-        DType::F32 => plain::encode_f32,
-        DType::F16 => plain::encode_f16,
-        DType::BF16 => plain::encode_bf16,
-        DType::Q4_0 => legacy32::encode_q4_0,
-        DType::Q4_1 => legacy32::encode_q4_1,
-        DType::Q8_0 => legacy32::encode_q8_0,
-        _ => return Err(QuantError::NoEncoder { dtype }),
-    };
+    let block_fn = encoder(dtype).ok_or(QuantError::NoEncoder { dtype })?;
     let blocks = out.chunks_exact_mut(dtype.block_bytes());
     for (x, block) in values.chunks_exact(dtype.block_elems()).zip(blocks) {
         block_fn(x, block);

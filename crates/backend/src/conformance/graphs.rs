@@ -1,0 +1,154 @@
+//! Step graphs of the conformance cases, in the text form.
+
+use aio_ir::DType;
+
+/// Width of the residual stream: one super-block of the widest format.
+const WIDTH: u32 = 256;
+/// Output columns; no multiple of a group of 16.
+const COLUMNS: u32 = 264;
+const VOCABULARY: u32 = 1000;
+const HEADS: u32 = 4;
+const HEAD_SIZE: u32 = 32;
+
+const START: &str = "aio 1\ngraph \"case\"\n%x = input \"x\" : f32[rows, 256]\n";
+const NORM: &str = "%an = weight \"norm\" : f32[256]\n%h = rms_norm %x, %an {eps = 1e-5}\n";
+
+/// What a projection has beside its matrix.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LinearForm {
+    pub norm: bool,
+    pub bias: bool,
+    pub residual: bool,
+}
+
+pub(super) fn linear(weights: DType, form: LinearForm) -> String {
+    let (norm, input) = if form.norm { (NORM, "h") } else { ("", "x") };
+    let mut text = format!("{START}{norm}%w = weight \"w\" : {weights}[{COLUMNS}, {WIDTH}]\n%p = matmul %{input}, %w\n");
+    let mut last = "p";
+    if form.bias {
+        text += &format!("%b = weight \"bias\" : f32[{COLUMNS}]\n%pb = add %p, %b\n");
+        last = "pb";
+    }
+    if form.residual {
+        text += &format!("%r = input \"residual\" : f32[rows, {COLUMNS}]\n%s = add %r, %{last}\n");
+        last = "s";
+    }
+    text + &format!("output \"y\" = %{last}\n")
+}
+
+pub(super) fn gate_up(weights: DType, activation: &str) -> String {
+    let matrix = |name: &str| format!("%w{name} = weight \"w{name}\" : {weights}[{COLUMNS}, {WIDTH}]\n%{name} = matmul %h, %w{name}\n");
+    let (gate, up) = (matrix("gate"), matrix("up"));
+    format!("{START}{NORM}{gate}{up}%a = {activation} %gate\n%y = mul %a, %up\noutput \"y\" = %y\n")
+}
+
+pub(super) fn head(weights: DType) -> String {
+    format!(
+        "{START}%out_rows = input \"out_rows\" : u32[outs]\n%last = gather %x, %out_rows\n%an = weight \"norm\" : f32[256]\n\
+         %h = rms_norm %last, %an {{eps = 1e-5}}\n%w = weight \"w\" : {weights}[{VOCABULARY}, {WIDTH}]\n\
+         %logits = matmul %h, %w\noutput \"logits\" = %logits\n"
+    )
+}
+
+pub(super) fn embed(weights: DType) -> String {
+    format!(
+        "aio 1\ngraph \"case\"\n%t = input \"tokens\" : u32[rows]\n%w = weight \"w\" : {weights}[{VOCABULARY}, {WIDTH}]\n\
+         %y = embed %w, %t\noutput \"y\" = %y\n"
+    )
+}
+
+/// How positions are scaled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rope {
+    Plain,
+    Linear,
+    Yarn,
+}
+
+/// What the projections of attention have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QkvForm {
+    pub bias: bool,
+    pub head_norms: bool,
+    pub pairs: &'static str,
+    pub rope: Rope,
+    pub rope_dims: u32,
+    pub factors: bool,
+    pub kv_heads: u32,
+}
+
+impl Default for QkvForm {
+    fn default() -> QkvForm {
+        QkvForm {
+            bias: false,
+            head_norms: false,
+            pairs: "adjacent",
+            rope: Rope::Plain,
+            rope_dims: HEAD_SIZE,
+            factors: false,
+            kv_heads: 2,
+        }
+    }
+}
+
+/// How attention is limited.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AttendForm {
+    pub window: u32,
+    pub soft_cap: f32,
+    pub sinks: bool,
+}
+
+pub(super) fn qkv(weights: DType, q: QkvForm, a: AttendForm) -> String {
+    let kv = q.kv_heads;
+    let mut text = format!(
+        "{START}%positions = input \"positions\" : u32[rows]\n%row_seq = input \"row_seq\" : u32[rows]\n\
+         %table = input \"page_table\" : u32[seqs, pages]\n%kv = state \"kv\" : f16[pages, 2, {kv}, 64, {HEAD_SIZE}]\n{NORM}"
+    );
+    if q.factors {
+        text += &format!("%factors = weight \"factors\" : f32[{}]\n", q.rope_dims / 2);
+    }
+    for (name, heads) in [("q", HEADS), ("k", kv), ("v", kv)] {
+        text += &heads_of(weights, q, name, heads);
+    }
+    let sinks = if a.sinks { ", %sinks" } else { "" };
+    if a.sinks {
+        text += &format!("%sinks = weight \"sinks\" : f32[{HEADS}]\n");
+    }
+    text + &format!(
+        "%kvw = page_write %kv, %kr, %vh, %table, %row_seq, %positions\n\
+         %y = attend %qr, %kvw, %table, %row_seq, %positions{sinks} {{scale = 0.1767767, window = {}, soft_cap = {:?}}}\n\
+         output \"y\" = %y\nfinal %kv = %kvw\n",
+        a.window, a.soft_cap
+    )
+}
+
+/// One projection with what follows it; `%qr`, `%kr` and `%vh` are its last values.
+fn heads_of(weights: DType, q: QkvForm, name: &str, heads: u32) -> String {
+    let columns = heads * HEAD_SIZE;
+    let mut text = format!("%w{name} = weight \"w{name}\" : {weights}[{columns}, {WIDTH}]\n%{name}m = matmul %h, %w{name}\n");
+    let mut last = "m";
+    if q.bias {
+        text += &format!("%b{name} = weight \"b{name}\" : f32[{columns}]\n%{name}b = add %{name}m, %b{name}\n");
+        last = "b";
+    }
+    text += &format!("%{name}h = reshape %{name}{last} {{shape = [rows, {heads}, {HEAD_SIZE}]}}\n");
+    if name == "v" {
+        return text;
+    }
+    last = "h";
+    if q.head_norms {
+        text += &format!("%n{name} = weight \"n{name}\" : f32[{HEAD_SIZE}]\n%{name}n = rms_norm %{name}h, %n{name} {{eps = 1e-6}}\n");
+        last = "n";
+    }
+    let factors = if q.factors { ", %factors" } else { "" };
+    let scaling = match q.rope {
+        Rope::Plain => "",
+        Rope::Linear => ", scaling = linear, factor = 4.0",
+        Rope::Yarn => ", scaling = yarn, factor = 4.0, original_context = 256, attn_factor = 1.1",
+    };
+    text + &format!(
+        "%{name}r = rope %{name}{last}, %positions{factors} {{pairs = {}, dims = {}, base = 10000.0{scaling}}}\n",
+        q.pairs, q.rope_dims
+    )
+}

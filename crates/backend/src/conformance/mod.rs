@@ -1,0 +1,303 @@
+//! The conformance list: what every back end is tested on, as data.
+//!
+//! A [`Case`] is a step graph around one kind of task, with the steps to run it on, deterministic inputs and weights,
+//! and the largest normalised mean square error against the oracle. It names no device and runs nothing: the runner
+//! (in `aio-filetest`) compiles the graph for a device and for the oracle and compares outputs and states.
+
+mod graphs;
+mod values;
+
+pub use values::{Weights, nmse};
+
+use aio_ir::{DType, Dims, PAGE_POSITIONS};
+use aio_plan::{Bucket, KindName, Tail};
+use graphs::{AttendForm, LinearForm, QkvForm, Rope};
+
+/// Seed of every case's inputs and weights.
+pub const SEED: u64 = 0x5eed_0001;
+/// Rows of the steps: one, few, a whole tile, one more, several tiles and a rest.
+pub const ROWS: [u32; 6] = [1, 2, 5, 16, 17, 33];
+/// Pages of the KV pool.
+pub const POOL_PAGES: u32 = 48;
+/// Types of weight matrices that a model file may have.
+pub const WEIGHT_TYPES: [DType; 14] = [
+    DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1, DType::Q8_0, DType::Q2K,
+    DType::Q3K, DType::Q4K, DType::Q5K, DType::Q6K, DType::IQ4NL,
+];
+
+/// How a result is compared with the oracle's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compare {
+    /// By normalised mean square error.
+    Numbers,
+    /// A token may differ from the oracle's arg-max if its logit is nearly as large.
+    BestToken,
+    /// Tokens must agree.
+    Tokens,
+}
+
+/// One step of a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Position of each row.
+    pub positions: Vec<u32>,
+    /// Sequence of each row.
+    pub row_seq: Vec<u32>,
+    /// Rows that ask for an output.
+    pub out_rows: Vec<u32>,
+}
+
+impl Step {
+    /// The step's dimensions.
+    pub fn dims(&self) -> Dims {
+        let (rows, outs) = (self.positions.len() as u32, self.out_rows.len() as u32);
+        Dims { rows, seqs: 2, pages: POOL_PAGES, outs, recent: 4 }
+    }
+}
+
+/// One entry of the list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    /// Unique; also what a filter matches.
+    pub name: String,
+    /// The kind of task that it is about.
+    pub kind: KindName,
+    /// Type of its weight matrices.
+    pub weights: DType,
+    /// The graph in the text form.
+    pub text: String,
+    /// What becomes of the logits, for graphs that have some.
+    pub tail: Tail,
+    /// How results are compared.
+    pub compare: Compare,
+    /// The largest error.
+    pub max_nmse: f64,
+    /// Sampling numbers of each output row.
+    pub sampling: [f32; 7],
+    /// Run in order, on the same states.
+    pub steps: Vec<Step>,
+}
+
+impl Case {
+    /// A bucket that holds every step.
+    pub fn bucket(&self) -> Bucket {
+        let rows = ROWS[ROWS.len() - 1];
+        Bucket { rows, seqs: 2, outs: rows, tail: self.tail }
+    }
+}
+
+/// Error bound of one product.
+///
+/// Plain weights meet f32 activations: only the order of the sum differs. Block formats meet activations of 8 bits per
+/// 32, whose rounding error is uniform with step `amax / 127`; normal numbers have `amax` near 2.2 deviations, which
+/// gives `(2.2 / 127)^2 / 12 = 2.5e-5`. The bound leaves a factor of four for short sums.
+fn product_bound(weights: DType) -> f64 {
+    if weights.is_quantized() { 1e-4 } else { 1e-10 }
+}
+
+/// Steps of one sequence from position 0, one for each count of rows; every second row asks, in falling order.
+fn plain_steps() -> Vec<Step> {
+    let step = |rows: u32| Step {
+        positions: (0..rows).collect(),
+        row_seq: vec![0; rows as usize],
+        out_rows: (0..rows).rev().step_by(2).collect(),
+    };
+    ROWS.iter().map(|&rows| step(rows)).collect()
+}
+
+/// Steps that go on where the last one ended; `rows` are rows of sequence 0 and of sequence 1.
+fn growing_steps(rows: &[(u32, u32)]) -> Vec<Step> {
+    let mut ends = [0u32; 2];
+    let mut steps = Vec::new();
+    for &(a, b) in rows {
+        let mut step = Step { positions: Vec::new(), row_seq: Vec::new(), out_rows: Vec::new() };
+        for (seq, count) in [(0, a), (1, b)] {
+            step.positions.extend(ends[seq]..ends[seq] + count);
+            step.row_seq.extend(std::iter::repeat_n(seq as u32, count as usize));
+            ends[seq] += count;
+        }
+        steps.push(step);
+    }
+    steps
+}
+
+/// Steps over two sequences that cross the borders of pages.
+fn mixed_steps() -> Vec<Step> {
+    growing_steps(&[(33, 0), (10, 7), (0, 1), (1, 1), (16, 0), (3, 2), (16, 17), (1, 0), (0, 33), (2, 3)])
+}
+
+/// Fills positions up to `context`, then single rows and a few.
+fn long_steps(context: u32) -> Vec<Step> {
+    let mut rows = vec![(33, 0); context.div_ceil(33) as usize];
+    rows.extend([(1, 2), (1, 0), (5, 0), (17, 1)]);
+    growing_steps(&rows)
+}
+
+/// A page of sequence `seq`: all different, in no order.
+pub fn page(seq: u32, slot: u32) -> u32 {
+    ((2 * slot + seq) * 5 + 1) % POOL_PAGES
+}
+
+/// The page table of both sequences.
+pub fn page_table() -> Vec<u32> {
+    (0..2).flat_map(|seq| (0..POOL_PAGES).map(move |slot| page(seq, slot))).collect()
+}
+
+/// Positions that a sequence has room for.
+pub fn positions_per_sequence() -> u32 {
+    POOL_PAGES / 2 * PAGE_POSITIONS as u32
+}
+
+/// All cases.
+pub fn cases() -> Vec<Case> {
+    let mut all = Vec::new();
+    for weights in WEIGHT_TYPES {
+        all.extend(linear_cases(weights));
+        all.extend([gate_up(weights, "silu"), head(weights, Tail::Logits), head(weights, Tail::Argmax), embed(weights)]);
+        all.push(qkv("plain", weights, QkvForm::default(), AttendForm::default(), mixed_steps()));
+    }
+    all.push(gate_up(DType::Q8_0, "gelu"));
+    all.extend(qkv_variants());
+    all.extend(attend_variants());
+    all.extend(sample_cases());
+    all
+}
+
+fn base(name: String, kind: KindName, weights: DType, text: String) -> Case {
+    Case {
+        name,
+        kind,
+        weights,
+        text,
+        tail: Tail::Logits,
+        compare: Compare::Numbers,
+        max_nmse: product_bound(weights),
+        sampling: [0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0],
+        steps: plain_steps(),
+    }
+}
+
+fn linear_cases(weights: DType) -> Vec<Case> {
+    let all_forms = matches!(weights, DType::F32 | DType::Q4_0 | DType::Q4K | DType::Q8_0);
+    let forms = (0..8).map(|bits| LinearForm { norm: bits & 1 != 0, bias: bits & 2 != 0, residual: bits & 4 != 0 });
+    let wanted = forms.filter(|f| all_forms || f.norm == f.bias && f.bias == f.residual);
+    wanted
+        .map(|f| {
+            let parts = [("norm", f.norm), ("bias", f.bias), ("residual", f.residual)];
+            let parts: String = parts.iter().filter(|(_, on)| *on).map(|(name, _)| format!("-{name}")).collect();
+            base(format!("linear{parts}-{weights}"), KindName::Linear, weights, graphs::linear(weights, f))
+        })
+        .collect()
+}
+
+/// Two products, multiplied: their errors add.
+fn gate_up(weights: DType, activation: &str) -> Case {
+    let text = graphs::gate_up(weights, activation);
+    let case = base(format!("gate_up-{activation}-{weights}"), KindName::GateUp, weights, text);
+    Case { max_nmse: 4.0 * case.max_nmse, ..case }
+}
+
+fn head(weights: DType, tail: Tail) -> Case {
+    let compare = if tail == Tail::Logits { Compare::Numbers } else { Compare::BestToken };
+    let case = base(format!("head-{}-{weights}", tail.name()), KindName::Head, weights, graphs::head(weights));
+    Case { tail, compare, ..case }
+}
+
+/// Decoding is exact in every back end.
+fn embed(weights: DType) -> Case {
+    let case = base(format!("embed-{weights}"), KindName::Op(aio_ir::Op::Embed), weights, graphs::embed(weights));
+    Case { max_nmse: 1e-12, ..case }
+}
+
+/// Keys and values are stored as f16 (error near 1e-7), and scores sharpen the error of queries and keys.
+fn qkv(name: &str, weights: DType, q: QkvForm, a: AttendForm, steps: Vec<Step>) -> Case {
+    let case = base(format!("qkv-{name}-{weights}"), KindName::Qkv, weights, graphs::qkv(weights, q, a));
+    let max_nmse = if weights.is_quantized() { 5e-4 } else { 1e-6 };
+    Case { max_nmse, steps, ..case }
+}
+
+fn qkv_variants() -> Vec<Case> {
+    let plain = QkvForm::default();
+    let forms = [
+        ("bias", QkvForm { bias: true, ..plain }),
+        ("head-norms", QkvForm { head_norms: true, ..plain }),
+        ("bias-head-norms", QkvForm { bias: true, head_norms: true, ..plain }),
+        ("halves", QkvForm { pairs: "halves", ..plain }),
+        ("part", QkvForm { rope_dims: 16, ..plain }),
+        ("part-halves", QkvForm { rope_dims: 16, pairs: "halves", ..plain }),
+        ("linear", QkvForm { rope: Rope::Linear, ..plain }),
+        ("yarn", QkvForm { rope: Rope::Yarn, pairs: "halves", ..plain }),
+        ("factors", QkvForm { factors: true, ..plain }),
+    ];
+    let case = |weights: DType| forms.map(|(name, form)| qkv(name, weights, form, AttendForm::default(), mixed_steps()));
+    [DType::F32, DType::Q8_0, DType::Q4K].into_iter().flat_map(case).collect()
+}
+
+fn attend_variants() -> Vec<Case> {
+    let (plain, a) = (QkvForm::default(), AttendForm::default());
+    let groups = [("heads-4-of-4", 4), ("heads-4-of-1", 1)];
+    let forms = [
+        ("window-70", AttendForm { window: 70, ..a }, 300),
+        ("window-1", AttendForm { window: 1, ..a }, 66),
+        ("soft-cap", AttendForm { soft_cap: 2.0, ..a }, 66),
+        ("window-soft-cap", AttendForm { window: 300, soft_cap: 5.0, ..a }, 560),
+        ("sinks", AttendForm { sinks: true, ..a }, 66),
+        ("context-300", a, 300),
+        ("context-1100", a, 1100),
+    ];
+    let attend = |case: Case, name: &str| Case { name: format!("attend-{name}"), kind: KindName::Attend, ..case };
+    let by_group = groups.map(|(name, kv_heads)| {
+        attend(qkv(name, DType::F32, QkvForm { kv_heads, ..plain }, a, mixed_steps()), name)
+    });
+    let by_form = forms.map(|(name, form, context)| {
+        attend(qkv(name, DType::F32, plain, form, long_steps(context)), name)
+    });
+    by_group.into_iter().chain(by_form).collect()
+}
+
+/// F32 weights, so that logits agree to a few bits and tokens agree exactly.
+fn sample_cases() -> Vec<Case> {
+    let numbers: [(&str, [f32; 7]); 6] = [
+        ("greedy", [0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0]),
+        ("penalties", [0.0, 0.0, 1.0, 0.0, 1.5, 0.25, 0.5]),
+        ("noise", [0.8, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0]),
+        ("top-k", [1.0, 5.0, 1.0, 0.0, 1.0, 0.0, 0.0]),
+        ("top-p", [1.0, 0.0, 0.7, 0.0, 1.0, 0.0, 0.0]),
+        ("min-p", [1.2, 20.0, 0.9, 0.05, 1.1, 0.0, 0.1]),
+    ];
+    let case = |(name, sampling): (&str, [f32; 7])| {
+        let case = base(format!("sample-{name}"), KindName::Op(aio_ir::Op::Sample), DType::F32, graphs::head(DType::F32));
+        Case { tail: Tail::Sample, compare: Compare::Tokens, sampling, ..case }
+    };
+    numbers.into_iter().map(case).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_graphs_are_valid() {
+        let cases = cases();
+        let names: HashSet<_> = cases.iter().map(|c| &c.name).collect();
+        assert_eq!(names.len(), cases.len());
+        for case in &cases {
+            let parsed = aio_ir::text::parse(&case.text).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+            aio_ir::verify(&parsed.graph).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        }
+    }
+
+    #[test]
+    fn steps_fit_their_bucket_and_pages_are_distinct() {
+        for case in cases() {
+            for step in &case.steps {
+                assert!(case.bucket().holds(&step.dims()), "{}", case.name);
+                assert!(step.positions.iter().all(|&p| p < positions_per_sequence()), "{}", case.name);
+            }
+        }
+        let slots = POOL_PAGES / 2;
+        let pages: HashSet<_> = (0..2).flat_map(|s| (0..slots).map(move |i| page(s, i))).collect();
+        assert_eq!(pages.len() as u32, POOL_PAGES);
+    }
+}

@@ -1,0 +1,96 @@
+//! File tests: a graph, a command in the first line, the expected result as comments below the graph.
+//!
+//! `; test verify` expects `ok`, or a line for each broken rule (code and line), or a parse code with its place.
+//! `; test fuse [argmax|sample|logits]` expects the fusion report for a target that supports every kind.
+//! `; test print` expects the canonical text.
+
+use crate::bless;
+use aio_backend::null::permissive_target;
+use aio_compiler::{Options, compile};
+use aio_ir::text::{parse, print};
+use aio_ir::verify;
+use aio_plan::{Bucket, Tail};
+use std::path::{Path, PathBuf};
+
+/// All file tests below a folder, in order of their paths.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    for path in entries.map(|e| e.unwrap_or_else(|e| panic!("{}: {e}", folder.display())).path()) {
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|e| e == "graph") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Runs one file; what is wrong with it, or `None`. With `AIO_BLESS=1` the file is rewritten instead.
+pub fn check(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let (source, expected) = split(&text);
+    let got = match run(source) {
+        Ok(got) => got,
+        Err(e) => return Some(format!("{}: {e}", path.display())),
+    };
+    if got == expected {
+        return None;
+    }
+    if bless() {
+        let comments: String = got.iter().map(|l| format!("; {l}\n").replace("; \n", ";\n")).collect();
+        std::fs::write(path, format!("{source}\n{comments}")).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        return None;
+    }
+    let (got, expected) = (got.join("\n  "), expected.join("\n  "));
+    Some(format!("{} (AIO_BLESS=1 rewrites it)\n expected\n  {expected}\n got\n  {got}", path.display()))
+}
+
+/// The graph with its first line, and the expected lines without their comment signs.
+fn split(text: &str) -> (&str, Vec<String>) {
+    let mut end = 0;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        at += line.len();
+        if !line.trim().is_empty() && !line.starts_with(';') {
+            end = at;
+        }
+    }
+    let comments = text[end..].lines().filter_map(|l| l.strip_prefix(';'));
+    (&text[..end], comments.map(|l| l.strip_prefix(' ').unwrap_or(l).to_owned()).collect())
+}
+
+fn run(source: &str) -> Result<Vec<String>, String> {
+    let command: Vec<_> = source.lines().next().unwrap_or("").split_whitespace().collect();
+    match command.as_slice() {
+        [";", "test", "verify"] => Ok(verify_lines(source)),
+        [";", "test", "print"] => Ok(print(&parse(source).map_err(|e| e.to_string())?.graph).lines().map(str::to_owned).collect()),
+        [";", "test", "fuse"] => fuse_lines(source, Tail::Logits),
+        [";", "test", "fuse", tail] => {
+            let tail = Tail::ALL.into_iter().find(|t| t.name() == *tail).ok_or("there is no such tail")?;
+            fuse_lines(source, tail)
+        }
+        _ => Err("the first line names no command".to_owned()),
+    }
+}
+
+fn verify_lines(source: &str) -> Vec<String> {
+    let parsed = match parse(source) {
+        Ok(parsed) => parsed,
+        Err(e) => return vec![format!("{} at {}:{}", e.kind.code(), e.line, e.column)],
+    };
+    match verify(&parsed.graph) {
+        Ok(_) => vec!["ok".to_owned()],
+        Err(errors) => errors.0.iter().map(|e| format!("{} at line {}", e.code, parsed.line_of(e.entity))).collect(),
+    }
+}
+
+fn fuse_lines(source: &str, tail: Tail) -> Result<Vec<String>, String> {
+    let graph = parse(source).map_err(|e| e.to_string())?.graph;
+    let verified = verify(&graph).map_err(|e| e.to_string())?;
+    let bucket = Bucket { rows: 4, seqs: 2, outs: 2, tail };
+    let options = Options { buckets: vec![bucket], fuse: true };
+    let compiled = compile(verified, &permissive_target("any"), &options).map_err(|e| e.to_string())?;
+    Ok(compiled.reports[0].to_string().lines().map(str::to_owned).collect())
+}

@@ -1,0 +1,70 @@
+//! A decode step allocates nothing once a step of its size has run.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use aio_backend_cpu::{CpuDevice, CpuOptions};
+use aio_engine::{Engine, EngineOptions, Sampling, Sequence, Step, StepRow, StepWants};
+use aio_filetest::tiny;
+use aio_ir::DType;
+use aio_ir::sampling::SampleParams;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The system's allocator with a count of what it hands out.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of decode steps at positions `from..to`, one row each.
+fn decode(engine: &mut Engine, sequence: &mut Sequence, from: usize, to: usize, sampling: &Sampling) -> u64 {
+    let recent = [1u32, 2, 3];
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for position in from..to {
+        let wants = StepWants::Token { sampling, recent: &recent };
+        let rows = [StepRow { token: position as u32, sequence: 0, position, wants }];
+        engine.step(&Step { sequences: &[sequence], rows: &rows, logit_bias: None }).unwrap();
+    }
+    ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
+/// One test, so that nothing else runs in this process meanwhile.
+#[test]
+fn decode_steps_allocate_nothing() {
+    let device = Arc::new(CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap());
+    let options = EngineOptions { context: Some(192), prefill_rows: 32, sequences: 1 };
+    let mut engine = tiny::engine("llama-1b", DType::Q4_0, device, &options);
+    let mut sequence = Sequence::new();
+    engine.reserve(&mut sequence, 192).unwrap();
+    let greedy = Sampling::greedy();
+    let params = SampleParams { temperature: 0.8, top_k: 40, top_p: 0.9, min_p: 0.05, repeat_penalty: 1.1, ..SampleParams::GREEDY };
+    let noisy = Sampling { params, seed: 5, ..Sampling::greedy() };
+    for sampling in [greedy, noisy] {
+        decode(&mut engine, &mut sequence, 0, 3, &sampling);
+        let count = decode(&mut engine, &mut sequence, 3, 150, &sampling);
+        assert_eq!(count, 0, "allocations in 147 steps, temperature {}", sampling.params.temperature);
+    }
+    assert_eq!(engine.counters().step_allocations, 0);
+}

@@ -1,0 +1,45 @@
+//! The conformance list on the CPU, at every instruction-set level that this machine has.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use aio_backend::conformance::{SEED, cases};
+use aio_backend_cpu::isa::IsaLevel;
+use aio_backend_cpu::{CpuDevice, CpuOptions};
+use aio_filetest::baseline;
+use aio_filetest::conformance::{Outcome, reference, run_case};
+use std::collections::BTreeMap;
+
+/// A device for each level, or a line that says why not.
+fn devices() -> Vec<CpuDevice> {
+    let mut devices = Vec::new();
+    for level in IsaLevel::ALL {
+        match CpuDevice::new(CpuOptions { threads: 2, isa: Some(level), pin: false }) {
+            Ok(device) => devices.push(device),
+            Err(e) => println!("SKIP conformance at {level}: {e}"),
+        }
+    }
+    devices
+}
+
+#[test]
+fn every_case_agrees_with_the_oracle_at_every_level() {
+    println!("seed {SEED:#x}");
+    let devices = devices();
+    let mut support = BTreeMap::new();
+    let mut failures = Vec::new();
+    for case in cases() {
+        let want = reference(&case);
+        for device in &devices {
+            let outcome = run_case(&case, device, &want);
+            match &outcome {
+                Outcome::Pass { nmse } => println!("pass {} at {}: {nmse:e}", case.name, device.isa()),
+                Outcome::Unsupported(reason) => println!("unsupported {} at {}: {reason}", case.name, device.isa()),
+                Outcome::Fail(reason) => failures.push(format!("{} at {}: {reason}", case.name, device.isa())),
+            }
+            let row = format!("{},{}", case.kind.name(), outcome.name());
+            let at_first = support.entry(case.name.clone()).or_insert_with(|| row.clone());
+            assert_eq!(*at_first, row, "{} differs between levels", case.name);
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    baseline::compare(&aio_filetest::here("baselines/support-cpu.csv"), "case,kind,outcome", &support);
+}
