@@ -67,7 +67,7 @@ impl CpuExecutable {
         };
         let need = tasks.iter().map(|t| t.scratch(&bounds)).fold(Scratch::default(), Scratch::max);
         let private_bytes = need.private.next_multiple_of(64);
-        resident.reserve_scratch(private_bytes * threads + prelude.bytes(&bounds) + need.shared);
+        resident.reserve_scratch(private_bytes * threads + prelude.bytes(&bounds) + need.shared)?;
         Ok(CpuExecutable {
             engine,
             resident,

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 
 /// Alignment of small buffers, bytes.
 const LINE_BYTES: usize = 64;
-/// Buffers of at least this size are aligned to it and advised to be huge pages.
+/// Buffers of at least this size are mapped, aligned to it, and advised to be huge pages.
 const HUGE_BYTES: usize = 2 << 20;
 
 /// An owned byte buffer, zero at first.
@@ -18,7 +18,18 @@ const HUGE_BYTES: usize = 2 << 20;
 pub struct AlignedBytes {
     start: NonNull<u8>,
     len: usize,
-    layout: Layout,
+    backing: Backing,
+}
+
+/// Where the bytes come from, and so how they are given back.
+#[derive(Debug)]
+enum Backing {
+    Heap(Layout),
+    #[cfg(target_os = "linux")]
+    Map {
+        base: NonNull<u8>,
+        len: usize,
+    },
 }
 
 // SAFETY: the buffer is owned and has no interior mutability; sharing follows the borrow rules.
@@ -30,15 +41,44 @@ impl AlignedBytes {
     /// A zeroed buffer of `len` bytes. Large buffers are not touched here.
     ///
     /// # Panics
-    /// If `len` overflows an allocation's size.
+    /// If `len` overflows an allocation's size; memory that cannot be had ends the process, as for any `Vec`.
     pub fn zeroed(len: usize) -> AlignedBytes {
-        let align = if len >= HUGE_BYTES { HUGE_BYTES } else { LINE_BYTES };
-        let layout = Layout::from_size_align(len.max(1), align).expect("a buffer's size fits isize");
+        let oom = || handle_alloc_error(Layout::from_size_align(len, LINE_BYTES).expect("a buffer's size fits isize"));
+        AlignedBytes::try_zeroed(len).unwrap_or_else(oom)
+    }
+
+    /// A zeroed buffer of `len` bytes, or `None` if the system does not give them.
+    pub fn try_zeroed(len: usize) -> Option<AlignedBytes> {
+        #[cfg(target_os = "linux")]
+        if len >= HUGE_BYTES {
+            return AlignedBytes::mapped(len);
+        }
+        let layout = Layout::from_size_align(len.max(1), LINE_BYTES).ok()?;
         // SAFETY: the layout's size is at least 1.
-        let raw = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(raw) else { handle_alloc_error(layout) };
-        advise_huge(start, len);
-        AlignedBytes { start, len, layout }
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(AlignedBytes { start, len, backing: Backing::Heap(layout) })
+    }
+
+    /// Anonymous pages, which the system zeroes when they are first touched. The heap's aligned allocation would
+    /// touch them all.
+    #[cfg(target_os = "linux")]
+    fn mapped(len: usize) -> Option<AlignedBytes> {
+        let whole = len.checked_add(HUGE_BYTES)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a fresh anonymous mapping; no existing memory is named.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), whole, protection, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return None;
+        }
+        let base = NonNull::new(base.cast::<u8>())?;
+        let skip = base.as_ptr().align_offset(HUGE_BYTES);
+        // SAFETY: `skip` is below `HUGE_BYTES`, which the mapping has to spare.
+        let start = unsafe { base.add(skip) };
+        // SAFETY: the range is ours and begins at a page; the advice changes no contents. A refusal is harmless, so
+        // the result is not looked at.
+        unsafe { libc::madvise(start.as_ptr().cast(), len & !4095, libc::MADV_HUGEPAGE) };
+        Some(AlignedBytes { start, len, backing: Backing::Map { base, len: whole } })
     }
 
     /// The first byte, for writers that share the buffer by disjoint ranges.
@@ -47,23 +87,17 @@ impl AlignedBytes {
     }
 }
 
-#[cfg(target_os = "linux")]
-fn advise_huge(start: NonNull<u8>, len: usize) {
-    if len < HUGE_BYTES {
-        return;
-    }
-    // SAFETY: the range is ours and aligned to a page; the advice changes no contents. A refusal is
-    // harmless, so the result is not looked at.
-    unsafe { libc::madvise(start.as_ptr().cast(), len & !(4095), libc::MADV_HUGEPAGE) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn advise_huge(_: NonNull<u8>, _: usize) {}
-
 impl Drop for AlignedBytes {
     fn drop(&mut self) {
-        // SAFETY: allocated by `zeroed` with this very layout.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        match self.backing {
+            // SAFETY: allocated by `try_zeroed` with this very layout.
+            Backing::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), layout) },
+            #[cfg(target_os = "linux")]
+            // SAFETY: mapped by `mapped` with this very range, which nobody borrows any more.
+            Backing::Map { base, len } => unsafe {
+                libc::munmap(base.as_ptr().cast(), len);
+            },
+        }
     }
 }
 
@@ -88,7 +122,7 @@ mod tests {
 
     #[test]
     fn buffers_are_aligned_and_zeroed() {
-        for len in [0, 1, 63, 4097, HUGE_BYTES + 5] {
+        for len in [0, 1, 63, 4097, HUGE_BYTES, HUGE_BYTES + 5] {
             let mut bytes = AlignedBytes::zeroed(len);
             assert_eq!(bytes.as_mut_ptr() as usize % LINE_BYTES, 0);
             assert!(bytes.len() == len && bytes.iter().all(|b| *b == 0));

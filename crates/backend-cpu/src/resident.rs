@@ -61,7 +61,7 @@ impl Resident {
             Ok(AlignedBytes::zeroed(size))
         };
         let states = family.states.iter().map(state).collect::<Result<_, _>>()?;
-        let arena = AlignedBytes::zeroed(family.arena_bytes as usize);
+        let arena = allocate(family.arena_bytes as usize, || "the arena".to_owned())?;
         let mutable = Mutex::new(Mutable { states, arena, scratch: AlignedBytes::zeroed(0) });
         Ok(Resident { weights, pages, mutable })
     }
@@ -74,11 +74,12 @@ impl Resident {
     }
 
     /// Makes the scratch memory at least this large.
-    pub(crate) fn reserve_scratch(&self, bytes: usize) {
+    pub(crate) fn reserve_scratch(&self, bytes: usize) -> Result<(), DeviceError> {
         let mut mutable = self.lock();
         if mutable.scratch.len() < bytes {
-            mutable.scratch = AlignedBytes::zeroed(bytes);
+            mutable.scratch = allocate(bytes, || "scratch memory".to_owned())?;
         }
+        Ok(())
     }
 
     pub(crate) fn copy_pages(&self, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
@@ -103,6 +104,10 @@ impl Resident {
     }
 }
 
+fn allocate(bytes: usize, what: impl FnOnce() -> String) -> Result<AlignedBytes, DeviceError> {
+    AlignedBytes::try_zeroed(bytes).ok_or_else(|| DeviceError::OutOfMemory { what: what(), bytes: bytes as u64 })
+}
+
 fn upload(pool: &Pool, desc: &WeightDesc, source: &dyn WeightSource) -> Result<Weight, DeviceError> {
     let bytes = weights::checked(source, &desc.name, &desc.ty)?;
     let dims: Vec<usize> = desc.ty.shape.dims().iter().filter_map(|d| d.known()).map(|d| d as usize).collect();
@@ -111,7 +116,7 @@ fn upload(pool: &Pool, desc: &WeightDesc, source: &dyn WeightSource) -> Result<W
     let dtype = desc.ty.dtype;
     let packed = match desc.layout {
         Layout::Plain => {
-            let mut copy = AlignedBytes::zeroed(bytes.len());
+            let mut copy = allocate(bytes.len(), || format!("weight `{}`", desc.name))?;
             copy.copy_from_slice(bytes);
             copy
         }
@@ -127,7 +132,7 @@ fn pack_parallel(pool: &Pool, name: &str, args: &PackArgs<'_>) -> Result<Aligned
     let fail = |reason: String| DeviceError::Failed(format!("packing `{name}`: {reason}"));
     let size = packed_bytes(args.dtype, args.rows, args.cols);
     let size = size.ok_or_else(|| fail(format!("no packed form of {} with {} columns", args.dtype, args.cols)))?;
-    let mut out = AlignedBytes::zeroed(size);
+    let mut out = allocate(size, || format!("weight `{name}`"))?;
     let groups = groups_of(args.rows);
     let group_len = size.checked_div(groups).unwrap_or(0);
     let start = Shared(out.as_mut_ptr());

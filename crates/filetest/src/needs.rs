@@ -35,6 +35,15 @@ pub fn default_model(test: &str) -> Option<PathBuf> {
     path
 }
 
+/// Folder of the peer's programs (`benches/peers/build` makes it), from `AIO_PEER`, or `None` after a SKIP.
+pub fn peer(test: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("AIO_PEER").map(PathBuf::from).filter(|p| p.join("logits").is_file());
+    if folder.is_none() {
+        skip(test, "peer", "AIO_PEER names no folder with llama.cpp's programs; benches/peers/build makes one");
+    }
+    folder
+}
+
 /// Counts skips of all test processes that the same `cargo test` started.
 fn count_skip() -> usize {
     let parent = std::os::unix::process::parent_id();

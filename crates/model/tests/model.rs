@@ -1,9 +1,9 @@
 //! Whole models: synthetic ones of every preset and type, and the default model.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
-mod default_model;
 
 use aio_ir::DType;
+use aio_filetest::needs;
 use aio_model::chat::{Clock, Message};
 use aio_model::gguf::write::GgufWriter;
 use aio_model::gguf::{Gguf, GgufError};
@@ -172,7 +172,7 @@ fn missing_files_are_errors() {
 
 #[test]
 fn the_default_model() {
-    let Some(path) = default_model::path("the_default_model") else { return };
+    let Some(path) = needs::default_model("the_default_model") else { return };
     let model = Model::open(path).unwrap();
     let h = &model.hyper;
     assert_eq!((h.block_count, h.embedding_length, h.feed_forward_length), (30, 576, 1536));

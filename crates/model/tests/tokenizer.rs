@@ -1,8 +1,8 @@
 //! Token ids against those of llama.cpp, frozen as data, and decoding back to text.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
-mod default_model;
 
+use aio_filetest::needs;
 use aio_model::gguf::write::GgufWriter;
 use aio_model::gguf::{Gguf, MetaValue};
 use aio_model::tokenizer::{StreamDecoder, Tokenizer, TokenizerError};
@@ -13,7 +13,7 @@ fn ids(value: &Value) -> Vec<u32> {
 }
 
 fn default_tokenizer(test: &str) -> Option<Tokenizer> {
-    let gguf = Gguf::open(default_model::path(test)?).unwrap();
+    let gguf = Gguf::open(needs::default_model(test)?).unwrap();
     Some(Tokenizer::from_gguf(&gguf).unwrap())
 }
 

@@ -1,0 +1,98 @@
+//! Synthetic models of every weight type and architecture against llama.cpp: teacher-forced logits of the same file.
+//!
+//! Runs where `AIO_PEER` names a folder with the peer's programs (`benches/peers/build` makes one), and skips elsewhere.
+#![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
+
+use aio::cpu::{CpuDevice, CpuOptions};
+use aio::engine::{Engine, EngineOptions, Sequence, Step, StepRow, StepWants};
+use aio::ir::DType;
+use aio::model::Model;
+use aio::model::synth::{Preset, Synth};
+use aio_filetest::needs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+/// Every how many logits the peer's program prints.
+const STRIDE: usize = 16;
+/// Margin from which the peer's arg-max counts as certain.
+const MARGIN: f64 = 0.35;
+/// Both sides quantise activations to 8 bits in their own way; the models have two layers.
+const BOUND: f64 = 2e-3;
+
+struct PeerRow {
+    best: u32,
+    margin: f64,
+    logits: Vec<f64>,
+}
+
+fn peer_rows(folder: &Path, model: &Path, ids: &[u32]) -> Vec<PeerRow> {
+    let list: Vec<_> = ids.iter().map(ToString::to_string).collect();
+    let output = Command::new(folder.join("logits")).arg(model).arg(list.join(",")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let row = |line: &str| {
+        let mut numbers = line.split(' ').map(|n| n.parse::<f64>().unwrap());
+        PeerRow { best: numbers.next().unwrap() as u32, margin: numbers.next().unwrap(), logits: numbers.collect() }
+    };
+    text.lines().map(row).collect()
+}
+
+fn our_rows(model: &Path, ids: &[u32]) -> Vec<Vec<f32>> {
+    let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
+    let options = EngineOptions { context: Some(256), ..EngineOptions::default() };
+    let mut engine: Engine = aio::load(Model::open(model).unwrap(), Arc::new(device), &options).unwrap();
+    let mut sequence = Sequence::new();
+    engine.reserve(&mut sequence, ids.len()).unwrap();
+    let row = |(p, &token): (usize, &u32)| StepRow { token, sequence: 0, position: p, wants: StepWants::Logits };
+    let rows: Vec<_> = ids.iter().enumerate().map(row).collect();
+    let width = engine.model().hyper.vocab_size as usize;
+    let words = engine.step(&Step { sequences: &[&sequence], rows: &rows, logit_bias: None }).unwrap();
+    words.chunks(width).map(|r| r.iter().map(|&w| f32::from_bits(w)).collect()).collect()
+}
+
+/// Compares one model; returns the error over all positions.
+fn compare(folder: &Path, preset: &Preset, dtype: DType) -> f64 {
+    let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
+    let synth = Synth::new(preset, dtype, 11).unwrap();
+    std::fs::write(file.path(), synth.to_bytes().unwrap()).unwrap();
+    let ids: Vec<u32> = (0..40).map(|i| (i * 37 + 11) % 256).collect();
+    let (theirs, ours) = (peer_rows(folder, file.path(), &ids), our_rows(file.path(), &ids));
+    assert_eq!(theirs.len(), ours.len());
+    let (mut error, mut total, mut certain) = (0.0, 0.0, 0);
+    for (their, our) in theirs.iter().zip(&ours) {
+        for (&want, &got) in their.logits.iter().zip(our.iter().step_by(STRIDE)) {
+            error += (f64::from(got) - want).powi(2);
+            total += want * want;
+        }
+        let best = (0..our.len()).max_by(|&i, &j| our[i].total_cmp(&our[j]).then(j.cmp(&i))).unwrap() as u32;
+        if their.margin >= MARGIN {
+            certain += 1;
+            assert_eq!(best, their.best, "{} {dtype}: arg-max", preset.architecture);
+        }
+    }
+    let nmse = error / total;
+    println!("{} {dtype}: logits NMSE {nmse:.2e}, {certain} certain arg-maxes equal", preset.architecture);
+    nmse
+}
+
+#[test]
+fn every_weight_type_agrees_with_llama_cpp() {
+    let Some(folder) = needs::peer("every_weight_type") else { return };
+    let preset = Preset::find("llama-1b").unwrap().tiny();
+    for &dtype in DType::ALL.iter().filter(|t| t.is_float()) {
+        let nmse = compare(&folder, &preset, dtype);
+        assert!(nmse <= BOUND, "{dtype}: {nmse}");
+    }
+}
+
+#[test]
+fn every_architecture_agrees_with_llama_cpp() {
+    let Some(folder) = needs::peer("every_architecture") else { return };
+    for name in ["llama-1b", "qwen2-0.5b", "qwen3-0.6b", "pangu-1b"] {
+        for dtype in [DType::F16, DType::Q8_0, DType::Q4_1] {
+            let nmse = compare(&folder, &Preset::find(name).unwrap().tiny(), dtype);
+            assert!(nmse <= BOUND, "{name} {dtype}: {nmse}");
+        }
+    }
+}
