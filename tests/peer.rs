@@ -51,13 +51,9 @@ fn our_rows(model: &Path, ids: &[u32]) -> Vec<Vec<f32>> {
     words.chunks(width).map(|r| r.iter().map(|&w| f32::from_bits(w)).collect()).collect()
 }
 
-/// Compares one model; returns the error over all positions.
-fn compare(folder: &Path, preset: &Preset, dtype: DType) -> f64 {
-    let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
-    let synth = Synth::new(preset, dtype, 11).unwrap();
-    std::fs::write(file.path(), synth.to_bytes().unwrap()).unwrap();
-    let ids: Vec<u32> = (0..40).map(|i| (i * 37 + 11) % 256).collect();
-    let (theirs, ours) = (peer_rows(folder, file.path(), &ids), our_rows(file.path(), &ids));
+/// Compares one file on some tokens; returns the error over all positions.
+fn compare_file(folder: &Path, label: &str, file: &Path, ids: &[u32]) -> f64 {
+    let (theirs, ours) = (peer_rows(folder, file, ids), our_rows(file, ids));
     assert_eq!(theirs.len(), ours.len());
     let (mut error, mut total, mut certain) = (0.0, 0.0, 0);
     for (their, our) in theirs.iter().zip(&ours) {
@@ -68,12 +64,21 @@ fn compare(folder: &Path, preset: &Preset, dtype: DType) -> f64 {
         let best = (0..our.len()).max_by(|&i, &j| our[i].total_cmp(&our[j]).then(j.cmp(&i))).unwrap() as u32;
         if their.margin >= MARGIN {
             certain += 1;
-            assert_eq!(best, their.best, "{} {dtype}: arg-max", preset.architecture);
+            assert_eq!(best, their.best, "{label}: arg-max");
         }
     }
     let nmse = error / total;
-    println!("{} {dtype}: logits NMSE {nmse:.2e}, {certain} certain arg-maxes equal", preset.architecture);
+    println!("{label}: logits NMSE {nmse:.2e}, {certain} of {} arg-maxes certain, all equal", ids.len());
     nmse
+}
+
+/// Compares a synthetic model.
+fn compare(folder: &Path, preset: &Preset, dtype: DType) -> f64 {
+    let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
+    let synth = Synth::new(preset, dtype, 11).unwrap();
+    std::fs::write(file.path(), synth.to_bytes().unwrap()).unwrap();
+    let ids: Vec<u32> = (0..40).map(|i| (i * 37 + 11) % 256).collect();
+    compare_file(folder, &format!("{} {dtype}", preset.architecture), file.path(), &ids)
 }
 
 #[test]
@@ -94,5 +99,28 @@ fn every_architecture_agrees_with_llama_cpp() {
             let nmse = compare(&folder, &Preset::find(name).unwrap().tiny(), dtype);
             assert!(nmse <= BOUND, "{name} {dtype}: {nmse}");
         }
+    }
+}
+
+#[test]
+fn the_default_model_in_other_types_agrees_with_llama_cpp() {
+    let Some(folder) = needs::peer("default_model_in_other_types") else { return };
+    let Some(model) = needs::default_model("default_model_in_other_types") else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let cases: serde_json::Value = serde_json::from_str(include_str!("data/golden-smollm2.json")).unwrap();
+    let mut ids: Vec<u32> = Vec::new();
+    for case in cases.as_array().unwrap() {
+        let list = |key: &str| case[key].as_array().unwrap().clone();
+        ids.extend(list("prompt_ids").iter().chain(&list("greedy_ids")).map(|n| n.as_u64().unwrap() as u32));
+    }
+    ids.truncate(200);
+    for name in ["Q4_0", "Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K", "F16"] {
+        let file = scratch.path().join(format!("{name}.gguf"));
+        let mut quantize = Command::new(folder.join("llama-quantize"));
+        let output = quantize.arg("--allow-requantize").arg(&model).arg(&file).arg(name).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let nmse = compare_file(&folder, name, &file, &ids);
+        assert!(nmse <= 1e-2, "{name}: {nmse}");
+        std::fs::remove_file(&file).unwrap();
     }
 }
