@@ -1,12 +1,13 @@
-//! The test driver of aio: conformance runner, file tests, baselines. Not published.
+//! The test driver of aio: conformance runner, file tests, baselines, what a test needs. Not published.
 //!
 //! Tests that need several crates at once live in this crate's `tests` folder. It is the one place that reads the
-//! environment on behalf of tests: `AIO_BLESS=1` rewrites what is checked in.
+//! environment on behalf of tests: `AIO_BLESS=1` rewrites what is checked in; [`needs`] says what `AIO_REQUIRE` does.
 #![forbid(unsafe_code)]
 
 pub mod baseline;
 pub mod conformance;
 pub mod graph_file;
+pub mod needs;
 pub mod tiny;
 
 use std::path::PathBuf;

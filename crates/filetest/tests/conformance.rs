@@ -43,3 +43,22 @@ fn every_case_agrees_with_the_oracle_at_every_level() {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     baseline::compare(&aio_filetest::here("baselines/support-cpu.csv"), "case,kind,outcome", &support);
 }
+
+/// Kernels index by inputs that are checked by name: a graph that names them otherwise must be refused, not run.
+#[test]
+fn inputs_under_other_names_are_unsupported() {
+    let device = CpuDevice::new(CpuOptions { threads: 1, isa: None, pin: false }).unwrap();
+    for (case, name) in [
+        ("qkv-plain-f32", "positions"),
+        ("qkv-plain-f32", "row_seq"),
+        ("qkv-plain-f32", "page_table"),
+        ("head-logits-f32", "out_rows"),
+    ] {
+        let mut case = cases().into_iter().find(|c| c.name == case).unwrap();
+        case.steps.truncate(1);
+        let want = reference(&case);
+        case.text = case.text.replace(&format!("{name:?}"), "\"other\"");
+        let outcome = run_case(&case, &device, &want);
+        assert!(matches!(outcome, Outcome::Unsupported(_)), "{name}: {outcome:?}");
+    }
+}

@@ -67,7 +67,8 @@ fn every_chunking_and_thread_count_gives_the_same_bits() {
             let mut want: Option<Vec<u32>> = None;
             for threads in 1..=4 {
                 let Some(mut engine) = engine(level, threads, weights) else { break };
-                let chunks: &[usize] = if threads == 2 { &[1, 2, 5, 7, 16, 17, 33, 64, TOKENS] } else { &[1, 17, TOKENS] };
+                let chunks: &[usize] =
+                    if threads == 2 { &[1, 2, 5, 7, 16, 17, 33, 64, TOKENS] } else { &[1, 17, TOKENS] };
                 for &chunk in chunks {
                     let got = chunked(&mut engine, chunk);
                     let what = format!("{weights} at {level}, {threads} threads, chunks of {chunk}");
@@ -91,7 +92,12 @@ fn other_sequences_in_the_step_change_nothing() {
         }
         let rows: Vec<_> = (0..3)
             .flat_map(|s| (20 * (s + 1)..20 * (s + 1) + 4 + s).map(move |position| (s, position)))
-            .map(|(sequence, position)| StepRow { token: token(position), sequence, position, wants: StepWants::Logits })
+            .map(|(sequence, position)| StepRow {
+                token: token(position),
+                sequence,
+                position,
+                wants: StepWants::Logits,
+            })
             .collect();
         let borrowed: Vec<&Sequence> = sequences.iter().collect();
         let got = engine.step(&Step { sequences: &borrowed, rows: &rows, logit_bias: None }).unwrap();

@@ -110,12 +110,7 @@ fn declared<'w>(
     Err(EvalError::Unbound { name: value.name.clone(), ty: value.ty.to_string() })
 }
 
-fn run<'w>(
-    graph: &Graph,
-    node: &Node,
-    dims: &Dims,
-    values: &mut [Option<Arc<Tensor<'w>>>],
-) -> Result<(), EvalError> {
+fn run<'w>(graph: &Graph, node: &Node, dims: &Dims, values: &mut [Option<Arc<Tensor<'w>>>]) -> Result<(), EvalError> {
     // A state that the node replaces is moved out, so that it is updated in place and not copied.
     let updated = node.op.spec().updates.map(|i| node.input(i));
     let owned = updated.and_then(|id| values[id.index()].take());

@@ -6,7 +6,7 @@
 //! order. What a row sees and sums depends on its own position only, so its bits do not
 //! depend on other rows, on threads or on the order of the splits. Called through `super::Kernels`.
 
-use super::lanes::{LANES, Lanes, exp, to_array, tree_max, tree_sum};
+use super::lanes::{LANES, Lanes, exp, to_array};
 use half::f16;
 use std::ops::Range;
 
@@ -194,14 +194,32 @@ pub(super) unsafe fn attend<L: Lanes>(args: AttendArgs<'_>) {
                 rule: &args.rule,
             };
             let group = args.q_heads / args.kv.kv_heads;
-            for head in args.kv_head * group..(args.kv_head + 1) * group {
+            let (first, end) = (args.kv_head * group, (args.kv_head + 1) * group);
+            for head in (first..end).step_by(HEADS) {
                 let index = row * args.q_heads + head;
-                let at = (index * args.partials.splits + args.split) * partial_len(hd);
-                // SAFETY: the caller owns this partial result.
-                unsafe { block.add::<L>(&args.q[index * hd..][..hd], args.partials.start.add(at)) };
+                let heads = HEADS.min(end - head);
+                let step = args.partials.splits * partial_len(hd);
+                let at = index * step + args.split * partial_len(hd);
+                // SAFETY: the caller owns these partial results.
+                unsafe {
+                    let partial = args.partials.start.add(at);
+                    block.add::<L>(&args.q[index * hd..][..heads * hd], hd, Heads { partial, step });
+                }
             }
         }
     }
+}
+
+/// Query heads that go through a block together, phase by phase, so that one's latency hides
+/// behind the others' work.
+const HEADS: usize = 4;
+
+/// Partial results of neighbouring query heads.
+#[derive(Clone, Copy)]
+struct Heads {
+    partial: *mut f32,
+    /// Floats from one head to the next.
+    step: usize,
 }
 
 /// Sixteen positions of a key-value head, widened, and which of them a row sees.
@@ -215,34 +233,71 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// Adds the block to a partial result.
+    /// Adds the block to the partial results of the heads whose queries are given.
     ///
     /// # Safety
-    /// The machine has the level; `partial` is `partial_len(q.len())` floats, ours.
+    /// The machine has the level; each head has `partial_len(hd)` floats, ours.
     #[inline(always)]
-    unsafe fn add<L: Lanes>(&self, q: &[f32], partial: *mut f32) {
-        // SAFETY: as promised; the values' rows lie inside their scratch.
+    unsafe fn add<L: Lanes>(&self, q: &[f32], hd: usize, heads: Heads) {
+        let mut scores = [[0f32; LANES]; HEADS];
+        let mut keeps = [1f32; HEADS];
+        // SAFETY: as promised; the arrays have 16 elements.
+        unsafe {
+            for (q, scores) in q.chunks_exact(hd).zip(&mut scores) {
+                let masked = self.masked::<L>(self.scores::<L>(q), f32::NEG_INFINITY);
+                L::store(scores.as_mut_ptr(), masked);
+            }
+            let count = q.len() / hd;
+            for (head, (scores, keep)) in scores.iter_mut().zip(&mut keeps).take(count).enumerate() {
+                *keep = self.weigh::<L>(scores, hd, heads.partial.add(head * heads.step));
+            }
+            for (head, (p, keep)) in scores.iter().zip(keeps).take(count).enumerate() {
+                self.add_values::<L>(p, keep, heads.partial.add(head * heads.step + LANES), hd);
+            }
+        }
+    }
+
+    /// Turns scores into weights, updates maximum and sum, and returns the old values' share.
+    ///
+    /// # Safety
+    /// As `add`, for one head.
+    #[inline(always)]
+    unsafe fn weigh<L: Lanes>(&self, scores: &mut [f32; LANES], hd: usize, partial: *mut f32) -> f32 {
+        // SAFETY: as promised; the array has 16 elements.
         unsafe {
             if self.fresh {
-                for at in (0..partial_len(q.len())).step_by(LANES) {
+                for at in (0..partial_len(hd)).step_by(LANES) {
                     L::store(partial.add(at), L::splat(0.0));
                 }
                 *partial = f32::NEG_INFINITY;
             }
-            let mut scores = to_array::<L>(self.scores::<L>(q));
-            for (i, score) in scores.iter_mut().enumerate() {
-                *score = if self.visible.contains(&i) { *score } else { f32::NEG_INFINITY };
-            }
-            let (old, new) = (*partial, tree_max([tree_max(scores); LANES]).max(*partial));
-            // Sixteen lanes of one exponential: the old sums' share.
-            let keep = to_array::<L>(exp::<L>(L::splat(old - new)))[0];
-            let mut p = to_array::<L>(exp::<L>(L::sub(L::load(scores.as_ptr()), L::splat(new))));
-            for (i, p) in p.iter_mut().enumerate() {
-                *p = if self.visible.contains(&i) { *p } else { 0.0 };
-            }
+            let v = L::load(scores.as_ptr());
+            let (old, new) = (*partial, L::largest(v).max(*partial));
+            // e^0 is exactly 1.
+            let keep = if new == old { 1.0 } else { exp_one::<L>(old - new) };
+            let p = self.masked::<L>(exp::<L>(L::sub(v, L::splat(new))), 0.0);
             *partial = new;
-            *partial.add(1) = *partial.add(1) * keep + tree_sum(p);
-            self.add_values::<L>(&p, keep, partial.add(LANES), q.len());
+            *partial.add(1) = *partial.add(1) * keep + L::sum(p);
+            L::store(scores.as_mut_ptr(), p);
+            keep
+        }
+    }
+
+    /// `v` with `hidden` in the lanes of positions that the row does not see.
+    ///
+    /// # Safety
+    /// The machine has the level.
+    #[inline(always)]
+    unsafe fn masked<L: Lanes>(&self, v: L::V, hidden: f32) -> L::V {
+        if self.visible == (0..LANES) {
+            return v;
+        }
+        // SAFETY: the level is the caller's promise; the array has 16 elements.
+        unsafe {
+            let mut lanes = to_array::<L>(v);
+            lanes[..self.visible.start].fill(hidden);
+            lanes[self.visible.end..].fill(hidden);
+            L::load(lanes.as_ptr())
         }
     }
 
@@ -274,24 +329,41 @@ impl Block<'_> {
         }
     }
 
-    /// `acc = acc * keep + sum of p[j] * value[j]`, in order of position.
+    /// `acc = acc * keep + sum of p[j] * value[j]`, even and odd positions summed apart, in order.
     ///
     /// # Safety
     /// The machine has the level; `acc` is `hd` floats, ours.
     #[inline(always)]
     unsafe fn add_values<L: Lanes>(&self, p: &[f32; LANES], keep: f32, acc: *mut f32, hd: usize) {
+        let all = self.visible == (0..LANES);
         // SAFETY: as promised; there are 16 values of `hd` floats.
         unsafe {
             for at in (0..hd).step_by(LANES) {
-                let mut sum = L::mul(L::load(acc.add(at)), L::splat(keep));
-                for j in self.visible.clone() {
-                    let value = L::load(self.values.as_ptr().add(j * hd + at));
-                    sum = L::fma(L::splat(p[j]), value, sum);
+                let values = self.values.as_ptr().add(at);
+                let mut sums = [L::mul(L::load(acc.add(at)), L::splat(keep)), L::splat(0.0)];
+                if all {
+                    for (j, p) in p.iter().enumerate() {
+                        sums[j % 2] = L::fma(L::splat(*p), L::load(values.add(j * hd)), sums[j % 2]);
+                    }
+                } else {
+                    for j in self.visible.clone() {
+                        sums[j % 2] = L::fma(L::splat(p[j]), L::load(values.add(j * hd)), sums[j % 2]);
+                    }
                 }
-                L::store(acc.add(at), sum);
+                L::store(acc.add(at), L::add(sums[0], sums[1]));
             }
         }
     }
+}
+
+/// `e^x` of one number.
+///
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+unsafe fn exp_one<L: Lanes>(x: f32) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe { to_array::<L>(exp::<L>(L::splat(x)))[0] }
 }
 
 /// Widens `out.len()` f16, a multiple of 16.
@@ -312,23 +384,30 @@ unsafe fn widen<L: Lanes>(p: *const f16, out: &mut [f32]) {
 pub(super) unsafe fn combine<L: Lanes>(args: CombineArgs<'_>) {
     let hd = args.out.len();
     assert!(hd.is_multiple_of(LANES), "head_dim is a multiple of 16");
-    // SAFETY: the caller's promise.
-    let partial = |split: usize| unsafe {
-        args.partials.start.add((args.index * args.partials.splits + split) * partial_len(hd)).cast_const()
+    let partial = |split: usize| {
+        let at = (args.index * args.partials.splits + split) * partial_len(hd);
+        args.partials.start.wrapping_add(at).cast_const()
     };
     // SAFETY: the splits' partial results are valid; the level is the caller's promise.
     unsafe {
-        let max = args.splits.clone().fold(f32::NEG_INFINITY, |max, s| max.max(*partial(s)));
-        let share = |split: usize| to_array::<L>(exp::<L>(L::splat(*partial(split) - max)))[0];
-        let sum = args.splits.clone().fold(0.0, |sum, s| sum + *partial(s).add(1) * share(s));
-        let inverse = L::splat(1.0 / sum);
-        for (chunk, out) in args.out.chunks_exact_mut(LANES).enumerate() {
-            let mut acc = L::splat(0.0);
-            for split in args.splits.clone() {
-                let value = L::load(partial(split).add(LANES * (chunk + 1)));
-                acc = L::add(acc, L::mul(value, L::splat(share(split))));
+        let mut max = f32::NEG_INFINITY;
+        for split in args.splits.clone() {
+            max = max.max(*partial(split));
+        }
+        args.out.fill(0.0);
+        let mut sum = 0.0;
+        for split in args.splits {
+            let share = exp_one::<L>(*partial(split) - max);
+            sum += *partial(split).add(1) * share;
+            for at in (0..hd).step_by(LANES) {
+                let out = args.out.as_mut_ptr().add(at);
+                let value = L::load(partial(split).add(LANES + at));
+                L::store(out, L::add(L::load(out), L::mul(value, L::splat(share))));
             }
-            L::store(out.as_mut_ptr(), L::mul(acc, inverse));
+        }
+        for at in (0..hd).step_by(LANES) {
+            let out = args.out.as_mut_ptr().add(at);
+            L::store(out, L::div(L::load(out), L::splat(sum)));
         }
     }
 }

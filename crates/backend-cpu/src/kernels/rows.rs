@@ -3,7 +3,7 @@
 //! Written once over `Lanes`; sums run in an order given by the row's length alone. Called through
 //! `super::Kernels`, which holds one compiled copy for each instruction-set level.
 
-use super::lanes::{LANES, Lanes, exp, to_array, tree_max, tree_sum};
+use super::lanes::{LANES, Lanes, exp, to_array};
 use crate::activation::ActBlock;
 use crate::format::BLOCK_COLS;
 
@@ -142,7 +142,7 @@ pub(super) unsafe fn norm<L: Lanes>(args: NormArgs<'_>) {
             sums[i % 4] = L::add(sums[i % 4], L::mul(v, v));
         }
         let sum = L::add(L::add(sums[0], sums[1]), L::add(sums[2], sums[3]));
-        let mean = tree_sum(to_array::<L>(sum)) / x.len() as f32;
+        let mean = L::sum(sum) / x.len() as f32;
         let scale = L::splat(1.0 / (mean + eps).sqrt());
         for at in (0..x.len()).step_by(LANES) {
             let v = L::mul(load_padded::<L>(x, at, 0.0), scale);
@@ -164,10 +164,10 @@ unsafe fn quantize_block<L: Lanes>(x: &[f32; BLOCK_COLS]) -> ActBlock {
     unsafe {
         let v = [L::load(x.as_ptr()), L::load(x.as_ptr().add(LANES))];
         let zero = L::splat(0.0);
-        let abs = v.map(|v| L::max(v, L::sub(zero, v)));
-        // The second term is zero, or NaN if the first lost one.
-        let (forth, back) = (L::max(abs[0], abs[1]), L::max(abs[1], abs[0]));
-        let d = tree_max(to_array::<L>(L::add(forth, L::sub(back, back)))) / 127.0;
+        let abs = [L::max(v[0], L::sub(zero, v[0])), L::max(v[1], L::sub(zero, v[1]))];
+        // Zero, or NaN if there is a NaN, which a maximum may lose.
+        let nan = L::sum(L::add(L::sub(abs[0], abs[0]), L::sub(abs[1], abs[1])));
+        let d = L::largest(L::max(abs[0], abs[1])) / 127.0 + nan;
         if d < f32::MIN_POSITIVE {
             return ActBlock { q: [0; BLOCK_COLS], d: 0.0, s: 0.0, neg_sum: 0, neg_sum_low: 0 };
         }
@@ -250,7 +250,7 @@ pub(super) unsafe fn argmax<L: Lanes>(x: &[f32]) -> Best {
         for at in (0..x.len()).step_by(LANES) {
             best = L::max(load_padded::<L>(x, at, f32::NEG_INFINITY), best);
         }
-        tree_max(to_array::<L>(best))
+        L::largest(best)
     };
     match x.iter().position(|v| *v == value) {
         Some(index) => Best { value, index: index as u32 },

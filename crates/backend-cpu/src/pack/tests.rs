@@ -1,5 +1,7 @@
 //! Packing: planes read back as written, padding is zero, wrong lengths are refused.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use super::*;
 use crate::format::Codes;
 

@@ -1,5 +1,7 @@
 //! The pool: barriers order writes, more threads than processors make progress, panics arrive.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use super::*;
 use std::sync::atomic::AtomicU64;
 

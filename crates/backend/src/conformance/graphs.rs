@@ -23,7 +23,8 @@ pub(super) struct LinearForm {
 
 pub(super) fn linear(weights: DType, form: LinearForm) -> String {
     let (norm, input) = if form.norm { (NORM, "h") } else { ("", "x") };
-    let mut text = format!("{START}{norm}%w = weight \"w\" : {weights}[{COLUMNS}, {WIDTH}]\n%p = matmul %{input}, %w\n");
+    let mut text =
+        format!("{START}{norm}%w = weight \"w\" : {weights}[{COLUMNS}, {WIDTH}]\n%p = matmul %{input}, %w\n");
     let mut last = "p";
     if form.bias {
         text += &format!("%b = weight \"bias\" : f32[{COLUMNS}]\n%pb = add %p, %b\n");
@@ -37,7 +38,9 @@ pub(super) fn linear(weights: DType, form: LinearForm) -> String {
 }
 
 pub(super) fn gate_up(weights: DType, activation: &str) -> String {
-    let matrix = |name: &str| format!("%w{name} = weight \"w{name}\" : {weights}[{COLUMNS}, {WIDTH}]\n%{name} = matmul %h, %w{name}\n");
+    let matrix = |name: &str| {
+        format!("%w{name} = weight \"w{name}\" : {weights}[{COLUMNS}, {WIDTH}]\n%{name} = matmul %h, %w{name}\n")
+    };
     let (gate, up) = (matrix("gate"), matrix("up"));
     format!("{START}{NORM}{gate}{up}%a = {activation} %gate\n%y = mul %a, %up\noutput \"y\" = %y\n")
 }
@@ -47,6 +50,21 @@ pub(super) fn head(weights: DType) -> String {
         "{START}%out_rows = input \"out_rows\" : u32[outs]\n%last = gather %x, %out_rows\n%an = weight \"norm\" : f32[256]\n\
          %h = rms_norm %last, %an {{eps = 1e-5}}\n%w = weight \"w\" : {weights}[{VOCABULARY}, {WIDTH}]\n\
          %logits = matmul %h, %w\noutput \"logits\" = %logits\n"
+    )
+}
+
+/// Every row asks, so nothing is picked and the arg-max stays a task of its own.
+pub(super) fn all_rows_head() -> String {
+    format!(
+        "{START}{NORM}%w = weight \"w\" : f32[{VOCABULARY}, {WIDTH}]\n%logits = matmul %h, %w\noutput \"logits\" = %logits\n"
+    )
+}
+
+/// Picks rows of a product.
+pub(super) fn gathered() -> String {
+    format!(
+        "{START}%out_rows = input \"out_rows\" : u32[outs]\n%w = weight \"w\" : f32[{COLUMNS}, {WIDTH}]\n\
+         %p = matmul %x, %w\n%y = gather %p, %out_rows\noutput \"y\" = %y\n"
     )
 }
 
@@ -126,7 +144,8 @@ pub(super) fn qkv(weights: DType, q: QkvForm, a: AttendForm) -> String {
 /// One projection with what follows it; `%qr`, `%kr` and `%vh` are its last values.
 fn heads_of(weights: DType, q: QkvForm, name: &str, heads: u32) -> String {
     let columns = heads * HEAD_SIZE;
-    let mut text = format!("%w{name} = weight \"w{name}\" : {weights}[{columns}, {WIDTH}]\n%{name}m = matmul %h, %w{name}\n");
+    let mut text =
+        format!("%w{name} = weight \"w{name}\" : {weights}[{columns}, {WIDTH}]\n%{name}m = matmul %h, %w{name}\n");
     let mut last = "m";
     if q.bias {
         text += &format!("%b{name} = weight \"b{name}\" : f32[{columns}]\n%{name}b = add %{name}m, %b{name}\n");
@@ -138,7 +157,9 @@ fn heads_of(weights: DType, q: QkvForm, name: &str, heads: u32) -> String {
     }
     last = "h";
     if q.head_norms {
-        text += &format!("%n{name} = weight \"n{name}\" : f32[{HEAD_SIZE}]\n%{name}n = rms_norm %{name}h, %n{name} {{eps = 1e-6}}\n");
+        text += &format!(
+            "%n{name} = weight \"n{name}\" : f32[{HEAD_SIZE}]\n%{name}n = rms_norm %{name}h, %n{name} {{eps = 1e-6}}\n"
+        );
         last = "n";
     }
     let factors = if q.factors { ", %factors" } else { "" };

@@ -53,7 +53,8 @@ fn sample_rows<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let mut tokens = Vec::new();
     let mut scratch = Vec::new();
     for row in 0..logits.shape[0] {
-        let history: Vec<i32> = recent.ints()[row * recent.last()..][..recent.last()].iter().map(|&t| t as i32).collect();
+        let history: Vec<i32> =
+            recent.ints()[row * recent.last()..][..recent.last()].iter().map(|&t| t as i32).collect();
         let bias = bias.map(|b| b.row(row));
         let words = &noise[row * 4..][..4];
         let r = SampleRow {

@@ -22,10 +22,7 @@ fn places(from: &[usize], shape: &[usize]) -> Vec<usize> {
     for (d, &size) in shape.iter().enumerate() {
         let lead = shape.len() - from.len();
         let (step, moves) = if d < lead { (1, false) } else { (from[d - lead], from[d - lead] != 1) };
-        places = places
-            .iter()
-            .flat_map(|&p| (0..size).map(move |i| p * step + if moves { i } else { 0 }))
-            .collect();
+        places = places.iter().flat_map(|&p| (0..size).map(move |i| p * step + if moves { i } else { 0 })).collect();
     }
     places
 }

@@ -117,7 +117,8 @@ fn scatter<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Result<Tensor<'w>, Eval
         let at = checked("row", index, x.shape[0])? * size;
         out[at..at + size].copy_from_slice(&from[i * size..(i + 1) * size]);
     }
-    let ty = aio_ir::TensorType::new(x.dtype, aio_ir::Shape::consts(&shape.iter().map(|&d| d as u64).collect::<Vec<_>>()));
+    let ty =
+        aio_ir::TensorType::new(x.dtype, aio_ir::Shape::consts(&shape.iter().map(|&d| d as u64).collect::<Vec<_>>()));
     Ok(Tensor::from_bytes(&ty, a.dims, out.into()).expect("the bytes of x"))
 }
 
@@ -137,7 +138,8 @@ fn concat<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
     let (xb, yb) = (x.to_bytes(), y.to_bytes());
     let pairs = xb.chunks(chunk(x).max(1)).zip(yb.chunks(chunk(y).max(1)));
     let bytes: Vec<u8> = pairs.flat_map(|(p, q)| p.iter().chain(q).copied()).collect();
-    let ty = aio_ir::TensorType::new(x.dtype, aio_ir::Shape::consts(&shape.iter().map(|&d| d as u64).collect::<Vec<_>>()));
+    let ty =
+        aio_ir::TensorType::new(x.dtype, aio_ir::Shape::consts(&shape.iter().map(|&d| d as u64).collect::<Vec<_>>()));
     Tensor::from_bytes(&ty, a.dims, bytes.into()).expect("the bytes of both operands")
 }
 

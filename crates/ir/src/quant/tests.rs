@@ -4,6 +4,8 @@
 //! `gguf.quants.dequantize` makes of them; `.encoded` is `gguf.quants.quantize` of `encode.input`.
 //! Checked in, so that the test needs no Python.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use super::*;
 
 fn floats(bytes: &[u8]) -> Vec<f32> {

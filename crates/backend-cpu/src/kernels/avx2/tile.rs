@@ -65,15 +65,15 @@ unsafe fn dots<F: Format, const M: usize, const N: usize>(
         // SAFETY: the block has eight vectors, the activations have eight groups of four.
         unsafe {
             let w = codes::<F>(p, g, half);
-            for m in 0..M {
+            for (m, pair) in pairs.iter_mut().enumerate() {
                 let q = (&raw const (*x.add(m)).q).cast::<i32>().add(g);
-                pairs[m] = _mm256_add_epi16(pairs[m], products::<F>(w, q));
+                *pair = _mm256_add_epi16(*pair, products::<F>(w, q));
             }
         }
         if (g - from) % chunk == chunk - 1 || g + 1 == from + N {
-            for m in 0..M {
-                sums[m] = _mm256_add_epi32(sums[m], _mm256_madd_epi16(pairs[m], ones));
-                pairs[m] = _mm256_setzero_si256();
+            for (sum, pair) in sums.iter_mut().zip(&mut pairs) {
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*pair, ones));
+                *pair = _mm256_setzero_si256();
             }
         }
     }

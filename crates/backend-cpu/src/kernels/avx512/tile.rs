@@ -34,61 +34,99 @@ impl FormatVisitor for Tiles {
             tile::<F, 5, 0>,
             tile::<F, 6, 0>,
             tile::<F, 7, 0>,
-            tile::<F, 8, 0>,
+            tile::<F, 4, 4>,
             tile::<F, 9, 0>,
         ];
-        TileTable::new(&dense, Some(tile::<F, 8, 8>))
+        TileTable::new(&dense, None)
     }
 }
 
-/// Vectors `from..from + N` times the activations' groups, plus `start`.
+/// Vectors `from..from + N` times the groups of `M` rows of activations, plus `start`. Row by row
+/// inside a vector, so that neighbouring instructions do not wait for each other.
 ///
 /// # Safety
-/// 32 bytes are readable at `q`.
+/// `x` points to `M` blocks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn dots<const N: usize>(w: &[__m512i; 8], from: usize, q: *const i32, start: __m512i) -> __m512i {
-    let mut sum = start;
-    for g in from..from + N {
-        // SAFETY: there are eight groups of four codes.
-        let x = _mm512_set1_epi32(unsafe { q.add(g).read() });
-        sum = _mm512_dpbusd_epi32(sum, w[g], x);
+unsafe fn dots<const M: usize, const N: usize>(
+    w: &[__m512i; 8],
+    from: usize,
+    x: *const ActBlock,
+    start: [i32; M],
+) -> [__m512i; M] {
+    let mut sums = [_mm512_setzero_si512(); M];
+    for (sum, start) in sums.iter_mut().zip(start) {
+        *sum = _mm512_set1_epi32(start);
     }
-    sum
-}
-
-/// `sum`, plus a block's products with one row of activations.
-///
-/// # Safety
-/// `x` points to a block.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn add_block<F: Format>(sum: __m512, w: &[__m512i; 8], scales: &BlockScales, x: *const ActBlock) -> __m512 {
-    // SAFETY: the caller's promise.
-    let (q, x) = unsafe { ((&raw const (*x).q).cast::<i32>(), &*x) };
-    let start = |neg_sum: i32| if F::SHIFT == 0 { 0 } else { neg_sum << F::SHIFT };
-    let d = _mm512_set1_ps(x.d);
-    if !F::SCALES.per_16() {
-        // SAFETY: `q` has 32 codes.
-        let dot = unsafe { dots::<8>(w, 0, q, _mm512_set1_epi32(start(x.neg_sum))) };
-        let sum = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot), d), scales.d[0], sum);
-        if F::SCALES.has_min() {
-            return _mm512_fmadd_ps(scales.m[0], _mm512_set1_ps(x.s), sum);
+    for (g, w) in w[from..from + N].iter().enumerate() {
+        for (m, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: there are `M` blocks of eight groups of four codes.
+            let x = _mm512_set1_epi32(unsafe { (&raw const (*x.add(m)).q).cast::<i32>().add(from + g).read() });
+            *sum = _mm512_dpbusd_epi32(*sum, *w, x);
         }
-        return sum;
     }
-    let neg = [x.neg_sum_low, x.neg_sum - x.neg_sum_low];
-    // SAFETY: `q` has 32 codes.
-    let (low, high) = unsafe {
-        (dots::<4>(w, 0, q, _mm512_set1_epi32(start(neg[0]))), dots::<4>(w, 4, q, _mm512_set1_epi32(start(neg[1]))))
-    };
-    let t = _mm512_mul_ps(_mm512_cvtepi32_ps(low), scales.d[0]);
-    let mut t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), scales.d[1], t);
-    if F::SCALES.has_min() {
-        t = _mm512_fnmadd_ps(scales.m[0], _mm512_set1_ps(neg[0] as f32), t);
-        t = _mm512_fnmadd_ps(scales.m[1], _mm512_set1_ps(neg[1] as f32), t);
+    sums
+}
+
+/// What the sums of products start from, so that the codes' offset cancels out.
+const fn offset<F: Format>(neg_sum: i32) -> i32 {
+    if F::SHIFT == 0 { 0 } else { neg_sum << F::SHIFT }
+}
+
+/// Adds a block's products to the sums of `M` activation rows; one scale for 32 columns.
+///
+/// # Safety
+/// `x` points to `M` blocks.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn add_rows_32<F: Format, const M: usize>(
+    sums: &mut [__m512; M],
+    w: &[__m512i; 8],
+    scales: &BlockScales,
+    x: *const ActBlock,
+) {
+    // SAFETY: there are `M` blocks.
+    let x_at = |m: usize| unsafe { &*x.add(m) };
+    let starts = std::array::from_fn(|m| offset::<F>(x_at(m).neg_sum));
+    // SAFETY: the caller's promise.
+    let dots = unsafe { dots::<M, 8>(w, 0, x, starts) };
+    for (m, (sum, dot)) in sums.iter_mut().zip(dots).enumerate() {
+        let t = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(x_at(m).d));
+        *sum = _mm512_fmadd_ps(t, scales.d[0], *sum);
+        if F::SCALES.has_min() {
+            *sum = _mm512_fmadd_ps(scales.m[0], _mm512_set1_ps(x_at(m).s), *sum);
+        }
     }
-    _mm512_fmadd_ps(t, d, sum)
+}
+
+/// Adds a block's products to the sums of `M` activation rows; one scale for 16 columns.
+///
+/// # Safety
+/// `x` points to `M` blocks.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn add_rows_16<F: Format, const M: usize>(
+    sums: &mut [__m512; M],
+    w: &[__m512i; 8],
+    scales: &BlockScales,
+    x: *const ActBlock,
+) {
+    // SAFETY: there are `M` blocks.
+    let x_at = |m: usize| unsafe { &*x.add(m) };
+    let low: [i32; M] = std::array::from_fn(|m| x_at(m).neg_sum_low);
+    let high: [i32; M] = std::array::from_fn(|m| x_at(m).neg_sum - x_at(m).neg_sum_low);
+    // SAFETY: the caller's promise.
+    let (first, second) =
+        unsafe { (dots::<M, 4>(w, 0, x, low.map(offset::<F>)), dots::<M, 4>(w, 4, x, high.map(offset::<F>))) };
+    for (m, sum) in sums.iter_mut().enumerate() {
+        let t = _mm512_mul_ps(_mm512_cvtepi32_ps(first[m]), scales.d[0]);
+        let mut t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(second[m]), scales.d[1], t);
+        if F::SCALES.has_min() {
+            t = _mm512_fnmadd_ps(scales.m[0], _mm512_set1_ps(low[m] as f32), t);
+            t = _mm512_fnmadd_ps(scales.m[1], _mm512_set1_ps(high[m] as f32), t);
+        }
+        *sum = _mm512_fmadd_ps(t, _mm512_set1_ps(x_at(m).d), *sum);
+    }
 }
 
 /// Adds a block's products to the sums of `M` activation rows.
@@ -103,9 +141,13 @@ unsafe fn add_rows<F: Format, const M: usize>(
     scales: &BlockScales,
     x: *const ActBlock,
 ) {
-    for (m, sum) in sums.iter_mut().enumerate() {
-        // SAFETY: there are `M` blocks.
-        *sum = unsafe { add_block::<F>(*sum, w, scales, x.add(m)) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        if F::SCALES.per_16() {
+            add_rows_16::<F, M>(sums, w, scales, x);
+        } else {
+            add_rows_32::<F, M>(sums, w, scales, x);
+        }
     }
 }
 
@@ -120,8 +162,8 @@ unsafe fn store<const M: usize>(sums: [__m512; M], out: *mut [f32; 16]) {
     }
 }
 
-/// `A + B` activation rows by 16 output rows, in two parts because the compiler keeps the sums of
-/// at most nine rows in registers by itself.
+/// `A + B` activation rows by 16 output rows. Eight rows go in two parts: the compiler does not
+/// unroll the loop over 8 by 8 products by itself.
 ///
 /// # Safety
 /// See `TileFn`.

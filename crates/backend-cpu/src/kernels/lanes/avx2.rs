@@ -77,9 +77,25 @@ impl Lanes for Avx2 {
     }
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn sum(v: V) -> f32 {
+        let v = _mm256_add_ps(v[0], v[1]);
+        let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+        _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn largest(v: V) -> f32 {
+        let v = _mm256_max_ps(v[0], v[1]);
+        let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+        _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn sum_each(parts: &[V; LANES]) -> V {
-        let (low, high) = parts.split_at(8);
-        [sum_eight(low), sum_eight(high)]
+        let four = |i: usize| sum_four([parts[i], parts[i + 1], parts[i + 2], parts[i + 3]]);
+        [_mm256_set_m128(four(4), four(0)), _mm256_set_m128(four(12), four(8))]
     }
 }
 
@@ -91,12 +107,22 @@ fn scale_half(v: __m256, t: __m256) -> __m256 {
     _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), shift))
 }
 
-/// Lane `i` of the result is the sum of the lanes of `parts[i]`; there are eight.
+/// Lane `i` of the result is the sum of the lanes of `parts[i]`, in the order of the AVX-512 level, so that
+/// both levels give the same bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn sum_eight(parts: &[V]) -> __m256 {
-    let part = |i: usize| _mm256_add_ps(parts[i][0], parts[i][1]);
-    let pair = |i: usize| _mm256_hadd_ps(part(i), part(i + 1));
-    let (low, high) = (_mm256_hadd_ps(pair(0), pair(2)), _mm256_hadd_ps(pair(4), pair(6)));
-    _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
+fn sum_four(parts: [V; 4]) -> __m128 {
+    let half = |h: usize| sum_four_halves(parts[0][h], parts[1][h], parts[2][h], parts[3][h]);
+    _mm_add_ps(half(0), half(1))
+}
+
+/// The sums of the eight lanes of each operand: inside 128 bits first i and i + 2, then the two halves.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_four_halves(a: __m256, b: __m256, c: __m256, d: __m256) -> __m128 {
+    let interleave = |a, b| _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)));
+    let (ab, cd) = (interleave(a, b), interleave(c, d));
+    let low = _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd));
+    let sum = _mm256_add_ps(low, _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd)));
+    _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum))
 }

@@ -43,6 +43,10 @@ pub(super) trait Lanes: 'static {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `v` times two to the power of the integer in `t`'s lowest bits (`t` = integer + 3 * 2^22).
     unsafe fn scale_exponent(v: Self::V, t: Self::V) -> Self::V;
+    /// The sum of the lanes by halving: `i` and `i + 8` first, then `i + 4`, `i + 2`, `i + 1`.
+    unsafe fn sum(v: Self::V) -> f32;
+    /// The largest lane; any if one is NaN.
+    unsafe fn largest(v: Self::V) -> f32;
     /// Lane `i` of the result is the sum of the lanes of `parts[i]`.
     unsafe fn sum_each(parts: &[Self::V; LANES]) -> Self::V;
 }
@@ -57,29 +61,6 @@ pub(super) unsafe fn to_array<L: Lanes>(v: L::V) -> [f32; LANES] {
     // SAFETY: the array has 16 elements; the level is the caller's promise.
     unsafe { L::store(out.as_mut_ptr(), v) };
     out
-}
-
-/// Sum of sixteen numbers by halving.
-#[inline(always)]
-pub(super) fn tree_sum(mut a: [f32; LANES]) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            a[i] += a[i + width];
-        }
-    }
-    a[0]
-}
-
-/// Largest of sixteen numbers; NaN if one is.
-#[inline(always)]
-pub(super) fn tree_max(mut a: [f32; LANES]) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            let b = a[i + width];
-            a[i] = if a[i].is_nan() || a[i] > b { a[i] } else { b };
-        }
-    }
-    a[0]
 }
 
 /// `e^x` within 2 ulp for x in -86..=88; below that e^-86, above it e^88. A NaN stays.

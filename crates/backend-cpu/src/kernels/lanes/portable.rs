@@ -2,13 +2,24 @@
 //!
 //! For targets without special kernels; the compiler is left to vectorise.
 
-use super::{LANES, Lanes, tree_sum};
+use super::{LANES, Lanes};
 use half::f16;
 
 /// The portable level.
 pub(in crate::kernels) enum Portable {}
 
 type V = [f32; LANES];
+
+/// Folds the lanes by halving.
+#[inline(always)]
+fn halve(mut v: V, f: impl Fn(f32, f32) -> f32) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for i in 0..width {
+            v[i] = f(v[i], v[i + width]);
+        }
+    }
+    v[0]
+}
 
 #[inline(always)]
 fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
@@ -65,7 +76,15 @@ impl Lanes for Portable {
         zip(v, t, |v, t| f32::from_bits(v.to_bits().wrapping_add(t.to_bits() << 23)))
     }
     #[inline(always)]
+    unsafe fn sum(v: V) -> f32 {
+        halve(v, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn largest(v: V) -> f32 {
+        halve(v, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
     unsafe fn sum_each(parts: &[V; LANES]) -> V {
-        parts.map(tree_sum)
+        parts.map(|v| halve(v, |a, b| a + b))
     }
 }

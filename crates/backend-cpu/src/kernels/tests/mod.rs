@@ -2,6 +2,8 @@
 //!
 //! Seeds are fixed and printed by a failing assertion; a level that the machine lacks prints SKIP.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod attend;
 mod matmul;
 mod rows;

@@ -1,0 +1,45 @@
+//! What a test needs of the machine, and what happens where it is missing.
+//!
+//! A test that needs the default model, a C++ compiler or the PTX tools asks here. Where there is none it returns early
+//! after a SKIP line with the reason; where the environment variable `AIO_REQUIRE` lists the need (`model,cxx,ptx`), the
+//! test fails instead. Lines go straight to stderr, which the test harness does not capture, and each carries the tally
+//! of the whole `cargo test`, so the last one is the sum.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+/// File name of the default model in the cache folder.
+const MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+
+/// Reports that `test` cannot run because `need` is missing.
+///
+/// # Panics
+/// If `AIO_REQUIRE` lists the need.
+pub fn skip(test: &str, need: &str, reason: &str) {
+    let required = std::env::var("AIO_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|r| r.trim() == need), "{test}: {reason}, and AIO_REQUIRE={required} asks for it");
+    let tally = count_skip();
+    let line = format!("SKIP {test}: {reason} (needs {need}; {tally} skipped so far)\n");
+    // A test must not fail because stderr is closed.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Path of the default model, or `None` after a SKIP.
+pub fn default_model(test: &str) -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|h| h.join(".cache")));
+    let path = cache.map(|c| c.join("aio/models").join(MODEL)).filter(|p| p.is_file());
+    if path.is_none() {
+        skip(test, "model", "the default model is not in the cache folder; `aio pull` fetches it");
+    }
+    path
+}
+
+/// Counts skips of all test processes that the same `cargo test` started.
+fn count_skip() -> usize {
+    let parent = std::os::unix::process::parent_id();
+    let path = std::env::temp_dir().join(format!("aio-skips-{parent}"));
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+    let written = file.and_then(|mut f| f.write_all(b"x"));
+    written.and_then(|()| std::fs::metadata(&path)).map_or(1, |m| m.len() as usize)
+}

@@ -1,0 +1,158 @@
+//! The golden rule: the default model against llama.cpp's tokens and logits (build b11434), on every prompt of
+//! `tests/data/golden-smollm2.json`. That file's `margins` are llama.cpp's own top-2 margins: where they are below 0.35,
+//! llama.cpp's other numeric forms of the same weights disagree among themselves, so a flip there is no fault.
+#![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
+
+use aio::backend::Device;
+use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
+use aio::engine::{Engine, EngineOptions, Flow, Request, Sampling, Sequence, Step, StepRow, StepWants};
+use aio::model::Model;
+use aio_filetest::needs;
+use std::sync::Arc;
+
+/// Top-2 margin from which the reference counts as certain.
+const MARGIN: f64 = 0.35;
+
+struct Golden {
+    prompt: String,
+    prompt_ids: Vec<u32>,
+    greedy_ids: Vec<u32>,
+    margins: Vec<f64>,
+    stride: usize,
+    first_logits: Vec<f64>,
+}
+
+fn golden() -> Vec<Golden> {
+    let cases: serde_json::Value = serde_json::from_str(include_str!("data/golden-smollm2.json")).unwrap();
+    let ids = |v: &serde_json::Value| v.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect();
+    let numbers = |v: &serde_json::Value| v.as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect();
+    let case = |c: &serde_json::Value| Golden {
+        prompt: c["prompt"].as_str().unwrap().to_owned(),
+        prompt_ids: ids(&c["prompt_ids"]),
+        greedy_ids: ids(&c["greedy_ids"]),
+        margins: numbers(&c["margins"]),
+        stride: c["logits_stride"].as_u64().unwrap() as usize,
+        first_logits: numbers(&c["first_logits"]),
+    };
+    cases.as_array().unwrap().iter().map(case).collect()
+}
+
+fn load(path: &std::path::Path, device: Arc<dyn Device>) -> Engine {
+    let options = EngineOptions { context: Some(512), ..EngineOptions::default() };
+    aio::load(Model::open(path).unwrap(), device, &options).unwrap()
+}
+
+fn engine(path: &std::path::Path, isa: Option<IsaLevel>, threads: usize) -> Engine {
+    load(path, Arc::new(CpuDevice::new(CpuOptions { threads, isa, pin: false }).unwrap()))
+}
+
+/// Logits of the rows `from..` of the tokens, run in chunks of `chunk` rows.
+fn logits(engine: &mut Engine, tokens: &[u32], from: usize, chunk: usize) -> Vec<Vec<f32>> {
+    let mut sequence = Sequence::new();
+    engine.reserve(&mut sequence, tokens.len()).unwrap();
+    let width = engine.model().hyper.vocab_size as usize;
+    let mut all = Vec::new();
+    for start in (0..tokens.len()).step_by(chunk) {
+        let end = (start + chunk).min(tokens.len());
+        let wants = |p: usize| if p >= from { StepWants::Logits } else { StepWants::Nothing };
+        let rows: Vec<_> =
+            (start..end).map(|p| StepRow { token: tokens[p], sequence: 0, position: p, wants: wants(p) }).collect();
+        let step = Step { sequences: &[&sequence], rows: &rows, logit_bias: None };
+        let words = engine.step(&step).unwrap();
+        if end > from {
+            all.extend(words.chunks(width).map(|row| row.iter().map(|&w| f32::from_bits(w)).collect::<Vec<_>>()));
+        }
+        sequence.commit(end);
+    }
+    engine.release(&mut sequence);
+    all
+}
+
+fn argmax(row: &[f32]) -> u32 {
+    (0..row.len()).max_by(|&i, &j| row[i].total_cmp(&row[j]).then(j.cmp(&i))).unwrap() as u32
+}
+
+fn nmse(got: &[f32], want: &[f64]) -> f64 {
+    let error: f64 = got.iter().zip(want).map(|(&g, &w)| (f64::from(g) - w).powi(2)).sum();
+    error / want.iter().map(|w| w * w).sum::<f64>()
+}
+
+/// Checks one instruction-set level; returns the first-position errors.
+fn check_level(path: &std::path::Path, isa: IsaLevel) -> Vec<f64> {
+    let mut engine = engine(path, Some(isa), 2);
+    let mut errors = Vec::new();
+    for case in golden() {
+        let ids = engine.model().tokenizer.encode_prompt(&case.prompt, true).unwrap();
+        assert_eq!(ids, case.prompt_ids, "{:?}", case.prompt);
+        let forced: Vec<u32> = ids.iter().chain(&case.greedy_ids[..case.greedy_ids.len() - 1]).copied().collect();
+        let rows = logits(&mut engine, &forced, ids.len() - 1, 512);
+        for (i, row) in rows.iter().enumerate().filter(|(i, _)| case.margins[*i] >= MARGIN) {
+            assert_eq!(argmax(row), case.greedy_ids[i], "{:?}, forced position {i}", case.prompt);
+        }
+        let sparse: Vec<f32> = rows[0].iter().step_by(case.stride).copied().collect();
+        let error = nmse(&sparse, &case.first_logits);
+        assert!(error <= 1e-2, "{:?}: logits NMSE {error}", case.prompt);
+        errors.push(error);
+        check_free_run(&mut engine, &case);
+    }
+    errors
+}
+
+fn check_free_run(engine: &mut Engine, case: &Golden) {
+    let mut request = Request::new(case.prompt_ids.clone(), Sampling::greedy());
+    request.max_tokens = Some(case.greedy_ids.len());
+    let done = engine.generate(&request, &mut |_| Flow::Continue).unwrap();
+    let same = done.ids.iter().zip(&case.greedy_ids).take_while(|(a, b)| a == b).count();
+    println!("{:?}: {same} of {} positions equal", case.prompt, case.greedy_ids.len());
+    if same < case.greedy_ids.len() {
+        assert!(case.margins[same] < MARGIN, "{:?} differs at {same}: {:?}", case.prompt, done.text);
+    }
+}
+
+#[test]
+fn tokens_and_logits_agree_with_llama_cpp_at_every_level() {
+    let Some(path) = needs::default_model("golden") else { return };
+    for isa in IsaLevel::ALL {
+        if aio::cpu::isa::Isa::at(isa).is_none() {
+            needs::skip(&format!("golden at {}", isa.name()), isa.name(), "this machine lacks the level");
+            continue;
+        }
+        let mut errors = check_level(&path, isa);
+        errors.sort_by(f64::total_cmp);
+        let listed: Vec<_> = errors.iter().map(|e| format!("{e:.2e}")).collect();
+        println!("{}: first-logits NMSE {}", isa.name(), listed.join(" "));
+        let median = (errors[(errors.len() - 1) / 2] + errors[errors.len() / 2]) / 2.0;
+        assert!(median <= 1e-3, "{}: median NMSE {median}", isa.name());
+    }
+}
+
+#[test]
+fn threads_and_chunks_do_not_change_a_bit() {
+    let Some(path) = needs::default_model("threads_and_chunks") else { return };
+    let tokens: Vec<u32> = golden().into_iter().flat_map(|c| c.prompt_ids.into_iter().chain(c.greedy_ids)).collect();
+    let from = tokens.len() - 3;
+    let mut reference: Option<Vec<Vec<u32>>> = None;
+    for (threads, chunk) in [(1, 512), (2, 512), (4, 512), (2, 1), (1, 7), (2, 64), (2, 100), (4, 17)] {
+        let mut engine = engine(&path, None, threads);
+        let rows = logits(&mut engine, &tokens, from, chunk);
+        let bits: Vec<Vec<u32>> = rows.iter().map(|r| r.iter().map(|v| v.to_bits()).collect()).collect();
+        let want = reference.get_or_insert_with(|| bits.clone());
+        assert!(*want == bits, "{threads} threads, chunks of {chunk}: logits differ");
+    }
+}
+
+#[test]
+fn the_two_vector_levels_give_the_same_bits() {
+    let Some(path) = needs::default_model("vector_levels") else { return };
+    let mut all = Vec::new();
+    for isa in [IsaLevel::Avx2, IsaLevel::Avx512Vnni] {
+        if aio::cpu::isa::Isa::at(isa).is_none() {
+            return needs::skip("vector_levels", isa.name(), "this machine lacks the level");
+        }
+        let mut engine = engine(&path, Some(isa), 2);
+        let case = &golden()[1];
+        let rows = logits(&mut engine, &case.prompt_ids, 0, 512);
+        all.push(rows.into_iter().flatten().map(f32::to_bits).collect::<Vec<_>>());
+    }
+    assert!(all[0] == all[1], "logits differ between avx2 and avx512");
+}
