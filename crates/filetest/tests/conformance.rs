@@ -4,7 +4,7 @@
 use aio_backend::conformance::{SEED, cases};
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
-use aio_filetest::baseline;
+use aio_filetest::{baseline, needs};
 use aio_filetest::conformance::{Outcome, reference, run_case};
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ fn devices() -> Vec<CpuDevice> {
     for level in IsaLevel::ALL {
         match CpuDevice::new(CpuOptions { threads: 2, isa: Some(level), pin: false }) {
             Ok(device) => devices.push(device),
-            Err(e) => println!("SKIP conformance at {level}: {e}"),
+            Err(e) => needs::skip("conformance", "isa", &format!("{level}: {e}")),
         }
     }
     devices

@@ -4,7 +4,7 @@
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_engine::{Engine, EngineOptions, Sequence, Step, StepRow, StepWants};
-use aio_filetest::tiny;
+use aio_filetest::{needs, tiny};
 use aio_ir::DType;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ fn engine(level: IsaLevel, threads: usize, weights: DType) -> Option<Engine> {
     let device = match CpuDevice::new(CpuOptions { threads, isa: Some(level), pin: false }) {
         Ok(device) => device,
         Err(e) => {
-            println!("SKIP rows at {level}: {e}");
+            needs::skip("rows", "isa", &format!("{level}: {e}"));
             return None;
         }
     };

@@ -8,7 +8,6 @@ const WIDTH: u32 = 256;
 const COLUMNS: u32 = 264;
 const VOCABULARY: u32 = 1000;
 const HEADS: u32 = 4;
-const HEAD_SIZE: u32 = 32;
 
 const START: &str = "aio 1\ngraph \"case\"\n%x = input \"x\" : f32[rows, 256]\n";
 const NORM: &str = "%an = weight \"norm\" : f32[256]\n%h = rms_norm %x, %an {eps = 1e-5}\n";
@@ -93,6 +92,7 @@ pub(super) struct QkvForm {
     pub rope_dims: u32,
     pub factors: bool,
     pub kv_heads: u32,
+    pub head_size: u32,
 }
 
 impl Default for QkvForm {
@@ -102,9 +102,10 @@ impl Default for QkvForm {
             head_norms: false,
             pairs: "adjacent",
             rope: Rope::Plain,
-            rope_dims: HEAD_SIZE,
+            rope_dims: 32,
             factors: false,
             kv_heads: 2,
+            head_size: 32,
         }
     }
 }
@@ -118,10 +119,10 @@ pub(super) struct AttendForm {
 }
 
 pub(super) fn qkv(weights: DType, q: QkvForm, a: AttendForm) -> String {
-    let kv = q.kv_heads;
+    let (kv, size) = (q.kv_heads, q.head_size);
     let mut text = format!(
         "{START}%positions = input \"positions\" : u32[rows]\n%row_seq = input \"row_seq\" : u32[rows]\n\
-         %table = input \"page_table\" : u32[seqs, pages]\n%kv = state \"kv\" : f16[pages, 2, {kv}, 64, {HEAD_SIZE}]\n{NORM}"
+         %table = input \"page_table\" : u32[seqs, pages]\n%kv = state \"kv\" : f16[pages, 2, {kv}, 64, {size}]\n{NORM}"
     );
     if q.factors {
         text += &format!("%factors = weight \"factors\" : f32[{}]\n", q.rope_dims / 2);
@@ -143,7 +144,8 @@ pub(super) fn qkv(weights: DType, q: QkvForm, a: AttendForm) -> String {
 
 /// One projection with what follows it; `%qr`, `%kr` and `%vh` are its last values.
 fn heads_of(weights: DType, q: QkvForm, name: &str, heads: u32) -> String {
-    let columns = heads * HEAD_SIZE;
+    let size = q.head_size;
+    let columns = heads * size;
     let mut text =
         format!("%w{name} = weight \"w{name}\" : {weights}[{columns}, {WIDTH}]\n%{name}m = matmul %h, %w{name}\n");
     let mut last = "m";
@@ -151,14 +153,14 @@ fn heads_of(weights: DType, q: QkvForm, name: &str, heads: u32) -> String {
         text += &format!("%b{name} = weight \"b{name}\" : f32[{columns}]\n%{name}b = add %{name}m, %b{name}\n");
         last = "b";
     }
-    text += &format!("%{name}h = reshape %{name}{last} {{shape = [rows, {heads}, {HEAD_SIZE}]}}\n");
+    text += &format!("%{name}h = reshape %{name}{last} {{shape = [rows, {heads}, {size}]}}\n");
     if name == "v" {
         return text;
     }
     last = "h";
     if q.head_norms {
         text += &format!(
-            "%n{name} = weight \"n{name}\" : f32[{HEAD_SIZE}]\n%{name}n = rms_norm %{name}h, %n{name} {{eps = 1e-6}}\n"
+            "%n{name} = weight \"n{name}\" : f32[{size}]\n%{name}n = rms_norm %{name}h, %n{name} {{eps = 1e-6}}\n"
         );
         last = "n";
     }

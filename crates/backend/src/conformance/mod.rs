@@ -246,6 +246,9 @@ fn qkv_variants() -> Vec<Case> {
         ("linear", QkvForm { rope: Rope::Linear, ..plain }),
         ("yarn", QkvForm { rope: Rope::Yarn, pairs: "halves", ..plain }),
         ("factors", QkvForm { factors: true, ..plain }),
+        ("size-16", QkvForm { head_size: 16, rope_dims: 16, ..plain }),
+        ("size-64", QkvForm { head_size: 64, rope_dims: 64, ..plain }),
+        ("size-128", QkvForm { head_size: 128, rope_dims: 128, pairs: "halves", ..plain }),
     ];
     let case =
         |weights: DType| forms.map(|(name, form)| qkv(name, weights, form, AttendForm::default(), mixed_steps()));
