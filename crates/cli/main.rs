@@ -3,11 +3,20 @@
 //! Exit status: 0 fine, 1 a check failed, 2 an error. A closed pipe is no error.
 
 mod args;
+mod fetch;
+mod gguf;
+mod graph;
+mod graph_cpu;
+mod graph_run;
 mod models;
+mod npy;
 mod output;
+mod perplexity;
 mod pull;
 mod run;
 mod signals;
+mod synth;
+mod table;
 
 use args::{Args, Command};
 use clap::Parser;
@@ -36,6 +45,10 @@ fn main() -> ExitCode {
     let outcome = match args.command {
         Command::Pull(a) => pull::main(a),
         Command::Run(a) => run::main(a),
+        Command::Perplexity(a) => perplexity::main(a),
+        Command::Gguf(a) => gguf::main(a),
+        Command::Graph(a) => graph::main(a),
+        Command::Synth(a) => synth::main(a),
     };
     match outcome {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,

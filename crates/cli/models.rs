@@ -20,22 +20,33 @@ pub(crate) fn path(args: &ModelArgs) -> Result<PathBuf> {
     }
 }
 
-/// The device asked for.
-pub(crate) fn device(args: &ModelArgs) -> Result<Arc<dyn Device>> {
-    if args.device == DeviceArg::Interp {
+/// The device asked for; `threads` 0 means one a core.
+pub(crate) fn device(device: DeviceArg, isa: Option<IsaArg>, threads: Option<u32>) -> Result<Arc<dyn Device>> {
+    if device == DeviceArg::Interp {
         return Ok(Arc::new(InterpDevice::default()));
     }
-    let isa = args.isa.map(|isa| match isa {
+    let isa = isa.map(|isa| match isa {
         IsaArg::Portable => IsaLevel::Portable,
         IsaArg::Avx2 => IsaLevel::Avx2,
         IsaArg::Avx512 => IsaLevel::Avx512Vnni,
     });
-    let threads = args.threads.unwrap_or(0) as usize;
+    let threads = threads.unwrap_or(0) as usize;
     Ok(Arc::new(CpuDevice::new(CpuOptions { threads, isa, pin: true })?))
 }
 
-/// The model's step graph.
-pub(crate) fn graph(model: &Model, args: &ModelArgs) -> Result<Graph> {
+/// The device of a model.
+pub(crate) fn model_device(args: &ModelArgs) -> Result<Arc<dyn Device>> {
+    device(args.device, args.isa, args.threads)
+}
+
+/// Opens the model file.
+pub(crate) fn open(args: &ModelArgs) -> Result<Model> {
+    let path = path(args)?;
+    Model::open(&path).with_context(|| format!("cannot open model {}", path.display()))
+}
+
+/// The text of the model's step graph.
+pub(crate) fn graph_text(model: &Model, args: &ModelArgs) -> Result<String> {
     let mut templates = aio::templates();
     let own = match &args.template {
         None => None,
@@ -46,16 +57,23 @@ pub(crate) fn graph(model: &Model, args: &ModelArgs) -> Result<Graph> {
             Some(name)
         }
     };
-    let text = model.graph_text(&templates, own.as_deref())?;
-    let parsed = aio::ir::text::parse(&text).context("the rendered graph template")?;
-    Ok(parsed.graph)
+    Ok(model.graph_text(&templates, own.as_deref())?)
 }
 
-/// Opens, compiles and loads the model.
-pub(crate) fn load(args: &ModelArgs) -> Result<Engine> {
-    let path = path(args)?;
-    let model = Model::open(&path).with_context(|| format!("cannot open model {}", path.display()))?;
+/// The model's step graph.
+fn graph(model: &Model, args: &ModelArgs) -> Result<Graph> {
+    let text = graph_text(model, args)?;
+    Ok(aio::ir::text::parse(&text).context("the rendered graph template")?.graph)
+}
+
+/// Opens, compiles and loads the model with a context of `ctx` positions.
+pub(crate) fn load(args: &ModelArgs, ctx: Option<u32>) -> Result<Engine> {
+    load_with(args, &EngineOptions { context: ctx, ..EngineOptions::default() })
+}
+
+/// As [`load`], with all options.
+pub(crate) fn load_with(args: &ModelArgs, options: &EngineOptions) -> Result<Engine> {
+    let model = open(args)?;
     let graph = graph(&model, args)?;
-    let options = EngineOptions { context: args.ctx, ..EngineOptions::default() };
-    Ok(Engine::load(model, &graph, device(args)?, &options)?)
+    Ok(Engine::load(model, &graph, model_device(args)?, options)?)
 }

@@ -1,6 +1,10 @@
-//! Writing to stdout: errors are returned, and a closed pipe is told apart.
+//! Where results go: stdout, with a closed pipe told apart; files, never seen half-written; progress on a terminal.
 
+use indicatif::{ProgressBar, ProgressStyle};
+use std::ffi::OsString;
+use std::fs;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 /// Whether an error is a reader that went away.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
@@ -13,4 +17,29 @@ pub(crate) fn print_now(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+/// A progress bar in bytes; shown only where stderr is a terminal.
+pub(crate) fn bar(bytes: u64, message: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
+    ProgressBar::new(bytes).with_style(style.expect("the template is well formed")).with_message(message)
+}
+
+/// A path's neighbour: its name between `before` and `after`.
+pub(crate) fn beside(path: &Path, before: &str, after: &str) -> PathBuf {
+    let mut name = OsString::from(before);
+    name.push(path.file_name().unwrap_or_default());
+    name.push(after);
+    path.with_file_name(name)
+}
+
+/// Writes a file beside its place and renames it, so that it is whole or not there at all.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let part = beside(path, ".", &format!(".{}.part", std::process::id()));
+    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, path));
+    if written.is_err() {
+        // The error that matters is the first one.
+        let _ = fs::remove_file(&part);
+    }
+    written
 }

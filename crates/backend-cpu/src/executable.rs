@@ -59,7 +59,12 @@ impl CpuExecutable {
             .map(|t| lower(t, family, plan, &resident, &mut prelude))
             .collect::<Result<Vec<_>, _>>()?;
         let threads = engine.pool.threads();
-        let bounds = Bounds { rows: plan.bucket.rows as usize, outs: plan.bucket.outs as usize, threads, pages: resident.pages as usize };
+        let bounds = Bounds {
+            rows: plan.bucket.rows as usize,
+            outs: plan.bucket.outs as usize,
+            threads,
+            pages: resident.pages as usize,
+        };
         let need = tasks.iter().map(|t| t.scratch(&bounds)).fold(Scratch::default(), Scratch::max);
         let private_bytes = need.private.next_multiple_of(64);
         resident.reserve_scratch(private_bytes * threads + prelude.bytes(&bounds) + need.shared);
@@ -88,6 +93,9 @@ impl CpuExecutable {
         }
         let (row_seq, positions, table) = (words("row_seq"), words("positions"), words("page_table"));
         self.runs.clear();
+        // Tasks that look rows up take all three; without them the names mean something else.
+        let looked_up = ["row_seq", "positions", "page_table"].iter().all(|n| self.plan.input(n).is_some());
+        let row_seq = if looked_up { row_seq } else { &[] };
         for (row, &seq) in row_seq.iter().enumerate() {
             if seq >= dims.seqs {
                 return bad("row_seq", format!("row {row} names sequence {seq} of {}", dims.seqs));
@@ -96,10 +104,13 @@ impl CpuExecutable {
                 Some(run) if run.seq == seq as usize => run.rows.end = row + 1,
                 _ => self.runs.push(Run { seq: seq as usize, rows: row..row + 1 }),
             }
-            let page = positions[row] as usize / aio_ir::PAGE_POSITIONS as usize;
-            let pages = &table[seq as usize * dims.pages as usize..][..dims.pages as usize];
+            let Some(&position) = positions.get(row) else {
+                return bad("positions", format!("row {row} has none"));
+            };
+            let page = position as usize / aio_ir::PAGE_POSITIONS as usize;
+            let pages = table.chunks_exact((dims.pages as usize).max(1)).nth(seq as usize).unwrap_or(&[]);
             if pages.get(..=page).is_none_or(|p| p.iter().any(|&p| p >= self.resident.pages)) {
-                return bad("page_table", format!("row {row} at position {} has no page", positions[row]));
+                return bad("page_table", format!("row {row} at position {position} has no page"));
             }
         }
         match words("out_rows").iter().find(|&&r| r >= dims.rows) {
@@ -110,7 +121,7 @@ impl CpuExecutable {
 
     fn count(&self, positions: &[u32]) {
         let tally = &self.engine.tally;
-        let seen: u64 = self.runs.iter().map(|r| u64::from(positions[r.rows.end - 1]) + 1).sum();
+        let seen: u64 = self.runs.iter().filter_map(|r| positions.get(r.rows.end - 1)).map(|&p| u64::from(p) + 1).sum();
         let rows = positions.len() as u64;
         tally.submissions.fetch_add(1, Ordering::Relaxed);
         tally.launches.fetch_add(self.tasks.len() as u64, Ordering::Relaxed);

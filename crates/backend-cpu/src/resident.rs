@@ -56,7 +56,8 @@ impl Resident {
             let bytes = s.ty.bytes(&dims);
             let size = bytes.and_then(|b| usize::try_from(b).ok()).filter(|&b| b <= isize::MAX as usize);
             let what = || format!("state `{}`", s.name);
-            let size = size.ok_or_else(|| DeviceError::OutOfMemory { what: what(), bytes: bytes.unwrap_or(u64::MAX) })?;
+            let size =
+                size.ok_or_else(|| DeviceError::OutOfMemory { what: what(), bytes: bytes.unwrap_or(u64::MAX) })?;
             Ok(AlignedBytes::zeroed(size))
         };
         let states = family.states.iter().map(state).collect::<Result<_, _>>()?;
@@ -114,7 +115,9 @@ fn upload(pool: &Pool, desc: &WeightDesc, source: &dyn WeightSource) -> Result<W
             copy.copy_from_slice(bytes);
             copy
         }
-        Layout::Packed => pack_parallel(pool, &desc.name, &PackArgs { dtype, rows, cols, source: bytes, groups: 0..0 })?,
+        Layout::Packed => {
+            pack_parallel(pool, &desc.name, &PackArgs { dtype, rows, cols, source: bytes, groups: 0..0 })?
+        }
     };
     Ok(Weight { dtype, rows, cols, layout: desc.layout, bytes: packed })
 }

@@ -75,7 +75,9 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 24) as u8
         };
-        (0..elems / dtype.block_elems() * dtype.block_bytes()).map(|i| if i % 2 == 1 { next() & 0x3B } else { next() }).collect()
+        (0..elems / dtype.block_elems() * dtype.block_bytes())
+            .map(|i| if i % 2 == 1 { next() & 0x3B } else { next() })
+            .collect()
     }
 
     #[test]

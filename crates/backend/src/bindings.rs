@@ -62,7 +62,10 @@ impl Bindings<'_, '_> {
         }
         if self.inputs.len() != plan.inputs.len() || self.outputs.len() != plan.outputs.len() {
             let message = format!("{} inputs and {} outputs", self.inputs.len(), self.outputs.len());
-            return bad("bindings", format!("{message}, the plan has {} and {}", plan.inputs.len(), plan.outputs.len()));
+            return bad(
+                "bindings",
+                format!("{message}, the plan has {} and {}", plan.inputs.len(), plan.outputs.len()),
+            );
         }
         for (input, spec) in self.inputs.iter().zip(&plan.inputs) {
             match input {

@@ -48,12 +48,7 @@ pub trait Device: Send + Sync {
     ///
     /// # Errors
     /// [`DeviceError::Unsupported`] if the device has no kernel for one of its tasks.
-    fn load(
-        &self,
-        family: &PlanFamily,
-        plan: &Plan,
-        weights: &WeightSet,
-    ) -> Result<Box<dyn Executable>, DeviceError>;
+    fn load(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Executable>, DeviceError>;
 
     /// Copies whole KV pages `(from, to)` in every state, in order. Waits for it.
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError>;

@@ -46,7 +46,8 @@ pub(crate) fn emit(
     target: &Target,
     shared: &mut Shared,
 ) -> Result<Plan, CompileError> {
-    let mut e = Emitter { graph, target, shared, bucket, slots: HashMap::new(), buffers: Vec::new(), lives: Vec::new() };
+    let mut e =
+        Emitter { graph, target, shared, bucket, slots: HashMap::new(), buffers: Vec::new(), lives: Vec::new() };
     let inputs = e.inputs();
     let outputs = e.outputs(clusters)?;
     e.finals()?;
@@ -174,8 +175,10 @@ impl Emitter<'_> {
         let ty = self.graph.ty(value).clone();
         let bytes = ty.bytes(&self.bucket.bounds());
         let bytes = bytes.filter(|&b| b <= isize::MAX as u64);
-        let bytes = bytes
-            .ok_or_else(|| CompileError::TooLarge { bucket: self.bucket.to_string(), what: format!("{value} : {ty}") })?;
+        let bytes = bytes.ok_or_else(|| CompileError::TooLarge {
+            bucket: self.bucket.to_string(),
+            what: format!("{value} : {ty}"),
+        })?;
         let slot = Slot::Buffer(BufferId::new(self.buffers.len()));
         self.buffers.push(Buffer { ty, offset: 0, bytes });
         self.lives.push(Lifetime { first: index, last: index, bytes });

@@ -1,12 +1,12 @@
 //! The passes in order, each verified before the next.
 
+use crate::CompileError;
 use crate::emit::{Shared, emit};
 use crate::fuse::{Cluster, fuse};
 use crate::report::FusionReport;
 use crate::schedule::schedule;
 use crate::simplify::simplify;
 use crate::tail::with_tail;
-use crate::CompileError;
 use aio_ir::{Graph, Verified, verify};
 use aio_plan::{Bucket, Plan, PlanFamily, Target};
 
@@ -96,10 +96,6 @@ pub fn passes(graph: Verified<'_>, target: &Target, bucket: Bucket) -> Result<Ve
         dump("tail", &tailed),
         dump("simplify", &simple),
         PassDump { pass: "fuse", count: report.task_count(), text: report.to_string() },
-        PassDump {
-            pass: "plan",
-            count: plan.tasks.len(),
-            text: aio_plan::text::print(&compiled.family, plan),
-        },
+        PassDump { pass: "plan", count: plan.tasks.len(), text: aio_plan::text::print(&compiled.family, plan) },
     ])
 }

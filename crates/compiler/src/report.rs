@@ -24,7 +24,10 @@ impl FusionReport {
         for cluster in clusters {
             *tasks.entry(cluster.kind.name().name()).or_insert(0) += 1;
             if let KindName::Op(op) = cluster.kind.name()
-                && matches!(op.spec().group, Group::Linear | Group::Norm | Group::Elementwise | Group::Position | Group::Cache)
+                && matches!(
+                    op.spec().group,
+                    Group::Linear | Group::Norm | Group::Elementwise | Group::Position | Group::Cache
+                )
             {
                 alone.push(aio_ir::text::print_node(graph, cluster.nodes[0]));
             }

@@ -19,7 +19,8 @@ pub(crate) fn schedule(graph: &Graph, clusters: Vec<Cluster>) -> Vec<Cluster> {
         }
     }
     let age = |i: usize| clusters[i].nodes.iter().map(|n| n.index()).min().unwrap_or(0);
-    let mut ready: BinaryHeap<_> = (0..clusters.len()).filter(|&i| waits[i] == 0).map(|i| Reverse((age(i), i))).collect();
+    let mut ready: BinaryHeap<_> =
+        (0..clusters.len()).filter(|&i| waits[i] == 0).map(|i| Reverse((age(i), i))).collect();
     let mut order = Vec::with_capacity(clusters.len());
     while let Some(Reverse((_, i))) = ready.pop() {
         order.push(i);

@@ -72,8 +72,7 @@ impl Engine {
         timing.prefill = start.elapsed();
         let decoding = Instant::now();
         let mut output = Output::new(request);
-        loop {
-            let Some(token) = next else { break };
+        while let Some(token) = next {
             history.push(token);
             if let Some(reason) = output.push(self, request, token, &history, context, sink) {
                 output.reason = reason;
@@ -125,12 +124,7 @@ impl Engine {
     }
 
     /// Runs the newest token of the history and returns the next.
-    fn decode_row(
-        &mut self,
-        sequence: &mut Sequence,
-        request: &Request,
-        history: &[u32],
-    ) -> Result<u32, EngineError> {
+    fn decode_row(&mut self, sequence: &mut Sequence, request: &Request, history: &[u32]) -> Result<u32, EngineError> {
         let position = history.len() - 1;
         self.reserve(sequence, history.len())?;
         let wants = StepWants::Token { sampling: &request.sampling, recent: history };

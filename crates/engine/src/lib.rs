@@ -20,8 +20,8 @@ mod stop;
 
 pub use engine::{Engine, EngineOptions, Step, StepRow, StepWants};
 pub use error::EngineError;
-pub use memory::{MemoryNeed, available_bytes};
 pub use generate::Flow;
+pub use memory::{MemoryNeed, available_bytes};
 pub use pages::PagePool;
 pub use request::{Completion, Request, Sampling, StopReason, Timing};
 pub use sequence::Sequence;

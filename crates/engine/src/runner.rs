@@ -57,11 +57,7 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    pub(crate) fn new(
-        device: Arc<dyn Device>,
-        family: &PlanFamily,
-        weights: WeightSet,
-    ) -> Result<Runner, EngineError> {
+    pub(crate) fn new(device: Arc<dyn Device>, family: &PlanFamily, weights: WeightSet) -> Result<Runner, EngineError> {
         let mut plans = Vec::new();
         for plan in &family.plans {
             let executable = device.load(family, plan, &weights)?;
@@ -88,7 +84,8 @@ impl Runner {
     /// Runs a step; its result is in `output`, whose first `out_words` words are valid.
     pub(crate) fn run(&mut self, inputs: &StepInputs, tail: Tail, out_words: usize) -> Result<(), EngineError> {
         let plan = self.plans.iter_mut().find(|p| p.bucket.tail == tail && p.bucket.holds(&inputs.dims));
-        let plan = plan.expect("the engine cuts steps to its largest bucket");
+        let Dims { rows, outs, .. } = inputs.dims;
+        let plan = plan.ok_or(EngineError::StepSize { rows, outs })?;
         if self.output.len() < out_words {
             self.output.resize(out_words, 0);
         }

@@ -1,7 +1,8 @@
-//! The test driver of aio: conformance runner, file tests, baselines, what a test needs. Not published.
+//! The test driver of aio: conformance runner, file tests, baselines. Not published.
 //!
 //! Tests that need several crates at once live in this crate's `tests` folder. It is the one place that reads the
-//! environment on behalf of tests: `AIO_BLESS=1` rewrites what is checked in; [`needs`] says what `AIO_REQUIRE` does.
+//! environment on behalf of tests: `AIO_BLESS=1` rewrites what is
+//! checked in, `AIO_REQUIRE` turns skips into failures ([`needs`]).
 #![forbid(unsafe_code)]
 
 pub mod baseline;

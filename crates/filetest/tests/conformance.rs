@@ -4,8 +4,8 @@
 use aio_backend::conformance::{SEED, cases};
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
-use aio_filetest::{baseline, needs};
 use aio_filetest::conformance::{Outcome, reference, run_case};
+use aio_filetest::{baseline, needs};
 use std::collections::BTreeMap;
 
 /// A device for each level, or a line that says why not.
@@ -61,4 +61,15 @@ fn inputs_under_other_names_are_unsupported() {
         let outcome = run_case(&case, &device, &want);
         assert!(matches!(outcome, Outcome::Unsupported(_)), "{name}: {outcome:?}");
     }
+}
+
+/// Factors that a step binds would be ignored by tables that are made once.
+#[test]
+fn frequency_factors_that_are_no_weight_are_unsupported() {
+    let device = CpuDevice::new(CpuOptions { threads: 1, isa: None, pin: false }).unwrap();
+    let mut case = cases().into_iter().find(|c| c.name == "qkv-factors-f32").unwrap();
+    case.steps.truncate(1);
+    case.text = case.text.replace("weight \"factors\"", "input \"factors\"");
+    let outcome = run_case(&case, &device, &reference(&case));
+    assert!(matches!(outcome, Outcome::Unsupported(_)), "{outcome:?}");
 }

@@ -3,7 +3,7 @@
 
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
-use aio_engine::{Engine, EngineOptions, Sequence, Step, StepRow, StepWants};
+use aio_engine::{Engine, EngineError, EngineOptions, Sequence, Step, StepRow, StepWants};
 use aio_filetest::{needs, tiny};
 use aio_ir::DType;
 use std::sync::Arc;
@@ -106,4 +106,24 @@ fn other_sequences_in_the_step_change_nothing() {
             assert_same(bits, alone, &format!("{level}, sequence {} position {}", row.sequence, row.position));
         }
     }
+}
+
+/// A step that no plan holds, or whose positions have no page, is an error and changes nothing.
+#[test]
+fn steps_that_do_not_fit_are_errors() {
+    let mut engine = engine(IsaLevel::Portable, 1, DType::F16).unwrap();
+    let mut sequence = Sequence::new();
+    engine.reserve(&mut sequence, 64).unwrap();
+    let sampling = aio_engine::Sampling::greedy();
+    let row = |position: usize| {
+        let wants = StepWants::Token { sampling: &sampling, recent: &[] };
+        StepRow { token: 1, sequence: 0, position, wants }
+    };
+    let mut run = |positions: std::ops::Range<usize>| {
+        let rows: Vec<_> = positions.map(row).collect();
+        engine.step(&Step { sequences: &[&sequence], rows: &rows, logit_bias: None }).map(<[u32]>::len)
+    };
+    assert!(matches!(run(0..20), Err(EngineError::StepSize { rows: 20, outs: 20 })));
+    assert!(matches!(run(64..65), Err(EngineError::NotReserved { position: 64, reserved: 64 })));
+    assert_eq!(run(0..17).unwrap(), 17);
 }

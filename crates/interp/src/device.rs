@@ -2,7 +2,9 @@
 
 use crate::eval::evaluate;
 use crate::tensor::Tensor;
-use aio_backend::{Bindings, Counters, Data, Device, DeviceError, Executable, Pending, WeightSet, WeightSource, null, weights};
+use aio_backend::{
+    Bindings, Counters, Data, Device, DeviceError, Executable, Pending, WeightSet, WeightSource, null, weights,
+};
 use aio_ir::{Dims, ValueId, verify};
 use aio_plan::{Plan, PlanFamily, Slot, Target, Task, TaskId};
 use std::borrow::Cow;

@@ -401,23 +401,13 @@ impl Builder {
     }
 
     /// Applies an op; operands may be absent, results may be several.
-    pub fn apply(
-        &mut self,
-        op: Op,
-        inputs: &[Option<ValueId>],
-        attrs: &[(&str, Attr)],
-    ) -> Result<NodeId, BuildError> {
+    pub fn apply(&mut self, op: Op, inputs: &[Option<ValueId>], attrs: &[(&str, Attr)]) -> Result<NodeId, BuildError> {
         let attrs = fill_attrs(op, attrs)?;
         self.apply_filled(op, inputs, &attrs)
     }
 
     /// Applies an op whose attributes are complete and in table order, as another node has them.
-    pub fn apply_filled(
-        &mut self,
-        op: Op,
-        inputs: &[Option<ValueId>],
-        attrs: &[Attr],
-    ) -> Result<NodeId, BuildError> {
+    pub fn apply_filled(&mut self, op: Op, inputs: &[Option<ValueId>], attrs: &[Attr]) -> Result<NodeId, BuildError> {
         check_operands(op, inputs)?;
         check_attrs(op, attrs)?;
         let types = self.graph.infer(op, inputs, attrs);

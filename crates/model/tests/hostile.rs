@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use aio_ir::DType;
+use aio_model::Model;
 use aio_model::chat::{Clock, Message};
 use aio_model::gguf::Gguf;
 use aio_model::synth::{Preset, Synth};
-use aio_model::Model;
 
 /// Uses everything that the bytes offer. Returns how far it came: 0 no file, 1 no model, 2 a model.
 fn exercise(bytes: Vec<u8>) -> u32 {

@@ -9,8 +9,8 @@ use aio_model::gguf::write::GgufWriter;
 use aio_model::gguf::{Gguf, GgufError};
 use aio_model::hyper::{HyperError, HyperParams, RopeScalingType};
 use aio_model::synth::{Preset, Synth, SynthError, presets};
-use aio_model::{Model, ModelError};
 use aio_model::template::{TemplateError, Templates};
+use aio_model::{Model, ModelError};
 
 fn tiny(preset: &Preset, dtype: DType) -> Model {
     let bytes = Synth::new(&preset.tiny(), dtype, 7).unwrap().to_bytes().unwrap();

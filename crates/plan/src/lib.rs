@@ -19,7 +19,10 @@ mod verify;
 
 pub use bucket::{Bucket, Tail};
 pub use family::{Binding, Buffer, Plan, PlanFamily, StateDesc, WeightDesc};
-pub use kind::{Activation, AttendSpec, GateUpSpec, HeadSpec, KindName, LinearSpec, QkvSpec, RopePairs, RopeScaling, RopeSpec, TaskKind};
+pub use kind::{
+    Activation, AttendSpec, GateUpSpec, HeadSpec, KindName, LinearSpec, QkvSpec, RopePairs, RopeScaling, RopeSpec,
+    TaskKind,
+};
 pub use target::{KindSupport, Layout, Target};
 pub use task::{BufferId, InputId, OutputId, Slot, StateId, Task, TaskId, WeightId};
 pub use verify::{PlanError, verify};

@@ -147,9 +147,8 @@ impl Attend {
         let offset = self.partial_floats(block.rows.start - pass_start, partials.splits);
         let here = Partials { start: partials.start.wrapping_add(offset), splits: partials.splits };
         // SAFETY: this thread's private memory.
-        let scratch = unsafe {
-            std::slice::from_raw_parts_mut(step.private(worker.tid).cast(), attend_scratch_len(hd))
-        };
+        let scratch =
+            unsafe { std::slice::from_raw_parts_mut(step.private(worker.tid).cast(), attend_scratch_len(hd)) };
         let args = AttendArgs {
             kv,
             pages: &step.words(self.table)[block.seq * stride..][..stride],

@@ -71,7 +71,16 @@ impl Sample {
         let n = width(task, plan)?;
         let lists = (plan.bucket.outs as usize).min(64);
         let scratch = (0..lists).map(|_| Mutex::new(Vec::with_capacity(n))).collect();
-        Ok(Sample { logits: o[0], params: o[1], noise: o[2], recent: o[3], bias: o[4], out: task.results[0], n, scratch })
+        Ok(Sample {
+            logits: o[0],
+            params: o[1],
+            noise: o[2],
+            recent: o[3],
+            bias: o[4],
+            out: task.results[0],
+            n,
+            scratch,
+        })
     }
 
     pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {

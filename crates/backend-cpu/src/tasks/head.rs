@@ -65,7 +65,8 @@ impl Head {
         let groups = worker.share(groups_of(w.rows));
         let output = Output { start: step.address(self.out).cast(), stride: w.rows };
         let input = prepared.input(w);
-        let args = MatmulArgs { weights: packed(w), input, rows: index.len(), groups, bias: None, accumulate: false, output };
+        let args =
+            MatmulArgs { weights: packed(w), input, rows: index.len(), groups, bias: None, accumulate: false, output };
         if self.argmax {
             self.best(step, worker, args);
         } else {

@@ -1,7 +1,7 @@
 //! A projection with its norm, bias and residual.
 
-use super::acts::Acts;
 use super::Scratch;
+use super::acts::Acts;
 use crate::executable::Bounds;
 use crate::format::GROUP_ROWS;
 use crate::kernels::matmul::{MatmulArgs, Output, Weights};

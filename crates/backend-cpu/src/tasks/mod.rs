@@ -8,6 +8,7 @@ mod acts;
 mod attend;
 mod choose;
 mod embed;
+mod fits;
 mod gate_up;
 mod head;
 mod linear;
@@ -99,7 +100,7 @@ pub(crate) fn lower(
     prelude: &mut Prelude,
 ) -> Result<Lowered, DeviceError> {
     check_layouts(task, family)?;
-    check_indices(task, plan)?;
+    fits::check(task, family, plan)?;
     let width = |slot: Slot| match slot {
         Slot::Weight(w) => Some(&resident.weights[w.index()]),
         _ => None,
@@ -120,28 +121,6 @@ pub(crate) fn lower(
         TaskKind::Head(spec) => Lowered::Head(head::Head::new(task, spec, width)),
         TaskKind::Op(op) => return Err(unsupported(task, format!("`{}` alone", op.mnemonic()))),
     })
-}
-
-/// Kernels index by these inputs without a check, and the executable checks them by name before each step.
-fn check_indices(task: &Task, plan: &Plan) -> Result<(), DeviceError> {
-    let places: &[(usize, &str)] = match task.kind {
-        TaskKind::Qkv(_) => &[(10, "positions"), (13, "page_table"), (14, "row_seq")],
-        TaskKind::Attend(_) => &[(2, "page_table"), (3, "row_seq"), (4, "positions")],
-        TaskKind::Head(_) => &[(1, "out_rows")],
-        _ => &[],
-    };
-    for &(operand, name) in places {
-        let input = plan.input(name).map(|i| Slot::Input(aio_plan::InputId::new(i)));
-        if input != Some(task.operands[operand]) {
-            return Err(unsupported(task, format!("operand {operand} other than the input `{name}`")));
-        }
-    }
-    match task.kind {
-        TaskKind::Qkv(_) if !matches!(task.operands[11], Slot::Absent | Slot::Weight(_)) => {
-            Err(unsupported(task, "frequency factors that are no weight"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Vectors are plain f32; matrices are packed.

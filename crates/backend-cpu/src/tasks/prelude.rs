@@ -53,8 +53,10 @@ impl Prelude {
         for (i, table) in self.tables.iter().enumerate() {
             let positions = step.words(table.positions);
             for row in worker.share(positions.len()) {
-                // SAFETY: each row has its own place, and no other thread's share has it.
-                let (cos, sin) = unsafe { self.row_mut(step, i, row) };
+                let (at, half) = (self.place(step, i, row), table.frequencies.len());
+                // SAFETY: `bytes` asked for both halves of each row, and no other thread's share has this row.
+                let both = unsafe { std::slice::from_raw_parts_mut(at, 2 * half) };
+                let (cos, sin) = both.split_at_mut(half);
                 rope_angles(positions[row], &table.frequencies, table.magnitude, cos, sin);
             }
         }
@@ -64,15 +66,6 @@ impl Prelude {
     fn place(&self, step: &Step<'_>, table: usize, row: usize) -> *mut f32 {
         let before: usize = self.tables[..table].iter().map(|t| row_bytes(t) * step.plan.bucket.rows as usize).sum();
         step.scratch.wrapping_add(step.prelude_offset + before + row * row_bytes(&self.tables[table])).cast()
-    }
-
-    /// # Safety
-    /// Nobody else uses the row of the table meanwhile.
-    unsafe fn row_mut<'s>(&self, step: &'s Step<'_>, table: usize, row: usize) -> (&'s mut [f32], &'s mut [f32]) {
-        let half = self.tables[table].frequencies.len();
-        let at = self.place(step, table, row);
-        // SAFETY: `bytes` asked for both halves of each row; the rest is the caller's promise.
-        unsafe { (std::slice::from_raw_parts_mut(at, half), std::slice::from_raw_parts_mut(at.add(half), half)) }
     }
 }
 

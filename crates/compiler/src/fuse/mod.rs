@@ -48,9 +48,8 @@ pub(crate) fn fuse(graph: &Graph, target: &Target, fuse: bool) -> Result<Vec<Clu
 }
 
 fn single(target: &Target, graph: &Graph, id: NodeId, node: &Node) -> Result<Cluster, CompileError> {
-    let fail = |reason: String| {
-        CompileError::Unsupported { target: target.name.clone(), op: node.op.mnemonic(), reason }
-    };
+    let fail =
+        |reason: String| CompileError::Unsupported { target: target.name.clone(), op: node.op.mnemonic(), reason };
     let support = target.support(KindName::Op(node.op)).ok_or_else(|| fail("it has no kernel".to_owned()))?;
     let weights = node.used().filter(|&v| graph.ty(v).dtype.is_quantized()).map(|v| graph.ty(v).dtype);
     for dtype in weights {

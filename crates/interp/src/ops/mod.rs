@@ -20,8 +20,8 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>, state: Option<Tensor<'w>>) -> Result
         Fill | Iota | Embed | Gather | Scatter | Slice | Concat | Reshape | Transpose | Broadcast | Cast | Quantize
         | Dequantize => layout::apply(a),
         Matmul => linear::matmul(a),
-        Add | Sub | Mul | Div | Min | Max | Compare | Select | Neg | Silu | Gelu | Relu | Tanh | Sigmoid | Exp | Log
-        | Sqrt | Rsqrt | Sin | Cos => elementwise::apply(a),
+        Add | Sub | Mul | Div | Min | Max | Compare | Select | Neg | Silu | Gelu | Relu | Tanh | Sigmoid | Exp
+        | Log | Sqrt | Rsqrt | Sin | Cos => elementwise::apply(a),
         RmsNorm | LayerNorm | Softmax | Rope | Reduce | Cumsum => norm::apply(a),
         PageWrite | Attend | Commit => cache::apply(a, state),
         Argmax | TopK | Sample | Verify => choose::apply(a),

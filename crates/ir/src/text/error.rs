@@ -126,7 +126,12 @@ impl ParseError {
         let before = &source[..offset];
         let start = before.rfind('\n').map_or(0, |i| i + 1);
         let text = source[start..].lines().next().unwrap_or("").to_owned();
-        ParseError { kind, line: before.matches('\n').count() + 1, column: source[start..offset].chars().count() + 1, text }
+        ParseError {
+            kind,
+            line: before.matches('\n').count() + 1,
+            column: source[start..offset].chars().count() + 1,
+            text,
+        }
     }
 }
 

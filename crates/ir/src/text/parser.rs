@@ -6,13 +6,13 @@
 use super::TEXT_VERSION;
 use super::error::{ParseError, ParseErrorKind as Kind};
 use super::lexer::{Spanned, Token, lex};
+use crate::DType;
 use crate::attr::{Attr, AttrKind, AttrSpec};
 use crate::graph::{Builder, Def, Graph};
 use crate::ids::ValueId;
 use crate::op::Op;
 use crate::shape::{Dim, Shape, Sym, TensorType};
 use crate::verify::Entity;
-use crate::DType;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 
@@ -402,7 +402,8 @@ impl<'s> Parser<'s> {
         }
         for (i, &id) in results.iter().enumerate() {
             if i > 0 && !self.eat(',') {
-                return self.fail(self.offset(), Kind::Results { op: op.mnemonic(), expected: results.len(), found: i });
+                return self
+                    .fail(self.offset(), Kind::Results { op: op.mnemonic(), expected: results.len(), found: i });
             }
             let at = self.offset();
             let stated = self.tensor_type()?;

@@ -1,0 +1,240 @@
+//! `aio pull URL`: any file, resumable. Bytes gather in a `.part` file beside the destination; only a file with the
+//! right checksum gets the final name, so whoever finds the name finds the file whole.
+
+use crate::pull::{cache_folder, hex};
+use crate::{output, signals};
+use anyhow::{Context, Result, bail};
+use indicatif::ProgressBar;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a server may take to accept a connection, and to begin its answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes that move at once.
+const PIECE: usize = 1 << 18;
+
+/// Fetches a file and returns its path.
+pub(crate) fn file(url: &str, sha256: &str, output: Option<&Path>, force: bool) -> Result<PathBuf> {
+    let path = match output {
+        Some(path) => path.to_path_buf(),
+        None => default_path(url)?,
+    };
+    if !force && let Some(found) = existing(&path)? {
+        if found == sha256 {
+            return Ok(path);
+        }
+        bail!("{} is there and has SHA-256 {found}, not {sha256}; --force replaces it", path.display());
+    }
+    let mut part = Part::open(&path)?;
+    let digest = match part.download(url)? {
+        Download::Whole(digest) => digest,
+        // What was there is more than the server has, or is it all; only the checksum can tell.
+        Download::NothingMore(digest) if digest == sha256 => digest,
+        Download::NothingMore(_) => {
+            part.restart()?;
+            part.download(url)?.digest()
+        }
+    };
+    part.finish(&path, url, &digest, sha256)?;
+    Ok(path)
+}
+
+/// The URL's last part, in the cache folder.
+fn default_path(url: &str) -> Result<PathBuf> {
+    let address = url.split(['?', '#']).next().unwrap_or(url);
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let name = rest.split_once('/').map(|(_, path)| path.rsplit('/').next().unwrap_or("")).unwrap_or("");
+    let plain = !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c));
+    if name.is_empty() || !plain {
+        bail!("{url} ends in no plain file name; say with -o where the file goes");
+    }
+    let folder = cache_folder()?.join("models");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder.join(name))
+}
+
+/// Checksum of the file at the destination, if there is one.
+fn existing(path: &Path) -> Result<Option<String>> {
+    if path.is_dir() {
+        bail!("{} is a folder", path.display());
+    }
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let mut hash = Sha256::new();
+    let read = File::open(path).and_then(|mut file| hash_rest(&mut file, &mut hash, "checking"));
+    read.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Some(hex(hash)))
+}
+
+/// Hashes a file from where it stands; returns the bytes read.
+fn hash_rest(file: &mut File, hash: &mut Sha256, message: &'static str) -> std::io::Result<u64> {
+    let bar = output::bar(file.metadata()?.len(), message);
+    let mut buffer = vec![0; PIECE];
+    let mut bytes = 0;
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            bar.finish_and_clear();
+            return Ok(bytes);
+        }
+        hash.update(&buffer[..read]);
+        bytes += read as u64;
+        bar.inc(read as u64);
+    }
+}
+
+/// How a download ended, with the checksum of the partial file.
+enum Download {
+    /// The server sent all that was missing.
+    Whole(String),
+    /// The server has nothing behind the bytes that were there already.
+    NothingMore(String),
+}
+
+impl Download {
+    fn digest(self) -> String {
+        match self {
+            Download::Whole(d) | Download::NothingMore(d) => d,
+        }
+    }
+}
+
+/// The partial file.
+struct Part {
+    path: PathBuf,
+    file: File,
+    /// Bytes so far, and their checksum.
+    have: u64,
+    hash: Sha256,
+}
+
+impl Part {
+    /// Opens what an earlier run left, or an empty file. One process at a time may.
+    fn open(destination: &Path) -> Result<Part> {
+        let path = output::beside(destination, "", ".part");
+        let fail = || format!("cannot write {}", path.display());
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = file.with_context(fail)?;
+        if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
+            bail!("another aio is fetching {}", path.display());
+        }
+        let mut hash = Sha256::new();
+        let have = hash_rest(&mut file, &mut hash, "checking what is there").with_context(fail)?;
+        Ok(Part { path, file, have, hash })
+    }
+
+    /// Forgets all bytes.
+    fn restart(&mut self) -> Result<()> {
+        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
+        emptied.with_context(|| format!("cannot write {}", self.path.display()))?;
+        (self.have, self.hash) = (0, Sha256::new());
+        Ok(())
+    }
+
+    /// Fetches what is missing.
+    fn download(&mut self, url: &str) -> Result<Download> {
+        let response = match request(url, self.have) {
+            Ok(response) => response,
+            Err(e) => return Err(self.keep(e.context(format!("cannot fetch {url}")))),
+        };
+        match response.status().as_u16() {
+            206 if self.have > 0 && starts_at(&response, self.have) => {}
+            200 => self.restart()?,
+            416 if self.have > 0 => return Ok(Download::NothingMore(hex(self.hash.clone()))),
+            status => {
+                return Err(self.keep(anyhow::anyhow!("cannot fetch {url}: the server answered with status {status}")));
+            }
+        }
+        let body = response.into_body();
+        let total = body.content_length().map(|left| self.have + left);
+        let bar = output::bar(total.unwrap_or(0), "fetching");
+        bar.set_position(self.have);
+        let copied = self.copy(url, &mut body.into_reader(), total, &bar);
+        bar.finish_and_clear();
+        copied?;
+        Ok(Download::Whole(hex(self.hash.clone())))
+    }
+
+    fn copy(&mut self, url: &str, body: &mut dyn Read, total: Option<u64>, bar: &ProgressBar) -> Result<()> {
+        let mut buffer = vec![0; PIECE];
+        loop {
+            if signals::interrupted() {
+                return Err(self.keep(anyhow::anyhow!("interrupted while fetching {url}")));
+            }
+            let read = match body.read(&mut buffer) {
+                Ok(0) if total.is_none_or(|t| self.have >= t) => return Ok(()),
+                Ok(0) => return Err(self.broken(url, total, "it ended early")),
+                Ok(read) => read,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(self.broken(url, total, &e.to_string())),
+            };
+            if let Err(e) = self.file.write_all(&buffer[..read]) {
+                self.remove();
+                return Err(e).with_context(|| format!("cannot write {}", self.path.display()));
+            }
+            self.hash.update(&buffer[..read]);
+            self.have += read as u64;
+            bar.inc(read as u64);
+        }
+    }
+
+    fn broken(&self, url: &str, total: Option<u64>, why: &str) -> anyhow::Error {
+        let total = total.map_or_else(|| "an unknown number of".to_owned(), |t| t.to_string());
+        self.keep(anyhow::anyhow!("the connection to {url} broke after {} of {total} bytes: {why}", self.have))
+    }
+
+    /// An error after which the bytes stay for another try; an empty file goes.
+    fn keep(&self, error: anyhow::Error) -> anyhow::Error {
+        if self.have == 0 {
+            self.remove();
+            return error;
+        }
+        let kept = format!("{} is kept and the same command goes on from there", self.path.display());
+        anyhow::anyhow!("{error:#}; {kept}")
+    }
+
+    fn remove(&self) {
+        // Called on the way to an error, which matters more than a file that will not go.
+        let _ = fs::remove_file(&self.path);
+    }
+
+    /// Gives the file its name if its checksum is right; removes it if not.
+    fn finish(self, path: &Path, url: &str, digest: &str, wanted: &str) -> Result<()> {
+        if digest != wanted {
+            self.remove();
+            bail!("what {url} sent has SHA-256 {digest}, expected {wanted}; it was removed");
+        }
+        let named = self.file.sync_all().and_then(|()| fs::rename(&self.path, path));
+        if named.is_err() {
+            self.remove();
+        }
+        named.with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Asks for a file from byte `from` on.
+fn request(url: &str, from: u64) -> Result<ureq::http::Response<ureq::Body>> {
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        bail!("only http:// and https:// addresses are fetched");
+    }
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(PATIENCE))
+        .timeout_recv_response(Some(PATIENCE))
+        .build();
+    let mut request = ureq::Agent::new_with_config(config).get(url);
+    if from > 0 {
+        request = request.header("Range", format!("bytes={from}-"));
+    }
+    Ok(request.call()?)
+}
+
+/// Whether a partial answer begins where it was asked to.
+fn starts_at(response: &ureq::http::Response<ureq::Body>, from: u64) -> bool {
+    let range = response.headers().get("content-range").and_then(|v| v.to_str().ok());
+    range.is_some_and(|r| r.starts_with(&format!("bytes {from}-")))
+}

@@ -1,0 +1,128 @@
+//! `aio graph`: step graphs checked, shown and compiled; `graph_run` runs them. The graph is a text file's or a model's.
+
+use crate::args::{BucketArgs, GraphArgs, GraphCommand, PassesArgs};
+use crate::output::print_now;
+use crate::{Outcome, graph_run, models};
+use aio::compiler::{Options, compile, passes};
+use aio::ir::text::{Parsed, parse, print};
+use aio::ir::verify::VerifyError;
+use aio::ir::{Verified, verify};
+use aio::plan::Bucket;
+use anyhow::{Context, Result, anyhow};
+use std::path::Path;
+
+pub(crate) fn main(command: GraphCommand) -> Result<Outcome> {
+    match command {
+        GraphCommand::Verify(args) => check(&Source::of(&args)?),
+        GraphCommand::Print(args) => {
+            print_now(&print(&Source::of(&args)?.parse()?.graph)).map(|()| Outcome::Fine).map_err(Into::into)
+        }
+        GraphCommand::Dot(args) => dot(&Source::of(&args)?),
+        GraphCommand::Passes(args) => show_passes(&args),
+        GraphCommand::Plan(args) => show_plan(&args),
+        GraphCommand::Run(args) => graph_run::main(args),
+    }
+}
+
+/// A graph's text and what to call it in messages.
+pub(crate) struct Source {
+    name: String,
+    text: String,
+}
+
+impl Source {
+    fn of(args: &GraphArgs) -> Result<Source> {
+        if let Some(path) = &args.file {
+            return Source::file(path);
+        }
+        let model = models::open(&args.model)?;
+        let text = models::graph_text(&model, &args.model)?;
+        Ok(Source { name: format!("{} (rendered)", model.hyper.architecture), text })
+    }
+
+    /// A text file.
+    pub(crate) fn file(path: &Path) -> Result<Source> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        Ok(Source { name, text })
+    }
+
+    /// The graph; the error is the first fault, with its place.
+    pub(crate) fn parse(&self) -> Result<Parsed> {
+        parse(&self.text).map_err(|e| anyhow!("{}:{e}", self.name))
+    }
+
+    /// Proof that the graph is valid; the error shows all faults with their places.
+    pub(crate) fn verify<'g>(&self, parsed: &'g Parsed) -> Result<Verified<'g>> {
+        verify(&parsed.graph).map_err(|e| anyhow!("{}", self.places(parsed, &e.0)))
+    }
+
+    /// Faults found by the verifier, as the parser shows its own: place, code, message, line, caret.
+    fn places(&self, parsed: &Parsed, errors: &[VerifyError]) -> String {
+        let shown = errors.iter().map(|e| {
+            let line = parsed.line_of(e.entity);
+            let text = self.text.lines().nth(line - 1).unwrap_or("");
+            let indent: String = text.chars().take_while(|c| c.is_whitespace()).collect();
+            let column = indent.chars().count() + 1;
+            format!("{}:{line}:{column}: {}: {}\n  {text}\n  {indent}^", self.name, e.code, e.message)
+        });
+        shown.collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn check(source: &Source) -> Result<Outcome> {
+    let faults = match parse(&source.text) {
+        Err(e) => Some((1, format!("{}:{e}", source.name))),
+        Ok(parsed) => verify(&parsed.graph).err().map(|e| (e.0.len(), source.places(&parsed, &e.0))),
+    };
+    let Some((count, text)) = faults else {
+        print_now("ok\n")?;
+        return Ok(Outcome::Fine);
+    };
+    print_now(&format!("{text}\n"))?;
+    eprintln!("error: {} is not valid: {count} {}", source.name, if count == 1 { "fault" } else { "faults" });
+    Ok(Outcome::CheckFailed)
+}
+
+fn dot(source: &Source) -> Result<Outcome> {
+    let parsed = source.parse()?;
+    print_now(&aio::ir::dot::dot(source.verify(&parsed)?.graph()))?;
+    Ok(Outcome::Fine)
+}
+
+fn bucket(args: &BucketArgs) -> Bucket {
+    Bucket { rows: args.rows, seqs: args.rows, outs: args.outs, tail: args.tail.tail() }
+}
+
+fn show_passes(args: &PassesArgs) -> Result<Outcome> {
+    let source = Source::of(&args.bucket.graph)?;
+    let parsed = source.parse()?;
+    let target = models::model_device(&args.bucket.graph.model)?.target();
+    let dumps = passes(source.verify(&parsed)?, &target, bucket(&args.bucket))?;
+    let mut out = format!("{} for {}, bucket {}\n", source.name, target.name, bucket(&args.bucket));
+    for dump in dumps {
+        let unit = if matches!(dump.pass, "fuse" | "plan") { "tasks" } else { "nodes" };
+        out.push_str(&format!("{:<10} {:>6} {unit}\n", dump.pass, dump.count));
+        if args.full {
+            out.push_str(&format!("{}\n", dump.text));
+        }
+    }
+    print_now(&out)?;
+    Ok(Outcome::Fine)
+}
+
+fn show_plan(args: &BucketArgs) -> Result<Outcome> {
+    let source = Source::of(&args.graph)?;
+    let parsed = source.parse()?;
+    let target = models::model_device(&args.graph.model)?.target();
+    let options = Options { buckets: vec![bucket(args)], fuse: true };
+    let compiled = compile(source.verify(&parsed)?, &target, &options)?;
+    let mut out = String::new();
+    for (plan, report) in compiled.family.plans.iter().zip(&compiled.reports) {
+        let (bytes, least) = (plan.arena_bytes, plan.arena_lower_bound);
+        out.push_str(&aio::plan::text::print(&compiled.family, plan));
+        out.push_str(&format!("\narena: {bytes} bytes, lower bound {least} bytes\nfusion: {report}"));
+    }
+    print_now(&out)?;
+    Ok(Outcome::Fine)
+}

@@ -1,0 +1,202 @@
+//! `aio graph run`: any text graph on .npy tensors, on the oracle or through a compiled plan on the CPU.
+//!
+//! Everything is checked before anything runs: names, types, shapes, symbols, memory.
+
+use crate::args::{DeviceArg, GraphRunArgs, NamedFile};
+use crate::graph::Source;
+use crate::npy::{self, Npy};
+use crate::output::print_now;
+use crate::{Outcome, graph_cpu};
+use aio::interp::{Tensor, evaluate};
+use aio::ir::{DType, Def, Dim, Dims, Graph, Sym, TensorType, Value, Verified};
+use anyhow::{Context, Result, bail, ensure};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+pub(crate) fn main(args: GraphRunArgs) -> Result<Outcome> {
+    let source = Source::file(&args.file)?;
+    let parsed = source.parse()?;
+    let graph = source.verify(&parsed)?;
+    let roots = check_outputs(graph.graph(), &args.outputs)?;
+    let job = Job::new(graph.graph(), &args)?;
+    let results = match args.device {
+        DeviceArg::Interp => interpret(graph, &job)?,
+        DeviceArg::Cpu => graph_cpu::run(graph, &job, &args)?,
+    };
+    let mut shown = String::new();
+    for ((name, ty), bytes) in named_roots(graph.graph()).zip(&results) {
+        let dims: Vec<String> = ty.shape.resolve(&job.dims).iter().map(ToString::to_string).collect();
+        shown.push_str(&format!("{name} : {}[{}], {} bytes\n", ty.dtype, dims.join(", "), bytes.len()));
+    }
+    for (file, &root) in args.outputs.iter().zip(&roots) {
+        let (_, ty) = named_roots(graph.graph()).nth(root).context("a root has a name")?;
+        npy::write(&file.path, &to_npy(ty, &job.dims, &results[root])?)?;
+    }
+    print_now(&shown)?;
+    Ok(Outcome::Fine)
+}
+
+/// Outputs and then final states, with what they are called.
+fn named_roots(graph: &Graph) -> impl Iterator<Item = (&str, &TensorType)> {
+    let outputs = graph.outputs.iter().map(|o| (o.name.as_str(), graph.ty(o.value)));
+    let finals = graph.finals.iter().map(|f| (graph.value(f.state).name.as_str(), graph.ty(f.value)));
+    outputs.chain(finals)
+}
+
+/// The place of each wanted result among the roots.
+fn check_outputs(graph: &Graph, wanted: &[NamedFile]) -> Result<Vec<usize>> {
+    let names: Vec<&str> = named_roots(graph).map(|(name, _)| name).collect();
+    let place = |file: &NamedFile| {
+        let place = names.iter().position(|n| *n == file.name);
+        place
+            .with_context(|| format!("the graph has no output or changed state `{}`, only {}", file.name, list(&names)))
+    };
+    wanted.iter().map(place).collect()
+}
+
+fn list(names: &[&str]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// A graph's tensors and dimensions, checked.
+pub(crate) struct Job {
+    /// Numbers for the symbols.
+    pub dims: Dims,
+    /// Given tensors by name.
+    pub given: HashMap<String, Npy>,
+}
+
+impl Job {
+    fn new(graph: &Graph, args: &GraphRunArgs) -> Result<Job> {
+        let mut given = HashMap::new();
+        let mut dims = Symbols::default();
+        for (sym, number) in &args.dims {
+            dims.bind(*sym, u64::from(*number), "--dim")?;
+        }
+        for file in &args.inputs {
+            let declared: Vec<&str> = declared(graph).map(|v| v.name.as_str()).collect();
+            let value = graph.find(&file.name).map(|id| graph.value(id));
+            let value = value.with_context(|| {
+                format!("the graph has no input, weight or state `{}`, only {}", file.name, list(&declared))
+            })?;
+            let npy = npy::read(&file.path)?;
+            dims.fit(value, &npy)?;
+            ensure!(given.insert(file.name.clone(), npy).is_none(), "`{}` is given twice", file.name);
+        }
+        for value in declared(graph) {
+            let needed = matches!(value.def, Def::Weight | Def::Input { optional: false });
+            ensure!(
+                !needed || given.contains_key(&value.name),
+                "`{}` : {} is not given; use --in",
+                value.name,
+                value.ty
+            );
+        }
+        let dims = dims.finish(graph)?;
+        check_memory(graph, &dims)?;
+        Ok(Job { dims, given })
+    }
+}
+
+/// Inputs, weights and states.
+fn declared(graph: &Graph) -> impl Iterator<Item = &Value> {
+    graph.values().map(|(_, v)| v).filter(|v| !matches!(v.def, Def::Node { .. }))
+}
+
+/// Symbols as they become known.
+#[derive(Default)]
+struct Symbols(HashMap<Sym, u32>);
+
+impl Symbols {
+    fn bind(&mut self, sym: Sym, number: u64, by: &str) -> Result<()> {
+        let narrow =
+            u32::try_from(number).with_context(|| format!("{by}: {number} is too large for {}", sym.name()))?;
+        let known = *self.0.entry(sym).or_insert(narrow);
+        ensure!(known == narrow, "{by}: {} is {narrow} here and {known} elsewhere", sym.name());
+        Ok(())
+    }
+
+    /// Compares a tensor with what the graph declares.
+    fn fit(&mut self, value: &Value, npy: &Npy) -> Result<()> {
+        let (name, ty) = (&value.name, &value.ty);
+        let stored = if npy::has(ty.dtype) { ty.dtype } else { DType::U8 };
+        ensure!(npy.dtype == stored, "`{name}` : {ty} is given as {}, not as {stored}", npy.dtype);
+        let shape = logical_shape(ty.dtype, &npy.shape);
+        let shape = shape.filter(|s| s.len() == ty.shape.rank());
+        let shape = shape.with_context(|| format!("`{name}` : {ty} is given in the shape {:?}", npy.shape))?;
+        for (dim, &number) in ty.shape.dims().iter().zip(&shape) {
+            match dim {
+                Dim::Sym(sym) => self.bind(*sym, number, &format!("`{name}` : {ty}"))?,
+                Dim::Const(n) => ensure!(*n == number, "`{name}` : {ty} is given in the shape {:?}", npy.shape),
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers for all symbols; those that the graph uses must be known.
+    fn finish(self, graph: &Graph) -> Result<Dims> {
+        // What nobody binds needs no size.
+        let needed = graph.values().filter(|(_, v)| v.def != Def::Input { optional: true });
+        for (_, value) in needed {
+            for dim in value.ty.shape.dims() {
+                if let Dim::Sym(sym) = dim
+                    && !self.0.contains_key(sym)
+                {
+                    bail!("no input tells how many {0} there are; give --dim {0}=N", sym.name());
+                }
+            }
+        }
+        let get = |sym| self.0.get(&sym).copied().unwrap_or(0);
+        // A step without rows does nothing, so a graph without the symbol gets one.
+        let rows = self.0.get(&Sym::Rows).copied().unwrap_or(1);
+        let (seqs, pages) = (get(Sym::Seqs), get(Sym::Pages));
+        Ok(Dims { rows, seqs, pages, outs: get(Sym::Outs), recent: get(Sym::Recent) })
+    }
+}
+
+/// Shape in elements of a tensor given as it is stored; types that .npy lacks come as rows of bytes.
+fn logical_shape(dtype: DType, shape: &[u64]) -> Option<Vec<u64>> {
+    let mut shape = shape.to_vec();
+    if !npy::has(dtype) {
+        let (last, block) = (shape.last_mut()?, dtype.block_bytes() as u64);
+        *last = (*last).is_multiple_of(block).then(|| *last / block * dtype.block_elems() as u64)?;
+    }
+    Some(shape)
+}
+
+/// Refuses a graph with a tensor that the machine cannot hold.
+fn check_memory(graph: &Graph, dims: &Dims) -> Result<()> {
+    let available = aio::engine::available_bytes().unwrap_or(u64::MAX / 2);
+    for (id, value) in graph.values() {
+        match value.ty.bytes(dims) {
+            Some(bytes) if bytes <= available => {}
+            Some(bytes) => bail!("{id} : {} needs {bytes} bytes, only {available} are available", value.ty),
+            None => bail!("{id} : {} has no size in 64 bits at these dimensions", value.ty),
+        }
+    }
+    Ok(())
+}
+
+/// Runs the graph on the oracle; bytes of outputs and final states.
+fn interpret(graph: Verified<'_>, job: &Job) -> Result<Vec<Vec<u8>>> {
+    let results = evaluate(graph, &job.dims, |_, value| {
+        let bytes = match job.given.get(&value.name) {
+            Some(npy) => Cow::Borrowed(npy.bytes.as_slice()),
+            None if value.def == Def::State => Cow::Owned(vec![0; value.ty.bytes(&job.dims)? as usize]),
+            None => return None,
+        };
+        Tensor::from_bytes(&value.ty, &job.dims, bytes)
+    })?;
+    Ok(results.iter().map(Tensor::to_bytes).collect())
+}
+
+fn to_npy(ty: &TensorType, dims: &Dims, bytes: &[u8]) -> Result<Npy> {
+    let mut shape = ty.shape.resolve(dims).to_vec();
+    let mut dtype = ty.dtype;
+    if !npy::has(dtype) {
+        let last = shape.last_mut().context("a block type has a dimension")?;
+        *last = dtype.row_bytes(*last).context("rows are whole blocks")?;
+        dtype = DType::U8;
+    }
+    Ok(Npy { dtype, shape, bytes: bytes.to_vec() })
+}

@@ -1,0 +1,34 @@
+//! `aio synth`: writes a model with random weights, so that tests and benchmarks need no download.
+
+use crate::Outcome;
+use crate::args::SynthArgs;
+use crate::output;
+use aio::model::synth::Synth;
+use anyhow::{Context, Result};
+
+pub(crate) fn main(args: SynthArgs) -> Result<Outcome> {
+    let mut preset = args.preset;
+    preset.block_count = args.layers.unwrap_or(preset.block_count);
+    let synth = Synth::new(&preset, args.dtype, args.seed)?;
+    report_fallbacks(&synth);
+    let bytes = synth.file_bytes()?;
+    let bar = output::bar(bytes, "writing");
+    let written = synth.write_to(&args.output, &mut |bytes| bar.inc(bytes));
+    bar.finish_and_clear();
+    written.with_context(|| format!("cannot make {}", args.output.display()))?;
+    output::print_now(&format!("{} {bytes} bytes\n", args.output.display()))?;
+    Ok(Outcome::Fine)
+}
+
+/// Says which tensors got another type than asked for.
+fn report_fallbacks(synth: &Synth) {
+    let Some(first) = synth.fallbacks().first() else { return };
+    eprintln!(
+        "note: {} tensors are {} and not {}, since rows such as the {} elements of {} are no whole blocks",
+        synth.fallbacks().len(),
+        first.got,
+        first.wanted,
+        first.row,
+        first.tensor
+    );
+}

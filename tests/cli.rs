@@ -1,0 +1,134 @@
+//! The command line as users meet it: the real binary, every subcommand, good and bad input. Models are synthetic and
+//! tiny, so no test needs a download.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "cli/graph.rs"]
+mod graph;
+#[path = "cli/model.rs"]
+mod model;
+#[path = "cli/pull.rs"]
+mod pull;
+
+use aio::ir::DType;
+use aio::model::synth::{Preset, Synth};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A folder of a test's own, and the binary run in it.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
+        std::fs::write(self.path(name), bytes).unwrap();
+        name.to_owned()
+    }
+
+    /// A model of two layers and little width.
+    fn model(&self, preset: &str, dtype: DType) -> String {
+        let preset = Preset::find(preset).unwrap().tiny();
+        self.write("tiny.gguf", Synth::new(&preset, dtype, 1).unwrap().to_bytes().unwrap())
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aio"));
+        command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.env("XDG_CACHE_HOME", self.path("cache"));
+        for proxy in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+            command.env_remove(proxy);
+        }
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs what must succeed; its stdout.
+    fn good(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Runs what must end with a status and a message; its stderr.
+    fn bad(&self, args: &[&str], status: i32, message: &str) -> String {
+        let before = self.listing();
+        let output = self.run(args);
+        assert_eq!(self.listing(), before, "{args:?} left files behind");
+        check_failure(&output, status, message)
+    }
+
+    fn listing(&self) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        collect(self.folder.path(), &mut all);
+        all.sort();
+        all
+    }
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { collect(&path, files) } else { files.push(path) }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn check_failure(output: &Output, status: i32, message: &str) -> String {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{stderr}");
+    let errors = stderr.lines().filter(|l| l.starts_with("error:")).count();
+    assert_eq!(errors, 1, "one line begins with `error:`: {stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert!(stderr.contains(message), "expected {message:?} in {stderr}");
+    stderr
+}
+
+#[test]
+fn every_subcommand_has_help_with_examples() {
+    let place = Place::new();
+    let commands = ["pull", "run", "perplexity", "gguf", "synth"].map(|c| vec![c]);
+    let graph = ["verify", "print", "dot", "passes", "plan", "run"].map(|c| vec!["graph", c]);
+    for mut command in commands.into_iter().chain(graph) {
+        command.push("--help");
+        let help = place.good(&command);
+        assert!(help.contains("Examples:"), "{command:?}: {help}");
+        for line in help.lines().filter(|l| l.contains("[default")) {
+            assert!(!line.contains("[default: ]"), "{command:?}: {line}");
+        }
+    }
+    assert!(place.good(&["synth", "--help"]).contains("pangu-7b"));
+    assert!(place.good(&["--version"]).starts_with("aio "));
+}
+
+#[test]
+fn bad_flags_end_with_status_2() {
+    let place = Place::new();
+    place.bad(&["run", "--no-such-flag"], 2, "--no-such-flag");
+    place.bad(&["no-such-command"], 2, "no-such-command");
+    place.bad(&["run", "-p", "x", "--ctx", "0"], 2, "--ctx");
+    place.bad(&["run", "-p", "x", "-f", "y"], 2, "cannot be used with");
+    place.bad(&["perplexity", "-f", "x", "--ctx", "2"], 2, "--ctx");
+    place.bad(&["synth", "--preset", "gpt-5", "--type", "q4_0", "-o", "x"], 2, "smollm2-135m");
+    place.bad(&["synth", "--preset", "pangu-1b", "--type", "i32", "-o", "x"], 2, "q4_k");
+    place.bad(&["graph", "run", "g", "--in", "x"], 2, "NAME=FILE");
+    place.bad(&["graph", "run", "g", "--dim", "cows=3"], 2, "cows");
+    place.bad(&["graph", "run", "g", "--dim", "rows=-3"], 2, "-3");
+    place.bad(&["graph", "plan", "--rows", "0"], 2, "--rows");
+    place.bad(&["pull", "http://127.0.0.1/x"], 2, "--sha256");
+    place.bad(&["pull", "http://127.0.0.1/x", "--sha256", "12"], 2, "64 hexadecimal");
+}

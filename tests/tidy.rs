@@ -1,0 +1,142 @@
+//! What must hold of the source itself: dependency edges, the unsafe fence, sizes, headers.
+//!
+//! The rules are DESIGN's: back ends and compiler know only the plan, `unsafe` stays in a few crates, files and
+//! functions stay readable. Exceptions are named here, one by one.
+#![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Crate (folder) and the crates of ours that it may depend on directly; dev-dependencies apart.
+const EDGES: &[(&str, &[&str])] = &[
+    ("mapped", &[]),
+    ("ir", &[]),
+    ("plan", &["ir", "mapped"]),
+    ("backend", &["ir", "plan"]),
+    ("interp", &["backend", "ir", "plan"]),
+    ("compiler", &["plan", "ir"]),
+    ("backend-cpu", &["backend", "ir", "plan"]),
+    ("model", &["ir", "mapped"]),
+    ("engine", &["model", "compiler", "backend", "ir", "plan"]),
+];
+
+/// Crates in which `unsafe` may stand; every other one forbids it. The command line has two signal handlers.
+const MAY_BE_UNSAFE: &[&str] = &["mapped", "backend-cpu", "cli"];
+
+/// Lines of a file, and of a file with tests in it.
+const MAX_FILE: usize = 500;
+const MAX_FILE_WITH_TESTS: usize = 800;
+/// Lines of a function.
+const MAX_FUNCTION: usize = 100;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(folder: &Path, out: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() && !path.ends_with("target") {
+            rust_files(&path, out);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+fn all_files() -> Vec<(String, String)> {
+    let mut paths = Vec::new();
+    for folder in ["crates", "tests", "benches"] {
+        let folder = root().join(folder);
+        if folder.is_dir() {
+            rust_files(&folder, &mut paths);
+        }
+    }
+    paths.push(root().join("build.rs"));
+    let read = |p: &PathBuf| {
+        let name = p.strip_prefix(root()).unwrap().display().to_string();
+        (name, std::fs::read_to_string(p).unwrap())
+    };
+    paths.iter().map(read).collect()
+}
+
+#[test]
+fn crates_depend_only_on_what_the_design_allows() {
+    let allowed: BTreeMap<_, BTreeSet<_>> = EDGES.iter().map(|(c, d)| (*c, d.iter().copied().collect())).collect();
+    let mut wrong = Vec::new();
+    for (name, allowed) in &allowed {
+        let manifest = std::fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")).unwrap();
+        let section = manifest.split("[dependencies]").nth(1).unwrap_or("").split("\n[").next().unwrap();
+        for line in section.lines().filter_map(|l| l.strip_prefix("aio-")) {
+            let used = line.split([' ', '=', '.']).next().unwrap();
+            if !allowed.contains(used) {
+                wrong.push(format!("aio-{name} -> aio-{used}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "forbidden dependencies: {wrong:?}");
+    let folders = std::fs::read_dir(root().join("crates")).unwrap().flatten();
+    let listed = |n: &str| allowed.contains_key(n) || ["facade", "cli", "filetest"].contains(&n);
+    let unlisted: Vec<_> = folders.map(|f| f.file_name().into_string().unwrap()).filter(|n| !listed(n)).collect();
+    assert!(unlisted.is_empty(), "crates without a rule: {unlisted:?}");
+}
+
+#[test]
+fn unsafe_stays_behind_its_fence() {
+    for (name, text) in all_files() {
+        let Some(folder) = name.strip_prefix("crates/").and_then(|n| n.split('/').next()) else { continue };
+        if MAY_BE_UNSAFE.contains(&folder) {
+            continue;
+        }
+        if name == format!("crates/{folder}/src/lib.rs") || name == "crates/facade/lib.rs" {
+            assert!(text.contains("#![forbid(unsafe_code)]"), "{name} does not forbid unsafe code");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let bare: Vec<_> = all_files().into_iter().filter(|(_, t)| !t.starts_with("//! ")).map(|(n, _)| n).collect();
+    assert!(bare.is_empty(), "files without a header: {bare:?}");
+}
+
+#[test]
+fn files_and_functions_stay_readable() {
+    let mut long = Vec::new();
+    for (name, text) in all_files() {
+        let limit = if text.contains("#[cfg(test)]\nmod tests {") { MAX_FILE_WITH_TESTS } else { MAX_FILE };
+        let lines = text.lines().count();
+        if lines > limit {
+            long.push(format!("{name}: {lines} lines"));
+        }
+        long.extend(long_functions(&text).into_iter().map(|f| format!("{name}: {f}")));
+    }
+    assert!(long.is_empty(), "too long:\n{}", long.join("\n"));
+}
+
+/// Functions longer than allowed: from a line with `fn ` to the line that closes at its indentation.
+fn long_functions(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (i, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let starts = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "unsafe fn ", "pub(super) unsafe fn "];
+        if !starts.iter().any(|s| code.starts_with(s)) || line.trim_end().ends_with(';') {
+            continue;
+        }
+        let close = format!("{}}}", &line[..line.len() - code.len()]);
+        let len = lines[i..].iter().position(|l| *l == close).unwrap_or(0) + 1;
+        if len > MAX_FUNCTION {
+            found.push(format!("line {}: {len} lines: {}", i + 1, code));
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_is_left_undone_without_an_owner() {
+    let marks = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "XX".to_owned() + "X"];
+    let left: Vec<_> =
+        all_files().into_iter().filter(|(_, t)| marks.iter().any(|m| t.contains(m))).map(|(n, _)| n).collect();
+    assert!(left.is_empty(), "files with loose ends: {left:?}");
+}
