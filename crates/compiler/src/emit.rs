@@ -38,7 +38,7 @@ impl Shared {
 /// The plan of a bucket.
 ///
 /// # Errors
-/// [`CompileError::TrivialOutput`] and [`CompileError::TooLarge`].
+/// [`CompileError::TrivialOutput`], [`CompileError::StrayFinal`] and [`CompileError::TooLarge`].
 pub(crate) fn emit(
     graph: &Graph,
     clusters: &[Cluster],
@@ -50,6 +50,7 @@ pub(crate) fn emit(
         Emitter { graph, target, shared, bucket, slots: HashMap::new(), buffers: Vec::new(), lives: Vec::new() };
     let inputs = e.inputs();
     let outputs = e.outputs(clusters)?;
+    e.finals()?;
     let tasks: Vec<Task> =
         clusters.iter().enumerate().map(|(i, c)| e.task(i, c)).collect::<Result<_, CompileError>>()?;
     let map = pack(&e.lives, target.alignment);
@@ -95,6 +96,14 @@ impl Emitter<'_> {
             outputs.push(Binding { name: output.name.clone(), ty, optional: false });
         }
         Ok(outputs)
+    }
+
+    fn finals(&self) -> Result<(), CompileError> {
+        let stray = self.graph.finals.iter().find(|f| self.state_root(f.value) != Some(f.state));
+        match stray {
+            Some(f) => Err(CompileError::StrayFinal(self.graph.value(f.state).name.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The value whose bytes a value shares: reshapes that are in no cluster are views.

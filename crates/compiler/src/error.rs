@@ -22,6 +22,9 @@ pub enum CompileError {
     /// An output is an input, a weight, or another output's value.
     #[error("output `{0}` needs a node of its own")]
     TrivialOutput(String),
+    /// A final is not what the ops that update its state make of it: plans update states in place only.
+    #[error("the final of state `{0}` is no updated version of it")]
+    StrayFinal(String),
     /// A size does not fit in 64 bits.
     #[error("bucket {bucket}: {what} has no size in 64 bits")]
     TooLarge {

@@ -197,11 +197,17 @@ impl Engine {
     /// logits, all asking rows' logits as f32 bits.
     ///
     /// # Errors
-    /// [`EngineError::Token`], and device errors, after which all sequences are as they were.
+    /// [`EngineError::Token`], [`EngineError::NotReserved`], [`EngineError::StepSize`], and device errors, after which all sequences are as they were.
     pub fn step(&mut self, step: &Step<'_>) -> Result<&[u32], EngineError> {
         let vocabulary = self.model.hyper.vocab_size;
         if let Some(row) = step.rows.iter().find(|r| r.token >= vocabulary) {
             return Err(EngineError::Token { token: row.token, vocabulary });
+        }
+        for row in step.rows {
+            let reserved = step.sequences[row.sequence].pages().len() * PAGE_POSITIONS as usize;
+            if row.position >= reserved {
+                return Err(EngineError::NotReserved { position: row.position, reserved });
+            }
         }
         let tail = self.fill(step);
         let width = if tail == Tail::Logits { vocabulary as usize } else { 1 };
@@ -219,7 +225,6 @@ impl Engine {
         inputs.row_seq.clear();
         inputs.page_table.clear();
         for row in step.rows {
-            debug_assert!(row.position < step.sequences[row.sequence].pages().len() * PAGE_POSITIONS as usize);
             inputs.tokens.push(row.token);
             inputs.positions.push(row.position as u32);
             inputs.row_seq.push(row.sequence as u32);

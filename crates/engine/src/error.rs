@@ -51,6 +51,22 @@ pub enum EngineError {
         /// The vocabulary's size.
         vocabulary: u32,
     },
+    /// A step that no plan holds.
+    #[error("a step of {rows} rows, {outs} of which ask for an output, fits no plan")]
+    StepSize {
+        /// Its rows.
+        rows: u32,
+        /// Rows that ask for a token or for logits.
+        outs: u32,
+    },
+    /// A row at a position that its sequence has no page for.
+    #[error("position {position} has no page; the sequence has room for {reserved}")]
+    NotReserved {
+        /// The row's position.
+        position: usize,
+        /// Positions that the sequence's pages hold.
+        reserved: usize,
+    },
     /// The pool has no free page left.
     #[error("the KV pool of {pages} pages is full")]
     PoolFull {

@@ -84,7 +84,8 @@ impl Runner {
     /// Runs a step; its result is in `output`, whose first `out_words` words are valid.
     pub(crate) fn run(&mut self, inputs: &StepInputs, tail: Tail, out_words: usize) -> Result<(), EngineError> {
         let plan = self.plans.iter_mut().find(|p| p.bucket.tail == tail && p.bucket.holds(&inputs.dims));
-        let plan = plan.expect("the engine cuts steps to its largest bucket");
+        let Dims { rows, outs, .. } = inputs.dims;
+        let plan = plan.ok_or(EngineError::StepSize { rows, outs })?;
         if self.output.len() < out_words {
             self.output.resize(out_words, 0);
         }

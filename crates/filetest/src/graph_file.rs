@@ -65,7 +65,9 @@ fn run(source: &str) -> Result<Vec<String>, String> {
     let command: Vec<_> = source.lines().next().unwrap_or("").split_whitespace().collect();
     match command.as_slice() {
         [";", "test", "verify"] => Ok(verify_lines(source)),
-        [";", "test", "print"] => Ok(print(&parse(source).map_err(|e| e.to_string())?.graph).lines().map(str::to_owned).collect()),
+        [";", "test", "print"] => {
+            Ok(print(&parse(source).map_err(|e| e.to_string())?.graph).lines().map(str::to_owned).collect())
+        }
         [";", "test", "fuse"] => fuse_lines(source, Tail::Logits),
         [";", "test", "fuse", tail] => {
             let tail = Tail::ALL.into_iter().find(|t| t.name() == *tail).ok_or("there is no such tail")?;

@@ -19,7 +19,8 @@ pub fn templates() -> Templates {
         let path = crate::workspace(&format!("graphs/{name}"));
         std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     };
-    let names = ["decoder.jinja", "llama.graph.jinja", "qwen2.graph.jinja", "qwen3.graph.jinja", "pangu-embedded.graph.jinja"];
+    let names =
+        ["decoder.jinja", "llama.graph.jinja", "qwen2.graph.jinja", "qwen3.graph.jinja", "pangu-embedded.graph.jinja"];
     let texts: Vec<_> = names.iter().map(|n| (*n, read(n))).collect();
     Templates::new(texts.iter().map(|(n, t)| (*n, t.as_str())))
 }

@@ -59,7 +59,14 @@ fn decode_steps_allocate_nothing() {
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, 192).unwrap();
     let greedy = Sampling::greedy();
-    let params = SampleParams { temperature: 0.8, top_k: 40, top_p: 0.9, min_p: 0.05, repeat_penalty: 1.1, ..SampleParams::GREEDY };
+    let params = SampleParams {
+        temperature: 0.8,
+        top_k: 40,
+        top_p: 0.9,
+        min_p: 0.05,
+        repeat_penalty: 1.1,
+        ..SampleParams::GREEDY
+    };
     let noisy = Sampling { params, seed: 5, ..Sampling::greedy() };
     for sampling in [greedy, noisy] {
         decode(&mut engine, &mut sequence, 0, 3, &sampling);

@@ -3,8 +3,8 @@
 
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
-use aio_engine::{Engine, EngineOptions, Sequence, Step, StepRow, StepWants};
-use aio_filetest::tiny;
+use aio_engine::{Engine, EngineError, EngineOptions, Sequence, Step, StepRow, StepWants};
+use aio_filetest::{needs, tiny};
 use aio_ir::DType;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ fn engine(level: IsaLevel, threads: usize, weights: DType) -> Option<Engine> {
     let device = match CpuDevice::new(CpuOptions { threads, isa: Some(level), pin: false }) {
         Ok(device) => device,
         Err(e) => {
-            println!("SKIP rows at {level}: {e}");
+            needs::skip("rows", "isa", &format!("{level}: {e}"));
             return None;
         }
     };
@@ -67,7 +67,8 @@ fn every_chunking_and_thread_count_gives_the_same_bits() {
             let mut want: Option<Vec<u32>> = None;
             for threads in 1..=4 {
                 let Some(mut engine) = engine(level, threads, weights) else { break };
-                let chunks: &[usize] = if threads == 2 { &[1, 2, 5, 7, 16, 17, 33, 64, TOKENS] } else { &[1, 17, TOKENS] };
+                let chunks: &[usize] =
+                    if threads == 2 { &[1, 2, 5, 7, 16, 17, 33, 64, TOKENS] } else { &[1, 17, TOKENS] };
                 for &chunk in chunks {
                     let got = chunked(&mut engine, chunk);
                     let what = format!("{weights} at {level}, {threads} threads, chunks of {chunk}");
@@ -91,7 +92,12 @@ fn other_sequences_in_the_step_change_nothing() {
         }
         let rows: Vec<_> = (0..3)
             .flat_map(|s| (20 * (s + 1)..20 * (s + 1) + 4 + s).map(move |position| (s, position)))
-            .map(|(sequence, position)| StepRow { token: token(position), sequence, position, wants: StepWants::Logits })
+            .map(|(sequence, position)| StepRow {
+                token: token(position),
+                sequence,
+                position,
+                wants: StepWants::Logits,
+            })
             .collect();
         let borrowed: Vec<&Sequence> = sequences.iter().collect();
         let got = engine.step(&Step { sequences: &borrowed, rows: &rows, logit_bias: None }).unwrap();
@@ -100,4 +106,24 @@ fn other_sequences_in_the_step_change_nothing() {
             assert_same(bits, alone, &format!("{level}, sequence {} position {}", row.sequence, row.position));
         }
     }
+}
+
+/// A step that no plan holds, or whose positions have no page, is an error and changes nothing.
+#[test]
+fn steps_that_do_not_fit_are_errors() {
+    let mut engine = engine(IsaLevel::Portable, 1, DType::F16).unwrap();
+    let mut sequence = Sequence::new();
+    engine.reserve(&mut sequence, 64).unwrap();
+    let sampling = aio_engine::Sampling::greedy();
+    let row = |position: usize| {
+        let wants = StepWants::Token { sampling: &sampling, recent: &[] };
+        StepRow { token: 1, sequence: 0, position, wants }
+    };
+    let mut run = |positions: std::ops::Range<usize>| {
+        let rows: Vec<_> = positions.map(row).collect();
+        engine.step(&Step { sequences: &[&sequence], rows: &rows, logit_bias: None }).map(<[u32]>::len)
+    };
+    assert!(matches!(run(0..20), Err(EngineError::StepSize { rows: 20, outs: 20 })));
+    assert!(matches!(run(64..65), Err(EngineError::NotReserved { position: 64, reserved: 64 })));
+    assert_eq!(run(0..17).unwrap(), 17);
 }

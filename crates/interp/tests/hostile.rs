@@ -26,7 +26,8 @@ fn indices_out_of_range_are_errors() {
         assert_eq!(got, Err(EvalError::Index { what: "token", index: index as i64, len: 3 }));
     }
     let kv = "%kv = input \"kv\" : f16[pages, 2, 1, 64, 2]\n%q = input \"q\" : f32[rows, 1, 2]\n%t = input \"t\" : u32[seqs, pages]\n%s = input \"s\" : u32[rows]\n%p = input \"p\" : u32[rows]\n%y = attend %q, %kv, %t, %s, %p {scale = 1.0}\noutput \"y\" = %y";
-    let places: [(&[f64], &[f64], &[f64]); 3] = [(&[0.0, 5.0], &[], &[0.0, 64.0]), (&[], &[0.0, 1.0], &[]), (&[], &[], &[0.0, 4e9])];
+    let places: [(&[f64], &[f64], &[f64]); 3] =
+        [(&[0.0, 5.0], &[], &[0.0, 64.0]), (&[], &[0.0, 1.0], &[]), (&[], &[], &[0.0, 4e9])];
     for (table, seqs, positions) in places {
         let got = eval(kv, &DIMS, &[("kv", &[]), ("q", &[]), ("t", table), ("s", seqs), ("p", positions)]);
         assert!(matches!(got, Err(EvalError::Index { .. })), "{got:?}");

@@ -35,7 +35,8 @@ fn check(cases: &[Case<'_>]) -> HashSet<Op> {
             let shape: Vec<_> = ty.shape.resolve(&DIMS).iter().map(|&d| d as usize).collect();
             assert_eq!(tensor.shape, shape, "{body}");
             let got = numbers(tensor);
-            let close = |(g, w): (&f64, &f64)| (g - w).abs() <= 2e-6 * w.abs().max(1.0) || (g.is_nan() && w.is_nan()) || g == w;
+            let close =
+                |(g, w): (&f64, &f64)| (g - w).abs() <= 2e-6 * w.abs().max(1.0) || (g.is_nan() && w.is_nan()) || g == w;
             assert!(got.len() == want.len() && got.iter().zip(*want).all(close), "{body}: {got:?} is not {want:?}");
         }
     }
@@ -50,14 +51,46 @@ fn sources_and_layouts() -> HashSet<Op> {
         ("%y = fill {shape = [1], value = -1, dtype = u32}\noutput \"y\" = %y", &[], &[&[0.0]]),
         ("%y = fill {shape = [], value = 2, dtype = bool}\noutput \"y\" = %y", &[], &[&[1.0]]),
         ("%y = iota {shape = [2, 3], dtype = i32}\noutput \"y\" = %y", &[], &[&[0.0, 1.0, 2.0, 0.0, 1.0, 2.0]]),
-        ("%x = input \"x\" : f32[2, 3]\n%y = slice %x {axis = 1, start = 1, len = 2}\noutput \"y\" = %y", &[x23], &[&[2.0, 3.0, 5.0, 6.0]]),
-        ("%x = input \"x\" : i8[2, 3]\n%y = slice %x {axis = 0, start = 1, len = 1}\noutput \"y\" = %y", &[x23], &[&[4.0, 5.0, 6.0]]),
-        ("%x = input \"x\" : f16[2, 3]\n%y = concat %x, %x {axis = 1}\noutput \"y\" = %y", &[x23], &[&[1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 4.0, 5.0, 6.0]]),
-        ("%x = input \"x\" : u32[2, 3]\n%y = concat %x, %x {axis = 0}\noutput \"y\" = %y", &[x23], &[&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]),
-        ("%x = input \"x\" : f32[2, 3]\n%y = reshape %x {shape = [3, 2]}\noutput \"y\" = %y", &[x23], &[&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]),
-        ("%x = input \"x\" : bf16[2, 3]\n%y = transpose %x {perm = [1, 0]}\noutput \"y\" = %y", &[x23], &[&[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]]),
-        ("%x = input \"x\" : f32[3]\n%y = broadcast %x {shape = [2, 3]}\noutput \"y\" = %y", &[("x", &[1.0, 2.0, 3.0])], &[&[1.0, 2.0, 3.0, 1.0, 2.0, 3.0]]),
-        ("%x = input \"x\" : i32[2, 1]\n%y = broadcast %x {shape = [2, 2]}\noutput \"y\" = %y", &[("x", &[-1.0, 2.0])], &[&[-1.0, -1.0, 2.0, 2.0]]),
+        (
+            "%x = input \"x\" : f32[2, 3]\n%y = slice %x {axis = 1, start = 1, len = 2}\noutput \"y\" = %y",
+            &[x23],
+            &[&[2.0, 3.0, 5.0, 6.0]],
+        ),
+        (
+            "%x = input \"x\" : i8[2, 3]\n%y = slice %x {axis = 0, start = 1, len = 1}\noutput \"y\" = %y",
+            &[x23],
+            &[&[4.0, 5.0, 6.0]],
+        ),
+        (
+            "%x = input \"x\" : f16[2, 3]\n%y = concat %x, %x {axis = 1}\noutput \"y\" = %y",
+            &[x23],
+            &[&[1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 4.0, 5.0, 6.0]],
+        ),
+        (
+            "%x = input \"x\" : u32[2, 3]\n%y = concat %x, %x {axis = 0}\noutput \"y\" = %y",
+            &[x23],
+            &[&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]],
+        ),
+        (
+            "%x = input \"x\" : f32[2, 3]\n%y = reshape %x {shape = [3, 2]}\noutput \"y\" = %y",
+            &[x23],
+            &[&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]],
+        ),
+        (
+            "%x = input \"x\" : bf16[2, 3]\n%y = transpose %x {perm = [1, 0]}\noutput \"y\" = %y",
+            &[x23],
+            &[&[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]],
+        ),
+        (
+            "%x = input \"x\" : f32[3]\n%y = broadcast %x {shape = [2, 3]}\noutput \"y\" = %y",
+            &[("x", &[1.0, 2.0, 3.0])],
+            &[&[1.0, 2.0, 3.0, 1.0, 2.0, 3.0]],
+        ),
+        (
+            "%x = input \"x\" : i32[2, 1]\n%y = broadcast %x {shape = [2, 2]}\noutput \"y\" = %y",
+            &[("x", &[-1.0, 2.0])],
+            &[&[-1.0, -1.0, 2.0, 2.0]],
+        ),
     ])
 }
 
@@ -71,15 +104,51 @@ fn lookups_and_products() -> HashSet<Op> {
     let x: (&str, &[f64]) = ("x", &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     let i: (&str, &[f64]) = ("i", &[2.0, 1.0]);
     check(&[
-        ("%x = weight \"x\" : f16[3, 2]\n%i = input \"i\" : u32[rows]\n%y = embed %x, %i\noutput \"y\" = %y", &[x, i], &[&[5.0, 6.0, 3.0, 4.0]]),
-        ("%x = weight \"x\" : q8_0[3, 32]\n%i = input \"i\" : i32[2]\n%y = embed %x, %i\noutput \"y\" = %y", &[("x", &blocks), i], &[&picked]),
-        ("%x = input \"x\" : f32[3, 2]\n%i = input \"i\" : u32[outs]\n%y = gather %x, %i\noutput \"y\" = %y", &[x, i], &[&[5.0, 6.0, 3.0, 4.0]]),
-        ("%x = input \"x\" : q8_0[3, 32]\n%i = input \"i\" : u32[2]\n%y = gather %x, %i\noutput \"y\" = %y", &[("x", &blocks), i], &[&picked]),
-        ("%x = input \"x\" : f32[3, 2]\n%i = input \"i\" : u32[2]\n%u = input \"u\" : f32[2, 2]\n%y = scatter %x, %i, %u\noutput \"y\" = %y", &[x, ("i", &[1.0, 1.0]), ("u", &[7.0, 8.0, 9.0, 10.0])], &[&[1.0, 2.0, 9.0, 10.0, 5.0, 6.0]]),
-        ("%x = input \"x\" : q8_0[3, 32]\n%i = input \"i\" : u32[2]\n%u = input \"u\" : q8_0[2, 32]\n%y = scatter %x, %i, %u\noutput \"y\" = %y", &[("x", &[0.0; 96]), ("i", &[0.0, 2.0]), ("u", &picked)], &[&scattered]),
-        ("%x = input \"x\" : f32[rows, 2]\n%w = weight \"w\" : f32[3, 2]\n%y = matmul %x, %w\noutput \"y\" = %y", &[("x", &[1.0, 2.0, 3.0, 4.0]), ("w", &[1.0, 0.0, 0.0, 1.0, 1.0, -1.0])], &[&[1.0, 2.0, -1.0, 3.0, 4.0, -1.0]]),
-        ("%x = input \"x\" : f32[2]\n%w = weight \"w\" : bf16[1, 2]\n%y = matmul %x, %w\noutput \"y\" = %y", &[("x", &[1.0, 2.0]), ("w", &[3.0, 4.0])], &[&[11.0]]),
-        ("%x = input \"x\" : f32[2, 2]\n%w = weight \"w\" : f32[2, 1, 2]\n%e = input \"e\" : u32[2]\n%y = matmul %x, %w, %e\noutput \"y\" = %y", &[("x", &[1.0, 2.0, 3.0, 4.0]), ("w", &[1.0, 1.0, 10.0, 1.0]), ("e", &[1.0, 0.0])], &[&[12.0, 7.0]]),
+        (
+            "%x = weight \"x\" : f16[3, 2]\n%i = input \"i\" : u32[rows]\n%y = embed %x, %i\noutput \"y\" = %y",
+            &[x, i],
+            &[&[5.0, 6.0, 3.0, 4.0]],
+        ),
+        (
+            "%x = weight \"x\" : q8_0[3, 32]\n%i = input \"i\" : i32[2]\n%y = embed %x, %i\noutput \"y\" = %y",
+            &[("x", &blocks), i],
+            &[&picked],
+        ),
+        (
+            "%x = input \"x\" : f32[3, 2]\n%i = input \"i\" : u32[outs]\n%y = gather %x, %i\noutput \"y\" = %y",
+            &[x, i],
+            &[&[5.0, 6.0, 3.0, 4.0]],
+        ),
+        (
+            "%x = input \"x\" : q8_0[3, 32]\n%i = input \"i\" : u32[2]\n%y = gather %x, %i\noutput \"y\" = %y",
+            &[("x", &blocks), i],
+            &[&picked],
+        ),
+        (
+            "%x = input \"x\" : f32[3, 2]\n%i = input \"i\" : u32[2]\n%u = input \"u\" : f32[2, 2]\n%y = scatter %x, %i, %u\noutput \"y\" = %y",
+            &[x, ("i", &[1.0, 1.0]), ("u", &[7.0, 8.0, 9.0, 10.0])],
+            &[&[1.0, 2.0, 9.0, 10.0, 5.0, 6.0]],
+        ),
+        (
+            "%x = input \"x\" : q8_0[3, 32]\n%i = input \"i\" : u32[2]\n%u = input \"u\" : q8_0[2, 32]\n%y = scatter %x, %i, %u\noutput \"y\" = %y",
+            &[("x", &[0.0; 96]), ("i", &[0.0, 2.0]), ("u", &picked)],
+            &[&scattered],
+        ),
+        (
+            "%x = input \"x\" : f32[rows, 2]\n%w = weight \"w\" : f32[3, 2]\n%y = matmul %x, %w\noutput \"y\" = %y",
+            &[("x", &[1.0, 2.0, 3.0, 4.0]), ("w", &[1.0, 0.0, 0.0, 1.0, 1.0, -1.0])],
+            &[&[1.0, 2.0, -1.0, 3.0, 4.0, -1.0]],
+        ),
+        (
+            "%x = input \"x\" : f32[2]\n%w = weight \"w\" : bf16[1, 2]\n%y = matmul %x, %w\noutput \"y\" = %y",
+            &[("x", &[1.0, 2.0]), ("w", &[3.0, 4.0])],
+            &[&[11.0]],
+        ),
+        (
+            "%x = input \"x\" : f32[2, 2]\n%w = weight \"w\" : f32[2, 1, 2]\n%e = input \"e\" : u32[2]\n%y = matmul %x, %w, %e\noutput \"y\" = %y",
+            &[("x", &[1.0, 2.0, 3.0, 4.0]), ("w", &[1.0, 1.0, 10.0, 1.0]), ("e", &[1.0, 0.0])],
+            &[&[12.0, 7.0]],
+        ),
     ])
 }
 
@@ -99,7 +168,14 @@ fn binary() -> HashSet<Op> {
         all("mul %a, %b", ty, ab, &[14.0, -8.0]);
         all("min %a, %b", ty, ab, &[2.0, -2.0]);
         all("max %a, %b", ty, ab, &[7.0, 4.0]);
-        for (kind, want) in [("eq", [0.0, 0.0]), ("ne", [1.0, 1.0]), ("lt", [0.0, 1.0]), ("le", [0.0, 1.0]), ("gt", [1.0, 0.0]), ("ge", [1.0, 0.0])] {
+        for (kind, want) in [
+            ("eq", [0.0, 0.0]),
+            ("ne", [1.0, 1.0]),
+            ("lt", [0.0, 1.0]),
+            ("le", [0.0, 1.0]),
+            ("gt", [1.0, 0.0]),
+            ("ge", [1.0, 0.0]),
+        ] {
             all(&format!("compare %a, %b {{kind = {kind}}}"), ty, ab, &want);
         }
     }
@@ -156,18 +232,54 @@ fn norms_and_folds() -> HashSet<Op> {
     let six: (&str, &[f64]) = ("x", &[1.0, 2.0, 3.0, 4.0, 5.0, 9.0]);
     check(&[
         ("%x = input \"x\" : f32[2]\n%y = rms_norm %x {eps = 0.5}\noutput \"y\" = %y", &[x], &[&[3.0 / r, 4.0 / r]]),
-        ("%x = input \"x\" : f32[2]\n%w = weight \"w\" : f32[2]\n%y = rms_norm %x, %w {eps = 0.5}\noutput \"y\" = %y", &[x, ("w", &[2.0, -1.0])], &[&[6.0 / r, -4.0 / r]]),
+        (
+            "%x = input \"x\" : f32[2]\n%w = weight \"w\" : f32[2]\n%y = rms_norm %x, %w {eps = 0.5}\noutput \"y\" = %y",
+            &[x, ("w", &[2.0, -1.0])],
+            &[&[6.0 / r, -4.0 / r]],
+        ),
         ("%x = input \"x\" : f32[2]\n%y = layer_norm %x {eps = 0}\noutput \"y\" = %y", &[x], &[&[-1.0, 1.0]]),
-        ("%x = input \"x\" : f32[2]\n%w = weight \"w\" : f32[2]\n%b = weight \"b\" : f32[2]\n%y = layer_norm %x, %w, %b {eps = 0}\noutput \"y\" = %y", &[x, ("w", &[2.0, 3.0]), ("b", &[10.0, 20.0])], &[&[8.0, 23.0]]),
-        ("%x = input \"x\" : f32[2]\n%b = weight \"b\" : f32[2]\n%y = layer_norm %x, _, %b {eps = 0}\noutput \"y\" = %y", &[x, ("b", &[10.0, 20.0])], &[&[9.0, 21.0]]),
+        (
+            "%x = input \"x\" : f32[2]\n%w = weight \"w\" : f32[2]\n%b = weight \"b\" : f32[2]\n%y = layer_norm %x, %w, %b {eps = 0}\noutput \"y\" = %y",
+            &[x, ("w", &[2.0, 3.0]), ("b", &[10.0, 20.0])],
+            &[&[8.0, 23.0]],
+        ),
+        (
+            "%x = input \"x\" : f32[2]\n%b = weight \"b\" : f32[2]\n%y = layer_norm %x, _, %b {eps = 0}\noutput \"y\" = %y",
+            &[x, ("b", &[10.0, 20.0])],
+            &[&[9.0, 21.0]],
+        ),
         ("%x = input \"x\" : f32[2]\n%y = softmax %x\noutput \"y\" = %y", &[x], &[&[1.0 / (1.0 + e), e / (1.0 + e)]]),
         ("%x = input \"x\" : f32[2]\n%y = softmax %x\noutput \"y\" = %y", &[("x", &[1e38, -1e38])], &[&[1.0, 0.0]]),
-        ("%x = input \"x\" : f32[2, 3]\n%y = reduce %x {kind = sum, axis = 1}\noutput \"y\" = %y", &[six], &[&[6.0, 18.0]]),
-        ("%x = input \"x\" : f32[2, 3]\n%y = reduce %x {kind = mean, axis = 1}\noutput \"y\" = %y", &[six], &[&[2.0, 6.0]]),
-        ("%x = input \"x\" : f32[2, 3]\n%y = reduce %x {kind = max, axis = 0}\noutput \"y\" = %y", &[six], &[&[4.0, 5.0, 9.0]]),
-        ("%x = input \"x\" : f32[2, 3]\n%y = reduce %x {kind = min, axis = 0}\noutput \"y\" = %y", &[six], &[&[1.0, 2.0, 3.0]]),
-        ("%x = input \"x\" : f32[2, 3]\n%y = cumsum %x\noutput \"y\" = %y", &[six], &[&[1.0, 3.0, 6.0, 4.0, 9.0, 18.0]]),
-        ("%x = input \"x\" : f16[2, 3]\n%y = cumsum %x\noutput \"y\" = %y", &[six], &[&[1.0, 3.0, 6.0, 4.0, 9.0, 18.0]]),
+        (
+            "%x = input \"x\" : f32[2, 3]\n%y = reduce %x {kind = sum, axis = 1}\noutput \"y\" = %y",
+            &[six],
+            &[&[6.0, 18.0]],
+        ),
+        (
+            "%x = input \"x\" : f32[2, 3]\n%y = reduce %x {kind = mean, axis = 1}\noutput \"y\" = %y",
+            &[six],
+            &[&[2.0, 6.0]],
+        ),
+        (
+            "%x = input \"x\" : f32[2, 3]\n%y = reduce %x {kind = max, axis = 0}\noutput \"y\" = %y",
+            &[six],
+            &[&[4.0, 5.0, 9.0]],
+        ),
+        (
+            "%x = input \"x\" : f32[2, 3]\n%y = reduce %x {kind = min, axis = 0}\noutput \"y\" = %y",
+            &[six],
+            &[&[1.0, 2.0, 3.0]],
+        ),
+        (
+            "%x = input \"x\" : f32[2, 3]\n%y = cumsum %x\noutput \"y\" = %y",
+            &[six],
+            &[&[1.0, 3.0, 6.0, 4.0, 9.0, 18.0]],
+        ),
+        (
+            "%x = input \"x\" : f16[2, 3]\n%y = cumsum %x\noutput \"y\" = %y",
+            &[six],
+            &[&[1.0, 3.0, 6.0, 4.0, 9.0, 18.0]],
+        ),
         ("%x = input \"x\" : i8[2]\n%y = cumsum %x\noutput \"y\" = %y", &[("x", &[100.0, 100.0])], &[&[100.0, -56.0]]),
     ])
 }
@@ -192,7 +304,11 @@ fn positions() -> HashSet<Op> {
     let factors = "%f = weight \"f\" : f32[2]\n%y = rope %x, %p, %f";
     seen.extend(run(factors, "pairs = halves, dims = 4", [half.0, b.0, half.1, b.1]));
     let (slow, slower) = (turn(1.0, 3.0, 1.5), turn(2.0, 4.0, 0.15));
-    seen.extend(run("%y = rope %x, %p", "pairs = halves, dims = 4, scaling = linear, factor = 2.0", [slow.0, slower.0, slow.1, slower.1]));
+    seen.extend(run(
+        "%y = rope %x, %p",
+        "pairs = halves, dims = 4, scaling = linear, factor = 2.0",
+        [slow.0, slower.0, slow.1, slower.1],
+    ));
     // YaRN with a context so long that both pairs turn more often than beta_fast: angles as trained, magnitude scaled.
     let m = 1.0 + 0.1 * 4f64.ln();
     let yarn = "pairs = halves, dims = 4, scaling = yarn, factor = 4.0, original_context = 1000000000";
@@ -205,8 +321,14 @@ const KV: &str = "%kv = state \"kv\" : f16[pages, 2, 1, 64, 2]\n%k = input \"k\"
 fn cache() -> HashSet<Op> {
     let w = |score: f64| 1.0 / (1.0 + (-score).exp());
     let inputs: &[(&str, &[f64])] = &[
-        ("kv", &[]), ("k", &[1.0, 0.0, 0.0, 1.0]), ("v", &[1.0, 2.0, 3.0, 4.0]), ("q", &[1.0, 0.0, 1.0, 0.0]),
-        ("t", &[1.0, 0.0]), ("s", &[0.0, 0.0]), ("p", &[0.0, 1.0]), ("sink", &[1.0]),
+        ("kv", &[]),
+        ("k", &[1.0, 0.0, 0.0, 1.0]),
+        ("v", &[1.0, 2.0, 3.0, 4.0]),
+        ("q", &[1.0, 0.0, 1.0, 0.0]),
+        ("t", &[1.0, 0.0]),
+        ("s", &[0.0, 0.0]),
+        ("p", &[0.0, 1.0]),
+        ("sink", &[1.0]),
     ];
     let mut pool = vec![0.0; 512];
     pool[256..260].copy_from_slice(&[1.0, 0.0, 0.0, 1.0]);
@@ -222,7 +344,9 @@ fn cache() -> HashSet<Op> {
     seen.extend(attend(" {scale = 1.0, soft_cap = 0.5}", mix(w(0.5 * 2f64.tanh()))));
     let e = 1f64.exp();
     let sunk = [0.5, 1.0, (e + 3.0) / (2.0 * e + 1.0), (2.0 * e + 4.0) / (2.0 * e + 1.0)];
-    let body = format!("{KV}%sink = weight \"sink\" : f32[1]\n%y = attend %q, %n, %t, %s, %p, %sink {{scale = 1.0}}\noutput \"y\" = %y\nfinal %kv = %n");
+    let body = format!(
+        "{KV}%sink = weight \"sink\" : f32[1]\n%y = attend %q, %n, %t, %s, %p, %sink {{scale = 1.0}}\noutput \"y\" = %y\nfinal %kv = %n"
+    );
     seen.extend(check(&[(&body, inputs, &[&sunk, &pool])]));
     let commit = "%l = state \"l\" : u32[seqs]\n%a = input \"a\" : u32[seqs]\n%n = commit %l, %a\nfinal %l = %n";
     seen.extend(check(&[
@@ -236,7 +360,13 @@ fn conversions() -> HashSet<Op> {
     let x: (&str, &[f64]) = ("x", &[-1.7, 300.2, f64::NAN]);
     let wide: (&str, &[f64]) = ("x", &[-5.0, 300.0, 2_147_483_647.0]);
     let mut seen = HashSet::new();
-    for (to, want) in [("i8", [-1.0, 127.0, 0.0]), ("u8", [0.0, 255.0, 0.0]), ("i32", [-1.0, 300.0, 0.0]), ("u32", [0.0, 300.0, 0.0]), ("bool", [1.0, 1.0, 1.0])] {
+    for (to, want) in [
+        ("i8", [-1.0, 127.0, 0.0]),
+        ("u8", [0.0, 255.0, 0.0]),
+        ("i32", [-1.0, 300.0, 0.0]),
+        ("u32", [0.0, 300.0, 0.0]),
+        ("bool", [1.0, 1.0, 1.0]),
+    ] {
         let body = format!("%x = input \"x\" : f32[3]\n%y = cast %x {{to = {to}}}\noutput \"y\" = %y");
         seen.extend(check(&[(&body, &[x], &[&want])]));
     }
@@ -265,10 +395,22 @@ fn choices() -> HashSet<Op> {
     let n: (&str, &[f64]) = ("n", &[]);
     let verify = "%s = input \"s\" : u32[outs]\n%d = input \"d\" : u32[outs]\n%f = input \"f\" : u32[seqs, 2]\n%a, %n = verify %s, %d, %f\noutput \"a\" = %a\noutput \"n\" = %n";
     check(&[
-        ("%x = input \"x\" : f32[2, 3]\n%y = argmax %x\noutput \"y\" = %y", &[("x", &[1.0, 5.0, 5.0, f64::NAN, -1.0, -2.0])], &[&[1.0, 1.0]]),
-        ("%x = input \"x\" : f32[1, 4]\n%v, %i = top_k %x {k = 3}\noutput \"v\" = %v\noutput \"i\" = %i", &[("x", &[2.0, 9.0, 2.0, 5.0])], &[&[9.0, 5.0, 2.0], &[1.0, 3.0, 0.0]]),
+        (
+            "%x = input \"x\" : f32[2, 3]\n%y = argmax %x\noutput \"y\" = %y",
+            &[("x", &[1.0, 5.0, 5.0, f64::NAN, -1.0, -2.0])],
+            &[&[1.0, 1.0]],
+        ),
+        (
+            "%x = input \"x\" : f32[1, 4]\n%v, %i = top_k %x {k = 3}\noutput \"v\" = %v\noutput \"i\" = %i",
+            &[("x", &[2.0, 9.0, 2.0, 5.0])],
+            &[&[9.0, 5.0, 2.0], &[1.0, 3.0, 0.0]],
+        ),
         (sample, &[x, n, recent, ("p", &[greedy, repeated].concat())], &[&[1.0, 2.0]]),
-        (sample, &[x, n, recent, ("p", &[greedy, greedy].concat()), ("b", &[9.0, 0.0, 0.0, 0.0, f64::NEG_INFINITY, 0.0])], &[&[0.0, 2.0]]),
+        (
+            sample,
+            &[x, n, recent, ("p", &[greedy, greedy].concat()), ("b", &[9.0, 0.0, 0.0, 0.0, f64::NEG_INFINITY, 0.0])],
+            &[&[0.0, 2.0]],
+        ),
         (sample, &[x, n, recent, ("p", &[only_best, only_best].concat())], &[&[1.0, 1.0]]),
         (verify, &[("s", &[5.0, 6.0]), ("d", &[0.0, 5.0]), ("f", &[0.0, 1.0])], &[&[1.0], &[6.0]]),
         (verify, &[("s", &[5.0, 6.0]), ("d", &[0.0, 4.0]), ("f", &[0.0, 1.0])], &[&[0.0], &[5.0]]),
@@ -278,7 +420,16 @@ fn choices() -> HashSet<Op> {
 
 #[test]
 fn every_op_computes_what_the_table_says() {
-    let groups = [sources_and_layouts(), lookups_and_products(), elementwise(), norms_and_folds(), positions(), cache(), conversions(), choices()];
+    let groups = [
+        sources_and_layouts(),
+        lookups_and_products(),
+        elementwise(),
+        norms_and_folds(),
+        positions(),
+        cache(),
+        conversions(),
+        choices(),
+    ];
     let seen: HashSet<Op> = groups.into_iter().flatten().collect();
     let missing: Vec<_> = Op::ALL.iter().filter(|op| !seen.contains(op)).collect();
     assert!(missing.is_empty(), "no case for {missing:?}");

@@ -392,7 +392,9 @@ pub(crate) fn cast(a: &Args<'_>) -> Result<Types, InferError> {
 pub(crate) fn quantize(a: &Args<'_>) -> Result<Types, InferError> {
     let x = a.plain_float(0)?;
     let to = a.dtype(0);
-    let fits = to.is_quantized() && quant::has_encoder(to) && x.shape.last().known().is_some_and(|n| to.row_bytes(n).is_some());
+    let fits = to.is_quantized()
+        && quant::has_encoder(to)
+        && x.shape.last().known().is_some_and(|n| to.row_bytes(n).is_some());
     if !fits {
         return Err(a.bad_attr(0, format!("a quantised type with an encoder, whose block divides {}", x.shape.last())));
     }

@@ -72,23 +72,27 @@ fn costs_never_overflow() {
 
 #[test]
 fn random_texts_never_panic() {
-    let texts = prop_oneof![".*", "aio 1\ngraph \"\"\n.*", "(%[a-z0-9]|[a-z_]{1,6}|[0-9]{1,3}|[=:,\\[\\]{}\"\n ;]){0,60}"];
-    runner(600, 4).run(&texts, |text| {
-        let _ = parse(&text).map_err(|e| e.to_string());
-        Ok(())
-    })
-    .unwrap();
+    let texts =
+        prop_oneof![".*", "aio 1\ngraph \"\"\n.*", "(%[a-z0-9]|[a-z_]{1,6}|[0-9]{1,3}|[=:,\\[\\]{}\"\n ;]){0,60}"];
+    runner(600, 4)
+        .run(&texts, |text| {
+            let _ = parse(&text).map_err(|e| e.to_string());
+            Ok(())
+        })
+        .unwrap();
     let bytes = prop::collection::vec(any::<u8>(), 0..300);
-    runner(300, 5).run(&bytes, |bytes| {
-        let _ = parse(&String::from_utf8_lossy(&bytes)).map_err(|e| e.to_string());
-        Ok(())
-    })
-    .unwrap();
+    runner(300, 5)
+        .run(&bytes, |bytes| {
+            let _ = parse(&String::from_utf8_lossy(&bytes)).map_err(|e| e.to_string());
+            Ok(())
+        })
+        .unwrap();
 }
 
 /// Replaces, removes or repeats pieces of a text at character borders.
 fn mutate(text: &str, edits: &[(u32, u32, u8)]) -> String {
-    const PIECES: [&str; 12] = ["%0", "-1", "[", "]", ",", "{", "1e40", "18446744073709551616", "\"", "rows", "_", "\n"];
+    const PIECES: [&str; 12] =
+        ["%0", "-1", "[", "]", ",", "{", "1e40", "18446744073709551616", "\"", "rows", "_", "\n"];
     let mut chars: Vec<char> = text.chars().collect();
     for &(at, len, kind) in edits {
         let start = at as usize % (chars.len() + 1);

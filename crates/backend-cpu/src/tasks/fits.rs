@@ -26,7 +26,7 @@ pub(super) fn check(task: &Task, family: &PlanFamily, plan: &Plan) -> Result<(),
     };
     let rows = |slot: Slot, width: Option<u64>| row_major(task, plan, slot, Sym::Rows, width);
     match task.kind {
-        TaskKind::Qkv(_) => rows(o[0], weight(2, 1)).and(rows(r[0], weight(2, 0))),
+        TaskKind::Qkv(_) => factors(task).and(rows(o[0], weight(2, 1))).and(rows(r[0], weight(2, 0))),
         TaskKind::Attend(_) => rows(o[0], None).and(rows(r[0], None)),
         TaskKind::Linear(_) => rows(o[0], weight(2, 1)).and(rows(o[4], weight(2, 0))).and(rows(r[0], weight(2, 0))),
         TaskKind::GateUp(_) => rows(o[0], weight(2, 1)).and(rows(r[0], weight(2, 0))),
@@ -34,6 +34,14 @@ pub(super) fn check(task: &Task, family: &PlanFamily, plan: &Plan) -> Result<(),
         TaskKind::Op(Op::Embed) => rows(o[1], Some(1)).and(rows(r[0], weight(0, 1))),
         TaskKind::Op(Op::Gather) => rows(o[0], None).and(row_major(task, plan, r[0], Sym::Outs, None)),
         TaskKind::Op(_) => Ok(()),
+    }
+}
+
+/// The tables of angles are made once, so what divides the frequencies must be constant.
+fn factors(task: &Task) -> Result<(), DeviceError> {
+    match task.operands[11] {
+        Slot::Absent | Slot::Weight(_) => Ok(()),
+        slot => Err(unsupported(task, format!("frequency factors in {slot}"))),
     }
 }
 

@@ -8,7 +8,6 @@ const WIDTH: u32 = 256;
 const COLUMNS: u32 = 264;
 const VOCABULARY: u32 = 1000;
 const HEADS: u32 = 4;
-const HEAD_SIZE: u32 = 32;
 
 const START: &str = "aio 1\ngraph \"case\"\n%x = input \"x\" : f32[rows, 256]\n";
 const NORM: &str = "%an = weight \"norm\" : f32[256]\n%h = rms_norm %x, %an {eps = 1e-5}\n";
@@ -23,7 +22,8 @@ pub(super) struct LinearForm {
 
 pub(super) fn linear(weights: DType, form: LinearForm) -> String {
     let (norm, input) = if form.norm { (NORM, "h") } else { ("", "x") };
-    let mut text = format!("{START}{norm}%w = weight \"w\" : {weights}[{COLUMNS}, {WIDTH}]\n%p = matmul %{input}, %w\n");
+    let mut text =
+        format!("{START}{norm}%w = weight \"w\" : {weights}[{COLUMNS}, {WIDTH}]\n%p = matmul %{input}, %w\n");
     let mut last = "p";
     if form.bias {
         text += &format!("%b = weight \"bias\" : f32[{COLUMNS}]\n%pb = add %p, %b\n");
@@ -37,7 +37,9 @@ pub(super) fn linear(weights: DType, form: LinearForm) -> String {
 }
 
 pub(super) fn gate_up(weights: DType, activation: &str) -> String {
-    let matrix = |name: &str| format!("%w{name} = weight \"w{name}\" : {weights}[{COLUMNS}, {WIDTH}]\n%{name} = matmul %h, %w{name}\n");
+    let matrix = |name: &str| {
+        format!("%w{name} = weight \"w{name}\" : {weights}[{COLUMNS}, {WIDTH}]\n%{name} = matmul %h, %w{name}\n")
+    };
     let (gate, up) = (matrix("gate"), matrix("up"));
     format!("{START}{NORM}{gate}{up}%a = {activation} %gate\n%y = mul %a, %up\noutput \"y\" = %y\n")
 }
@@ -47,6 +49,21 @@ pub(super) fn head(weights: DType) -> String {
         "{START}%out_rows = input \"out_rows\" : u32[outs]\n%last = gather %x, %out_rows\n%an = weight \"norm\" : f32[256]\n\
          %h = rms_norm %last, %an {{eps = 1e-5}}\n%w = weight \"w\" : {weights}[{VOCABULARY}, {WIDTH}]\n\
          %logits = matmul %h, %w\noutput \"logits\" = %logits\n"
+    )
+}
+
+/// Every row asks, so nothing is picked and the arg-max stays a task of its own.
+pub(super) fn all_rows_head() -> String {
+    format!(
+        "{START}{NORM}%w = weight \"w\" : f32[{VOCABULARY}, {WIDTH}]\n%logits = matmul %h, %w\noutput \"logits\" = %logits\n"
+    )
+}
+
+/// Picks rows of a product.
+pub(super) fn gathered() -> String {
+    format!(
+        "{START}%out_rows = input \"out_rows\" : u32[outs]\n%w = weight \"w\" : f32[{COLUMNS}, {WIDTH}]\n\
+         %p = matmul %x, %w\n%y = gather %p, %out_rows\noutput \"y\" = %y\n"
     )
 }
 
@@ -75,6 +92,7 @@ pub(super) struct QkvForm {
     pub rope_dims: u32,
     pub factors: bool,
     pub kv_heads: u32,
+    pub head_size: u32,
 }
 
 impl Default for QkvForm {
@@ -84,9 +102,10 @@ impl Default for QkvForm {
             head_norms: false,
             pairs: "adjacent",
             rope: Rope::Plain,
-            rope_dims: HEAD_SIZE,
+            rope_dims: 32,
             factors: false,
             kv_heads: 2,
+            head_size: 32,
         }
     }
 }
@@ -100,10 +119,10 @@ pub(super) struct AttendForm {
 }
 
 pub(super) fn qkv(weights: DType, q: QkvForm, a: AttendForm) -> String {
-    let kv = q.kv_heads;
+    let (kv, size) = (q.kv_heads, q.head_size);
     let mut text = format!(
         "{START}%positions = input \"positions\" : u32[rows]\n%row_seq = input \"row_seq\" : u32[rows]\n\
-         %table = input \"page_table\" : u32[seqs, pages]\n%kv = state \"kv\" : f16[pages, 2, {kv}, 64, {HEAD_SIZE}]\n{NORM}"
+         %table = input \"page_table\" : u32[seqs, pages]\n%kv = state \"kv\" : f16[pages, 2, {kv}, 64, {size}]\n{NORM}"
     );
     if q.factors {
         text += &format!("%factors = weight \"factors\" : f32[{}]\n", q.rope_dims / 2);
@@ -125,20 +144,24 @@ pub(super) fn qkv(weights: DType, q: QkvForm, a: AttendForm) -> String {
 
 /// One projection with what follows it; `%qr`, `%kr` and `%vh` are its last values.
 fn heads_of(weights: DType, q: QkvForm, name: &str, heads: u32) -> String {
-    let columns = heads * HEAD_SIZE;
-    let mut text = format!("%w{name} = weight \"w{name}\" : {weights}[{columns}, {WIDTH}]\n%{name}m = matmul %h, %w{name}\n");
+    let size = q.head_size;
+    let columns = heads * size;
+    let mut text =
+        format!("%w{name} = weight \"w{name}\" : {weights}[{columns}, {WIDTH}]\n%{name}m = matmul %h, %w{name}\n");
     let mut last = "m";
     if q.bias {
         text += &format!("%b{name} = weight \"b{name}\" : f32[{columns}]\n%{name}b = add %{name}m, %b{name}\n");
         last = "b";
     }
-    text += &format!("%{name}h = reshape %{name}{last} {{shape = [rows, {heads}, {HEAD_SIZE}]}}\n");
+    text += &format!("%{name}h = reshape %{name}{last} {{shape = [rows, {heads}, {size}]}}\n");
     if name == "v" {
         return text;
     }
     last = "h";
     if q.head_norms {
-        text += &format!("%n{name} = weight \"n{name}\" : f32[{HEAD_SIZE}]\n%{name}n = rms_norm %{name}h, %n{name} {{eps = 1e-6}}\n");
+        text += &format!(
+            "%n{name} = weight \"n{name}\" : f32[{size}]\n%{name}n = rms_norm %{name}h, %n{name} {{eps = 1e-6}}\n"
+        );
         last = "n";
     }
     let factors = if q.factors { ", %factors" } else { "" };

@@ -21,8 +21,20 @@ pub const ROWS: [u32; 6] = [1, 2, 5, 16, 17, 33];
 pub const POOL_PAGES: u32 = 48;
 /// Types of weight matrices that a model file may have.
 pub const WEIGHT_TYPES: [DType; 14] = [
-    DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1, DType::Q8_0, DType::Q2K,
-    DType::Q3K, DType::Q4K, DType::Q5K, DType::Q6K, DType::IQ4NL,
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q8_0,
+    DType::Q2K,
+    DType::Q3K,
+    DType::Q4K,
+    DType::Q5K,
+    DType::Q6K,
+    DType::IQ4NL,
 ];
 
 /// How a result is compared with the oracle's.
@@ -153,13 +165,19 @@ pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for weights in WEIGHT_TYPES {
         all.extend(linear_cases(weights));
-        all.extend([gate_up(weights, "silu"), head(weights, Tail::Logits), head(weights, Tail::Argmax), embed(weights)]);
+        all.extend([
+            gate_up(weights, "silu"),
+            head(weights, Tail::Logits),
+            head(weights, Tail::Argmax),
+            embed(weights),
+        ]);
         all.push(qkv("plain", weights, QkvForm::default(), AttendForm::default(), mixed_steps()));
     }
     all.push(gate_up(DType::Q8_0, "gelu"));
     all.extend(qkv_variants());
     all.extend(attend_variants());
     all.extend(sample_cases());
+    all.extend(single_ops());
     all
 }
 
@@ -228,8 +246,12 @@ fn qkv_variants() -> Vec<Case> {
         ("linear", QkvForm { rope: Rope::Linear, ..plain }),
         ("yarn", QkvForm { rope: Rope::Yarn, pairs: "halves", ..plain }),
         ("factors", QkvForm { factors: true, ..plain }),
+        ("size-16", QkvForm { head_size: 16, rope_dims: 16, ..plain }),
+        ("size-64", QkvForm { head_size: 64, rope_dims: 64, ..plain }),
+        ("size-128", QkvForm { head_size: 128, rope_dims: 128, pairs: "halves", ..plain }),
     ];
-    let case = |weights: DType| forms.map(|(name, form)| qkv(name, weights, form, AttendForm::default(), mixed_steps()));
+    let case =
+        |weights: DType| forms.map(|(name, form)| qkv(name, weights, form, AttendForm::default(), mixed_steps()));
     [DType::F32, DType::Q8_0, DType::Q4K].into_iter().flat_map(case).collect()
 }
 
@@ -246,12 +268,10 @@ fn attend_variants() -> Vec<Case> {
         ("context-1100", a, 1100),
     ];
     let attend = |case: Case, name: &str| Case { name: format!("attend-{name}"), kind: KindName::Attend, ..case };
-    let by_group = groups.map(|(name, kv_heads)| {
-        attend(qkv(name, DType::F32, QkvForm { kv_heads, ..plain }, a, mixed_steps()), name)
-    });
-    let by_form = forms.map(|(name, form, context)| {
-        attend(qkv(name, DType::F32, plain, form, long_steps(context)), name)
-    });
+    let by_group = groups
+        .map(|(name, kv_heads)| attend(qkv(name, DType::F32, QkvForm { kv_heads, ..plain }, a, mixed_steps()), name));
+    let by_form =
+        forms.map(|(name, form, context)| attend(qkv(name, DType::F32, plain, form, long_steps(context)), name));
     by_group.into_iter().chain(by_form).collect()
 }
 
@@ -266,10 +286,19 @@ fn sample_cases() -> Vec<Case> {
         ("min-p", [1.2, 20.0, 0.9, 0.05, 1.1, 0.0, 0.1]),
     ];
     let case = |(name, sampling): (&str, [f32; 7])| {
-        let case = base(format!("sample-{name}"), KindName::Op(aio_ir::Op::Sample), DType::F32, graphs::head(DType::F32));
+        let case =
+            base(format!("sample-{name}"), KindName::Op(aio_ir::Op::Sample), DType::F32, graphs::head(DType::F32));
         Case { tail: Tail::Sample, compare: Compare::Tokens, sampling, ..case }
     };
     numbers.into_iter().map(case).collect()
+}
+
+/// Ops that are tasks of their own where no pattern takes them.
+fn single_ops() -> [Case; 2] {
+    let case =
+        |op: aio_ir::Op, text: String| base(format!("{}-alone", op.mnemonic()), KindName::Op(op), DType::F32, text);
+    let argmax = case(aio_ir::Op::Argmax, graphs::all_rows_head());
+    [Case { tail: Tail::Argmax, compare: Compare::BestToken, ..argmax }, case(aio_ir::Op::Gather, graphs::gathered())]
 }
 
 #[cfg(test)]

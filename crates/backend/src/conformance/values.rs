@@ -125,8 +125,7 @@ pub fn nmse(got: &[f32], want: &[f32]) -> f64 {
         return f64::INFINITY;
     }
     let pairs = got.iter().zip(want).filter(|(g, _)| g.is_finite());
-    let (error, energy) = pairs.fold((0.0, 0.0), |(e, n), (&g, &w)| {
-        (e + (f64::from(g) - f64::from(w)).powi(2), n + f64::from(w).powi(2))
-    });
+    let (error, energy) = pairs
+        .fold((0.0, 0.0), |(e, n), (&g, &w)| (e + (f64::from(g) - f64::from(w)).powi(2), n + f64::from(w).powi(2)));
     if energy == 0.0 { error } else { error / energy }
 }

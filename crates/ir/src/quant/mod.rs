@@ -99,7 +99,10 @@ pub fn has_encoder(dtype: DType) -> bool {
     encoder(dtype).is_some()
 }
 
-fn encoder(dtype: DType) -> Option<fn(&[f32], &mut [u8])> {
+/// Encodes one block.
+type Encoder = fn(&[f32], &mut [u8]);
+
+fn encoder(dtype: DType) -> Option<Encoder> {
     match dtype {
         DType::F32 => Some(plain::encode_f32),
         DType::F16 => Some(plain::encode_f16),

@@ -142,7 +142,8 @@ fn v013_sizes_are_possible() {
 #[test]
 fn v014_updates_are_kept_by_their_own_state() {
     assert_eq!(codes(&format!("{STATE}%t = commit %s, %n\noutput \"y\" = %t\n")), [("V014", 5)]);
-    let swapped = "%r = state \"r\" : u32[seqs]\n%t = commit %s, %n\n%u = commit %r, %n\nfinal %s = %u\nfinal %r = %t\n";
+    let swapped =
+        "%r = state \"r\" : u32[seqs]\n%t = commit %s, %n\n%u = commit %r, %n\nfinal %s = %u\nfinal %r = %t\n";
     assert_eq!(codes(&format!("{STATE}{swapped}")), [("V014", 6), ("V014", 7)]);
     assert_eq!(codes(&format!("{STATE}%t = commit %s, %n\n%u = commit %t, %n\nfinal %s = %u\n")), []);
 }

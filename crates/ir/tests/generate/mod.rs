@@ -6,7 +6,8 @@
 use aio_ir::{Attr, Builder, DType, Dim, Graph, Group, Op, SAMPLE_PARAMS, Shape, Sym, TensorType, ValueId};
 
 /// Names that the text form has to escape or that look like something else.
-const NAMES: [&str; 8] = ["x", "two words", "quote\"", "tab\t", "é\u{301}", "back\\slash", "new\nline", "\u{202e}\u{7f}%0"];
+const NAMES: [&str; 8] =
+    ["x", "two words", "quote\"", "tab\t", "é\u{301}", "back\\slash", "new\nline", "\u{202e}\u{7f}%0"];
 const PLAIN: [DType; 8] =
     [DType::F32, DType::F16, DType::BF16, DType::I32, DType::U32, DType::I8, DType::U8, DType::Bool];
 const ENCODED: [DType; 3] = [DType::Q4_0, DType::Q4_1, DType::Q8_0];
