@@ -3,8 +3,10 @@
 //! Runs where `AIO_PEER` names a folder with the peer's programs (`benches/peers/build` makes one), and skips elsewhere.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
+use aio::backend::Device;
 use aio::cpu::{CpuDevice, CpuOptions};
 use aio::engine::{Engine, EngineOptions, Sequence, Step, StepRow, StepWants};
+use aio::interp::InterpDevice;
 use aio::ir::DType;
 use aio::model::Model;
 use aio::model::synth::{Preset, Synth};
@@ -38,10 +40,13 @@ fn peer_rows(folder: &Path, model: &Path, ids: &[u32]) -> Vec<PeerRow> {
     text.lines().map(row).collect()
 }
 
-fn our_rows(model: &Path, ids: &[u32]) -> Vec<Vec<f32>> {
-    let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
+fn cpu() -> Arc<dyn Device> {
+    Arc::new(CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap())
+}
+
+fn our_rows(device: Arc<dyn Device>, model: &Path, ids: &[u32]) -> Vec<Vec<f32>> {
     let options = EngineOptions { context: Some(256), ..EngineOptions::default() };
-    let mut engine: Engine = aio::load(Model::open(model).unwrap(), Arc::new(device), &options).unwrap();
+    let mut engine: Engine = aio::load(Model::open(model).unwrap(), device, &options).unwrap();
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, ids.len()).unwrap();
     let row = |(p, &token): (usize, &u32)| StepRow { token, sequence: 0, position: p, wants: StepWants::Logits };
@@ -51,25 +56,39 @@ fn our_rows(model: &Path, ids: &[u32]) -> Vec<Vec<f32>> {
     words.chunks(width).map(|r| r.iter().map(|&w| f32::from_bits(w)).collect()).collect()
 }
 
-/// Compares one file on some tokens; returns the error over all positions.
+/// Compares one file on some tokens; returns the error over all positions. Where the peer is certain of its arg-max,
+/// ours is the same, or the one that the oracle, which rounds no activation, finds too: llama.cpp quantises activations
+/// in blocks of 256 for K-quants, eight times as coarse as ours, and now and then that turns a choice.
 fn compare_file(folder: &Path, label: &str, file: &Path, ids: &[u32]) -> f64 {
-    let (theirs, ours) = (peer_rows(folder, file, ids), our_rows(file, ids));
+    let (theirs, ours) = (peer_rows(folder, file, ids), our_rows(cpu(), file, ids));
     assert_eq!(theirs.len(), ours.len());
-    let (mut error, mut total, mut certain) = (0.0, 0.0, 0);
-    for (their, our) in theirs.iter().zip(&ours) {
+    let (mut error, mut total, mut certain, mut flips) = (0.0, 0.0, 0, Vec::new());
+    for (i, (their, our)) in theirs.iter().zip(&ours).enumerate() {
         for (&want, &got) in their.logits.iter().zip(our.iter().step_by(STRIDE)) {
             error += (f64::from(got) - want).powi(2);
             total += want * want;
         }
-        let best = (0..our.len()).max_by(|&i, &j| our[i].total_cmp(&our[j]).then(j.cmp(&i))).unwrap() as u32;
+        let best = argmax(our);
         if their.margin >= MARGIN {
             certain += 1;
-            assert_eq!(best, their.best, "{label}: arg-max");
+            if best != their.best {
+                flips.push((i, their.margin));
+            }
         }
     }
     let nmse = error / total;
-    println!("{label}: logits NMSE {nmse:.2e}, {certain} of {} arg-maxes certain, all equal", ids.len());
+    println!("{label}: logits NMSE {nmse:.2e}, {certain} of {} arg-maxes certain, flips {flips:?}", ids.len());
+    if !flips.is_empty() {
+        let exact = our_rows(Arc::new(InterpDevice::default()), file, ids);
+        for (i, margin) in flips {
+            assert_eq!(argmax(&ours[i]), argmax(&exact[i]), "{label}, position {i}, margin {margin}: not the oracle's");
+        }
+    }
     nmse
+}
+
+fn argmax(row: &[f32]) -> u32 {
+    (0..row.len()).max_by(|&i, &j| row[i].total_cmp(&row[j]).then(j.cmp(&i))).unwrap() as u32
 }
 
 /// Compares a synthetic model.

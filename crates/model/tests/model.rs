@@ -1,9 +1,8 @@
 //! Whole models: synthetic ones of every preset and type, and the default model.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
-
-use aio_ir::DType;
 use aio_filetest::needs;
+use aio_ir::DType;
 use aio_model::chat::{Clock, Message};
 use aio_model::gguf::write::GgufWriter;
 use aio_model::gguf::{Gguf, GgufError};

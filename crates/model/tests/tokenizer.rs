@@ -1,7 +1,6 @@
 //! Token ids against those of llama.cpp, frozen as data, and decoding back to text.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
-
 use aio_filetest::needs;
 use aio_model::gguf::write::GgufWriter;
 use aio_model::gguf::{Gguf, MetaValue};
