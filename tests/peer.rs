@@ -57,8 +57,8 @@ fn our_rows(device: Arc<dyn Device>, model: &Path, ids: &[u32]) -> Vec<Vec<f32>>
 }
 
 /// Compares one file on some tokens; returns the error over all positions. Where the peer is certain of its arg-max,
-/// ours is the same, or the one that the oracle, which rounds no activation, finds too: llama.cpp quantises activations
-/// in blocks of 256 for K-quants, eight times as coarse as ours, and now and then that turns a choice.
+/// ours is the same, unless the oracle, which rounds no activation, is not certain of it: llama.cpp quantises activations
+/// in blocks of 256 for K-quants, eight times as coarse as ours, so its own margins move more there.
 fn compare_file(folder: &Path, label: &str, file: &Path, ids: &[u32]) -> f64 {
     let (theirs, ours) = (peer_rows(folder, file, ids), our_rows(cpu(), file, ids));
     assert_eq!(theirs.len(), ours.len());
@@ -81,7 +81,9 @@ fn compare_file(folder: &Path, label: &str, file: &Path, ids: &[u32]) -> f64 {
     if !flips.is_empty() {
         let exact = our_rows(Arc::new(InterpDevice::default()), file, ids);
         for (i, margin) in flips {
-            assert_eq!(argmax(&ours[i]), argmax(&exact[i]), "{label}, position {i}, margin {margin}: not the oracle's");
+            let (best, lead) = (argmax(&exact[i]), margin_of(&exact[i]));
+            println!("{label}, position {i}: the peer leads by {margin}, the oracle chooses {best} by {lead}");
+            assert!(best == argmax(&ours[i]) || lead < MARGIN, "{label}, position {i}: the oracle is certain too");
         }
     }
     nmse
@@ -98,6 +100,13 @@ fn compare(folder: &Path, preset: &Preset, dtype: DType) -> f64 {
     std::fs::write(file.path(), synth.to_bytes().unwrap()).unwrap();
     let ids: Vec<u32> = (0..40).map(|i| (i * 37 + 11) % 256).collect();
     compare_file(folder, &format!("{} {dtype}", preset.architecture), file.path(), &ids)
+}
+
+/// By how much the largest logit leads.
+fn margin_of(row: &[f32]) -> f64 {
+    let best = argmax(row) as usize;
+    let others = row.iter().enumerate().filter(|(i, _)| *i != best).map(|(_, &v)| v);
+    f64::from(row[best] - others.fold(f32::NEG_INFINITY, f32::max))
 }
 
 #[test]

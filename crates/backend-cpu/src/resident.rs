@@ -83,13 +83,13 @@ impl Resident {
     }
 
     pub(crate) fn copy_pages(&self, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
+        if let Some(&(from, to)) = pages.iter().find(|(from, to)| *from.max(to) >= self.pages) {
+            return Err(DeviceError::Failed(format!("page {} is not below {}", from.max(to), self.pages)));
+        }
         let mut mutable = self.lock();
-        for &(from, to) in pages {
-            if from.max(to) >= self.pages {
-                return Err(DeviceError::Failed(format!("page {} is not below {}", from.max(to), self.pages)));
-            }
-            for state in &mut mutable.states {
-                let size = state.len() / self.pages as usize;
+        for state in &mut mutable.states {
+            let size = state.len() / self.pages.max(1) as usize;
+            for &(from, to) in pages {
                 let from = from as usize * size;
                 state.copy_within(from..from + size, to as usize * size);
             }

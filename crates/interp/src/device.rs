@@ -72,12 +72,12 @@ impl Device for InterpDevice {
 
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
         let resident = weights.get::<Resident>()?;
+        if let Some(&(from, to)) = pages.iter().find(|(from, to)| *from.max(to) >= resident.pages) {
+            return Err(failed(format!("page {} is not below {}", from.max(to), resident.pages)));
+        }
         for state in lock(&resident.states).iter_mut() {
             let size = state.len() / resident.pages.max(1) as usize;
             for &(from, to) in pages {
-                if from.max(to) >= resident.pages {
-                    return Err(failed(format!("page {} is not below {}", from.max(to), resident.pages)));
-                }
                 state.copy_within(from as usize * size..(from as usize + 1) * size, to as usize * size);
             }
         }
