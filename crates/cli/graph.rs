@@ -80,7 +80,7 @@ fn check(source: &Source) -> Result<Outcome> {
         return Ok(Outcome::Fine);
     };
     print_now(&format!("{text}\n"))?;
-    eprintln!("error: {} is not valid: {count} {}", source.name, if count == 1 { "fault" } else { "faults" });
+    note!("error: {} is not valid: {count} {}", source.name, if count == 1 { "fault" } else { "faults" });
     Ok(Outcome::CheckFailed)
 }
 

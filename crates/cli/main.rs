@@ -2,6 +2,12 @@
 //!
 //! Exit status: 0 fine, 1 a check failed, 2 an error. A closed pipe is no error.
 
+/// A line to stderr. Unlike `eprintln!` it does not panic where stderr is closed.
+macro_rules! note {
+    () => { $crate::output::note_same_line("\n") };
+    ($($arg:tt)*) => { $crate::output::note_same_line(&format!("{}\n", format_args!($($arg)*))) };
+}
+
 mod args;
 mod fetch;
 mod gguf;
@@ -55,7 +61,7 @@ fn main() -> ExitCode {
         Ok(Outcome::CheckFailed) => ExitCode::from(1),
         Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e:#}");
+            note!("error: {e:#}");
             ExitCode::from(2)
         }
     }

@@ -77,7 +77,7 @@ pub(crate) fn load_with(args: &ModelArgs, options: &EngineOptions) -> Result<Eng
     let graph = graph(&model, args)?;
     let trained = model.hyper.context_length;
     if let Some(ctx) = options.context.filter(|&c| c > trained) {
-        eprintln!("warning: a context of {ctx} is longer than the model's {trained}; its text may degrade beyond that");
+        note!("warning: a context of {ctx} is longer than the model's {trained}; its text may degrade beyond that");
     }
     Ok(Engine::load(model, &graph, model_device(args)?, options)?)
 }

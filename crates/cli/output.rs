@@ -6,17 +6,33 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Whether an error is a reader that went away.
+/// Stdout could not be written to.
+#[derive(Debug)]
+pub(crate) struct StdoutError(std::io::Error);
+
+impl std::fmt::Display for StdoutError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot write to standard output: {}", self.0)
+    }
+}
+
+impl std::error::Error for StdoutError {}
+
+/// Whether an error is a reader of stdout that went away.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let io = error.chain().find_map(|e| e.downcast_ref::<std::io::Error>());
-    io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    let stdout = error.chain().find_map(|e| e.downcast_ref::<StdoutError>());
+    stdout.is_some_and(|e| e.0.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Writes text to stdout at once.
-pub(crate) fn print_now(text: &str) -> std::io::Result<()> {
+pub(crate) fn print_now(text: &str) -> Result<(), StdoutError> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(StdoutError)
+}
+
+/// Writes text to stderr, which may be closed: nothing depends on it.
+pub(crate) fn note_same_line(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// A progress bar in bytes; shown only where stderr is a terminal.

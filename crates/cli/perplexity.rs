@@ -43,7 +43,7 @@ pub(crate) fn main(args: PerplexityArgs) -> Result<Outcome> {
         TextOrJson::Text => summary(&score, count, ctx),
         TextOrJson::Json => format!("{}\n", json(&engine, &score, &running, tokens.len(), ctx, rate)),
     })?;
-    eprintln!("{} tokens, {rate:.1} tok/s on {}", count * ctx, engine.family().target);
+    note!("{} tokens, {rate:.1} tok/s on {}", count * ctx, engine.family().target);
     Ok(Outcome::Fine)
 }
 

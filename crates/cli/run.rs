@@ -1,7 +1,7 @@
 //! `aio run`: one prompt, or a chat.
 
 use crate::args::{RunArgs, SamplingArgs, TextOrJson};
-use crate::output::print_now;
+use crate::output::{StdoutError, note_same_line, print_now};
 use crate::{Outcome, models, signals};
 use aio::engine::{Completion, Engine, Flow, Request, Sampling, Sequence};
 use aio::ir::sampling::SampleParams;
@@ -12,6 +12,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     let prompt = read_prompt(&args)?;
+    if prompt.is_none() && (args.ids || args.output == TextOrJson::Json) {
+        bail!("--ids and -o json need a prompt: give one with -p TEXT or -f FILE");
+    }
     let sampling = sampling(&args.sampling);
     sampling.check()?;
     let engine = models::load(&args.model, args.ctx)?;
@@ -80,6 +83,16 @@ fn render(engine: &Engine, template: &ChatTemplate, messages: &[Message]) -> Res
     Ok(template.render(messages, true, &text(vocab.bos()), &text(vocab.eos()))?)
 }
 
+/// Ids of a rendered chat. Begins with the model's first token once, whether the template writes it or not.
+fn chat_ids(engine: &Engine, text: &str) -> Result<Vec<u32>> {
+    let tokenizer = &engine.model().tokenizer;
+    let mut ids = tokenizer.encode(text, true)?;
+    if let Some(bos) = tokenizer.vocab().bos().filter(|b| tokenizer.add_bos() && ids.first() != Some(b)) {
+        ids.insert(0, bos);
+    }
+    Ok(ids)
+}
+
 fn request(args: &RunArgs, sampling: Sampling, prompt: Vec<u32>) -> Request {
     Request {
         max_tokens: args.max_tokens,
@@ -92,7 +105,7 @@ fn request(args: &RunArgs, sampling: Sampling, prompt: Vec<u32>) -> Request {
 /// The sink of a run: prints text as it comes and listens for Ctrl-C. Keeps the first failure to print.
 struct Sink {
     show: bool,
-    failure: Option<std::io::Error>,
+    failure: Option<StdoutError>,
 }
 
 impl Sink {
@@ -114,14 +127,13 @@ fn generate(engine: &mut Engine, sequence: &mut Sequence, request: &Request, sho
 }
 
 fn once(args: &RunArgs, mut engine: Engine, sampling: Sampling, prompt: &str) -> Result<Outcome> {
-    let text = if args.chat || args.system.is_some() {
+    let ids = if args.chat || args.system.is_some() {
         let system = args.system.iter().map(|s| Message::new("system", s));
         let messages: Vec<_> = system.chain([Message::new("user", prompt)]).collect();
-        render(&engine, &template(&engine)?, &messages)?
+        chat_ids(&engine, &render(&engine, &template(&engine)?, &messages)?)?
     } else {
-        prompt.to_owned()
+        engine.model().tokenizer.encode_prompt(prompt, true)?
     };
-    let ids = engine.model().tokenizer.encode_prompt(&text, true)?;
     if args.verbose_prompt {
         print_tokens(&engine, &ids);
     }
@@ -140,13 +152,13 @@ fn once(args: &RunArgs, mut engine: Engine, sampling: Sampling, prompt: &str) ->
         }
         _ => print_now("\n")?,
     }
-    eprintln!("{}", summary.line());
+    note!("{}", summary.line());
     Ok(Outcome::Fine)
 }
 
 fn print_tokens(engine: &Engine, ids: &[u32]) {
     for &id in ids {
-        eprintln!("{id:>7} {:?}", engine.model().tokenizer.vocab().text(id).unwrap_or(""));
+        note!("{id:>7} {:?}", engine.model().tokenizer.vocab().text(id).unwrap_or(""));
     }
 }
 
@@ -214,30 +226,39 @@ fn chat(args: &RunArgs, mut engine: Engine, sampling: Sampling) -> Result<Outcom
     let mut messages: Vec<Message> = args.system.iter().map(|s| Message::new("system", s)).collect();
     let mut sequence = Sequence::new();
     let mut held: Vec<u32> = Vec::new();
-    eprintln!("{} on {}; end of file (Ctrl-D) ends the chat", engine.model().hyper.name, engine.family().target);
+    note!("{} on {}; end of file (Ctrl-D) ends the chat", engine.model().hyper.name, engine.family().target);
     loop {
-        eprint!("> ");
+        note_same_line("> ");
         let mut line = String::new();
         if std::io::stdin().lock().read_line(&mut line).context("cannot read from the terminal")? == 0 {
-            eprintln!();
+            note!();
             return Ok(Outcome::Fine);
         }
         if line.trim().is_empty() {
             continue;
         }
-        signals::reset();
-        signals::install();
         messages.push(Message::new("user", line.trim_end()));
-        let text = render(&engine, &template, &messages)?;
-        let prompt = engine.model().tokenizer.encode_prompt(&text, true)?;
+        let prompt = chat_ids(&engine, &render(&engine, &template, &messages)?)?;
+        if prompt.len() >= engine.context() {
+            note!("the conversation has {} tokens, the context only {}", prompt.len(), engine.context());
+            messages.pop();
+            continue;
+        }
         // What the cache holds of the conversation so far need not run again.
         let common = held.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         sequence.commit(common.min(sequence.len()));
         let request = request(args, sampling.clone(), prompt);
         let done = generate(&mut engine, &mut sequence, &request, true)?;
+        // Ctrl-C ended the answer; the next one ends the next.
+        signals::reset();
+        signals::install();
         print_now("\n")?;
         held = request.prompt;
         held.extend(&done.ids);
-        messages.push(Message::new("assistant", &done.text));
+        if done.ids.is_empty() {
+            messages.pop();
+        } else {
+            messages.push(Message::new("assistant", &done.text));
+        }
     }
 }

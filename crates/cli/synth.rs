@@ -23,7 +23,7 @@ pub(crate) fn main(args: SynthArgs) -> Result<Outcome> {
 /// Says which tensors got another type than asked for.
 fn report_fallbacks(synth: &Synth) {
     let Some(first) = synth.fallbacks().first() else { return };
-    eprintln!(
+    note!(
         "note: {} tensors are {} and not {}, since rows such as the {} elements of {} are no whole blocks",
         synth.fallbacks().len(),
         first.got,

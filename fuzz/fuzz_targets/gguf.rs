@@ -3,7 +3,7 @@
 //! the corpus.
 #![no_main]
 
-use aio_model::{Model, OpenOptions, gguf::Gguf};
+use aio_model::{Model, gguf::Gguf};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
         let data = gguf.tensor_data(&tensor.name);
         assert!(data.is_ok() == tensor.bytes.is_some());
     }
-    if let Ok(model) = Model::from_gguf(gguf, OpenOptions { any_architecture: true }) {
+    if let Ok(model) = Model::from_gguf(gguf) {
         let text = "a <|im_end|> \u{e9}\u{1f600} 12 \n\n";
         if let Ok(ids) = model.tokenizer.encode_prompt(text, true) {
             let _ = model.tokenizer.decode(&ids, true);

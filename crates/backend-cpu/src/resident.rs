@@ -58,7 +58,7 @@ impl Resident {
             let what = || format!("state `{}`", s.name);
             let size =
                 size.ok_or_else(|| DeviceError::OutOfMemory { what: what(), bytes: bytes.unwrap_or(u64::MAX) })?;
-            Ok(AlignedBytes::zeroed(size))
+            allocate(size, what)
         };
         let states = family.states.iter().map(state).collect::<Result<_, _>>()?;
         let arena = allocate(family.arena_bytes as usize, || "the arena".to_owned())?;

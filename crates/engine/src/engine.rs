@@ -1,15 +1,15 @@
 //! A model on a device.
 
 use crate::memory::{MemoryNeed, available_bytes};
-use crate::request::Sampling;
+use crate::request::{Request, Sampling};
 use crate::runner::{Runner, StepInputs};
 use crate::source::ModelWeights;
 use crate::{EngineError, PagePool, Sequence};
 use aio_backend::{Counters, Device};
 use aio_compiler::{Compiled, Options, compile};
-use aio_ir::{Dims, Graph, PAGE_POSITIONS};
+use aio_ir::{Dims, Graph, Op, PAGE_POSITIONS};
 use aio_model::Model;
-use aio_plan::{Bucket, PlanFamily, Tail};
+use aio_plan::{Bucket, PlanFamily, Slot, Tail, TaskKind, WeightDesc, WeightId};
 use std::sync::Arc;
 
 /// Rows up to which a step counts as small: one decode row or a verified run of drafts.
@@ -68,7 +68,8 @@ pub struct Step<'a> {
     pub sequences: &'a [&'a Sequence],
     /// The rows, those of a sequence in order of position.
     pub rows: &'a [StepRow<'a>],
-    /// Added to the logits of each output row, one number a token.
+    /// Added to the logits of each row that asks for a token, one number a token; rows that ask for logits get the
+    /// model's own.
     pub logit_bias: Option<&'a [f32]>,
 }
 
@@ -89,10 +90,22 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+/// Weights that steps read whole: all but tables that are only looked up.
+fn streamed(family: &PlanFamily) -> impl Iterator<Item = &WeightDesc> {
+    let read = |w: usize| {
+        let tasks = family.plans.iter().flat_map(|p| &p.tasks);
+        let whole = tasks.filter(|t| t.kind != TaskKind::Op(Op::Embed));
+        whole.flat_map(|t| &t.operands).any(|s| *s == Slot::Weight(WeightId::new(w)))
+    };
+    family.weights.iter().enumerate().filter(move |(i, _)| read(*i)).map(|(_, w)| w)
+}
+
 /// The buckets of an engine: one row, a run of drafts, a prefill chunk, each with every tail.
 fn buckets(prefill_rows: u32) -> Vec<Bucket> {
     let mut buckets = Vec::new();
-    for rows in [1, SMALL_ROWS, prefill_rows] {
+    let mut sizes = vec![1, SMALL_ROWS, prefill_rows];
+    sizes.dedup();
+    for rows in sizes {
         for tail in Tail::ALL {
             let outs = if tail == Tail::Logits { rows } else { rows.min(SMALL_ROWS) };
             buckets.push(Bucket { rows, seqs: rows, outs, tail });
@@ -122,7 +135,12 @@ impl Engine {
         if let Some(available) = available_bytes().filter(|&a| need.total() > a) {
             return Err(EngineError::Memory { need, available });
         }
+        for weight in &family.weights {
+            // A weight that is missing or of a type that aio does not read is the file's fault: say which.
+            model.need_weight(&weight.name).map_err(aio_model::ModelError::from)?;
+        }
         let weights = device.upload(&family, &ModelWeights(&model), pages)?;
+        model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
         let runner = Runner::new(device, &family, weights)?;
         Ok(Engine {
             model,
@@ -160,9 +178,10 @@ impl Engine {
         self.runner.device().counters()
     }
 
-    /// Bytes of all weights as the model file stores them.
+    /// Bytes of the weights that every step reads, as the model file stores them; of an embedding table of its own only
+    /// a few rows are read, so it does not count.
     pub fn weight_bytes(&self) -> u64 {
-        self.family.weights.iter().filter_map(|w| w.ty.bytes(&Dims::default())).sum()
+        streamed(&self.family).filter_map(|w| w.ty.bytes(&Dims::default())).sum()
     }
 
     /// Makes positions up to `end` of a sequence writable.
@@ -186,10 +205,11 @@ impl Engine {
         sequence.fork(&mut self.pool, len)
     }
 
-    /// Name of the plan that a step of `rows` rows with one sampled token would take.
-    pub fn plan_name(&self, rows: u32, sampling: &Sampling) -> String {
-        let dims = Dims { rows, seqs: 1, pages: 0, outs: 1, recent: 0 };
-        let tail = if sampling.params.is_plain_argmax() { Tail::Argmax } else { Tail::Sample };
+    /// Name of the plan that a decode step of this request takes.
+    pub fn decode_plan(&self, request: &Request) -> String {
+        let dims = Dims { rows: 1, seqs: 1, pages: 0, outs: 1, recent: 0 };
+        let plain = request.sampling.params.is_plain_argmax() && request.logit_bias.is_none();
+        let tail = if plain { Tail::Argmax } else { Tail::Sample };
         self.runner.bucket(&dims, tail).map_or_else(String::new, |b| b.to_string())
     }
 
@@ -204,7 +224,8 @@ impl Engine {
             return Err(EngineError::Token { token: row.token, vocabulary });
         }
         for row in step.rows {
-            let reserved = step.sequences[row.sequence].pages().len() * PAGE_POSITIONS as usize;
+            let pages = step.sequences.get(row.sequence).map_or(0, |s| s.pages().len());
+            let reserved = pages * PAGE_POSITIONS as usize;
             if row.position >= reserved {
                 return Err(EngineError::NotReserved { position: row.position, reserved });
             }

@@ -34,7 +34,8 @@ impl Engine {
     }
 
     /// Like [`Engine::generate`], going on in a sequence whose committed positions hold the prompt's first tokens
-    /// (chat turns). Afterwards the sequence holds prompt and output but for the last token.
+    /// (chat turns). Afterwards the sequence holds prompt and output but for the last token; with `max_tokens` 0 nothing
+    /// runs and it is as it was.
     ///
     /// # Errors
     /// As [`Engine::generate`].
@@ -82,7 +83,7 @@ impl Engine {
             timing.decode_steps += 1;
         }
         timing.decode = decoding.elapsed();
-        let plan = self.plan_name(1, &request.sampling);
+        let plan = self.decode_plan(request);
         Ok(output.finish(timing, plan, sink))
     }
 

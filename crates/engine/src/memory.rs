@@ -75,7 +75,8 @@ fn cgroup_left() -> Option<u64> {
 }
 
 fn reclaimable(stat: &str) -> Option<u64> {
-    stat.lines().find_map(|l| l.strip_prefix("file "))?.trim().parse().ok()
+    let field = |name: &str| stat.lines().find_map(|l| l.strip_prefix(name))?.trim().parse::<u64>().ok();
+    Some(field("active_file ")? + field("inactive_file ")?)
 }
 
 #[cfg(test)]
@@ -86,6 +87,6 @@ mod tests {
     fn system_texts_are_read() {
         assert_eq!(meminfo_available("MemTotal: 9 kB\nMemAvailable:   12 kB\n"), Some(12 * 1024));
         assert_eq!(meminfo_available("MemTotal: 9 kB\n"), None);
-        assert_eq!(reclaimable("anon 5\nfile 4096\n"), Some(4096));
+        assert_eq!(reclaimable("anon 5\nfile 9999\ninactive_file 4000\nactive_file 96\n"), Some(4096));
     }
 }

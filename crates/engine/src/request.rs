@@ -30,7 +30,7 @@ impl Sampling {
     pub fn check(&self) -> Result<(), EngineError> {
         let p = &self.params;
         let rules: [(&'static str, f32, bool, &'static str); 6] = [
-            ("temperature", p.temperature, p.temperature >= 0.0, "0 or more"),
+            ("temperature", p.temperature, p.temperature == 0.0 || p.temperature >= 1e-4, "0, or 0.0001 or more"),
             ("top_p", p.top_p, (0.0..=1.0).contains(&p.top_p), "0 to 1"),
             ("min_p", p.min_p, (0.0..=1.0).contains(&p.min_p), "0 to 1"),
             ("repeat_penalty", p.repeat_penalty, p.repeat_penalty > 0.0, "more than 0"),

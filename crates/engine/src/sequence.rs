@@ -2,6 +2,7 @@
 
 use crate::{EngineError, PagePool};
 use aio_ir::PAGE_POSITIONS;
+use smallvec::SmallVec;
 
 /// Positions `0..len` are in the KV cache. Rolling back is a change of `len`; pages past it are kept until released.
 #[derive(Debug, Default)]
@@ -39,19 +40,27 @@ impl Sequence {
     pub fn reserve(&mut self, pool: &mut PagePool, end: usize) -> Result<Option<(u32, u32)>, EngineError> {
         let page = PAGE_POSITIONS as usize;
         let needed = end.div_ceil(page).saturating_sub(self.pages.len());
-        let partial = self.pages.get(self.len / page).copied();
-        let shared = partial.filter(|&p| end > self.len && !pool.is_sole(p));
-        if pool.free_pages() < needed + usize::from(shared.is_some()) {
+        // Of the pages that will be written only the first can hold committed positions; after a rollback the
+        // others may still be shared, but nothing in them is worth a copy.
+        let first = self.len / page;
+        let written = first.min(self.pages.len())..end.div_ceil(page).min(self.pages.len());
+        let shared: SmallVec<[usize; 4]> = written.filter(|&i| !pool.is_sole(self.pages[i])).collect();
+        if pool.free_pages() < needed + shared.len() {
             return Err(EngineError::PoolFull { pages: pool.pages() });
+        }
+        let mut copy = None;
+        for i in shared {
+            let (from, to) = (self.pages[i], pool.take()?);
+            pool.release(from);
+            self.pages[i] = to;
+            if i == first && !self.len.is_multiple_of(page) {
+                copy = Some((from, to));
+            }
         }
         for _ in 0..needed {
             self.pages.push(pool.take()?);
         }
-        let Some(from) = shared else { return Ok(None) };
-        let to = pool.take()?;
-        pool.release(from);
-        self.pages[self.len / page] = to;
-        Ok((!self.len.is_multiple_of(page)).then_some((from, to)))
+        Ok(copy)
     }
 
     /// Counts positions as committed, after the step that wrote them.
@@ -99,6 +108,22 @@ mod tests {
         a.release(&mut pool);
         b.release(&mut pool);
         assert_eq!(pool.free_pages(), 4);
+    }
+
+    #[test]
+    fn pages_past_a_rollback_are_replaced_before_they_are_written() {
+        let mut pool = PagePool::new(8);
+        let mut a = Sequence::new();
+        a.reserve(&mut pool, 130).unwrap();
+        a.commit(130);
+        let mut b = a.fork(&mut pool, 130);
+        b.commit(10);
+        let copy = b.reserve(&mut pool, 140).unwrap();
+        assert_eq!(copy, Some((a.pages()[0], b.pages()[0])));
+        assert!(a.pages().iter().all(|p| !b.pages().contains(p)), "{:?} {:?}", a.pages(), b.pages());
+        a.release(&mut pool);
+        b.release(&mut pool);
+        assert_eq!(pool.free_pages(), 8);
     }
 
     #[test]

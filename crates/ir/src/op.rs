@@ -2,7 +2,7 @@
 //!
 //! From one entry come the enum variant, the parser's keyword, the printer, arity and attribute checks, the
 //! shape rule, the cost rule, the DOT colour and `aio graph ops`. To add an op: one entry here, its shape
-//! rule in [`infer`](crate::infer), its meaning in `aio-interp`; the compiler points at every place left.
+//! rule in [`crate::infer`], its meaning in `aio-interp`; the compiler points at every place left.
 
 use crate::attr::{Attr, AttrKind, AttrSpec, Default as D};
 use crate::cost::{self, CostRule};
@@ -128,7 +128,7 @@ op_table! {
     Gather "gather" Lookup "Slices of the first dimension picked by index." (req "x", req "index") -> ("out") [] infer::gather, cost::picked;
     Scatter "scatter" Lookup "A copy of x whose slices at the indices are replaced; the last write wins." (req "x", req "index", req "updates") -> ("out") [] infer::scatter, cost::moved;
 
-    Matmul "matmul" Linear "x times the transpose of w (rows of w are outputs); with `experts`, row i uses matrix experts[i]." (req "x", req "w", opt "experts") -> ("out") [] infer::matmul, cost::matmul;
+    Matmul "matmul" Linear "x times the transpose of w (rows of w are outputs); with `experts`, row i uses the matrix that `experts` names for it." (req "x", req "w", opt "experts") -> ("out") [] infer::matmul, cost::matmul;
 
     Add "add" Elementwise "a + b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
     Sub "sub" Elementwise "a - b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
@@ -168,7 +168,7 @@ op_table! {
     Slice "slice" Layout "Elements start to start + len of a dimension." (req "x") -> ("out") ["axis" INT, D::Required; "start" INT, D::Required; "len" INT, D::Required] infer::slice, cost::picked;
     Concat "concat" Layout "a, then b, along a dimension." (req "a", req "b") -> ("out") ["axis" INT, D::Required] infer::concat, cost::moved;
     Reshape "reshape" Layout "The same elements under another shape." (req "x") -> ("out") ["shape" SHAPE, D::Required] infer::reshape, cost::free;
-    Transpose "transpose" Layout "Dimensions in another order: result dimension i is operand dimension perm[i]." (req "x") -> ("out") ["perm" INTS, D::Required] infer::transpose, cost::moved;
+    Transpose "transpose" Layout "Dimensions in another order: result dimension i is the operand's dimension that `perm` lists at i." (req "x") -> ("out") ["perm" INTS, D::Required] infer::transpose, cost::moved;
     Broadcast "broadcast" Layout "Repeats dimensions of 1 up to the shape." (req "x") -> ("out") ["shape" SHAPE, D::Required] infer::broadcast, cost::moved;
 
     Cast "cast" Convert "The nearest value of another plain type; floats to integers truncate and saturate." (req "x") -> ("out") ["to" DTYPE, D::Required] infer::cast, cost::moved;

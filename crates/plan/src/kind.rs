@@ -4,7 +4,7 @@
 //! place; an absent one is [`Slot::Absent`](crate::Slot::Absent). What a kind computes is what its task's body says:
 //! the numbers here repeat those of the body in the form that kernels want, and `aio-compiler` writes both at once.
 
-use aio_ir::Op;
+use aio_ir::{Node, Op};
 
 /// A kind without its numbers: the key of support tables and reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,6 +85,24 @@ pub struct RopeSpec {
 }
 
 impl RopeSpec {
+    /// The numbers of a `rope` node.
+    pub fn from_node(node: &Node) -> RopeSpec {
+        let pairs = if node.word("pairs") == "adjacent" { RopePairs::Adjacent } else { RopePairs::Halves };
+        let factor = node.f32("factor");
+        let scaling = match node.word("scaling") {
+            "linear" => RopeScaling::Linear { factor },
+            "yarn" => RopeScaling::Yarn {
+                factor,
+                original_context: node.int("original_context") as u32,
+                attn_factor: node.f32("attn_factor"),
+                beta_fast: node.f32("beta_fast"),
+                beta_slow: node.f32("beta_slow"),
+            },
+            _ => RopeScaling::None,
+        };
+        RopeSpec { pairs, dims: node.int("dims") as u32, base: node.f32("base"), scaling }
+    }
+
     /// Angle per position of pair `i`, for `i` in `0..dims / 2`, and the magnitude of the rotation. The factors divide
     /// the frequencies (Llama 3.1's `rope_freqs`). Every back end takes its table from here, so that they agree.
     pub fn frequencies(&self, factors: Option<&[f32]>) -> (Vec<f32>, f32) {

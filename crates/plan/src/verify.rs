@@ -55,6 +55,9 @@ impl Verifier<'_> {
             return;
         }
         self.buffers();
+        if self.errors.len() > before {
+            return;
+        }
         for (i, task) in self.plan.tasks.iter().enumerate() {
             self.body(TaskId::new(i), task);
         }

@@ -178,7 +178,8 @@ unsafe fn store(args: &MatmulArgs<'_>, sums: &[f32; GROUP_ROWS], row: usize, gro
     let len = GROUP_ROWS.min(args.weights.rows - first);
     // SAFETY: the row's columns `first..first + len` are valid and ours.
     let y = unsafe {
-        let start = args.output.start.add(row * args.output.stride + first);
+        // The base may lie before the memory that it leads into: tasks shift it so that columns keep their numbers.
+        let start = args.output.start.wrapping_add(row * args.output.stride + first);
         std::slice::from_raw_parts_mut(start, len)
     };
     let mut sums = *sums;

@@ -46,7 +46,7 @@ impl Gather {
         let (x, index, out) = (task.operands[0], task.operands[1], task.results[0]);
         let cols = match (x, plan.input("out_rows")) {
             (Slot::Buffer(b), Some(i)) if index == Slot::Input(aio_plan::InputId::new(i)) => {
-                plan.buffers[b.index()].ty.shape.last().known()
+                super::fits::row_width(&plan.buffers[b.index()].ty, aio_ir::Sym::Rows)
             }
             _ => None,
         };

@@ -5,7 +5,7 @@
 
 use super::unsupported;
 use aio_backend::DeviceError;
-use aio_ir::{Op, Sym, TensorType};
+use aio_ir::{DType, Op, Sym, TensorType};
 use aio_plan::{InputId, Plan, PlanFamily, Slot, Task, TaskKind};
 
 /// Checks a task's inputs and the shapes of what it reads and writes.
@@ -24,6 +24,7 @@ pub(super) fn check(task: &Task, family: &PlanFamily, plan: &Plan) -> Result<(),
         Slot::Weight(w) => family.weights[w.index()].ty.shape.dims().get(axis).and_then(|d| d.known()),
         _ => None,
     };
+    let words = |place: usize| bound(task, plan, place, DType::U32);
     let rows = |slot: Slot, width: Option<u64>| row_major(task, plan, slot, Sym::Rows, width);
     match task.kind {
         TaskKind::Qkv(_) => factors(task).and(rows(o[0], weight(2, 1))).and(rows(r[0], weight(2, 0))),
@@ -31,9 +32,21 @@ pub(super) fn check(task: &Task, family: &PlanFamily, plan: &Plan) -> Result<(),
         TaskKind::Linear(_) => rows(o[0], weight(2, 1)).and(rows(o[4], weight(2, 0))).and(rows(r[0], weight(2, 0))),
         TaskKind::GateUp(_) => rows(o[0], weight(2, 1)).and(rows(r[0], weight(2, 0))),
         TaskKind::Head(_) => rows(o[0], weight(3, 1)).and(row_major(task, plan, r[0], Sym::Outs, None)),
-        TaskKind::Op(Op::Embed) => rows(o[1], Some(1)).and(rows(r[0], weight(0, 1))),
+        TaskKind::Op(Op::Embed) => words(1).and(rows(o[1], Some(1))).and(rows(r[0], weight(0, 1))),
         TaskKind::Op(Op::Gather) => rows(o[0], None).and(row_major(task, plan, r[0], Sym::Outs, None)),
+        TaskKind::Op(Op::Sample) => {
+            words(2).and(bound(task, plan, 3, DType::I32)).and(bound(task, plan, 4, DType::F32))
+        }
         TaskKind::Op(_) => Ok(()),
+    }
+}
+
+/// Checks that an operand is absent or what the step binds, of this type.
+fn bound(task: &Task, plan: &Plan, place: usize, dtype: DType) -> Result<(), DeviceError> {
+    match task.operands[place] {
+        Slot::Absent => Ok(()),
+        Slot::Input(i) if plan.inputs[i.index()].ty.dtype == dtype => Ok(()),
+        slot => Err(unsupported(task, format!("operand {place} in {slot} instead of an input of {dtype}"))),
     }
 }
 
@@ -72,7 +85,7 @@ fn row_major(task: &Task, plan: &Plan, slot: Slot, first: Sym, width: Option<u64
 }
 
 /// Elements of a row, if the outermost dimension is the symbol and no other depends on the step.
-fn row_width(ty: &TensorType, first: Sym) -> Option<u64> {
+pub(super) fn row_width(ty: &TensorType, first: Sym) -> Option<u64> {
     let (head, rest) = ty.shape.dims().split_first()?;
     if *head != first.into() {
         return None;

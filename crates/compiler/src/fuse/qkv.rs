@@ -1,8 +1,8 @@
 //! Norm, query, key and value projections, head norms, rotation and page write become one task.
 
 use super::{Cluster, Matcher, Nodes};
-use aio_ir::{Node, NodeId, Op, ValueId};
-use aio_plan::{QkvSpec, RopePairs, RopeScaling, RopeSpec, TaskKind};
+use aio_ir::{NodeId, Op, ValueId};
+use aio_plan::{QkvSpec, RopeSpec, TaskKind};
 
 /// A rotated and perhaps normed head projection.
 struct Heads {
@@ -77,24 +77,6 @@ fn rotated(m: &Matcher<'_>, value: ValueId, nodes: &mut Nodes) -> Option<Heads> 
     };
     let flat = m.unreshaped(inner, nodes);
     let p = m.projection(flat, nodes)?;
-    let spec = rope_spec(rope);
+    let spec = RopeSpec::from_node(rope);
     Some(Heads { x: p.x, w: p.w, bias: p.bias, norm, rope: spec, positions: rope.input(1), factors: rope.optional(2) })
-}
-
-/// A rope node's numbers as kernels want them.
-pub(super) fn rope_spec(node: &Node) -> RopeSpec {
-    let pairs = if node.word("pairs") == "adjacent" { RopePairs::Adjacent } else { RopePairs::Halves };
-    let factor = node.f32("factor");
-    let scaling = match node.word("scaling") {
-        "linear" => RopeScaling::Linear { factor },
-        "yarn" => RopeScaling::Yarn {
-            factor,
-            original_context: node.int("original_context") as u32,
-            attn_factor: node.f32("attn_factor"),
-            beta_fast: node.f32("beta_fast"),
-            beta_slow: node.f32("beta_slow"),
-        },
-        _ => RopeScaling::None,
-    };
-    RopeSpec { pairs, dims: node.int("dims") as u32, base: node.f32("base"), scaling }
 }

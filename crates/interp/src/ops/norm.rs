@@ -3,8 +3,8 @@
 use super::Results;
 use crate::eval::OpArgs;
 use crate::tensor::{Tensor, wrap};
-use aio_ir::{Node, Op};
-use aio_plan::{RopePairs, RopeScaling, RopeSpec};
+use aio_ir::Op;
+use aio_plan::{RopePairs, RopeSpec};
 
 pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let shape = a.shape(0);
@@ -93,26 +93,9 @@ fn reduce<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     Ok(vec![Tensor::f32(a.shape(0), out)])
 }
 
-fn rope_spec(node: &Node) -> RopeSpec {
-    let factor = node.f32("factor");
-    let scaling = match node.word("scaling") {
-        "linear" => RopeScaling::Linear { factor },
-        "yarn" => RopeScaling::Yarn {
-            factor,
-            original_context: node.int("original_context") as u32,
-            attn_factor: node.f32("attn_factor"),
-            beta_fast: node.f32("beta_fast"),
-            beta_slow: node.f32("beta_slow"),
-        },
-        _ => RopeScaling::None,
-    };
-    let pairs = if node.word("pairs") == "adjacent" { RopePairs::Adjacent } else { RopePairs::Halves };
-    RopeSpec { pairs, dims: node.int("dims") as u32, base: node.f32("base"), scaling }
-}
-
 fn rope<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let x = a.input(0);
-    let spec = rope_spec(a.node);
+    let spec = RopeSpec::from_node(a.node);
     let factors = a.optional(2).map(Tensor::floats);
     let (frequencies, magnitude) = spec.frequencies(factors.as_deref());
     let positions = a.input(1).ints();
