@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Ok(Outcome::CheckFailed) => ExitCode::from(1),
         Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            note!("error: {e:#}");
+            note!("error: {}", output::describe(&e));
             ExitCode::from(2)
         }
     }

@@ -24,6 +24,19 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     stdout.is_some_and(|e| e.0.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
+/// An error with its causes, outermost first; a cause that the text before it says already is left out.
+pub(crate) fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Writes text to stdout at once.
 pub(crate) fn print_now(text: &str) -> Result<(), StdoutError> {
     let mut out = std::io::stdout().lock();
