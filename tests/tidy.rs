@@ -17,6 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("compiler", &["plan", "ir"]),
     ("backend-cpu", &["backend", "ir", "plan"]),
     ("model", &["ir", "mapped"]),
+    ("orchestrator", &["plan"]),
     ("engine", &["model", "compiler", "backend", "ir", "plan"]),
 ];
 

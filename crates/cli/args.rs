@@ -1,5 +1,11 @@
 //! All flags of all subcommands, as data: what the command line accepts is decided here and nowhere else.
 
+mod measure;
+
+pub(crate) use measure::{
+    BenchArgs, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm, TableForm,
+};
+
 use aio::ir::{DType, Sym};
 use aio::model::synth::{Preset, presets};
 use aio::plan::Tail;
@@ -34,6 +40,11 @@ pub(crate) enum Command {
     Graph(GraphCommand),
     /// Write a model with random weights, for tests and benchmarks.
     Synth(SynthArgs),
+    /// Measure the speed of a model's steps.
+    Bench(Box<BenchArgs>),
+    /// List devices, show and make their profiles.
+    #[command(subcommand)]
+    Device(DeviceCommand),
 }
 
 /// Arguments of `aio pull`.

@@ -8,12 +8,16 @@ macro_rules! note {
     ($($arg:tt)*) => { $crate::output::note_same_line(&format!("{}\n", format_args!($($arg)*))) };
 }
 
+mod allocations;
 mod args;
+mod bench;
+mod device;
 mod fetch;
 mod gguf;
 mod graph;
 mod graph_cpu;
 mod graph_run;
+mod machine;
 mod models;
 mod npy;
 mod output;
@@ -55,6 +59,8 @@ fn main() -> ExitCode {
         Command::Gguf(a) => gguf::main(a),
         Command::Graph(a) => graph::main(a),
         Command::Synth(a) => synth::main(a),
+        Command::Bench(a) => bench::main(*a),
+        Command::Device(a) => device::main(a),
     };
     match outcome {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,

@@ -25,13 +25,18 @@ pub(crate) fn device(device: DeviceArg, isa: Option<IsaArg>, threads: Option<u32
     if device == DeviceArg::Interp {
         return Ok(Arc::new(InterpDevice::default()));
     }
+    Ok(Arc::new(cpu(isa, threads)?))
+}
+
+/// The CPU; `threads` 0 means one a core.
+pub(crate) fn cpu(isa: Option<IsaArg>, threads: Option<u32>) -> Result<CpuDevice> {
     let isa = isa.map(|isa| match isa {
         IsaArg::Portable => IsaLevel::Portable,
         IsaArg::Avx2 => IsaLevel::Avx2,
         IsaArg::Avx512 => IsaLevel::Avx512Vnni,
     });
     let threads = threads.unwrap_or(0) as usize;
-    Ok(Arc::new(CpuDevice::new(CpuOptions { threads, isa, pin: true })?))
+    Ok(CpuDevice::new(CpuOptions { threads, isa, pin: true })?)
 }
 
 /// The device of a model.
@@ -73,11 +78,16 @@ pub(crate) fn load(args: &ModelArgs, ctx: Option<u32>) -> Result<Engine> {
 
 /// As [`load`], with all options.
 pub(crate) fn load_with(args: &ModelArgs, options: &EngineOptions) -> Result<Engine> {
+    load_on(args, model_device(args)?, options)
+}
+
+/// As [`load_with`], on a device that is open already.
+pub(crate) fn load_on(args: &ModelArgs, device: Arc<dyn Device>, options: &EngineOptions) -> Result<Engine> {
     let model = open(args)?;
     let graph = graph(&model, args)?;
     let trained = model.hyper.context_length;
     if let Some(ctx) = options.context.filter(|&c| c > trained) {
         note!("warning: a context of {ctx} is longer than the model's {trained}; its text may degrade beyond that");
     }
-    Ok(Engine::load(model, &graph, model_device(args)?, options)?)
+    Ok(Engine::load(model, &graph, device, options)?)
 }

@@ -181,7 +181,7 @@ impl Summary<'_> {
     }
 
     fn line(&self) -> String {
-        let weights = self.engine.weight_bytes();
+        let weights = self.engine.work().weight_bytes;
         format!(
             "prompt {} tokens, {:.1} tok/s; generated {} tokens, {:.1} tok/s; plan {} on {}; weights {:.2} MB, {:.1} GB/s; {}; seed {}",
             self.request.prompt.len(),
@@ -207,7 +207,7 @@ impl Summary<'_> {
             "decode_tok_s": self.decode_tok_s(),
             "plan": self.done.plan,
             "device": self.engine.family().target,
-            "weight_bytes": self.engine.weight_bytes(),
+            "weight_bytes": self.engine.work().weight_bytes,
             "submissions": self.submissions,
             "syncs": self.syncs,
             "seed": self.request.sampling.seed,

@@ -28,6 +28,7 @@ pub use aio_engine as engine;
 pub use aio_interp as interp;
 pub use aio_ir as ir;
 pub use aio_model as model;
+pub use aio_orchestrator as orchestrator;
 pub use aio_plan as plan;
 
 use aio_backend::Device;

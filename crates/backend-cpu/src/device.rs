@@ -41,6 +41,7 @@ pub(crate) struct Engine {
 pub(crate) struct Tally {
     pub submissions: AtomicU64,
     pub launches: AtomicU64,
+    pub barriers: AtomicU64,
     pub bytes_read: AtomicU64,
     pub bytes_written: AtomicU64,
 }
@@ -48,7 +49,7 @@ pub(crate) struct Tally {
 /// The CPU. See the crate's front page.
 #[derive(Clone, Debug)]
 pub struct CpuDevice {
-    engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
 }
 
 impl CpuDevice {
@@ -103,6 +104,7 @@ impl Device for CpuDevice {
             launches: read(&tally.launches),
             // A submission returns when the step is over: each is one wait.
             syncs: submissions,
+            barriers: read(&tally.barriers),
             bytes_read: read(&tally.bytes_read),
             bytes_written: read(&tally.bytes_written),
             step_allocations: 0,

@@ -168,6 +168,7 @@ impl Executable for CpuExecutable {
         };
         if step.rows() > 0 {
             let (prelude, tasks) = (&self.prelude, &self.tasks);
+            let before = self.engine.pool.barriers();
             self.engine.pool.run(&|worker: Worker<'_>| {
                 if prelude.run(&step, worker) {
                     worker.barrier();
@@ -179,6 +180,8 @@ impl Executable for CpuExecutable {
                     task.run(&step, worker);
                 }
             });
+            let crossed = self.engine.pool.barriers().wrapping_sub(before);
+            self.engine.tally.barriers.fetch_add(u64::from(crossed), Ordering::Relaxed);
         }
         let positions = self.plan.input("positions").and_then(|i| bindings.inputs[i]);
         if let Some(Data::U32(positions)) = positions {

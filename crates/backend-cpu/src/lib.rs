@@ -13,6 +13,7 @@ pub mod kernels;
 pub mod memory;
 pub mod pack;
 pub mod pool;
+pub mod probe;
 mod resident;
 mod step;
 mod tasks;

@@ -115,6 +115,11 @@ impl Pool {
         self.shared.threads
     }
 
+    /// Barriers crossed so far, modulo 2^32. A pool of one thread crosses none.
+    pub fn barriers(&self) -> u32 {
+        self.shared.barrier.crossed()
+    }
+
     /// Runs `program` once on every thread and returns when all have returned.
     ///
     /// # Panics

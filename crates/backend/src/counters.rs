@@ -11,6 +11,8 @@ pub struct Counters {
     pub launches: u64,
     /// Times the host waited for the device.
     pub syncs: u64,
+    /// Times that a device's threads met inside a submission; 0 where that happens in hardware.
+    pub barriers: u64,
     /// Bytes that tasks read, by their cost rules.
     pub bytes_read: u64,
     /// Bytes that tasks wrote, by their cost rules.
@@ -26,6 +28,7 @@ impl Sub for Counters {
             submissions: self.submissions - before.submissions,
             launches: self.launches - before.launches,
             syncs: self.syncs - before.syncs,
+            barriers: self.barriers - before.barriers,
             bytes_read: self.bytes_read - before.bytes_read,
             bytes_written: self.bytes_written - before.bytes_written,
             step_allocations: self.step_allocations - before.step_allocations,

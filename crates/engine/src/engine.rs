@@ -4,12 +4,12 @@ use crate::memory::{MemoryNeed, available_bytes};
 use crate::request::{Request, Sampling};
 use crate::runner::{Runner, StepInputs};
 use crate::source::ModelWeights;
-use crate::{EngineError, PagePool, Sequence};
+use crate::{EngineError, ModelWork, PagePool, Sequence};
 use aio_backend::{Counters, Device};
 use aio_compiler::{Compiled, Options, compile};
-use aio_ir::{Dims, Graph, Op, PAGE_POSITIONS};
+use aio_ir::{Dims, Graph, PAGE_POSITIONS};
 use aio_model::Model;
-use aio_plan::{Bucket, PlanFamily, Slot, Tail, TaskKind, WeightDesc, WeightId};
+use aio_plan::{Bucket, PlanFamily, Tail};
 use std::sync::Arc;
 
 /// Rows up to which a step counts as small: one decode row or a verified run of drafts.
@@ -90,16 +90,6 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// Weights that steps read whole: all but tables that are only looked up.
-fn streamed(family: &PlanFamily) -> impl Iterator<Item = &WeightDesc> {
-    let read = |w: usize| {
-        let tasks = family.plans.iter().flat_map(|p| &p.tasks);
-        let whole = tasks.filter(|t| t.kind != TaskKind::Op(Op::Embed));
-        whole.flat_map(|t| &t.operands).any(|s| *s == Slot::Weight(WeightId::new(w)))
-    };
-    family.weights.iter().enumerate().filter(move |(i, _)| read(*i)).map(|(_, w)| w)
-}
-
 /// The buckets of an engine: one row, a run of drafts, a prefill chunk, each with every tail.
 fn buckets(prefill_rows: u32) -> Vec<Bucket> {
     let mut buckets = Vec::new();
@@ -178,10 +168,9 @@ impl Engine {
         self.runner.device().counters()
     }
 
-    /// Bytes of the weights that every step reads, as the model file stores them; of an embedding table of its own only
-    /// a few rows are read, so it does not count.
-    pub fn weight_bytes(&self) -> u64 {
-        streamed(&self.family).filter_map(|w| w.ty.bytes(&Dims::default())).sum()
+    /// What steps read and compute.
+    pub fn work(&self) -> ModelWork {
+        ModelWork::of(&self.family)
     }
 
     /// Makes positions up to `end` of a sequence writable.
@@ -207,9 +196,18 @@ impl Engine {
 
     /// Name of the plan that a decode step of this request takes.
     pub fn decode_plan(&self, request: &Request) -> String {
-        let dims = Dims { rows: 1, seqs: 1, pages: 0, outs: 1, recent: 0 };
-        let plain = request.sampling.params.is_plain_argmax() && request.logit_bias.is_none();
-        let tail = if plain { Tail::Argmax } else { Tail::Sample };
+        let tail = decode_tail(&request.sampling, request.logit_bias.is_some());
+        self.bucket_name(1, 1, tail)
+    }
+
+    /// Name of the plan that a step of `rows` rows of one sequence takes, `outs` of which ask for a token; empty if
+    /// none holds it.
+    pub fn plan_name(&self, rows: u32, outs: u32, sampling: &Sampling) -> String {
+        self.bucket_name(rows, outs, decode_tail(sampling, false))
+    }
+
+    fn bucket_name(&self, rows: u32, outs: u32, tail: Tail) -> String {
+        let dims = Dims { rows, seqs: 1, pages: 0, outs, recent: 0 };
         self.runner.bucket(&dims, tail).map_or_else(String::new, |b| b.to_string())
     }
 
@@ -266,6 +264,10 @@ impl Engine {
         inputs.dims.outs = inputs.out_rows.len() as u32;
         tail
     }
+}
+
+fn decode_tail(sampling: &Sampling, biased: bool) -> Tail {
+    if sampling.params.is_plain_argmax() && !biased { Tail::Argmax } else { Tail::Sample }
 }
 
 /// Output rows with their sampling numbers, and the tail that serves them all.

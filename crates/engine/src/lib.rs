@@ -17,6 +17,7 @@ mod runner;
 mod sequence;
 mod source;
 mod stop;
+mod work;
 
 pub use engine::{Engine, EngineOptions, Step, StepRow, StepWants};
 pub use error::EngineError;
@@ -25,3 +26,4 @@ pub use memory::{MemoryNeed, available_bytes};
 pub use pages::PagePool;
 pub use request::{Completion, Request, Sampling, StopReason, Timing};
 pub use sequence::Sequence;
+pub use work::ModelWork;

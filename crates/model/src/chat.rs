@@ -130,6 +130,13 @@ const MONTHS: [&str; 12] = [
 ];
 const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
 
+impl Clock {
+    /// Year, month (1..=12) and day (1..=31), UTC.
+    pub fn date(&self) -> (u64, u64, u64) {
+        civil(self.unix_s / 86_400)
+    }
+}
+
 /// Python's `strftime` for the codes that chat templates use; others stay as they are.
 fn strftime(format: &str, unix_s: u64) -> String {
     let (days, secs) = (unix_s / 86_400, unix_s % 86_400);

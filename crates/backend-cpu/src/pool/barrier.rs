@@ -97,6 +97,11 @@ impl Barrier {
         }
     }
 
+    /// Times that all threads have met, modulo 2^32.
+    pub(super) fn crossed(&self) -> u32 {
+        self.gate.epoch()
+    }
+
     /// Waits for all threads.
     pub(super) fn wait(&self) {
         if self.threads == 1 {

@@ -1,0 +1,184 @@
+//! Flags of the subcommands that measure: `bench` and `device`.
+
+use super::IsaArg;
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Most numbers that one list may have.
+const MAX_LIST: usize = 1024;
+
+/// A list of numbers and ranges: `1,2,8-16+4,32-256*2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Numbers(pub Vec<u32>);
+
+/// Reads a list; each item is `N`, `A-B`, `A-B+STEP` or `A-B*FACTOR`.
+fn numbers(text: &str) -> Result<Numbers, String> {
+    let mut all = Vec::new();
+    for item in text.split(',') {
+        range(item.trim(), &mut all)?;
+        if all.len() > MAX_LIST {
+            return Err(format!("more than {MAX_LIST} numbers"));
+        }
+    }
+    Ok(Numbers(all))
+}
+
+fn range(item: &str, all: &mut Vec<u32>) -> Result<(), String> {
+    let number = |t: &str| t.parse::<u32>().map_err(|_| format!("`{t}` is no number in `{item}`"));
+    let Some((first, rest)) = item.split_once('-') else {
+        all.push(number(item)?);
+        return Ok(());
+    };
+    let (last, step, factor) = if let Some((last, step)) = rest.split_once('+') {
+        (last, number(step)?, 1)
+    } else if let Some((last, factor)) = rest.split_once('*') {
+        (last, 0, number(factor)?)
+    } else {
+        (rest, 1, 1)
+    };
+    let (mut at, last) = (u64::from(number(first)?), u64::from(number(last)?));
+    let next = |at: u64| at * u64::from(factor) + u64::from(step);
+    if at > last || next(at) <= at {
+        return Err(format!("`{item}` does not rise"));
+    }
+    while at <= last && all.len() <= MAX_LIST {
+        all.push(at as u32);
+        at = next(at);
+    }
+    Ok(())
+}
+
+/// Forms of a table of results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TableForm {
+    /// A table in Markdown.
+    Md,
+    /// Comma-separated values with a line of headings.
+    Csv,
+    /// One array of objects.
+    Json,
+    /// An object a line.
+    Jsonl,
+}
+
+/// Arguments of `aio bench`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Lists: 1,2,8 or ranges 1-17, 0-4096+1024, 32-512*2; 0 leaves a test out. Tests: ppN processes a prompt of N tokens,\ntgN generates N tokens, rowsN runs steps of N token rows (what checking N - 1 drafts costs). All tests of a model\nare interleaved round by round, with streaming reads of a buffer of the weights' size in between; the median read\nbandwidth is the denominator of fraction_of_read_bw.\n\nFields of a row: tok_s_* over repetitions; ms_median of a step; weight_bytes and kv_bytes that a step reads;\n*_per_step counted by the device; allocations_per_step counted in the whole program.\n\nExamples:\n  aio bench\n  aio bench -p 0 -n 64 -d 0-4096+2048 -o json\n  aio bench -p 0 -n 0 --rows 1-6,8,9,12,16,17 -o md\n  aio bench -m a.gguf -m b.gguf --threads 1,2 -o csv --output-err md"
+)]
+pub(crate) struct BenchArgs {
+    /// Model file; may be given several times [default: SmolLM2-135M-Instruct, fetched if need be].
+    #[arg(short, long = "model", value_name = "FILE")]
+    pub models: Vec<PathBuf>,
+    /// Prompt lengths.
+    #[arg(short, long, default_value = "512", value_name = "LIST", value_parser = numbers)]
+    pub prefill: Numbers,
+    /// Numbers of tokens to generate.
+    #[arg(short = 'n', long, default_value = "128", value_name = "LIST", value_parser = numbers)]
+    pub decode: Numbers,
+    /// Tokens that are in the context before a test.
+    #[arg(short, long, default_value = "0", value_name = "LIST", value_parser = numbers)]
+    pub depth: Numbers,
+    /// Token rows of a step.
+    #[arg(long, default_value = "0", value_name = "LIST", value_parser = numbers)]
+    pub rows: Numbers,
+    /// Temperature at which tokens are sampled; 0 takes the most likely.
+    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    pub temp: f32,
+    /// Threads, 0 for one a core.
+    #[arg(short, long, default_value = "0", value_name = "LIST", value_parser = numbers)]
+    pub threads: Numbers,
+    /// Highest instruction sets to use, comma-separated [default: the best there is].
+    #[arg(long, value_enum, value_name = "ISA", value_delimiter = ',')]
+    pub isa: Vec<IsaArg>,
+    /// Rounds that count.
+    #[arg(short, long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10000))]
+    pub reps: u32,
+    /// Rounds before them that do not.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub warmup: u32,
+    /// Form of the results on stdout.
+    #[arg(short, long, value_enum, default_value = "md", value_name = "FORM")]
+    pub output: TableForm,
+    /// Print the results to stderr too, in this form.
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub output_err: Option<TableForm>,
+}
+
+/// What to do with devices.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// List the devices of this machine and their profiles.
+    List(DeviceListArgs),
+    /// Show a device profile.
+    Show(DeviceShowArgs),
+    /// Measure this machine and write its device profile.
+    Calibrate(CalibrateArgs),
+}
+
+/// Forms of what is shown of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShowForm {
+    /// A table in Markdown.
+    Md,
+    /// One value.
+    Json,
+}
+
+/// Arguments of `aio device list`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  aio device list\n  aio device list -o json")]
+pub(crate) struct DeviceListArgs {
+    /// Output form.
+    #[arg(short, long, value_enum, default_value = "md", value_name = "FORM")]
+    pub output: ShowForm,
+}
+
+/// Arguments of `aio device show`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  aio device show\n  aio device show other-machine.toml -o json")]
+pub(crate) struct DeviceShowArgs {
+    /// The profile [default: this machine's, from the cache folder].
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Output form.
+    #[arg(short, long, value_enum, default_value = "md", value_name = "FORM")]
+    pub output: ShowForm,
+}
+
+/// Arguments of `aio device calibrate`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Measured: read bandwidth by working set (L1, L2, L3, memory) and threads; multiply-adds a second from registers,\n8-bit and f32; the cost of a submission, of a barrier, of waking the threads. Nothing else should run meanwhile.\n\nExamples:\n  aio device calibrate\n  aio device calibrate --threads 4 --file profile.toml"
+)]
+pub(crate) struct CalibrateArgs {
+    /// Threads [default: one a core].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Highest instruction set to use [default: the best there is].
+    #[arg(long, value_enum, value_name = "ISA")]
+    pub isa: Option<IsaArg>,
+    /// Samples of each figure.
+    #[arg(short, long, default_value_t = 9, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub reps: u32,
+    /// Where the profile goes [default: this machine's, in the cache folder].
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_ranges() {
+        let list = |t: &str| numbers(t).unwrap().0;
+        assert_eq!(list("1,2,8-11"), [1, 2, 8, 9, 10, 11]);
+        assert_eq!(list("0-4096+2048"), [0, 2048, 4096]);
+        assert_eq!(list("32-256*2"), [32, 64, 128, 256]);
+        for bad in ["", "x", "4-1", "0-8*2", "1-9+0", "1-9*1", "-3", "0-99999", "5000000000"] {
+            assert!(numbers(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `aio bench`: speed of a model's steps, beside what the machine could do at best in the same run.
+
+mod measure;
+mod row;
+
+use crate::args::{BenchArgs, IsaArg, ModelArgs, TableForm};
+use crate::{Outcome, models, output};
+use aio::engine::{EngineOptions, Sampling};
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use measure::{Bench, Kind, Test};
+use row::Row;
+use std::path::{Path, PathBuf};
+
+pub(crate) fn main(args: BenchArgs) -> Result<Outcome> {
+    let tests = tests(&args);
+    if tests.is_empty() {
+        bail!("nothing to measure: --prefill, --decode and --rows are all 0");
+    }
+    let models = if args.models.is_empty() { vec![crate::pull::default_model(false)?] } else { args.models.clone() };
+    let isas: Vec<Option<IsaArg>> =
+        if args.isa.is_empty() { vec![None] } else { args.isa.iter().copied().map(Some).collect() };
+    let combinations = models.len() * args.threads.0.len() * isas.len();
+    let bar = bar(combinations as u64 * u64::from(args.warmup + args.reps) * tests.len() as u64);
+    let mut rows = Vec::new();
+    for model in &models {
+        for &threads in &args.threads.0 {
+            for &isa in &isas {
+                bar.set_message(model.file_name().unwrap_or_default().to_string_lossy().into_owned());
+                rows.extend(bench(model, threads, isa, &tests, &args, &bar)?);
+            }
+        }
+    }
+    bar.finish_and_clear();
+    if let Some(form) = args.output_err {
+        output::note_same_line(&row::render(&rows, form));
+    }
+    output::print_now(&row::render(&rows, args.output))?;
+    Ok(Outcome::Fine)
+}
+
+/// All tests at all depths, in the order of the table.
+fn tests(args: &BenchArgs) -> Vec<Test> {
+    let some = |list: &[u32]| list.iter().copied().filter(|&n| n > 0).collect::<Vec<_>>();
+    let mut tests = Vec::new();
+    for &depth in &args.depth.0 {
+        let kinds = some(&args.prefill.0).into_iter().map(Kind::Prefill);
+        let kinds = kinds.chain(some(&args.decode.0).into_iter().map(Kind::Decode));
+        let kinds = kinds.chain(some(&args.rows.0).into_iter().map(Kind::Rows));
+        tests.extend(kinds.map(|kind| Test { kind, depth }));
+    }
+    tests
+}
+
+/// Runs all tests on one model, device and number of threads.
+fn bench(
+    path: &Path,
+    threads: u32,
+    isa: Option<IsaArg>,
+    tests: &[Test],
+    args: &BenchArgs,
+    bar: &ProgressBar,
+) -> Result<Vec<Row>> {
+    let model = ModelArgs::of(path.to_owned(), (threads > 0).then_some(threads), isa);
+    let mut sampling = Sampling::greedy();
+    sampling.params.temperature = args.temp;
+    sampling.check()?;
+    let context = tests.iter().map(|t| u64::from(t.depth) + u64::from(t.kind.tokens())).max().unwrap_or(0);
+    let context = u32::try_from(context).context("the longest test has more positions than 32 bits count")?;
+    let mut depths: Vec<u32> = tests.iter().map(|t| t.depth).collect();
+    depths.sort_unstable();
+    depths.dedup();
+    let options =
+        EngineOptions { context: Some(context), sequences: depths.len() as u32, ..EngineOptions::default() };
+    let device = models::cpu(isa, (threads > 0).then_some(threads))?;
+    let engine = models::load_on(&model, std::sync::Arc::new(device.clone()), &options)?;
+    let mut bench = Bench::new(engine, device, sampling, tests)?;
+    for round in 0..args.warmup + args.reps {
+        bench.round(round >= args.warmup, bar)?;
+    }
+    Ok(bench.rows(path, args.reps))
+}
+
+fn bar(tests: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+    ProgressBar::new(tests).with_style(style.expect("the template is well formed"))
+}
+
+impl ModelArgs {
+    /// A model on the CPU with everything else as by default.
+    fn of(path: PathBuf, threads: Option<u32>, isa: Option<IsaArg>) -> ModelArgs {
+        ModelArgs { model: Some(path), threads, isa, device: crate::args::DeviceArg::Cpu, template: None }
+    }
+}
+
+/// Whether a form is for people.
+fn is_for_people(form: TableForm) -> bool {
+    form == TableForm::Md
+}

@@ -1,0 +1,189 @@
+//! One row of results and the forms it is printed in. The field names are an interface: scripts read them.
+
+use super::is_for_people;
+use super::measure::Samples;
+use crate::args::TableForm;
+use aio::engine::ModelWork;
+use aio::orchestrator::Figure;
+use serde::Serialize;
+
+/// What was run.
+pub(crate) struct Setup {
+    pub test: String,
+    pub model: String,
+    pub model_bytes: u64,
+    pub device: String,
+    pub threads: u32,
+    pub rows: u32,
+    pub depth: u32,
+    pub reps: u32,
+    pub plan: String,
+}
+
+/// What the machine can do, measured in the same run.
+pub(crate) struct Limits {
+    /// Bytes of one streaming read.
+    pub buffer_bytes: u64,
+    /// 8-bit multiply-adds a second of all threads.
+    pub int8_macs: f64,
+    /// f32 multiply-adds a second of all threads.
+    pub f32_macs: f64,
+}
+
+/// A row; the order of the fields is that of the columns of `-o csv`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    test: String,
+    model: String,
+    model_bytes: u64,
+    device: String,
+    isa: String,
+    threads: u32,
+    rows: u32,
+    depth: u32,
+    reps: u32,
+    tok_s_median: f64,
+    tok_s_min: f64,
+    tok_s_max: f64,
+    ms_median: f64,
+    samples: Vec<f64>,
+    weight_bytes: u64,
+    kv_bytes: u64,
+    gb_s: f64,
+    read_bw_gb_s: f64,
+    fraction_of_read_bw: f64,
+    plan: String,
+    submissions_per_step: f64,
+    syncs_per_step: f64,
+    barriers_per_step: f64,
+    allocations_per_step: f64,
+    commit: String,
+    cpu: String,
+    /// Milliseconds that no step of these rows can beat on this machine; for the tables that people read.
+    #[serde(skip)]
+    floor_ms: f64,
+}
+
+impl Row {
+    /// From what was measured.
+    pub(crate) fn new(setup: Setup, samples: &Samples, work: &ModelWork, limits: &Limits) -> Row {
+        let zero = Figure { median: 0.0, min: 0.0, max: 0.0 };
+        let figure = |all: &[f64]| Figure::of(all).unwrap_or(zero);
+        let (tok_s, step) = (figure(&samples.tok_s), figure(&samples.step_s).median);
+        let steps = samples.step_s.len().max(1) as f64;
+        let per_step = |total: u64| total as f64 / steps;
+        let kv_bytes = (per_step(samples.positions) * work.kv_bytes_per_position as f64) as u64;
+        let read_s = figure(&samples.read_s).median;
+        let read_bw = if read_s > 0.0 { limits.buffer_bytes as f64 / read_s / 1e9 } else { 0.0 };
+        let bytes = (work.weight_bytes + kv_bytes) as f64;
+        let gb_s = if step > 0.0 { bytes / step / 1e9 } else { 0.0 };
+        let compute = |macs: u64, peak: f64| if peak > 0.0 { macs as f64 * f64::from(setup.rows) / peak } else { 0.0 };
+        let compute = compute(work.int8_macs, limits.int8_macs) + compute(work.f32_macs, limits.f32_macs);
+        let floor = compute.max(bytes / (read_bw * 1e9).max(1.0));
+        Row {
+            test: setup.test,
+            model: setup.model,
+            model_bytes: setup.model_bytes,
+            isa: setup.device.strip_prefix("cpu-").unwrap_or(&setup.device).to_owned(),
+            device: setup.device,
+            threads: setup.threads,
+            rows: setup.rows,
+            depth: setup.depth,
+            reps: setup.reps,
+            tok_s_median: tok_s.median,
+            tok_s_min: tok_s.min,
+            tok_s_max: tok_s.max,
+            ms_median: step * 1e3,
+            samples: samples.tok_s.clone(),
+            weight_bytes: work.weight_bytes,
+            kv_bytes,
+            gb_s,
+            read_bw_gb_s: read_bw,
+            fraction_of_read_bw: if read_bw > 0.0 { gb_s / read_bw } else { 0.0 },
+            plan: setup.plan,
+            submissions_per_step: per_step(samples.submissions),
+            syncs_per_step: per_step(samples.syncs),
+            barriers_per_step: per_step(samples.barriers),
+            allocations_per_step: per_step(samples.allocations),
+            commit: aio::COMMIT.to_owned(),
+            cpu: crate::machine::processor(),
+            floor_ms: floor * 1e3,
+        }
+    }
+}
+
+/// All rows in a form.
+pub(crate) fn render(rows: &[Row], form: TableForm) -> String {
+    if is_for_people(form) {
+        return markdown(rows);
+    }
+    let value = |row: &Row| serde_json::to_value(row).expect("numbers and strings are JSON");
+    match form {
+        TableForm::Csv => csv(rows),
+        TableForm::Jsonl => rows.iter().map(|r| format!("{}\n", value(r))).collect(),
+        _ => format!("{}\n", serde_json::Value::Array(rows.iter().map(value).collect())),
+    }
+}
+
+fn csv(rows: &[Row]) -> String {
+    let mut out = String::new();
+    for (i, row) in rows.iter().enumerate() {
+        let value = serde_json::to_value(row).expect("numbers and strings are JSON");
+        let Some(fields) = value.as_object() else { continue };
+        if i == 0 {
+            out = fields.keys().map(String::as_str).collect::<Vec<_>>().join(",") + "\n";
+        }
+        let cells: Vec<String> = fields.values().map(cell).collect();
+        out += &(cells.join(",") + "\n");
+    }
+    out
+}
+
+/// A value as a cell: lists with semicolons, text in quotes where it needs them.
+fn cell(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(s) if s.contains([',', '"', '\n']) => format!("\"{}\"", s.replace('"', "\"\"")),
+        serde_json::Value::String(s) => s.clone(),
+        serde_json::Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(";"),
+        other => other.to_string(),
+    }
+}
+
+/// What people want to see: speed with its spread, share of the bandwidth, and how far the floor is.
+fn markdown(rows: &[Row]) -> String {
+    let heads = [
+        "model", "device", "threads", "test", "depth", "tok/s", "min - max", "ms/step", "GB/s", "read GB/s", "share",
+        "x 1 row", "floor x 1 row", "floor/time", "plan", "barriers",
+    ];
+    let mut out = format!("| {} |\n|{}\n", heads.join(" | "), " ---: |".repeat(heads.len()));
+    for row in rows {
+        let same = |r: &&Row| r.model == row.model && r.device == row.device && r.threads == row.threads;
+        let base = rows.iter().filter(same).find(|r| r.test == "rows1" && r.depth == row.depth);
+        let ratio = |f: &dyn Fn(&Row) -> f64| match base {
+            Some(one) if row.test.starts_with("rows") => format!("{:.2}", f(row) / f(one)),
+            _ => String::new(),
+        };
+        let cells = [
+            row.model.clone(),
+            row.device.clone(),
+            row.threads.to_string(),
+            row.test.clone(),
+            row.depth.to_string(),
+            format!("{:.1}", row.tok_s_median),
+            format!("{:.1} - {:.1}", row.tok_s_min, row.tok_s_max),
+            format!("{:.3}", row.ms_median),
+            format!("{:.1}", row.gb_s),
+            format!("{:.1}", row.read_bw_gb_s),
+            format!("{:.0} %", 100.0 * row.fraction_of_read_bw),
+            ratio(&|r| r.ms_median),
+            ratio(&|r| r.floor_ms),
+            format!("{:.2}", row.floor_ms / row.ms_median),
+            row.plan.clone(),
+            format!("{:.0}", row.barriers_per_step),
+        ];
+        out += &format!("| {} |\n", cells.join(" | "));
+    }
+    let Some(first) = rows.first() else { return out };
+    out += &format!("\n{}, {} rounds, commit {}\n", first.cpu, first.reps, first.commit);
+    out
+}

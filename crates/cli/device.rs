@@ -1,0 +1,208 @@
+//! `aio device`: which devices there are, what they can do, and the profile that says so.
+
+use crate::args::{CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm};
+use crate::{Outcome, machine, models, output, pull, signals};
+use aio::backend::Device;
+use aio::cpu::isa::Isa;
+use aio::cpu::probe::Probe;
+use aio::cpu::{CpuDevice, IsaLevel};
+use aio::orchestrator::{Costs, DeviceProfile, Figure, Peak, ReadLevel};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+
+pub(crate) fn main(command: DeviceCommand) -> Result<Outcome> {
+    match command {
+        DeviceCommand::List(args) => list(&args)?,
+        DeviceCommand::Show(args) => show(&args)?,
+        DeviceCommand::Calibrate(args) => calibrate(&args)?,
+    }
+    Ok(Outcome::Fine)
+}
+
+/// Where this machine's profiles lie.
+fn folder() -> Result<PathBuf> {
+    Ok(pull::cache_folder()?.join("devices"))
+}
+
+/// This machine's profile of a device with a number of threads.
+fn profile_path(device: &str, threads: usize) -> Result<PathBuf> {
+    let host: String = machine::host().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    Ok(folder()?.join(format!("{host}-{device}-{threads}.toml")))
+}
+
+fn read(path: &Path) -> Result<DeviceProfile> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    DeviceProfile::from_toml(&text).with_context(|| format!("{}", path.display()))
+}
+
+fn list(args: &DeviceListArgs) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let mut devices = Vec::new();
+    for level in IsaLevel::ALL.into_iter().rev().filter(|&l| Isa::at(l).is_some()) {
+        let name = format!("cpu-{}", level.name());
+        let path = profile_path(&name, cores)?;
+        let profile = if path.is_file() { path.display().to_string() } else { String::new() };
+        devices.push((name, machine::processor(), cores, profile));
+    }
+    devices.push(("interp".to_owned(), "the scalar oracle".to_owned(), 1, String::new()));
+    output::print_now(&match args.output {
+        ShowForm::Md => {
+            let rows = devices.iter().map(|(name, what, cores, profile)| {
+                let profile = if profile.is_empty() { "none; `aio device calibrate` makes one" } else { profile };
+                format!("| {name} | {what} | {cores} | {profile} |\n")
+            });
+            let rows: String = rows.collect();
+            format!("| device | what | threads | profile |\n| --- | --- | ---: | --- |\n{rows}")
+        }
+        ShowForm::Json => {
+            let rows = devices.iter().map(|(name, what, cores, profile)| {
+                let profile = (!profile.is_empty()).then_some(profile);
+                serde_json::json!({ "device": name, "what": what, "threads": cores, "profile": profile })
+            });
+            format!("{}\n", serde_json::Value::Array(rows.collect()))
+        }
+    })?;
+    Ok(())
+}
+
+fn show(args: &DeviceShowArgs) -> Result<()> {
+    let path = match &args.file {
+        Some(path) => path.clone(),
+        None => {
+            let device = models::cpu(None, None)?;
+            let path = profile_path(&device.target().name, device.threads())?;
+            if !path.is_file() {
+                bail!("this machine has no profile yet; `aio device calibrate` makes one");
+            }
+            path
+        }
+    };
+    let profile = read(&path)?;
+    output::print_now(&match args.output {
+        ShowForm::Md => markdown(&profile),
+        ShowForm::Json => format!("{}\n", serde_json::to_string(&profile)?),
+    })?;
+    Ok(())
+}
+
+fn markdown(p: &DeviceProfile) -> String {
+    let mut out = format!(
+        "{} on {} ({}), {} threads, {}, commit {}\n\n| figure | threads | median | min - max |\n| --- | ---: | ---: | ---: |\n",
+        p.device, p.host, p.processor, p.threads, p.date, p.commit
+    );
+    let mut row = |name: String, threads: u32, f: &Figure| {
+        out += &format!("| {name} | {threads} | {:.2} | {:.2} - {:.2} |\n", f.median, f.min, f.max);
+    };
+    for r in &p.reads {
+        row(format!("read {}, {} KiB, GB/s", r.level, r.bytes >> 10), r.threads, &r.gb_s);
+    }
+    for peak in &p.peaks {
+        row(format!("{} multiply-adds, G/s", peak.kind), peak.threads, &peak.gmac_s);
+    }
+    row("submission, us".to_owned(), p.threads, &p.costs.submission_us);
+    row("barrier, us".to_owned(), p.threads, &p.costs.barrier_us);
+    row("wake-up, us".to_owned(), p.threads, &p.costs.wake_us);
+    out
+}
+
+fn calibrate(args: &CalibrateArgs) -> Result<()> {
+    let device = models::cpu(args.isa, args.threads)?;
+    let profile = measure(&device, args.reps)?;
+    let path = match &args.file {
+        Some(path) => path.clone(),
+        None => {
+            let folder = folder()?;
+            std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+            profile_path(&profile.device, device.threads())?
+        }
+    };
+    output::write_file(&path, profile.to_toml().as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    output::print_now(&markdown(&profile))?;
+    note!("written to {}", path.display());
+    Ok(())
+}
+
+/// A level's name and the bytes of its working set: half a cache, so that it stays there; and memory, four times the
+/// largest cache.
+fn working_sets(threads: usize) -> Vec<(String, u64)> {
+    let caches = machine::caches();
+    // First- and second-level caches belong to a core, so each thread adds one.
+    let own = |level: u32| if level < 3 { threads as u64 } else { 1 };
+    let mut sets: Vec<_> = caches.iter().map(|&(l, bytes)| (format!("L{l}"), own(l) * bytes / 2)).collect();
+    let largest = caches.iter().map(|c| c.1).max().unwrap_or(64 << 20);
+    sets.push(("memory".to_owned(), (4 * largest).clamp(256 << 20, 2 << 30)));
+    sets
+}
+
+/// Bytes that one timing of a working set reads at least.
+const TIMED_BYTES: u64 = 64 << 20;
+
+fn measure(device: &CpuDevice, reps: u32) -> Result<DeviceProfile> {
+    let (probe, threads) = (device.probe(), device.threads());
+    let counts: Vec<usize> = if threads == 1 { vec![1] } else { vec![1, threads] };
+    let mut reads = Vec::new();
+    for &count in &counts {
+        for (level, bytes) in working_sets(count) {
+            let gb_s = read_level(&probe, bytes, count, reps)?;
+            reads.push(ReadLevel { level, bytes, threads: count as u32, gb_s });
+        }
+    }
+    let mut peaks = Vec::new();
+    for (kind, macs) in [("int8", Probe::int8_macs as fn(&Probe, usize) -> f64), ("f32", Probe::f32_macs)] {
+        for &count in &counts {
+            let gmac_s = figure(reps, || macs(&probe, count) / 1e9)?;
+            peaks.push(Peak { kind: kind.to_owned(), threads: count as u32, gmac_s });
+        }
+    }
+    let costs = Costs {
+        submission_us: figure(reps, || probe.submission_seconds() * 1e6)?,
+        barrier_us: figure(reps, || probe.barrier_seconds() * 1e6)?,
+        wake_us: figure(reps, || probe.wake_seconds() * 1e6)?,
+    };
+    Ok(DeviceProfile {
+        version: DeviceProfile::VERSION,
+        host: machine::host(),
+        date: machine::today(),
+        device: device.target().name,
+        processor: machine::processor(),
+        threads: threads as u32,
+        commit: aio::COMMIT.to_owned(),
+        costs,
+        reads,
+        peaks,
+    })
+}
+
+fn read_level(probe: &Probe, bytes: u64, threads: usize, reps: u32) -> Result<Figure> {
+    let buffer = probe.read_buffer(bytes as usize).with_context(|| format!("no memory for {bytes} bytes"))?;
+    let passes = TIMED_BYTES.div_ceil(bytes).max(1) as usize;
+    let read = buffer.len() as f64 * passes as f64;
+    figure(reps, || read / probe.read_seconds(&buffer, threads, passes) / 1e9)
+}
+
+/// The figure of some samples, after one that does not count.
+fn figure(reps: u32, mut sample: impl FnMut() -> f64) -> Result<Figure> {
+    sample();
+    let mut samples = Vec::new();
+    for _ in 0..reps {
+        if signals::interrupted() {
+            bail!("interrupted");
+        }
+        samples.push(sample());
+    }
+    Figure::of(&samples).context("a measurement took no time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_larger_than_every_cache() {
+        let sets = working_sets(2);
+        let (last, caches) = sets.split_last().expect("memory is always there");
+        assert_eq!(last.0, "memory");
+        assert!(caches.iter().all(|c| c.1 < last.1));
+    }
+}

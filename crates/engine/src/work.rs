@@ -1,0 +1,50 @@
+//! What a model's steps read and compute: the numbers of its roofline.
+
+use aio_ir::{Dims, Op, PAGE_POSITIONS};
+use aio_plan::{PlanFamily, Slot, TaskKind, WeightDesc, WeightId};
+
+/// Work of a model's steps, by the shapes of its weights and states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModelWork {
+    /// Bytes of the weights that every step reads, as the model file stores them; of an embedding table of its own only
+    /// a few rows are read, so it does not count.
+    pub weight_bytes: u64,
+    /// Bytes of keys and values of one position, over all layers.
+    pub kv_bytes_per_position: u64,
+    /// Multiply-adds of a row with weights in block formats, all of which ask for an output.
+    pub int8_macs: u64,
+    /// Multiply-adds of a row with weights in plain formats.
+    pub f32_macs: u64,
+}
+
+impl ModelWork {
+    /// Of a family's weights and states.
+    pub fn of(family: &PlanFamily) -> ModelWork {
+        let mut work = ModelWork::default();
+        for weight in streamed(family) {
+            let dims = Dims { pages: 1, ..Dims::default() };
+            work.weight_bytes += weight.ty.bytes(&dims).unwrap_or(0);
+            let elements = weight.ty.shape.dims().iter().try_fold(1u64, |n, d| n.checked_mul(d.known()?));
+            let macs = elements.filter(|_| weight.ty.shape.rank() == 2).unwrap_or(0);
+            if weight.ty.dtype.is_quantized() {
+                work.int8_macs += macs;
+            } else {
+                work.f32_macs += macs;
+            }
+        }
+        let page = Dims { pages: 1, ..Dims::default() };
+        let page: u64 = family.states.iter().filter_map(|s| s.ty.bytes(&page)).sum();
+        work.kv_bytes_per_position = page / PAGE_POSITIONS;
+        work
+    }
+}
+
+/// Weights that steps read whole: all but tables that are only looked up.
+fn streamed(family: &PlanFamily) -> impl Iterator<Item = &WeightDesc> {
+    let read = |w: usize| {
+        let tasks = family.plans.iter().flat_map(|p| &p.tasks);
+        let whole = tasks.filter(|t| t.kind != TaskKind::Op(Op::Embed));
+        whole.flat_map(|t| &t.operands).any(|s| *s == Slot::Weight(WeightId::new(w)))
+    };
+    family.weights.iter().enumerate().filter(move |(i, _)| read(*i)).map(|(_, w)| w)
+}

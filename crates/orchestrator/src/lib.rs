@@ -1,0 +1,9 @@
+//! Decisions over numbers: what a device can do, and what to run on it.
+//!
+//! Everything here is pure: no device, no clock, no environment. Measurements come in as data, decisions go out as data
+//! with the reasons beside them, so that each can be tested and explained. Used by the engine and the command line.
+#![forbid(unsafe_code)]
+
+mod profile;
+
+pub use profile::{Costs, DeviceProfile, Figure, Peak, ProfileError, ReadLevel};

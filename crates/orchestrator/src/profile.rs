@@ -1,0 +1,259 @@
+//! The device profile: what calibration measured, as a TOML file.
+//!
+//! Written by `aio device calibrate`, read by cost models. Figures are medians with their spread, so that a reader can
+//! tell a quiet machine's profile from a busy one's.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the file's form.
+const VERSION: u32 = 1;
+
+/// What was measured on a device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceProfile {
+    /// Version of the form; 1.
+    pub version: u32,
+    /// Name of the machine.
+    pub host: String,
+    /// Day of the measurement, `YYYY-MM-DD`, UTC.
+    pub date: String,
+    /// The device, as plans name it: `cpu-avx512vnni`.
+    pub device: String,
+    /// The processor's own name.
+    pub processor: String,
+    /// Threads that the device runs on.
+    pub threads: u32,
+    /// Commit of the program that measured.
+    pub commit: String,
+    /// What a step costs besides its work.
+    pub costs: Costs,
+    /// Read bandwidth, by working set and threads.
+    #[serde(rename = "read")]
+    pub reads: Vec<ReadLevel>,
+    /// Multiply-adds from registers, by kind and threads.
+    #[serde(rename = "peak")]
+    pub peaks: Vec<Peak>,
+}
+
+/// A median and the smallest and largest sample.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Figure {
+    /// Median of the samples.
+    pub median: f64,
+    /// Smallest sample.
+    pub min: f64,
+    /// Largest sample.
+    pub max: f64,
+}
+
+impl Figure {
+    /// Of some samples; `None` of none or of samples that are not finite.
+    pub fn of(samples: &[f64]) -> Option<Figure> {
+        if samples.is_empty() || samples.iter().any(|s| !s.is_finite()) {
+            return None;
+        }
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        let median =
+            if sorted.len().is_multiple_of(2) { (sorted[middle - 1] + sorted[middle]) / 2.0 } else { sorted[middle] };
+        Some(Figure { median, min: sorted[0], max: sorted[sorted.len() - 1] })
+    }
+
+    /// Every number times a factor above 0.
+    pub fn scaled(self, factor: f64) -> Figure {
+        Figure { median: self.median * factor, min: self.min * factor, max: self.max * factor }
+    }
+}
+
+/// Read bandwidth of one working set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadLevel {
+    /// `L1`, `L2`, `L3` or `memory`.
+    pub level: String,
+    /// Bytes of the working set, of all threads together.
+    pub bytes: u64,
+    /// Threads that read.
+    pub threads: u32,
+    /// 10^9 bytes a second.
+    pub gb_s: Figure,
+}
+
+/// Multiply-adds of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peak {
+    /// `int8` or `f32`.
+    pub kind: String,
+    /// Threads that compute.
+    pub threads: u32,
+    /// 10^9 multiply-adds a second.
+    pub gmac_s: Figure,
+}
+
+/// What a step costs besides its work, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Costs {
+    /// An empty submission to a device that is awake.
+    pub submission_us: Figure,
+    /// A meeting of all threads that arrive together.
+    pub barrier_us: Figure,
+    /// An empty submission to a device that has gone to sleep.
+    pub wake_us: Figure,
+}
+
+/// A profile that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// The text is no profile.
+    #[error("not a device profile: {0}")]
+    Form(String),
+    /// Another version wrote it.
+    #[error("a device profile of version {found}, this program reads version {VERSION}; calibrate again")]
+    Version {
+        /// The file's version.
+        found: u32,
+    },
+    /// A figure that no device can have.
+    #[error("the device profile's {field} is {value}, expected a number above 0; calibrate again")]
+    Value {
+        /// Which figure.
+        field: String,
+        /// Its value.
+        value: f64,
+    },
+}
+
+/// The version alone, so that another version's other fields do not hide it.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+}
+
+impl DeviceProfile {
+    /// The current version of the form.
+    pub const VERSION: u32 = VERSION;
+
+    /// The file's text.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("tables come after plain fields, and keys are strings")
+    }
+
+    /// Reads a file's text.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn from_toml(text: &str) -> Result<DeviceProfile, ProfileError> {
+        let form = |e: toml::de::Error| ProfileError::Form(one_line(&e, text));
+        let head: Head = toml::from_str(text).map_err(form)?;
+        if head.version != VERSION {
+            return Err(ProfileError::Version { found: head.version });
+        }
+        let profile: DeviceProfile = toml::from_str(text).map_err(form)?;
+        profile.check()?;
+        Ok(profile)
+    }
+
+    /// Bandwidth of reads from memory with the most threads, 10^9 bytes a second.
+    pub fn memory_gb_s(&self) -> Option<f64> {
+        let memory = self.reads.iter().filter(|r| r.level == "memory");
+        memory.max_by_key(|r| r.threads).map(|r| r.gb_s.median)
+    }
+
+    /// Peak of a kind with the most threads, 10^9 multiply-adds a second.
+    pub fn peak_gmac_s(&self, kind: &str) -> Option<f64> {
+        let peaks = self.peaks.iter().filter(|p| p.kind == kind);
+        peaks.max_by_key(|p| p.threads).map(|p| p.gmac_s.median)
+    }
+
+    fn check(&self) -> Result<(), ProfileError> {
+        let reads = self.reads.iter().map(|r| (format!("read.{}", r.level), r.gb_s));
+        let peaks = self.peaks.iter().map(|p| (format!("peak.{}", p.kind), p.gmac_s));
+        let costs = [
+            ("costs.submission_us".to_owned(), self.costs.submission_us),
+            ("costs.barrier_us".to_owned(), self.costs.barrier_us),
+            ("costs.wake_us".to_owned(), self.costs.wake_us),
+        ];
+        for (field, figure) in reads.chain(peaks).chain(costs) {
+            let bad = [figure.median, figure.min, figure.max].into_iter().find(|v| !(v.is_finite() && *v > 0.0));
+            if let Some(value) = bad {
+                return Err(ProfileError::Value { field, value });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The error's message with its line; the library's own text spans several lines.
+fn one_line(error: &toml::de::Error, text: &str) -> String {
+    let line = error.span().map(|s| text[..s.start.min(text.len())].lines().count().max(1));
+    let message = error.message().replace('\n', " ");
+    line.map_or(message.clone(), |l| format!("line {l}: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(median: f64) -> Figure {
+        Figure { median, min: median / 2.0, max: median * 2.0 }
+    }
+
+    fn profile() -> DeviceProfile {
+        let read = |level: &str, threads, gb_s| ReadLevel {
+            level: level.to_owned(),
+            bytes: 1 << 20,
+            threads,
+            gb_s: figure(gb_s),
+        };
+        DeviceProfile {
+            version: VERSION,
+            host: "a \"quoted\" host".to_owned(),
+            date: "2026-11-23".to_owned(),
+            device: "cpu-avx2".to_owned(),
+            processor: "a processor".to_owned(),
+            threads: 2,
+            commit: "abc".to_owned(),
+            costs: Costs { submission_us: figure(1.0), barrier_us: figure(0.2), wake_us: figure(40.0) },
+            reads: vec![read("L1", 1, 200.0), read("memory", 1, 14.0), read("memory", 2, 28.0)],
+            peaks: vec![Peak { kind: "int8".to_owned(), threads: 2, gmac_s: figure(400.0) }],
+        }
+    }
+
+    #[test]
+    fn a_profile_survives_its_text() {
+        let profile = profile();
+        assert_eq!(DeviceProfile::from_toml(&profile.to_toml()).unwrap(), profile);
+        assert_eq!(profile.memory_gb_s(), Some(28.0));
+        assert_eq!(profile.peak_gmac_s("int8"), Some(400.0));
+        assert_eq!(profile.peak_gmac_s("f32"), None);
+    }
+
+    #[test]
+    fn bad_profiles_say_what_is_wrong() {
+        let good = profile().to_toml();
+        let message = |text: &str| DeviceProfile::from_toml(text).unwrap_err().to_string();
+        assert_eq!(
+            message(&good.replace("version = 1", "version = 9")),
+            "a device profile of version 9, this program reads version 1; calibrate again"
+        );
+        assert!(message("version = ").starts_with("not a device profile: line 1: "));
+        assert!(message("version = 1").contains("missing field `host`"));
+        assert!(message(&good.replace("host", "hots")).contains("unknown field `hots`"));
+        let negative = good.replacen("median = 1.0", "median = -1.0", 1);
+        assert!(message(&negative).contains("costs.submission_us is -1"), "{}", message(&negative));
+        assert!(message(&good.replacen("max = 2.0", "max = nan", 1)).contains("NaN"));
+    }
+
+    #[test]
+    fn figures_are_medians() {
+        assert_eq!(Figure::of(&[3.0, 1.0, 2.0]).unwrap().median, 2.0);
+        let even = Figure::of(&[4.0, 1.0, 2.0, 3.0]).unwrap();
+        assert_eq!((even.median, even.min, even.max), (2.5, 1.0, 4.0));
+        assert!(Figure::of(&[]).is_none() && Figure::of(&[f64::NAN]).is_none());
+    }
+}
