@@ -191,7 +191,7 @@ fn attention(pool: &Pool, kernels: &Kernels, depth: usize, rows: usize) {
     let once = || {
         seconds(|| {
             pool.run(&|worker| {
-                let mut scratch = vec![0f32; attend_scratch_len(head_dim)];
+                let mut scratch = vec![0f32; ATTEND_SCRATCH_LEN];
                 for layer in 0..layers {
                     let start = start as *mut f16;
                     let kv = KvLayer { start: start.wrapping_add(layer * count * elems), kv_heads, head_dim };

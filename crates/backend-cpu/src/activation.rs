@@ -1,14 +1,21 @@
 //! Quantised activations in the order in which the matrix kernels read them.
 //!
-//! Rows are cut into panels of 16. Inside a panel the blocks of one column position lie side by
+//! Rows are cut into panels of 16; up to 24 rows are one panel. Inside a panel the blocks of one column position lie side by
 //! side, so that a tile of rows walks one contiguous stream with constant offsets. Written by
 //! the row kernels, read by the matrix kernels.
 
 use crate::format::BLOCK_COLS;
 use aio_ir::quant::Q8Block;
 
-/// Rows of a full panel.
+/// Rows of a full panel where there are several.
 pub const PANEL_ROWS: usize = 16;
+/// Up to so many rows are one panel: a step that checks sixteen drafts reads its weights once.
+pub const MAX_PANEL_ROWS: usize = 24;
+
+/// Rows of every panel but the last.
+pub const fn panel_rows(rows: usize) -> usize {
+    if rows <= MAX_PANEL_ROWS { MAX_PANEL_ROWS } else { PANEL_ROWS }
+}
 
 /// Thirty-two activations and what the kernels need of them.
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -42,10 +49,11 @@ pub const fn act_blocks(rows: usize, cols: usize) -> usize {
 
 /// Where a row's blocks lie: the first one's index and the distance between neighbours.
 pub const fn act_row(row: usize, rows: usize, cols: usize) -> (usize, usize) {
-    let first_of_panel = row / PANEL_ROWS * PANEL_ROWS;
+    let panel = panel_rows(rows);
+    let first_of_panel = row / panel * panel;
     let left = rows - first_of_panel;
-    let stride = if left < PANEL_ROWS { left } else { PANEL_ROWS };
-    (first_of_panel * (cols / BLOCK_COLS) + row % PANEL_ROWS, stride)
+    let stride = if left < panel { left } else { panel };
+    (first_of_panel * (cols / BLOCK_COLS) + row % panel, stride)
 }
 
 #[cfg(test)]
@@ -54,7 +62,7 @@ mod tests {
 
     #[test]
     fn every_block_has_one_place() {
-        for rows in [1, 15, 16, 17, 40] {
+        for rows in [1, 15, 16, 17, 24, 25, 40] {
             let mut seen = vec![false; act_blocks(rows, 96)];
             for row in 0..rows {
                 let (first, stride) = act_row(row, rows, 96);

@@ -1,10 +1,11 @@
 //! A model in memory: packed weights, KV pool, arena and scratch, shared by all executables of the model.
 
+use crate::kernels::attend::row_major;
 use crate::memory::AlignedBytes;
 use crate::pack::{PackArgs, groups_of, pack, packed_bytes};
 use crate::pool::Pool;
 use aio_backend::{DeviceError, WeightSource, weights};
-use aio_ir::{DType, Dims};
+use aio_ir::{DType, Dims, PAGE_POSITIONS, TensorType};
 use aio_plan::{Layout, PlanFamily, WeightDesc};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -40,7 +41,20 @@ pub(crate) struct Mutable {
 pub(crate) struct Resident {
     pub weights: Vec<Weight>,
     pub pages: u32,
+    /// Key-value heads and their size, of the states that are KV pools.
+    kv: Vec<Option<(usize, usize)>>,
     mutable: Mutex<Mutable>,
+}
+
+/// Key-value heads and their size, if the type is that of a layer's keys and values.
+fn kv_shape(ty: &TensorType) -> Option<(usize, usize)> {
+    let dims: Vec<Option<u64>> = ty.shape.dims().iter().map(|d| d.known()).collect();
+    match *dims {
+        [None, Some(2), Some(heads), Some(PAGE_POSITIONS), Some(size)] if ty.dtype == DType::F16 => {
+            Some((heads as usize, size as usize))
+        }
+        _ => None,
+    }
 }
 
 impl Resident {
@@ -63,7 +77,8 @@ impl Resident {
         let states = family.states.iter().map(state).collect::<Result<_, _>>()?;
         let arena = allocate(family.arena_bytes as usize, || "the arena".to_owned())?;
         let mutable = Mutex::new(Mutable { states, arena, scratch: AlignedBytes::zeroed(0) });
-        Ok(Resident { weights, pages, mutable })
+        let kv = family.states.iter().map(|s| kv_shape(&s.ty)).collect();
+        Ok(Resident { weights, pages, kv, mutable })
     }
 
     /// Exclusive use, for the time of a step.
@@ -99,8 +114,12 @@ impl Resident {
 
     pub(crate) fn download_state(&self, state: usize) -> Result<Vec<u8>, DeviceError> {
         let mutable = self.lock();
-        let bytes = mutable.states.get(state).map(|s| s.to_vec());
-        bytes.ok_or_else(|| DeviceError::Failed(format!("there is no state {state}")))
+        let bytes = mutable.states.get(state);
+        let bytes = bytes.ok_or_else(|| DeviceError::Failed(format!("there is no state {state}")))?;
+        Ok(match self.kv.get(state).copied().flatten() {
+            Some((heads, size)) => row_major(bytes, heads, size),
+            None => bytes.to_vec(),
+        })
     }
 }
 

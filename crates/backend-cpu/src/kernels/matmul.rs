@@ -1,12 +1,12 @@
 //! The matrix product `y[M,N] = x[M,K] * W[N,K]^T` over a range of output groups.
 //!
-//! Up to 16 activation rows share one pass over a packed group; more rows go panel by panel while a
+//! Up to 24 activation rows share one pass over the packed groups; more rows go panel by panel while a
 //! block of groups stays in cache. An output element is always summed over its columns in one
 //! order, so it does not depend on how many rows there are or where the ranges are cut. Called
 //! by executables, each thread with its own range.
 
-use super::tile::{MAX_TILE_ROWS, TileArgs, TileFn, TileTable};
-use crate::activation::{ActBlock, PANEL_ROWS, act_blocks, act_row};
+use super::tile::{MAX_TILE_ROWS, PairArgs, PairFn, TileArgs, TileFn, TileTable};
+use crate::activation::{ActBlock, MAX_PANEL_ROWS, act_blocks, act_row, panel_rows};
 use crate::format::{GROUP_ROWS, group_bytes, layout};
 use aio_ir::DType;
 use std::ops::Range;
@@ -82,40 +82,65 @@ pub(super) unsafe fn run(table: &TileTable, args: &MatmulArgs<'_>) {
     let w = &args.weights;
     let group_len = group_bytes(w.dtype, w.cols).expect("the plan's weights have a packed form");
     assert!(args.groups.end * group_len <= w.packed.len(), "groups lie inside the packed matrix");
-    let panels = args.rows.div_ceil(PANEL_ROWS);
+    let panels = args.rows.div_ceil(panel_rows(args.rows));
     let budget = if panels < MANY_PANELS { NEAR_BYTES } else { FAR_BYTES };
     let block = (budget / group_len).max(1);
-    let acts = Acts::new(args);
+    let acts = Acts::new(args, group_len);
     for first in args.groups.clone().step_by(block) {
         let last = (first + block).min(args.groups.end);
         for panel in 0..panels {
-            for group in first..last {
-                let packed = w.packed[group * group_len..].as_ptr();
-                // SAFETY: passed on; `packed` starts a whole group and the panel exists.
-                unsafe { run_panel(table, args, &acts, packed, group, panel) };
-            }
+            // SAFETY: passed on; the groups are whole and the panel exists.
+            unsafe { run_block(table, args, &acts, first..last, panel) };
         }
+    }
+}
+
+/// From this many rows on, groups go in pairs; fewer are bound by memory, which likes one stream.
+const PAIR_ROWS: usize = 2;
+
+/// One panel of activation rows times some groups.
+///
+/// # Safety
+/// As `run`; the panel exists.
+unsafe fn run_block(table: &TileTable, args: &MatmulArgs<'_>, acts: &Acts, groups: Range<usize>, panel: usize) {
+    let panel_rows = panel_rows(args.rows);
+    let rows = panel * panel_rows..args.rows.min((panel + 1) * panel_rows);
+    let packed = |group: usize| args.weights.packed[group * acts.group_bytes..].as_ptr();
+    let mut group = groups.start;
+    if let Some(pair) = table.pair().filter(|_| rows.len() >= PAIR_ROWS) {
+        while group + 2 <= groups.end {
+            // SAFETY: passed on; two groups start here.
+            unsafe { run_pair(pair, args, acts, packed(group), group, rows.clone()) };
+            group += 2;
+        }
+    }
+    for group in group..groups.end {
+        // SAFETY: passed on; a group starts here.
+        unsafe { run_rows(table, args, acts, packed(group), group, rows.clone()) };
     }
 }
 
 /// The left operand with its checks done.
 struct Acts {
     base: *const u8,
+    /// Units of a group; columns for plain types.
     steps: usize,
+    /// Bytes of a packed group.
+    group_bytes: usize,
 }
 
 impl Acts {
-    fn new(args: &MatmulArgs<'_>) -> Acts {
+    fn new(args: &MatmulArgs<'_>, group_bytes: usize) -> Acts {
         let w = &args.weights;
         match (args.input, layout(w.dtype)) {
             (Input::Quantized(blocks), Some(layout)) => {
                 assert!(blocks.len() >= act_blocks(args.rows, w.cols), "activations cover the rows");
                 let unit_cols = 32 * layout.scales.blocks();
-                Acts { base: blocks.as_ptr().cast(), steps: w.cols / unit_cols }
+                Acts { base: blocks.as_ptr().cast(), steps: w.cols / unit_cols, group_bytes }
             }
             (Input::Plain(x), None) => {
                 assert!(x.len() >= args.rows * w.cols, "activations cover the rows");
-                Acts { base: x.as_ptr().cast(), steps: w.cols }
+                Acts { base: x.as_ptr().cast(), steps: w.cols, group_bytes }
             }
             _ => panic!("the plan's activations do not fit {} weights", w.dtype),
         }
@@ -134,20 +159,54 @@ impl Acts {
     }
 }
 
-/// One panel of activation rows times one group of output rows.
+/// Some activation rows of a panel times two groups of output rows.
+///
+/// # Safety
+/// As `run`; `packed` is group `group`, and another follows it.
+unsafe fn run_pair(
+    pair: PairFn,
+    args: &MatmulArgs<'_>,
+    acts: &Acts,
+    packed: *const u8,
+    group: usize,
+    rows: Range<usize>,
+) {
+    let mut out = [[0f32; 2 * GROUP_ROWS]; MAX_PANEL_ROWS];
+    let (offset, stride) = acts.at(args, rows.start);
+    let pair_args = PairArgs {
+        weights: packed,
+        group_bytes: acts.group_bytes,
+        // SAFETY: `Acts::new` checked that the rows lie inside the buffer.
+        acts: unsafe { acts.base.add(offset) },
+        stride,
+        rows: rows.len(),
+        steps: acts.steps,
+        out: out.as_mut_ptr(),
+    };
+    // SAFETY: a panel has no more rows than `out`.
+    unsafe { pair(&pair_args) };
+    for (sums, row) in out.iter().zip(rows) {
+        for (i, sums) in sums.as_chunks::<GROUP_ROWS>().0.iter().enumerate() {
+            // SAFETY: the caller owns these columns of the output.
+            unsafe { store(args, sums, row, group + i) };
+        }
+    }
+}
+
+/// Some activation rows of a panel times one group of output rows.
 ///
 /// # Safety
 /// As `run`; `packed` is group `group`.
-unsafe fn run_panel(
+unsafe fn run_rows(
     table: &TileTable,
     args: &MatmulArgs<'_>,
     acts: &Acts,
     packed: *const u8,
     group: usize,
-    panel: usize,
+    rows: Range<usize>,
 ) {
     let mut out = [[0f32; GROUP_ROWS]; MAX_TILE_ROWS];
-    let (mut row, end) = (panel * PANEL_ROWS, args.rows.min((panel + 1) * PANEL_ROWS));
+    let (mut row, end) = (rows.start, rows.end);
     while row < end {
         let (take, tile): (usize, TileFn) = table.next(end - row);
         let (offset, stride) = acts.at(args, row);

@@ -28,6 +28,32 @@ pub struct TileArgs {
 /// table's number of rows of as many columns; `out` is valid for as many rows.
 pub type TileFn = unsafe fn(&TileArgs);
 
+/// Arguments of a pair function.
+#[derive(Debug)]
+pub struct PairArgs {
+    /// The first packed group; the second follows it.
+    pub weights: *const u8,
+    /// Bytes of a group.
+    pub group_bytes: usize,
+    /// The first row's first `ActBlock`.
+    pub acts: *const u8,
+    /// Blocks from one column position to the next.
+    pub stride: usize,
+    /// Activation rows.
+    pub rows: usize,
+    /// Units of a group.
+    pub steps: usize,
+    /// Sums, zero at first: 32 floats an activation row.
+    pub out: *mut [f32; 2 * GROUP_ROWS],
+}
+
+/// A function for two groups and any number of rows.
+///
+/// # Safety
+/// The machine has the instruction set; `weights` is two whole packed groups of `steps` units; `acts` has `rows` rows of
+/// as many columns; `out` is valid for as many rows.
+pub type PairFn = unsafe fn(&PairArgs);
+
 /// Most rows of a tile.
 pub const MAX_TILE_ROWS: usize = 16;
 
@@ -37,6 +63,7 @@ pub struct TileTable {
     fns: [Option<TileFn>; MAX_TILE_ROWS + 1],
     /// Every count from 1 to this one has a function.
     dense: usize,
+    pair: Option<PairFn>,
 }
 
 impl TileTable {
@@ -47,12 +74,23 @@ impl TileTable {
             *slot = Some(*f);
         }
         fns[MAX_TILE_ROWS] = full.or(fns[MAX_TILE_ROWS]);
-        TileTable { fns, dense: dense.len() }
+        TileTable { fns, dense: dense.len(), pair: None }
     }
 
-    /// The next tile of a panel with `rows` rows left (1..=16): its row count and function.
+    /// The same with a function for two groups and any number of rows.
+    pub fn with_pair(self, pair: PairFn) -> TileTable {
+        TileTable { pair: Some(pair), ..self }
+    }
+
+    /// The next tile of a panel with `rows` rows left (1 or more): its row count and function.
     pub fn next(&self, rows: usize) -> (usize, TileFn) {
+        let rows = rows.min(MAX_TILE_ROWS);
         let take = if self.fns[rows].is_some() { rows } else { rows.div_ceil(rows.div_ceil(self.dense)) };
         (take, self.fns[take].expect("every count up to `dense` has a function"))
+    }
+
+    /// The function for two groups.
+    pub fn pair(&self) -> Option<PairFn> {
+        self.pair
     }
 }

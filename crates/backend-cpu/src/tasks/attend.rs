@@ -6,7 +6,7 @@
 use super::{Scratch, unsupported};
 use crate::executable::Bounds;
 use crate::kernels::attend::{
-    AttendArgs, AttendRule, CombineArgs, KvLayer, PAGE_POSITIONS, Partials, SPLIT_POSITIONS, attend_scratch_len,
+    ATTEND_SCRATCH_LEN, AttendArgs, AttendRule, CombineArgs, KvLayer, PAGE_POSITIONS, Partials, SPLIT_POSITIONS,
     partials_len,
 };
 use crate::pool::Worker;
@@ -70,7 +70,7 @@ impl Attend {
         // Fewer splits allow more rows in a pass, so the most memory may be asked for by either end.
         let need = |splits: usize| self.partial_floats(self.pass_rows(splits).min(bounds.rows), splits);
         let shared = (1..=all).map(need).max().unwrap_or(0) * size_of::<f32>();
-        Scratch { private: attend_scratch_len(self.spec.head_dim as usize) * size_of::<f32>(), shared }
+        Scratch { private: ATTEND_SCRATCH_LEN * size_of::<f32>(), shared }
     }
 
     pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
@@ -147,8 +147,7 @@ impl Attend {
         let offset = self.partial_floats(block.rows.start - pass_start, partials.splits);
         let here = Partials { start: partials.start.wrapping_add(offset), splits: partials.splits };
         // SAFETY: this thread's private memory.
-        let scratch =
-            unsafe { std::slice::from_raw_parts_mut(step.private(worker.tid).cast(), attend_scratch_len(hd)) };
+        let scratch = unsafe { std::slice::from_raw_parts_mut(step.private(worker.tid).cast(), ATTEND_SCRATCH_LEN) };
         let args = AttendArgs {
             kv,
             pages: &step.words(self.table)[block.seq * stride..][..stride],

@@ -1,5 +1,7 @@
 //! Tiles of block-format weights: decode a block once, then eight dot products an activation row.
 //!
+//! One row goes group by group, which is a plain stream. More rows take two groups at a time, so that an activation
+//! that is loaded once serves both.//!
 //! Products stay exact in 32-bit integers over a block; blocks are added in f32, in order, so a
 //! row's result is the same in every tile. Called by the matrix driver.
 
@@ -7,7 +9,7 @@ use super::codes::{BlockScales, codes, scales};
 use super::plain::plain_tiles;
 use crate::activation::ActBlock;
 use crate::format::{Format, FormatVisitor, with_format};
-use crate::kernels::tile::{TileArgs, TileFn, TileTable};
+use crate::kernels::tile::{PairArgs, TileArgs, TileFn, TileTable};
 use aio_ir::DType;
 use std::arch::x86_64::*;
 
@@ -15,6 +17,8 @@ use std::arch::x86_64::*;
 const PREFETCH_BYTES: usize = 3072;
 /// Tiles with more rows compute long enough for the hardware to fetch alone.
 const PREFETCH_ROWS: usize = 9;
+/// The same for pairs of groups.
+const PREFETCH_PAIR_ROWS: usize = 17;
 
 /// The tiles of a weight type; `None` if it holds no real numbers.
 pub(in crate::kernels) fn tiles(dtype: DType) -> Option<TileTable> {
@@ -37,7 +41,7 @@ impl FormatVisitor for Tiles {
             tile::<F, 4, 4>,
             tile::<F, 9, 0>,
         ];
-        TileTable::new(&dense, None)
+        TileTable::new(&dense, None).with_pair(pair::<F>)
     }
 }
 
@@ -73,60 +77,35 @@ const fn offset<F: Format>(neg_sum: i32) -> i32 {
     if F::SHIFT == 0 { 0 } else { neg_sum << F::SHIFT }
 }
 
-/// Adds a block's products to the sums of `M` activation rows; one scale for 32 columns.
-///
-/// # Safety
-/// `x` points to `M` blocks.
+/// What the codes' offset takes off an activation row's products: of all 32 columns, or of the first and second 16.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn add_rows_32<F: Format, const M: usize>(
-    sums: &mut [__m512; M],
-    w: &[__m512i; 8],
-    scales: &BlockScales,
-    x: *const ActBlock,
-) {
-    // SAFETY: there are `M` blocks.
-    let x_at = |m: usize| unsafe { &*x.add(m) };
-    let starts = std::array::from_fn(|m| offset::<F>(x_at(m).neg_sum));
-    // SAFETY: the caller's promise.
-    let dots = unsafe { dots::<M, 8>(w, 0, x, starts) };
-    for (m, (sum, dot)) in sums.iter_mut().zip(dots).enumerate() {
-        let t = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(x_at(m).d));
-        *sum = _mm512_fmadd_ps(t, scales.d[0], *sum);
-        if F::SCALES.has_min() {
-            *sum = _mm512_fmadd_ps(scales.m[0], _mm512_set1_ps(x_at(m).s), *sum);
-        }
+fn starts<F: Format>(x: &ActBlock) -> [i32; 2] {
+    if F::SCALES.per_16() {
+        [offset::<F>(x.neg_sum_low), offset::<F>(x.neg_sum - x.neg_sum_low)]
+    } else {
+        [offset::<F>(x.neg_sum), 0]
     }
 }
 
-/// Adds a block's products to the sums of `M` activation rows; one scale for 16 columns.
-///
-/// # Safety
-/// `x` points to `M` blocks.
+/// Adds a block's products with one activation row to the sums of 16 output rows. Every tile goes through here, so
+/// that all round alike. With one scale for 32 columns the second product is not looked at.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn add_rows_16<F: Format, const M: usize>(
-    sums: &mut [__m512; M],
-    w: &[__m512i; 8],
-    scales: &BlockScales,
-    x: *const ActBlock,
-) {
-    // SAFETY: there are `M` blocks.
-    let x_at = |m: usize| unsafe { &*x.add(m) };
-    let low: [i32; M] = std::array::from_fn(|m| x_at(m).neg_sum_low);
-    let high: [i32; M] = std::array::from_fn(|m| x_at(m).neg_sum - x_at(m).neg_sum_low);
-    // SAFETY: the caller's promise.
-    let (first, second) =
-        unsafe { (dots::<M, 4>(w, 0, x, low.map(offset::<F>)), dots::<M, 4>(w, 4, x, high.map(offset::<F>))) };
-    for (m, sum) in sums.iter_mut().enumerate() {
-        let t = _mm512_mul_ps(_mm512_cvtepi32_ps(first[m]), scales.d[0]);
-        let mut t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(second[m]), scales.d[1], t);
-        if F::SCALES.has_min() {
-            t = _mm512_fnmadd_ps(scales.m[0], _mm512_set1_ps(low[m] as f32), t);
-            t = _mm512_fnmadd_ps(scales.m[1], _mm512_set1_ps(high[m] as f32), t);
-        }
-        *sum = _mm512_fmadd_ps(t, _mm512_set1_ps(x_at(m).d), *sum);
+fn scale_add<F: Format>(sum: __m512, dots: [__m512i; 2], scales: &BlockScales, x: &ActBlock) -> __m512 {
+    if !F::SCALES.per_16() {
+        let t = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[0]), _mm512_set1_ps(x.d));
+        let sum = _mm512_fmadd_ps(t, scales.d[0], sum);
+        return if F::SCALES.has_min() { _mm512_fmadd_ps(scales.m[0], _mm512_set1_ps(x.s), sum) } else { sum };
     }
+    let t = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[0]), scales.d[0]);
+    let mut t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[1]), scales.d[1], t);
+    if F::SCALES.has_min() {
+        let low = _mm512_set1_ps(x.neg_sum_low as f32);
+        let high = _mm512_set1_ps((x.neg_sum - x.neg_sum_low) as f32);
+        t = _mm512_fnmadd_ps(scales.m[0], low, t);
+        t = _mm512_fnmadd_ps(scales.m[1], high, t);
+    }
+    _mm512_fmadd_ps(t, _mm512_set1_ps(x.d), sum)
 }
 
 /// Adds a block's products to the sums of `M` activation rows.
@@ -141,13 +120,19 @@ unsafe fn add_rows<F: Format, const M: usize>(
     scales: &BlockScales,
     x: *const ActBlock,
 ) {
+    // SAFETY: there are `M` blocks.
+    let x_at = |m: usize| unsafe { &*x.add(m) };
+    let starts: [[i32; 2]; M] = std::array::from_fn(|m| starts::<F>(x_at(m)));
     // SAFETY: the caller's promise.
-    unsafe {
+    let (first, second) = unsafe {
         if F::SCALES.per_16() {
-            add_rows_16::<F, M>(sums, w, scales, x);
+            (dots::<M, 4>(w, 0, x, starts.map(|s| s[0])), dots::<M, 4>(w, 4, x, starts.map(|s| s[1])))
         } else {
-            add_rows_32::<F, M>(sums, w, scales, x);
+            (dots::<M, 8>(w, 0, x, starts.map(|s| s[0])), [_mm512_setzero_si512(); M])
         }
+    };
+    for (m, sum) in sums.iter_mut().enumerate() {
+        *sum = scale_add::<F>(*sum, [first[m], second[m]], scales, x_at(m));
     }
 }
 
@@ -195,6 +180,93 @@ unsafe fn tile<F: Format, const A: usize, const B: usize>(args: &TileArgs) {
     unsafe {
         store(first, args.out);
         store(second, args.out.wrapping_add(A));
+    }
+}
+
+/// A block of two groups, decoded.
+struct PairBlock {
+    w: [[__m512i; 8]; 2],
+    scales: [BlockScales; 2],
+}
+
+/// Adds a block's products to the sums, in memory, of `M` activation rows by two groups. Each activation is loaded once
+/// for both: loads, not arithmetic, are what a tile of one group is short of.
+///
+/// # Safety
+/// `x` points to `M` blocks, `sums` to `M` rows of both groups' sums.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn add_pair<F: Format, const M: usize>(block: &PairBlock, x: *const ActBlock, sums: *mut [f32; 32]) {
+    let [a, b] = &block.w;
+    // SAFETY: there are `M` blocks.
+    let x_at = |m: usize| unsafe { &*x.add(m) };
+    let half = if F::SCALES.per_16() { 4 } else { 8 };
+    let mut dots = [[[_mm512_setzero_si512(); 2]; 2]; M];
+    for (m, dots) in dots.iter_mut().enumerate() {
+        let start = starts::<F>(x_at(m)).map(|s| _mm512_set1_epi32(s));
+        *dots = [start; 2];
+    }
+    for g in 0..8 {
+        for (m, dots) in dots.iter_mut().enumerate() {
+            // SAFETY: a block has eight groups of four codes.
+            let x = _mm512_set1_epi32(unsafe { (&raw const (*x.add(m)).q).cast::<i32>().add(g).read() });
+            dots[0][g / half] = _mm512_dpbusd_epi32(dots[0][g / half], a[g], x);
+            dots[1][g / half] = _mm512_dpbusd_epi32(dots[1][g / half], b[g], x);
+        }
+    }
+    for (m, dots) in dots.into_iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at: *mut f32 = sums.add(m).cast();
+            let first = scale_add::<F>(_mm512_loadu_ps(at), dots[0], &block.scales[0], x_at(m));
+            let second = scale_add::<F>(_mm512_loadu_ps(at.add(16)), dots[1], &block.scales[1], x_at(m));
+            _mm512_storeu_ps(at, first);
+            _mm512_storeu_ps(at.add(16), second);
+        }
+    }
+}
+
+/// Any number of activation rows by two neighbouring groups of 16 output rows.
+///
+/// # Safety
+/// See `PairFn`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn pair<F: Format>(args: &PairArgs) {
+    let mut unit = args.weights;
+    let mut x = args.acts.cast::<ActBlock>();
+    for _ in 0..args.steps {
+        for b in 0..F::SCALES.blocks() {
+            // SAFETY: both units have a head and this many blocks; the tile has as many blocks of `rows` rows.
+            unsafe {
+                let other = unit.add(args.group_bytes);
+                let [at, other_at] = [unit, other].map(|u| u.add(F::SCALES.bytes() + b * F::CODES.bytes()));
+                if args.rows <= PREFETCH_PAIR_ROWS {
+                    prefetch::<F>(at);
+                    prefetch::<F>(other_at);
+                }
+                let block = PairBlock {
+                    w: [codes::<F>(at), codes::<F>(other_at)],
+                    scales: [scales::<F>(unit, b), scales::<F>(other, b)],
+                };
+                let mut row = 0;
+                // Never one row alone after a part of four: two parts of fewer rows hide latencies better.
+                while args.rows - row == 4 || args.rows - row > 5 {
+                    add_pair::<F, 4>(&block, x.add(row), args.out.add(row));
+                    row += 4;
+                }
+                if args.rows - row >= 3 {
+                    add_pair::<F, 3>(&block, x.add(row), args.out.add(row));
+                    row += 3;
+                }
+                match args.rows - row {
+                    2 => add_pair::<F, 2>(&block, x.add(row), args.out.add(row)),
+                    1 => add_pair::<F, 1>(&block, x.add(row), args.out.add(row)),
+                    _ => {}
+                }
+                x = x.wrapping_add(args.stride);
+            }
+        }
+        unit = unit.wrapping_add(F::UNIT_BYTES);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Used inside functions that enable the same features, so that everything inlines.
 
-use super::{LANES, Lanes};
+use super::Lanes;
 use half::f16;
 use std::arch::x86_64::*;
 
@@ -13,6 +13,12 @@ type V = [__m256; 2];
 
 impl Lanes for Avx2 {
     type V = V;
+    const PAIRS: usize = 2;
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn prefetch(p: *const u8) {
+        _mm_prefetch::<_MM_HINT_T0>(p.cast());
+    }
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn splat(x: f32) -> V {
@@ -91,12 +97,6 @@ impl Lanes for Avx2 {
         let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
         _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
     }
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn sum_each(parts: &[V; LANES]) -> V {
-        let four = |i: usize| sum_four([parts[i], parts[i + 1], parts[i + 2], parts[i + 3]]);
-        [_mm256_set_m128(four(4), four(0)), _mm256_set_m128(four(12), four(8))]
-    }
 }
 
 /// Eight lanes of `scale_exponent`.
@@ -105,24 +105,4 @@ impl Lanes for Avx2 {
 fn scale_half(v: __m256, t: __m256) -> __m256 {
     let shift = _mm256_slli_epi32::<23>(_mm256_castps_si256(t));
     _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), shift))
-}
-
-/// Lane `i` of the result is the sum of the lanes of `parts[i]`, in the order of the AVX-512 level, so that
-/// both levels give the same bits.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn sum_four(parts: [V; 4]) -> __m128 {
-    let half = |h: usize| sum_four_halves(parts[0][h], parts[1][h], parts[2][h], parts[3][h]);
-    _mm_add_ps(half(0), half(1))
-}
-
-/// The sums of the eight lanes of each operand: inside 128 bits first i and i + 2, then the two halves.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn sum_four_halves(a: __m256, b: __m256, c: __m256, d: __m256) -> __m128 {
-    let interleave = |a, b| _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)));
-    let (ab, cd) = (interleave(a, b), interleave(c, d));
-    let low = _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd));
-    let sum = _mm256_add_ps(low, _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd)));
-    _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum))
 }

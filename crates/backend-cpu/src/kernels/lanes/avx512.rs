@@ -2,7 +2,7 @@
 //!
 //! Used inside functions that enable the same features, so that everything inlines.
 
-use super::{LANES, Lanes};
+use super::Lanes;
 use half::f16;
 use std::arch::x86_64::*;
 
@@ -11,6 +11,12 @@ pub(in crate::kernels) enum Avx512 {}
 
 impl Lanes for Avx512 {
     type V = __m512;
+    const PAIRS: usize = 8;
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+    unsafe fn prefetch(p: *const u8) {
+        _mm_prefetch::<_MM_HINT_T0>(p.cast());
+    }
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
     unsafe fn splat(x: f32) -> __m512 {
@@ -86,39 +92,4 @@ impl Lanes for Avx512 {
         let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
         _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
     }
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-    unsafe fn sum_each(parts: &[__m512; LANES]) -> __m512 {
-        // Each 128-bit lane of `quads[i]` has partial sums of parts 4i, 4i + 1, 4i + 2, 4i + 3.
-        let mut quads = [_mm512_setzero_ps(); 4];
-        for (quad, p) in quads.iter_mut().zip(parts.as_chunks::<4>().0) {
-            *quad = add_pairs(interleave(p[0], p[1]), interleave(p[2], p[3]));
-        }
-        let low = add_lanes(quads[0], quads[1]);
-        let high = add_lanes(quads[2], quads[3]);
-        add_lanes(low, high)
-    }
-}
-
-/// In each 128-bit lane: a0 + a2, b0 + b2, a1 + a3, b1 + b3.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn interleave(a: __m512, b: __m512) -> __m512 {
-    _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b))
-}
-
-/// In each 128-bit lane: the sums of two interleaved pairs.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn add_pairs(ab: __m512, cd: __m512) -> __m512 {
-    let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
-    let low = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
-    _mm512_add_ps(low, _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)))
-}
-
-/// Sums of neighbouring 128-bit lanes: two of `a`, then two of `b`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn add_lanes(a: __m512, b: __m512) -> __m512 {
-    _mm512_add_ps(_mm512_shuffle_f32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b))
 }

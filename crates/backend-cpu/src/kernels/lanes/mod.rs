@@ -29,6 +29,10 @@ pub(super) const LANES: usize = 16;
 pub(super) trait Lanes: 'static {
     /// Sixteen f32.
     type V: Copy;
+    /// Pairs of row and query head whose attention fits into the level's registers.
+    const PAIRS: usize;
+    /// Asks for the cache line at any address.
+    unsafe fn prefetch(p: *const u8);
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(p: *const f32) -> Self::V;
     unsafe fn load_half(p: *const f16) -> Self::V;
@@ -47,8 +51,6 @@ pub(super) trait Lanes: 'static {
     unsafe fn sum(v: Self::V) -> f32;
     /// The largest lane; any if one is NaN.
     unsafe fn largest(v: Self::V) -> f32;
-    /// Lane `i` of the result is the sum of the lanes of `parts[i]`.
-    unsafe fn sum_each(parts: &[Self::V; LANES]) -> Self::V;
 }
 
 /// The lanes as an array.

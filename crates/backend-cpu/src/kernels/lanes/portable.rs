@@ -28,6 +28,9 @@ fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
 
 impl Lanes for Portable {
     type V = V;
+    const PAIRS: usize = 2;
+    #[inline]
+    unsafe fn prefetch(_: *const u8) {}
     #[inline(always)]
     unsafe fn splat(x: f32) -> V {
         [x; LANES]
@@ -82,9 +85,5 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn largest(v: V) -> f32 {
         halve(v, |a, b| if a > b { a } else { b })
-    }
-    #[inline(always)]
-    unsafe fn sum_each(parts: &[V; LANES]) -> V {
-        parts.map(|v| halve(v, |a, b| a + b))
     }
 }

@@ -14,6 +14,8 @@ struct Cache {
     head_dim: usize,
     memory: Vec<f16>,
     pages: Vec<u32>,
+    /// The same with keys in row-major order, as bytes.
+    row_major: Vec<u8>,
 }
 
 impl Cache {
@@ -22,7 +24,7 @@ impl Cache {
         let pages: Vec<u32> = (0..count as u32).rev().collect();
         let elems = 2 * KV_HEADS * PAGE_POSITIONS * head_dim;
         // Positions never written hold NaN, which must not spread.
-        let mut cache = Cache { head_dim, memory: vec![f16::NAN; elems * count], pages };
+        let mut cache = Cache { head_dim, memory: vec![f16::NAN; elems * count], pages, row_major: Vec::new() };
         let mut rng = Rng(SEED);
         for position in 0..positions {
             for head in 0..KV_HEADS {
@@ -32,6 +34,7 @@ impl Cache {
                 unsafe { cache.layer().write(page, position % PAGE_POSITIONS, head, &key, &value) };
             }
         }
+        cache.row_major = row_major(bytemuck::cast_slice(&cache.memory), KV_HEADS, head_dim);
         cache
     }
 
@@ -43,7 +46,8 @@ impl Cache {
     fn at(&self, position: usize, head: usize, which: usize) -> impl Iterator<Item = f64> {
         let page = self.pages[position / PAGE_POSITIONS] as usize;
         let row = ((page * 2 + which) * KV_HEADS + head) * PAGE_POSITIONS + position % PAGE_POSITIONS;
-        self.memory[row * self.head_dim..][..self.head_dim].iter().map(|x| f64::from(x.to_f32()))
+        let plain = &self.row_major[2 * row * self.head_dim..][..2 * self.head_dim];
+        plain.as_chunks::<2>().0.iter().map(|b| f64::from(f16::from_le_bytes(*b).to_f32()))
     }
 
     fn naive(&self, q: &[f32], position: u32, head: usize, rule: &AttendRule) -> Vec<f64> {
@@ -72,7 +76,7 @@ impl Cache {
         let splits = positions.iter().map(|p| rule.splits(*p).end).max().unwrap();
         let mut buffer = vec![f32::NAN; partials_len(positions.len(), Q_HEADS, splits, hd)];
         let partials = Partials { start: buffer.as_mut_ptr(), splits };
-        let mut scratch = vec![0.0; attend_scratch_len(hd)];
+        let mut scratch = vec![0.0; ATTEND_SCRATCH_LEN];
         let kv = self.layer();
         let mut work: Vec<(usize, usize)> = (0..splits).flat_map(|s| (0..KV_HEADS).map(move |h| (s, h))).collect();
         if reverse {
