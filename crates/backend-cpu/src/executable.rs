@@ -1,6 +1,7 @@
 //! A plan bound to kernels: one task object each, run by all threads with a barrier between tasks.
 
 use crate::device::Engine;
+use crate::memory::prefetch;
 use crate::pool::Worker;
 use crate::resident::Resident;
 use crate::step::{Run, Step};
@@ -19,6 +20,8 @@ pub(crate) struct CpuExecutable {
     plan: Plan,
     prelude: Prelude,
     tasks: Vec<Lowered>,
+    /// For each task the next one that streams weights.
+    next_weights: Vec<Option<usize>>,
     private_bytes: usize,
     runs: Vec<Run>,
     traffic: Traffic,
@@ -73,6 +76,7 @@ impl CpuExecutable {
             resident,
             plan: plan.clone(),
             prelude,
+            next_weights: next_weights(&tasks),
             tasks,
             private_bytes,
             runs: Vec::with_capacity(plan.bucket.rows as usize),
@@ -131,6 +135,17 @@ impl CpuExecutable {
     }
 }
 
+/// Bytes of the next task's weights that a thread asks for before it waits for the others: what memory delivers while
+/// threads meet and prepare their rows.
+const AHEAD_BYTES: usize = 32 << 10;
+/// Steps with more rows are not bound by memory.
+const AHEAD_ROWS: usize = 24;
+
+fn next_weights(tasks: &[Lowered]) -> Vec<Option<usize>> {
+    let next = |i: usize| (i + 1..tasks.len()).find(|&next| tasks[next].has_weights());
+    (0..tasks.len()).map(next).collect()
+}
+
 /// Upper bounds that scratch memory is sized by.
 pub(crate) struct Bounds {
     pub rows: usize,
@@ -167,7 +182,7 @@ impl Executable for CpuExecutable {
             runs: &self.runs,
         };
         if step.rows() > 0 {
-            let (prelude, tasks) = (&self.prelude, &self.tasks);
+            let (prelude, tasks, next) = (&self.prelude, &self.tasks, &self.next_weights);
             let before = self.engine.pool.barriers();
             self.engine.pool.run(&|worker: Worker<'_>| {
                 if prelude.run(&step, worker) {
@@ -178,6 +193,10 @@ impl Executable for CpuExecutable {
                         worker.barrier();
                     }
                     task.run(&step, worker);
+                    if let Some(next) = next[i].filter(|_| step.rows() <= AHEAD_ROWS) {
+                        let weights = tasks[next].first_weights(&step, worker);
+                        prefetch(&weights[..weights.len().min(AHEAD_BYTES)]);
+                    }
                 }
             });
             let crossed = self.engine.pool.barriers().wrapping_sub(before);

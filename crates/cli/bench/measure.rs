@@ -1,7 +1,7 @@
 //! Rounds of tests on one engine, interleaved with measurements of the machine's own limits.
 //!
-//! A machine's bandwidth drifts, so every test runs once in each round and the reads that it is compared with run
-//! between its steps. What a step takes is timed step by step, which leaves those reads out.
+//! A machine's bandwidth drifts, so every test runs once in each round, and a read of the weights' size, which it is
+//! compared with, follows each of its steps. What a step takes is timed step by step, which leaves those reads out.
 
 use super::row::{Limits, Row};
 use crate::{allocations, signals};
@@ -15,8 +15,6 @@ use std::time::Instant;
 
 /// Steps of one repetition of a `rows` test.
 const ROWS_STEPS: u32 = 32;
-/// Steps between two streaming reads.
-const STEPS_PER_READ: u32 = 8;
 /// Buffers of reads are no larger than this.
 const MAX_READ_BYTES: u64 = 2 << 30;
 /// Buffers of reads are no smaller: smaller ones would be read from a cache that weights do not fit into either.
@@ -185,23 +183,19 @@ impl Bench {
 
     fn decode(&mut self, sequence: &mut Sequence, tokens: u32, samples: &mut Samples) -> Result<()> {
         let mut token = self.token();
-        for i in 0..tokens {
+        for _ in 0..tokens {
             token = self.step(sequence, &[token], 1, samples)?.unwrap_or(0);
             sequence.commit(sequence.len() + 1);
-            if i % STEPS_PER_READ == 0 {
-                self.read(samples);
-            }
+            self.read(samples);
         }
         Ok(())
     }
 
     fn rows_steps(&mut self, sequence: &mut Sequence, rows: u32, samples: &mut Samples) -> Result<()> {
-        for i in 0..ROWS_STEPS {
+        for _ in 0..ROWS_STEPS {
             let ids: Vec<u32> = (0..rows).map(|_| self.token()).collect();
             self.step(sequence, &ids, rows as usize, samples)?;
-            if i % STEPS_PER_READ == 0 {
-                self.read(samples);
-            }
+            self.read(samples);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Gate and up projections with the gated activation.
 
 use super::acts::Acts;
-use super::linear::packed;
+use super::linear::{groups_from, packed};
 use super::{Scratch, unsupported};
 use crate::executable::Bounds;
 use crate::format::GROUP_ROWS;
@@ -38,6 +38,11 @@ impl GateUp {
         let o = &task.operands;
         let acts = Acts::new(Some((o[1], spec.norm_eps)), [o[2], o[3]].into_iter().filter_map(weight));
         Ok(GateUp { acts, x: o[0], gate: o[2], up: o[3], out: task.results[0] })
+    }
+
+    pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
+        let gate = step.weight(self.gate);
+        groups_from(gate, worker.share(groups_of(gate.rows)).start)
     }
 
     /// The gate and up products of a block of columns lie behind the prepared rows in private memory.

@@ -2,7 +2,7 @@
 
 use super::Scratch;
 use super::acts::Acts;
-use super::linear::packed;
+use super::linear::{groups_from, packed};
 use crate::executable::Bounds;
 use crate::format::GROUP_ROWS;
 use crate::kernels::matmul::{MatmulArgs, Output};
@@ -31,6 +31,11 @@ impl Head {
         let o = &task.operands;
         let acts = Acts::new(Some((o[2], spec.norm_eps)), weight(o[3]));
         Head { acts, x: o[0], rows: o[1], w: o[3], out: task.results[0], argmax: spec.argmax }
+    }
+
+    pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
+        let w = step.weight(self.w);
+        groups_from(w, worker.share(groups_of(w.rows)).start)
     }
 
     /// Held logits lie behind the prepared rows in private memory.

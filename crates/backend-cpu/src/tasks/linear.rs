@@ -27,7 +27,18 @@ pub(crate) fn packed(w: &Weight) -> Weights<'_> {
     Weights { dtype: w.dtype, rows: w.rows, cols: w.cols, packed: &w.bytes }
 }
 
+/// A weight's packed groups from `group` on.
+pub(crate) fn groups_from(w: &Weight, group: usize) -> &[u8] {
+    let group_len = w.bytes.len().checked_div(groups_of(w.rows)).unwrap_or(0);
+    w.bytes.get(group * group_len..).unwrap_or(&[])
+}
+
 impl Linear {
+    pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
+        let w = step.weight(self.w);
+        groups_from(w, worker.share(groups_of(w.rows)).start)
+    }
+
     pub(crate) fn new<'w>(task: &Task, spec: LinearSpec, weight: impl Fn(Slot) -> Option<&'w Weight>) -> Linear {
         let o = &task.operands;
         let norm = spec.norm_eps.map(|eps| (o[1], eps));

@@ -68,6 +68,22 @@ impl Lowered {
         }
     }
 
+    /// The packed weights that this thread reads first; empty if the task has none.
+    pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
+        match self {
+            Lowered::Qkv(t) => t.first_weights(step, worker),
+            Lowered::Linear(t) => t.first_weights(step, worker),
+            Lowered::GateUp(t) => t.first_weights(step, worker),
+            Lowered::Head(t) => t.first_weights(step, worker),
+            _ => &[],
+        }
+    }
+
+    /// Whether the task streams weights.
+    pub(crate) fn has_weights(&self) -> bool {
+        matches!(self, Lowered::Qkv(_) | Lowered::Linear(_) | Lowered::GateUp(_) | Lowered::Head(_))
+    }
+
     /// This thread's share of the task.
     pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
         match self {

@@ -4,7 +4,7 @@
 //! barrier after the products.
 
 use super::acts::{Acts, Prepared};
-use super::linear::packed;
+use super::linear::{groups_from, packed};
 use super::prelude::RopeRows;
 use super::{Scratch, unsupported};
 use crate::executable::Bounds;
@@ -61,6 +61,12 @@ impl Qkv {
             row_seq: o[14],
             out: task.results[0],
         })
+    }
+
+    pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
+        let (q_heads, kv_heads) = share(worker, self.spec.heads as usize, self.spec.kv_heads as usize);
+        let (which, head) = if q_heads.is_empty() { (1, kv_heads.start) } else { (0, q_heads.start) };
+        groups_from(step.weight(self.weights[which]), head * self.head_dim() / GROUP_ROWS)
     }
 
     fn head_dim(&self) -> usize {
