@@ -4,7 +4,7 @@ use crate::memory::AlignedBytes;
 use crate::pack::{PackArgs, groups_of, pack, packed_bytes};
 use crate::pool::Pool;
 use aio_backend::{DeviceError, WeightSource, weights};
-use aio_ir::{DType, Dims};
+use aio_ir::DType;
 use aio_plan::{Layout, PlanFamily, WeightDesc};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -40,6 +40,8 @@ pub(crate) struct Mutable {
 pub(crate) struct Resident {
     pub weights: Vec<Weight>,
     pub pages: u32,
+    /// Whether each state lies in pages.
+    paged: Vec<bool>,
     mutable: Mutex<Mutable>,
 }
 
@@ -51,7 +53,7 @@ impl Resident {
         pages: u32,
     ) -> Result<Resident, DeviceError> {
         let weights = family.weights.iter().map(|w| upload(pool, w, source)).collect::<Result<_, _>>()?;
-        let dims = Dims { pages, ..Dims::default() };
+        let dims = family.state_bounds(pages);
         let state = |s: &aio_plan::StateDesc| {
             let bytes = s.ty.bytes(&dims);
             let size = bytes.and_then(|b| usize::try_from(b).ok()).filter(|&b| b <= isize::MAX as usize);
@@ -63,7 +65,8 @@ impl Resident {
         let states = family.states.iter().map(state).collect::<Result<_, _>>()?;
         let arena = allocate(family.arena_bytes as usize, || "the arena".to_owned())?;
         let mutable = Mutex::new(Mutable { states, arena, scratch: AlignedBytes::zeroed(0) });
-        Ok(Resident { weights, pages, mutable })
+        let paged = family.states.iter().map(|s| s.is_paged()).collect();
+        Ok(Resident { weights, pages, paged, mutable })
     }
 
     /// Exclusive use, for the time of a step.
@@ -87,7 +90,7 @@ impl Resident {
             return Err(DeviceError::Failed(format!("page {} is not below {}", from.max(to), self.pages)));
         }
         let mut mutable = self.lock();
-        for state in &mut mutable.states {
+        for (state, _) in mutable.states.iter_mut().zip(&self.paged).filter(|(_, paged)| **paged) {
             let size = state.len() / self.pages.max(1) as usize;
             for &(from, to) in pages {
                 let from = from as usize * size;

@@ -18,7 +18,7 @@ mod sequence;
 mod source;
 mod stop;
 
-pub use engine::{Engine, EngineOptions, Step, StepRow, StepWants};
+pub use engine::{Dispatch, Engine, EngineOptions, Step, StepRow, StepWants};
 pub use error::EngineError;
 pub use generate::Flow;
 pub use memory::{MemoryNeed, available_bytes};

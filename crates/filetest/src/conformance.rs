@@ -1,7 +1,7 @@
 //! Runs conformance cases: compiles a case for a device and for the oracle, and compares step by step.
 
 use aio_backend::conformance::{Case, Compare, POOL_PAGES, Weights, nmse};
-use aio_backend::{Bindings, Data, Device, DeviceError, Executable, WeightSet};
+use aio_backend::{Bindings, Data, Device, DeviceError, Executable, LoadOptions, WeightSet};
 use aio_compiler::{CompileError, Options, compile};
 use aio_interp::InterpDevice;
 use aio_ir::{DType, Graph, TensorType, verify};
@@ -119,7 +119,7 @@ fn run(case: &Case, device: &dyn Device) -> Result<Results, Outcome> {
     let family = compile(verified, &device.target(), &options).map_err(refused)?.family;
     let weights = device.upload(&family, &Weights::of(&graph), POOL_PAGES).map_err(failed)?;
     let plan = &family.plans[0];
-    let mut executable = device.load(&family, plan, &weights).map_err(failed)?;
+    let mut executable = device.load(&family, plan, &weights, &LoadOptions::default()).map_err(failed)?;
     let steps = 0..case.steps.len();
     let outputs = steps.map(|i| step(case, i, plan, &mut *executable).map_err(failed)).collect::<Result<_, _>>()?;
     Ok((outputs, states(&graph, device, &weights).map_err(failed)?))

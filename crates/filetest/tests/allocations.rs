@@ -54,7 +54,7 @@ fn decode(engine: &mut Engine, sequence: &mut Sequence, from: usize, to: usize, 
 #[test]
 fn decode_steps_allocate_nothing() {
     let device = Arc::new(CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap());
-    let options = EngineOptions { context: Some(192), prefill_rows: 32, sequences: 1 };
+    let options = EngineOptions { context: Some(192), prefill_rows: 32, sequences: 1, ..EngineOptions::default() };
     let mut engine = tiny::engine("llama-1b", DType::Q4_0, device, &options);
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, 192).unwrap();

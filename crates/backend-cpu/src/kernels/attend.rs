@@ -46,6 +46,17 @@ impl KvLayer {
         self.kv_heads * PAGE_POSITIONS * self.head_dim
     }
 
+    /// A head's key and value at a position of its page, `head_dim` elements each.
+    ///
+    /// # Safety
+    /// The page is inside the layer's memory, and nobody writes to this position while the slices live.
+    pub unsafe fn read<'a>(&self, page: u32, slot: usize, kv_head: usize) -> (&'a [f16], &'a [f16]) {
+        let at = self.key_index(page, kv_head) + slot * self.head_dim;
+        // SAFETY: the caller's promise.
+        let part = |at: usize| unsafe { std::slice::from_raw_parts(self.start.add(at).cast_const(), self.head_dim) };
+        (part(at), part(at + self.value_offset()))
+    }
+
     /// Stores a head's key and value, `head_dim` floats each, at a position of its page.
     ///
     /// # Safety
@@ -151,6 +162,8 @@ pub struct CombineArgs<'a> {
     pub index: usize,
     /// `AttendRule::splits` of the row.
     pub splits: Range<usize>,
+    /// A score that takes its share of the weight and brings no value.
+    pub sink: Option<f32>,
     /// The head's output, `head_dim` floats.
     pub out: &'a mut [f32],
 }
@@ -390,12 +403,12 @@ pub(super) unsafe fn combine<L: Lanes>(args: CombineArgs<'_>) {
     };
     // SAFETY: the splits' partial results are valid; the level is the caller's promise.
     unsafe {
-        let mut max = f32::NEG_INFINITY;
+        let mut max = args.sink.unwrap_or(f32::NEG_INFINITY);
         for split in args.splits.clone() {
             max = max.max(*partial(split));
         }
         args.out.fill(0.0);
-        let mut sum = 0.0;
+        let mut sum = args.sink.map_or(0.0, |sink| exp_one::<L>(sink - max));
         for split in args.splits {
             let share = exp_one::<L>(*partial(split) - max);
             sum += *partial(split).add(1) * share;

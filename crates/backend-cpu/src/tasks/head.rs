@@ -50,7 +50,7 @@ impl Head {
         }
         let held = bounds.outs * BLOCK_GROUPS * GROUP_ROWS * size_of::<f32>();
         let best = bounds.outs * bounds.threads * size_of::<Best>();
-        Scratch { private: self.held_offset(bounds) + held, shared: self.best_offset(bounds) + best }
+        Scratch { private: self.held_offset(bounds) + held, shared: self.best_offset(bounds) + best, held: 0 }
     }
 
     pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
