@@ -66,13 +66,8 @@ fn graph(model: &Model, args: &ModelArgs) -> Result<Graph> {
     Ok(aio::ir::text::parse(&text).context("the rendered graph template")?.graph)
 }
 
-/// Opens, compiles and loads the model with a context of `ctx` positions.
-pub(crate) fn load(args: &ModelArgs, ctx: Option<u32>) -> Result<Engine> {
-    load_with(args, &EngineOptions { context: ctx, ..EngineOptions::default() })
-}
-
-/// As [`load`], with all options.
-pub(crate) fn load_with(args: &ModelArgs, options: &EngineOptions) -> Result<Engine> {
+/// Opens, compiles and loads the model.
+pub(crate) fn load(args: &ModelArgs, options: &EngineOptions) -> Result<Engine> {
     let model = open(args)?;
     let graph = graph(&model, args)?;
     let trained = model.hyper.context_length;

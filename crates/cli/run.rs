@@ -3,7 +3,7 @@
 use crate::args::{RunArgs, SamplingArgs, TextOrJson};
 use crate::output::{StdoutError, note_same_line, print_now};
 use crate::{Outcome, models, signals};
-use aio::engine::{Completion, Engine, Flow, Request, Sampling, Sequence};
+use aio::engine::{Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence};
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
 use anyhow::{Context, Result, bail};
@@ -17,7 +17,9 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     }
     let sampling = sampling(&args.sampling);
     sampling.check()?;
-    let engine = models::load(&args.model, args.ctx)?;
+    let options =
+        EngineOptions { context: args.ctx, dispatch: args.dispatch.dispatch(), ..EngineOptions::default() };
+    let engine = models::load(&args.model, &options)?;
     match prompt {
         Some(prompt) => once(&args, engine, sampling, &prompt),
         None => chat(&args, engine, sampling),
@@ -183,7 +185,7 @@ impl Summary<'_> {
     fn line(&self) -> String {
         let weights = self.engine.weight_bytes();
         format!(
-            "prompt {} tokens, {:.1} tok/s; generated {} tokens, {:.1} tok/s; plan {} on {}; weights {:.2} MB, {:.1} GB/s; {}; seed {}",
+            "prompt {} tokens, {:.1} tok/s; generated {} tokens, {:.1} tok/s; plan {} on {}; weights {:.2} MB, {:.1} GB/s; {} submissions, {} syncs; {}; seed {}",
             self.request.prompt.len(),
             self.prefill_tok_s(),
             self.done.ids.len(),
@@ -192,6 +194,8 @@ impl Summary<'_> {
             self.engine.family().target,
             weights as f64 / 1e6,
             weights as f64 * self.decode_tok_s() / 1e9,
+            self.submissions,
+            self.syncs,
             self.done.stop_reason.name(),
             self.request.sampling.seed,
         )

@@ -4,7 +4,7 @@ use crate::device::Engine;
 use crate::pool::Worker;
 use crate::resident::Resident;
 use crate::step::{Check, Fault, Run, Step};
-use crate::tasks::{Lowered, Prelude, Scratch, lower};
+use crate::tasks::{Lowered, Prelude, Reads, Scratch, lower, reads};
 use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, Pending};
 use aio_ir::{Dims, Sym};
 use aio_plan::{Plan, PlanFamily, Slot};
@@ -23,6 +23,7 @@ pub(crate) struct CpuExecutable {
     checks: Vec<Check>,
     /// Whether a step without rows has nothing to do.
     needs_rows: bool,
+    reads: Reads,
     offsets: Offsets,
     runs: Vec<Run>,
     traffic: Traffic,
@@ -95,6 +96,7 @@ impl CpuExecutable {
             tasks,
             checks,
             needs_rows: plan.inputs.iter().any(|i| i.ty.shape.dims().contains(&Sym::Rows.into())),
+            reads: plan.tasks.iter().map(|t| reads(t, plan)).fold(Reads::default(), Reads::or),
             offsets,
             runs: Vec::with_capacity(plan.bucket.rows as usize),
             traffic: Traffic::of(family, plan),
@@ -114,9 +116,9 @@ impl CpuExecutable {
         }
         let (row_seq, positions, table) = (words("row_seq"), words("positions"), words("page_table"));
         self.runs.clear();
-        // Tasks that look rows up take all three; without them the names mean something else.
-        let looked_up = ["row_seq", "positions", "page_table"].iter().all(|n| self.plan.input(n).is_some());
-        let row_seq = if looked_up { row_seq } else { &[] };
+        // Where no task takes them so, the names mean something else.
+        let row_seq = if self.reads.places { row_seq } else { &[] };
+        let out_rows = if self.reads.out_rows { words("out_rows") } else { &[] };
         for (row, &seq) in row_seq.iter().enumerate() {
             if seq >= dims.seqs {
                 return bad("row_seq", format!("row {row} names sequence {seq} of {}", dims.seqs));
@@ -134,7 +136,7 @@ impl CpuExecutable {
                 return bad("page_table", format!("row {row} at position {position} has no page"));
             }
         }
-        match words("out_rows").iter().find(|&&r| r >= dims.rows) {
+        match out_rows.iter().find(|&&r| r >= dims.rows) {
             Some(row) => bad("out_rows", format!("{row} is not below {}", dims.rows)),
             None => Ok(()),
         }

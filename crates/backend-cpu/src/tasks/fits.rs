@@ -14,7 +14,7 @@ pub(super) fn fits(task: &Task, family: &PlanFamily, plan: &Plan) -> bool {
     t.vectors()
         && match task.kind {
             TaskKind::Qkv(spec) => {
-                let places = t.named(10, "positions") && t.named(13, "page_table") && t.named(14, "row_seq");
+                let places = reads(task, plan).places;
                 let factors = matches!(o[11], Slot::Absent | Slot::Weight(_));
                 let heads = spec.head_dim.is_multiple_of(16);
                 places && factors && heads && t.matrices(&[2, 3, 4]) && rows(o[0], t.size(2, 1)) && rows(r[0], t.size(2, 0))
@@ -28,10 +28,46 @@ pub(super) fn fits(task: &Task, family: &PlanFamily, plan: &Plan) -> bool {
             TaskKind::GateUp(_) => t.matrices(&[2, 3]) && rows(o[0], t.size(2, 1)) && rows(r[0], t.size(2, 0)),
             TaskKind::Head(_) => {
                 let out = t.row_major(r[0], Sym::Outs, None);
-                t.named(1, "out_rows") && t.matrices(&[3]) && rows(o[0], t.size(3, 1)) && out
+                reads(task, plan).out_rows && t.matrices(&[3]) && rows(o[0], t.size(3, 1)) && out
             }
             TaskKind::Op(_) => false,
         }
+}
+
+/// Which inputs, by name, a plan's tasks index by. A step checks those.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reads {
+    /// `positions`, `page_table` and `row_seq`.
+    pub places: bool,
+    /// `out_rows`.
+    pub out_rows: bool,
+}
+
+impl Reads {
+    /// What either reads.
+    pub(crate) fn or(self, other: Reads) -> Reads {
+        Reads { places: self.places || other.places, out_rows: self.out_rows || other.out_rows }
+    }
+}
+
+/// What a task reads so.
+pub(crate) fn reads(task: &Task, plan: &Plan) -> Reads {
+    let named = |place: usize, name: &str| named(task, plan, place, name);
+    let places = |table, row_seq, positions| {
+        named(table, "page_table") && named(row_seq, "row_seq") && named(positions, "positions")
+    };
+    let places = match task.kind {
+        TaskKind::Qkv(_) => places(13, 14, 10),
+        TaskKind::Attend(_) | TaskKind::Op(Op::Attend) => places(2, 3, 4),
+        TaskKind::Op(Op::PageWrite) => places(3, 4, 5),
+        _ => false,
+    };
+    Reads { places, out_rows: matches!(task.kind, TaskKind::Head(_)) && named(1, "out_rows") }
+}
+
+/// Whether an operand is the input of this name.
+fn named(task: &Task, plan: &Plan, place: usize, name: &str) -> bool {
+    plan.input(name).is_some_and(|i| task.operands[place] == Slot::Input(InputId::new(i)))
 }
 
 /// The numbers of an `attend` that is a task of its own, unfused.
@@ -57,11 +93,6 @@ struct Operands<'a> {
 }
 
 impl Operands<'_> {
-    /// Whether an operand is the input of this name.
-    fn named(&self, place: usize, name: &str) -> bool {
-        self.plan.input(name).is_some_and(|i| self.task.operands[place] == Slot::Input(InputId::new(i)))
-    }
-
     /// A dimension of a weight.
     fn size(&self, place: usize, axis: usize) -> Option<u64> {
         let Slot::Weight(w) = self.task.operands[place] else { return None };
@@ -92,7 +123,7 @@ impl Operands<'_> {
 
     fn attend(&self, spec: &AttendSpec) -> bool {
         let (o, r) = (&self.task.operands, &self.task.results);
-        let places = self.named(2, "page_table") && self.named(3, "row_seq") && self.named(4, "positions");
+        let places = reads(self.task, self.plan).places;
         let kernel = spec.head_dim > 0 && spec.head_dim.is_multiple_of(16) && matches!(o[1], Slot::State(_));
         let sinks = matches!(o[5], Slot::Absent | Slot::Weight(_));
         let rows = |slot| self.row_major(slot, Sym::Rows, None);

@@ -24,6 +24,8 @@ use aio_backend::DeviceError;
 use aio_plan::{Layout, Plan, PlanFamily, Slot, Task, TaskKind};
 use ops::{Cx, Nodes};
 
+pub(crate) use fits::{Reads, reads};
+
 /// Scratch memory of a task, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scratch {
