@@ -93,6 +93,14 @@ pub(crate) enum DispatchArg {
 }
 
 impl DispatchArg {
+    /// The word on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            DispatchArg::Op => "op",
+            DispatchArg::Graph => "graph",
+        }
+    }
+
     /// As the engine names it.
     pub(crate) fn dispatch(self) -> Dispatch {
         match self {

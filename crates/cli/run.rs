@@ -17,8 +17,7 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     }
     let sampling = sampling(&args.sampling);
     sampling.check()?;
-    let options =
-        EngineOptions { context: args.ctx, dispatch: args.dispatch.dispatch(), ..EngineOptions::default() };
+    let options = EngineOptions { context: args.ctx, dispatch: args.dispatch.dispatch(), ..EngineOptions::default() };
     let engine = models::load(&args.model, &options)?;
     match prompt {
         Some(prompt) => once(&args, engine, sampling, &prompt),
@@ -144,8 +143,14 @@ fn once(args: &RunArgs, mut engine: Engine, sampling: Sampling, prompt: &str) ->
     let show = args.output == TextOrJson::Text && !args.ids;
     let done = generate(&mut engine, &mut Sequence::new(), &request, show)?;
     let spent = engine.counters() - before;
-    let summary =
-        Summary { engine: &engine, request: &request, done: &done, submissions: spent.submissions, syncs: spent.syncs };
+    let summary = Summary {
+        engine: &engine,
+        request: &request,
+        done: &done,
+        dispatch: args.dispatch.name(),
+        submissions: spent.submissions,
+        syncs: spent.syncs,
+    };
     match (args.output, args.ids) {
         (TextOrJson::Json, _) => print_now(&format!("{}\n", summary.json()))?,
         (_, true) => {
@@ -169,6 +174,7 @@ struct Summary<'a> {
     engine: &'a Engine,
     request: &'a Request,
     done: &'a Completion,
+    dispatch: &'static str,
     submissions: u64,
     syncs: u64,
 }
@@ -212,6 +218,7 @@ impl Summary<'_> {
             "plan": self.done.plan,
             "device": self.engine.family().target,
             "weight_bytes": self.engine.weight_bytes(),
+            "dispatch": self.dispatch,
             "submissions": self.submissions,
             "syncs": self.syncs,
             "seed": self.request.sampling.seed,

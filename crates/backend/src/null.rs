@@ -2,7 +2,9 @@
 //!
 //! For tests of everything above the back ends, and as the shortest example of the traits.
 
-use crate::{Bindings, Counters, Device, DeviceError, Executable, LoadOptions, Pending, WeightSet, WeightSource, weights};
+use crate::{
+    Bindings, Counters, Device, DeviceError, Executable, LoadOptions, Pending, WeightSet, WeightSource, weights,
+};
 use aio_ir::Op;
 use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
 use std::sync::{Arc, Mutex};

@@ -109,9 +109,7 @@ fn words(tensor: &Tensor) -> Vec<u32> {
 fn compare(case: &Case, got: &[Tensor], reference: &Reference, index: usize) -> Result<f64, String> {
     let want = &reference.outputs[index];
     match case.compare {
-        Compare::Numbers => {
-            got.iter().zip(want).try_fold(0.0f64, |worst, (g, w)| Ok(worst.max(difference(g, w)?)))
-        }
+        Compare::Numbers => got.iter().zip(want).try_fold(0.0f64, |worst, (g, w)| Ok(worst.max(difference(g, w)?))),
         Compare::Tokens if got == want => Ok(0.0),
         Compare::Tokens => Err(format!("tokens {:?}, expected {:?}", words(&got[0]), words(&want[0]))),
         Compare::BestToken => {

@@ -15,8 +15,7 @@ const VOCABULARY: usize = 512;
 
 fn engine(preset: &str, weights: DType, dispatch: Dispatch) -> Engine {
     let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
-    let options =
-        EngineOptions { context: Some(192), prefill_rows: 48, dispatch, ..EngineOptions::default() };
+    let options = EngineOptions { context: Some(192), prefill_rows: 48, dispatch, ..EngineOptions::default() };
     tiny::engine(preset, weights, Arc::new(device), &options)
 }
 
@@ -68,7 +67,8 @@ fn rows_stay_independent_to_the_bit() {
 /// The fused plan's greedy tokens, as far as their logits lead clearly.
 #[test]
 fn greedy_tokens_agree_and_each_task_is_a_submission() {
-    let request = Request { max_tokens: Some(24), ignore_eog: true, ..Request::new(vec![3, 1, 4, 1, 5], Sampling::greedy()) };
+    let request =
+        Request { max_tokens: Some(24), ignore_eog: true, ..Request::new(vec![3, 1, 4, 1, 5], Sampling::greedy()) };
     let mut ids = Vec::new();
     for dispatch in [Dispatch::Graph, Dispatch::Op] {
         let mut engine = engine("llama-1b", DType::Q8_0, dispatch);
@@ -104,8 +104,7 @@ fn margin(text: &[u32]) -> f64 {
         StepRow { token, sequence: 0, position, wants }
     };
     let rows: Vec<_> = text.iter().enumerate().map(row).collect();
-    let mut values =
-        floats(engine.step(&Step { sequences: &[&sequence], rows: &rows, logit_bias: None }).unwrap());
+    let mut values = floats(engine.step(&Step { sequences: &[&sequence], rows: &rows, logit_bias: None }).unwrap());
     values.sort_by(|a, b| b.total_cmp(a));
     let energy: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64;
     f64::from(values[0] - values[1]) / energy.sqrt()

@@ -17,7 +17,12 @@ pub(super) fn fits(task: &Task, family: &PlanFamily, plan: &Plan) -> bool {
                 let places = reads(task, plan).places;
                 let factors = matches!(o[11], Slot::Absent | Slot::Weight(_));
                 let heads = spec.head_dim.is_multiple_of(16);
-                places && factors && heads && t.matrices(&[2, 3, 4]) && rows(o[0], t.size(2, 1)) && rows(r[0], t.size(2, 0))
+                places
+                    && factors
+                    && heads
+                    && t.matrices(&[2, 3, 4])
+                    && rows(o[0], t.size(2, 1))
+                    && rows(r[0], t.size(2, 0))
             }
             TaskKind::Attend(spec) => t.attend(&spec),
             TaskKind::Op(Op::Attend) => t.attend(&attend_spec(task)),

@@ -27,11 +27,7 @@ pub(crate) struct GateUp {
 }
 
 impl GateUp {
-    pub(crate) fn new<'w>(
-        task: &Task,
-        spec: GateUpSpec,
-        weight: impl Fn(Slot) -> Option<&'w Weight>,
-    ) -> GateUp {
+    pub(crate) fn new<'w>(task: &Task, spec: GateUpSpec, weight: impl Fn(Slot) -> Option<&'w Weight>) -> GateUp {
         let o = &task.operands;
         let acts = Acts::new(Some((o[1], spec.norm_eps)), [o[2], o[3]].into_iter().filter_map(weight));
         GateUp { acts, activation: spec.activation, x: o[0], gate: o[2], up: o[3], out: task.results[0] }

@@ -3,9 +3,9 @@
 //! Threads take whole heads, a key head together with its value head, so that norm, rotation and page write need no
 //! barrier after the products.
 
+use super::Scratch;
 use super::acts::{Acts, Prepared};
 use super::linear::packed;
-use super::Scratch;
 use super::prelude::RopeRows;
 use crate::executable::Bounds;
 use crate::format::GROUP_ROWS;

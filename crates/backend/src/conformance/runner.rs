@@ -128,8 +128,7 @@ impl<'a> Run<'a> {
     /// Runs a step several times; seconds of each run.
     fn submit(&mut self, index: usize, times: usize, outputs: &mut Vec<Vec<u32>>) -> Result<Vec<f64>, DeviceError> {
         let dims = self.case.steps[index].dims();
-        let values: Vec<Vec<u32>> =
-            self.plan.inputs.iter().map(|b| self.case.input(&b.name, &b.ty, index)).collect();
+        let values: Vec<Vec<u32>> = self.plan.inputs.iter().map(|b| self.case.input(&b.name, &b.ty, index)).collect();
         let data = self.plan.inputs.iter().zip(&values).map(|(b, v)| match b.ty.dtype {
             _ if b.optional => None,
             DType::F32 => Some(Data::F32(bytemuck::cast_slice(v))),

@@ -142,7 +142,13 @@ impl Random {
             _ if name.ends_with("special") && self.next() % 3 == 0 => SPECIAL[(self.next() % 6) as usize],
             _ if name.ends_with("special") => number,
             // Integers come from the same numbers, so these are spread.
-            _ => if i % 2 == 0 { number } else { 4.0 * number },
+            _ => {
+                if i % 2 == 0 {
+                    number
+                } else {
+                    4.0 * number
+                }
+            }
         }
     }
 }

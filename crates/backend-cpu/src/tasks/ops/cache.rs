@@ -171,8 +171,7 @@ impl Single for Attend {
         let (kv, pages) = layer(step, &self.kv);
         let places = self.places.in_step(step, pages);
         // SAFETY: earlier tasks or the caller wrote both.
-        let (q, sinks) =
-            unsafe { (self.q.f32s(step), self.sinks.as_ref().and_then(|s| s.values::<f32>(step))) };
+        let (q, sinks) = unsafe { (self.q.f32s(step), self.sinks.as_ref().and_then(|s| s.values::<f32>(step))) };
         // SAFETY: this thread's private memory, as much as `scratch` asked for.
         let sum = unsafe { std::slice::from_raw_parts_mut(step.private(worker.tid).cast::<f64>(), n) };
         for i in worker.share(size[0] * heads) {

@@ -147,4 +147,3 @@ impl Single for Concat {
         }
     }
 }
-

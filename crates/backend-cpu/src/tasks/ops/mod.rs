@@ -6,8 +6,8 @@
 mod cache;
 mod choose;
 mod convert;
-mod elementwise;
 mod elements;
+mod elementwise;
 mod layout;
 mod linear;
 mod lookup;
