@@ -1,12 +1,12 @@
 //! From ordered clusters to a plan: bodies, slots, buffers, costs.
 
 use crate::CompileError;
-use crate::fuse::Cluster;
+use crate::fuse::{Cluster, is_view};
 use crate::memory::{Lifetime, pack};
 use aio_ir::{Builder, Cost, Def, Graph, Load, Op, ValueId};
 use aio_plan::{
-    Binding, Bucket, Buffer, BufferId, InputId, KindName, Layout, OutputId, Plan, Slot, StateDesc, StateId, Target,
-    Task, WeightDesc, WeightId,
+    Binding, Bucket, Buffer, BufferId, InputId, Layout, OutputId, Plan, Slot, StateDesc, StateId, Target, Task,
+    WeightDesc, WeightId,
 };
 use std::collections::HashMap;
 
@@ -106,9 +106,9 @@ impl Emitter<'_> {
         }
     }
 
-    /// The value whose bytes a value shares: reshapes that are in no cluster are views.
+    /// The value whose bytes a value shares.
     fn storage(&self, mut value: ValueId) -> ValueId {
-        while let Some((_, node)) = self.graph.def_node(value).filter(|(_, n)| n.op == Op::Reshape) {
+        while let Some((_, node)) = self.graph.def_node(value).filter(|(_, n)| is_view(self.graph, n)) {
             value = node.input(0);
         }
         value
@@ -250,7 +250,5 @@ fn body(graph: &Graph, cluster: &Cluster) -> Graph {
 }
 
 fn cluster_name(cluster: &Cluster) -> &'static str {
-    let name = cluster.kind.name();
-    debug_assert!(!matches!(name, KindName::Op(Op::Reshape)), "reshapes are views");
-    name.name()
+    cluster.kind.name().name()
 }

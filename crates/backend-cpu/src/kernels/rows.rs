@@ -222,7 +222,7 @@ pub(super) unsafe fn silu_mul<L: Lanes>(args: GateArgs<'_>) {
 #[inline(always)]
 pub(super) unsafe fn gelu_mul<L: Lanes>(args: GateArgs<'_>) {
     /// -2 sqrt(2 / pi).
-    const SLOPE: f32 = -1.595_769_1;
+    const SLOPE: f32 = -1.595_769_2;
     let GateArgs { gate, up, out } = args;
     assert!(up.len() == gate.len() && out.len() == gate.len(), "gate operands have one length");
     for at in (0..gate.len()).step_by(LANES) {

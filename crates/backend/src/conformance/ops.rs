@@ -180,6 +180,13 @@ const ROWS: &[Row] = &[
         "%x = input \"x\" : {t}[rows, 3, 8]\n%n = neg %x\n%r = reshape %n {shape = [4, rows, 6]}\n%y = neg %r\n",
     ),
     row(
+        "reshape-state",
+        Op::Reshape,
+        F32,
+        "%l = state \"lens\" : u32[seqs]\n%a = input \"few\" : u32[seqs]\n%r = reshape %l {shape = [1, seqs]}\n\
+         %z = commit %l, %a\n%y = add %r, %z\nfinal %l = %z\n",
+    ),
+    row(
         "transpose",
         Op::Transpose,
         PLAIN,

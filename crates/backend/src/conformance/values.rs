@@ -122,15 +122,15 @@ impl Case {
                 let sampled = self.input("few", ty, index);
                 (0..elems).map(|i| if i % 5 == 4 { 9 } else { sampled[i.saturating_sub(1)] }).collect()
             }
-            _ => words(ty.dtype, &(0..elems).map(|i| random.element(name, i)).collect::<Vec<_>>()),
+            _ => words(ty.dtype, &(0..elems).map(|_| random.element(name, ty.dtype)).collect::<Vec<_>>()),
         }
     }
 }
 
 impl Random {
-    /// Element `i` of an input: indices below 9, few different numbers, wide ones, ones that are hard for floats.
-    fn element(&mut self, name: &str, i: usize) -> f32 {
-        /// Kept apart by normal numbers; no two of the same row are NaN and infinite in every comparison.
+    /// An element of an input: indices below 9, few different numbers, wide ones, ones that are hard for floats.
+    fn element(&mut self, name: &str, dtype: DType) -> f32 {
+        /// A third of a special input, in random order.
         const SPECIAL: [f32; 6] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-40];
         let number = self.normal();
         match name {
@@ -139,16 +139,10 @@ impl Random {
             "places" => (self.next() % 300) as f32,
             "wide" => 60.0 * number,
             _ if name.starts_with("few") => (self.next() % 4) as f32,
-            _ if name.ends_with("special") && self.next() % 3 == 0 => SPECIAL[(self.next() % 6) as usize],
+            _ if name.ends_with("special") && self.next().is_multiple_of(3) => SPECIAL[(self.next() % 6) as usize],
             _ if name.ends_with("special") => number,
-            // Integers come from the same numbers, so these are spread.
-            _ => {
-                if i % 2 == 0 {
-                    number
-                } else {
-                    4.0 * number
-                }
-            }
+            _ if dtype.is_float() => number,
+            _ => 40.0 * number,
         }
     }
 }
