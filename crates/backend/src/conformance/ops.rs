@@ -186,6 +186,38 @@ const ROWS: &[Row] = &[
         "%l = state \"lens\" : u32[seqs]\n%a = input \"few\" : u32[seqs]\n%r = reshape %l {shape = [1, seqs]}\n\
          %z = commit %l, %a\n%y = add %r, %z\nfinal %l = %z\n",
     ),
+    row("softmax-special", Op::Softmax, F32, "%x = input \"special\" : {t}[rows, 3, 5]\n%y = softmax %x\n"),
+    row("cumsum-special", Op::Cumsum, FLOATS, "%x = input \"special\" : {t}[rows, 5]\n%y = cumsum %x\n"),
+    row(
+        "rms_norm-special",
+        Op::RmsNorm,
+        F32,
+        "%x = input \"special\" : {t}[rows, 2, 5]\n%w = weight \"norm\" : f32[5]\n%y = rms_norm %x, %w {eps = 1e-5}\n",
+    ),
+    row(
+        "layer_norm-special",
+        Op::LayerNorm,
+        F32,
+        "%x = input \"special\" : {t}[rows, 5]\n%y = layer_norm %x {eps = 1e-5}\n",
+    ),
+    row(
+        "matmul-special",
+        Op::Matmul,
+        F32,
+        "%x = input \"special\" : f32[rows, 5]\n%w = weight \"w\" : {t}[19, 5]\n%y = matmul %x, %w\n",
+    ),
+    row(
+        "matmul-computed-special",
+        Op::Matmul,
+        FLOATS,
+        "%x = input \"special\" : f32[rows, 5]\n%w = input \"w\" : {t}[19, 5]\n%y = matmul %x, %w\n",
+    ),
+    row(
+        "matmul-open-rows",
+        Op::Matmul,
+        FLOATS,
+        "%x = input \"x\" : f32[300, rows]\n%w = input \"w\" : {t}[19, rows]\n%y = matmul %x, %w\n",
+    ),
     row(
         "transpose",
         Op::Transpose,

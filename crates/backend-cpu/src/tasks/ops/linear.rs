@@ -1,6 +1,6 @@
 //! `matmul` alone: with a packed weight as the fused projections do it, else a plain loop.
 
-use super::elements::index_at;
+use super::elements::PIECE;
 use super::tensor::{Place, Tensor};
 use super::{Cx, Node, Single};
 use crate::executable::Bounds;
@@ -68,45 +68,27 @@ struct Plain {
     out: Tensor,
 }
 
-impl Single for Plain {
-    fn scratch(&self, _: &Bounds) -> Scratch {
-        let columns = self.w.shape.last().known().unwrap_or(0) as usize;
-        let decoded = if self.w.dtype == DType::F32 { 0 } else { columns * size_of::<f32>() };
-        Scratch { private: decoded, ..Scratch::default() }
+impl Plain {
+    /// The matrix for a row of x, by its first row.
+    fn first_row(&self, step: &Step<'_>, row: usize, columns: usize, matrices: usize) -> usize {
+        // SAFETY: an earlier task or the caller wrote them.
+        let experts = self.experts.as_ref().map(|e| unsafe { e.indices(step) }).filter(|e| e.len() > row);
+        let expert = experts.and_then(|e| step.fault.check("expert", e.get(row), matrices));
+        expert.unwrap_or(0) * columns
     }
+}
 
+impl Single for Plain {
     fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
         let (out, k) = (self.out.extents(step), self.x.extents(step).last());
-        let (rows, n) = (out.rows(), out.last());
-        let experts = self.experts.as_ref().map(|e| (e, self.w.extents(step)[0]));
-        // SAFETY: earlier tasks wrote the operands.
+        let (rows, n, matrices) = (out.rows(), out.last(), self.w.extents(step)[0]);
+        // SAFETY: earlier tasks or the caller wrote the operands.
         let (x, w) = unsafe { (self.x.f32s(step), self.w.bytes(step).unwrap_or(&[])) };
         let row_bytes = k / self.w.dtype.block_elems() * self.w.dtype.block_bytes();
-        let row_of = |i: usize| &w[i * row_bytes..][..row_bytes];
-        // SAFETY: this thread's private memory, as much as `scratch` asked for.
-        let decoded = unsafe { std::slice::from_raw_parts_mut(step.private(worker.tid).cast::<f32>(), k) };
         for column in worker.share(n) {
-            let mut held = None;
             for i in 0..rows {
-                let first = match experts {
-                    None => 0,
-                    // SAFETY: an earlier task or the caller wrote them.
-                    Some((e, count)) => match unsafe { e.bytes(step) }.map(|b| index_at(e.dtype, b, i)) {
-                        Some(e) => step.fault.check("expert", e, count).unwrap_or(0) * n,
-                        None => 0,
-                    },
-                };
-                let x = &x[i * k..][..k];
-                let sum = if self.w.dtype == DType::F32 {
-                    dot(x, bytemuck::cast_slice(row_of(first + column)))
-                } else {
-                    if held != Some(first) {
-                        let row = row_of(first + column);
-                        quant::dequantize(self.w.dtype, row, decoded).expect("V013: rows are whole blocks");
-                        held = Some(first);
-                    }
-                    dot(x, decoded)
-                };
+                let row = self.first_row(step, i, n, matrices) + column;
+                let sum = dot(&x[i * k..][..k], self.w.dtype, &w[row * row_bytes..][..row_bytes]);
                 // SAFETY: columns of the result are shared out.
                 unsafe { self.out.part(step, i * n + column..i * n + column + 1).copy_from_slice(&[sum]) };
             }
@@ -114,8 +96,24 @@ impl Single for Plain {
     }
 }
 
+/// A row of x times a stored row of a matrix, piece by piece.
+fn dot(x: &[f32], dtype: DType, row: &[u8]) -> f32 {
+    if dtype == DType::F32 {
+        return sum_of_products(x, bytemuck::cast_slice(row));
+    }
+    // A piece is whole blocks of every type.
+    let bytes = PIECE / dtype.block_elems() * dtype.block_bytes();
+    let mut decoded = [0.0; PIECE];
+    let piece = |(x, row): (&[f32], &[u8])| {
+        let decoded = &mut decoded[..x.len()];
+        quant::dequantize(dtype, row, decoded).expect("V013: rows are whole blocks");
+        sum_of_products(x, decoded)
+    };
+    x.chunks(PIECE).zip(row.chunks(bytes)).map(piece).sum()
+}
+
 /// Sixteen sums side by side, joined in order.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
     let mut sums = [0.0f32; 16];
     for (a, b) in a.iter().zip(b) {
@@ -126,3 +124,6 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
     sums.iter().sum::<f32>() + rest
 }
+
+const _: () =
+    assert!(PIECE.is_multiple_of(DType::Q4K.block_elems()) && PIECE.is_multiple_of(DType::Q4_0.block_elems()));

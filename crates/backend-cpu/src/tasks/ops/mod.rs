@@ -161,6 +161,9 @@ impl<'a> Places<'a> {
         let paged = matches!(node.op, Op::PageWrite | Op::Attend);
         let inputs = node.inputs.iter().map(|v| v.map(|v| self.tensor(v, paged, cx)).transpose());
         let inputs = inputs.collect::<Result<_, _>>()?;
+        if node.op == Op::Attend && self.task.body.ty(node.results[0]).shape.last().known().is_none() {
+            return Err(unsupported(cx.task, "heads of a size that depends on the step"));
+        }
         let outs = node.results.iter().map(|&v| self.tensor(v, paged, cx)).collect::<Result<_, _>>()?;
         Ok(Node { node, inputs, outs })
     }
