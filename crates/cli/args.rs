@@ -6,6 +6,7 @@ pub(crate) use measure::{
     BenchArgs, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm, TableForm,
 };
 
+use aio::engine::Dispatch;
 use aio::ir::{DType, Sym};
 use aio::model::synth::{Preset, presets};
 use aio::plan::Tail;
@@ -93,6 +94,33 @@ pub(crate) enum DeviceArg {
     Interp,
 }
 
+/// How the work of a step is cut up and submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DispatchArg {
+    /// Unfused: each op is submitted and waited for on its own. A baseline.
+    Op,
+    /// The fused plan in one submission.
+    Graph,
+}
+
+impl DispatchArg {
+    /// The word on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            DispatchArg::Op => "op",
+            DispatchArg::Graph => "graph",
+        }
+    }
+
+    /// As the engine names it.
+    pub(crate) fn dispatch(self) -> Dispatch {
+        match self {
+            DispatchArg::Op => Dispatch::Op,
+            DispatchArg::Graph => Dispatch::Graph,
+        }
+    }
+}
+
 /// Text for people or JSON for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TextOrJson {
@@ -157,7 +185,7 @@ pub(crate) struct SamplingArgs {
 /// Arguments of `aio run`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  aio run -p \"The capital of France is\" -n 32 --temp 0\n  aio run --chat -p \"Write a haiku about the sea.\"\n  aio run -m model.gguf -f prompt.txt -o json\n  aio run                 (a chat, on a terminal)\n\nSampling order: bias, penalties, top-k, top-p, min-p, temperature."
+    after_help = "Examples:\n  aio run -p \"The capital of France is\" -n 32 --temp 0\n  aio run --chat -p \"Write a haiku about the sea.\"\n  aio run -m model.gguf -f prompt.txt -o json\n  aio run -p \"Hello\" --dispatch op   (the unfused baseline)\n  aio run                 (a chat, on a terminal)\n\nSampling order: bias, penalties, top-k, top-p, min-p, temperature."
 )]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -165,6 +193,9 @@ pub(crate) struct RunArgs {
     /// Positions of the context [default: the model's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub ctx: Option<u32>,
+    /// How the work of a step is submitted.
+    #[arg(long, value_enum, default_value = "graph", value_name = "HOW")]
+    pub dispatch: DispatchArg,
     /// Prompt; raw text in which special tokens are recognised.
     #[arg(short, long, value_name = "TEXT", conflicts_with = "file")]
     pub prompt: Option<String>,

@@ -5,7 +5,7 @@ use crate::graph_run::Job;
 use crate::models;
 use crate::npy::Npy;
 use aio::backend::bindings::OutputWords;
-use aio::backend::{Bindings, Data, WeightData, WeightSource};
+use aio::backend::{Bindings, Data, LoadOptions, WeightData, WeightSource};
 use aio::compiler::{Options, compile};
 use aio::ir::{DType, Def, Graph, Verified};
 use aio::plan::{Binding, Bucket, Plan, Tail};
@@ -69,7 +69,7 @@ pub(crate) fn run(graph: Verified<'_>, job: &Job, args: &GraphRunArgs) -> Result
     let plan = family.plans.first().context("a bucket gives a plan")?;
     let weights = Weights { graph: graph.graph(), given: &job.given };
     let resident = device.upload(&family, &weights, dims.pages)?;
-    let mut executable = device.load(&family, plan, &resident)?;
+    let mut executable = device.load(&family, plan, &resident, &LoadOptions::default())?;
 
     let elements: Vec<Option<Elements<'_>>> = plan.inputs.iter().map(|b| elements(b, job)).collect();
     let inputs: Vec<Option<Data<'_>>> = elements.iter().map(|e| e.as_ref().map(Elements::data)).collect();

@@ -25,7 +25,9 @@ pub(crate) fn caches() -> Vec<(u32, u64)> {
             std::fs::read_to_string(path).map(|t| t.trim().to_owned()).ok()
         };
         let (Some(kind), Some(level), Some(size)) = (read("type"), read("level"), read("size")) else { break };
-        if let (Ok(level), Some(bytes)) = (level.parse(), size_bytes(&size)) && kind != "Instruction" {
+        if let (Ok(level), Some(bytes)) = (level.parse(), size_bytes(&size))
+            && kind != "Instruction"
+        {
             levels.push((level, bytes));
         }
     }

@@ -71,17 +71,12 @@ fn graph(model: &Model, args: &ModelArgs) -> Result<Graph> {
     Ok(aio::ir::text::parse(&text).context("the rendered graph template")?.graph)
 }
 
-/// Opens, compiles and loads the model with a context of `ctx` positions.
-pub(crate) fn load(args: &ModelArgs, ctx: Option<u32>) -> Result<Engine> {
-    load_with(args, &EngineOptions { context: ctx, ..EngineOptions::default() })
-}
-
-/// As [`load`], with all options.
-pub(crate) fn load_with(args: &ModelArgs, options: &EngineOptions) -> Result<Engine> {
+/// Opens, compiles and loads the model on the device that its arguments name.
+pub(crate) fn load(args: &ModelArgs, options: &EngineOptions) -> Result<Engine> {
     load_on(args, model_device(args)?, options)
 }
 
-/// As [`load_with`], on a device that is open already.
+/// As [`load`], on a device that is open already.
 pub(crate) fn load_on(args: &ModelArgs, device: Arc<dyn Device>, options: &EngineOptions) -> Result<Engine> {
     let model = open(args)?;
     let graph = graph(&model, args)?;

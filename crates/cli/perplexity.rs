@@ -18,7 +18,7 @@ pub(crate) fn main(args: PerplexityArgs) -> Result<Outcome> {
     let text = std::fs::read_to_string(&args.file);
     let text = text.with_context(|| format!("cannot read {}", args.file.display()))?;
     let options = EngineOptions { context: Some(args.ctx), prefill_rows: STEP_ROWS, ..EngineOptions::default() };
-    let mut engine = models::load_with(&args.model, &options)?;
+    let mut engine = models::load(&args.model, &options)?;
     let tokens = tokenise(&engine, &text)?;
     let ctx = args.ctx as usize;
     let count = tokens.len() / ctx;

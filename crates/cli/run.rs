@@ -3,7 +3,7 @@
 use crate::args::{RunArgs, SamplingArgs, TextOrJson};
 use crate::output::{StdoutError, note_same_line, print_now};
 use crate::{Outcome, models, signals};
-use aio::engine::{Completion, Engine, Flow, Request, Sampling, Sequence};
+use aio::engine::{Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence};
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
 use anyhow::{Context, Result, bail};
@@ -17,7 +17,8 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     }
     let sampling = sampling(&args.sampling);
     sampling.check()?;
-    let engine = models::load(&args.model, args.ctx)?;
+    let options = EngineOptions { context: args.ctx, dispatch: args.dispatch.dispatch(), ..EngineOptions::default() };
+    let engine = models::load(&args.model, &options)?;
     match prompt {
         Some(prompt) => once(&args, engine, sampling, &prompt),
         None => chat(&args, engine, sampling),
@@ -142,8 +143,14 @@ fn once(args: &RunArgs, mut engine: Engine, sampling: Sampling, prompt: &str) ->
     let show = args.output == TextOrJson::Text && !args.ids;
     let done = generate(&mut engine, &mut Sequence::new(), &request, show)?;
     let spent = engine.counters() - before;
-    let summary =
-        Summary { engine: &engine, request: &request, done: &done, submissions: spent.submissions, syncs: spent.syncs };
+    let summary = Summary {
+        engine: &engine,
+        request: &request,
+        done: &done,
+        dispatch: args.dispatch.name(),
+        submissions: spent.submissions,
+        syncs: spent.syncs,
+    };
     match (args.output, args.ids) {
         (TextOrJson::Json, _) => print_now(&format!("{}\n", summary.json()))?,
         (_, true) => {
@@ -167,6 +174,7 @@ struct Summary<'a> {
     engine: &'a Engine,
     request: &'a Request,
     done: &'a Completion,
+    dispatch: &'static str,
     submissions: u64,
     syncs: u64,
 }
@@ -183,7 +191,7 @@ impl Summary<'_> {
     fn line(&self) -> String {
         let weights = self.engine.work().weight_bytes;
         format!(
-            "prompt {} tokens, {:.1} tok/s; generated {} tokens, {:.1} tok/s; plan {} on {}; weights {:.2} MB, {:.1} GB/s; {}; seed {}",
+            "prompt {} tokens, {:.1} tok/s; generated {} tokens, {:.1} tok/s; plan {} on {}; weights {:.2} MB, {:.1} GB/s; {} submissions, {} syncs; {}; seed {}",
             self.request.prompt.len(),
             self.prefill_tok_s(),
             self.done.ids.len(),
@@ -192,6 +200,8 @@ impl Summary<'_> {
             self.engine.family().target,
             weights as f64 / 1e6,
             weights as f64 * self.decode_tok_s() / 1e9,
+            self.submissions,
+            self.syncs,
             self.done.stop_reason.name(),
             self.request.sampling.seed,
         )
@@ -208,6 +218,7 @@ impl Summary<'_> {
             "plan": self.done.plan,
             "device": self.engine.family().target,
             "weight_bytes": self.engine.work().weight_bytes,
+            "dispatch": self.dispatch,
             "submissions": self.submissions,
             "syncs": self.syncs,
             "seed": self.request.sampling.seed,

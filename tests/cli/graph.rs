@@ -144,19 +144,39 @@ fn run_writes_final_states_and_takes_them_back() {
     // Position 1 from the first run, position 2 from the second, the rest zeros: 1.0 and 2.0 in f16.
     assert_eq!(elements[..14], [0, 0, 0, 0, 0, 0x3c, 0, 0x40, 0, 0x3c, 0, 0x40, 0, 0]);
     place.bad(&[&args[..], &["p=q.npy", "--in", "kv=kv.npy", "--device", "cpu"]].concat(), 2, "states start as zeros");
-    place.bad(&[&args[..], &["p=p.npy", "--device", "cpu"]].concat(), 2, "page_write");
+    place.good(&[&args[..], &["p=p.npy", "--device", "cpu", "--out", "kv=cpu.npy"]].concat());
+    assert_eq!(std::fs::read(place.path("cpu.npy")).unwrap(), std::fs::read(place.path("kv.npy")).unwrap());
+    place.write("far.npy", words("(1,)", &[64]));
+    place.bad(&[&args[..], &["p=far.npy", "--device", "cpu"]].concat(), 2, "page of the sequence 1 is not below 1");
 }
 
 #[test]
-fn the_cpu_refuses_rows_that_it_cannot_count() {
+fn rows_need_not_be_the_steps() {
     let place = Place::new();
     linear(&place);
     place.write("fixed.graph", LINEAR.replace("rows", "3"));
-    let args = ["graph", "run", "fixed.graph", "--in", "x=x.npy", "--in", "w=w.npy"];
-    place.good(&args);
-    for more in [&[][..], &["--dim", "rows=2"], &["--dim", "rows=4000000"]] {
-        place.bad(&[&args[..], &["--device", "cpu"], more].concat(), 2, "no row for each of `rows`");
+    let args = ["graph", "run", "fixed.graph", "--in", "x=x.npy", "--in", "w=w.npy", "--out"];
+    place.good(&[&args[..], &["y=interp.npy"]].concat());
+    let exact = read(&place, "interp.npy");
+    for more in [&[][..], &["--dim", "rows=0"], &["--dim", "rows=2"], &["--dim", "rows=4000000"]] {
+        place.good(&[&args[..], &["y=cpu.npy", "--device", "cpu"], more].concat());
+        for (a, b) in exact.iter().zip(read(&place, "cpu.npy")) {
+            assert!((a - b).abs() < 1e-2 * a.abs().max(1.0), "{a} {b}");
+        }
     }
+}
+
+#[test]
+fn indices_out_of_range_name_the_input() {
+    let place = Place::new();
+    let graph = "aio 1\ngraph \"g\"\n%e = weight \"w\" : f32[8, 256]\n%t = input \"ids\" : u32[rows]\n\
+                 %y = embed %e, %t\noutput \"y\" = %y\n";
+    linear(&place);
+    place.write("embed.graph", graph);
+    place.write("t.npy", words("(3,)", &[7, 8, 2]));
+    let args = ["graph", "run", "embed.graph", "--in", "w=w.npy", "--in", "ids=t.npy"];
+    place.bad(&args, 2, "token 8 is not below 8");
+    place.bad(&[&args[..], &["--device", "cpu"]].concat(), 2, "binding `ids`: token 8 is not below 8");
 }
 
 #[test]

@@ -25,6 +25,23 @@ fn run_generates_the_same_ids_in_every_form() {
 }
 
 #[test]
+fn run_submits_the_whole_step_or_each_op() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::F16);
+    let base = ["run", "-m", &model, "-p", "hello", "-n", "5", "--temp", "0", "--ignore-eos"];
+    let run = |dispatch| json(&place.good(&[&base[..], &["-o", "json", "--dispatch", dispatch]].concat()));
+    let (graph, op) = (run("graph"), run("op"));
+    assert_eq!((&graph["submissions"], &graph["syncs"]), (&Value::from(5), &Value::from(5)));
+    assert_eq!((&graph["dispatch"], &op["dispatch"]), (&Value::from("graph"), &Value::from("op")));
+    assert_eq!(op["submissions"], op["syncs"]);
+    assert!(op["submissions"].as_u64().unwrap() > 5 * 30, "{op}");
+    let output = place.run(&[&base[..], &["--dispatch", "op"]].concat());
+    let line = crate::text(&output.stderr);
+    assert!(line.contains(&format!("{} submissions, {} syncs", op["submissions"], op["syncs"])), "{line}");
+    place.bad(&[&base[..], &["--dispatch", "token"]].concat(), 2, "--dispatch");
+}
+
+#[test]
 fn run_refuses_what_cannot_be() {
     let place = Place::new();
     let model = place.model("smollm2-135m", DType::Q8_0);

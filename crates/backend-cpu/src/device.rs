@@ -5,7 +5,7 @@ use crate::isa::{Isa, IsaLevel};
 use crate::kernels::Kernels;
 use crate::pool::Pool;
 use crate::resident::Resident;
-use aio_backend::{Counters, Device, DeviceError, Executable, WeightSet, WeightSource};
+use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, WeightSet, WeightSource};
 use aio_ir::{DType, Op};
 use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
 use std::sync::Arc;
@@ -81,15 +81,12 @@ impl CpuDevice {
     }
 }
 
-/// Single ops that have a task here; the rest only run fused.
-const SINGLE_OPS: [Op; 4] = [Op::Embed, Op::Argmax, Op::Sample, Op::Gather];
-
 impl Device for CpuDevice {
     fn target(&self) -> Target {
         let kernels = &self.engine.kernels;
         let weights: Vec<DType> = DType::ALL.iter().copied().filter(|&t| kernels.supports(t)).collect();
         let fused = [KindName::Qkv, KindName::Attend, KindName::Linear, KindName::GateUp, KindName::Head];
-        let single = SINGLE_OPS.into_iter().map(KindName::Op);
+        let single = Op::ALL.iter().map(|&op| KindName::Op(op));
         let support = |kind| KindSupport { kind, weights: weights.clone(), layouts: vec![Layout::Packed] };
         let kinds = fused.into_iter().chain(single).map(support).collect();
         Target { name: format!("cpu-{}", self.isa().name()), kinds, alignment: 64 }
@@ -102,7 +99,7 @@ impl Device for CpuDevice {
         Counters {
             submissions,
             launches: read(&tally.launches),
-            // A submission returns when the step is over: each is one wait.
+            // A submission returns when its tasks are over: each is one wait.
             syncs: submissions,
             barriers: read(&tally.barriers),
             bytes_read: read(&tally.bytes_read),
@@ -115,9 +112,15 @@ impl Device for CpuDevice {
         Ok(WeightSet::new(Resident::new(&self.engine.pool, family, source, pages)?))
     }
 
-    fn load(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Executable>, DeviceError> {
+    fn load(
+        &self,
+        family: &PlanFamily,
+        plan: &Plan,
+        weights: &WeightSet,
+        options: &LoadOptions,
+    ) -> Result<Box<dyn Executable>, DeviceError> {
         let resident = weights.get::<Resident>()?;
-        Ok(Box::new(CpuExecutable::new(Arc::clone(&self.engine), family, plan, resident)?))
+        Ok(Box::new(CpuExecutable::new(Arc::clone(&self.engine), family, plan, resident, options.dispatch)?))
     }
 
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {

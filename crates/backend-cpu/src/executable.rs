@@ -4,10 +4,10 @@ use crate::device::Engine;
 use crate::memory::prefetch;
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::step::{Run, Step};
-use crate::tasks::{Lowered, Prelude, Scratch, lower};
-use aio_backend::{Bindings, Data, DeviceError, Executable, Pending};
-use aio_ir::Dims;
+use crate::step::{Check, Fault, Run, Step};
+use crate::tasks::{Lowered, Prelude, Reads, Scratch, lower, reads};
+use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, Pending};
+use aio_ir::{Dims, Sym};
 use aio_plan::{Plan, PlanFamily, Slot};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -18,13 +18,27 @@ pub(crate) struct CpuExecutable {
     engine: Arc<Engine>,
     resident: Arc<Resident>,
     plan: Plan,
+    dispatch: Dispatch,
     prelude: Prelude,
     tasks: Vec<Lowered>,
     /// For each task the next one that streams weights.
     next_weights: Vec<Option<usize>>,
-    private_bytes: usize,
+    checks: Vec<Check>,
+    /// Whether a step without rows has nothing to do.
+    needs_rows: bool,
+    reads: Reads,
+    offsets: Offsets,
     runs: Vec<Run>,
     traffic: Traffic,
+}
+
+/// Where the parts of scratch memory begin, in bytes; threads' own parts begin at 0.
+#[derive(Clone, Copy, Debug)]
+struct Offsets {
+    private_bytes: usize,
+    prelude: usize,
+    held: usize,
+    shared: usize,
 }
 
 /// Bytes that a step moves: weights once, KV by position.
@@ -54,13 +68,15 @@ impl CpuExecutable {
         family: &PlanFamily,
         plan: &Plan,
         resident: Arc<Resident>,
+        dispatch: Dispatch,
     ) -> Result<CpuExecutable, DeviceError> {
-        let mut prelude = Prelude::default();
+        let (mut prelude, mut checks) = (Prelude::default(), Vec::new());
         let tasks = plan
             .tasks
             .iter()
-            .map(|t| lower(t, family, plan, &resident, &mut prelude))
+            .map(|t| lower(t, family, plan, &resident, &mut prelude, &mut checks))
             .collect::<Result<Vec<_>, _>>()?;
+        checks.dedup();
         let threads = engine.pool.threads();
         let bounds = Bounds {
             rows: plan.bucket.rows as usize,
@@ -70,15 +86,22 @@ impl CpuExecutable {
         };
         let need = tasks.iter().map(|t| t.scratch(&bounds)).fold(Scratch::default(), Scratch::max);
         let private_bytes = need.private.next_multiple_of(64);
-        resident.reserve_scratch(private_bytes * threads + prelude.bytes(&bounds) + need.shared)?;
+        let held = private_bytes * threads + prelude.bytes(&bounds);
+        let shared = held + need.held.next_multiple_of(64);
+        let offsets = Offsets { private_bytes, prelude: private_bytes * threads, held, shared };
+        resident.reserve_scratch(shared + need.shared)?;
         Ok(CpuExecutable {
             engine,
             resident,
             plan: plan.clone(),
+            dispatch,
             prelude,
             next_weights: next_weights(&tasks),
             tasks,
-            private_bytes,
+            checks,
+            needs_rows: plan.inputs.iter().any(|i| i.ty.shape.dims().contains(&Sym::Rows.into())),
+            reads: plan.tasks.iter().map(|t| reads(t, plan)).fold(Reads::default(), Reads::or),
+            offsets,
             runs: Vec::with_capacity(plan.bucket.rows as usize),
             traffic: Traffic::of(family, plan),
         })
@@ -97,9 +120,9 @@ impl CpuExecutable {
         }
         let (row_seq, positions, table) = (words("row_seq"), words("positions"), words("page_table"));
         self.runs.clear();
-        // Tasks that look rows up take all three; without them the names mean something else.
-        let looked_up = ["row_seq", "positions", "page_table"].iter().all(|n| self.plan.input(n).is_some());
-        let row_seq = if looked_up { row_seq } else { &[] };
+        // Where no task takes them so, the names mean something else.
+        let row_seq = if self.reads.places { row_seq } else { &[] };
+        let out_rows = if self.reads.out_rows { words("out_rows") } else { &[] };
         for (row, &seq) in row_seq.iter().enumerate() {
             if seq >= dims.seqs {
                 return bad("row_seq", format!("row {row} names sequence {seq} of {}", dims.seqs));
@@ -117,17 +140,21 @@ impl CpuExecutable {
                 return bad("page_table", format!("row {row} at position {position} has no page"));
             }
         }
-        match words("out_rows").iter().find(|&&r| r >= dims.rows) {
+        match out_rows.iter().find(|&&r| r >= dims.rows) {
             Some(row) => bad("out_rows", format!("{row} is not below {}", dims.rows)),
             None => Ok(()),
         }
     }
 
-    fn count(&self, positions: &[u32]) {
+    fn count(&self, bindings: &Bindings<'_, '_>) {
+        let positions = match self.plan.input("positions").and_then(|i| bindings.inputs[i]) {
+            Some(Data::U32(positions)) => positions,
+            _ => &[],
+        };
         let tally = &self.engine.tally;
         let seen: u64 = self.runs.iter().filter_map(|r| positions.get(r.rows.end - 1)).map(|&p| u64::from(p) + 1).sum();
         let rows = positions.len() as u64;
-        tally.submissions.fetch_add(1, Ordering::Relaxed);
+        tally.submissions.fetch_add(self.dispatch.submissions(&self.plan), Ordering::Relaxed);
         tally.launches.fetch_add(self.tasks.len() as u64, Ordering::Relaxed);
         let kv = self.traffic.kv_per_position;
         tally.bytes_read.fetch_add(self.traffic.weights + seen * kv, Ordering::Relaxed);
@@ -154,18 +181,59 @@ pub(crate) struct Bounds {
     pub pages: usize,
 }
 
+impl CpuExecutable {
+    /// Runs the tasks of a step, in one program or in one each.
+    fn run(&self, step: &Step<'_>) {
+        let (prelude, tasks, next) = (&self.prelude, &self.tasks, &self.next_weights);
+        let before = self.engine.pool.barriers();
+        let start = |worker: Worker<'_>| {
+            if prelude.run(step, worker) {
+                worker.barrier();
+            }
+        };
+        match self.dispatch {
+            Dispatch::Graph => self.engine.pool.run(&|worker: Worker<'_>| {
+                start(worker);
+                for (i, task) in tasks.iter().enumerate() {
+                    if i > 0 {
+                        worker.barrier();
+                    }
+                    task.run(step, worker);
+                    if let Some(next) = next[i].filter(|_| step.rows() <= AHEAD_ROWS) {
+                        let weights = tasks[next].first_weights(step, worker);
+                        prefetch(&weights[..weights.len().min(AHEAD_BYTES)]);
+                    }
+                }
+            }),
+            Dispatch::Task => {
+                for (i, task) in tasks.iter().enumerate() {
+                    self.engine.pool.run(&|worker: Worker<'_>| {
+                        if i == 0 {
+                            start(worker);
+                        }
+                        task.run(step, worker);
+                    });
+                }
+            }
+        }
+        let crossed = self.engine.pool.barriers().wrapping_sub(before);
+        self.engine.tally.barriers.fetch_add(u64::from(crossed), Ordering::Relaxed);
+    }
+}
+
 impl Executable for CpuExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         bindings.check(&self.plan)?;
         self.check_rows(bindings)?;
+        for check in &self.checks {
+            check.run(&self.plan, bindings, self.resident.pages)?;
+        }
         let resident = Arc::clone(&self.resident);
         let mut mutable = resident.lock();
         let outputs: SmallVec<[*mut u32; 4]> = bindings.outputs.iter_mut().map(|o| o.as_mut_ptr()).collect();
         let mutable = &mut *mutable;
         let states: SmallVec<[*mut u8; 128]> = mutable.states.iter_mut().map(|s| s.as_mut_ptr()).collect();
-        let threads = self.engine.pool.threads();
-        let prelude_offset = self.private_bytes * threads;
-        let bounds = Bounds { rows: self.plan.bucket.rows as usize, outs: 0, threads, pages: 0 };
+        let fault = Fault::default();
         let step = Step {
             dims: bindings.dims,
             kernels: &self.engine.kernels,
@@ -176,36 +244,18 @@ impl Executable for CpuExecutable {
             states: &states,
             arena: mutable.arena.as_mut_ptr(),
             scratch: mutable.scratch.as_mut_ptr(),
-            private_bytes: self.private_bytes,
-            shared_offset: prelude_offset + self.prelude.bytes(&bounds),
-            prelude_offset,
+            private_bytes: self.offsets.private_bytes,
+            shared_offset: self.offsets.shared,
+            prelude_offset: self.offsets.prelude,
+            held_offset: self.offsets.held,
             runs: &self.runs,
+            fault: &fault,
         };
-        if step.rows() > 0 {
-            let (prelude, tasks, next) = (&self.prelude, &self.tasks, &self.next_weights);
-            let before = self.engine.pool.barriers();
-            self.engine.pool.run(&|worker: Worker<'_>| {
-                if prelude.run(&step, worker) {
-                    worker.barrier();
-                }
-                for (i, task) in tasks.iter().enumerate() {
-                    if i > 0 {
-                        worker.barrier();
-                    }
-                    task.run(&step, worker);
-                    if let Some(next) = next[i].filter(|_| step.rows() <= AHEAD_ROWS) {
-                        let weights = tasks[next].first_weights(&step, worker);
-                        prefetch(&weights[..weights.len().min(AHEAD_BYTES)]);
-                    }
-                }
-            });
-            let crossed = self.engine.pool.barriers().wrapping_sub(before);
-            self.engine.tally.barriers.fetch_add(u64::from(crossed), Ordering::Relaxed);
+        if step.rows() > 0 || !self.needs_rows {
+            self.run(&step);
         }
-        let positions = self.plan.input("positions").and_then(|i| bindings.inputs[i]);
-        if let Some(Data::U32(positions)) = positions {
-            self.count(positions);
-        }
+        fault.into_result()?;
+        self.count(bindings);
         Ok(Pending::Done)
     }
 }

@@ -18,6 +18,7 @@ mod resident;
 mod step;
 mod tasks;
 pub mod unpack;
+mod weights;
 
 pub use device::{CpuDevice, CpuOptions};
 pub use isa::IsaLevel;

@@ -2,31 +2,12 @@
 
 use crate::kernels::attend::row_major;
 use crate::memory::AlignedBytes;
-use crate::pack::{PackArgs, groups_of, pack, packed_bytes};
 use crate::pool::Pool;
-use aio_backend::{DeviceError, WeightSource, weights};
-use aio_ir::{DType, Dims, PAGE_POSITIONS, TensorType};
-use aio_plan::{Layout, PlanFamily, WeightDesc};
+use crate::weights::{self, Weight};
+use aio_backend::{DeviceError, WeightSource};
+use aio_ir::{DType, PAGE_POSITIONS, TensorType};
+use aio_plan::PlanFamily;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// A weight in the form that kernels read.
-#[derive(Debug)]
-pub(crate) struct Weight {
-    pub dtype: DType,
-    /// Rows and columns of a matrix; a vector has one row.
-    pub rows: usize,
-    pub cols: usize,
-    pub layout: Layout,
-    pub bytes: AlignedBytes,
-}
-
-impl Weight {
-    /// The elements of a plain f32 vector (norms, biases, frequency factors).
-    pub(crate) fn f32s(&self) -> &[f32] {
-        debug_assert_eq!((self.dtype, self.layout), (DType::F32, Layout::Plain));
-        bytemuck::cast_slice(&self.bytes)
-    }
-}
 
 /// What steps write; one step at a time.
 #[derive(Debug)]
@@ -43,11 +24,13 @@ pub(crate) struct Resident {
     pub pages: u32,
     /// Key-value heads and their size, of the states that are KV pools.
     kv: Vec<Option<(usize, usize)>>,
+    /// Whether each state lies in pages.
+    paged: Vec<bool>,
     mutable: Mutex<Mutable>,
 }
 
 /// Key-value heads and their size, if the type is that of a layer's keys and values.
-fn kv_shape(ty: &TensorType) -> Option<(usize, usize)> {
+pub(crate) fn kv_shape(ty: &TensorType) -> Option<(usize, usize)> {
     let dims: Vec<Option<u64>> = ty.shape.dims().iter().map(|d| d.known()).collect();
     match *dims {
         [None, Some(2), Some(heads), Some(PAGE_POSITIONS), Some(size)] if ty.dtype == DType::F16 => {
@@ -64,8 +47,8 @@ impl Resident {
         source: &dyn WeightSource,
         pages: u32,
     ) -> Result<Resident, DeviceError> {
-        let weights = family.weights.iter().map(|w| upload(pool, w, source)).collect::<Result<_, _>>()?;
-        let dims = Dims { pages, ..Dims::default() };
+        let weights = weights::pack_all(pool, family, source)?;
+        let dims = family.state_bounds(pages);
         let state = |s: &aio_plan::StateDesc| {
             let bytes = s.ty.bytes(&dims);
             let size = bytes.and_then(|b| usize::try_from(b).ok()).filter(|&b| b <= isize::MAX as usize);
@@ -78,7 +61,8 @@ impl Resident {
         let arena = allocate(family.arena_bytes as usize, || "the arena".to_owned())?;
         let mutable = Mutex::new(Mutable { states, arena, scratch: AlignedBytes::zeroed(0) });
         let kv = family.states.iter().map(|s| kv_shape(&s.ty)).collect();
-        Ok(Resident { weights, pages, kv, mutable })
+        let paged = family.states.iter().map(|s| s.is_paged()).collect();
+        Ok(Resident { weights, pages, kv, paged, mutable })
     }
 
     /// Exclusive use, for the time of a step.
@@ -102,7 +86,7 @@ impl Resident {
             return Err(DeviceError::Failed(format!("page {} is not below {}", from.max(to), self.pages)));
         }
         let mut mutable = self.lock();
-        for state in &mut mutable.states {
+        for (state, _) in mutable.states.iter_mut().zip(&self.paged).filter(|(_, paged)| **paged) {
             let size = state.len() / self.pages.max(1) as usize;
             for &(from, to) in pages {
                 let from = from as usize * size;
@@ -123,63 +107,7 @@ impl Resident {
     }
 }
 
-fn allocate(bytes: usize, what: impl FnOnce() -> String) -> Result<AlignedBytes, DeviceError> {
+/// Zeroed memory, or an error that says what it was for.
+pub(crate) fn allocate(bytes: usize, what: impl FnOnce() -> String) -> Result<AlignedBytes, DeviceError> {
     AlignedBytes::try_zeroed(bytes).ok_or_else(|| DeviceError::OutOfMemory { what: what(), bytes: bytes as u64 })
-}
-
-fn upload(pool: &Pool, desc: &WeightDesc, source: &dyn WeightSource) -> Result<Weight, DeviceError> {
-    let bytes = weights::checked(source, &desc.name, &desc.ty)?;
-    let dims: Vec<usize> = desc.ty.shape.dims().iter().filter_map(|d| d.known()).map(|d| d as usize).collect();
-    let cols = dims.last().copied().unwrap_or(1);
-    let rows = dims.iter().product::<usize>() / cols.max(1);
-    let dtype = desc.ty.dtype;
-    let packed = match desc.layout {
-        Layout::Plain => {
-            let mut copy = allocate(bytes.len(), || format!("weight `{}`", desc.name))?;
-            copy.copy_from_slice(bytes);
-            copy
-        }
-        Layout::Packed => {
-            pack_parallel(pool, &desc.name, &PackArgs { dtype, rows, cols, source: bytes, groups: 0..0 })?
-        }
-    };
-    Ok(Weight { dtype, rows, cols, layout: desc.layout, bytes: packed })
-}
-
-/// Packs a matrix; each thread packs, and thereby places, the groups that it will read.
-fn pack_parallel(pool: &Pool, name: &str, args: &PackArgs<'_>) -> Result<AlignedBytes, DeviceError> {
-    let fail = |reason: String| DeviceError::Failed(format!("packing `{name}`: {reason}"));
-    let size = packed_bytes(args.dtype, args.rows, args.cols);
-    let size = size.ok_or_else(|| fail(format!("no packed form of {} with {} columns", args.dtype, args.cols)))?;
-    let mut out = allocate(size, || format!("weight `{name}`"))?;
-    let groups = groups_of(args.rows);
-    let group_len = size.checked_div(groups).unwrap_or(0);
-    let start = Shared(out.as_mut_ptr());
-    let failure = Mutex::new(None);
-    pool.run(&|worker| {
-        let share = worker.share(groups);
-        let (at, len) = (share.start * group_len, share.len() * group_len);
-        // SAFETY: shares are disjoint ranges of `out`, which lives until `run` has returned.
-        let part = unsafe { std::slice::from_raw_parts_mut(start.at(at), len) };
-        if let Err(e) = pack(&PackArgs { groups: share, ..args.clone() }, part) {
-            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
-        }
-    });
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(e) => Err(fail(e.to_string())),
-        None => Ok(out),
-    }
-}
-
-/// An address that threads share; each uses its own part.
-struct Shared(*mut u8);
-
-// SAFETY: a plain address; `pack_parallel` hands out disjoint parts.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    /// The address `offset` bytes on.
-    fn at(&self, offset: usize) -> *mut u8 {
-        self.0.wrapping_add(offset)
-    }
 }

@@ -4,11 +4,14 @@
 //! between tasks makes what one task wrote visible to the next.
 
 use crate::kernels::Kernels;
-use crate::resident::{Resident, Weight};
-use aio_backend::Data;
-use aio_ir::Dims;
-use aio_plan::{Plan, Slot};
+use crate::resident::Resident;
+use crate::tasks::ops::{Place, dims_at};
+use crate::weights::Weight;
+use aio_backend::{Bindings, Data, DeviceError};
+use aio_ir::{Dim, Dims};
+use aio_plan::{InputId, Plan, Slot};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// Rows of a step that belong to one sequence and lie side by side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,71 @@ pub(crate) struct Run {
     pub seq: usize,
     /// Its rows.
     pub rows: Range<usize>,
+}
+
+/// What a plan's single ops ask of every step before it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// Indices that the step binds are below a dimension.
+    Index {
+        /// The input.
+        input: InputId,
+        /// What they are indices of.
+        what: &'static str,
+        /// The dimension.
+        below: Dim,
+    },
+    /// The step's pages are all pages of the pool: some op reads a state whole.
+    WholePool,
+}
+
+impl Check {
+    /// Checks a step whose bindings fit the plan.
+    ///
+    /// # Errors
+    /// [`DeviceError::Binding`].
+    pub(crate) fn run(&self, plan: &Plan, bindings: &Bindings<'_, '_>, pool_pages: u32) -> Result<(), DeviceError> {
+        let bad = |name: &str, message: String| Err(DeviceError::Binding { name: name.to_owned(), message });
+        match self {
+            Check::WholePool if bindings.dims.pages != pool_pages => {
+                bad("pages", format!("a state of {pool_pages} is read whole, the step has {}", bindings.dims.pages))
+            }
+            Check::WholePool => Ok(()),
+            Check::Index { input, what, below } => {
+                let len = below.resolve(&bindings.dims) as i64;
+                let found = match bindings.inputs[input.index()] {
+                    Some(Data::U32(words)) => words.iter().map(|&w| i64::from(w)).find(|i| *i >= len),
+                    Some(Data::I32(words)) => words.iter().map(|&w| i64::from(w)).find(|i| !(0..len).contains(i)),
+                    _ => None,
+                };
+                match found {
+                    Some(index) => bad(&plan.inputs[input.index()].name, format!("{what} {index} is not below {len}")),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// The first index out of range that a thread met while the step ran; the step then fails.
+#[derive(Debug, Default)]
+pub(crate) struct Fault(Mutex<Option<DeviceError>>);
+
+impl Fault {
+    /// An index that must be below `len`; notes the fault and gives `None` if it is not.
+    pub(crate) fn check(&self, what: &str, index: i64, len: usize) -> Option<usize> {
+        let found = usize::try_from(index).ok().filter(|i| *i < len);
+        if found.is_none() {
+            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| DeviceError::Failed(format!("{what} {index} is not below {len}")));
+        }
+        found
+    }
+
+    /// The fault, if there was one.
+    pub(crate) fn into_result(self) -> Result<(), DeviceError> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
 }
 
 /// The step under way.
@@ -36,6 +104,9 @@ pub(crate) struct Step<'a> {
     pub shared_offset: usize,
     /// Where the prelude's tables begin.
     pub prelude_offset: usize,
+    /// Where values begin that never leave their task.
+    pub held_offset: usize,
+    pub fault: &'a Fault,
     pub runs: &'a [Run],
 }
 
@@ -105,6 +176,19 @@ impl<'a> Step<'a> {
             Slot::State(s) => self.states[s.index()],
             other => unreachable!("L008: {other} is not written"),
         }
+    }
+
+    /// Where a place's bytes begin, for writing.
+    pub(crate) fn place(&self, place: Place) -> *mut u8 {
+        match place {
+            Place::Slot(slot) => self.address(slot),
+            Place::Held(offset) => self.scratch.wrapping_add(self.held_offset + offset),
+        }
+    }
+
+    /// Numbers of the symbols for a tensor in this place.
+    pub(crate) fn dims_at(&self, place: Place) -> Dims {
+        dims_at(place, self.dims, self.resident.pages)
     }
 
     /// A thread's own scratch memory.

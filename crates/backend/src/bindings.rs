@@ -13,7 +13,7 @@ pub enum Data<'a> {
     I32(&'a [i32]),
     /// u32 elements.
     U32(&'a [u32]),
-    /// Elements of any other type, as bytes.
+    /// Elements of any other type, as bytes; they need no alignment.
     Bytes(DType, &'a [u8]),
 }
 
@@ -76,6 +76,10 @@ impl Bindings<'_, '_> {
                     if data.dtype() != spec.ty.dtype || want != Some(data.bytes().len() as u64) {
                         let message = format!("{} bytes of {}, expected {}", data.bytes().len(), data.dtype(), spec.ty);
                         return bad(&spec.name, message);
+                    }
+                    let words = matches!(spec.ty.dtype, DType::F32 | DType::I32 | DType::U32);
+                    if words && matches!(data, Data::Bytes(..)) {
+                        return bad(&spec.name, format!("elements of {} are bound as bytes", spec.ty.dtype));
                     }
                 }
             }

@@ -5,7 +5,7 @@ use std::ops::Sub;
 /// Totals since the device was opened. The difference of two readings is a step's share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Plans handed to the device.
+    /// Plans handed to the device; tasks, where each is submitted on its own.
     pub submissions: u64,
     /// Kernels started, however they were submitted.
     pub launches: u64,

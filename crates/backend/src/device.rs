@@ -30,6 +30,34 @@ impl fmt::Debug for WeightSet {
     }
 }
 
+/// How the tasks of a plan reach the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dispatch {
+    /// All in one submission, with one synchronisation at the end.
+    #[default]
+    Graph,
+    /// Each in a submission and a synchronisation of its own: the baseline that whole plans are measured against.
+    Task,
+}
+
+impl Dispatch {
+    /// Submissions, and as many synchronisations, of one step of a plan.
+    pub fn submissions(self, plan: &Plan) -> u64 {
+        match self {
+            Dispatch::Graph => 1,
+            Dispatch::Task => plan.tasks.len() as u64,
+        }
+    }
+}
+
+/// How a plan is made executable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// How its tasks reach the device. Results do not depend on it; the counters of submissions and
+    /// synchronisations do.
+    pub dispatch: Dispatch,
+}
+
 /// Somewhere plans can run.
 pub trait Device: Send + Sync {
     /// What the compiler needs to know.
@@ -48,7 +76,13 @@ pub trait Device: Send + Sync {
     ///
     /// # Errors
     /// [`DeviceError::Unsupported`] if the device has no kernel for one of its tasks.
-    fn load(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Executable>, DeviceError>;
+    fn load(
+        &self,
+        family: &PlanFamily,
+        plan: &Plan,
+        weights: &WeightSet,
+        options: &LoadOptions,
+    ) -> Result<Box<dyn Executable>, DeviceError>;
 
     /// Copies whole KV pages `(from, to)` in every state, in order. Waits for it.
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError>;

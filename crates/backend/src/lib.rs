@@ -2,7 +2,8 @@
 //!
 //! The traits are about plans, not ops: a [`Device`] tells what it can run ([`Device::target`]), takes a model's
 //! weights once ([`Device::upload`]) and turns plans into [`Executable`]s that share those weights, the KV pool and
-//! one arena. A step is [`Executable::submit`] and [`Pending::wait`]: one submission, one synchronisation.
+//! one arena. A step is [`Executable::submit`] and [`Pending::wait`]: one submission, one synchronisation, unless
+//! [`LoadOptions`] ask for one a task.
 //!
 //! # Contract
 //! - Checks live in the verifiers; a back end repeats one only as a debug assertion. [`DeviceError`] holds what the
@@ -26,6 +27,6 @@ pub mod weights;
 
 pub use bindings::{Bindings, Data};
 pub use counters::Counters;
-pub use device::{Device, Executable, Pending, WeightSet};
+pub use device::{Device, Dispatch, Executable, LoadOptions, Pending, WeightSet};
 pub use error::DeviceError;
 pub use weights::{WeightData, WeightSource};

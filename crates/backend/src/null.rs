@@ -2,7 +2,9 @@
 //!
 //! For tests of everything above the back ends, and as the shortest example of the traits.
 
-use crate::{Bindings, Counters, Device, DeviceError, Executable, Pending, WeightSet, WeightSource, weights};
+use crate::{
+    Bindings, Counters, Device, DeviceError, Executable, LoadOptions, Pending, WeightSet, WeightSource, weights,
+};
 use aio_ir::Op;
 use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
 use std::sync::{Arc, Mutex};
@@ -15,6 +17,8 @@ pub struct NullDevice {
 
 struct NullExecutable {
     plan: Plan,
+    /// Submissions of a step.
+    submissions: u64,
     counters: Arc<Mutex<Counters>>,
 }
 
@@ -48,8 +52,15 @@ impl Device for NullDevice {
         Ok(WeightSet::new(()))
     }
 
-    fn load(&self, _: &PlanFamily, plan: &Plan, _: &WeightSet) -> Result<Box<dyn Executable>, DeviceError> {
-        Ok(Box::new(NullExecutable { plan: plan.clone(), counters: Arc::clone(&self.counters) }))
+    fn load(
+        &self,
+        _: &PlanFamily,
+        plan: &Plan,
+        _: &WeightSet,
+        options: &LoadOptions,
+    ) -> Result<Box<dyn Executable>, DeviceError> {
+        let submissions = options.dispatch.submissions(plan);
+        Ok(Box::new(NullExecutable { plan: plan.clone(), submissions, counters: Arc::clone(&self.counters) }))
     }
 
     fn copy_pages(&self, _: &WeightSet, _: &[(u32, u32)]) -> Result<(), DeviceError> {
@@ -65,8 +76,8 @@ impl Executable for NullExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         bindings.check(&self.plan)?;
         count(&self.counters, |c| {
-            c.submissions += 1;
-            c.syncs += 1;
+            c.submissions += self.submissions;
+            c.syncs += self.submissions;
         });
         Ok(Pending::Done)
     }

@@ -201,13 +201,7 @@ impl Bench {
     }
 
     /// One step whose last `wanted` rows ask for a token; the last row's token.
-    fn step(
-        &mut self,
-        sequence: &Sequence,
-        ids: &[u32],
-        wanted: usize,
-        samples: &mut Samples,
-    ) -> Result<Option<u32>> {
+    fn step(&mut self, sequence: &Sequence, ids: &[u32], wanted: usize, samples: &mut Samples) -> Result<Option<u32>> {
         if signals::interrupted() {
             bail!("interrupted");
         }

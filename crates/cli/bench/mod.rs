@@ -70,8 +70,7 @@ fn bench(
     let mut depths: Vec<u32> = tests.iter().map(|t| t.depth).collect();
     depths.sort_unstable();
     depths.dedup();
-    let options =
-        EngineOptions { context: Some(context), sequences: depths.len() as u32, ..EngineOptions::default() };
+    let options = EngineOptions { context: Some(context), sequences: depths.len() as u32, ..EngineOptions::default() };
     let device = models::cpu(isa, (threads > 0).then_some(threads))?;
     let engine = models::load_on(&model, std::sync::Arc::new(device.clone()), &options)?;
     let mut bench = Bench::new(engine, device, sampling, tests)?;

@@ -152,8 +152,22 @@ fn cell(value: &serde_json::Value) -> String {
 /// What people want to see: speed with its spread, share of the bandwidth, and how far the floor is.
 fn markdown(rows: &[Row]) -> String {
     let heads = [
-        "model", "device", "threads", "test", "depth", "tok/s", "min - max", "ms/step", "GB/s", "read GB/s", "share",
-        "x 1 row", "floor x 1 row", "floor/time", "plan", "barriers",
+        "model",
+        "device",
+        "threads",
+        "test",
+        "depth",
+        "tok/s",
+        "min - max",
+        "ms/step",
+        "GB/s",
+        "read GB/s",
+        "share",
+        "x 1 row",
+        "floor x 1 row",
+        "floor/time",
+        "plan",
+        "barriers",
     ];
     let mut out = format!("| {} |\n|{}\n", heads.join(" | "), " ---: |".repeat(heads.len()));
     for row in rows {

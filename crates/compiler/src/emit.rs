@@ -1,12 +1,12 @@
 //! From ordered clusters to a plan: bodies, slots, buffers, costs.
 
 use crate::CompileError;
-use crate::fuse::Cluster;
+use crate::fuse::{Cluster, is_view};
 use crate::memory::{Lifetime, pack};
 use aio_ir::{Builder, Cost, Def, Graph, Load, Op, ValueId};
 use aio_plan::{
-    Binding, Bucket, Buffer, BufferId, InputId, KindName, Layout, OutputId, Plan, Slot, StateDesc, StateId, Target,
-    Task, WeightDesc, WeightId,
+    Binding, Bucket, Buffer, BufferId, InputId, Layout, OutputId, Plan, Slot, StateDesc, StateId, Target, Task,
+    WeightDesc, WeightId,
 };
 use std::collections::HashMap;
 
@@ -106,9 +106,9 @@ impl Emitter<'_> {
         }
     }
 
-    /// The value whose bytes a value shares: reshapes that are in no cluster are views.
+    /// The value whose bytes a value shares.
     fn storage(&self, mut value: ValueId) -> ValueId {
-        while let Some((_, node)) = self.graph.def_node(value).filter(|(_, n)| n.op == Op::Reshape) {
+        while let Some((_, node)) = self.graph.def_node(value).filter(|(_, n)| is_view(self.graph, n)) {
             value = node.input(0);
         }
         value
@@ -129,21 +129,23 @@ impl Emitter<'_> {
     }
 
     fn task(&mut self, index: usize, cluster: &Cluster) -> Result<Task, CompileError> {
-        let operands = cluster.operands.iter().map(|&v| self.operand(index, cluster, v)).collect();
+        let operands = cluster.operands.iter().enumerate();
+        let operands = operands.map(|(place, &v)| self.operand(index, cluster, place, v)).collect();
         let results = cluster.results.iter().map(|&v| self.result(index, v)).collect::<Result<_, _>>()?;
         let body = body(self.graph, cluster);
         Ok(Task { kind: cluster.kind, body, operands, results, cost: self.cost(cluster) })
     }
 
-    fn operand(&mut self, index: usize, cluster: &Cluster, value: Option<ValueId>) -> Slot {
-        let Some(value) = value else { return Slot::Absent };
+    fn operand(&mut self, index: usize, cluster: &Cluster, place: usize, value: Option<ValueId>) -> Slot {
+        let Some(named) = value else { return Slot::Absent };
+        let value = self.storage(named);
         if let Some(root) = self.state_root(value) {
             return self.state(root);
         }
-        let value = self.storage(value);
         let v = self.graph.value(value);
         if v.def == Def::Weight {
-            let layout = self.layout(cluster, value);
+            let matrix = value == named && cluster.kind.name().is_matrix(place);
+            let layout = if matrix { self.layout(cluster, value) } else { Layout::Plain };
             return Slot::Weight(self.shared.weight(WeightDesc { name: v.name.clone(), ty: v.ty.clone(), layout }));
         }
         let slot = *self.slots.get(&value).expect("schedule: operands come first");
@@ -158,7 +160,7 @@ impl Emitter<'_> {
         Slot::State(self.shared.state(StateDesc { name: v.name.clone(), ty: v.ty.clone() }))
     }
 
-    /// Matrices lie as the kind's kernels like them best, everything else as in the file.
+    /// Matrices lie as the kind's kernels like them best. Other weights, and views of any, lie as in the file.
     fn layout(&self, cluster: &Cluster, value: ValueId) -> Layout {
         let matrix = self.graph.ty(value).shape.rank() == 2;
         let support = self.target.support(cluster.kind.name()).filter(|_| matrix);
@@ -248,7 +250,5 @@ fn body(graph: &Graph, cluster: &Cluster) -> Graph {
 }
 
 fn cluster_name(cluster: &Cluster) -> &'static str {
-    let name = cluster.kind.name();
-    debug_assert!(!matches!(name, KindName::Op(Op::Reshape)), "reshapes are views");
-    name.name()
+    cluster.kind.name().name()
 }

@@ -5,7 +5,7 @@ use crate::request::{Request, Sampling};
 use crate::runner::{Runner, StepInputs};
 use crate::source::ModelWeights;
 use crate::{EngineError, ModelWork, PagePool, Sequence};
-use aio_backend::{Counters, Device};
+use aio_backend::{Counters, Device, LoadOptions};
 use aio_compiler::{Compiled, Options, compile};
 use aio_ir::{Dims, Graph, PAGE_POSITIONS};
 use aio_model::Model;
@@ -24,11 +24,34 @@ pub struct EngineOptions {
     pub prefill_rows: u32,
     /// Sequences that may run at once; the KV pool has room for each to fill its context.
     pub sequences: u32,
+    /// How a step's work is cut up and submitted.
+    pub dispatch: Dispatch,
 }
 
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
-        EngineOptions { context: None, prefill_rows: 512, sequences: 1 }
+        EngineOptions { context: None, prefill_rows: 512, sequences: 1, dispatch: Dispatch::Graph }
+    }
+}
+
+/// How a step's work is cut up and submitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dispatch {
+    /// The fused plan, in one submission.
+    #[default]
+    Graph,
+    /// Each node of the graph is a task of its own, submitted and waited for alone: a baseline to measure against.
+    Op,
+}
+
+impl Dispatch {
+    /// What the device is told.
+    pub(crate) fn load_options(self) -> LoadOptions {
+        let dispatch = match self {
+            Dispatch::Graph => aio_backend::Dispatch::Graph,
+            Dispatch::Op => aio_backend::Dispatch::Task,
+        };
+        LoadOptions { dispatch }
     }
 }
 
@@ -118,7 +141,7 @@ impl Engine {
         let context = options.context.unwrap_or(model.hyper.context_length).max(1);
         let verified = aio_ir::verify(graph)?;
         let prefill_rows = options.prefill_rows.clamp(1, context).max(SMALL_ROWS);
-        let options_ = Options { buckets: buckets(prefill_rows), fuse: true };
+        let options_ = Options { buckets: buckets(prefill_rows), fuse: options.dispatch == Dispatch::Graph };
         let Compiled { family, .. } = compile(verified, &device.target(), &options_)?;
         let pages = context.div_ceil(PAGE_POSITIONS as u32).saturating_mul(options.sequences.max(1));
         let need = MemoryNeed::of(&family, pages);
@@ -131,7 +154,7 @@ impl Engine {
         }
         let weights = device.upload(&family, &ModelWeights(&model), pages)?;
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
-        let runner = Runner::new(device, &family, weights)?;
+        let runner = Runner::new(device, &family, weights, options.dispatch)?;
         Ok(Engine {
             model,
             family,

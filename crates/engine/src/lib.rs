@@ -19,7 +19,7 @@ mod source;
 mod stop;
 mod work;
 
-pub use engine::{Engine, EngineOptions, Step, StepRow, StepWants};
+pub use engine::{Dispatch, Engine, EngineOptions, Step, StepRow, StepWants};
 pub use error::EngineError;
 pub use generate::Flow;
 pub use memory::{MemoryNeed, available_bytes};

@@ -2,7 +2,7 @@
 //!
 //! The buffers here are kept and reused, so a step of a size that was seen before allocates nothing.
 
-use crate::EngineError;
+use crate::{Dispatch, EngineError};
 use aio_backend::{Bindings, Data, Device, Executable, WeightSet};
 use aio_ir::Dims;
 use aio_plan::{Bucket, PlanFamily, Tail};
@@ -57,10 +57,16 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    pub(crate) fn new(device: Arc<dyn Device>, family: &PlanFamily, weights: WeightSet) -> Result<Runner, EngineError> {
+    pub(crate) fn new(
+        device: Arc<dyn Device>,
+        family: &PlanFamily,
+        weights: WeightSet,
+        dispatch: Dispatch,
+    ) -> Result<Runner, EngineError> {
         let mut plans = Vec::new();
+        let options = dispatch.load_options();
         for plan in &family.plans {
-            let executable = device.load(family, plan, &weights)?;
+            let executable = device.load(family, plan, &weights, &options)?;
             let inputs = plan.inputs.iter().map(|b| b.name.clone()).collect();
             plans.push(Loaded { bucket: plan.bucket, inputs, executable });
         }

@@ -1,11 +1,11 @@
 //! Runs conformance cases: compiles a case for a device and for the oracle, and compares step by step.
 
-use aio_backend::conformance::{Case, Compare, POOL_PAGES, Weights, nmse};
-use aio_backend::{Bindings, Data, Device, DeviceError, Executable, WeightSet};
+use aio_backend::conformance::{Case, Compare, Run, Tensor, Timing, nmse};
+use aio_backend::{Device, DeviceError};
 use aio_compiler::{CompileError, Options, compile};
 use aio_interp::InterpDevice;
-use aio_ir::{DType, Graph, TensorType, verify};
-use aio_plan::{Plan, Tail};
+use aio_ir::{Graph, verify};
+use aio_plan::{Bucket, PlanFamily, Tail};
 
 /// What a device makes of a case.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,10 +35,10 @@ impl Outcome {
 /// What the oracle computed for a case; reused for every device.
 #[derive(Debug)]
 pub struct Reference {
-    outputs: Vec<Vec<u32>>,
+    outputs: Vec<Vec<Tensor>>,
     /// For cases whose result is a token: the logits behind it.
-    logits: Vec<Vec<u32>>,
-    states: Vec<Vec<u8>>,
+    logits: Vec<Vec<Tensor>>,
+    states: Vec<Tensor>,
 }
 
 /// Runs a case on the oracle.
@@ -60,42 +60,63 @@ pub fn run_case(case: &Case, device: &dyn Device, reference: &Reference) -> Outc
         Err(other) => return other,
     };
     let mut worst = 0.0f64;
-    for (i, output) in outputs.iter().enumerate() {
-        match compare(case, output, reference, i) {
+    for (i, got) in outputs.iter().enumerate() {
+        match compare(case, got, reference, i) {
             Ok(error) if error <= case.max_nmse => worst = worst.max(error),
             Ok(error) => return Outcome::Fail(format!("step {i}: error {error:e} is over {:e}", case.max_nmse)),
             Err(reason) => return Outcome::Fail(format!("step {i}: {reason}")),
         }
     }
     for (got, want) in states.iter().zip(&reference.states) {
-        let error = nmse(&halves(got), &halves(want));
-        if error > case.max_nmse {
-            return Outcome::Fail(format!("state: error {error:e} is over {:e}", case.max_nmse));
+        match difference(got, want) {
+            Ok(error) if error <= case.max_nmse => {}
+            Ok(error) => return Outcome::Fail(format!("state: error {error:e} is over {:e}", case.max_nmse)),
+            Err(reason) => return Outcome::Fail(format!("state: {reason}")),
         }
     }
     Outcome::Pass { nmse: worst }
 }
 
-fn halves(bytes: &[u8]) -> Vec<f32> {
-    let mut out = vec![0.0; bytes.len() / 2];
-    aio_ir::quant::dequantize(DType::F16, bytes, &mut out).expect("states are f16");
-    out
+/// Times a step of a case on a device: the median of some repetitions.
+///
+/// # Errors
+/// The outcome, if the device does not run the case.
+pub fn time_case(case: &Case, device: &dyn Device, step: usize, repetitions: usize) -> Result<Timing, Outcome> {
+    let (graph, family) = compiled(case, device, case.bucket_of(step))?;
+    let mut run = Run::new(case, &graph, &family, device).map_err(failed)?;
+    run.time(step, repetitions).map_err(failed)
 }
 
-fn floats(words: &[u32]) -> Vec<f32> {
-    words.iter().map(|&w| f32::from_bits(w)).collect()
+/// The error of a tensor of floats; any other must be the same.
+fn difference(got: &Tensor, want: &Tensor) -> Result<f64, String> {
+    match (got.floats(), want.floats()) {
+        (Some(got), Some(want)) => Ok(nmse(&got, &want)),
+        _ if got == want => Ok(0.0),
+        _ => Err(format!("{} are {:?}, expected {:?}", got.dtype, first(got, want), first(want, got))),
+    }
 }
 
-fn compare(case: &Case, got: &[u32], reference: &Reference, index: usize) -> Result<f64, String> {
+/// The first bytes in which a tensor differs.
+fn first(a: &Tensor, b: &Tensor) -> Vec<u8> {
+    let at = a.bytes.iter().zip(&b.bytes).position(|(a, b)| a != b).unwrap_or(0);
+    a.bytes[at..].iter().copied().take(8).collect()
+}
+
+fn words(tensor: &Tensor) -> Vec<u32> {
+    bytemuck::allocation::pod_collect_to_vec(&tensor.bytes)
+}
+
+fn compare(case: &Case, got: &[Tensor], reference: &Reference, index: usize) -> Result<f64, String> {
     let want = &reference.outputs[index];
     match case.compare {
-        Compare::Numbers => Ok(nmse(&floats(got), &floats(want))),
+        Compare::Numbers => got.iter().zip(want).try_fold(0.0f64, |worst, (g, w)| Ok(worst.max(difference(g, w)?))),
         Compare::Tokens if got == want => Ok(0.0),
-        Compare::Tokens => Err(format!("tokens {got:?}, expected {want:?}")),
+        Compare::Tokens => Err(format!("tokens {:?}, expected {:?}", words(&got[0]), words(&want[0]))),
         Compare::BestToken => {
-            let logits = floats(&reference.logits[index]);
-            let rows = logits.chunks(logits.len() / got.len().max(1));
-            got.iter().zip(rows).try_fold(0.0f64, |worst, (&token, row)| Ok(worst.max(regret(token, row)?)))
+            let logits = reference.logits[index][0].floats().ok_or("logits are f32")?;
+            let tokens = words(&got[0]);
+            let rows = logits.chunks(logits.len() / tokens.len().max(1));
+            tokens.iter().zip(rows).try_fold(0.0f64, |worst, (&token, row)| Ok(worst.max(regret(token, row)?)))
         }
     }
 }
@@ -109,25 +130,22 @@ fn regret(token: u32, row: &[f32]) -> Result<f64, String> {
     Ok(f64::from(best - logit).powi(2) / energy / 64.0)
 }
 
-type Results = (Vec<Vec<u32>>, Vec<Vec<u8>>);
+type Results = (Vec<Vec<Tensor>>, Vec<Tensor>);
 
 /// Outputs of every step and the states after the last.
 fn run(case: &Case, device: &dyn Device) -> Result<Results, Outcome> {
-    let graph = aio_ir::text::parse(&case.text).map_err(|e| Outcome::Fail(e.to_string()))?.graph;
-    let verified = verify(&graph).map_err(|e| Outcome::Fail(e.to_string()))?;
-    let options = Options { buckets: vec![case.bucket()], fuse: true };
-    let family = compile(verified, &device.target(), &options).map_err(refused)?.family;
-    let weights = device.upload(&family, &Weights::of(&graph), POOL_PAGES).map_err(failed)?;
-    let plan = &family.plans[0];
-    let mut executable = device.load(&family, plan, &weights).map_err(failed)?;
-    let steps = 0..case.steps.len();
-    let outputs = steps.map(|i| step(case, i, plan, &mut *executable).map_err(failed)).collect::<Result<_, _>>()?;
-    Ok((outputs, states(&graph, device, &weights).map_err(failed)?))
+    let (graph, family) = compiled(case, device, case.bucket())?;
+    let mut run = Run::new(case, &graph, &family, device).map_err(failed)?;
+    let outputs = (0..case.steps.len()).map(|i| run.step(i).map_err(failed)).collect::<Result<_, _>>()?;
+    Ok((outputs, run.states().map_err(failed)?))
 }
 
-fn states(graph: &Graph, device: &dyn Device, weights: &WeightSet) -> Result<Vec<Vec<u8>>, DeviceError> {
-    let count = graph.values().filter(|(_, v)| v.def == aio_ir::Def::State).count();
-    (0..count).map(|i| device.download_state(weights, i)).collect()
+fn compiled(case: &Case, device: &dyn Device, bucket: Bucket) -> Result<(Graph, PlanFamily), Outcome> {
+    let graph = aio_ir::text::parse(&case.text).map_err(|e| Outcome::Fail(e.to_string()))?.graph;
+    let verified = verify(&graph).map_err(|e| Outcome::Fail(e.to_string()))?;
+    let options = Options { buckets: vec![bucket], fuse: case.fuse };
+    let family = compile(verified, &device.target(), &options).map_err(refused)?.family;
+    Ok((graph, family))
 }
 
 fn refused(e: CompileError) -> Outcome {
@@ -142,29 +160,4 @@ fn failed(e: DeviceError) -> Outcome {
         DeviceError::Unsupported { kind, reason, .. } => Outcome::Unsupported(format!("{kind}: {reason}")),
         other => Outcome::Fail(other.to_string()),
     }
-}
-
-/// Words behind an output, to show that a device writes no further.
-const SENTINEL: u32 = 0x7fc0_dead;
-
-fn step(case: &Case, index: usize, plan: &Plan, executable: &mut dyn Executable) -> Result<Vec<u32>, DeviceError> {
-    let dims = case.steps[index].dims();
-    let words = |ty: &TensorType| ty.bytes(&dims).map_or(0, |b| b as usize / 4);
-    let values: Vec<Vec<u32>> = plan.inputs.iter().map(|b| case.input(&b.name, &b.ty, index)).collect();
-    let data = plan.inputs.iter().zip(&values).map(|(b, v)| match b.ty.dtype {
-        _ if b.optional => None,
-        DType::F32 => Some(Data::F32(bytemuck::cast_slice(v))),
-        DType::I32 => Some(Data::I32(bytemuck::cast_slice(v))),
-        _ => Some(Data::U32(v)),
-    });
-    let data: Vec<_> = data.collect();
-    let len = words(&plan.outputs[0].ty);
-    let mut output = vec![SENTINEL; len + 16];
-    let mut bindings = Bindings { dims, inputs: &data, outputs: &mut [&mut output] };
-    executable.submit(&mut bindings)?.wait()?;
-    if output[len..].iter().any(|&w| w != SENTINEL) {
-        return Err(DeviceError::Failed("the device wrote behind its output".to_owned()));
-    }
-    output.truncate(len);
-    Ok(output)
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend_cpu::{CpuDevice, CpuOptions};
-use aio_engine::{Engine, EngineOptions, Sampling, Sequence, Step, StepRow, StepWants};
+use aio_engine::{Dispatch, Engine, EngineOptions, Sampling, Sequence, Step, StepRow, StepWants};
 use aio_filetest::tiny;
 use aio_ir::DType;
 use aio_ir::sampling::SampleParams;
@@ -54,7 +54,13 @@ fn decode(engine: &mut Engine, sequence: &mut Sequence, from: usize, to: usize, 
 #[test]
 fn decode_steps_allocate_nothing() {
     let device = Arc::new(CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap());
-    let options = EngineOptions { context: Some(192), prefill_rows: 32, sequences: 1 };
+    for dispatch in [Dispatch::Graph, Dispatch::Op] {
+        check(Arc::clone(&device), dispatch);
+    }
+}
+
+fn check(device: Arc<CpuDevice>, dispatch: Dispatch) {
+    let options = EngineOptions { context: Some(192), prefill_rows: 32, sequences: 1, dispatch };
     let mut engine = tiny::engine("llama-1b", DType::Q4_0, device, &options);
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, 192).unwrap();
@@ -71,7 +77,7 @@ fn decode_steps_allocate_nothing() {
     for sampling in [greedy, noisy] {
         decode(&mut engine, &mut sequence, 0, 3, &sampling);
         let count = decode(&mut engine, &mut sequence, 3, 150, &sampling);
-        assert_eq!(count, 0, "allocations in 147 steps, temperature {}", sampling.params.temperature);
+        assert_eq!(count, 0, "allocations in 147 steps, {dispatch:?}, temperature {}", sampling.params.temperature);
     }
     assert_eq!(engine.counters().step_allocations, 0);
 }

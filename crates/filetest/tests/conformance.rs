@@ -1,10 +1,10 @@
 //! The conformance list on the CPU, at every instruction-set level that this machine has.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use aio_backend::conformance::{SEED, cases};
+use aio_backend::conformance::{Case, SEED, cases};
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
-use aio_filetest::conformance::{Outcome, reference, run_case};
+use aio_filetest::conformance::{Outcome, reference, run_case, time_case};
 use aio_filetest::{baseline, needs};
 use std::collections::BTreeMap;
 
@@ -44,32 +44,68 @@ fn every_case_agrees_with_the_oracle_at_every_level() {
     baseline::compare(&aio_filetest::here("baselines/support-cpu.csv"), "case,kind,outcome", &support);
 }
 
-/// Kernels index by inputs that are checked by name: a graph that names them otherwise must be refused, not run.
+/// Kernels of fused tasks index by inputs that are checked by name: a graph that names them otherwise runs node by node.
 #[test]
-fn inputs_under_other_names_are_unsupported() {
-    let device = CpuDevice::new(CpuOptions { threads: 1, isa: None, pin: false }).unwrap();
+fn inputs_under_other_names_run_all_the_same() {
+    let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
     for (case, name) in [
         ("qkv-plain-f32", "positions"),
         ("qkv-plain-f32", "row_seq"),
-        ("qkv-plain-f32", "page_table"),
-        ("head-logits-f32", "out_rows"),
+        ("qkv-plain-q4_0", "page_table"),
+        ("head-logits-q8_0", "out_rows"),
     ] {
-        let mut case = cases().into_iter().find(|c| c.name == case).unwrap();
+        let mut case = case_of(case);
         case.steps.truncate(1);
         let want = reference(&case);
-        case.text = case.text.replace(&format!("{name:?}"), "\"other\"");
+        // The values belong to the name, so it keeps its begin.
+        case.text = case.text.replace(&format!("{name:?}"), &format!("\"other {name}\""));
         let outcome = run_case(&case, &device, &want);
-        assert!(matches!(outcome, Outcome::Unsupported(_)), "{name}: {outcome:?}");
+        assert!(matches!(outcome, Outcome::Pass { .. }), "{name}: {outcome:?}");
     }
 }
 
-/// Factors that a step binds would be ignored by tables that are made once.
+/// Factors that a step binds cannot be in tables that are made once.
 #[test]
-fn frequency_factors_that_are_no_weight_are_unsupported() {
+fn frequency_factors_that_are_no_weight_run_all_the_same() {
     let device = CpuDevice::new(CpuOptions { threads: 1, isa: None, pin: false }).unwrap();
-    let mut case = cases().into_iter().find(|c| c.name == "qkv-factors-f32").unwrap();
+    let mut case = case_of("qkv-factors-f32");
     case.steps.truncate(1);
     case.text = case.text.replace("weight \"factors\"", "input \"factors\"");
     let outcome = run_case(&case, &device, &reference(&case));
-    assert!(matches!(outcome, Outcome::Unsupported(_)), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Pass { .. }), "{outcome:?}");
+}
+
+/// A graph with an index that points outside, and what the error says.
+#[test]
+fn indices_out_of_range_are_errors_that_name_the_input() {
+    let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
+    for (name, input, what) in [
+        ("op-embed-alone-q4_0", "index", "token"),
+        ("op-gather-f32", "index", "row"),
+        ("op-scatter-u8", "index", "row"),
+        ("op-matmul-experts-f32", "index", "expert"),
+        // The index is computed, so it is met only as the step runs.
+        ("op-embed-computed-f32", "", "token"),
+    ] {
+        let case = case_of(name);
+        let small = Case { text: case.text.replace("[9", "[5"), ..case.clone() };
+        let outcome = run_case(&small, &device, &reference(&case));
+        let Outcome::Fail(reason) = outcome else { panic!("{name}: {outcome:?}") };
+        assert!(reason.contains(what) && reason.contains("is not below 5"), "{reason}");
+        assert!(reason.contains(&format!("`{input}`")) || input.is_empty(), "{reason}");
+    }
+}
+
+fn case_of(name: &str) -> Case {
+    cases().into_iter().find(|c| c.name == name).unwrap()
+}
+
+#[test]
+fn a_case_can_be_timed() {
+    let device = CpuDevice::new(CpuOptions { threads: 1, isa: None, pin: false }).unwrap();
+    let timing = time_case(&case_of("linear-q4_0"), &device, 0, 5).unwrap();
+    assert_eq!(timing.cost.flops, 2 * 256 * 264);
+    assert!(timing.seconds > 0.0 && timing.gb_s() > 0.0 && timing.gflop_s() > 0.0, "{timing:?}");
+    let long = time_case(&case_of("attend-context-300"), &device, 12, 1).unwrap();
+    assert!(long.cost.bytes_read > 300 * 2 * 2 * 32 * 2, "{long:?}");
 }

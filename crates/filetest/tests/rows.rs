@@ -21,7 +21,7 @@ fn engine(level: IsaLevel, threads: usize, weights: DType) -> Option<Engine> {
             return None;
         }
     };
-    let options = EngineOptions { context: Some(192), prefill_rows: 128, sequences: 4 };
+    let options = EngineOptions { context: Some(192), prefill_rows: 128, sequences: 4, ..EngineOptions::default() };
     Some(tiny::engine("llama-1b", weights, Arc::new(device), &options))
 }
 

@@ -3,7 +3,8 @@
 use crate::eval::evaluate;
 use crate::tensor::Tensor;
 use aio_backend::{
-    Bindings, Counters, Data, Device, DeviceError, Executable, Pending, WeightSet, WeightSource, null, weights,
+    Bindings, Counters, Data, Device, DeviceError, Executable, LoadOptions, Pending, WeightSet, WeightSource, null,
+    weights,
 };
 use aio_ir::{Dims, ValueId, verify};
 use aio_plan::{Plan, PlanFamily, Slot, Target, Task, TaskId};
@@ -20,12 +21,16 @@ pub struct InterpDevice {
 struct Resident {
     weights: Vec<Vec<u8>>,
     states: Mutex<Vec<Vec<u8>>>,
+    /// Whether each state lies in pages.
+    paged: Vec<bool>,
     pages: u32,
 }
 
 struct InterpExecutable {
     family: Arc<PlanFamily>,
     plan: Plan,
+    /// Submissions of a step.
+    submissions: u64,
     resident: Arc<Resident>,
     counters: Arc<Mutex<Counters>>,
 }
@@ -50,21 +55,29 @@ impl Device for InterpDevice {
 
     fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
         let copy = |w: &aio_plan::WeightDesc| Ok(weights::checked(source, &w.name, &w.ty)?.to_vec());
-        let dims = Dims { pages, ..Dims::default() };
+        let dims = family.state_bounds(pages);
         let state = |s: &aio_plan::StateDesc| {
             let bytes = s.ty.bytes(&dims).and_then(|b| usize::try_from(b).ok());
             bytes.map(|b| vec![0u8; b]).ok_or_else(|| failed(format!("state `{}` is too large", s.name)))
         };
         let weights = family.weights.iter().map(copy).collect::<Result<_, _>>()?;
         let states = family.states.iter().map(state).collect::<Result<_, _>>()?;
-        Ok(WeightSet::new(Resident { weights, states: Mutex::new(states), pages }))
+        let paged = family.states.iter().map(|s| s.is_paged()).collect();
+        Ok(WeightSet::new(Resident { weights, states: Mutex::new(states), paged, pages }))
     }
 
-    fn load(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Executable>, DeviceError> {
+    fn load(
+        &self,
+        family: &PlanFamily,
+        plan: &Plan,
+        weights: &WeightSet,
+        options: &LoadOptions,
+    ) -> Result<Box<dyn Executable>, DeviceError> {
         let shared = PlanFamily { plans: Vec::new(), ..family.clone() };
         Ok(Box::new(InterpExecutable {
             family: Arc::new(shared),
             plan: plan.clone(),
+            submissions: options.dispatch.submissions(plan),
             resident: weights.get()?,
             counters: Arc::clone(&self.counters),
         }))
@@ -75,7 +88,7 @@ impl Device for InterpDevice {
         if let Some(&(from, to)) = pages.iter().find(|(from, to)| *from.max(to) >= resident.pages) {
             return Err(failed(format!("page {} is not below {}", from.max(to), resident.pages)));
         }
-        for state in lock(&resident.states).iter_mut() {
+        for (state, _) in lock(&resident.states).iter_mut().zip(&resident.paged).filter(|(_, paged)| **paged) {
             let size = state.len() / resident.pages.max(1) as usize;
             for &(from, to) in pages {
                 state.copy_within(from as usize * size..(from as usize + 1) * size, to as usize * size);
@@ -111,8 +124,8 @@ impl Executable for InterpExecutable {
         // States are replaced only now, so a step that fails leaves them as they were.
         *lock(&self.resident.states) = states;
         let mut counters = lock(&self.counters);
-        counters.submissions += 1;
-        counters.syncs += 1;
+        counters.submissions += self.submissions;
+        counters.syncs += self.submissions;
         counters.launches += self.plan.tasks.len() as u64;
         counters.bytes_read += self.plan.tasks.iter().map(|t| t.cost.bytes_read).sum::<u64>();
         counters.bytes_written += self.plan.tasks.iter().map(|t| t.cost.bytes_written).sum::<u64>();
@@ -136,7 +149,12 @@ impl Step<'_> {
         // The pool's size belongs to the resident model, the rest to the step.
         let dims = Dims { pages: self.exe.resident.pages, ..self.dims };
         let results = evaluate(body, &dims, |value: ValueId, v| {
-            let bytes = self.bytes(slots[value.index()], inputs)?;
+            let slot = slots[value.index()];
+            let mut bytes = self.bytes(slot, inputs)?;
+            if let (Slot::State(_), Cow::Borrowed(all)) = (slot, &bytes) {
+                // A state has room for the largest step.
+                bytes = Cow::Borrowed(all.get(..v.ty.bytes(&dims)? as usize)?);
+            }
             Tensor::from_bytes(&v.ty, &dims, bytes)
         });
         let results = results.map_err(|e| failed(format!("{id} ({}): {e}", task.kind.name().name())))?;
@@ -146,7 +164,7 @@ impl Step<'_> {
             match slot {
                 Slot::Buffer(b) => self.buffers[b.index()] = bytes,
                 Slot::Output(o) => self.outputs[o.index()] = bytes,
-                Slot::State(s) => self.states[s.index()] = bytes,
+                Slot::State(s) => self.states[s.index()][..bytes.len()].copy_from_slice(&bytes),
                 _ => unreachable!("L008: results have a place"),
             }
         }

@@ -3,7 +3,7 @@
 use crate::bucket::Bucket;
 use crate::target::Layout;
 use crate::task::Task;
-use aio_ir::TensorType;
+use aio_ir::{Dims, Sym, TensorType};
 
 /// A weight in the form that a device keeps it.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,13 @@ pub struct StateDesc {
     pub name: String,
     /// Its type; `pages` is the size of the pool.
     pub ty: TensorType,
+}
+
+impl StateDesc {
+    /// Whether its outermost dimension are the pages of the pool.
+    pub fn is_paged(&self) -> bool {
+        self.ty.shape.dims().first() == Some(&Sym::Pages.into())
+    }
 }
 
 /// Something that a step binds.
@@ -75,6 +82,19 @@ impl Plan {
     /// The place of an output by name.
     pub fn output(&self, name: &str) -> Option<usize> {
         self.outputs.iter().position(|b| b.name == name)
+    }
+}
+
+impl PlanFamily {
+    /// Upper bounds for the sizes of states in a pool of `pages` pages: the largest step of any plan.
+    pub fn state_bounds(&self, pages: u32) -> Dims {
+        let bounds = self.plans.iter().map(|p| p.bucket.bounds());
+        bounds.fold(Dims { pages, ..Dims::default() }, |all, b| Dims {
+            rows: all.rows.max(b.rows),
+            seqs: all.seqs.max(b.seqs),
+            outs: all.outs.max(b.outs),
+            ..all
+        })
     }
 }
 

@@ -35,6 +35,20 @@ impl KindName {
             KindName::Op(op) => op.mnemonic(),
         }
     }
+
+    /// Whether the operand at a place is a matrix that products or look-ups take: the weights that may lie in a back
+    /// end's own layout. All other operands lie as in the file.
+    pub fn is_matrix(self, place: usize) -> bool {
+        match self {
+            KindName::Qkv => (2..5).contains(&place),
+            KindName::GateUp => (2..4).contains(&place),
+            KindName::Linear => place == 2,
+            KindName::Head => place == 3,
+            KindName::Op(Op::Matmul) => place == 1,
+            KindName::Op(Op::Embed) => place == 0,
+            KindName::Attend | KindName::Op(_) => false,
+        }
+    }
 }
 
 /// Where the members of a rotated pair lie.

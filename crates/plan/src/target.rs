@@ -29,7 +29,7 @@ pub struct KindSupport {
     pub kind: KindName,
     /// Element types of its weight matrices; empty for kinds without any.
     pub weights: Vec<DType>,
-    /// Layouts of its weight matrices, best first.
+    /// Layouts of its weight matrices ([`KindName::is_matrix`]), best first.
     pub layouts: Vec<Layout>,
 }
 

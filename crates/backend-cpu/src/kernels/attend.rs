@@ -52,6 +52,27 @@ impl KvLayer {
         self.kv_heads * PAGE_POSITIONS * self.head_dim
     }
 
+    /// A head's key at a position of its page.
+    ///
+    /// # Safety
+    /// The page is inside the layer's memory, and nobody writes to this position while the iterator lives.
+    pub unsafe fn key(&self, page: u32, slot: usize, kv_head: usize) -> impl Iterator<Item = f16> {
+        let block = self.key_index(page, kv_head) + slot / LANES * LANES * self.head_dim + slot % LANES;
+        let start = self.start;
+        // SAFETY: the caller's promise; one element of each of the key's vectors is this position's.
+        (0..self.head_dim).map(move |i| unsafe { *start.add(block + i * LANES) })
+    }
+
+    /// A head's value at a position of its page, `head_dim` elements.
+    ///
+    /// # Safety
+    /// As `key`, while the slice lives.
+    pub unsafe fn value<'a>(&self, page: u32, slot: usize, kv_head: usize) -> &'a [f16] {
+        let at = self.key_index(page, kv_head) + self.value_offset() + slot * self.head_dim;
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.start.add(at).cast_const(), self.head_dim) }
+    }
+
     /// Stores a head's key and value, `head_dim` floats each, at a position of its page.
     ///
     /// # Safety
@@ -187,6 +208,8 @@ pub struct CombineArgs<'a> {
     pub index: usize,
     /// `AttendRule::splits` of the row.
     pub splits: Range<usize>,
+    /// A score that takes its share of the weight and brings no value.
+    pub sink: Option<f32>,
     /// The head's output, `head_dim` floats.
     pub out: &'a mut [f32],
 }

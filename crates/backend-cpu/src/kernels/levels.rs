@@ -13,6 +13,7 @@ pub(super) struct RowFns {
     pub(super) norm: unsafe fn(NormArgs<'_>),
     pub(super) quantize: unsafe fn(QuantizeArgs<'_>),
     pub(super) silu_mul: unsafe fn(GateArgs<'_>),
+    pub(super) gelu_mul: unsafe fn(GateArgs<'_>),
     pub(super) rope: unsafe fn(RopeArgs<'_>),
     pub(super) argmax: unsafe fn(&[f32]) -> Best,
     pub(super) attend: unsafe fn(AttendArgs<'_>),
@@ -44,6 +45,12 @@ macro_rules! level {
             }
 
             #$attr
+            unsafe fn gelu_mul(args: GateArgs<'_>) {
+                // SAFETY: the caller's promise.
+                unsafe { rows::gelu_mul::<Level>(args) }
+            }
+
+            #$attr
             unsafe fn rope(args: RopeArgs<'_>) {
                 // SAFETY: the caller's promise.
                 unsafe { rows::rope::<Level>(args) }
@@ -68,7 +75,7 @@ macro_rules! level {
             }
 
             pub(super) const FNS: RowFns =
-                RowFns { norm, quantize, silu_mul, rope, argmax, attend, combine };
+                RowFns { norm, quantize, silu_mul, gelu_mul, rope, argmax, attend, combine };
         }
     };
 }

@@ -82,6 +82,12 @@ impl Kernels {
         unsafe { (self.row_fns.silu_mul)(args) }
     }
 
+    /// `gelu(gate) * up`, in the tanh form.
+    pub fn gelu_mul(&self, args: GateArgs<'_>) {
+        // SAFETY: the machine has the level, as `self.isa` proves.
+        unsafe { (self.row_fns.gelu_mul)(args) }
+    }
+
     /// Rotary embedding of one head.
     pub fn rope(&self, args: RopeArgs<'_>) {
         // SAFETY: the machine has the level, as `self.isa` proves.

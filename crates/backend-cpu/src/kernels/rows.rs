@@ -1,4 +1,4 @@
-//! Kernels on single rows: norm, activation quantiser, SwiGLU, rotary embedding, arg-max.
+//! Kernels on single rows: norm, activation quantiser, gated activations, rotary embedding, arg-max.
 //!
 //! Written once over `Lanes`; sums run in an order given by the row's length alone. Called through
 //! `super::Kernels`, which holds one compiled copy for each instruction-set level.
@@ -31,10 +31,10 @@ pub struct QuantizeArgs<'a> {
     pub stride: usize,
 }
 
-/// `out[i] = silu(gate[i]) * up[i]`, all of one length.
+/// `out[i] = act(gate[i]) * up[i]`, all of one length.
 #[derive(Debug)]
 pub struct GateArgs<'a> {
-    /// What goes through `x / (1 + e^-x)`.
+    /// What goes through the activation.
     pub gate: &'a [f32],
     /// The other factor.
     pub up: &'a [f32],
@@ -210,6 +210,29 @@ pub(super) unsafe fn silu_mul<L: Lanes>(args: GateArgs<'_>) {
             let e = exp::<L>(L::sub(L::splat(0.0), g));
             let silu = L::div(g, L::add(L::splat(1.0), e));
             store_cut::<L>(out, at, L::mul(silu, load_padded::<L>(up, at, 0.0)));
+        }
+    }
+}
+
+/// `x / (1 + e^(-2u))` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`: GELU in its tanh form, since
+/// `(1 + tanh(u)) / 2 = 1 / (1 + e^(-2u))`.
+///
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+pub(super) unsafe fn gelu_mul<L: Lanes>(args: GateArgs<'_>) {
+    /// -2 sqrt(2 / pi).
+    const SLOPE: f32 = -1.595_769_2;
+    let GateArgs { gate, up, out } = args;
+    assert!(up.len() == gate.len() && out.len() == gate.len(), "gate operands have one length");
+    for at in (0..gate.len()).step_by(LANES) {
+        // SAFETY: the level is the caller's promise; loads and stores stay inside the slices.
+        unsafe {
+            let g = load_padded::<L>(gate, at, 0.0);
+            let cube = L::mul(L::mul(g, g), L::mul(g, L::splat(0.044_715)));
+            let e = exp::<L>(L::mul(L::add(g, cube), L::splat(SLOPE)));
+            let gelu = L::div(g, L::add(L::splat(1.0), e));
+            store_cut::<L>(out, at, L::mul(gelu, load_padded::<L>(up, at, 0.0)));
         }
     }
 }

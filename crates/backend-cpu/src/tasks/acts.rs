@@ -10,8 +10,8 @@ use crate::format::layout;
 use crate::kernels::matmul::Input;
 use crate::kernels::rows::{NormArgs, QuantizeArgs};
 use crate::pool::Worker;
-use crate::resident::Weight;
 use crate::step::Step;
+use crate::weights::Weight;
 use aio_plan::Slot;
 use std::ops::Range;
 
@@ -77,7 +77,7 @@ impl Acts {
     pub(crate) fn scratch(&self, bounds: &Bounds, rows: usize) -> Scratch {
         let private = self.bytes(rows.min(PRIVATE_ROWS));
         let shared = if rows > PRIVATE_ROWS { self.bytes(rows) + bounds.threads * self.row_bytes() } else { 0 };
-        Scratch { private, shared: shared.next_multiple_of(64) }
+        Scratch { private, shared: shared.next_multiple_of(64), held: 0 }
     }
 
     /// Prepares `rows` rows. All threads call it; with many rows they meet at a barrier inside.

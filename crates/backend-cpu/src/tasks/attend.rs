@@ -3,7 +3,7 @@
 //! Work is cut into items: some rows of one sequence, one key-value head, one split of 256 positions. A row with a
 //! single split is finished by the thread that did it; otherwise threads meet and then join the splits in order.
 
-use super::{Scratch, unsupported};
+use super::Scratch;
 use crate::executable::Bounds;
 use crate::kernels::attend::{
     ATTEND_SCRATCH_LEN, AttendArgs, AttendRule, CombineArgs, KvLayer, PAGE_POSITIONS, Partials, SPLIT_POSITIONS,
@@ -11,7 +11,6 @@ use crate::kernels::attend::{
 };
 use crate::pool::Worker;
 use crate::step::Step;
-use aio_backend::DeviceError;
 use aio_plan::{AttendSpec, Slot, Task};
 use std::ops::Range;
 
@@ -28,6 +27,7 @@ pub(crate) struct Attend {
     kv: Slot,
     table: Slot,
     positions: Slot,
+    sinks: Slot,
     out: Slot,
 }
 
@@ -39,20 +39,14 @@ struct Block {
 }
 
 impl Attend {
-    pub(crate) fn new(task: &Task, spec: AttendSpec) -> Result<Attend, DeviceError> {
+    pub(crate) fn new(task: &Task, spec: AttendSpec) -> Attend {
         let o = &task.operands;
-        if o[5] != Slot::Absent {
-            return Err(unsupported(task, "attention sinks"));
-        }
-        if !spec.head_dim.is_multiple_of(16) {
-            return Err(unsupported(task, format!("heads of {}, no multiple of 16", spec.head_dim)));
-        }
         let rule = AttendRule {
             scale: spec.scale,
             window: (spec.window > 0).then_some(spec.window),
             soft_cap: (spec.soft_cap > 0.0).then_some(spec.soft_cap),
         };
-        Ok(Attend { spec, rule, q: o[0], kv: o[1], table: o[2], positions: o[4], out: task.results[0] })
+        Attend { spec, rule, q: o[0], kv: o[1], table: o[2], positions: o[4], sinks: o[5], out: task.results[0] }
     }
 
     fn partial_floats(&self, rows: usize, splits: usize) -> usize {
@@ -70,7 +64,7 @@ impl Attend {
         // Fewer splits allow more rows in a pass, so the most memory may be asked for by either end.
         let need = |splits: usize| self.partial_floats(self.pass_rows(splits).min(bounds.rows), splits);
         let shared = (1..=all).map(need).max().unwrap_or(0) * size_of::<f32>();
-        Scratch { private: ATTEND_SCRATCH_LEN * size_of::<f32>(), shared }
+        Scratch { private: ATTEND_SCRATCH_LEN * size_of::<f32>(), shared, held: 0 }
     }
 
     pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
@@ -193,7 +187,8 @@ impl Attend {
         let position = step.words(self.positions)[row];
         let splits = self.rule.splits(position);
         let index = (row - pass_start) * heads + head;
+        let sink = step.vector(self.sinks).map(|s| s[head]);
         // SAFETY: this row's splits were filled by this thread, or by others before the barrier.
-        unsafe { step.kernels.combine(CombineArgs { partials, index, splits, out }) };
+        unsafe { step.kernels.combine(CombineArgs { partials, index, splits, sink, out }) };
     }
 }

@@ -1,91 +1,156 @@
-//! What kernels take for granted of a task, checked when its plan is loaded.
+//! What the kernels of a task's kind take for granted, checked when its plan is loaded.
 //!
-//! Kernels work on a step's rows and index by a few inputs that each step checks by name. A graph that is laid out
-//! otherwise is valid and other back ends may run it, so it is not refused before, but here, as unsupported.
+//! They work on a step's rows and index by a few inputs that each step checks by name. A graph that is laid out
+//! otherwise is valid; its tasks run node by node.
 
-use super::unsupported;
-use aio_backend::DeviceError;
 use aio_ir::{DType, Op, Sym, TensorType};
-use aio_plan::{InputId, Plan, PlanFamily, Slot, Task, TaskKind};
+use aio_plan::{AttendSpec, InputId, KindName, Plan, PlanFamily, Slot, Task, TaskKind};
 
-/// Checks a task's inputs and the shapes of what it reads and writes.
-///
-/// # Errors
-/// [`DeviceError::Unsupported`].
-pub(super) fn check(task: &Task, family: &PlanFamily, plan: &Plan) -> Result<(), DeviceError> {
-    for &(place, name) in names(task) {
-        let named = plan.input(name).is_some_and(|i| task.operands[place] == Slot::Input(InputId::new(i)));
-        if !named {
-            return Err(unsupported(task, format!("operand {place} that is not the input `{name}`")));
-        }
-    }
+/// Whether the kernels of a task's kind fit its operands and results.
+pub(super) fn fits(task: &Task, family: &PlanFamily, plan: &Plan) -> bool {
+    let t = Operands { task, family, plan };
     let (o, r) = (&task.operands, &task.results);
-    let weight = |place: usize, axis: usize| match o[place] {
-        Slot::Weight(w) => family.weights[w.index()].ty.shape.dims().get(axis).and_then(|d| d.known()),
-        _ => None,
-    };
-    let words = |place: usize| bound(task, plan, place, DType::U32);
-    let rows = |slot: Slot, width: Option<u64>| row_major(task, plan, slot, Sym::Rows, width);
-    match task.kind {
-        TaskKind::Qkv(_) => factors(task).and(rows(o[0], weight(2, 1))).and(rows(r[0], weight(2, 0))),
-        TaskKind::Attend(_) => rows(o[0], None).and(rows(r[0], None)),
-        TaskKind::Linear(_) => rows(o[0], weight(2, 1)).and(rows(o[4], weight(2, 0))).and(rows(r[0], weight(2, 0))),
-        TaskKind::GateUp(_) => rows(o[0], weight(2, 1)).and(rows(r[0], weight(2, 0))),
-        TaskKind::Head(_) => rows(o[0], weight(3, 1)).and(row_major(task, plan, r[0], Sym::Outs, None)),
-        TaskKind::Op(Op::Embed) => words(1).and(rows(o[1], Some(1))).and(rows(r[0], weight(0, 1))),
-        TaskKind::Op(Op::Gather) => rows(o[0], None).and(row_major(task, plan, r[0], Sym::Outs, None)),
-        TaskKind::Op(Op::Sample) => {
-            words(2).and(bound(task, plan, 3, DType::I32)).and(bound(task, plan, 4, DType::F32))
+    let rows = |slot: Slot, width: Option<u64>| t.row_major(slot, Sym::Rows, width);
+    t.vectors()
+        && match task.kind {
+            TaskKind::Qkv(spec) => {
+                let places = reads(task, plan).places;
+                let factors = matches!(o[11], Slot::Absent | Slot::Weight(_));
+                let heads = spec.head_dim.is_multiple_of(16);
+                places
+                    && factors
+                    && heads
+                    && t.matrices(&[2, 3, 4])
+                    && rows(o[0], t.size(2, 1))
+                    && rows(r[0], t.size(2, 0))
+            }
+            TaskKind::Attend(spec) => t.attend(&spec),
+            TaskKind::Op(Op::Attend) => t.attend(&attend_spec(task)),
+            TaskKind::Linear(_) => {
+                let ends = rows(o[4], t.size(2, 0)) && rows(r[0], t.size(2, 0));
+                t.matrices(&[2]) && rows(o[0], t.size(2, 1)) && ends
+            }
+            TaskKind::GateUp(_) => t.matrices(&[2, 3]) && rows(o[0], t.size(2, 1)) && rows(r[0], t.size(2, 0)),
+            TaskKind::Head(_) => {
+                let out = t.row_major(r[0], Sym::Outs, None);
+                reads(task, plan).out_rows && t.matrices(&[3]) && rows(o[0], t.size(3, 1)) && out
+            }
+            TaskKind::Op(_) => false,
         }
-        TaskKind::Op(_) => Ok(()),
+}
+
+/// Which inputs, by name, a plan's tasks index by. A step checks those.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reads {
+    /// `positions`, `page_table` and `row_seq`.
+    pub places: bool,
+    /// `out_rows`.
+    pub out_rows: bool,
+}
+
+impl Reads {
+    /// What either reads.
+    pub(crate) fn or(self, other: Reads) -> Reads {
+        Reads { places: self.places || other.places, out_rows: self.out_rows || other.out_rows }
     }
 }
 
-/// Checks that an operand is absent or what the step binds, of this type.
-fn bound(task: &Task, plan: &Plan, place: usize, dtype: DType) -> Result<(), DeviceError> {
-    match task.operands[place] {
-        Slot::Absent => Ok(()),
-        Slot::Input(i) if plan.inputs[i.index()].ty.dtype == dtype => Ok(()),
-        slot => Err(unsupported(task, format!("operand {place} in {slot} instead of an input of {dtype}"))),
-    }
-}
-
-/// The tables of angles are made once, so what divides the frequencies must be constant.
-fn factors(task: &Task) -> Result<(), DeviceError> {
-    match task.operands[11] {
-        Slot::Absent | Slot::Weight(_) => Ok(()),
-        slot => Err(unsupported(task, format!("frequency factors in {slot}"))),
-    }
-}
-
-/// Operands that kernels index by, and the names under which a step checks them.
-fn names(task: &Task) -> &'static [(usize, &'static str)] {
-    match task.kind {
-        TaskKind::Qkv(_) => &[(10, "positions"), (13, "page_table"), (14, "row_seq")],
-        TaskKind::Attend(_) => &[(2, "page_table"), (3, "row_seq"), (4, "positions")],
-        TaskKind::Head(_) => &[(1, "out_rows")],
-        _ => &[],
-    }
-}
-
-/// Checks that a slot holds a row of `width` elements for each of the step's rows.
-fn row_major(task: &Task, plan: &Plan, slot: Slot, first: Sym, width: Option<u64>) -> Result<(), DeviceError> {
-    let ty = match slot {
-        Slot::Absent => return Ok(()),
-        Slot::Buffer(b) => &plan.buffers[b.index()].ty,
-        Slot::Input(i) => &plan.inputs[i.index()].ty,
-        Slot::Output(o) => &plan.outputs[o.index()].ty,
-        Slot::Weight(_) | Slot::State(_) => return Err(unsupported(task, format!("rows in {slot}"))),
+/// What a task reads so.
+pub(crate) fn reads(task: &Task, plan: &Plan) -> Reads {
+    let named = |place: usize, name: &str| named(task, plan, place, name);
+    let places = |table, row_seq, positions| {
+        named(table, "page_table") && named(row_seq, "row_seq") && named(positions, "positions")
     };
-    let found = row_width(ty, first);
-    if found.is_some() && (width.is_none() || found == width) {
-        return Ok(());
+    let places = match task.kind {
+        TaskKind::Qkv(_) => places(13, 14, 10),
+        TaskKind::Attend(_) | TaskKind::Op(Op::Attend) => places(2, 3, 4),
+        TaskKind::Op(Op::PageWrite) => places(3, 4, 5),
+        _ => false,
+    };
+    Reads { places, out_rows: matches!(task.kind, TaskKind::Head(_)) && named(1, "out_rows") }
+}
+
+/// Whether an operand is the input of this name.
+fn named(task: &Task, plan: &Plan, place: usize, name: &str) -> bool {
+    plan.input(name).is_some_and(|i| task.operands[place] == Slot::Input(InputId::new(i)))
+}
+
+/// The numbers of an `attend` that is a task of its own, unfused.
+pub(super) fn attend_spec(task: &Task) -> AttendSpec {
+    let body = &task.body;
+    let (_, node) = body.nodes().next().expect("L005: a task of one op has one node");
+    let size = |operand: usize, dim: usize| body.ty(node.input(operand)).shape.dims()[dim].known().unwrap_or(0) as u32;
+    AttendSpec {
+        heads: size(0, 1),
+        kv_heads: size(1, 2),
+        head_dim: size(0, 2),
+        scale: node.f32("scale"),
+        window: u32::try_from(node.int("window")).unwrap_or(0),
+        soft_cap: node.f32("soft_cap"),
     }
-    Err(unsupported(task, format!("{slot} : {ty}, which has no row for each of `{}`", first.name())))
+}
+
+/// A task's operands with what they are.
+struct Operands<'a> {
+    task: &'a Task,
+    family: &'a PlanFamily,
+    plan: &'a Plan,
+}
+
+impl Operands<'_> {
+    /// A dimension of a weight.
+    fn size(&self, place: usize, axis: usize) -> Option<u64> {
+        let Slot::Weight(w) = self.task.operands[place] else { return None };
+        self.family.weights[w.index()].ty.shape.dims().get(axis).and_then(|d| d.known())
+    }
+
+    /// Whether these operands are packed weights.
+    fn matrices(&self, places: &[usize]) -> bool {
+        let layout = |place: &usize| match self.task.operands[*place] {
+            Slot::Weight(w) => Some(self.family.weights[w.index()].layout),
+            _ => None,
+        };
+        places.iter().all(|p| layout(p) == Some(aio_plan::Layout::Packed))
+    }
+
+    /// Whether all other weights are vectors of f32.
+    fn vectors(&self) -> bool {
+        let kind: KindName = self.task.kind.name();
+        let mut others = self.task.operands.iter().enumerate().filter(|(place, _)| !kind.is_matrix(*place));
+        others.all(|(_, slot)| match slot {
+            Slot::Weight(w) => {
+                let ty = &self.family.weights[w.index()].ty;
+                ty.dtype == DType::F32 && ty.shape.rank() == 1
+            }
+            _ => true,
+        })
+    }
+
+    fn attend(&self, spec: &AttendSpec) -> bool {
+        let (o, r) = (&self.task.operands, &self.task.results);
+        let places = reads(self.task, self.plan).places;
+        let kernel = spec.head_dim > 0 && spec.head_dim.is_multiple_of(16) && matches!(o[1], Slot::State(_));
+        let sinks = matches!(o[5], Slot::Absent | Slot::Weight(_));
+        let rows = |slot| self.row_major(slot, Sym::Rows, None);
+        places && kernel && sinks && rows(o[0]) && rows(r[0])
+    }
+
+    /// Whether a slot is absent or holds a row of `width` elements for each of the step's rows.
+    fn row_major(&self, slot: Slot, first: Sym, width: Option<u64>) -> bool {
+        let ty = match slot {
+            Slot::Absent => return true,
+            Slot::Buffer(b) => &self.plan.buffers[b.index()].ty,
+            Slot::Input(i) => &self.plan.inputs[i.index()].ty,
+            Slot::Output(o) => &self.plan.outputs[o.index()].ty,
+            Slot::Weight(_) | Slot::State(_) => return false,
+        };
+        let found = row_width(ty, first);
+        found.is_some() && (width.is_none() || found == width)
+    }
 }
 
 /// Elements of a row, if the outermost dimension is the symbol and no other depends on the step.
-pub(super) fn row_width(ty: &TensorType, first: Sym) -> Option<u64> {
+fn row_width(ty: &TensorType, first: Sym) -> Option<u64> {
     let (head, rest) = ty.shape.dims().split_first()?;
     if *head != first.into() {
         return None;

@@ -1,25 +1,25 @@
 //! Gate and up projections with the gated activation.
 
+use super::Scratch;
 use super::acts::Acts;
 use super::linear::{groups_from, packed};
-use super::{Scratch, unsupported};
 use crate::executable::Bounds;
 use crate::format::GROUP_ROWS;
 use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::kernels::rows::GateArgs;
 use crate::pack::groups_of;
 use crate::pool::Worker;
-use crate::resident::Weight;
 use crate::step::Step;
-use aio_backend::DeviceError;
+use crate::weights::Weight;
 use aio_plan::{Activation, GateUpSpec, Slot, Task};
 
 /// Groups of 16 columns whose gate and up products are held at a time.
 const BLOCK_GROUPS: usize = 8;
 
-/// `silu(norm(x) * wg) * (norm(x) * wu)`.
+/// `act(norm(x) * wg) * (norm(x) * wu)`.
 pub(crate) struct GateUp {
     acts: Acts,
+    activation: Activation,
     x: Slot,
     gate: Slot,
     up: Slot,
@@ -27,17 +27,10 @@ pub(crate) struct GateUp {
 }
 
 impl GateUp {
-    pub(crate) fn new<'w>(
-        task: &Task,
-        spec: GateUpSpec,
-        weight: impl Fn(Slot) -> Option<&'w Weight>,
-    ) -> Result<GateUp, DeviceError> {
-        if spec.activation != Activation::Silu {
-            return Err(unsupported(task, "GELU"));
-        }
+    pub(crate) fn new<'w>(task: &Task, spec: GateUpSpec, weight: impl Fn(Slot) -> Option<&'w Weight>) -> GateUp {
         let o = &task.operands;
         let acts = Acts::new(Some((o[1], spec.norm_eps)), [o[2], o[3]].into_iter().filter_map(weight));
-        Ok(GateUp { acts, x: o[0], gate: o[2], up: o[3], out: task.results[0] })
+        GateUp { acts, activation: spec.activation, x: o[0], gate: o[2], up: o[3], out: task.results[0] }
     }
 
     pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
@@ -99,7 +92,10 @@ impl GateUp {
                     out: std::slice::from_raw_parts_mut(out.add(row * cols + from), len),
                 }
             };
-            step.kernels.silu_mul(args);
+            match self.activation {
+                Activation::Silu => step.kernels.silu_mul(args),
+                Activation::Gelu => step.kernels.gelu_mul(args),
+            }
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::kernels::rows::Best;
 use crate::pack::groups_of;
 use crate::pool::Worker;
-use crate::resident::Weight;
 use crate::step::Step;
+use crate::weights::Weight;
 use aio_plan::{HeadSpec, Slot, Task};
 
 /// Groups of 16 logits that are held at a time when only their arg-max is wanted.
@@ -55,7 +55,7 @@ impl Head {
         }
         let held = bounds.outs * BLOCK_GROUPS * GROUP_ROWS * size_of::<f32>();
         let best = bounds.outs * bounds.threads * size_of::<Best>();
-        Scratch { private: self.held_offset(bounds) + held, shared: self.best_offset(bounds) + best }
+        Scratch { private: self.held_offset(bounds) + held, shared: self.best_offset(bounds) + best, held: 0 }
     }
 
     pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {

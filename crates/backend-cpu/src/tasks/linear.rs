@@ -7,8 +7,8 @@ use crate::format::GROUP_ROWS;
 use crate::kernels::matmul::{MatmulArgs, Output, Weights};
 use crate::pack::groups_of;
 use crate::pool::Worker;
-use crate::resident::Weight;
 use crate::step::Step;
+use crate::weights::Weight;
 use aio_plan::{LinearSpec, Slot, Task};
 use std::ops::Range;
 

@@ -6,12 +6,11 @@
 
 mod acts;
 mod attend;
-mod choose;
-mod embed;
 mod fits;
 mod gate_up;
 mod head;
 mod linear;
+pub(crate) mod ops;
 mod prelude;
 mod qkv;
 
@@ -19,11 +18,14 @@ pub(crate) use prelude::Prelude;
 
 use crate::executable::Bounds;
 use crate::pool::Worker;
-use crate::resident::Resident;
-use crate::step::Step;
+use crate::resident::{Resident, kv_shape};
+use crate::step::{Check, Step};
 use aio_backend::DeviceError;
 use aio_ir::Op;
 use aio_plan::{Layout, Plan, PlanFamily, Slot, Task, TaskKind};
+use ops::{Cx, Nodes};
+
+pub(crate) use fits::{Reads, reads};
 
 /// Scratch memory of a task, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,26 +34,29 @@ pub(crate) struct Scratch {
     pub private: usize,
     /// Shared by all threads.
     pub shared: usize,
+    /// For values that never leave the task.
+    pub held: usize,
 }
 
 impl Scratch {
     /// The larger of each.
     pub(crate) fn max(self, other: Scratch) -> Scratch {
-        Scratch { private: self.private.max(other.private), shared: self.shared.max(other.shared) }
+        Scratch {
+            private: self.private.max(other.private),
+            shared: self.shared.max(other.shared),
+            held: self.held.max(other.held),
+        }
     }
 }
 
 /// A task bound to its slots and numbers.
 pub(crate) enum Lowered {
-    Embed(embed::Embed),
     Qkv(qkv::Qkv),
     Attend(attend::Attend),
     Linear(linear::Linear),
     GateUp(gate_up::GateUp),
     Head(head::Head),
-    Argmax(choose::Argmax),
-    Sample(choose::Sample),
-    Gather(embed::Gather),
+    Nodes(Nodes),
 }
 
 impl Lowered {
@@ -63,8 +68,7 @@ impl Lowered {
             Lowered::Linear(t) => t.scratch(bounds),
             Lowered::GateUp(t) => t.scratch(bounds),
             Lowered::Head(t) => t.scratch(bounds),
-            Lowered::Argmax(t) => t.scratch(bounds),
-            Lowered::Embed(_) | Lowered::Sample(_) | Lowered::Gather(_) => Scratch::default(),
+            Lowered::Nodes(t) => t.scratch(bounds),
         }
     }
 
@@ -87,15 +91,12 @@ impl Lowered {
     /// This thread's share of the task.
     pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
         match self {
-            Lowered::Embed(t) => t.run(step, worker),
             Lowered::Qkv(t) => t.run(step, worker),
             Lowered::Attend(t) => t.run(step, worker),
             Lowered::Linear(t) => t.run(step, worker),
             Lowered::GateUp(t) => t.run(step, worker),
             Lowered::Head(t) => t.run(step, worker),
-            Lowered::Argmax(t) => t.run(step, worker),
-            Lowered::Sample(t) => t.run(step, worker),
-            Lowered::Gather(t) => t.run(step, worker),
+            Lowered::Nodes(t) => t.run(step, worker),
         }
     }
 }
@@ -104,7 +105,7 @@ fn unsupported(task: &Task, reason: impl Into<String>) -> DeviceError {
     DeviceError::Unsupported { device: "cpu".to_owned(), kind: task.kind.name().name(), reason: reason.into() }
 }
 
-/// Binds a task to its kernels.
+/// Binds a task to its kernels: those of its kind if they fit its operands, else those of its nodes.
 ///
 /// # Errors
 /// [`DeviceError::Unsupported`].
@@ -114,41 +115,56 @@ pub(crate) fn lower(
     plan: &Plan,
     resident: &Resident,
     prelude: &mut Prelude,
+    checks: &mut Vec<Check>,
 ) -> Result<Lowered, DeviceError> {
     check_layouts(task, family)?;
-    fits::check(task, family, plan)?;
-    let width = |slot: Slot| match slot {
+    check_states(task, family)?;
+    if fits::fits(task, family, plan) {
+        return Ok(whole(task, plan, resident, prelude));
+    }
+    Ok(Lowered::Nodes(Nodes::new(&mut Cx { task, plan, resident, checks })?))
+}
+
+/// The kernels of a task's kind.
+fn whole(task: &Task, plan: &Plan, resident: &Resident, prelude: &mut Prelude) -> Lowered {
+    let weight = |slot: Slot| match slot {
         Slot::Weight(w) => Some(&resident.weights[w.index()]),
         _ => None,
     };
-    Ok(match task.kind {
-        TaskKind::Op(Op::Embed) => Lowered::Embed(embed::Embed::new(task)),
-        TaskKind::Op(Op::Gather) => Lowered::Gather(embed::Gather::new(task, plan)?),
-        TaskKind::Op(Op::Argmax) => Lowered::Argmax(choose::Argmax::new(task, plan)?),
-        TaskKind::Op(Op::Sample) => Lowered::Sample(choose::Sample::new(task, plan)?),
+    match task.kind {
         TaskKind::Qkv(spec) => {
             let table = prelude.table(spec.rope, task.operands[11], task.operands[10], resident);
             let rope = prelude.rows(table, plan.bucket.rows as usize);
-            Lowered::Qkv(qkv::Qkv::new(task, spec, width, rope)?)
+            Lowered::Qkv(qkv::Qkv::new(task, spec, weight, rope))
         }
-        TaskKind::Attend(spec) => Lowered::Attend(attend::Attend::new(task, spec)?),
-        TaskKind::Linear(spec) => Lowered::Linear(linear::Linear::new(task, spec, width)),
-        TaskKind::GateUp(spec) => Lowered::GateUp(gate_up::GateUp::new(task, spec, width)?),
-        TaskKind::Head(spec) => Lowered::Head(head::Head::new(task, spec, width)),
-        TaskKind::Op(op) => return Err(unsupported(task, format!("`{}` alone", op.mnemonic()))),
-    })
+        TaskKind::Attend(spec) => Lowered::Attend(attend::Attend::new(task, spec)),
+        TaskKind::Linear(spec) => Lowered::Linear(linear::Linear::new(task, spec, weight)),
+        TaskKind::GateUp(spec) => Lowered::GateUp(gate_up::GateUp::new(task, spec, weight)),
+        TaskKind::Head(spec) => Lowered::Head(head::Head::new(task, spec, weight)),
+        TaskKind::Op(_) => Lowered::Attend(attend::Attend::new(task, fits::attend_spec(task))),
+    }
 }
 
-/// Vectors are plain f32; matrices are packed.
+/// Keys lie in an order of this device's own, which only writing and attending know.
+fn check_states(task: &Task, family: &PlanFamily) -> Result<(), DeviceError> {
+    let knows = |op: Op| matches!(op, Op::PageWrite | Op::Attend);
+    if !matches!(task.kind, TaskKind::Op(op) if !knows(op)) {
+        return Ok(());
+    }
+    let kv = |slot: &&Slot| matches!(slot, Slot::State(s) if kv_shape(&family.states[s.index()].ty).is_some());
+    match task.operands.iter().find(kv) {
+        Some(slot) => Err(unsupported(task, format!("keys and values in {slot} as a plain tensor"))),
+        None => Ok(()),
+    }
+}
+
+/// Packed weights are matrices that a product or a look-up takes; the rest lies as in the file.
 fn check_layouts(task: &Task, family: &PlanFamily) -> Result<(), DeviceError> {
-    for slot in &task.operands {
+    for (place, slot) in task.operands.iter().enumerate() {
         let Slot::Weight(w) = slot else { continue };
         let weight = &family.weights[w.index()];
-        let fits = match weight.layout {
-            Layout::Packed => weight.ty.shape.rank() == 2,
-            Layout::Plain => weight.ty.dtype == aio_ir::DType::F32 && weight.ty.shape.rank() == 1,
-        };
-        if !fits {
+        let packed = weight.layout == Layout::Packed;
+        if packed && !(weight.ty.shape.rank() == 2 && task.kind.name().is_matrix(place)) {
             let reason = format!("weight `{}` : {} in {} layout", weight.name, weight.ty, weight.layout.name());
             return Err(unsupported(task, reason));
         }

@@ -3,19 +3,18 @@
 //! Threads take whole heads, a key head together with its value head, so that norm, rotation and page write need no
 //! barrier after the products.
 
+use super::Scratch;
 use super::acts::{Acts, Prepared};
 use super::linear::{groups_from, packed};
 use super::prelude::RopeRows;
-use super::{Scratch, unsupported};
 use crate::executable::Bounds;
 use crate::format::GROUP_ROWS;
 use crate::kernels::attend::{KvLayer, PAGE_POSITIONS};
 use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::kernels::rows::{NormArgs, RopeArgs, RopeStyle};
 use crate::pool::Worker;
-use crate::resident::Weight;
 use crate::step::Step;
-use aio_backend::DeviceError;
+use crate::weights::Weight;
 use aio_plan::{QkvSpec, RopePairs, Slot, Task};
 use std::ops::Range;
 
@@ -41,13 +40,10 @@ impl Qkv {
         spec: QkvSpec,
         weight: impl Fn(Slot) -> Option<&'w Weight>,
         rope: RopeRows,
-    ) -> Result<Qkv, DeviceError> {
-        if !(spec.head_dim as usize).is_multiple_of(GROUP_ROWS) {
-            return Err(unsupported(task, format!("heads of {}, no multiple of {GROUP_ROWS}", spec.head_dim)));
-        }
+    ) -> Qkv {
         let o = &task.operands;
         let acts = Acts::new(Some((o[1], spec.norm_eps)), o[2..5].iter().filter_map(|&w| weight(w)));
-        Ok(Qkv {
+        Qkv {
             spec,
             acts,
             rope,
@@ -60,7 +56,7 @@ impl Qkv {
             table: o[13],
             row_seq: o[14],
             out: task.results[0],
-        })
+        }
     }
 
     pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {

@@ -1,12 +1,15 @@
 //! The conformance list: what every back end is tested on, as data.
 //!
 //! A [`Case`] is a step graph around one kind of task, with the steps to run it on, deterministic inputs and weights,
-//! and the largest normalised mean square error against the oracle. It names no device and runs nothing: the runner
-//! (in `aio-filetest`) compiles the graph for a device and for the oracle and compares outputs and states.
+//! and the largest normalised mean square error against the oracle. It names no device. A [`Run`] runs and times a case
+//! that someone has compiled for a device; comparing with the oracle is the test driver's (`aio-filetest`) part.
 
 mod graphs;
+mod ops;
+mod runner;
 mod values;
 
+pub use runner::{Run, Tensor, Timing};
 pub use values::{Weights, nmse};
 
 use aio_ir::{DType, Dims, PAGE_POSITIONS};
@@ -78,6 +81,8 @@ pub struct Case {
     pub weights: DType,
     /// The graph in the text form.
     pub text: String,
+    /// Whether its nodes are fused; else each is a task of its own.
+    pub fuse: bool,
     /// What becomes of the logits, for graphs that have some.
     pub tail: Tail,
     /// How results are compared.
@@ -95,6 +100,12 @@ impl Case {
     pub fn bucket(&self) -> Bucket {
         let rows = ROWS[ROWS.len() - 1];
         Bucket { rows, seqs: 2, outs: rows, tail: self.tail }
+    }
+
+    /// The bucket of one step, whose tasks' costs are the step's.
+    pub fn bucket_of(&self, step: usize) -> Bucket {
+        let dims = self.steps[step].dims();
+        Bucket { rows: dims.rows, seqs: dims.seqs, outs: dims.outs, tail: self.tail }
     }
 }
 
@@ -160,6 +171,11 @@ pub fn positions_per_sequence() -> u32 {
     POOL_PAGES / 2 * PAGE_POSITIONS as u32
 }
 
+/// The cases whose names contain `filter`; all of them if it is empty.
+pub fn matching(filter: &str) -> Vec<Case> {
+    cases().into_iter().filter(|c| c.name.contains(filter)).collect()
+}
+
 /// All cases.
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
@@ -178,6 +194,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(attend_variants());
     all.extend(sample_cases());
     all.extend(single_ops());
+    all.extend(ops::cases());
     all
 }
 
@@ -187,6 +204,7 @@ fn base(name: String, kind: KindName, weights: DType, text: String) -> Case {
         kind,
         weights,
         text,
+        fuse: true,
         tail: Tail::Logits,
         compare: Compare::Numbers,
         max_nmse: product_bound(weights),
@@ -315,6 +333,21 @@ mod tests {
             let parsed = aio_ir::text::parse(&case.text).unwrap_or_else(|e| panic!("{}: {e}", case.name));
             aio_ir::verify(&parsed.graph).unwrap_or_else(|e| panic!("{}: {e}", case.name));
         }
+    }
+
+    #[test]
+    fn every_op_has_a_case() {
+        let cases = cases();
+        let missing = aio_ir::Op::ALL.iter().filter(|&&op| !cases.iter().any(|c| c.kind == KindName::Op(op)));
+        let missing: Vec<_> = missing.map(|op| op.mnemonic()).collect();
+        assert!(missing.is_empty(), "no case for {missing:?}");
+    }
+
+    #[test]
+    fn a_filter_picks_by_name() {
+        let some = matching("op-cumsum");
+        assert!(!some.is_empty() && some.iter().all(|c| c.name.contains("op-cumsum")));
+        assert_eq!(matching("").len(), cases().len());
     }
 
     #[test]

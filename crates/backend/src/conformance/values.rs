@@ -101,12 +101,13 @@ fn set_scales(dtype: DType, block: &mut [u8], random: u64) {
 }
 
 impl Case {
-    /// The words of an input of a step.
+    /// The bytes of an input of a step, in whole words: those of the type, and zeros to the word's end.
     pub fn input(&self, name: &str, ty: &TensorType, index: usize) -> Vec<u32> {
         let step: &Step = &self.steps[index];
         let elems = ty.shape.elems(&step.dims()).unwrap_or(0) as usize;
         let mut random = Random::new(&format!("{name} {index}"));
-        match name {
+        // A name may begin with `other`, so that tests can rename an input.
+        match name.strip_prefix("other ").unwrap_or(name) {
             "positions" => step.positions.clone(),
             "row_seq" => step.row_seq.clone(),
             "out_rows" => step.out_rows.clone(),
@@ -114,14 +115,59 @@ impl Case {
             "sampling" => step.out_rows.iter().flat_map(|_| self.sampling.map(f32::to_bits)).collect(),
             "tokens" | "recent" => (0..elems).map(|_| (random.next() % 1000) as u32).collect(),
             "noise" => (0..elems).map(|_| random.next() as u32).collect(),
-            _ => (0..elems).map(|_| random.normal().to_bits()).collect(),
+            // Two sequences that share the rows; the first sequence's drafts, then the other's.
+            "spans" => vec![0, step.dims().rows / 2, step.dims().rows / 2, step.dims().rows.div_ceil(2) - 1],
+            // What `verify` compares with: as a rule the last row's token.
+            "drafts" => {
+                let sampled = self.input("few", ty, index);
+                (0..elems).map(|i| if i % 5 == 4 { 9 } else { sampled[i.saturating_sub(1)] }).collect()
+            }
+            _ => words(ty.dtype, &(0..elems).map(|_| random.element(name, ty.dtype)).collect::<Vec<_>>()),
         }
     }
 }
 
-/// Normalised mean square error: the error's energy by the reference's. Infinite where only one side is finite.
+impl Random {
+    /// An element of an input: indices below 9, few different numbers, wide ones, ones that are hard for floats.
+    fn element(&mut self, name: &str, dtype: DType) -> f32 {
+        /// A third of a special input, in random order.
+        const SPECIAL: [f32; 6] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-40];
+        let number = self.normal();
+        match name {
+            "index" => (self.next() % 9) as f32,
+            "condition" => (self.next() % 2) as f32,
+            "places" => (self.next() % 300) as f32,
+            "wide" => 60.0 * number,
+            _ if name.starts_with("few") => (self.next() % 4) as f32,
+            _ if name.ends_with("special") && self.next().is_multiple_of(3) => SPECIAL[(self.next() % 6) as usize],
+            _ if name.ends_with("special") => number,
+            _ if dtype.is_float() => number,
+            _ => 40.0 * number,
+        }
+    }
+}
+
+/// Numbers in a type's stored form.
+fn words(dtype: DType, values: &[f32]) -> Vec<u32> {
+    let mut bytes = match dtype {
+        DType::I32 | DType::U32 => values.iter().flat_map(|&v| (v as i32).to_le_bytes()).collect(),
+        DType::I8 | DType::U8 => values.iter().map(|&v| v as i32 as u8).collect(),
+        DType::Bool => values.iter().map(|&v| u8::from(v > 0.5)).collect(),
+        float => {
+            let mut bytes = vec![0; values.len() / float.block_elems() * float.block_bytes()];
+            quant::encode(float, values, &mut bytes).expect("inputs of cases have types with an encoder");
+            bytes
+        }
+    };
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytemuck::allocation::pod_collect_to_vec(&bytes)
+}
+
+/// Normalised mean square error: the error's energy by the reference's. Infinite where one side is not finite and the
+/// other is not just the same: NaN for NaN, infinity for infinity of its sign.
 pub fn nmse(got: &[f32], want: &[f32]) -> f64 {
-    if got.len() != want.len() || got.iter().zip(want).any(|(g, w)| g.is_finite() != w.is_finite()) {
+    let same_kind = |g: f32, w: f32| if w.is_finite() { g.is_finite() } else { g == w || (g.is_nan() && w.is_nan()) };
+    if got.len() != want.len() || got.iter().zip(want).any(|(g, w)| !same_kind(*g, *w)) {
         return f64::INFINITY;
     }
     let pairs = got.iter().zip(want).filter(|(g, _)| g.is_finite());

@@ -1,7 +1,7 @@
 //! Fusion: gathers nodes into clusters, one task each, of kinds that the target has kernels for.
 //!
 //! Each pattern is a file. A pattern starts at its last node and walks back through values that nothing else uses, so
-//! a cluster never leaves and re-enters. What no pattern takes becomes a task of its own; reshapes become views.
+//! a cluster never leaves and re-enters. What no pattern takes becomes a task of its own; reshapes become views, but for those of states.
 
 mod attend;
 mod gate_up;
@@ -27,6 +27,17 @@ pub(crate) struct Cluster {
     pub results: Vec<ValueId>,
 }
 
+/// Whether a node only names its operand's bytes anew. A state's bytes change under its name, so a reshaped state is a
+/// copy.
+pub(crate) fn is_view(graph: &Graph, node: &Node) -> bool {
+    let of_state = |value: ValueId| match graph.value(value).def {
+        Def::State => true,
+        Def::Node { node, result } => result == 0 && graph.node(node).op.spec().updates.is_some(),
+        _ => false,
+    };
+    node.op == Op::Reshape && !of_state(node.input(0))
+}
+
 /// Clusters for every node but views. With `fuse` off, each node is a cluster.
 ///
 /// # Errors
@@ -40,7 +51,7 @@ pub(crate) fn fuse(graph: &Graph, target: &Target, fuse: bool) -> Result<Vec<Clu
         }
     }
     for (id, node) in graph.nodes() {
-        if !m.taken[id.index()] && node.op != Op::Reshape {
+        if !m.taken[id.index()] && !is_view(graph, node) {
             clusters.push(single(target, graph, id, node)?);
         }
     }

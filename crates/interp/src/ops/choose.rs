@@ -19,7 +19,7 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
 fn ranked(row: &[f32]) -> Vec<usize> {
     let key = |i: usize| if row[i].is_nan() { f32::NEG_INFINITY } else { row[i] };
     let mut order: Vec<usize> = (0..row.len()).collect();
-    order.sort_by(|&i, &j| key(j).total_cmp(&key(i)));
+    order.sort_by(|&i, &j| key(j).partial_cmp(&key(i)).expect("NaN has another key"));
     order
 }
 

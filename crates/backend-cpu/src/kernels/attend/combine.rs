@@ -15,12 +15,12 @@ pub(in crate::kernels) unsafe fn combine<L: Lanes>(args: CombineArgs<'_>) {
     };
     // SAFETY: the splits' partial results are valid; the level is the caller's promise.
     unsafe {
-        let mut max = f32::NEG_INFINITY;
+        let mut max = args.sink.unwrap_or(f32::NEG_INFINITY);
         for split in args.splits.clone() {
             max = max.max(*partial(split));
         }
         args.out.fill(0.0);
-        let mut sum = 0.0;
+        let mut sum = args.sink.map_or(0.0, |sink| exp_one::<L>(sink - max));
         for split in args.splits {
             let share = exp_one::<L>(*partial(split) - max);
             sum += *partial(split).add(1) * share;

@@ -104,7 +104,7 @@ impl Cache {
         for (index, out) in out.chunks_exact_mut(hd).enumerate() {
             let splits = rule.splits(positions[index / Q_HEADS]);
             // SAFETY: all splits that the row sees have been filled.
-            unsafe { kernels.combine(CombineArgs { partials, index, splits, out }) };
+            unsafe { kernels.combine(CombineArgs { partials, index, splits, sink: None, out }) };
         }
         out
     }

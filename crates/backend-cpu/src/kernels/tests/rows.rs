@@ -71,6 +71,24 @@ fn gate_agrees_with_f64_over_the_whole_range() {
 }
 
 #[test]
+fn gelu_agrees_with_f64_over_the_whole_range() {
+    at_every_level("gelu_mul", |kernels| {
+        let gate: Vec<f32> = (0..2001).map(|i| (i as f32 - 1000.0) / 100.0).collect();
+        let up = vec![2.0; gate.len()];
+        let mut out = vec![f32::NAN; gate.len()];
+        kernels.gelu_mul(GateArgs { gate: &gate, up: &up, out: &mut out });
+        for (g, y) in gate.iter().zip(&out) {
+            let x = f64::from(*g);
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+            let expected = 2.0 * x / (1.0 + (-2.0 * u).exp());
+            let error = (f64::from(*y) - expected).abs();
+            // Rounding of the exponent's argument grows with it.
+            assert!(error <= 2e-5 * expected.abs() + 1e-30, "{g}: {y} is not {expected}");
+        }
+    });
+}
+
+#[test]
 fn rotation_keeps_lengths_and_pairs_as_its_style_says() {
     let (mut cos, mut sin) = ([0.0; 3], [0.0; 3]);
     rope_angles(7, &[1.0, 0.1, 0.01], 1.0, &mut cos, &mut sin);

@@ -1,0 +1,216 @@
+//! Ops on states: `page_write`, `attend` in a form for any shape, `commit`.
+
+use super::tensor::{Indices, Tensor};
+use super::{Node, Single};
+use crate::executable::Bounds;
+use crate::kernels::attend::{KvLayer, PAGE_POSITIONS};
+use crate::pool::Worker;
+use crate::step::Step;
+use crate::tasks::Scratch;
+
+/// Page table, row sequences and positions.
+struct Places {
+    table: Tensor,
+    row_seq: Tensor,
+    positions: Tensor,
+}
+
+impl Places {
+    /// Operands from `at` on.
+    fn new(node: &Node<'_>, at: usize) -> Places {
+        let [table, row_seq, positions] = [0, 1, 2].map(|i| node.input(at + i).clone());
+        Places { table, row_seq, positions }
+    }
+
+    fn in_step<'s>(&self, step: &'s Step<'_>, pages: usize) -> StepPlaces<'s> {
+        let [seqs, stride] = [0, 1].map(|d| self.table.extents(step)[d]);
+        // SAFETY: earlier tasks or the caller wrote them.
+        let [table, row_seq, positions] =
+            [&self.table, &self.row_seq, &self.positions].map(|t| unsafe { t.indices(step) });
+        StepPlaces { step, table, row_seq, positions, seqs, stride, pages }
+    }
+}
+
+/// The same in a step, every index checked where it is used.
+struct StepPlaces<'s> {
+    step: &'s Step<'s>,
+    table: Indices<'s>,
+    row_seq: Indices<'s>,
+    positions: Indices<'s>,
+    seqs: usize,
+    stride: usize,
+    pages: usize,
+}
+
+impl StepPlaces<'_> {
+    fn position(&self, row: usize) -> usize {
+        self.positions.get(row) as usize
+    }
+
+    /// The page of a row's sequence that holds a position.
+    fn page(&self, row: usize, position: usize) -> Option<u32> {
+        let fault = self.step.fault;
+        let seq = fault.check("sequence", self.row_seq.get(row), self.seqs)?;
+        let slot = fault.check("page of the sequence", (position / PAGE_POSITIONS) as i64, self.stride)?;
+        let page = fault.check("page", self.table.get(seq * self.stride + slot), self.pages)?;
+        Some(page as u32)
+    }
+}
+
+fn layer(step: &Step<'_>, kv: &Tensor) -> (KvLayer, usize) {
+    let size = kv.extents(step);
+    (KvLayer { start: step.place(kv.place).cast(), kv_heads: size[2], head_dim: size[4] }, size[0])
+}
+
+/// `page_write`: each thread owns heads, so rows at the same place are written in order.
+pub(crate) struct PageWrite {
+    kv: Tensor,
+    k: Tensor,
+    v: Tensor,
+    places: Places,
+}
+
+impl PageWrite {
+    pub(crate) fn new(node: &Node<'_>) -> PageWrite {
+        let [kv, k, v] = [0, 1, 2].map(|i| node.input(i).clone());
+        PageWrite { kv, k, v, places: Places::new(node, 3) }
+    }
+}
+
+impl Single for PageWrite {
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        let (kv, pages) = layer(step, &self.kv);
+        let (heads, n, rows) = (kv.kv_heads, kv.head_dim, self.k.extents(step)[0]);
+        let places = self.places.in_step(step, pages);
+        // SAFETY: earlier tasks or the caller wrote both.
+        let (k, v) = unsafe { (self.k.f32s(step), self.v.f32s(step)) };
+        for head in worker.share(heads) {
+            for row in 0..rows {
+                let position = places.position(row);
+                let Some(page) = places.page(row, position) else { return };
+                let at = (row * heads + head) * n;
+                // SAFETY: the page was checked; heads are shared out.
+                unsafe { kv.write(page, position % PAGE_POSITIONS, head, &k[at..at + n], &v[at..at + n]) };
+            }
+        }
+    }
+}
+
+/// `attend` for shapes that the paged kernel does not take: a row and head at a time, position by position.
+pub(crate) struct Attend {
+    scale: f64,
+    window: usize,
+    soft_cap: f64,
+    q: Tensor,
+    kv: Tensor,
+    places: Places,
+    sinks: Option<Tensor>,
+    out: Tensor,
+}
+
+impl Attend {
+    pub(crate) fn new(node: &Node<'_>) -> Attend {
+        let n = node.node;
+        Attend {
+            scale: f64::from(n.f32("scale")),
+            window: n.int("window") as usize,
+            soft_cap: f64::from(n.f32("soft_cap")),
+            q: node.input(0).clone(),
+            kv: node.input(1).clone(),
+            places: Places::new(node, 2),
+            sinks: node.inputs.get(5).cloned().flatten(),
+            out: node.outs[0].clone(),
+        }
+    }
+
+    fn score(&self, q: &[f32], key: impl Iterator<Item = half::f16>) -> f64 {
+        let dot: f64 = q.iter().zip(key).map(|(&q, k)| f64::from(q) * k.to_f64()).sum();
+        let score = dot * self.scale;
+        if self.soft_cap > 0.0 { self.soft_cap * (score / self.soft_cap).tanh() } else { score }
+    }
+
+    /// Adds up a row's values, weighted; the weights' sum, or `None` if a page is missing.
+    fn add_up(&self, at: &HeadAt<'_>, q: &[f32], sink: Option<f64>, sum: &mut [f64]) -> Option<f64> {
+        let (mut top, mut total) = (sink.unwrap_or(f64::NEG_INFINITY), if sink.is_some() { 1.0 } else { 0.0 });
+        let position = at.places.position(at.row);
+        let first = if self.window == 0 { 0 } else { (position + 1).saturating_sub(self.window) };
+        sum.fill(0.0);
+        for p in first..=position {
+            let page = at.places.page(at.row, p)?;
+            // SAFETY: the page was checked, and states are not written while a task reads them.
+            let (key, value) = unsafe {
+                let slot = p % PAGE_POSITIONS;
+                (at.kv.key(page, slot, at.kv_head), at.kv.value(page, slot, at.kv_head))
+            };
+            let score = self.score(q, key);
+            let new = top.max(score);
+            let (keep, weight) = (if new == top { 1.0 } else { (top - new).exp() }, (score - new).exp());
+            (top, total) = (new, total * keep + weight);
+            for (sum, v) in sum.iter_mut().zip(value) {
+                *sum = *sum * keep + weight * v.to_f64();
+            }
+        }
+        Some(total)
+    }
+}
+
+/// One row and key-value head.
+struct HeadAt<'a> {
+    places: &'a StepPlaces<'a>,
+    kv: KvLayer,
+    row: usize,
+    kv_head: usize,
+}
+
+impl Single for Attend {
+    fn scratch(&self, _: &Bounds) -> Scratch {
+        let n = self.q.shape.last().known().unwrap_or(0) as usize;
+        Scratch { private: n * size_of::<f64>(), ..Scratch::default() }
+    }
+
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        let size = self.q.extents(step);
+        let (heads, n) = (size[1], size[2]);
+        let (kv, pages) = layer(step, &self.kv);
+        let places = self.places.in_step(step, pages);
+        // SAFETY: earlier tasks or the caller wrote both.
+        let (q, sinks) = unsafe { (self.q.f32s(step), self.sinks.as_ref().and_then(|s| s.values::<f32>(step))) };
+        // SAFETY: this thread's private memory, as much as `scratch` asked for.
+        let sum = unsafe { std::slice::from_raw_parts_mut(step.private(worker.tid).cast::<f64>(), n) };
+        for i in worker.share(size[0] * heads) {
+            let at = HeadAt { places: &places, kv, row: i / heads, kv_head: i % heads / (heads / kv.kv_heads) };
+            let sink = sinks.map(|s| f64::from(s[i % heads]));
+            let Some(total) = self.add_up(&at, &q[i * n..][..n], sink, sum) else { return };
+            // SAFETY: heads of the result are shared out.
+            let out = unsafe { self.out.part::<f32>(step, i * n..(i + 1) * n) };
+            for (out, sum) in out.iter_mut().zip(&*sum) {
+                *out = (sum / total) as f32;
+            }
+        }
+    }
+}
+
+/// `commit`: committed lengths grow in place.
+pub(crate) struct Commit {
+    lens: Tensor,
+    accepted: Tensor,
+}
+
+impl Commit {
+    pub(crate) fn new(node: &Node<'_>) -> Commit {
+        Commit { lens: node.input(0).clone(), accepted: node.input(1).clone() }
+    }
+}
+
+impl Single for Commit {
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        // SAFETY: an earlier task or the caller wrote them.
+        let accepted = unsafe { self.accepted.values::<u32>(step) }.unwrap_or(&[]);
+        let mine = worker.share(accepted.len());
+        // SAFETY: words of the state are shared out.
+        let lens = unsafe { self.lens.part::<u32>(step, mine.clone()) };
+        for (len, accepted) in lens.iter_mut().zip(&accepted[mine]) {
+            *len = len.wrapping_add(*accepted);
+        }
+    }
+}

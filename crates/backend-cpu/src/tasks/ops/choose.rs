@@ -1,0 +1,186 @@
+//! Ops that choose tokens: `argmax`, `top_k`, `sample`, `verify`.
+
+use super::tensor::Tensor;
+use super::{Cx, Node, Single};
+use crate::executable::Bounds;
+use crate::pool::Worker;
+use crate::step::Step;
+use crate::tasks::Scratch;
+use aio_ir::SAMPLE_PARAMS;
+use aio_ir::sampling::{Candidate, SampleParams, SampleRow, sample};
+use std::sync::{Mutex, PoisonError};
+
+/// `argmax` of the last dimension.
+pub(crate) struct Argmax {
+    x: Tensor,
+    out: Tensor,
+}
+
+impl Argmax {
+    pub(crate) fn new(node: &Node<'_>) -> Argmax {
+        Argmax { x: node.input(0).clone(), out: node.outs[0].clone() }
+    }
+}
+
+impl Single for Argmax {
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        let size = self.x.extents(step);
+        let (n, mine) = (size.last(), worker.share(size.rows()));
+        // SAFETY: an earlier task or the caller wrote x; words of the result are shared out.
+        let (x, out) = unsafe { (self.x.f32s(step), self.out.part::<u32>(step, mine.clone())) };
+        for (row, out) in mine.zip(out) {
+            let best = step.kernels.argmax(&x[row * n..][..n], 0);
+            // NaN counts as negative infinity, and of equals the first wins.
+            *out = if best.value == f32::NEG_INFINITY { 0 } else { best.index };
+        }
+    }
+}
+
+/// `top_k` of the last dimension.
+pub(crate) struct TopK {
+    k: usize,
+    x: Tensor,
+    values: Tensor,
+    indices: Tensor,
+}
+
+impl TopK {
+    pub(crate) fn new(node: &Node<'_>) -> TopK {
+        let k = node.node.int("k") as usize;
+        TopK { k, x: node.input(0).clone(), values: node.outs[0].clone(), indices: node.outs[1].clone() }
+    }
+}
+
+impl Single for TopK {
+    fn scratch(&self, _: &Bounds) -> Scratch {
+        let n = self.x.shape.last().known().unwrap_or(0) as usize;
+        Scratch { private: n * size_of::<u32>(), ..Scratch::default() }
+    }
+
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        let size = self.x.extents(step);
+        let (n, k) = (size.last(), self.k);
+        // SAFETY: an earlier task or the caller wrote x.
+        let x = unsafe { self.x.f32s(step) };
+        // SAFETY: this thread's private memory, as much as `scratch` asked for.
+        let order = unsafe { std::slice::from_raw_parts_mut(step.private(worker.tid).cast::<u32>(), n) };
+        for row in worker.share(size.rows()) {
+            let x = &x[row * n..][..n];
+            rank(x, k, order);
+            let range = row * k..(row + 1) * k;
+            // SAFETY: rows of both results are shared out.
+            let (values, indices) =
+                unsafe { (self.values.part::<f32>(step, range.clone()), self.indices.part::<u32>(step, range)) };
+            for ((i, value), index) in order.iter().zip(values).zip(indices) {
+                (*value, *index) = (x[*i as usize], *i);
+            }
+        }
+    }
+}
+
+/// The first `k` of `order` become the indices of the largest elements, lowest index first on ties; NaN counts as
+/// negative infinity.
+fn rank(x: &[f32], k: usize, order: &mut [u32]) {
+    for (i, order) in order.iter_mut().enumerate() {
+        *order = i as u32;
+    }
+    let key = |i: &u32| if x[*i as usize].is_nan() { f32::NEG_INFINITY } else { x[*i as usize] };
+    let before = |i: &u32, j: &u32| key(j).partial_cmp(&key(i)).expect("no NaN").then(i.cmp(j));
+    if k < order.len() {
+        order.select_nth_unstable_by(k, before);
+    }
+    order[..k].sort_unstable_by(before);
+}
+
+/// `sample`: the chain of `aio_ir::sampling` on each row.
+pub(crate) struct Sample {
+    logits: Tensor,
+    params: Tensor,
+    noise: Tensor,
+    recent: Tensor,
+    bias: Option<Tensor>,
+    out: Tensor,
+    /// One list of candidates for each row that may run at the same time, with room for all tokens.
+    lists: Vec<Mutex<Vec<Candidate>>>,
+}
+
+impl Sample {
+    pub(crate) fn new(cx: &Cx<'_>, node: &Node<'_>) -> Sample {
+        let logits = node.input(0).clone();
+        let size = logits.extents_at(&cx.plan.bucket.bounds());
+        let lists = (0..size.rows().clamp(1, 64)).map(|_| Mutex::new(Vec::with_capacity(size.last()))).collect();
+        let [params, noise, recent] = [1, 2, 3].map(|i| node.input(i).clone());
+        let bias = node.inputs.get(4).cloned().flatten();
+        Sample { logits, params, noise, recent, bias, out: node.outs[0].clone(), lists }
+    }
+}
+
+impl Single for Sample {
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        let size = self.logits.extents(step);
+        let (n, width) = (size.last(), SAMPLE_PARAMS as usize);
+        // SAFETY: earlier tasks or the caller wrote all operands.
+        let (logits, params, noise, recent, bias) = unsafe {
+            let bias = self.bias.as_ref().and_then(|b| b.values::<f32>(step));
+            let noise = self.noise.values::<u32>(step).unwrap_or(&[]);
+            let recent = self.recent.values::<i32>(step).unwrap_or(&[]);
+            (self.logits.f32s(step), self.params.f32s(step), noise, recent, bias)
+        };
+        let look_back = self.recent.extents(step).last();
+        for row in worker.share(size.rows()) {
+            let sample_row = SampleRow {
+                params: SampleParams::from_row(&params[row * width..][..width]),
+                noise: std::array::from_fn(|i| noise[row * 4 + i]),
+                recent: &recent[row * look_back..][..look_back],
+                bias: bias.map(|b| &b[row * n..][..n]),
+            };
+            let list = &self.lists[row % self.lists.len()];
+            let mut candidates = list.lock().unwrap_or_else(PoisonError::into_inner);
+            let token = sample(&logits[row * n..][..n], &sample_row, &mut candidates);
+            // SAFETY: the result has a word for each row, and rows are shared out.
+            unsafe { self.out.part(step, row..row + 1).copy_from_slice(&[token]) };
+        }
+    }
+}
+
+/// `verify`: how many drafts each sequence keeps, and its next token.
+pub(crate) struct Verify {
+    sampled: Tensor,
+    drafts: Tensor,
+    spans: Tensor,
+    accepted: Tensor,
+    next: Tensor,
+}
+
+impl Verify {
+    pub(crate) fn new(node: &Node<'_>) -> Verify {
+        let [sampled, drafts, spans] = [0, 1, 2].map(|i| node.input(i).clone());
+        Verify { sampled, drafts, spans, accepted: node.outs[0].clone(), next: node.outs[1].clone() }
+    }
+}
+
+impl Single for Verify {
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        // SAFETY: earlier tasks or the caller wrote all operands.
+        let [sampled, drafts, spans] =
+            [&self.sampled, &self.drafts, &self.spans].map(|t| unsafe { t.values::<u32>(step) }.unwrap_or(&[]));
+        let mine = worker.share(spans.len() / 2);
+        // SAFETY: words of both results are shared out.
+        let (accepted, next) =
+            unsafe { (self.accepted.part::<u32>(step, mine.clone()), self.next.part::<u32>(step, mine.clone())) };
+        for ((seq, accepted), next) in mine.zip(accepted).zip(next) {
+            let check = |row: i64| step.fault.check("row", row, sampled.len());
+            let (first, count) = (i64::from(spans[2 * seq]), i64::from(spans[2 * seq + 1]));
+            let Some(mut row) = check(first) else { continue };
+            let mut hits = 0;
+            while hits < count {
+                let Some(draft) = check(first + hits + 1) else { break };
+                if drafts[draft] != sampled[row] {
+                    break;
+                }
+                (row, hits) = (draft, hits + 1);
+            }
+            (*accepted, *next) = (hits as u32, sampled[row]);
+        }
+    }
+}

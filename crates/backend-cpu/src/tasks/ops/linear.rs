@@ -1,0 +1,129 @@
+//! `matmul` alone: with a packed weight as the fused projections do it, else a plain loop.
+
+use super::elements::PIECE;
+use super::tensor::{Place, Tensor};
+use super::{Cx, Node, Single};
+use crate::executable::Bounds;
+use crate::kernels::matmul::{MatmulArgs, Output};
+use crate::pack::groups_of;
+use crate::pool::Worker;
+use crate::step::Step;
+use crate::tasks::Scratch;
+use crate::tasks::acts::Acts;
+use crate::tasks::linear::packed;
+use aio_ir::{DType, quant};
+use aio_plan::{Layout, Slot};
+
+/// The kernel for a node's operands.
+pub(crate) fn matmul(cx: &mut Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
+    let (x, w, out) = (node.input(0).clone(), node.input(1).clone(), node.outs[0].clone());
+    if let Place::Slot(slot @ Slot::Weight(id)) = w.place {
+        let weight = &cx.resident.weights[id.index()];
+        if weight.layout == Layout::Packed {
+            let rows = out.extents_at(&cx.plan.bucket.bounds()).rows();
+            return Box::new(Packed { acts: Acts::new(None, [weight]), rows, x, w: slot, out });
+        }
+    }
+    let experts = node.inputs.get(2).cloned().flatten();
+    if let Some(experts) = &experts {
+        cx.check_index("expert", experts, w.shape.dims()[0]);
+    }
+    Box::new(Plain { x, w, experts, out })
+}
+
+/// A product with a packed weight.
+struct Packed {
+    acts: Acts,
+    /// Rows at the bucket's bounds.
+    rows: usize,
+    x: Tensor,
+    w: Slot,
+    out: Tensor,
+}
+
+impl Single for Packed {
+    fn scratch(&self, bounds: &Bounds) -> Scratch {
+        self.acts.scratch(bounds, self.rows)
+    }
+
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        let (rows, w) = (self.out.extents(step).rows(), step.weight(self.w));
+        // SAFETY: an earlier task wrote all rows of x.
+        let x = unsafe { self.x.f32s(step) };
+        let prepared = self.acts.prepare(step, worker, rows, &|row| &x[row * w.cols..][..w.cols]);
+        let groups = worker.share(groups_of(w.rows));
+        let output = Output { start: step.place(self.out.place).cast(), stride: w.rows };
+        let (weights, input) = (packed(w), prepared.input(w));
+        let args = MatmulArgs { weights, input, rows, groups, bias: None, accumulate: false, output };
+        // SAFETY: the result has `rows` rows of `w.rows` floats, and its columns are shared out by groups.
+        unsafe { step.kernels.matmul(&args) };
+    }
+}
+
+/// A product of any two tensors, perhaps with a matrix for each row.
+struct Plain {
+    x: Tensor,
+    w: Tensor,
+    experts: Option<Tensor>,
+    out: Tensor,
+}
+
+impl Plain {
+    /// The matrix for a row of x, by its first row.
+    fn first_row(&self, step: &Step<'_>, row: usize, columns: usize, matrices: usize) -> usize {
+        // SAFETY: an earlier task or the caller wrote them.
+        let experts = self.experts.as_ref().map(|e| unsafe { e.indices(step) }).filter(|e| e.len() > row);
+        let expert = experts.and_then(|e| step.fault.check("expert", e.get(row), matrices));
+        expert.unwrap_or(0) * columns
+    }
+}
+
+impl Single for Plain {
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        let (out, k) = (self.out.extents(step), self.x.extents(step).last());
+        let (rows, n, matrices) = (out.rows(), out.last(), self.w.extents(step)[0]);
+        // SAFETY: earlier tasks or the caller wrote the operands.
+        let (x, w) = unsafe { (self.x.f32s(step), self.w.bytes(step).unwrap_or(&[])) };
+        let row_bytes = k / self.w.dtype.block_elems() * self.w.dtype.block_bytes();
+        for column in worker.share(n) {
+            for i in 0..rows {
+                let row = self.first_row(step, i, n, matrices) + column;
+                let sum = dot(&x[i * k..][..k], self.w.dtype, &w[row * row_bytes..][..row_bytes]);
+                // SAFETY: columns of the result are shared out.
+                unsafe { self.out.part(step, i * n + column..i * n + column + 1).copy_from_slice(&[sum]) };
+            }
+        }
+    }
+}
+
+/// A row of x times a stored row of a matrix, piece by piece.
+fn dot(x: &[f32], dtype: DType, row: &[u8]) -> f32 {
+    if dtype == DType::F32 {
+        return sum_of_products(x, bytemuck::cast_slice(row));
+    }
+    // A piece is whole blocks of every type.
+    let bytes = PIECE / dtype.block_elems() * dtype.block_bytes();
+    let mut decoded = [0.0; PIECE];
+    let piece = |(x, row): (&[f32], &[u8])| {
+        let decoded = &mut decoded[..x.len()];
+        quant::dequantize(dtype, row, decoded).expect("V013: rows are whole blocks");
+        sum_of_products(x, decoded)
+    };
+    x.chunks(PIECE).zip(row.chunks(bytes)).map(piece).sum()
+}
+
+/// Sixteen sums side by side, joined in order.
+fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+    let mut sums = [0.0f32; 16];
+    for (a, b) in a.iter().zip(b) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+const _: () =
+    assert!(PIECE.is_multiple_of(DType::Q4K.block_elems()) && PIECE.is_multiple_of(DType::Q4_0.block_elems()));

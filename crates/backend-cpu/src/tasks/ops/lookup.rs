@@ -1,0 +1,125 @@
+//! Ops that pick or replace slices by index: `embed`, `gather`, `scatter`.
+
+use super::tensor::{Place, Tensor};
+use super::{Cx, Node, Single};
+use crate::pool::Worker;
+use crate::step::Step;
+use crate::unpack::unpack_row;
+use aio_ir::quant;
+use aio_plan::{Layout, Slot};
+
+/// `embed`: rows of a float table, decoded.
+pub(crate) struct Embed {
+    table: Tensor,
+    /// The table's slot, if it is a packed weight.
+    packed: Option<Slot>,
+    ids: Tensor,
+    out: Tensor,
+}
+
+impl Embed {
+    pub(crate) fn new(cx: &mut Cx<'_>, node: &Node<'_>) -> Embed {
+        let (table, ids) = (node.input(0).clone(), node.input(1).clone());
+        cx.check_index("token", &ids, table.shape.dims()[0]);
+        let packed = match table.place {
+            Place::Slot(slot @ Slot::Weight(w)) if cx.resident.weights[w.index()].layout == Layout::Packed => {
+                Some(slot)
+            }
+            _ => None,
+        };
+        Embed { table, packed, ids, out: node.outs[0].clone() }
+    }
+}
+
+impl Single for Embed {
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        // SAFETY: an earlier task or the caller wrote them.
+        let ids = unsafe { self.ids.indices(step) };
+        let table = self.table.extents(step);
+        let (rows, cols) = (table[0], table[1]);
+        for i in worker.share(ids.len()) {
+            // SAFETY: the result has a row for each id, and rows are shared out.
+            let out = unsafe { self.out.part::<f32>(step, i * cols..(i + 1) * cols) };
+            let Some(row) = step.fault.check("token", ids.get(i), rows) else { continue };
+            match self.packed {
+                Some(slot) => {
+                    let w = step.weight(slot);
+                    unpack_row(w.dtype, &w.bytes, row, out);
+                }
+                None => {
+                    // SAFETY: an earlier task wrote the table, if it is no weight.
+                    let bytes = unsafe { self.table.bytes(step) }.unwrap_or(&[]);
+                    let len = bytes.len() / rows;
+                    let row = &bytes[row * len..][..len];
+                    quant::dequantize(self.table.dtype, row, out).expect("V013: rows are whole blocks");
+                }
+            }
+        }
+    }
+}
+
+/// `gather`: slices of the first dimension, as they are stored.
+pub(crate) struct Gather {
+    x: Tensor,
+    index: Tensor,
+    out: Tensor,
+}
+
+impl Gather {
+    pub(crate) fn new(cx: &mut Cx<'_>, node: &Node<'_>) -> Gather {
+        let (x, index) = (node.input(0).clone(), node.input(1).clone());
+        cx.check_index("row", &index, x.shape.dims()[0]);
+        Gather { x, index, out: node.outs[0].clone() }
+    }
+}
+
+impl Single for Gather {
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        // SAFETY: earlier tasks or the caller wrote the operands.
+        let (x, index) = unsafe { (self.x.bytes(step).unwrap_or(&[]), self.index.indices(step)) };
+        let rows = self.x.extents(step)[0];
+        let len = x.len().checked_div(rows).unwrap_or(0);
+        for i in worker.share(index.len()) {
+            let Some(row) = step.fault.check("row", index.get(i), rows) else { continue };
+            // SAFETY: the result has a slice for each index, and slices are shared out.
+            unsafe { self.out.part::<u8>(step, i * len..(i + 1) * len) }.copy_from_slice(&x[row * len..][..len]);
+        }
+    }
+}
+
+/// `scatter`: a copy with some slices replaced. Threads own slices of the result, so the last write wins.
+pub(crate) struct Scatter {
+    x: Tensor,
+    index: Tensor,
+    updates: Tensor,
+    out: Tensor,
+}
+
+impl Scatter {
+    pub(crate) fn new(cx: &mut Cx<'_>, node: &Node<'_>) -> Scatter {
+        let (x, index) = (node.input(0).clone(), node.input(1).clone());
+        cx.check_index("row", &index, x.shape.dims()[0]);
+        Scatter { x, index, updates: node.input(2).clone(), out: node.outs[0].clone() }
+    }
+}
+
+impl Single for Scatter {
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        // SAFETY: earlier tasks or the caller wrote the operands.
+        let (x, index, updates) = unsafe {
+            (self.x.bytes(step).unwrap_or(&[]), self.index.indices(step), self.updates.bytes(step).unwrap_or(&[]))
+        };
+        let rows = self.x.extents(step)[0];
+        let len = x.len().checked_div(rows).unwrap_or(0);
+        let mine = worker.share(rows);
+        // SAFETY: slices of the result are shared out.
+        let out = unsafe { self.out.part::<u8>(step, mine.start * len..mine.end * len) };
+        out.copy_from_slice(&x[mine.start * len..mine.end * len]);
+        for i in 0..index.len() {
+            let Some(row) = step.fault.check("row", index.get(i), rows) else { continue };
+            if mine.contains(&row) {
+                out[(row - mine.start) * len..][..len].copy_from_slice(&updates[i * len..][..len]);
+            }
+        }
+    }
+}

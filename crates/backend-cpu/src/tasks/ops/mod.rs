@@ -1,0 +1,227 @@
+//! Single ops: what a node computes on its own, for any shape and every element type that the oracle takes.
+//!
+//! An unfused plan consists of these. A fused task whose kernels do not fit its operands runs by them too, node by
+//! node as its body says. One file a group of ops; kernels split whole result elements, rows or heads between threads.
+
+mod cache;
+mod choose;
+mod convert;
+mod elements;
+mod elementwise;
+mod layout;
+mod linear;
+mod lookup;
+mod norm;
+mod position;
+mod reduce;
+mod tensor;
+mod walk;
+
+pub(crate) use tensor::Place;
+
+use super::{Scratch, unsupported};
+use crate::executable::Bounds;
+use crate::pool::Worker;
+use crate::resident::Resident;
+use crate::step::{Check, Step};
+use aio_backend::DeviceError;
+use aio_ir::{Def, Dim, Dims, Op, Sym, ValueId};
+use aio_plan::{Plan, Slot, Task};
+use smallvec::SmallVec;
+use tensor::{MAX_RANK, Tensor};
+
+/// A node bound to a kernel. All threads run it at once.
+pub(crate) trait Single: Send + Sync {
+    /// Scratch memory that it needs in a step within the bounds.
+    fn scratch(&self, _: &Bounds) -> Scratch {
+        Scratch::default()
+    }
+
+    /// This thread's share.
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>);
+}
+
+/// What binding a node looks at, and the checks that it asks each step for.
+pub(crate) struct Cx<'a> {
+    pub task: &'a Task,
+    pub plan: &'a Plan,
+    pub resident: &'a Resident,
+    pub checks: &'a mut Vec<Check>,
+}
+
+impl Cx<'_> {
+    /// Asks for a check, before each step, of indices that the step binds. Others are checked as they are used.
+    fn check_index(&mut self, what: &'static str, index: &Tensor, below: Dim) {
+        if let Place::Slot(Slot::Input(input)) = index.place {
+            self.checks.push(Check::Index { input, what, below });
+        }
+    }
+}
+
+/// A node with its operands and results in their places.
+pub(crate) struct Node<'a> {
+    pub node: &'a aio_ir::Node,
+    pub inputs: SmallVec<[Option<Tensor>; 6]>,
+    pub outs: SmallVec<[Tensor; 2]>,
+}
+
+impl Node<'_> {
+    fn input(&self, i: usize) -> &Tensor {
+        self.inputs[i].as_ref().expect("V003: required operands are present")
+    }
+}
+
+/// A task that runs node by node, with a barrier between nodes.
+pub(crate) struct Nodes {
+    kernels: Vec<Box<dyn Single>>,
+    held_bytes: usize,
+}
+
+impl Nodes {
+    /// Binds the nodes of a task's body.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unsupported`] for tensors of too many dimensions, and for values whose size no bucket bounds.
+    pub(crate) fn new(cx: &mut Cx<'_>) -> Result<Nodes, DeviceError> {
+        let task = cx.task;
+        let mut places = Places::of(task);
+        let mut kernels = Vec::new();
+        for (_, node) in task.body.nodes() {
+            let view = node.op == Op::Reshape && places.get(node.results[0]).is_none();
+            if view {
+                let place = places.get(node.input(0));
+                places.set(node.results[0], place);
+                continue;
+            }
+            for &result in &node.results {
+                if places.get(result).is_none() {
+                    places.hold(result, cx)?;
+                }
+            }
+            let bound = places.node(node, cx)?;
+            kernels.push(kernel(cx, &bound));
+        }
+        Ok(Nodes { kernels, held_bytes: places.held_bytes })
+    }
+
+    pub(crate) fn scratch(&self, bounds: &Bounds) -> Scratch {
+        let all = self.kernels.iter().map(|k| k.scratch(bounds)).fold(Scratch::default(), Scratch::max);
+        Scratch { held: self.held_bytes, ..all }
+    }
+
+    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+        for (i, kernel) in self.kernels.iter().enumerate() {
+            if i > 0 {
+                worker.barrier();
+            }
+            kernel.run(step, worker);
+        }
+    }
+}
+
+/// Places of a body's values as they become known.
+struct Places<'a> {
+    task: &'a Task,
+    of: Vec<Option<Place>>,
+    held_bytes: usize,
+}
+
+impl<'a> Places<'a> {
+    /// Declared values stand for the operands that are not absent, roots for the results.
+    fn of(task: &'a Task) -> Places<'a> {
+        let body = &task.body;
+        let mut places = Places { task, of: vec![None; body.values().len()], held_bytes: 0 };
+        let declared = body.values().filter(|(_, v)| !matches!(v.def, Def::Node { .. })).map(|(id, _)| id);
+        let operands = task.operands.iter().filter(|s| **s != Slot::Absent);
+        for (value, slot) in declared.zip(operands).chain(body.roots().zip(&task.results)) {
+            places.set(value, Some(Place::Slot(*slot)));
+        }
+        places
+    }
+
+    fn get(&self, value: ValueId) -> Option<Place> {
+        self.of[value.index()]
+    }
+
+    fn set(&mut self, value: ValueId, place: Option<Place>) {
+        self.of[value.index()] = place;
+    }
+
+    /// A place in scratch memory for a value that never leaves the task; states keep theirs.
+    fn hold(&mut self, value: ValueId, cx: &Cx<'_>) -> Result<(), DeviceError> {
+        let ty = self.task.body.ty(value);
+        let bytes = ty.bytes(&cx.plan.bucket.bounds()).and_then(|b| usize::try_from(b).ok());
+        let bytes = bytes.ok_or_else(|| unsupported(cx.task, format!("a value of {ty}, which is too large")))?;
+        self.set(value, Some(Place::Held(self.held_bytes)));
+        self.held_bytes += bytes.next_multiple_of(64);
+        Ok(())
+    }
+
+    fn node<'n>(&self, node: &'n aio_ir::Node, cx: &mut Cx<'_>) -> Result<Node<'n>, DeviceError> {
+        let paged = matches!(node.op, Op::PageWrite | Op::Attend);
+        let inputs = node.inputs.iter().map(|v| v.map(|v| self.tensor(v, paged, cx)).transpose());
+        let inputs = inputs.collect::<Result<_, _>>()?;
+        if node.op == Op::Attend && self.task.body.ty(node.results[0]).shape.last().known().is_none() {
+            return Err(unsupported(cx.task, "heads of a size that depends on the step"));
+        }
+        let outs = node.results.iter().map(|&v| self.tensor(v, paged, cx)).collect::<Result<_, _>>()?;
+        Ok(Node { node, inputs, outs })
+    }
+
+    fn tensor(&self, value: ValueId, paged: bool, cx: &mut Cx<'_>) -> Result<Tensor, DeviceError> {
+        let ty = self.task.body.ty(value);
+        let place = self.get(value).expect("operands come before their users");
+        let symbols = || ty.shape.dims().iter().filter_map(|d| if let Dim::Sym(s) = d { Some(*s) } else { None });
+        let unbounded = symbols().any(|s| matches!(s, Sym::Pages | Sym::Recent));
+        if ty.shape.rank() > MAX_RANK {
+            return Err(unsupported(cx.task, format!("a value of {ty}, of more than {MAX_RANK} dimensions")));
+        }
+        match place {
+            Place::Held(_) | Place::Slot(Slot::Buffer(_)) if unbounded => {
+                Err(unsupported(cx.task, format!("a computed value of {ty}, whose size no bucket bounds")))
+            }
+            Place::Slot(Slot::State(_)) if unbounded && !paged => {
+                cx.checks.push(Check::WholePool);
+                Ok(Tensor::new(place, ty))
+            }
+            _ => Ok(Tensor::new(place, ty)),
+        }
+    }
+}
+
+/// The kernel of a node.
+fn kernel(cx: &mut Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
+    use Op::*;
+    match node.node.op {
+        Fill | Iota => Box::new(layout::Source::new(node)),
+        Embed => Box::new(lookup::Embed::new(cx, node)),
+        Gather => Box::new(lookup::Gather::new(cx, node)),
+        Scatter => Box::new(lookup::Scatter::new(cx, node)),
+        Matmul => linear::matmul(cx, node),
+        Add | Sub | Mul | Div | Min | Max | Compare | Select | Neg | Silu | Gelu | Relu | Tanh | Sigmoid | Exp
+        | Log | Sqrt | Rsqrt | Sin | Cos => Box::new(elementwise::Elementwise::new(node)),
+        RmsNorm | LayerNorm | Softmax => Box::new(norm::RowNorm::new(node)),
+        Rope => Box::new(position::Rope::new(cx, node)),
+        PageWrite => Box::new(cache::PageWrite::new(node)),
+        Attend => Box::new(cache::Attend::new(node)),
+        Commit => Box::new(cache::Commit::new(node)),
+        Slice | Reshape | Transpose | Broadcast => Box::new(layout::Copy::new(node)),
+        Concat => Box::new(layout::Concat::new(node)),
+        Cast => Box::new(convert::Cast::new(node)),
+        Quantize | Dequantize => Box::new(convert::Blocks::new(node)),
+        Reduce => Box::new(reduce::Reduce::new(node)),
+        Cumsum => Box::new(norm::Cumsum::new(node)),
+        Argmax => Box::new(choose::Argmax::new(node)),
+        TopK => Box::new(choose::TopK::new(node)),
+        Sample => Box::new(choose::Sample::new(cx, node)),
+        Verify => Box::new(choose::Verify::new(node)),
+    }
+}
+
+/// Numbers of the symbols for a tensor in its place: states belong to the pool, all else to the step.
+pub(crate) fn dims_at(place: Place, step: Dims, pool_pages: u32) -> Dims {
+    match place {
+        Place::Slot(Slot::State(_)) => Dims { pages: pool_pages, ..step },
+        _ => step,
+    }
+}

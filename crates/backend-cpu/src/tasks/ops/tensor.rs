@@ -1,0 +1,165 @@
+//! Tensors of single ops: where they lie and how large they are in the step under way.
+//!
+//! Kernels of single ops take any shape, so they look sizes up when they run. Nothing here allocates.
+
+use super::elements::index_at;
+use crate::step::Step;
+use aio_ir::{DType, Dims, Shape, TensorType};
+use aio_plan::Slot;
+use bytemuck::Pod;
+use std::ops::{Deref, Range};
+
+/// Dimensions of a tensor at most.
+pub(crate) const MAX_RANK: usize = 8;
+
+/// Where a tensor lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Where the plan says.
+    Slot(Slot),
+    /// In scratch memory, so many bytes behind the begin of the held values: it never leaves its task.
+    Held(usize),
+}
+
+/// Dimensions as numbers, outermost first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extents {
+    dims: [usize; MAX_RANK],
+    rank: usize,
+}
+
+impl Extents {
+    /// The dimensions given, at most [`MAX_RANK`].
+    pub(crate) fn new(dims: impl IntoIterator<Item = usize>) -> Extents {
+        let mut all = Extents { dims: [1; MAX_RANK], rank: 0 };
+        for dim in dims {
+            all.dims[all.rank] = dim;
+            all.rank += 1;
+        }
+        all
+    }
+
+    /// Number of elements.
+    pub(crate) fn elems(&self) -> usize {
+        self.iter().product()
+    }
+
+    /// The innermost dimension; 1 for a scalar.
+    pub(crate) fn last(&self) -> usize {
+        self.split_last().map_or(1, |(n, _)| *n)
+    }
+
+    /// Elements of all dimensions but the innermost.
+    pub(crate) fn rows(&self) -> usize {
+        self.split_last().map_or(1, |(_, lead)| lead.iter().product())
+    }
+}
+
+impl Deref for Extents {
+    type Target = [usize];
+    fn deref(&self) -> &[usize] {
+        &self.dims[..self.rank]
+    }
+}
+
+/// A tensor that a kernel reads or writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Tensor {
+    pub place: Place,
+    pub dtype: DType,
+    pub shape: Shape,
+}
+
+impl Tensor {
+    pub(crate) fn new(place: Place, ty: &TensorType) -> Tensor {
+        Tensor { place, dtype: ty.dtype, shape: ty.shape.clone() }
+    }
+
+    /// Dimensions in a step.
+    pub(crate) fn extents(&self, step: &Step<'_>) -> Extents {
+        self.extents_at(&step.dims_at(self.place))
+    }
+
+    /// Dimensions for these numbers of the symbols.
+    pub(crate) fn extents_at(&self, dims: &Dims) -> Extents {
+        Extents::new(self.shape.dims().iter().map(|d| d.resolve(dims) as usize))
+    }
+
+    /// Bytes of the tensor at these dimensions.
+    fn bytes_of(&self, extents: &Extents) -> usize {
+        extents.elems() / self.dtype.block_elems() * self.dtype.block_bytes()
+    }
+
+    /// The stored bytes; `None` if it is an optional input that is not bound.
+    ///
+    /// # Safety
+    /// An earlier task or the caller wrote it, and nobody writes to it while the slice lives.
+    pub(crate) unsafe fn bytes<'s>(&self, step: &Step<'s>) -> Option<&'s [u8]> {
+        let len = self.bytes_of(&self.extents(step));
+        match self.place {
+            Place::Slot(slot @ (Slot::Input(_) | Slot::Absent)) => step.input(slot).map(|d| &d.bytes()[..len]),
+            Place::Slot(slot @ Slot::Weight(_)) => Some(&step.weight(slot).bytes[..len]),
+            // SAFETY: the plan gives the place this many bytes; the rest is the caller's promise.
+            place => Some(unsafe { std::slice::from_raw_parts(step.place(place), len) }),
+        }
+    }
+
+    /// The elements of a tensor of 32-bit elements.
+    ///
+    /// # Safety
+    /// As for [`Tensor::bytes`].
+    pub(crate) unsafe fn values<'s, T: Pod>(&self, step: &Step<'s>) -> Option<&'s [T]> {
+        debug_assert_eq!(self.dtype.block_bytes(), size_of::<T>());
+        // SAFETY: the caller's promise. Tensors of 32-bit elements are aligned to 4 bytes wherever they lie.
+        unsafe { self.bytes(step) }.map(bytemuck::cast_slice)
+    }
+
+    /// The elements of an f32 tensor that is bound.
+    ///
+    /// # Safety
+    /// As for [`Tensor::bytes`].
+    pub(crate) unsafe fn f32s<'s>(&self, step: &Step<'s>) -> &'s [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { self.values(step) }.unwrap_or(&[])
+    }
+
+    /// A tensor of indices.
+    ///
+    /// # Safety
+    /// As for [`Tensor::bytes`].
+    pub(crate) unsafe fn indices<'s>(&self, step: &Step<'s>) -> Indices<'s> {
+        // SAFETY: the caller's promise.
+        Indices { dtype: self.dtype, bytes: unsafe { self.bytes(step) }.unwrap_or(&[]) }
+    }
+
+    /// A part of a result, for writing; in units of `T`.
+    ///
+    /// # Safety
+    /// Nobody else uses these elements while the slice lives, and they lie inside the tensor.
+    #[expect(clippy::mut_from_ref, reason = "threads write disjoint parts of what the step's pointers lead to")]
+    pub(crate) unsafe fn part<'s, T: Pod>(&self, step: &'s Step<'_>, range: Range<usize>) -> &'s mut [T] {
+        debug_assert!(range.end * size_of::<T>() <= self.bytes_of(&self.extents(step)));
+        let start: *mut T = step.place(self.place).cast();
+        // SAFETY: the caller's promise; places are aligned for their elements.
+        unsafe { std::slice::from_raw_parts_mut(start.add(range.start), range.len()) }
+    }
+}
+
+/// Integers of any width.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Indices<'a> {
+    dtype: DType,
+    bytes: &'a [u8],
+}
+
+impl Indices<'_> {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() / self.dtype.block_bytes()
+    }
+
+    /// One of them.
+    pub(crate) fn get(&self, i: usize) -> i64 {
+        index_at(self.dtype, self.bytes, i)
+    }
+}

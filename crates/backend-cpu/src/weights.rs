@@ -1,0 +1,150 @@
+//! A family's weights, packed, in one region of memory.
+//!
+//! One region means whole huge pages: a matrix of its own is often smaller than one, and on small pages the translation
+//! buffers and the processor's own prefetching stop every 4 KiB. Filled at upload, read by every task.
+
+use crate::memory::AlignedBytes;
+use crate::pack::{PackArgs, groups_of, pack, packed_bytes};
+use crate::pool::Pool;
+use crate::resident::allocate;
+use aio_backend::{DeviceError, WeightSource, weights};
+use aio_ir::DType;
+use aio_plan::{Layout, PlanFamily, WeightDesc};
+use std::ops::{Deref, Range};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where each weight begins: a cache line, so that vectors never straddle one.
+const ALIGNMENT: usize = 64;
+
+/// A weight in the form that kernels read.
+#[derive(Debug)]
+pub(crate) struct Weight {
+    pub dtype: DType,
+    /// Rows and columns of a matrix; a vector has one row.
+    pub rows: usize,
+    pub cols: usize,
+    pub layout: Layout,
+    pub bytes: Part,
+}
+
+/// Some bytes of the region.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    region: Arc<AlignedBytes>,
+    range: Range<usize>,
+}
+
+impl Deref for Part {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.region[self.range.clone()]
+    }
+}
+
+impl Weight {
+    /// The elements of a plain f32 vector (norms, biases, frequency factors).
+    pub(crate) fn f32s(&self) -> &[f32] {
+        debug_assert_eq!((self.dtype, self.layout), (DType::F32, Layout::Plain));
+        bytemuck::cast_slice(&self.bytes)
+    }
+}
+
+/// What a weight is and where in the region it lies.
+struct Place {
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    layout: Layout,
+    range: Range<usize>,
+}
+
+/// Lays the family's weights out one behind the other, in the family's order.
+fn places(family: &PlanFamily) -> Result<Vec<Place>, DeviceError> {
+    let mut end = 0usize;
+    let mut places = Vec::with_capacity(family.weights.len());
+    for desc in &family.weights {
+        let fail = |reason: String| DeviceError::Failed(format!("packing `{}`: {reason}", desc.name));
+        let dims: Vec<usize> = desc.ty.shape.dims().iter().filter_map(|d| d.known()).map(|d| d as usize).collect();
+        let cols = dims.last().copied().unwrap_or(1);
+        let rows = dims.iter().product::<usize>() / cols.max(1);
+        let dtype = desc.ty.dtype;
+        let len = match desc.layout {
+            Layout::Plain => desc.ty.bytes(&aio_ir::Dims::default()).map(|b| b as usize),
+            Layout::Packed => packed_bytes(dtype, rows, cols),
+        };
+        let len = len.ok_or_else(|| fail(format!("no packed form of {dtype} with {cols} columns")))?;
+        let start = end.next_multiple_of(ALIGNMENT);
+        end = start.checked_add(len).ok_or_else(|| fail("the weights are larger than memory".to_owned()))?;
+        places.push(Place { dtype, rows, cols, layout: desc.layout, range: start..end });
+    }
+    Ok(places)
+}
+
+/// Packs all weights of a family.
+///
+/// # Errors
+/// [`DeviceError::Weight`], [`DeviceError::OutOfMemory`].
+pub(crate) fn pack_all(
+    pool: &Pool,
+    family: &PlanFamily,
+    source: &dyn WeightSource,
+) -> Result<Vec<Weight>, DeviceError> {
+    let places = places(family)?;
+    for desc in &family.weights {
+        // Everything that can be missing is found before memory is taken.
+        weights::checked(source, &desc.name, &desc.ty)?;
+    }
+    let len = places.last().map_or(0, |p| p.range.end);
+    let mut region = allocate(len, || "the weights".to_owned())?;
+    for (desc, place) in family.weights.iter().zip(&places) {
+        let bytes = weights::checked(source, &desc.name, &desc.ty)?;
+        fill(pool, desc, place, bytes, &mut region[place.range.clone()])?;
+    }
+    let region = Arc::new(region);
+    let weight = |p: Place| {
+        let bytes = Part { region: Arc::clone(&region), range: p.range };
+        Weight { dtype: p.dtype, rows: p.rows, cols: p.cols, layout: p.layout, bytes }
+    };
+    Ok(places.into_iter().map(weight).collect())
+}
+
+fn fill(pool: &Pool, desc: &WeightDesc, place: &Place, bytes: &[u8], out: &mut [u8]) -> Result<(), DeviceError> {
+    if place.layout == Layout::Plain {
+        out.copy_from_slice(bytes);
+        return Ok(());
+    }
+    let args = PackArgs { dtype: place.dtype, rows: place.rows, cols: place.cols, source: bytes, groups: 0..0 };
+    let failed = |reason: String| DeviceError::Failed(format!("packing `{}`: {reason}", desc.name));
+    pack_parallel(pool, &args, out).map_err(failed)
+}
+
+/// Packs a matrix; each thread packs, and thereby places, the groups that it will read.
+fn pack_parallel(pool: &Pool, args: &PackArgs<'_>, out: &mut [u8]) -> Result<(), String> {
+    let groups = groups_of(args.rows);
+    let group_len = out.len().checked_div(groups).unwrap_or(0);
+    let start = Shared(out.as_mut_ptr());
+    let failure = Mutex::new(None);
+    pool.run(&|worker| {
+        let share = worker.share(groups);
+        let (at, len) = (share.start * group_len, share.len() * group_len);
+        // SAFETY: shares are disjoint ranges of `out`, which is borrowed until `run` has returned.
+        let part = unsafe { std::slice::from_raw_parts_mut(start.at(at), len) };
+        if let Err(e) = pack(&PackArgs { groups: share, ..args.clone() }, part) {
+            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.to_string());
+        }
+    });
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+/// An address that threads share; each uses its own part.
+struct Shared(*mut u8);
+
+// SAFETY: a plain address; `pack_parallel` hands out disjoint parts.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// The address `offset` bytes on.
+    fn at(&self, offset: usize) -> *mut u8 {
+        self.0.wrapping_add(offset)
+    }
+}

@@ -1,0 +1,174 @@
+//! Runs a case that has been compiled: binds its inputs, keeps sentinels behind its outputs, takes its time.
+//!
+//! Used by the test driver on every back end, and by whoever times kernels.
+
+use super::{Case, POOL_PAGES, Weights};
+use crate::{Bindings, Data, Device, DeviceError, Executable, LoadOptions, WeightSet, bindings::OutputWords};
+use aio_ir::{Cost, DType, Dims, Graph, Load, Op, quant};
+use aio_plan::{Plan, PlanFamily};
+use std::time::Instant;
+
+/// Words behind an output, to show that a device writes no further.
+const SENTINEL: u32 = 0x7fc0_dead;
+/// How many of them.
+const SENTINELS: usize = 16;
+
+/// A result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// Element type.
+    pub dtype: DType,
+    /// Its stored bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Tensor {
+    /// The elements of a float type as f32; `None` for other types.
+    pub fn floats(&self) -> Option<Vec<f32>> {
+        let elems = self.bytes.len() / self.dtype.block_bytes() * self.dtype.block_elems();
+        let mut out = vec![0.0; elems];
+        quant::dequantize(self.dtype, &self.bytes, &mut out).ok().map(|()| out)
+    }
+}
+
+/// What a step of a case takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timing {
+    /// Median over the repetitions, in seconds.
+    pub seconds: f64,
+    /// Bytes and flops of the step by the cost rules.
+    pub cost: Cost,
+}
+
+impl Timing {
+    /// Bytes read and written by the time, in 10^9 a second.
+    pub fn gb_s(&self) -> f64 {
+        (self.cost.bytes_read as f64 + self.cost.bytes_written as f64) / self.seconds / 1e9
+    }
+
+    /// Operations by the time, in 10^9 a second.
+    pub fn gflop_s(&self) -> f64 {
+        self.cost.flops as f64 / self.seconds / 1e9
+    }
+}
+
+/// A case on a device.
+pub struct Run<'a> {
+    case: &'a Case,
+    family: &'a PlanFamily,
+    plan: &'a Plan,
+    device: &'a dyn Device,
+    weights: WeightSet,
+    executable: Box<dyn Executable>,
+}
+
+impl<'a> Run<'a> {
+    /// Loads a case whose graph was compiled for the device; the family's first plan is the one that runs.
+    ///
+    /// # Errors
+    /// As [`Device::upload`] and [`Device::load`].
+    ///
+    /// # Panics
+    /// If the family has no plan.
+    pub fn new(
+        case: &'a Case,
+        graph: &Graph,
+        family: &'a PlanFamily,
+        device: &'a dyn Device,
+    ) -> Result<Run<'a>, DeviceError> {
+        let weights = device.upload(family, &Weights::of(graph), POOL_PAGES)?;
+        let plan = family.plans.first().expect("a bucket gives a plan");
+        let executable = device.load(family, plan, &weights, &LoadOptions::default())?;
+        Ok(Run { case, family, plan, device, weights, executable })
+    }
+
+    /// Runs a step; its outputs, in the plan's order.
+    ///
+    /// # Errors
+    /// Those of the device, and [`DeviceError::Failed`] if it wrote behind an output.
+    pub fn step(&mut self, index: usize) -> Result<Vec<Tensor>, DeviceError> {
+        let mut outputs = Vec::new();
+        self.submit(index, 1, &mut outputs)?;
+        let dims = self.case.steps[index].dims();
+        let results = self.plan.outputs.iter().zip(outputs).map(|(binding, words)| {
+            let len = binding.ty.bytes(&dims).unwrap_or(0) as usize;
+            let bytes: &[u8] = bytemuck::cast_slice(&words);
+            if words[len.div_ceil(4)..].iter().any(|&w| w != SENTINEL) {
+                return Err(DeviceError::Failed(format!("the device wrote behind output `{}`", binding.name)));
+            }
+            Ok(Tensor { dtype: binding.ty.dtype, bytes: bytes[..len].to_vec() })
+        });
+        results.collect()
+    }
+
+    /// Times a step: runs it once to warm up and then `repetitions` times. The family should be compiled for
+    /// [`Case::bucket_of`] the step, so that the costs are the step's.
+    ///
+    /// # Errors
+    /// As [`Run::step`].
+    pub fn time(&mut self, index: usize, repetitions: usize) -> Result<Timing, DeviceError> {
+        let mut seconds = self.submit(index, repetitions.max(1) + 1, &mut Vec::new())?;
+        seconds.remove(0);
+        seconds.sort_by(f64::total_cmp);
+        Ok(Timing { seconds: seconds[seconds.len() / 2], cost: self.cost(index) })
+    }
+
+    /// The states after the steps so far.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn states(&self) -> Result<Vec<Tensor>, DeviceError> {
+        let states = self.family.states.iter().enumerate();
+        let tensor = |(i, s): (usize, &aio_plan::StateDesc)| {
+            Ok(Tensor { dtype: s.ty.dtype, bytes: self.device.download_state(&self.weights, i)? })
+        };
+        states.map(tensor).collect()
+    }
+
+    /// Runs a step several times; seconds of each run.
+    fn submit(&mut self, index: usize, times: usize, outputs: &mut Vec<Vec<u32>>) -> Result<Vec<f64>, DeviceError> {
+        let dims = self.case.steps[index].dims();
+        let values: Vec<Vec<u32>> = self.plan.inputs.iter().map(|b| self.case.input(&b.name, &b.ty, index)).collect();
+        let data = self.plan.inputs.iter().zip(&values).map(|(b, v)| match b.ty.dtype {
+            _ if b.optional => None,
+            DType::F32 => Some(Data::F32(bytemuck::cast_slice(v))),
+            DType::I32 => Some(Data::I32(bytemuck::cast_slice(v))),
+            DType::U32 => Some(Data::U32(v)),
+            other => Some(Data::Bytes(other, &bytemuck::cast_slice(v)[..b.ty.bytes(&dims)? as usize])),
+        });
+        let data: Vec<_> = data.collect();
+        outputs.extend(self.plan.outputs.iter().map(|b| {
+            let words = b.ty.bytes(&dims).unwrap_or(0).div_ceil(4) as usize;
+            vec![SENTINEL; words + SENTINELS]
+        }));
+        let mut words: Vec<OutputWords<'_>> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        let mut seconds = Vec::with_capacity(times);
+        for _ in 0..times {
+            let start = Instant::now();
+            self.executable.submit(&mut Bindings { dims, inputs: &data, outputs: &mut words })?.wait()?;
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        Ok(seconds)
+    }
+
+    /// The tasks' costs, and those of the positions that rows attend to.
+    fn cost(&self, index: usize) -> Cost {
+        let step = &self.case.steps[index];
+        let seen: u64 = step.positions.iter().map(|&p| u64::from(p) + 1).sum();
+        let context = (seen / step.positions.len().max(1) as u64) as u32;
+        let dims = Dims { pages: 0, ..step.dims() };
+        let tasks = self.plan.tasks.iter().map(|t| t.cost);
+        let bodies = self.plan.tasks.iter().map(|t| &t.body);
+        let attends = bodies.flat_map(|b| b.nodes().filter(|(_, n)| n.op == Op::Attend).map(move |(_, n)| (b, n)));
+        let extra = attends.map(|(body, node)| {
+            let at = |context| body.cost(node, Load { dims, context });
+            let (with, without) = (at(context), at(0));
+            Cost {
+                bytes_read: with.bytes_read - without.bytes_read,
+                bytes_written: 0,
+                flops: with.flops - without.flops,
+            }
+        });
+        tasks.chain(extra).sum()
+    }
+}

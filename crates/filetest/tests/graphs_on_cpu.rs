@@ -1,0 +1,55 @@
+//! Every checked-in text graph, fused and unfused, on the CPU and on the oracle.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use aio_backend::conformance::{Case, matching};
+use aio_backend_cpu::{CpuDevice, CpuOptions};
+use aio_compiler::{Options, compile};
+use aio_filetest::conformance::{Outcome, reference, run_case};
+use aio_filetest::graph_file;
+use aio_ir::{text, verify};
+
+/// Inputs whose values are indices, under names that give such values.
+const RENAMED: [(&str, &str); 6] = [
+    ("\"e\"", "\"few\""),
+    ("\"ids\"", "\"index\""),
+    ("\"others\"", "\"other positions\""),
+    ("\"d\"", "\"few\""),
+    ("\"n\"", "\"few\""),
+    ("\"t\"", "\"index\""),
+];
+
+/// A case around a graph, with the steps of a projection or, if it has pages, those that grow two sequences.
+fn case(graph: &str, fuse: bool) -> Case {
+    let paged = graph.contains("page_table");
+    let like = matching(if paged { "qkv-plain-q8_0" } else { "gate_up-silu-q8_0" }).remove(0);
+    let graph = RENAMED.iter().fold(graph.to_owned(), |g, (from, to)| g.replace(from, to));
+    Case { text: graph, fuse, ..like }
+}
+
+/// Whether the graph is valid and has a plan: some files show faults, some have outputs that compute nothing.
+fn compiles(case: &Case) -> bool {
+    let Ok(parsed) = text::parse(&case.text) else { return false };
+    let Ok(verified) = verify(&parsed.graph) else { return false };
+    let options = Options { buckets: vec![case.bucket()], fuse: case.fuse };
+    compile(verified, &aio_backend::null::permissive_target("any"), &options).is_ok()
+}
+
+#[test]
+fn every_text_graph_gives_the_oracles_results() {
+    let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
+    let mut ran = 0;
+    for path in graph_file::files(&aio_filetest::workspace("tests/filetests")) {
+        let graph = std::fs::read_to_string(&path).unwrap();
+        for fuse in [true, false] {
+            let case = case(&graph, fuse);
+            if !compiles(&case) {
+                println!("{} has no plan", path.display());
+                continue;
+            }
+            let outcome = run_case(&case, &device, &reference(&case));
+            assert!(matches!(outcome, Outcome::Pass { .. }), "{} fuse {fuse}: {outcome:?}", path.display());
+            ran += 1;
+        }
+    }
+    assert!(ran >= 2 * 26, "only {ran} graphs ran");
+}

@@ -1,0 +1,111 @@
+//! The unfused plan, each op a task and a submission of its own, against the fused one.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use aio_backend::conformance::nmse;
+use aio_backend_cpu::{CpuDevice, CpuOptions};
+use aio_engine::{Dispatch, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Step, StepRow, StepWants};
+use aio_filetest::tiny;
+use aio_ir::DType;
+use std::sync::Arc;
+
+/// Tokens of the text; the last page border they cross is at 64.
+const TOKENS: usize = 80;
+/// The vocabulary of a tiny model.
+const VOCABULARY: usize = 512;
+
+fn engine(preset: &str, weights: DType, dispatch: Dispatch) -> Engine {
+    let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
+    let options = EngineOptions { context: Some(192), prefill_rows: 48, dispatch, ..EngineOptions::default() };
+    tiny::engine(preset, weights, Arc::new(device), &options)
+}
+
+/// Logits of all tokens, computed in chunks of this size.
+fn logits(engine: &mut Engine, chunk: usize) -> Vec<u32> {
+    let mut sequence = Sequence::new();
+    engine.reserve(&mut sequence, TOKENS).unwrap();
+    let mut bits = Vec::new();
+    for from in (0..TOKENS).step_by(chunk) {
+        let row = |position: usize| {
+            let token = ((position * 37 + 11) % 251) as u32;
+            StepRow { token, sequence: 0, position, wants: StepWants::Logits }
+        };
+        let rows: Vec<_> = (from..(from + chunk).min(TOKENS)).map(row).collect();
+        bits.extend_from_slice(engine.step(&Step { sequences: &[&sequence], rows: &rows, logit_bias: None }).unwrap());
+        sequence.commit((from + chunk).min(TOKENS));
+    }
+    engine.release(&mut sequence);
+    bits
+}
+
+fn floats(bits: &[u32]) -> Vec<f32> {
+    bits.iter().map(|&b| f32::from_bits(b)).collect()
+}
+
+#[test]
+fn every_architecture_gives_the_fused_logits() {
+    for (architecture, preset) in tiny::ARCHITECTURES {
+        for weights in [DType::Q4_0, DType::F16] {
+            let fused = floats(&logits(&mut engine(preset, weights, Dispatch::Graph), 17));
+            let single = floats(&logits(&mut engine(preset, weights, Dispatch::Op), 17));
+            for (position, (a, b)) in single.chunks(VOCABULARY).zip(fused.chunks(VOCABULARY)).enumerate() {
+                let error = nmse(a, b);
+                assert!(error <= 1e-10, "{architecture} {weights}: {error:e} at position {position}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_stay_independent_to_the_bit() {
+    let mut engine = engine("qwen3-0.6b", DType::Q8_0, Dispatch::Op);
+    let want = logits(&mut engine, 1);
+    for chunk in 2..=17 {
+        assert!(logits(&mut engine, chunk) == want, "chunks of {chunk}");
+    }
+}
+
+/// The fused plan's greedy tokens, as far as their logits lead clearly.
+#[test]
+fn greedy_tokens_agree_and_each_task_is_a_submission() {
+    let request =
+        Request { max_tokens: Some(24), ignore_eog: true, ..Request::new(vec![3, 1, 4, 1, 5], Sampling::greedy()) };
+    let mut ids = Vec::new();
+    for dispatch in [Dispatch::Graph, Dispatch::Op] {
+        let mut engine = engine("llama-1b", DType::Q8_0, dispatch);
+        let before = engine.counters();
+        let done = engine.generate(&request, &mut |_| Flow::Continue).unwrap();
+        let spent = engine.counters() - before;
+        let steps = 1 + done.timing.decode_steps as u64;
+        let tasks = match dispatch {
+            Dispatch::Graph => 1,
+            Dispatch::Op => engine.family().plans[0].tasks.len() as u64,
+        };
+        assert_eq!((spent.submissions, spent.syncs), (steps * tasks, steps * tasks), "{dispatch:?}");
+        ids.push(done.ids);
+    }
+    let mut text = request.prompt.clone();
+    for (a, b) in ids[0].iter().zip(&ids[1]) {
+        if a != b {
+            let margin = margin(&text);
+            assert!(margin < 1e-3, "tokens {a} and {b} differ after {text:?}, margin {margin}");
+            return;
+        }
+        text.push(*a);
+    }
+}
+
+/// How far the best logit after a text leads the second, by the logits' deviation.
+fn margin(text: &[u32]) -> f64 {
+    let mut engine = engine("llama-1b", DType::Q8_0, Dispatch::Graph);
+    let mut sequence = Sequence::new();
+    engine.reserve(&mut sequence, text.len()).unwrap();
+    let row = |(position, &token): (usize, &u32)| {
+        let wants = if position + 1 == text.len() { StepWants::Logits } else { StepWants::Nothing };
+        StepRow { token, sequence: 0, position, wants }
+    };
+    let rows: Vec<_> = text.iter().enumerate().map(row).collect();
+    let mut values = floats(engine.step(&Step { sequences: &[&sequence], rows: &rows, logit_bias: None }).unwrap());
+    values.sort_by(|a, b| b.total_cmp(a));
+    let energy: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64;
+    f64::from(values[0] - values[1]) / energy.sqrt()
+}
