@@ -1,7 +1,8 @@
 //! Fusion: gathers nodes into clusters, one task each, of kinds that the target has kernels for.
 //!
 //! Each pattern is a file. A pattern starts at its last node and walks back through values that nothing else uses, so
-//! a cluster never leaves and re-enters. What no pattern takes becomes a task of its own; reshapes become views, but for those of states.
+//! a cluster never leaves and re-enters. What no pattern takes becomes a task of its own; reshapes become views, but for
+//! those of states.
 
 mod attend;
 mod gate_up;
