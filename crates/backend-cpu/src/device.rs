@@ -1,6 +1,6 @@
 //! The CPU as a device.
 
-use crate::executable::CpuExecutable;
+use crate::executable::{Bound, CpuExecutable};
 use crate::isa::{Isa, IsaLevel};
 use crate::kernels::Kernels;
 use crate::pool::Pool;
@@ -107,6 +107,12 @@ impl Device for CpuDevice {
             bytes_written: read(&tally.bytes_written),
             step_allocations: 0,
         }
+    }
+
+    fn scratch_bytes(&self, family: &PlanFamily, pages: u32) -> u64 {
+        let shapes = Resident::shapes(family, pages);
+        let need = |plan| Bound::new(family, plan, &shapes, self.threads()).map_or(0, |b| b.bytes as u64);
+        family.plans.iter().map(need).max().unwrap_or(0)
     }
 
     fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {

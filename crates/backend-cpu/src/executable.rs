@@ -45,6 +45,36 @@ impl Traffic {
     }
 }
 
+/// A plan's tasks bound to a model, and the scratch memory that they need.
+pub(crate) struct Bound {
+    prelude: Prelude,
+    tasks: Vec<Lowered>,
+    private_bytes: usize,
+    /// Scratch memory in all.
+    pub bytes: usize,
+}
+
+impl Bound {
+    /// # Errors
+    /// [`DeviceError::Unsupported`].
+    pub(crate) fn new(
+        family: &PlanFamily,
+        plan: &Plan,
+        resident: &Resident,
+        threads: usize,
+    ) -> Result<Bound, DeviceError> {
+        let mut prelude = Prelude::default();
+        let tasks = plan.tasks.iter().map(|t| lower(t, family, plan, resident, &mut prelude));
+        let tasks = tasks.collect::<Result<Vec<_>, _>>()?;
+        let (rows, outs) = (plan.bucket.rows as usize, plan.bucket.outs as usize);
+        let bounds = Bounds { rows, outs, threads, pages: resident.pages as usize };
+        let need = tasks.iter().map(|t| t.scratch(&bounds)).fold(Scratch::default(), Scratch::max);
+        let private_bytes = need.private.next_multiple_of(64);
+        let bytes = private_bytes * threads + prelude.bytes(&bounds) + need.shared;
+        Ok(Bound { prelude, tasks, private_bytes, bytes })
+    }
+}
+
 impl CpuExecutable {
     pub(crate) fn new(
         engine: Arc<Engine>,
@@ -52,22 +82,9 @@ impl CpuExecutable {
         plan: &Plan,
         resident: Arc<Resident>,
     ) -> Result<CpuExecutable, DeviceError> {
-        let mut prelude = Prelude::default();
-        let tasks = plan
-            .tasks
-            .iter()
-            .map(|t| lower(t, family, plan, &resident, &mut prelude))
-            .collect::<Result<Vec<_>, _>>()?;
-        let threads = engine.pool.threads();
-        let bounds = Bounds {
-            rows: plan.bucket.rows as usize,
-            outs: plan.bucket.outs as usize,
-            threads,
-            pages: resident.pages as usize,
-        };
-        let need = tasks.iter().map(|t| t.scratch(&bounds)).fold(Scratch::default(), Scratch::max);
-        let private_bytes = need.private.next_multiple_of(64);
-        resident.reserve_scratch(private_bytes * threads + prelude.bytes(&bounds) + need.shared)?;
+        let Bound { prelude, tasks, private_bytes, bytes } =
+            Bound::new(family, plan, &resident, engine.pool.threads())?;
+        resident.reserve_scratch(bytes)?;
         Ok(CpuExecutable {
             engine,
             resident,

@@ -66,6 +66,18 @@ impl Resident {
         Ok(Resident { weights, pages, mutable })
     }
 
+    /// A model without its matrices and states: enough to bind tasks and to see what memory they would need.
+    pub(crate) fn shapes(family: &PlanFamily, pages: u32) -> Resident {
+        let weight = |w: &WeightDesc| {
+            let (rows, cols) = matrix_of(w);
+            let bytes = if w.layout == Layout::Plain { rows * cols * size_of::<f32>() } else { 0 };
+            Weight { dtype: w.ty.dtype, rows, cols, layout: w.layout, bytes: AlignedBytes::zeroed(bytes) }
+        };
+        let empty = || AlignedBytes::zeroed(0);
+        let mutable = Mutex::new(Mutable { states: Vec::new(), arena: empty(), scratch: empty() });
+        Resident { weights: family.weights.iter().map(weight).collect(), pages, mutable }
+    }
+
     /// Exclusive use, for the time of a step.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Mutable> {
         // A step that panicked may have left garbage in arena and scratch, which every step writes before it
@@ -108,11 +120,16 @@ fn allocate(bytes: usize, what: impl FnOnce() -> String) -> Result<AlignedBytes,
     AlignedBytes::try_zeroed(bytes).ok_or_else(|| DeviceError::OutOfMemory { what: what(), bytes: bytes as u64 })
 }
 
-fn upload(pool: &Pool, desc: &WeightDesc, source: &dyn WeightSource) -> Result<Weight, DeviceError> {
-    let bytes = weights::checked(source, &desc.name, &desc.ty)?;
+/// Rows and columns of a weight; a vector has one row.
+fn matrix_of(desc: &WeightDesc) -> (usize, usize) {
     let dims: Vec<usize> = desc.ty.shape.dims().iter().filter_map(|d| d.known()).map(|d| d as usize).collect();
     let cols = dims.last().copied().unwrap_or(1);
-    let rows = dims.iter().product::<usize>() / cols.max(1);
+    (dims.iter().product::<usize>() / cols.max(1), cols)
+}
+
+fn upload(pool: &Pool, desc: &WeightDesc, source: &dyn WeightSource) -> Result<Weight, DeviceError> {
+    let bytes = weights::checked(source, &desc.name, &desc.ty)?;
+    let (rows, cols) = matrix_of(desc);
     let dtype = desc.ty.dtype;
     let packed = match desc.layout {
         Layout::Plain => {
