@@ -119,7 +119,9 @@ pub(crate) fn lower(
         TaskKind::Linear(spec) => Lowered::Linear(linear::Linear::new(task, spec, width)),
         TaskKind::GateUp(spec) => Lowered::GateUp(gate_up::GateUp::new(task, spec, width)?),
         TaskKind::Head(spec) => Lowered::Head(head::Head::new(task, spec, width)),
-        TaskKind::Op(op) => return Err(unsupported(task, format!("`{}` alone", op.mnemonic()))),
+        TaskKind::Op(op) => {
+            return Err(unsupported(task, format!("`{}` runs only as a part of larger tasks", op.mnemonic())));
+        }
     })
 }
 
