@@ -101,7 +101,7 @@ impl Config {
             return Err(value("num_attention_heads", "0".to_owned(), "positive"));
         }
         let (low, high) = rope.bands();
-        if kind == "llama3" && !(low < high) {
+        if kind == "llama3" && low >= high {
             return Err(value("high_freq_factor", high.to_string(), &format!("more than low_freq_factor {low}")));
         }
         match rope.factor {
