@@ -9,6 +9,8 @@ mod graph;
 mod model;
 #[path = "cli/pull.rs"]
 mod pull;
+#[path = "cli/signals.rs"]
+mod signals;
 
 use aio::ir::DType;
 use aio::model::synth::{Preset, Synth};

@@ -133,7 +133,8 @@ pub(crate) enum TextOrJson {
 /// Which model and where it runs; shared by subcommands that load one.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ModelArgs {
-    /// Model file (GGUF) [default: SmolLM2-135M-Instruct, fetched if need be].
+    /// Model file (GGUF; builds with the feature `safetensors` also take a folder in Hugging Face's form) [default:
+    /// SmolLM2-135M-Instruct, fetched if need be].
     #[arg(short, long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Threads [default: one a core].

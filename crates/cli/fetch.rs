@@ -76,6 +76,9 @@ fn hash_rest(file: &mut File, hash: &mut Sha256, message: &'static str) -> std::
     let mut buffer = vec![0; PIECE];
     let mut bytes = 0;
     loop {
+        if signals::interrupted() {
+            return Err(std::io::Error::other("interrupted"));
+        }
         let read = file.read(&mut buffer)?;
         if read == 0 {
             bar.finish_and_clear();

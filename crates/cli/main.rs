@@ -24,6 +24,7 @@ mod output;
 mod perplexity;
 mod pull;
 mod run;
+mod scratch;
 mod signals;
 mod synth;
 mod table;

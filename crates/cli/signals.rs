@@ -22,6 +22,12 @@ extern "C" fn on_interrupt(_: libc::c_int) {
 #[cfg(unix)]
 extern "C" fn on_bus_error(_: libc::c_int) {
     const MESSAGE: &[u8] = b"error: the model file was truncated or its disk failed while it was in use\n";
+    static ENDING: AtomicBool = AtomicBool::new(false);
+    // All threads read the file, so several may come here; one speaks and ends the process, the others wait for that.
+    while ENDING.swap(true, Ordering::Relaxed) {
+        // SAFETY: `pause` may be called from a signal handler and takes nothing.
+        unsafe { libc::pause() };
+    }
     // SAFETY: `write` and `_exit` may be called from a signal handler; the message is static.
     unsafe {
         libc::write(2, MESSAGE.as_ptr().cast(), MESSAGE.len());
@@ -32,13 +38,17 @@ extern "C" fn on_bus_error(_: libc::c_int) {
 /// Installs the handlers. A second Ctrl-C ends the program at once.
 pub(crate) fn install() {
     #[cfg(unix)]
-    // SAFETY: the handlers only store to an atomic, or write and exit; the action is fully initialised.
+    // SAFETY: the handlers only store to an atomic, or write and exit; the action is fully initialised; a signal that is
+    // ignored runs nothing.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_interrupt as *const () as libc::sighandler_t;
         action.sa_flags = libc::SA_RESETHAND;
         libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
         action.sa_sigaction = on_bus_error as *const () as libc::sighandler_t;
+        action.sa_flags = 0;
         libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+        // A file over the size limit is then an error of the write, whose clean-up runs, and not the end.
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }

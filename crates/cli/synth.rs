@@ -1,10 +1,10 @@
 //! `aio synth`: writes a model with random weights, so that tests and benchmarks need no download.
 
-use crate::Outcome;
 use crate::args::SynthArgs;
-use crate::output;
+use crate::{Outcome, output, signals};
 use aio::model::synth::Synth;
 use anyhow::{Context, Result};
+use std::ops::ControlFlow;
 
 pub(crate) fn main(args: SynthArgs) -> Result<Outcome> {
     let mut preset = args.preset;
@@ -13,7 +13,10 @@ pub(crate) fn main(args: SynthArgs) -> Result<Outcome> {
     report_fallbacks(&synth);
     let bytes = synth.file_bytes()?;
     let bar = output::bar(bytes, "writing");
-    let written = synth.write_to(&args.output, &mut |bytes| bar.inc(bytes));
+    let written = synth.write_to(&args.output, &mut |bytes| {
+        bar.inc(bytes);
+        if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
     bar.finish_and_clear();
     written.with_context(|| format!("cannot make {}", args.output.display()))?;
     output::print_now(&format!("{} {bytes} bytes\n", args.output.display()))?;

@@ -147,6 +147,19 @@ fn synth_writes_a_model_that_opens() {
 }
 
 #[test]
+fn run_takes_folders_in_hugging_faces_form() {
+    let place = Place::new();
+    aio_filetest::hugging_face::write(&place.path(""), "qwen2-0.5b", DType::F16, 1, 2);
+    let args = ["-p", "hello", "-n", "5", "--temp", "0", "--ignore-eos", "--ids"];
+    let ids = place.good(&[&["run", "-m", "."], &args[..]].concat());
+    assert_eq!(ids.trim().split(',').count(), 5);
+    let model = place.model("qwen2-0.5b", DType::F16);
+    assert_eq!(place.good(&[&["run", "-m", &model], &args[..]].concat()), ids);
+    std::fs::write(place.path("config.json"), "{").unwrap();
+    place.bad(&["run", "-m", ".", "-p", "x"], 2, "config.json: EOF while parsing");
+}
+
+#[test]
 fn perplexity_scores_second_halves() {
     let place = Place::new();
     let model = place.model("pangu-1b", DType::Q8_0);

@@ -1,6 +1,6 @@
 //! The CPU as a device.
 
-use crate::executable::CpuExecutable;
+use crate::executable::{Bound, CpuExecutable};
 use crate::isa::{Isa, IsaLevel};
 use crate::kernels::Kernels;
 use crate::pool::Pool;
@@ -106,6 +106,13 @@ impl Device for CpuDevice {
             bytes_written: read(&tally.bytes_written),
             step_allocations: 0,
         }
+    }
+
+    fn scratch_bytes(&self, family: &PlanFamily, pages: u32) -> u64 {
+        // What cannot be packed is refused at upload, with its reason.
+        let Ok(shapes) = Resident::shapes(family, pages) else { return 0 };
+        let need = |plan| Bound::new(family, plan, &shapes, self.threads()).map_or(0, |b| b.bytes as u64);
+        family.plans.iter().map(need).max().unwrap_or(0)
     }
 
     fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {

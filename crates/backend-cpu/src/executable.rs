@@ -62,6 +62,40 @@ impl Traffic {
     }
 }
 
+/// A plan's tasks bound to a model, and the scratch memory that they need.
+pub(crate) struct Bound {
+    prelude: Prelude,
+    tasks: Vec<Lowered>,
+    checks: Vec<Check>,
+    offsets: Offsets,
+    /// Scratch memory in all.
+    pub bytes: usize,
+}
+
+impl Bound {
+    /// # Errors
+    /// [`DeviceError::Unsupported`].
+    pub(crate) fn new(
+        family: &PlanFamily,
+        plan: &Plan,
+        resident: &Resident,
+        threads: usize,
+    ) -> Result<Bound, DeviceError> {
+        let (mut prelude, mut checks) = (Prelude::default(), Vec::new());
+        let tasks = plan.tasks.iter().map(|t| lower(t, family, plan, resident, &mut prelude, &mut checks));
+        let tasks = tasks.collect::<Result<Vec<_>, _>>()?;
+        checks.dedup();
+        let (rows, outs) = (plan.bucket.rows as usize, plan.bucket.outs as usize);
+        let bounds = Bounds { rows, outs, threads, pages: resident.pages as usize };
+        let need = tasks.iter().map(|t| t.scratch(&bounds)).fold(Scratch::default(), Scratch::max);
+        let private_bytes = need.private.next_multiple_of(64);
+        let held = private_bytes * threads + prelude.bytes(&bounds);
+        let shared = held + need.held.next_multiple_of(64);
+        let offsets = Offsets { private_bytes, prelude: private_bytes * threads, held, shared };
+        Ok(Bound { prelude, tasks, checks, offsets, bytes: shared + need.shared })
+    }
+}
+
 impl CpuExecutable {
     pub(crate) fn new(
         engine: Arc<Engine>,
@@ -70,26 +104,9 @@ impl CpuExecutable {
         resident: Arc<Resident>,
         dispatch: Dispatch,
     ) -> Result<CpuExecutable, DeviceError> {
-        let (mut prelude, mut checks) = (Prelude::default(), Vec::new());
-        let tasks = plan
-            .tasks
-            .iter()
-            .map(|t| lower(t, family, plan, &resident, &mut prelude, &mut checks))
-            .collect::<Result<Vec<_>, _>>()?;
-        checks.dedup();
-        let threads = engine.pool.threads();
-        let bounds = Bounds {
-            rows: plan.bucket.rows as usize,
-            outs: plan.bucket.outs as usize,
-            threads,
-            pages: resident.pages as usize,
-        };
-        let need = tasks.iter().map(|t| t.scratch(&bounds)).fold(Scratch::default(), Scratch::max);
-        let private_bytes = need.private.next_multiple_of(64);
-        let held = private_bytes * threads + prelude.bytes(&bounds);
-        let shared = held + need.held.next_multiple_of(64);
-        let offsets = Offsets { private_bytes, prelude: private_bytes * threads, held, shared };
-        resident.reserve_scratch(shared + need.shared)?;
+        let Bound { prelude, tasks, checks, offsets, bytes } =
+            Bound::new(family, plan, &resident, engine.pool.threads())?;
+        resident.reserve_scratch(bytes)?;
         Ok(CpuExecutable {
             engine,
             resident,

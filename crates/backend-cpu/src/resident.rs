@@ -65,6 +65,17 @@ impl Resident {
         Ok(Resident { weights, pages, kv, paged, mutable })
     }
 
+    /// A model without its matrices and states: enough to bind tasks and to see what memory they would need.
+    ///
+    /// # Errors
+    /// [`DeviceError::Failed`] for weights that have no packed form.
+    pub(crate) fn shapes(family: &PlanFamily, pages: u32) -> Result<Resident, DeviceError> {
+        let empty = || AlignedBytes::zeroed(0);
+        let mutable = Mutex::new(Mutable { states: Vec::new(), arena: empty(), scratch: empty() });
+        let weights = weights::shapes(family)?;
+        Ok(Resident { weights, pages, kv: Vec::new(), paged: Vec::new(), mutable })
+    }
+
     /// Exclusive use, for the time of a step.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Mutable> {
         // A step that panicked may have left garbage in arena and scratch, which every step writes before it

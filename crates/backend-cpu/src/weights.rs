@@ -108,6 +108,19 @@ pub(crate) fn pack_all(
     Ok(places.into_iter().map(weight).collect())
 }
 
+/// Weights whose matrices hold nothing, and whose vectors hold zeros: their shapes.
+///
+/// # Errors
+/// [`DeviceError::Failed`].
+pub(crate) fn shapes(family: &PlanFamily) -> Result<Vec<Weight>, DeviceError> {
+    let shape = |p: Place| {
+        let len = if p.layout == Layout::Plain { p.range.len() } else { 0 };
+        let bytes = Part { region: Arc::new(AlignedBytes::zeroed(len)), range: 0..len };
+        Weight { dtype: p.dtype, rows: p.rows, cols: p.cols, layout: p.layout, bytes }
+    };
+    Ok(places(family)?.into_iter().map(shape).collect())
+}
+
 fn fill(pool: &Pool, desc: &WeightDesc, place: &Place, bytes: &[u8], out: &mut [u8]) -> Result<(), DeviceError> {
     if place.layout == Layout::Plain {
         out.copy_from_slice(bytes);

@@ -66,6 +66,13 @@ pub trait Device: Send + Sync {
     /// Totals of all steps so far.
     fn counters(&self) -> Counters;
 
+    /// Bytes of working memory, beside weights, KV pool and arena, that steps of this family take with a pool of `pages`
+    /// pages. Asked before anything is loaded; 0 where there is none to speak of.
+    fn scratch_bytes(&self, family: &PlanFamily, pages: u32) -> u64 {
+        let _ = (family, pages);
+        0
+    }
+
     /// Takes a family's weights in the layouts it asks for, and makes its KV pool of `pages` pages and its arena.
     ///
     /// # Errors

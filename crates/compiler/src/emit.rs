@@ -133,7 +133,9 @@ impl Emitter<'_> {
         let operands = operands.map(|(place, &v)| self.operand(index, cluster, place, v)).collect();
         let results = cluster.results.iter().map(|&v| self.result(index, v)).collect::<Result<_, _>>()?;
         let body = body(self.graph, cluster);
-        Ok(Task { kind: cluster.kind, body, operands, results, cost: self.cost(cluster) })
+        let cost = self.cost(cluster, 0);
+        let cost_per_position = self.cost(cluster, 1) - cost;
+        Ok(Task { kind: cluster.kind, body, operands, results, cost, cost_per_position })
     }
 
     fn operand(&mut self, index: usize, cluster: &Cluster, place: usize, value: Option<ValueId>) -> Slot {
@@ -188,9 +190,9 @@ impl Emitter<'_> {
         Ok(slot)
     }
 
-    /// The nodes' cost less what never leaves the task.
-    fn cost(&self, cluster: &Cluster) -> Cost {
-        let load = Load { dims: self.bucket.bounds(), context: 0 };
+    /// The nodes' cost less what never leaves the task, for rows that attend to `context` positions.
+    fn cost(&self, cluster: &Cluster, context: u32) -> Cost {
+        let load = Load { dims: self.bucket.bounds(), context };
         let mut cost: Cost = cluster.nodes.iter().map(|&n| self.graph.cost(self.graph.node(n), load)).sum();
         let bytes = |v: ValueId| self.graph.ty(v).bytes(&load.dims).unwrap_or(0);
         let nodes = || cluster.nodes.iter().map(|&n| self.graph.node(n));

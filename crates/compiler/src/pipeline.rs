@@ -2,7 +2,7 @@
 
 use crate::CompileError;
 use crate::emit::{Shared, emit};
-use crate::fuse::{Cluster, fuse};
+use crate::fuse::{Cluster, Miss, fuse};
 use crate::report::FusionReport;
 use crate::schedule::schedule;
 use crate::simplify::simplify;
@@ -37,8 +37,8 @@ pub fn compile(graph: Verified<'_>, target: &Target, options: &Options) -> Resul
     let mut plans: Vec<Plan> = Vec::new();
     let mut reports = Vec::new();
     for &bucket in &options.buckets {
-        let (simple, clusters) = lower(graph.graph(), target, bucket, options.fuse)?;
-        reports.push(FusionReport::new(&simple, &clusters));
+        let (simple, clusters, misses) = lower(graph.graph(), target, bucket, options.fuse)?;
+        reports.push(FusionReport::new(&simple, &clusters, &misses));
         plans.push(emit(&simple, &clusters, bucket, target, &mut shared)?);
     }
     let family = PlanFamily {
@@ -47,6 +47,7 @@ pub fn compile(graph: Verified<'_>, target: &Target, options: &Options) -> Resul
         weights: shared.weights,
         states: shared.states,
         arena_bytes: plans.iter().map(|p| p.arena_bytes).max().unwrap_or(0),
+        alignment: target.alignment,
         plans,
     };
     match aio_plan::verify(&family) {
@@ -62,11 +63,14 @@ fn checked(pass: &'static str, graph: Graph) -> Result<Graph, CompileError> {
     }
 }
 
-fn lower(graph: &Graph, target: &Target, bucket: Bucket, on: bool) -> Result<(Graph, Vec<Cluster>), CompileError> {
+type Lowered = (Graph, Vec<Cluster>, Vec<Miss>);
+
+fn lower(graph: &Graph, target: &Target, bucket: Bucket, on: bool) -> Result<Lowered, CompileError> {
     let tailed = checked("tail", with_tail(graph, bucket.tail)?)?;
     let simple = checked("simplify", simplify(&tailed))?;
-    let clusters = schedule(&simple, fuse(&simple, target, on)?);
-    Ok((simple, clusters))
+    let (clusters, misses) = fuse(&simple, target, on)?;
+    let clusters = schedule(&simple, clusters);
+    Ok((simple, clusters, misses))
 }
 
 /// The state after a pass, for `aio graph passes`.
@@ -88,7 +92,8 @@ pub fn passes(graph: Verified<'_>, target: &Target, bucket: Bucket) -> Result<Ve
     let dump = |pass, g: &Graph| PassDump { pass, count: g.nodes().len(), text: aio_ir::text::print(g) };
     let tailed = checked("tail", with_tail(graph.graph(), bucket.tail)?)?;
     let simple = checked("simplify", simplify(&tailed))?;
-    let report = FusionReport::new(&simple, &fuse(&simple, target, true)?);
+    let (clusters, misses) = fuse(&simple, target, true)?;
+    let report = FusionReport::new(&simple, &clusters, &misses);
     let compiled = compile(graph, target, &Options { buckets: vec![bucket], fuse: true })?;
     let plan = &compiled.family.plans[0];
     Ok(vec![

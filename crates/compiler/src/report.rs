@@ -1,7 +1,7 @@
 //! What fused and what could have but did not.
 
-use crate::fuse::Cluster;
-use aio_ir::{Graph, Group};
+use crate::fuse::{Cluster, Miss};
+use aio_ir::{Graph, Group, NodeId, Op, ValueId};
 use aio_plan::KindName;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,13 +15,22 @@ pub struct FusionReport {
     pub tasks: BTreeMap<&'static str, usize>,
     /// Nodes of groups that fuse elsewhere but stayed alone here, printed.
     pub alone: Vec<String>,
+    /// Projections that became `linear` although they lead where `qkv` or `gate_up` would end: printed, with the reason.
+    pub missed: Vec<String>,
 }
 
 impl FusionReport {
-    pub(crate) fn new(graph: &Graph, clusters: &[Cluster]) -> FusionReport {
+    pub(crate) fn new(graph: &Graph, clusters: &[Cluster], misses: &[Miss]) -> FusionReport {
         let mut tasks = BTreeMap::new();
-        let mut alone = Vec::new();
+        let (mut alone, mut missed) = (Vec::new(), Vec::new());
         for cluster in clusters {
+            if cluster.kind.name() == KindName::Linear
+                && let Some(miss) = cluster.results.iter().find_map(|&v| leads_to(graph, v, misses))
+            {
+                let last = cluster.nodes[cluster.nodes.len() - 1];
+                let line = aio_ir::text::print_node(graph, last);
+                missed.push(format!("{line}, no part of {}: {}", miss.kind.name(), miss.reason));
+            }
             *tasks.entry(cluster.kind.name().name()).or_insert(0) += 1;
             if let KindName::Op(op) = cluster.kind.name()
                 && matches!(
@@ -32,14 +41,43 @@ impl FusionReport {
                 alone.push(aio_ir::text::print_node(graph, cluster.nodes[0]));
             }
         }
-        let nodes = graph.nodes().filter(|(_, n)| n.op != aio_ir::Op::Reshape).count();
-        FusionReport { nodes, tasks, alone }
+        let nodes = graph.nodes().filter(|(_, n)| n.op != Op::Reshape).count();
+        FusionReport { nodes, tasks, alone, missed }
     }
 
     /// Tasks in all.
     pub fn task_count(&self) -> usize {
         self.tasks.values().sum()
     }
+}
+
+/// The miss at whose end a projection arrives through what a larger task would have taken in.
+fn leads_to<'m>(graph: &Graph, projection: ValueId, misses: &'m [Miss]) -> Option<&'m Miss> {
+    if misses.is_empty() {
+        return None;
+    }
+    let mut reached = vec![projection];
+    let mut at = 0;
+    while let Some(&value) = reached.get(at) {
+        at += 1;
+        for (id, node) in graph.nodes().filter(|(_, n)| n.used().any(|v| v == value)) {
+            if let Some(miss) = misses.iter().find(|m| m.node == id && takes(graph, id, value)) {
+                return Some(miss);
+            }
+            let unary = node.op.spec().group == Group::Elementwise && node.inputs.len() == 1;
+            if unary || matches!(node.op, Op::Reshape | Op::RmsNorm | Op::Rope | Op::PageWrite) {
+                reached.extend(&node.results);
+            }
+        }
+    }
+    None
+}
+
+/// Whether a task that ends in this node would have taken what makes this operand: any factor of a product, but of an
+/// attention only query, key and value.
+fn takes(graph: &Graph, node: NodeId, operand: ValueId) -> bool {
+    let node = graph.node(node);
+    node.op != Op::Attend || node.inputs[..2].contains(&Some(operand))
 }
 
 impl fmt::Display for FusionReport {
@@ -50,6 +88,9 @@ impl fmt::Display for FusionReport {
         }
         for node in &self.alone {
             writeln!(f, "  not fused: {node}")?;
+        }
+        for projection in &self.missed {
+            writeln!(f, "  could have: {projection}")?;
         }
         Ok(())
     }

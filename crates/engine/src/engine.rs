@@ -113,6 +113,17 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+/// Refuses a model that does not fit, before anything large is allocated.
+fn check_memory(family: &PlanFamily, device: &dyn Device, pages: u32) -> Result<(), EngineError> {
+    let available = available_bytes().unwrap_or(u64::MAX);
+    let mut need = MemoryNeed::of(family, pages);
+    if need.total() <= available {
+        // Only now: to work it out takes long for a pool that is out of all reason.
+        need.scratch = device.scratch_bytes(family, pages);
+    }
+    if need.total() > available { Err(EngineError::Memory { need, available }) } else { Ok(()) }
+}
+
 /// The buckets of an engine: one row, a run of drafts, a prefill chunk, each with every tail.
 fn buckets(prefill_rows: u32) -> Vec<Bucket> {
     let mut buckets = Vec::new();
@@ -144,10 +155,7 @@ impl Engine {
         let options_ = Options { buckets: buckets(prefill_rows), fuse: options.dispatch == Dispatch::Graph };
         let Compiled { family, .. } = compile(verified, &device.target(), &options_)?;
         let pages = context.div_ceil(PAGE_POSITIONS as u32).saturating_mul(options.sequences.max(1));
-        let need = MemoryNeed::of(&family, pages);
-        if let Some(available) = available_bytes().filter(|&a| need.total() > a) {
-            return Err(EngineError::Memory { need, available });
-        }
+        check_memory(&family, &*device, pages)?;
         for weight in &family.weights {
             // A weight that is missing or of a type that aio does not read is the file's fault: say which.
             model.need_weight(&weight.name).map_err(aio_model::ModelError::from)?;

@@ -13,37 +13,42 @@ pub struct MemoryNeed {
     pub kv: u64,
     /// The arena and step buffers.
     pub arena: u64,
+    /// What the device works in: activations, partial results of attention.
+    pub scratch: u64,
 }
 
 impl MemoryNeed {
-    /// What a family needs with a pool of `pages` pages.
+    /// What a family needs with a pool of `pages` pages; scratch memory is the device's to say, and 0 here.
     pub fn of(family: &PlanFamily, pages: u32) -> MemoryNeed {
         let dims = Dims { pages, ..Dims::default() };
         let bytes = |ty: &aio_ir::TensorType| ty.bytes(&dims).unwrap_or(u64::MAX);
         let weights = family.weights.iter().fold(0u64, |n, w| n.saturating_add(bytes(&w.ty)));
         let kv = family.states.iter().fold(0u64, |n, s| n.saturating_add(bytes(&s.ty)));
-        MemoryNeed { weights: weights.saturating_add(weights / 32), kv, arena: family.arena_bytes }
+        MemoryNeed { weights: weights.saturating_add(weights / 32), kv, arena: family.arena_bytes, scratch: 0 }
     }
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.weights.saturating_add(self.kv).saturating_add(self.arena)
+        [self.kv, self.arena, self.scratch].iter().fold(self.weights, |n, part| n.saturating_add(*part))
     }
 }
 
 impl fmt::Display for MemoryNeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total = self.total();
-        write!(f, "{total} bytes (weights {}, KV cache {}, arena {})", self.weights, self.kv, self.arena)
+        let MemoryNeed { weights, kv, arena, scratch } = self;
+        write!(f, "{} bytes (weights {weights}, KV cache {kv}, arena {arena}", self.total())?;
+        // Where the rest is too much already, nobody asked for this part.
+        if *scratch > 0 { write!(f, ", scratch {scratch})") } else { f.write_str(")") }
     }
 }
 
-/// Bytes that this process may still take: the machine's available memory, or what its control group leaves if that
-/// is less. `None` where the system does not say.
+/// Bytes that this process may still take: the machine's available memory, or what its control groups leave if that is
+/// less. `None` where the system does not say.
 pub fn available_bytes() -> Option<u64> {
-    let machine = meminfo_available(&std::fs::read_to_string("/proc/meminfo").ok()?);
-    let group = cgroup_left();
-    match (machine, group) {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let machine = meminfo_available(&read("/proc/meminfo")?);
+    let groups = read("/proc/self/cgroup").and_then(|own| groups_left(&own, &read));
+    match (machine, groups) {
         (Some(m), Some(g)) => Some(m.min(g)),
         (m, g) => m.or(g),
     }
@@ -55,38 +60,119 @@ fn meminfo_available(text: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// What the tightest control group above this process leaves (version 2).
-fn cgroup_left() -> Option<u64> {
-    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = own.lines().find_map(|l| l.strip_prefix("0::"))?.trim_start_matches('/');
-    let root = std::path::Path::new("/sys/fs/cgroup");
-    let mut left: Option<u64> = None;
-    for group in root.join(path).ancestors().take_while(|p| p.starts_with(root)) {
-        let read = |name: &str| std::fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
-        if let (Some(max), Some(used)) = (read("memory.max"), read("memory.current")) {
-            // Page cache counts as used but is given back under pressure.
-            let cache = std::fs::read_to_string(group.join("memory.stat")).ok();
-            let cache = cache.as_deref().and_then(reclaimable).unwrap_or(0);
-            let here = max.saturating_sub(used.saturating_sub(cache));
-            left = Some(left.map_or(here, |l| l.min(here)));
-        }
-    }
-    left
+/// Where a version of control groups keeps its numbers.
+struct Hierarchy {
+    root: &'static str,
+    limit: &'static str,
+    used: &'static str,
+    /// Lines of `memory.stat` whose bytes are given back under pressure although they count as used.
+    cache: &'static [&'static str],
 }
 
-fn reclaimable(stat: &str) -> Option<u64> {
-    let field = |name: &str| stat.lines().find_map(|l| l.strip_prefix(name))?.trim().parse::<u64>().ok();
-    Some(field("active_file ")? + field("inactive_file ")?)
+const V2: Hierarchy = Hierarchy {
+    root: "/sys/fs/cgroup",
+    limit: "memory.max",
+    used: "memory.current",
+    cache: &["active_file ", "inactive_file "],
+};
+const V1: Hierarchy = Hierarchy {
+    root: "/sys/fs/cgroup/memory",
+    limit: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    cache: &["total_active_file ", "total_inactive_file "],
+};
+
+/// What the tightest control group above a process leaves, of either version; `own` is its `/proc/self/cgroup`.
+fn groups_left(own: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
+    let of_line = |line: &str| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        match controllers {
+            "" => V2.left(path, read),
+            c if c.split(',').any(|c| c == "memory") => V1.left(path, read),
+            _ => None,
+        }
+    };
+    own.lines().filter_map(of_line).min()
+}
+
+impl Hierarchy {
+    /// The least that a group on the way up from `path` leaves.
+    fn left(&self, path: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
+        let mut path = path.trim_end_matches('/');
+        let mut least: Option<u64> = None;
+        loop {
+            let file = |name: &str| read(&format!("{}{path}/{name}", self.root));
+            let number = |name: &str| file(name)?.trim().parse::<u64>().ok();
+            if let (Some(limit), Some(used)) = (number(self.limit), number(self.used)) {
+                let cache = file("memory.stat").map_or(0, |stat| self.reclaimable(&stat));
+                let left = limit.saturating_sub(used.saturating_sub(cache));
+                least = Some(least.map_or(left, |l| l.min(left)));
+            }
+            // Inside a container the path may be the machine's; the root is then the container's own group.
+            match path.rfind('/') {
+                Some(parent) => path = &path[..parent],
+                None => return least,
+            }
+        }
+    }
+
+    fn reclaimable(&self, stat: &str) -> u64 {
+        let field = |name: &str| stat.lines().find_map(|l| l.strip_prefix(name))?.trim().parse::<u64>().ok();
+        self.cache.iter().filter_map(|name| field(name)).fold(0, u64::saturating_add)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Files by path.
+    fn left(own: &str, files: &[(&str, &str)]) -> Option<u64> {
+        groups_left(own, &|path| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned()))
+    }
+
     #[test]
-    fn system_texts_are_read() {
+    fn available_memory_is_read() {
         assert_eq!(meminfo_available("MemTotal: 9 kB\nMemAvailable:   12 kB\n"), Some(12 * 1024));
         assert_eq!(meminfo_available("MemTotal: 9 kB\n"), None);
-        assert_eq!(reclaimable("anon 5\nfile 9999\ninactive_file 4000\nactive_file 96\n"), Some(4096));
+    }
+
+    #[test]
+    fn the_tightest_group_on_the_way_up_counts() {
+        let files = [
+            ("/sys/fs/cgroup/a/b/memory.max", "9000\n"),
+            ("/sys/fs/cgroup/a/b/memory.current", "1000\n"),
+            ("/sys/fs/cgroup/a/memory.max", "5000\n"),
+            ("/sys/fs/cgroup/a/memory.current", "4500\n"),
+            ("/sys/fs/cgroup/a/memory.stat", "anon 5\nfile 9999\ninactive_file 700\nactive_file 50\n"),
+            ("/sys/fs/cgroup/memory.current", "4500\n"),
+        ];
+        assert_eq!(left("0::/a/b\n", &files), Some(5000 - 4500 + 750));
+        assert_eq!(left("0::/a/b/c/\n", &files), Some(1250), "groups without files are passed by");
+        assert_eq!(left("0::/a/b\n", &[("/sys/fs/cgroup/a/b/memory.max", "max\n")]), None);
+        assert_eq!(left("0::/\n", &[]), None);
+    }
+
+    #[test]
+    fn version_1_is_read_beside_version_2() {
+        let mut files = vec![
+            ("/sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes", "8000\n"),
+            ("/sys/fs/cgroup/memory/docker/x/memory.usage_in_bytes", "3000\n"),
+            ("/sys/fs/cgroup/memory/docker/x/memory.stat", "inactive_file 1\ntotal_inactive_file 500\n"),
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("/sys/fs/cgroup/memory/memory.usage_in_bytes", "100000\n"),
+        ];
+        let own = "12:cpu,cpuacct:/docker/x\n4:memory:/docker/x\n0::/\n";
+        assert_eq!(left(own, &files), Some(5500));
+        files.push(("/sys/fs/cgroup/memory.max", "2000\n"));
+        files.push(("/sys/fs/cgroup/memory.current", "1900\n"));
+        assert_eq!(left(own, &files), Some(100));
+        // The container sees its own group at the root, under the machine's path.
+        let inside = [
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "700\n"),
+            ("/sys/fs/cgroup/memory/memory.usage_in_bytes", "600\n"),
+        ];
+        assert_eq!(left("4:memory:/docker/x\n", &inside), Some(100));
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! `; test verify` expects `ok`, or a line for each broken rule (code and line), or a parse code with its place.
 //! `; test fuse [argmax|sample|logits]` expects the fusion report for a target that supports every kind.
-//! `; test print` expects the canonical text.
+//! `; test plan [argmax|sample|logits]` expects the plan for that target. `; test print` expects the canonical text.
 
 use crate::bless;
 use aio_backend::null::permissive_target;
-use aio_compiler::{Options, compile};
+use aio_compiler::{Compiled, Options, compile};
 use aio_ir::text::{parse, print};
 use aio_ir::verify;
 use aio_plan::{Bucket, Tail};
@@ -68,11 +68,9 @@ fn run(source: &str) -> Result<Vec<String>, String> {
         [";", "test", "print"] => {
             Ok(print(&parse(source).map_err(|e| e.to_string())?.graph).lines().map(str::to_owned).collect())
         }
+        [";", "test", "plan", tail] => plan_lines(source, tail_of(tail)?),
         [";", "test", "fuse"] => fuse_lines(source, Tail::Logits),
-        [";", "test", "fuse", tail] => {
-            let tail = Tail::ALL.into_iter().find(|t| t.name() == *tail).ok_or("there is no such tail")?;
-            fuse_lines(source, tail)
-        }
+        [";", "test", "fuse", tail] => fuse_lines(source, tail_of(tail)?),
         _ => Err("the first line names no command".to_owned()),
     }
 }
@@ -88,11 +86,23 @@ fn verify_lines(source: &str) -> Vec<String> {
     }
 }
 
+fn tail_of(name: &str) -> Result<Tail, String> {
+    Tail::ALL.into_iter().find(|t| t.name() == name).ok_or_else(|| format!("there is no tail `{name}`"))
+}
+
+fn plan_lines(source: &str, tail: Tail) -> Result<Vec<String>, String> {
+    let family = compiled(source, tail)?.family;
+    Ok(aio_plan::text::print(&family, &family.plans[0]).lines().map(str::to_owned).collect())
+}
+
 fn fuse_lines(source: &str, tail: Tail) -> Result<Vec<String>, String> {
+    Ok(compiled(source, tail)?.reports[0].to_string().lines().map(str::to_owned).collect())
+}
+
+fn compiled(source: &str, tail: Tail) -> Result<Compiled, String> {
     let graph = parse(source).map_err(|e| e.to_string())?.graph;
     let verified = verify(&graph).map_err(|e| e.to_string())?;
     let bucket = Bucket { rows: 4, seqs: 2, outs: 2, tail };
     let options = Options { buckets: vec![bucket], fuse: true };
-    let compiled = compile(verified, &permissive_target("any"), &options).map_err(|e| e.to_string())?;
-    Ok(compiled.reports[0].to_string().lines().map(str::to_owned).collect())
+    compile(verified, &permissive_target("any"), &options).map_err(|e| e.to_string())
 }

@@ -8,6 +8,7 @@
 pub mod baseline;
 pub mod conformance;
 pub mod graph_file;
+pub mod hugging_face;
 pub mod needs;
 pub mod tiny;
 

@@ -34,9 +34,17 @@ pub fn model(preset: &str, weights: DType, seed: u64) -> (Model, Graph) {
     let synth = Synth::new(&preset, weights, seed).expect("the preset can be made");
     let bytes = synth.to_bytes().expect("the file fits in memory");
     let model = Model::from_gguf(Gguf::from_bytes(bytes).expect("the file is valid")).expect("the model is valid");
-    let text = model.graph_text(&templates(), None).expect("the template renders");
-    let graph = aio_ir::text::parse(&text).unwrap_or_else(|e| panic!("{e}")).graph;
+    let graph = graph(&model);
     (model, graph)
+}
+
+/// The step graph of a model.
+///
+/// # Panics
+/// If its architecture has no template, or a faulty one.
+pub fn graph(model: &Model) -> Graph {
+    let text = model.graph_text(&templates(), None).expect("the template renders");
+    aio_ir::text::parse(&text).unwrap_or_else(|e| panic!("{e}")).graph
 }
 
 /// An engine on such a model.

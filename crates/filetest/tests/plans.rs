@@ -31,6 +31,7 @@ fn every_architecture_compiles_to_its_baseline() {
             put("arena_bytes", plan.arena_bytes);
             put("arena_lower_bound", plan.arena_lower_bound);
             put("not_fused", report.alone.len() as u64);
+            put("could_have", report.missed.len() as u64);
             for (kind, count) in &report.tasks {
                 put(&format!("tasks.{kind}"), *count as u64);
             }

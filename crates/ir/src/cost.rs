@@ -35,6 +35,17 @@ impl std::ops::Add for Cost {
     }
 }
 
+impl std::ops::Sub for Cost {
+    type Output = Cost;
+    fn sub(self, other: Cost) -> Cost {
+        Cost {
+            bytes_read: self.bytes_read.saturating_sub(other.bytes_read),
+            bytes_written: self.bytes_written.saturating_sub(other.bytes_written),
+            flops: self.flops.saturating_sub(other.flops),
+        }
+    }
+}
+
 impl std::iter::Sum for Cost {
     fn sum<I: Iterator<Item = Cost>>(iter: I) -> Cost {
         iter.fold(Cost::default(), |a, b| a + b)

@@ -249,7 +249,7 @@ impl Graph {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BuildError {
     /// Too few or too many operands, or an absent one that is required.
-    #[error("`{op}` takes {expected}, got {got} operands")]
+    #[error("`{op}` needs the operands {expected}, given: {got}")]
     Operands {
         /// The op's keyword.
         op: &'static str,
@@ -328,7 +328,10 @@ pub(crate) fn check_operands(op: Op, inputs: &[Option<ValueId>]) -> Result<(), B
     }
     let names = operands.iter().map(|o| if o.optional { format!("[{}]", o.name) } else { o.name.to_owned() });
     let expected = format!("({})", names.collect::<Vec<_>>().join(", "));
-    Err(BuildError::Operands { op: op.mnemonic(), expected, got: inputs.len() })
+    // One that is written as absent counts as not given.
+    let given = inputs.iter().flatten().count();
+    let got = if inputs.len() > operands.len() { inputs.len() } else { given };
+    Err(BuildError::Operands { op: op.mnemonic(), expected, got })
 }
 
 /// Builds a graph node by node; result types come from the shape rules.

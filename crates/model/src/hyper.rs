@@ -125,6 +125,9 @@ pub struct HyperParams {
     pub rope_scaling: RopeScaling,
     /// Whether `rope_freqs.weight` divides the rotary frequencies.
     pub rope_freqs: bool,
+    /// Whether rotated pairs lie half a head apart even where the architecture's GGUF files have them side by side: so in
+    /// weights that were never converted to GGUF (the key `aio.rope.halves`).
+    pub rope_halves: bool,
     /// Tokens in the vocabulary; rows of the embedding.
     pub vocab_size: u32,
     /// Whether the output projection is the embedding itself (no `output.weight`).
@@ -175,6 +178,7 @@ impl HyperParams {
             rope_dimension_count: keys.positive_or("rope.dimension_count", key_length)?,
             rope_scaling: keys.rope_scaling(context_length)?,
             rope_freqs: gguf.tensor("rope_freqs.weight").is_some(),
+            rope_halves: gguf.get_bool("aio.rope.halves")?.unwrap_or(false),
             vocab_size: vocab_size(gguf)?,
             tied_embeddings: gguf.tensor("output.weight").is_none(),
             attn_q_bias: any("attn_q.bias"),
@@ -273,7 +277,8 @@ impl Keys<'_> {
     }
 
     fn f32_or(&self, name: &str, default: f32) -> Result<f32, HyperError> {
-        Ok(self.gguf.get_f32(&self.key(name))?.unwrap_or(default))
+        let value = self.gguf.get_f32(&self.key(name))?.unwrap_or(default);
+        if value.is_finite() { Ok(value) } else { Err(self.value(name, value, "a finite number".to_owned())) }
     }
 
     fn refuse_unsupported(&self) -> Result<(), HyperError> {

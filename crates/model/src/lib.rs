@@ -5,6 +5,8 @@
 //! layout, and the graph of the model is text made by [`Model::graph_text`]. The crate reads no
 //! environment and no clock, and panics on no input. Used by `aio-engine` and the CLI.
 //!
+//! With the feature `safetensors` it opens folders of Hugging Face's form too.
+//!
 //! A file is mapped, not read: if another process truncates it while it is open, the system ends
 //! this process by `SIGBUS` (see [`aio_mapped`]). [`gguf::Gguf::check_unchanged`] finds milder changes.
 //!
@@ -24,6 +26,8 @@ pub mod chat;
 pub mod gguf;
 pub mod hyper;
 mod model;
+#[cfg(feature = "safetensors")]
+pub mod safetensors;
 pub mod synth;
 pub mod template;
 pub mod tokenizer;

@@ -1,6 +1,6 @@
 //! A whole model: file, hyper-parameters, tokenizer, chat template and weights by name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aio_ir::DType;
 
@@ -23,6 +23,16 @@ pub enum ModelError {
     /// Its tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A folder or file of Hugging Face's form.
+    #[cfg(feature = "safetensors")]
+    #[error(transparent)]
+    Safetensors(#[from] crate::safetensors::SafetensorsError),
+    /// Such a folder or file, in a build that does not read them.
+    #[error("{} holds no GGUF file; safetensors are read by builds with the feature `safetensors`", path.display())]
+    NoSafetensors {
+        /// The path.
+        path: PathBuf,
+    },
     /// Its graph template.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -57,12 +67,20 @@ pub struct Weight<'a> {
 }
 
 impl Model {
-    /// Opens a GGUF file; any part of a split one opens the whole.
+    /// Opens a GGUF file; any part of a split one opens the whole. With the feature `safetensors` also a folder of Hugging
+    /// Face's form, or a safetensors file or index in one.
     ///
     /// # Errors
     /// [`ModelError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Model, ModelError> {
-        Model::from_gguf(Gguf::open(path)?)
+        let path = path.as_ref();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let gguf = if path.is_dir() || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") {
+            open_safetensors(path)?
+        } else {
+            Gguf::open(path)?
+        };
+        Model::from_gguf(gguf)
     }
 
     /// A model from an open file.
@@ -114,4 +132,14 @@ impl Model {
     pub fn need_weight(&self, name: &str) -> Result<Weight<'_>, GgufError> {
         self.weight(name)?.ok_or_else(|| GgufError::MissingTensor { name: name.to_owned() })
     }
+}
+
+#[cfg(feature = "safetensors")]
+fn open_safetensors(path: &Path) -> Result<Gguf, ModelError> {
+    Ok(crate::safetensors::open(path)?)
+}
+
+#[cfg(not(feature = "safetensors"))]
+fn open_safetensors(path: &Path) -> Result<Gguf, ModelError> {
+    Err(ModelError::NoSafetensors { path: path.to_path_buf() })
 }

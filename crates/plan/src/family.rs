@@ -113,4 +113,6 @@ pub struct PlanFamily {
     pub plans: Vec<Plan>,
     /// Bytes of the one arena that all plans share.
     pub arena_bytes: u64,
+    /// Buffers lie at multiples of this, in bytes.
+    pub alignment: u64,
 }

@@ -5,6 +5,7 @@
 //! the numbers here repeat those of the body in the form that kernels want, and `aio-compiler` writes both at once.
 
 use aio_ir::{Node, Op};
+use smallvec::SmallVec;
 
 /// A kind without its numbers: the key of support tables and reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -253,6 +254,27 @@ pub enum TaskKind {
 }
 
 impl TaskKind {
+    /// Which operands may be absent, in the kind's order.
+    pub fn optional_operands(&self) -> SmallVec<[bool; 16]> {
+        let of = |count: usize, optional: &[usize]| (0..count).map(|i| optional.contains(&i)).collect();
+        match self {
+            TaskKind::Qkv(_) => of(15, &[5, 6, 7, 8, 9, 11]),
+            TaskKind::Attend(_) => of(6, &[5]),
+            TaskKind::Linear(_) => of(5, &[1, 3, 4]),
+            TaskKind::GateUp(_) | TaskKind::Head(_) => of(4, &[]),
+            TaskKind::Op(op) => op.spec().operands.iter().map(|o| o.optional).collect(),
+        }
+    }
+
+    /// How many results the kind has.
+    pub fn result_count(&self) -> usize {
+        match self {
+            TaskKind::Qkv(_) => 2,
+            TaskKind::Op(op) => op.spec().results.len(),
+            TaskKind::Attend(_) | TaskKind::Linear(_) | TaskKind::GateUp(_) | TaskKind::Head(_) => 1,
+        }
+    }
+
     /// The kind alone.
     pub fn name(&self) -> KindName {
         match self {

@@ -72,6 +72,8 @@ pub struct Task {
     pub operands: SmallVec<[Slot; 8]>,
     /// Results in the kind's order.
     pub results: SmallVec<[Slot; 2]>,
-    /// Cost of a full bucket whose context is empty; the KV part grows with the step.
+    /// Cost of a full bucket whose context is empty.
     pub cost: Cost,
+    /// What each position of the context adds to that, for tasks that read the KV cache.
+    pub cost_per_position: Cost,
 }

@@ -4,7 +4,8 @@ use crate::family::{Plan, PlanFamily};
 use crate::task::Slot;
 use std::fmt::Write;
 
-/// A plan as text: its bindings, its buffers and its tasks with operands, results, bytes and flops.
+/// A plan as text: its bindings, its buffers and its tasks with operands, results, bytes and flops. The cost of attention
+/// grows with the context: what is written first is that of an empty one, then what each position adds for a full bucket.
 pub fn print(family: &PlanFamily, plan: &Plan) -> String {
     let mut out = String::new();
     let mut line = |args: std::fmt::Arguments<'_>| {
@@ -25,9 +26,13 @@ pub fn print(family: &PlanFamily, plan: &Plan) -> String {
     for (i, t) in plan.tasks.iter().enumerate() {
         let operands: Vec<_> = t.operands.iter().map(|&s| describe(family, s)).collect();
         let results: Vec<_> = t.results.iter().map(ToString::to_string).collect();
-        let (kind, c) = (t.kind.name().name(), t.cost);
+        let (kind, c, more) = (t.kind.name().name(), t.cost, t.cost_per_position);
+        let more = match more.bytes_read + more.bytes_written + more.flops {
+            0 => String::new(),
+            _ => format!(", and for each KV position read {} flops {}", more.bytes_read, more.flops),
+        };
         line(format_args!(
-            "t{i} {} = {kind} {} ; read {} write {} flops {}",
+            "t{i} {} = {kind} {} ; read {} write {} flops {}{more}",
             results.join(", "),
             operands.join(", "),
             c.bytes_read,

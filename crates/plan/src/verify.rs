@@ -10,6 +10,9 @@
 //! | L006 | every output is written exactly once |
 //! | L007 | a task's body satisfies the IR's rules |
 //! | L008 | results never go to inputs, weights or absent slots |
+//! | L009 | a task has its kind's number of operands and results; only optional operands are absent |
+//! | L010 | a buffer's offset is a multiple of the family's alignment |
+//! | L011 | an output is read only after it is written |
 
 use crate::family::{Plan, PlanFamily};
 use crate::task::{Slot, Task, TaskId};
@@ -59,6 +62,7 @@ impl Verifier<'_> {
             return;
         }
         for (i, task) in self.plan.tasks.iter().enumerate() {
+            self.places(TaskId::new(i), task);
             self.body(TaskId::new(i), task);
         }
         self.order();
@@ -102,6 +106,25 @@ impl Verifier<'_> {
             if !inside || self.plan.arena_bytes > self.family.arena_bytes || b.ty.bytes(&bounds) != Some(b.bytes) {
                 self.error("L002", format!("b{i} is {} bytes at {}", b.bytes, b.offset));
             }
+            if !b.offset.is_multiple_of(self.family.alignment.max(1)) {
+                let message = format!("b{i} lies at {}, which is no multiple of {}", b.offset, self.family.alignment);
+                self.error("L010", message);
+            }
+        }
+    }
+
+    /// Kernels find operands by place, so a kind's places are all there.
+    fn places(&mut self, id: TaskId, task: &Task) {
+        let optional = task.kind.optional_operands();
+        let (operands, results) = (task.operands.len(), task.results.len());
+        if (operands, results) != (optional.len(), task.kind.result_count()) {
+            let name = task.kind.name().name();
+            return self
+                .error("L009", format!("{id}: {operands} operands and {results} results are not those of {name}"));
+        }
+        let absent = task.operands.iter().zip(optional).position(|(s, optional)| *s == Slot::Absent && !optional);
+        if let Some(place) = absent {
+            self.error("L009", format!("{id}: operand {place} is absent, but required"));
         }
     }
 
@@ -128,10 +151,14 @@ impl Verifier<'_> {
         let mut outputs = vec![0u32; self.plan.outputs.len()];
         for (i, task) in self.plan.tasks.iter().enumerate() {
             for slot in &task.operands {
-                if let Slot::Buffer(b) = slot
-                    && written[b.index()] == 0
-                {
-                    self.error("L004", format!("{b} is read by t{i} before it is written"));
+                match slot {
+                    Slot::Buffer(b) if written[b.index()] == 0 => {
+                        self.error("L004", format!("{b} is read by t{i} before it is written"));
+                    }
+                    Slot::Output(o) if outputs[o.index()] == 0 => {
+                        self.error("L011", format!("{o} is read by t{i} before it is written"));
+                    }
+                    _ => {}
                 }
             }
             for slot in &task.results {

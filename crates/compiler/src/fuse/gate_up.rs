@@ -4,24 +4,35 @@ use super::{Cluster, Matcher, Nodes};
 use aio_ir::{NodeId, Op, ValueId};
 use aio_plan::{Activation, GateUpSpec, TaskKind};
 
-pub(super) fn gate_up(m: &Matcher<'_>, id: NodeId) -> Option<Cluster> {
+pub(super) fn gate_up(m: &Matcher<'_>, id: NodeId) -> Option<Result<Cluster, &'static str>> {
     let mul = Some(m.graph.node(id)).filter(|n| n.op == Op::Mul)?;
     let (a, b) = (mul.input(0), mul.input(1));
-    gated(m, id, a, b).or_else(|| gated(m, id, b, a))
+    let activated = |v| m.node(v, Op::Silu).or_else(|| m.node(v, Op::Gelu)).is_some();
+    Some(if activated(a) { gated(m, id, a, b) } else { gated(m, id, b, a) })
 }
 
-fn gated(m: &Matcher<'_>, id: NodeId, gate: ValueId, up: ValueId) -> Option<Cluster> {
+fn gated(m: &Matcher<'_>, id: NodeId, gate: ValueId, up: ValueId) -> Result<Cluster, &'static str> {
     let mut nodes = Nodes::new();
     nodes.push(id);
     let (inner, activation) = match m.inner(gate, Op::Silu, 1, &mut nodes) {
         Some(node) => (node.input(0), Activation::Silu),
-        None => (m.inner(gate, Op::Gelu, 1, &mut nodes)?.input(0), Activation::Gelu),
+        None => {
+            let gelu = m.inner(gate, Op::Gelu, 1, &mut nodes);
+            (gelu.ok_or("no factor is a silu or gelu that nothing else uses")?.input(0), Activation::Gelu)
+        }
     };
-    let g = m.projection(inner, &mut nodes).filter(|p| p.bias.is_none())?;
-    let u = m.projection(up, &mut nodes).filter(|p| p.bias.is_none() && p.x == g.x)?;
-    let norm = m.norm(g.x, 2, &mut nodes)?;
+    let g = m.projection(inner, &mut nodes).ok_or("the gate is no product with a weight that nothing else uses")?;
+    let u =
+        m.projection(up, &mut nodes).ok_or("the other factor is no product with a weight that nothing else uses")?;
+    if g.bias.or(u.bias).is_some() {
+        return Err("a projection has a bias");
+    }
+    if u.x != g.x {
+        return Err("the projections have different inputs");
+    }
+    let norm = m.norm(g.x, 2, &mut nodes).ok_or("their input is no norm with a weight that nothing else uses")?;
     let operands = vec![Some(norm.x), Some(norm.weight), Some(g.w), Some(u.w)];
     let results = m.graph.node(id).results.to_vec();
     let kind = TaskKind::GateUp(GateUpSpec { norm_eps: norm.eps, activation });
-    Some(Cluster { kind, nodes: nodes.to_vec(), operands, results })
+    Ok(Cluster { kind, nodes: nodes.to_vec(), operands, results })
 }

@@ -39,24 +39,39 @@ pub(crate) fn is_view(graph: &Graph, node: &Node) -> bool {
     node.op == Op::Reshape && !of_state(node.input(0))
 }
 
-/// Clusters for every node but views. With `fuse` off, each node is a cluster.
+/// Why a pattern does not take the nodes that end in `node`, although that node is where such a pattern ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Miss {
+    /// The pattern's last node.
+    pub node: NodeId,
+    /// The kind that it would have been.
+    pub kind: KindName,
+    /// The first thing that does not fit.
+    pub reason: &'static str,
+}
+
+/// Clusters for every node but views, and the places where larger ones were missed. With `fuse` off, each node is a
+/// cluster.
 ///
 /// # Errors
 /// [`CompileError::Unsupported`] if the target lacks an op that no pattern took.
-pub(crate) fn fuse(graph: &Graph, target: &Target, fuse: bool) -> Result<Vec<Cluster>, CompileError> {
-    let mut m = Matcher { graph, target, uses: graph.use_counts(), taken: vec![false; graph.nodes().len()] };
+pub(crate) fn fuse(graph: &Graph, target: &Target, fuse: bool) -> Result<(Vec<Cluster>, Vec<Miss>), CompileError> {
+    let taken = vec![false; graph.nodes().len()];
+    let mut m = Matcher { graph, target, uses: graph.use_counts(), taken, misses: Vec::new() };
     let mut clusters = Vec::new();
     if fuse {
-        for pattern in [qkv::qkv, attend::attend, gate_up::gate_up, head::head, linear::linear] {
-            m.apply(pattern, &mut clusters);
-        }
+        m.apply(|m, id| m.explained(id, KindName::Qkv, qkv::qkv), &mut clusters);
+        m.apply(|m, id| Ok(attend::attend(m, id)), &mut clusters);
+        m.apply(|m, id| m.explained(id, KindName::GateUp, gate_up::gate_up), &mut clusters);
+        m.apply(|m, id| Ok(head::head(m, id)), &mut clusters);
+        m.apply(|m, id| Ok(linear::linear(m, id)), &mut clusters);
     }
     for (id, node) in graph.nodes() {
         if !m.taken[id.index()] && !is_view(graph, node) {
             clusters.push(single(target, graph, id, node)?);
         }
     }
-    Ok(clusters)
+    Ok((clusters, m.misses))
 }
 
 fn single(target: &Target, graph: &Graph, id: NodeId, node: &Node) -> Result<Cluster, CompileError> {
@@ -69,12 +84,15 @@ fn single(target: &Target, graph: &Graph, id: NodeId, node: &Node) -> Result<Clu
             return Err(fail(format!("no kernel takes {dtype}")));
         }
     }
-    let operands = node.inputs.to_vec();
+    let mut operands = node.inputs.to_vec();
+    operands.resize(node.op.spec().operands.len(), None);
     Ok(Cluster { kind: TaskKind::Op(node.op), nodes: vec![id], operands, results: node.results.to_vec() })
 }
 
 type Nodes = SmallVec<[NodeId; 16]>;
-type Pattern = fn(&Matcher<'_>, NodeId) -> Option<Cluster>;
+type Pattern = fn(&Matcher<'_>, NodeId) -> Result<Option<Cluster>, Miss>;
+/// A pattern that gives the reason where it does not fit; `None` where a node is not one that it ends in.
+type Explaining = fn(&Matcher<'_>, NodeId) -> Option<Result<Cluster, &'static str>>;
 
 /// The graph while patterns take nodes from it.
 pub(crate) struct Matcher<'g> {
@@ -82,6 +100,7 @@ pub(crate) struct Matcher<'g> {
     target: &'g Target,
     uses: Vec<u32>,
     taken: Vec<bool>,
+    misses: Vec<Miss>,
 }
 
 impl<'g> Matcher<'g> {
@@ -91,14 +110,27 @@ impl<'g> Matcher<'g> {
             if self.taken[index] {
                 continue;
             }
-            let found = pattern(self, NodeId::new(index)).filter(|c| self.supported(c));
-            if let Some(mut cluster) = found {
+            let found = pattern(self, NodeId::new(index)).unwrap_or_else(|miss| {
+                self.misses.push(miss);
+                None
+            });
+            if let Some(mut cluster) = found.filter(|c| self.supported(c)) {
                 cluster.nodes.sort_unstable();
                 for node in &cluster.nodes {
                     self.taken[node.index()] = true;
                 }
                 clusters.push(cluster);
             }
+        }
+    }
+
+    fn explained(&self, node: NodeId, kind: KindName, pattern: Explaining) -> Result<Option<Cluster>, Miss> {
+        let miss = |reason| Miss { node, kind, reason };
+        match pattern(self, node) {
+            None => Ok(None),
+            Some(Err(reason)) => Err(miss(reason)),
+            Some(Ok(cluster)) if self.supported(&cluster) => Ok(Some(cluster)),
+            Some(Ok(_)) => Err(miss("the target has no such kernel for these weights")),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Norm, query, key and value projections, head norms, rotation and page write become one task.
 
 use super::{Cluster, Matcher, Nodes};
-use aio_ir::{NodeId, Op, ValueId};
+use aio_ir::{Node, NodeId, Op, ValueId};
 use aio_plan::{QkvSpec, RopeSpec, TaskKind};
 
 /// A rotated and perhaps normed head projection.
@@ -16,24 +16,38 @@ struct Heads {
 }
 
 /// Starts at the attention that reads the written pages: it is what ties query, key and value together.
-pub(super) fn qkv(m: &Matcher<'_>, id: NodeId) -> Option<Cluster> {
-    let attend = Some(m.graph.node(id)).filter(|n| n.op == Op::Attend)?;
+pub(super) fn qkv(m: &Matcher<'_>, id: NodeId) -> Option<Result<Cluster, &'static str>> {
+    Some(m.graph.node(id)).filter(|n| n.op == Op::Attend).map(|attend| tied(m, attend))
+}
+
+fn tied(m: &Matcher<'_>, attend: &Node) -> Result<Cluster, &'static str> {
     let mut nodes = Nodes::new();
-    let (write_id, write) = m.node(attend.input(1), Op::PageWrite)?;
+    let (write_id, write) = m.node(attend.input(1), Op::PageWrite).ok_or("no page write comes before the attention")?;
     nodes.push(write_id);
-    let q = rotated(m, attend.input(0), &mut nodes)?;
-    let k = rotated(m, write.input(1), &mut nodes)?;
+    let q = rotated(m, attend.input(0), &mut nodes)
+        .ok_or("the query is no rotated projection, perhaps with a head norm, that nothing else uses")?;
+    let k = rotated(m, write.input(1), &mut nodes)
+        .ok_or("the key is no rotated projection, perhaps with a head norm, that nothing else uses")?;
     let v_value = m.unreshaped(write.input(2), &mut nodes);
-    let v = m.projection(v_value, &mut nodes)?;
-    let norm = m.norm(q.x, 3, &mut nodes)?;
+    let v = m.projection(v_value, &mut nodes).ok_or("the value is no projection that nothing else uses")?;
     let same_input = k.x == q.x && v.x == q.x;
     let same_rotation = k.rope == q.rope && k.positions == q.positions && k.factors == q.factors;
     let same_places = write.input(5) == q.positions && (2..5).all(|i| write.input(i + 1) == attend.input(i));
     let same_norms = q.norm.map(|n| n.1) == k.norm.map(|n| n.1);
-    if !(same_input && same_rotation && same_places && same_norms) {
-        return None;
+    let rules = [
+        (same_input, "the projections have different inputs"),
+        (same_rotation, "query and key are rotated differently"),
+        (same_places, "keys are written to other places than the attention reads"),
+        (same_norms, "only one of query and key has a head norm, or their epsilons differ"),
+    ];
+    if let Some((_, reason)) = rules.into_iter().find(|(holds, _)| !holds) {
+        return Err(reason);
     }
-    let known = |v: ValueId, dim: usize| m.graph.ty(v).shape.dims()[dim].known().map(|d| d as u32);
+    let norm = m.norm(q.x, 3, &mut nodes).ok_or("their input is no norm with a weight that nothing else uses")?;
+    let known = |v: ValueId, dim: usize| {
+        let size = m.graph.ty(v).shape.dims()[dim].known();
+        size.map(|d| d as u32).ok_or("a head's size is no number")
+    };
     let spec = QkvSpec {
         norm_eps: norm.eps,
         heads: known(attend.input(0), 1)?,
@@ -61,7 +75,7 @@ pub(super) fn qkv(m: &Matcher<'_>, id: NodeId) -> Option<Cluster> {
         some(write.input(4)),
     ];
     let results = vec![attend.input(0), write.results[0]];
-    Some(Cluster { kind: TaskKind::Qkv(spec), nodes: nodes.to_vec(), operands, results })
+    Ok(Cluster { kind: TaskKind::Qkv(spec), nodes: nodes.to_vec(), operands, results })
 }
 
 fn rotated(m: &Matcher<'_>, value: ValueId, nodes: &mut Nodes) -> Option<Heads> {

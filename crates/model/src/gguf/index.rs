@@ -54,6 +54,12 @@ pub struct Index {
 }
 
 impl Index {
+    /// The index of a file of another form, which has tensors and no metadata.
+    #[cfg(feature = "safetensors")]
+    pub(super) fn of_tensors(tensors: Vec<TensorInfo>) -> Index {
+        Index { version: 0, alignment: 1, data_start: 0, entries: Vec::new(), by_key: HashMap::new(), tensors }
+    }
+
     /// Reads the header, the metadata and the tensor table of a whole GGUF file.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ use aio_mapped::Map;
 
 use super::error::GgufError;
 use super::index::Index;
+#[cfg(feature = "safetensors")]
+use super::tensor::TensorInfo;
 use super::{Bytes, Gguf, Part};
 
 impl Gguf {
@@ -42,6 +44,19 @@ impl Gguf {
             Some(count) if count > 1 => Err(GgufError::SplitName { count }),
             _ => Ok(gguf),
         }
+    }
+
+    /// A model whose metadata, and perhaps some tensors, are a GGUF file in memory, and whose other tensors lie in files of
+    /// another form.
+    ///
+    /// # Errors
+    /// [`GgufError`].
+    #[cfg(feature = "safetensors")]
+    pub(crate) fn of_files(metadata: Vec<u8>, files: Vec<(Map, Vec<TensorInfo>)>) -> Result<Gguf, GgufError> {
+        let index = Index::parse(&metadata)?;
+        let mut parts = vec![Part { bytes: Bytes::Owned(metadata), index }];
+        parts.extend(files.into_iter().map(|(map, t)| Part { bytes: Bytes::Mapped(map), index: Index::of_tensors(t) }));
+        Gguf::from_parts(parts)
     }
 
     fn from_parts(mut parts: Vec<Part>) -> Result<Gguf, GgufError> {

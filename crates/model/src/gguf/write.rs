@@ -223,6 +223,10 @@ struct PartFile {
 impl PartFile {
     fn create(path: &Path) -> io::Result<PartFile> {
         let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        // A rename would put a file in the place of a device or a pipe.
+        if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is no regular file"));
+        }
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{}.part", std::process::id()));

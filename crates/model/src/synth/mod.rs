@@ -10,6 +10,7 @@ mod preset;
 pub use preset::{Preset, presets};
 
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use aio_ir::DType;
@@ -52,6 +53,44 @@ pub enum SynthError {
         /// The field of the preset.
         field: &'static str,
     },
+    /// The caller stopped the writing.
+    #[error("stopped before the model was written")]
+    Stopped,
+}
+
+/// Bytes between two calls of the progress function.
+const WATCHED_BYTES: u64 = 1 << 20;
+
+/// Passes bytes on and tells the caller how many, who may stop.
+struct Watched<'a> {
+    out: &'a mut dyn Write,
+    progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
+    untold: u64,
+}
+
+impl Watched<'_> {
+    /// Tells the bytes that were not told yet.
+    fn tell(&mut self) -> io::Result<()> {
+        match (self.progress)(std::mem::take(&mut self.untold)) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(io::Error::other("stopped")),
+        }
+    }
+}
+
+impl Write for Watched<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.untold += written as u64;
+        if self.untold >= WATCHED_BYTES {
+            self.tell()?;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// A tensor that got another type than asked for, because its rows are no whole blocks.
@@ -104,19 +143,28 @@ impl Synth {
         Ok(self.writer.file_bytes()?)
     }
 
-    /// Writes the file. `progress` is told each tensor's bytes once they are written.
+    /// Writes the file. `progress` is told how many bytes of tensors were written since it was last asked, every MiB and
+    /// at the end of each tensor, and may stop the writing.
     ///
     /// # Errors
-    /// [`SynthError::Gguf`]; no file is left behind.
-    pub fn write_to(&self, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), SynthError> {
-        let mut index = 0;
-        let mut data = |spec: &TensorSpec, out: &mut dyn Write| {
-            self.write_tensor(index, spec, out)?;
-            index += 1;
-            progress(spec.bytes().unwrap_or(0));
-            Ok(())
+    /// [`SynthError::Gguf`], and [`SynthError::Stopped`] where `progress` breaks off; no file is left behind.
+    pub fn write_to(&self, path: &Path, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<(), SynthError> {
+        let (mut index, mut stopped) = (0, false);
+        let mut watch = |bytes| {
+            let flow = progress(bytes);
+            stopped |= flow.is_break();
+            flow
         };
-        Ok(self.writer.write_to(path, &mut data)?)
+        let mut data = |spec: &TensorSpec, out: &mut dyn Write| {
+            let mut out = Watched { out, progress: &mut watch, untold: 0 };
+            self.write_tensor(index, spec, &mut out)?;
+            index += 1;
+            out.tell()
+        };
+        match self.writer.write_to(path, &mut data) {
+            Err(_) if stopped => Err(SynthError::Stopped),
+            written => Ok(written?),
+        }
     }
 
     /// The whole file in memory, for tests.

@@ -17,9 +17,11 @@ pub struct Pre {
     pub add_bos: bool,
 }
 
-const DIGIT: &str = r"\p{N}";
+/// Each digit for itself.
+pub(crate) const DIGIT: &str = r"\p{N}";
 const UP_TO_3_DIGITS: &str = r"\p{N}{1,3}";
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
+/// Words, digits, signs and spaces as GPT-2 cuts them.
+pub(crate) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
 const LLAMA3: &str = concat!(
     r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -99,4 +101,19 @@ pub const SUPPORTED: &[(&[&str], Pre)] = &[
 /// The pre-tokenizer of this name.
 pub fn find(name: &str) -> Option<Pre> {
     SUPPORTED.iter().find(|(names, _)| names.contains(&name)).map(|&(_, pre)| pre)
+}
+
+/// The name of the pre-tokenizer with these expressions, which may be written as `tokenizer.json` files do.
+#[cfg(feature = "safetensors")]
+pub(crate) fn name_of(splits: &[String], ignore_merges: bool) -> Option<&'static str> {
+    // The one place where those files and llama.cpp's list write the same thing differently.
+    let spelled = |regex: &str| {
+        let both_cases = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
+        regex.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)", both_cases)
+    };
+    let same = |pre: &Pre| {
+        let ours = pre.splits.iter().map(|s| spelled(s));
+        pre.ignore_merges == ignore_merges && ours.eq(splits.iter().map(|s| spelled(s)))
+    };
+    SUPPORTED.iter().find(|(_, pre)| same(pre)).map(|(names, _)| names[0])
 }

@@ -1,0 +1,212 @@
+//! Models in Hugging Face's form: a folder with `config.json`, `tokenizer.json` and safetensors files.
+//!
+//! Such a folder is read as the GGUF file that it could have been converted to: its configuration becomes metadata, its
+//! tensors get GGUF's names, and the files stay mapped, so nothing behind this module knows the difference. Vectors
+//! (norms, biases) are widened to f32, which is how GGUF files have them. One thing is not converted: GGUF has the rows of
+//! Llama's query and key matrices in another order, so the metadata say that rotated pairs lie half a head apart.
+//! Architectures: llama, qwen2, qwen3; weights: F32, F16, BF16. Behind the feature `safetensors`; called by
+//! [`crate::Model::open`].
+
+mod config;
+mod error;
+mod names;
+mod tokens;
+
+pub use error::SafetensorsError;
+
+use crate::gguf::write::GgufWriter;
+use crate::gguf::{Gguf, TensorInfo, TensorType};
+use aio_ir::DType;
+use aio_mapped::Map;
+use config::Config;
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The list of files of a model in several parts.
+const INDEX: &str = "model.safetensors.index.json";
+/// The file of a model in one.
+const SINGLE: &str = "model.safetensors";
+
+/// A vector, widened, in the order of the files.
+struct Vector {
+    name: String,
+    values: Vec<f32>,
+}
+
+/// One mapped file and the matrices in it.
+struct File {
+    map: Map,
+    matrices: Vec<TensorInfo>,
+}
+
+/// Opens the model of a folder, or of a safetensors or index file in it.
+///
+/// # Errors
+/// [`SafetensorsError`] names the file at fault.
+pub fn open(path: &Path) -> Result<Gguf, SafetensorsError> {
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    let config: Config = read_json(&folder.join("config.json"))?;
+    config.check(&folder.join("config.json"))?;
+    let mut vectors = Vec::new();
+    let mut files = Vec::new();
+    for (path, expected) in weight_files(path, folder)? {
+        files.push(open_file(&path, &expected, &config, &mut vectors)?);
+    }
+    check_embedding(folder, &files, &config)?;
+    let mut metadata = GgufWriter::new();
+    config.describe(&mut metadata);
+    tokens::describe(folder, &config, &mut metadata)?;
+    vectors.extend(config.rope_factors().map(|values| Vector { name: "rope_freqs.weight".to_owned(), values }));
+    let header = header(metadata, &vectors)?;
+    Ok(Gguf::of_files(header, files.into_iter().map(|f| (f.map, f.matrices)).collect())?)
+}
+
+fn read_text(path: &Path) -> Result<String, SafetensorsError> {
+    std::fs::read_to_string(path).map_err(|source| SafetensorsError::Read { path: path.to_path_buf(), source })
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, SafetensorsError> {
+    let fail = |e: serde_json::Error| SafetensorsError::Json { path: path.to_path_buf(), message: e.to_string() };
+    serde_json::from_str(&read_text(path)?).map_err(fail)
+}
+
+/// The part of an index that matters.
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The files with the tensors that each must have.
+type Files = BTreeMap<PathBuf, Vec<String>>;
+
+fn weight_files(path: &Path, folder: &Path) -> Result<Files, SafetensorsError> {
+    let index = folder.join(INDEX);
+    let one = if path.is_dir() { folder.join(SINGLE) } else { path.to_path_buf() };
+    if index.is_file() && (!one.is_file() || one == index) {
+        return split_files(&index, folder);
+    }
+    if !one.is_file() {
+        return Err(SafetensorsError::NoWeights { path: folder.to_path_buf() });
+    }
+    // A part of a split model stands for the whole.
+    if index.is_file() {
+        let files = split_files(&index, folder)?;
+        if files.contains_key(&one) {
+            return Ok(files);
+        }
+    }
+    Ok(Files::from([(one, Vec::new())]))
+}
+
+fn split_files(index: &Path, folder: &Path) -> Result<Files, SafetensorsError> {
+    let mut files = Files::new();
+    for (tensor, file) in read_json::<Index>(index)?.weight_map {
+        if Path::new(&file).file_name() != Some(file.as_ref()) {
+            return Err(SafetensorsError::FileName { path: index.to_path_buf(), file });
+        }
+        files.entry(folder.join(file)).or_default().push(tensor);
+    }
+    if files.is_empty() {
+        return Err(SafetensorsError::NoWeights { path: folder.to_path_buf() });
+    }
+    Ok(files)
+}
+
+/// Maps a file: matrices are left where they are, vectors widened.
+fn open_file(
+    path: &Path,
+    expected: &[String],
+    config: &Config,
+    vectors: &mut Vec<Vector>,
+) -> Result<File, SafetensorsError> {
+    let map = Map::open(path)?;
+    let header =
+        |e: safetensors::SafeTensorError| SafetensorsError::Header { path: path.to_path_buf(), message: e.to_string() };
+    let (header_bytes, table) = SafeTensors::read_metadata(&map).map_err(header)?;
+    if let Some(name) = expected.iter().find(|n| table.info(n).is_none()) {
+        return Err(SafetensorsError::MissingTensor { path: path.to_path_buf(), name: name.clone() });
+    }
+    // The length of the header comes before the header, and the data behind it.
+    let data_start = 8 + header_bytes;
+    let mut matrices = Vec::new();
+    for name in table.offset_keys() {
+        let Some(info) = table.info(&name) else { continue };
+        let Some(own_name) = names::of(&name, config.tie_word_embeddings) else { continue };
+        let own_name =
+            own_name.ok_or_else(|| SafetensorsError::UnknownTensor { path: path.to_path_buf(), name: name.clone() })?;
+        let kind = || SafetensorsError::TensorKind {
+            path: path.to_path_buf(),
+            name: name.clone(),
+            kind: format!("{:?}{:?}", info.dtype, info.shape),
+        };
+        let dtype = dtype(info.dtype).ok_or_else(kind)?;
+        let (start, end) = info.data_offsets;
+        match info.shape.as_slice() {
+            [_] => {
+                let values = widen(dtype, &map[data_start + start..data_start + end]);
+                vectors.push(Vector { name: own_name, values });
+            }
+            &[rows, cols] if rows > 0 && cols > 0 => matrices.push(TensorInfo {
+                name: own_name,
+                ty: TensorType::Known(dtype),
+                dims: vec![cols as u64, rows as u64],
+                offset: start as u64,
+                file_offset: (data_start + start) as u64,
+                bytes: Some((end - start) as u64),
+                part: 0,
+            }),
+            _ => return Err(kind()),
+        }
+    }
+    Ok(File { map, matrices })
+}
+
+fn dtype(of: Dtype) -> Option<DType> {
+    match of {
+        Dtype::F32 => Some(DType::F32),
+        Dtype::F16 => Some(DType::F16),
+        Dtype::BF16 => Some(DType::BF16),
+        _ => None,
+    }
+}
+
+fn widen(dtype: DType, bytes: &[u8]) -> Vec<f32> {
+    let pairs = bytes.chunks_exact(2).map(|c| [c[0], c[1]]);
+    match dtype {
+        DType::F16 => pairs.map(|c| f16::from_le_bytes(c).to_f32()).collect(),
+        DType::BF16 => pairs.map(|c| bf16::from_le_bytes(c).to_f32()).collect(),
+        _ => bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
+    }
+}
+
+/// The number of tokens is checked against the weights before it sizes anything.
+fn check_embedding(folder: &Path, files: &[File], config: &Config) -> Result<(), SafetensorsError> {
+    let mut matrices = files.iter().flat_map(|f| &f.matrices);
+    let found = matrices.find(|t| t.name == "token_embd.weight").map(TensorInfo::shape).unwrap_or_default();
+    let expected = [u64::from(config.vocab_size), u64::from(config.hidden_size)];
+    let path = folder.to_path_buf();
+    if found != expected {
+        return Err(SafetensorsError::Embedding { path, found, expected });
+    }
+    // Without this one a model would count as tied.
+    if !config.tie_word_embeddings && !files.iter().flat_map(|f| &f.matrices).any(|t| t.name == "output.weight") {
+        return Err(SafetensorsError::MissingTensor { path, name: "lm_head.weight".to_owned() });
+    }
+    Ok(())
+}
+
+/// A GGUF file of the metadata and the widened vectors.
+fn header(mut metadata: GgufWriter, vectors: &[Vector]) -> Result<Vec<u8>, SafetensorsError> {
+    for v in vectors {
+        metadata.tensor(&v.name, DType::F32, &[v.values.len() as u64]);
+    }
+    let mut left = vectors.iter();
+    let bytes = metadata.to_bytes(&mut |_, out| {
+        let values = left.next().map(|v| v.values.as_slice()).unwrap_or_default();
+        values.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()))
+    });
+    Ok(bytes?)
+}

@@ -1,0 +1,151 @@
+//! Every error that input can cause is caused here, and its message is a row of `tests/baselines/errors.csv`.
+//!
+//! The list of errors is read out of the source, so a new variant, or a new enum, fails this test until it has a case, or
+//! a line in [`NOT_BY_INPUT`] that says why no input can cause it. `AIO_BLESS=1` rewrites the messages.
+#![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
+
+#[path = "errors/device.rs"]
+mod device;
+#[path = "errors/engine.rs"]
+mod engine;
+#[path = "errors/gguf.rs"]
+mod gguf;
+#[path = "errors/graph.rs"]
+mod graph;
+#[path = "errors/model.rs"]
+mod model;
+#[path = "errors/safetensors.rs"]
+mod safetensors;
+#[path = "errors/texts.rs"]
+mod texts;
+
+use aio_filetest::{baseline, workspace};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Display};
+use std::path::Path;
+
+/// Errors that no input can cause, with the reason.
+const NOT_BY_INPUT: &[(&str, &str)] = &[
+    ("CompileError::BrokenGraph", "a fault of a pass"),
+    ("CompileError::BrokenPlan", "a fault of the compiler; the plan verifier's own tests break plans by hand"),
+    ("DeviceError::Unavailable", "a matter of the machine: no such instruction set, no threads to be had"),
+    ("EngineError::Parse", "the built-in templates give graphs; only `aio::load` makes it, with these"),
+    ("MapError::Map", "the system refuses to map a file that it opened"),
+    ("ModelError::NoSafetensors", "only of builds without the feature, and tests have it"),
+    ("TokenizerError::Library", "what the library would refuse is refused before"),
+    (
+        "VerifyError::V001",
+        "the text form and the builder number values themselves; ir's own tests break tables by hand",
+    ),
+    ("VerifyError::V002", "as V001"),
+    ("VerifyError::V003", "the parser and the builder refuse it first, as P015"),
+    ("VerifyError::V004", "as V003"),
+    ("VerifyError::V005", "the parser refuses it first, as P016"),
+    ("VerifyError::V006", "as V003"),
+];
+
+/// The errors caused so far: the message of each variant.
+#[derive(Default)]
+struct Table {
+    rows: BTreeMap<String, String>,
+}
+
+impl Table {
+    /// Notes an error of the enum `of`; its variant is what `Debug` prints first. One message a variant: the first.
+    fn add(&mut self, of: &str, error: impl Debug + Display) {
+        let shown = format!("{error:?}");
+        let variant = shown.split(|c: char| !c.is_alphanumeric()).next().unwrap();
+        self.named(&format!("{of}::{variant}"), &error.to_string());
+    }
+
+    /// Notes an error under a name.
+    fn named(&mut self, name: &str, message: &str) {
+        let message = message.replace('\n', "\\n");
+        assert!(!message.trim().is_empty() && message.len() < 400, "{name}: {message}");
+        self.rows.entry(name.to_owned()).or_insert(message);
+    }
+
+    /// Notes an error whose message has paths in a folder of the test's own.
+    fn add_in(&mut self, folder: &Path, of: &str, error: impl Debug + Display) {
+        let shown = format!("{error:?}");
+        let variant = shown.split(|c: char| !c.is_alphanumeric()).next().unwrap();
+        let message = error.to_string().replace(&folder.display().to_string(), "DIR");
+        self.named(&format!("{of}::{variant}"), &message);
+    }
+}
+
+/// Every variant of every public error enum in `crates/*/src`, and every rule of a verifier's table.
+fn declared() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for folder in std::fs::read_dir(workspace("crates")).unwrap().flatten() {
+        let source = folder.path().join("src");
+        if source.is_dir() {
+            read_folder(&source, &mut found);
+        }
+    }
+    // A plan is made by the compiler, never by input: `CompileError::BrokenPlan` stands for all of its rules.
+    found.retain(|name| !name.starts_with("PlanError::"));
+    found
+}
+
+fn read_folder(folder: &Path, found: &mut BTreeSet<String>) {
+    for path in std::fs::read_dir(folder).unwrap().flatten().map(|e| e.path()) {
+        if path.is_dir() {
+            read_folder(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            read_source(&std::fs::read_to_string(&path).unwrap(), found);
+        }
+    }
+}
+
+/// The source is formatted: variants stand at one level of indentation, a rule in the header's table.
+fn read_source(text: &str, found: &mut BTreeSet<String>) {
+    let mut current: Option<&str> = None;
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("pub enum ").and_then(|l| l.strip_suffix(" {")) {
+            current = Some(name).filter(|n| n.ends_with("Error") || n.ends_with("ErrorKind"));
+        } else if line == "}" {
+            current = None;
+        } else if let (Some(of), Some(code)) = (current, line.strip_prefix("    "))
+            && code.starts_with(|c: char| c.is_ascii_uppercase())
+        {
+            found.insert(format!("{of}::{}", code.split(|c: char| !c.is_alphanumeric()).next().unwrap()));
+        }
+        if let Some(rule) = line.strip_prefix("//! | V") {
+            found.insert(format!("VerifyError::V{}", &rule[..3]));
+        }
+    }
+}
+
+#[test]
+fn every_error_that_input_can_cause_is_caused() {
+    let mut table = Table::default();
+    texts::cause(&mut table);
+    graph::cause(&mut table);
+    gguf::cause(&mut table);
+    model::cause(&mut table);
+    safetensors::cause(&mut table);
+    device::cause(&mut table);
+    engine::cause(&mut table);
+    let declared = declared();
+    let not: BTreeSet<String> = NOT_BY_INPUT.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let caused: BTreeSet<String> = table.rows.keys().cloned().collect();
+    let both: Vec<_> = caused.intersection(&not).collect();
+    assert!(both.is_empty(), "caused after all: {both:?}");
+    let missing: Vec<_> = declared.iter().filter(|n| !caused.contains(*n) && !not.contains(*n)).collect();
+    assert!(missing.is_empty(), "no case, and no reason why not: {missing:?}");
+    let gone: Vec<_> = caused.union(&not).filter(|n| !declared.contains(*n)).collect();
+    assert!(gone.is_empty(), "no longer declared: {gone:?}");
+    baseline::compare(&workspace("tests/baselines/errors.csv"), "error,message", &table.rows);
+}
+
+#[test]
+fn the_source_is_read_as_it_is_written() {
+    let mut found = BTreeSet::new();
+    let text = "//! | V001 | a rule |\npub enum AnError {\n    /// Doc.\n    #[error(\"x\")]\n    One,\n    Two {\n        \
+                /// Doc.\n        field: u32,\n    },\n    Three(u32),\n}\npub enum Other {\n    Four,\n}\n";
+    read_source(text, &mut found);
+    let names: Vec<_> = found.iter().map(String::as_str).collect();
+    assert_eq!(names, ["AnError::One", "AnError::Three", "AnError::Two", "VerifyError::V001"]);
+    assert!(declared().len() > 100, "the source was found");
+}

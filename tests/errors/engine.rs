@@ -1,0 +1,95 @@
+//! The engine: models that do not fit, requests that make no sense, steps out of bounds.
+
+use crate::Table;
+use crate::graph::graph;
+use crate::model::{altered, set};
+use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
+use aio::engine::{Engine, EngineError, EngineOptions, Flow, Request, Sampling, Sequence, Step, StepRow, StepWants};
+use aio::ir::Graph;
+use aio::model::Model;
+use aio::model::gguf::Gguf;
+use std::sync::Arc;
+
+fn device() -> Arc<CpuDevice> {
+    Arc::new(CpuDevice::new(CpuOptions { threads: 1, isa: Some(IsaLevel::Portable), pin: false }).unwrap())
+}
+
+fn options(context: u32) -> EngineOptions {
+    EngineOptions { context: Some(context), prefill_rows: 17, ..EngineOptions::default() }
+}
+
+fn load(gguf: Gguf, context: u32) -> Result<Engine, EngineError> {
+    aio::load(Model::from_gguf(gguf).unwrap(), device(), &options(context))
+}
+
+fn load_graph(body: &str) -> EngineError {
+    load_built(&graph(body))
+}
+
+fn load_built(graph: &Graph) -> EngineError {
+    Engine::load(Model::from_gguf(altered(|_| ())).unwrap(), graph, device(), &options(64)).unwrap_err()
+}
+
+fn loading(table: &mut Table) {
+    let large = load(set("general.architecture", "llama"), u32::MAX).err().unwrap();
+    let EngineError::Memory { available, .. } = large else { panic!("{large:?}") };
+    table.named("EngineError::Memory", &large.to_string().replace(&format!(" {available} "), " N "));
+    let mut bad = |e: EngineError| table.add("EngineError", e);
+    let renamed = |w: &mut aio::model::gguf::write::GgufWriter| {
+        let values: Vec<_> =
+            Gguf::from_bytes(w.to_bytes(&mut |s, out| out.write_all(&vec![0; s.bytes().unwrap() as usize])).unwrap())
+                .unwrap()
+                .metadata()
+                .filter_map(|(key, value)| Some((format!("martian.{}", key.strip_prefix("llama.")?), value.to_meta())))
+                .collect();
+        w.set("general.architecture", "martian");
+        for (key, value) in values {
+            w.set(&key, value);
+        }
+    };
+    bad(load(altered(renamed), 64).err().unwrap());
+    bad(load_graph("%x = input \"x\" : f32[4]\n"));
+    bad(load_graph("%x = input \"x\" : f32[outs, 4]\n%y = neg %x\noutput \"logits\" = %y\n"));
+    bad(load_graph(
+        "%i = input \"i\" : u32[outs]\n%w = weight \"token_embd.weight\" : f32[512, 256]\n%y = embed %w, %i\noutput \"logits\" = %y\n",
+    ));
+}
+
+fn requests(table: &mut Table, engine: &mut Engine) {
+    let mut bad =
+        |request: Request| table.add("EngineError", engine.generate(&request, &mut |_| Flow::Continue).unwrap_err());
+    bad(Request::new(Vec::new(), Sampling::greedy()));
+    bad(Request::new(vec![1; 64], Sampling::greedy()));
+    let mut hot = Sampling::greedy();
+    hot.params.temperature = -1.0;
+    bad(Request::new(vec![1], hot));
+    bad(Request::new(vec![512], Sampling::greedy()));
+}
+
+fn steps(table: &mut Table, engine: &mut Engine) {
+    let mut sequence = Sequence::new();
+    let row = |position| StepRow { token: 1, sequence: 0, position, wants: StepWants::Logits };
+    let mut step = |sequence: &Sequence, rows: &[StepRow<'_>]| {
+        let error = engine.step(&Step { sequences: &[sequence], rows, logit_bias: None }).unwrap_err();
+        table.add("EngineError", error);
+    };
+    step(&sequence, &[row(0)]);
+    let mut pool = aio::engine::PagePool::new(1);
+    table_full(table, &mut sequence, &mut pool);
+    let mut other = Sequence::new();
+    engine.reserve(&mut other, 64).unwrap();
+    let rows: Vec<_> = (0..40).map(row).collect();
+    let error = engine.step(&Step { sequences: &[&other], rows: &rows, logit_bias: None }).unwrap_err();
+    table.add("EngineError", error);
+}
+
+fn table_full(table: &mut Table, sequence: &mut Sequence, pool: &mut aio::engine::PagePool) {
+    table.add("EngineError", sequence.reserve(pool, 65).unwrap_err());
+}
+
+pub(crate) fn cause(table: &mut Table) {
+    loading(table);
+    let mut engine = load(altered(|_| ()), 64).unwrap();
+    requests(table, &mut engine);
+    steps(table, &mut engine);
+}

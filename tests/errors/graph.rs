@@ -1,0 +1,76 @@
+//! Building, decoding, evaluating and compiling graphs.
+
+use crate::Table;
+use aio::backend::null::permissive_target;
+use aio::compiler::{CompileError, Options, compile};
+use aio::interp::{EvalError, Tensor, evaluate};
+use aio::ir::graph::BuildError;
+use aio::ir::quant::{dequantize, encode};
+use aio::ir::text::parse;
+use aio::ir::{Attr, Builder, DType, Dims, Graph, Op, Shape, TensorType, verify};
+use aio::plan::{Bucket, Tail, Target};
+
+pub(crate) fn graph(body: &str) -> Graph {
+    parse(&format!("aio 1\ngraph \"t\"\n{body}")).unwrap_or_else(|e| panic!("{e}")).graph
+}
+
+fn build(table: &mut Table) {
+    let mut b = Builder::new("t");
+    let x = b.input("x", TensorType::f32(Shape::consts(&[4])));
+    let mut op = |op: Op, inputs: &[_], attrs: &[(&str, Attr)]| b.op(op, inputs, attrs).unwrap_err();
+    let infer = op(Op::Matmul, &[x, x], &[]);
+    let attribute = op(Op::Slice, &[x], &[("axis", Attr::Int(3)), ("start", Attr::Int(0)), ("len", Attr::Int(1))]);
+    for error in [&infer, &attribute] {
+        let BuildError::Infer { source, .. } = error else { panic!("{error:?}") };
+        table.add("InferError", source.clone());
+    }
+    table.add("BuildError", infer);
+    table.add("BuildError", op(Op::Add, &[x], &[]));
+    table.add("BuildError", op(Op::Neg, &[x], &[("times", Attr::Int(2))]));
+    table.add("BuildError", op(Op::RmsNorm, &[x], &[]));
+}
+
+fn decode(table: &mut Table) {
+    let mut out = [0.0; 32];
+    table.add("QuantError", dequantize(DType::I32, &[0; 128], &mut out).unwrap_err());
+    table.add("QuantError", dequantize(DType::Q4_0, &[0; 17], &mut out).unwrap_err());
+    table.add("QuantError", dequantize(DType::Q4_0, &[0; 18], &mut out[..31]).unwrap_err());
+    table.add("QuantError", encode(DType::Q4K, &[0.0; 256], &mut [0; 144]).unwrap_err());
+}
+
+fn evaluation(body: &str, x: Option<Tensor<'static>>, index: i64) -> EvalError {
+    let graph = graph(body);
+    let bind = |_, value: &aio::ir::Value| match value.name.as_str() {
+        "x" => x.clone(),
+        _ => Some(Tensor::int(DType::U32, vec![1], vec![index])),
+    };
+    let dims = Dims { rows: 1, ..Dims::default() };
+    evaluate(verify(&graph).unwrap(), &dims, bind).err().unwrap()
+}
+
+fn compilation(body: &str, tail: Tail, target: &Target) -> CompileError {
+    let graph = graph(body);
+    let bucket = Bucket { rows: u32::MAX, seqs: 1, outs: 1, tail };
+    compile(verify(&graph).unwrap(), target, &Options { buckets: vec![bucket], fuse: true }).unwrap_err()
+}
+
+pub(crate) fn cause(table: &mut Table) {
+    build(table);
+    decode(table);
+    let pick = "%x = input \"x\" : f32[3]\n%i = input \"i\" : u32[1]\n%y = gather %x, %i\noutput \"y\" = %y\n";
+    table.add("EvalError", evaluation(pick, None, 0));
+    table.add("EvalError", evaluation(pick, Some(Tensor::f32(vec![3], vec![0.0; 3])), 7));
+    let large = "%y = iota {shape = [1099511627776], dtype = u32}\noutput \"y\" = %y\n";
+    table.add("EvalError", evaluation(large, None, 0));
+    let all = permissive_target("any");
+    let none = Target { kinds: Vec::new(), ..all.clone() };
+    let neg = "%x = input \"x\" : f32[4]\n%y = neg %x\noutput \"y\" = %y\n";
+    table.add("CompileError", compilation(neg, Tail::Sample, &all));
+    table.add("CompileError", compilation(neg, Tail::Logits, &none));
+    let trivial = "%x = input \"x\" : f32[4]\noutput \"y\" = %x\n";
+    table.add("CompileError", compilation(trivial, Tail::Logits, &all));
+    let stray = "%s = state \"s\" : f32[4]\n%t = neg %s\noutput \"t\" = %t\nfinal %s = %t\n";
+    table.add("CompileError", compilation(stray, Tail::Logits, &all));
+    let wide = "%x = input \"x\" : f32[rows, 1099511627776]\n%z = neg %x\n%y = neg %z\noutput \"y\" = %y\n";
+    table.add("CompileError", compilation(wide, Tail::Logits, &all));
+}

@@ -1,0 +1,109 @@
+//! Models whose metadata do not make a model: hyper-parameters, tokenizers, templates, synthetic shapes.
+
+use crate::Table;
+use aio::ir::DType;
+use aio::model::Model;
+use aio::model::chat::{ChatTemplate, Clock};
+use aio::model::gguf::write::GgufWriter;
+use aio::model::gguf::{Gguf, MetaValue};
+use aio::model::hyper::HyperParams;
+use aio::model::synth::{Preset, Synth};
+use aio::model::template::Templates;
+use aio::model::tokenizer::Tokenizer;
+
+/// The metadata of a model that would do, but for what `change` makes of them.
+pub(crate) fn altered(change: impl FnOnce(&mut GgufWriter)) -> Gguf {
+    let preset = Preset::find("smollm2-135m").unwrap().tiny();
+    let whole = Gguf::from_bytes(Synth::new(&preset, DType::Q8_0, 1).unwrap().to_bytes().unwrap()).unwrap();
+    let mut w = GgufWriter::new();
+    for (key, value) in whole.metadata() {
+        w.set(key, value.to_meta());
+    }
+    for t in whole.tensors() {
+        w.tensor(&t.name, t.dtype().unwrap(), &t.dims);
+    }
+    change(&mut w);
+    let data = |name: &str| whole.tensor_data(name).unwrap_or(&[]).to_vec();
+    Gguf::from_bytes(w.to_bytes(&mut |spec, out| out.write_all(&data(&spec.name))).unwrap()).unwrap()
+}
+
+pub(crate) fn set(key: &str, value: impl Into<MetaValue>) -> Gguf {
+    altered(|w| {
+        w.set(key, value);
+    })
+}
+
+fn hyper(table: &mut Table) {
+    let bad = |gguf: Gguf| HyperParams::from_gguf(&gguf).unwrap_err();
+    table.add("HyperError", bad(set("general.architecture", "martian")));
+    table.add("HyperError", bad(set("llama.attention.head_count_kv", 3u32)));
+    table.add("HyperError", bad(set("llama.expert_count", 8u32)));
+    table.add("HyperError", bad(set("llama.embedding_length", 512u32)));
+}
+
+fn tokenizer(table: &mut Table) {
+    let mut bad = |key: &str, value: MetaValue| {
+        table.add("TokenizerError", Tokenizer::from_gguf(&set(key, value)).unwrap_err());
+    };
+    bad("tokenizer.ggml.model", 1u32.into());
+    bad("tokenizer.ggml.model", "bert".into());
+    bad("tokenizer.ggml.pre", "future".into());
+    bad("tokenizer.ggml.token_type", vec![1i32].into());
+    bad("tokenizer.ggml.tokens", Vec::<String>::new().into());
+    bad("tokenizer.ggml.merges", vec!["Ġ Ġ".to_owned()].into());
+    bad("tokenizer.ggml.eos_token_id", 512u32.into());
+    let twice = |w: &mut GgufWriter| {
+        w.set("tokenizer.ggml.tokens", vec!["a".to_owned(); 512]);
+    };
+    table.add("TokenizerError", Tokenizer::from_gguf(&altered(twice)).unwrap_err());
+    let no_bos = |w: &mut GgufWriter| {
+        w.set("tokenizer.ggml.bos_token_id", u32::MAX).set("tokenizer.ggml.add_bos_token", true);
+    };
+    table.add("TokenizerError", Tokenizer::from_gguf(&altered(no_bos)).unwrap_err());
+    let whole = Tokenizer::from_gguf(&altered(|_| ())).unwrap();
+    table.add("TokenizerError", whole.decode(&[512], false).unwrap_err());
+}
+
+fn templates(table: &mut Table) {
+    let clock = Clock { unix_s: 0 };
+    table.add("ChatError", ChatTemplate::new("{% for %}", clock).unwrap_err());
+    table.add("ChatError", ChatTemplate::from_gguf(&set("tokenizer.chat_template", 1u32), clock).unwrap_err());
+    let model = Model::from_gguf(altered(|_| ())).unwrap();
+    let render = |text| Templates::new([("t", text)]).render("t", &model.hyper, Default::default()).unwrap_err();
+    table.add("TemplateError", render("\n{{ no_such_name }}"));
+}
+
+fn models(table: &mut Table) {
+    let mut bad = |gguf: Gguf| table.add("ModelError", Model::from_gguf(gguf).unwrap_err());
+    bad(set("llama.attention.head_count_kv", 3u32));
+    bad(set("tokenizer.ggml.pre", "future"));
+    let model = Model::from_gguf(altered(|_| ())).unwrap();
+    table.add("ModelError", model.graph_text(&Templates::default(), None).unwrap_err());
+    let faulty = Templates::new([("t", "{{ no_such_name }}")]);
+    table.add("ModelError", model.graph_text(&faulty, Some("t")).unwrap_err());
+    let missing = aio::model::ModelError::from(model.need_weight("absent").unwrap_err());
+    table.add("ModelError", missing);
+}
+
+fn synth(table: &mut Table) {
+    let preset = Preset::find("smollm2-135m").unwrap().tiny();
+    let bad = |preset: &Preset, dtype| Synth::new(preset, dtype, 1).unwrap_err();
+    table.add("SynthError", bad(&preset, DType::I32));
+    table.add("SynthError", bad(&Preset { vocab_size: 100, ..preset.clone() }, DType::F32));
+    table.add("SynthError", bad(&Preset { block_count: 0, ..preset.clone() }, DType::F32));
+    let folder = tempfile::tempdir().unwrap();
+    let whole = Synth::new(&preset, DType::Q4_0, 1).unwrap();
+    let path = folder.path().join("no/m.gguf");
+    let go_on = &mut |_| std::ops::ControlFlow::Continue(());
+    table.add_in(folder.path(), "SynthError", whole.write_to(&path, go_on).unwrap_err());
+    let stop = &mut |_| std::ops::ControlFlow::Break(());
+    table.add("SynthError", whole.write_to(&folder.path().join("m.gguf"), stop).unwrap_err());
+}
+
+pub(crate) fn cause(table: &mut Table) {
+    hyper(table);
+    tokenizer(table);
+    templates(table);
+    models(table);
+    synth(table);
+}
