@@ -2,6 +2,7 @@
 
 use super::Scratch;
 use super::acts::Acts;
+use crate::activation::MAX_PANEL_ROWS;
 use crate::executable::Bounds;
 use crate::format::GROUP_ROWS;
 use crate::kernels::matmul::{MatmulArgs, Output, Weights};
@@ -55,24 +56,37 @@ impl Linear {
         // SAFETY: an earlier task wrote all rows of x.
         let x = unsafe { step.floats(self.x, rows * w.cols) };
         let prepared = self.acts.prepare(step, worker, rows, &|row| &x[row * w.cols..][..w.cols]);
-        let groups = worker.share(groups_of(w.rows));
         let output = Output { start: step.address(self.out).cast(), stride: w.rows };
-        if self.residual != Slot::Absent {
-            // SAFETY: an earlier task wrote the residual; the columns are this thread's.
-            unsafe { copy_columns(step.floats(self.residual, rows * w.rows), output, rows, w.rows, &groups) };
-        }
         let args = MatmulArgs {
             weights: packed(w),
             input: prepared.input(w),
             rows,
-            groups,
+            groups: 0..0,
             bias: step.vector(self.bias),
             accumulate: self.residual != Slot::Absent,
             output,
         };
-        // SAFETY: the result has `rows` rows of `w.rows` floats, and its columns are shared out by groups.
-        unsafe { step.kernels.matmul(&args) };
+        for groups in worker.chunks(groups_of(w.rows), chunk_groups(w, rows)) {
+            if self.residual != Slot::Absent {
+                // SAFETY: an earlier task wrote the residual; the columns are this thread's.
+                unsafe { copy_columns(step.floats(self.residual, rows * w.rows), output, rows, w.rows, &groups) };
+            }
+            // SAFETY: the result has `rows` rows of `w.rows` floats, and each chunk of its columns has one owner.
+            unsafe { step.kernels.matmul(&MatmulArgs { groups, ..args.clone() }) };
+        }
     }
+}
+
+/// Bytes of weights that a thread claims at a time: some microseconds of streaming.
+const CHUNK_BYTES: usize = 24 << 10;
+/// The same where many rows pass over each chunk, and should find it in cache.
+const LARGE_CHUNK_BYTES: usize = 160 << 10;
+
+/// Groups of a weight that a thread claims at a time; an even number, for kernels that take two.
+pub(super) fn chunk_groups(w: &Weight, rows: usize) -> usize {
+    let bytes = if rows <= MAX_PANEL_ROWS { CHUNK_BYTES } else { LARGE_CHUNK_BYTES };
+    let group_len = w.bytes.len().checked_div(groups_of(w.rows)).unwrap_or(0);
+    (bytes / group_len.max(1)).next_multiple_of(2).max(2)
 }
 
 /// Copies the columns of some groups, row by row.
