@@ -94,7 +94,7 @@ impl Bench {
                 for copy in &self.copies {
                     let weights = Weights { dtype: self.dtype, rows: self.rows, cols: self.cols, packed: copy };
                     let groups = worker.share(groups_of(self.rows));
-                    let args = MatmulArgs { weights, input, rows: m, groups, bias: None, accumulate: false, output };
+                    let args = MatmulArgs { weights, input, rows: m, groups, bias: None, residual: None, output };
                     // SAFETY: each thread writes the columns of its own groups.
                     unsafe { kernels.matmul(&args) };
                     worker.barrier();

@@ -41,13 +41,16 @@ fn what_is_written_before_a_barrier_is_read_after_it() {
 
 #[test]
 fn a_gate_wakes_whoever_waits() {
-    two_threads(|| Gate::new(Spin::NONE), |gate, tid| {
-        if tid == 0 {
-            gate.open();
-        } else {
-            assert_eq!(gate.wait(0), 1);
-        }
-    });
+    two_threads(
+        || Gate::new(Spin::NONE),
+        |gate, tid| {
+            if tid == 0 {
+                gate.open();
+            } else {
+                assert_eq!(gate.wait(0), 1);
+            }
+        },
+    );
 }
 
 struct Phases {

@@ -14,7 +14,7 @@ use crate::weights::Weight;
 use aio_plan::{Activation, GateUpSpec, Slot, Task};
 
 /// Groups of 16 columns whose gate and up products are held at a time.
-const BLOCK_GROUPS: usize = 8;
+const BLOCK_GROUPS: usize = 4;
 
 /// `act(norm(x) * wg) * (norm(x) * wu)`.
 pub(crate) struct GateUp {
@@ -65,7 +65,7 @@ impl GateUp {
                 let output = Output { start, stride };
                 let (weights, input) = (packed(w), prepared.input(w));
                 let args =
-                    MatmulArgs { weights, input, rows, groups: block.clone(), bias: None, accumulate: false, output };
+                    MatmulArgs { weights, input, rows, groups: block.clone(), bias: None, residual: None, output };
                 // SAFETY: the columns of the block lie inside this thread's private memory.
                 unsafe { step.kernels.matmul(&args) };
             }

@@ -69,7 +69,7 @@ impl Head {
         let prepared = self.acts.prepare(step, worker, index.len(), &source);
         let output = Output { start: step.address(self.out).cast(), stride: w.rows };
         let (input, rows) = (prepared.input(w), index.len());
-        let args = MatmulArgs { weights: packed(w), input, rows, groups: 0..0, bias: None, accumulate: false, output };
+        let args = MatmulArgs { weights: packed(w), input, rows, groups: 0..0, bias: None, residual: None, output };
         if self.argmax {
             self.best(step, worker, args);
         } else {

@@ -106,7 +106,7 @@ impl Qkv {
             rows: step.rows(),
             groups: head * per_head..(head + 1) * per_head,
             bias: step.vector(self.biases[which]),
-            accumulate: false,
+            residual: None,
             output,
         };
         // SAFETY: the callers own this head's columns of the output.
