@@ -91,7 +91,7 @@ fn check_level(path: &std::path::Path, isa: IsaLevel) -> Vec<f64> {
         }
         let sparse: Vec<f32> = rows[0].iter().step_by(case.stride).copied().collect();
         let error = nmse(&sparse, &case.first_logits);
-        assert!(error <= 1e-2, "{:?}: logits NMSE {error}", case.prompt);
+        println!("{}: {:?}: first-logits NMSE {error:.2e}", isa.name(), case.prompt);
         errors.push(error);
         check_free_run(&mut engine, &case);
     }
@@ -123,6 +123,7 @@ fn tokens_and_logits_agree_with_llama_cpp_at_every_level() {
         println!("{}: first-logits NMSE {}", isa.name(), listed.join(" "));
         let median = (errors[(errors.len() - 1) / 2] + errors[errors.len() / 2]) / 2.0;
         assert!(median <= 1e-3, "{}: median NMSE {median}", isa.name());
+        assert!(errors.iter().all(|&e| e <= 1e-2), "{}: NMSE {}", isa.name(), listed.join(" "));
     }
 }
 

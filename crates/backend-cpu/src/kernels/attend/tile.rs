@@ -169,16 +169,11 @@ unsafe fn score_blocks<L: Lanes, const N: usize>(
     let ahead = split.keys(block + BLOCKS);
     // SAFETY: both blocks are whole, and so are the queries; a prefetch of any address is harmless.
     unsafe {
-        let mut sums = [[L::splat(0.0); BLOCKS]; N];
-        for i in 0..split.hd {
-            let [a, b] = keys.map(|keys| L::load_half(keys.add(i * LANES)));
-            L::prefetch(ahead.wrapping_add(i * LANES * BLOCKS).cast());
-            for (sums, pair) in sums.iter_mut().zip(pairs) {
-                let q = L::splat(*pair.q.add(i));
-                sums[0] = L::fma(a, q, sums[0]);
-                sums[1] = L::fma(b, q, sums[1]);
-            }
-        }
+        let half = split.hd / 2;
+        let first = score_range::<L, N>(keys, ahead, pairs, 0..half);
+        let second = score_range::<L, N>(keys, ahead, pairs, half..split.hd);
+        let sums: [[L::V; BLOCKS]; N] =
+            std::array::from_fn(|i| std::array::from_fn(|b| L::add(first[i][b], second[i][b])));
         for (i, sums) in sums.into_iter().enumerate() {
             for (b, sum) in sums.into_iter().enumerate() {
                 let mut score = L::mul(sum, L::splat(args.rule.scale));
@@ -188,6 +183,34 @@ unsafe fn score_blocks<L: Lanes, const N: usize>(
                 L::store(scores.add(i * SPLIT_POSITIONS + (block + b) * LANES), score);
             }
         }
+    }
+}
+
+/// Part of the scores: the products of some elements of the head. The parts are added at the end, which keeps each sum
+/// short and its rounding errors small.
+///
+/// # Safety
+/// As `score_blocks`; both blocks are whole, and so are the queries.
+#[inline(always)]
+unsafe fn score_range<L: Lanes, const N: usize>(
+    keys: [*const f16; BLOCKS],
+    ahead: *const f16,
+    pairs: &[Pair; N],
+    elements: Range<usize>,
+) -> [[L::V; BLOCKS]; N] {
+    // SAFETY: the caller's promise; a prefetch of any address is harmless.
+    unsafe {
+        let mut sums = [[L::splat(0.0); BLOCKS]; N];
+        for i in elements {
+            let [a, b] = keys.map(|keys| L::load_half(keys.add(i * LANES)));
+            L::prefetch(ahead.wrapping_add(i * LANES * BLOCKS).cast());
+            for (sums, pair) in sums.iter_mut().zip(pairs) {
+                let q = L::splat(*pair.q.add(i));
+                sums[0] = L::fma(a, q, sums[0]);
+                sums[1] = L::fma(b, q, sums[1]);
+            }
+        }
+        sums
     }
 }
 
