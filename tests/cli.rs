@@ -5,6 +5,8 @@
 
 #[path = "cli/graph.rs"]
 mod graph;
+#[path = "cli/measure.rs"]
+mod measure;
 #[path = "cli/model.rs"]
 mod model;
 #[path = "cli/pull.rs"]

@@ -1,8 +1,8 @@
 //! Sixteen f32 lanes, the same at every instruction-set level.
 //!
 //! Row kernels and attention are written once over this trait and compiled for each level inside a
-//! function that enables its features. Sums have one order, given by the lanes and a fixed tree, so
-//! only `fma` (a plain multiply and add at the portable level) can differ between levels.
+//! function that enables its features. Sums have one order, given by the lanes and a fixed tree, and `fma` rounds once
+//! everywhere, so the levels give the same bits.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -41,7 +41,7 @@ pub(super) trait Lanes: 'static {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
-    /// `a * b + c`, rounded once except at the portable level.
+    /// `a * b + c`, rounded once.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `if a > b { a } else { b }`: a NaN in `b` stays.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;

@@ -3,6 +3,7 @@
 //! For targets without special kernels; the compiler is left to vectorise.
 
 use super::{LANES, Lanes};
+use crate::kernels::portable::fused;
 use half::f16;
 
 /// The portable level.
@@ -68,7 +69,7 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn fma(a: V, b: V, c: V) -> V {
-        std::array::from_fn(|i| a[i] * b[i] + c[i])
+        std::array::from_fn(|i| fused(a[i], b[i], c[i]))
     }
     #[inline(always)]
     unsafe fn max(a: V, b: V) -> V {

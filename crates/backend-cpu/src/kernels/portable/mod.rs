@@ -30,6 +30,13 @@ impl FormatVisitor for Tiles {
     }
 }
 
+/// `a * b + c` rounded as the other levels' fused instruction rounds: the product is exact in f64. Sums that fall between
+/// two f32 after rounding to f64 may differ, one in hundreds of millions.
+#[inline(always)]
+pub(crate) fn fused(a: f32, b: f32, c: f32) -> f32 {
+    (f64::from(a) * f64::from(b) + f64::from(c)) as f32
+}
+
 /// Scales of a block: for its first and its second 16 columns, and minimums likewise.
 pub(crate) struct BlockScales {
     pub(crate) d: [[f32; GROUP_ROWS]; 2],
@@ -86,9 +93,9 @@ fn add_block<F: Format>(sums: &mut [f32; GROUP_ROWS], codes: &Decoded, scales: &
     if !F::SCALES.per_16() {
         let dots = dots(codes, &x.q, 0..8, offset(x.neg_sum));
         for (r, sum) in sums.iter_mut().enumerate() {
-            *sum += dots[r] as f32 * x.d * scales.d[0][r];
+            *sum = fused(dots[r] as f32 * x.d, scales.d[0][r], *sum);
             if F::SCALES.has_min() {
-                *sum += scales.m[0][r] * x.s;
+                *sum = fused(scales.m[0][r], x.s, *sum);
             }
         }
         return;
@@ -96,11 +103,12 @@ fn add_block<F: Format>(sums: &mut [f32; GROUP_ROWS], codes: &Decoded, scales: &
     let low = dots(codes, &x.q, 0..4, offset(low_sum));
     let high = dots(codes, &x.q, 4..8, offset(high_sum));
     for (r, sum) in sums.iter_mut().enumerate() {
-        let mut t = low[r] as f32 * scales.d[0][r] + high[r] as f32 * scales.d[1][r];
+        let mut t = fused(high[r] as f32, scales.d[1][r], low[r] as f32 * scales.d[0][r]);
         if F::SCALES.has_min() {
-            t -= low_sum as f32 * scales.m[0][r] + high_sum as f32 * scales.m[1][r];
+            t = fused(-scales.m[0][r], low_sum as f32, t);
+            t = fused(-scales.m[1][r], high_sum as f32, t);
         }
-        *sum += t * x.d;
+        *sum = fused(t, x.d, *sum);
     }
 }
 
@@ -163,7 +171,7 @@ unsafe fn plain_tile<T: Plain, const M: usize>(args: &TileArgs) {
             // SAFETY: the tile has `M` rows, `stride` floats apart.
             let x = unsafe { *args.acts.cast::<f32>().add(m * args.stride + k) };
             for (sum, w) in sums[k % 2].iter_mut().zip(column) {
-                *sum += w * x;
+                *sum = fused(w, x, *sum);
             }
         }
     }

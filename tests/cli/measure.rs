@@ -1,0 +1,99 @@
+//! Subcommands that measure: the forms of their results, never the figures.
+
+use crate::Place;
+use aio::ir::DType;
+use serde_json::Value;
+
+/// The fields of a row, in order: an interface.
+const FIELDS: &[&str] = &[
+    "test",
+    "model",
+    "model_bytes",
+    "device",
+    "isa",
+    "threads",
+    "rows",
+    "depth",
+    "reps",
+    "tok_s_median",
+    "tok_s_min",
+    "tok_s_max",
+    "ms_median",
+    "samples",
+    "weight_bytes",
+    "kv_bytes",
+    "gb_s",
+    "read_bw_gb_s",
+    "fraction_of_read_bw",
+    "plan",
+    "submissions_per_step",
+    "syncs_per_step",
+    "barriers_per_step",
+    "allocations_per_step",
+    "commit",
+    "cpu",
+];
+
+#[test]
+fn bench_prints_one_array_of_rows_and_nothing_else() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let base = ["bench", "-m", &model, "-p", "20", "-n", "4", "-d", "0,70", "--rows", "1,3", "-r", "2", "-t", "1"];
+    let rows: Value = serde_json::from_str(&place.good(&[&base[..], &["-o", "json"]].concat())).unwrap();
+    let rows = rows.as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|r| (r["test"].as_str().unwrap(), r["depth"].as_u64().unwrap())).collect();
+    let expected = ["pp20", "tg4", "rows1", "rows3"];
+    assert_eq!(names, [0, 70].map(|d| expected.map(|t| (t, d))).concat());
+    for row in rows {
+        let keys: Vec<_> = row.as_object().unwrap().keys().collect();
+        assert_eq!(keys, FIELDS);
+        assert_eq!(row["samples"].as_array().unwrap().len(), 2);
+        assert_eq!((&row["submissions_per_step"], &row["syncs_per_step"]), (&Value::from(1.0), &Value::from(1.0)));
+        let (gb_s, read) = (row["gb_s"].as_f64().unwrap(), row["read_bw_gb_s"].as_f64().unwrap());
+        assert!((row["fraction_of_read_bw"].as_f64().unwrap() - gb_s / read).abs() < 1e-9);
+        assert!(row["tok_s_min"].as_f64() <= row["tok_s_median"].as_f64());
+        assert!(row["tok_s_median"].as_f64() <= row["tok_s_max"].as_f64());
+    }
+    let kv = |i: usize| rows[i]["kv_bytes"].as_u64().unwrap();
+    assert!(kv(5) > kv(1) && kv(1) > 0, "a deeper context reads more");
+}
+
+#[test]
+fn bench_has_four_forms_and_leaves_tests_out() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::F16);
+    let base = ["bench", "-m", &model, "-p", "0", "-n", "2", "-r", "1", "--warmup", "0"];
+    let csv = place.good(&[&base[..], &["-o", "csv"]].concat());
+    assert_eq!(csv.lines().next().unwrap(), FIELDS.join(","));
+    assert_eq!(csv.lines().count(), 2);
+    let lines = place.good(&[&base[..], &["-o", "jsonl", "--temp", "0.8"]].concat());
+    assert_eq!(lines.lines().count(), 1);
+    assert!(lines.contains("\"plan\":\"r1s1o1-sample\""), "{lines}");
+    let both = place.run(&[&base[..], &["-o", "md", "--output-err", "json"]].concat());
+    assert!(crate::text(&both.stdout).starts_with("| model |"));
+    assert!(crate::text(&both.stderr).contains("[{\"test\":\"tg2\""));
+    place.bad(&["bench", "-m", &model, "-p", "0", "-n", "0"], 2, "nothing to measure");
+    place.bad(&["bench", "-m", &model, "-p", "9-1"], 2, "does not rise");
+    place.bad(&["bench", "-m", &model, "--temp", "-1"], 2, "temperature");
+    place.bad(&["bench", "-m", "no.gguf"], 2, "no.gguf");
+}
+
+#[test]
+fn a_device_profile_is_measured_listed_and_shown() {
+    let place = Place::new();
+    place.bad(&["device", "show"], 2, "no profile yet");
+    let table = place.good(&["device", "calibrate", "-r", "1", "--isa", "portable", "-t", "2", "--file", "p.toml"]);
+    assert!(table.contains("| barrier, us | 2 |"), "{table}");
+    let json: Value = serde_json::from_str(&place.good(&["device", "show", "p.toml", "-o", "json"])).unwrap();
+    assert_eq!((&json["device"], &json["threads"]), (&Value::from("cpu-portable"), &Value::from(2)));
+    let levels: Vec<_> = json["read"].as_array().unwrap().iter().map(|r| r["level"].as_str().unwrap()).collect();
+    assert!(levels.contains(&"memory"), "{levels:?}");
+    place.good(&["device", "calibrate", "-r", "1"]);
+    let listed: Value = serde_json::from_str(&place.good(&["device", "list", "-o", "json"])).unwrap();
+    let with_profile = listed.as_array().unwrap().iter().filter(|d| d["profile"].is_string());
+    assert_eq!(with_profile.count(), 1);
+    assert!(place.good(&["device", "show"]).contains("multiply-adds"));
+    place.write("bad.toml", "version = 7");
+    place.bad(&["device", "show", "bad.toml"], 2, "version 7");
+    place.bad(&["device", "show", "none.toml"], 2, "none.toml");
+}
