@@ -179,11 +179,23 @@ impl CpuExecutable {
     }
 }
 
-/// Bytes of the next task's weights that a thread asks for before it waits for the others: what memory delivers while
-/// threads meet and prepare their rows.
-const AHEAD_BYTES: usize = 32 << 10;
+/// Bytes of the next task's weights that a thread asks for before it meets the others: what memory delivers while they
+/// prepare their rows. It holds up who comes last.
+const AHEAD_BYTES: usize = 8 << 10;
+/// Bytes that it asks for while it waits, which costs nothing.
+const IDLE_BYTES: usize = 32 << 10;
+/// Bytes that it asks for before it looks again whether the others have come.
+const IDLE_STEP: usize = 256;
 /// Steps with more rows are not bound by memory.
 const AHEAD_ROWS: usize = 24;
+
+/// Waits for the other threads; in the meantime memory is kept busy with what this thread reads next.
+fn meet(worker: Worker<'_>, weights: &[u8]) {
+    let (now, later) = weights[..weights.len().min(AHEAD_BYTES + IDLE_BYTES)].split_at(weights.len().min(AHEAD_BYTES));
+    prefetch(now);
+    let mut steps = later.chunks(IDLE_STEP);
+    worker.barrier_with(|| steps.next().map(prefetch).is_some());
+}
 
 fn next_weights(tasks: &[Lowered]) -> Vec<Option<usize>> {
     let next = |i: usize| (i + 1..tasks.len()).find(|&next| tasks[next].has_weights());
@@ -212,13 +224,11 @@ impl CpuExecutable {
             Dispatch::Graph => self.engine.pool.run(&|worker: Worker<'_>| {
                 start(worker);
                 for (i, task) in tasks.iter().enumerate() {
-                    if i > 0 {
-                        worker.barrier();
-                    }
                     task.run(step, worker);
-                    if let Some(next) = next[i].filter(|_| step.rows() <= AHEAD_ROWS) {
-                        let weights = tasks[next].first_weights(step, worker);
-                        prefetch(&weights[..weights.len().min(AHEAD_BYTES)]);
+                    if i + 1 < tasks.len() {
+                        let ahead = next[i].filter(|_| step.rows() <= AHEAD_ROWS);
+                        let weights = ahead.map_or(&[][..], |next| tasks[next].first_weights(step, worker));
+                        meet(worker, weights);
                     }
                 }
             }),

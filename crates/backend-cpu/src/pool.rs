@@ -40,9 +40,17 @@ impl<'a> Worker<'a> {
     /// # Panics
     /// If another thread's program panicked; `Pool::run` then reports that panic.
     pub fn barrier(&self) {
+        self.barrier_with(|| false);
+    }
+
+    /// As [`Worker::barrier`]; until the others have come, calls `idle` as long as it says that it did something.
+    ///
+    /// # Panics
+    /// As [`Worker::barrier`].
+    pub fn barrier_with(&self, idle: impl FnMut() -> bool) {
         let phase = self.phase.get();
         self.claims.end_phase(phase, self.tid);
-        self.barrier.wait();
+        self.barrier.wait(idle);
         self.phase.set(phase.wrapping_add(1));
     }
 
@@ -159,7 +167,7 @@ impl Pool {
             let before = shared.done.epoch();
             shared.start.open();
             execute(shared, 0, program);
-            shared.done.wait(before);
+            shared.done.wait(before, || false);
             *lock(&shared.job) = None;
         } else {
             execute(shared, 0, program);
@@ -194,7 +202,7 @@ fn execute(shared: &Shared, tid: usize, program: *const Program<'_>) {
 fn serve(shared: &Shared, tid: usize) {
     let mut seen = 0;
     loop {
-        seen = shared.start.wait(seen);
+        seen = shared.start.wait(seen, || false);
         if shared.stop.load(Ordering::Acquire) {
             return;
         }

@@ -58,14 +58,24 @@ impl Gate {
         }
     }
 
-    /// Waits until epoch `seen` has ended and returns the epoch then current.
-    pub(super) fn wait(&self, seen: u32) -> u32 {
-        for turn in 0..self.spin.pauses + self.spin.yields {
+    /// Waits until epoch `seen` has ended and returns the epoch then current. Meanwhile calls `idle` as long as it says
+    /// that it has something to do; each call should be short.
+    pub(super) fn wait(&self, seen: u32, mut idle: impl FnMut() -> bool) -> u32 {
+        let mut turn = 0;
+        while turn < self.spin.pauses + self.spin.yields {
             let now = self.epoch.load(Ordering::Acquire);
             if now != seen {
                 return now;
             }
-            if turn < self.spin.pauses { spin_loop() } else { yield_now() }
+            if idle() {
+                continue;
+            }
+            if turn < self.spin.pauses {
+                spin_loop()
+            } else {
+                yield_now()
+            }
+            turn += 1;
         }
         self.sleep(seen)
     }
@@ -106,8 +116,8 @@ impl Barrier {
         self.gate.epoch()
     }
 
-    /// Waits for all threads.
-    pub(super) fn wait(&self) {
+    /// Waits for all threads; see `Gate::wait` for `idle`.
+    pub(super) fn wait(&self, idle: impl FnMut() -> bool) {
         if self.threads == 1 {
             return;
         }
@@ -117,7 +127,7 @@ impl Barrier {
             self.arrived.store(0, Ordering::Relaxed);
             self.gate.open();
         } else if !self.poisoned.load(Ordering::SeqCst) {
-            self.gate.wait(epoch);
+            self.gate.wait(epoch, idle);
         }
         if self.poisoned.load(Ordering::SeqCst) {
             resume_unwind(Box::new(Poisoned));

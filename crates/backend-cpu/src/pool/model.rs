@@ -31,10 +31,10 @@ fn what_is_written_before_a_barrier_is_read_after_it() {
         for round in 1..=2 {
             // SAFETY: each thread writes its own cell; the model checker reports a race.
             shared.cells[tid].with_mut(|p| unsafe { *p = round });
-            shared.barrier.wait();
+            shared.barrier.wait(|| false);
             // SAFETY: nobody writes between the two barriers.
             shared.cells[1 - tid].with(|p| assert_eq!(unsafe { *p }, round));
-            shared.barrier.wait();
+            shared.barrier.wait(|| false);
         }
     });
 }
@@ -47,7 +47,7 @@ fn a_gate_wakes_whoever_waits() {
             if tid == 0 {
                 gate.open();
             } else {
-                assert_eq!(gate.wait(0), 1);
+                assert_eq!(gate.wait(0, || false), 1);
             }
         },
     );
@@ -75,7 +75,7 @@ fn a_chunk_is_taken_once_in_each_phase() {
                 taken[chunk.start].with_mut(|p| unsafe { *p += 1 });
             }
             shared.claims.end_phase(phase as u32, tid);
-            shared.barrier.wait();
+            shared.barrier.wait(|| false);
             for item in taken {
                 // SAFETY: nobody writes to this phase's items after the barrier.
                 item.with(|p| assert_eq!(unsafe { *p }, 1));
