@@ -22,3 +22,6 @@ mod weights;
 
 pub use device::{CpuDevice, CpuOptions};
 pub use isa::IsaLevel;
+
+/// Hash of the sources of this crate that decide what lies in an artefact, hexadecimal.
+pub const SOURCE_HASH: &str = env!("AIO_SOURCE_HASH");
