@@ -16,6 +16,9 @@ use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// The form of packed weights, one for all levels of instruction sets; see [`crate::format`].
+pub const IMAGE_FORM: ImageForm = ImageForm { name: "cpu-rows16", sources: crate::SOURCE_HASH };
+
 /// How the CPU is used.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuOptions {
@@ -126,8 +129,7 @@ impl Device for CpuDevice {
     }
 
     fn image_form(&self) -> Option<ImageForm> {
-        // One form serves all levels of instruction sets; see `crate::format`.
-        Some(ImageForm { name: "cpu-rows16", sources: crate::SOURCE_HASH })
+        Some(IMAGE_FORM)
     }
 
     fn image(&self, weights: &WeightSet) -> Result<WeightImage, DeviceError> {

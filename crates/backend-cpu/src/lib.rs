@@ -20,7 +20,7 @@ mod tasks;
 pub mod unpack;
 mod weights;
 
-pub use device::{CpuDevice, CpuOptions};
+pub use device::{CpuDevice, CpuOptions, IMAGE_FORM};
 pub use isa::IsaLevel;
 
 /// Hash of the sources of this crate that decide what lies in an artefact, hexadecimal.
