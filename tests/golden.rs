@@ -180,7 +180,7 @@ fn an_artefact_gives_the_tokens_of_its_model() {
     let want = run(&mut load(&path, Arc::clone(&device)));
     for access in [ImageAccess::Read, ImageAccess::Map] {
         let artefact = Artefact::open(&file).unwrap();
-        let mut engine = Engine::from_artefact(&artefact, Arc::clone(&device), &options, access).unwrap();
+        let mut engine = Engine::from_artefact(artefact, Arc::clone(&device), &options, access).unwrap();
         assert_eq!(engine.model().tokenizer.encode_prompt(&case.prompt, true).unwrap(), case.prompt_ids);
         assert_eq!(run(&mut engine), want, "{access:?}");
     }

@@ -108,38 +108,27 @@ pub(crate) fn load_on(
 ) -> Result<Loaded> {
     let path = path(args)?;
     let access = if load.mmap { ImageAccess::Map } else { ImageAccess::Read };
-    let loaded = if is_artefact(&path) {
+    let slot = Slot::of(&path, args, load, &*device, options);
+    let kept = slot.as_ref().map(|s| s.load(Arc::clone(&device), options, access)).transpose()?.flatten();
+    // The cache comes first, so that nothing of the file is read if the model is there.
+    let loaded = if let Some(engine) = kept {
+        Loaded { engine, slot: None }
+    } else if is_artefact(&path) {
         if args.template.is_some() {
             bail!("{} is compiled already; --template needs the model file", path.display());
         }
         let named = || format!("cannot load {}", path.display());
         let artefact = Artefact::open(&path).with_context(named)?;
-        let engine = Engine::from_artefact(&artefact, device, options, access).with_context(named)?;
+        let engine = Engine::from_artefact(artefact, device, options, access).with_context(named)?;
         Loaded { engine, slot: None }
     } else {
-        load_model(&path, args, Slot::of(&path, args, load, &*device, options), device, options, access)?
+        let model = open_path(&path)?;
+        let graph = graph(&model, args)?;
+        Loaded { engine: Engine::load(model, &graph, device, options)?, slot }
     };
     let trained = loaded.engine.model().hyper.context_length;
     if let Some(ctx) = options.context.filter(|&c| c > trained) {
         note!("warning: a context of {ctx} is longer than the model's {trained}; its text may degrade beyond that");
     }
     Ok(loaded)
-}
-
-fn load_model(
-    path: &Path,
-    args: &ModelArgs,
-    slot: Option<Slot>,
-    device: Arc<dyn Device>,
-    options: &EngineOptions,
-    access: ImageAccess,
-) -> Result<Loaded> {
-    if let Some(slot) = &slot
-        && let Some(engine) = slot.load(Arc::clone(&device), options, access)?
-    {
-        return Ok(Loaded { engine, slot: None });
-    }
-    let model = open_path(path)?;
-    let graph = graph(&model, args)?;
-    Ok(Loaded { engine: Engine::load(model, &graph, device, options)?, slot })
 }

@@ -59,13 +59,16 @@ pub(crate) struct Slot {
     model: PathBuf,
     /// Its state before it was opened.
     state: FileState,
-    /// What the key is made of but for the content.
+    /// The graph template that was given, and its text.
+    template: Option<(PathBuf, String)>,
+    /// What else the key is made of but for the content.
     rest: Vec<String>,
 }
 
 impl Slot {
     /// The place of a model, or `None` where the cache has none: it is switched off, there is no cache folder, the device
-    /// has no form of its own, the plans are the unfused ones, or the model is no single file.
+    /// has no form of its own, the plans are the unfused ones, the model is no single file, or the template is a pipe, which
+    /// can be read only once.
     pub(crate) fn of(
         path: &Path,
         model: &ModelArgs,
@@ -80,12 +83,17 @@ impl Slot {
         if load.no_cache || !gguf || options.dispatch != Dispatch::Graph {
             return None;
         }
-        let template = model.template.as_ref().map(fs::read_to_string).transpose().ok()?;
+        let template = match &model.template {
+            Some(path) if path.is_file() => Some((path.clone(), fs::read_to_string(path).ok()?)),
+            Some(_) => return None,
+            None => None,
+        };
         let rows = options.context.map_or(options.prefill_rows, |c| c.min(options.prefill_rows));
-        let mut rest = vec![compiler_hash(&form).to_string(), rows.to_string(), template.unwrap_or_default()];
+        let mut rest = vec![compiler_hash(&form).to_string(), rows.to_string()];
+        rest.extend(template.iter().map(|(_, text)| text.clone()));
         rest.extend(aio::templates().texts().map(str::to_owned));
         let state = FileState::of(path).ok()?;
-        Some(Slot { folder: folder().ok()?, model: path.canonicalize().ok()?, state, rest })
+        Some(Slot { folder: folder().ok()?, model: path.canonicalize().ok()?, state, template, rest })
     }
 
     fn index_path(&self) -> PathBuf {
@@ -123,7 +131,7 @@ impl Slot {
             }
             opened => opened.map_err(EngineError::from),
         };
-        match opened.and_then(|artefact| Engine::from_artefact(&artefact, device, options, access)) {
+        match opened.and_then(|artefact| Engine::from_artefact(artefact, device, options, access)) {
             Ok(engine) => {
                 touch(&path);
                 Ok(Some(engine))
@@ -157,6 +165,11 @@ impl Slot {
         let files = states().context("cannot read the model")?;
         if !files.iter().any(|f| f.is_same_file(&self.state)) || !files.iter().all(FileState::is_settled) {
             bail!("the model's file has just changed");
+        }
+        if let Some((path, text)) = &self.template
+            && fs::read_to_string(path).ok().as_ref() != Some(text)
+        {
+            bail!("the template has just changed");
         }
         let bytes = engine.model().gguf.file_bytes();
         let bar = output::bar(2 * bytes, "caching the packed model");

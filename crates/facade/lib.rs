@@ -58,7 +58,7 @@ pub fn templates() -> Templates {
 /// # Errors
 /// See [`Engine::from_artefact`].
 pub fn load_artefact(path: &Path, device: Arc<dyn Device>, options: &EngineOptions) -> Result<Engine, EngineError> {
-    Engine::from_artefact(&Artefact::open(path)?, device, options, ImageAccess::Read)
+    Engine::from_artefact(Artefact::open(path)?, device, options, ImageAccess::Read)
 }
 
 /// Loads a model with the template of its architecture.

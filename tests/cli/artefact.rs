@@ -160,6 +160,22 @@ fn the_second_run_starts_from_the_cache() {
 }
 
 #[test]
+fn a_template_of_ones_own_is_another_model() {
+    let place = Place::new();
+    let model = settled_model(&place, "a.gguf", 1);
+    place.write("own.jinja", "{% set rope_pairs = \"adjacent\" %}{% include \"decoder.jinja\" %}");
+    let own = ids(&place, &["-m", &model, "--template", "own.jinja"]);
+    let first = cached(&place);
+    assert_eq!(first.len(), 1);
+    set_age(&first[0], 1000);
+    assert_eq!(ids(&place, &["-m", &model, "--template", "own.jinja"]), own);
+    assert!(age(&first[0]) < Duration::from_secs(500));
+    place.write("own.jinja", "{% set rope_pairs = \"halves\" %}{% include \"decoder.jinja\" %}");
+    assert_ne!(ids(&place, &["-m", &model, "--template", "own.jinja"]), own);
+    assert_eq!(cached(&place).len(), 2);
+}
+
+#[test]
 fn processes_that_fill_the_cache_at_once_leave_it_whole() {
     let place = Place::new();
     let model = settled_model(&place, "a.gguf", 1);

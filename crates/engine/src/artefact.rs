@@ -7,12 +7,12 @@ use crate::engine::{Dispatch, Engine, EngineOptions, Parts, bucket_rows, compile
 use crate::memory::MemoryNeed;
 use crate::source::ModelWeights;
 use crate::{EngineError, PagePool};
-use aio_backend::{Device, DeviceError, ImageAccess, ImageForm, WeightImage};
+use aio_backend::{Device, DeviceError, ImageAccess, ImageForm, WeightImage, WeightSet};
 use aio_ir::Graph;
 use aio_model::gguf::Gguf;
 use aio_model::{Model, ModelError};
-use aio_plan::PlanFamily;
 use aio_plan::artefact::{self, Artefact, ArtefactError, Contents, Hash, Header, Written};
+use aio_plan::{PlanFamily, Target};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Compiled {
     ) -> Result<Compiled, EngineError> {
         let no_image = || DeviceError::NoImage { device: device.target().name };
         let form = device.image_form().ok_or_else(no_image)?;
-        let usual = bucket_rows(options, context_of(model, options));
+        let usual = bucket_rows(options, context_of(&model.hyper, options));
         let family = compile_family(graph, device, if rows.is_empty() { &usual } else { rows }, options.dispatch)?;
         MemoryNeed::of(&family, 1).check()?;
         let weights = ModelWeights::checked(model, &family)?;
@@ -106,7 +106,7 @@ impl Engine {
     /// [`EngineError::Artefact`] for one that cannot be used, [`EngineError::Memory`] before anything large is allocated,
     /// [`EngineError::Option`] for [`Dispatch::Op`]: its plans are fused.
     pub fn from_artefact(
-        artefact: &Artefact,
+        mut artefact: Artefact,
         device: Arc<dyn Device>,
         options: &EngineOptions,
         access: ImageAccess,
@@ -118,22 +118,36 @@ impl Engine {
         let target = device.target();
         let form = device.image_form().ok_or_else(|| DeviceError::NoImage { device: target.name.clone() })?;
         artefact.check_made_for(form.name, compiler_hash(&form))?;
-        let mut family = artefact.family()?;
-        if !family.alignment.is_multiple_of(target.alignment.max(1)) {
-            let reason = format!("buffers are aligned to {}, this device needs {}", family.alignment, target.alignment);
-            return Err(ArtefactError::Plans { reason }.into());
-        }
-        family.target = target.name;
-        let model = Model::from_gguf(Gguf::from_head(artefact.meta().to_vec()).map_err(ModelError::from)?)?;
-        let context = context_of(&model, options);
-        let pages = pages_of(context, options);
-        let weights = if access == ImageAccess::Map { 0 } else { artefact.weights().bytes() };
-        let need = MemoryNeed { weights, ..MemoryNeed::of(&family, pages) };
-        need.check_with_scratch(|| device.scratch_bytes(&family, pages))?;
-        let weights = device.upload_image(&family, artefact.weights(), access, pages)?;
+        let head = Gguf::from_head(artefact.take_meta()).map_err(ModelError::from)?;
+        let (model, loaded) = Model::from_gguf_while(head, |hyper| {
+            let context = context_of(hyper, options);
+            upload(&artefact, &*device, target, pages_of(context, options), access).map(|loaded| (context, loaded))
+        })?;
+        let (context, (family, weights)) = loaded?;
         let largest = family.plans.iter().map(|p| p.bucket.rows).max().unwrap_or(1);
         let prefill_rows = bucket_rows(options, context).into_iter().max().unwrap_or(1).min(largest);
-        let pool = PagePool::new(pages);
+        let pool = PagePool::new(pages_of(context, options));
         Engine::assemble(Parts { model, family, device, weights, pool, context, prefill_rows }, options.dispatch)
     }
+}
+
+/// The plans and the weights of an artefact, on a device.
+fn upload(
+    artefact: &Artefact,
+    device: &dyn Device,
+    target: Target,
+    pages: u32,
+    access: ImageAccess,
+) -> Result<(PlanFamily, WeightSet), EngineError> {
+    let mut family = artefact.family()?;
+    if !family.alignment.is_multiple_of(target.alignment.max(1)) {
+        let reason = format!("buffers are aligned to {}, this device needs {}", family.alignment, target.alignment);
+        return Err(ArtefactError::Plans { reason }.into());
+    }
+    family.target = target.name;
+    let weights = if access == ImageAccess::Map { 0 } else { artefact.weights().bytes() };
+    let need = MemoryNeed { weights, ..MemoryNeed::of(&family, pages) };
+    need.check_with_scratch(|| device.scratch_bytes(&family, pages))?;
+    let weights = device.upload_image(&family, artefact.weights(), access, pages)?;
+    Ok((family, weights))
 }

@@ -9,6 +9,7 @@ use aio_backend::{Counters, Device, LoadOptions, WeightImage, WeightSet};
 use aio_compiler::{Compiled, Options, compile};
 use aio_ir::{Dims, Graph, PAGE_POSITIONS};
 use aio_model::Model;
+use aio_model::hyper::HyperParams;
 use aio_plan::{Bucket, PlanFamily, Tail};
 use std::sync::Arc;
 
@@ -127,8 +128,8 @@ pub(crate) struct Parts {
 }
 
 /// Positions of the context that the options ask for.
-pub(crate) fn context_of(model: &Model, options: &EngineOptions) -> u32 {
-    options.context.unwrap_or(model.hyper.context_length).max(1)
+pub(crate) fn context_of(hyper: &HyperParams, options: &EngineOptions) -> u32 {
+    options.context.unwrap_or(hyper.context_length).max(1)
 }
 
 /// Pages of the KV pool.
@@ -178,7 +179,7 @@ impl Engine {
         device: Arc<dyn Device>,
         options: &EngineOptions,
     ) -> Result<Engine, EngineError> {
-        let context = context_of(&model, options);
+        let context = context_of(&model.hyper, options);
         let rows = bucket_rows(options, context);
         let family = compile_family(graph, &*device, &rows, options.dispatch)?;
         let pages = pages_of(context, options);

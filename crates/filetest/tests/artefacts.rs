@@ -68,7 +68,7 @@ fn tokens(engine: &mut Engine) -> Vec<u32> {
 }
 
 fn load(path: &Path, device: Arc<dyn Device>, access: ImageAccess) -> Result<Engine, EngineError> {
-    Engine::from_artefact(&Artefact::open(path)?, device, &options(), access)
+    Engine::from_artefact(Artefact::open(path)?, device, &options(), access)
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_flipped_byte_is_seen_wherever_it_is() {
         changed[front + (chunk * CHUNK_BYTES as usize + 4711 * chunk).min(weights - 1)] ^= 1;
         let artefact = place.open(&changed).unwrap();
         assert_eq!(damaged(artefact.weights()), [chunk]);
-        let error = Engine::from_artefact(&artefact, cpu(None, 2), &options(), ImageAccess::Read).unwrap_err();
+        let error = Engine::from_artefact(artefact, cpu(None, 2), &options(), ImageAccess::Read).unwrap_err();
         assert!(error.to_string().contains(&format!("checksum of chunk {chunk} of ")), "{error}");
     }
 }
@@ -204,17 +204,18 @@ fn a_cut_is_seen_wherever_it_is() {
 #[test]
 fn the_engine_refuses_what_does_not_fit_or_is_stale() {
     let place = Place::new("llama-1b", DType::Q4_1);
-    let artefact = Artefact::open(&place.path()).unwrap();
+    let open = || Artefact::open(&place.path()).unwrap();
+    let artefact = open();
     assert_eq!(artefact.header().model, MODEL);
     let huge = EngineOptions { context: Some(u32::MAX), ..options() };
-    let error = Engine::from_artefact(&artefact, cpu(None, 1), &huge, ImageAccess::Read).unwrap_err();
+    let error = Engine::from_artefact(open(), cpu(None, 1), &huge, ImageAccess::Read).unwrap_err();
     let EngineError::Memory { need, .. } = error else { panic!("{error}") };
     assert_eq!(need.weights, artefact.weights().bytes());
-    let error = Engine::from_artefact(&artefact, cpu(None, 1), &huge, ImageAccess::Map).unwrap_err();
+    let error = Engine::from_artefact(open(), cpu(None, 1), &huge, ImageAccess::Map).unwrap_err();
     let EngineError::Memory { need, .. } = error else { panic!("{error}") };
     assert_eq!(need.weights, 0, "mapped weights take no memory of the process");
     let op = EngineOptions { dispatch: aio_engine::Dispatch::Op, ..options() };
-    let error = Engine::from_artefact(&artefact, cpu(None, 1), &op, ImageAccess::Read).unwrap_err();
+    let error = Engine::from_artefact(open(), cpu(None, 1), &op, ImageAccess::Read).unwrap_err();
     assert!(matches!(error, EngineError::Option { name: "dispatch", .. }), "{error}");
     let error = artefact.check_made_for("cuda", artefact.header().compiler).unwrap_err();
     assert!(matches!(error, ArtefactError::Form { .. }), "{error}");

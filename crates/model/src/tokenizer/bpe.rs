@@ -62,12 +62,15 @@ fn library(error: impl ToString) -> TokenizerError {
 fn read_merges(gguf: &Gguf, vocab: &Vocab) -> Result<Vec<(String, String)>, TokenizerError> {
     let key = "tokenizer.ggml.merges";
     let list = gguf.get_array(key, &[ValueType::Str])?.ok_or_else(|| GgufError::MissingKey { name: key.to_owned() })?;
-    let mut merges = Vec::new();
+    let mut merges = Vec::with_capacity(list.len());
+    let mut joined = String::new();
     for (index, value) in list.iter().enumerate() {
         let text = value.as_str().unwrap_or_default();
         let bad = || TokenizerError::Merge { index, text: text.to_owned() };
         let (first, second) = split_merge(text).ok_or_else(bad)?;
-        let known = [first, second, &format!("{first}{second}")].iter().all(|t| vocab.id(t).is_some());
+        joined.clear();
+        joined.extend([first, second]);
+        let known = [first, second, &joined].iter().all(|t| vocab.id(t).is_some());
         if !known {
             return Err(bad());
         }

@@ -31,7 +31,7 @@ impl Artefact {
     /// # Errors
     /// [`ArtefactError`].
     pub fn open(path: &Path) -> Result<Artefact, ArtefactError> {
-        let fail = |source| ArtefactError::Read { path: path.to_path_buf(), source };
+        let fail: Fail<'_> = &|source| ArtefactError::Read { path: path.to_path_buf(), source };
         if !std::fs::metadata(path).map_err(fail)?.is_file() {
             return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
         }
@@ -44,15 +44,14 @@ impl Artefact {
             return Err(ArtefactError::Length { expected: HEADER_BYTES as u64, got: file_bytes });
         }
         let (header, sections) = from_bytes(&first, file_bytes)?;
-        let mut front = vec![0; sections[WEIGHTS].offset as usize - HEADER_BYTES];
-        read_at(&file, &mut front, HEADER_BYTES as u64).map_err(fail)?;
-        let [meta, plans, chunks] = split(&front, &sections)?;
+        let read = |place: usize| read_section(&file, &sections, place, fail);
+        let (meta, plans, chunks) = (read(0)?, read(1)?, read(2)?);
+        check_gap(&file, &sections, WEIGHTS, fail)?;
         let crcs: Vec<u32> = chunks.as_chunks::<4>().0.iter().map(|c| u32::from_le_bytes(*c)).collect();
         let Section { offset, bytes, .. } = sections[WEIGHTS];
         if chunks.len() as u64 != 4 * bytes.div_ceil(CHUNK_BYTES) {
             return Err(ArtefactError::Header { reason: "its chunk table does not fit its weights" });
         }
-        let (meta, plans) = (meta.to_vec(), plans.to_vec());
         let weights = WeightFile { file, path: path.to_path_buf(), offset, bytes, crcs };
         Ok(Artefact { header, meta, plans, weights })
     }
@@ -65,6 +64,11 @@ impl Artefact {
     /// The section `meta`.
     pub fn meta(&self) -> &[u8] {
         &self.meta
+    }
+
+    /// Takes the section `meta` out.
+    pub fn take_meta(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.meta)
     }
 
     /// The plans, verified.
@@ -100,25 +104,22 @@ impl Artefact {
     }
 }
 
-/// Cuts what lies between header and weights into its sections and checks them and the gaps.
-fn split<'a>(front: &'a [u8], sections: &[Section; 4]) -> Result<[&'a [u8]; 3], ArtefactError> {
-    let at = |offset: u64| offset as usize - HEADER_BYTES;
-    let mut end = 0;
-    let mut parts: [&[u8]; 3] = [&[]; 3];
-    for (i, section) in sections[..WEIGHTS].iter().enumerate() {
-        let range = at(section.offset)..at(section.end());
-        check_gap(&front[end..range.start])?;
-        end = range.end;
-        parts[i] = &front[range];
-        if Hash::of(parts[i]) != section.hash {
-            return Err(ArtefactError::Section { name: SECTIONS[i] });
-        }
-    }
-    check_gap(&front[end..])?;
-    Ok(parts)
+type Fail<'a> = &'a dyn Fn(io::Error) -> ArtefactError;
+
+/// Reads a section and checks it and the gap before it.
+fn read_section(file: &File, sections: &[Section; 4], place: usize, fail: Fail<'_>) -> Result<Vec<u8>, ArtefactError> {
+    check_gap(file, sections, place, fail)?;
+    let section = &sections[place];
+    let mut bytes = vec![0; section.bytes as usize];
+    read_at(file, &mut bytes, section.offset).map_err(fail)?;
+    if Hash::of(&bytes) == section.hash { Ok(bytes) } else { Err(ArtefactError::Section { name: SECTIONS[place] }) }
 }
 
-fn check_gap(gap: &[u8]) -> Result<(), ArtefactError> {
+/// Checks that there is nothing between a section and what lies before it.
+fn check_gap(file: &File, sections: &[Section; 4], place: usize, fail: Fail<'_>) -> Result<(), ArtefactError> {
+    let start = place.checked_sub(1).map_or(HEADER_BYTES as u64, |before| sections[before].end());
+    let mut gap = vec![0; (sections[place].offset - start) as usize];
+    read_at(file, &mut gap, start).map_err(fail)?;
     let clean = gap.iter().all(|&b| b == 0);
     if clean { Ok(()) } else { Err(ArtefactError::Header { reason: "there is something between its sections" }) }
 }
