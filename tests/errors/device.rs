@@ -43,7 +43,8 @@ pub(crate) fn cause(table: &mut Table) {
     // The compiler asks the target first; a plan for another device shows what this one says.
     let other = family(NEG, &permissive_target("any"));
     let resident = cpu.upload(&other, &Nothing, 1).unwrap();
-    table.add("DeviceError", cpu.load(&other, &other.plans[0], &resident, &LoadOptions::default()).err().unwrap());
+    let many = family(RANK_9, &permissive_target("any"));
+    table.add("DeviceError", cpu.load(&many, &many.plans[0], &resident, &LoadOptions::default()).err().unwrap());
     table.add("DeviceError", cpu.copy_pages(&resident, &[(0, 9)]).unwrap_err());
     let state = "%s = state \"s\" : f16[pages, 2, 8, 64, 1048576]\n%x = input \"x\" : f32[4]\n%y = neg %x\noutput \"y\" = %y\n\
                  %k = input \"k\" : f32[rows, 8, 1048576]\n%t = input \"t\" : u32[seqs, pages]\n%r = input \"r\" : u32[rows]\n\
@@ -56,4 +57,5 @@ pub(crate) fn cause(table: &mut Table) {
     table.add("DeviceError", executable.submit(&mut bindings).err().unwrap());
 }
 
+const RANK_9: &str = "%x = input \"x\" : f32[1, 1, 1, 1, 1, 1, 1, 1, 4]\n%y = neg %x\noutput \"y\" = %y\n";
 const NEG: &str = "%x = input \"x\" : f32[4]\n%y = neg %x\noutput \"y\" = %y\n";

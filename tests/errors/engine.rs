@@ -49,7 +49,7 @@ fn loading(table: &mut Table) {
     };
     bad(load(altered(renamed), 64).err().unwrap());
     bad(load_graph("%x = input \"x\" : f32[4]\n"));
-    bad(load_graph("%x = input \"x\" : f32[outs, 4]\n%y = neg %x\noutput \"logits\" = %y\n"));
+    bad(load_graph("%x = input \"x\" : f32[outs, 4]\n%y = neg %x\noutput \"other\" = %y\n"));
     bad(load_graph(
         "%i = input \"i\" : u32[outs]\n%w = weight \"token_embd.weight\" : f32[512, 256]\n%y = embed %w, %i\noutput \"logits\" = %y\n",
     ));

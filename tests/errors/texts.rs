@@ -3,6 +3,7 @@
 use crate::Table;
 use aio::ir::text::parse;
 use aio::ir::verify;
+use aio::orchestrator::{Costs, DeviceProfile, Figure};
 
 const X: &str = "%x = input \"x\" : f32[4]\n";
 const STATE: &str = "%s = state \"s\" : u32[seqs]\n%n = input \"n\" : u32[seqs]\n";
@@ -41,7 +42,30 @@ fn invalid() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// A device profile that a person edited, or another version wrote.
+fn profiles(table: &mut Table) {
+    let figure = Figure { median: 1.0, min: 1.0, max: 1.0 };
+    let good = DeviceProfile {
+        version: DeviceProfile::VERSION,
+        host: "host".to_owned(),
+        date: "2026-11-23".to_owned(),
+        device: "cpu-avx2".to_owned(),
+        processor: "processor".to_owned(),
+        threads: 1,
+        commit: "commit".to_owned(),
+        costs: Costs { submission_us: figure, barrier_us: figure, wake_us: figure },
+        reads: Vec::new(),
+        peaks: Vec::new(),
+    };
+    let good = good.to_toml();
+    let edits = [("host", "hots"), ("version = 1", "version = 9"), ("median = 1.0", "median = -1.0")];
+    for (from, to) in edits {
+        table.add("ProfileError", DeviceProfile::from_toml(&good.replacen(from, to, 1)).unwrap_err());
+    }
+}
+
 pub(crate) fn cause(table: &mut Table) {
+    profiles(table);
     table.add("ParseErrorKind", parse("aio 2").unwrap_err().kind);
     for line in UNPARSABLE {
         let body = if line.starts_with("%x = i") || line.starts_with("%x = &") { "" } else { X };

@@ -25,10 +25,10 @@ pub struct ActBlock {
     pub q: [i8; BLOCK_COLS],
     /// Scale of the codes.
     pub d: f32,
-    /// `d` times the sum of the codes.
-    pub s: f32,
     /// Minus the sum of the codes.
     pub neg_sum: i32,
+    /// `d` times the sum of the codes. Not beside `d`: two neighbours get loaded as one and taken apart again.
+    pub s: f32,
     /// Minus the sum of the first 16 codes.
     pub neg_sum_low: i32,
 }

@@ -1,15 +1,21 @@
 //! A persistent thread pool that runs one program per step.
 //!
 //! Starting threads or tasks costs more than a decode task takes. Here every thread runs the same
-//! program, meets the others at barriers inside it, and between steps spins briefly and then parks.
+//! program, meets the others at barriers inside it, and between steps spins briefly and then parks. Work between two
+//! barriers is cut into chunks: each thread has its own, and takes over others' when it is through.
 //! Nothing is allocated in `run`. Used by executables; the caller is thread 0.
 
 mod barrier;
+mod claims;
+mod sync;
 
 pub use barrier::Barrier;
+pub use claims::Chunks;
 
 use barrier::{Gate, Poisoned, Spin};
+use claims::Claims;
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,21 +29,35 @@ pub struct Worker<'a> {
     /// Number of threads.
     pub threads: usize,
     barrier: &'a Barrier,
+    claims: &'a Claims,
+    /// Barriers that this thread has passed in this run.
+    phase: &'a Cell<u32>,
 }
 
-impl Worker<'_> {
+impl<'a> Worker<'a> {
     /// Waits until every thread has come here. All writes before it are seen after it.
     ///
     /// # Panics
     /// If another thread's program panicked; `Pool::run` then reports that panic.
     pub fn barrier(&self) {
+        let phase = self.phase.get();
+        self.claims.end_phase(phase, self.tid);
         self.barrier.wait();
+        self.phase.set(phase.wrapping_add(1));
+    }
+
+    /// Parts of `0..count` for this thread, `size` items at a time: its own share first, then what others have not
+    /// begun. Every item goes to exactly one thread.
+    ///
+    /// Between two barriers, and before the first and after the last, every thread calls this at most once, all with
+    /// the same numbers.
+    pub fn chunks(&self, count: usize, size: usize) -> Chunks<'a> {
+        self.claims.chunks(self.phase.get(), self.tid, count, size)
     }
 
     /// This thread's share of `0..count`: contiguous, and equal up to one.
     pub fn share(&self, count: usize) -> std::ops::Range<usize> {
-        let start = |tid: usize| count * tid / self.threads;
-        start(self.tid)..start(self.tid + 1)
+        claims::share(self.tid, self.threads, count)
     }
 }
 
@@ -53,6 +73,7 @@ unsafe impl Send for Job {}
 struct Shared {
     threads: usize,
     barrier: Barrier,
+    claims: Claims,
     /// Opens once per run, and once more to stop.
     start: Gate,
     /// Opens when the last worker has returned.
@@ -89,6 +110,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             threads,
             barrier: Barrier::new(threads, spin),
+            claims: Claims::new(threads),
             start: Gate::new(spin),
             done: Gate::new(spin),
             job: Mutex::new(None),
@@ -127,6 +149,7 @@ impl Pool {
     pub fn run(&self, program: &Program<'_>) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
+        shared.claims.reset();
         if shared.threads > 1 {
             // SAFETY: only the lifetime changes; this function does not return before every worker
             // has returned from the program.
@@ -156,7 +179,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Runs the program on this thread; a panic is kept and the barrier broken, so that nobody hangs.
 fn execute(shared: &Shared, tid: usize, program: *const Program<'_>) {
-    let worker = Worker { tid, threads: shared.threads, barrier: &shared.barrier };
+    let (barrier, claims, phase) = (&shared.barrier, &shared.claims, &Cell::new(0));
+    let worker = Worker { tid, threads: shared.threads, barrier, claims, phase };
     // SAFETY: `Pool::run` keeps the program alive until every thread is done with it.
     let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*program)(worker) }));
     let Err(panic) = result else { return };
@@ -213,5 +237,7 @@ fn pin_to(index: usize) {
 #[cfg(not(target_os = "linux"))]
 fn pin_to(_: usize) {}
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod model;
+#[cfg(all(test, not(loom)))]
 mod tests;

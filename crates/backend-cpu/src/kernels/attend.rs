@@ -73,14 +73,13 @@ impl KvLayer {
         unsafe { std::slice::from_raw_parts(self.start.add(at).cast_const(), self.head_dim) }
     }
 
-    /// Stores a head's key and value, `head_dim` floats each, at a position of its page.
+    /// Stores a head's key, `head_dim` floats, at a position of its page.
     ///
     /// # Safety
-    /// The page is inside the layer's memory, and nobody else uses this position of it.
-    pub unsafe fn write(&self, page: u32, slot: usize, kv_head: usize, key: &[f32], value: &[f32]) {
+    /// The page is inside the layer's memory, and nobody else uses this position's keys.
+    pub unsafe fn write_key(&self, page: u32, slot: usize, kv_head: usize, key: &[f32]) {
         use half::slice::HalfFloatSliceExt;
-        let head = self.key_index(page, kv_head);
-        let block = head + slot / LANES * LANES * self.head_dim + slot % LANES;
+        let block = self.key_index(page, kv_head) + slot / LANES * LANES * self.head_dim + slot % LANES;
         let mut halves = [f16::ZERO; LANES];
         for (i, key) in key.chunks(LANES).enumerate() {
             let halves = &mut halves[..key.len()];
@@ -90,7 +89,15 @@ impl KvLayer {
                 unsafe { *self.start.add(block + (i * LANES + j) * LANES) = *half };
             }
         }
-        let at = head + self.value_offset() + slot * self.head_dim;
+    }
+
+    /// Stores a head's value, `head_dim` floats, at a position of its page.
+    ///
+    /// # Safety
+    /// The page is inside the layer's memory, and nobody else uses this position's values.
+    pub unsafe fn write_value(&self, page: u32, slot: usize, kv_head: usize, value: &[f32]) {
+        use half::slice::HalfFloatSliceExt;
+        let at = self.key_index(page, kv_head) + self.value_offset() + slot * self.head_dim;
         // SAFETY: the caller's promise.
         let out = unsafe { std::slice::from_raw_parts_mut(self.start.add(at), self.head_dim) };
         out.convert_from_f32_slice(value);

@@ -5,7 +5,7 @@
 //! order, so it does not depend on how many rows there are or where the ranges are cut. Called
 //! by executables, each thread with its own range.
 
-use super::tile::{MAX_TILE_ROWS, PairArgs, PairFn, TileArgs, TileFn, TileTable};
+use super::tile::{MAX_TILE_ROWS, PairArgs, PairFn, PairRow, TileArgs, TileFn, TileTable};
 use crate::activation::{ActBlock, MAX_PANEL_ROWS, act_blocks, act_row, panel_rows};
 use crate::format::{GROUP_ROWS, group_bytes, layout};
 use aio_ir::DType;
@@ -67,8 +67,8 @@ pub struct MatmulArgs<'a> {
     pub groups: Range<usize>,
     /// Added to every row, N floats.
     pub bias: Option<&'a [f32]>,
-    /// Add to what the output holds (a residual) instead of replacing it.
-    pub accumulate: bool,
+    /// Added to every row: f32 rows laid out as the output is.
+    pub residual: Option<&'a [f32]>,
     /// Where results go: column `n` of the output is weight row `n`.
     pub output: Output,
 }
@@ -171,7 +171,7 @@ unsafe fn run_pair(
     group: usize,
     rows: Range<usize>,
 ) {
-    let mut out = [[0f32; 2 * GROUP_ROWS]; MAX_PANEL_ROWS];
+    let mut out = [PairRow([0f32; 2 * GROUP_ROWS]); MAX_PANEL_ROWS];
     let (offset, stride) = acts.at(args, rows.start);
     let pair_args = PairArgs {
         weights: packed,
@@ -186,7 +186,7 @@ unsafe fn run_pair(
     // SAFETY: a panel has no more rows than `out`.
     unsafe { pair(&pair_args) };
     for (sums, row) in out.iter().zip(rows) {
-        for (i, sums) in sums.as_chunks::<GROUP_ROWS>().0.iter().enumerate() {
+        for (i, sums) in sums.0.as_chunks::<GROUP_ROWS>().0.iter().enumerate() {
             // SAFETY: the caller owns these columns of the output.
             unsafe { store(args, sums, row, group + i) };
         }
@@ -247,9 +247,10 @@ unsafe fn store(args: &MatmulArgs<'_>, sums: &[f32; GROUP_ROWS], row: usize, gro
             *sum += bias;
         }
     }
-    if args.accumulate {
-        for (sum, y) in sums.iter_mut().zip(y.iter()) {
-            *sum += y;
+    if let Some(residual) = args.residual {
+        let at = row * args.output.stride + first;
+        for (sum, x) in sums.iter_mut().zip(&residual[at..at + len]) {
+            *sum += x;
         }
     }
     y.copy_from_slice(&sums[..len]);

@@ -160,7 +160,7 @@ const ROUND: f32 = 12_582_912.0;
 /// The machine has the level.
 #[inline(always)]
 unsafe fn quantize_block<L: Lanes>(x: &[f32; BLOCK_COLS]) -> ActBlock {
-    // SAFETY: the level is the caller's promise; loads stay inside the block.
+    // SAFETY: the level is the caller's promise; loads and stores stay inside the blocks.
     unsafe {
         let v = [L::load(x.as_ptr()), L::load(x.as_ptr().add(LANES))];
         let zero = L::splat(0.0);
@@ -173,14 +173,9 @@ unsafe fn quantize_block<L: Lanes>(x: &[f32; BLOCK_COLS]) -> ActBlock {
         }
         let inv = L::splat(1.0 / d);
         let mut q = [0i8; BLOCK_COLS];
-        for (q, v) in q.chunks_exact_mut(LANES).zip(v) {
-            let t = to_array::<L>(L::add(L::mul(v, inv), L::splat(ROUND)));
-            for (q, t) in q.iter_mut().zip(t) {
-                *q = t.to_bits() as i8;
-            }
-        }
-        let sum = |q: &[i8]| q.iter().map(|q| i32::from(*q)).sum::<i32>();
-        let (low, high) = (sum(&q[..16]), sum(&q[16..]));
+        let rounded = v.map(|v| L::add(L::mul(v, inv), L::splat(ROUND)));
+        let low = L::store_low_bytes(q.as_mut_ptr(), rounded[0]);
+        let high = L::store_low_bytes(q.as_mut_ptr().add(LANES), rounded[1]);
         ActBlock { q, d, s: d * (low + high) as f32, neg_sum: -(low + high), neg_sum_low: -low }
     }
 }

@@ -44,8 +44,13 @@ pub struct PairArgs {
     /// Units of a group.
     pub steps: usize,
     /// Sums, zero at first: 32 floats an activation row.
-    pub out: *mut [f32; 2 * GROUP_ROWS],
+    pub out: *mut PairRow,
 }
+
+/// The sums of one activation row and two groups; aligned, since kernels load and store them all the time.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct PairRow(pub [f32; 2 * GROUP_ROWS]);
 
 /// A function for two groups and any number of rows.
 ///

@@ -4,9 +4,10 @@
 //! variable; an opener takes the lock only if somebody sleeps. With more threads than processors
 //! spinning only keeps the others from running, so it is short then. Used by the pool.
 
+use super::sync::{AtomicBool, AtomicU32, Condvar, Mutex, spin_loop, yield_now};
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 /// How long to wait awake: pauses of the processor, then yields to the system.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,9 @@ pub(super) struct Spin {
 impl Spin {
     /// For a processor per thread: about 40 us.
     pub(super) const LONG: Spin = Spin { pauses: 1000, yields: 4 };
+    /// For a model checker, which tries every order anyway.
+    #[cfg(loom)]
+    pub(super) const NONE: Spin = Spin { pauses: 0, yields: 0 };
     /// For fewer processors than threads.
     pub(super) const SHORT: Spin = Spin { pauses: 20, yields: 2 };
 }
@@ -61,7 +65,7 @@ impl Gate {
             if now != seen {
                 return now;
             }
-            if turn < self.spin.pauses { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if turn < self.spin.pauses { spin_loop() } else { yield_now() }
         }
         self.sleep(seen)
     }

@@ -43,6 +43,47 @@ fn shares_cover_everything_once() {
 }
 
 #[test]
+fn every_chunk_has_one_owner_phase_after_phase() {
+    for threads in [1, 2, 5] {
+        let pool = Pool::new(threads, false).unwrap();
+        for (count, size) in [(0, 1), (1, 4), (7, 2), (100, 3), (1000, 1)] {
+            let seen: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+            let phases = 50;
+            pool.run(&|worker| {
+                for phase in 0..phases {
+                    for i in worker.chunks(count, size).flatten() {
+                        seen[i].fetch_add(1, Ordering::Relaxed);
+                    }
+                    worker.barrier();
+                    assert!(seen.iter().all(|s| s.load(Ordering::Relaxed) == phase + 1), "phase {phase}");
+                    worker.barrier();
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn who_is_through_helps_who_is_late() {
+    let pool = Pool::new(2, false).unwrap();
+    let by_other = AtomicUsize::new(0);
+    pool.run(&|worker| {
+        for chunk in worker.chunks(64, 1) {
+            if worker.tid == 1 {
+                // Late: it computes its first chunk until the other thread has taken all the rest.
+                while by_other.load(Ordering::Acquire) < 63 {
+                    std::thread::yield_now();
+                }
+            } else {
+                by_other.fetch_add(chunk.len(), Ordering::Release);
+            }
+        }
+        // If thread 1 came too late for a chunk, thread 0 had them all.
+    });
+    assert!(by_other.into_inner() >= 63);
+}
+
+#[test]
 fn a_panic_on_any_thread_reaches_the_caller_and_the_pool_lives_on() {
     let pool = Pool::new(4, false).unwrap();
     for bad in 0..4 {

@@ -101,19 +101,21 @@ impl Attend {
     fn pass(&self, step: &Step<'_>, worker: Worker<'_>, rows: Range<usize>, splits: usize) {
         let kv_heads = self.spec.kv_heads as usize;
         let partials = Partials { start: step.shared().cast(), splits };
-        let items: usize = self.blocks(step, rows.clone()).map(|b| b.splits.len() * kv_heads).sum();
-        let mine = worker.share(items);
-        let mut item = 0;
-        let mut joined_later = false;
+        let (mut items, mut joined_later) = (0, false);
         for block in self.blocks(step, rows.clone()) {
+            items += block.splits.len() * kv_heads;
             joined_later |= block.splits.len() > 1;
-            for split in block.splits.clone() {
-                for kv_head in 0..kv_heads {
-                    if mine.contains(&item) {
-                        self.item(step, worker, &block, kv_head, split, partials, rows.start);
-                    }
-                    item += 1;
+        }
+        for item in worker.chunks(items, 1).flatten() {
+            let mut left = item;
+            for block in self.blocks(step, rows.clone()) {
+                let here = block.splits.len() * kv_heads;
+                if left < here {
+                    let (split, kv_head) = (block.splits.start + left / kv_heads, left % kv_heads);
+                    self.item(step, worker, &block, kv_head, split, partials, rows.start);
+                    break;
                 }
+                left -= here;
             }
         }
         if joined_later {

@@ -14,7 +14,7 @@ use crate::weights::Weight;
 use aio_plan::{Activation, GateUpSpec, Slot, Task};
 
 /// Groups of 16 columns whose gate and up products are held at a time.
-const BLOCK_GROUPS: usize = 8;
+const BLOCK_GROUPS: usize = 4;
 
 /// `act(norm(x) * wg) * (norm(x) * wu)`.
 pub(crate) struct GateUp {
@@ -55,19 +55,17 @@ impl GateUp {
         // SAFETY: an earlier task wrote all rows of x.
         let x = unsafe { step.floats(self.x, rows * gate.cols) };
         let prepared = self.acts.prepare(step, worker, rows, &|row| &x[row * gate.cols..][..gate.cols]);
-        let groups = worker.share(groups_of(gate.rows));
         let bucket = Bounds { rows: step.plan.bucket.rows as usize, outs: 0, threads: worker.threads, pages: 0 };
         let held: *mut f32 = step.private(worker.tid).wrapping_add(self.products_offset(&bucket)).cast();
         let stride = BLOCK_GROUPS * GROUP_ROWS;
-        for first in groups.clone().step_by(BLOCK_GROUPS) {
-            let block = first..(first + BLOCK_GROUPS).min(groups.end);
+        for block in worker.chunks(groups_of(gate.rows), BLOCK_GROUPS) {
             for (i, w) in [gate, up].into_iter().enumerate() {
-                // Column 16 * first of the product is column 0 of the held block.
-                let start = held.wrapping_add(i * rows * stride).wrapping_sub(first * GROUP_ROWS);
+                // Column 16 * start of the product is column 0 of the held block.
+                let start = held.wrapping_add(i * rows * stride).wrapping_sub(block.start * GROUP_ROWS);
                 let output = Output { start, stride };
                 let (weights, input) = (packed(w), prepared.input(w));
                 let args =
-                    MatmulArgs { weights, input, rows, groups: block.clone(), bias: None, accumulate: false, output };
+                    MatmulArgs { weights, input, rows, groups: block.clone(), bias: None, residual: None, output };
                 // SAFETY: the columns of the block lie inside this thread's private memory.
                 unsafe { step.kernels.matmul(&args) };
             }

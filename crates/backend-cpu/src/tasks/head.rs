@@ -2,7 +2,7 @@
 
 use super::Scratch;
 use super::acts::Acts;
-use super::linear::{groups_from, packed};
+use super::linear::{chunk_groups, groups_from, packed};
 use crate::executable::Bounds;
 use crate::format::GROUP_ROWS;
 use crate::kernels::matmul::{MatmulArgs, Output};
@@ -67,20 +67,21 @@ impl Head {
         let x = unsafe { step.floats(self.x, step.rows() * w.cols) };
         let source = |i: usize| &x[index[i] as usize * w.cols..][..w.cols];
         let prepared = self.acts.prepare(step, worker, index.len(), &source);
-        let groups = worker.share(groups_of(w.rows));
         let output = Output { start: step.address(self.out).cast(), stride: w.rows };
-        let input = prepared.input(w);
-        let args =
-            MatmulArgs { weights: packed(w), input, rows: index.len(), groups, bias: None, accumulate: false, output };
+        let (input, rows) = (prepared.input(w), index.len());
+        let args = MatmulArgs { weights: packed(w), input, rows, groups: 0..0, bias: None, residual: None, output };
         if self.argmax {
             self.best(step, worker, args);
         } else {
-            // SAFETY: the result has a row of `w.rows` floats for each output row; columns are shared out by groups.
-            unsafe { step.kernels.matmul(&args) };
+            for groups in worker.chunks(groups_of(w.rows), chunk_groups(w, rows)) {
+                // SAFETY: the result has a row of `w.rows` floats for each output row; each chunk of columns has one
+                // owner.
+                unsafe { step.kernels.matmul(&MatmulArgs { groups, ..args.clone() }) };
+            }
         }
     }
 
-    /// The arg-max of each row: each thread over its columns, then joined, lowest index first on ties.
+    /// The arg-max of each row: each thread over the columns it claims, then joined, lowest index first on ties.
     fn best(&self, step: &Step<'_>, worker: Worker<'_>, args: MatmulArgs<'_>) {
         let rows = args.rows;
         let bucket = &step.plan.bucket;
@@ -92,9 +93,8 @@ impl Head {
         // SAFETY: each thread has its own `rows` entries of the table.
         let mine = unsafe { std::slice::from_raw_parts_mut(table.add(worker.tid * bounds.outs), rows) };
         mine.fill(Best::NONE);
-        for first in args.groups.clone().step_by(BLOCK_GROUPS) {
-            let block = first..(first + BLOCK_GROUPS).min(args.groups.end);
-            let from = first * GROUP_ROWS;
+        for block in worker.chunks(groups_of(args.weights.rows), BLOCK_GROUPS) {
+            let from = block.start * GROUP_ROWS;
             let len = (block.end * GROUP_ROWS).min(args.weights.rows) - from;
             let output = Output { start: held.wrapping_sub(from), stride };
             // SAFETY: the block's columns lie inside this thread's private memory.

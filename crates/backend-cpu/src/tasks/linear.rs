@@ -2,15 +2,14 @@
 
 use super::Scratch;
 use super::acts::Acts;
+use crate::activation::MAX_PANEL_ROWS;
 use crate::executable::Bounds;
-use crate::format::GROUP_ROWS;
 use crate::kernels::matmul::{MatmulArgs, Output, Weights};
 use crate::pack::groups_of;
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::weights::Weight;
 use aio_plan::{LinearSpec, Slot, Task};
-use std::ops::Range;
 
 /// `norm(x) * w + bias + residual`.
 pub(crate) struct Linear {
@@ -55,38 +54,33 @@ impl Linear {
         // SAFETY: an earlier task wrote all rows of x.
         let x = unsafe { step.floats(self.x, rows * w.cols) };
         let prepared = self.acts.prepare(step, worker, rows, &|row| &x[row * w.cols..][..w.cols]);
-        let groups = worker.share(groups_of(w.rows));
         let output = Output { start: step.address(self.out).cast(), stride: w.rows };
-        if self.residual != Slot::Absent {
-            // SAFETY: an earlier task wrote the residual; the columns are this thread's.
-            unsafe { copy_columns(step.floats(self.residual, rows * w.rows), output, rows, w.rows, &groups) };
-        }
+        // SAFETY: an earlier task wrote the residual, and it shares no memory with the result.
+        let residual = (self.residual != Slot::Absent).then(|| unsafe { step.floats(self.residual, rows * w.rows) });
         let args = MatmulArgs {
             weights: packed(w),
             input: prepared.input(w),
             rows,
-            groups,
+            groups: 0..0,
             bias: step.vector(self.bias),
-            accumulate: self.residual != Slot::Absent,
+            residual,
             output,
         };
-        // SAFETY: the result has `rows` rows of `w.rows` floats, and its columns are shared out by groups.
-        unsafe { step.kernels.matmul(&args) };
+        for groups in worker.chunks(groups_of(w.rows), chunk_groups(w, rows)) {
+            // SAFETY: the result has `rows` rows of `w.rows` floats, and each chunk of its columns has one owner.
+            unsafe { step.kernels.matmul(&MatmulArgs { groups, ..args.clone() }) };
+        }
     }
 }
 
-/// Copies the columns of some groups, row by row.
-///
-/// # Safety
-/// Output rows are valid, and nobody else uses these columns of them.
-unsafe fn copy_columns(from: &[f32], output: Output, rows: usize, cols: usize, groups: &Range<usize>) {
-    let columns = (groups.start * GROUP_ROWS).min(cols)..(groups.end * GROUP_ROWS).min(cols);
-    for row in 0..rows {
-        let source = &from[row * cols..][columns.clone()];
-        // SAFETY: the caller's promise.
-        let target = unsafe {
-            std::slice::from_raw_parts_mut(output.start.add(row * output.stride + columns.start), columns.len())
-        };
-        target.copy_from_slice(source);
-    }
+/// Bytes of weights that a thread claims at a time: some microseconds of streaming.
+const CHUNK_BYTES: usize = 24 << 10;
+/// The same where many rows pass over each chunk, and should find it in cache.
+const LARGE_CHUNK_BYTES: usize = 160 << 10;
+
+/// Groups of a weight that a thread claims at a time; an even number, for kernels that take two.
+pub(super) fn chunk_groups(w: &Weight, rows: usize) -> usize {
+    let bytes = if rows <= MAX_PANEL_ROWS { CHUNK_BYTES } else { LARGE_CHUNK_BYTES };
+    let group_len = w.bytes.len().checked_div(groups_of(w.rows)).unwrap_or(0);
+    (bytes / group_len.max(1)).next_multiple_of(2).max(2)
 }

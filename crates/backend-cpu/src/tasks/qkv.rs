@@ -1,7 +1,7 @@
 //! Query, key and value projections, head norms, rotation and page write.
 //!
-//! Threads take whole heads, a key head together with its value head, so that norm, rotation and page write need no
-//! barrier after the products.
+//! Threads take whole heads of queries, keys and values, so that norm, rotation and page write need no barrier after
+//! the products.
 
 use super::Scratch;
 use super::acts::{Acts, Prepared};
@@ -16,7 +16,6 @@ use crate::pool::Worker;
 use crate::step::Step;
 use crate::weights::Weight;
 use aio_plan::{QkvSpec, RopePairs, Slot, Task};
-use std::ops::Range;
 
 /// See the module's header.
 pub(crate) struct Qkv {
@@ -60,8 +59,12 @@ impl Qkv {
     }
 
     pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
-        let (q_heads, kv_heads) = share(worker, self.spec.heads as usize, self.spec.kv_heads as usize);
-        let (which, head) = if q_heads.is_empty() { (1, kv_heads.start) } else { (0, q_heads.start) };
+        let (heads, kv_heads) = (self.spec.heads as usize, self.spec.kv_heads as usize);
+        let first = worker.share(heads + 2 * kv_heads).start;
+        let (which, head) = match first.checked_sub(heads) {
+            None => (0, first),
+            Some(head) => (1 + head / kv_heads, head % kv_heads),
+        };
         groups_from(step.weight(self.weights[which]), head * self.head_dim() / GROUP_ROWS)
     }
 
@@ -69,14 +72,14 @@ impl Qkv {
         self.spec.head_dim as usize
     }
 
-    /// One key head and one value head of all rows lie behind the prepared rows in private memory.
+    /// A spare head, and one key or value head of all rows, lie behind the prepared rows in private memory.
     fn held_offset(&self, bounds: &Bounds) -> usize {
         self.acts.scratch(bounds, bounds.rows).private.next_multiple_of(64)
     }
 
     pub(crate) fn scratch(&self, bounds: &Bounds) -> Scratch {
         let acts = self.acts.scratch(bounds, bounds.rows);
-        let held = (2 * bounds.rows + 1) * self.head_dim() * size_of::<f32>();
+        let held = (bounds.rows + 1) * self.head_dim() * size_of::<f32>();
         Scratch { private: self.held_offset(bounds) + held, ..acts }
     }
 
@@ -85,26 +88,28 @@ impl Qkv {
         // SAFETY: an earlier task wrote all rows of x.
         let x = unsafe { step.floats(self.x, rows * cols) };
         let prepared = self.acts.prepare(step, worker, rows, &|row| &x[row * cols..][..cols]);
-        let (q_heads, kv_heads) = share(worker, self.spec.heads as usize, self.spec.kv_heads as usize);
-        self.queries(step, &prepared, q_heads, worker);
-        for head in kv_heads {
-            self.key_value(step, &prepared, head, worker);
+        let (heads, kv_heads) = (self.spec.heads as usize, self.spec.kv_heads as usize);
+        for head in worker.chunks(heads + 2 * kv_heads, 1).flatten() {
+            match head.checked_sub(heads) {
+                None => self.query(step, &prepared, head, worker),
+                Some(head) => self.key_or_value(step, &prepared, head % kv_heads, head >= kv_heads, worker),
+            }
         }
     }
 
-    fn project(&self, step: &Step<'_>, prepared: &Prepared<'_>, which: usize, heads: Range<usize>, output: Output) {
+    fn project(&self, step: &Step<'_>, prepared: &Prepared<'_>, which: usize, head: usize, output: Output) {
         let w = step.weight(self.weights[which]);
         let per_head = self.head_dim() / GROUP_ROWS;
         let args = MatmulArgs {
             weights: packed(w),
             input: prepared.input(w),
             rows: step.rows(),
-            groups: heads.start * per_head..heads.end * per_head,
+            groups: head * per_head..(head + 1) * per_head,
             bias: step.vector(self.biases[which]),
-            accumulate: false,
+            residual: None,
             output,
         };
-        // SAFETY: the callers own these heads' columns of the output.
+        // SAFETY: the callers own this head's columns of the output.
         unsafe { step.kernels.matmul(&args) };
     }
 
@@ -127,55 +132,43 @@ impl Qkv {
         step.private(worker.tid).wrapping_add(self.held_offset(&bounds)).cast()
     }
 
-    fn queries(&self, step: &Step<'_>, prepared: &Prepared<'_>, heads: Range<usize>, worker: Worker<'_>) {
-        if heads.is_empty() {
-            return;
-        }
+    fn query(&self, step: &Step<'_>, prepared: &Prepared<'_>, head: usize, worker: Worker<'_>) {
         let (hd, stride) = (self.head_dim(), self.spec.heads as usize * self.head_dim());
         let start: *mut f32 = step.address(self.out).cast();
-        self.project(step, prepared, 0, heads.clone(), Output { start, stride });
+        self.project(step, prepared, 0, head, Output { start, stride });
         // SAFETY: a head's worth of this thread's private memory.
         let spare = unsafe { std::slice::from_raw_parts_mut(self.held(step, worker), hd) };
         for row in 0..step.rows() {
-            for head in heads.clone() {
-                // SAFETY: the head was just written by this thread, which alone uses it.
-                let q = unsafe { std::slice::from_raw_parts_mut(start.add(row * stride + head * hd), hd) };
-                self.finish_head(step, row, self.norms[0], q, spare);
-            }
+            // SAFETY: the head was just written by this thread, which alone uses it.
+            let q = unsafe { std::slice::from_raw_parts_mut(start.add(row * stride + head * hd), hd) };
+            self.finish_head(step, row, self.norms[0], q, spare);
         }
     }
 
-    fn key_value(&self, step: &Step<'_>, prepared: &Prepared<'_>, head: usize, worker: Worker<'_>) {
+    fn key_or_value(&self, step: &Step<'_>, prepared: &Prepared<'_>, head: usize, value: bool, worker: Worker<'_>) {
         let (hd, rows) = (self.head_dim(), step.rows());
         let held = self.held(step, worker);
-        let (keys, values) = (held.wrapping_add(hd), held.wrapping_add(hd + rows * hd));
-        for (which, start) in [(1, keys), (2, values)] {
-            // Column `head * hd` of the product is column 0 of the held head.
-            let output = Output { start: start.wrapping_sub(head * hd), stride: hd };
-            self.project(step, prepared, which, head..head + 1, output);
-        }
+        let start = held.wrapping_add(hd);
+        // Column `head * hd` of the product is column 0 of the held head.
+        let output = Output { start: start.wrapping_sub(head * hd), stride: hd };
+        self.project(step, prepared, 1 + usize::from(value), head, output);
         let kv = KvLayer { start: step.address(self.kv).cast(), kv_heads: self.spec.kv_heads as usize, head_dim: hd };
         let (positions, seqs) = (step.words(self.positions), step.words(self.row_seq));
         let (table, stride) = (step.words(self.table), step.dims.pages as usize);
-        // SAFETY: private memory: a spare head, then the keys and values just written.
-        let (spare, keys, values) = unsafe {
+        // SAFETY: private memory: a spare head, then the heads just written.
+        let (spare, heads) = unsafe {
             let slice = |at: *mut f32, len| std::slice::from_raw_parts_mut(at, len);
-            (slice(held, hd), slice(keys, rows * hd), slice(values, rows * hd))
+            (slice(held, hd), slice(start, rows * hd))
         };
-        for row in 0..rows {
-            let key = &mut keys[row * hd..][..hd];
-            self.finish_head(step, row, self.norms[1], key, spare);
+        for (row, x) in heads.chunks_exact_mut(hd).enumerate() {
             let position = positions[row] as usize;
             let page = table[seqs[row] as usize * stride + position / PAGE_POSITIONS];
-            // SAFETY: the executable checked the page; each position and head is written by one thread.
-            unsafe { kv.write(page, position % PAGE_POSITIONS, head, key, &values[row * hd..][..hd]) };
+            let slot = position % PAGE_POSITIONS;
+            if !value {
+                self.finish_head(step, row, self.norms[1], x, spare);
+            }
+            // SAFETY: the executable checked the page; one thread writes a head's keys, one its values.
+            unsafe { if value { kv.write_value(page, slot, head, x) } else { kv.write_key(page, slot, head, x) } }
         }
     }
-}
-
-/// This thread's query heads and key-value heads; a key-value head costs two query heads.
-fn share(worker: Worker<'_>, heads: usize, kv_heads: usize) -> (Range<usize>, Range<usize>) {
-    let units = worker.share(heads + 2 * kv_heads);
-    let pair = |unit: usize| unit.saturating_sub(heads).div_ceil(2);
-    (units.start.min(heads)..units.end.min(heads), pair(units.start)..pair(units.end))
 }

@@ -9,7 +9,7 @@ use super::codes::{BlockScales, codes, scales};
 use super::plain::plain_tiles;
 use crate::activation::ActBlock;
 use crate::format::{Format, FormatVisitor, with_format};
-use crate::kernels::tile::{PairArgs, TileArgs, TileFn, TileTable};
+use crate::kernels::tile::{PairArgs, PairRow, TileArgs, TileFn, TileTable};
 use aio_ir::DType;
 use std::arch::x86_64::*;
 
@@ -17,8 +17,8 @@ use std::arch::x86_64::*;
 const PREFETCH_BYTES: usize = 3072;
 /// Tiles with more rows compute long enough for the hardware to fetch alone.
 const PREFETCH_ROWS: usize = 9;
-/// The same for pairs of groups.
-const PREFETCH_PAIR_ROWS: usize = 17;
+/// The same for pairs of groups; each block asks for the same block of the next pair.
+const PREFETCH_PAIR_ROWS: usize = 24;
 
 /// The tiles of a weight type; `None` if it holds no real numbers.
 pub(in crate::kernels) fn tiles(dtype: DType) -> Option<TileTable> {
@@ -196,7 +196,7 @@ struct PairBlock {
 /// `x` points to `M` blocks, `sums` to `M` rows of both groups' sums.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn add_pair<F: Format, const M: usize>(block: &PairBlock, x: *const ActBlock, sums: *mut [f32; 32]) {
+unsafe fn add_pair<F: Format, const M: usize>(block: &PairBlock, x: *const ActBlock, sums: *mut PairRow) {
     let [a, b] = &block.w;
     // SAFETY: there are `M` blocks.
     let x_at = |m: usize| unsafe { &*x.add(m) };
@@ -241,8 +241,8 @@ unsafe fn pair<F: Format>(args: &PairArgs) {
                 let other = unit.add(args.group_bytes);
                 let [at, other_at] = [unit, other].map(|u| u.add(F::SCALES.bytes() + b * F::CODES.bytes()));
                 if args.rows <= PREFETCH_PAIR_ROWS {
-                    prefetch::<F>(at);
-                    prefetch::<F>(other_at);
+                    prefetch_far::<F>(at.wrapping_add(2 * args.group_bytes));
+                    prefetch_far::<F>(other_at.wrapping_add(2 * args.group_bytes));
                 }
                 let block = PairBlock {
                     w: [codes::<F>(at), codes::<F>(other_at)],
@@ -278,5 +278,15 @@ fn prefetch<F: Format>(at: *const u8) {
     for line in 0..lines {
         let ahead = at.wrapping_add(PREFETCH_BYTES + 64 * line);
         _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+    }
+}
+
+/// Brings a block into the second-level cache: a whole pair of groups ahead is too much for the first.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn prefetch_far<F: Format>(at: *const u8) {
+    let lines = (F::UNIT_BYTES / F::SCALES.blocks()).div_ceil(64);
+    for line in 0..lines {
+        _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(64 * line).cast());
     }
 }

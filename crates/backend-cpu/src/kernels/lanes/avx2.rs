@@ -83,6 +83,21 @@ impl Lanes for Avx2 {
     }
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn store_low_bytes(out: *mut i8, v: V) -> i32 {
+        let [low, high] = v.map(|v| _mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(_mm256_castps_si256(v))));
+        let sum = _mm256_add_epi32(low, high);
+        let sum = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+        let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b01_00_11_10>(sum));
+        let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b10_11_00_01>(sum));
+        // Packing works inside halves of 128 bits: the middle quarters change places.
+        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high));
+        let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+        // SAFETY: the caller's promise.
+        unsafe { _mm_storeu_si128(out.cast(), bytes) };
+        _mm_cvtsi128_si32(sum)
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn sum(v: V) -> f32 {
         let v = _mm256_add_ps(v[0], v[1]);
         let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));

@@ -78,6 +78,14 @@ impl Lanes for Avx512 {
     }
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+    unsafe fn store_low_bytes(out: *mut i8, v: __m512) -> i32 {
+        let bits = _mm512_castps_si512(v);
+        // SAFETY: the caller's promise.
+        unsafe { _mm_storeu_si128(out.cast(), _mm512_cvtepi32_epi8(bits)) };
+        _mm512_reduce_add_epi32(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(bits)))
+    }
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
     unsafe fn sum(v: __m512) -> f32 {
         let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
         let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));

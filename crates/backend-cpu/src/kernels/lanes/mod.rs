@@ -47,6 +47,8 @@ pub(super) trait Lanes: 'static {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `v` times two to the power of the integer in `t`'s lowest bits (`t` = integer + 3 * 2^22).
     unsafe fn scale_exponent(v: Self::V, t: Self::V) -> Self::V;
+    /// Stores the lowest byte of each lane at `out` and returns the sum of these bytes, taken as signed.
+    unsafe fn store_low_bytes(out: *mut i8, v: Self::V) -> i32;
     /// The sum of the lanes by halving: `i` and `i + 8` first, then `i + 4`, `i + 2`, `i + 1`.
     unsafe fn sum(v: Self::V) -> f32;
     /// The largest lane; any if one is NaN.

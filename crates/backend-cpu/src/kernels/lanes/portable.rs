@@ -79,6 +79,13 @@ impl Lanes for Portable {
         zip(v, t, |v, t| f32::from_bits(v.to_bits().wrapping_add(t.to_bits() << 23)))
     }
     #[inline(always)]
+    unsafe fn store_low_bytes(out: *mut i8, v: V) -> i32 {
+        let bytes = v.map(|x| x.to_bits() as i8);
+        // SAFETY: the caller's promise.
+        unsafe { out.cast::<[i8; LANES]>().write(bytes) };
+        bytes.iter().map(|b| i32::from(*b)).sum()
+    }
+    #[inline(always)]
     unsafe fn sum(v: V) -> f32 {
         halve(v, |a, b| a + b)
     }

@@ -31,7 +31,10 @@ impl Cache {
                 let (key, value) = (rng.normals(head_dim), rng.normals(head_dim));
                 let page = cache.pages[position / PAGE_POSITIONS];
                 // SAFETY: the memory has this page, and this thread alone uses it.
-                unsafe { cache.layer().write(page, position % PAGE_POSITIONS, head, &key, &value) };
+                unsafe {
+                    cache.layer().write_key(page, position % PAGE_POSITIONS, head, &key);
+                    cache.layer().write_value(page, position % PAGE_POSITIONS, head, &value);
+                }
             }
         }
         cache.row_major = row_major(bytemuck::cast_slice(&cache.memory), KV_HEADS, head_dim);

@@ -90,7 +90,10 @@ impl Single for PageWrite {
                 let Some(page) = places.page(row, position) else { return };
                 let at = (row * heads + head) * n;
                 // SAFETY: the page was checked; heads are shared out.
-                unsafe { kv.write(page, position % PAGE_POSITIONS, head, &k[at..at + n], &v[at..at + n]) };
+                unsafe {
+                    kv.write_key(page, position % PAGE_POSITIONS, head, &k[at..at + n]);
+                    kv.write_value(page, position % PAGE_POSITIONS, head, &v[at..at + n]);
+                }
             }
         }
     }

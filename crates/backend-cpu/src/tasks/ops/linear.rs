@@ -54,7 +54,7 @@ impl Single for Packed {
         let groups = worker.share(groups_of(w.rows));
         let output = Output { start: step.place(self.out.place).cast(), stride: w.rows };
         let (weights, input) = (packed(w), prepared.input(w));
-        let args = MatmulArgs { weights, input, rows, groups, bias: None, accumulate: false, output };
+        let args = MatmulArgs { weights, input, rows, groups, bias: None, residual: None, output };
         // SAFETY: the result has `rows` rows of `w.rows` floats, and its columns are shared out by groups.
         unsafe { step.kernels.matmul(&args) };
     }
