@@ -8,7 +8,7 @@ use crate::memory::MemoryNeed;
 use crate::source::ModelWeights;
 use crate::{EngineError, PagePool};
 use aio_backend::{Device, DeviceError, ImageAccess, ImageForm, WeightImage, WeightSet};
-use aio_ir::Graph;
+use aio_ir::{Dims, Graph};
 use aio_model::gguf::Gguf;
 use aio_model::{Model, ModelError};
 use aio_plan::artefact::{self, Artefact, ArtefactError, Contents, Hash, Header, Written};
@@ -142,6 +142,12 @@ fn upload(
     let mut family = artefact.family()?;
     if !family.alignment.is_multiple_of(target.alignment.max(1)) {
         let reason = format!("buffers are aligned to {}, this device needs {}", family.alignment, target.alignment);
+        return Err(ArtefactError::Plans { reason }.into());
+    }
+    let named = family.weights.iter().filter_map(|w| w.ty.bytes(&Dims::default())).fold(0u64, u64::saturating_add);
+    if named > artefact.weights().bytes() {
+        // A packed weight is no smaller than the model's own.
+        let reason = format!("they name {named} bytes of weights, there are {}", artefact.weights().bytes());
         return Err(ArtefactError::Plans { reason }.into());
     }
     family.target = target.name;

@@ -6,7 +6,7 @@ use aio_backend_cpu::{CpuDevice, CpuOptions, IsaLevel};
 use aio_engine::{Compiled, Engine, EngineError, EngineOptions, Flow, Request, Sampling};
 use aio_filetest::tiny;
 use aio_interp::InterpDevice;
-use aio_ir::DType;
+use aio_ir::{DType, Dims};
 use aio_plan::artefact::{Artefact, ArtefactError, CHUNK_BYTES, Hash, WeightFile, decode, encode};
 use aio_plan::{PlanFamily, verify};
 use std::ops::ControlFlow;
@@ -96,7 +96,11 @@ fn small_family() -> PlanFamily {
 
 #[test]
 fn hostile_plans_are_errors_or_valid() {
-    let bytes = encode(&small_family());
+    let family = small_family();
+    let bytes = encode(&family);
+    let size =
+        |f: &PlanFamily| f.weights.iter().map(|w| w.ty.bytes(&Dims::default()).unwrap()).fold(0, u64::saturating_add);
+    let device = cpu(None, 1);
     for len in 0..bytes.len() {
         assert!(decode(&bytes[..len]).is_err(), "cut at {len}");
     }
@@ -111,7 +115,13 @@ fn hostile_plans_are_errors_or_valid() {
             changed[at] ^= 1 << (state >> 29 & 7);
         }
         match decode(&changed) {
-            Ok(family) => verify(&family).unwrap(),
+            Ok(changed) => {
+                verify(&changed).unwrap();
+                if size(&changed) <= size(&family) {
+                    // This binds every task to its kernels, as loading does.
+                    device.scratch_bytes(&changed, 1);
+                }
+            }
             Err(ArtefactError::Rule(_)) => (refused, rules) = (refused + 1, rules + 1),
             Err(_) => refused += 1,
         }

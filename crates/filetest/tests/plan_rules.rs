@@ -52,6 +52,10 @@ fn l012_numbers_are_those_of_the_body() {
     only("L012", |f| qkv(f, |s| s.heads = u32::MAX));
     only("L012", |f| qkv(f, |s| s.kv_heads *= 2));
     only("L012", |f| qkv(f, |s| s.rope.dims += 2));
+    only("L012", |f| {
+        let TaskKind::Head(spec) = &mut task(f, KindName::Head).kind else { panic!("no head") };
+        spec.argmax = true;
+    });
 }
 
 #[test]

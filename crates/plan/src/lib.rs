@@ -13,6 +13,7 @@ pub mod artefact;
 pub mod bucket;
 pub mod family;
 pub mod kind;
+mod sizes;
 pub mod target;
 pub mod task;
 pub mod text;

@@ -13,13 +13,13 @@
 //! | L009 | a task has its kind's number of operands and results; only optional operands are absent |
 //! | L010 | a buffer's offset is a multiple of the family's alignment |
 //! | L011 | an output is read only after it is written |
-//! | L012 | the sizes among a kind's numbers are those of the task's body |
+//! | L012 | the sizes among a kind's numbers are those of its operands, and of one another |
 //! | L013 | weights have known sizes, states sizes in 64 bits; the alignment is a power of two |
 
 use crate::family::{Plan, PlanFamily};
-use crate::kind::TaskKind;
+use crate::sizes;
 use crate::task::{Slot, Task, TaskId};
-use aio_ir::{Def, Dims, Graph, Op, TensorType};
+use aio_ir::{Def, Dims, Graph, TensorType};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -74,9 +74,9 @@ impl Verifier<'_> {
             let before = self.errors.len();
             self.places(TaskId::new(i), task);
             self.body(TaskId::new(i), task);
-            if self.errors.len() == before && !numbers_fit(task) {
+            if self.errors.len() == before && !sizes::fit(self.family, self.plan, task) {
                 let name = task.kind.name().name();
-                self.error("L012", format!("{}: the numbers of {name} are not those of its body", TaskId::new(i)));
+                self.error("L012", format!("{}: the sizes of {name} are not those of its operands", TaskId::new(i)));
             }
         }
         self.order();
@@ -236,39 +236,6 @@ impl Verifier<'_> {
                 }
             }
         }
-    }
-}
-
-/// Whether the sizes by which kernels index agree with the types of the body, which are those of the operands.
-fn numbers_fit(task: &Task) -> bool {
-    let body = &task.body;
-    let node = |op: Op| body.nodes().map(|(_, n)| n).find(|n| n.op == op);
-    let dim = |value, axis: usize| body.ty(value).shape.dims().get(axis).and_then(|d| d.known());
-    let is = |found: Option<u64>, number: u32| number > 0 && found == Some(u64::from(number));
-    match task.kind {
-        TaskKind::Qkv(spec) => {
-            let (Some(write), Some(rope)) = (node(Op::PageWrite), node(Op::Rope)) else { return false };
-            let Some(queries) = body.roots().next() else { return false };
-            let query = u64::from(spec.heads).checked_mul(spec.head_dim.into());
-            let kv = write.input(0);
-            is(dim(kv, 2), spec.kv_heads)
-                && is(dim(kv, 4), spec.head_dim)
-                && spec.heads.is_multiple_of(spec.kv_heads)
-                && query == body.ty(queries).shape.factors().0
-                && rope.int("dims") == i64::from(spec.rope.dims)
-                && spec.rope.dims <= spec.head_dim
-        }
-        TaskKind::Attend(spec) => {
-            let Some(attend) = node(Op::Attend) else { return false };
-            let (q, kv) = (attend.input(0), attend.input(1));
-            is(dim(q, 1), spec.heads)
-                && is(dim(q, 2), spec.head_dim)
-                && is(dim(kv, 2), spec.kv_heads)
-                && is(dim(kv, 4), spec.head_dim)
-                && spec.heads.is_multiple_of(spec.kv_heads)
-        }
-        TaskKind::Op(op) => body.nodes().len() == 1 && node(op).is_some(),
-        TaskKind::Linear(_) | TaskKind::GateUp(_) | TaskKind::Head(_) => true,
     }
 }
 
