@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "cli/artefact.rs"]
+mod artefact;
 #[path = "cli/graph.rs"]
 mod graph;
 #[path = "cli/measure.rs"]
@@ -105,9 +107,10 @@ fn check_failure(output: &Output, status: i32, message: &str) -> String {
 #[test]
 fn every_subcommand_has_help_with_examples() {
     let place = Place::new();
-    let commands = ["pull", "run", "perplexity", "gguf", "synth"].map(|c| vec![c]);
+    let commands = ["pull", "run", "compile", "perplexity", "gguf", "synth"].map(|c| vec![c]);
     let graph = ["verify", "print", "dot", "passes", "plan", "run"].map(|c| vec!["graph", c]);
-    for mut command in commands.into_iter().chain(graph) {
+    let cache = ["list", "verify", "clear"].map(|c| vec!["cache", c]);
+    for mut command in commands.into_iter().chain(graph).chain(cache) {
         command.push("--help");
         let help = place.good(&command);
         assert!(help.contains("Examples:"), "{command:?}: {help}");

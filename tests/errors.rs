@@ -4,6 +4,8 @@
 //! a line in [`NOT_BY_INPUT`] that says why no input can cause it. `AIO_BLESS=1` rewrites the messages.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
+#[path = "errors/artefact.rs"]
+mod artefact;
 #[path = "errors/device.rs"]
 mod device;
 #[path = "errors/engine.rs"]
@@ -125,6 +127,7 @@ fn every_error_that_input_can_cause_is_caused() {
     gguf::cause(&mut table);
     model::cause(&mut table);
     safetensors::cause(&mut table);
+    artefact::cause(&mut table);
     device::cause(&mut table);
     engine::cause(&mut table);
     let declared = declared();

@@ -4,10 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 use aio::backend::Device;
+use aio::backend::ImageAccess;
 use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
-use aio::engine::{Engine, EngineOptions, Flow, Request, Sampling, Sequence, Step, StepRow, StepWants};
+use aio::engine::{Compiled, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Step, StepRow, StepWants};
 use aio::model::Model;
+use aio::plan::artefact::{Artefact, Hash};
 use aio_filetest::needs;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Top-2 margin from which the reference counts as certain.
@@ -157,5 +160,31 @@ fn all_levels_give_the_same_bits() {
         let bits: Vec<u32> = rows.into_iter().flatten().map(f32::to_bits).collect();
         let want = first.get_or_insert_with(|| bits.clone());
         assert!(*want == bits, "logits at {} differ from those of the first level", isa.name());
+    }
+}
+
+#[test]
+fn an_artefact_gives_the_tokens_of_its_model() {
+    let Some(path) = needs::default_model("artefact") else { return };
+    let device: Arc<dyn Device> = Arc::new(CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap());
+    let options = EngineOptions { context: Some(512), ..EngineOptions::default() };
+    let model = Model::open(&path).unwrap();
+    let graph = aio::ir::text::parse(&model.graph_text(&aio::templates(), None).unwrap()).unwrap().graph;
+    let compiled = Compiled::new(&model, &graph, &*device, &options, &[]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.aio");
+    compiled.write(&file, Hash([0; 32]), &mut |_| ControlFlow::Continue(())).unwrap();
+    let case = &golden()[1];
+    let run = |engine: &mut Engine| {
+        let mut request = Request::new(case.prompt_ids.clone(), Sampling::greedy());
+        request.max_tokens = Some(case.greedy_ids.len());
+        engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids
+    };
+    let want = run(&mut load(&path, Arc::clone(&device)));
+    for access in [ImageAccess::Read, ImageAccess::Map] {
+        let artefact = Artefact::open(&file).unwrap();
+        let mut engine = Engine::from_artefact(artefact, Arc::clone(&device), &options, access).unwrap();
+        assert_eq!(engine.model().tokenizer.encode_prompt(&case.prompt, true).unwrap(), case.prompt_ids);
+        assert_eq!(run(&mut engine), want, "{access:?}");
     }
 }

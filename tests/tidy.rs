@@ -134,6 +134,24 @@ fn long_functions(text: &str) -> Vec<String> {
     found
 }
 
+/// The crates whose sources decide what lies in an artefact have the same build script, but for the list of sources.
+#[test]
+fn sources_are_hashed_the_same_way_everywhere() {
+    let script = |name: &str| {
+        let text = std::fs::read_to_string(root().join("crates").join(name).join("build.rs")).unwrap();
+        let lines = text.lines().filter(|l| !l.starts_with("const SOURCES")).map(str::to_owned);
+        lines.collect::<Vec<_>>()
+    };
+    for name in ["ir", "compiler", "backend-cpu"] {
+        assert_eq!(script(name), script("plan"), "crates/{name}/build.rs");
+    }
+    let packing = std::fs::read_to_string(root().join("crates/backend-cpu/build.rs")).unwrap();
+    for source in ["device.rs", "format.rs", "pack", "weights.rs"] {
+        assert!(packing.contains(&format!("\"src/{source}\"")), "{source} counts");
+        assert!(root().join("crates/backend-cpu/src").join(source).exists(), "{source} is there");
+    }
+}
+
 #[test]
 fn nothing_is_left_undone_without_an_owner() {
     let marks = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "XX".to_owned() + "X"];

@@ -1,7 +1,9 @@
 //! All flags of all subcommands, as data: what the command line accepts is decided here and nowhere else.
 
+mod artefact;
 mod measure;
 
+pub(crate) use artefact::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, CompileArgs};
 pub(crate) use measure::{
     BenchArgs, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm, TableForm,
 };
@@ -32,6 +34,11 @@ pub(crate) enum Command {
     Pull(PullArgs),
     /// Generate text.
     Run(Box<RunArgs>),
+    /// Compile a model into one file that loads without packing.
+    Compile(Box<CompileArgs>),
+    /// List, check or remove the compiled models in the cache.
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Measure how well a model predicts a text.
     Perplexity(PerplexityArgs),
     /// Show everything in a GGUF file.
@@ -133,7 +140,7 @@ pub(crate) enum TextOrJson {
 /// Which model and where it runs; shared by subcommands that load one.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ModelArgs {
-    /// Model file (GGUF; builds with the feature `safetensors` also take a folder in Hugging Face's form) [default:
+    /// Model file (GGUF, or compiled by `aio compile`; builds with the feature `safetensors` also take a folder in Hugging Face's form) [default:
     /// SmolLM2-135M-Instruct, fetched if need be].
     #[arg(short, long, value_name = "FILE")]
     pub model: Option<PathBuf>,
@@ -149,6 +156,18 @@ pub(crate) struct ModelArgs {
     /// Graph template to use instead of the built-in one of the model's architecture.
     #[arg(long, value_name = "FILE")]
     pub template: Option<PathBuf>,
+}
+
+/// How a model gets into memory; shared by subcommands that run one.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LoadArgs {
+    /// Map the packed weights instead of reading them, where the model is compiled or in the cache. They are then shared
+    /// between processes and checked by `aio cache verify` alone.
+    #[arg(long)]
+    pub mmap: bool,
+    /// Neither use nor fill the cache of compiled models.
+    #[arg(long)]
+    pub no_cache: bool,
 }
 
 /// How tokens are chosen.
@@ -186,11 +205,13 @@ pub(crate) struct SamplingArgs {
 /// Arguments of `aio run`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  aio run -p \"The capital of France is\" -n 32 --temp 0\n  aio run --chat -p \"Write a haiku about the sea.\"\n  aio run -m model.gguf -f prompt.txt -o json\n  aio run -p \"Hello\" --dispatch op   (the unfused baseline)\n  aio run                 (a chat, on a terminal)\n\nSampling order: bias, penalties, top-k, top-p, min-p, temperature."
+    after_help = "Examples:\n  aio run -p \"The capital of France is\" -n 32 --temp 0\n  aio run --chat -p \"Write a haiku about the sea.\"\n  aio run -m model.gguf -f prompt.txt -o json\n  aio run -p \"Hello\" --dispatch op   (the unfused baseline)\n  aio run -m model.aio --mmap -p \"Hello\"   (compiled by `aio compile`)\n  aio run                 (a chat, on a terminal)\n\nA model that was run before starts from its packed form in the cache folder (see `aio cache`).\nSampling order: bias, penalties, top-k, top-p, min-p, temperature."
 )]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub load: LoadArgs,
     /// Positions of the context [default: the model's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub ctx: Option<u32>,
@@ -239,6 +260,8 @@ pub(crate) struct RunArgs {
 pub(crate) struct PerplexityArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub load: LoadArgs,
     /// The text, UTF-8.
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,

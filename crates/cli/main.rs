@@ -11,6 +11,9 @@ macro_rules! note {
 mod allocations;
 mod args;
 mod bench;
+mod cache;
+mod compile;
+mod content;
 mod device;
 mod fetch;
 mod gguf;
@@ -26,6 +29,7 @@ mod pull;
 mod run;
 mod scratch;
 mod signals;
+mod store;
 mod synth;
 mod table;
 
@@ -57,6 +61,8 @@ fn main() -> ExitCode {
         Command::Pull(a) => pull::main(a),
         Command::Run(a) => run::main(a),
         Command::Perplexity(a) => perplexity::main(a),
+        Command::Compile(a) => compile::main(*a),
+        Command::Cache(a) => cache::main(a),
         Command::Gguf(a) => gguf::main(a),
         Command::Graph(a) => graph::main(a),
         Command::Synth(a) => synth::main(a),

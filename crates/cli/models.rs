@@ -1,15 +1,17 @@
 //! Finding and loading models for the subcommands.
 
-use crate::args::{DeviceArg, IsaArg, ModelArgs};
+use crate::args::{DeviceArg, IsaArg, LoadArgs, ModelArgs};
 use crate::pull;
-use aio::backend::Device;
+use crate::store::Slot;
+use aio::backend::{Device, ImageAccess};
 use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
 use aio::engine::{Engine, EngineOptions};
 use aio::interp::InterpDevice;
 use aio::ir::Graph;
 use aio::model::Model;
-use anyhow::{Context, Result};
-use std::path::PathBuf;
+use aio::plan::artefact::{Artefact, is_artefact};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The model file to use: the one named, or the default one, fetched if it is not there.
@@ -46,8 +48,14 @@ pub(crate) fn model_device(args: &ModelArgs) -> Result<Arc<dyn Device>> {
 
 /// Opens the model file.
 pub(crate) fn open(args: &ModelArgs) -> Result<Model> {
-    let path = path(args)?;
-    Model::open(&path).with_context(|| format!("cannot open model {}", path.display()))
+    open_path(&path(args)?)
+}
+
+fn open_path(path: &Path) -> Result<Model> {
+    if is_artefact(path) {
+        bail!("{} is a compiled artefact; this needs the model file that it was made of", path.display());
+    }
+    Model::open(path).with_context(|| format!("cannot open model {}", path.display()))
 }
 
 /// The text of the model's step graph.
@@ -66,23 +74,61 @@ pub(crate) fn graph_text(model: &Model, args: &ModelArgs) -> Result<String> {
 }
 
 /// The model's step graph.
-fn graph(model: &Model, args: &ModelArgs) -> Result<Graph> {
+pub(crate) fn graph(model: &Model, args: &ModelArgs) -> Result<Graph> {
     let text = graph_text(model, args)?;
     Ok(aio::ir::text::parse(&text).context("the rendered graph template")?.graph)
 }
 
-/// Opens, compiles and loads the model on the device that its arguments name.
-pub(crate) fn load(args: &ModelArgs, options: &EngineOptions) -> Result<Engine> {
-    load_on(args, model_device(args)?, options)
+/// A loaded model, and its place in the cache if it is not there yet.
+pub(crate) struct Loaded {
+    pub engine: Engine,
+    slot: Option<Slot>,
+}
+
+impl Loaded {
+    /// Puts the model into the cache if it is not there. To be called when the work is done: nobody waits for it then.
+    pub(crate) fn keep(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            slot.fill(&self.engine);
+        }
+    }
+}
+
+/// Loads the model on the device that its arguments name: from an artefact, out of the cache, or from its file.
+pub(crate) fn load(args: &ModelArgs, load: &LoadArgs, options: &EngineOptions) -> Result<Loaded> {
+    load_on(args, load, model_device(args)?, options)
 }
 
 /// As [`load`], on a device that is open already.
-pub(crate) fn load_on(args: &ModelArgs, device: Arc<dyn Device>, options: &EngineOptions) -> Result<Engine> {
-    let model = open(args)?;
-    let graph = graph(&model, args)?;
-    let trained = model.hyper.context_length;
+pub(crate) fn load_on(
+    args: &ModelArgs,
+    load: &LoadArgs,
+    device: Arc<dyn Device>,
+    options: &EngineOptions,
+) -> Result<Loaded> {
+    let path = path(args)?;
+    let access = if load.mmap { ImageAccess::Map } else { ImageAccess::Read };
+    let slot = Slot::of(&path, args, load, &*device, options);
+    let kept = slot.as_ref().map(|s| s.load(Arc::clone(&device), options, access)).transpose()?.flatten();
+    // The cache comes first, so that nothing of the file is read if the model is there.
+    let loaded = if let Some(engine) = kept {
+        Loaded { engine, slot: None }
+    } else if is_artefact(&path) {
+        if args.template.is_some() {
+            bail!("{} is compiled already; --template needs the model file", path.display());
+        }
+        let named = || format!("cannot load {}", path.display());
+        let artefact = Artefact::open(&path).with_context(named)?;
+        let engine = Engine::from_artefact(artefact, device, options, access).with_context(named)?;
+        Loaded { engine, slot: None }
+    } else {
+        let model = open_path(&path)?;
+        let graph = graph(&model, args)?;
+        Loaded { engine: Engine::load(model, &graph, device, options)?, slot }
+    };
+    let trained = loaded.engine.model().hyper.context_length;
     if let Some(ctx) = options.context.filter(|&c| c > trained) {
         note!("warning: a context of {ctx} is longer than the model's {trained}; its text may degrade beyond that");
     }
-    Ok(Engine::load(model, &graph, device, options)?)
+    Ok(loaded)
 }

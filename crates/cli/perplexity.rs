@@ -18,8 +18,9 @@ pub(crate) fn main(args: PerplexityArgs) -> Result<Outcome> {
     let text = std::fs::read_to_string(&args.file);
     let text = text.with_context(|| format!("cannot read {}", args.file.display()))?;
     let options = EngineOptions { context: Some(args.ctx), prefill_rows: STEP_ROWS, ..EngineOptions::default() };
-    let mut engine = models::load(&args.model, &options)?;
-    let tokens = tokenise(&engine, &text)?;
+    let mut loaded = models::load(&args.model, &args.load, &options)?;
+    let engine = &mut loaded.engine;
+    let tokens = tokenise(engine, &text)?;
     let ctx = args.ctx as usize;
     let count = tokens.len() / ctx;
     if count == 0 {
@@ -30,7 +31,7 @@ pub(crate) fn main(args: PerplexityArgs) -> Result<Outcome> {
     let mut score = Score::default();
     let mut running = Vec::new();
     for (i, chunk) in tokens.chunks_exact(ctx).enumerate() {
-        evaluate(&mut engine, chunk, &mut score)?;
+        evaluate(engine, chunk, &mut score)?;
         bar.inc(1);
         running.push(score.perplexity());
         if args.output == TextOrJson::Text {
@@ -41,9 +42,10 @@ pub(crate) fn main(args: PerplexityArgs) -> Result<Outcome> {
     let rate = (count * ctx) as f64 / started.elapsed().as_secs_f64();
     print_now(&match args.output {
         TextOrJson::Text => summary(&score, count, ctx),
-        TextOrJson::Json => format!("{}\n", json(&engine, &score, &running, tokens.len(), ctx, rate)),
+        TextOrJson::Json => format!("{}\n", json(engine, &score, &running, tokens.len(), ctx, rate)),
     })?;
     note!("{} tokens, {rate:.1} tok/s on {}", count * ctx, engine.family().target);
+    loaded.keep();
     Ok(Outcome::Fine)
 }
 

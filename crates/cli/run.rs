@@ -1,8 +1,9 @@
 //! `aio run`: one prompt, or a chat.
 
 use crate::args::{RunArgs, SamplingArgs, TextOrJson};
+use crate::models::{self, Loaded};
 use crate::output::{StdoutError, note_same_line, print_now};
-use crate::{Outcome, models, signals};
+use crate::{Outcome, signals};
 use aio::engine::{Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence};
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
@@ -18,11 +19,13 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     let sampling = sampling(&args.sampling);
     sampling.check()?;
     let options = EngineOptions { context: args.ctx, dispatch: args.dispatch.dispatch(), ..EngineOptions::default() };
-    let engine = models::load(&args.model, &options)?;
+    let mut loaded = models::load(&args.model, &args.load, &options)?;
     match prompt {
-        Some(prompt) => once(&args, engine, sampling, &prompt),
-        None => chat(&args, engine, sampling),
+        Some(prompt) => once(&args, &mut loaded.engine, sampling, &prompt)?,
+        None => chat(&args, &mut loaded, sampling)?,
     }
+    loaded.keep();
+    Ok(Outcome::Fine)
 }
 
 /// The prompt's text, or `None` for a chat on the terminal.
@@ -127,24 +130,24 @@ fn generate(engine: &mut Engine, sequence: &mut Sequence, request: &Request, sho
     }
 }
 
-fn once(args: &RunArgs, mut engine: Engine, sampling: Sampling, prompt: &str) -> Result<Outcome> {
+fn once(args: &RunArgs, engine: &mut Engine, sampling: Sampling, prompt: &str) -> Result<()> {
     let ids = if args.chat || args.system.is_some() {
         let system = args.system.iter().map(|s| Message::new("system", s));
         let messages: Vec<_> = system.chain([Message::new("user", prompt)]).collect();
-        chat_ids(&engine, &render(&engine, &template(&engine)?, &messages)?)?
+        chat_ids(engine, &render(engine, &template(engine)?, &messages)?)?
     } else {
         engine.model().tokenizer.encode_prompt(prompt, true)?
     };
     if args.verbose_prompt {
-        print_tokens(&engine, &ids);
+        print_tokens(engine, &ids);
     }
     let request = request(args, sampling, ids);
     let before = engine.counters();
     let show = args.output == TextOrJson::Text && !args.ids;
-    let done = generate(&mut engine, &mut Sequence::new(), &request, show)?;
+    let done = generate(engine, &mut Sequence::new(), &request, show)?;
     let spent = engine.counters() - before;
     let summary = Summary {
-        engine: &engine,
+        engine,
         request: &request,
         done: &done,
         dispatch: args.dispatch.name(),
@@ -160,7 +163,7 @@ fn once(args: &RunArgs, mut engine: Engine, sampling: Sampling, prompt: &str) ->
         _ => print_now("\n")?,
     }
     note!("{}", summary.line());
-    Ok(Outcome::Fine)
+    Ok(())
 }
 
 fn print_tokens(engine: &Engine, ids: &[u32]) {
@@ -232,26 +235,30 @@ fn rate(count: usize, seconds: f64) -> f64 {
 }
 
 /// A chat on the terminal: a line a turn, ended by end of file. Ctrl-C ends an answer, not the chat.
-fn chat(args: &RunArgs, mut engine: Engine, sampling: Sampling) -> Result<Outcome> {
-    let template = template(&engine)?;
+fn chat(args: &RunArgs, loaded: &mut Loaded, sampling: Sampling) -> Result<()> {
+    let template = template(&loaded.engine)?;
     let mut messages: Vec<Message> = args.system.iter().map(|s| Message::new("system", s)).collect();
     let mut sequence = Sequence::new();
     let mut held: Vec<u32> = Vec::new();
-    note!("{} on {}; end of file (Ctrl-D) ends the chat", engine.model().hyper.name, engine.family().target);
+    note!(
+        "{} on {}; end of file (Ctrl-D) ends the chat",
+        loaded.engine.model().hyper.name,
+        loaded.engine.family().target
+    );
     loop {
         note_same_line("> ");
         let mut line = String::new();
         if std::io::stdin().lock().read_line(&mut line).context("cannot read from the terminal")? == 0 {
             note!();
-            return Ok(Outcome::Fine);
+            return Ok(());
         }
         if line.trim().is_empty() {
             continue;
         }
         messages.push(Message::new("user", line.trim_end()));
-        let prompt = chat_ids(&engine, &render(&engine, &template, &messages)?)?;
-        if prompt.len() >= engine.context() {
-            note!("the conversation has {} tokens, the context only {}", prompt.len(), engine.context());
+        let prompt = chat_ids(&loaded.engine, &render(&loaded.engine, &template, &messages)?)?;
+        if prompt.len() >= loaded.engine.context() {
+            note!("the conversation has {} tokens, the context only {}", prompt.len(), loaded.engine.context());
             messages.pop();
             continue;
         }
@@ -259,11 +266,13 @@ fn chat(args: &RunArgs, mut engine: Engine, sampling: Sampling) -> Result<Outcom
         let common = held.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         sequence.commit(common.min(sequence.len()));
         let request = request(args, sampling.clone(), prompt);
-        let done = generate(&mut engine, &mut sequence, &request, true)?;
+        let done = generate(&mut loaded.engine, &mut sequence, &request, true)?;
         // Ctrl-C ended the answer; the next one ends the next.
         signals::reset();
         signals::install();
         print_now("\n")?;
+        // While the answer is read.
+        loaded.keep();
         held = request.prompt;
         held.extend(&done.ids);
         if done.ids.is_empty() {

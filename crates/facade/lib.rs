@@ -31,9 +31,12 @@ pub use aio_model as model;
 pub use aio_orchestrator as orchestrator;
 pub use aio_plan as plan;
 
-use aio_backend::Device;
+use aio_backend::{Device, ImageAccess};
 use aio_engine::{Engine, EngineError, EngineOptions};
 use aio_model::{Model, template::Templates};
+use aio_plan::artefact::Artefact;
+
+use std::path::Path;
 use std::sync::Arc;
 
 /// The commit this was built from.
@@ -48,6 +51,14 @@ pub fn templates() -> Templates {
         ("qwen3.graph.jinja", include_str!("../../graphs/qwen3.graph.jinja")),
         ("pangu-embedded.graph.jinja", include_str!("../../graphs/pangu-embedded.graph.jinja")),
     ])
+}
+
+/// Loads a model from a compiled artefact (`aio compile`): nothing is compiled, nothing packed.
+///
+/// # Errors
+/// See [`Engine::from_artefact`].
+pub fn load_artefact(path: &Path, device: Arc<dyn Device>, options: &EngineOptions) -> Result<Engine, EngineError> {
+    Engine::from_artefact(Artefact::open(path)?, device, options, ImageAccess::Read)
 }
 
 /// Loads a model with the template of its architecture.

@@ -5,11 +5,19 @@ use crate::isa::{Isa, IsaLevel};
 use crate::kernels::Kernels;
 use crate::pool::Pool;
 use crate::resident::Resident;
-use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, WeightSet, WeightSource};
+use crate::weights::{pack_all, take_all};
+use aio_backend::{
+    Counters, Device, DeviceError, Executable, ImageAccess, ImageForm, LoadOptions, WeightImage, WeightSet,
+    WeightSource,
+};
 use aio_ir::{DType, Op};
+use aio_plan::artefact::WeightFile;
 use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The form of packed weights, one for all levels of instruction sets; see [`crate::format`].
+pub const IMAGE_FORM: ImageForm = ImageForm { name: "cpu-rows16", sources: crate::SOURCE_HASH };
 
 /// How the CPU is used.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +124,29 @@ impl Device for CpuDevice {
     }
 
     fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
-        Ok(WeightSet::new(Resident::new(&self.engine.pool, family, source, pages)?))
+        let packed = pack_all(&self.engine.pool, family, source)?;
+        Ok(WeightSet::new(Resident::new(family, packed, pages)?))
+    }
+
+    fn image_form(&self) -> Option<ImageForm> {
+        Some(IMAGE_FORM)
+    }
+
+    fn image(&self, weights: &WeightSet) -> Result<WeightImage, DeviceError> {
+        let region = weights.get::<Resident>()?.region.clone();
+        let region = region.ok_or_else(|| DeviceError::NoImage { device: self.target().name })?;
+        Ok(WeightImage::new(region))
+    }
+
+    fn upload_image(
+        &self,
+        family: &PlanFamily,
+        image: &WeightFile,
+        access: ImageAccess,
+        pages: u32,
+    ) -> Result<WeightSet, DeviceError> {
+        let packed = take_all(&self.engine.pool, family, image, access)?;
+        Ok(WeightSet::new(Resident::new(family, packed, pages)?))
     }
 
     fn load(

@@ -20,5 +20,8 @@ mod tasks;
 pub mod unpack;
 mod weights;
 
-pub use device::{CpuDevice, CpuOptions};
+pub use device::{CpuDevice, CpuOptions, IMAGE_FORM};
 pub use isa::IsaLevel;
+
+/// Hash of the sources of this crate that decide what lies in an artefact, hexadecimal.
+pub const SOURCE_HASH: &str = env!("AIO_SOURCE_HASH");

@@ -2,12 +2,11 @@
 
 use crate::kernels::attend::row_major;
 use crate::memory::AlignedBytes;
-use crate::pool::Pool;
-use crate::weights::{self, Weight};
-use aio_backend::{DeviceError, WeightSource};
+use crate::weights::{self, Packed, Region, Weight};
+use aio_backend::DeviceError;
 use aio_ir::{DType, PAGE_POSITIONS, TensorType};
 use aio_plan::PlanFamily;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What steps write; one step at a time.
 #[derive(Debug)]
@@ -21,6 +20,8 @@ pub(crate) struct Mutable {
 #[derive(Debug)]
 pub(crate) struct Resident {
     pub weights: Vec<Weight>,
+    /// What the weights are parts of; `None` where they are only shapes.
+    pub region: Option<Arc<Region>>,
     pub pages: u32,
     /// Key-value heads and their size, of the states that are KV pools.
     kv: Vec<Option<(usize, usize)>>,
@@ -41,13 +42,11 @@ pub(crate) fn kv_shape(ty: &TensorType) -> Option<(usize, usize)> {
 }
 
 impl Resident {
-    pub(crate) fn new(
-        pool: &Pool,
-        family: &PlanFamily,
-        source: &dyn WeightSource,
-        pages: u32,
-    ) -> Result<Resident, DeviceError> {
-        let weights = weights::pack_all(pool, family, source)?;
+    /// Makes KV pool and arena for weights that are in place.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`].
+    pub(crate) fn new(family: &PlanFamily, packed: Packed, pages: u32) -> Result<Resident, DeviceError> {
         let dims = family.state_bounds(pages);
         let state = |s: &aio_plan::StateDesc| {
             let bytes = s.ty.bytes(&dims);
@@ -62,7 +61,8 @@ impl Resident {
         let mutable = Mutex::new(Mutable { states, arena, scratch: AlignedBytes::zeroed(0) });
         let kv = family.states.iter().map(|s| kv_shape(&s.ty)).collect();
         let paged = family.states.iter().map(|s| s.is_paged()).collect();
-        Ok(Resident { weights, pages, kv, paged, mutable })
+        let Packed { weights, region } = packed;
+        Ok(Resident { weights, region: Some(region), pages, kv, paged, mutable })
     }
 
     /// A model without its matrices and states: enough to bind tasks and to see what memory they would need.
@@ -73,7 +73,7 @@ impl Resident {
         let empty = || AlignedBytes::zeroed(0);
         let mutable = Mutex::new(Mutable { states: Vec::new(), arena: empty(), scratch: empty() });
         let weights = weights::shapes(family)?;
-        Ok(Resident { weights, pages, kv: Vec::new(), paged: Vec::new(), mutable })
+        Ok(Resident { weights, region: None, pages, kv: Vec::new(), paged: Vec::new(), mutable })
     }
 
     /// Exclusive use, for the time of a step.

@@ -1,4 +1,4 @@
-//! A family's weights, packed, in one region of memory.
+//! A family's weights, packed, in one region of memory, or in the mapped file of an artefact.
 //!
 //! One region means whole huge pages: a matrix of its own is often smaller than one, and on small pages the translation
 //! buffers and the processor's own prefetching stop every 4 KiB. Filled at upload, read by every task.
@@ -7,8 +7,9 @@ use crate::memory::AlignedBytes;
 use crate::pack::{PackArgs, groups_of, pack, packed_bytes};
 use crate::pool::Pool;
 use crate::resident::allocate;
-use aio_backend::{DeviceError, WeightSource, weights};
+use aio_backend::{DeviceError, ImageAccess, WeightSource, weights};
 use aio_ir::DType;
+use aio_plan::artefact::{MappedWeights, WeightFile};
 use aio_plan::{Layout, PlanFamily, WeightDesc};
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,10 +28,33 @@ pub(crate) struct Weight {
     pub bytes: Part,
 }
 
+/// Where all weights of a family lie.
+#[derive(Debug)]
+pub(crate) enum Region {
+    Owned(AlignedBytes),
+    Mapped(MappedWeights),
+}
+
+impl Deref for Region {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Region::Owned(bytes) => bytes,
+            Region::Mapped(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Region {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 /// Some bytes of the region.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
-    region: Arc<AlignedBytes>,
+    region: Arc<Region>,
     range: Range<usize>,
 }
 
@@ -84,11 +108,7 @@ fn places(family: &PlanFamily) -> Result<Vec<Place>, DeviceError> {
 ///
 /// # Errors
 /// [`DeviceError::Weight`], [`DeviceError::OutOfMemory`].
-pub(crate) fn pack_all(
-    pool: &Pool,
-    family: &PlanFamily,
-    source: &dyn WeightSource,
-) -> Result<Vec<Weight>, DeviceError> {
+pub(crate) fn pack_all(pool: &Pool, family: &PlanFamily, source: &dyn WeightSource) -> Result<Packed, DeviceError> {
     let places = places(family)?;
     for desc in &family.weights {
         // Everything that can be missing is found before memory is taken.
@@ -100,12 +120,56 @@ pub(crate) fn pack_all(
         let bytes = weights::checked(source, &desc.name, &desc.ty)?;
         fill(pool, desc, place, bytes, &mut region[place.range.clone()])?;
     }
-    let region = Arc::new(region);
-    let weight = |p: Place| {
-        let bytes = Part { region: Arc::clone(&region), range: p.range };
-        Weight { dtype: p.dtype, rows: p.rows, cols: p.cols, layout: p.layout, bytes }
+    Ok(Packed::new(Region::Owned(region), places))
+}
+
+/// Takes weights that were packed before, from an artefact's file.
+///
+/// # Errors
+/// [`DeviceError::Image`], [`DeviceError::OutOfMemory`].
+pub(crate) fn take_all(
+    pool: &Pool,
+    family: &PlanFamily,
+    image: &WeightFile,
+    access: ImageAccess,
+) -> Result<Packed, DeviceError> {
+    let places = places(family)?;
+    let len = places.last().map_or(0, |p| p.range.end);
+    if image.bytes() != len as u64 {
+        let reason = format!("they are {} bytes, but the plans' weights take {len}", image.bytes());
+        return Err(DeviceError::Image(reason));
+    }
+    // There is nothing to map of a family without weights.
+    let region = if access == ImageAccess::Map && len > 0 {
+        let mapped = image.map().map_err(|e| DeviceError::Image(e.to_string()))?;
+        if mapped.as_ptr().align_offset(ALIGNMENT) != 0 {
+            return Err(DeviceError::Image("the map is not aligned".to_owned()));
+        }
+        Region::Mapped(mapped)
+    } else {
+        let mut region = allocate(len, || "the weights".to_owned())?;
+        read_parallel(pool, image, &mut region).map_err(DeviceError::Image)?;
+        Region::Owned(region)
     };
-    Ok(places.into_iter().map(weight).collect())
+    Ok(Packed::new(region, places))
+}
+
+/// A family's weights and the region that they are parts of.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub weights: Vec<Weight>,
+    pub region: Arc<Region>,
+}
+
+impl Packed {
+    fn new(region: Region, places: Vec<Place>) -> Packed {
+        let region = Arc::new(region);
+        let weight = |p: Place| {
+            let bytes = Part { region: Arc::clone(&region), range: p.range };
+            Weight { dtype: p.dtype, rows: p.rows, cols: p.cols, layout: p.layout, bytes }
+        };
+        Packed { weights: places.into_iter().map(weight).collect(), region }
+    }
 }
 
 /// Weights whose matrices hold nothing, and whose vectors hold zeros: their shapes.
@@ -115,7 +179,7 @@ pub(crate) fn pack_all(
 pub(crate) fn shapes(family: &PlanFamily) -> Result<Vec<Weight>, DeviceError> {
     let shape = |p: Place| {
         let len = if p.layout == Layout::Plain { p.range.len() } else { 0 };
-        let bytes = Part { region: Arc::new(AlignedBytes::zeroed(len)), range: 0..len };
+        let bytes = Part { region: Arc::new(Region::Owned(AlignedBytes::zeroed(len))), range: 0..len };
         Weight { dtype: p.dtype, rows: p.rows, cols: p.cols, layout: p.layout, bytes }
     };
     Ok(places(family)?.into_iter().map(shape).collect())
@@ -149,10 +213,31 @@ fn pack_parallel(pool: &Pool, args: &PackArgs<'_>, out: &mut [u8]) -> Result<(),
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
+/// Reads an image into the region; each thread reads and checks a run of chunks.
+fn read_parallel(pool: &Pool, image: &WeightFile, out: &mut [u8]) -> Result<(), String> {
+    debug_assert_eq!(out.len() as u64, image.bytes());
+    let start = Shared(out.as_mut_ptr());
+    let failure = Mutex::new(None);
+    pool.run(&|worker| {
+        for chunk in worker.share(image.chunks()) {
+            let range = image.chunk(chunk);
+            let (at, len) = (range.start as usize, (range.end - range.start) as usize);
+            // SAFETY: chunks are disjoint ranges of `out`, which has all of the image's bytes and is borrowed until
+            // `run` has returned; each chunk is in one thread's share.
+            let part = unsafe { std::slice::from_raw_parts_mut(start.at(at), len) };
+            if let Err(e) = image.read_chunk(chunk, part) {
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.to_string());
+                return;
+            }
+        }
+    });
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
 /// An address that threads share; each uses its own part.
 struct Shared(*mut u8);
 
-// SAFETY: a plain address; `pack_parallel` hands out disjoint parts.
+// SAFETY: a plain address; `pack_parallel` and `read_parallel` hand out disjoint parts.
 unsafe impl Sync for Shared {}
 
 impl Shared {

@@ -1,6 +1,7 @@
 //! The traits. See the crate's front page for the contract.
 
 use crate::{Bindings, Counters, DeviceError, WeightSource};
+use aio_plan::artefact::WeightFile;
 use aio_plan::{Plan, PlanFamily, Target};
 use std::any::Any;
 use std::fmt;
@@ -58,6 +59,49 @@ pub struct LoadOptions {
     pub dispatch: Dispatch,
 }
 
+/// The form in which a device keeps weights. Two devices with the same form take each other's images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageForm {
+    /// Its name, which artefacts carry.
+    pub name: &'static str,
+    /// Hash of the sources that make it: a change of it makes older images stale.
+    pub sources: &'static str,
+}
+
+/// A family's weights as a device keeps them, byte for byte. Holds on to the weights.
+#[derive(Clone)]
+pub struct WeightImage {
+    bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+}
+
+impl WeightImage {
+    /// Wraps what holds the bytes.
+    pub fn new(bytes: Arc<dyn AsRef<[u8]> + Send + Sync>) -> WeightImage {
+        WeightImage { bytes }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        (*self.bytes).as_ref()
+    }
+}
+
+impl fmt::Debug for WeightImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WeightImage of {} bytes", self.bytes().len())
+    }
+}
+
+/// How a device gets at an image that lies in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImageAccess {
+    /// It is read into the device's memory, and each chunk is checked on the way.
+    #[default]
+    Read,
+    /// The file is mapped and used in place where the device can; nothing is checked.
+    Map,
+}
+
 /// Somewhere plans can run.
 pub trait Device: Send + Sync {
     /// What the compiler needs to know.
@@ -78,6 +122,35 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// [`DeviceError::Weight`] if the source lacks a weight or has it in another type, [`DeviceError::OutOfMemory`].
     fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError>;
+
+    /// The form of this device's images; `None` if it has none and so neither makes nor takes them.
+    fn image_form(&self) -> Option<ImageForm> {
+        None
+    }
+
+    /// The bytes of uploaded weights, for an artefact. The same family and source give the same bytes.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoImage`], [`DeviceError::ForeignHandle`].
+    fn image(&self, weights: &WeightSet) -> Result<WeightImage, DeviceError> {
+        let _ = weights;
+        Err(DeviceError::NoImage { device: self.target().name })
+    }
+
+    /// As [`Device::upload`], from an image that a device of the same form made of the same family: nothing is packed.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoImage`], [`DeviceError::Image`] for a damaged or foreign image, [`DeviceError::OutOfMemory`].
+    fn upload_image(
+        &self,
+        family: &PlanFamily,
+        image: &WeightFile,
+        access: ImageAccess,
+        pages: u32,
+    ) -> Result<WeightSet, DeviceError> {
+        let _ = (family, image, access, pages);
+        Err(DeviceError::NoImage { device: self.target().name })
+    }
 
     /// Makes a plan of that family executable.
     ///

@@ -41,6 +41,15 @@ pub enum DeviceError {
         /// How much.
         bytes: u64,
     },
+    /// The device keeps weights in no form of its own.
+    #[error("{device} has no packed form of weights, so it neither makes nor takes compiled artefacts")]
+    NoImage {
+        /// The device.
+        device: String,
+    },
+    /// An image of packed weights that cannot be used.
+    #[error("the packed weights cannot be used: {0}")]
+    Image(String),
     /// A handle of another device.
     #[error("the handle was made by another device")]
     ForeignHandle,

@@ -27,6 +27,6 @@ pub mod weights;
 
 pub use bindings::{Bindings, Data};
 pub use counters::Counters;
-pub use device::{Device, Dispatch, Executable, LoadOptions, Pending, WeightSet};
+pub use device::{Device, Dispatch, Executable, ImageAccess, ImageForm, LoadOptions, Pending, WeightImage, WeightSet};
 pub use error::DeviceError;
 pub use weights::{WeightData, WeightSource};

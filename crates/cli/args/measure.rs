@@ -1,6 +1,6 @@
 //! Flags of the subcommands that measure: `bench` and `device`.
 
-use super::IsaArg;
+use super::{IsaArg, LoadArgs};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ const MAX_LIST: usize = 1024;
 pub(crate) struct Numbers(pub Vec<u32>);
 
 /// Reads a list; each item is `N`, `A-B`, `A-B+STEP` or `A-B*FACTOR`.
-fn numbers(text: &str) -> Result<Numbers, String> {
+pub(super) fn numbers(text: &str) -> Result<Numbers, String> {
     let mut all = Vec::new();
     for item in text.split(',') {
         range(item.trim(), &mut all)?;
@@ -70,6 +70,8 @@ pub(crate) struct BenchArgs {
     /// Model file; may be given several times [default: SmolLM2-135M-Instruct, fetched if need be].
     #[arg(short, long = "model", value_name = "FILE")]
     pub models: Vec<PathBuf>,
+    #[command(flatten)]
+    pub load: LoadArgs,
     /// Prompt lengths.
     #[arg(short, long, default_value = "512", value_name = "LIST", value_parser = numbers)]
     pub prefill: Numbers,

@@ -4,10 +4,11 @@
 //! compared with, follows each of its steps. What a step takes is timed step by step, which leaves those reads out.
 
 use super::row::{Limits, Row};
+use crate::models::Loaded;
 use crate::{allocations, signals};
 use aio::cpu::CpuDevice;
 use aio::cpu::probe::{Probe, ReadBuffer};
-use aio::engine::{Engine, ModelWork, Sampling, Sequence, Step, StepRow, StepWants};
+use aio::engine::{ModelWork, Sampling, Sequence, Step, StepRow, StepWants};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use std::path::Path;
@@ -81,7 +82,7 @@ pub(crate) struct Samples {
 
 /// Tests on one engine.
 pub(crate) struct Bench {
-    engine: Engine,
+    loaded: Loaded,
     probe: Probe,
     buffer: ReadBuffer,
     sampling: Sampling,
@@ -96,12 +97,12 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// Prepares the tests; nothing has run yet.
-    pub(crate) fn new(engine: Engine, device: CpuDevice, sampling: Sampling, tests: &[Test]) -> Result<Bench> {
+    pub(crate) fn new(loaded: Loaded, device: CpuDevice, sampling: Sampling, tests: &[Test]) -> Result<Bench> {
         let probe = device.probe();
-        let bytes = engine.work().weight_bytes.clamp(MIN_READ_BYTES, MAX_READ_BYTES);
+        let bytes = loaded.engine.work().weight_bytes.clamp(MIN_READ_BYTES, MAX_READ_BYTES);
         let buffer = probe.read_buffer(bytes as usize).context("no memory for the buffer of streaming reads")?;
         Ok(Bench {
-            engine,
+            loaded,
             probe,
             buffer,
             sampling,
@@ -112,6 +113,11 @@ impl Bench {
             f32_macs: Vec::new(),
             state: 1,
         })
+    }
+
+    /// Puts the model into the cache if it is not there.
+    pub(crate) fn keep(&mut self) {
+        self.loaded.keep();
     }
 
     /// Runs every test once; keeps what it measured if the round counts.
@@ -141,14 +147,14 @@ impl Bench {
             return Ok(place);
         }
         let mut sequence = Sequence::new();
-        self.engine.reserve(&mut sequence, depth as usize)?;
+        self.loaded.engine.reserve(&mut sequence, depth as usize)?;
         self.prefill(&mut sequence, depth, &mut Samples::default())?;
         self.bases.push((depth, sequence));
         Ok(self.bases.len() - 1)
     }
 
     fn run(&mut self, test: Test, sequence: &mut Sequence, samples: &mut Samples) -> Result<()> {
-        self.engine.reserve(sequence, (test.depth + test.kind.tokens()) as usize)?;
+        self.loaded.engine.reserve(sequence, (test.depth + test.kind.tokens()) as usize)?;
         let before = samples.step_s.len();
         match test.kind {
             Kind::Prefill(n) => {
@@ -172,7 +178,7 @@ impl Bench {
     fn prefill(&mut self, sequence: &mut Sequence, tokens: u32, samples: &mut Samples) -> Result<()> {
         let end = sequence.len() + tokens as usize;
         while sequence.len() < end {
-            let take = (end - sequence.len()).min(self.engine.prefill_rows());
+            let take = (end - sequence.len()).min(self.loaded.engine.prefill_rows());
             let ids: Vec<u32> = (0..take).map(|_| self.token()).collect();
             let last = sequence.len() + take == end;
             self.step(sequence, &ids, if last { 1 } else { 0 }, samples)?;
@@ -216,12 +222,12 @@ impl Bench {
         let row = |(i, &token): (usize, &u32)| StepRow { token, sequence: 0, position: first + i, wants: asks(i) };
         let rows: Vec<StepRow<'_>> = ids.iter().enumerate().map(row).collect();
         let step = Step { sequences: &[sequence], rows: &rows, logit_bias: None };
-        let (counters, allocations) = (self.engine.counters(), allocations::count());
+        let (counters, allocations) = (self.loaded.engine.counters(), allocations::count());
         let start = Instant::now();
-        let token = self.engine.step(&step)?.last().copied();
+        let token = self.loaded.engine.step(&step)?.last().copied();
         samples.step_s.push(start.elapsed().as_secs_f64());
         samples.allocations += allocations::count() - allocations;
-        let used = self.engine.counters() - counters;
+        let used = self.loaded.engine.counters() - counters;
         samples.submissions += used.submissions;
         samples.syncs += used.syncs;
         samples.barriers += used.barriers;
@@ -236,12 +242,12 @@ impl Bench {
     /// A token by a fixed sequence of pseudo-random numbers (Knuth's MMIX generator).
     fn token(&mut self) -> u32 {
         self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.state >> 33) as u32 % self.engine.model().hyper.vocab_size
+        (self.state >> 33) as u32 % self.loaded.engine.model().hyper.vocab_size
     }
 
     /// A row a test.
     pub(crate) fn rows(&self, path: &Path, reps: u32) -> Vec<Row> {
-        let work: ModelWork = self.engine.work();
+        let work: ModelWork = self.loaded.engine.work();
         let macs = |all: &[f64]| aio::orchestrator::Figure::of(all).map_or(0.0, |f| f.median);
         let limits = Limits {
             buffer_bytes: self.buffer.len() as u64,
@@ -250,12 +256,12 @@ impl Bench {
         };
         let plan = |test: &Test| {
             let rows = match test.kind {
-                Kind::Prefill(n) => n.min(self.engine.prefill_rows() as u32),
+                Kind::Prefill(n) => n.min(self.loaded.engine.prefill_rows() as u32),
                 Kind::Decode(_) => 1,
                 Kind::Rows(n) => n,
             };
             let outs = if let Kind::Rows(n) = test.kind { n } else { 1 };
-            (rows, self.engine.plan_name(rows, outs, &self.sampling))
+            (rows, self.loaded.engine.plan_name(rows, outs, &self.sampling))
         };
         let tests = self.tests.iter().zip(&self.samples);
         tests
@@ -265,7 +271,7 @@ impl Bench {
                     test: test.kind.name(),
                     model: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                     model_bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
-                    device: self.engine.family().target.clone(),
+                    device: self.loaded.engine.family().target.clone(),
                     threads: self.probe.threads() as u32,
                     rows,
                     depth: test.depth,

@@ -72,11 +72,12 @@ fn bench(
     depths.dedup();
     let options = EngineOptions { context: Some(context), sequences: depths.len() as u32, ..EngineOptions::default() };
     let device = models::cpu(isa, (threads > 0).then_some(threads))?;
-    let engine = models::load_on(&model, std::sync::Arc::new(device.clone()), &options)?;
-    let mut bench = Bench::new(engine, device, sampling, tests)?;
+    let loaded = models::load_on(&model, &args.load, std::sync::Arc::new(device.clone()), &options)?;
+    let mut bench = Bench::new(loaded, device, sampling, tests)?;
     for round in 0..args.warmup + args.reps {
         bench.round(round >= args.warmup, bar)?;
     }
+    bench.keep();
     Ok(bench.rows(path, args.reps))
 }
 

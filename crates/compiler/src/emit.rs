@@ -9,6 +9,7 @@ use aio_plan::{
     WeightDesc, WeightId,
 };
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Weights and states that the plans of a family share, in order of first use.
 #[derive(Default)]
@@ -132,7 +133,7 @@ impl Emitter<'_> {
         let operands = cluster.operands.iter().enumerate();
         let operands = operands.map(|(place, &v)| self.operand(index, cluster, place, v)).collect();
         let results = cluster.results.iter().map(|&v| self.result(index, v)).collect::<Result<_, _>>()?;
-        let body = body(self.graph, cluster);
+        let body = Arc::new(body(self.graph, cluster));
         let cost = self.cost(cluster, 0);
         let cost_per_position = self.cost(cluster, 1) - cost;
         Ok(Task { kind: cluster.kind, body, operands, results, cost, cost_per_position })

@@ -25,3 +25,6 @@ mod tail;
 pub use error::CompileError;
 pub use pipeline::{Compiled, Options, PassDump, compile, passes};
 pub use report::FusionReport;
+
+/// Hash of the sources of this crate that decide what lies in an artefact, hexadecimal.
+pub const SOURCE_HASH: &str = env!("AIO_SOURCE_HASH");

@@ -1,14 +1,15 @@
 //! A model on a device.
 
-use crate::memory::{MemoryNeed, available_bytes};
+use crate::memory::MemoryNeed;
 use crate::request::{Request, Sampling};
 use crate::runner::{Runner, StepInputs};
 use crate::source::ModelWeights;
 use crate::{EngineError, ModelWork, PagePool, Sequence};
-use aio_backend::{Counters, Device, LoadOptions};
+use aio_backend::{Counters, Device, LoadOptions, WeightImage, WeightSet};
 use aio_compiler::{Compiled, Options, compile};
 use aio_ir::{Dims, Graph, PAGE_POSITIONS};
 use aio_model::Model;
+use aio_model::hyper::HyperParams;
 use aio_plan::{Bucket, PlanFamily, Tail};
 use std::sync::Arc;
 
@@ -113,23 +114,52 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// Refuses a model that does not fit, before anything large is allocated.
-fn check_memory(family: &PlanFamily, device: &dyn Device, pages: u32) -> Result<(), EngineError> {
-    let available = available_bytes().unwrap_or(u64::MAX);
-    let mut need = MemoryNeed::of(family, pages);
-    if need.total() <= available {
-        // Only now: to work it out takes long for a pool that is out of all reason.
-        need.scratch = device.scratch_bytes(family, pages);
-    }
-    if need.total() > available { Err(EngineError::Memory { need, available }) } else { Ok(()) }
+/// What an engine is put together from.
+pub(crate) struct Parts {
+    pub model: Model,
+    pub family: PlanFamily,
+    pub device: Arc<dyn Device>,
+    pub weights: WeightSet,
+    pub pool: PagePool,
+    /// Positions of the context.
+    pub context: u32,
+    /// Rows of a prefill step at most.
+    pub prefill_rows: u32,
 }
 
-/// The buckets of an engine: one row, a run of drafts, a prefill chunk, each with every tail.
-fn buckets(prefill_rows: u32) -> Vec<Bucket> {
+/// Positions of the context that the options ask for.
+pub(crate) fn context_of(hyper: &HyperParams, options: &EngineOptions) -> u32 {
+    options.context.unwrap_or(hyper.context_length).max(1)
+}
+
+/// Pages of the KV pool.
+pub(crate) fn pages_of(context: u32, options: &EngineOptions) -> u32 {
+    context.div_ceil(PAGE_POSITIONS as u32).saturating_mul(options.sequences.max(1))
+}
+
+/// Sizes of steps that an engine has plans for: one row, a run of drafts, a prefill chunk.
+pub(crate) fn bucket_rows(options: &EngineOptions, context: u32) -> Vec<u32> {
+    let mut rows = vec![1, SMALL_ROWS, options.prefill_rows.clamp(1, context).max(SMALL_ROWS)];
+    rows.dedup();
+    rows
+}
+
+/// Plans for steps of these sizes, each with every tail.
+pub(crate) fn compile_family(
+    graph: &Graph,
+    device: &dyn Device,
+    rows: &[u32],
+    dispatch: Dispatch,
+) -> Result<PlanFamily, EngineError> {
+    let verified = aio_ir::verify(graph)?;
+    let options = Options { buckets: buckets(rows), fuse: dispatch == Dispatch::Graph };
+    let Compiled { family, .. } = compile(verified, &device.target(), &options)?;
+    Ok(family)
+}
+
+fn buckets(rows: &[u32]) -> Vec<Bucket> {
     let mut buckets = Vec::new();
-    let mut sizes = vec![1, SMALL_ROWS, prefill_rows];
-    sizes.dedup();
-    for rows in sizes {
+    for &rows in rows {
         for tail in Tail::ALL {
             let outs = if tail == Tail::Logits { rows } else { rows.min(SMALL_ROWS) };
             buckets.push(Bucket { rows, seqs: rows, outs, tail });
@@ -149,29 +179,33 @@ impl Engine {
         device: Arc<dyn Device>,
         options: &EngineOptions,
     ) -> Result<Engine, EngineError> {
-        let context = options.context.unwrap_or(model.hyper.context_length).max(1);
-        let verified = aio_ir::verify(graph)?;
-        let prefill_rows = options.prefill_rows.clamp(1, context).max(SMALL_ROWS);
-        let options_ = Options { buckets: buckets(prefill_rows), fuse: options.dispatch == Dispatch::Graph };
-        let Compiled { family, .. } = compile(verified, &device.target(), &options_)?;
-        let pages = context.div_ceil(PAGE_POSITIONS as u32).saturating_mul(options.sequences.max(1));
-        check_memory(&family, &*device, pages)?;
-        for weight in &family.weights {
-            // A weight that is missing or of a type that aio does not read is the file's fault: say which.
-            model.need_weight(&weight.name).map_err(aio_model::ModelError::from)?;
-        }
-        let weights = device.upload(&family, &ModelWeights(&model), pages)?;
+        let context = context_of(&model.hyper, options);
+        let rows = bucket_rows(options, context);
+        let family = compile_family(graph, &*device, &rows, options.dispatch)?;
+        let pages = pages_of(context, options);
+        MemoryNeed::of(&family, pages).check_with_scratch(|| device.scratch_bytes(&family, pages))?;
+        let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, pages)?;
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
-        let runner = Runner::new(device, &family, weights, options.dispatch)?;
-        Ok(Engine {
-            model,
-            family,
-            runner,
-            pool: PagePool::new(pages),
-            context: context as usize,
-            prefill_rows: prefill_rows as usize,
-            inputs: StepInputs::default(),
-        })
+        let (pool, prefill_rows) = (PagePool::new(pages), rows.into_iter().max().unwrap_or(1));
+        Engine::assemble(Parts { model, family, device, weights, pool, context, prefill_rows }, options.dispatch)
+    }
+
+    /// Makes the plans executable.
+    pub(crate) fn assemble(parts: Parts, dispatch: Dispatch) -> Result<Engine, EngineError> {
+        let Parts { model, family, device, weights, pool, context, prefill_rows } = parts;
+        let runner = Runner::new(device, &family, weights, dispatch)?;
+        let (context, prefill_rows, inputs) = (context as usize, prefill_rows as usize, StepInputs::default());
+        Ok(Engine { model, family, runner, pool, context, prefill_rows, inputs })
+    }
+
+    /// The device.
+    pub(crate) fn device(&self) -> &dyn Device {
+        self.runner.device()
+    }
+
+    /// The packed weights.
+    pub(crate) fn image(&self) -> Result<WeightImage, EngineError> {
+        self.runner.image()
     }
 
     /// The model.

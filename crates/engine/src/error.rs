@@ -5,6 +5,7 @@ use aio_backend::DeviceError;
 use aio_compiler::CompileError;
 use aio_ir::VerifyErrors;
 use aio_ir::text::ParseError;
+use aio_plan::artefact::ArtefactError;
 
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,9 @@ pub enum EngineError {
     /// The device.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The artefact that the model was to be loaded from.
+    #[error(transparent)]
+    Artefact(#[from] ArtefactError),
     /// More memory than there is.
     #[error("not enough memory: {need}, but only {available} bytes are available; a smaller --ctx needs less")]
     Memory {

@@ -2,11 +2,13 @@
 //!
 //! [`Engine::load`] compiles the model's step graph for the device, checks that memory suffices, uploads the weights
 //! once and loads a plan per bucket. [`Engine::step`] runs one step for any rows of any sequences;
+//! [`Engine::from_artefact`] loads what was compiled and packed before, see [`Compiled`].
 //! [`Engine::generate`] is the loop around it: prefill in chunks, decode, stop, stream.
 //!
 //! **Invariant:** a step that fails leaves every sequence as it was: lengths grow only after the device is done.
 #![forbid(unsafe_code)]
 
+mod artefact;
 mod engine;
 mod error;
 mod generate;
@@ -19,6 +21,7 @@ mod source;
 mod stop;
 mod work;
 
+pub use artefact::{Compiled, compiler_hash};
 pub use engine::{Dispatch, Engine, EngineOptions, Step, StepRow, StepWants};
 pub use error::EngineError;
 pub use generate::Flow;

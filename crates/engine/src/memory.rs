@@ -1,5 +1,6 @@
 //! How much memory a model needs, and how much there is: asked before anything is loaded.
 
+use crate::EngineError;
 use aio_ir::Dims;
 use aio_plan::PlanFamily;
 use std::fmt;
@@ -7,7 +8,8 @@ use std::fmt;
 /// Bytes that a loaded model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryNeed {
-    /// Weights in the device's form; packing pads a little, so this is the file's size plus one part in 32.
+    /// Weights in the device's form; packing pads a little, so this is the file's size plus one part in 32. Of an artefact
+    /// its packed bytes, or none if they are mapped.
     pub weights: u64,
     /// The KV pool.
     pub kv: u64,
@@ -25,6 +27,21 @@ impl MemoryNeed {
         let weights = family.weights.iter().fold(0u64, |n, w| n.saturating_add(bytes(&w.ty)));
         let kv = family.states.iter().fold(0u64, |n, s| n.saturating_add(bytes(&s.ty)));
         MemoryNeed { weights: weights.saturating_add(weights / 32), kv, arena: family.arena_bytes, scratch: 0 }
+    }
+
+    /// Refuses more than there is; asked before anything large is allocated.
+    pub(crate) fn check(self) -> Result<(), EngineError> {
+        self.check_with_scratch(|| 0)
+    }
+
+    /// As [`MemoryNeed::check`], with what the device works in.
+    pub(crate) fn check_with_scratch(mut self, scratch: impl FnOnce() -> u64) -> Result<(), EngineError> {
+        let available = available_bytes().unwrap_or(u64::MAX);
+        if self.total() <= available {
+            // Only now: to work it out takes long for a pool that is out of all reason.
+            self.scratch = scratch();
+        }
+        if self.total() > available { Err(EngineError::Memory { need: self, available }) } else { Ok(()) }
     }
 
     /// All of it.

@@ -3,7 +3,7 @@
 //! The buffers here are kept and reused, so a step of a size that was seen before allocates nothing.
 
 use crate::{Dispatch, EngineError};
-use aio_backend::{Bindings, Data, Device, Executable, WeightSet};
+use aio_backend::{Bindings, Data, Device, Executable, WeightImage, WeightSet};
 use aio_ir::Dims;
 use aio_plan::{Bucket, PlanFamily, Tail};
 use smallvec::SmallVec;
@@ -76,6 +76,10 @@ impl Runner {
 
     pub(crate) fn device(&self) -> &dyn Device {
         &*self.device
+    }
+
+    pub(crate) fn image(&self) -> Result<WeightImage, EngineError> {
+        Ok(self.device.image(&self.weights)?)
     }
 
     pub(crate) fn copy_pages(&self, pages: &[(u32, u32)]) -> Result<(), EngineError> {

@@ -1,10 +1,21 @@
 //! A model file as a device's source of weights.
 
 use aio_backend::{WeightData, WeightSource};
-use aio_model::Model;
+use aio_model::{Model, ModelError};
+use aio_plan::PlanFamily;
 
 /// See the module's header.
-pub(crate) struct ModelWeights<'a>(pub &'a Model);
+pub(crate) struct ModelWeights<'a>(&'a Model);
+
+impl<'a> ModelWeights<'a> {
+    /// The model's weights. One that is missing or of a type that aio does not read is the file's fault: it says which.
+    pub(crate) fn checked(model: &'a Model, family: &PlanFamily) -> Result<ModelWeights<'a>, ModelError> {
+        for weight in &family.weights {
+            model.need_weight(&weight.name)?;
+        }
+        Ok(ModelWeights(model))
+    }
+}
 
 impl WeightSource for ModelWeights<'_> {
     fn weight(&self, name: &str) -> Option<WeightData<'_>> {

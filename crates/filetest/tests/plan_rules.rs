@@ -4,9 +4,10 @@
 use aio_backend::null::permissive_target;
 use aio_compiler::{Options, compile};
 use aio_filetest::tiny;
-use aio_ir::{DType, Graph};
-use aio_plan::{Bucket, BufferId, KindName, OutputId, PlanFamily, Slot, Tail, Task, WeightId, verify};
+use aio_ir::{DType, Graph, Shape, TensorType};
+use aio_plan::{Bucket, BufferId, KindName, OutputId, PlanFamily, Slot, Tail, Task, TaskKind, WeightId, verify};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 fn family(graph: &Graph) -> PlanFamily {
     let bucket = Bucket { rows: 4, seqs: 4, outs: 4, tail: Tail::Logits };
@@ -33,6 +34,43 @@ fn only(code: &'static str, change: impl FnOnce(&mut PlanFamily)) {
 
 fn task(family: &mut PlanFamily, kind: KindName) -> &mut Task {
     family.plans[0].tasks.iter_mut().find(|t| t.kind.name() == kind).unwrap()
+}
+
+#[test]
+fn l012_numbers_are_those_of_the_body() {
+    let heads = |f: &mut PlanFamily, change: fn(&mut aio_plan::AttendSpec)| {
+        let TaskKind::Attend(spec) = &mut task(f, KindName::Attend).kind else { panic!("no attention") };
+        change(spec);
+    };
+    only("L012", |f| heads(f, |s| s.heads += 1));
+    only("L012", |f| heads(f, |s| s.kv_heads = 0));
+    only("L012", |f| heads(f, |s| s.head_dim = 4096));
+    let qkv = |f: &mut PlanFamily, change: fn(&mut aio_plan::QkvSpec)| {
+        let TaskKind::Qkv(spec) = &mut task(f, KindName::Qkv).kind else { panic!("no projection") };
+        change(spec);
+    };
+    only("L012", |f| qkv(f, |s| s.heads = u32::MAX));
+    only("L012", |f| qkv(f, |s| s.kv_heads *= 2));
+    only("L012", |f| qkv(f, |s| s.rope.dims += 2));
+    only("L012", |f| {
+        let TaskKind::Head(spec) = &mut task(f, KindName::Head).kind else { panic!("no head") };
+        spec.argmax = true;
+    });
+}
+
+#[test]
+fn l013_weights_and_states_have_sizes() {
+    only("L013", |f| f.alignment = 48);
+    only("L013", |f| {
+        let mut huge = f.weights[0].clone();
+        huge.ty = TensorType::f32(Shape::consts(&[1 << 40, 1 << 40]));
+        f.weights.push(huge);
+    });
+    only("L013", |f| {
+        let mut huge = f.states[0].clone();
+        huge.ty = TensorType::f32(Shape::consts(&[1 << 40, 1 << 40]));
+        f.states.push(huge);
+    });
 }
 
 #[test]
@@ -86,7 +124,7 @@ fn l006_outputs_are_written_once() {
 
 #[test]
 fn l007_bodies_are_valid() {
-    only("L007", |f| task(f, KindName::Linear).body.outputs.clear());
+    only("L007", |f| Arc::make_mut(&mut task(f, KindName::Linear).body).outputs.clear());
 }
 
 #[test]

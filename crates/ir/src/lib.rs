@@ -45,3 +45,6 @@ pub const PAGE_POSITIONS: u64 = 64;
 /// Numbers per row that the `sample` op takes: temperature, top-k, top-p, min-p, repetition penalty, presence
 /// penalty, frequency penalty. See [`Op::Sample`].
 pub const SAMPLE_PARAMS: u64 = 7;
+
+/// Hash of the sources of this crate that decide what lies in an artefact, hexadecimal.
+pub const SOURCE_HASH: &str = env!("AIO_SOURCE_HASH");

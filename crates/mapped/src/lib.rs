@@ -122,15 +122,23 @@ impl Map {
         if !std::fs::metadata(&path).map_err(fail)?.is_file() {
             return Err(MapError::NotAFile { path });
         }
-        let file = File::open(&path).map_err(fail)?;
-        let meta = file.metadata().map_err(fail)?;
+        Map::of_file(&File::open(&path).map_err(fail)?, &path)
+    }
+
+    /// Maps a file that is open already; the path is what it was opened with.
+    ///
+    /// # Errors
+    /// As [`Map::open`].
+    pub fn of_file(file: &File, path: &Path) -> Result<Map, MapError> {
+        let path = path.to_path_buf();
+        let meta = file.metadata().map_err(|source| MapError::Open { path: path.clone(), source })?;
         if !meta.is_file() {
             return Err(MapError::NotAFile { path });
         }
         if meta.len() == 0 {
             return Err(MapError::Empty { path });
         }
-        let bytes = map_read_only(&file).map_err(|source| MapError::Map { path: path.clone(), source })?;
+        let bytes = map_read_only(file).map_err(|source| MapError::Map { path: path.clone(), source })?;
         // The map's own length is what later reads rely on, so the record takes that one.
         let identity = Identity { bytes: bytes.len() as u64, ..Identity::of(&meta) };
         Ok(Map { path, identity, bytes })

@@ -93,6 +93,20 @@ impl Model {
         Ok(Model { gguf, hyper, tokenizer })
     }
 
+    /// As [`Model::from_gguf`], while `work` runs on this thread: a large vocabulary takes tens of milliseconds.
+    ///
+    /// # Errors
+    /// [`ModelError`]; `work` has run then, unless the hyper-parameters are at fault.
+    pub fn from_gguf_while<T>(gguf: Gguf, work: impl FnOnce(&HyperParams) -> T) -> Result<(Model, T), ModelError> {
+        let hyper = HyperParams::from_gguf(&gguf)?;
+        let (tokenizer, done) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| Tokenizer::from_gguf(&gguf));
+            let done = work(&hyper);
+            (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
+        });
+        Ok((Model { tokenizer: tokenizer?, gguf, hyper }, done))
+    }
+
     /// The text of the step graph: the template of the model's architecture, or the one named.
     ///
     /// # Errors

@@ -63,6 +63,11 @@ impl Templates {
         self.files.push((name.to_owned(), text.to_owned()));
     }
 
+    /// All names and texts, in order: what a rendered graph depends on beside the model.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().flat_map(|(name, text)| [name.as_str(), text.as_str()])
+    }
+
     /// Name of the template of an architecture, if there is one.
     pub fn of_architecture(&self, architecture: &str) -> Option<String> {
         let name = format!("{architecture}.graph.jinja");

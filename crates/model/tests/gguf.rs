@@ -24,6 +24,24 @@ fn small() -> GgufWriter {
 }
 
 #[test]
+fn a_head_answers_all_but_the_data() {
+    let whole = Gguf::from_bytes(small().to_bytes(&mut fill).unwrap()).unwrap();
+    let bytes = whole.head().unwrap();
+    assert!(matches!(Gguf::from_bytes(bytes.clone()), Err(GgufError::TensorBounds { .. })));
+    let head = Gguf::from_head(bytes.clone()).unwrap();
+    assert_eq!(head.head().unwrap(), bytes);
+    let keys = |g: &Gguf| g.metadata().map(|(key, value)| (key.to_owned(), value.to_meta())).collect::<Vec<_>>();
+    assert_eq!(keys(&head), keys(&whole));
+    for (a, b) in head.tensors().iter().zip(whole.tensors()) {
+        assert_eq!((&a.name, a.ty, &a.dims), (&b.name, b.ty, &b.dims));
+        assert!(matches!(head.tensor_data(&a.name), Err(GgufError::MissingTensor { .. })));
+    }
+    for len in 0..bytes.len() {
+        assert!(Gguf::from_head(bytes[..len].to_vec()).is_err(), "cut at {len}");
+    }
+}
+
+#[test]
 fn reads_what_the_writer_wrote() {
     let g = Gguf::from_bytes(small().to_bytes(&mut fill).unwrap()).unwrap();
     assert_eq!((g.version(), g.alignment(), g.data_start() % 32), (3, 32, 0));

@@ -1,10 +1,11 @@
 //! Buckets: for which steps a plan is made.
 
 use aio_ir::Dims;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What a step makes of the output rows' logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Tail {
     /// The most likely token; logits are never stored.
     Argmax,
@@ -29,7 +30,7 @@ impl Tail {
 }
 
 /// An upper bound on a step and the tail it needs. Pages and recent tokens are bound per step, not per bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Bucket {
     /// Token rows at most.
     pub rows: u32,

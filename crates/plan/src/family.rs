@@ -4,24 +4,27 @@ use crate::bucket::Bucket;
 use crate::target::Layout;
 use crate::task::Task;
 use aio_ir::{Dims, Sym, TensorType};
+use serde::{Deserialize, Serialize};
 
 /// A weight in the form that a device keeps it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WeightDesc {
     /// Its name in the model file.
     pub name: String,
     /// Its type in the model file.
+    #[serde(with = "crate::artefact::wire::tensor_type")]
     pub ty: TensorType,
     /// How the device lays it out.
     pub layout: Layout,
 }
 
 /// A state that the device keeps between steps.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StateDesc {
     /// Its name in the graph.
     pub name: String,
     /// Its type; `pages` is the size of the pool.
+    #[serde(with = "crate::artefact::wire::tensor_type")]
     pub ty: TensorType,
 }
 
@@ -33,20 +36,22 @@ impl StateDesc {
 }
 
 /// Something that a step binds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Binding {
     /// Its name in the graph.
     pub name: String,
     /// Its type.
+    #[serde(with = "crate::artefact::wire::tensor_type")]
     pub ty: TensorType,
     /// Whether a step may leave it out; never for outputs.
     pub optional: bool,
 }
 
 /// A piece of the arena.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Buffer {
     /// What it holds; sizes are upper bounds of the bucket.
+    #[serde(with = "crate::artefact::wire::tensor_type")]
     pub ty: TensorType,
     /// Byte offset in the arena.
     pub offset: u64,

@@ -5,6 +5,7 @@
 //! the numbers here repeat those of the body in the form that kernels want, and `aio-compiler` writes both at once.
 
 use aio_ir::{Node, Op};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 /// A kind without its numbers: the key of support tables and reports.
@@ -53,7 +54,7 @@ impl KindName {
 }
 
 /// Where the members of a rotated pair lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RopePairs {
     /// Elements 2i and 2i + 1.
     Adjacent,
@@ -62,7 +63,7 @@ pub enum RopePairs {
 }
 
 /// How positions beyond the trained context are scaled.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RopeScaling {
     /// Not at all.
     None,
@@ -87,7 +88,7 @@ pub enum RopeScaling {
 }
 
 /// Rotary position embedding.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RopeSpec {
     /// Where pairs lie.
     pub pairs: RopePairs,
@@ -166,7 +167,7 @@ impl YarnRamp {
 }
 
 /// Numbers of [`TaskKind::Qkv`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QkvSpec {
     /// Epsilon of the norm before the projections.
     pub norm_eps: f32,
@@ -183,7 +184,7 @@ pub struct QkvSpec {
 }
 
 /// Numbers of [`TaskKind::Attend`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttendSpec {
     /// Query heads.
     pub heads: u32,
@@ -200,14 +201,14 @@ pub struct AttendSpec {
 }
 
 /// Numbers of [`TaskKind::Linear`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinearSpec {
     /// Epsilon of a norm before the product, if there is one.
     pub norm_eps: Option<f32>,
 }
 
 /// What multiplies the up projection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Activation {
     /// `x * sigmoid(x)`.
     Silu,
@@ -216,7 +217,7 @@ pub enum Activation {
 }
 
 /// Numbers of [`TaskKind::GateUp`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GateUpSpec {
     /// Epsilon of the norm before the projections.
     pub norm_eps: f32,
@@ -225,7 +226,7 @@ pub struct GateUpSpec {
 }
 
 /// Numbers of [`TaskKind::Head`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeadSpec {
     /// Epsilon of the norm before the projection.
     pub norm_eps: f32,
@@ -234,7 +235,7 @@ pub struct HeadSpec {
 }
 
 /// What a task computes, with a kernel's numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TaskKind {
     /// Norm, query, key and value projections with biases, head norms, rotation, page write.
     /// Operands: x, norm weight, wq, wk, wv, bq?, bk?, bv?, q norm?, k norm?, positions, frequency factors?, kv, page
@@ -250,7 +251,7 @@ pub enum TaskKind {
     /// w. Results: f32\[outs, vocabulary\], or u32\[outs\] with `argmax`.
     Head(HeadSpec),
     /// One node as it is. Operands and results are the op's.
-    Op(Op),
+    Op(#[serde(with = "crate::artefact::wire::op")] Op),
 }
 
 impl TaskKind {

@@ -9,9 +9,11 @@
 //! same time share no bytes, each read is preceded by its write, every id is in range.
 #![forbid(unsafe_code)]
 
+pub mod artefact;
 pub mod bucket;
 pub mod family;
 pub mod kind;
+mod sizes;
 pub mod target;
 pub mod task;
 pub mod text;
@@ -26,3 +28,6 @@ pub use kind::{
 pub use target::{KindSupport, Layout, Target};
 pub use task::{BufferId, InputId, OutputId, Slot, StateId, Task, TaskId, WeightId};
 pub use verify::{PlanError, verify};
+
+/// Hash of the sources of this crate that decide what lies in an artefact, hexadecimal.
+pub const SOURCE_HASH: &str = env!("AIO_SOURCE_HASH");

@@ -2,9 +2,10 @@
 
 use crate::kind::KindName;
 use aio_ir::DType;
+use serde::{Deserialize, Serialize};
 
 /// How a weight lies in the device's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Layout {
     /// As in the model file: rows one after the other, innermost dimension contiguous.
     Plain,

@@ -2,8 +2,10 @@
 
 use crate::kind::TaskKind;
 use aio_ir::{Cost, Graph, entity_id};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::fmt;
+use std::sync::Arc;
 
 entity_id! {
     /// A buffer of a plan's arena.
@@ -31,7 +33,8 @@ entity_id! {
 }
 
 /// Where an operand or result lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "crate::artefact::wire::WireSlot", try_from = "crate::artefact::wire::WireSlot")]
 pub enum Slot {
     /// In the arena.
     Buffer(BufferId),
@@ -66,8 +69,8 @@ pub struct Task {
     /// What a back end maps to a kernel.
     pub kind: TaskKind,
     /// What it means. Declared value `i` is the `i`-th operand that is not absent; result `i` is output `i`; final
-    /// states are updated in place and follow the outputs among the results.
-    pub body: Graph,
+    /// states are updated in place and follow the outputs among the results. Tasks that mean the same may share one.
+    pub body: Arc<Graph>,
     /// Operands in the kind's order.
     pub operands: SmallVec<[Slot; 8]>,
     /// Results in the kind's order.

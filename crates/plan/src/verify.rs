@@ -13,10 +13,15 @@
 //! | L009 | a task has its kind's number of operands and results; only optional operands are absent |
 //! | L010 | a buffer's offset is a multiple of the family's alignment |
 //! | L011 | an output is read only after it is written |
+//! | L012 | the sizes among a kind's numbers are those of its operands, and of one another |
+//! | L013 | weights have known sizes, states sizes in 64 bits; the alignment is a power of two |
 
 use crate::family::{Plan, PlanFamily};
+use crate::sizes;
 use crate::task::{Slot, Task, TaskId};
-use aio_ir::{Def, TensorType};
+use aio_ir::{Def, Dims, Graph, TensorType};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 /// A broken rule of a plan: always a fault of the compiler or a damaged artefact.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -33,8 +38,9 @@ pub struct PlanError {
 /// Checks every plan of a family. All errors are collected.
 pub fn verify(family: &PlanFamily) -> Result<(), Vec<PlanError>> {
     let mut errors = Vec::new();
+    let mut sound = HashSet::new();
     for plan in &family.plans {
-        let mut v = Verifier { family, plan, errors: &mut errors };
+        let mut v = Verifier { family, plan, errors: &mut errors, sound: &mut sound };
         v.run();
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
@@ -44,6 +50,8 @@ struct Verifier<'a> {
     family: &'a PlanFamily,
     plan: &'a Plan,
     errors: &'a mut Vec<PlanError>,
+    /// Bodies that were checked already and hold; tasks share them.
+    sound: &'a mut HashSet<*const Graph>,
 }
 
 impl Verifier<'_> {
@@ -53,6 +61,7 @@ impl Verifier<'_> {
 
     fn run(&mut self) {
         let before = self.errors.len();
+        self.sizes();
         self.ranges();
         if self.errors.len() > before {
             return;
@@ -62,8 +71,13 @@ impl Verifier<'_> {
             return;
         }
         for (i, task) in self.plan.tasks.iter().enumerate() {
+            let before = self.errors.len();
             self.places(TaskId::new(i), task);
             self.body(TaskId::new(i), task);
+            if self.errors.len() == before && !sizes::fit(self.family, self.plan, task) {
+                let name = task.kind.name().name();
+                self.error("L012", format!("{}: the sizes of {name} are not those of its operands", TaskId::new(i)));
+            }
         }
         self.order();
         self.overlaps();
@@ -78,6 +92,21 @@ impl Verifier<'_> {
             Slot::Weight(w) => Some(&self.family.weights[w.index()].ty),
             Slot::State(s) => Some(&self.family.states[s.index()].ty),
             Slot::Absent => None,
+        }
+    }
+
+    fn sizes(&mut self) {
+        let bounds = self.family.state_bounds(0);
+        let nothing = Dims::default();
+        let known = |ty: &TensorType| ty.shape.dims().iter().all(|d| d.known().is_some());
+        if let Some(w) = self.family.weights.iter().find(|w| !known(&w.ty) || w.ty.bytes(&nothing).is_none()) {
+            self.error("L013", format!("weight `{}` is {}", w.name, w.ty));
+        }
+        if let Some(s) = self.family.states.iter().find(|s| s.ty.bytes(&bounds).is_none()) {
+            self.error("L013", format!("state `{}` is {}", s.name, s.ty));
+        }
+        if !self.family.alignment.is_power_of_two() {
+            self.error("L013", format!("the alignment is {}", self.family.alignment));
         }
     }
 
@@ -129,8 +158,12 @@ impl Verifier<'_> {
     }
 
     fn body(&mut self, id: TaskId, task: &Task) {
-        if let Err(e) = aio_ir::verify(&task.body) {
-            return self.error("L007", format!("{id}: {e}"));
+        let body = Arc::as_ptr(&task.body);
+        if !self.sound.contains(&body) {
+            if let Err(e) = aio_ir::verify(&task.body) {
+                return self.error("L007", format!("{id}: {e}"));
+            }
+            self.sound.insert(body);
         }
         let declared = task.body.values().filter(|(_, v)| !matches!(v.def, Def::Node { .. })).map(|(_, v)| &v.ty);
         let operands = task.operands.iter().filter_map(|&s| self.slot_type(s));

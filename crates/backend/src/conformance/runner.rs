@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
         let context = (seen / step.positions.len().max(1) as u64) as u32;
         let dims = Dims { pages: 0, ..step.dims() };
         let tasks = self.plan.tasks.iter().map(|t| t.cost);
-        let bodies = self.plan.tasks.iter().map(|t| &t.body);
+        let bodies = self.plan.tasks.iter().map(|t| &*t.body);
         let attends = bodies.flat_map(|b| b.nodes().filter(|(_, n)| n.op == Op::Attend).map(move |(_, n)| (b, n)));
         let extra = attends.map(|(body, node)| {
             let at = |context| body.cost(node, Load { dims, context });

@@ -65,6 +65,16 @@ impl Index {
     /// # Errors
     /// [`GgufError`] names the first fault and its place.
     pub fn parse(bytes: &[u8]) -> Result<Index, GgufError> {
+        let mut index = Index::parse_head(bytes)?;
+        check_places(&mut index.tensors, index.data_start, bytes.len() as u64)?;
+        Ok(index)
+    }
+
+    /// As [`Index::parse`], of a file whose tensor data need not be there: tensors have no places.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn parse_head(bytes: &[u8]) -> Result<Index, GgufError> {
         let mut cur = Cursor { bytes, at: 0 };
         let version = header(&mut cur)?;
         let tensor_count_at = cur.at as u64;
@@ -79,7 +89,6 @@ impl Index {
         }
         let data_start = (cur.at as u64).next_multiple_of(alignment);
         check_names(&tensors)?;
-        check_places(&mut tensors, data_start, bytes.len() as u64)?;
         Ok(Index { version, alignment, data_start, entries, by_key, tensors })
     }
 }

@@ -28,13 +28,23 @@ use aio_mapped::Map;
 enum Bytes {
     Mapped(Map),
     Owned(Vec<u8>),
+    /// Metadata and tensor table alone.
+    Head(Vec<u8>),
 }
 
 impl Bytes {
     fn get(&self) -> &[u8] {
         match self {
             Bytes::Mapped(m) => m,
-            Bytes::Owned(v) => v,
+            Bytes::Owned(v) | Bytes::Head(v) => v,
+        }
+    }
+
+    /// Some bytes of a tensor, where there are any.
+    fn data(&self, start: usize, len: usize) -> Option<&[u8]> {
+        match self {
+            Bytes::Head(_) => None,
+            whole => whole.get().get(start..start.checked_add(len)?),
         }
     }
 }
@@ -78,7 +88,7 @@ impl Gguf {
     pub fn paths(&self) -> Vec<PathBuf> {
         let mapped = self.parts.iter().filter_map(|p| match &p.bytes {
             Bytes::Mapped(m) => Some(m.path().to_path_buf()),
-            Bytes::Owned(_) => None,
+            Bytes::Owned(_) | Bytes::Head(_) => None,
         });
         mapped.collect()
     }
@@ -87,7 +97,7 @@ impl Gguf {
     pub fn path(&self) -> Option<&Path> {
         match &self.parts.first()?.bytes {
             Bytes::Mapped(m) => Some(m.path()),
-            Bytes::Owned(_) => None,
+            Bytes::Owned(_) | Bytes::Head(_) => None,
         }
     }
 
@@ -126,7 +136,7 @@ impl Gguf {
             None => return Err(dtype_known.err().unwrap_or_else(missing)),
         };
         let start = info.file_offset as usize;
-        self.parts.get(info.part).and_then(|p| p.bytes.get().get(start..start + len)).ok_or_else(missing)
+        self.parts.get(info.part).and_then(|p| p.bytes.data(start, len)).ok_or_else(missing)
     }
 
     /// Compares the files with their state at open.

@@ -12,6 +12,7 @@ use super::error::GgufError;
 use super::index::Index;
 #[cfg(feature = "safetensors")]
 use super::tensor::TensorInfo;
+use super::write::GgufWriter;
 use super::{Bytes, Gguf, Part};
 
 impl Gguf {
@@ -44,6 +45,37 @@ impl Gguf {
             Some(count) if count > 1 => Err(GgufError::SplitName { count }),
             _ => Ok(gguf),
         }
+    }
+
+    /// A model without its tensor data, from what [`Gguf::head`] gave: all questions have the same answers but those for
+    /// tensors' bytes.
+    ///
+    /// # Errors
+    /// [`GgufError`].
+    pub fn from_head(bytes: Vec<u8>) -> Result<Gguf, GgufError> {
+        let index = Index::parse_head(&bytes)?;
+        Gguf::from_parts(vec![Part { bytes: Bytes::Head(bytes), index }])
+    }
+
+    /// Metadata and tensor table as a GGUF file that ends before its tensor data: all that engine and tokenizer need of
+    /// a model whose weights are elsewhere. A split model becomes one; tensors of unknown types are left out.
+    ///
+    /// # Errors
+    /// [`GgufError::Shape`] for tensors that the writer refuses.
+    pub fn head(&self) -> Result<Vec<u8>, GgufError> {
+        let mut writer = GgufWriter::new();
+        if let Some(alignment) = self.get_u32("general.alignment")? {
+            writer.align(alignment)?;
+        }
+        for (key, value) in self.metadata().filter(|(key, _)| !key.starts_with("split.")) {
+            writer.set(key, value.to_meta());
+        }
+        for tensor in self.tensors() {
+            if let Ok(dtype) = tensor.dtype() {
+                writer.tensor(&tensor.name, dtype, &tensor.dims);
+            }
+        }
+        writer.head()
     }
 
     /// A model whose metadata, and perhaps some tensors, are a GGUF file in memory, and whose other tensors lie in files of

@@ -91,7 +91,7 @@ impl GgufWriter {
     /// # Errors
     /// As [`GgufWriter::write_to`].
     pub fn file_bytes(&self) -> Result<u64, GgufError> {
-        let mut end = self.header()?.len() as u64;
+        let mut end = self.head()?.len() as u64;
         for t in &self.tensors {
             end = end.next_multiple_of(self.alignment) + spec_bytes(t)?;
         }
@@ -109,7 +109,7 @@ impl GgufWriter {
         path: &Path,
         data: &mut dyn FnMut(&TensorSpec, &mut dyn Write) -> io::Result<()>,
     ) -> Result<(), GgufError> {
-        let header = self.header()?;
+        let header = self.head()?;
         let fail = |source| GgufError::Write { path: path.to_path_buf(), source };
         let mut part = PartFile::create(path).map_err(fail)?;
         {
@@ -138,7 +138,7 @@ impl GgufWriter {
         &self,
         data: &mut dyn FnMut(&TensorSpec, &mut dyn Write) -> io::Result<()>,
     ) -> Result<Vec<u8>, GgufError> {
-        let mut out = self.header()?;
+        let mut out = self.head()?;
         let align = |out: &mut Vec<u8>| out.resize(out.len().next_multiple_of(self.alignment as usize), 0);
         for spec in &self.tensors {
             align(&mut out);
@@ -154,7 +154,11 @@ impl GgufWriter {
         Ok(out)
     }
 
-    fn header(&self) -> Result<Vec<u8>, GgufError> {
+    /// Metadata and tensor table: the file up to its tensor data.
+    ///
+    /// # Errors
+    /// [`GgufError::Shape`], [`GgufError::DuplicateTensor`].
+    pub fn head(&self) -> Result<Vec<u8>, GgufError> {
         let mut out = b"GGUF".to_vec();
         out.extend(3u32.to_le_bytes());
         out.extend((self.tensors.len() as u64).to_le_bytes());

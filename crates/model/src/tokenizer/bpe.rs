@@ -28,11 +28,9 @@ impl std::fmt::Debug for Bpe {
 impl Bpe {
     pub(super) fn new(gguf: &Gguf, vocab: &Vocab, pre: &Pre) -> Result<Bpe, TokenizerError> {
         let ids: BpeVocab = vocab.iter().map(|(id, text, _)| (text.to_owned(), id)).collect();
-        let model = BPE::builder()
-            .vocab_and_merges(ids, read_merges(gguf, vocab)?)
-            .ignore_merges(pre.ignore_merges)
-            .build()
-            .map_err(library)?;
+        let merges = read_merges(gguf, &ids)?;
+        let model =
+            BPE::builder().vocab_and_merges(ids, merges).ignore_merges(pre.ignore_merges).build().map_err(library)?;
         let split = |regex: &&str| {
             Split::new(SplitPattern::Regex((*regex).to_owned()), SplitDelimiterBehavior::Isolated, false)
         };
@@ -59,15 +57,19 @@ fn library(error: impl ToString) -> TokenizerError {
     TokenizerError::Library { message: error.to_string() }
 }
 
-fn read_merges(gguf: &Gguf, vocab: &Vocab) -> Result<Vec<(String, String)>, TokenizerError> {
+/// The merges, each of which makes a token out of two. The ids are looked up where the hash is the cheaper one.
+fn read_merges(gguf: &Gguf, ids: &BpeVocab) -> Result<Vec<(String, String)>, TokenizerError> {
     let key = "tokenizer.ggml.merges";
     let list = gguf.get_array(key, &[ValueType::Str])?.ok_or_else(|| GgufError::MissingKey { name: key.to_owned() })?;
-    let mut merges = Vec::new();
+    let mut merges = Vec::with_capacity(list.len());
+    let mut joined = String::new();
     for (index, value) in list.iter().enumerate() {
         let text = value.as_str().unwrap_or_default();
         let bad = || TokenizerError::Merge { index, text: text.to_owned() };
         let (first, second) = split_merge(text).ok_or_else(bad)?;
-        let known = [first, second, &format!("{first}{second}")].iter().all(|t| vocab.id(t).is_some());
+        joined.clear();
+        joined.extend([first, second]);
+        let known = [first, second, &joined].iter().all(|t| ids.contains_key(*t));
         if !known {
             return Err(bad());
         }

@@ -1,0 +1,172 @@
+//! `aio cache`: the compiled models in the cache folder; what they are, whether they are whole, and away with them.
+
+use crate::args::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, ShowForm};
+use crate::output::print_now;
+use crate::table::Table;
+use crate::{Outcome, output, signals, store};
+use aio::engine::compiler_hash;
+use aio::model::gguf::Gguf;
+use aio::plan::artefact::{Artefact, WeightFile};
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+pub(crate) fn main(command: CacheCommand) -> Result<Outcome> {
+    match command {
+        CacheCommand::List(args) => list(&args),
+        CacheCommand::Verify(args) => verify(&args),
+        CacheCommand::Clear(args) => clear(&args),
+    }
+}
+
+/// What is known of an artefact without reading its weights.
+struct Shown {
+    file: String,
+    model: String,
+    target: String,
+    bytes: u64,
+    /// Seconds since it was used last.
+    idle_s: u64,
+    /// `ready`, `stale`, or what is wrong.
+    state: String,
+}
+
+impl Shown {
+    fn of(path: &Path, bytes: u64, used: SystemTime) -> Shown {
+        let idle_s = SystemTime::now().duration_since(used).unwrap_or_default().as_secs();
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let unknown = |state: String| Shown {
+            file: file.clone(),
+            model: String::new(),
+            target: String::new(),
+            bytes,
+            idle_s,
+            state,
+        };
+        let artefact = match Artefact::open(path) {
+            Ok(artefact) => artefact,
+            Err(e) => return unknown(e.to_string()),
+        };
+        let head = Gguf::from_head(artefact.meta().to_vec());
+        let name = head.ok().and_then(|g| g.get_str("general.name").ok().flatten().map(str::to_owned));
+        let form = aio::cpu::IMAGE_FORM;
+        let ready = artefact.check_made_for(form.name, compiler_hash(&form)).is_ok();
+        let state = if ready { "ready" } else { "stale" }.to_owned();
+        let target = artefact.header().target.clone();
+        Shown { model: name.unwrap_or_default(), target, ..unknown(state) }
+    }
+}
+
+fn list(args: &CacheListArgs) -> Result<Outcome> {
+    let folder = store::folder()?;
+    let shown: Vec<Shown> = store::artefacts(&folder).iter().map(|(p, b, t)| Shown::of(p, *b, *t)).collect();
+    let text = match args.output {
+        ShowForm::Json => {
+            let item = |s: &Shown| {
+                json!({"file": s.file, "model": s.model, "target": s.target, "bytes": s.bytes, "idle_s": s.idle_s,
+                       "state": s.state})
+            };
+            format!("{}\n", json!({"folder": folder, "artefacts": shown.iter().map(item).collect::<Vec<_>>()}))
+        }
+        ShowForm::Md => {
+            let row = |s: &Shown| {
+                let idle = s.idle_s.to_string();
+                vec![s.file.clone(), s.model.clone(), s.target.clone(), s.bytes.to_string(), idle, s.state.clone()]
+            };
+            let heads = vec!["file", "model", "compiled on", ">bytes", ">idle s", "state"];
+            Table { title: "artefacts", heads, rows: shown.iter().map(row).collect() }.markdown()
+        }
+    };
+    print_now(&text)?;
+    Ok(Outcome::Fine)
+}
+
+fn verify(args: &CacheVerifyArgs) -> Result<Outcome> {
+    let paths: Vec<PathBuf> = match &args.files[..] {
+        [] => store::artefacts(&store::folder()?).into_iter().map(|(path, _, _)| path).collect(),
+        files => files.to_vec(),
+    };
+    let mut damaged = 0;
+    for path in &paths {
+        match check(path)? {
+            None => print_now(&format!("{}: ok\n", path.display()))?,
+            Some(fault) => {
+                damaged += 1;
+                print_now(&format!("{}: {fault}\n", path.display()))?;
+            }
+        }
+    }
+    if damaged == 0 {
+        return Ok(Outcome::Fine);
+    }
+    note!("error: {damaged} of {} artefacts cannot be used", paths.len());
+    Ok(Outcome::CheckFailed)
+}
+
+/// What is wrong with an artefact; every chunk is read.
+fn check(path: &Path) -> Result<Option<String>> {
+    let artefact = match Artefact::open(path).and_then(|a| a.family().map(|_| a)) {
+        Ok(artefact) => artefact,
+        Err(e) => return Ok(Some(e.to_string())),
+    };
+    let bar = output::bar(artefact.file_bytes(), "checking");
+    let faults = faults(artefact.weights(), &|n| bar.inc(n));
+    bar.finish_and_clear();
+    if signals::interrupted() {
+        bail!("interrupted");
+    }
+    let more = if faults.len() > 1 { format!(" (and {} more)", faults.len() - 1) } else { String::new() };
+    Ok(faults.first().map(|f| format!("{f}{more}")))
+}
+
+/// What is wrong with each damaged chunk, in order; on all cores.
+fn faults(weights: &WeightFile, progress: &(dyn Fn(u64) + Sync)) -> Vec<String> {
+    let next = AtomicUsize::new(0);
+    let faults = Mutex::new(Vec::new());
+    let work = || {
+        let mut buffer = Vec::new();
+        loop {
+            let chunk = next.fetch_add(1, Ordering::Relaxed);
+            if chunk >= weights.chunks() || signals::interrupted() {
+                return;
+            }
+            let range = weights.chunk(chunk);
+            buffer.resize((range.end - range.start) as usize, 0);
+            if let Err(e) = weights.read_chunk(chunk, &mut buffer) {
+                faults.lock().unwrap_or_else(PoisonError::into_inner).push((chunk, e.to_string()));
+            }
+            progress(buffer.len() as u64);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        (1..threads).for_each(|_| drop(scope.spawn(work)));
+        work();
+    });
+    let mut faults = faults.into_inner().unwrap_or_else(PoisonError::into_inner);
+    faults.sort();
+    faults.into_iter().map(|(_, fault)| fault).collect()
+}
+
+fn clear(args: &CacheClearArgs) -> Result<Outcome> {
+    let folder = store::folder()?;
+    let least = Duration::from_secs(u64::from(args.older_than.unwrap_or(0)) * 86400);
+    let (mut count, mut bytes) = (0, 0);
+    for (path, size, used) in store::artefacts(&folder) {
+        let idle = SystemTime::now().duration_since(used).unwrap_or_default();
+        if args.older_than.is_some() && idle < least {
+            continue;
+        }
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        (count, bytes) = (count + 1, bytes + size);
+    }
+    if args.older_than.is_none() {
+        // It only says which model has which content; without artefacts that is of no use.
+        let _ = std::fs::remove_dir_all(folder.join("index"));
+    }
+    print_now(&format!("removed {count} artefacts, {bytes} bytes\n"))?;
+    Ok(Outcome::Fine)
+}

@@ -1,0 +1,48 @@
+//! `aio compile`: a model's plans and packed weights in one file.
+
+use crate::args::CompileArgs;
+use crate::content::hash_files;
+use crate::{Outcome, models, output, signals};
+use aio::engine::{Compiled, EngineOptions};
+use anyhow::{Context, Result, bail};
+use indicatif::ProgressBar;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
+    let device = models::model_device(&args.model)?;
+    let model = models::open(&args.model)?;
+    let graph = models::graph(&model, &args.model)?;
+    let options = EngineOptions { context: args.ctx, ..EngineOptions::default() };
+    let mut rows = args.rows.map(|r| r.0).unwrap_or_default();
+    rows.sort_unstable();
+    rows.dedup();
+    if rows.first() == Some(&0) || rows.last().is_some_and(|&r| r > 65536) {
+        bail!("--rows takes numbers from 1 to 65536");
+    }
+    let paths = model.gguf.paths();
+    let bar = output::bar(model.gguf.file_bytes(), "hashing the model");
+    let content = hash_files(&paths, &|n| bar.inc(n))?;
+    bar.finish_and_clear();
+    let spinner = ProgressBar::new_spinner().with_message("packing the weights");
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    let compiled = Compiled::new(&model, &graph, &*device, &options, &rows);
+    spinner.finish_and_clear();
+    let compiled = compiled?;
+    let bar = output::bar(compiled.weight_bytes(), "writing");
+    let mut progress = |n| {
+        bar.inc(n);
+        if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let written = compiled.write(&args.output, content, &mut progress);
+    bar.finish_and_clear();
+    let written = written.with_context(|| format!("cannot compile into {}", args.output.display()))?;
+    let mut text = format!("{} {} bytes for {}\n", args.output.display(), written.bytes, compiled.family().target);
+    for (name, bytes) in written.sections {
+        text += &format!("  {name:<8} {bytes:>12} bytes\n");
+    }
+    let buckets: Vec<_> = compiled.family().plans.iter().map(|p| p.bucket.to_string()).collect();
+    text += &format!("  {} plans: {}\n", buckets.len(), buckets.join(" "));
+    output::print_now(&text)?;
+    Ok(Outcome::Fine)
+}

@@ -1,0 +1,293 @@
+//! The cache of artefacts: `<cache>/artefacts/<key>.aio`, filled and used by every subcommand that loads a model.
+//!
+//! The key is a hash of the model's content, the graph templates, the sources that compile and pack, and the sizes of
+//! steps. At start nothing of the model is read: a small file for each model in `index` maps the state of its files to
+//! the hash of their content. A model that is not in the cache is packed as ever, and its artefact is written when the
+//! work is done, so that nobody waits for it. What goes wrong with the cache is a note and no error.
+
+use crate::args::{LoadArgs, ModelArgs};
+use crate::content::{FileState, hash_files};
+use crate::{output, pull, scratch, signals};
+use aio::backend::{Device, ImageAccess};
+use aio::engine::{Compiled, Dispatch, Engine, EngineError, EngineOptions, compiler_hash};
+use aio::plan::artefact::{Artefact, ArtefactError, Hash};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Bytes of all artefacts together, unless `AIO_CACHE_LIMIT` says otherwise.
+const DEFAULT_LIMIT: u64 = 20 << 30;
+
+/// Where artefacts lie.
+pub(crate) fn folder() -> Result<PathBuf> {
+    Ok(pull::cache_folder()?.join("artefacts"))
+}
+
+/// The artefacts in a folder with their bytes and last use, oldest first; none if there is no such folder.
+pub(crate) fn artefacts(folder: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
+    let mut found: Vec<(PathBuf, u64, SystemTime)> = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, meta) = (entry.path(), entry.metadata());
+        if path.extension().is_some_and(|e| e == "aio")
+            && let Ok(meta) = meta
+            && meta.is_file()
+        {
+            found.push((path, meta.len(), meta.modified().unwrap_or(SystemTime::UNIX_EPOCH)));
+        }
+    }
+    found.sort_by(|a, b| (a.2, &a.0).cmp(&(b.2, &b.0)));
+    found
+}
+
+/// What the index has of a model.
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    /// Hash of the content of all files, hexadecimal.
+    content: String,
+    /// Its files in order.
+    files: Vec<FileState>,
+}
+
+/// A model's place in the cache: enough to look it up, and to fill it later.
+pub(crate) struct Slot {
+    folder: PathBuf,
+    /// The model as it was named.
+    model: PathBuf,
+    /// Its state before it was opened.
+    state: FileState,
+    /// The graph template that was given, and its text.
+    template: Option<(PathBuf, String)>,
+    /// What else the key is made of but for the content.
+    rest: Vec<String>,
+}
+
+impl Slot {
+    /// The place of a model, or `None` where the cache has none: it is switched off, there is no cache folder, the device
+    /// has no form of its own, the plans are the unfused ones, the model is no single file, or the template is a pipe, which
+    /// can be read only once.
+    pub(crate) fn of(
+        path: &Path,
+        model: &ModelArgs,
+        load: &LoadArgs,
+        device: &dyn Device,
+        options: &EngineOptions,
+    ) -> Option<Slot> {
+        // Models in Hugging Face's form are folders of many files.
+        let other = path.extension().is_some_and(|e| e == "safetensors" || e == "json");
+        let gguf = path.is_file() && !other;
+        let form = device.image_form()?;
+        if load.no_cache || !gguf || options.dispatch != Dispatch::Graph {
+            return None;
+        }
+        let template = match &model.template {
+            Some(path) if path.is_file() => Some((path.clone(), fs::read_to_string(path).ok()?)),
+            Some(_) => return None,
+            None => None,
+        };
+        let rows = options.context.map_or(options.prefill_rows, |c| c.min(options.prefill_rows));
+        let mut rest = vec![compiler_hash(&form).to_string(), rows.to_string()];
+        rest.extend(template.iter().map(|(_, text)| text.clone()));
+        rest.extend(aio::templates().texts().map(str::to_owned));
+        let state = FileState::of(path).ok()?;
+        Some(Slot { folder: folder().ok()?, model: path.canonicalize().ok()?, state, template, rest })
+    }
+
+    fn index_path(&self) -> PathBuf {
+        let name = Hash::of_texts(&[&self.model.to_string_lossy()]);
+        self.folder.join("index").join(format!("{name}.json"))
+    }
+
+    fn artefact_path(&self, content: &str) -> PathBuf {
+        let texts: Vec<&str> = std::iter::once(content).chain(self.rest.iter().map(String::as_str)).collect();
+        self.folder.join(format!("{}.aio", Hash::of_texts(&texts)))
+    }
+
+    /// The model's content by the index, if its files are as they were.
+    fn known_content(&self) -> Option<String> {
+        let entry: Entry = serde_json::from_slice(&fs::read(self.index_path()).ok()?).ok()?;
+        let same = |f: &FileState| FileState::of(&f.path).is_ok_and(|now| now == *f);
+        entry.files.iter().all(same).then_some(entry.content)
+    }
+
+    /// The model out of the cache; `None` if it is not there or cannot be used, which a note says.
+    ///
+    /// # Errors
+    /// What has nothing to do with the artefact, such as too little memory.
+    pub(crate) fn load(
+        &self,
+        device: Arc<dyn Device>,
+        options: &EngineOptions,
+        access: ImageAccess,
+    ) -> Result<Option<Engine>> {
+        let Some(content) = self.known_content() else { return Ok(None) };
+        let path = self.artefact_path(&content);
+        let opened = match Artefact::open(&path) {
+            Err(ArtefactError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            opened => opened.map_err(EngineError::from),
+        };
+        match opened.and_then(|artefact| Engine::from_artefact(artefact, device, options, access)) {
+            Ok(engine) => {
+                touch(&path);
+                Ok(Some(engine))
+            }
+            Err(e @ (EngineError::Memory { .. } | EngineError::Option { .. })) => Err(e.into()),
+            Err(e) => {
+                note!("note: {} in the cache is packed anew: {e}", path.display());
+                // Written over later if it will not go.
+                let _ = fs::remove_file(&path);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Puts the model into the cache. To be called when the work is done.
+    pub(crate) fn fill(&self, engine: &Engine) {
+        if let Err(e) = self.try_fill(engine)
+            && !signals::interrupted()
+        {
+            note!("note: the packed model is not kept in the cache: {}", output::describe(&e));
+        }
+    }
+
+    fn try_fill(&self, engine: &Engine) -> Result<()> {
+        let limit = limit();
+        if signals::interrupted() || limit == 0 {
+            return Ok(());
+        }
+        let paths = engine.model().gguf.paths();
+        let states = || paths.iter().map(|p| FileState::of(&p.canonicalize()?)).collect::<std::io::Result<Vec<_>>>();
+        let files = states().context("cannot read the model")?;
+        if !files.iter().any(|f| f.is_same_file(&self.state)) || !files.iter().all(FileState::is_settled) {
+            bail!("the model's file has just changed");
+        }
+        if let Some((path, text)) = &self.template
+            && fs::read_to_string(path).ok().as_ref() != Some(text)
+        {
+            bail!("the template has just changed");
+        }
+        let bytes = engine.model().gguf.file_bytes();
+        let bar = output::bar(2 * bytes, "caching the packed model");
+        let content = hash_files(&paths, &|n| bar.inc(n))?;
+        engine.model().gguf.check_unchanged()?;
+        if states()? != files {
+            bail!("the model's file has just changed");
+        }
+        let path = self.artefact_path(&content.to_string());
+        if !path.exists() {
+            let compiled = Compiled::of(engine)?;
+            if compiled.weight_bytes() > limit {
+                return Ok(());
+            }
+            make_folder(&self.folder)?;
+            scratch::clean(&self.folder);
+            let mut progress = |n| {
+                bar.inc(n);
+                if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            compiled.write(&path, content, &mut progress)?;
+            make_room(&self.folder, &path, limit);
+        }
+        bar.finish_and_clear();
+        self.remember(Entry { content: content.to_string(), files })
+    }
+
+    fn remember(&self, entry: Entry) -> Result<()> {
+        let path = self.index_path();
+        let fail = || format!("cannot write {}", path.display());
+        make_folder(&self.folder.join("index"))?;
+        output::write_file(&path, &serde_json::to_vec(&entry).with_context(fail)?).with_context(fail)
+    }
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
+}
+
+/// Notes that an artefact was used. In a folder that is read-only it is not noted, and nobody removes anything either.
+fn touch(path: &Path) {
+    let _ = fs::File::open(path).and_then(|f| f.set_modified(SystemTime::now()));
+}
+
+/// Removes the artefacts that were not used for longest until all are within the limit; never the one just written.
+fn make_room(folder: &Path, keep: &Path, limit: u64) {
+    let all = artefacts(folder);
+    let mut total: u64 = all.iter().map(|(_, bytes, _)| bytes).sum();
+    for (path, bytes, _) in all.iter().filter(|(path, _, _)| path != keep) {
+        if total <= limit {
+            return;
+        }
+        // One that will not go is tried again the next time.
+        if fs::remove_file(path).is_ok() {
+            total -= bytes;
+        }
+    }
+}
+
+/// The most bytes that artefacts may take.
+fn limit() -> u64 {
+    let Some(text) = std::env::var_os("AIO_CACHE_LIMIT").filter(|v| !v.is_empty()) else { return DEFAULT_LIMIT };
+    text.to_str().and_then(bytes).unwrap_or_else(|| {
+        note!("note: AIO_CACHE_LIMIT is no number of bytes such as 500M or 20G; {DEFAULT_LIMIT} is used");
+        DEFAULT_LIMIT
+    })
+}
+
+/// A number of bytes, with K, M, G or T for powers of 1024.
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim().trim_end_matches(['B', 'b']).trim_end_matches('i');
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" | "m" => 20,
+        "G" | "g" => 30,
+        "T" | "t" => 40,
+        _ => return None,
+    };
+    digits.trim().parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn limits_have_units() {
+        assert_eq!(bytes("0"), Some(0));
+        assert_eq!(bytes("500M"), Some(500 << 20));
+        assert_eq!(bytes("20GiB"), Some(20 << 30));
+        assert_eq!(bytes("3kB"), Some(3 << 10));
+        for bad in ["", "x", "-1", "1.5G", "20GG", "99999999999T"] {
+            assert_eq!(bytes(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_least_recently_used_go_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let now = SystemTime::now();
+        for (name, age) in [("old.aio", 300), ("older.aio", 400), ("new.aio", 100), ("written.aio", 500)] {
+            fs::write(path(name), [0; 100]).unwrap();
+            let file = fs::File::options().write(true).open(path(name)).unwrap();
+            file.set_modified(now - Duration::from_secs(age)).unwrap();
+        }
+        fs::write(path("other"), [0; 1000]).unwrap();
+        make_room(folder.path(), &path("written.aio"), 400);
+        assert_eq!(artefacts(folder.path()).len(), 4, "all fit");
+        touch(&path("older.aio"));
+        make_room(folder.path(), &path("written.aio"), 350);
+        let left = || artefacts(folder.path()).into_iter().map(|(p, _, _)| p).collect::<Vec<_>>();
+        assert_eq!(left(), [path("written.aio"), path("new.aio"), path("older.aio")]);
+        make_room(folder.path(), &path("written.aio"), 10);
+        assert_eq!(left(), [path("written.aio")], "the one just written stays");
+    }
+}

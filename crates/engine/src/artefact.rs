@@ -1,0 +1,159 @@
+//! Artefacts on the engine's side: making one of a model, and loading a model from one.
+//!
+//! What an engine is loaded from does not show: the plans, the packed weights and the tokens are the same. From an artefact
+//! nothing is compiled and nothing packed. Called by the command line for `aio compile` and the cache.
+
+use crate::engine::{Dispatch, Engine, EngineOptions, Parts, bucket_rows, compile_family, context_of, pages_of};
+use crate::memory::MemoryNeed;
+use crate::source::ModelWeights;
+use crate::{EngineError, PagePool};
+use aio_backend::{Device, DeviceError, ImageAccess, ImageForm, WeightImage, WeightSet};
+use aio_ir::{Dims, Graph};
+use aio_model::gguf::Gguf;
+use aio_model::{Model, ModelError};
+use aio_plan::artefact::{self, Artefact, ArtefactError, Contents, Hash, Header, Written};
+use aio_plan::{PlanFamily, Target};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Hash of all sources that decide what lies in an artefact of this form: graphs and their text, plans, compiler, packing.
+/// An artefact with another one is stale.
+pub fn compiler_hash(form: &ImageForm) -> Hash {
+    Hash::of_texts(&[aio_ir::SOURCE_HASH, aio_plan::SOURCE_HASH, aio_compiler::SOURCE_HASH, form.name, form.sources])
+}
+
+/// A model in the form that artefacts hold: its head, its plans, its packed weights.
+#[derive(Debug)]
+pub struct Compiled {
+    head: Vec<u8>,
+    family: PlanFamily,
+    image: WeightImage,
+    form: ImageForm,
+}
+
+impl Compiled {
+    /// Compiles a model and packs its weights; no KV cache is made. `rows` are the sizes of steps to make plans for;
+    /// without any, those that [`Engine::load`] makes with these options.
+    ///
+    /// # Errors
+    /// As [`Engine::load`], and [`DeviceError::NoImage`].
+    pub fn new(
+        model: &Model,
+        graph: &Graph,
+        device: &dyn Device,
+        options: &EngineOptions,
+        rows: &[u32],
+    ) -> Result<Compiled, EngineError> {
+        let no_image = || DeviceError::NoImage { device: device.target().name };
+        let form = device.image_form().ok_or_else(no_image)?;
+        let usual = bucket_rows(options, context_of(&model.hyper, options));
+        let family = compile_family(graph, device, if rows.is_empty() { &usual } else { rows }, options.dispatch)?;
+        MemoryNeed::of(&family, 1).check()?;
+        let weights = ModelWeights::checked(model, &family)?;
+        let set = device.upload(&family, &weights, 1)?;
+        model.gguf.check_unchanged().map_err(ModelError::from)?;
+        Ok(Compiled { head: head(model)?, image: device.image(&set)?, family, form })
+    }
+
+    /// What an engine that was loaded from a model has in memory.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoImage`].
+    pub fn of(engine: &Engine) -> Result<Compiled, EngineError> {
+        let device = engine.device();
+        let form = device.image_form().ok_or_else(|| DeviceError::NoImage { device: device.target().name })?;
+        let (head, family) = (head(engine.model())?, engine.family().clone());
+        Ok(Compiled { head, image: engine.image()?, family, form })
+    }
+
+    /// The plans.
+    pub fn family(&self) -> &PlanFamily {
+        &self.family
+    }
+
+    /// Bytes of the packed weights.
+    pub fn weight_bytes(&self) -> u64 {
+        self.image.bytes().len() as u64
+    }
+
+    /// Writes the artefact; `model` is the hash of the model's content. See [`artefact::write`].
+    ///
+    /// # Errors
+    /// [`ArtefactError::Write`].
+    pub fn write(
+        &self,
+        path: &Path,
+        model: Hash,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Written, ArtefactError> {
+        let (target, form) = (self.family.target.clone(), self.form.name.to_owned());
+        let header = Header { target, form, model, compiler: compiler_hash(&self.form) };
+        let (meta, family, weights) = (&self.head[..], &self.family, self.image.bytes());
+        artefact::write(path, &Contents { header: &header, meta, family, weights }, progress)
+    }
+}
+
+fn head(model: &Model) -> Result<Vec<u8>, EngineError> {
+    Ok(model.gguf.head().map_err(ModelError::from)?)
+}
+
+impl Engine {
+    /// Loads a model from an artefact. It must be made for the device's form of weights and by this program's compiler;
+    /// the instruction set need not be the one it was compiled on, for all share plans and packed form.
+    ///
+    /// # Errors
+    /// [`EngineError::Artefact`] for one that cannot be used, [`EngineError::Memory`] before anything large is allocated,
+    /// [`EngineError::Option`] for [`Dispatch::Op`]: its plans are fused.
+    pub fn from_artefact(
+        mut artefact: Artefact,
+        device: Arc<dyn Device>,
+        options: &EngineOptions,
+        access: ImageAccess,
+    ) -> Result<Engine, EngineError> {
+        if options.dispatch != Dispatch::Graph {
+            let expected = "graph, since a compiled artefact has fused plans; the model file has both";
+            return Err(EngineError::Option { name: "dispatch", value: "op".to_owned(), expected });
+        }
+        let target = device.target();
+        let form = device.image_form().ok_or_else(|| DeviceError::NoImage { device: target.name.clone() })?;
+        artefact.check_made_for(form.name, compiler_hash(&form))?;
+        let head = Gguf::from_head(artefact.take_meta()).map_err(ModelError::from)?;
+        let (model, loaded) = Model::from_gguf_while(head, |hyper| {
+            let context = context_of(hyper, options);
+            upload(&artefact, &*device, target, pages_of(context, options), access).map(|loaded| (context, loaded))
+        })?;
+        let (context, (family, weights)) = loaded?;
+        let largest = family.plans.iter().map(|p| p.bucket.rows).max().unwrap_or(1);
+        let prefill_rows = bucket_rows(options, context).into_iter().max().unwrap_or(1).min(largest);
+        let pool = PagePool::new(pages_of(context, options));
+        Engine::assemble(Parts { model, family, device, weights, pool, context, prefill_rows }, options.dispatch)
+    }
+}
+
+/// The plans and the weights of an artefact, on a device.
+fn upload(
+    artefact: &Artefact,
+    device: &dyn Device,
+    target: Target,
+    pages: u32,
+    access: ImageAccess,
+) -> Result<(PlanFamily, WeightSet), EngineError> {
+    let mut family = artefact.family()?;
+    if !family.alignment.is_multiple_of(target.alignment.max(1)) {
+        let reason = format!("buffers are aligned to {}, this device needs {}", family.alignment, target.alignment);
+        return Err(ArtefactError::Plans { reason }.into());
+    }
+    let named = family.weights.iter().filter_map(|w| w.ty.bytes(&Dims::default())).fold(0u64, u64::saturating_add);
+    if named > artefact.weights().bytes() {
+        // A packed weight is no smaller than the model's own.
+        let reason = format!("they name {named} bytes of weights, there are {}", artefact.weights().bytes());
+        return Err(ArtefactError::Plans { reason }.into());
+    }
+    family.target = target.name;
+    let weights = if access == ImageAccess::Map { 0 } else { artefact.weights().bytes() };
+    let need = MemoryNeed { weights, ..MemoryNeed::of(&family, pages) };
+    need.check_with_scratch(|| device.scratch_bytes(&family, pages))?;
+    let weights = device.upload_image(&family, artefact.weights(), access, pages)?;
+    Ok((family, weights))
+}

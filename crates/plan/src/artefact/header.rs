@@ -1,0 +1,186 @@
+//! The fixed header of an artefact: its fields, their places, and what must hold of the section table.
+
+use super::ArtefactError;
+use std::fmt;
+
+/// The first bytes of every artefact; like PNG's they break when a transfer takes the file for text.
+pub const MAGIC: [u8; 8] = *b"\x89AIO\r\n\x1a\n";
+/// The version of the format; a reader takes no other.
+pub const FORMAT_VERSION: u32 = 1;
+/// Bytes of the weights that share a checksum.
+pub const CHUNK_BYTES: u64 = 1 << 20;
+
+/// Bytes of the header.
+pub(super) const HEADER_BYTES: usize = 512;
+/// The most bytes of a section other than the weights.
+const MAX_SECTION_BYTES: u64 = 1 << 30;
+/// Where the weights may begin: at a page, so that they can be mapped.
+pub(super) const WEIGHTS_ALIGNMENT: u64 = 4096;
+/// Where other sections may begin.
+pub(super) const ALIGNMENT: u64 = 64;
+/// The sections in the order in which they lie.
+pub(super) const SECTIONS: [&str; 4] = ["meta", "plans", "chunks", "weights"];
+/// Place of the weights among them.
+pub(super) const WEIGHTS: usize = 3;
+
+const BYTE_ORDER: u32 = 0x0a0b_0c0d;
+const TARGET: std::ops::Range<usize> = 88..152;
+const FORM: std::ops::Range<usize> = 152..184;
+const TABLE: usize = 184;
+const ENTRY_BYTES: usize = 56;
+const CHECKSUM: usize = HEADER_BYTES - 32;
+
+/// A blake3 hash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hash(pub [u8; 32]);
+
+impl Hash {
+    /// The hash of some bytes.
+    pub fn of(bytes: &[u8]) -> Hash {
+        Hash(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The hash of a list of texts; lists that differ in any way have different hashes.
+    pub fn of_texts(texts: &[&str]) -> Hash {
+        let mut hasher = blake3::Hasher::new();
+        for text in texts {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+        Hash(*hasher.finalize().as_bytes())
+    }
+
+    /// The first digits, for messages.
+    pub fn short(&self) -> String {
+        self.to_string()[..12].to_owned()
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What an artefact says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The target that its plans were compiled for, as in `cpu-avx512-vnni`. For people: the form decides.
+    pub target: String,
+    /// The form of its weights: the name that the device gives its layout.
+    pub form: String,
+    /// Hash of the model's content.
+    pub model: Hash,
+    /// Hash of the sources that made it.
+    pub compiler: Hash,
+}
+
+/// Where a section lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Section {
+    pub offset: u64,
+    pub bytes: u64,
+    /// Of its bytes; zeros for the weights.
+    pub hash: Hash,
+}
+
+impl Section {
+    pub(super) fn end(&self) -> u64 {
+        self.offset + self.bytes
+    }
+}
+
+/// Lays sections of these sizes out behind the header.
+pub(super) fn places(bytes: [u64; 4]) -> [u64; 4] {
+    let mut end = HEADER_BYTES as u64;
+    std::array::from_fn(|i| {
+        let start = end.next_multiple_of(if i == WEIGHTS { WEIGHTS_ALIGNMENT } else { ALIGNMENT });
+        end = start + bytes[i];
+        start
+    })
+}
+
+/// The header's bytes. Names that are too long are cut.
+pub(super) fn to_bytes(header: &Header, sections: &[Section; 4]) -> [u8; HEADER_BYTES] {
+    let mut out = [0; HEADER_BYTES];
+    let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &MAGIC);
+    put(8, &FORMAT_VERSION.to_le_bytes());
+    put(12, &BYTE_ORDER.to_ne_bytes());
+    put(16, &(SECTIONS.len() as u32).to_le_bytes());
+    put(24, &header.model.0);
+    put(56, &header.compiler.0);
+    put(TARGET.start, cut(&header.target, TARGET.len()));
+    put(FORM.start, cut(&header.form, FORM.len()));
+    for (i, s) in sections.iter().enumerate() {
+        let at = TABLE + i * ENTRY_BYTES;
+        put(at, &(i as u32 + 1).to_le_bytes());
+        put(at + 8, &s.offset.to_le_bytes());
+        put(at + 16, &s.bytes.to_le_bytes());
+        put(at + 24, &s.hash.0);
+    }
+    let checksum = Hash::of(&out[..CHECKSUM]);
+    out[CHECKSUM..].copy_from_slice(&checksum.0);
+    out
+}
+
+/// As much of a text as fits.
+fn cut(text: &str, most: usize) -> &[u8] {
+    &text.as_bytes()[..text.floor_char_boundary(most)]
+}
+
+/// Reads a header of a file of `file_bytes` bytes.
+///
+/// # Errors
+/// [`ArtefactError`]: magic, version, byte order, checksum, places of the sections, in this order.
+pub(super) fn from_bytes(bytes: &[u8; HEADER_BYTES], file_bytes: u64) -> Result<(Header, [Section; 4]), ArtefactError> {
+    let magic: [u8; 8] = array(bytes, 0);
+    if magic != MAGIC {
+        return Err(ArtefactError::Magic { got: magic });
+    }
+    match u32::from_le_bytes(array(bytes, 8)) {
+        FORMAT_VERSION => {}
+        got => return Err(ArtefactError::Version { got }),
+    }
+    if u32::from_ne_bytes(array(bytes, 12)) == BYTE_ORDER.swap_bytes() {
+        return Err(ArtefactError::ByteOrder);
+    }
+    if Hash::of(&bytes[..CHECKSUM]).0 != array::<32>(bytes, CHECKSUM) {
+        return Err(ArtefactError::Header { reason: "the checksum of its header differs" });
+    }
+    let number = |at: usize| u64::from_le_bytes(array(bytes, at));
+    let sections: [Section; 4] = std::array::from_fn(|i| {
+        let at = TABLE + i * ENTRY_BYTES;
+        Section { offset: number(at + 8), bytes: number(at + 16), hash: Hash(array(bytes, at + 24)) }
+    });
+    check_places(&sections, file_bytes)?;
+    let text = |range: std::ops::Range<usize>| {
+        let text = std::str::from_utf8(&bytes[range]).map(|t| t.trim_end_matches('\0').to_owned());
+        text.map_err(|_| ArtefactError::Header { reason: "a name in its header is no text" })
+    };
+    let (target, form) = (text(TARGET)?, text(FORM)?);
+    Ok((Header { target, form, model: Hash(array(bytes, 24)), compiler: Hash(array(bytes, 56)) }, sections))
+}
+
+/// Sections lie exactly where a writer puts them, and the file ends with the last one.
+fn check_places(sections: &[Section; 4], file_bytes: u64) -> Result<(), ArtefactError> {
+    let sizes = sections.map(|s| s.bytes);
+    let total = sizes.iter().try_fold(0u64, |n, &b| n.checked_add(b)).filter(|&n| n < 1 << 60);
+    // What is read at once has a bound, so that a file full of holes cannot ask for any amount of memory.
+    let small = sizes[..WEIGHTS].iter().all(|&b| b <= MAX_SECTION_BYTES);
+    if total.is_none() || !small || places(sizes) != sections.map(|s| s.offset) {
+        return Err(ArtefactError::Header { reason: "its sections are not where they belong" });
+    }
+    let expected = sections[WEIGHTS].end();
+    if expected == file_bytes { Ok(()) } else { Err(ArtefactError::Length { expected, got: file_bytes }) }
+}
+
+fn array<const N: usize>(bytes: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("the header has all its fields")
+}
