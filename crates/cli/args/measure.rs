@@ -85,7 +85,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, default_value = "0", value_name = "LIST", value_parser = numbers)]
     pub rows: Numbers,
     /// Temperature at which tokens are sampled; 0 takes the most likely.
-    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    #[arg(long, default_value_t = 0.0, value_name = "T", allow_negative_numbers = true)]
     pub temp: f32,
     /// Threads, 0 for one a core.
     #[arg(short, long, default_value = "0", value_name = "LIST", value_parser = numbers)]
