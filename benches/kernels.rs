@@ -143,7 +143,7 @@ impl Bench {
                     let mut scratch = vec![0f32; ATTEND_SCRATCH_LEN];
                     for layer in 0..layers {
                         let start = (start as *mut f16).wrapping_add(layer * layer_elems);
-                        let kv = KvLayer { start, kv_heads: KV_HEADS, head_dim: HEAD };
+                        let kv = KvLayer { start, page_stride: page_elems, kv_heads: KV_HEADS, head_dim: HEAD };
                         for item in worker.share(KV_HEADS * splits) {
                             let (split, kv_head) = (item / KV_HEADS, item % KV_HEADS);
                             let (pages, positions, q, scratch) = (&pages[..], &positions[..], &q[..], &mut scratch[..]);

@@ -259,7 +259,7 @@ impl Executable for CpuExecutable {
         let mut mutable = resident.lock();
         let outputs: SmallVec<[*mut u32; 4]> = bindings.outputs.iter_mut().map(|o| o.as_mut_ptr()).collect();
         let mutable = &mut *mutable;
-        let states: SmallVec<[*mut u8; 128]> = mutable.states.iter_mut().map(|s| s.as_mut_ptr()).collect();
+        let (states, kv_page_stride) = (mutable.states.addresses(), mutable.states.page_stride());
         let fault = Fault::default();
         let step = Step {
             dims: bindings.dims,
@@ -269,6 +269,7 @@ impl Executable for CpuExecutable {
             inputs: bindings.inputs,
             outputs: &outputs,
             states: &states,
+            kv_page_stride,
             arena: mutable.arena.as_mut_ptr(),
             scratch: mutable.scratch.as_mut_ptr(),
             private_bytes: self.offsets.private_bytes,

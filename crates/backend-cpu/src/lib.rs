@@ -15,6 +15,7 @@ pub mod pack;
 pub mod pool;
 pub mod probe;
 mod resident;
+mod states;
 mod step;
 mod tasks;
 pub mod unpack;

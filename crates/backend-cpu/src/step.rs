@@ -4,6 +4,7 @@
 //! between tasks makes what one task wrote visible to the next.
 
 use crate::kernels::Kernels;
+use crate::kernels::attend::KvLayer;
 use crate::resident::Resident;
 use crate::tasks::ops::{Place, dims_at};
 use crate::weights::Weight;
@@ -96,6 +97,8 @@ pub(crate) struct Step<'a> {
     pub inputs: &'a [Option<Data<'a>>],
     pub outputs: &'a [*mut u32],
     pub states: &'a [*mut u8],
+    /// Bytes from a page of a layer's keys and values to its next one.
+    pub kv_page_stride: usize,
     pub arena: *mut u8,
     pub scratch: *mut u8,
     /// Bytes of scratch that belong to one thread; thread `t`'s begins at `t` times this.
@@ -189,6 +192,12 @@ impl<'a> Step<'a> {
     /// Numbers of the symbols for a tensor in this place.
     pub(crate) fn dims_at(&self, place: Place) -> Dims {
         dims_at(place, self.dims, self.resident.pages)
+    }
+
+    /// A layer's keys and values, which begin at `start`.
+    pub(crate) fn kv_layer(&self, start: *mut u8, kv_heads: usize, head_dim: usize) -> KvLayer {
+        let page_stride = self.kv_page_stride / size_of::<half::f16>();
+        KvLayer { start: start.cast(), page_stride, kv_heads, head_dim }
     }
 
     /// A thread's own scratch memory.

@@ -24,8 +24,10 @@ pub const SPLIT_POSITIONS: usize = 4 * PAGE_POSITIONS;
 /// element of 16 positions' keys and scores need no sums across lanes; then values, `[kv_heads][64][head_dim]`.
 #[derive(Clone, Copy, Debug)]
 pub struct KvLayer {
-    /// Element 0 of page 0.
+    /// The layer's first element of page 0.
     pub start: *mut f16,
+    /// Elements from a page to the next; other layers may lie between.
+    pub page_stride: usize,
     /// Key-value heads.
     pub kv_heads: usize,
     /// Elements of a head.
@@ -38,14 +40,9 @@ unsafe impl Send for KvLayer {}
 unsafe impl Sync for KvLayer {}
 
 impl KvLayer {
-    /// Elements of a page.
-    pub const fn page_elems(&self) -> usize {
-        2 * self.kv_heads * PAGE_POSITIONS * self.head_dim
-    }
-
     /// Index of the first key of `kv_head` in `page`; values are `value_offset` further on.
     const fn key_index(&self, page: u32, kv_head: usize) -> usize {
-        page as usize * self.page_elems() + kv_head * PAGE_POSITIONS * self.head_dim
+        page as usize * self.page_stride + kv_head * PAGE_POSITIONS * self.head_dim
     }
 
     const fn value_offset(&self) -> usize {

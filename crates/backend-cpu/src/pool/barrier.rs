@@ -45,14 +45,15 @@ impl Gate {
     }
 
     pub(super) fn epoch(&self) -> u32 {
-        self.epoch.load(Ordering::SeqCst)
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// Ends the epoch: all that waits goes on.
     pub(super) fn open(&self) {
-        // Ordered with the sleepers' count: either we see the sleeper or it sees the new epoch.
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-        if self.sleepers.load(Ordering::SeqCst) > 0 {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        // Not a load: of two changes of the count one comes second, so either we see the sleeper, or it sees ours and
+        // with it the new epoch.
+        if self.sleepers.fetch_add(0, Ordering::AcqRel) > 0 {
             drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
             self.wake.notify_all();
         }
@@ -83,11 +84,11 @@ impl Gate {
     #[cold]
     fn sleep(&self, seen: u32) -> u32 {
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        self.sleepers.fetch_add(1, Ordering::AcqRel);
         while self.epoch() == seen {
             guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        self.sleepers.fetch_sub(1, Ordering::AcqRel);
         self.epoch()
     }
 }

@@ -6,8 +6,7 @@
 use super::Scratch;
 use crate::executable::Bounds;
 use crate::kernels::attend::{
-    ATTEND_SCRATCH_LEN, AttendArgs, AttendRule, CombineArgs, KvLayer, PAGE_POSITIONS, Partials, SPLIT_POSITIONS,
-    partials_len,
+    ATTEND_SCRATCH_LEN, AttendArgs, AttendRule, CombineArgs, PAGE_POSITIONS, Partials, SPLIT_POSITIONS, partials_len,
 };
 use crate::pool::Worker;
 use crate::step::Step;
@@ -136,7 +135,7 @@ impl Attend {
         pass_start: usize,
     ) {
         let (heads, hd) = (self.spec.heads as usize, self.spec.head_dim as usize);
-        let kv = KvLayer { start: step.address(self.kv).cast(), kv_heads: self.spec.kv_heads as usize, head_dim: hd };
+        let kv = step.kv_layer(step.address(self.kv), self.spec.kv_heads as usize, hd);
         // SAFETY: an earlier task wrote all queries.
         let q = unsafe { step.floats(self.q, step.rows() * heads * hd) };
         let stride = step.dims.pages as usize;

@@ -18,7 +18,8 @@ pub(crate) use prelude::Prelude;
 
 use crate::executable::Bounds;
 use crate::pool::Worker;
-use crate::resident::{Resident, kv_shape};
+use crate::resident::Resident;
+use crate::states::kv_shape;
 use crate::step::{Check, Step};
 use aio_backend::DeviceError;
 use aio_ir::Op;

@@ -9,7 +9,7 @@ use super::linear::{groups_from, packed};
 use super::prelude::RopeRows;
 use crate::executable::Bounds;
 use crate::format::GROUP_ROWS;
-use crate::kernels::attend::{KvLayer, PAGE_POSITIONS};
+use crate::kernels::attend::PAGE_POSITIONS;
 use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::kernels::rows::{NormArgs, RopeArgs, RopeStyle};
 use crate::pool::Worker;
@@ -152,7 +152,7 @@ impl Qkv {
         // Column `head * hd` of the product is column 0 of the held head.
         let output = Output { start: start.wrapping_sub(head * hd), stride: hd };
         self.project(step, prepared, 1 + usize::from(value), head, output);
-        let kv = KvLayer { start: step.address(self.kv).cast(), kv_heads: self.spec.kv_heads as usize, head_dim: hd };
+        let kv = step.kv_layer(step.address(self.kv), self.spec.kv_heads as usize, hd);
         let (positions, seqs) = (step.words(self.positions), step.words(self.row_seq));
         let (table, stride) = (step.words(self.table), step.dims.pages as usize);
         // SAFETY: private memory: a spare head, then the heads just written.

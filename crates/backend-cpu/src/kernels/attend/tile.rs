@@ -84,7 +84,7 @@ unsafe fn tile_of<L: Lanes>(args: &AttendArgs<'_>, pairs: &[Pair]) {
 struct Split<'a> {
     start: *const f16,
     value_offset: usize,
-    page_elems: usize,
+    page_stride: usize,
     head: usize,
     pages: &'a [u32],
     hd: usize,
@@ -95,7 +95,7 @@ impl Split<'_> {
     #[inline(always)]
     fn page(&self, page: usize) -> *const f16 {
         let page = self.pages[page.min(self.pages.len() - 1)] as usize;
-        self.start.wrapping_add(page * self.page_elems + self.head)
+        self.start.wrapping_add(page * self.page_stride + self.head)
     }
 
     /// Keys of a block of 16 positions.
@@ -124,7 +124,7 @@ unsafe fn tile<L: Lanes, const N: usize, const C: usize>(args: &AttendArgs<'_>, 
     let split = Split {
         start: args.kv.start,
         value_offset: args.kv.value_offset(),
-        page_elems: args.kv.page_elems(),
+        page_stride: args.kv.page_stride,
         head: args.kv.key_index(0, args.kv_head),
         pages: &args.pages[first_page..first_page + end.div_ceil(PAGE_POSITIONS)],
         hd,

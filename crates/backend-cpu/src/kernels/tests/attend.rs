@@ -42,7 +42,8 @@ impl Cache {
     }
 
     fn layer(&mut self) -> KvLayer {
-        KvLayer { start: self.memory.as_mut_ptr(), kv_heads: KV_HEADS, head_dim: self.head_dim }
+        let page_stride = 2 * KV_HEADS * PAGE_POSITIONS * self.head_dim;
+        KvLayer { start: self.memory.as_mut_ptr(), page_stride, kv_heads: KV_HEADS, head_dim: self.head_dim }
     }
 
     /// A key (`which` 0) or value (1).

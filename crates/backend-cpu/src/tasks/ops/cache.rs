@@ -59,7 +59,7 @@ impl StepPlaces<'_> {
 
 fn layer(step: &Step<'_>, kv: &Tensor) -> (KvLayer, usize) {
     let size = kv.extents(step);
-    (KvLayer { start: step.place(kv.place).cast(), kv_heads: size[2], head_dim: size[4] }, size[0])
+    (step.kv_layer(step.place(kv.place), size[2], size[4]), size[0])
 }
 
 /// `page_write`: each thread owns heads, so rows at the same place are written in order.

@@ -1,0 +1,129 @@
+//! What steps keep from one to the next: the KV pool and other states.
+//!
+//! All layers' keys and values of a page lie together, page after page, so that a short context touches few of the
+//! system's pages, which are large and cleared on first touch, and a page is copied in one piece. Owned by the resident
+//! model.
+
+use crate::kernels::attend::row_major;
+use crate::memory::AlignedBytes;
+use crate::resident::allocate;
+use aio_backend::DeviceError;
+use aio_ir::{DType, Dims, PAGE_POSITIONS, TensorType};
+use aio_plan::{PlanFamily, StateDesc};
+use smallvec::SmallVec;
+
+/// A family's states.
+#[derive(Debug)]
+pub(crate) struct States {
+    /// The layers' keys and values: pages of `page_bytes`.
+    pool: AlignedBytes,
+    page_bytes: usize,
+    pages: usize,
+    places: Vec<Place>,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Keys and values of a layer: this far into each page of the pool.
+    Layer { offset: usize, heads: usize, size: usize },
+    /// Memory of its own.
+    Own { bytes: AlignedBytes, paged: bool },
+}
+
+/// Key-value heads and their size, if the type is that of a layer's keys and values.
+pub(crate) fn kv_shape(ty: &TensorType) -> Option<(usize, usize)> {
+    let dims: Vec<Option<u64>> = ty.shape.dims().iter().map(|d| d.known()).collect();
+    match *dims {
+        [None, Some(2), Some(heads), Some(PAGE_POSITIONS), Some(size)] if ty.dtype == DType::F16 => {
+            Some((heads as usize, size as usize))
+        }
+        _ => None,
+    }
+}
+
+/// A size that memory can have.
+fn sized(bytes: Option<u64>, what: &str) -> Result<usize, DeviceError> {
+    let size = bytes.and_then(|b| usize::try_from(b).ok()).filter(|&b| b <= isize::MAX as usize);
+    size.ok_or_else(|| DeviceError::OutOfMemory { what: what.to_owned(), bytes: bytes.unwrap_or(u64::MAX) })
+}
+
+impl States {
+    /// Zeroed states with a pool of `pages` pages.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`].
+    pub(crate) fn new(family: &PlanFamily, pages: u32) -> Result<States, DeviceError> {
+        let (dims, one) = (family.state_bounds(pages), Dims { pages: 1, ..Dims::default() });
+        let mut page_bytes = 0u64;
+        let mut places = Vec::with_capacity(family.states.len());
+        for state in &family.states {
+            let what = format!("state `{}`", state.name);
+            if let Some((heads, size)) = kv_shape(&state.ty) {
+                let bytes = sized(state.ty.bytes(&one), &what)? as u64;
+                places.push(Place::Layer { offset: page_bytes as usize, heads, size });
+                page_bytes = page_bytes.saturating_add(bytes);
+            } else {
+                places.push(own(state, &dims, &what)?);
+            }
+        }
+        let len = sized(page_bytes.checked_mul(u64::from(pages)), "the KV pool")?;
+        let pool = allocate(len, || "the KV pool".to_owned())?;
+        Ok(States { pool, page_bytes: page_bytes as usize, pages: pages as usize, places })
+    }
+
+    /// No states at all.
+    pub(crate) fn none() -> States {
+        States { pool: AlignedBytes::zeroed(0), page_bytes: 0, pages: 0, places: Vec::new() }
+    }
+
+    /// Bytes from a page of a layer to its next one.
+    pub(crate) fn page_stride(&self) -> usize {
+        self.page_bytes
+    }
+
+    /// Where each state begins.
+    pub(crate) fn addresses(&mut self) -> SmallVec<[*mut u8; 128]> {
+        let pool = self.pool.as_mut_ptr();
+        let address = |place: &mut Place| match place {
+            Place::Layer { offset, .. } => pool.wrapping_add(*offset),
+            Place::Own { bytes, .. } => bytes.as_mut_ptr(),
+        };
+        self.places.iter_mut().map(address).collect()
+    }
+
+    /// Copies whole pages `(from, to)`, which exist, in every state that has pages.
+    pub(crate) fn copy_pages(&mut self, pages: &[(u32, u32)]) {
+        copy(&mut self.pool, self.page_bytes, pages);
+        for place in &mut self.places {
+            if let Place::Own { bytes, paged: true } = place {
+                let size = bytes.len() / self.pages.max(1);
+                copy(bytes, size, pages);
+            }
+        }
+    }
+
+    /// A state in its row-major form.
+    pub(crate) fn download(&self, state: usize) -> Option<Vec<u8>> {
+        Some(match self.places.get(state)? {
+            Place::Own { bytes, .. } => bytes.to_vec(),
+            &Place::Layer { offset, heads, size } => {
+                let len = 2 * heads * PAGE_POSITIONS as usize * size * DType::F16.block_bytes();
+                let page = |p: usize| &self.pool[p * self.page_bytes + offset..][..len];
+                let layer: Vec<u8> = (0..self.pages).flat_map(page).copied().collect();
+                row_major(&layer, heads, size)
+            }
+        })
+    }
+}
+
+fn own(state: &StateDesc, dims: &Dims, what: &str) -> Result<Place, DeviceError> {
+    let bytes = allocate(sized(state.ty.bytes(dims), what)?, || what.to_owned())?;
+    Ok(Place::Own { bytes, paged: state.is_paged() })
+}
+
+fn copy(bytes: &mut [u8], size: usize, pages: &[(u32, u32)]) {
+    for &(from, to) in pages {
+        let from = from as usize * size;
+        bytes.copy_within(from..from + size, to as usize * size);
+    }
+}
