@@ -6,7 +6,7 @@ use crate::table::Table;
 use crate::{Outcome, output, signals, store};
 use aio::engine::compiler_hash;
 use aio::model::gguf::Gguf;
-use aio::plan::artefact::{Artefact, WeightFile};
+use aio::plan::artefact::{Artefact, ArtefactError, WeightFile};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -62,7 +62,7 @@ impl Shown {
 
 fn list(args: &CacheListArgs) -> Result<Outcome> {
     let folder = store::folder()?;
-    let shown: Vec<Shown> = store::artefacts(&folder).iter().map(|(p, b, t)| Shown::of(p, *b, *t)).collect();
+    let shown: Vec<Shown> = store::artefacts(&folder)?.iter().map(|(p, b, t)| Shown::of(p, *b, *t)).collect();
     let text = match args.output {
         ShowForm::Json => {
             let item = |s: &Shown| {
@@ -86,7 +86,7 @@ fn list(args: &CacheListArgs) -> Result<Outcome> {
 
 fn verify(args: &CacheVerifyArgs) -> Result<Outcome> {
     let paths: Vec<PathBuf> = match &args.files[..] {
-        [] => store::artefacts(&store::folder()?).into_iter().map(|(path, _, _)| path).collect(),
+        [] => store::artefacts(&store::folder()?)?.into_iter().map(|(path, _, _)| path).collect(),
         files => files.to_vec(),
     };
     let mut damaged = 0;
@@ -110,6 +110,8 @@ fn verify(args: &CacheVerifyArgs) -> Result<Outcome> {
 fn check(path: &Path) -> Result<Option<String>> {
     let artefact = match Artefact::open(path).and_then(|a| a.family().map(|_| a)) {
         Ok(artefact) => artefact,
+        // It cannot be read, so nothing is known of it.
+        Err(e @ ArtefactError::Read { .. }) => return Err(e.into()),
         Err(e) => return Ok(Some(e.to_string())),
     };
     let bar = output::bar(artefact.file_bytes(), "checking");
@@ -155,7 +157,7 @@ fn clear(args: &CacheClearArgs) -> Result<Outcome> {
     let folder = store::folder()?;
     let least = Duration::from_secs(u64::from(args.older_than.unwrap_or(0)) * 86400);
     let (mut count, mut bytes) = (0, 0);
-    for (path, size, used) in store::artefacts(&folder) {
+    for (path, size, used) in store::artefacts(&folder)? {
         let idle = SystemTime::now().duration_since(used).unwrap_or_default();
         if args.older_than.is_some() && idle < least {
             continue;

@@ -1,12 +1,13 @@
 //! `aio compile`: a model's plans and packed weights in one file.
 
 use crate::args::CompileArgs;
-use crate::content::hash_files;
+use crate::content::{FileState, hash_files};
 use crate::{Outcome, models, output, signals};
 use aio::engine::{Compiled, EngineOptions};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
@@ -21,6 +22,12 @@ pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
         bail!("--rows takes numbers from 1 to 65536");
     }
     let paths = model.gguf.paths();
+    if let Ok(output) = FileState::of(&args.output) {
+        let is_output = |path: &&PathBuf| FileState::of(path).is_ok_and(|state| state.is_same_file(&output));
+        if paths.iter().any(|path| is_output(&path)) {
+            bail!("{} is the model itself; name another file for the artefact", args.output.display());
+        }
+    }
     let bar = output::bar(model.gguf.file_bytes(), "hashing the model");
     let content = hash_files(&paths, &|n| bar.inc(n))?;
     bar.finish_and_clear();

@@ -28,9 +28,16 @@ pub(crate) fn folder() -> Result<PathBuf> {
 }
 
 /// The artefacts in a folder with their bytes and last use, oldest first; none if there is no such folder.
-pub(crate) fn artefacts(folder: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
+///
+/// # Errors
+/// A folder that cannot be read.
+pub(crate) fn artefacts(folder: &Path) -> Result<Vec<(PathBuf, u64, SystemTime)>> {
     let mut found: Vec<(PathBuf, u64, SystemTime)> = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.with_context(|| format!("cannot read {}", folder.display()))?,
+    };
+    for entry in entries.flatten() {
         let (path, meta) = (entry.path(), entry.metadata());
         if path.extension().is_some_and(|e| e == "aio")
             && let Ok(meta) = meta
@@ -40,7 +47,7 @@ pub(crate) fn artefacts(folder: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
         }
     }
     found.sort_by(|a, b| (a.2, &a.0).cmp(&(b.2, &b.0)));
-    found
+    Ok(found)
 }
 
 /// What the index has of a model.
@@ -139,7 +146,7 @@ impl Slot {
             Err(e @ (EngineError::Memory { .. } | EngineError::Option { .. })) => Err(e.into()),
             Err(e) => {
                 note!("note: {} in the cache is packed anew: {e}", path.display());
-                // Written over later if it will not go.
+                // One that cannot be removed stays, and the note comes again at the next run.
                 let _ = fs::remove_file(&path);
                 Ok(None)
             }
@@ -216,7 +223,8 @@ fn touch(path: &Path) {
 
 /// Removes the artefacts that were not used for longest until all are within the limit; never the one just written.
 fn make_room(folder: &Path, keep: &Path, limit: u64) {
-    let all = artefacts(folder);
+    // A folder that an artefact was just written to can be read, or else nothing can be removed from it either.
+    let all = artefacts(folder).unwrap_or_default();
     let mut total: u64 = all.iter().map(|(_, bytes, _)| bytes).sum();
     for (path, bytes, _) in all.iter().filter(|(path, _, _)| path != keep) {
         if total <= limit {
@@ -282,10 +290,10 @@ mod tests {
         }
         fs::write(path("other"), [0; 1000]).unwrap();
         make_room(folder.path(), &path("written.aio"), 400);
-        assert_eq!(artefacts(folder.path()).len(), 4, "all fit");
+        assert_eq!(artefacts(folder.path()).unwrap().len(), 4, "all fit");
         touch(&path("older.aio"));
         make_room(folder.path(), &path("written.aio"), 350);
-        let left = || artefacts(folder.path()).into_iter().map(|(p, _, _)| p).collect::<Vec<_>>();
+        let left = || artefacts(folder.path()).unwrap().into_iter().map(|(p, _, _)| p).collect::<Vec<_>>();
         assert_eq!(left(), [path("written.aio"), path("new.aio"), path("older.aio")]);
         make_room(folder.path(), &path("written.aio"), 10);
         assert_eq!(left(), [path("written.aio")], "the one just written stays");

@@ -295,3 +295,23 @@ fn the_cache_is_shown_and_cleared() {
     place.good(&["cache", "clear"]);
     assert!(cached(&place).is_empty());
 }
+
+#[test]
+fn a_model_is_never_compiled_over_itself() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let before = std::fs::read(place.path(&model)).unwrap();
+    place.bad(&["compile", "-m", &model, "-o", &model], 2, "is the model itself");
+    std::fs::hard_link(place.path(&model), place.path("other.gguf")).unwrap();
+    place.bad(&["compile", "-m", &model, "-o", "other.gguf"], 2, "is the model itself");
+    assert!(std::fs::read(place.path(&model)).unwrap() == before, "the model is as it was");
+}
+
+#[test]
+fn a_cache_that_cannot_be_read_is_an_error() {
+    let place = Place::new();
+    assert!(place.good(&["cache", "list", "-o", "json"]).contains("[]"), "no folder is an empty cache");
+    place.write("cache", "a file where the folder should be");
+    place.bad(&["cache", "list"], 2, "cannot read");
+    place.bad(&["cache", "verify", "none.aio"], 2, "none.aio");
+}

@@ -30,6 +30,9 @@ pub struct CpuOptions {
     pub pin: bool,
 }
 
+/// More threads than any machine's cores; a larger number is a mistake.
+const MAX_THREADS: usize = 1024;
+
 impl Default for CpuOptions {
     fn default() -> CpuOptions {
         CpuOptions { threads: 0, isa: None, pin: true }
@@ -50,6 +53,7 @@ pub(crate) struct Tally {
     pub submissions: AtomicU64,
     pub launches: AtomicU64,
     pub barriers: AtomicU64,
+    pub allocations: AtomicU64,
     pub bytes_read: AtomicU64,
     pub bytes_written: AtomicU64,
 }
@@ -73,6 +77,9 @@ impl CpuDevice {
         };
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let threads = if options.threads == 0 { cores } else { options.threads };
+        if threads > MAX_THREADS {
+            return Err(unavailable(format!("{threads} threads are more than {MAX_THREADS}")));
+        }
         let pool = Pool::new(threads, options.pin).map_err(|e| unavailable(format!("cannot start threads: {e}")))?;
         let kernels = Kernels::new(isa);
         Ok(CpuDevice { engine: Arc::new(Engine { kernels, pool, tally: Tally::default() }) })
@@ -112,7 +119,7 @@ impl Device for CpuDevice {
             barriers: read(&tally.barriers),
             bytes_read: read(&tally.bytes_read),
             bytes_written: read(&tally.bytes_written),
-            step_allocations: 0,
+            step_allocations: read(&tally.allocations),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A plan bound to kernels: one task object each, run by all threads with a barrier between tasks.
 
+use crate::activation::MAX_PANEL_ROWS;
 use crate::device::Engine;
 use crate::memory::prefetch;
 use crate::pool::Worker;
@@ -186,8 +187,8 @@ const AHEAD_BYTES: usize = 8 << 10;
 const IDLE_BYTES: usize = 32 << 10;
 /// Bytes that it asks for before it looks again whether the others have come.
 const IDLE_STEP: usize = 256;
-/// Steps with more rows are not bound by memory.
-const AHEAD_ROWS: usize = 24;
+/// Steps with more rows are not bound by memory: they go through the weights more than once.
+const AHEAD_ROWS: usize = MAX_PANEL_ROWS;
 
 /// Waits for the other threads; in the meantime memory is kept busy with what this thread reads next.
 fn meet(worker: Worker<'_>, weights: &[u8]) {
@@ -260,6 +261,9 @@ impl Executable for CpuExecutable {
         let outputs: SmallVec<[*mut u32; 4]> = bindings.outputs.iter_mut().map(|o| o.as_mut_ptr()).collect();
         let mutable = &mut *mutable;
         let (states, kv_page_stride) = (mutable.states.addresses(), mutable.states.page_stride());
+        // The only places where a step may take memory: lists that outgrow what is kept for them.
+        let grown = u64::from(outputs.spilled()) + u64::from(states.spilled());
+        self.engine.tally.allocations.fetch_add(grown, Ordering::Relaxed);
         let fault = Fault::default();
         let step = Step {
             dims: bindings.dims,

@@ -98,6 +98,11 @@ pub(crate) struct Bench {
 impl Bench {
     /// Prepares the tests; nothing has run yet.
     pub(crate) fn new(loaded: Loaded, device: CpuDevice, sampling: Sampling, tests: &[Test]) -> Result<Bench> {
+        let holds = |n: u32| !loaded.engine.plan_name(n, n, &sampling).is_empty();
+        let too_many = |t: &&Test| matches!(t.kind, Kind::Rows(n) if !holds(n));
+        if let Some(Test { kind: Kind::Rows(n), .. }) = tests.iter().find(too_many) {
+            bail!("--rows {n}: no plan gives so many rows a token each; 17 is the most");
+        }
         let probe = device.probe();
         let bytes = loaded.engine.work().weight_bytes.clamp(MIN_READ_BYTES, MAX_READ_BYTES);
         let buffer = probe.read_buffer(bytes as usize).context("no memory for the buffer of streaming reads")?;

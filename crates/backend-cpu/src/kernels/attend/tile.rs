@@ -27,7 +27,7 @@ struct Pair {
 /// # Safety
 /// The machine has the level; pages and partial results are valid, and nobody else writes to them.
 #[inline(always)]
-pub(in crate::kernels) unsafe fn attend<L: Lanes>(args: AttendArgs<'_>) {
+pub(in crate::kernels) unsafe fn attend<L: Lanes>(mut args: AttendArgs<'_>) {
     let hd = args.kv.head_dim;
     let group = args.q_heads / args.kv.kv_heads;
     assert!(hd.is_multiple_of(LANES), "head_dim is a multiple of 16");
@@ -36,6 +36,8 @@ pub(in crate::kernels) unsafe fn attend<L: Lanes>(args: AttendArgs<'_>) {
     let mut pairs =
         [const { Pair { q: std::ptr::null(), start: 0, end: 0, partial: std::ptr::null_mut() } }; MAX_PAIRS];
     let mut count = 0;
+    // The scratch memory goes by this address from here on, so that writing does not pass through a shared borrow.
+    let scores = std::mem::take(&mut args.scratch).as_mut_ptr();
     let first = args.split * SPLIT_POSITIONS;
     let step = args.partials.splits * partial_len(hd);
     for (row, &position) in args.positions.iter().enumerate() {
@@ -51,30 +53,30 @@ pub(in crate::kernels) unsafe fn attend<L: Lanes>(args: AttendArgs<'_>) {
             count += 1;
             if count == L::PAIRS {
                 // SAFETY: passed on.
-                unsafe { tile_of::<L>(&args, &pairs[..count]) };
+                unsafe { tile_of::<L>(&args, scores, &pairs[..count]) };
                 count = 0;
             }
         }
     }
     // SAFETY: passed on.
-    unsafe { tile_of::<L>(&args, &pairs[..count]) };
+    unsafe { tile_of::<L>(&args, scores, &pairs[..count]) };
 }
 
 /// # Safety
-/// As `attend`; every pair sees a position of the split.
+/// As `attend`; every pair sees a position of the split, and `scores` has room for `ATTEND_SCRATCH_LEN` floats, ours.
 #[inline(always)]
-unsafe fn tile_of<L: Lanes>(args: &AttendArgs<'_>, pairs: &[Pair]) {
+unsafe fn tile_of<L: Lanes>(args: &AttendArgs<'_>, scores: *mut f32, pairs: &[Pair]) {
     // SAFETY: passed on; the arrays have as many pairs.
     unsafe {
         match *pairs {
-            [a] => tile::<L, 1, 4>(args, &[a]),
-            [a, b] => tile::<L, 2, 4>(args, &[a, b]),
-            [a, b, c] if L::PAIRS > 2 => tile::<L, 3, 4>(args, &[a, b, c]),
-            [a, b, c, d] if L::PAIRS > 2 => tile::<L, 4, 4>(args, &[a, b, c, d]),
-            [a, b, c, d, e] if L::PAIRS > 4 => tile::<L, 5, 2>(args, &[a, b, c, d, e]),
-            [a, b, c, d, e, f] if L::PAIRS > 4 => tile::<L, 6, 2>(args, &[a, b, c, d, e, f]),
-            [a, b, c, d, e, f, g] if L::PAIRS > 4 => tile::<L, 7, 2>(args, &[a, b, c, d, e, f, g]),
-            [a, b, c, d, e, f, g, h] if L::PAIRS > 4 => tile::<L, 8, 2>(args, &[a, b, c, d, e, f, g, h]),
+            [a] => tile::<L, 1, 4>(args, scores, &[a]),
+            [a, b] => tile::<L, 2, 4>(args, scores, &[a, b]),
+            [a, b, c] if L::PAIRS > 2 => tile::<L, 3, 4>(args, scores, &[a, b, c]),
+            [a, b, c, d] if L::PAIRS > 2 => tile::<L, 4, 4>(args, scores, &[a, b, c, d]),
+            [a, b, c, d, e] if L::PAIRS > 4 => tile::<L, 5, 2>(args, scores, &[a, b, c, d, e]),
+            [a, b, c, d, e, f] if L::PAIRS > 4 => tile::<L, 6, 2>(args, scores, &[a, b, c, d, e, f]),
+            [a, b, c, d, e, f, g] if L::PAIRS > 4 => tile::<L, 7, 2>(args, scores, &[a, b, c, d, e, f, g]),
+            [a, b, c, d, e, f, g, h] if L::PAIRS > 4 => tile::<L, 8, 2>(args, scores, &[a, b, c, d, e, f, g, h]),
             _ => {}
         }
     }
@@ -116,7 +118,7 @@ impl Split<'_> {
 /// # Safety
 /// As `tile_of`; `N` pairs, of whose sums `C` vectors at a time are in registers.
 #[inline(always)]
-unsafe fn tile<L: Lanes, const N: usize, const C: usize>(args: &AttendArgs<'_>, pairs: &[Pair; N]) {
+unsafe fn tile<L: Lanes, const N: usize, const C: usize>(args: &AttendArgs<'_>, scores: *mut f32, pairs: &[Pair; N]) {
     let hd = args.kv.head_dim;
     let end = pairs.iter().map(|p| p.end).max().unwrap_or(0);
     let start = pairs.iter().map(|p| p.start).min().unwrap_or(0);
@@ -129,7 +131,6 @@ unsafe fn tile<L: Lanes, const N: usize, const C: usize>(args: &AttendArgs<'_>, 
         pages: &args.pages[first_page..first_page + end.div_ceil(PAGE_POSITIONS)],
         hd,
     };
-    let scores = args.scratch.as_ptr().cast_mut();
     // SAFETY: the pages hold what every pair sees; the scratch memory, lent to us exclusively, has room for the scores
     // of `MAX_PAIRS` pairs.
     unsafe {
