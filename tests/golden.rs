@@ -60,7 +60,7 @@ fn logits(engine: &mut Engine, tokens: &[u32], from: usize, chunk: usize) -> Vec
         let wants = |p: usize| if p >= from { StepWants::Logits } else { StepWants::Nothing };
         let rows: Vec<_> =
             (start..end).map(|p| StepRow { token: tokens[p], sequence: 0, position: p, wants: wants(p) }).collect();
-        let step = Step { sequences: &[&sequence], rows: &rows, logit_bias: None };
+        let step = Step { sequences: &[&sequence], rows: &rows };
         let words = engine.step(&step).unwrap();
         if end > from {
             all.extend(words.chunks(width).map(|row| row.iter().map(|&w| f32::from_bits(w)).collect::<Vec<_>>()));

@@ -52,7 +52,7 @@ fn our_rows(device: Arc<dyn Device>, model: &Path, ids: &[u32]) -> Vec<Vec<f32>>
     let row = |(p, &token): (usize, &u32)| StepRow { token, sequence: 0, position: p, wants: StepWants::Logits };
     let rows: Vec<_> = ids.iter().enumerate().map(row).collect();
     let width = engine.model().hyper.vocab_size as usize;
-    let words = engine.step(&Step { sequences: &[&sequence], rows: &rows, logit_bias: None }).unwrap();
+    let words = engine.step(&Step { sequences: &[&sequence], rows: &rows }).unwrap();
     words.chunks(width).map(|r| r.iter().map(|&w| f32::from_bits(w)).collect()).collect()
 }
 

@@ -1,17 +1,20 @@
 //! All flags of all subcommands, as data: what the command line accepts is decided here and nowhere else.
 
 mod artefact;
+mod graph;
 mod measure;
 
 pub(crate) use artefact::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, CompileArgs};
+pub(crate) use graph::{
+    BucketArgs, BucketsArgs, GraphArgs, GraphCommand, GraphRunArgs, NamedFile, PassesArgs, PrintArgs,
+};
 pub(crate) use measure::{
     BenchArgs, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm, TableForm,
 };
 
 use aio::engine::Dispatch;
-use aio::ir::{DType, Sym};
+use aio::ir::DType;
 use aio::model::synth::{Preset, presets};
-use aio::plan::Tail;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -343,142 +346,4 @@ pub(crate) struct SynthArgs {
     /// The file to write.
     #[arg(short, long = "output", value_name = "FILE")]
     pub output: PathBuf,
-}
-
-/// What to do with a graph.
-#[derive(Debug, Subcommand)]
-pub(crate) enum GraphCommand {
-    /// Check every rule; prints `ok`, or all faults with their places and status 1.
-    Verify(GraphArgs),
-    /// Print the graph in its normal form.
-    Print(GraphArgs),
-    /// Draw the graph in the DOT language.
-    Dot(GraphArgs),
-    /// Show what each compiler pass makes of the graph.
-    Passes(PassesArgs),
-    /// Show the compiled plan: tasks, buffers, arena, what fused.
-    Plan(BucketArgs),
-    /// Run a graph on .npy tensors.
-    Run(GraphRunArgs),
-}
-
-/// A graph: a file's, or a model's.
-#[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Examples:\n  aio graph verify my.graph\n  aio graph print -m model.gguf > model.graph\n  aio graph dot my.graph | dot -Tsvg > my.svg"
-)]
-pub(crate) struct GraphArgs {
-    /// Text graph [default: the model's step graph].
-    #[arg(value_name = "GRAPH", conflicts_with_all = ["model", "template"])]
-    pub file: Option<PathBuf>,
-    #[command(flatten)]
-    pub model: ModelArgs,
-}
-
-/// What becomes of the logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TailArg {
-    /// The most likely token.
-    Argmax,
-    /// A sampled token.
-    Sample,
-    /// The logits themselves.
-    Logits,
-}
-
-impl TailArg {
-    /// As the compiler names it.
-    pub(crate) fn tail(self) -> Tail {
-        match self {
-            TailArg::Argmax => Tail::Argmax,
-            TailArg::Sample => Tail::Sample,
-            TailArg::Logits => Tail::Logits,
-        }
-    }
-}
-
-/// A graph and the bucket to compile it for.
-#[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Examples:\n  aio graph plan\n  aio graph plan -m model.gguf --rows 128 --tail logits --isa portable"
-)]
-pub(crate) struct BucketArgs {
-    #[command(flatten)]
-    pub graph: GraphArgs,
-    /// Token rows of a step at most.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub rows: u32,
-    /// Output rows of a step at most.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub outs: u32,
-    /// What becomes of the logits.
-    #[arg(long, value_enum, default_value = "argmax", value_name = "TAIL")]
-    pub tail: TailArg,
-}
-
-/// Arguments of `aio graph passes`.
-#[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Examples:\n  aio graph passes\n  aio graph passes my.graph --device interp --tail logits --full"
-)]
-pub(crate) struct PassesArgs {
-    #[command(flatten)]
-    pub bucket: BucketArgs,
-    /// Print the graph or the tasks after each pass too.
-    #[arg(long)]
-    pub full: bool,
-}
-
-/// A tensor of a graph and its file, as in `x=x.npy`.
-#[derive(Clone, Debug)]
-pub(crate) struct NamedFile {
-    pub name: String,
-    pub path: PathBuf,
-}
-
-fn named_file(text: &str) -> Result<NamedFile, String> {
-    match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
-            Ok(NamedFile { name: name.to_owned(), path: path.into() })
-        }
-        _ => Err("expected NAME=FILE.npy".to_owned()),
-    }
-}
-
-/// A dimension symbol and its number, as in `rows=4`.
-fn dim(text: &str) -> Result<(Sym, u32), String> {
-    let (name, number) = text.split_once('=').ok_or("expected SYMBOL=N")?;
-    let names = || Sym::ALL.map(Sym::name).join(", ");
-    let sym = Sym::from_name(name).ok_or_else(|| format!("there is no symbol `{name}`, only {}", names()))?;
-    let number = number.parse().map_err(|_| format!("`{number}` is no number of 32 bits"))?;
-    Ok((sym, number))
-}
-
-/// Arguments of `aio graph run`.
-#[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Inputs, weights and states are given by name; a state that is not given starts as zeros, and its final value is\nwritten by its name. Symbols follow from the shapes of the inputs. Element types are f4 f2 i4 u4 i1 u1 b1,\nlittle-endian, C order; a tensor of a block type (q4_1, ...) or bf16 is given as u1 with rows of its stored bytes.\n\nExamples:\n  aio graph run my.graph --in x=x.npy --in w=w.npy --out y=y.npy\n  aio graph run step.graph --in tokens=t.npy --dim pages=4 --out logits=l.npy --out kv.0=kv.npy"
-)]
-pub(crate) struct GraphRunArgs {
-    /// Text graph.
-    #[arg(value_name = "GRAPH")]
-    pub file: PathBuf,
-    /// An input, weight or state; may be given several times.
-    #[arg(long = "in", value_name = "NAME=FILE", value_parser = named_file)]
-    pub inputs: Vec<NamedFile>,
-    /// An output or final state to write; may be given several times [default: types are printed, nothing is written].
-    #[arg(long = "out", value_name = "NAME=FILE", value_parser = named_file)]
-    pub outputs: Vec<NamedFile>,
-    /// A symbol that no input's shape tells; may be given several times.
-    #[arg(long = "dim", value_name = "SYMBOL=N", value_parser = dim)]
-    pub dims: Vec<(Sym, u32)>,
-    /// Where the graph runs.
-    #[arg(long, value_enum, default_value = "interp", value_name = "DEVICE")]
-    pub device: DeviceArg,
-    /// Threads of the CPU back end [default: one a core].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub threads: Option<u32>,
-    /// Highest instruction set to use [default: the best there is].
-    #[arg(long, value_enum, value_name = "ISA")]
-    pub isa: Option<IsaArg>,
 }

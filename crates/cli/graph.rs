@@ -1,25 +1,24 @@
 //! `aio graph`: step graphs checked, shown and compiled; `graph_run` runs them. The graph is a text file's or a model's.
 
-use crate::args::{BucketArgs, GraphArgs, GraphCommand, PassesArgs};
+use crate::args::{BucketArgs, GraphArgs, GraphCommand, PassesArgs, PrintArgs};
 use crate::output::print_now;
-use crate::{Outcome, graph_run, models};
+use crate::{Outcome, graph_buckets, graph_run, models};
 use aio::compiler::{Options, compile, passes};
 use aio::ir::text::{Parsed, parse, print};
 use aio::ir::verify::VerifyError;
 use aio::ir::{Verified, verify};
-use aio::plan::Bucket;
+use aio::plan::{Bucket, Tail};
 use anyhow::{Context, Result, anyhow};
 use std::path::Path;
 
 pub(crate) fn main(command: GraphCommand) -> Result<Outcome> {
     match command {
         GraphCommand::Verify(args) => check(&Source::of(&args)?),
-        GraphCommand::Print(args) => {
-            print_now(&print(&Source::of(&args)?.parse()?.graph)).map(|()| Outcome::Fine).map_err(Into::into)
-        }
+        GraphCommand::Print(args) => show(&args),
         GraphCommand::Dot(args) => dot(&Source::of(&args)?),
         GraphCommand::Passes(args) => show_passes(&args),
         GraphCommand::Plan(args) => show_plan(&args),
+        GraphCommand::Buckets(args) => graph_buckets::main(&args),
         GraphCommand::Run(args) => graph_run::main(args),
     }
 }
@@ -84,22 +83,35 @@ fn check(source: &Source) -> Result<Outcome> {
     Ok(Outcome::CheckFailed)
 }
 
+fn show(args: &PrintArgs) -> Result<Outcome> {
+    let source = Source::of(&args.graph)?;
+    let parsed = source.parse()?;
+    let text = match args.drafts {
+        None => print(&parsed.graph),
+        Some(k) => {
+            let target = models::model_device(&args.graph.model)?.target();
+            let bucket = Bucket::new(k + 1, k + 1, Tail::Argmax).verifying();
+            let dumps = passes(source.verify(&parsed)?, &target, bucket)?;
+            let made = dumps.into_iter().find(|d| d.pass == "batch_verify");
+            made.context("verification is a pass of its own")?.text
+        }
+    };
+    print_now(&text)?;
+    Ok(Outcome::Fine)
+}
+
 fn dot(source: &Source) -> Result<Outcome> {
     let parsed = source.parse()?;
     print_now(&aio::ir::dot::dot(source.verify(&parsed)?.graph()))?;
     Ok(Outcome::Fine)
 }
 
-fn bucket(args: &BucketArgs) -> Bucket {
-    Bucket { rows: args.rows, seqs: args.rows, outs: args.outs, tail: args.tail.tail() }
-}
-
 fn show_passes(args: &PassesArgs) -> Result<Outcome> {
     let source = Source::of(&args.bucket.graph)?;
     let parsed = source.parse()?;
     let target = models::model_device(&args.bucket.graph.model)?.target();
-    let dumps = passes(source.verify(&parsed)?, &target, bucket(&args.bucket))?;
-    let mut out = format!("{} for {}, bucket {}\n", source.name, target.name, bucket(&args.bucket));
+    let dumps = passes(source.verify(&parsed)?, &target, args.bucket.bucket())?;
+    let mut out = format!("{} for {}, bucket {}\n", source.name, target.name, args.bucket.bucket());
     for dump in dumps {
         let unit = if matches!(dump.pass, "fuse" | "plan") { "tasks" } else { "nodes" };
         out.push_str(&format!("{:<10} {:>6} {unit}\n", dump.pass, dump.count));
@@ -115,7 +127,7 @@ fn show_plan(args: &BucketArgs) -> Result<Outcome> {
     let source = Source::of(&args.graph)?;
     let parsed = source.parse()?;
     let target = models::model_device(&args.graph.model)?.target();
-    let options = Options { buckets: vec![bucket(args)], fuse: true };
+    let options = Options { buckets: vec![args.bucket()], fuse: true };
     let compiled = compile(source.verify(&parsed)?, &target, &options)?;
     let mut out = String::new();
     for (plan, report) in compiled.family.plans.iter().zip(&compiled.reports) {

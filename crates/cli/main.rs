@@ -18,6 +18,7 @@ mod device;
 mod fetch;
 mod gguf;
 mod graph;
+mod graph_buckets;
 mod graph_cpu;
 mod graph_run;
 mod machine;

@@ -85,7 +85,7 @@ fn evaluate(engine: &mut Engine, chunk: &[u32], score: &mut Score) -> Result<()>
         let wants = |p| if scored.contains(&p) { StepWants::Logits } else { StepWants::Nothing };
         let row = |p: usize| StepRow { token: inputs[p], sequence: 0, position: p, wants: wants(p) };
         let rows: Vec<_> = (at..end).map(row).collect();
-        let logits = engine.step(&Step { sequences: &[&sequence], rows: &rows, logit_bias: None })?;
+        let logits = engine.step(&Step { sequences: &[&sequence], rows: &rows })?;
         let targets = (at..end).filter(|p| scored.contains(p)).map(|p| chunk[p + 1]);
         for (logits, target) in logits.chunks_exact(vocabulary).zip(targets) {
             score.add(logits, target)?;

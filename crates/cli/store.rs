@@ -95,8 +95,7 @@ impl Slot {
             Some(_) => return None,
             None => None,
         };
-        let rows = options.context.map_or(options.prefill_rows, |c| c.min(options.prefill_rows));
-        let mut rest = vec![compiler_hash(&form).to_string(), rows.to_string()];
+        let mut rest = vec![compiler_hash(&form).to_string(), options.prefill_rows.to_string()];
         rest.extend(template.iter().map(|(_, text)| text.clone()));
         rest.extend(aio::templates().texts().map(str::to_owned));
         let state = FileState::of(path).ok()?;

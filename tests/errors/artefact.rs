@@ -22,7 +22,7 @@ fn device() -> Arc<CpuDevice> {
 }
 
 fn family() -> PlanFamily {
-    let bucket = Bucket { rows: 1, seqs: 1, outs: 1, tail: Tail::Logits };
+    let bucket = Bucket { rows: 1, seqs: 1, outs: 1, tail: Tail::Logits, verify: false };
     let options = Options { buckets: vec![bucket], fuse: true };
     compile(verify(&graph(LINEAR)).unwrap(), &device().target(), &options).unwrap().family
 }

@@ -4,7 +4,9 @@ use crate::Table;
 use crate::graph::graph;
 use crate::model::{altered, set};
 use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
-use aio::engine::{Engine, EngineError, EngineOptions, Flow, Request, Sampling, Sequence, Step, StepRow, StepWants};
+use aio::engine::{
+    DraftSpan, Engine, EngineError, EngineOptions, Flow, Request, Sampling, Sequence, Step, StepRow, StepWants,
+};
 use aio::ir::Graph;
 use aio::model::Model;
 use aio::model::gguf::Gguf;
@@ -70,7 +72,7 @@ fn steps(table: &mut Table, engine: &mut Engine) {
     let mut sequence = Sequence::new();
     let row = |position| StepRow { token: 1, sequence: 0, position, wants: StepWants::Logits };
     let mut step = |sequence: &Sequence, rows: &[StepRow<'_>]| {
-        let error = engine.step(&Step { sequences: &[sequence], rows, logit_bias: None }).unwrap_err();
+        let error = engine.step(&Step { sequences: &[sequence], rows }).unwrap_err();
         table.add("EngineError", error);
     };
     step(&sequence, &[row(0)]);
@@ -78,8 +80,11 @@ fn steps(table: &mut Table, engine: &mut Engine) {
     table_full(table, &mut sequence, &mut pool);
     let mut other = Sequence::new();
     engine.reserve(&mut other, 64).unwrap();
-    let rows: Vec<_> = (0..40).map(row).collect();
-    let error = engine.step(&Step { sequences: &[&other], rows: &rows, logit_bias: None }).unwrap_err();
+    let rows: Vec<_> = (0..100).map(|p| row(p % 64)).collect();
+    let error = engine.step(&Step { sequences: &[&other], rows: &rows }).unwrap_err();
+    table.add("EngineError", error);
+    let span = DraftSpan { first: 0, drafts: 2, len: 1 };
+    let error = engine.verify(&Step { sequences: &[&other], rows: &rows[..2] }, &[span]).unwrap_err();
     table.add("EngineError", error);
 }
 

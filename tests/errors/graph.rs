@@ -50,7 +50,7 @@ fn evaluation(body: &str, x: Option<Tensor<'static>>, index: i64) -> EvalError {
 
 fn compilation(body: &str, tail: Tail, target: &Target) -> CompileError {
     let graph = graph(body);
-    let bucket = Bucket { rows: u32::MAX, seqs: 1, outs: 1, tail };
+    let bucket = Bucket { rows: u32::MAX, seqs: 1, outs: 1, tail, verify: tail == Tail::Sample };
     compile(verify(&graph).unwrap(), target, &Options { buckets: vec![bucket], fuse: true }).unwrap_err()
 }
 
@@ -67,6 +67,8 @@ pub(crate) fn cause(table: &mut Table) {
     let neg = "%x = input \"x\" : f32[4]\n%y = neg %x\noutput \"y\" = %y\n";
     table.add("CompileError", compilation(neg, Tail::Sample, &all));
     table.add("CompileError", compilation(neg, Tail::Logits, &none));
+    let no_tokens = "%x = input \"x\" : f32[outs, 70]\n%y = neg %x\noutput \"logits\" = %y\n";
+    table.add("CompileError", compilation(no_tokens, Tail::Sample, &all));
     let trivial = "%x = input \"x\" : f32[4]\noutput \"y\" = %x\n";
     table.add("CompileError", compilation(trivial, Tail::Logits, &all));
     let stray = "%s = state \"s\" : f32[4]\n%t = neg %s\noutput \"t\" = %t\nfinal %s = %t\n";

@@ -219,14 +219,14 @@ impl Bench {
         let first = sequence.len();
         let asks = |i: usize| {
             if i + wanted >= ids.len() {
-                StepWants::Token { sampling: &self.sampling, recent: &[] }
+                StepWants::Token { sampling: &self.sampling, recent: &[], bias: None }
             } else {
                 StepWants::Nothing
             }
         };
         let row = |(i, &token): (usize, &u32)| StepRow { token, sequence: 0, position: first + i, wants: asks(i) };
         let rows: Vec<StepRow<'_>> = ids.iter().enumerate().map(row).collect();
-        let step = Step { sequences: &[sequence], rows: &rows, logit_bias: None };
+        let step = Step { sequences: &[sequence], rows: &rows };
         let (counters, allocations) = (self.loaded.engine.counters(), allocations::count());
         let start = Instant::now();
         let token = self.loaded.engine.step(&step)?.last().copied();

@@ -9,6 +9,9 @@ pub enum CompileError {
     /// The graph has no output of the name that the tail needs.
     #[error("the graph has no output `{0}`")]
     NoOutput(&'static str),
+    /// The graph has no input of the name that the verification of drafts needs.
+    #[error("the graph has no input `{0}`")]
+    NoInput(&'static str),
     /// The target cannot run an op, fused or alone.
     #[error("{target} cannot run `{op}`: {reason}")]
     Unsupported {

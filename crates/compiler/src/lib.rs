@@ -4,14 +4,16 @@
 //! and gives one [`PlanFamily`](aio_plan::PlanFamily). Passes, each verified before the next:
 //!
 //! 1. `tail`: what becomes of the logits (arg-max, sample, logits).
-//! 2. `simplify`: reshapes collapse, what no output needs is dropped.
-//! 3. `fuse`: nodes are gathered into tasks that the target has kernels for.
-//! 4. `schedule`: tasks in order; states are read before they are replaced.
-//! 5. `memory`: buffers share one arena.
+//! 2. `batch_verify`, for buckets that verify drafts: samples are compared with drafts inside the plan.
+//! 3. `simplify`: reshapes collapse, what no output needs is dropped.
+//! 4. `fuse`: nodes are gathered into tasks that the target has kernels for.
+//! 5. `schedule`: tasks in order; states are read before they are replaced.
+//! 6. `memory`: buffers share one arena.
 //!
 //! **Invariant:** a target is data; no device is in sight. The same input gives the same plans, byte for byte.
 #![forbid(unsafe_code)]
 
+mod batch_verify;
 mod emit;
 mod error;
 mod fuse;
@@ -22,6 +24,7 @@ mod schedule;
 mod simplify;
 mod tail;
 
+pub use batch_verify::batch_verify;
 pub use error::CompileError;
 pub use pipeline::{Compiled, Options, PassDump, compile, passes};
 pub use report::FusionReport;

@@ -1,6 +1,7 @@
 //! The passes in order, each verified before the next.
 
 use crate::CompileError;
+use crate::batch_verify::batch_verify;
 use crate::emit::{Shared, emit};
 use crate::fuse::{Cluster, Miss, fuse};
 use crate::report::FusionReport;
@@ -66,8 +67,11 @@ fn checked(pass: &'static str, graph: Graph) -> Result<Graph, CompileError> {
 type Lowered = (Graph, Vec<Cluster>, Vec<Miss>);
 
 fn lower(graph: &Graph, target: &Target, bucket: Bucket, on: bool) -> Result<Lowered, CompileError> {
-    let tailed = checked("tail", with_tail(graph, bucket.tail)?)?;
-    let simple = checked("simplify", simplify(&tailed))?;
+    let mut stepped = checked("tail", with_tail(graph, bucket.tail)?)?;
+    if bucket.verify {
+        stepped = checked("batch_verify", batch_verify(&stepped)?)?;
+    }
+    let simple = checked("simplify", simplify(&stepped))?;
     let (clusters, misses) = fuse(&simple, target, on)?;
     let clusters = schedule(&simple, clusters);
     Ok((simple, clusters, misses))
@@ -91,16 +95,17 @@ pub struct PassDump {
 pub fn passes(graph: Verified<'_>, target: &Target, bucket: Bucket) -> Result<Vec<PassDump>, CompileError> {
     let dump = |pass, g: &Graph| PassDump { pass, count: g.nodes().len(), text: aio_ir::text::print(g) };
     let tailed = checked("tail", with_tail(graph.graph(), bucket.tail)?)?;
-    let simple = checked("simplify", simplify(&tailed))?;
+    let verifying = if bucket.verify { Some(checked("batch_verify", batch_verify(&tailed)?)?) } else { None };
+    let simple = checked("simplify", simplify(verifying.as_ref().unwrap_or(&tailed)))?;
     let (clusters, misses) = fuse(&simple, target, true)?;
     let report = FusionReport::new(&simple, &clusters, &misses);
     let compiled = compile(graph, target, &Options { buckets: vec![bucket], fuse: true })?;
     let plan = &compiled.family.plans[0];
-    Ok(vec![
-        dump("input", graph.graph()),
-        dump("tail", &tailed),
-        dump("simplify", &simple),
-        PassDump { pass: "fuse", count: report.task_count(), text: report.to_string() },
-        PassDump { pass: "plan", count: plan.tasks.len(), text: aio_plan::text::print(&compiled.family, plan) },
-    ])
+    let mut dumps = vec![dump("input", graph.graph()), dump("tail", &tailed)];
+    dumps.extend(verifying.as_ref().map(|g| dump("batch_verify", g)));
+    dumps.push(dump("simplify", &simple));
+    dumps.push(PassDump { pass: "fuse", count: report.task_count(), text: report.to_string() });
+    let text = aio_plan::text::print(&compiled.family, plan);
+    dumps.push(PassDump { pass: "plan", count: plan.tasks.len(), text });
+    Ok(dumps)
 }

@@ -3,7 +3,9 @@
 //! What an engine is loaded from does not show: the plans, the packed weights and the tokens are the same. From an artefact
 //! nothing is compiled and nothing packed. Called by the command line for `aio compile` and the cache.
 
-use crate::engine::{Dispatch, Engine, EngineOptions, Parts, bucket_rows, compile_family, context_of, pages_of};
+use crate::engine::{
+    Dispatch, Engine, EngineOptions, Parts, bucket_rows, compile_family, context_of, pages_of, prefill_rows,
+};
 use crate::memory::MemoryNeed;
 use crate::source::ModelWeights;
 use crate::{EngineError, PagePool};
@@ -47,7 +49,7 @@ impl Compiled {
     ) -> Result<Compiled, EngineError> {
         let no_image = || DeviceError::NoImage { device: device.target().name };
         let form = device.image_form().ok_or_else(no_image)?;
-        let usual = bucket_rows(options, context_of(&model.hyper, options));
+        let usual = bucket_rows(options);
         let family = compile_family(graph, device, if rows.is_empty() { &usual } else { rows }, options.dispatch)?;
         MemoryNeed::of(&family, 1).check()?;
         let weights = ModelWeights::checked(model, &family)?;
@@ -125,7 +127,7 @@ impl Engine {
         })?;
         let (context, (family, weights)) = loaded?;
         let largest = family.plans.iter().map(|p| p.bucket.rows).max().unwrap_or(1);
-        let prefill_rows = bucket_rows(options, context).into_iter().max().unwrap_or(1).min(largest);
+        let prefill_rows = prefill_rows(options).min(largest);
         let pool = PagePool::new(pages_of(context, options));
         Engine::assemble(Parts { model, family, device, weights, pool, context, prefill_rows }, options.dispatch)
     }

@@ -63,6 +63,14 @@ pub enum EngineError {
         /// Rows that ask for a token or for logits.
         outs: u32,
     },
+    /// Runs of drafts that do not lie in their step.
+    #[error("{spans} runs of drafts do not fit a step with {outs} rows that ask for a token")]
+    Spans {
+        /// The runs; there must be one for each sequence.
+        spans: usize,
+        /// Rows that ask for an output.
+        outs: usize,
+    },
     /// A row at a position that its sequence has no page for.
     #[error("position {position} has no page; the sequence has room for {reserved}")]
     NotReserved {
@@ -87,4 +95,12 @@ pub enum EngineError {
         /// What would do.
         expected: &'static str,
     },
+}
+
+impl EngineError {
+    /// A logit bias of the wrong length.
+    pub(crate) fn bias(len: usize) -> EngineError {
+        let expected = "one number for each token of the vocabulary";
+        EngineError::Option { name: "logit_bias", value: format!("{len} numbers"), expected }
+    }
 }

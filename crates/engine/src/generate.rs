@@ -1,7 +1,8 @@
 //! The generation loop: prefill in chunks, decode, stop, stream.
 
-use crate::engine::{Engine, Step, StepRow, StepWants};
+use crate::Engine;
 use crate::request::{Completion, Request, StopReason, Timing};
+use crate::step::{Step, StepRow, StepWants};
 use crate::stop::{Scan, StopScanner};
 use crate::{EngineError, Sequence};
 use aio_model::tokenizer::StreamDecoder;
@@ -104,13 +105,16 @@ impl Engine {
             let last = end == tokens.len();
             let rows: Vec<_> = (at..end)
                 .map(|p| {
-                    let ask = StepWants::Token { sampling: &request.sampling, recent: tokens };
+                    let ask = StepWants::Token {
+                        sampling: &request.sampling,
+                        recent: tokens,
+                        bias: request.logit_bias.as_deref(),
+                    };
                     let wants = if last && p + 1 == end { ask } else { StepWants::Nothing };
                     StepRow { token: tokens[p], sequence: 0, position: p, wants }
                 })
                 .collect();
-            let bias = request.logit_bias.as_deref();
-            let sampled = self.step(&Step { sequences: &[sequence], rows: &rows, logit_bias: bias })?;
+            let sampled = self.step(&Step { sequences: &[sequence], rows: &rows })?;
             let sampled = sampled.first().copied();
             sequence.commit(end);
             at = end;
@@ -128,10 +132,10 @@ impl Engine {
     fn decode_row(&mut self, sequence: &mut Sequence, request: &Request, history: &[u32]) -> Result<u32, EngineError> {
         let position = history.len() - 1;
         self.reserve(sequence, history.len())?;
-        let wants = StepWants::Token { sampling: &request.sampling, recent: history };
+        let wants =
+            StepWants::Token { sampling: &request.sampling, recent: history, bias: request.logit_bias.as_deref() };
         let row = StepRow { token: history[position], sequence: 0, position, wants };
-        let bias = request.logit_bias.as_deref();
-        let sampled = self.step(&Step { sequences: &[sequence], rows: &[row], logit_bias: bias })?[0];
+        let sampled = self.step(&Step { sequences: &[sequence], rows: &[row] })?[0];
         sequence.commit(history.len());
         Ok(sampled)
     }

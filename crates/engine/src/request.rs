@@ -1,7 +1,8 @@
 //! What is asked of the engine and what comes back.
 
-use crate::EngineError;
+use crate::{EngineError, LogitMask};
 use aio_ir::sampling::SampleParams;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How tokens are chosen.
@@ -59,6 +60,8 @@ pub struct Request {
     pub stop: Vec<String>,
     /// Added to the logits of every step, one number a token of the vocabulary.
     pub logit_bias: Option<Vec<f32>>,
+    /// Says before each token which ones may follow: a grammar, a schema.
+    pub mask: Option<Arc<dyn LogitMask>>,
     /// Go on after an end-of-generation token.
     pub ignore_eog: bool,
 }
@@ -66,7 +69,15 @@ pub struct Request {
 impl Request {
     /// Continues a prompt until the model ends it or the context is full.
     pub fn new(prompt: Vec<u32>, sampling: Sampling) -> Request {
-        Request { prompt, max_tokens: None, sampling, stop: Vec::new(), logit_bias: None, ignore_eog: false }
+        Request {
+            prompt,
+            max_tokens: None,
+            sampling,
+            stop: Vec::new(),
+            logit_bias: None,
+            mask: None,
+            ignore_eog: false,
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! `; test verify` expects `ok`, or a line for each broken rule (code and line), or a parse code with its place.
 //! `; test fuse [argmax|sample|logits]` expects the fusion report for a target that supports every kind.
-//! `; test plan [argmax|sample|logits]` expects the plan for that target. `; test print` expects the canonical text.
+//! `; test plan [argmax|sample|logits]` expects the plan for that target, `; test plan_verify [argmax|sample]` the plan that
+//! verifies drafts, `; test batch_verify` the graph that the pass of that name makes. `; test print` expects the canonical text.
 
 use crate::bless;
 use aio_backend::null::permissive_target;
@@ -68,7 +69,9 @@ fn run(source: &str) -> Result<Vec<String>, String> {
         [";", "test", "print"] => {
             Ok(print(&parse(source).map_err(|e| e.to_string())?.graph).lines().map(str::to_owned).collect())
         }
-        [";", "test", "plan", tail] => plan_lines(source, tail_of(tail)?),
+        [";", "test", "batch_verify"] => batch_verify_lines(source),
+        [";", "test", "plan", tail] => plan_lines(source, bucket(tail_of(tail)?)),
+        [";", "test", "plan_verify", tail] => plan_lines(source, bucket(tail_of(tail)?).verifying()),
         [";", "test", "fuse"] => fuse_lines(source, Tail::Logits),
         [";", "test", "fuse", tail] => fuse_lines(source, tail_of(tail)?),
         _ => Err("the first line names no command".to_owned()),
@@ -90,19 +93,30 @@ fn tail_of(name: &str) -> Result<Tail, String> {
     Tail::ALL.into_iter().find(|t| t.name() == name).ok_or_else(|| format!("there is no tail `{name}`"))
 }
 
-fn plan_lines(source: &str, tail: Tail) -> Result<Vec<String>, String> {
-    let family = compiled(source, tail)?.family;
+fn bucket(tail: Tail) -> Bucket {
+    Bucket { rows: 4, seqs: 2, outs: 2, tail, verify: false }
+}
+
+fn batch_verify_lines(source: &str) -> Result<Vec<String>, String> {
+    let graph = parse(source).map_err(|e| e.to_string())?.graph;
+    verify(&graph).map_err(|e| e.to_string())?;
+    let verifying = aio_compiler::batch_verify(&graph).map_err(|e| e.to_string())?;
+    verify(&verifying).map_err(|e| e.to_string())?;
+    Ok(print(&verifying).lines().map(str::to_owned).collect())
+}
+
+fn plan_lines(source: &str, bucket: Bucket) -> Result<Vec<String>, String> {
+    let family = compiled(source, bucket)?.family;
     Ok(aio_plan::text::print(&family, &family.plans[0]).lines().map(str::to_owned).collect())
 }
 
 fn fuse_lines(source: &str, tail: Tail) -> Result<Vec<String>, String> {
-    Ok(compiled(source, tail)?.reports[0].to_string().lines().map(str::to_owned).collect())
+    Ok(compiled(source, bucket(tail))?.reports[0].to_string().lines().map(str::to_owned).collect())
 }
 
-fn compiled(source: &str, tail: Tail) -> Result<Compiled, String> {
+fn compiled(source: &str, bucket: Bucket) -> Result<Compiled, String> {
     let graph = parse(source).map_err(|e| e.to_string())?.graph;
     let verified = verify(&graph).map_err(|e| e.to_string())?;
-    let bucket = Bucket { rows: 4, seqs: 2, outs: 2, tail };
     let options = Options { buckets: vec![bucket], fuse: true };
     compile(verified, &permissive_target("any"), &options).map_err(|e| e.to_string())
 }

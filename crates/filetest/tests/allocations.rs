@@ -43,9 +43,9 @@ fn decode(engine: &mut Engine, sequence: &mut Sequence, from: usize, to: usize, 
     let recent = [1u32, 2, 3];
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     for position in from..to {
-        let wants = StepWants::Token { sampling, recent: &recent };
+        let wants = StepWants::Token { sampling, recent: &recent, bias: None };
         let rows = [StepRow { token: position as u32, sequence: 0, position, wants }];
-        engine.step(&Step { sequences: &[sequence], rows: &rows, logit_bias: None }).unwrap();
+        engine.step(&Step { sequences: &[sequence], rows: &rows }).unwrap();
     }
     ALLOCATIONS.load(Ordering::Relaxed) - before
 }

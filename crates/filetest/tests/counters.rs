@@ -23,7 +23,7 @@ fn counts(outputs: usize) -> [u64; 3] {
     let graph = format!("aio 1\ngraph \"many\"\n%x = input \"x\" : f32[4]\n{}", lines.collect::<String>());
     let graph = text::parse(&graph).unwrap().graph;
     let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
-    let bucket = Bucket { rows: 1, seqs: 1, outs: 1, tail: Tail::Logits };
+    let bucket = Bucket { rows: 1, seqs: 1, outs: 1, tail: Tail::Logits, verify: false };
     let options = Options { buckets: vec![bucket], fuse: true };
     let family = compile(verify(&graph).unwrap(), &device.target(), &options).unwrap().family;
     let resident = device.upload(&family, &Nothing, 1).unwrap();

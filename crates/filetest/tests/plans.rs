@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 fn buckets() -> Vec<Bucket> {
     let sizes = [(1, 1), (17, 17), (128, 17)];
-    let bucket = |(rows, outs)| Tail::ALL.map(|tail| Bucket { rows, seqs: rows, outs, tail });
+    let bucket = |(rows, outs)| Tail::ALL.map(|tail| Bucket { rows, seqs: rows, outs, tail, verify: false });
     sizes.into_iter().flat_map(bucket).collect()
 }
 
@@ -71,7 +71,7 @@ fn arenas_are_at_most_a_quarter_over_their_lower_bound() {
 fn a_final_that_updates_nothing_is_refused() {
     let text = "aio 1\ngraph \"t\"\n%s = state \"s\" : f32[4]\n%t = neg %s\noutput \"t\" = %t\nfinal %s = %t\n";
     let graph = aio_ir::text::parse(text).unwrap().graph;
-    let bucket = Bucket { rows: 1, seqs: 1, outs: 1, tail: Tail::Logits };
+    let bucket = Bucket { rows: 1, seqs: 1, outs: 1, tail: Tail::Logits, verify: false };
     let options = Options { buckets: vec![bucket], fuse: true };
     let refused = compile(aio_ir::verify(&graph).unwrap(), &permissive_target("any"), &options);
     assert_eq!(refused.unwrap_err(), CompileError::StrayFinal("s".to_owned()));

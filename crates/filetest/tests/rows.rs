@@ -34,7 +34,7 @@ fn step(engine: &mut Engine, sequence: &mut Sequence, from: usize, to: usize) ->
     engine.reserve(sequence, to).unwrap();
     let row = |position| StepRow { token: token(position), sequence: 0, position, wants: StepWants::Logits };
     let rows: Vec<_> = (from..to).map(row).collect();
-    let bits = engine.step(&Step { sequences: &[sequence], rows: &rows, logit_bias: None }).unwrap().to_vec();
+    let bits = engine.step(&Step { sequences: &[sequence], rows: &rows }).unwrap().to_vec();
     sequence.commit(to);
     bits
 }
@@ -100,7 +100,7 @@ fn other_sequences_in_the_step_change_nothing() {
             })
             .collect();
         let borrowed: Vec<&Sequence> = sequences.iter().collect();
-        let got = engine.step(&Step { sequences: &borrowed, rows: &rows, logit_bias: None }).unwrap();
+        let got = engine.step(&Step { sequences: &borrowed, rows: &rows }).unwrap();
         for (row, bits) in rows.iter().zip(got.chunks(VOCABULARY)) {
             let alone = &want[row.position * VOCABULARY..][..VOCABULARY];
             assert_same(bits, alone, &format!("{level}, sequence {} position {}", row.sequence, row.position));
@@ -116,12 +116,12 @@ fn steps_that_do_not_fit_are_errors() {
     engine.reserve(&mut sequence, 64).unwrap();
     let sampling = aio_engine::Sampling::greedy();
     let row = |position: usize| {
-        let wants = StepWants::Token { sampling: &sampling, recent: &[] };
+        let wants = StepWants::Token { sampling: &sampling, recent: &[], bias: None };
         StepRow { token: 1, sequence: 0, position, wants }
     };
     let mut run = |positions: std::ops::Range<usize>| {
         let rows: Vec<_> = positions.map(row).collect();
-        engine.step(&Step { sequences: &[&sequence], rows: &rows, logit_bias: None }).map(<[u32]>::len)
+        engine.step(&Step { sequences: &[&sequence], rows: &rows }).map(<[u32]>::len)
     };
     assert!(matches!(run(0..20), Err(EngineError::StepSize { rows: 20, outs: 20 })));
     assert!(matches!(run(64..65), Err(EngineError::NotReserved { position: 64, reserved: 64 })));

@@ -26,7 +26,7 @@ fn logits(model: Model, device: Arc<dyn Device>) -> Vec<u32> {
         wants: if p % 10 == 9 { StepWants::Logits } else { StepWants::Nothing },
     };
     let rows: Vec<_> = (0..ROWS).map(row).collect();
-    engine.step(&Step { sequences: &[&sequence], rows: &rows, logit_bias: None }).unwrap().to_vec()
+    engine.step(&Step { sequences: &[&sequence], rows: &rows }).unwrap().to_vec()
 }
 
 fn nmse(got: &[u32], want: &[u32]) -> f64 {

@@ -30,7 +30,7 @@ fn logits(engine: &mut Engine, chunk: usize) -> Vec<u32> {
             StepRow { token, sequence: 0, position, wants: StepWants::Logits }
         };
         let rows: Vec<_> = (from..(from + chunk).min(TOKENS)).map(row).collect();
-        bits.extend_from_slice(engine.step(&Step { sequences: &[&sequence], rows: &rows, logit_bias: None }).unwrap());
+        bits.extend_from_slice(engine.step(&Step { sequences: &[&sequence], rows: &rows }).unwrap());
         sequence.commit((from + chunk).min(TOKENS));
     }
     engine.release(&mut sequence);
@@ -104,7 +104,7 @@ fn margin(text: &[u32]) -> f64 {
         StepRow { token, sequence: 0, position, wants }
     };
     let rows: Vec<_> = text.iter().enumerate().map(row).collect();
-    let mut values = floats(engine.step(&Step { sequences: &[&sequence], rows: &rows, logit_bias: None }).unwrap());
+    let mut values = floats(engine.step(&Step { sequences: &[&sequence], rows: &rows }).unwrap());
     values.sort_by(|a, b| b.total_cmp(a));
     let energy: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64;
     f64::from(values[0] - values[1]) / energy.sqrt()

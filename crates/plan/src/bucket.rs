@@ -40,9 +40,21 @@ pub struct Bucket {
     pub outs: u32,
     /// What becomes of the logits.
     pub tail: Tail,
+    /// Whether the plan compares the sampled tokens with drafts; never with [`Tail::Logits`].
+    pub verify: bool,
 }
 
 impl Bucket {
+    /// For steps of up to `rows` rows of any sequences, `outs` of which ask for an output, without drafts.
+    pub fn new(rows: u32, outs: u32, tail: Tail) -> Bucket {
+        Bucket { rows, seqs: rows, outs, tail, verify: false }
+    }
+
+    /// The same for steps whose drafts are verified.
+    pub fn verifying(self) -> Bucket {
+        Bucket { verify: true, ..self }
+    }
+
     /// Upper bounds as dimensions; pages and recent are 0, for they size no buffer of the arena.
     pub fn bounds(&self) -> Dims {
         Dims { rows: self.rows, seqs: self.seqs, pages: 0, outs: self.outs, recent: 0 }
@@ -56,6 +68,7 @@ impl Bucket {
 
 impl fmt::Display for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "r{}s{}o{}-{}", self.rows, self.seqs, self.outs, self.tail.name())
+        let verify = if self.verify { "-verify" } else { "" };
+        write!(f, "r{}s{}o{}-{}{verify}", self.rows, self.seqs, self.outs, self.tail.name())
     }
 }

@@ -99,13 +99,13 @@ impl Case {
     /// A bucket that holds every step.
     pub fn bucket(&self) -> Bucket {
         let rows = ROWS[ROWS.len() - 1];
-        Bucket { rows, seqs: 2, outs: rows, tail: self.tail }
+        Bucket { rows, seqs: 2, outs: rows, tail: self.tail, verify: false }
     }
 
     /// The bucket of one step, whose tasks' costs are the step's.
     pub fn bucket_of(&self, step: usize) -> Bucket {
         let dims = self.steps[step].dims();
-        Bucket { rows: dims.rows, seqs: dims.seqs, outs: dims.outs, tail: self.tail }
+        Bucket { rows: dims.rows, seqs: dims.seqs, outs: dims.outs, tail: self.tail, verify: false }
     }
 }
 

@@ -1,0 +1,54 @@
+//! Verification batching: the decode step becomes a step that checks a whole run of drafts by itself.
+//!
+//! The rows of a sequence are its last token and its drafts. Every output row samples the token that follows it; a draft
+//! is accepted if it is what the row before it sampled, so the output is that of plain decoding, token for token. What
+//! leaves the device is the number of accepted drafts, the token after them and the new length, and nothing for a
+//! host to decide in between. The idea is that of speculative decoding (Leviathan et al., arXiv 2211.17192), with samples
+//! that are compared instead of probabilities. Called by the pipeline after the tail.
+
+use crate::CompileError;
+use aio_ir::{Builder, DType, Def, Dim, Graph, Op, Shape, Sym, TensorType, ValueId};
+
+/// The step graph `graph`, whose output `token` is the sample of each row of its input `out_rows`, as a verification
+/// graph. Symbols stay as they are: `k` drafts are a matter of the bucket, which needs `k + 1` rows a sequence.
+///
+/// New inputs, for each sequence of the step:
+/// - `spans` u32\[seqs, 2\]: the place among the output rows of its last token, and how many drafts follow it;
+/// - `lens` u32\[seqs\]: positions that are committed whatever becomes of the drafts, its last token included.
+///
+/// Outputs instead of `token`, all u32\[seqs\]: `accepted` drafts, the `next` token, and `lens` with the accepted drafts.
+///
+/// # Errors
+/// [`CompileError::NoInput`] and [`CompileError::NoOutput`] if the graph is no such step graph.
+pub fn batch_verify(graph: &Graph) -> Result<Graph, CompileError> {
+    let sampled = graph.outputs.iter().find(|o| o.name == "token").ok_or(CompileError::NoOutput("token"))?.value;
+    let [tokens, out_rows] = [input(graph, "tokens")?, input(graph, "out_rows")?];
+    let mut out = graph.clone();
+    out.outputs.retain(|o| o.name != "token");
+    let mut b = Builder::from(out);
+    let seqs = Dim::Sym(Sym::Seqs);
+    let spans = b.input("spans", TensorType::new(DType::U32, Shape::new([seqs, Dim::Const(2)])));
+    let lens = b.input("lens", TensorType::new(DType::U32, Shape::new([seqs])));
+    let built = verified_rows(&mut b, [tokens, out_rows, sampled, spans, lens]);
+    let [accepted, next, lens] = built.map_err(|_| CompileError::NoOutput("token"))?;
+    b.output("accepted", accepted);
+    b.output("next", next);
+    b.output("lens", lens);
+    Ok(b.finish())
+}
+
+fn verified_rows(
+    b: &mut Builder,
+    [tokens, out_rows, sampled, spans, lens]: [ValueId; 5],
+) -> Result<[ValueId; 3], aio_ir::graph::BuildError> {
+    let drafts = b.op(Op::Gather, &[tokens, out_rows], &[])?;
+    let verified = b.apply(Op::Verify, &[sampled, drafts, spans].map(Some), &[])?;
+    let &[accepted, next] = &b.graph().node(verified).results[..] else { unreachable!("`verify` has two results") };
+    let committed = b.op(Op::Add, &[lens, accepted], &[])?;
+    Ok([accepted, next, committed])
+}
+
+fn input(graph: &Graph, name: &'static str) -> Result<ValueId, CompileError> {
+    let found = graph.find(name).filter(|&v| matches!(graph.value(v).def, Def::Input { .. }));
+    found.ok_or(CompileError::NoInput(name))
+}

@@ -1,0 +1,239 @@
+//! What a step is asked for, and the form in which plans bind it.
+//!
+//! The engine's `step` and `verify` fill [`StepInputs`] from a [`Step`]; the buffers are kept, so a step of a size that was
+//! seen before allocates nothing.
+
+use crate::{EngineError, Sampling, Sequence};
+use aio_backend::Data;
+use aio_ir::{Dims, PAGE_POSITIONS};
+use aio_plan::Tail;
+
+/// One token row of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepRow<'a> {
+    /// Its token.
+    pub token: u32,
+    /// Its sequence, by place in [`Step::sequences`].
+    pub sequence: usize,
+    /// Its position.
+    pub position: usize,
+    /// Whether it asks for an output, and how it is sampled.
+    pub wants: StepWants<'a>,
+}
+
+/// What a row asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum StepWants<'a> {
+    /// Nothing: its keys and values are all that matters.
+    Nothing,
+    /// Its logits, as the model gives them.
+    Logits,
+    /// The next token.
+    Token {
+        /// How it is chosen.
+        sampling: &'a Sampling,
+        /// The row's own prefix, or its end: the tokens that penalties look back on, newest last.
+        recent: &'a [u32],
+        /// Added to the logits, one number a token of the vocabulary.
+        bias: Option<&'a [f32]>,
+    },
+}
+
+/// Rows of sequences that run together. Positions of the rows must have pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The sequences.
+    pub sequences: &'a [&'a Sequence],
+    /// The rows, those of a sequence in order of position.
+    pub rows: &'a [StepRow<'a>],
+}
+
+/// The output rows of one sequence in a step that verifies drafts: its last token's, then one for each draft. All of
+/// them ask for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DraftSpan {
+    /// Place of the first among the step's rows that ask for an output.
+    pub first: usize,
+    /// Drafts after it.
+    pub drafts: usize,
+    /// Positions of the sequence up to and including the first row's.
+    pub len: usize,
+}
+
+/// What became of drafts, by place in [`Step::sequences`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verified<'a> {
+    /// How many of each sequence's drafts were what plain decoding would have given.
+    pub accepted: &'a [u32],
+    /// The token after the accepted ones.
+    pub next: &'a [u32],
+    /// Positions that are committed now.
+    pub lens: &'a [u32],
+}
+
+/// Inputs of a step in the form that plans bind them.
+#[derive(Debug, Default)]
+pub(crate) struct StepInputs {
+    pub dims: Dims,
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+    row_seq: Vec<u32>,
+    page_table: Vec<u32>,
+    out_rows: Vec<u32>,
+    sampling: Vec<f32>,
+    noise: Vec<u32>,
+    recent: Vec<i32>,
+    /// Empty if no row has one.
+    logit_bias: Vec<f32>,
+    spans: Vec<u32>,
+    lens: Vec<u32>,
+}
+
+impl StepInputs {
+    pub(crate) fn data(&self, name: &str) -> Option<Data<'_>> {
+        match name {
+            "tokens" => Some(Data::U32(&self.tokens)),
+            "positions" => Some(Data::U32(&self.positions)),
+            "row_seq" => Some(Data::U32(&self.row_seq)),
+            "page_table" => Some(Data::U32(&self.page_table)),
+            "out_rows" => Some(Data::U32(&self.out_rows)),
+            "sampling" => Some(Data::F32(&self.sampling)),
+            "noise" => Some(Data::U32(&self.noise)),
+            "recent" => Some(Data::I32(&self.recent)),
+            "logit_bias" if self.logit_bias.is_empty() => None,
+            "logit_bias" => Some(Data::F32(&self.logit_bias)),
+            "spans" => Some(Data::U32(&self.spans)),
+            "lens" => Some(Data::U32(&self.lens)),
+            _ => None,
+        }
+    }
+
+    /// Takes a step over, with the drafts of each sequence or none at all; the tail that serves all its rows. `pages` is
+    /// the size of the pool.
+    pub(crate) fn fill(&mut self, step: &Step<'_>, spans: &[DraftSpan], pages: u32) -> Tail {
+        self.rows(step.rows);
+        self.pages(step.sequences, pages as usize);
+        let tail = self.outputs(step.rows);
+        self.bias(step.rows, tail);
+        self.spans.clear();
+        self.lens.clear();
+        for span in spans {
+            self.spans.extend([span.first as u32, span.drafts as u32]);
+            self.lens.push(span.len as u32);
+        }
+        let (rows, seqs, outs) = (step.rows.len() as u32, step.sequences.len() as u32, self.out_rows.len() as u32);
+        self.dims = Dims { rows, seqs, pages, outs, recent: self.dims.recent };
+        tail
+    }
+
+    fn rows(&mut self, rows: &[StepRow<'_>]) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.row_seq.clear();
+        for row in rows {
+            self.tokens.push(row.token);
+            self.positions.push(row.position as u32);
+            self.row_seq.push(row.sequence as u32);
+        }
+    }
+
+    fn pages(&mut self, sequences: &[&Sequence], pages: usize) {
+        self.page_table.clear();
+        for (i, sequence) in sequences.iter().enumerate() {
+            self.page_table.extend_from_slice(sequence.pages());
+            self.page_table.resize((i + 1) * pages, 0);
+        }
+    }
+
+    /// Output rows with their sampling numbers.
+    fn outputs(&mut self, rows: &[StepRow<'_>]) -> Tail {
+        self.out_rows.clear();
+        self.sampling.clear();
+        self.noise.clear();
+        self.recent.clear();
+        let recent_len = rows.iter().map(look_back).max().unwrap_or(0);
+        let mut tail = Tail::Argmax;
+        for (i, row) in rows.iter().enumerate() {
+            match row.wants {
+                StepWants::Nothing => continue,
+                StepWants::Logits => tail = Tail::Logits,
+                StepWants::Token { sampling, recent, bias } => {
+                    if tail == Tail::Argmax {
+                        tail = token_tail(sampling, bias.is_some());
+                    }
+                    self.sampling.extend(sampling.params.to_row());
+                    let (low, high) = (sampling.seed as u32, (sampling.seed >> 32) as u32);
+                    self.noise.extend([low, high, sampling.choice, row.position as u32]);
+                    let newest = &recent[recent.len() - look_back(row)..];
+                    self.recent.extend(newest.iter().map(|&t| t as i32));
+                    self.recent.extend(std::iter::repeat_n(-1, recent_len - newest.len()));
+                }
+            }
+            self.out_rows.push(i as u32);
+        }
+        self.dims.recent = recent_len as u32;
+        tail
+    }
+
+    /// A row of numbers for each output row, zeros for those that have no bias; nothing if none has.
+    fn bias(&mut self, rows: &[StepRow<'_>], tail: Tail) {
+        self.logit_bias.clear();
+        let of = |row: &StepRow<'_>| match row.wants {
+            StepWants::Token { bias, .. } => bias.map_or(0, <[f32]>::len),
+            _ => 0,
+        };
+        let width = rows.iter().map(of).max().unwrap_or(0);
+        if width == 0 || tail != Tail::Sample {
+            return;
+        }
+        for row in rows {
+            match row.wants {
+                StepWants::Token { bias: Some(bias), .. } => self.logit_bias.extend_from_slice(bias),
+                StepWants::Token { bias: None, .. } => self.logit_bias.resize(self.logit_bias.len() + width, 0.0),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Tokens of its prefix that a row's penalties look back on.
+fn look_back(row: &StepRow<'_>) -> usize {
+    match row.wants {
+        StepWants::Token { sampling, recent, .. } => recent.len().min(sampling.repeat_last_n),
+        _ => 0,
+    }
+}
+
+/// The cheapest tail that chooses a token as asked.
+pub(crate) fn token_tail(sampling: &Sampling, biased: bool) -> Tail {
+    if sampling.params.is_plain_argmax() && !biased { Tail::Argmax } else { Tail::Sample }
+}
+
+impl Step<'_> {
+    /// Checks what plans rely on: tokens of the vocabulary, positions with pages, spans that lie in the step.
+    pub(crate) fn check(&self, vocabulary: u32, spans: &[DraftSpan]) -> Result<(), EngineError> {
+        if let Some(row) = self.rows.iter().find(|r| r.token >= vocabulary) {
+            return Err(EngineError::Token { token: row.token, vocabulary });
+        }
+        for row in self.rows {
+            let pages = self.sequences.get(row.sequence).map_or(0, |s| s.pages().len());
+            let reserved = pages * PAGE_POSITIONS as usize;
+            if row.position >= reserved {
+                return Err(EngineError::NotReserved { position: row.position, reserved });
+            }
+        }
+        let biased = |row: &&StepRow<'_>| matches!(row.wants, StepWants::Token { bias: Some(b), .. } if b.len() != vocabulary as usize);
+        if let Some(StepRow { wants: StepWants::Token { bias: Some(bias), .. }, .. }) = self.rows.iter().find(biased) {
+            return Err(EngineError::bias(bias.len()));
+        }
+        self.check_spans(spans)
+    }
+
+    fn check_spans(&self, spans: &[DraftSpan]) -> Result<(), EngineError> {
+        let outs = self.rows.iter().filter(|r| !matches!(r.wants, StepWants::Nothing)).count();
+        let inside = |s: &DraftSpan| s.first.checked_add(s.drafts).is_some_and(|last| last < outs);
+        let logits = self.rows.iter().any(|r| matches!(r.wants, StepWants::Logits));
+        let fits = spans.len() == self.sequences.len() && spans.iter().all(inside) && !logits;
+        if spans.is_empty() || fits { Ok(()) } else { Err(EngineError::Spans { spans: spans.len(), outs }) }
+    }
+}
