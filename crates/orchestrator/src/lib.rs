@@ -4,6 +4,12 @@
 //! with the reasons beside them, so that each can be tested and explained. Used by the engine and the command line.
 #![forbid(unsafe_code)]
 
+mod drafter;
+mod lookup;
 mod profile;
+mod suffix;
 
+pub use drafter::{DraftError, Drafter, Match};
+pub use lookup::{LookupOptions, PromptLookup};
 pub use profile::{Costs, DeviceProfile, Figure, Peak, ProfileError, ReadLevel};
+pub use suffix::{SuffixDrafter, SuffixOptions};
