@@ -109,6 +109,8 @@ pub(crate) enum DeviceArg {
 pub(crate) enum DispatchArg {
     /// Unfused: each op is submitted and waited for on its own. A baseline.
     Op,
+    /// The fused plan, but each draft is verified in a step of its own. A baseline.
+    Token,
     /// The fused plan in one submission.
     Graph,
 }
@@ -118,6 +120,7 @@ impl DispatchArg {
     pub(crate) fn name(self) -> &'static str {
         match self {
             DispatchArg::Op => "op",
+            DispatchArg::Token => "token",
             DispatchArg::Graph => "graph",
         }
     }
@@ -126,6 +129,7 @@ impl DispatchArg {
     pub(crate) fn dispatch(self) -> Dispatch {
         match self {
             DispatchArg::Op => Dispatch::Op,
+            DispatchArg::Token => Dispatch::Token,
             DispatchArg::Graph => Dispatch::Graph,
         }
     }

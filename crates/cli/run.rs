@@ -123,7 +123,7 @@ impl Sink {
 
 fn generate(engine: &mut Engine, sequence: &mut Sequence, request: &Request, show: bool) -> Result<Completion> {
     let mut sink = Sink { show, failure: None };
-    let done = engine.generate_in(sequence, request, &mut |text| sink.push(text))?;
+    let done = engine.generate_in(sequence, request, None, &mut |text| sink.push(text))?;
     match sink.failure {
         Some(e) => Err(e.into()),
         None => Ok(done),

@@ -87,7 +87,7 @@ impl Slot {
         let other = path.extension().is_some_and(|e| e == "safetensors" || e == "json");
         let gguf = path.is_file() && !other;
         let form = device.image_form()?;
-        if load.no_cache || !gguf || options.dispatch != Dispatch::Graph {
+        if load.no_cache || !gguf || options.dispatch == Dispatch::Op {
             return None;
         }
         let template = match &model.template {

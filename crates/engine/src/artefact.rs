@@ -113,7 +113,7 @@ impl Engine {
         options: &EngineOptions,
         access: ImageAccess,
     ) -> Result<Engine, EngineError> {
-        if options.dispatch != Dispatch::Graph {
+        if options.dispatch == Dispatch::Op {
             let expected = "graph, since a compiled artefact has fused plans; the model file has both";
             return Err(EngineError::Option { name: "dispatch", value: "op".to_owned(), expected });
         }

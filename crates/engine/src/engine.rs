@@ -51,7 +51,9 @@ pub enum Dispatch {
     /// The fused plan, in one submission.
     #[default]
     Graph,
-    /// Each node of the graph is a task of its own, submitted and waited for alone: a baseline to measure against.
+    /// The fused plan; but each draft is verified in a step of its own and compared by the host: a baseline.
+    Token,
+    /// Each node of the graph is a task of its own, submitted and waited for alone: a baseline.
     Op,
 }
 
@@ -59,7 +61,7 @@ impl Dispatch {
     /// What the device is told.
     pub(crate) fn load_options(self) -> LoadOptions {
         let dispatch = match self {
-            Dispatch::Graph => aio_backend::Dispatch::Graph,
+            Dispatch::Graph | Dispatch::Token => aio_backend::Dispatch::Graph,
             Dispatch::Op => aio_backend::Dispatch::Task,
         };
         LoadOptions { dispatch }
@@ -74,6 +76,7 @@ pub struct Engine {
     pool: PagePool,
     context: usize,
     prefill_rows: usize,
+    dispatch: Dispatch,
     inputs: StepInputs,
 }
 
@@ -127,7 +130,7 @@ pub(crate) fn compile_family(
     dispatch: Dispatch,
 ) -> Result<PlanFamily, EngineError> {
     let verified = aio_ir::verify(graph)?;
-    let options = Options { buckets: buckets(rows), fuse: dispatch == Dispatch::Graph };
+    let options = Options { buckets: buckets(rows), fuse: dispatch != Dispatch::Op };
     let Compiled { family, .. } = compile(verified, &device.target(), &options)?;
     Ok(family)
 }
@@ -174,7 +177,7 @@ impl Engine {
         let Parts { model, family, device, weights, pool, context, prefill_rows } = parts;
         let runner = Runner::new(device, &family, weights, dispatch)?;
         let (context, prefill_rows, inputs) = (context as usize, prefill_rows as usize, StepInputs::default());
-        Ok(Engine { model, family, runner, pool, context, prefill_rows, inputs })
+        Ok(Engine { model, family, runner, pool, context, prefill_rows, dispatch, inputs })
     }
 
     /// The device.
@@ -205,6 +208,11 @@ impl Engine {
     /// Rows of a prefill step at most.
     pub fn prefill_rows(&self) -> usize {
         self.prefill_rows
+    }
+
+    /// How its steps are cut up.
+    pub fn dispatch(&self) -> Dispatch {
+        self.dispatch
     }
 
     /// The device's counters.

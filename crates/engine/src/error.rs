@@ -5,6 +5,7 @@ use aio_backend::DeviceError;
 use aio_compiler::CompileError;
 use aio_ir::VerifyErrors;
 use aio_ir::text::ParseError;
+use aio_orchestrator::DraftError;
 use aio_plan::artefact::ArtefactError;
 
 /// An error of the engine.
@@ -78,6 +79,15 @@ pub enum EngineError {
         position: usize,
         /// Positions that the sequence's pages hold.
         reserved: usize,
+    },
+    /// A drafter, one that runs a model.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// No more sequences run in one step.
+    #[error("the batch has {limit} members already, which is as many as run in a step")]
+    BatchFull {
+        /// Members at most.
+        limit: usize,
     },
     /// The pool has no free page left.
     #[error("the KV pool of {pages} pages is full")]

@@ -3,17 +3,20 @@
 //! [`Engine::load`] compiles the model's step graph for the device, checks that memory suffices, uploads the weights
 //! once and loads a plan per bucket. [`Engine::step`] runs one step for any rows of any sequences;
 //! [`Engine::from_artefact`] loads what was compiled and packed before, see [`Compiled`].
-//! [`Engine::generate`] is the loop around it: prefill in chunks, decode, stop, stream.
+//! [`Batch`] is the loop around it: prefill in chunks, drafts and their verification, stop, stream, for many sequences at
+//! once; [`Engine::generate`] is a batch of one.
 //!
 //! **Invariant:** a step that fails leaves every sequence as it was: lengths grow only after the device is done.
 #![forbid(unsafe_code)]
 
 mod artefact;
+mod batch;
 mod engine;
 mod error;
 mod generate;
 mod mask;
 mod memory;
+mod output;
 mod pages;
 mod request;
 mod runner;
@@ -24,13 +27,14 @@ mod stop;
 mod work;
 
 pub use artefact::{Compiled, compiler_hash};
+pub use batch::{Batch, MemberId, SpeculationStats};
 pub use engine::{Dispatch, Engine, EngineOptions};
 pub use error::EngineError;
 pub use generate::Flow;
 pub use mask::LogitMask;
 pub use memory::{MemoryNeed, available_bytes};
 pub use pages::PagePool;
-pub use request::{Completion, Request, Sampling, StopReason, Timing};
+pub use request::{Completion, Request, Sampling, Speculation, StopReason, Timing};
 pub use sequence::Sequence;
 pub use step::{DraftSpan, Step, StepRow, StepWants, Verified};
 pub use work::ModelWork;

@@ -1,6 +1,7 @@
 //! What is asked of the engine and what comes back.
 
-use crate::{EngineError, LogitMask};
+use crate::batch::SpeculationStats;
+use crate::{Engine, EngineError, LogitMask};
 use aio_ir::sampling::SampleParams;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,16 @@ impl Sampling {
     }
 }
 
+/// Whether tokens are drafted, and how many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speculation {
+    /// None.
+    #[default]
+    Off,
+    /// This many in each step, as far as the drafter has them.
+    Fixed(usize),
+}
+
 /// One text to continue.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -62,6 +73,8 @@ pub struct Request {
     pub logit_bias: Option<Vec<f32>>,
     /// Says before each token which ones may follow: a grammar, a schema.
     pub mask: Option<Arc<dyn LogitMask>>,
+    /// Whether tokens are drafted. It changes how long the output takes and nothing of the output.
+    pub speculation: Speculation,
     /// Go on after an end-of-generation token.
     pub ignore_eog: bool,
 }
@@ -76,7 +89,28 @@ impl Request {
             stop: Vec::new(),
             logit_bias: None,
             mask: None,
+            speculation: Speculation::default(),
             ignore_eog: false,
+        }
+    }
+
+    /// Checks it against the engine that it is for.
+    ///
+    /// # Errors
+    /// [`EngineError::EmptyPrompt`], [`EngineError::ContextOverflow`], [`EngineError::Option`].
+    pub(crate) fn check(&self, engine: &Engine) -> Result<(), EngineError> {
+        self.sampling.check()?;
+        let (prompt, context) = (self.prompt.len(), engine.context());
+        if prompt == 0 {
+            return Err(EngineError::EmptyPrompt);
+        }
+        if prompt >= context {
+            return Err(EngineError::ContextOverflow { prompt, context });
+        }
+        let vocabulary = engine.model().hyper.vocab_size as usize;
+        match &self.logit_bias {
+            Some(bias) if bias.len() != vocabulary => Err(EngineError::bias(bias.len())),
+            _ => Ok(()),
         }
     }
 }
@@ -133,4 +167,6 @@ pub struct Completion {
     pub timing: Timing,
     /// Name of the plan that decoded.
     pub plan: String,
+    /// What became of drafts.
+    pub speculation: SpeculationStats,
 }

@@ -2,8 +2,8 @@
 
 /// Collects text piece by piece and releases what can no longer be part of a stop string.
 #[derive(Debug)]
-pub(crate) struct StopScanner<'a> {
-    stops: &'a [String],
+pub(crate) struct StopScanner {
+    stops: Vec<String>,
     held: String,
 }
 
@@ -16,8 +16,8 @@ pub(crate) enum Scan {
     Stopped(String),
 }
 
-impl<'a> StopScanner<'a> {
-    pub(crate) fn new(stops: &'a [String]) -> StopScanner<'a> {
+impl StopScanner {
+    pub(crate) fn new(stops: Vec<String>) -> StopScanner {
         StopScanner { stops, held: String::new() }
     }
 
@@ -35,8 +35,8 @@ impl<'a> StopScanner<'a> {
     }
 
     /// What is still held back, when the stream ends without a stop string.
-    pub(crate) fn finish(self) -> String {
-        self.held
+    pub(crate) fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
     }
 }
 
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn text_is_held_while_it_may_be_a_stop_string() {
         let stops = vec!["END".to_owned(), "\n\n".to_owned()];
-        let mut s = StopScanner::new(&stops);
+        let mut s = StopScanner::new(stops.clone());
         assert_eq!(s.push("abE"), Scan::Text("ab".to_owned()));
         assert_eq!(s.push("N"), Scan::Text(String::new()));
         assert_eq!(s.push("x\n"), Scan::Text("ENx".to_owned()));
@@ -63,9 +63,9 @@ mod tests {
     #[test]
     fn the_first_stop_string_wins_and_the_end_releases_the_rest() {
         let stops = vec!["bb".to_owned(), "c".to_owned()];
-        let mut s = StopScanner::new(&stops);
+        let mut s = StopScanner::new(stops.clone());
         assert_eq!(s.push("acbb"), Scan::Stopped("a".to_owned()));
-        let mut s = StopScanner::new(&stops);
+        let mut s = StopScanner::new(stops.clone());
         assert_eq!(s.push("ab"), Scan::Text("a".to_owned()));
         assert_eq!(s.finish(), "b");
     }
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn multi_byte_text_is_cut_at_characters() {
         let stops = vec!["é!".to_owned()];
-        let mut s = StopScanner::new(&stops);
+        let mut s = StopScanner::new(stops.clone());
         assert_eq!(s.push("né"), Scan::Text("n".to_owned()));
         assert_eq!(s.push("e"), Scan::Text("ée".to_owned()));
     }

@@ -77,7 +77,7 @@ fn greedy_tokens_agree_and_each_task_is_a_submission() {
         let spent = engine.counters() - before;
         let steps = 1 + done.timing.decode_steps as u64;
         let tasks = match dispatch {
-            Dispatch::Graph => 1,
+            Dispatch::Graph | Dispatch::Token => 1,
             Dispatch::Op => engine.family().plans[0].tasks.len() as u64,
         };
         assert_eq!((spent.submissions, spent.syncs), (steps * tasks, steps * tasks), "{dispatch:?}");

@@ -1,0 +1,81 @@
+//! The output of one request as it grows: text, stop strings, the reason to end.
+
+use crate::generate::Flow;
+use crate::request::{Request, StopReason};
+use crate::stop::{Scan, StopScanner};
+use aio_model::tokenizer::{StreamDecoder, Tokenizer};
+
+/// Ids and text so far.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub ids: Vec<u32>,
+    pub text: String,
+    /// Why it ended; `None` while it goes on.
+    pub reason: Option<StopReason>,
+    decoder: StreamDecoder,
+    scanner: StopScanner,
+    limit: usize,
+}
+
+impl Output {
+    pub(crate) fn new(request: &Request) -> Output {
+        let limit = request.max_tokens.unwrap_or(usize::MAX);
+        Output {
+            ids: Vec::new(),
+            text: String::new(),
+            reason: (limit == 0).then_some(StopReason::MaxTokens),
+            decoder: StreamDecoder::new(),
+            scanner: StopScanner::new(request.stop.clone()),
+            limit,
+        }
+    }
+
+    /// Tokens that may still come.
+    pub(crate) fn left(&self) -> usize {
+        self.limit.saturating_sub(self.ids.len())
+    }
+
+    /// Takes a token, with which the sequence has `len` tokens of `context`; text that is final goes to the sink.
+    pub(crate) fn push(
+        &mut self,
+        tokenizer: &Tokenizer,
+        request: &Request,
+        token: u32,
+        (len, context): (usize, usize),
+        sink: &mut dyn FnMut(&str) -> Flow,
+    ) {
+        self.ids.push(token);
+        if tokenizer.vocab().is_end(token) && !request.ignore_eog {
+            self.reason = Some(StopReason::EndOfGeneration);
+            return;
+        }
+        let piece = self.decoder.push(tokenizer, token);
+        let (text, stopped) = match self.scanner.push(&piece) {
+            Scan::Text(text) => (text, false),
+            Scan::Stopped(text) => (text, true),
+        };
+        self.text.push_str(&text);
+        let flow = sink(&text);
+        self.reason = if stopped {
+            Some(StopReason::StopString)
+        } else if self.left() == 0 {
+            Some(StopReason::MaxTokens)
+        } else if len >= context {
+            Some(StopReason::ContextFull)
+        } else if flow == Flow::Stop {
+            Some(StopReason::Cancelled)
+        } else {
+            None
+        };
+    }
+
+    /// Releases the text that was held back, unless a stop string ended the output.
+    pub(crate) fn finish(&mut self, sink: &mut dyn FnMut(&str) -> Flow) {
+        if self.reason != Some(StopReason::StopString) && !self.ids.is_empty() {
+            let mut rest = self.scanner.finish();
+            rest.push_str(&self.decoder.finish());
+            self.text.push_str(&rest);
+            sink(&rest);
+        }
+    }
+}

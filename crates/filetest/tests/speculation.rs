@@ -1,0 +1,338 @@
+//! Speculation changes how long a text takes and nothing of the text: equality with plain decoding for every drafter,
+//! draft length, batch and way of dispatch; counters; masks; the distribution of sampled tokens.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use aio_backend_cpu::isa::IsaLevel;
+use aio_backend_cpu::{CpuDevice, CpuOptions};
+use aio_engine::{
+    Batch, Dispatch, DraftSpan, Engine, EngineOptions, Flow, LogitMask, Request, Sampling, Sequence, Speculation, Step,
+    StepRow, StepWants, StopReason,
+};
+use aio_filetest::tiny;
+use aio_ir::DType;
+use aio_ir::sampling::SampleParams;
+use aio_orchestrator::{DraftError, Drafter, Match, PromptLookup, SuffixDrafter};
+use std::sync::Arc;
+
+fn engine_at(isa: Option<IsaLevel>, dispatch: Dispatch) -> Option<Engine> {
+    let device = CpuDevice::new(CpuOptions { threads: 2, isa, pin: false }).ok()?;
+    let options = EngineOptions { context: Some(192), prefill_rows: 48, sequences: 8, dispatch };
+    Some(tiny::engine("llama-1b", DType::Q8_0, Arc::new(device), &options))
+}
+
+fn engine(dispatch: Dispatch) -> Engine {
+    engine_at(None, dispatch).unwrap()
+}
+
+fn hot(seed: u64) -> Sampling {
+    let params = SampleParams { temperature: 0.8, top_k: 40, top_p: 0.95, repeat_penalty: 1.1, ..SampleParams::GREEDY };
+    Sampling { params, seed, ..Sampling::greedy() }
+}
+
+/// A request whose prompt repeats itself, so that text drafters have something to find.
+fn request(index: u64, sampling: Sampling, tokens: usize) -> Request {
+    let prompt = (0..30 + 5 * index).map(|i| ((i % 7 * 31 + index * 17 + 3) % 256) as u32).collect();
+    Request { max_tokens: Some(tokens), ignore_eog: true, ..Request::new(prompt, sampling) }
+}
+
+/// Knows the text and errs at fixed places: drafts that are right for a while and then wrong.
+#[derive(Clone)]
+struct Knowing {
+    text: Vec<u32>,
+    at: usize,
+    /// One in so many drafts is wrong; 0 for none.
+    errs: usize,
+}
+
+impl Drafter for Knowing {
+    fn name(&self) -> &'static str {
+        "knowing"
+    }
+
+    fn extend(&mut self, tokens: &[u32]) {
+        assert_eq!(self.text[self.at..self.at + tokens.len()], *tokens, "what is committed is the plain text");
+        self.at += tokens.len();
+    }
+
+    fn draft(&mut self, max: usize, out: &mut Vec<u32>) -> Result<Match, DraftError> {
+        let known = self.text.iter().enumerate().skip(self.at).take(max);
+        out.extend(known.map(|(i, &t)| if self.errs > 0 && i * 2654435761 % self.errs == 0 { t ^ 1 } else { t }));
+        Ok(Match { len: 8 })
+    }
+
+    fn clear(&mut self) {
+        self.at = 0;
+    }
+}
+
+fn plain(engine: &mut Engine, request: &Request) -> Vec<u32> {
+    let request = Request { speculation: Speculation::Off, ..request.clone() };
+    engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids
+}
+
+/// Output of several requests that run together.
+fn together(engine: &mut Engine, members: Vec<(Request, Option<Box<dyn Drafter>>)>) -> Vec<Vec<u32>> {
+    let mut batch = Batch::new();
+    let ids: Vec<_> = members
+        .into_iter()
+        .map(|(request, drafter)| batch.join(engine, request, Sequence::new(), drafter).map_err(|(e, _)| e).unwrap())
+        .collect();
+    while batch.running() > 0 {
+        batch.step(engine, &mut |_, _| Flow::Continue).unwrap();
+    }
+    let mut leave = |id| {
+        let (done, mut sequence) = batch.leave(engine, id).unwrap();
+        engine.release(&mut sequence);
+        done.ids
+    };
+    ids.into_iter().map(|id| leave(id)).collect()
+}
+
+fn drafters(text: &[u32]) -> Vec<Box<dyn Drafter>> {
+    let knowing = |errs| Box::new(Knowing { text: text.to_vec(), at: 0, errs }) as Box<dyn Drafter>;
+    vec![knowing(0), knowing(2), knowing(5), Box::new(PromptLookup::default()), Box::new(SuffixDrafter::default())]
+}
+
+#[test]
+fn speculative_output_is_plain_output() {
+    let levels = [Some(IsaLevel::Portable), Some(IsaLevel::Avx2), None];
+    for mut engine in levels.into_iter().filter_map(|isa| engine_at(isa, Dispatch::Graph)) {
+        for sampling in [Sampling::greedy(), hot(11)] {
+            let request = request(0, sampling, 60);
+            let want = plain(&mut engine, &request);
+            let text: Vec<u32> = request.prompt.iter().chain(&want).copied().collect();
+            for k in [1, 2, 4, 16, 40] {
+                for drafter in drafters(&text) {
+                    let name = drafter.name();
+                    let request = Request { speculation: Speculation::Fixed(k), ..request.clone() };
+                    let got = together(&mut engine, vec![(request, Some(drafter))]);
+                    assert_eq!(got, [want.clone()], "{name} with {k} drafts");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn company_and_dispatch_change_nothing() {
+    let mut wants = Vec::new();
+    for dispatch in [Dispatch::Graph, Dispatch::Token] {
+        let mut engine = engine(dispatch);
+        for size in [1, 2, 4, 8] {
+            let sampling = |i| if i % 2 == 0 { Sampling::greedy() } else { hot(i) };
+            let requests: Vec<_> = (0..size).map(|i| request(i, sampling(i), 24 + i as usize)).collect();
+            let want: Vec<_> = requests.iter().map(|r| plain(&mut engine, r)).collect();
+            let member = |(i, (r, w)): (usize, (&Request, &Vec<u32>))| {
+                let text = r.prompt.iter().chain(w).copied().collect();
+                let speculation = if i % 3 == 2 { Speculation::Off } else { Speculation::Fixed(1 + i) };
+                let drafter: Box<dyn Drafter> = Box::new(Knowing { text, at: 0, errs: 3 + i });
+                (Request { speculation, ..r.clone() }, Some(drafter))
+            };
+            let members = requests.iter().zip(&want).enumerate().map(member).collect();
+            assert_eq!(together(&mut engine, members), want, "{size} sequences, {dispatch:?}");
+            wants.push(want);
+        }
+    }
+    let (graph, token) = wants.split_at(4);
+    assert_eq!(graph, token);
+}
+
+#[test]
+fn an_unfused_plan_verifies_too() {
+    let mut engine = engine(Dispatch::Op);
+    let request = request(1, hot(5), 16);
+    let want = plain(&mut engine, &request);
+    let text = request.prompt.iter().chain(&want).copied().collect();
+    let drafter: Box<dyn Drafter> = Box::new(Knowing { text, at: 0, errs: 4 });
+    let speculation = Speculation::Fixed(5);
+    assert_eq!(together(&mut engine, vec![(Request { speculation, ..request }, Some(drafter))]), [want]);
+}
+
+#[test]
+fn members_join_and_leave_between_steps() {
+    let mut engine = engine(Dispatch::Graph);
+    let requests: Vec<_> = (0..6).map(|i| request(i, hot(i), 10 + 7 * i as usize)).collect();
+    let want: Vec<_> = requests.iter().map(|r| plain(&mut engine, r)).collect();
+    let (mut batch, mut waiting) = (Batch::new(), requests.iter().enumerate());
+    let mut places = Vec::new();
+    let mut got = vec![Vec::new(); requests.len()];
+    loop {
+        // One joins before each step, while others are in the middle of their prompts or of their output.
+        if let Some((place, request)) = waiting.next() {
+            let request = Request { speculation: Speculation::Fixed(3), ..request.clone() };
+            places.push((batch.join(&engine, request, Sequence::new(), None).map_err(|(e, _)| e).unwrap(), place));
+        }
+        batch.step(&mut engine, &mut |_, _| Flow::Continue).unwrap();
+        while let Some(id) = batch.ended() {
+            let place = places.iter().find(|(i, _)| *i == id).unwrap().1;
+            let (done, mut sequence) = batch.leave(&engine, id).unwrap();
+            engine.release(&mut sequence);
+            got[place] = done.ids;
+        }
+        if batch.is_empty() && waiting.len() == 0 {
+            break;
+        }
+    }
+    assert_eq!(got, want);
+}
+
+#[test]
+fn a_verification_step_is_one_submission_and_one_synchronisation() {
+    for k in [0, 1, 4, 16, 60] {
+        let mut engine = engine(Dispatch::Graph);
+        let request = request(0, Sampling::greedy(), 64);
+        let want = plain(&mut engine, &request);
+        let text = request.prompt.iter().chain(&want).copied().collect();
+        let drafter: Box<dyn Drafter> = Box::new(Knowing { text, at: 0, errs: 0 });
+        let request = Request { speculation: Speculation::Fixed(k), ..request };
+        let before = engine.counters();
+        let done = engine.generate_in(&mut Sequence::new(), &request, Some(drafter), &mut |_| Flow::Continue).unwrap();
+        let spent = engine.counters() - before;
+        let (stats, steps) = (&done.speculation, 1 + done.timing.decode_steps as u64);
+        assert_eq!((spent.submissions, spent.syncs), (steps, steps), "{k} drafts");
+        assert_eq!(stats.accepted, stats.drafted, "the drafts are the text");
+        // One token comes from the prompt's step, k + 1 from each that follows.
+        assert_eq!(steps - 1, 63u64.div_ceil(k as u64 + 1), "{k} drafts");
+        assert_eq!(done.ids, want);
+    }
+}
+
+#[test]
+fn eight_sequences_with_eight_drafts_are_one_step() {
+    let mut engine = engine(Dispatch::Graph);
+    let requests: Vec<_> = (0..8).map(|i| request(i, Sampling::greedy(), 19)).collect();
+    let want: Vec<_> = requests.iter().map(|r| plain(&mut engine, r)).collect();
+    let (mut batch, before) = (Batch::new(), engine.counters());
+    for (request, want) in requests.iter().zip(&want) {
+        let text = request.prompt.iter().chain(want).copied().collect();
+        let request = Request { speculation: Speculation::Fixed(8), ..request.clone() };
+        let drafter: Box<dyn Drafter> = Box::new(Knowing { text, at: 0, errs: 0 });
+        batch.join(&engine, request, Sequence::new(), Some(drafter)).map_err(|(e, _)| e).unwrap();
+    }
+    let mut steps = 0;
+    while batch.running() > 0 {
+        batch.step(&mut engine, &mut |_, _| Flow::Continue).unwrap();
+        steps += 1;
+    }
+    assert_eq!((engine.counters() - before).submissions, steps);
+    // Prompts are 380 tokens, 48 of them a step; members whose prompt is through decode meanwhile.
+    assert!(steps <= 12, "{steps} steps");
+    for want in want {
+        let (done, mut sequence) = batch.leave(&engine, batch.ended().unwrap()).unwrap();
+        assert_eq!(done.ids, want);
+        engine.release(&mut sequence);
+    }
+}
+
+#[test]
+fn an_end_inside_an_accepted_run_ends_the_output_there() {
+    let mut engine = engine(Dispatch::Graph);
+    let request = request(2, hot(3), 40);
+    let want = plain(&mut engine, &request);
+    let text: Vec<u32> = request.prompt.iter().chain(&want).copied().collect();
+    let piece = engine.model().tokenizer.decode(&want[9..11], false).unwrap();
+    let stop = vec![piece.trim().to_owned()];
+    assert!(!stop[0].is_empty(), "{piece:?}");
+    let request = Request { stop, ..request };
+    let stopped = engine.generate(&request, &mut |_| Flow::Continue).unwrap();
+    assert_eq!(stopped.stop_reason, StopReason::StopString);
+    let request = Request { speculation: Speculation::Fixed(16), ..request };
+    let drafter: Box<dyn Drafter> = Box::new(Knowing { text, at: 0, errs: 0 });
+    let mut sequence = Sequence::new();
+    let done = engine.generate_in(&mut sequence, &request, Some(drafter), &mut |_| Flow::Continue).unwrap();
+    assert_eq!((&done.ids, &done.text, done.stop_reason), (&stopped.ids, &stopped.text, stopped.stop_reason));
+    assert_eq!(sequence.len(), request.prompt.len() + done.ids.len() - 1, "what was dropped is not committed");
+}
+
+/// Digits in brackets: `[`, digits with commas between, `]`; as bytes of the tiny vocabulary.
+#[derive(Debug)]
+struct Brackets;
+
+impl LogitMask for Brackets {
+    fn bias(&self, output: &[u32], bias: &mut [f32]) {
+        let allowed: &[u32] = match output.last().map(|t| t % 8) {
+            None => &[0],
+            Some(0 | 3) => &[1, 2],
+            Some(1 | 2) => &[3, 4],
+            _ => &[5],
+        };
+        for (token, bias) in bias.iter_mut().enumerate() {
+            *bias = if allowed.contains(&(token as u32 % 8)) { 0.0 } else { f32::NEG_INFINITY };
+        }
+    }
+}
+
+#[test]
+fn a_mask_composes_with_speculation() {
+    for dispatch in [Dispatch::Graph, Dispatch::Token] {
+        let mut engine = engine(dispatch);
+        for sampling in [Sampling::greedy(), hot(8)] {
+            let request = Request { mask: Some(Arc::new(Brackets)), ..request(3, sampling, 40) };
+            let want = plain(&mut engine, &request);
+            assert_eq!(want[0] % 8, 0);
+            assert!(want.windows(2).all(|w| w[0] % 8 != 0 || matches!(w[1] % 8, 1 | 2)), "{want:?}");
+            let text: Vec<u32> = request.prompt.iter().chain(&want).copied().collect();
+            for drafter in drafters(&text) {
+                let name = drafter.name();
+                let request = Request { speculation: Speculation::Fixed(6), ..request.clone() };
+                assert_eq!(together(&mut engine, vec![(request, Some(drafter))]), [want.clone()], "{name}");
+            }
+        }
+    }
+}
+
+/// Chi-square of counts against probabilities.
+fn chi_square(counts: &[u64], probabilities: &[f64]) -> f64 {
+    let total: u64 = counts.iter().sum();
+    let cell = |(&n, &p): (&u64, &f64)| (n as f64 - total as f64 * p).powi(2) / (total as f64 * p);
+    counts.iter().zip(probabilities).map(cell).sum()
+}
+
+#[test]
+fn sampled_tokens_follow_the_models_probabilities() {
+    const DRAWS: u64 = 50_000;
+    const TOKENS: [u32; 8] = [5, 40, 77, 130, 200, 301, 402, 500];
+    // 99.9th percentile of chi-square with 7 degrees of freedom.
+    const BOUND: f64 = 24.32;
+    let mut engine = engine(Dispatch::Graph);
+    let prompt = request(4, Sampling::greedy(), 1).prompt;
+    let mut sequence = Sequence::new();
+    engine.reserve(&mut sequence, prompt.len() + 1).unwrap();
+    fn row(token: u32, position: usize, wants: StepWants<'_>) -> StepRow<'_> {
+        StepRow { token, sequence: 0, position, wants }
+    }
+    let (draft, last) = (TOKENS[3], prompt.len() - 1);
+    let mut rows: Vec<_> = prompt.iter().enumerate().map(|(p, &t)| row(t, p, StepWants::Nothing)).collect();
+    rows[last].wants = StepWants::Logits;
+    rows.push(row(draft, last + 1, StepWants::Logits));
+    let logits = engine.step(&Step { sequences: &[&sequence], rows: &rows }).unwrap().to_vec();
+    let probabilities = logits.chunks(512).map(|row| {
+        let weights = TOKENS.map(|t| f64::from(f32::from_bits(row[t as usize])).exp());
+        weights.map(|w| w / weights.iter().sum::<f64>())
+    });
+    let probabilities: Vec<[f64; 8]> = probabilities.collect();
+    let mut bias = vec![f32::NEG_INFINITY; 512];
+    TOKENS.iter().for_each(|&t| bias[t as usize] = 0.0);
+    let params = SampleParams { temperature: 1.0, ..SampleParams::GREEDY };
+    let mut counts = [[0u64; 8]; 2];
+    for seed in 0..DRAWS {
+        let sampling = Sampling { params, seed, ..Sampling::greedy() };
+        let wants = StepWants::Token { sampling: &sampling, recent: &[], bias: Some(&bias) };
+        let rows = [row(prompt[last], last, wants), row(draft, last + 1, wants)];
+        let span = DraftSpan { first: 0, drafts: 1, len: prompt.len() };
+        let verified = engine.verify(&Step { sequences: &[&sequence], rows: &rows }, &[span]).unwrap();
+        let place = |token: u32| TOKENS.iter().position(|&t| t == token).unwrap();
+        if verified.accepted == [1] {
+            counts[0][place(draft)] += 1;
+            counts[1][place(verified.next[0])] += 1;
+        } else {
+            counts[0][place(verified.next[0])] += 1;
+        }
+        assert_eq!(verified.lens[0] as usize, prompt.len() + verified.accepted[0] as usize);
+    }
+    for (counts, probabilities) in counts.iter().zip(&probabilities) {
+        let x = chi_square(counts, probabilities);
+        println!("chi-square {x:.2} over {} draws: {counts:?}", counts.iter().sum::<u64>());
+        assert!(x < BOUND, "{x} {counts:?} {probabilities:?}");
+    }
+}
