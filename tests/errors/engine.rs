@@ -5,12 +5,14 @@ use crate::graph::graph;
 use crate::model::{altered, set};
 use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
 use aio::engine::{
-    DraftSpan, Engine, EngineError, EngineOptions, Flow, Request, Sampling, Sequence, Step, StepRow, StepWants,
+    Batch, DraftSpan, Engine, EngineError, EngineOptions, Flow, ModelDrafter, Request, Sampling, Sequence, Speculation,
+    Step, StepRow, StepWants,
 };
 use aio::ir::Graph;
 use aio::model::Model;
-use aio::model::gguf::Gguf;
-use std::sync::Arc;
+use aio::model::gguf::{Gguf, MetaValue};
+use aio::orchestrator::{DraftError, Drafter, Match};
+use std::sync::{Arc, Mutex};
 
 fn device() -> Arc<CpuDevice> {
     Arc::new(CpuDevice::new(CpuOptions { threads: 1, isa: Some(IsaLevel::Portable), pin: false }).unwrap())
@@ -53,7 +55,8 @@ fn loading(table: &mut Table) {
     bad(load_graph("%x = input \"x\" : f32[4]\n"));
     bad(load_graph("%x = input \"x\" : f32[outs, 4]\n%y = neg %x\noutput \"other\" = %y\n"));
     bad(load_graph(
-        "%i = input \"i\" : u32[outs]\n%w = weight \"token_embd.weight\" : f32[512, 256]\n%y = embed %w, %i\noutput \"logits\" = %y\n",
+        "%t = input \"tokens\" : u32[rows]\n%o = input \"out_rows\" : u32[outs]\n%i = gather %t, %o\n\
+         %w = weight \"token_embd.weight\" : f32[512, 256]\n%y = embed %w, %i\noutput \"logits\" = %y\n",
     ));
 }
 
@@ -92,9 +95,49 @@ fn table_full(table: &mut Table, sequence: &mut Sequence, pool: &mut aio::engine
     table.add("EngineError", sequence.reserve(pool, 65).unwrap_err());
 }
 
+/// A drafter that fails.
+struct Broken;
+
+impl Drafter for Broken {
+    fn name(&self) -> &'static str {
+        "model"
+    }
+
+    fn extend(&mut self, _: &[u32]) {}
+
+    fn draft(&mut self, _: usize, _: &mut Vec<u32>) -> Result<Match, DraftError> {
+        Err(DraftError { drafter: "model", source: Box::new(EngineError::PoolFull { pages: 3 }) })
+    }
+
+    fn clear(&mut self) {}
+}
+
+fn speculation(table: &mut Table, engine: &mut Engine) {
+    let request = |drafts| Request {
+        max_tokens: Some(4),
+        speculation: Speculation::Fixed(drafts),
+        ignore_eog: true,
+        ..Request::new(vec![1, 2], Sampling::greedy())
+    };
+    let broken = Some(Box::new(Broken) as Box<dyn Drafter>);
+    let failed = engine.generate_in(&mut Sequence::new(), &request(1), broken, &mut |_| Flow::Continue);
+    table.add("EngineError", failed.unwrap_err());
+    let mut batch = Batch::new();
+    let refused = (0..100).find_map(|_| batch.join(engine, request(0), Sequence::new(), None).err());
+    table.add("EngineError", refused.unwrap().0);
+    let whole = altered(|_| ());
+    let (_, tokens) = whole.metadata().find(|(key, _)| *key == "tokenizer.ggml.tokens").unwrap();
+    let MetaValue::Array(kind, mut tokens) = tokens.to_meta() else { panic!("tokens are a list") };
+    tokens[300] = MetaValue::from("other");
+    let other = load(set("tokenizer.ggml.tokens", MetaValue::Array(kind, tokens)), 64).unwrap();
+    let other = Arc::new(Mutex::new(other));
+    table.add("EngineError", ModelDrafter::new(other, engine, Sampling::greedy()).unwrap_err());
+}
+
 pub(crate) fn cause(table: &mut Table) {
     loading(table);
     let mut engine = load(altered(|_| ()), 64).unwrap();
     requests(table, &mut engine);
     steps(table, &mut engine);
+    speculation(table, &mut load(altered(|_| ()), 64).unwrap());
 }

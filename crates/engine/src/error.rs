@@ -83,6 +83,12 @@ pub enum EngineError {
     /// A drafter, one that runs a model.
     #[error(transparent)]
     Draft(#[from] DraftError),
+    /// A draft model whose tokens are not the model's.
+    #[error("the draft model does not fit: {reason}")]
+    DraftModel {
+        /// Where they differ.
+        reason: String,
+    },
     /// No more sequences run in one step.
     #[error("the batch has {limit} members already, which is as many as run in a step")]
     BatchFull {

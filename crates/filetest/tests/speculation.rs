@@ -5,14 +5,14 @@
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_engine::{
-    Batch, Dispatch, DraftSpan, Engine, EngineOptions, Flow, LogitMask, Request, Sampling, Sequence, Speculation, Step,
-    StepRow, StepWants, StopReason,
+    Batch, Dispatch, DraftSpan, Engine, EngineOptions, Flow, LogitMask, ModelDrafter, Request, Sampling, Sequence,
+    Speculation, Step, StepRow, StepWants, StopReason,
 };
 use aio_filetest::tiny;
 use aio_ir::DType;
 use aio_ir::sampling::SampleParams;
 use aio_orchestrator::{DraftError, Drafter, Match, PromptLookup, SuffixDrafter};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 fn engine_at(isa: Option<IsaLevel>, dispatch: Dispatch) -> Option<Engine> {
     let device = CpuDevice::new(CpuOptions { threads: 2, isa, pin: false }).ok()?;
@@ -109,6 +109,29 @@ fn speculative_output_is_plain_output() {
                     assert_eq!(got, [want.clone()], "{name} with {k} drafts");
                 }
             }
+        }
+    }
+}
+
+/// A draft model that is the model itself drafts what is drawn, at any temperature; another one is often wrong.
+#[test]
+fn a_draft_model_draws_with_the_same_noise() {
+    let mut engine = engine(Dispatch::Graph);
+    let options = EngineOptions { context: Some(160), prefill_rows: 20, sequences: 4, ..EngineOptions::default() };
+    let device = || Arc::new(CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap());
+    let twin = Arc::new(Mutex::new(tiny::engine("llama-1b", DType::Q8_0, device(), &options)));
+    let other = Arc::new(Mutex::new(tiny::engine("llama-1b", DType::Q4_0, device(), &options)));
+    for sampling in [Sampling::greedy(), hot(4)] {
+        let request = request(1, sampling.clone(), 90);
+        let want = plain(&mut engine, &request);
+        for (model, right) in [(&twin, true), (&other, false)] {
+            let drafter = ModelDrafter::new(Arc::clone(model), &engine, sampling.clone()).unwrap();
+            let request = Request { speculation: Speculation::Fixed(4), ..request.clone() };
+            let drafter: Option<Box<dyn Drafter>> = Some(Box::new(drafter));
+            let done = engine.generate_in(&mut Sequence::new(), &request, drafter, &mut |_| Flow::Continue).unwrap();
+            assert_eq!(done.ids, want);
+            let stats = done.speculation;
+            assert_eq!(stats.accepted == stats.drafted, right, "{stats:?}");
         }
     }
 }

@@ -1,0 +1,143 @@
+//! Drafts of a smaller model of the same tokenizer.
+//!
+//! It samples with the request's own numbers and noise, so that where the two models agree on the probabilities they draw
+//! the same token, at any temperature. Tokens that were drafted and accepted are in its cache already.
+
+use crate::step::{Step, StepRow, StepWants};
+use crate::{Engine, EngineError, Sampling, Sequence};
+use aio_orchestrator::{DraftError, Drafter, Match};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// The weight of the newest measurement in the running cost of a drafted token.
+const NEWEST: f64 = 0.2;
+
+/// Drafts for one sequence; several may share the model.
+#[derive(Debug)]
+pub struct ModelDrafter {
+    engine: Arc<Mutex<Engine>>,
+    sampling: Sampling,
+    /// What was committed, and the last drafts behind it. The cache holds the first `sequence.len()` of it.
+    text: Vec<u32>,
+    /// How many tokens were committed.
+    known: usize,
+    sequence: Sequence,
+    seconds: f64,
+}
+
+impl ModelDrafter {
+    /// Drafts of `engine` for a request of `target` with this sampling.
+    ///
+    /// # Errors
+    /// [`EngineError::DraftModel`] if the two have other tokens.
+    pub fn new(engine: Arc<Mutex<Engine>>, target: &Engine, sampling: Sampling) -> Result<ModelDrafter, EngineError> {
+        same_tokens(&lock(&engine), target)?;
+        let (text, sequence) = (Vec::new(), Sequence::new());
+        Ok(ModelDrafter { engine, sampling, text, known: 0, sequence, seconds: 0.0 })
+    }
+
+    /// Drafts up to `max` tokens behind what is committed.
+    fn run(&mut self, max: usize, out: &mut Vec<u32>) -> Result<(), EngineError> {
+        let mut engine = lock(&self.engine);
+        self.text.truncate(self.known);
+        // The last token always runs, for its logits.
+        self.sequence.commit(self.sequence.len().min(self.known - 1));
+        for _ in 0..max.min(engine.context().saturating_sub(self.known)) {
+            let token = next(&mut engine, &mut self.sequence, &self.text, &self.sampling)?;
+            self.text.push(token);
+            out.push(token);
+        }
+        Ok(())
+    }
+}
+
+/// Runs what the cache lacks of the text; the token after it.
+fn next(engine: &mut Engine, sequence: &mut Sequence, text: &[u32], sampling: &Sampling) -> Result<u32, EngineError> {
+    engine.reserve(sequence, text.len())?;
+    loop {
+        let from = sequence.len();
+        let end = (from + engine.prefill_rows()).min(text.len());
+        let wants = |p| match p + 1 == text.len() {
+            true => StepWants::Token { sampling, recent: text, bias: None },
+            false => StepWants::Nothing,
+        };
+        let rows: Vec<_> =
+            (from..end).map(|p| StepRow { token: text[p], sequence: 0, position: p, wants: wants(p) }).collect();
+        let token = engine.step(&Step { sequences: &[sequence], rows: &rows })?.first().copied();
+        sequence.commit(end);
+        if let Some(token) = token {
+            return Ok(token);
+        }
+    }
+}
+
+fn lock(engine: &Mutex<Engine>) -> std::sync::MutexGuard<'_, Engine> {
+    // A step that panicked left the engine as it was.
+    engine.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn same_tokens(draft: &Engine, target: &Engine) -> Result<(), EngineError> {
+    let [a, b] = [draft, target].map(|e| e.model().tokenizer.vocab());
+    if a.len() != b.len() {
+        let reason = format!("it has {} tokens, the model {}", a.len(), b.len());
+        return Err(EngineError::DraftModel { reason });
+    }
+    match (0..a.len() as u32).find(|&id| a.text(id) != b.text(id)) {
+        None => Ok(()),
+        Some(id) => {
+            let [a, b] = [a, b].map(|v| v.text(id).unwrap_or("").to_owned());
+            Err(EngineError::DraftModel { reason: format!("its token {id} is {a:?}, the model's {b:?}") })
+        }
+    }
+}
+
+impl Drafter for ModelDrafter {
+    fn name(&self) -> &'static str {
+        "model"
+    }
+
+    fn extend(&mut self, tokens: &[u32]) {
+        for &token in tokens {
+            if self.text.get(self.known) != Some(&token) {
+                self.text.truncate(self.known);
+                self.sequence.commit(self.sequence.len().min(self.known));
+                self.text.push(token);
+            }
+            self.known += 1;
+        }
+    }
+
+    fn draft(&mut self, max: usize, out: &mut Vec<u32>) -> Result<Match, DraftError> {
+        if self.known == 0 || max == 0 {
+            return Ok(Match::default());
+        }
+        let (started, old) = (Instant::now(), out.len());
+        if let Err(error) = self.run(max, out) {
+            out.truncate(old);
+            return Err(DraftError { drafter: self.name(), source: Box::new(error) });
+        }
+        let drafted = out.len() - old;
+        if drafted == 0 {
+            return Ok(Match::default());
+        }
+        let each = started.elapsed().as_secs_f64() / drafted as f64;
+        self.seconds = if self.seconds == 0.0 { each } else { (1.0 - NEWEST) * self.seconds + NEWEST * each };
+        Ok(Match { len: 1 })
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.known = 0;
+        self.sequence.commit(0);
+    }
+
+    fn seconds_per_token(&self) -> f64 {
+        self.seconds
+    }
+}
+
+impl Drop for ModelDrafter {
+    fn drop(&mut self) {
+        lock(&self.engine).release(&mut self.sequence);
+    }
+}
