@@ -4,12 +4,18 @@
 //! with the reasons beside them, so that each can be tested and explained. Used by the engine and the command line.
 #![forbid(unsafe_code)]
 
+mod acceptance;
 mod drafter;
 mod lookup;
 mod profile;
+mod roofline;
+mod step_time;
 mod suffix;
 
+pub use acceptance::{Acceptance, DrafterKind};
 pub use drafter::{DraftError, Drafter, Match};
 pub use lookup::{LookupOptions, PromptLookup};
 pub use profile::{Costs, DeviceProfile, Figure, Peak, ProfileError, ReadLevel};
+pub use roofline::{Ceilings, Regime, StepCost, StepModel};
+pub use step_time::{Curve, StepTimes};
 pub use suffix::{SuffixDrafter, SuffixOptions};
