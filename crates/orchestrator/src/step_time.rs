@@ -2,53 +2,23 @@
 //!
 //! Real machines drift by factors of two within seconds, and steps of all row counts drift together. So two things are
 //! kept apart: the present *speed*, a median over the last few steps, and the *shape*, by how much steps of some rows are
-//! slower than the model says, compared with the others. The shape is learnt only from pairs of neighbouring steps with
-//! different rows, for which the machine was the same; what is common to both, drift above all, cancels.
+//! slower than others (`shape.rs`), which changes slowly if at all.
 //!
 //! Everything is in logarithms of measured over modelled seconds. The model (a roofline, or a table) includes the bytes of
-//! keys and values, so that a growing context is not mistaken for drift. Each shape has a variance, relative to the rows that
-//! were measured first (one row, as a rule): it falls as pairs are seen, grows with age, and jumps up when pairs keep
-//! disagreeing with the estimate. Single outliers are cut off.
+//! keys and values, so that a growing context is not mistaken for drift.
 
 use crate::roofline::StepModel;
+use crate::shape::Shape;
 
 /// Steps whose median is the present speed.
 const WINDOW: usize = 7;
-/// Variance of a shape of which nothing is known: a factor of e either way is likely, as models can be wrong.
-const UNKNOWN: f64 = 1.0;
-/// Pairs over which a shape is averaged at most, so that it can follow.
-const MEMORY: f64 = 100.0;
-/// Growth of a shape's variance with each step in which it was not measured, and its limit.
-const AGEING: f64 = 2e-5;
-const AGED: f64 = 0.25;
-/// A pair counts as an outlier beyond this many deviations.
-const OUTLIER: f64 = 3.0;
-/// Pairs in which a new shape still forgets what it learnt when the next one disagrees.
-const TRIAL_PAIRS: u32 = 4;
-/// Mean of the last few normalised disagreements at which the shape must have changed.
-const CHANGED: f64 = 1.0;
-/// Share that the last pair has in that mean.
-const MEAN_SHARE: f64 = 0.125;
-/// Deviations by which the cautious estimate exceeds the likely one.
+/// Deviations by which the cautious estimate exceeds the likely one, and the hopeful one falls below it.
 const CAUTION: f64 = 2.0;
-/// Deviations by which the hopeful estimate falls below the likely one.
 const HOPE: f64 = 1.0;
-
-/// The shape of one row count.
-#[derive(Clone, Copy, Debug)]
-struct Cell {
-    /// Logarithm of measured over modelled time, beside the speed.
-    excess: f64,
-    variance: f64,
-    /// Pairs that it was measured in; 0: nothing is known.
-    pairs: u32,
-    /// Step in which that was last.
-    last: u64,
-    /// Running mean of disagreements, in deviations.
-    bias: f64,
-}
-
-const NO_CELL: Cell = Cell { excess: 0.0, variance: UNKNOWN, pairs: 0, last: 0, bias: 0.0 };
+/// Two pairs that share a step are not independent; their variance counts for more.
+const SHARED: f64 = 1.25;
+/// Smallest share of a difference in the running median of differences.
+const MEDIAN_STEP: f64 = 0.03;
 
 /// The last steps' speeds.
 #[derive(Clone, Copy, Debug)]
@@ -95,9 +65,10 @@ impl Curve {
 #[derive(Clone, Debug)]
 pub struct StepTimes {
     model: StepModel,
-    /// By rows minus 1.
-    cells: Vec<Cell>,
-    /// Factors on the model for each row count, made from the cells after each step.
+    shape: Shape,
+    /// Rows of plain steps, with which others are compared.
+    anchor: usize,
+    /// Factors on the model for each row count, made from the shape after each step.
     factors: Curve,
     window: Window,
     /// Rows and logarithm of the last step.
@@ -113,7 +84,8 @@ impl StepTimes {
     pub fn new(model: StepModel, max_rows: u32) -> StepTimes {
         let mut times = StepTimes {
             model,
-            cells: vec![NO_CELL; max_rows.max(1) as usize],
+            shape: Shape::new(max_rows),
+            anchor: 1,
             factors: Curve::default(),
             window: Window { values: [0.0; WINDOW], count: 0 },
             last: None,
@@ -125,23 +97,27 @@ impl StepTimes {
         times
     }
 
+    /// Says how many rows plain steps have: deviations are those of the difference to them. 1 at first.
+    pub fn compare_with(&mut self, rows: u32) {
+        self.anchor = (rows as usize).clamp(1, self.shape.rows());
+    }
+
     /// Learns that a step of `rows` rows which read `kv_bytes` bytes of keys and values took `seconds`. Steps of other
     /// sizes and times that no clock gives are ignored.
     pub fn observe(&mut self, rows: u32, kv_bytes: f64, seconds: f64) {
         let at = rows as usize;
-        if at == 0 || at > self.cells.len() || !(seconds.is_finite() && seconds > 0.0) {
+        if at == 0 || at > self.shape.rows() || !(seconds.is_finite() && seconds > 0.0) {
             return;
         }
         let x = (seconds / self.model.time(rows, kv_bytes)).ln();
         self.steps += 1;
         match self.last {
             // The first rows measured are what others are compared with.
-            None => self.cells[at - 1] = Cell { variance: 0.0, pairs: 1, ..NO_CELL },
-            Some((before, y)) if before == at => self.hear_noise((x - y).abs()),
+            None => self.shape.prove(at),
             Some((before, y)) => self.compare(at, x, before, y),
         }
         self.last = Some((at, x));
-        self.window.push(x - self.cells[at - 1].excess);
+        self.window.push(x - self.shape.mean(at));
         self.refill();
     }
 
@@ -157,7 +133,7 @@ impl StepTimes {
 
     /// Likely seconds of a step, never falling with `rows`. `O(rows)`; more rows than the maximum count as the maximum.
     pub fn time(&self, rows: u32, kv_bytes: f64) -> f64 {
-        let rows = rows.clamp(1, self.cells.len() as u32);
+        let rows = rows.clamp(1, self.shape.rows() as u32);
         let likely = |r: u32| self.modelled(r, kv_bytes) * self.factors.likely[r as usize - 1];
         (1..=rows).map(likely).fold(0.0, f64::max)
     }
@@ -174,7 +150,7 @@ impl StepTimes {
 
     /// Fills `out` with the times of 1 to `rows` rows, at most the maximum.
     pub fn curve(&self, rows: u32, kv_bytes: f64, out: &mut Curve) {
-        let rows = (rows as usize).min(self.cells.len());
+        let rows = (rows as usize).min(self.shape.rows());
         out.clear(rows);
         let speed = self.level().exp();
         for at in 0..rows {
@@ -189,51 +165,27 @@ impl StepTimes {
     /// Makes the factors from the cells.
     fn refill(&mut self) {
         let mut factors = std::mem::take(&mut self.factors);
-        factors.clear(self.cells.len());
-        self.fill_likely(&mut factors.likely);
-        self.fill_hopeful(&mut factors.hopeful);
-        self.fill_cautious(&mut factors.cautious);
+        factors.clear(self.shape.rows());
+        let mut hope = 0.0f64;
+        for at in 0..self.shape.rows() {
+            let (mean, deviation) = (self.shape.mean(at + 1), self.shape.deviation(at + 1, self.anchor));
+            let modelled = self.model.time(at as u32 + 1, 0.0);
+            factors.likely[at] = mean.exp();
+            hope = hope.max(modelled * (mean - HOPE * deviation).exp());
+            factors.hopeful[at] = hope / modelled;
+            factors.cautious[at] = modelled * (mean + CAUTION * deviation).exp();
+        }
+        self.bound(&mut factors.cautious);
         self.factors = factors;
     }
 
-    /// Between measured row counts the excess lies on a straight line, outside it is that of the nearest one.
-    fn fill_likely(&self, out: &mut [f64]) {
-        let mut below: Option<usize> = None;
-        for at in 0..self.cells.len() {
-            if self.cells[at].pairs == 0 {
-                continue;
-            }
-            let excess = self.cells[at].excess;
-            let (from, start) = below.map_or((0, excess), |b| (b, self.cells[b].excess));
-            for between in from..=at {
-                let share = if at == from { 1.0 } else { (between - from) as f64 / (at - from) as f64 };
-                out[between] = (start + (excess - start) * share).exp();
-            }
-            below = Some(at);
-        }
-        let tail = below.map_or(0..out.len(), |b| b + 1..out.len());
-        out[tail].fill(below.map_or(1.0, |b| self.cells[b].excess.exp()));
-    }
-
-    /// Rows that were not measured may turn out no slower than fewer rows that were.
-    fn fill_hopeful(&self, out: &mut [f64]) {
-        let mut least = 0.0f64;
-        for (at, cell) in self.cells.iter().enumerate() {
-            let modelled = self.model.time(at as u32 + 1, 0.0);
-            if cell.pairs > 0 {
-                least = least.max(modelled * (cell.excess - HOPE * self.variance(at).sqrt()).exp());
-            }
-            out[at] = least / modelled;
-        }
-    }
-
-    /// A step takes no longer than one with more rows that was measured, nor than two that together have its rows.
-    fn fill_cautious(&self, out: &mut [f64]) {
+    /// A step takes no longer than one with more rows that was measured, nor than two that together have its rows. What was
+    /// not measured is known by these bounds alone. Takes and gives cautious seconds and factors, by rows minus 1.
+    fn bound(&self, out: &mut [f64]) {
         let mut least = f64::INFINITY;
-        for (at, cell) in self.cells.iter().enumerate().rev() {
-            if cell.pairs > 0 {
-                let factor = (cell.excess + CAUTION * self.variance(at).sqrt()).exp();
-                least = least.min(self.model.time(at as u32 + 1, 0.0) * factor);
+        for at in (0..out.len()).rev() {
+            if self.shape.proven(at + 1) {
+                least = least.min(out[at]);
             }
             out[at] = least;
         }
@@ -243,7 +195,7 @@ impl StepTimes {
                 // Rows are indices plus 1: `below + 1` and `at - below` rows make `at + 1`.
                 out[at] = out[at].min(out[below] + out[at - below - 1]);
             }
-            if self.cells[at].pairs > 0 {
+            if self.shape.proven(at + 1) {
                 measured = Some(at);
             }
         }
@@ -252,71 +204,30 @@ impl StepTimes {
         }
     }
 
-    /// Of the cell at an index, with its age.
-    fn variance(&self, at: usize) -> f64 {
-        let cell = &self.cells[at];
-        if cell.pairs == 0 || cell.variance == 0.0 {
-            return cell.variance;
-        }
-        let aged = cell.variance + (self.steps - cell.last) as f64 * AGEING;
-        aged.min(cell.variance.max(AGED))
-    }
-
     /// Variance of the difference between two neighbouring steps' logarithms.
     fn pair_variance(&self) -> f64 {
         // A normal variable's deviation is 1.48 times the median of its size.
-        (1.48 * self.noise).powi(2).max(1e-5)
+        (SHARED * (1.48 * self.noise).powi(2)).max(1e-5)
+    }
+
+    /// Learns from two neighbouring steps.
+    fn compare(&mut self, at: usize, x: f64, before: usize, y: f64) {
+        let noise = self.pair_variance();
+        if at == before {
+            return self.hear_noise((x - y).abs());
+        }
+        let (disagreement, expected) = self.shape.compare(at, before, x - y, noise, self.steps);
+        if expected < 1.5 * noise {
+            self.hear_noise(disagreement.abs());
+        }
     }
 
     /// Moves the median of differences towards one more: up if it is larger, down if not.
     fn hear_noise(&mut self, difference: f64) {
         self.noise_seen = self.noise_seen.saturating_add(1);
-        let step = (1.0 / (f64::from(self.noise_seen) + 1.0)).max(0.03);
+        let step = (1.0 / (f64::from(self.noise_seen) + 1.0)).max(MEDIAN_STEP);
         let factor = if difference > self.noise { 1.0 + step } else { 1.0 / (1.0 + step) };
         self.noise = (self.noise * factor).clamp(1e-3, 1.0);
-    }
-
-    /// Learns from two neighbouring steps with different rows. The one that is known less is moved; the other's own
-    /// uncertainty stays in it.
-    fn compare(&mut self, at: usize, x: f64, before: usize, y: f64) {
-        let (mut moved, mut held, mut sign) = (at - 1, before - 1, 1.0);
-        let fresh = self.cells[moved].pairs == 0;
-        if fresh {
-            self.cells[moved].excess = self.factors.likely[moved].ln();
-        }
-        if !fresh && self.variance(moved) < self.variance(held) {
-            (moved, held, sign) = (held, moved, -1.0);
-        }
-        let noise = self.pair_variance();
-        let base = self.variance(held);
-        let own = (self.variance(moved) - base).max(noise / MEMORY);
-        let disagreement = sign * (x - y) - (self.cells[moved].excess - self.cells[held].excess);
-        if own < noise && base < noise {
-            self.hear_noise(disagreement.abs());
-        }
-        let cell = &mut self.cells[moved];
-        cell.learn(disagreement, own, base, noise);
-        cell.last = self.steps;
-    }
-}
-
-impl Cell {
-    /// One step of a scalar Kalman filter with outliers cut off. `own` is the variance beyond `base`, that of what it was
-    /// compared with.
-    fn learn(&mut self, disagreement: f64, own: f64, base: f64, noise: f64) {
-        let deviation = (own + noise).sqrt();
-        let cut = disagreement.clamp(-OUTLIER * deviation, OUTLIER * deviation);
-        let gain = own / (own + noise);
-        self.excess += gain * cut;
-        self.variance = base + (1.0 - gain) * own;
-        self.bias += MEAN_SHARE * (cut / deviation - self.bias);
-        if cut != disagreement && self.pairs < TRIAL_PAIRS {
-            self.variance = base + UNKNOWN;
-        } else if self.bias.abs() > CHANGED {
-            self.variance = self.variance.max(base + noise);
-            self.bias = 0.0;
-        }
-        self.pairs = self.pairs.saturating_add(1);
     }
 }
 
@@ -347,7 +258,7 @@ mod tests {
         let curve = curve(&times, 8);
         assert!((curve.likely[3] / curve.likely[0] - 1.5).abs() < 0.02, "{curve:?}");
         assert!((curve.likely[0] / 4.0 - 1.0).abs() < 0.05, "{curve:?}");
-        assert!((curve.likely[1] / curve.likely[0] - 1.1447).abs() < 0.02, "between 1 and 4: {curve:?}");
+        assert!((curve.likely[1] / curve.likely[0] - 1.5f64.sqrt()).abs() < 0.02, "between 1 and 4: {curve:?}");
         assert_eq!(times.time(4, 0.0), curve.likely[3]);
     }
 
