@@ -1,0 +1,215 @@
+//! How likely drafts are to be accepted: counted, by how long the drafter's match was and by the draft's position.
+//!
+//! A run of drafts ends at the first that fails, so what is estimated is the chance that draft `j` is accepted given that
+//! those before it were; the chance that all of the first `j` are is the product, which can only fall with `j`. Cells with
+//! few trials lean on their match class as a whole, and the class on what was believed before. Old trials fade, so that
+//! the estimate follows a text that changes.
+
+use crate::drafter::Match;
+
+/// Match lengths 0, 1, 2, 3-4, 5-8, 9-16, 17-32, 33 and more.
+const CLASSES: usize = 8;
+/// Positions 1, 2, 3-4, 5-8, 9 and more.
+const POSITIONS: usize = 5;
+/// Trials after which one fades to 1/e, in a class and in a cell.
+const CLASS_MEMORY: f64 = 48.0;
+const CELL_MEMORY: f64 = 32.0;
+/// Trials that the belief before any trial is worth.
+const PRIOR_WEIGHT: f64 = 4.0;
+/// Trials that a class is worth to its cells.
+const CLASS_WEIGHT: f64 = 8.0;
+/// Steps without a trial after which all that is known fades to 1/e.
+const IDLE_MEMORY: f64 = 256.0;
+/// What other sequences saw is forgotten this much more slowly.
+const SHARED_FACTOR: f64 = 8.0;
+
+/// What kind of drafter the drafts come from; decides what is believed before anything was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrafterKind {
+    /// Text that was found earlier: a longer match is a better sign.
+    Text,
+    /// A smaller model: about equally good everywhere.
+    Model,
+}
+
+impl DrafterKind {
+    /// Chance of a draft whose predecessors were accepted, by match class.
+    fn prior(self) -> [f64; CLASSES] {
+        match self {
+            DrafterKind::Text => [0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.88, 0.92],
+            DrafterKind::Model => [0.6; CLASSES],
+        }
+    }
+}
+
+/// Trials and successes, faded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    accepted: f64,
+    seen: f64,
+}
+
+impl Tally {
+    fn add(&mut self, accepted: bool, memory: f64) {
+        self.fade(1.0 - 1.0 / memory);
+        self.accepted += f64::from(u8::from(accepted));
+        self.seen += 1.0;
+    }
+
+    fn fade(&mut self, keep: f64) {
+        self.accepted *= keep;
+        self.seen *= keep;
+    }
+
+    /// The share of successes if `weight` more trials had succeeded at rate `prior`.
+    fn rate(self, prior: f64, weight: f64) -> f64 {
+        ((self.accepted + weight * prior) / (self.seen + weight)).clamp(0.0, 1.0)
+    }
+}
+
+/// The estimate for one sequence, or for all of an engine.
+#[derive(Clone, Debug)]
+pub struct Acceptance {
+    prior: [f64; CLASSES],
+    classes: [Tally; CLASSES],
+    cells: [[Tally; POSITIONS]; CLASSES],
+    /// How much longer than usual trials are remembered.
+    slowness: f64,
+}
+
+/// 0 for 0, 1 for 1, 2 for 2, 3 for 3 and 4, then doubling.
+fn octave(n: u32) -> usize {
+    if n == 0 { 0 } else { (33 - (n - 1).leading_zeros()) as usize }
+}
+
+fn class_of(matched: Match) -> usize {
+    octave(matched.len).min(CLASSES - 1)
+}
+
+/// Of a position, from 1.
+fn cell_of(position: u32) -> usize {
+    (octave(position.max(1)) - 1).min(POSITIONS - 1)
+}
+
+impl Acceptance {
+    /// Before anything was seen.
+    pub fn new(kind: DrafterKind) -> Acceptance {
+        Acceptance {
+            prior: kind.prior(),
+            classes: [Tally::default(); CLASSES],
+            cells: [[Tally::default(); POSITIONS]; CLASSES],
+            slowness: 1.0,
+        }
+    }
+
+    /// One that gathers what many sequences see, for [`Acceptance::child`].
+    pub fn shared(kind: DrafterKind) -> Acceptance {
+        Acceptance { slowness: SHARED_FACTOR, ..Acceptance::new(kind) }
+    }
+
+    /// For a new sequence, which begins by believing what this one has seen so far.
+    pub fn child(&self) -> Acceptance {
+        let mut child = Acceptance::new(DrafterKind::Text);
+        child.prior = std::array::from_fn(|class| self.class_rate(class));
+        child
+    }
+
+    /// Learns that of `drafted` drafts of a match the first `accepted` were right. Drafts that were at hand but not in the
+    /// step count too, as far as the step's tokens tell whether they would have been accepted.
+    pub fn observe(&mut self, matched: Match, drafted: u32, accepted: u32) {
+        let class = class_of(matched);
+        for position in 1..=drafted.min(accepted.saturating_add(1)) {
+            let right = position <= accepted;
+            self.classes[class].add(right, self.slowness * CLASS_MEMORY);
+            self.cells[class][cell_of(position)].add(right, self.slowness * CELL_MEMORY);
+        }
+    }
+
+    /// A step passed in which nothing could be learnt. What is known grows old, so that a drafter that was given up gets
+    /// another chance some day.
+    pub fn idle(&mut self) {
+        let keep = 1.0 - 1.0 / (self.slowness * IDLE_MEMORY);
+        let cells = self.cells.iter_mut().flatten();
+        for tally in self.classes.iter_mut().chain(cells) {
+            tally.fade(keep);
+        }
+    }
+
+    /// Chance in [0, 1] that the draft at `position` (from 1) is accepted, given that those before it are.
+    pub fn chance(&self, matched: Match, position: u32) -> f64 {
+        let class = class_of(matched);
+        self.cells[class][cell_of(position)].rate(self.class_rate(class), CLASS_WEIGHT)
+    }
+
+    /// Chance in [0, 1] that the first `j` drafts of a match are all accepted. Never rises with `j`; 1 for `j` = 0.
+    pub fn survival(&self, matched: Match, j: u32) -> f64 {
+        (1..=j).map(|position| self.chance(matched, position)).product()
+    }
+
+    fn class_rate(&self, class: usize) -> f64 {
+        self.classes[class].rate(self.prior[class], PRIOR_WEIGHT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(len: u32) -> Match {
+        Match { len }
+    }
+
+    #[test]
+    fn classes_and_positions_are_octaves() {
+        let classes: Vec<usize> = [0, 1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33, u32::MAX].map(|n| class_of(of(n))).to_vec();
+        assert_eq!(classes, [0, 1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]);
+        let cells: Vec<usize> = [1, 2, 3, 4, 5, 8, 9, 99].map(cell_of).to_vec();
+        assert_eq!(cells, [0, 1, 2, 2, 3, 3, 4, 4]);
+    }
+
+    #[test]
+    fn rates_are_learnt_for_each_class() {
+        let mut acceptance = Acceptance::new(DrafterKind::Text);
+        for i in 0..400 {
+            acceptance.observe(of(2), 4, if i % 2 == 0 { 0 } else { 4 });
+            acceptance.observe(of(12), 4, 4);
+        }
+        assert!((acceptance.survival(of(2), 1) - 0.5).abs() < 0.1, "{}", acceptance.survival(of(2), 1));
+        // Those that come through the first always come through all.
+        assert!(acceptance.survival(of(2), 4) > 0.3, "{}", acceptance.survival(of(2), 4));
+        assert!(acceptance.survival(of(12), 4) > 0.9);
+        let unseen = Acceptance::new(DrafterKind::Text).survival(of(5), 2);
+        assert_eq!(acceptance.survival(of(5), 2), unseen);
+    }
+
+    #[test]
+    fn old_trials_fade() {
+        let mut acceptance = Acceptance::new(DrafterKind::Model);
+        for _ in 0..1000 {
+            acceptance.observe(of(1), 8, 8);
+        }
+        assert!(acceptance.survival(of(1), 8) > 0.8);
+        for _ in 0..60 {
+            acceptance.observe(of(1), 1, 0);
+        }
+        assert!(acceptance.survival(of(1), 1) < 0.2, "{}", acceptance.survival(of(1), 1));
+        for _ in 0..2000 {
+            acceptance.idle();
+        }
+        assert!((acceptance.survival(of(1), 1) - 0.6).abs() < 0.05, "what is old gives way to the prior");
+    }
+
+    #[test]
+    fn children_believe_what_others_saw() {
+        let mut shared = Acceptance::shared(DrafterKind::Text);
+        for _ in 0..500 {
+            shared.observe(of(2), 3, 0);
+        }
+        let mut child = shared.child();
+        assert!(child.survival(of(2), 1) < 0.05);
+        for _ in 0..30 {
+            child.observe(of(2), 3, 3);
+        }
+        assert!(child.survival(of(2), 1) > 0.7, "but learn for themselves");
+    }
+}

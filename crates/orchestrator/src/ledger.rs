@@ -1,0 +1,130 @@
+//! The account that keeps speculation from losing.
+//!
+//! *The bound.* Let `s_i` be what a plain step takes at the time of step `i` (the machine drifts), `V_i` the factor by which
+//! a step of its rows takes longer, `n_i` the share of a plain step's tokens that it produced. Then over any run, whatever
+//! the drafts do, `sum(s_i V_i) <= 1.01 sum(s_i n_i) + 8 plain steps`: expected time against that of plain steps making the same
+//! tokens on the same machine at the same time. Drafting is paid as well.
+//!
+//! *How.* The account begins with a few plain steps' worth and gains a little less than one percent of the plain time as it
+//! passes. A step with drafts earns what its tokens would have cost in plain steps and spends what it takes. It is allowed
+//! only if the account can pay for it with no draft accepted. What does not fit between these numbers and the bound's is
+//! left for errors of estimation.
+//!
+//! *What steps take* is booked as modelled seconds by rows, and multiplied by the shape's cautious estimate only when the
+//! balance is asked for. So single slow steps (a machine that hiccups hits plain steps as well) are no loss of
+//! speculation's, drift cancels, and when the shape is known better all that was spent is valued anew.
+//!
+//! *Credit* is cut at a number of plain steps, by forgetting earlier bookings in proportion, so that a long gain cannot be
+//! followed by an equally long loss.
+
+/// Plain steps' worth that the account begins with.
+const START: f64 = 3.5;
+/// Share of plain time that it gains.
+const RATE: f64 = 0.007;
+/// Plain steps' worth that it holds at most.
+pub(crate) const CAP: f64 = 24.0;
+
+/// One step's figures, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// Rows of the step.
+    pub rows: u32,
+    /// Whether it had drafts.
+    pub speculative: bool,
+    /// What its tokens would have taken in plain steps.
+    pub worth: f64,
+    /// What the model gives for it at the present speed, without the shape.
+    pub modelled: f64,
+    /// What drafting took.
+    pub drafting: f64,
+}
+
+/// The account, in seconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    granted: f64,
+    earned: f64,
+    drafting: f64,
+    /// Modelled seconds of steps with drafts, by rows minus 1.
+    spent: Vec<f64>,
+}
+
+impl Ledger {
+    /// An empty account for steps of up to `max_rows` rows.
+    pub fn new(max_rows: u32) -> Ledger {
+        Ledger { granted: 0.0, earned: 0.0, drafting: 0.0, spent: vec![0.0; max_rows as usize] }
+    }
+
+    /// Puts in what it begins with, `plain` being the seconds of a plain step.
+    pub fn open(&mut self, plain: f64) {
+        self.granted += START * plain;
+    }
+
+    /// Books a step.
+    pub fn book(&mut self, entry: Entry) {
+        self.granted += RATE * entry.worth;
+        self.drafting += entry.drafting;
+        if entry.speculative {
+            self.earned += entry.worth;
+            self.spent[entry.rows as usize - 1] += entry.modelled;
+        }
+    }
+
+    /// Seconds that may yet be lost, with the cautious factors on modelled times by rows minus 1.
+    pub fn balance(&self, caution: &[f64]) -> f64 {
+        let spent: f64 = self.spent.iter().zip(caution).filter(|(s, _)| **s > 0.0).map(|(s, c)| s * c).sum();
+        self.granted + self.earned - self.drafting - spent
+    }
+
+    /// Cuts the balance at [`CAP`] plain steps of `plain` seconds.
+    pub fn cut(&mut self, caution: &[f64], plain: f64) {
+        let balance = self.balance(caution);
+        if balance <= CAP * plain {
+            return;
+        }
+        let keep = CAP * plain / balance;
+        for sum in [&mut self.granted, &mut self.earned, &mut self.drafting].into_iter().chain(&mut self.spent) {
+            *sum *= keep;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAUTION: [f64; 4] = [1.0, 1.5, 2.0, 4.0];
+
+    fn step(rows: u32, worth: f64) -> Entry {
+        Entry { rows, speculative: rows > 1, worth, modelled: 1.0, drafting: 0.0 }
+    }
+
+    #[test]
+    fn gains_and_losses_are_booked_at_the_present_estimate() {
+        let mut ledger = Ledger::new(4);
+        ledger.open(1.0);
+        ledger.book(step(2, 1.0));
+        assert!((ledger.balance(&CAUTION) - (START + RATE - 0.5)).abs() < 1e-12);
+        // The same step is worth it once its time is known to be less.
+        assert!((ledger.balance(&[1.0; 4]) - (START + RATE)).abs() < 1e-12);
+        ledger.book(Entry { drafting: 0.25, ..step(1, 1.0) });
+        assert!((ledger.balance(&CAUTION) - (START + 2.0 * RATE - 0.75)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn credit_is_cut() {
+        let mut ledger = Ledger::new(4);
+        ledger.open(1.0);
+        for _ in 0..1000 {
+            ledger.book(step(4, 5.0));
+            ledger.cut(&CAUTION, 1.0);
+        }
+        assert!((ledger.balance(&CAUTION) - CAP).abs() < 1e-9);
+        let mut steps = 0;
+        while ledger.balance(&CAUTION) > 3.0 {
+            ledger.book(step(4, 1.0));
+            steps += 1;
+        }
+        assert_eq!(steps, 8, "a step of 4 rows loses 3");
+    }
+}

@@ -1,0 +1,165 @@
+//! What a step should take by the roofline, and which of its terms decides.
+//!
+//! Pure arithmetic over numbers that a plan and a device profile give: after Williams, Waterman and Patterson, "Roofline: an
+//! insightful visual performance model" (2009), with the key/value cache and the costs of a submission told apart.
+
+use std::fmt;
+
+/// What a step moves and computes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepCost {
+    /// Bytes read whatever the rows are: the weights.
+    pub bytes: f64,
+    /// Bytes read and written for each row.
+    pub bytes_per_row: f64,
+    /// Multiply-adds of each row.
+    pub macs_per_row: f64,
+    /// Seconds of a step besides its work: submission, barriers, synchronisation.
+    pub seconds: f64,
+}
+
+/// What a device does at best.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ceilings {
+    /// Bytes a second from memory.
+    pub bandwidth: f64,
+    /// Multiply-adds a second.
+    pub peak: f64,
+}
+
+/// Which term of a step's time is the largest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Regime {
+    /// Costs of launching and synchronising.
+    Launch,
+    /// Reading the weights.
+    Weight,
+    /// Reading keys and values.
+    Kv,
+    /// Multiply-adds.
+    Compute,
+}
+
+impl fmt::Display for Regime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Regime::Launch => "launch-bound",
+            Regime::Weight => "weight-bound",
+            Regime::Kv => "kv-bound",
+            Regime::Compute => "compute-bound",
+        })
+    }
+}
+
+/// Seconds of each term.
+struct Terms {
+    weights: f64,
+    kv: f64,
+    compute: f64,
+}
+
+impl StepCost {
+    fn terms(&self, ceilings: &Ceilings, rows: u32, kv_bytes: f64) -> Terms {
+        let rows = f64::from(rows);
+        Terms {
+            weights: (self.bytes + rows * self.bytes_per_row) / ceilings.bandwidth,
+            kv: kv_bytes / ceilings.bandwidth,
+            compute: rows * self.macs_per_row / ceilings.peak,
+        }
+    }
+
+    /// Seconds of a step of `rows` rows that reads `kv_bytes` bytes of keys and values: memory and arithmetic at once, and
+    /// the fixed part. Not clamped: without a meaningful ceiling it is not finite.
+    pub fn time(&self, ceilings: &Ceilings, rows: u32, kv_bytes: f64) -> f64 {
+        let terms = self.terms(ceilings, rows, kv_bytes);
+        (terms.weights + terms.kv).max(terms.compute) + self.seconds
+    }
+
+    /// Which term decides. Arithmetic hides behind memory or the reverse; the fixed part decides if it exceeds both.
+    pub fn regime(&self, ceilings: &Ceilings, rows: u32, kv_bytes: f64) -> Regime {
+        let Terms { weights, kv, compute } = self.terms(ceilings, rows, kv_bytes);
+        if self.seconds > (weights + kv).max(compute) {
+            Regime::Launch
+        } else if compute > weights + kv {
+            Regime::Compute
+        } else if kv > weights {
+            Regime::Kv
+        } else {
+            Regime::Weight
+        }
+    }
+}
+
+/// What is believed of step times before any was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StepModel {
+    /// From bytes and operations.
+    Roofline(StepCost, Ceilings),
+    /// From a table.
+    Table {
+        /// Rows and seconds, rows ascending; between them times lie on straight lines, outside they stay as at the ends.
+        seconds: Vec<(u32, f64)>,
+        /// Seconds for each byte of keys and values beyond what the table was measured with.
+        seconds_per_kv_byte: f64,
+    },
+}
+
+impl StepModel {
+    /// Seconds of a step; a small positive number where the model has no meaningful one.
+    pub fn time(&self, rows: u32, kv_bytes: f64) -> f64 {
+        let time = match self {
+            StepModel::Roofline(cost, ceilings) => cost.time(ceilings, rows, kv_bytes),
+            StepModel::Table { seconds, seconds_per_kv_byte } => {
+                look_up(seconds, rows) + kv_bytes * seconds_per_kv_byte
+            }
+        };
+        if time.is_finite() { time.max(1e-9) } else { 1e-9 }
+    }
+}
+
+fn look_up(table: &[(u32, f64)], rows: u32) -> f64 {
+    let above = table.partition_point(|(r, _)| *r < rows);
+    match (above.checked_sub(1).map(|i| table[i]), table.get(above)) {
+        (Some((r0, t0)), Some(&(r1, t1))) => t0 + (t1 - t0) * f64::from(rows - r0) / f64::from(r1 - r0),
+        (Some((_, t)), None) | (None, Some(&(_, t))) => t,
+        (None, None) => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COST: StepCost = StepCost { bytes: 80e6, bytes_per_row: 0.0, macs_per_row: 135e6, seconds: 50e-6 };
+    const CPU: Ceilings = Ceilings { bandwidth: 28e9, peak: 800e9 };
+
+    #[test]
+    fn regimes_are_named_by_the_largest_term() {
+        assert_eq!(COST.regime(&CPU, 1, 0.0), Regime::Weight);
+        assert_eq!(COST.regime(&CPU, 1, 90e6), Regime::Kv);
+        assert_eq!(COST.regime(&CPU, 64, 0.0), Regime::Compute);
+        let slow_launch = StepCost { seconds: 10e-3, ..COST };
+        assert_eq!(slow_launch.regime(&CPU, 1, 0.0), Regime::Launch);
+        assert_eq!(Regime::Kv.to_string(), "kv-bound");
+    }
+
+    #[test]
+    fn memory_and_arithmetic_overlap_and_the_rest_adds() {
+        let one = COST.time(&CPU, 1, 0.0);
+        assert!((one - (80e6 / 28e9 + 50e-6)).abs() < 1e-12);
+        assert_eq!(COST.time(&CPU, 4, 0.0), one, "arithmetic of four rows still hides behind the weights");
+        assert!((COST.time(&CPU, 64, 0.0) - (64.0 * 135e6 / 800e9 + 50e-6)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn tables_are_read_between_their_rows() {
+        let table = StepModel::Table { seconds: vec![(1, 1.0), (3, 2.0), (5, 6.0)], seconds_per_kv_byte: 0.5 };
+        let times: Vec<f64> = (1..=6).map(|rows| table.time(rows, 0.0)).collect();
+        assert_eq!(times, [1.0, 1.5, 2.0, 4.0, 6.0, 6.0]);
+        assert_eq!(table.time(1, 2.0), 2.0);
+        let empty = StepModel::Table { seconds: vec![], seconds_per_kv_byte: f64::NAN };
+        assert!(empty.time(3, 1.0) > 0.0);
+        let broken = StepModel::Roofline(COST, Ceilings { bandwidth: 0.0, peak: 0.0 });
+        assert!(broken.time(1, 0.0).is_finite());
+    }
+}

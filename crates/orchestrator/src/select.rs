@@ -1,0 +1,307 @@
+//! How many drafts each sequence gets: the most expected tokens for the expected time.
+//!
+//! *Why greedy is exact.* A sequence's `j`-th draft adds the chance that its first `j` are all accepted, which never rises
+//! with `j`. The best `n` drafts of all sequences are therefore the `n` largest of all these chances: taking each time the
+//! largest that comes next never has to skip one. So for every total there is one best division, and all totals
+//! are compared: the time by rows has kinks and stairs, and a larger total may win where the next one does not. (With
+//! drafts that cost time of their own this holds if they cost the same in all sequences, as with one drafter for all.)
+
+use crate::acceptance::Acceptance;
+use crate::drafter::Match;
+use smallvec::SmallVec;
+use std::fmt;
+
+/// Alternatives that a choice keeps.
+const KEPT: usize = 16;
+
+/// A sequence before its step.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// What is known of its drafts.
+    pub acceptance: &'a Acceptance,
+    /// What the drafter found.
+    pub matched: Match,
+    /// Drafts at hand, or that can be had.
+    pub drafts: u32,
+    /// Seconds that each costs if it is taken: of drafts that are yet to be made.
+    pub seconds_per_draft: f64,
+}
+
+/// One way to run the step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Alternative {
+    /// Drafts of all sequences together.
+    pub drafts: u32,
+    /// Expected tokens of all sequences together.
+    pub tokens: f64,
+    /// Expected seconds, drafting included.
+    pub seconds: f64,
+}
+
+impl Alternative {
+    /// Expected tokens a second.
+    pub fn rate(&self) -> f64 {
+        self.tokens / self.seconds
+    }
+}
+
+/// Why a choice was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing was drafted, or no rows are left.
+    NoDrafts,
+    /// Plain steps must be timed first.
+    WarmUp,
+    /// A plain step is timed again, to know what speculation gains.
+    Probe,
+    /// Drafts would not pay.
+    NoGain,
+    /// Drafts might pay, but the account cannot pay if they fail.
+    Account,
+    /// Drafts pay.
+    Gain,
+    /// Drafts might pay if steps take less than believed, which this step measures.
+    Explore,
+    /// As many as was asked for.
+    Fixed,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::NoDrafts => "no drafts",
+            Reason::WarmUp => "timing plain steps first",
+            Reason::Probe => "timing a plain step again",
+            Reason::NoGain => "drafts would not pay",
+            Reason::Account => "the account cannot pay for more",
+            Reason::Gain => "drafts pay",
+            Reason::Explore => "measuring steps of these rows",
+            Reason::Fixed => "fixed",
+        })
+    }
+}
+
+/// How to run the step, and what else was considered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// Drafts of each sequence.
+    pub drafts: SmallVec<[u32; 8]>,
+    /// Rows of the step: a sequence has one and its drafts.
+    pub rows: u32,
+    /// Tokens expected, of all sequences.
+    pub expected_tokens: f64,
+    /// Seconds expected, drafting included.
+    pub expected_seconds: f64,
+    /// What was not chosen, best first; of many the best 16. Empty where nothing was weighed.
+    pub losers: SmallVec<[Alternative; KEPT]>,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl fmt::Display for Choice {
+    /// One line: `2 drafts [2] (drafts pay): 1.75 tokens in 4.84 ms, 362/s; 1: 1.50 in 4.44 ms, 338/s; ...`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total: u32 = self.drafts.iter().sum();
+        let (tokens, seconds) = (self.expected_tokens, self.expected_seconds);
+        let rate = |tokens: f64, seconds: f64| if seconds > 0.0 { tokens / seconds } else { 0.0 };
+        write!(f, "{total} drafts {:?} ({})", self.drafts.as_slice(), self.reason)?;
+        write!(f, ": {tokens:.2} tokens in {:.2} ms, {:.0}/s", seconds * 1e3, rate(tokens, seconds))?;
+        for Alternative { drafts, tokens, seconds } in &self.losers {
+            write!(f, "; {drafts}: {tokens:.2} in {:.2} ms, {:.0}/s", seconds * 1e3, rate(*tokens, *seconds))?;
+        }
+        Ok(())
+    }
+}
+
+/// Which row counts a step can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buckets {
+    bounds: Vec<u32>,
+    pads: bool,
+}
+
+impl Buckets {
+    /// Of the row bounds of the plans at hand. `pads`: whether a step takes as long as its bound says, rather than its rows.
+    pub fn new(bounds: impl IntoIterator<Item = u32>, pads: bool) -> Buckets {
+        let mut bounds: Vec<u32> = bounds.into_iter().filter(|b| *b > 0).collect();
+        bounds.sort_unstable();
+        bounds.dedup();
+        Buckets { bounds, pads }
+    }
+
+    /// The most rows; 0 without any plan.
+    pub fn max_rows(&self) -> u32 {
+        self.bounds.last().copied().unwrap_or(0)
+    }
+
+    /// Rows by which a step's time goes.
+    pub(crate) fn timed_rows(&self, rows: u32) -> u32 {
+        let bound = self.bounds.get(self.bounds.partition_point(|b| *b < rows));
+        bound.filter(|_| self.pads).copied().unwrap_or(rows)
+    }
+}
+
+/// The best division of each total, and room to find it in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Division {
+    /// Which sequence the next draft goes to.
+    pub order: Vec<u32>,
+    /// Tokens expected with the first `n` drafts of that order, at index `n`.
+    pub tokens: Vec<f64>,
+    /// Seconds of drafting for them.
+    pub drafting: Vec<f64>,
+    /// Chance that a sequence's next draft is accepted, and how many it has.
+    next: Vec<(f64, u32)>,
+}
+
+impl Division {
+    /// Divides up to `total` drafts, at most `each` a sequence.
+    pub fn fill(&mut self, candidates: &[Candidate<'_>], total: u32, each: u32) {
+        self.order.clear();
+        self.next.clear();
+        self.tokens.clear();
+        self.drafting.clear();
+        self.tokens.push(candidates.len() as f64);
+        self.drafting.push(0.0);
+        self.next.extend(candidates.iter().map(|c| (c.acceptance.chance(c.matched, 1), 0)));
+        for _ in 0..total {
+            let Some(best) = self.largest(candidates, each) else { break };
+            let candidate = &candidates[best];
+            let (survival, taken) = self.next[best];
+            self.order.push(best as u32);
+            self.tokens.push(self.tokens[self.tokens.len() - 1] + survival);
+            self.drafting.push(self.drafting[self.drafting.len() - 1] + candidate.seconds_per_draft);
+            let chance = candidate.acceptance.chance(candidate.matched, taken + 2);
+            self.next[best] = (survival * chance, taken + 1);
+        }
+    }
+
+    /// The sequence with the likeliest next draft, the first of equals.
+    fn largest(&self, candidates: &[Candidate<'_>], each: u32) -> Option<usize> {
+        let mut best: Option<usize> = None;
+        for (at, (survival, taken)) in self.next.iter().enumerate() {
+            let left = *taken < candidates[at].drafts.min(each);
+            if left && best.is_none_or(|b| *survival > self.next[b].0) {
+                best = Some(at);
+            }
+        }
+        best
+    }
+
+    /// How many each sequence has of the first `total`.
+    pub fn drafts(&self, sequences: usize, total: usize) -> SmallVec<[u32; 8]> {
+        let mut drafts = SmallVec::from_elem(0, sequences);
+        for &sequence in &self.order[..total] {
+            drafts[sequence as usize] += 1;
+        }
+        drafts
+    }
+}
+
+/// The alternatives but the chosen one, best first, at most [`KEPT`].
+pub(crate) fn losers(considered: &[Alternative], chosen: usize) -> SmallVec<[Alternative; KEPT]> {
+    let mut kept: SmallVec<[Alternative; KEPT]> = SmallVec::new();
+    for (at, alternative) in considered.iter().enumerate() {
+        if at == chosen {
+            continue;
+        }
+        let place = kept.iter().position(|k| alternative.rate() > k.rate()).unwrap_or(kept.len());
+        if kept.len() == KEPT {
+            kept.pop();
+        }
+        if place <= kept.len() {
+            kept.insert(place, *alternative);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::acceptance::DrafterKind;
+
+    /// An estimate that has seen drafts fail at some rate, and a match.
+    fn seen(len: u32, per_mille: u32) -> Acceptance {
+        let mut acceptance = Acceptance::new(DrafterKind::Text);
+        for i in 0..200u32 {
+            let accepted = (0..4).take_while(|j| (i * 4 + j) * 617 % 1000 < per_mille).count() as u32;
+            acceptance.observe(Match { len }, 4, accepted);
+        }
+        acceptance
+    }
+
+    fn candidate(acceptance: &Acceptance, len: u32, drafts: u32) -> Candidate<'_> {
+        Candidate { acceptance, matched: Match { len }, drafts, seconds_per_draft: 0.0 }
+    }
+
+    /// Largest expected tokens of `total` drafts, by trying every division.
+    fn brute(candidates: &[Candidate<'_>], total: u32) -> f64 {
+        let Some((first, rest)) = candidates.split_first() else {
+            return if total == 0 { 0.0 } else { f64::NEG_INFINITY };
+        };
+        let with = |k: u32| {
+            let own: f64 = (0..=k).map(|j| first.acceptance.survival(first.matched, j)).sum();
+            own + brute(rest, total - k)
+        };
+        (0..=first.drafts.min(total)).map(with).fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    #[test]
+    fn greedy_divides_as_well_as_brute_force() {
+        let estimates = [seen(1, 300), seen(6, 900), seen(3, 600), seen(20, 980)];
+        for limits in [[3, 2, 4, 1], [0, 5, 1, 2], [1, 1, 1, 1], [4, 0, 0, 4]] {
+            let lens = [1, 6, 3, 20];
+            let candidates: Vec<_> = (0..4).map(|i| candidate(&estimates[i], lens[i], limits[i])).collect();
+            let mut division = Division::default();
+            let total: u32 = limits.iter().sum();
+            division.fill(&candidates, total + 3, 9);
+            assert_eq!(division.order.len(), total as usize);
+            for n in 0..=total as usize {
+                let best = brute(&candidates, n as u32);
+                assert!((division.tokens[n] - best).abs() < 1e-9, "{limits:?}, {n}: {} or {best}", division.tokens[n]);
+                assert_eq!(division.drafts(4, n).iter().sum::<u32>() as usize, n);
+            }
+        }
+    }
+
+    #[test]
+    fn limits_hold() {
+        let estimate = seen(6, 900);
+        let candidates = [candidate(&estimate, 6, 5), candidate(&estimate, 6, 1)];
+        let mut division = Division::default();
+        division.fill(&candidates, 10, 2);
+        assert_eq!(division.drafts(2, 3).as_slice(), [2, 1]);
+        division.fill(&candidates, 2, 9);
+        assert_eq!(division.order, [0, 1], "equals take turns");
+    }
+
+    #[test]
+    fn buckets_are_stairs_only_where_steps_are_padded() {
+        let padded = Buckets::new([8, 1, 4, 4, 0], true);
+        assert_eq!([1, 2, 4, 5, 8].map(|r| padded.timed_rows(r)), [1, 4, 4, 8, 8]);
+        assert_eq!(padded.max_rows(), 8);
+        let exact = Buckets::new([8, 1], false);
+        assert_eq!([1, 2, 7].map(|r| exact.timed_rows(r)), [1, 2, 7]);
+        assert_eq!(Buckets::new([], true).max_rows(), 0);
+    }
+
+    #[test]
+    fn choices_explain_themselves_in_a_line() {
+        let considered: Vec<_> =
+            (0..20).map(|n| Alternative { drafts: n, tokens: 1.0 + f64::from(n).sqrt(), seconds: 0.01 }).collect();
+        let losers = losers(&considered, 19);
+        assert_eq!(losers.len(), KEPT);
+        assert!(losers.windows(2).all(|w| w[0].rate() >= w[1].rate()) && losers[0].drafts == 18);
+        let choice = Choice {
+            drafts: SmallVec::from_slice(&[1, 2]),
+            rows: 5,
+            expected_tokens: 3.0,
+            expected_seconds: 0.004,
+            losers: losers.into_iter().take(1).collect(),
+            reason: Reason::Gain,
+        };
+        let line = "3 drafts [1, 2] (drafts pay): 3.00 tokens in 4.00 ms, 750/s; 18: 5.24 in 10.00 ms, 524/s";
+        assert_eq!(choice.to_string(), line);
+    }
+}

@@ -1,0 +1,254 @@
+//! By how much steps of some rows are slower than the model says, compared with steps of other rows.
+//!
+//! Learnt from pairs of neighbouring steps with different rows, for which the machine was the same: what is common to both,
+//! drift above all, cancels. The unknown is a curve over the logarithm of the rows, the logarithm of measured over modelled
+//! time, 0 at one row. Before anything is measured it is a random walk (a model may be wrong by some factor with each
+//! doubling), so that what is learnt at some rows tells something of those nearby and less of those far away. Each pair is
+//! then an observation of a difference of two points, and the estimate is the usual linear one (Kalman 1960), whose
+//! variances say how well each is known. With time the variances grow again.
+//!
+//! A pair that disagrees wildly is left out at first: single steps can take ten times as long for reasons of their own. If
+//! another one does the same, or pairs disagree a little again and again, the curve has changed, and is opened up there.
+
+/// Variance that a doubling of the rows adds to what the model does not know: a factor of 1.9 either way.
+const PER_OCTAVE: f64 = 0.4;
+/// The same, that each step adds with time.
+const AGEING: f64 = 3e-6;
+/// Rows with a point of their own; beyond, points lie eight to an octave.
+const SINGLE: u32 = 16;
+const POINTS_PER_OCTAVE: f64 = 8.0;
+/// A pair is odd beyond this many deviations.
+const ODD: f64 = 3.0;
+/// Pairs that agree before a point is relied on.
+const PROVEN: u32 = 3;
+/// Running mean of disagreements, in deviations, at which the curve must have changed, and the last pair's share in it.
+const CHANGED: f64 = 1.5;
+const MEAN_SHARE: f64 = 0.125;
+
+/// What is remembered of the pairs that a point was in.
+#[derive(Clone, Copy, Debug, Default)]
+struct Record {
+    /// Those that agreed.
+    pairs: u32,
+    /// Running mean of disagreements, in deviations.
+    bias: f64,
+    /// The last pair's disagreement if it was odd, else 0; and its step.
+    odd: (f64, u64),
+}
+
+/// The estimate.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    /// The point of each row count, by rows minus 1.
+    point: Vec<usize>,
+    /// Logarithm to base 2 of each point's rows.
+    place: Vec<f64>,
+    mean: Vec<f64>,
+    /// Covariances, point by point.
+    covariance: Vec<f64>,
+    records: Vec<Record>,
+    /// A column of the covariances, while they are changed.
+    column: Vec<f64>,
+    /// Step in which it last grew older.
+    aged: u64,
+}
+
+impl Shape {
+    /// Of 1 to `max_rows` rows.
+    pub fn new(max_rows: u32) -> Shape {
+        let (mut point, mut place) = (Vec::new(), Vec::new());
+        for rows in 1..=max_rows.max(1) {
+            let log = f64::from(rows).log2();
+            let far = place.last().is_none_or(|last| log >= last + 1.0 / POINTS_PER_OCTAVE);
+            if rows <= SINGLE || far {
+                place.push(log);
+            }
+            point.push(place.len() - 1);
+        }
+        let points = place.len();
+        let mut shape = Shape {
+            point,
+            mean: vec![0.0; points],
+            covariance: vec![0.0; points * points],
+            records: vec![Record::default(); points],
+            column: vec![0.0; points],
+            place,
+            aged: 0,
+        };
+        shape.open(1.0);
+        shape
+    }
+
+    /// The most rows.
+    pub fn rows(&self) -> usize {
+        self.point.len()
+    }
+
+    /// Logarithm of the factor at some rows.
+    pub fn mean(&self, rows: usize) -> f64 {
+        self.mean[self.point[rows - 1]]
+    }
+
+    /// Deviation of the difference between two row counts' logarithms.
+    pub fn deviation(&self, rows: usize, other: usize) -> f64 {
+        let (a, b) = (self.point[rows - 1], self.point[other - 1]);
+        self.difference(a, b).max(0.0).sqrt()
+    }
+
+    /// Whether several pairs agreed at some rows.
+    pub fn proven(&self, rows: usize) -> bool {
+        self.records[self.point[rows - 1]].pairs >= PROVEN
+    }
+
+    /// Takes some rows as the ones to compare others with.
+    pub fn prove(&mut self, rows: usize) {
+        self.records[self.point[rows - 1]].pairs = PROVEN;
+    }
+
+    /// Learns that in two neighbouring steps, the latter being number `step`, the logarithm at `rows` exceeded that at
+    /// `other` by `difference`. `noise` is the variance of such differences. Gives the disagreement, and the variance that
+    /// was to be expected of it.
+    pub fn compare(&mut self, rows: usize, other: usize, difference: f64, noise: f64, step: u64) -> (f64, f64) {
+        let (a, b) = (self.point[rows - 1], self.point[other - 1]);
+        if a == b {
+            return (difference, noise);
+        }
+        self.open(AGEING * (step - self.aged) as f64);
+        self.aged = step;
+        let disagreement = difference - (self.mean[a] - self.mean[b]);
+        let expected = self.difference(a, b) + noise;
+        let normal = disagreement / expected.sqrt();
+        // Of the two the one with more rows is the one in question: plain steps are always about. As logarithms count
+        // from the other one, a disagreement has its sign.
+        let (judged, sign) = if a > b { (a, 1.0) } else { (b, -1.0) };
+        if normal.abs() > ODD && !self.is_news(judged, sign * disagreement, step) {
+            return (disagreement, expected);
+        }
+        if normal.abs() > ODD {
+            self.open_at(judged, disagreement * disagreement);
+        }
+        self.learn(a, b, disagreement, noise);
+        self.note(a, b, judged, sign * normal, noise);
+        (disagreement, expected)
+    }
+
+    /// Whether an odd pair is the second on its side. A step that took long for reasons of its own is in two pairs, the one
+    /// that ends with it and the one that begins; only another that shares no step with the first counts.
+    fn is_news(&mut self, judged: usize, disagreement: f64, step: u64) -> bool {
+        let odd = &mut self.records[judged].odd;
+        let news = odd.0 * disagreement > 0.0 && step > odd.1 + 1;
+        if news {
+            *odd = (0.0, step);
+        } else if odd.0 * disagreement <= 0.0 {
+            *odd = (disagreement, step);
+        }
+        news
+    }
+
+    /// Counts a pair that was learnt from.
+    fn note(&mut self, a: usize, b: usize, judged: usize, normal: f64, noise: f64) {
+        for point in [a, b] {
+            let pairs = &mut self.records[point].pairs;
+            *pairs = pairs.saturating_add(1);
+        }
+        let record = &mut self.records[judged];
+        record.odd = (0.0, 0);
+        record.bias += MEAN_SHARE * (normal - record.bias);
+        if record.bias.abs() > CHANGED {
+            record.bias = 0.0;
+            self.open_at(judged, noise / 4.0);
+        }
+    }
+
+    /// The linear estimate's step, for an observation of `a` minus `b`.
+    fn learn(&mut self, a: usize, b: usize, disagreement: f64, noise: f64) {
+        let points = self.place.len();
+        for i in 0..points {
+            self.column[i] = self.covariance[i * points + a] - self.covariance[i * points + b];
+        }
+        let total = self.column[a] - self.column[b] + noise;
+        for i in 0..points {
+            let gain = self.column[i] / total;
+            self.mean[i] += gain * disagreement;
+            for j in 0..points {
+                self.covariance[i * points + j] -= gain * self.column[j];
+            }
+        }
+    }
+
+    /// Adds the random walk's variances, times a factor.
+    fn open(&mut self, factor: f64) {
+        let points = self.place.len();
+        for i in 0..points {
+            for j in 0..points {
+                self.covariance[i * points + j] += factor * PER_OCTAVE * self.place[i].min(self.place[j]);
+            }
+        }
+    }
+
+    /// Adds variance to one point and, less and less, to those around it.
+    fn open_at(&mut self, point: usize, variance: f64) {
+        let points = self.place.len();
+        let weight = |at: usize| (-(self.place[at] - self.place[point]).abs()).exp();
+        for i in 1..points {
+            for j in 1..points {
+                self.covariance[i * points + j] += variance * weight(i) * weight(j);
+            }
+        }
+    }
+
+    fn difference(&self, a: usize, b: usize) -> f64 {
+        let points = self.place.len();
+        let at = |i: usize, j: usize| self.covariance[i * points + j];
+        at(a, a) + at(b, b) - at(a, b) - at(b, a)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_learnt_spreads_to_rows_nearby() {
+        let mut shape = Shape::new(32);
+        assert!((shape.deviation(2, 1) - PER_OCTAVE.sqrt()).abs() < 1e-9);
+        for i in 0..20 {
+            shape.compare(4, 1, 0.5, 0.01, 2 * i + 1);
+        }
+        assert!((shape.mean(4) - 0.5).abs() < 0.02 && (shape.mean(2) - 0.25).abs() < 0.02);
+        assert!((shape.mean(16) - 0.5).abs() < 0.02, "nothing is known of larger ones");
+        assert!(shape.deviation(4, 1) < 0.05 && shape.deviation(2, 1) > 0.3 && shape.deviation(16, 1) > 0.8);
+        assert!((shape.deviation(8, 4) - PER_OCTAVE.sqrt()).abs() < 0.01);
+        assert!(shape.proven(4) && shape.proven(1) && !shape.proven(2));
+    }
+
+    #[test]
+    fn one_wild_step_is_left_out_and_a_change_is_followed() {
+        let mut shape = Shape::new(8);
+        for step in 0..100 {
+            shape.compare(8, 1, 0.3, 0.01, step);
+        }
+        let before = shape.mean(8);
+        // The plain step was slow: it is in two pairs.
+        shape.compare(1, 8, 2.0, 0.01, 100);
+        shape.compare(8, 1, -2.6, 0.01, 101);
+        assert_eq!(shape.mean(8), before);
+        for step in 102..140 {
+            shape.compare(8, 1, 1.3, 0.01, step);
+        }
+        assert!((shape.mean(8) - 1.3).abs() < 0.02, "{}", shape.mean(8));
+        for step in 140..220 {
+            shape.compare(8, 1, 1.05, 0.01, step);
+        }
+        assert!((shape.mean(8) - 1.05).abs() < 0.05, "{}", shape.mean(8));
+    }
+
+    #[test]
+    fn many_rows_share_points() {
+        let shape = Shape::new(512);
+        assert_eq!(shape.rows(), 512);
+        assert!(shape.place.len() < 64, "{}", shape.place.len());
+        assert!(shape.point.windows(2).all(|w| w[0] <= w[1] && w[1] <= w[0] + 1));
+        assert_eq!(shape.point[15], 15);
+    }
+}

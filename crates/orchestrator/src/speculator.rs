@@ -1,0 +1,299 @@
+//! The speculator: what an engine holds for a batch, asks before each step and tells after it.
+//!
+//! It puts together step times, acceptance, selection and the account. No clock: seconds come in as data, so a run can be
+//! repeated from its figures, and the same figures give the same choices.
+
+use crate::acceptance::{Acceptance, DrafterKind};
+use crate::drafter::Match;
+use crate::ledger::{CAP, Entry, Ledger};
+use crate::roofline::StepModel;
+use crate::select::{Alternative, Buckets, Candidate, Choice, Division, Reason, losers};
+use crate::step_time::{Curve, StepTimes};
+
+/// Plain steps before the first draft.
+const WARM_UP: u32 = 3;
+/// Expected gain below which drafts are left alone, so that noise does not make choices flicker.
+const MARGIN: f64 = 0.02;
+/// Steps with drafts after which a plain one is timed: while the account is low, and while it is full enough not to care.
+const PROBE_LOW: u32 = 8;
+const PROBE_FULL: u32 = 32;
+/// A change of speed, in logarithms, that calls for a plain step earlier; grows with the noise.
+const SURPRISE: f64 = 0.1;
+const SURPRISE_DEVIATIONS: f64 = 2.0;
+/// Plain steps between explorations: at first, and at most after failures.
+const EXPLORE_FIRST: u32 = 8;
+const EXPLORE_LAST: u32 = 512;
+/// Plain steps' worth that explorations leave in the account.
+const EXPLORE_LEAVES: f64 = 1.0;
+
+/// What an engine decides once.
+#[derive(Clone, Debug)]
+pub struct SpeculationOptions {
+    /// Most drafts of a sequence in a step.
+    pub max_drafts: u32,
+    /// Always that many drafts, as far as they are at hand and rows are left; the account is kept but not asked.
+    pub fixed: Option<u32>,
+    /// Where drafts come from.
+    pub kind: DrafterKind,
+    /// Which steps there are.
+    pub buckets: Buckets,
+    /// What is believed of their times at first.
+    pub model: StepModel,
+}
+
+/// What became of a sequence in a step.
+#[derive(Debug)]
+pub struct Outcome<'a> {
+    /// The sequence's estimate, which learns from it.
+    pub acceptance: &'a mut Acceptance,
+    /// What the drafter had found.
+    pub matched: Match,
+    /// Drafts that were at hand, in the step or not.
+    pub offered: u32,
+    /// Drafts that were in the step.
+    pub drafted: u32,
+    /// Tokens that came of it, at least 1.
+    pub produced: u32,
+    /// How many of these agree with the drafts at hand, counted from the first to the first that does not. May exceed
+    /// `drafted`: the token after the accepted ones shows whether one more draft would have been right.
+    pub agreed: u32,
+}
+
+/// A step that was run.
+#[derive(Debug)]
+pub struct Observed<'a, 'b> {
+    /// Bytes of keys and values that it read.
+    pub kv_bytes: f64,
+    /// Seconds that it took, drafting apart.
+    pub seconds: f64,
+    /// Seconds that drafting took, where it is not negligible.
+    pub draft_seconds: f64,
+    /// Its sequences.
+    pub outcomes: &'a mut [Outcome<'b>],
+}
+
+/// Chooses drafts for the steps of one batch.
+#[derive(Clone, Debug)]
+pub struct Speculator {
+    options: SpeculationOptions,
+    times: StepTimes,
+    ledger: Ledger,
+    shared: Acceptance,
+    /// Plain steps seen, up to [`WARM_UP`].
+    plain: u32,
+    /// Steps with drafts since the last plain one, and the speed then.
+    run: u32,
+    anchor: f64,
+    /// Steps since the last exploration, how many there must be, and how many seconds the present one, if it is one, must
+    /// stay below to have been worth it.
+    waited: u32,
+    wait: u32,
+    exploring: Option<f64>,
+    curve: Curve,
+    division: Division,
+    considered: Vec<Alternative>,
+}
+
+impl Speculator {
+    /// Before the first step.
+    pub fn new(options: SpeculationOptions) -> Speculator {
+        let rows = options.buckets.max_rows().max(1);
+        Speculator {
+            times: StepTimes::new(options.model.clone(), rows),
+            ledger: Ledger::new(rows),
+            shared: Acceptance::shared(options.kind),
+            plain: 0,
+            run: 0,
+            anchor: 0.0,
+            waited: 0,
+            wait: EXPLORE_FIRST,
+            exploring: None,
+            curve: Curve::default(),
+            division: Division::default(),
+            considered: Vec::new(),
+            options,
+        }
+    }
+
+    /// The estimate for a new sequence: it begins with what the others have taught.
+    pub fn sequence(&self) -> Acceptance {
+        self.shared.child()
+    }
+
+    /// What is known of step times.
+    pub fn times(&self) -> &StepTimes {
+        &self.times
+    }
+
+    /// Seconds that speculation may yet lose, by the account.
+    pub fn balance(&self) -> f64 {
+        self.ledger.balance(self.times.caution())
+    }
+
+    /// Chooses for a step of one row and its drafts for each candidate, which reads `kv_bytes` bytes of keys and values.
+    pub fn choose(&mut self, candidates: &[Candidate<'_>], kv_bytes: f64) -> Choice {
+        let sequences = candidates.len() as u32;
+        let each = self.options.fixed.unwrap_or(u32::MAX).min(self.options.max_drafts);
+        let room = self.options.buckets.max_rows().saturating_sub(sequences);
+        self.division.fill(candidates, room, each);
+        self.consider(sequences, kv_bytes);
+        let (total, reason) = self.decide(sequences);
+        let chosen = self.considered[total];
+        Choice {
+            drafts: self.division.drafts(candidates.len(), total),
+            rows: sequences + total as u32,
+            expected_tokens: chosen.tokens,
+            expected_seconds: chosen.seconds,
+            losers: losers(&self.considered, total),
+            reason,
+        }
+    }
+
+    /// Learns from a step.
+    pub fn observe(&mut self, step: Observed<'_, '_>) {
+        let sequences = step.outcomes.len() as u32;
+        if sequences == 0 {
+            return;
+        }
+        let (mut drafted, mut produced) = (0, 0);
+        for outcome in step.outcomes {
+            drafted += outcome.drafted;
+            produced += outcome.produced;
+            self.learn(outcome);
+        }
+        let most = self.options.buckets.max_rows().max(1);
+        let rows = self.options.buckets.timed_rows(sequences + drafted).min(most);
+        let plain_rows = self.options.buckets.timed_rows(sequences).min(most);
+        self.times.compare_with(plain_rows);
+        self.times.observe(rows, step.kv_bytes, step.seconds);
+        let plain = self.times.time(plain_rows, step.kv_bytes);
+        let worth = plain * f64::from(produced) / f64::from(sequences);
+        if drafted == 0 {
+            self.note_plain(plain);
+        } else {
+            self.run += 1;
+        }
+        self.note_exploration(step.seconds + step.draft_seconds);
+        let modelled = self.times.modelled(rows, step.kv_bytes);
+        self.ledger.book(Entry { rows, speculative: drafted > 0, worth, modelled, drafting: step.draft_seconds });
+        self.ledger.cut(self.times.caution(), plain);
+    }
+
+    fn learn(&mut self, outcome: &mut Outcome<'_>) {
+        let compared = outcome.offered.min(outcome.produced);
+        if compared == 0 {
+            outcome.acceptance.idle();
+        } else {
+            let agreed = outcome.agreed.min(compared);
+            outcome.acceptance.observe(outcome.matched, compared, agreed);
+            self.shared.observe(outcome.matched, compared, agreed);
+        }
+    }
+
+    fn note_plain(&mut self, plain: f64) {
+        self.run = 0;
+        self.anchor = self.times.level();
+        self.plain = (self.plain + 1).min(WARM_UP + 1);
+        if self.plain == WARM_UP {
+            self.ledger.open(plain);
+        }
+    }
+
+    fn note_exploration(&mut self, seconds: f64) {
+        self.waited = self.waited.saturating_add(1);
+        if let Some(limit) = self.exploring.take() {
+            self.waited = 0;
+            self.wait = if seconds < limit { EXPLORE_FIRST } else { (2 * self.wait).min(EXPLORE_LAST) };
+        }
+    }
+
+    /// Works out tokens and seconds of each total.
+    fn consider(&mut self, sequences: u32, kv_bytes: f64) {
+        let totals = self.division.tokens.len() as u32;
+        let last = self.options.buckets.timed_rows(sequences + totals - 1);
+        self.times.curve(last.max(1), kv_bytes, &mut self.curve);
+        self.considered.clear();
+        for drafts in 0..totals {
+            let seconds = self.seconds(&self.curve.likely, sequences, drafts as usize);
+            let tokens = self.division.tokens[drafts as usize];
+            self.considered.push(Alternative { drafts, tokens, seconds });
+        }
+    }
+
+    /// Seconds of a total by one of the curve's estimates, drafting included.
+    fn seconds(&self, times: &[f64], sequences: u32, total: usize) -> f64 {
+        let rows = self.options.buckets.timed_rows(sequences + total as u32).max(1) as usize;
+        times[rows.min(times.len()) - 1] + self.division.drafting[total]
+    }
+
+    fn decide(&mut self, sequences: u32) -> (usize, Reason) {
+        self.exploring = None;
+        let most = self.considered.len() - 1;
+        if most == 0 {
+            return (0, Reason::NoDrafts);
+        }
+        if self.options.fixed.is_some() {
+            return (most, Reason::Fixed);
+        }
+        if self.plain < WARM_UP {
+            return (0, Reason::WarmUp);
+        }
+        let plain = self.considered[0];
+        let balance = self.balance();
+        if self.must_probe(balance, plain.seconds) {
+            return (0, Reason::Probe);
+        }
+        let threshold = plain.rate() * (1.0 + MARGIN);
+        let all = self.best(1..=most, threshold, |n| self.considered[n].rate());
+        // With less in the account fewer drafts may do: those whose failure it can pay.
+        let paid = (1..=most).filter(|&n| self.risk(sequences, n) <= balance);
+        let best = self.best(paid, threshold, |n| self.considered[n].rate());
+        if let Some(n) = self.explore(sequences, best.unwrap_or(0), balance) {
+            return (n, Reason::Explore);
+        }
+        match (best, all) {
+            (Some(n), Some(m)) if n == m => (n, Reason::Gain),
+            (_, Some(_)) => (best.unwrap_or(0), Reason::Account),
+            _ => (0, Reason::NoGain),
+        }
+    }
+
+    /// The total with the highest rate above a threshold, the smallest of equals.
+    fn best(&self, totals: impl Iterator<Item = usize>, threshold: f64, rate: impl Fn(usize) -> f64) -> Option<usize> {
+        let mut best = None;
+        let mut highest = threshold;
+        for n in totals {
+            if rate(n) > highest {
+                (best, highest) = (Some(n), rate(n));
+            }
+        }
+        best
+    }
+
+    /// Seconds that a total loses if no draft is accepted.
+    fn risk(&self, sequences: u32, total: usize) -> f64 {
+        self.seconds(&self.curve.cautious, sequences, total) - self.considered[0].seconds
+    }
+
+    /// Whether it is time to see again what a plain step takes.
+    fn must_probe(&self, balance: f64, plain: f64) -> bool {
+        let interval = if balance > CAP / 2.0 * plain { PROBE_FULL } else { PROBE_LOW };
+        let surprise = SURPRISE + SURPRISE_DEVIATIONS * self.times.deviation();
+        let surprised = self.run >= PROBE_LOW / 2 && (self.times.level() - self.anchor).abs() > surprise;
+        self.run >= interval || surprised
+    }
+
+    /// A total that would do better than the best known one if its steps took as little as they well might.
+    fn explore(&mut self, sequences: u32, best: usize, balance: f64) -> Option<usize> {
+        if self.waited < self.wait {
+            return None;
+        }
+        let threshold = self.considered[best].rate() * (1.0 + MARGIN);
+        let left = balance - EXPLORE_LEAVES * self.considered[0].seconds;
+        let paid = (1..self.considered.len()).filter(|&n| self.risk(sequences, n) <= left);
+        let hopeful = |n: usize| self.considered[n].tokens / self.seconds(&self.curve.hopeful, sequences, n);
+        let chosen = self.best(paid, threshold, hopeful)?;
+        self.exploring = Some(self.considered[chosen].tokens / threshold);
+        Some(chosen)
+    }
+}

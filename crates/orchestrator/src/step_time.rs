@@ -1,0 +1,336 @@
+//! Running estimate of what a step takes, by its rows.
+//!
+//! Real machines drift by factors of two within seconds, and steps of all row counts drift together. So two things are
+//! kept apart: the present *speed*, a median over the last few steps, and the *shape*, by how much steps of some rows are
+//! slower than others (`shape.rs`), which changes slowly if at all.
+//!
+//! Everything is in logarithms of measured over modelled seconds. The model (a roofline, or a table) includes the bytes of
+//! keys and values, so that a growing context is not mistaken for drift.
+
+use crate::roofline::StepModel;
+use crate::shape::Shape;
+
+/// Steps whose median is the present speed.
+const WINDOW: usize = 7;
+/// Deviations by which the cautious estimate exceeds the likely one, and the hopeful one falls below it.
+const CAUTION: f64 = 2.0;
+const HOPE: f64 = 1.0;
+/// Two pairs that share a step are not independent; their variance counts for more.
+const SHARED: f64 = 1.25;
+/// Smallest share of a difference in the running median of differences.
+const MEDIAN_STEP: f64 = 0.03;
+
+/// The last steps' speeds.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    values: [f64; WINDOW],
+    count: usize,
+}
+
+impl Window {
+    fn push(&mut self, value: f64) {
+        self.values[self.count % WINDOW] = value;
+        self.count += 1;
+    }
+
+    fn median(&self) -> f64 {
+        let mut sorted = self.values;
+        let held = &mut sorted[..self.count.min(WINDOW)];
+        held.sort_by(f64::total_cmp);
+        if held.is_empty() { 0.0 } else { (held[held.len() / 2] + held[(held.len() - 1) / 2]) / 2.0 }
+    }
+}
+
+/// Likely, cautious and hopeful seconds of steps, by rows minus 1, at the present speed. None falls with the rows.
+#[derive(Clone, Debug, Default)]
+pub struct Curve {
+    /// What a step should take.
+    pub likely: Vec<f64>,
+    /// What it will hardly exceed. For rows that were not measured: what two steps together would take that have as many.
+    pub cautious: Vec<f64>,
+    /// What it will hardly undercut.
+    pub hopeful: Vec<f64>,
+}
+
+impl Curve {
+    fn clear(&mut self, rows: usize) {
+        for times in [&mut self.likely, &mut self.cautious, &mut self.hopeful] {
+            times.clear();
+            times.resize(rows, 0.0);
+        }
+    }
+}
+
+/// The estimate. Rows count from 1 to a maximum that is set at the start.
+#[derive(Clone, Debug)]
+pub struct StepTimes {
+    model: StepModel,
+    shape: Shape,
+    /// Rows of plain steps, with which others are compared.
+    anchor: usize,
+    /// Factors on the model for each row count, made from the shape after each step.
+    factors: Curve,
+    window: Window,
+    /// Rows and logarithm of the last step.
+    last: Option<(usize, f64)>,
+    /// Median of the difference between two neighbouring steps, beside their shapes.
+    noise: f64,
+    noise_seen: u32,
+    steps: u64,
+}
+
+impl StepTimes {
+    /// For steps of 1 to `max_rows` rows, of which `model` is believed at first.
+    pub fn new(model: StepModel, max_rows: u32) -> StepTimes {
+        let mut times = StepTimes {
+            model,
+            shape: Shape::new(max_rows),
+            anchor: 1,
+            factors: Curve::default(),
+            window: Window { values: [0.0; WINDOW], count: 0 },
+            last: None,
+            noise: 0.1,
+            noise_seen: 0,
+            steps: 0,
+        };
+        times.refill();
+        times
+    }
+
+    /// Says how many rows plain steps have: deviations are those of the difference to them. 1 at first.
+    pub fn compare_with(&mut self, rows: u32) {
+        self.anchor = (rows as usize).clamp(1, self.shape.rows());
+    }
+
+    /// Learns that a step of `rows` rows which read `kv_bytes` bytes of keys and values took `seconds`. Steps of other
+    /// sizes and times that no clock gives are ignored.
+    pub fn observe(&mut self, rows: u32, kv_bytes: f64, seconds: f64) {
+        let at = rows as usize;
+        if at == 0 || at > self.shape.rows() || !(seconds.is_finite() && seconds > 0.0) {
+            return;
+        }
+        let x = (seconds / self.model.time(rows, kv_bytes)).ln();
+        self.steps += 1;
+        match self.last {
+            // The first rows measured are what others are compared with.
+            None => self.shape.prove(at),
+            Some((before, y)) => self.compare(at, x, before, y),
+        }
+        self.last = Some((at, x));
+        self.window.push(x - self.shape.mean(at));
+        self.refill();
+    }
+
+    /// Logarithm of the present speed: measured over modelled seconds, beside the shape.
+    pub fn level(&self) -> f64 {
+        self.window.median()
+    }
+
+    /// Deviation of a single step's logarithm.
+    pub fn deviation(&self) -> f64 {
+        (self.pair_variance() / 2.0).sqrt()
+    }
+
+    /// Likely seconds of a step, never falling with `rows`. `O(rows)`; more rows than the maximum count as the maximum.
+    pub fn time(&self, rows: u32, kv_bytes: f64) -> f64 {
+        let rows = rows.clamp(1, self.shape.rows() as u32);
+        let likely = |r: u32| self.modelled(r, kv_bytes) * self.factors.likely[r as usize - 1];
+        (1..=rows).map(likely).fold(0.0, f64::max)
+    }
+
+    /// Seconds that the model and the present speed give, without the shape.
+    pub fn modelled(&self, rows: u32, kv_bytes: f64) -> f64 {
+        self.model.time(rows, kv_bytes) * self.level().exp()
+    }
+
+    /// The cautious factor on [`StepTimes::modelled`] by rows minus 1.
+    pub fn caution(&self) -> &[f64] {
+        &self.factors.cautious
+    }
+
+    /// Fills `out` with the times of 1 to `rows` rows, at most the maximum.
+    pub fn curve(&self, rows: u32, kv_bytes: f64, out: &mut Curve) {
+        let rows = (rows as usize).min(self.shape.rows());
+        out.clear(rows);
+        let speed = self.level().exp();
+        for at in 0..rows {
+            let modelled = self.model.time(at as u32 + 1, kv_bytes) * speed;
+            let not_below = |times: &[f64]| if at == 0 { 0.0 } else { times[at - 1] };
+            out.likely[at] = (modelled * self.factors.likely[at]).max(not_below(&out.likely));
+            out.cautious[at] = (modelled * self.factors.cautious[at]).max(not_below(&out.cautious));
+            out.hopeful[at] = (modelled * self.factors.hopeful[at]).max(not_below(&out.hopeful));
+        }
+    }
+
+    /// Makes the factors from the cells.
+    fn refill(&mut self) {
+        let mut factors = std::mem::take(&mut self.factors);
+        factors.clear(self.shape.rows());
+        let mut hope = 0.0f64;
+        for at in 0..self.shape.rows() {
+            let (mean, deviation) = (self.shape.mean(at + 1), self.shape.deviation(at + 1, self.anchor));
+            let modelled = self.model.time(at as u32 + 1, 0.0);
+            factors.likely[at] = mean.exp();
+            hope = hope.max(modelled * (mean - HOPE * deviation).exp());
+            factors.hopeful[at] = hope / modelled;
+            factors.cautious[at] = modelled * (mean + CAUTION * deviation).exp();
+        }
+        self.bound(&mut factors.cautious);
+        self.factors = factors;
+    }
+
+    /// A step takes no longer than one with more rows that was measured, nor than two that together have its rows. What was
+    /// not measured is known by these bounds alone. Takes and gives cautious seconds and factors, by rows minus 1.
+    fn bound(&self, out: &mut [f64]) {
+        let mut least = f64::INFINITY;
+        for at in (0..out.len()).rev() {
+            if self.shape.proven(at + 1) {
+                least = least.min(out[at]);
+            }
+            out[at] = least;
+        }
+        let mut measured: Option<usize> = None;
+        for at in 0..out.len() {
+            if let Some(below) = measured {
+                // Rows are indices plus 1: `below + 1` and `at - below` rows make `at + 1`.
+                out[at] = out[at].min(out[below] + out[at - below - 1]);
+            }
+            if self.shape.proven(at + 1) {
+                measured = Some(at);
+            }
+        }
+        for (at, time) in out.iter_mut().enumerate() {
+            *time /= self.model.time(at as u32 + 1, 0.0);
+        }
+    }
+
+    /// Variance of the difference between two neighbouring steps' logarithms.
+    fn pair_variance(&self) -> f64 {
+        // A normal variable's deviation is 1.48 times the median of its size.
+        (SHARED * (1.48 * self.noise).powi(2)).max(1e-5)
+    }
+
+    /// Learns from two neighbouring steps.
+    fn compare(&mut self, at: usize, x: f64, before: usize, y: f64) {
+        let noise = self.pair_variance();
+        if at == before {
+            return self.hear_noise((x - y).abs());
+        }
+        let (disagreement, expected) = self.shape.compare(at, before, x - y, noise, self.steps);
+        if expected < 1.5 * noise {
+            self.hear_noise(disagreement.abs());
+        }
+    }
+
+    /// Moves the median of differences towards one more: up if it is larger, down if not.
+    fn hear_noise(&mut self, difference: f64) {
+        self.noise_seen = self.noise_seen.saturating_add(1);
+        let step = (1.0 / (f64::from(self.noise_seen) + 1.0)).max(MEDIAN_STEP);
+        let factor = if difference > self.noise { 1.0 + step } else { 1.0 / (1.0 + step) };
+        self.noise = (self.noise * factor).clamp(1e-3, 1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roofline::StepModel;
+
+    fn flat() -> StepModel {
+        StepModel::Table { seconds: vec![(1, 1.0)], seconds_per_kv_byte: 0.001 }
+    }
+
+    fn curve(times: &StepTimes, rows: u32) -> Curve {
+        let mut curve = Curve::default();
+        times.curve(rows, 0.0, &mut curve);
+        curve
+    }
+
+    #[test]
+    fn shape_and_speed_are_told_apart() {
+        let mut times = StepTimes::new(flat(), 16);
+        for i in 0..400 {
+            // The machine becomes four times slower while steps of 1 and 4 rows alternate.
+            let speed = 1.0 + 3.0 * f64::from(i) / 400.0;
+            let (rows, shape) = if i % 2 == 0 { (1, 1.0) } else { (4, 1.5) };
+            times.observe(rows, 0.0, speed * shape);
+        }
+        let curve = curve(&times, 8);
+        assert!((curve.likely[3] / curve.likely[0] - 1.5).abs() < 0.02, "{curve:?}");
+        assert!((curve.likely[0] / 4.0 - 1.0).abs() < 0.05, "{curve:?}");
+        assert!((curve.likely[1] / curve.likely[0] - 1.5f64.sqrt()).abs() < 0.02, "between 1 and 4: {curve:?}");
+        assert_eq!(times.time(4, 0.0), curve.likely[3]);
+    }
+
+    #[test]
+    fn a_growing_context_is_no_drift() {
+        let mut times = StepTimes::new(flat(), 4);
+        for i in 0..100 {
+            let kv = f64::from(i * 20);
+            times.observe(1 + i as u32 % 2, kv, 1.0 + 0.001 * kv);
+        }
+        assert!(times.level().abs() < 1e-9);
+        assert!((times.time(2, 5000.0) - 6.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn outliers_and_a_single_bad_pair_do_little() {
+        let mut times = StepTimes::new(flat(), 4);
+        for i in 0..200 {
+            let slow = if i % 50 == 49 { 10.0 } else { 1.0 };
+            times.observe(1 + u32::from(i % 3 == 0), 0.0, slow * if i % 3 == 0 { 1.2 } else { 1.0 });
+        }
+        let curve = curve(&times, 2);
+        assert!((curve.likely[1] / curve.likely[0] - 1.2).abs() < 0.02, "{curve:?}");
+        assert!(times.deviation() < 0.05);
+    }
+
+    #[test]
+    fn a_wrong_model_gives_way_and_a_changed_shape_is_followed() {
+        let mut times = StepTimes::new(flat(), 16);
+        for i in 0..40 {
+            times.observe(if i % 2 == 0 { 1 } else { 16 }, 0.0, if i % 2 == 0 { 1.0 } else { 14.0 });
+        }
+        assert!((curve(&times, 16).likely[15] - 14.0).abs() < 0.1);
+        for i in 0..60 {
+            times.observe(if i % 2 == 0 { 1 } else { 16 }, 0.0, if i % 2 == 0 { 2.0 } else { 14.0 });
+        }
+        let curve = curve(&times, 16);
+        assert!((curve.likely[15] / curve.likely[0] - 7.0).abs() < 0.3, "{:?}", curve.likely[15] / curve.likely[0]);
+    }
+
+    #[test]
+    fn rows_never_measured_are_bounded_by_what_was() {
+        let mut times = StepTimes::new(flat(), 8);
+        times.observe(1, 0.0, 1.0);
+        let before = curve(&times, 8);
+        let expected: Vec<f64> = (1..=8).map(f64::from).collect();
+        for (rows, (have, expected)) in before.cautious.iter().zip(expected).enumerate() {
+            assert!((have - expected).abs() < 1e-9, "{} rows: {have}", rows + 1);
+        }
+        assert!(before.hopeful.iter().all(|t| (t - 1.0).abs() < 1e-9), "{:?}", before.hopeful);
+        for _ in 0..50 {
+            times.observe(4, 0.0, 1.2);
+            times.observe(1, 0.0, 1.0);
+        }
+        let after = curve(&times, 8);
+        assert!(after.cautious[1] < 1.3 && after.cautious[3] < 1.3, "{:?}", after.cautious);
+        assert!((after.cautious[4] - after.cautious[3] - 1.0).abs() < 1e-6, "{:?}", after.cautious);
+        assert!(after.cautious[7] < 2.6, "{:?}", after.cautious);
+        for times in [&after.likely, &after.cautious, &after.hopeful] {
+            assert!(times.windows(2).all(|w| w[0] <= w[1]), "{times:?}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_ignored() {
+        let mut times = StepTimes::new(flat(), 2);
+        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            times.observe(1, 0.0, seconds);
+        }
+        times.observe(3, 0.0, 1.0);
+        times.observe(0, 0.0, 1.0);
+        assert_eq!(times.time(2, 0.0), 1.0);
+        assert_eq!(times.time(9, 0.0), 1.0);
+    }
+}
