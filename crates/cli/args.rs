@@ -3,6 +3,7 @@
 mod artefact;
 mod graph;
 mod measure;
+mod speculate;
 
 pub(crate) use artefact::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, CompileArgs};
 pub(crate) use graph::{
@@ -11,6 +12,8 @@ pub(crate) use graph::{
 pub(crate) use measure::{
     BenchArgs, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm, TableForm,
 };
+
+pub(crate) use speculate::{DrafterArg, SpeculateArgs, speculation_name};
 
 use aio::engine::Dispatch;
 use aio::ir::DType;
@@ -145,7 +148,7 @@ pub(crate) enum TextOrJson {
 }
 
 /// Which model and where it runs; shared by subcommands that load one.
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct ModelArgs {
     /// Model file (GGUF, or compiled by `aio compile`; builds with the feature `safetensors` also take a folder in Hugging Face's form) [default:
     /// SmolLM2-135M-Instruct, fetched if need be].
@@ -212,7 +215,7 @@ pub(crate) struct SamplingArgs {
 /// Arguments of `aio run`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  aio run -p \"The capital of France is\" -n 32 --temp 0\n  aio run --chat -p \"Write a haiku about the sea.\"\n  aio run -m model.gguf -f prompt.txt -o json\n  aio run -p \"Hello\" --dispatch op   (the unfused baseline)\n  aio run -m model.aio --mmap -p \"Hello\"   (compiled by `aio compile`)\n  aio run                 (a chat, on a terminal)\n\nA model that was run before starts from its packed form in the cache folder (see `aio cache`).\nSampling order: bias, penalties, top-k, top-p, min-p, temperature."
+    after_help = "Examples:\n  aio run -p \"The capital of France is\" -n 32 --temp 0\n  aio run --chat -p \"Write a haiku about the sea.\"\n  aio run -m model.gguf -f prompt.txt -o json\n  aio run -p \"Hello\" --dispatch op   (the unfused baseline)\n  aio run -f notes.txt --spec auto --explain\n  aio run -p \"Hello\" --draft-model smaller.gguf\n  aio run -m model.aio --mmap -p \"Hello\"   (compiled by `aio compile`)\n  aio run                 (a chat, on a terminal)\n\nA model that was run before starts from its packed form in the cache folder (see `aio cache`).\nSampling order: bias, penalties, top-k, top-p, min-p, temperature."
 )]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -225,6 +228,11 @@ pub(crate) struct RunArgs {
     /// How the work of a step is submitted.
     #[arg(long, value_enum, default_value = "graph", value_name = "HOW")]
     pub dispatch: DispatchArg,
+    #[command(flatten)]
+    pub speculate: SpeculateArgs,
+    /// Print to stderr how each step's drafts were chosen, and what else was weighed.
+    #[arg(long)]
+    pub explain: bool,
     /// Prompt; raw text in which special tokens are recognised.
     #[arg(short, long, value_name = "TEXT", conflicts_with = "file")]
     pub prompt: Option<String>,

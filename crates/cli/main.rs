@@ -30,6 +30,7 @@ mod pull;
 mod run;
 mod scratch;
 mod signals;
+mod speculate;
 mod store;
 mod synth;
 mod table;

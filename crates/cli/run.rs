@@ -1,10 +1,11 @@
 //! `aio run`: one prompt, or a chat.
 
-use crate::args::{RunArgs, SamplingArgs, TextOrJson};
+use crate::args::{RunArgs, SamplingArgs, TextOrJson, speculation_name};
 use crate::models::{self, Loaded};
 use crate::output::{StdoutError, note_same_line, print_now};
+use crate::speculate::Drafting;
 use crate::{Outcome, signals};
-use aio::engine::{Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence};
+use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence};
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
 use anyhow::{Context, Result, bail};
@@ -19,10 +20,11 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     let sampling = sampling(&args.sampling);
     sampling.check()?;
     let options = EngineOptions { context: args.ctx, dispatch: args.dispatch.dispatch(), ..EngineOptions::default() };
+    let drafting = Drafting::new(&args.speculate, &args.model, &args.load, &options)?;
     let mut loaded = models::load(&args.model, &args.load, &options)?;
     match prompt {
-        Some(prompt) => once(&args, &mut loaded.engine, sampling, &prompt)?,
-        None => chat(&args, &mut loaded, sampling)?,
+        Some(prompt) => once(&args, &drafting, &mut loaded.engine, sampling, &prompt)?,
+        None => chat(&args, &drafting, &mut loaded, sampling)?,
     }
     loaded.keep();
     Ok(Outcome::Fine)
@@ -102,6 +104,7 @@ fn request(args: &RunArgs, sampling: Sampling, prompt: Vec<u32>) -> Request {
         max_tokens: args.max_tokens,
         stop: args.stop.clone(),
         ignore_eog: args.ignore_eos,
+        speculation: args.speculate.spec,
         ..Request::new(prompt, sampling)
     }
 }
@@ -121,16 +124,42 @@ impl Sink {
     }
 }
 
-fn generate(engine: &mut Engine, sequence: &mut Sequence, request: &Request, show: bool) -> Result<Completion> {
-    let mut sink = Sink { show, failure: None };
-    let done = engine.generate_in(sequence, request, None, &mut |text| sink.push(text))?;
+/// How a run is shown.
+#[derive(Clone, Copy)]
+struct Show {
+    /// The text as it comes.
+    text: bool,
+    /// How drafts were chosen.
+    choices: bool,
+}
+
+fn generate(
+    engine: &mut Engine,
+    drafting: &Drafting,
+    sequence: &mut Sequence,
+    request: &Request,
+    show: Show,
+) -> Result<Completion> {
+    let mut sink = Sink { show: show.text, failure: None };
+    let drafter = drafting.drafter(engine, &request.sampling)?;
+    let mut batch = Batch::new();
+    let joined = batch.join(engine, request.clone(), std::mem::take(sequence), Some(drafter));
+    let id = joined.map_err(|(error, _)| error)?;
+    while batch.running() > 0 {
+        batch.step(engine, &mut |_, text| sink.push(text))?;
+        if let Some(choice) = batch.choice().filter(|_| show.choices) {
+            note!("{choice}");
+        }
+    }
+    let (done, kept) = batch.leave(engine, id).context("the member has not left")?;
+    *sequence = kept;
     match sink.failure {
         Some(e) => Err(e.into()),
         None => Ok(done),
     }
 }
 
-fn once(args: &RunArgs, engine: &mut Engine, sampling: Sampling, prompt: &str) -> Result<()> {
+fn once(args: &RunArgs, drafting: &Drafting, engine: &mut Engine, sampling: Sampling, prompt: &str) -> Result<()> {
     let ids = if args.chat || args.system.is_some() {
         let system = args.system.iter().map(|s| Message::new("system", s));
         let messages: Vec<_> = system.chain([Message::new("user", prompt)]).collect();
@@ -143,8 +172,8 @@ fn once(args: &RunArgs, engine: &mut Engine, sampling: Sampling, prompt: &str) -
     }
     let request = request(args, sampling, ids);
     let before = engine.counters();
-    let show = args.output == TextOrJson::Text && !args.ids;
-    let done = generate(engine, &mut Sequence::new(), &request, show)?;
+    let show = Show { text: args.output == TextOrJson::Text && !args.ids, choices: args.explain };
+    let done = generate(engine, drafting, &mut Sequence::new(), &request, show)?;
     let spent = engine.counters() - before;
     let summary = Summary {
         engine,
@@ -188,13 +217,13 @@ impl Summary<'_> {
     }
 
     fn decode_tok_s(&self) -> f64 {
-        rate(self.done.timing.decode_steps, self.done.timing.decode.as_secs_f64())
+        rate(self.done.ids.len().saturating_sub(1), self.done.timing.decode.as_secs_f64())
     }
 
     fn line(&self) -> String {
         let weights = self.engine.work().weight_bytes;
         format!(
-            "prompt {} tokens, {:.1} tok/s; generated {} tokens, {:.1} tok/s; plan {} on {}; weights {:.2} MB, {:.1} GB/s; {} submissions, {} syncs; {}; seed {}",
+            "prompt {} tokens, {:.1} tok/s; generated {} tokens, {:.1} tok/s; plan {} on {}; weights {:.2} MB, {:.1} GB/s; {} submissions, {} syncs; {}{}; seed {}",
             self.request.prompt.len(),
             self.prefill_tok_s(),
             self.done.ids.len(),
@@ -202,15 +231,27 @@ impl Summary<'_> {
             self.done.plan,
             self.engine.family().target,
             weights as f64 / 1e6,
-            weights as f64 * self.decode_tok_s() / 1e9,
+            weights as f64 * rate(self.done.timing.decode_steps, self.done.timing.decode.as_secs_f64()) / 1e9,
             self.submissions,
             self.syncs,
+            self.speculation(),
             self.done.stop_reason.name(),
             self.request.sampling.seed,
         )
     }
 
+    /// What became of drafts, if there were any.
+    fn speculation(&self) -> String {
+        let s = &self.done.speculation;
+        if s.drafted == 0 {
+            return String::new();
+        }
+        let (share, each) = (100.0 * s.acceptance(), s.tokens_per_step());
+        format!("{} drafts, {} accepted ({share:.0} %), {each:.2} tokens a step; ", s.drafted, s.accepted)
+    }
+
     fn json(&self) -> serde_json::Value {
+        let speculation = &self.done.speculation;
         serde_json::json!({
             "prompt_ids": self.request.prompt,
             "ids": self.done.ids,
@@ -225,6 +266,13 @@ impl Summary<'_> {
             "submissions": self.submissions,
             "syncs": self.syncs,
             "seed": self.request.sampling.seed,
+            "spec": speculation_name(self.request.speculation),
+            "steps": self.done.timing.decode_steps,
+            "drafts": speculation.drafted,
+            "accepted": speculation.accepted,
+            "tokens_per_step": speculation.tokens_per_step(),
+            "accepted_by_position": speculation.by_position,
+            "steps_by_drafts": speculation.by_length,
             "commit": aio::COMMIT,
         })
     }
@@ -235,11 +283,12 @@ fn rate(count: usize, seconds: f64) -> f64 {
 }
 
 /// A chat on the terminal: a line a turn, ended by end of file. Ctrl-C ends an answer, not the chat.
-fn chat(args: &RunArgs, loaded: &mut Loaded, sampling: Sampling) -> Result<()> {
+fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Sampling) -> Result<()> {
     let template = template(&loaded.engine)?;
     let mut messages: Vec<Message> = args.system.iter().map(|s| Message::new("system", s)).collect();
     let mut sequence = Sequence::new();
     let mut held: Vec<u32> = Vec::new();
+    let show = Show { text: true, choices: args.explain };
     note!(
         "{} on {}; end of file (Ctrl-D) ends the chat",
         loaded.engine.model().hyper.name,
@@ -266,7 +315,7 @@ fn chat(args: &RunArgs, loaded: &mut Loaded, sampling: Sampling) -> Result<()> {
         let common = held.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         sequence.commit(common.min(sequence.len()));
         let request = request(args, sampling.clone(), prompt);
-        let done = generate(&mut loaded.engine, &mut sequence, &request, true)?;
+        let done = generate(&mut loaded.engine, drafting, &mut sequence, &request, show)?;
         // Ctrl-C ended the answer; the next one ends the next.
         signals::reset();
         signals::install();

@@ -129,7 +129,9 @@ impl Engine {
         let largest = family.plans.iter().map(|p| p.bucket.rows).max().unwrap_or(1);
         let prefill_rows = prefill_rows(options).min(largest);
         let pool = PagePool::new(pages_of(context, options));
-        Engine::assemble(Parts { model, family, device, weights, pool, context, prefill_rows }, options.dispatch)
+        let ceilings = options.ceilings;
+        let parts = Parts { model, family, device, weights, pool, context, prefill_rows, ceilings };
+        Engine::assemble(parts, options.dispatch)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A model on a device.
 
+use crate::batch::MAX_DRAFTS;
 use crate::memory::MemoryNeed;
 use crate::request::{Request, Sampling};
 use crate::runner::Runner;
@@ -11,6 +12,7 @@ use aio_compiler::{Compiled, Options, compile};
 use aio_ir::{Dims, Graph, PAGE_POSITIONS};
 use aio_model::Model;
 use aio_model::hyper::HyperParams;
+use aio_orchestrator::{Buckets, Ceilings, DrafterKind, SpeculationOptions, Speculator, StepCost, StepModel};
 use aio_plan::{Bucket, PlanFamily, Tail};
 use std::sync::Arc;
 
@@ -18,6 +20,11 @@ use std::sync::Arc;
 const SMALL_ROWS: u32 = 17;
 /// Rows of a step that verifies eight sequences with eight drafts each, or a long copy. No step has more output rows.
 pub(crate) const WIDE_ROWS: u32 = 72;
+
+/// A small desktop's, for want of measurements.
+const CEILINGS: Ceilings = Ceilings { bandwidth: 20e9, peak: 300e9 };
+/// A guess at what a step takes beside its work.
+const STEP_SECONDS: f64 = 50e-6;
 
 /// How a model is loaded.
 #[derive(Clone, Debug)]
@@ -30,11 +37,13 @@ pub struct EngineOptions {
     pub sequences: u32,
     /// How a step's work is cut up and submitted.
     pub dispatch: Dispatch,
+    /// What the device does at best, as a device profile has it: what is believed of step times before any was measured.
+    pub ceilings: Ceilings,
 }
 
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
-        EngineOptions { context: None, prefill_rows: 512, sequences: 1, dispatch: Dispatch::Graph }
+        EngineOptions { context: None, prefill_rows: 512, sequences: 1, dispatch: Dispatch::Graph, ceilings: CEILINGS }
     }
 }
 
@@ -78,6 +87,9 @@ pub struct Engine {
     prefill_rows: usize,
     dispatch: Dispatch,
     inputs: StepInputs,
+    work: ModelWork,
+    /// What was learned of speculation, over all batches.
+    pub(crate) speculator: Speculator,
 }
 
 impl std::fmt::Debug for Engine {
@@ -97,6 +109,8 @@ pub(crate) struct Parts {
     pub context: u32,
     /// Rows of a prefill step at most.
     pub prefill_rows: u32,
+    /// See [`EngineOptions::ceilings`].
+    pub ceilings: Ceilings,
 }
 
 /// Positions of the context that the options ask for.
@@ -150,6 +164,27 @@ fn buckets(rows: &[u32]) -> Vec<Bucket> {
     buckets
 }
 
+fn verifying(family: &PlanFamily) -> impl Iterator<Item = &Bucket> {
+    family.plans.iter().map(|p| &p.bucket).filter(|b| b.verify)
+}
+
+/// What chooses drafts. Before anything is measured it goes by the roofline.
+fn speculator(family: &PlanFamily, work: ModelWork, ceilings: Ceilings) -> Speculator {
+    let cost = StepCost {
+        bytes: work.weight_bytes as f64,
+        bytes_per_row: work.kv_bytes_per_position as f64,
+        macs_per_row: (work.int8_macs + work.f32_macs) as f64,
+        seconds: STEP_SECONDS,
+    };
+    Speculator::new(SpeculationOptions {
+        max_drafts: MAX_DRAFTS as u32,
+        fixed: None,
+        kind: DrafterKind::Text,
+        buckets: Buckets::new(verifying(family).map(|b| b.outs), false),
+        model: StepModel::Roofline(cost, ceilings),
+    })
+}
+
 impl Engine {
     /// Compiles the model's step graph for the device and loads everything.
     ///
@@ -169,15 +204,19 @@ impl Engine {
         let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, pages)?;
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
         let (pool, prefill_rows) = (PagePool::new(pages), prefill_rows(options));
-        Engine::assemble(Parts { model, family, device, weights, pool, context, prefill_rows }, options.dispatch)
+        let ceilings = options.ceilings;
+        let parts = Parts { model, family, device, weights, pool, context, prefill_rows, ceilings };
+        Engine::assemble(parts, options.dispatch)
     }
 
     /// Makes the plans executable.
     pub(crate) fn assemble(parts: Parts, dispatch: Dispatch) -> Result<Engine, EngineError> {
-        let Parts { model, family, device, weights, pool, context, prefill_rows } = parts;
+        let Parts { model, family, device, weights, pool, context, prefill_rows, ceilings } = parts;
         let runner = Runner::new(device, &family, weights, dispatch)?;
         let (context, prefill_rows, inputs) = (context as usize, prefill_rows as usize, StepInputs::default());
-        Ok(Engine { model, family, runner, pool, context, prefill_rows, dispatch, inputs })
+        let work = ModelWork::of(&family);
+        let speculator = speculator(&family, work, ceilings);
+        Ok(Engine { model, family, runner, pool, context, prefill_rows, dispatch, inputs, work, speculator })
     }
 
     /// The device.
@@ -210,6 +249,11 @@ impl Engine {
         self.prefill_rows
     }
 
+    /// Rows of a step that verifies drafts at most; 0 if no plan does.
+    pub fn verify_rows(&self) -> usize {
+        verifying(&self.family).map(|b| b.outs as usize).max().unwrap_or(0)
+    }
+
     /// How its steps are cut up.
     pub fn dispatch(&self) -> Dispatch {
         self.dispatch
@@ -222,7 +266,7 @@ impl Engine {
 
     /// What steps read and compute.
     pub fn work(&self) -> ModelWork {
-        ModelWork::of(&self.family)
+        self.work
     }
 
     /// Makes positions up to `end` of a sequence writable.

@@ -5,7 +5,7 @@
 
 use crate::step::{Step, StepRow, StepWants};
 use crate::{Engine, EngineError, Sampling, Sequence};
-use aio_orchestrator::{DraftError, Drafter, Match};
+use aio_orchestrator::{DraftError, Drafter, DrafterKind, Match};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -129,6 +129,10 @@ impl Drafter for ModelDrafter {
         self.text.clear();
         self.known = 0;
         self.sequence.commit(0);
+    }
+
+    fn kind(&self) -> DrafterKind {
+        DrafterKind::Model
     }
 
     fn seconds_per_token(&self) -> f64 {

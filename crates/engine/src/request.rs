@@ -54,6 +54,8 @@ pub enum Speculation {
     /// None.
     #[default]
     Off,
+    /// As many in each step as promise the most tokens a second; none where drafts would not pay.
+    Auto,
     /// This many in each step, as far as the drafter has them.
     Fixed(usize),
 }

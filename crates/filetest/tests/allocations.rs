@@ -60,7 +60,7 @@ fn decode_steps_allocate_nothing() {
 }
 
 fn check(device: Arc<CpuDevice>, dispatch: Dispatch) {
-    let options = EngineOptions { context: Some(192), prefill_rows: 32, sequences: 1, dispatch };
+    let options = EngineOptions { context: Some(192), prefill_rows: 32, dispatch, ..EngineOptions::default() };
     let mut engine = tiny::engine("llama-1b", DType::Q4_0, device, &options);
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, 192).unwrap();

@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex};
 
 fn engine_at(isa: Option<IsaLevel>, dispatch: Dispatch) -> Option<Engine> {
     let device = CpuDevice::new(CpuOptions { threads: 2, isa, pin: false }).ok()?;
-    let options = EngineOptions { context: Some(192), prefill_rows: 48, sequences: 8, dispatch };
+    let options =
+        EngineOptions { context: Some(192), prefill_rows: 48, sequences: 8, dispatch, ..EngineOptions::default() };
     Some(tiny::engine("llama-1b", DType::Q8_0, Arc::new(device), &options))
 }
 
@@ -101,12 +102,12 @@ fn speculative_output_is_plain_output() {
             let request = request(0, sampling, 60);
             let want = plain(&mut engine, &request);
             let text: Vec<u32> = request.prompt.iter().chain(&want).copied().collect();
-            for k in [1, 2, 4, 16, 40] {
+            for speculation in [Speculation::Auto].into_iter().chain([1, 2, 4, 16, 40].map(Speculation::Fixed)) {
                 for drafter in drafters(&text) {
                     let name = drafter.name();
-                    let request = Request { speculation: Speculation::Fixed(k), ..request.clone() };
+                    let request = Request { speculation, ..request.clone() };
                     let got = together(&mut engine, vec![(request, Some(drafter))]);
-                    assert_eq!(got, [want.clone()], "{name} with {k} drafts");
+                    assert_eq!(got, [want.clone()], "{name}, {speculation:?}");
                 }
             }
         }
@@ -147,12 +148,23 @@ fn company_and_dispatch_change_nothing() {
             let want: Vec<_> = requests.iter().map(|r| plain(&mut engine, r)).collect();
             let member = |(i, (r, w)): (usize, (&Request, &Vec<u32>))| {
                 let text = r.prompt.iter().chain(w).copied().collect();
-                let speculation = if i % 3 == 2 { Speculation::Off } else { Speculation::Fixed(1 + i) };
+                let speculation = match i % 4 {
+                    2 => Speculation::Off,
+                    3 => Speculation::Auto,
+                    _ => Speculation::Fixed(1 + i),
+                };
                 let drafter: Box<dyn Drafter> = Box::new(Knowing { text, at: 0, errs: 3 + i });
                 (Request { speculation, ..r.clone() }, Some(drafter))
             };
-            let members = requests.iter().zip(&want).enumerate().map(member).collect();
+            let members: Vec<_> = requests.iter().zip(&want).enumerate().map(member).collect();
             assert_eq!(together(&mut engine, members), want, "{size} sequences, {dispatch:?}");
+            let auto = |(r, w): (&Request, &Vec<u32>)| {
+                let text = r.prompt.iter().chain(w).copied().collect();
+                let drafter: Box<dyn Drafter> = Box::new(Knowing { text, at: 0, errs: 7 });
+                (Request { speculation: Speculation::Auto, ..r.clone() }, Some(drafter))
+            };
+            let members = requests.iter().zip(&want).map(auto).collect();
+            assert_eq!(together(&mut engine, members), want, "{size} sequences, {dispatch:?}, auto");
             wants.push(want);
         }
     }

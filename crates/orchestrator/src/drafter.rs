@@ -3,6 +3,7 @@
 //! A drafter guesses, the plan verifies, the acceptance estimate learns. A drafter sees only what was committed, so it
 //! never has to take anything back.
 
+use crate::acceptance::DrafterKind;
 use std::error::Error;
 
 /// What a drafter found. Shapes the belief in its drafts.
@@ -42,6 +43,11 @@ pub trait Drafter: Send {
 
     /// Forgets everything: the sequence begins anew.
     fn clear(&mut self);
+
+    /// What its drafts are believed to be worth before any was verified.
+    fn kind(&self) -> DrafterKind {
+        DrafterKind::Text
+    }
 
     /// Seconds that drafting one token costs, where it is not negligible (a draft model).
     fn seconds_per_token(&self) -> f64 {

@@ -5,7 +5,7 @@ use crate::generate::Flow;
 use crate::output::Output;
 use crate::request::{Completion, Request, Speculation, StopReason, Timing};
 use crate::{Engine, EngineError, Sequence};
-use aio_orchestrator::Drafter;
+use aio_orchestrator::{Acceptance, Candidate, Drafter, DrafterKind, Match, Outcome as Lesson};
 use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -25,6 +25,18 @@ pub(super) struct Member {
     /// End of the positions that this step runs beside the drafts; up to `known`.
     end: usize,
     drafter: Option<Box<dyn Drafter>>,
+    /// What is known of its drafts.
+    acceptance: Acceptance,
+    /// Drafts that were found for this step, taken or not, and what they go by.
+    offer: Vec<u32>,
+    matched: Match,
+    /// How many there are, or could be made.
+    available: usize,
+    /// Whether it was part of the last step.
+    pub ran: bool,
+    /// How many the last step had, and how many tokens there were before it.
+    drafted: usize,
+    before: usize,
     output: Output,
     stats: SpeculationStats,
     timing: Timing,
@@ -53,6 +65,7 @@ impl Member {
         request: Request,
         mut sequence: Sequence,
         mut drafter: Option<Box<dyn Drafter>>,
+        acceptance: Acceptance,
     ) -> Member {
         let tokens = request.prompt.clone();
         if let Some(drafter) = &mut drafter {
@@ -62,8 +75,27 @@ impl Member {
         sequence.commit(sequence.len().min(tokens.len().saturating_sub(1)));
         let (known, output) = (tokens.len(), Output::new(&request));
         let (stats, timing) = (SpeculationStats::default(), Timing::default());
-        let (began, first_token) = (None, None);
-        Member { id, request, sequence, tokens, known, end: 0, drafter, output, stats, timing, began, first_token }
+        Member {
+            id,
+            request,
+            sequence,
+            tokens,
+            known,
+            end: 0,
+            drafter,
+            acceptance,
+            offer: Vec::new(),
+            matched: Match::default(),
+            available: 0,
+            ran: false,
+            drafted: 0,
+            before: known,
+            output,
+            stats,
+            timing,
+            began: None,
+            first_token: None,
+        }
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -79,25 +111,79 @@ impl Member {
         *budget = budget.saturating_sub(take);
     }
 
-    /// Appends up to `most` drafts to the tokens, if this step runs the last token and nothing else.
+    /// Whether this step runs the last token and nothing else, so that drafts may follow it.
+    pub(super) fn decodes(&self) -> bool {
+        self.sequence.len() + 1 == self.known
+    }
+
+    /// Finds up to `most` drafts for this step. Those of a model are only counted: they are made when they are chosen.
     ///
     /// # Errors
     /// [`EngineError::Draft`].
-    pub(super) fn draft(&mut self, context: usize, most: usize) -> Result<(), EngineError> {
+    pub(super) fn look_ahead(&mut self, context: usize, most: usize) -> Result<(), EngineError> {
         debug_assert_eq!(self.tokens.len(), self.known, "drafts of the last step are gone");
-        let Some(drafter) = &mut self.drafter else { return Ok(()) };
-        if self.sequence.len() + 1 != self.known {
+        self.offer.clear();
+        self.available = 0;
+        let Some(drafter) = self.drafter.as_mut().filter(|_| self.sequence.len() + 1 == self.known) else {
             return Ok(());
-        }
-        let wanted = match self.request.speculation {
-            Speculation::Off => 0,
-            Speculation::Fixed(k) => k,
         };
-        let most = wanted.min(most).min(context - self.known).min(self.output.left().saturating_sub(1));
-        if most > 0 {
-            drafter.draft(most, &mut self.tokens)?;
+        let most = most.min(context - self.known).min(self.output.left().saturating_sub(1));
+        self.available = most;
+        match drafter.kind() {
+            DrafterKind::Text if most > 0 => {
+                self.matched = drafter.draft(most, &mut self.offer)?;
+                self.available = self.offer.len();
+            }
+            DrafterKind::Text => {}
+            // A draft model always has a draft, so that what it matched does not tell one from another.
+            DrafterKind::Model => self.matched = Match { len: 1 },
         }
         Ok(())
+    }
+
+    /// Drafts that the request asks for in any case.
+    pub(super) fn fixed_drafts(&self) -> u32 {
+        match self.request.speculation {
+            Speculation::Fixed(k) => k.min(self.available) as u32,
+            Speculation::Off | Speculation::Auto => 0,
+        }
+    }
+
+    /// The output so far.
+    pub(super) fn generated(&self) -> &[u32] {
+        &self.tokens[self.request.prompt.len()..self.known]
+    }
+
+    /// What the choice of drafts needs to know.
+    pub(super) fn candidate(&self) -> Candidate<'_> {
+        let drafts = if self.request.speculation == Speculation::Auto { self.available as u32 } else { 0 };
+        let seconds = self.drafter.as_ref().map_or(0.0, |d| d.seconds_per_token());
+        Candidate { acceptance: &self.acceptance, matched: self.matched, drafts, seconds_per_draft: seconds }
+    }
+
+    /// Puts the first `count` drafts behind the tokens; the seconds that a draft model took for them.
+    ///
+    /// # Errors
+    /// [`EngineError::Draft`].
+    pub(super) fn take_drafts(&mut self, count: usize) -> Result<f64, EngineError> {
+        let count = count.min(self.available);
+        let Some(drafter) = self.drafter.as_mut().filter(|d| count > 0 && d.kind() == DrafterKind::Model) else {
+            self.tokens.extend_from_slice(&self.offer[..count]);
+            return Ok(0.0);
+        };
+        let started = Instant::now();
+        drafter.draft(count, &mut self.offer)?;
+        self.tokens.extend_from_slice(&self.offer);
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// What the step that was just taken over teaches.
+    pub(super) fn lesson(&mut self) -> Lesson<'_> {
+        let (offered, drafted) = (self.offer.len() as u32, self.drafted as u32);
+        let new = &self.tokens[self.before..];
+        let agreed = self.offer.iter().zip(new).take_while(|(a, b)| a == b).count() as u32;
+        let produced = new.len() as u32;
+        Lesson { acceptance: &mut self.acceptance, matched: self.matched, offered, drafted, produced, agreed }
     }
 
     /// Positions of this step, drafts included.
@@ -152,6 +238,7 @@ impl Member {
             self.timing.prefill = self.began.map_or(Duration::ZERO, |began| now - began);
             self.first_token = Some(now);
         }
+        (self.drafted, self.before) = (self.drafts(), self.known);
         let old = self.known;
         self.tokens.truncate(old + outcome.accepted);
         self.tokens.push(outcome.next);
@@ -179,6 +266,7 @@ impl Member {
 
     /// Forgets the drafts of a step that failed.
     pub(super) fn drop_drafts(&mut self) {
+        self.ran = false;
         self.tokens.truncate(self.known);
     }
 

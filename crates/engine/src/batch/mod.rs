@@ -15,16 +15,21 @@ use crate::engine::WIDE_ROWS;
 use crate::generate::Flow;
 use crate::request::{Completion, Speculation};
 use crate::{Engine, EngineError, Request, Sequence};
-use aio_orchestrator::{Drafter, SuffixDrafter};
+use aio_orchestrator::{Acceptance, Choice, Drafter, DrafterKind, Observed, SuffixDrafter};
 use assemble::{Outcomes, run};
 use member::Member;
 use smallvec::SmallVec;
+use std::time::Instant;
+
+/// Most drafts of a sequence in a step.
+pub(crate) const MAX_DRAFTS: usize = 64;
 
 /// Sequences that are decoded together.
 #[derive(Debug, Default)]
 pub struct Batch {
     members: Vec<Member>,
     joined: u64,
+    choice: Option<Choice>,
 }
 
 impl Batch {
@@ -46,6 +51,16 @@ impl Batch {
     /// Members that still generate.
     pub fn running(&self) -> usize {
         self.members.iter().filter(|m| m.is_running()).count()
+    }
+
+    /// How the drafts of the last step were chosen; `None` if nothing was weighed.
+    pub fn choice(&self) -> Option<&Choice> {
+        self.choice.as_ref()
+    }
+
+    /// The tokens that a member has generated so far.
+    pub fn generated(&self, id: MemberId) -> Option<&[u32]> {
+        self.members.iter().find(|m| m.id == id).map(Member::generated)
     }
 
     /// The member that joined longest ago of those that have ended.
@@ -77,7 +92,11 @@ impl Batch {
         self.joined += 1;
         let wanted = request.speculation != Speculation::Off;
         let drafter = drafter.or_else(|| Some(Box::new(SuffixDrafter::default()) as _)).filter(|_| wanted);
-        self.members.push(Member::new(id, request, sequence, drafter));
+        let acceptance = match drafter.as_ref().map_or(DrafterKind::Text, |d| d.kind()) {
+            DrafterKind::Text => engine.speculator.sequence(),
+            DrafterKind::Model => Acceptance::new(DrafterKind::Model),
+        };
+        self.members.push(Member::new(id, request, sequence, drafter, acceptance));
         Ok(id)
     }
 
@@ -102,10 +121,12 @@ impl Batch {
             return Ok(());
         }
         match self.run(engine) {
-            Ok(outcomes) => {
-                for (member, outcome) in self.members.iter_mut().filter(|m| m.is_running()).zip(outcomes) {
-                    member.take(engine, outcome, sink);
+            Ok(run) => {
+                for (member, outcome) in self.members.iter_mut().filter(|m| m.is_running()).zip(&run.outcomes) {
+                    member.take(engine, *outcome, sink);
+                    member.ran = true;
                 }
+                self.learn(engine, &run);
                 Ok(())
             }
             Err(error) => {
@@ -115,20 +136,80 @@ impl Batch {
         }
     }
 
-    /// Drafts, reserves and runs; for each running member how many drafts were right and the token after them.
-    fn run(&mut self, engine: &mut Engine) -> Result<Outcomes, EngineError> {
+    /// Drafts, reserves and runs.
+    fn run(&mut self, engine: &mut Engine) -> Result<Run, EngineError> {
         let mut budget = engine.prefill_rows();
-        let context = engine.context();
-        let running = self.running();
+        for member in &mut self.members {
+            member.ran = false;
+        }
         for member in self.members.iter_mut().filter(|m| m.is_running()) {
             member.plan_chunk(&mut budget);
-            member.draft(context, (WIDE_ROWS as usize - running) / running)?;
         }
+        let (draft_seconds, weighed) = self.choose(engine)?;
         for member in self.members.iter_mut().filter(|m| m.is_running()) {
             let end = member.rows().end;
             engine.reserve(&mut member.sequence, end)?;
         }
         let running: SmallVec<[&Member; 8]> = self.members.iter().filter(|m| m.is_running()).collect();
-        run(engine, &running)
+        let kv_bytes = kv_bytes(engine, &running);
+        let started = Instant::now();
+        let outcomes = run(engine, &running)?;
+        Ok(Run { outcomes, seconds: started.elapsed().as_secs_f64(), draft_seconds, kv_bytes, weighed })
     }
+
+    /// Gives each member its drafts: the seconds that making them took, and whether their number was weighed.
+    fn choose(&mut self, engine: &mut Engine) -> Result<(f64, bool), EngineError> {
+        self.choice = None;
+        let running = self.running();
+        let most = (engine.verify_rows().saturating_sub(running) / running).min(MAX_DRAFTS);
+        let context = engine.context();
+        let mut members: SmallVec<[&mut Member; 8]> = self.members.iter_mut().filter(|m| m.is_running()).collect();
+        for member in &mut members {
+            member.look_ahead(context, most)?;
+        }
+        let mut counts: SmallVec<[u32; 8]> = members.iter().map(|m| m.fixed_drafts()).collect();
+        let auto = members.iter().any(|m| m.request.speculation == Speculation::Auto);
+        // Steps with a piece of prompt, or with drafts that were not weighed, say nothing of what drafts cost.
+        let weighed = auto && members.iter().all(|m| m.decodes()) && counts.iter().all(|&c| c == 0);
+        if weighed {
+            let candidates: SmallVec<[_; 8]> = members.iter().map(|m| m.candidate()).collect();
+            let rows: SmallVec<[&Member; 8]> = members.iter().map(|m| &**m).collect();
+            let kv_bytes = kv_bytes(engine, &rows);
+            let choice = engine.speculator.choose(&candidates, kv_bytes);
+            counts.clone_from(&choice.drafts);
+            self.choice = Some(choice);
+        }
+        let mut seconds = 0.0;
+        for (member, count) in members.iter_mut().zip(counts) {
+            seconds += member.take_drafts(count as usize)?;
+        }
+        Ok((seconds, weighed))
+    }
+
+    /// Tells the speculator what a step taught.
+    fn learn(&mut self, engine: &mut Engine, run: &Run) {
+        if !run.weighed {
+            return;
+        }
+        let ran = self.members.iter_mut().filter(|m| m.ran);
+        let mut outcomes: SmallVec<[_; 8]> = ran.map(Member::lesson).collect();
+        let Run { kv_bytes, seconds, draft_seconds, .. } = *run;
+        engine.speculator.observe(Observed { kv_bytes, seconds, draft_seconds, outcomes: &mut outcomes });
+    }
+}
+
+/// A step that was run.
+struct Run {
+    outcomes: Outcomes,
+    seconds: f64,
+    draft_seconds: f64,
+    kv_bytes: f64,
+    /// Whether the speculator chose its drafts.
+    weighed: bool,
+}
+
+/// Bytes of keys and values that a step of these members reads.
+fn kv_bytes(engine: &Engine, members: &[&Member]) -> f64 {
+    let positions: usize = members.iter().map(|m| m.known).sum();
+    positions as f64 * engine.work().kv_bytes_per_position as f64
 }

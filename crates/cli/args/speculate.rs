@@ -1,0 +1,53 @@
+//! Flags of speculation.
+
+use aio::engine::Speculation;
+use clap::{Args as ClapArgs, ValueEnum};
+use std::path::PathBuf;
+
+/// Most drafts that can be asked for.
+const MOST: usize = 64;
+
+/// Where drafts come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DrafterArg {
+    /// The longest end of the text, of up to a few tokens, that occurs earlier.
+    Lookup,
+    /// The longest end of the text, of any length, that occurs earlier.
+    Suffix,
+    /// A smaller model; see --draft-model.
+    Model,
+}
+
+/// How tokens are drafted.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct SpeculateArgs {
+    /// Drafts of a step: as many as pay, none, or always K. The text is the same, only its speed is not.
+    #[arg(long, default_value = "auto", value_name = "off|auto|K", value_parser = speculation)]
+    pub spec: Speculation,
+    /// Where drafts come from [default: suffix, or model with --draft-model].
+    #[arg(long, value_enum, value_name = "DRAFTER")]
+    pub drafter: Option<DrafterArg>,
+    /// A smaller model with the same tokens, for --drafter model.
+    #[arg(long, value_name = "FILE")]
+    pub draft_model: Option<PathBuf>,
+}
+
+fn speculation(text: &str) -> Result<Speculation, String> {
+    match text {
+        "off" => Ok(Speculation::Off),
+        "auto" => Ok(Speculation::Auto),
+        _ => match text.parse() {
+            Ok(k) if k <= MOST => Ok(Speculation::Fixed(k)),
+            _ => Err(format!("expected off, auto, or a number of drafts up to {MOST}")),
+        },
+    }
+}
+
+/// The word for it on the command line.
+pub(crate) fn speculation_name(speculation: Speculation) -> String {
+    match speculation {
+        Speculation::Off => "off".to_owned(),
+        Speculation::Auto => "auto".to_owned(),
+        Speculation::Fixed(k) => k.to_string(),
+    }
+}
