@@ -38,7 +38,7 @@ fn run_submits_the_whole_step_or_each_op() {
     let output = place.run(&[&base[..], &["--dispatch", "op"]].concat());
     let line = crate::text(&output.stderr);
     assert!(line.contains(&format!("{} submissions, {} syncs", op["submissions"], op["syncs"])), "{line}");
-    place.bad(&[&base[..], &["--dispatch", "token"]].concat(), 2, "--dispatch");
+    place.bad(&[&base[..], &["--dispatch", "token2"]].concat(), 2, "--dispatch");
 }
 
 #[test]

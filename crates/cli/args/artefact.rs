@@ -16,10 +16,10 @@ pub(crate) struct CompileArgs {
     /// The file to write.
     #[arg(short, long = "output", value_name = "FILE")]
     pub output: PathBuf,
-    /// Positions of the context for which prefill plans are chosen [default: the model's].
+    /// Positions of the contexts that it is for; no step has more rows [default: any].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub ctx: Option<u32>,
-    /// Sizes of steps to make plans for, in token rows [default: 1, 17 and a prefill chunk of up to 512].
+    /// Sizes of steps to make plans for, in token rows [default: 1, 17, 72 and a prefill chunk of 512].
     #[arg(long, value_name = "LIST", value_parser = numbers)]
     pub rows: Option<Numbers>,
 }

@@ -81,7 +81,7 @@ pub(crate) struct BenchArgs {
     /// Tokens that are in the context before a test.
     #[arg(short, long, default_value = "0", value_name = "LIST", value_parser = numbers)]
     pub depth: Numbers,
-    /// Token rows of a step that all get a token, 17 at most.
+    /// Token rows of a step that all get a token, 72 at most.
     #[arg(long, default_value = "0", value_name = "LIST", value_parser = numbers)]
     pub rows: Numbers,
     /// Temperature at which tokens are sampled; 0 takes the most likely.

@@ -212,6 +212,18 @@ fn members_join_and_leave_between_steps() {
 }
 
 #[test]
+fn a_long_prompt_leaves_rows_for_the_others() {
+    let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
+    let options = EngineOptions { context: Some(256), prefill_rows: 90, sequences: 3, ..EngineOptions::default() };
+    let mut engine = tiny::engine("llama-1b", DType::Q8_0, Arc::new(device), &options);
+    // Prompts of 30, 200 and 205 tokens: the second and third come in pieces while the first decodes, with drafts.
+    let requests = [0, 34, 35].map(|i| Request { speculation: Speculation::Fixed(4), ..request(i, hot(i), 30) });
+    let want: Vec<_> = requests.iter().map(|r| plain(&mut engine, r)).collect();
+    let members = requests.into_iter().map(|r| (r, None)).collect();
+    assert_eq!(together(&mut engine, members), want);
+}
+
+#[test]
 fn a_verification_step_is_one_submission_and_one_synchronisation() {
     for k in [0, 1, 4, 16, 60] {
         let mut engine = engine(Dispatch::Graph);

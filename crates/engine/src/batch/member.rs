@@ -102,13 +102,13 @@ impl Member {
         self.output.reason.is_none()
     }
 
-    /// Takes as much of what is pending as the budget of rows allows, but one row at least.
-    pub(super) fn plan_chunk(&mut self, budget: &mut usize) {
+    /// Takes one row of what is pending, and as many more as there are to spare.
+    pub(super) fn plan_chunk(&mut self, spare: &mut usize) {
         self.began.get_or_insert_with(Instant::now);
         let pending = self.known - self.sequence.len();
-        let take = pending.min((*budget).max(1));
-        self.end = self.sequence.len() + take;
-        *budget = budget.saturating_sub(take);
+        let more = (pending - 1).min(*spare);
+        self.end = self.sequence.len() + 1 + more;
+        *spare -= more;
     }
 
     /// Whether this step runs the last token and nothing else, so that drafts may follow it.

@@ -138,15 +138,15 @@ impl Batch {
 
     /// Drafts, reserves and runs.
     fn run(&mut self, engine: &mut Engine) -> Result<Run, EngineError> {
-        let mut budget = engine.prefill_rows();
         for member in &mut self.members {
             member.ran = false;
         }
-        for member in self.members.iter_mut().filter(|m| m.is_running()) {
-            member.plan_chunk(&mut budget);
-        }
         let (draft_seconds, weighed) = self.choose(engine)?;
+        // Each has one row and its drafts; prompts share what is left of a step.
+        let rows: usize = self.members.iter().filter(|m| m.is_running()).map(|m| 1 + m.drafts()).sum();
+        let mut spare = engine.prefill_rows().saturating_sub(rows);
         for member in self.members.iter_mut().filter(|m| m.is_running()) {
+            member.plan_chunk(&mut spare);
             let end = member.rows().end;
             engine.reserve(&mut member.sequence, end)?;
         }
