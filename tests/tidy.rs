@@ -18,7 +18,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("backend-cpu", &["backend", "ir", "plan"]),
     ("model", &["ir", "mapped"]),
     ("orchestrator", &["plan"]),
-    ("engine", &["model", "compiler", "backend", "ir", "plan"]),
+    ("engine", &["model", "compiler", "backend", "ir", "orchestrator", "plan"]),
 ];
 
 /// Crates in which `unsafe` may stand; every other one forbids it. The command line has two signal handlers.

@@ -113,7 +113,7 @@ fn other_sequences_in_the_step_change_nothing() {
 fn steps_that_do_not_fit_are_errors() {
     let mut engine = engine(IsaLevel::Portable, 1, DType::F16).unwrap();
     let mut sequence = Sequence::new();
-    engine.reserve(&mut sequence, 64).unwrap();
+    engine.reserve(&mut sequence, 128).unwrap();
     let sampling = aio_engine::Sampling::greedy();
     let row = |position: usize| {
         let wants = StepWants::Token { sampling: &sampling, recent: &[], bias: None };
@@ -123,7 +123,7 @@ fn steps_that_do_not_fit_are_errors() {
         let rows: Vec<_> = positions.map(row).collect();
         engine.step(&Step { sequences: &[&sequence], rows: &rows }).map(<[u32]>::len)
     };
-    assert!(matches!(run(0..20), Err(EngineError::StepSize { rows: 20, outs: 20 })));
-    assert!(matches!(run(64..65), Err(EngineError::NotReserved { position: 64, reserved: 64 })));
-    assert_eq!(run(0..17).unwrap(), 17);
+    assert!(matches!(run(0..73), Err(EngineError::StepSize { rows: 73, outs: 73 })));
+    assert!(matches!(run(128..129), Err(EngineError::NotReserved { position: 128, reserved: 128 })));
+    assert_eq!(run(0..72).unwrap(), 72);
 }

@@ -262,8 +262,8 @@ fn eight_sequences_with_eight_drafts_are_one_step() {
         steps += 1;
     }
     assert_eq!((engine.counters() - before).submissions, steps);
-    // Prompts are 380 tokens, 48 of them a step; members whose prompt is through decode meanwhile.
-    assert!(steps <= 12, "{steps} steps");
+    // Prompts are 380 tokens, up to 48 of them a step; members whose prompt is through decode meanwhile.
+    assert!(steps <= 14, "{steps} steps");
     for want in want {
         let (done, mut sequence) = batch.leave(&engine, batch.ended().unwrap()).unwrap();
         assert_eq!(done.ids, want);
