@@ -20,9 +20,10 @@ const PROBE_FULL: u32 = 32;
 /// A change of speed, in logarithms, that calls for a plain step earlier; grows with the noise.
 const SURPRISE: f64 = 0.1;
 const SURPRISE_DEVIATIONS: f64 = 2.0;
-/// Plain steps between explorations: at first, and at most after failures.
+/// Steps between explorations: at first, at most after failures, and at most while drafts pay.
 const EXPLORE_FIRST: u32 = 8;
 const EXPLORE_LAST: u32 = 512;
+const EXPLORE_PAYING: u32 = 24;
 /// Plain steps' worth that explorations leave in the account.
 const EXPLORE_LEAVES: f64 = 1.0;
 
@@ -84,6 +85,8 @@ pub struct Speculator {
     /// Steps with drafts since the last plain one, and the speed then.
     run: u32,
     anchor: f64,
+    /// Rows of the last step.
+    last_rows: u32,
     /// Steps since the last exploration, how many there must be, and how many seconds the present one, if it is one, must
     /// stay below to have been worth it.
     waited: u32,
@@ -105,6 +108,7 @@ impl Speculator {
             plain: 0,
             run: 0,
             anchor: 0.0,
+            last_rows: 0,
             waited: 0,
             wait: EXPLORE_FIRST,
             exploring: None,
@@ -165,6 +169,7 @@ impl Speculator {
         let rows = self.options.buckets.timed_rows(sequences + drafted).min(most);
         let plain_rows = self.options.buckets.timed_rows(sequences).min(most);
         self.times.compare_with(plain_rows);
+        self.last_rows = rows;
         self.times.observe(rows, step.kv_bytes, step.seconds);
         let plain = self.times.time(plain_rows, step.kv_bytes);
         let worth = plain * f64::from(produced) / f64::from(sequences);
@@ -251,11 +256,21 @@ impl Speculator {
         if let Some(n) = self.explore(sequences, best.unwrap_or(0), balance) {
             return (n, Reason::Explore);
         }
+        if best.is_some_and(|n| self.repeats_unproven(sequences, n)) {
+            return (0, Reason::Probe);
+        }
         match (best, all) {
             (Some(n), Some(m)) if n == m => (n, Reason::Gain),
             (_, Some(_)) => (best.unwrap_or(0), Reason::Account),
             _ => (0, Reason::NoGain),
         }
+    }
+
+    /// Whether a total repeats a step of which too little is known. Only a change of rows teaches what rows cost, so the
+    /// plain step that comes between is not lost.
+    fn repeats_unproven(&self, sequences: u32, total: usize) -> bool {
+        let rows = self.options.buckets.timed_rows(sequences + total as u32);
+        rows == self.last_rows && !self.times.proven(rows)
     }
 
     /// The total with the highest rate above a threshold, the smallest of equals.
@@ -285,7 +300,8 @@ impl Speculator {
 
     /// A total that would do better than the best known one if its steps took as little as they well might.
     fn explore(&mut self, sequences: u32, best: usize, balance: f64) -> Option<usize> {
-        if self.waited < self.wait {
+        let wait = if best > 0 { self.wait.min(EXPLORE_PAYING) } else { self.wait };
+        if self.waited < wait {
             return None;
         }
         let threshold = self.considered[best].rate() * (1.0 + MARGIN);

@@ -15,8 +15,8 @@ const WINDOW: usize = 7;
 /// Deviations by which the cautious estimate exceeds the likely one, and the hopeful one falls below it.
 const CAUTION: f64 = 2.0;
 const HOPE: f64 = 1.0;
-/// Two pairs that share a step are not independent; their variance counts for more.
-const SHARED: f64 = 1.25;
+/// Deviations by which a step with more rows may seem faster than its neighbour.
+const IMPOSSIBLE: f64 = 2.5;
 /// Smallest share of a difference in the running median of differences.
 const MEDIAN_STEP: f64 = 0.03;
 
@@ -71,7 +71,7 @@ pub struct StepTimes {
     /// Factors on the model for each row count, made from the shape after each step.
     factors: Curve,
     window: Window,
-    /// Rows and logarithm of the last step.
+    /// Rows and logarithm of the last step, unless it was compared with the one before.
     last: Option<(usize, f64)>,
     /// Median of the difference between two neighbouring steps, beside their shapes.
     noise: f64,
@@ -111,14 +111,19 @@ impl StepTimes {
         }
         let x = (seconds / self.model.time(rows, kv_bytes)).ln();
         self.steps += 1;
-        match self.last {
+        if self.steps == 1 {
             // The first rows measured are what others are compared with.
-            None => self.shape.prove(at),
-            Some((before, y)) => self.compare(at, x, before, y),
+            self.shape.prove(at);
         }
-        self.last = Some((at, x));
-        self.window.push(x - self.shape.mean(at));
+        let compared = self.last.is_some_and(|(before, y)| self.compare(at, x, before, y));
+        self.last = Some((at, x)).filter(|_| !compared);
         self.refill();
+        self.window.push(x - self.factors.likely[at - 1].ln());
+    }
+
+    /// Whether steps of these rows were measured often enough to rely on.
+    pub fn proven(&self, rows: u32) -> bool {
+        self.shape.proven((rows as usize).clamp(1, self.shape.rows()))
     }
 
     /// Logarithm of the present speed: measured over modelled seconds, beside the shape.
@@ -166,14 +171,19 @@ impl StepTimes {
     fn refill(&mut self) {
         let mut factors = std::mem::take(&mut self.factors);
         factors.clear(self.shape.rows());
-        let mut hope = 0.0f64;
+        let (mut likely, mut hope) = (0.0f64, 0.0f64);
         for at in 0..self.shape.rows() {
             let (mean, deviation) = (self.shape.mean(at + 1), self.shape.deviation(at + 1, self.anchor));
             let modelled = self.model.time(at as u32 + 1, 0.0);
-            factors.likely[at] = mean.exp();
-            hope = hope.max(modelled * (mean - HOPE * deviation).exp());
+            likely = likely.max(modelled * mean.exp());
+            factors.likely[at] = likely / modelled;
+            // A single pair that speaks against it may have been an outlier, and is worth another.
+            if self.shape.pairs(at + 1) != 1 {
+                hope = hope.max(modelled * (mean - HOPE * deviation).exp());
+            }
             factors.hopeful[at] = hope / modelled;
-            factors.cautious[at] = modelled * (mean + CAUTION * deviation).exp();
+            let caution = CAUTION * (1.0 + 1.0 / f64::from(self.shape.pairs(at + 1).max(1)));
+            factors.cautious[at] = likely * (caution * deviation).exp();
         }
         self.bound(&mut factors.cautious);
         self.factors = factors;
@@ -207,19 +217,27 @@ impl StepTimes {
     /// Variance of the difference between two neighbouring steps' logarithms.
     fn pair_variance(&self) -> f64 {
         // A normal variable's deviation is 1.48 times the median of its size.
-        (SHARED * (1.48 * self.noise).powi(2)).max(1e-5)
+        (1.48 * self.noise).powi(2).max(1e-5)
     }
 
-    /// Learns from two neighbouring steps.
-    fn compare(&mut self, at: usize, x: f64, before: usize, y: f64) {
+    /// Learns from two neighbouring steps; true if they say anything of the shape.
+    fn compare(&mut self, at: usize, x: f64, before: usize, y: f64) -> bool {
         let noise = self.pair_variance();
         if at == before {
-            return self.hear_noise((x - y).abs());
+            self.hear_noise((x - y).abs());
+            return false;
+        }
+        // More rows take no less time: if they seem to, the machine changed between the two, or hiccuped.
+        let longer = x - y + (self.model.time(at as u32, 0.0) / self.model.time(before as u32, 0.0)).ln();
+        let backwards = if at > before { -longer } else { longer };
+        if backwards > IMPOSSIBLE * noise.sqrt() {
+            return false;
         }
         let (disagreement, expected) = self.shape.compare(at, before, x - y, noise, self.steps);
         if expected < 1.5 * noise {
             self.hear_noise(disagreement.abs());
         }
+        true
     }
 
     /// Moves the median of differences towards one more: up if it is larger, down if not.

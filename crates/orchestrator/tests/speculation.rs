@@ -5,46 +5,8 @@ mod machine;
 mod noise;
 
 use aio_orchestrator::DrafterKind;
-use machine::{Drift, Machine, Setting, Shape, Text, run};
-use noise::Noise;
-
-const SHAPES: [Shape; 4] = [Shape::Flat, Shape::Cpu, Shape::Steep, Shape::Roofline];
-const TEXTS: [Text; 12] = [
-    Text::Reject,
-    Text::Until(300),
-    Text::Until(1500),
-    Text::RejectMost,
-    Text::RejectMoreThan(2),
-    Text::Phases(200, 0.95, 0.02),
-    Text::Phases(15, 1.0, 0.0),
-    Text::Lies,
-    Text::Chance(0.1),
-    Text::Chance(0.3),
-    Text::Chance(0.5),
-    Text::Chance(0.9),
-];
-
-/// A setting drawn from a seed.
-fn drawn(seed: u64) -> Setting {
-    let mut noise = Noise::new(seed ^ 0xabcd);
-    let mut pick = |n: usize| noise.below(n as u64) as usize;
-    let machine = Machine {
-        shape: SHAPES[pick(4)],
-        drift: [Drift::None, Drift::Slow, Drift::Steps][pick(3)],
-        sigma: [0.0, 0.03, 0.1, 0.3][pick(4)],
-        outliers: [0.0, 0.01][pick(2)],
-    };
-    Setting {
-        machine,
-        believed: [machine.shape, Shape::Flat, Shape::Steep][pick(3)],
-        text: TEXTS[pick(12)],
-        kind: [DrafterKind::Text, DrafterKind::Model][pick(2)],
-        sequences: [1, 1, 1, 4][pick(4)],
-        steps: 4000,
-        seed,
-        fixed: None,
-    }
-}
+use machine::Shape;
+use machine::{Drift, Machine, SHAPES, Setting, Text, drawn, run};
 
 #[test]
 fn it_never_loses() {
