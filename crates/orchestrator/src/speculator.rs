@@ -17,6 +17,8 @@ const MARGIN: f64 = 0.02;
 /// Steps with drafts after which a plain one is timed: while the account is low, and while it is full enough not to care.
 const PROBE_LOW: u32 = 8;
 const PROBE_FULL: u32 = 32;
+/// The same when something is amiss.
+const PROBE_SOON: u32 = 4;
 /// A change of speed, in logarithms, that calls for a plain step earlier; grows with the noise.
 const SURPRISE: f64 = 0.1;
 const SURPRISE_DEVIATIONS: f64 = 2.0;
@@ -294,8 +296,8 @@ impl Speculator {
     fn must_probe(&self, balance: f64, plain: f64) -> bool {
         let interval = if balance > CAP / 2.0 * plain { PROBE_FULL } else { PROBE_LOW };
         let surprise = SURPRISE + SURPRISE_DEVIATIONS * self.times.deviation();
-        let surprised = self.run >= PROBE_LOW / 2 && (self.times.level() - self.anchor).abs() > surprise;
-        self.run >= interval || surprised
+        let surprised = self.times.doubts() || (self.times.level() - self.anchor).abs() > surprise;
+        self.run >= interval || (surprised && self.run >= PROBE_SOON)
     }
 
     /// A total that would do better than the best known one if its steps took as little as they well might.

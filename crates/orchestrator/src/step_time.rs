@@ -17,6 +17,8 @@ const CAUTION: f64 = 2.0;
 const HOPE: f64 = 1.0;
 /// Deviations by which a step with more rows may seem faster than its neighbour.
 const IMPOSSIBLE: f64 = 2.5;
+/// Deviations from a neighbour with the same rows beyond which a step is an outlier.
+const OUTLIER: f64 = 3.0;
 /// Smallest share of a difference in the running median of differences.
 const MEDIAN_STEP: f64 = 0.03;
 
@@ -71,7 +73,7 @@ pub struct StepTimes {
     /// Factors on the model for each row count, made from the shape after each step.
     factors: Curve,
     window: Window,
-    /// Rows and logarithm of the last step, unless it was compared with the one before.
+    /// Rows and logarithm of the last step, unless it is not to be compared with the next.
     last: Option<(usize, f64)>,
     /// Median of the difference between two neighbouring steps, beside their shapes.
     noise: f64,
@@ -124,6 +126,11 @@ impl StepTimes {
     /// Whether steps of these rows were measured often enough to rely on.
     pub fn proven(&self, rows: u32) -> bool {
         self.shape.proven((rows as usize).clamp(1, self.shape.rows()))
+    }
+
+    /// Whether the last comparison was at odds with the estimate, so that another is wanted.
+    pub fn doubts(&self) -> bool {
+        self.shape.doubts()
     }
 
     /// Logarithm of the present speed: measured over modelled seconds, beside the shape.
@@ -220,12 +227,13 @@ impl StepTimes {
         (1.48 * self.noise).powi(2).max(1e-5)
     }
 
-    /// Learns from two neighbouring steps; true if they say anything of the shape.
+    /// Learns from two neighbouring steps; true if the latter is not to be compared again.
     fn compare(&mut self, at: usize, x: f64, before: usize, y: f64) -> bool {
         let noise = self.pair_variance();
         if at == before {
             self.hear_noise((x - y).abs());
-            return false;
+            // A step unlike the one before it is no good to compare others with.
+            return (x - y).abs() > OUTLIER * noise.sqrt();
         }
         // More rows take no less time: if they seem to, the machine changed between the two, or hiccuped.
         let longer = x - y + (self.model.time(at as u32, 0.0) / self.model.time(before as u32, 0.0)).ln();
