@@ -19,6 +19,8 @@ const PROBE_LOW: u32 = 8;
 const PROBE_FULL: u32 = 32;
 /// The same when something is amiss.
 const PROBE_SOON: u32 = 4;
+/// Times the expected seconds that a step is booked at, at most: any step may hiccup, plain ones too.
+const OUTLIER: f64 = 3.0;
 /// A change of speed, in logarithms, that calls for a plain step earlier; grows with the noise.
 const SURPRISE: f64 = 0.1;
 const SURPRISE_DEVIATIONS: f64 = 2.0;
@@ -174,15 +176,22 @@ impl Speculator {
         self.last_rows = rows;
         self.times.observe(rows, step.kv_bytes, step.seconds);
         let plain = self.times.time(plain_rows, step.kv_bytes);
-        let worth = plain * f64::from(produced) / f64::from(sequences);
         if drafted == 0 {
             self.note_plain(plain);
         } else {
             self.run += 1;
         }
         self.note_exploration(step.seconds + step.draft_seconds);
-        let modelled = self.times.modelled(rows, step.kv_bytes);
-        self.ledger.book(Entry { rows, speculative: drafted > 0, worth, modelled, drafting: step.draft_seconds });
+        let share = f64::from(produced) / f64::from(sequences);
+        self.ledger.book(Entry {
+            rows,
+            speculative: drafted > 0,
+            worth: plain * share,
+            modelled: self.times.modelled(rows, step.kv_bytes),
+            drafting: step.draft_seconds,
+            measured: step.seconds.min(OUTLIER * self.times.time(rows, step.kv_bytes)),
+            measured_worth: self.times.plain_time(step.kv_bytes) * share,
+        });
         self.ledger.cut(self.times.caution(), plain);
     }
 

@@ -10,8 +10,9 @@
 use crate::roofline::StepModel;
 use crate::shape::Shape;
 
-/// Steps whose median is the present speed.
+/// Steps whose median is the present speed, and plain steps whose median is theirs.
 const WINDOW: usize = 7;
+const PLAIN_WINDOW: usize = 3;
 /// Deviations by which the cautious estimate exceeds the likely one, and the hopeful one falls below it.
 const CAUTION: f64 = 2.0;
 const HOPE: f64 = 1.0;
@@ -24,20 +25,22 @@ const MEDIAN_STEP: f64 = 0.03;
 
 /// The last steps' speeds.
 #[derive(Clone, Copy, Debug)]
-struct Window {
-    values: [f64; WINDOW],
+struct Window<const N: usize> {
+    values: [f64; N],
     count: usize,
 }
 
-impl Window {
+impl<const N: usize> Window<N> {
+    const EMPTY: Window<N> = Window { values: [0.0; N], count: 0 };
+
     fn push(&mut self, value: f64) {
-        self.values[self.count % WINDOW] = value;
+        self.values[self.count % N] = value;
         self.count += 1;
     }
 
     fn median(&self) -> f64 {
         let mut sorted = self.values;
-        let held = &mut sorted[..self.count.min(WINDOW)];
+        let held = &mut sorted[..self.count.min(N)];
         held.sort_by(f64::total_cmp);
         if held.is_empty() { 0.0 } else { (held[held.len() / 2] + held[(held.len() - 1) / 2]) / 2.0 }
     }
@@ -72,7 +75,8 @@ pub struct StepTimes {
     anchor: usize,
     /// Factors on the model for each row count, made from the shape after each step.
     factors: Curve,
-    window: Window,
+    window: Window<WINDOW>,
+    plain: Window<PLAIN_WINDOW>,
     /// Rows and logarithm of the last step, unless it is not to be compared with the next.
     last: Option<(usize, f64)>,
     /// Median of the difference between two neighbouring steps, beside their shapes.
@@ -89,7 +93,8 @@ impl StepTimes {
             shape: Shape::new(max_rows),
             anchor: 1,
             factors: Curve::default(),
-            window: Window { values: [0.0; WINDOW], count: 0 },
+            window: Window::EMPTY,
+            plain: Window::EMPTY,
             last: None,
             noise: 0.1,
             noise_seen: 0,
@@ -120,7 +125,11 @@ impl StepTimes {
         let compared = self.last.is_some_and(|(before, y)| self.compare(at, x, before, y));
         self.last = Some((at, x)).filter(|_| !compared);
         self.refill();
-        self.window.push(x - self.factors.likely[at - 1].ln());
+        let level = x - self.factors.likely[at - 1].ln();
+        self.window.push(level);
+        if at == self.anchor {
+            self.plain.push(level);
+        }
     }
 
     /// Whether steps of these rows were measured often enough to rely on.
@@ -148,6 +157,11 @@ impl StepTimes {
         let rows = rows.clamp(1, self.shape.rows() as u32);
         let likely = |r: u32| self.modelled(r, kv_bytes) * self.factors.likely[r as usize - 1];
         (1..=rows).map(likely).fold(0.0, f64::max)
+    }
+
+    /// Seconds of a plain step as the last few of them were, whatever other steps took since.
+    pub fn plain_time(&self, kv_bytes: f64) -> f64 {
+        self.model.time(self.anchor as u32, kv_bytes) * self.factors.likely[self.anchor - 1] * self.plain.median().exp()
     }
 
     /// Seconds that the model and the present speed give, without the shape.
