@@ -223,12 +223,6 @@ pub fn run(setting: &Setting) -> Report {
         report.step += (plain - report.step) / (step as f64 + 1.0);
         let excess = (report.spent - 1.01 * report.plain) / report.step;
         report.worst = report.worst.max(excess);
-        if std::env::var("TRACE").is_ok() {
-            println!(
-                "{step}: {choice} made {produced}, {seconds:.2} s, balance {:.2}, excess {excess:.2}",
-                speculator.balance()
-            );
-        }
     }
     report
 }
