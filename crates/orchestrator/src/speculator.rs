@@ -324,3 +324,101 @@ impl Speculator {
         Some(chosen)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn speculator(rows: u32) -> Speculator {
+        Speculator::new(SpeculationOptions {
+            max_drafts: 16,
+            fixed: None,
+            kind: DrafterKind::Text,
+            buckets: Buckets::new([1, rows], false),
+            model: StepModel::Table { seconds: vec![(1, 1.0), (64, 2.0)], seconds_per_kv_byte: 0.0 },
+        })
+    }
+
+    /// A step of each sequence's estimate, all drafts of which are right; gives the choice.
+    fn step(speculator: &mut Speculator, sequences: &mut [Acceptance], drafts: u32, seconds: f64) -> Choice {
+        let matched = Match { len: 6 };
+        let candidate = |acceptance| Candidate { acceptance, matched, drafts, seconds_per_draft: 0.0 };
+        let candidates: Vec<_> = sequences.iter().map(candidate).collect();
+        let choice = speculator.choose(&candidates, 0.0);
+        let outcome = |(acceptance, &drafted): (_, &u32)| {
+            let produced = drafted + 1;
+            Outcome { acceptance, matched, offered: drafts, drafted, produced, agreed: produced.min(drafts) }
+        };
+        let mut outcomes: Vec<_> = sequences.iter_mut().zip(&choice.drafts).map(outcome).collect();
+        speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, outcomes: &mut outcomes });
+        choice
+    }
+
+    #[test]
+    fn the_first_steps_are_plain_and_good_drafts_follow() {
+        let mut speculator = speculator(17);
+        let mut sequences = [speculator.sequence()];
+        for _ in 0..WARM_UP {
+            let choice = step(&mut speculator, &mut sequences, 16, 1.0);
+            assert_eq!((choice.rows, choice.reason), (1, Reason::WarmUp));
+        }
+        let choices: Vec<_> = (0..40).map(|_| step(&mut speculator, &mut sequences, 16, 1.2)).collect();
+        assert!(choices.iter().filter(|c| c.rows >= 8).count() > 20, "{choices:?}");
+        assert!(step(&mut speculator, &mut sequences, 0, 1.0).reason == Reason::NoDrafts);
+    }
+
+    #[test]
+    fn rows_are_never_exceeded() {
+        let mut speculator = speculator(9);
+        let mut sequences = vec![speculator.sequence(); 6];
+        for i in 0..50 {
+            let choice = step(&mut speculator, &mut sequences, 16, 1.0 + f64::from(i % 3) * 0.01);
+            assert!(choice.rows <= 9 && choice.rows == 6 + choice.drafts.iter().sum::<u32>());
+        }
+        let mut many = vec![speculator.sequence(); 12];
+        assert_eq!(step(&mut speculator, &mut many, 4, 1.0).reason, Reason::NoDrafts);
+        assert_eq!(speculator.choose(&[], 0.0).rows, 0);
+    }
+
+    #[test]
+    fn nothing_grows_after_the_first_steps() {
+        let mut speculator = speculator(64);
+        let mut sequences = vec![speculator.sequence(); 8];
+        let mut room = None;
+        for i in 0..300 {
+            let choice = step(&mut speculator, &mut sequences, 7, 1.0 + f64::from(i % 5) * 0.02);
+            assert!(!choice.drafts.spilled() && !choice.losers.spilled());
+            let Division { order, tokens, drafting, .. } = &speculator.division;
+            let now = [order.capacity(), tokens.capacity(), drafting.capacity(), speculator.considered.capacity()];
+            let curve = &speculator.curve;
+            let curves = [curve.likely.capacity(), curve.cautious.capacity(), curve.hopeful.capacity()];
+            assert_eq!(*room.get_or_insert((now, curves)), (now, curves), "step {i}");
+        }
+    }
+
+    #[test]
+    fn dear_drafts_are_not_made() {
+        let mut speculator = speculator(17);
+        let mut acceptance = speculator.sequence();
+        for _ in 0..200 {
+            let matched = Match { len: 6 };
+            let candidates = [Candidate { acceptance: &acceptance, matched, drafts: 8, seconds_per_draft: 2.0 }];
+            let drafted = speculator.choose(&candidates, 0.0).drafts[0];
+            assert_eq!(drafted, 0, "a draft takes longer than a plain step");
+            let acceptance = &mut acceptance;
+            let outcome = Outcome { acceptance, matched, offered: 0, drafted, produced: 1, agreed: 0 };
+            let outcomes = &mut [outcome];
+            speculator.observe(Observed { kv_bytes: 0.0, seconds: 1.0, draft_seconds: 0.0, outcomes });
+        }
+    }
+
+    #[test]
+    fn clocks_that_tell_nothing_do_no_harm() {
+        let mut speculator = speculator(17);
+        let mut sequences = [speculator.sequence()];
+        for seconds in [f64::NAN, 0.0, -1.0, f64::INFINITY].repeat(20) {
+            let choice = step(&mut speculator, &mut sequences, 8, seconds);
+            assert!(choice.expected_seconds.is_finite() && choice.rows <= 17);
+        }
+    }
+}
