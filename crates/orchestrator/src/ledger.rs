@@ -21,7 +21,7 @@
 //! followed by an equally long loss.
 
 /// Plain steps' worth that the account begins with.
-const START: f64 = 3.5;
+const START: f64 = 3.0;
 /// Share of plain time that it gains.
 const RATE: f64 = 0.007;
 /// Plain steps' worth that it holds at most.

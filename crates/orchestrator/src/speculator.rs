@@ -30,6 +30,8 @@ const EXPLORE_LAST: u32 = 512;
 const EXPLORE_PAYING: u32 = 24;
 /// Plain steps' worth that explorations leave in the account.
 const EXPLORE_LEAVES: f64 = 1.0;
+/// Plain steps' worth that a single step may risk, however full the account: what it costs may be estimated wrong.
+const RISK: f64 = 6.0;
 
 /// What an engine decides once.
 #[derive(Clone, Debug)]
@@ -256,15 +258,16 @@ impl Speculator {
         }
         let plain = self.considered[0];
         let balance = self.balance();
+        let purse = balance.min(RISK * plain.seconds);
         if self.must_probe(balance, plain.seconds) {
             return (0, Reason::Probe);
         }
         let threshold = plain.rate() * (1.0 + MARGIN);
         let all = self.best(1..=most, threshold, |n| self.considered[n].rate());
         // With less in the account fewer drafts may do: those whose failure it can pay.
-        let paid = (1..=most).filter(|&n| self.risk(sequences, n) <= balance);
+        let paid = (1..=most).filter(|&n| self.risk(sequences, n) <= purse);
         let best = self.best(paid, threshold, |n| self.considered[n].rate());
-        if let Some(n) = self.explore(sequences, best.unwrap_or(0), balance) {
+        if let Some(n) = self.explore(sequences, best.unwrap_or(0), purse) {
             return (n, Reason::Explore);
         }
         if best.is_some_and(|n| self.repeats_unproven(sequences, n)) {
@@ -310,13 +313,13 @@ impl Speculator {
     }
 
     /// A total that would do better than the best known one if its steps took as little as they well might.
-    fn explore(&mut self, sequences: u32, best: usize, balance: f64) -> Option<usize> {
+    fn explore(&mut self, sequences: u32, best: usize, purse: f64) -> Option<usize> {
         let wait = if best > 0 { self.wait.min(EXPLORE_PAYING) } else { self.wait };
         if self.waited < wait {
             return None;
         }
         let threshold = self.considered[best].rate() * (1.0 + MARGIN);
-        let left = balance - EXPLORE_LEAVES * self.considered[0].seconds;
+        let left = purse - EXPLORE_LEAVES * self.considered[0].seconds;
         let paid = (1..self.considered.len()).filter(|&n| self.risk(sequences, n) <= left);
         let hopeful = |n: usize| self.considered[n].tokens / self.seconds(&self.curve.hopeful, sequences, n);
         let chosen = self.best(paid, threshold, hopeful)?;

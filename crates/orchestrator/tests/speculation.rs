@@ -50,10 +50,10 @@ fn it_never_loses() {
 #[test]
 #[ignore = "takes minutes"]
 fn it_never_loses_in_many_settings() {
-    for seed in SEEDS..5000 {
-        let excess = run(&drawn(seed)).worst;
-        assert!(excess <= 8.0, "seed {seed}: {excess} plain steps lost: {:?}", drawn(seed));
-    }
+    let mut worst: Vec<(f64, u64)> = (SEEDS..5000).map(|seed| (run(&drawn(seed)).worst, seed)).collect();
+    worst.sort_by(|a, b| b.0.total_cmp(&a.0));
+    println!("largest excesses in plain steps, with seeds: {:.2?}", &worst[..12]);
+    assert!(worst[0].0 <= 8.0, "{:?}", drawn(worst[0].1));
 }
 
 #[test]
