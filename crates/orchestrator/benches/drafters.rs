@@ -1,4 +1,4 @@
-//! What a step costs in the text drafters: one committed token taken, up to eight drafted.
+//! What a step costs on the host besides its device work: one committed token taken, up to eight drafted, drafts chosen.
 //!
 //! Run with `cargo bench -p aio-orchestrator`. The target is below 20 us a step at 32k tokens, whatever the text, and about
 //! the same at 1k.
@@ -6,7 +6,10 @@
 #[path = "../tests/noise/mod.rs"]
 mod noise;
 
-use aio_orchestrator::{Drafter, PromptLookup, SuffixDrafter};
+use aio_orchestrator::{
+    Buckets, Candidate, Drafter, DrafterKind, Match, Observed, Outcome, PromptLookup, SpeculationOptions, Speculator,
+    StepModel, SuffixDrafter,
+};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use noise::Noise;
 use std::hint::black_box;
@@ -50,9 +53,39 @@ fn bench<D: Drafter + Clone + Default>(c: &mut Criterion) {
     group.finish();
 }
 
+/// A choice and what is learnt from its step, for some sequences and rows.
+fn choose(c: &mut Criterion, sequences: usize, rows: u32) {
+    let mut speculator = Speculator::new(SpeculationOptions {
+        max_drafts: 16,
+        fixed: None,
+        kind: DrafterKind::Text,
+        buckets: Buckets::new([rows], false),
+        model: StepModel::Table { seconds: vec![(1, 1e-3), (rows, 2e-3)], seconds_per_kv_byte: 0.0 },
+    });
+    let mut estimates = vec![speculator.sequence(); sequences];
+    let (matched, mut noise) = (Match { len: 6 }, Noise::new(2));
+    c.bench_function(&format!("choose and observe/{sequences} sequences, {rows} rows"), |b| {
+        b.iter(|| {
+            let candidate = |acceptance| Candidate { acceptance, matched, drafts: 8, seconds_per_draft: 0.0 };
+            let candidates: Vec<_> = estimates.iter().map(candidate).collect();
+            let choice = black_box(speculator.choose(&candidates, 0.0));
+            let seconds = 1e-3 * (1.0 + f64::from(choice.rows) / f64::from(rows) + 0.1 * noise.unit());
+            let outcome = |(acceptance, &drafted): (_, &u32)| {
+                let produced = 1 + drafted.min(noise.below(9) as u32);
+                Outcome { acceptance, matched, offered: 8, drafted, produced, agreed: produced - 1 }
+            };
+            let mut outcomes: Vec<_> = estimates.iter_mut().zip(&choice.drafts).map(outcome).collect();
+            speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, outcomes: &mut outcomes });
+        });
+    });
+}
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     bench::<PromptLookup>(&mut criterion);
     bench::<SuffixDrafter>(&mut criterion);
+    choose(&mut criterion, 1, 17);
+    choose(&mut criterion, 8, 64);
+    choose(&mut criterion, 1, 512);
     criterion.final_summary();
 }

@@ -200,6 +200,26 @@ mod tests {
     }
 
     #[test]
+    fn survival_is_a_chance_that_never_rises() {
+        let mut bits = 1u64;
+        let mut below = |n: u64| {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (bits >> 33) % n
+        };
+        for kind in [DrafterKind::Text, DrafterKind::Model] {
+            let mut acceptance = Acceptance::new(kind);
+            for _ in 0..3000 {
+                let drafted = below(20) as u32;
+                acceptance.observe(of(below(50) as u32), drafted, below(u64::from(drafted) + 3) as u32);
+                let matched = of(below(50) as u32);
+                let curve: Vec<f64> = (0..24).map(|j| acceptance.survival(matched, j)).collect();
+                assert!(curve[0] == 1.0 && curve.iter().all(|p| (0.0..=1.0).contains(p)), "{curve:?}");
+                assert!(curve.windows(2).all(|w| w[1] <= w[0]), "{curve:?}");
+            }
+        }
+    }
+
+    #[test]
     fn children_believe_what_others_saw() {
         let mut shared = Acceptance::shared(DrafterKind::Text);
         for _ in 0..500 {

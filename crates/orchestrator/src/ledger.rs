@@ -14,11 +14,14 @@
 //! balance is asked for. So single slow steps (a machine that hiccups hits plain steps as well) are no loss of
 //! speculation's, drift cancels, and when the shape is known better all that was spent is valued anew.
 //!
+//! *A second account* is kept beside it in measured seconds, against plain steps as they were last measured. It is noisier,
+//! but no wrong estimate of a shape can mislead it for long. The lower of both balances counts.
+//!
 //! *Credit* is cut at a number of plain steps, by forgetting earlier bookings in proportion, so that a long gain cannot be
 //! followed by an equally long loss.
 
 /// Plain steps' worth that the account begins with.
-const START: f64 = 3.5;
+const START: f64 = 3.0;
 /// Share of plain time that it gains.
 const RATE: f64 = 0.007;
 /// Plain steps' worth that it holds at most.
@@ -37,6 +40,10 @@ pub(crate) struct Entry {
     pub modelled: f64,
     /// What drafting took.
     pub drafting: f64,
+    /// What it took by the clock.
+    pub measured: f64,
+    /// What its tokens would have taken in plain steps as the last ones were measured.
+    pub measured_worth: f64,
 }
 
 /// The account, in seconds.
@@ -47,24 +54,29 @@ pub(crate) struct Ledger {
     drafting: f64,
     /// Modelled seconds of steps with drafts, by rows minus 1.
     spent: Vec<f64>,
+    /// The second account's balance.
+    measured: f64,
 }
 
 impl Ledger {
     /// An empty account for steps of up to `max_rows` rows.
     pub fn new(max_rows: u32) -> Ledger {
-        Ledger { granted: 0.0, earned: 0.0, drafting: 0.0, spent: vec![0.0; max_rows as usize] }
+        Ledger { granted: 0.0, earned: 0.0, drafting: 0.0, spent: vec![0.0; max_rows as usize], measured: 0.0 }
     }
 
     /// Puts in what it begins with, `plain` being the seconds of a plain step.
     pub fn open(&mut self, plain: f64) {
         self.granted += START * plain;
+        self.measured += START * plain;
     }
 
     /// Books a step.
     pub fn book(&mut self, entry: Entry) {
         self.granted += RATE * entry.worth;
         self.drafting += entry.drafting;
+        self.measured += RATE * entry.measured_worth - entry.drafting;
         if entry.speculative {
+            self.measured += entry.measured_worth - entry.measured;
             self.earned += entry.worth;
             self.spent[entry.rows as usize - 1] += entry.modelled;
         }
@@ -72,13 +84,18 @@ impl Ledger {
 
     /// Seconds that may yet be lost, with the cautious factors on modelled times by rows minus 1.
     pub fn balance(&self, caution: &[f64]) -> f64 {
+        self.estimated(caution).min(self.measured)
+    }
+
+    fn estimated(&self, caution: &[f64]) -> f64 {
         let spent: f64 = self.spent.iter().zip(caution).filter(|(s, _)| **s > 0.0).map(|(s, c)| s * c).sum();
         self.granted + self.earned - self.drafting - spent
     }
 
-    /// Cuts the balance at [`CAP`] plain steps of `plain` seconds.
+    /// Cuts both balances at [`CAP`] plain steps of `plain` seconds.
     pub fn cut(&mut self, caution: &[f64], plain: f64) {
-        let balance = self.balance(caution);
+        self.measured = self.measured.min(CAP * plain);
+        let balance = self.estimated(caution);
         if balance <= CAP * plain {
             return;
         }
@@ -96,7 +113,9 @@ mod tests {
     const CAUTION: [f64; 4] = [1.0, 1.5, 2.0, 4.0];
 
     fn step(rows: u32, worth: f64) -> Entry {
-        Entry { rows, speculative: rows > 1, worth, modelled: 1.0, drafting: 0.0 }
+        let measured = CAUTION[rows as usize - 1];
+        let speculative = rows > 1;
+        Entry { rows, speculative, worth, modelled: 1.0, drafting: 0.0, measured, measured_worth: worth }
     }
 
     #[test]
@@ -105,8 +124,10 @@ mod tests {
         ledger.open(1.0);
         ledger.book(step(2, 1.0));
         assert!((ledger.balance(&CAUTION) - (START + RATE - 0.5)).abs() < 1e-12);
-        // The same step is worth it once its time is known to be less.
-        assert!((ledger.balance(&[1.0; 4]) - (START + RATE)).abs() < 1e-12);
+        // The same step is worth it once its time is known to be less, and costs more than by the clock if more.
+        assert!((ledger.estimated(&[1.0; 4]) - (START + RATE)).abs() < 1e-12);
+        assert!((ledger.balance(&[2.0; 4]) - (START + RATE - 1.0)).abs() < 1e-12);
+        assert!((ledger.balance(&[1.0; 4]) - (START + RATE - 0.5)).abs() < 1e-12);
         ledger.book(Entry { drafting: 0.25, ..step(1, 1.0) });
         assert!((ledger.balance(&CAUTION) - (START + 2.0 * RATE - 0.75)).abs() < 1e-12);
     }

@@ -1,7 +1,63 @@
 //! Decisions over numbers: what a device can do, and what to run on it.
 //!
-//! Everything here is pure: no device, no clock, no environment. Measurements come in as data, decisions go out as data
-//! with the reasons beside them, so that each can be tested and explained. Used by the engine and the command line.
+//! Everything here is pure: no device, no clock, no environment, no randomness. Measurements come in as data, decisions go
+//! out as data with the reasons beside them, so that each can be tested and explained. Used by the engine and the command
+//! line.
+//!
+//! # Speculation
+//!
+//! A step that verifies several drafts reads the weights once for all of them. Whether that pays depends on three things,
+//! each with a type of its own:
+//!
+//! - *What to draft.* A [`Drafter`] guesses the next tokens of a sequence: [`PromptLookup`] from the last occurrence of a
+//!   few tokens, [`SuffixDrafter`] from the longest suffix that occurred before, or a model behind the same trait.
+//! - *How likely it is right.* [`Acceptance`] counts, by the length of the match and the position of the draft.
+//! - *What a step takes.* [`StepTimes`] knows rooflines ([`StepModel`]) before and measured steps afterwards; the machine's
+//!   drift and the steps' shape over the rows are told apart.
+//!
+//! The [`Speculator`] puts them together: it is asked before each step and told after it, divides drafts among the sequences
+//! of a batch, times plain steps now and then, and keeps an account so that speculation never costs more than a percent
+//! and a few steps, whatever the drafts do. A [`Choice`] prints as one line with what else was considered.
+//!
+//! ```
+//! use aio_orchestrator::*;
+//!
+//! let cost = StepCost { bytes: 80e6, bytes_per_row: 0.0, macs_per_row: 135e6, seconds: 50e-6 };
+//! let ceilings = Ceilings { bandwidth: 28e9, peak: 800e9 };
+//! let mut speculator = Speculator::new(SpeculationOptions {
+//!     max_drafts: 16,
+//!     fixed: None,
+//!     kind: DrafterKind::Text,
+//!     buckets: Buckets::new([1, 4, 8, 17], false),
+//!     model: StepModel::Roofline(cost, ceilings),
+//! });
+//! let mut acceptance = speculator.sequence();
+//! let mut drafter = SuffixDrafter::default();
+//! let text = [7, 8, 9, 10].repeat(40); // what the model will say
+//! let (mut at, mut steps, mut drafts) = (8, 0, Vec::new());
+//! drafter.extend(&text[..at]);
+//! while at < text.len() {
+//!     drafts.clear();
+//!     let matched = drafter.draft(16, &mut drafts)?;
+//!     let offered = drafts.len() as u32;
+//!     let candidate = Candidate { acceptance: &acceptance, matched, drafts: offered, seconds_per_draft: 0.0 };
+//!     let choice = speculator.choose(&[candidate], 0.0);
+//!     // The engine would run the step here; this one accepts drafts as long as they are what the model says.
+//!     let drafted = choice.drafts[0];
+//!     let right = drafts.iter().zip(&text[at..]).take_while(|(a, b)| a == b).count() as u32;
+//!     let produced = (right.min(drafted) + 1).min((text.len() - at) as u32);
+//!     let agreed = right.min(produced);
+//!     let outcome = Outcome { acceptance: &mut acceptance, matched, offered, drafted, produced, agreed };
+//!     let seconds = cost.time(&ceilings, choice.rows, 0.0);
+//!     let outcomes = &mut [outcome];
+//!     speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, outcomes });
+//!     drafter.extend(&text[at..at + produced as usize]);
+//!     at += produced as usize;
+//!     steps += 1;
+//! }
+//! assert!(steps < 40, "152 tokens in {steps} steps");
+//! # Ok::<(), DraftError>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod acceptance;

@@ -206,10 +206,8 @@ pub(crate) fn losers(considered: &[Alternative], chosen: usize) -> SmallVec<[Alt
             continue;
         }
         let place = kept.iter().position(|k| alternative.rate() > k.rate()).unwrap_or(kept.len());
-        if kept.len() == KEPT {
-            kept.pop();
-        }
-        if place <= kept.len() {
+        if place < KEPT {
+            kept.truncate(KEPT - 1);
             kept.insert(place, *alternative);
         }
     }

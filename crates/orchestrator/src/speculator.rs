@@ -17,14 +17,21 @@ const MARGIN: f64 = 0.02;
 /// Steps with drafts after which a plain one is timed: while the account is low, and while it is full enough not to care.
 const PROBE_LOW: u32 = 8;
 const PROBE_FULL: u32 = 32;
+/// The same when something is amiss.
+const PROBE_SOON: u32 = 4;
+/// Times the expected seconds that a step is booked at, at most: any step may hiccup, plain ones too.
+const OUTLIER: f64 = 3.0;
 /// A change of speed, in logarithms, that calls for a plain step earlier; grows with the noise.
 const SURPRISE: f64 = 0.1;
 const SURPRISE_DEVIATIONS: f64 = 2.0;
-/// Plain steps between explorations: at first, and at most after failures.
+/// Steps between explorations: at first, at most after failures, and at most while drafts pay.
 const EXPLORE_FIRST: u32 = 8;
 const EXPLORE_LAST: u32 = 512;
+const EXPLORE_PAYING: u32 = 24;
 /// Plain steps' worth that explorations leave in the account.
 const EXPLORE_LEAVES: f64 = 1.0;
+/// Plain steps' worth that a single step may risk, however full the account: what it costs may be estimated wrong.
+const RISK: f64 = 6.0;
 
 /// What an engine decides once.
 #[derive(Clone, Debug)]
@@ -84,6 +91,8 @@ pub struct Speculator {
     /// Steps with drafts since the last plain one, and the speed then.
     run: u32,
     anchor: f64,
+    /// Rows of the last step.
+    last_rows: u32,
     /// Steps since the last exploration, how many there must be, and how many seconds the present one, if it is one, must
     /// stay below to have been worth it.
     waited: u32,
@@ -105,6 +114,7 @@ impl Speculator {
             plain: 0,
             run: 0,
             anchor: 0.0,
+            last_rows: 0,
             waited: 0,
             wait: EXPLORE_FIRST,
             exploring: None,
@@ -165,17 +175,25 @@ impl Speculator {
         let rows = self.options.buckets.timed_rows(sequences + drafted).min(most);
         let plain_rows = self.options.buckets.timed_rows(sequences).min(most);
         self.times.compare_with(plain_rows);
+        self.last_rows = rows;
         self.times.observe(rows, step.kv_bytes, step.seconds);
         let plain = self.times.time(plain_rows, step.kv_bytes);
-        let worth = plain * f64::from(produced) / f64::from(sequences);
         if drafted == 0 {
             self.note_plain(plain);
         } else {
             self.run += 1;
         }
         self.note_exploration(step.seconds + step.draft_seconds);
-        let modelled = self.times.modelled(rows, step.kv_bytes);
-        self.ledger.book(Entry { rows, speculative: drafted > 0, worth, modelled, drafting: step.draft_seconds });
+        let share = f64::from(produced) / f64::from(sequences);
+        self.ledger.book(Entry {
+            rows,
+            speculative: drafted > 0,
+            worth: plain * share,
+            modelled: self.times.modelled(rows, step.kv_bytes),
+            drafting: step.draft_seconds,
+            measured: step.seconds.min(OUTLIER * self.times.time(rows, step.kv_bytes)),
+            measured_worth: self.times.plain_time(step.kv_bytes) * share,
+        });
         self.ledger.cut(self.times.caution(), plain);
     }
 
@@ -240,22 +258,33 @@ impl Speculator {
         }
         let plain = self.considered[0];
         let balance = self.balance();
+        let purse = balance.min(RISK * plain.seconds);
         if self.must_probe(balance, plain.seconds) {
             return (0, Reason::Probe);
         }
         let threshold = plain.rate() * (1.0 + MARGIN);
         let all = self.best(1..=most, threshold, |n| self.considered[n].rate());
         // With less in the account fewer drafts may do: those whose failure it can pay.
-        let paid = (1..=most).filter(|&n| self.risk(sequences, n) <= balance);
+        let paid = (1..=most).filter(|&n| self.risk(sequences, n) <= purse);
         let best = self.best(paid, threshold, |n| self.considered[n].rate());
-        if let Some(n) = self.explore(sequences, best.unwrap_or(0), balance) {
+        if let Some(n) = self.explore(sequences, best.unwrap_or(0), purse) {
             return (n, Reason::Explore);
+        }
+        if best.is_some_and(|n| self.repeats_unproven(sequences, n)) {
+            return (0, Reason::Probe);
         }
         match (best, all) {
             (Some(n), Some(m)) if n == m => (n, Reason::Gain),
             (_, Some(_)) => (best.unwrap_or(0), Reason::Account),
             _ => (0, Reason::NoGain),
         }
+    }
+
+    /// Whether a total repeats a step of which too little is known. Only a change of rows teaches what rows cost, so the
+    /// plain step that comes between is not lost.
+    fn repeats_unproven(&self, sequences: u32, total: usize) -> bool {
+        let rows = self.options.buckets.timed_rows(sequences + total as u32);
+        rows == self.last_rows && !self.times.proven(rows)
     }
 
     /// The total with the highest rate above a threshold, the smallest of equals.
@@ -279,21 +308,120 @@ impl Speculator {
     fn must_probe(&self, balance: f64, plain: f64) -> bool {
         let interval = if balance > CAP / 2.0 * plain { PROBE_FULL } else { PROBE_LOW };
         let surprise = SURPRISE + SURPRISE_DEVIATIONS * self.times.deviation();
-        let surprised = self.run >= PROBE_LOW / 2 && (self.times.level() - self.anchor).abs() > surprise;
-        self.run >= interval || surprised
+        let surprised = self.times.doubts() || (self.times.level() - self.anchor).abs() > surprise;
+        self.run >= interval || (surprised && self.run >= PROBE_SOON)
     }
 
     /// A total that would do better than the best known one if its steps took as little as they well might.
-    fn explore(&mut self, sequences: u32, best: usize, balance: f64) -> Option<usize> {
-        if self.waited < self.wait {
+    fn explore(&mut self, sequences: u32, best: usize, purse: f64) -> Option<usize> {
+        let wait = if best > 0 { self.wait.min(EXPLORE_PAYING) } else { self.wait };
+        if self.waited < wait {
             return None;
         }
         let threshold = self.considered[best].rate() * (1.0 + MARGIN);
-        let left = balance - EXPLORE_LEAVES * self.considered[0].seconds;
+        let left = purse - EXPLORE_LEAVES * self.considered[0].seconds;
         let paid = (1..self.considered.len()).filter(|&n| self.risk(sequences, n) <= left);
         let hopeful = |n: usize| self.considered[n].tokens / self.seconds(&self.curve.hopeful, sequences, n);
         let chosen = self.best(paid, threshold, hopeful)?;
         self.exploring = Some(self.considered[chosen].tokens / threshold);
         Some(chosen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn speculator(rows: u32) -> Speculator {
+        Speculator::new(SpeculationOptions {
+            max_drafts: 16,
+            fixed: None,
+            kind: DrafterKind::Text,
+            buckets: Buckets::new([1, rows], false),
+            model: StepModel::Table { seconds: vec![(1, 1.0), (64, 2.0)], seconds_per_kv_byte: 0.0 },
+        })
+    }
+
+    /// A step of each sequence's estimate, all drafts of which are right; gives the choice.
+    fn step(speculator: &mut Speculator, sequences: &mut [Acceptance], drafts: u32, seconds: f64) -> Choice {
+        let matched = Match { len: 6 };
+        let candidate = |acceptance| Candidate { acceptance, matched, drafts, seconds_per_draft: 0.0 };
+        let candidates: Vec<_> = sequences.iter().map(candidate).collect();
+        let choice = speculator.choose(&candidates, 0.0);
+        let outcome = |(acceptance, &drafted): (_, &u32)| {
+            let produced = drafted + 1;
+            Outcome { acceptance, matched, offered: drafts, drafted, produced, agreed: produced.min(drafts) }
+        };
+        let mut outcomes: Vec<_> = sequences.iter_mut().zip(&choice.drafts).map(outcome).collect();
+        speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, outcomes: &mut outcomes });
+        choice
+    }
+
+    #[test]
+    fn the_first_steps_are_plain_and_good_drafts_follow() {
+        let mut speculator = speculator(17);
+        let mut sequences = [speculator.sequence()];
+        for _ in 0..WARM_UP {
+            let choice = step(&mut speculator, &mut sequences, 16, 1.0);
+            assert_eq!((choice.rows, choice.reason), (1, Reason::WarmUp));
+        }
+        let choices: Vec<_> = (0..40).map(|_| step(&mut speculator, &mut sequences, 16, 1.2)).collect();
+        assert!(choices.iter().filter(|c| c.rows >= 8).count() > 20, "{choices:?}");
+        assert!(step(&mut speculator, &mut sequences, 0, 1.0).reason == Reason::NoDrafts);
+    }
+
+    #[test]
+    fn rows_are_never_exceeded() {
+        let mut speculator = speculator(9);
+        let mut sequences = vec![speculator.sequence(); 6];
+        for i in 0..50 {
+            let choice = step(&mut speculator, &mut sequences, 16, 1.0 + f64::from(i % 3) * 0.01);
+            assert!(choice.rows <= 9 && choice.rows == 6 + choice.drafts.iter().sum::<u32>());
+        }
+        let mut many = vec![speculator.sequence(); 12];
+        assert_eq!(step(&mut speculator, &mut many, 4, 1.0).reason, Reason::NoDrafts);
+        assert_eq!(speculator.choose(&[], 0.0).rows, 0);
+    }
+
+    #[test]
+    fn nothing_grows_after_the_first_steps() {
+        let mut speculator = speculator(64);
+        let mut sequences = vec![speculator.sequence(); 8];
+        let mut room = None;
+        for i in 0..300 {
+            let choice = step(&mut speculator, &mut sequences, 7, 1.0 + f64::from(i % 5) * 0.02);
+            assert!(!choice.drafts.spilled() && !choice.losers.spilled());
+            let Division { order, tokens, drafting, .. } = &speculator.division;
+            let now = [order.capacity(), tokens.capacity(), drafting.capacity(), speculator.considered.capacity()];
+            let curve = &speculator.curve;
+            let curves = [curve.likely.capacity(), curve.cautious.capacity(), curve.hopeful.capacity()];
+            assert_eq!(*room.get_or_insert((now, curves)), (now, curves), "step {i}");
+        }
+    }
+
+    #[test]
+    fn dear_drafts_are_not_made() {
+        let mut speculator = speculator(17);
+        let mut acceptance = speculator.sequence();
+        for _ in 0..200 {
+            let matched = Match { len: 6 };
+            let candidates = [Candidate { acceptance: &acceptance, matched, drafts: 8, seconds_per_draft: 2.0 }];
+            let drafted = speculator.choose(&candidates, 0.0).drafts[0];
+            assert_eq!(drafted, 0, "a draft takes longer than a plain step");
+            let acceptance = &mut acceptance;
+            let outcome = Outcome { acceptance, matched, offered: 0, drafted, produced: 1, agreed: 0 };
+            let outcomes = &mut [outcome];
+            speculator.observe(Observed { kv_bytes: 0.0, seconds: 1.0, draft_seconds: 0.0, outcomes });
+        }
+    }
+
+    #[test]
+    fn clocks_that_tell_nothing_do_no_harm() {
+        let mut speculator = speculator(17);
+        let mut sequences = [speculator.sequence()];
+        for seconds in [f64::NAN, 0.0, -1.0, f64::INFINITY].repeat(20) {
+            let choice = step(&mut speculator, &mut sequences, 8, seconds);
+            assert!(choice.expected_seconds.is_finite() && choice.rows <= 17);
+        }
     }
 }

@@ -10,32 +10,37 @@
 use crate::roofline::StepModel;
 use crate::shape::Shape;
 
-/// Steps whose median is the present speed.
+/// Steps whose median is the present speed, and plain steps whose median is theirs.
 const WINDOW: usize = 7;
+const PLAIN_WINDOW: usize = 3;
 /// Deviations by which the cautious estimate exceeds the likely one, and the hopeful one falls below it.
 const CAUTION: f64 = 2.0;
 const HOPE: f64 = 1.0;
-/// Two pairs that share a step are not independent; their variance counts for more.
-const SHARED: f64 = 1.25;
+/// Deviations by which a step with more rows may seem faster than its neighbour.
+const IMPOSSIBLE: f64 = 2.5;
+/// Deviations from a neighbour with the same rows beyond which a step is an outlier.
+const OUTLIER: f64 = 3.0;
 /// Smallest share of a difference in the running median of differences.
 const MEDIAN_STEP: f64 = 0.03;
 
 /// The last steps' speeds.
 #[derive(Clone, Copy, Debug)]
-struct Window {
-    values: [f64; WINDOW],
+struct Window<const N: usize> {
+    values: [f64; N],
     count: usize,
 }
 
-impl Window {
+impl<const N: usize> Window<N> {
+    const EMPTY: Window<N> = Window { values: [0.0; N], count: 0 };
+
     fn push(&mut self, value: f64) {
-        self.values[self.count % WINDOW] = value;
+        self.values[self.count % N] = value;
         self.count += 1;
     }
 
     fn median(&self) -> f64 {
         let mut sorted = self.values;
-        let held = &mut sorted[..self.count.min(WINDOW)];
+        let held = &mut sorted[..self.count.min(N)];
         held.sort_by(f64::total_cmp);
         if held.is_empty() { 0.0 } else { (held[held.len() / 2] + held[(held.len() - 1) / 2]) / 2.0 }
     }
@@ -70,8 +75,9 @@ pub struct StepTimes {
     anchor: usize,
     /// Factors on the model for each row count, made from the shape after each step.
     factors: Curve,
-    window: Window,
-    /// Rows and logarithm of the last step.
+    window: Window<WINDOW>,
+    plain: Window<PLAIN_WINDOW>,
+    /// Rows and logarithm of the last step, unless it is not to be compared with the next.
     last: Option<(usize, f64)>,
     /// Median of the difference between two neighbouring steps, beside their shapes.
     noise: f64,
@@ -87,7 +93,8 @@ impl StepTimes {
             shape: Shape::new(max_rows),
             anchor: 1,
             factors: Curve::default(),
-            window: Window { values: [0.0; WINDOW], count: 0 },
+            window: Window::EMPTY,
+            plain: Window::EMPTY,
             last: None,
             noise: 0.1,
             noise_seen: 0,
@@ -111,14 +118,28 @@ impl StepTimes {
         }
         let x = (seconds / self.model.time(rows, kv_bytes)).ln();
         self.steps += 1;
-        match self.last {
+        if self.steps == 1 {
             // The first rows measured are what others are compared with.
-            None => self.shape.prove(at),
-            Some((before, y)) => self.compare(at, x, before, y),
+            self.shape.prove(at);
         }
-        self.last = Some((at, x));
-        self.window.push(x - self.shape.mean(at));
+        let compared = self.last.is_some_and(|(before, y)| self.compare(at, x, before, y));
+        self.last = Some((at, x)).filter(|_| !compared);
         self.refill();
+        let level = x - self.factors.likely[at - 1].ln();
+        self.window.push(level);
+        if at == self.anchor {
+            self.plain.push(level);
+        }
+    }
+
+    /// Whether steps of these rows were measured often enough to rely on.
+    pub fn proven(&self, rows: u32) -> bool {
+        self.shape.proven((rows as usize).clamp(1, self.shape.rows()))
+    }
+
+    /// Whether the last comparison was at odds with the estimate, so that another is wanted.
+    pub fn doubts(&self) -> bool {
+        self.shape.doubts()
     }
 
     /// Logarithm of the present speed: measured over modelled seconds, beside the shape.
@@ -136,6 +157,11 @@ impl StepTimes {
         let rows = rows.clamp(1, self.shape.rows() as u32);
         let likely = |r: u32| self.modelled(r, kv_bytes) * self.factors.likely[r as usize - 1];
         (1..=rows).map(likely).fold(0.0, f64::max)
+    }
+
+    /// Seconds of a plain step as the last few of them were, whatever other steps took since.
+    pub fn plain_time(&self, kv_bytes: f64) -> f64 {
+        self.model.time(self.anchor as u32, kv_bytes) * self.factors.likely[self.anchor - 1] * self.plain.median().exp()
     }
 
     /// Seconds that the model and the present speed give, without the shape.
@@ -166,14 +192,19 @@ impl StepTimes {
     fn refill(&mut self) {
         let mut factors = std::mem::take(&mut self.factors);
         factors.clear(self.shape.rows());
-        let mut hope = 0.0f64;
+        let (mut likely, mut hope) = (0.0f64, 0.0f64);
         for at in 0..self.shape.rows() {
             let (mean, deviation) = (self.shape.mean(at + 1), self.shape.deviation(at + 1, self.anchor));
             let modelled = self.model.time(at as u32 + 1, 0.0);
-            factors.likely[at] = mean.exp();
-            hope = hope.max(modelled * (mean - HOPE * deviation).exp());
+            likely = likely.max(modelled * mean.exp());
+            factors.likely[at] = likely / modelled;
+            // A single pair that speaks against it may have been an outlier, and is worth another.
+            if self.shape.pairs(at + 1) != 1 {
+                hope = hope.max(modelled * (mean - HOPE * deviation).exp());
+            }
             factors.hopeful[at] = hope / modelled;
-            factors.cautious[at] = modelled * (mean + CAUTION * deviation).exp();
+            let caution = CAUTION * (1.0 + 1.0 / f64::from(self.shape.pairs(at + 1).max(1)));
+            factors.cautious[at] = likely * (caution * deviation).exp();
         }
         self.bound(&mut factors.cautious);
         self.factors = factors;
@@ -207,19 +238,28 @@ impl StepTimes {
     /// Variance of the difference between two neighbouring steps' logarithms.
     fn pair_variance(&self) -> f64 {
         // A normal variable's deviation is 1.48 times the median of its size.
-        (SHARED * (1.48 * self.noise).powi(2)).max(1e-5)
+        (1.48 * self.noise).powi(2).max(1e-5)
     }
 
-    /// Learns from two neighbouring steps.
-    fn compare(&mut self, at: usize, x: f64, before: usize, y: f64) {
+    /// Learns from two neighbouring steps; true if the latter is not to be compared again.
+    fn compare(&mut self, at: usize, x: f64, before: usize, y: f64) -> bool {
         let noise = self.pair_variance();
         if at == before {
-            return self.hear_noise((x - y).abs());
+            self.hear_noise((x - y).abs());
+            // A step unlike the one before it is no good to compare others with.
+            return (x - y).abs() > OUTLIER * noise.sqrt();
+        }
+        // More rows take no less time: if they seem to, the machine changed between the two, or hiccuped.
+        let longer = x - y + (self.model.time(at as u32, 0.0) / self.model.time(before as u32, 0.0)).ln();
+        let backwards = if at > before { -longer } else { longer };
+        if backwards > IMPOSSIBLE * noise.sqrt() {
+            return false;
         }
         let (disagreement, expected) = self.shape.compare(at, before, x - y, noise, self.steps);
         if expected < 1.5 * noise {
             self.hear_noise(disagreement.abs());
         }
+        true
     }
 
     /// Moves the median of differences towards one more: up if it is larger, down if not.

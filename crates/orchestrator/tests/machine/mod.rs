@@ -223,12 +223,6 @@ pub fn run(setting: &Setting) -> Report {
         report.step += (plain - report.step) / (step as f64 + 1.0);
         let excess = (report.spent - 1.01 * report.plain) / report.step;
         report.worst = report.worst.max(excess);
-        if std::env::var("TRACE").is_ok() {
-            println!(
-                "{step}: {choice} made {produced}, {seconds:.2} s, balance {:.2}, excess {excess:.2}",
-                speculator.balance()
-            );
-        }
     }
     report
 }
@@ -242,5 +236,43 @@ impl Report {
             Some((_, count)) => *count += 1,
             None => self.reasons.push((reason, 1)),
         }
+    }
+}
+
+pub const SHAPES: [Shape; 4] = [Shape::Flat, Shape::Cpu, Shape::Steep, Shape::Roofline];
+pub const TEXTS: [Text; 12] = [
+    Text::Reject,
+    Text::Until(300),
+    Text::Until(1500),
+    Text::RejectMost,
+    Text::RejectMoreThan(2),
+    Text::Phases(200, 0.95, 0.02),
+    Text::Phases(15, 1.0, 0.0),
+    Text::Lies,
+    Text::Chance(0.1),
+    Text::Chance(0.3),
+    Text::Chance(0.5),
+    Text::Chance(0.9),
+];
+
+/// A setting drawn from a seed.
+pub fn drawn(seed: u64) -> Setting {
+    let mut noise = Noise::new(seed ^ 0xabcd);
+    let mut pick = |n: usize| noise.below(n as u64) as usize;
+    let machine = Machine {
+        shape: SHAPES[pick(4)],
+        drift: [Drift::None, Drift::Slow, Drift::Steps][pick(3)],
+        sigma: [0.0, 0.03, 0.1, 0.3][pick(4)],
+        outliers: [0.0, 0.01][pick(2)],
+    };
+    Setting {
+        machine,
+        believed: [machine.shape, Shape::Flat, Shape::Steep][pick(3)],
+        text: TEXTS[pick(12)],
+        kind: [DrafterKind::Text, DrafterKind::Model][pick(2)],
+        sequences: [1, 1, 1, 4][pick(4)],
+        steps: 4000,
+        seed,
+        fixed: None,
     }
 }
