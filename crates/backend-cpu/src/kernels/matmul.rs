@@ -5,7 +5,7 @@
 //! order, so it does not depend on how many rows there are or where the ranges are cut. Called
 //! by executables, each thread with its own range.
 
-use super::tile::{MAX_TILE_ROWS, PairArgs, PairFn, PairRow, TileArgs, TileFn, TileTable};
+use super::tile::{MAX_TILE_ROWS, PairArgs, PairFn, TileArgs, TileFn, TileTable};
 use crate::activation::{ActBlock, MAX_PANEL_ROWS, act_blocks, act_row, panel_rows};
 use crate::format::{GROUP_ROWS, group_bytes, layout};
 use aio_ir::DType;
@@ -84,7 +84,8 @@ pub(super) unsafe fn run(table: &TileTable, args: &MatmulArgs<'_>) {
     assert!(args.groups.end * group_len <= w.packed.len(), "groups lie inside the packed matrix");
     let panels = args.rows.div_ceil(panel_rows(args.rows));
     let budget = if panels < MANY_PANELS { NEAR_BYTES } else { FAR_BYTES };
-    let block = (budget / group_len).max(1);
+    // Whole pairs, whatever they take.
+    let block = (budget / group_len).next_multiple_of(2).max(2);
     let acts = Acts::new(args, group_len);
     for first in args.groups.clone().step_by(block) {
         let last = (first + block).min(args.groups.end);
@@ -107,10 +108,12 @@ unsafe fn run_block(table: &TileTable, args: &MatmulArgs<'_>, acts: &Acts, group
     let rows = panel * panel_rows..args.rows.min((panel + 1) * panel_rows);
     let packed = |group: usize| args.weights.packed[group * acts.group_bytes..].as_ptr();
     let mut group = groups.start;
-    if let Some(pair) = table.pair().filter(|_| rows.len() >= PAIR_ROWS) {
-        while group + 2 <= groups.end {
+    if rows.len() >= PAIR_ROWS && !table.pairs().is_empty() {
+        // The last group may have fewer rows than a pair function stores.
+        let end = groups.end.min(args.weights.rows / GROUP_ROWS);
+        while group + 2 <= end {
             // SAFETY: passed on; two groups start here.
-            unsafe { run_pair(pair, args, acts, packed(group), group, rows.clone()) };
+            unsafe { run_pair(table.pairs(), args, acts, packed(group), group, rows.clone()) };
             group += 2;
         }
     }
@@ -162,34 +165,42 @@ impl Acts {
 /// Some activation rows of a panel times two groups of output rows.
 ///
 /// # Safety
-/// As `run`; `packed` is group `group`, and another follows it.
+/// As `run`; `packed` is group `group`, and another follows it; both are whole.
 unsafe fn run_pair(
-    pair: PairFn,
+    pairs: &[Option<PairFn>],
     args: &MatmulArgs<'_>,
     acts: &Acts,
     packed: *const u8,
     group: usize,
     rows: Range<usize>,
 ) {
-    let mut out = [PairRow([0f32; 2 * GROUP_ROWS]); MAX_PANEL_ROWS];
-    let (offset, stride) = acts.at(args, rows.start);
-    let pair_args = PairArgs {
-        weights: packed,
-        group_bytes: acts.group_bytes,
-        // SAFETY: `Acts::new` checked that the rows lie inside the buffer.
-        acts: unsafe { acts.base.add(offset) },
-        stride,
-        rows: rows.len(),
-        steps: acts.steps,
-        out: out.as_mut_ptr(),
-    };
-    // SAFETY: a panel has no more rows than `out`.
-    unsafe { pair(&pair_args) };
-    for (sums, row) in out.iter().zip(rows) {
-        for (i, sums) in sums.0.as_chunks::<GROUP_ROWS>().0.iter().enumerate() {
-            // SAFETY: the caller owns these columns of the output.
-            unsafe { store(args, sums, row, group + i) };
-        }
+    let column = group * GROUP_ROWS;
+    let calls = rows.len().div_ceil(pairs.len());
+    let mut row = rows.start;
+    for call in 0..calls {
+        // As equal as can be: the fewer rows, the more is spent on decoding.
+        let take = (rows.end - row).div_ceil(calls - call);
+        let (offset, stride) = acts.at(args, row);
+        let at = row * args.output.stride + column;
+        let pair_args = PairArgs {
+            weights: packed,
+            group_bytes: acts.group_bytes,
+            // SAFETY: `Acts::new` checked that the rows lie inside the buffer.
+            acts: unsafe { acts.base.add(offset) },
+            stride,
+            steps: acts.steps,
+            part: call,
+            parts: if args.rows <= MAX_PANEL_ROWS { calls } else { 0 },
+            // The base may lie before the memory that it leads into: tasks shift it so that columns keep their numbers.
+            out: args.output.start.wrapping_add(at),
+            out_stride: args.output.stride,
+            bias: args.bias.map_or(std::ptr::null(), |bias| bias[column..column + 2 * GROUP_ROWS].as_ptr()),
+            residual: args.residual.map_or(std::ptr::null(), |x| x[at..].as_ptr()),
+        };
+        let pair = pairs[take - 1].expect("the table's functions begin with one row");
+        // SAFETY: the function has `take` rows in all operands; the caller owns these columns of the output.
+        unsafe { pair(&pair_args) };
+        row += take;
     }
 }
 

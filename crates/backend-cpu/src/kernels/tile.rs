@@ -39,28 +39,33 @@ pub struct PairArgs {
     pub acts: *const u8,
     /// Blocks from one column position to the next.
     pub stride: usize,
-    /// Activation rows.
-    pub rows: usize,
     /// Units of a group.
     pub steps: usize,
-    /// Sums, zero at first: 32 floats an activation row.
-    pub out: *mut PairRow,
+    /// Which of the calls this is that pass over the pair, each with other rows. Each asks for its part of the next pair.
+    pub part: usize,
+    /// Calls that pass over the pair; 0 if the next pair need not be asked for.
+    pub parts: usize,
+    /// Results, 32 floats an activation row.
+    pub out: *mut f32,
+    /// Floats from one row of the results to the next.
+    pub out_stride: usize,
+    /// Added to every row, 32 floats; may be null.
+    pub bias: *const f32,
+    /// Added to the results, laid out as they are; may be null.
+    pub residual: *const f32,
 }
 
-/// The sums of one activation row and two groups; aligned, since kernels load and store them all the time.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-pub struct PairRow(pub [f32; 2 * GROUP_ROWS]);
-
-/// A function for two groups and any number of rows.
+/// A function for two groups and the table's number of rows.
 ///
 /// # Safety
-/// The machine has the instruction set; `weights` is two whole packed groups of `steps` units; `acts` has `rows` rows of
-/// as many columns; `out` is valid for as many rows.
+/// The machine has the instruction set; `weights` is two whole packed groups of `steps` units; `acts` has the table's
+/// number of rows of as many columns; `out`, and what is added, are valid for as many rows.
 pub type PairFn = unsafe fn(&PairArgs);
 
 /// Most rows of a tile.
 pub const MAX_TILE_ROWS: usize = 16;
+/// Most rows of a pair function.
+const MAX_PAIR_ROWS: usize = 6;
 
 /// The tile functions of a weight type, by row count.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +73,7 @@ pub struct TileTable {
     fns: [Option<TileFn>; MAX_TILE_ROWS + 1],
     /// Every count from 1 to this one has a function.
     dense: usize,
-    pair: Option<PairFn>,
+    pairs: [Option<PairFn>; MAX_PAIR_ROWS],
 }
 
 impl TileTable {
@@ -79,12 +84,15 @@ impl TileTable {
             *slot = Some(*f);
         }
         fns[MAX_TILE_ROWS] = full.or(fns[MAX_TILE_ROWS]);
-        TileTable { fns, dense: dense.len(), pair: None }
+        TileTable { fns, dense: dense.len(), pairs: [None; MAX_PAIR_ROWS] }
     }
 
-    /// The same with a function for two groups and any number of rows.
-    pub fn with_pair(self, pair: PairFn) -> TileTable {
-        TileTable { pair: Some(pair), ..self }
+    /// The same with functions of two groups for 1, 2, .. rows.
+    pub fn with_pairs(mut self, pairs: &[PairFn]) -> TileTable {
+        for (slot, f) in self.pairs.iter_mut().zip(pairs) {
+            *slot = Some(*f);
+        }
+        self
     }
 
     /// The next tile of a panel with `rows` rows left (1 or more): its row count and function.
@@ -94,8 +102,9 @@ impl TileTable {
         (take, self.fns[take].expect("every count up to `dense` has a function"))
     }
 
-    /// The function for two groups.
-    pub fn pair(&self) -> Option<PairFn> {
-        self.pair
+    /// The functions for two groups, the first for one row; empty if this level has none.
+    pub fn pairs(&self) -> &[Option<PairFn>] {
+        let len = self.pairs.iter().take_while(|f| f.is_some()).count();
+        &self.pairs[..len]
     }
 }

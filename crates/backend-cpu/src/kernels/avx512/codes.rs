@@ -17,106 +17,72 @@ unsafe fn load(p: *const u8) -> __m512i {
     unsafe { _mm512_loadu_si512(p.cast()) }
 }
 
+/// Vector `g` of a nibble plane.
+///
 /// # Safety
 /// A nibble plane is readable at `p`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn nibbles(p: *const u8) -> [__m512i; 8] {
-    let mask = _mm512_set1_epi8(15);
-    let mut out = [_mm512_setzero_si512(); 8];
-    for h in 0..4 {
-        // SAFETY: the plane has four vectors.
-        let v = unsafe { load(p.add(64 * h)) };
-        out[h] = _mm512_and_si512(v, mask);
-        out[h + 4] = _mm512_and_si512(_mm512_srli_epi16::<4>(v), mask);
-    }
-    out
+unsafe fn nibbles(p: *const u8, g: usize) -> __m512i {
+    // SAFETY: the plane has four vectors.
+    let v = unsafe { load(p.add(64 * (g % 4))) };
+    let v = if g < 4 { v } else { _mm512_srli_epi16::<4>(v) };
+    _mm512_and_si512(v, _mm512_set1_epi8(15))
 }
 
-/// Adds `bit` to the codes whose bit is set in the one-bit plane.
+/// `codes` plus `bit` where vector `g` of the one-bit plane has a one.
 ///
 /// # Safety
 /// A one-bit plane is readable at `p`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn add_bits(codes: &mut [__m512i; 8], p: *const u8, bit: i8) {
-    let bit = _mm512_set1_epi8(bit);
-    for (g, codes) in codes.iter_mut().enumerate() {
-        // SAFETY: the plane has eight words.
-        let mask = unsafe { p.cast::<u64>().add(g).read_unaligned() };
-        *codes = _mm512_mask_add_epi8(*codes, mask, *codes, bit);
-    }
+unsafe fn add_bits(codes: __m512i, p: *const u8, g: usize, bit: i8) -> __m512i {
+    // SAFETY: the plane has eight words.
+    let mask = unsafe { p.cast::<u64>().add(g).read_unaligned() };
+    _mm512_mask_add_epi8(codes, mask, codes, _mm512_set1_epi8(bit))
 }
 
-/// Two-bit codes, in bits 4 and 5 if `HIGH`, else in bits 0 and 1.
+/// Two-bit codes of vector `g`, in bits 4 and 5 if `HIGH`, else in bits 0 and 1.
 ///
 /// # Safety
 /// A two-bit plane is readable at `p`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn crumbs<const HIGH: bool>(p: *const u8) -> [__m512i; 8] {
-    let mask = _mm512_set1_epi8(if HIGH { 0x30 } else { 3 });
-    let mut out = [_mm512_setzero_si512(); 8];
-    for c in 0..2 {
-        // SAFETY: the plane has two vectors.
-        let v = unsafe { load(p.add(64 * c)) };
-        let shifted = if HIGH {
-            [_mm512_slli_epi16::<4>(v), _mm512_slli_epi16::<2>(v), v, _mm512_srli_epi16::<2>(v)]
-        } else {
-            [v, _mm512_srli_epi16::<2>(v), _mm512_srli_epi16::<4>(v), _mm512_srli_epi16::<6>(v)]
-        };
-        for (j, v) in shifted.into_iter().enumerate() {
-            out[4 * c + j] = _mm512_and_si512(v, mask);
-        }
-    }
-    out
+unsafe fn crumbs<const HIGH: bool>(p: *const u8, g: usize) -> __m512i {
+    // SAFETY: the plane has two vectors.
+    let v = unsafe { load(p.add(64 * (g / 4))) };
+    let v = match (g % 4, HIGH) {
+        (0, true) => _mm512_slli_epi16::<4>(v),
+        (1, true) => _mm512_slli_epi16::<2>(v),
+        (0, false) | (2, true) => v,
+        (1, false) | (3, true) => _mm512_srli_epi16::<2>(v),
+        (2, false) => _mm512_srli_epi16::<4>(v),
+        _ => _mm512_srli_epi16::<6>(v),
+    };
+    _mm512_and_si512(v, _mm512_set1_epi8(if HIGH { 0x30 } else { 3 }))
 }
 
-/// The eight code vectors of the block at `p`.
+/// Code vector `g` of the block at `p`, unsigned and offset as stored. One at a time, so that a tile keeps its registers
+/// for sums; vectors `g` and `g + 4` of a nibble plane share a load if they are asked for one after the other.
 ///
 /// # Safety
 /// A block of format `F` is readable at `p`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn codes<F: Format>(p: *const u8) -> [__m512i; 8] {
+pub(super) unsafe fn codes<F: Format>(p: *const u8, g: usize) -> __m512i {
     // SAFETY: each arm reads the planes that its format has.
     unsafe {
         match F::CODES {
-            Codes::Nibble => nibbles(p),
+            Codes::Nibble => nibbles(p, g),
             Codes::Table => {
                 let table = _mm512_broadcast_i32x4(_mm_loadu_si128(TABLE.as_ptr().cast()));
-                let mut out = nibbles(p);
-                for v in &mut out {
-                    *v = _mm512_shuffle_epi8(table, *v);
-                }
-                out
+                _mm512_shuffle_epi8(table, nibbles(p, g))
             }
-            Codes::Five => {
-                let mut out = nibbles(p);
-                add_bits(&mut out, p.add(256), 16);
-                out
-            }
-            Codes::Six => {
-                let mut out = nibbles(p);
-                let high = crumbs::<true>(p.add(256));
-                for (v, high) in out.iter_mut().zip(high) {
-                    *v = _mm512_or_si512(*v, high);
-                }
-                out
-            }
-            Codes::Three => {
-                let mut out = crumbs::<false>(p);
-                add_bits(&mut out, p.add(128), 4);
-                out
-            }
-            Codes::Two => crumbs::<false>(p),
-            Codes::Byte => {
-                let mut out = [_mm512_setzero_si512(); 8];
-                for (g, v) in out.iter_mut().enumerate() {
-                    *v = load(p.add(64 * g));
-                }
-                out
-            }
+            Codes::Five => add_bits(nibbles(p, g), p.add(256), g, 16),
+            Codes::Six => _mm512_or_si512(nibbles(p, g), crumbs::<true>(p.add(256), g)),
+            Codes::Three => add_bits(crumbs::<false>(p, g), p.add(128), g, 4),
+            Codes::Two => crumbs::<false>(p, g),
+            Codes::Byte => load(p.add(64 * g)),
         }
     }
 }
