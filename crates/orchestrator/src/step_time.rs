@@ -12,7 +12,7 @@ use crate::shape::Shape;
 
 /// Steps whose median is the present speed, and plain steps whose median is theirs.
 const WINDOW: usize = 7;
-const PLAIN_WINDOW: usize = 3;
+const PLAIN_WINDOW: usize = 5;
 /// Deviations by which the cautious estimate exceeds the likely one, and the hopeful one falls below it.
 const CAUTION: f64 = 2.0;
 const HOPE: f64 = 1.0;
@@ -23,24 +23,25 @@ const OUTLIER: f64 = 3.0;
 /// Smallest share of a difference in the running median of differences.
 const MEDIAN_STEP: f64 = 0.03;
 
-/// The last steps' speeds.
+/// The last few steps: rows, and logarithm of measured over modelled seconds.
 #[derive(Clone, Copy, Debug)]
 struct Window<const N: usize> {
-    values: [f64; N],
+    steps: [(usize, f64); N],
     count: usize,
 }
 
 impl<const N: usize> Window<N> {
-    const EMPTY: Window<N> = Window { values: [0.0; N], count: 0 };
+    const EMPTY: Window<N> = Window { steps: [(1, 0.0); N], count: 0 };
 
-    fn push(&mut self, value: f64) {
-        self.values[self.count % N] = value;
+    fn push(&mut self, rows: usize, x: f64) {
+        self.steps[self.count % N] = (rows, x);
         self.count += 1;
     }
 
-    fn median(&self) -> f64 {
-        let mut sorted = self.values;
-        let held = &mut sorted[..self.count.min(N)];
+    /// Median of what is left of the logarithms without the shape, as it is known by now: factors by rows minus 1.
+    fn level(&self, shape: &[f64]) -> f64 {
+        let mut levels = self.steps.map(|(rows, x)| x - shape[rows - 1].ln());
+        let held = &mut levels[..self.count.min(N)];
         held.sort_by(f64::total_cmp);
         if held.is_empty() { 0.0 } else { (held[held.len() / 2] + held[(held.len() - 1) / 2]) / 2.0 }
     }
@@ -77,6 +78,9 @@ pub struct StepTimes {
     factors: Curve,
     window: Window<WINDOW>,
     plain: Window<PLAIN_WINDOW>,
+    /// Their levels.
+    level: f64,
+    plain_level: f64,
     /// Rows and logarithm of the last step, unless it is not to be compared with the next.
     last: Option<(usize, f64)>,
     /// Median of the difference between two neighbouring steps, beside their shapes.
@@ -95,6 +99,8 @@ impl StepTimes {
             factors: Curve::default(),
             window: Window::EMPTY,
             plain: Window::EMPTY,
+            level: 0.0,
+            plain_level: 0.0,
             last: None,
             noise: 0.1,
             noise_seen: 0,
@@ -125,11 +131,12 @@ impl StepTimes {
         let compared = self.last.is_some_and(|(before, y)| self.compare(at, x, before, y));
         self.last = Some((at, x)).filter(|_| !compared);
         self.refill();
-        let level = x - self.factors.likely[at - 1].ln();
-        self.window.push(level);
+        self.window.push(at, x);
         if at == self.anchor {
-            self.plain.push(level);
+            self.plain.push(at, x);
         }
+        self.level = self.window.level(&self.factors.likely);
+        self.plain_level = self.plain.level(&self.factors.likely);
     }
 
     /// Whether steps of these rows were measured often enough to rely on.
@@ -144,7 +151,7 @@ impl StepTimes {
 
     /// Logarithm of the present speed: measured over modelled seconds, beside the shape.
     pub fn level(&self) -> f64 {
-        self.window.median()
+        self.level
     }
 
     /// Deviation of a single step's logarithm.
@@ -161,7 +168,7 @@ impl StepTimes {
 
     /// Seconds of a plain step as the last few of them were, whatever other steps took since.
     pub fn plain_time(&self, kv_bytes: f64) -> f64 {
-        self.model.time(self.anchor as u32, kv_bytes) * self.factors.likely[self.anchor - 1] * self.plain.median().exp()
+        self.model.time(self.anchor as u32, kv_bytes) * self.factors.likely[self.anchor - 1] * self.plain_level.exp()
     }
 
     /// Seconds that the model and the present speed give, without the shape.
