@@ -50,8 +50,10 @@ struct Operands {
 
 /// A block of `G` groups.
 struct Block<const G: usize> {
+    /// Heads of the units that it is in, and its number there.
+    heads: [*const u8; G],
+    index: usize,
     codes: [*const u8; G],
-    scales: [BlockScales; G],
 }
 
 /// Adds the products of vector `g` to the integer sums.
@@ -112,8 +114,10 @@ unsafe fn add_part<F: Format, const G: usize, const M: usize>(
         }
     }
     for i in 0..G {
-        let BlockScales { d, m: min } = &block.scales[i];
-        let correction = block.scales[i].correction(part);
+        // Not before they are needed: the sums take most registers.
+        // SAFETY: the caller's promise.
+        let scales = unsafe { scales::<F>(block.heads[i], block.index) };
+        let (correction, BlockScales { d, m: min }) = (scales.correction(part), scales);
         for m in 0..M {
             let mut t = _mm512_fmadd_ps(_mm512_castsi512_ps(dots[m][i]), d[part], correction);
             if F::SCALES.per_16() && F::SCALES.has_min() {
@@ -146,9 +150,9 @@ unsafe fn products<F: Format, const G: usize, const M: usize>(
             let units: [_; G] = std::array::from_fn(|i| unit.wrapping_add(i * args.group_bytes));
             let at = units.map(|u| u.wrapping_add(F::SCALES.bytes() + b * F::CODES.bytes()));
             fetch(at[0]);
+            let block = Block { heads: units, index: b, codes: at };
             // SAFETY: units have a head and this many blocks, and so have the rows.
             unsafe {
-                let block = Block { codes: at, scales: units.map(|u| scales::<F>(u, b)) };
                 add_part::<F, G, M>(&mut sums, &block, x, 0);
                 if F::SCALES.per_16() {
                     add_part::<F, G, M>(&mut sums, &block, x, 1);

@@ -5,6 +5,7 @@
 use super::Lanes;
 use half::f16;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// Stores the lowest byte of each lane and returns the sum of these bytes, taken as signed.
 ///
@@ -106,6 +107,18 @@ impl Lanes for Avx2 {
     unsafe fn store_low_bytes(out: *mut i8, v: [V; 2]) -> [i32; 2] {
         // SAFETY: the caller's promise.
         unsafe { [store_sixteen(out, v[0]), store_sixteen(out.add(16), v[1])] }
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn keep(v: V, lanes: Range<usize>, other: f32) -> V {
+        let index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        let before = _mm256_set1_epi32(lanes.start as i32 - 1);
+        let end = _mm256_set1_epi32(lanes.end as i32);
+        let half = |v: __m256, index: __m256i| {
+            let inside = _mm256_and_si256(_mm256_cmpgt_epi32(index, before), _mm256_cmpgt_epi32(end, index));
+            _mm256_blendv_ps(_mm256_set1_ps(other), v, _mm256_castsi256_ps(inside))
+        };
+        [half(v[0], index), half(v[1], _mm256_add_epi32(index, _mm256_set1_epi32(8)))]
     }
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]

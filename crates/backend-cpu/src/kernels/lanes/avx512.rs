@@ -5,6 +5,7 @@
 use super::Lanes;
 use half::f16;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// The AVX-512 level.
 pub(in crate::kernels) enum Avx512 {}
@@ -87,6 +88,12 @@ impl Lanes for Avx512 {
         let pairs = _mm256_add_epi32(fours, _mm256_shuffle_epi32::<0b01_00_11_10>(fours));
         let sums = _mm256_add_epi32(pairs, _mm256_shuffle_epi32::<0b10_11_00_01>(pairs));
         [_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums)].map(|s| _mm_cvtsi128_si32(s))
+    }
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+    unsafe fn keep(v: __m512, lanes: Range<usize>, other: f32) -> __m512 {
+        let inside = ((1u32 << lanes.end) - 1) & !((1u32 << lanes.start) - 1);
+        _mm512_mask_mov_ps(_mm512_set1_ps(other), inside as u16, v)
     }
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]

@@ -5,6 +5,7 @@
 use super::{LANES, Lanes};
 use crate::kernels::portable::fused;
 use half::f16;
+use std::ops::Range;
 
 /// The portable level.
 pub(in crate::kernels) enum Portable {}
@@ -85,6 +86,10 @@ impl Lanes for Portable {
         // SAFETY: the caller's promise.
         unsafe { out.cast::<[[i8; LANES]; 2]>().write(bytes) };
         bytes.map(|bytes| bytes.iter().map(|b| i32::from(*b)).sum())
+    }
+    #[inline(always)]
+    unsafe fn keep(v: V, lanes: Range<usize>, other: f32) -> V {
+        std::array::from_fn(|i| if lanes.contains(&i) { v[i] } else { other })
     }
     #[inline(always)]
     unsafe fn any_not_finite(v: V) -> bool {
