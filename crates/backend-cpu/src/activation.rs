@@ -17,6 +17,14 @@ pub const fn panel_rows(rows: usize) -> usize {
     if rows <= MAX_PANEL_ROWS { MAX_PANEL_ROWS } else { PANEL_ROWS }
 }
 
+/// The bits of 3 * 2^22 as f32. An integer below 2^22 in size that is added to them makes the bits of that float plus the
+/// integer: sums that begin here are floats as they are, and one fused multiply-add takes 3 * 2^22 off again, exactly.
+pub const FLOAT_BITS: i32 = 0x4B40_0000;
+/// `FLOAT_BITS` as the number that they are.
+pub const FLOAT_OFFSET: f32 = 12_582_912.0;
+/// Unsigned codes of eight bits are stored plus this.
+const CODE_OFFSET: i32 = 128;
+
 /// Thirty-two activations and what the kernels need of them.
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(16))]
@@ -25,20 +33,46 @@ pub struct ActBlock {
     pub q: [i8; BLOCK_COLS],
     /// Scale of the codes.
     pub d: f32,
-    /// Minus the sum of the codes.
-    pub neg_sum: i32,
+    /// Where the sum of products with weights plus 128 begins: `FLOAT_BITS` minus 128 times the sum of the codes.
+    pub start: i32,
     /// `d` times the sum of the codes. Not beside `d`: two neighbours get loaded as one and taken apart again.
     pub s: f32,
-    /// Minus the sum of the first 16 codes.
-    pub neg_sum_low: i32,
+    /// `start` for the first 16 codes alone.
+    pub start_low: i32,
 }
 
 const _: () = assert!(size_of::<ActBlock>() == 48);
 
+/// Where the products of codes with this sum begin.
+#[inline(always)]
+pub const fn start_of(sum: i32) -> i32 {
+    FLOAT_BITS - CODE_OFFSET * sum
+}
+
+impl ActBlock {
+    /// Minus the sum of the codes.
+    #[inline(always)]
+    pub const fn neg_sum(&self) -> i32 {
+        (self.start - FLOAT_BITS) / CODE_OFFSET
+    }
+
+    /// Minus the sum of the first or second 16 codes.
+    #[inline(always)]
+    pub const fn neg_sum_of(&self, half: usize) -> i32 {
+        (self.start_of(half) - FLOAT_BITS) / CODE_OFFSET
+    }
+
+    /// `start` for the first or second 16 codes.
+    #[inline(always)]
+    pub const fn start_of(&self, half: usize) -> i32 {
+        if half == 0 { self.start_low } else { FLOAT_BITS + (self.start - self.start_low) }
+    }
+}
+
 impl From<Q8Block> for ActBlock {
     fn from(b: Q8Block) -> ActBlock {
         let low: i32 = b.q[..16].iter().map(|q| i32::from(*q)).sum();
-        ActBlock { q: b.q, d: b.d, s: b.d * b.sum as f32, neg_sum: -b.sum, neg_sum_low: -low }
+        ActBlock { q: b.q, d: b.d, s: b.d * b.sum as f32, start: start_of(b.sum), start_low: start_of(low) }
     }
 }
 

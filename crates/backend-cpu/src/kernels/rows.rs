@@ -4,7 +4,7 @@
 //! `super::Kernels`, which holds one compiled copy for each instruction-set level.
 
 use super::lanes::{LANES, Lanes, exp, to_array};
-use crate::activation::ActBlock;
+use crate::activation::{ActBlock, FLOAT_BITS, FLOAT_OFFSET, start_of};
 use crate::format::BLOCK_COLS;
 
 /// `out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]`, all of one length.
@@ -137,46 +137,61 @@ pub(super) unsafe fn norm<L: Lanes>(args: NormArgs<'_>) {
     // SAFETY: the level is the caller's promise; loads and stores stay inside the slices.
     unsafe {
         let mut sums = [L::splat(0.0); 4];
-        for (i, at) in (0..x.len()).step_by(LANES).enumerate() {
-            let v = load_padded::<L>(x, at, 0.0);
-            sums[i % 4] = L::add(sums[i % 4], L::mul(v, v));
+        let (fours, rest) = x.as_chunks::<{ 4 * LANES }>();
+        for four in fours {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let v = L::load(four.as_ptr().add(i * LANES));
+                *sum = L::add(*sum, L::mul(v, v));
+            }
+        }
+        for (i, sum) in sums.iter_mut().enumerate().take(rest.len().div_ceil(LANES)) {
+            let v = load_padded::<L>(rest, i * LANES, 0.0);
+            *sum = L::add(*sum, L::mul(v, v));
         }
         let sum = L::add(L::add(sums[0], sums[1]), L::add(sums[2], sums[3]));
         let mean = L::sum(sum) / x.len() as f32;
         let scale = L::splat(1.0 / (mean + eps).sqrt());
-        for at in (0..x.len()).step_by(LANES) {
-            let v = L::mul(load_padded::<L>(x, at, 0.0), scale);
-            store_cut::<L>(out, at, L::mul(v, load_padded::<L>(weight, at, 0.0)));
+        let whole = x.len() / LANES * LANES;
+        for at in (0..whole).step_by(LANES) {
+            let v = L::mul(L::load(x.as_ptr().add(at)), scale);
+            L::store(out.as_mut_ptr().add(at), L::mul(v, L::load(weight.as_ptr().add(at))));
+        }
+        if whole < x.len() {
+            let v = L::mul(load_padded::<L>(x, whole, 0.0), scale);
+            store_cut::<L>(out, whole, L::mul(v, load_padded::<L>(weight, whole, 0.0)));
         }
     }
 }
 
-/// Adding this leaves a rounded integer in the low bits.
-const ROUND: f32 = 12_582_912.0;
-
-/// One block; the same as `aio_ir::quant::quantize_q8` for finite numbers.
+/// One block; the same as `aio_ir::quant::quantize_q8` for finite numbers. Written field by field: a block that is put
+/// together elsewhere waits for its narrow stores to be read back wide.
 ///
 /// # Safety
-/// The machine has the level.
+/// The machine has the level; the block at `out` is valid and nobody else uses it.
 #[inline(always)]
-unsafe fn quantize_block<L: Lanes>(x: &[f32; BLOCK_COLS]) -> ActBlock {
+unsafe fn quantize_block<L: Lanes>(x: &[f32; BLOCK_COLS], out: *mut ActBlock) {
     // SAFETY: the level is the caller's promise; loads and stores stay inside the blocks.
     unsafe {
         let v = [L::load(x.as_ptr()), L::load(x.as_ptr().add(LANES))];
         let zero = L::splat(0.0);
         let abs = [L::max(v[0], L::sub(zero, v[0])), L::max(v[1], L::sub(zero, v[1]))];
-        // Zero, or NaN if there is a NaN, which a maximum may lose.
-        let nan = L::sum(L::add(L::sub(abs[0], abs[0]), L::sub(abs[1], abs[1])));
-        let d = L::largest(L::max(abs[0], abs[1])) / 127.0 + nan;
+        let mut d = L::largest(L::max(abs[0], abs[1])) / 127.0;
+        // A maximum may lose a NaN; an infinity makes the block as meaningless.
+        if L::any_not_finite(v[0]) || L::any_not_finite(v[1]) {
+            d = f32::NAN;
+        }
         if d < f32::MIN_POSITIVE {
-            return ActBlock { q: [0; BLOCK_COLS], d: 0.0, s: 0.0, neg_sum: 0, neg_sum_low: 0 };
+            out.write(ActBlock { q: [0; BLOCK_COLS], d: 0.0, s: 0.0, start: FLOAT_BITS, start_low: FLOAT_BITS });
+            return;
         }
         let inv = L::splat(1.0 / d);
-        let mut q = [0i8; BLOCK_COLS];
-        let rounded = v.map(|v| L::add(L::mul(v, inv), L::splat(ROUND)));
-        let low = L::store_low_bytes(q.as_mut_ptr(), rounded[0]);
-        let high = L::store_low_bytes(q.as_mut_ptr().add(LANES), rounded[1]);
-        ActBlock { q, d, s: d * (low + high) as f32, neg_sum: -(low + high), neg_sum_low: -low }
+        // The sum's low bits are the rounded integer.
+        let rounded = v.map(|v| L::add(L::mul(v, inv), L::splat(FLOAT_OFFSET)));
+        let [low, high] = L::store_low_bytes((&raw mut (*out).q).cast(), rounded);
+        (&raw mut (*out).d).write(d);
+        (&raw mut (*out).s).write(d * (low + high) as f32);
+        (&raw mut (*out).start).write(start_of(low + high));
+        (&raw mut (*out).start_low).write(start_of(low));
     }
 }
 
@@ -188,7 +203,7 @@ pub(super) unsafe fn quantize<L: Lanes>(args: QuantizeArgs<'_>) {
     assert!(rest.is_empty(), "a quantised row is whole blocks");
     for (b, x) in blocks.iter().enumerate() {
         // SAFETY: the caller's promise.
-        unsafe { args.out.add(b * args.stride).write(quantize_block::<L>(x)) };
+        unsafe { quantize_block::<L>(x, args.out.add(b * args.stride)) };
     }
 }
 

@@ -14,7 +14,11 @@ use aio_plan::{AttendSpec, Slot, Task};
 use std::ops::Range;
 
 /// Rows of an item at most.
-const ITEM_ROWS: usize = 16;
+const ITEM_ROWS: usize = 8;
+/// The same where there would be few items for each thread: keys and values are read more often, but they are few.
+const FEW_ITEM_ROWS: usize = 2;
+/// Items for each thread that are enough.
+const ITEMS: usize = 4;
 /// Partial results take about this much memory at most; more rows go in several passes.
 const PARTIAL_BYTES: usize = 32 << 20;
 
@@ -35,6 +39,13 @@ struct Block {
     seq: usize,
     rows: Range<usize>,
     splits: Range<usize>,
+}
+
+/// The rows of a pass and how they are cut.
+#[derive(Clone)]
+struct Pass {
+    rows: Range<usize>,
+    item_rows: usize,
 }
 
 impl Attend {
@@ -77,19 +88,22 @@ impl Attend {
                 // The partial results of the last pass are still being joined.
                 worker.barrier();
             }
-            self.pass(step, worker, rows, splits);
+            let items = rows.len().div_ceil(ITEM_ROWS) * splits * self.spec.kv_heads as usize;
+            let item_rows = if items < ITEMS * worker.threads { FEW_ITEM_ROWS } else { ITEM_ROWS };
+            self.pass(step, worker, Pass { rows, item_rows }, splits);
         }
     }
 
-    /// Rows cut into blocks of one sequence; cuts lie at multiples of `ITEM_ROWS` of the step's rows.
-    fn blocks<'s>(&'s self, step: &'s Step<'_>, rows: Range<usize>) -> impl Iterator<Item = Block> + 's {
+    /// Rows cut into blocks of one sequence; cuts lie at multiples of `item_rows` of the step's rows.
+    fn blocks<'s>(&'s self, step: &'s Step<'_>, pass: &Pass) -> impl Iterator<Item = Block> + 's {
         let positions = step.words(self.positions);
+        let Pass { rows, item_rows } = pass.clone();
         step.runs.iter().flat_map(move |run| {
             let run_rows = run.rows.start.max(rows.start)..run.rows.end.min(rows.end);
-            let first = run_rows.start / ITEM_ROWS;
-            let last = if run_rows.is_empty() { first } else { run_rows.end.div_ceil(ITEM_ROWS) };
+            let first = run_rows.start / item_rows;
+            let last = if run_rows.is_empty() { first } else { run_rows.end.div_ceil(item_rows) };
             (first..last).map(move |item| {
-                let rows = run_rows.start.max(item * ITEM_ROWS)..run_rows.end.min((item + 1) * ITEM_ROWS);
+                let rows = run_rows.start.max(item * item_rows)..run_rows.end.min((item + 1) * item_rows);
                 let seen = rows.clone().map(|r| self.rule.splits(positions[r]));
                 let splits = seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0);
                 Block { seq: run.seq, rows, splits }
@@ -97,21 +111,21 @@ impl Attend {
         })
     }
 
-    fn pass(&self, step: &Step<'_>, worker: Worker<'_>, rows: Range<usize>, splits: usize) {
+    fn pass(&self, step: &Step<'_>, worker: Worker<'_>, pass: Pass, splits: usize) {
         let kv_heads = self.spec.kv_heads as usize;
         let partials = Partials { start: step.shared().cast(), splits };
         let (mut items, mut joined_later) = (0, false);
-        for block in self.blocks(step, rows.clone()) {
+        for block in self.blocks(step, &pass) {
             items += block.splits.len() * kv_heads;
             joined_later |= block.splits.len() > 1;
         }
         for item in worker.chunks(items, 1).flatten() {
             let mut left = item;
-            for block in self.blocks(step, rows.clone()) {
+            for block in self.blocks(step, &pass) {
                 let here = block.splits.len() * kv_heads;
                 if left < here {
                     let (split, kv_head) = (block.splits.start + left / kv_heads, left % kv_heads);
-                    self.item(step, worker, &block, kv_head, split, partials, rows.start);
+                    self.item(step, worker, &block, kv_head, split, partials, pass.rows.start);
                     break;
                 }
                 left -= here;
@@ -119,7 +133,7 @@ impl Attend {
         }
         if joined_later {
             worker.barrier();
-            self.join(step, worker, rows, partials);
+            self.join(step, worker, &pass, partials);
         }
     }
 
@@ -168,13 +182,13 @@ impl Attend {
     }
 
     /// Joins the splits of all rows that have more than one item.
-    fn join(&self, step: &Step<'_>, worker: Worker<'_>, rows: Range<usize>, partials: Partials) {
-        let heads = self.spec.heads as usize;
-        let mine = worker.share(rows.len() * heads);
-        for block in self.blocks(step, rows.clone()).filter(|b| b.splits.len() > 1) {
+    fn join(&self, step: &Step<'_>, worker: Worker<'_>, pass: &Pass, partials: Partials) {
+        let (heads, first) = (self.spec.heads as usize, pass.rows.start);
+        let mine = worker.share(pass.rows.len() * heads);
+        for block in self.blocks(step, pass).filter(|b| b.splits.len() > 1) {
             for row in block.rows {
-                for head in (0..heads).filter(|head| mine.contains(&((row - rows.start) * heads + head))) {
-                    self.combine(step, row, head, partials, rows.start);
+                for head in (0..heads).filter(|head| mine.contains(&((row - first) * heads + head))) {
+                    self.combine(step, row, head, partials, first);
                 }
             }
         }

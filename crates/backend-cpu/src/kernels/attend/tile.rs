@@ -5,7 +5,7 @@
 //! visible positions in order, one at a time, whatever tile it is in.
 
 use super::{ATTEND_SCRATCH_LEN, AttendArgs, MAX_PAIRS, PAGE_POSITIONS, SPLIT_POSITIONS, partial_len};
-use crate::kernels::lanes::{LANES, Lanes, exp, to_array};
+use crate::kernels::lanes::{LANES, Lanes, exp};
 use half::f16;
 use std::ops::Range;
 
@@ -270,13 +270,8 @@ unsafe fn visible<L: Lanes>(v: L::V, pair: &Pair, block: usize, hidden: f32) -> 
     if (start, end) == (0, LANES) {
         return v;
     }
-    // SAFETY: the level is the caller's promise; the array has 16 elements.
-    unsafe {
-        let mut lanes = to_array::<L>(v);
-        lanes[..start].fill(hidden);
-        lanes[end..].fill(hidden);
-        L::load(lanes.as_ptr())
-    }
+    // SAFETY: the level is the caller's promise.
+    unsafe { L::keep(v, start..end, hidden) }
 }
 
 /// Weighted sums of `C` vectors of the values for all pairs: what all see together, what only some see before and

@@ -97,31 +97,29 @@ unsafe fn add_block<F: Format, const M: usize>(
     // SAFETY: there are `M` blocks at `x`.
     let x_at = |m: usize| unsafe { &*x.add(m) };
     if !F::SCALES.per_16() {
-        let starts = std::array::from_fn(|m| start(x_at(m).neg_sum));
+        let starts = std::array::from_fn(|m| start(x_at(m).neg_sum()));
         // SAFETY: the caller's promise.
         let dots = unsafe { dots::<F, M, 8>(p, half, 0, x, starts) };
         for m in 0..M {
-            let t = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[m]), _mm256_set1_ps(x_at(m).d));
-            sums[m] = _mm256_fmadd_ps(t, scales.d[0], sums[m]);
+            let t = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[m]), scales.d[0]);
+            sums[m] = _mm256_fmadd_ps(t, _mm256_set1_ps(x_at(m).d), sums[m]);
             if F::SCALES.has_min() {
                 sums[m] = _mm256_fmadd_ps(scales.m[0], _mm256_set1_ps(x_at(m).s), sums[m]);
             }
         }
         return;
     }
-    let low: [i32; M] = std::array::from_fn(|m| x_at(m).neg_sum_low);
-    let high: [i32; M] = std::array::from_fn(|m| x_at(m).neg_sum - x_at(m).neg_sum_low);
-    // SAFETY: the caller's promise.
-    let (first, second) =
-        unsafe { (dots::<F, M, 4>(p, half, 0, x, low.map(start)), dots::<F, M, 4>(p, half, 4, x, high.map(start))) };
-    for m in 0..M {
-        let t = _mm256_mul_ps(_mm256_cvtepi32_ps(first[m]), scales.d[0]);
-        let mut t = _mm256_fmadd_ps(_mm256_cvtepi32_ps(second[m]), scales.d[1], t);
-        if F::SCALES.has_min() {
-            t = _mm256_fnmadd_ps(scales.m[0], _mm256_set1_ps(low[m] as f32), t);
-            t = _mm256_fnmadd_ps(scales.m[1], _mm256_set1_ps(high[m] as f32), t);
+    for part in 0..2 {
+        let neg_sums: [i32; M] = std::array::from_fn(|m| x_at(m).neg_sum_of(part));
+        // SAFETY: the caller's promise.
+        let dots = unsafe { dots::<F, M, 4>(p, half, 4 * part, x, neg_sums.map(start)) };
+        for m in 0..M {
+            let mut t = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[m]), scales.d[part]);
+            if F::SCALES.has_min() {
+                t = _mm256_fnmadd_ps(scales.m[part], _mm256_set1_ps(neg_sums[m] as f32), t);
+            }
+            sums[m] = _mm256_fmadd_ps(t, _mm256_set1_ps(x_at(m).d), sums[m]);
         }
-        sums[m] = _mm256_fmadd_ps(t, _mm256_set1_ps(x_at(m).d), sums[m]);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The planes are defined in `crate::format`. Inlined into the tiles, once per weight type.
 
+use crate::activation::FLOAT_OFFSET;
 use crate::format::{Codes, Format, Scales};
 use std::arch::x86_64::*;
 
@@ -17,17 +18,42 @@ unsafe fn load(p: *const u8) -> __m512i {
     unsafe { _mm512_loadu_si512(p.cast()) }
 }
 
-/// Vector `g` of a nibble plane.
+/// Bits by which codes that are stored plus an offset are shifted left, so that the offset is 128 for all of them.
+const fn lift<F: Format>() -> i32 {
+    if F::SHIFT == 0 { 0 } else { 7 - F::SHIFT as i32 }
+}
+
+/// 16-bit lanes shifted left by `by`, right if it is negative; a constant wherever this is inlined.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn shifted(v: __m512i, by: i32) -> __m512i {
+    match by {
+        -6 => _mm512_srli_epi16::<6>(v),
+        -4 => _mm512_srli_epi16::<4>(v),
+        -2 => _mm512_srli_epi16::<2>(v),
+        -1 => _mm512_srli_epi16::<1>(v),
+        0 => v,
+        1 => _mm512_slli_epi16::<1>(v),
+        2 => _mm512_slli_epi16::<2>(v),
+        3 => _mm512_slli_epi16::<3>(v),
+        4 => _mm512_slli_epi16::<4>(v),
+        5 => _mm512_slli_epi16::<5>(v),
+        6 => _mm512_slli_epi16::<6>(v),
+        _ => unreachable!("no plane is shifted so far"),
+    }
+}
+
+/// Vector `g` of a nibble plane, its codes from bit `to` on.
 ///
 /// # Safety
 /// A nibble plane is readable at `p`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn nibbles(p: *const u8, g: usize) -> __m512i {
+unsafe fn nibbles(p: *const u8, g: usize, to: i32) -> __m512i {
     // SAFETY: the plane has four vectors.
     let v = unsafe { load(p.add(64 * (g % 4))) };
-    let v = if g < 4 { v } else { _mm512_srli_epi16::<4>(v) };
-    _mm512_and_si512(v, _mm512_set1_epi8(15))
+    let v = shifted(v, if g < 4 { to } else { to - 4 });
+    _mm512_and_si512(v, _mm512_set1_epi8((15 << to) as i8))
 }
 
 /// `codes` plus `bit` where vector `g` of the one-bit plane has a one.
@@ -36,52 +62,47 @@ unsafe fn nibbles(p: *const u8, g: usize) -> __m512i {
 /// A one-bit plane is readable at `p`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn add_bits(codes: __m512i, p: *const u8, g: usize, bit: i8) -> __m512i {
+unsafe fn add_bits(codes: __m512i, p: *const u8, g: usize, bit: i32) -> __m512i {
     // SAFETY: the plane has eight words.
     let mask = unsafe { p.cast::<u64>().add(g).read_unaligned() };
-    _mm512_mask_add_epi8(codes, mask, codes, _mm512_set1_epi8(bit))
+    _mm512_mask_add_epi8(codes, mask, codes, _mm512_set1_epi8(bit as i8))
 }
 
-/// Two-bit codes of vector `g`, in bits 4 and 5 if `HIGH`, else in bits 0 and 1.
+/// Vector `g` of a two-bit plane, its codes from bit `to` on.
 ///
 /// # Safety
 /// A two-bit plane is readable at `p`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn crumbs<const HIGH: bool>(p: *const u8, g: usize) -> __m512i {
+unsafe fn crumbs(p: *const u8, g: usize, to: i32) -> __m512i {
     // SAFETY: the plane has two vectors.
     let v = unsafe { load(p.add(64 * (g / 4))) };
-    let v = match (g % 4, HIGH) {
-        (0, true) => _mm512_slli_epi16::<4>(v),
-        (1, true) => _mm512_slli_epi16::<2>(v),
-        (0, false) | (2, true) => v,
-        (1, false) | (3, true) => _mm512_srli_epi16::<2>(v),
-        (2, false) => _mm512_srli_epi16::<4>(v),
-        _ => _mm512_srli_epi16::<6>(v),
-    };
-    _mm512_and_si512(v, _mm512_set1_epi8(if HIGH { 0x30 } else { 3 }))
+    let v = shifted(v, to - 2 * (g % 4) as i32);
+    _mm512_and_si512(v, _mm512_set1_epi8((3 << to) as i8))
 }
 
-/// Code vector `g` of the block at `p`, unsigned and offset as stored. One at a time, so that a tile keeps its registers
-/// for sums; vectors `g` and `g + 4` of a nibble plane share a load if they are asked for one after the other.
+/// Code vector `g` of the block at `p`, unsigned: as stored where codes have no offset, else shifted so that it is 128. One
+/// at a time, so that a tile keeps its registers for sums; vectors `g` and `g + 4` of a nibble plane share a load if they
+/// are asked for one after the other.
 ///
 /// # Safety
 /// A block of format `F` is readable at `p`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn codes<F: Format>(p: *const u8, g: usize) -> __m512i {
+    let to = lift::<F>();
     // SAFETY: each arm reads the planes that its format has.
     unsafe {
         match F::CODES {
-            Codes::Nibble => nibbles(p, g),
+            Codes::Nibble => nibbles(p, g, to),
             Codes::Table => {
                 let table = _mm512_broadcast_i32x4(_mm_loadu_si128(TABLE.as_ptr().cast()));
-                _mm512_shuffle_epi8(table, nibbles(p, g))
+                _mm512_shuffle_epi8(table, nibbles(p, g, 0))
             }
-            Codes::Five => add_bits(nibbles(p, g), p.add(256), g, 16),
-            Codes::Six => _mm512_or_si512(nibbles(p, g), crumbs::<true>(p.add(256), g)),
-            Codes::Three => add_bits(crumbs::<false>(p, g), p.add(128), g, 4),
-            Codes::Two => crumbs::<false>(p, g),
+            Codes::Five => add_bits(nibbles(p, g, to), p.add(256), g, 16 << to),
+            Codes::Six => _mm512_or_si512(nibbles(p, g, to), crumbs(p.add(256), g, 4 + to)),
+            Codes::Three => add_bits(crumbs(p, g, to), p.add(128), g, 4 << to),
+            Codes::Two => crumbs(p, g, to),
             Codes::Byte => load(p.add(64 * g)),
         }
     }
@@ -89,8 +110,18 @@ pub(super) unsafe fn codes<F: Format>(p: *const u8, g: usize) -> __m512i {
 
 /// Scales of a block, one lane an output row: of its first and second 16 columns.
 pub(super) struct BlockScales {
+    /// For codes as `codes` gives them.
     pub(super) d: [__m512; 2],
     pub(super) m: [__m512; 2],
+}
+
+impl BlockScales {
+    /// What takes `FLOAT_OFFSET` off again when a sum of products is multiplied by `d`. Exact: a scale has 19 bits at most.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+    pub(super) fn correction(&self, half: usize) -> __m512 {
+        _mm512_mul_ps(self.d[half], _mm512_set1_ps(-FLOAT_OFFSET))
+    }
 }
 
 /// # Safety
@@ -121,7 +152,10 @@ pub(super) unsafe fn scales<F: Format>(head: *const u8, block: usize) -> BlockSc
     let zero = _mm512_setzero_ps();
     // SAFETY: each arm reads the arrays that its head has.
     unsafe {
-        let d = halves(head);
+        let mut d = halves(head);
+        if lift::<F>() > 0 {
+            d = _mm512_mul_ps(d, _mm512_set1_ps(1.0 / (1 << lift::<F>()) as f32));
+        }
         match F::SCALES {
             Scales::D => BlockScales { d: [d; 2], m: [zero; 2] },
             Scales::DMin => BlockScales { d: [d; 2], m: [halves(head.add(32)); 2] },

@@ -11,7 +11,7 @@
 
 use super::codes::{BlockScales, codes, scales};
 use super::plain::plain_tiles;
-use crate::activation::ActBlock;
+use crate::activation::{ActBlock, FLOAT_BITS};
 use crate::format::{Format, FormatVisitor, with_format};
 use crate::kernels::tile::{PairArgs, PairFn, TileArgs, TileFn, TileTable};
 use aio_ir::DType;
@@ -32,9 +32,7 @@ impl FormatVisitor for Tiles {
     fn visit<F: Format>(self) -> TileTable {
         let tiles: [TileFn; 6] = [tile::<F, 1>, tile::<F, 2>, tile::<F, 3>, tile::<F, 4>, tile::<F, 5>, tile::<F, 6>];
         let pairs: [PairFn; 6] = [pair::<F, 1>, pair::<F, 2>, pair::<F, 3>, pair::<F, 4>, pair::<F, 5>, pair::<F, 6>];
-        // A block with two scales has sums of its own in f32 besides.
-        let rows = if F::SCALES.per_16() { 4 } else { 6 };
-        TileTable::new(&tiles[..rows], None).with_pairs(&pairs[..rows])
+        TileTable::new(&tiles, None).with_pairs(&pairs)
     }
 }
 
@@ -52,13 +50,10 @@ struct Operands {
 
 /// A block of `G` groups.
 struct Block<const G: usize> {
+    /// Heads of the units that it is in, and its number there.
+    heads: [*const u8; G],
+    index: usize,
     codes: [*const u8; G],
-    scales: [BlockScales; G],
-}
-
-/// What the products' sums start from, so that the codes' offset cancels out.
-const fn offset<F: Format>(neg_sum: i32) -> i32 {
-    if F::SHIFT == 0 { 0 } else { neg_sum << F::SHIFT }
 }
 
 /// Adds the products of vector `g` to the integer sums.
@@ -87,84 +82,52 @@ unsafe fn dot<F: Format, const G: usize, const M: usize>(
     }
 }
 
-/// Adds a block with one scale for its 32 columns.
+/// Adds some vectors of a block, all with one scale: scale `part` of it. The integer sums begin with the bits of a large
+/// float and so are floats; see `FLOAT_BITS`.
 ///
 /// # Safety
 /// The block is readable, `x` points to `M` blocks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn add_whole<F: Format, const G: usize, const M: usize>(
+unsafe fn add_part<F: Format, const G: usize, const M: usize>(
     sums: &mut [[__m512; G]; M],
     block: &Block<G>,
     x: *const ActBlock,
+    part: usize,
 ) {
     // SAFETY: there are `M` blocks.
     let x_at = |m: usize| unsafe { &*x.add(m) };
-    let mut dots = [[_mm512_setzero_si512(); G]; M];
-    for m in 0..M {
-        dots[m] = [_mm512_set1_epi32(offset::<F>(x_at(m).neg_sum)); G];
+    let mut dots = [[_mm512_set1_epi32(FLOAT_BITS); G]; M];
+    if F::SHIFT > 0 {
+        for m in 0..M {
+            let start = if F::SCALES.per_16() { x_at(m).start_of(part) } else { x_at(m).start };
+            dots[m] = [_mm512_set1_epi32(start); G];
+        }
     }
     for h in 0..4 {
         // SAFETY: the caller's promise.
         unsafe {
-            dot::<F, G, M>(&mut dots, &block.codes, x, h);
-            dot::<F, G, M>(&mut dots, &block.codes, x, h + 4);
-        }
-    }
-    for i in 0..G {
-        for m in 0..M {
-            let t = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[m][i]), _mm512_set1_ps(x_at(m).d));
-            sums[m][i] = _mm512_fmadd_ps(t, block.scales[i].d[0], sums[m][i]);
-            if F::SCALES.has_min() {
-                sums[m][i] = _mm512_fmadd_ps(block.scales[i].m[0], _mm512_set1_ps(x_at(m).s), sums[m][i]);
-            }
-        }
-    }
-}
-
-/// Adds a block whose scales change after 16 columns.
-///
-/// # Safety
-/// The block is readable, `x` points to `M` blocks.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn add_halves<F: Format, const G: usize, const M: usize>(
-    sums: &mut [[__m512; G]; M],
-    block: &Block<G>,
-    x: *const ActBlock,
-) {
-    // SAFETY: there are `M` blocks.
-    let x_at = |m: usize| unsafe { &*x.add(m) };
-    let neg_sum = |m: usize, half: usize| {
-        let low = x_at(m).neg_sum_low;
-        if half == 0 { low } else { x_at(m).neg_sum - low }
-    };
-    let mut t = [[_mm512_setzero_ps(); G]; M];
-    for half in 0..2 {
-        let mut dots = [[_mm512_setzero_si512(); G]; M];
-        for m in 0..M {
-            dots[m] = [_mm512_set1_epi32(offset::<F>(neg_sum(m, half))); G];
-        }
-        for g in 0..4 {
-            // SAFETY: the caller's promise.
-            unsafe { dot::<F, G, M>(&mut dots, &block.codes, x, 4 * half + g) };
-        }
-        for i in 0..G {
-            let d = block.scales[i].d[half];
-            for m in 0..M {
-                let dots = _mm512_cvtepi32_ps(dots[m][i]);
-                t[m][i] = if half == 0 { _mm512_mul_ps(dots, d) } else { _mm512_fmadd_ps(dots, d, t[m][i]) };
+            dot::<F, G, M>(&mut dots, &block.codes, x, 4 * part + h);
+            if !F::SCALES.per_16() {
+                dot::<F, G, M>(&mut dots, &block.codes, x, h + 4);
             }
         }
     }
     for i in 0..G {
+        // Not before they are needed: the sums take most registers.
+        // SAFETY: the caller's promise.
+        let scales = unsafe { scales::<F>(block.heads[i], block.index) };
+        let (correction, BlockScales { d, m: min }) = (scales.correction(part), scales);
         for m in 0..M {
-            let mut t = t[m][i];
-            if F::SCALES.has_min() {
-                t = _mm512_fnmadd_ps(block.scales[i].m[0], _mm512_set1_ps(neg_sum(m, 0) as f32), t);
-                t = _mm512_fnmadd_ps(block.scales[i].m[1], _mm512_set1_ps(neg_sum(m, 1) as f32), t);
+            let mut t = _mm512_fmadd_ps(_mm512_castsi512_ps(dots[m][i]), d[part], correction);
+            if F::SCALES.per_16() && F::SCALES.has_min() {
+                let neg_sum = _mm512_set1_ps(x_at(m).neg_sum_of(part) as f32);
+                t = _mm512_fnmadd_ps(min[part], neg_sum, t);
             }
             sums[m][i] = _mm512_fmadd_ps(t, _mm512_set1_ps(x_at(m).d), sums[m][i]);
+            if !F::SCALES.per_16() && F::SCALES.has_min() {
+                sums[m][i] = _mm512_fmadd_ps(min[part], _mm512_set1_ps(x_at(m).s), sums[m][i]);
+            }
         }
     }
 }
@@ -187,13 +150,12 @@ unsafe fn products<F: Format, const G: usize, const M: usize>(
             let units: [_; G] = std::array::from_fn(|i| unit.wrapping_add(i * args.group_bytes));
             let at = units.map(|u| u.wrapping_add(F::SCALES.bytes() + b * F::CODES.bytes()));
             fetch(at[0]);
+            let block = Block { heads: units, index: b, codes: at };
             // SAFETY: units have a head and this many blocks, and so have the rows.
             unsafe {
-                let block = Block { codes: at, scales: units.map(|u| scales::<F>(u, b)) };
+                add_part::<F, G, M>(&mut sums, &block, x, 0);
                 if F::SCALES.per_16() {
-                    add_halves::<F, G, M>(&mut sums, &block, x);
-                } else {
-                    add_whole::<F, G, M>(&mut sums, &block, x);
+                    add_part::<F, G, M>(&mut sums, &block, x, 1);
                 }
             }
             x = x.wrapping_add(args.stride);

@@ -5,6 +5,27 @@
 use super::Lanes;
 use half::f16;
 use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// Stores the lowest byte of each lane and returns the sum of these bytes, taken as signed.
+///
+/// # Safety
+/// There is room for 16 bytes at `out`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn store_sixteen(out: *mut i8, v: V) -> i32 {
+    let [low, high] = v.map(|v| _mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(_mm256_castps_si256(v))));
+    let sum = _mm256_add_epi32(low, high);
+    let sum = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+    let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b01_00_11_10>(sum));
+    let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b10_11_00_01>(sum));
+    // Packing works inside halves of 128 bits: the middle quarters change places.
+    let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high));
+    let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+    // SAFETY: the caller's promise.
+    unsafe { _mm_storeu_si128(out.cast(), bytes) };
+    _mm_cvtsi128_si32(sum)
+}
 
 /// The AVX2 level.
 pub(in crate::kernels) enum Avx2 {}
@@ -83,18 +104,28 @@ impl Lanes for Avx2 {
     }
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn store_low_bytes(out: *mut i8, v: V) -> i32 {
-        let [low, high] = v.map(|v| _mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(_mm256_castps_si256(v))));
-        let sum = _mm256_add_epi32(low, high);
-        let sum = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
-        let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b01_00_11_10>(sum));
-        let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b10_11_00_01>(sum));
-        // Packing works inside halves of 128 bits: the middle quarters change places.
-        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high));
-        let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+    unsafe fn store_low_bytes(out: *mut i8, v: [V; 2]) -> [i32; 2] {
         // SAFETY: the caller's promise.
-        unsafe { _mm_storeu_si128(out.cast(), bytes) };
-        _mm_cvtsi128_si32(sum)
+        unsafe { [store_sixteen(out, v[0]), store_sixteen(out.add(16), v[1])] }
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn keep(v: V, lanes: Range<usize>, other: f32) -> V {
+        let index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        let before = _mm256_set1_epi32(lanes.start as i32 - 1);
+        let end = _mm256_set1_epi32(lanes.end as i32);
+        let half = |v: __m256, index: __m256i| {
+            let inside = _mm256_and_si256(_mm256_cmpgt_epi32(index, before), _mm256_cmpgt_epi32(end, index));
+            _mm256_blendv_ps(_mm256_set1_ps(other), v, _mm256_castsi256_ps(inside))
+        };
+        [half(v[0], index), half(v[1], _mm256_add_epi32(index, _mm256_set1_epi32(8)))]
+    }
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn any_not_finite(v: V) -> bool {
+        // Infinity minus itself is no number.
+        let odd = v.map(|v| _mm256_sub_ps(v, v));
+        _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(odd[0], odd[1])) != 0
     }
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]

@@ -5,6 +5,7 @@
 use super::Lanes;
 use half::f16;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// The AVX-512 level.
 pub(in crate::kernels) enum Avx512 {}
@@ -78,11 +79,27 @@ impl Lanes for Avx512 {
     }
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-    unsafe fn store_low_bytes(out: *mut i8, v: __m512) -> i32 {
-        let bits = _mm512_castps_si512(v);
+    unsafe fn store_low_bytes(out: *mut i8, v: [__m512; 2]) -> [i32; 2] {
+        let [low, high] = v.map(|v| _mm512_cvtepi32_epi8(_mm512_castps_si512(v)));
+        let bytes = _mm256_set_m128i(high, low);
         // SAFETY: the caller's promise.
-        unsafe { _mm_storeu_si128(out.cast(), _mm512_cvtepi32_epi8(bits)) };
-        _mm512_reduce_add_epi32(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(bits)))
+        unsafe { _mm256_storeu_si256(out.cast(), bytes) };
+        let fours = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), bytes);
+        let pairs = _mm256_add_epi32(fours, _mm256_shuffle_epi32::<0b01_00_11_10>(fours));
+        let sums = _mm256_add_epi32(pairs, _mm256_shuffle_epi32::<0b10_11_00_01>(pairs));
+        [_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums)].map(|s| _mm_cvtsi128_si32(s))
+    }
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+    unsafe fn keep(v: __m512, lanes: Range<usize>, other: f32) -> __m512 {
+        let inside = ((1u32 << lanes.end) - 1) & !((1u32 << lanes.start) - 1);
+        _mm512_mask_mov_ps(_mm512_set1_ps(other), inside as u16, v)
+    }
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+    unsafe fn any_not_finite(v: __m512) -> bool {
+        // NaNs and infinities of either sign.
+        _mm512_fpclass_ps_mask::<0x99>(v) != 0
     }
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]

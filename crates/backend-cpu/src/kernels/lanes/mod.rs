@@ -17,6 +17,7 @@ pub(super) use avx512::Avx512;
 pub(super) use portable::Portable;
 
 use half::f16;
+use std::ops::Range;
 
 /// Lanes of a vector.
 pub(super) const LANES: usize = 16;
@@ -47,8 +48,12 @@ pub(super) trait Lanes: 'static {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `v` times two to the power of the integer in `t`'s lowest bits (`t` = integer + 3 * 2^22).
     unsafe fn scale_exponent(v: Self::V, t: Self::V) -> Self::V;
-    /// Stores the lowest byte of each lane at `out` and returns the sum of these bytes, taken as signed.
-    unsafe fn store_low_bytes(out: *mut i8, v: Self::V) -> i32;
+    /// Stores the lowest byte of each lane of two vectors at `out` and returns the sums of these bytes, taken as signed.
+    unsafe fn store_low_bytes(out: *mut i8, v: [Self::V; 2]) -> [i32; 2];
+    /// `v` in these lanes, of 0..16, and `other` in the rest.
+    unsafe fn keep(v: Self::V, lanes: Range<usize>, other: f32) -> Self::V;
+    /// Whether a lane is infinite or NaN.
+    unsafe fn any_not_finite(v: Self::V) -> bool;
     /// The sum of the lanes by halving: `i` and `i + 8` first, then `i + 4`, `i + 2`, `i + 1`.
     unsafe fn sum(v: Self::V) -> f32;
     /// The largest lane; any if one is NaN.

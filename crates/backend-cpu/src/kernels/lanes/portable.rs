@@ -5,6 +5,7 @@
 use super::{LANES, Lanes};
 use crate::kernels::portable::fused;
 use half::f16;
+use std::ops::Range;
 
 /// The portable level.
 pub(in crate::kernels) enum Portable {}
@@ -80,11 +81,19 @@ impl Lanes for Portable {
         zip(v, t, |v, t| f32::from_bits(v.to_bits().wrapping_add(t.to_bits() << 23)))
     }
     #[inline(always)]
-    unsafe fn store_low_bytes(out: *mut i8, v: V) -> i32 {
-        let bytes = v.map(|x| x.to_bits() as i8);
+    unsafe fn store_low_bytes(out: *mut i8, v: [V; 2]) -> [i32; 2] {
+        let bytes = v.map(|v| v.map(|x| x.to_bits() as i8));
         // SAFETY: the caller's promise.
-        unsafe { out.cast::<[i8; LANES]>().write(bytes) };
-        bytes.iter().map(|b| i32::from(*b)).sum()
+        unsafe { out.cast::<[[i8; LANES]; 2]>().write(bytes) };
+        bytes.map(|bytes| bytes.iter().map(|b| i32::from(*b)).sum())
+    }
+    #[inline(always)]
+    unsafe fn keep(v: V, lanes: Range<usize>, other: f32) -> V {
+        std::array::from_fn(|i| if lanes.contains(&i) { v[i] } else { other })
+    }
+    #[inline(always)]
+    unsafe fn any_not_finite(v: V) -> bool {
+        v.iter().any(|x| !x.is_finite())
     }
     #[inline(always)]
     unsafe fn sum(v: V) -> f32 {

@@ -88,27 +88,26 @@ fn dots(codes: &Decoded, q: &[i8; 32], span: std::ops::Range<usize>, start: i32)
 /// Adds a block's products to the sums of one activation row.
 fn add_block<F: Format>(sums: &mut [f32; GROUP_ROWS], codes: &Decoded, scales: &BlockScales, x: &ActBlock) {
     let offset = |neg_sum: i32| if F::SHIFT == 0 { 0 } else { neg_sum << F::SHIFT };
-    let low_sum = x.neg_sum_low;
-    let high_sum = x.neg_sum - low_sum;
     if !F::SCALES.per_16() {
-        let dots = dots(codes, &x.q, 0..8, offset(x.neg_sum));
+        let dots = dots(codes, &x.q, 0..8, offset(x.neg_sum()));
         for (r, sum) in sums.iter_mut().enumerate() {
-            *sum = fused(dots[r] as f32 * x.d, scales.d[0][r], *sum);
+            *sum = fused(dots[r] as f32 * scales.d[0][r], x.d, *sum);
             if F::SCALES.has_min() {
                 *sum = fused(scales.m[0][r], x.s, *sum);
             }
         }
         return;
     }
-    let low = dots(codes, &x.q, 0..4, offset(low_sum));
-    let high = dots(codes, &x.q, 4..8, offset(high_sum));
-    for (r, sum) in sums.iter_mut().enumerate() {
-        let mut t = fused(high[r] as f32, scales.d[1][r], low[r] as f32 * scales.d[0][r]);
-        if F::SCALES.has_min() {
-            t = fused(-scales.m[0][r], low_sum as f32, t);
-            t = fused(-scales.m[1][r], high_sum as f32, t);
+    for half in 0..2 {
+        let neg_sum = x.neg_sum_of(half);
+        let dots = dots(codes, &x.q, 4 * half..4 * half + 4, offset(neg_sum));
+        for (r, sum) in sums.iter_mut().enumerate() {
+            let mut t = dots[r] as f32 * scales.d[half][r];
+            if F::SCALES.has_min() {
+                t = fused(-scales.m[half][r], neg_sum as f32, t);
+            }
+            *sum = fused(t, x.d, *sum);
         }
-        *sum = fused(t, x.d, *sum);
     }
 }
 
