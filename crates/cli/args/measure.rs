@@ -64,7 +64,7 @@ pub(crate) enum TableForm {
 /// Arguments of `aio bench`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Lists: 1,2,8 or ranges 1-17, 0-4096+1024, 32-512*2; 0 leaves a test out. Tests: ppN processes a prompt of N tokens,\ntgN generates N tokens, rowsN runs steps of N token rows (what checking N - 1 drafts costs). All tests of a model\nare interleaved round by round, with a streaming read of a buffer of the weights' size after each step; the median\nread bandwidth is the denominator of fraction_of_read_bw.\n\nFields of a row: tok_s_* over repetitions; ms_median of a step; weight_bytes and kv_bytes that a step reads;\n*_per_step counted by the device; allocations_per_step counted in the whole program.\n\nExamples:\n  aio bench\n  aio bench -p 0 -n 64 -d 0-4096+2048 -o json\n  aio bench -p 0 -n 0 --rows 1-6,8,9,12,16,17 -o md\n  aio bench -m a.gguf -m b.gguf --threads 1,2 -o csv --output-err md"
+    after_help = "Lists: 1,2,8 or ranges 1-17, 0-4096+1024, 32-512*2; 0 leaves a test out. Tests: ppN processes a prompt of N tokens,\ntgN generates N tokens, rowsN runs steps of N token rows (what checking N - 1 drafts costs). All tests of a model\nare interleaved round by round, with a streaming read of a buffer of the weights' size after each step; the median\nread bandwidth is the denominator of fraction_of_read_bw.\n\nFields of a row: tok_s_* over repetitions; ms_median of a step; weight_bytes and kv_bytes that a step reads;\n*_per_step counted by the device; allocations_per_step counted in the whole program.\n\nExamples:\n  aio bench\n  aio bench -p 0 -n 64 -d 0-4096+2048 -o json\n  aio bench -p 0 -n 0 --rows 1-6,8,9,12,16,17 -o md\n  aio bench -p 0 -n 0 --rows 1,9 --temp 0.8 --top-k 40 --top-p 0.95 --min-p 0.05\n  aio bench -m a.gguf -m b.gguf --threads 1,2 -o csv --output-err md"
 )]
 pub(crate) struct BenchArgs {
     /// Model file; may be given several times [default: SmolLM2-135M-Instruct, fetched if need be].
@@ -87,6 +87,15 @@ pub(crate) struct BenchArgs {
     /// Temperature at which tokens are sampled; 0 takes the most likely.
     #[arg(long, default_value_t = 0.0, value_name = "T", allow_negative_numbers = true)]
     pub temp: f32,
+    /// Keep the K most likely tokens; 0 keeps all.
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub top_k: u32,
+    /// Keep the fewest most likely tokens whose probability reaches P.
+    #[arg(long, default_value_t = 1.0, value_name = "P", allow_negative_numbers = true)]
+    pub top_p: f32,
+    /// Drop tokens less likely than P times the most likely.
+    #[arg(long, default_value_t = 0.0, value_name = "P", allow_negative_numbers = true)]
+    pub min_p: f32,
     /// Threads, 0 for one a core.
     #[arg(short, long, default_value = "0", value_name = "LIST", value_parser = numbers)]
     pub threads: Numbers,

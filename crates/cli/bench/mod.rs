@@ -6,6 +6,7 @@ mod row;
 use crate::args::{BenchArgs, IsaArg, ModelArgs, TableForm};
 use crate::{Outcome, models, output};
 use aio::engine::{EngineOptions, Sampling};
+use aio::ir::sampling::SampleParams;
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use measure::{Bench, Kind, Test};
@@ -63,7 +64,8 @@ fn bench(
 ) -> Result<Vec<Row>> {
     let model = ModelArgs::of(path.to_owned(), (threads > 0).then_some(threads), isa);
     let mut sampling = Sampling::greedy();
-    sampling.params.temperature = args.temp;
+    let BenchArgs { temp: temperature, top_k, top_p, min_p, .. } = *args;
+    sampling.params = SampleParams { temperature, top_k, top_p, min_p, ..SampleParams::GREEDY };
     sampling.check()?;
     let context = tests.iter().map(|t| u64::from(t.depth) + u64::from(t.kind.tokens())).max().unwrap_or(0);
     let context = u32::try_from(context).context("the longest test has more positions than 32 bits count")?;

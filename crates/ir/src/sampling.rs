@@ -5,10 +5,14 @@
 //! a draft is right exactly if it equals that sample: speculation never changes the text.
 //!
 //! The chain: bias, penalties over the recent tokens, top-k, top-p, min-p, temperature. Temperature 0 is the arg-max
-//! after bias and penalties. Noise: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+//! after bias and penalties. Tokens rank by logit, then by id; a NaN counts as negative infinity, both zeros are equal.
+//! Each filter keeps some of the first in rank, so what a token's chances are depends on no order but this one.
+//! Probabilities of top-p are integers, [`weight`], whose sums are exact in whatever order they are taken.
+//!
+//! Noise: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
 //! SC 2011) with key (seed) and counter (token / 4, position, choice, 0); word token % 4 gives
-//! `u = (word / 2^9 + 1/2) * 2^-23` and `gumbel = -ln(-ln(u))` with [`ln`] in f32, which uses only operations that IEEE
-//! 754 rounds one way. Shared by the oracle and the CPU back end.
+//! `u = (word / 2^9 + 1/2) * 2^-23` and `gumbel = -ln(-ln(u))`. [`ln`] and [`exp`] are formulas in f32 which use only
+//! operations that IEEE 754 rounds one way. The oracle runs this code; back ends give the same tokens.
 
 use std::cmp::Ordering;
 
@@ -68,8 +72,20 @@ impl SampleParams {
         self.temperature == 0.0 && !self.penalizes()
     }
 
-    fn penalizes(&self) -> bool {
+    /// Whether recent tokens matter.
+    pub fn penalizes(&self) -> bool {
         self.repeat_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+
+    /// The logit of a token that is `count` of the recent ones, which is not 0.
+    pub fn penalized(&self, logit: f32, count: usize) -> f32 {
+        let logit = if logit > 0.0 { logit / self.repeat_penalty } else { logit * self.repeat_penalty };
+        logit - (self.presence_penalty + self.frequency_penalty * count as f32)
+    }
+
+    /// The smallest logit that min-p lets pass if the largest is `top`, which always passes.
+    pub fn min_p_floor(&self, top: f32) -> f32 {
+        if self.min_p > 0.0 { (top + ln(self.min_p)).min(top) } else { f32::NEG_INFINITY }
     }
 }
 
@@ -95,103 +111,139 @@ pub struct Candidate {
     pub token: u32,
 }
 
-/// Larger logit first, then the lower id; NaN sorts last.
-fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
-    let key = |c: &Candidate| if c.logit.is_nan() { f32::NEG_INFINITY } else { c.logit };
-    key(b).total_cmp(&key(a)).then(a.token.cmp(&b.token))
+impl Candidate {
+    /// Its place among others: the larger logit comes first, then the lower id.
+    pub fn by_rank(&self, other: &Candidate) -> Ordering {
+        let larger = number(other.logit).partial_cmp(&number(self.logit)).expect("NaN has another number");
+        larger.then(self.token.cmp(&other.token))
+    }
+
+    /// With its logit over the temperature and its noise added.
+    pub fn noisy(&self, temperature: f32, noise: [u32; 4]) -> Candidate {
+        Candidate { logit: number(self.logit / temperature + gumbel(noise, self.token)), token: self.token }
+    }
+}
+
+/// A NaN counts as negative infinity.
+fn number(x: f32) -> f32 {
+    if x.is_nan() { f32::NEG_INFINITY } else { x }
 }
 
 /// The row's token. `scratch` is cleared and filled; with room for all logits nothing is allocated.
 pub fn sample(logits: &[f32], row: &SampleRow<'_>, scratch: &mut Vec<Candidate>) -> u32 {
-    let bias = |i: usize| row.bias.map_or(0.0, |b| b[i]);
-    scratch.clear();
-    scratch.extend(logits.iter().enumerate().map(|(i, &l)| Candidate { logit: l + bias(i), token: i as u32 }));
-    if row.params.penalizes() {
-        penalize(scratch, row);
-    }
-    if row.params.temperature <= 0.0 {
-        return best(scratch.iter().copied());
+    adjust(logits, row, scratch);
+    let SampleParams { temperature, .. } = row.params;
+    if temperature <= 0.0 {
+        return first(scratch.iter().copied());
     }
     let kept = filter(scratch, &row.params);
-    let noisy = scratch[..kept].iter().map(|c| {
-        let logit = c.logit / row.params.temperature + gumbel(row.noise, c.token);
-        Candidate { logit, token: c.token }
-    });
-    best(noisy)
+    first(scratch[..kept].iter().map(|c| c.noisy(temperature, row.noise)))
 }
 
-fn best(candidates: impl Iterator<Item = Candidate>) -> u32 {
-    candidates.min_by(by_rank).map_or(0, |c| c.token)
+/// The first in rank; 0 if there is none.
+fn first(candidates: impl Iterator<Item = Candidate>) -> u32 {
+    candidates.min_by(Candidate::by_rank).map_or(0, |c| c.token)
 }
 
-/// Each distinct recent token once, with its count.
-fn penalize(candidates: &mut [Candidate], row: &SampleRow<'_>) {
-    let p = &row.params;
-    for (i, &token) in row.recent.iter().enumerate() {
-        let seen_before = row.recent[..i].contains(&token);
+/// All tokens with their logits after bias and penalties, each distinct recent token once, with its count.
+fn adjust(logits: &[f32], row: &SampleRow<'_>, candidates: &mut Vec<Candidate>) {
+    let bias = |i: usize| row.bias.map_or(0.0, |b| b[i]);
+    candidates.clear();
+    candidates.extend(logits.iter().enumerate().map(|(i, &l)| Candidate { logit: l + bias(i), token: i as u32 }));
+    let recent = if row.params.penalizes() { row.recent } else { &[] };
+    for (i, &token) in recent.iter().enumerate() {
+        let seen_before = recent[..i].contains(&token);
         let Some(c) = usize::try_from(token).ok().and_then(|t| candidates.get_mut(t)) else { continue };
         if seen_before {
             continue;
         }
-        let count = row.recent[i..].iter().filter(|&&t| t == token).count();
-        c.logit = if c.logit > 0.0 { c.logit / p.repeat_penalty } else { c.logit * p.repeat_penalty };
-        c.logit -= p.presence_penalty + p.frequency_penalty * count as f32;
+        let count = recent[i..].iter().filter(|&&t| t == token).count();
+        c.logit = row.params.penalized(c.logit, count);
+    }
+    for c in candidates {
+        c.logit = number(c.logit);
     }
 }
 
-/// Moves the tokens that pass top-k, top-p and min-p to the front; how many there are (at least one).
+/// Moves the tokens that pass top-k, top-p and min-p to the front; how many there are (at least one, if there are any).
 fn filter(candidates: &mut [Candidate], p: &SampleParams) -> usize {
     let mut kept = candidates.len();
     if p.top_k > 0 && (p.top_k as usize) < kept {
         kept = p.top_k as usize;
-        candidates.select_nth_unstable_by(kept - 1, by_rank);
+        candidates.select_nth_unstable_by(kept - 1, Candidate::by_rank);
     }
+    let sorted = &mut candidates[..kept];
+    if p.top_p < 1.0 || p.min_p > 0.0 {
+        sorted.sort_unstable_by(Candidate::by_rank);
+    }
+    let Some(&Candidate { logit: top, .. }) = sorted.first() else { return 0 };
     if p.top_p < 1.0 {
-        candidates[..kept].sort_unstable_by(by_rank);
-        kept = nucleus(&candidates[..kept], p.top_p);
+        kept = nucleus(sorted, p.top_p);
     }
     if p.min_p > 0.0 {
-        kept = above_min_p(&mut candidates[..kept], p.min_p);
+        kept = sorted[..kept].partition_point(|c| c.logit >= p.min_p_floor(top));
     }
-    kept.max(1).min(candidates.len())
+    kept
 }
 
 /// How many of the sorted candidates it takes to reach probability `p`.
 fn nucleus(sorted: &[Candidate], p: f32) -> usize {
-    let top = sorted.first().map_or(0.0, |c| c.logit);
-    let weight = |c: &Candidate| f64::from(c.logit - top).exp();
-    let total: f64 = sorted.iter().map(weight).sum();
-    let mut sum = 0.0;
-    for (i, c) in sorted.iter().enumerate() {
-        sum += weight(c);
-        if sum >= f64::from(p) * total {
-            return i + 1;
-        }
-    }
-    sorted.len()
+    let weights = || sorted.iter().map(|c| u64::from(weight(c.logit, sorted[0].logit)));
+    let total = weights().sum();
+    let mut sum = 0;
+    let reached = weights().position(|weight| {
+        sum += weight;
+        reaches(sum, p, total)
+    });
+    reached.map_or(sorted.len(), |i| i + 1)
 }
 
-fn above_min_p(candidates: &mut [Candidate], p: f32) -> usize {
-    let top = candidates.iter().map(|c| c.logit).fold(f32::NEG_INFINITY, f32::max);
-    let floor = top + ln(p);
-    let mut kept = 0;
-    for i in 0..candidates.len() {
-        if candidates[i].logit >= floor {
-            candidates.swap(kept, i);
-            kept += 1;
-        }
-    }
-    kept
+/// Whether a part of the weights reaches probability `p` of them all. Exact up to 2^23 tokens, beyond which a sum may
+/// not fit f64.
+pub fn reaches(part: u64, p: f32, total: u64) -> bool {
+    part as f64 >= f64::from(p) * total as f64
 }
+
+/// What top-p takes for a token's probability, times a number that all tokens share: `e^(logit - top) * 2^30` without
+/// its fraction. `top` is the largest logit; neither is NaN. Of equal infinities the difference counts as 0.
+pub fn weight(logit: f32, top: f32) -> u32 {
+    (exp(-(top - logit).max(0.0)) * WEIGHT_ONE) as u32
+}
+
+/// The weight of the most likely token.
+pub const WEIGHT_ONE: f32 = (1u32 << 30) as f32;
 
 /// Gumbel noise of a token at a row's place: `noise` is seed (two words), choice, position.
 pub fn gumbel(noise: [u32; 4], token: u32) -> f32 {
     let [seed_low, seed_high, choice, position] = noise;
     let words = philox([token / 4, position, choice, 0], [seed_low, seed_high]);
-    let bits = words[(token % 4) as usize] >> 9;
-    let u = (bits as f32 + 0.5) * (1.0 / 8_388_608.0);
+    gumbel_of(words[(token % 4) as usize])
+}
+
+/// Gumbel noise of a random word. A larger word has no smaller noise.
+pub const fn gumbel_of(word: u32) -> f32 {
+    let u = ((word >> 9) as f32 + 0.5) * (1.0 / 8_388_608.0);
     -ln(-ln(u))
 }
+
+/// A bound of a word's noise that takes no logarithm: the noise of the largest word with as many leading ones.
+pub fn gumbel_bound(word: u32) -> f32 {
+    BOUNDS[word.leading_ones() as usize]
+}
+
+/// No noise is larger.
+pub const MAX_GUMBEL: f32 = BOUNDS[32];
+
+/// By the number of leading ones.
+const BOUNDS: [f32; 33] = {
+    let mut bounds = [gumbel_of(u32::MAX); 33];
+    let mut ones = 0;
+    while ones < 32 {
+        bounds[ones] = gumbel_of(!(1 << (31 - ones)));
+        ones += 1;
+    }
+    bounds
+};
 
 /// Philox4x32 with ten rounds.
 pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
@@ -204,11 +256,29 @@ pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
+/// `e^x` within 2 units of the last place for x in -86..=0; below that e^-86.
+///
+/// `x = n ln 2 + r` with `|r| <= ln(2) / 2`; `e^r` by its power series, times `2^n` by adding to the exponent. As for
+/// [`ln`], no step may be contracted.
+pub fn exp(x: f32) -> f32 {
+    /// Adding this leaves a rounded integer in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.max(-86.0);
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    // ln(2) in two parts, the first short enough that n times it is exact.
+    let r = x - n * 0.693_359_4;
+    let r = r - n * -2.121_944_4e-4;
+    let series = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5].iter().fold(1.0 / 5040.0, |p, c| p * r + c);
+    let e = series * r * r + r + 1.0;
+    f32::from_bits(e.to_bits().wrapping_add(shifted.to_bits() << 23))
+}
+
 /// Natural logarithm of a positive normal number, within a few units of the last place.
 ///
 /// `x = m * 2^e` with `m` in \[1/sqrt(2), sqrt(2)); `ln m = 2 artanh(t)`, `t = (m - 1) / (m + 1)`, by its power series.
 /// No step may be contracted to a fused multiply-add: every back end has to give these bits.
-pub fn ln(x: f32) -> f32 {
+pub const fn ln(x: f32) -> f32 {
     let bits = x.to_bits();
     let mut exponent = (bits >> 23) as i32 - 127;
     let mut m = f32::from_bits((bits & 0x007F_FFFF) | 0x3F80_0000);
@@ -240,6 +310,36 @@ mod tests {
             let want = f64::from(x).ln();
             assert!((f64::from(ln(x)) - want).abs() <= 3e-7 * want.abs().max(1.0), "{x}");
         }
+    }
+
+    #[test]
+    fn exp_is_close() {
+        for i in 0..=86_000u32 {
+            let x = -(i as f32) / 1000.0;
+            let want = f64::from(x).exp();
+            assert!((f64::from(exp(x)) - want).abs() <= 2.5e-7 * want, "{x}");
+        }
+        assert_eq!((exp(0.0), exp(-0.0), exp(f32::NEG_INFINITY)), (1.0, 1.0, exp(-86.0)));
+    }
+
+    #[test]
+    fn noise_never_falls_as_its_word_grows_and_stays_below_its_bound() {
+        let mut before = f32::NEG_INFINITY;
+        for bits in 0..1u32 << 23 {
+            let noise = gumbel_of(bits << 9);
+            assert!(noise >= before, "{bits}: {noise} after {before}");
+            assert!(noise <= gumbel_bound(bits << 9), "{bits}: {noise}");
+            before = noise;
+        }
+        assert!(before == MAX_GUMBEL, "{before}");
+    }
+
+    #[test]
+    fn weights_hold_at_infinities() {
+        let inf = f32::INFINITY;
+        let one = WEIGHT_ONE as u32;
+        assert_eq!((weight(inf, inf), weight(3.0, inf), weight(-inf, inf)), (one, 0, 0));
+        assert_eq!((weight(-inf, -inf), weight(-inf, 3.0), weight(3.0, 3.0)), (one, 0, one));
     }
 
     fn row(params: SampleParams, seed: u32) -> SampleRow<'static> {

@@ -4,8 +4,10 @@
 //! and inlines the generic kernel; the macro spells these out for one level. Used by `super::Kernels` alone.
 
 use super::attend::{self, AttendArgs, CombineArgs};
+use super::choose::{self, NoisyArgs, Surveyed};
 use super::rows::{self, Best, GateArgs, NormArgs, QuantizeArgs, RopeArgs};
 use crate::isa::IsaLevel;
+use aio_ir::sampling::Candidate;
 
 /// One function for each job. All need the level they were made for.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +18,11 @@ pub(super) struct RowFns {
     pub(super) gelu_mul: unsafe fn(GateArgs<'_>),
     pub(super) rope: unsafe fn(RopeArgs<'_>),
     pub(super) argmax: unsafe fn(&[f32]) -> Best,
+    pub(super) survey: unsafe fn(&[f32], &mut [f32]),
+    pub(super) gather: unsafe fn(Surveyed<'_>, f32, &mut [Candidate]) -> usize,
+    pub(super) mass: unsafe fn(Surveyed<'_>, f32, f32) -> u64,
+    pub(super) noisy_best: unsafe fn(NoisyArgs<'_>) -> Best,
+    pub(super) noisy_list: unsafe fn(&[Candidate], f32, [u32; 4]) -> Best,
     pub(super) attend: unsafe fn(AttendArgs<'_>),
     pub(super) combine: unsafe fn(CombineArgs<'_>),
 }
@@ -63,6 +70,36 @@ macro_rules! level {
             }
 
             #$attr
+            unsafe fn survey(x: &[f32], out: &mut [f32]) {
+                // SAFETY: the caller's promise.
+                unsafe { choose::survey::<Level>(x, out) }
+            }
+
+            #$attr
+            unsafe fn gather(row: Surveyed<'_>, floor: f32, out: &mut [Candidate]) -> usize {
+                // SAFETY: the caller's promise.
+                unsafe { choose::gather::<Level>(row, floor, out) }
+            }
+
+            #$attr
+            unsafe fn mass(row: Surveyed<'_>, top: f32, floor: f32) -> u64 {
+                // SAFETY: the caller's promise.
+                unsafe { choose::mass::<Level>(row, top, floor) }
+            }
+
+            #$attr
+            unsafe fn noisy_best(args: NoisyArgs<'_>) -> Best {
+                // SAFETY: the caller's promise.
+                unsafe { choose::noisy_best::<Level>(args) }
+            }
+
+            #$attr
+            unsafe fn noisy_list(list: &[Candidate], temperature: f32, noise: [u32; 4]) -> Best {
+                // SAFETY: the caller's promise.
+                unsafe { choose::noisy_list::<Level>(list, temperature, noise) }
+            }
+
+            #$attr
             unsafe fn attend(args: AttendArgs<'_>) {
                 // SAFETY: the caller's promise.
                 unsafe { attend::attend::<Level>(args) }
@@ -74,8 +111,21 @@ macro_rules! level {
                 unsafe { attend::combine::<Level>(args) }
             }
 
-            pub(super) const FNS: RowFns =
-                RowFns { norm, quantize, silu_mul, gelu_mul, rope, argmax, attend, combine };
+            pub(super) const FNS: RowFns = RowFns {
+                norm,
+                quantize,
+                silu_mul,
+                gelu_mul,
+                rope,
+                argmax,
+                survey,
+                gather,
+                mass,
+                noisy_best,
+                noisy_list,
+                attend,
+                combine,
+            };
         }
     };
 }

@@ -9,6 +9,7 @@ pub mod attend;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod choose;
 mod lanes;
 mod levels;
 pub mod matmul;
@@ -18,7 +19,9 @@ pub mod tile;
 
 use crate::isa::{Isa, IsaLevel};
 use aio_ir::DType;
+use aio_ir::sampling::Candidate;
 use attend::{AttendArgs, CombineArgs};
+use choose::{NoisyArgs, Surveyed};
 use levels::{RowFns, row_fns};
 use matmul::MatmulArgs;
 use rows::{Best, GateArgs, NormArgs, QuantizeArgs, RopeArgs};
@@ -102,6 +105,37 @@ impl Kernels {
         if best == Best::NONE { best } else { Best { index: best.index + first, ..best } }
     }
 
+    /// Fills `out` with the largest logit of each block of 64.
+    pub fn survey(&self, x: &[f32], out: &mut [f32]) {
+        // SAFETY: the machine has the level, as `self.isa` proves.
+        unsafe { (self.row_fns.survey)(x, out) }
+    }
+
+    /// Writes the tokens with a logit of at least `floor` to `out`, which must have room, in order of their ids; how
+    /// many there are. A NaN counts as negative infinity.
+    pub fn gather(&self, row: Surveyed<'_>, floor: f32, out: &mut [Candidate]) -> usize {
+        // SAFETY: the machine has the level, as `self.isa` proves.
+        unsafe { (self.row_fns.gather)(row, floor, out) }
+    }
+
+    /// The sum of `aio_ir::sampling::weight` over all tokens with a logit of at least `floor`; `top` is the largest.
+    pub fn mass(&self, row: Surveyed<'_>, top: f32, floor: f32) -> u64 {
+        // SAFETY: the machine has the level, as `self.isa` proves.
+        unsafe { (self.row_fns.mass)(row, top, floor) }
+    }
+
+    /// The arg-max of a part of a row after temperature and noise. Join parts with `Best::or`.
+    pub fn noisy_best(&self, args: NoisyArgs<'_>) -> Best {
+        // SAFETY: the machine has the level, as `self.isa` proves.
+        unsafe { (self.row_fns.noisy_best)(args) }
+    }
+
+    /// The best token after temperature and noise of a list in any order; a NaN counts as negative infinity.
+    pub fn noisy_list(&self, list: &[Candidate], temperature: f32, noise: [u32; 4]) -> Best {
+        // SAFETY: the machine has the level, as `self.isa` proves.
+        unsafe { (self.row_fns.noisy_list)(list, temperature, noise) }
+    }
+
     /// One split of attention for one key-value head; see `attend`.
     ///
     /// # Safety
@@ -138,4 +172,4 @@ fn tiles(_: IsaLevel, dtype: DType) -> Option<TileTable> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

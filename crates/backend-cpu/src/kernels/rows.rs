@@ -99,7 +99,7 @@ impl Best {
 /// # Safety
 /// The machine has the level.
 #[inline(always)]
-unsafe fn load_padded<L: Lanes>(x: &[f32], at: usize, pad: f32) -> L::V {
+pub(super) unsafe fn load_padded<L: Lanes>(x: &[f32], at: usize, pad: f32) -> L::V {
     let rest = &x[at..];
     if rest.len() >= LANES {
         // SAFETY: there are 16 elements.

@@ -1,14 +1,11 @@
-//! Ops that choose tokens: `argmax`, `top_k`, `sample`, `verify`.
+//! Ops that choose tokens: `argmax`, `top_k`, `verify`; `sample` has a file of its own.
 
 use super::tensor::Tensor;
-use super::{Cx, Node, Single};
+use super::{Node, Single};
 use crate::executable::Bounds;
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::tasks::Scratch;
-use aio_ir::SAMPLE_PARAMS;
-use aio_ir::sampling::{Candidate, SampleParams, SampleRow, sample};
-use std::sync::{Mutex, PoisonError};
 
 /// `argmax` of the last dimension.
 pub(crate) struct Argmax {
@@ -90,57 +87,6 @@ fn rank(x: &[f32], k: usize, order: &mut [u32]) {
         order.select_nth_unstable_by(k, before);
     }
     order[..k].sort_unstable_by(before);
-}
-
-/// `sample`: the chain of `aio_ir::sampling` on each row.
-pub(crate) struct Sample {
-    logits: Tensor,
-    params: Tensor,
-    noise: Tensor,
-    recent: Tensor,
-    bias: Option<Tensor>,
-    out: Tensor,
-    /// One list of candidates for each row that may run at the same time, with room for all tokens.
-    lists: Vec<Mutex<Vec<Candidate>>>,
-}
-
-impl Sample {
-    pub(crate) fn new(cx: &Cx<'_>, node: &Node<'_>) -> Sample {
-        let logits = node.input(0).clone();
-        let size = logits.extents_at(&cx.plan.bucket.bounds());
-        let lists = (0..size.rows().clamp(1, 64)).map(|_| Mutex::new(Vec::with_capacity(size.last()))).collect();
-        let [params, noise, recent] = [1, 2, 3].map(|i| node.input(i).clone());
-        let bias = node.inputs.get(4).cloned().flatten();
-        Sample { logits, params, noise, recent, bias, out: node.outs[0].clone(), lists }
-    }
-}
-
-impl Single for Sample {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
-        let size = self.logits.extents(step);
-        let (n, width) = (size.last(), SAMPLE_PARAMS as usize);
-        // SAFETY: earlier tasks or the caller wrote all operands.
-        let (logits, params, noise, recent, bias) = unsafe {
-            let bias = self.bias.as_ref().and_then(|b| b.values::<f32>(step));
-            let noise = self.noise.values::<u32>(step).unwrap_or(&[]);
-            let recent = self.recent.values::<i32>(step).unwrap_or(&[]);
-            (self.logits.f32s(step), self.params.f32s(step), noise, recent, bias)
-        };
-        let look_back = self.recent.extents(step).last();
-        for row in worker.share(size.rows()) {
-            let sample_row = SampleRow {
-                params: SampleParams::from_row(&params[row * width..][..width]),
-                noise: std::array::from_fn(|i| noise[row * 4 + i]),
-                recent: &recent[row * look_back..][..look_back],
-                bias: bias.map(|b| &b[row * n..][..n]),
-            };
-            let list = &self.lists[row % self.lists.len()];
-            let mut candidates = list.lock().unwrap_or_else(PoisonError::into_inner);
-            let token = sample(&logits[row * n..][..n], &sample_row, &mut candidates);
-            // SAFETY: the result has a word for each row, and rows are shared out.
-            unsafe { self.out.part(step, row..row + 1).copy_from_slice(&[token]) };
-        }
-    }
 }
 
 /// `verify`: how many drafts each sequence keeps, and its next token.

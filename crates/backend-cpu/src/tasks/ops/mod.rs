@@ -14,6 +14,7 @@ mod lookup;
 mod norm;
 mod position;
 mod reduce;
+mod sample;
 mod tensor;
 mod walk;
 
@@ -213,7 +214,7 @@ fn kernel(cx: &mut Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
         Cumsum => Box::new(norm::Cumsum::new(node)),
         Argmax => Box::new(choose::Argmax::new(node)),
         TopK => Box::new(choose::TopK::new(node)),
-        Sample => Box::new(choose::Sample::new(cx, node)),
+        Sample => Box::new(sample::Sample::new(cx, node)),
         Verify => Box::new(choose::Verify::new(node)),
     }
 }

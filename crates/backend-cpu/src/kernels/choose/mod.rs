@@ -1,0 +1,64 @@
+//! Kernels that choose tokens: the largest logits of blocks, those above a floor, weights of top-p, noise.
+//!
+//! Most of a vocabulary can neither pass a filter nor win. A row's survey, the largest logit of each block of 64, says
+//! in which blocks to look at all. Called through `super::Kernels`; `tasks::ops::sample` puts them together and
+//! `aio_ir::sampling` says what must come out, to the bit.
+
+mod noise;
+mod survey;
+
+pub(super) use noise::{noisy_best, noisy_list};
+pub(super) use survey::{gather, mass, survey};
+
+/// Tokens of a block: the noise of 64 tokens is one vector of counters.
+pub const BLOCK_TOKENS: usize = 64;
+
+/// A row of logits, or a part of one, with its survey.
+#[derive(Clone, Copy, Debug)]
+pub struct Surveyed<'a> {
+    /// The logits.
+    pub x: &'a [f32],
+    /// The largest of each block of 64; a NaN counts as negative infinity.
+    pub maxima: &'a [f32],
+}
+
+impl<'a> Surveyed<'a> {
+    /// The logits of a block.
+    fn block(&self, block: usize) -> &'a [f32] {
+        let rest = &self.x[block * BLOCK_TOKENS..];
+        &rest[..rest.len().min(BLOCK_TOKENS)]
+    }
+
+    /// Blocks with a logit of at least `floor`.
+    fn blocks(&self, floor: f32) -> impl Iterator<Item = usize> + use<'a> {
+        self.maxima.iter().enumerate().filter(move |(_, m)| **m >= floor).map(|(i, _)| i)
+    }
+
+    /// The largest logit; negative infinity if there is none.
+    pub fn top(&self) -> f32 {
+        self.maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+
+    /// The first token with the largest logit; 0 if there is none above negative infinity.
+    pub fn argmax(&self) -> u32 {
+        let top = self.top();
+        let found = self.blocks(top).find_map(|b| Some((b, self.block(b).iter().position(|x| *x == top)?)));
+        match found {
+            Some((block, at)) if top > f32::NEG_INFINITY => (block * BLOCK_TOKENS + at) as u32,
+            _ => 0,
+        }
+    }
+}
+
+/// The best token after noise of a part of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct NoisyArgs<'a> {
+    /// The part.
+    pub part: Surveyed<'a>,
+    /// The token of its first logit, a multiple of [`BLOCK_TOKENS`].
+    pub first: u32,
+    /// Divides the logits; positive.
+    pub temperature: f32,
+    /// Seed (low word, high word), choice, position.
+    pub noise: [u32; 4],
+}

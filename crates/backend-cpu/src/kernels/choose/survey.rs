@@ -1,0 +1,102 @@
+//! The survey of a row, and what it saves looking at.
+
+use super::{BLOCK_TOKENS, Surveyed};
+use crate::kernels::lanes::{LANES, Words, exp, to_array};
+use crate::kernels::rows::load_padded;
+use aio_ir::sampling::{Candidate, WEIGHT_ONE};
+
+/// Fills `out` with the largest logit of each block of `x`.
+///
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+pub(in crate::kernels) unsafe fn survey<L: Words>(x: &[f32], out: &mut [f32]) {
+    assert!(out.len() == x.len().div_ceil(BLOCK_TOKENS), "a survey has an entry a block");
+    for (block, out) in x.chunks(BLOCK_TOKENS).zip(out) {
+        // SAFETY: the level is the caller's promise; loads stay inside the block.
+        unsafe {
+            let mut most = L::splat(f32::NEG_INFINITY);
+            for at in (0..block.len()).step_by(LANES) {
+                most = L::max(load_padded::<L>(block, at, f32::NEG_INFINITY), most);
+            }
+            *out = L::largest(most);
+        }
+    }
+}
+
+/// Writes the tokens with a logit of at least `floor` to `out`, in order of their ids; how many there are. A NaN counts
+/// as negative infinity.
+///
+/// # Safety
+/// The machine has the level.
+///
+/// # Panics
+/// If `out` is too short.
+#[inline(always)]
+pub(in crate::kernels) unsafe fn gather<L: Words>(row: Surveyed<'_>, floor: f32, out: &mut [Candidate]) -> usize {
+    let mut count = 0;
+    for block in row.blocks(floor) {
+        let x = row.block(block);
+        for at in (0..x.len()).step_by(LANES) {
+            // SAFETY: the level is the caller's promise; loads stay inside the block.
+            let (values, low) = unsafe {
+                let nothing = L::splat(f32::NEG_INFINITY);
+                let v = L::max(load_padded::<L>(x, at, f32::NEG_INFINITY), nothing);
+                (v, L::less(v, L::splat(floor)))
+            };
+            let inside = if x.len() - at >= LANES { u16::MAX } else { (1 << (x.len() - at)) - 1 };
+            let mut found = !low & inside;
+            if found == 0 {
+                continue;
+            }
+            // SAFETY: the level is the caller's promise.
+            let values = unsafe { to_array::<L>(values) };
+            while found != 0 {
+                let lane = found.trailing_zeros() as usize;
+                let token = (block * BLOCK_TOKENS + at + lane) as u32;
+                out[count] = Candidate { logit: values[lane], token };
+                count += 1;
+                found &= found - 1;
+            }
+        }
+    }
+    count
+}
+
+/// The sum of the weights of all tokens with a logit of at least `floor`; `top` is the largest logit.
+///
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+pub(in crate::kernels) unsafe fn mass<L: Words>(row: Surveyed<'_>, top: f32, floor: f32) -> u64 {
+    let mut sum = 0;
+    for block in row.blocks(floor) {
+        let x = row.block(block);
+        for at in (0..x.len()).step_by(LANES) {
+            let mut weights = [0u32; LANES];
+            // SAFETY: the level is the caller's promise; loads and the store stay inside block and array.
+            unsafe {
+                let v = L::max(load_padded::<L>(x, at, f32::NEG_INFINITY), L::splat(f32::NEG_INFINITY));
+                L::store_words(weights.as_mut_ptr(), L::where_at_least(weigh::<L>(v, top), v, L::splat(floor)));
+            }
+            let inside = (x.len() - at).min(LANES);
+            sum += weights[..inside].iter().map(|w| u64::from(*w)).sum::<u64>();
+        }
+    }
+    sum
+}
+
+/// `aio_ir::sampling::weight` of sixteen logits.
+///
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+unsafe fn weigh<L: Words>(v: L::V, top: f32) -> L::U {
+    // SAFETY: the level is the caller's promise; no memory is touched.
+    unsafe {
+        // The second operand where the first is NaN: equal infinities differ by 0.
+        let behind = L::max(L::sub(L::splat(top), v), L::splat(0.0));
+        let e = exp::<L>(L::sub(L::splat(0.0), behind));
+        L::to_words(L::mul(e, L::splat(WEIGHT_ONE)))
+    }
+}
