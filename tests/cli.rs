@@ -15,6 +15,8 @@ mod model;
 mod pull;
 #[path = "cli/signals.rs"]
 mod signals;
+#[path = "cli/spec.rs"]
+mod spec;
 
 use aio::ir::DType;
 use aio::model::synth::{Preset, Synth};
@@ -107,10 +109,11 @@ fn check_failure(output: &Output, status: i32, message: &str) -> String {
 #[test]
 fn every_subcommand_has_help_with_examples() {
     let place = Place::new();
-    let commands = ["pull", "run", "compile", "perplexity", "gguf", "synth"].map(|c| vec![c]);
+    let commands = ["pull", "run", "compile", "perplexity", "gguf", "synth", "bench"].map(|c| vec![c]);
+    let commands = commands.into_iter().chain([vec!["bench", "spec"]]);
     let graph = ["verify", "print", "dot", "passes", "plan", "run"].map(|c| vec!["graph", c]);
     let cache = ["list", "verify", "clear"].map(|c| vec!["cache", c]);
-    for mut command in commands.into_iter().chain(graph).chain(cache) {
+    for mut command in commands.chain(graph).chain(cache) {
         command.push("--help");
         let help = place.good(&command);
         assert!(help.contains("Examples:"), "{command:?}: {help}");

@@ -3,6 +3,7 @@
 mod artefact;
 mod graph;
 mod measure;
+mod spec;
 mod speculate;
 
 pub(crate) use artefact::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, CompileArgs};
@@ -10,15 +11,15 @@ pub(crate) use graph::{
     BucketArgs, BucketsArgs, GraphArgs, GraphCommand, GraphRunArgs, NamedFile, PassesArgs, PrintArgs,
 };
 pub(crate) use measure::{
-    BenchArgs, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm, TableForm,
+    BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm, TableForm,
 };
-
+pub(crate) use spec::SpecArgs;
 pub(crate) use speculate::{DrafterArg, SpeculateArgs, speculation_name};
 
 use aio::engine::Dispatch;
 use aio::ir::DType;
 use aio::model::synth::{Preset, presets};
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -210,6 +211,15 @@ pub(crate) struct SamplingArgs {
     /// Seed of the sampling noise; the same seed gives the same text [default: random, printed].
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+}
+
+impl SamplingArgs {
+    /// What they are where no flag is given.
+    pub(crate) fn defaults() -> SamplingArgs {
+        let command = SamplingArgs::augment_args(clap::Command::new("defaults").no_binary_name(true));
+        let matches = command.get_matches_from(std::iter::empty::<&str>());
+        SamplingArgs::from_arg_matches(&matches).expect("every flag has a default")
+    }
 }
 
 /// Arguments of `aio run`.

@@ -54,7 +54,8 @@ fn read_prompt(args: &RunArgs) -> Result<Option<String>> {
     }
 }
 
-fn sampling(args: &SamplingArgs) -> Sampling {
+/// The flags as numbers of the chain.
+pub(crate) fn sampling(args: &SamplingArgs) -> Sampling {
     let seed = args.seed.unwrap_or_else(random_seed);
     let params = SampleParams {
         temperature: args.temp,

@@ -2,10 +2,11 @@
 
 use crate::args::{DrafterArg, LoadArgs, ModelArgs, SpeculateArgs};
 use crate::models::{self, Loaded};
+use aio::backend::Counters;
 use aio::engine::{Engine, EngineOptions, ModelDrafter, Sampling, Speculation};
 use aio::orchestrator::{Drafter, PromptLookup, SuffixDrafter};
 use anyhow::{Result, bail};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What drafters are made of.
 pub(crate) struct Drafting {
@@ -33,6 +34,20 @@ impl Drafting {
         let model = ModelArgs { model: args.draft_model.clone(), template: None, ..model.clone() };
         let Loaded { engine, .. } = models::load(&model, load, options)?;
         Ok(Drafting { drafter, model: Some(Arc::new(Mutex::new(engine))) })
+    }
+
+    /// What the draft model has done so far.
+    pub(crate) fn counters(&self) -> Counters {
+        self.engine().map_or_else(Counters::default, |e| e.counters())
+    }
+
+    /// Bytes of weights that a step of the draft model reads.
+    pub(crate) fn weight_bytes(&self) -> u64 {
+        self.engine().map_or(0, |e| e.work().weight_bytes)
+    }
+
+    fn engine(&self) -> Option<MutexGuard<'_, Engine>> {
+        self.model.as_ref().map(|m| m.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A drafter for a request.

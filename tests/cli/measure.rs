@@ -77,7 +77,29 @@ fn bench_has_four_forms_and_leaves_tests_out() {
     place.bad(&["bench", "-m", &model, "--temp", "-1"], 2, "temperature");
     place.bad(&["bench", "-m", "no.gguf"], 2, "no.gguf");
     place.bad(&["bench", "-m", &model, "--rows", "1,73"], 2, "--rows 73");
+    place.bad(&["bench", "-m", &model, "--batch", "73"], 2, "72 is the most");
     place.bad(&["bench", "-m", &model, "-t", "4294967295"], 2, "more than 1024");
+}
+
+#[test]
+fn a_batch_counts_the_keys_and_values_of_all_its_sequences() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q8_0);
+    let base = ["bench", "-m", &model, "-p", "0", "-n", "32", "--batch", "1,2", "-d", "70", "-r", "2", "-t", "1"];
+    let rows: Value = serde_json::from_str(&place.good(&[&base[..], &["-o", "json"]].concat())).unwrap();
+    let rows = rows.as_array().unwrap();
+    let name = |r: &Value| (r["test"].as_str().unwrap().to_owned(), r["rows"].as_u64().unwrap());
+    let names: Vec<_> = rows.iter().map(name).collect();
+    assert_eq!(names, [("tg32", 1), ("batch1", 1), ("batch2", 2)].map(|(t, n)| (t.to_owned(), n)));
+    let kv: Vec<_> = rows.iter().map(|r| r["kv_bytes"].as_u64().unwrap()).collect();
+    assert_eq!((kv[1], kv[2]), (kv[0], 2 * kv[0]));
+    for row in rows {
+        assert_eq!(row.as_object().unwrap().keys().collect::<Vec<_>>(), FIELDS);
+        assert_eq!((&row["submissions_per_step"], &row["syncs_per_step"]), (&Value::from(1.0), &Value::from(1.0)));
+    }
+    assert_eq!(rows[2]["plan"], "r17s17o17-argmax");
+    let table = place.good(&[&base[..], &["--warmup", "0"]].concat());
+    assert!(table.contains("| batch2 | 70 |"), "{table}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Flags of the subcommands that measure: `bench` and `device`.
 
-use super::{IsaArg, LoadArgs};
+use super::{IsaArg, LoadArgs, SpecArgs};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -64,9 +64,13 @@ pub(crate) enum TableForm {
 /// Arguments of `aio bench`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Lists: 1,2,8 or ranges 1-17, 0-4096+1024, 32-512*2; 0 leaves a test out. Tests: ppN processes a prompt of N tokens,\ntgN generates N tokens, rowsN runs steps of N token rows (what checking N - 1 drafts costs). All tests of a model\nare interleaved round by round, with a streaming read of a buffer of the weights' size after each step; the median\nread bandwidth is the denominator of fraction_of_read_bw.\n\nFields of a row: tok_s_* over repetitions; ms_median of a step; weight_bytes and kv_bytes that a step reads;\n*_per_step counted by the device; allocations_per_step counted in the whole program.\n\nExamples:\n  aio bench\n  aio bench -p 0 -n 64 -d 0-4096+2048 -o json\n  aio bench -p 0 -n 0 --rows 1-6,8,9,12,16,17 -o md\n  aio bench -p 0 -n 0 --rows 1,9 --temp 0.8 --top-k 40 --top-p 0.95 --min-p 0.05\n  aio bench -m a.gguf -m b.gguf --threads 1,2 -o csv --output-err md"
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    after_help = "Lists: 1,2,8 or ranges 1-17, 0-4096+1024, 32-512*2; 0 leaves a test out. Tests: ppN processes a prompt of N tokens,\ntgN generates N tokens, rowsN runs steps of N token rows (what checking N - 1 drafts costs), batchN decodes\nN sequences together, each with a context of its own. All tests of a model are interleaved round by round, with a\nstreaming read of a buffer of the weights' size after each step; the median read bandwidth is the denominator of\nfraction_of_read_bw.\n\nFields of a row: tok_s_* over repetitions, all rows or sequences together; ms_median of a step; weight_bytes and\nkv_bytes that a step reads; *_per_step counted by the device; allocations_per_step counted in the whole program.\n\nExamples:\n  aio bench\n  aio bench -p 0 -n 64 -d 0-4096+2048 -o json\n  aio bench -p 0 -n 0 --rows 1-6,8,9,12,16,17 -o md\n  aio bench -p 0 -n 0 --rows 1,9 --temp 0.8 --top-k 40 --top-p 0.95\n  aio bench -p 0 -n 0 --batch 1,2,4,8 -d 0,1024\n  aio bench -m a.gguf -m b.gguf --threads 1,2 -o csv --output-err md"
 )]
 pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub command: Option<BenchCommand>,
     /// Model file; may be given several times [default: SmolLM2-135M-Instruct, fetched if need be].
     #[arg(short, long = "model", value_name = "FILE")]
     pub models: Vec<PathBuf>,
@@ -84,6 +88,9 @@ pub(crate) struct BenchArgs {
     /// Token rows of a step that all get a token, 72 at most.
     #[arg(long, default_value = "0", value_name = "LIST", value_parser = numbers)]
     pub rows: Numbers,
+    /// Sequences that decode together, a token each in a step, 72 at most.
+    #[arg(long, default_value = "0", value_name = "LIST", value_parser = numbers)]
+    pub batch: Numbers,
     /// Temperature at which tokens are sampled; 0 takes the most likely.
     #[arg(long, default_value_t = 0.0, value_name = "T", allow_negative_numbers = true)]
     pub temp: f32,
@@ -114,6 +121,13 @@ pub(crate) struct BenchArgs {
     /// Print the results to stderr too, in this form.
     #[arg(long, value_enum, value_name = "FORM")]
     pub output_err: Option<TableForm>,
+}
+
+/// What else `aio bench` measures.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Measure what speculation gains and costs on workloads of prompts, and that it changes no text.
+    Spec(Box<SpecArgs>),
 }
 
 /// What to do with devices.

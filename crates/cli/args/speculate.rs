@@ -32,7 +32,7 @@ pub(crate) struct SpeculateArgs {
     pub draft_model: Option<PathBuf>,
 }
 
-fn speculation(text: &str) -> Result<Speculation, String> {
+pub(super) fn speculation(text: &str) -> Result<Speculation, String> {
     match text {
         "off" => Ok(Speculation::Off),
         "auto" => Ok(Speculation::Auto),
@@ -40,6 +40,17 @@ fn speculation(text: &str) -> Result<Speculation, String> {
             Ok(k) if k <= MOST => Ok(Speculation::Fixed(k)),
             _ => Err(format!("expected off, auto, or a number of drafts up to {MOST}")),
         },
+    }
+}
+
+impl DrafterArg {
+    /// The word on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            DrafterArg::Lookup => "lookup",
+            DrafterArg::Suffix => "suffix",
+            DrafterArg::Model => "model",
+        }
     }
 }
 

@@ -8,14 +8,15 @@ use crate::models::Loaded;
 use crate::{allocations, signals};
 use aio::cpu::CpuDevice;
 use aio::cpu::probe::{Probe, ReadBuffer};
-use aio::engine::{ModelWork, Sampling, Sequence, Step, StepRow, StepWants};
+use aio::engine::{Engine, ModelWork, Sampling, Sequence, Step, StepRow, StepWants};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Steps of one repetition of a `rows` test.
-const ROWS_STEPS: u32 = 32;
+/// Steps of one repetition of a `rows` or `batch` test.
+const STEPS: u32 = 32;
 /// Buffers of reads are no larger than this.
 const MAX_READ_BYTES: u64 = 2 << 30;
 /// Buffers of reads are no smaller: smaller ones would be read from a cache that weights do not fit into either.
@@ -28,16 +29,24 @@ pub(crate) enum Kind {
     Prefill(u32),
     /// Generates so many tokens, one a step.
     Decode(u32),
-    /// Runs steps of so many rows, each of which gets a token.
+    /// Runs steps of so many rows of one sequence, each of which gets a token.
     Rows(u32),
+    /// Decodes so many sequences together, a token each in a step.
+    Batch(u32),
 }
 
 impl Kind {
-    /// Positions that it needs.
+    /// Positions of a sequence that it needs.
     pub(crate) fn tokens(self) -> u32 {
         match self {
             Kind::Prefill(n) | Kind::Decode(n) | Kind::Rows(n) => n,
+            Kind::Batch(_) => STEPS,
         }
+    }
+
+    /// Sequences that it needs.
+    fn sequences(self) -> u32 {
+        if let Kind::Batch(n) = self { n } else { 1 }
     }
 
     /// Its name in tables.
@@ -46,6 +55,7 @@ impl Kind {
             Kind::Prefill(n) => format!("pp{n}"),
             Kind::Decode(n) => format!("tg{n}"),
             Kind::Rows(n) => format!("rows{n}"),
+            Kind::Batch(n) => format!("batch{n}"),
         }
     }
 }
@@ -57,6 +67,16 @@ pub(crate) struct Test {
     pub kind: Kind,
     /// Tokens in the context before it.
     pub depth: u32,
+}
+
+/// Sequences that the tests need in memory: for each depth as many as the largest batch.
+pub(crate) fn sequences(tests: &[Test]) -> u32 {
+    let mut most: BTreeMap<u32, u32> = BTreeMap::new();
+    for test in tests {
+        let most = most.entry(test.depth).or_default();
+        *most = test.kind.sequences().max(*most);
+    }
+    most.values().sum()
 }
 
 /// What was measured of one test.
@@ -88,8 +108,8 @@ pub(crate) struct Bench {
     sampling: Sampling,
     tests: Vec<Test>,
     samples: Vec<Samples>,
-    /// Sequences filled to a depth.
-    bases: Vec<(u32, Sequence)>,
+    /// Sequences filled to a depth; each has pages of its own, so that what a batch reads is in no cache for another.
+    bases: BTreeMap<u32, Vec<Sequence>>,
     int8_macs: Vec<f64>,
     f32_macs: Vec<f64>,
     state: u64,
@@ -98,10 +118,8 @@ pub(crate) struct Bench {
 impl Bench {
     /// Prepares the tests; nothing has run yet.
     pub(crate) fn new(loaded: Loaded, device: CpuDevice, sampling: Sampling, tests: &[Test]) -> Result<Bench> {
-        let holds = |n: u32| !loaded.engine.plan_name(n, n, &sampling).is_empty();
-        let too_many = |t: &&Test| matches!(t.kind, Kind::Rows(n) if !holds(n));
-        if let Some(Test { kind: Kind::Rows(n), .. }) = tests.iter().find(too_many) {
-            bail!("--rows {n}: no plan gives so many rows a token each; 17 is the most");
+        for test in tests {
+            check(test.kind, &loaded.engine, &sampling)?;
         }
         let probe = device.probe();
         let bytes = loaded.engine.work().weight_bytes.clamp(MIN_READ_BYTES, MAX_READ_BYTES);
@@ -113,7 +131,7 @@ impl Bench {
             sampling,
             tests: tests.to_vec(),
             samples: vec![Samples::default(); tests.len()],
-            bases: Vec::new(),
+            bases: BTreeMap::new(),
             int8_macs: Vec::new(),
             f32_macs: Vec::new(),
             state: 1,
@@ -129,13 +147,14 @@ impl Bench {
     pub(crate) fn round(&mut self, counts: bool, bar: &ProgressBar) -> Result<()> {
         for i in 0..self.tests.len() {
             let test = self.tests[i];
-            let place = self.base(test.depth)?;
-            let mut sequence = std::mem::take(&mut self.bases[place].1);
+            self.fill(test)?;
+            // Taken out, so that steps may borrow the rest.
+            let mut sequences = self.bases.remove(&test.depth).unwrap_or_default();
             let mut samples = std::mem::take(&mut self.samples[i]);
-            let ran = self.run(test, &mut sequence, &mut samples);
+            let ran = self.run(test, &mut sequences, &mut samples);
             self.samples[i] = if counts { samples } else { Samples::default() };
-            sequence.commit(test.depth as usize);
-            self.bases[place].1 = sequence;
+            sequences.iter_mut().for_each(|s| s.commit(test.depth as usize));
+            self.bases.insert(test.depth, sequences);
             ran?;
             bar.inc(1);
         }
@@ -146,34 +165,37 @@ impl Bench {
         Ok(())
     }
 
-    /// The sequence that is filled to a depth, made when first asked for.
-    fn base(&mut self, depth: u32) -> Result<usize> {
-        if let Some(place) = self.bases.iter().position(|(d, _)| *d == depth) {
-            return Ok(place);
+    /// Fills as many sequences to a test's depth as it needs and there are not yet.
+    fn fill(&mut self, test: Test) -> Result<()> {
+        while self.bases.get(&test.depth).map_or(0, Vec::len) < test.kind.sequences() as usize {
+            let mut sequence = Sequence::new();
+            self.loaded.engine.reserve(&mut sequence, test.depth as usize)?;
+            self.prefill(&mut sequence, test.depth, &mut Samples::default())?;
+            self.bases.entry(test.depth).or_default().push(sequence);
         }
-        let mut sequence = Sequence::new();
-        self.loaded.engine.reserve(&mut sequence, depth as usize)?;
-        self.prefill(&mut sequence, depth, &mut Samples::default())?;
-        self.bases.push((depth, sequence));
-        Ok(self.bases.len() - 1)
+        Ok(())
     }
 
-    fn run(&mut self, test: Test, sequence: &mut Sequence, samples: &mut Samples) -> Result<()> {
-        self.loaded.engine.reserve(sequence, (test.depth + test.kind.tokens()) as usize)?;
+    fn run(&mut self, test: Test, sequences: &mut [Sequence], samples: &mut Samples) -> Result<()> {
+        let sequences = &mut sequences[..test.kind.sequences() as usize];
+        for sequence in sequences.iter_mut() {
+            self.loaded.engine.reserve(sequence, (test.depth + test.kind.tokens()) as usize)?;
+        }
         let before = samples.step_s.len();
         match test.kind {
             Kind::Prefill(n) => {
-                self.prefill(sequence, n, samples)?;
+                self.prefill(&mut sequences[0], n, samples)?;
                 for _ in 0..3 {
                     self.read(samples);
                 }
             }
-            Kind::Decode(n) => self.decode(sequence, n, samples)?,
-            Kind::Rows(n) => self.rows_steps(sequence, n, samples)?,
+            Kind::Decode(n) => self.decode(&mut sequences[0], n, samples)?,
+            Kind::Rows(n) => self.rows_steps(&mut sequences[0], n, samples)?,
+            Kind::Batch(_) => self.batch_steps(sequences, samples)?,
         }
         let tokens = match test.kind {
             Kind::Prefill(n) | Kind::Decode(n) => n,
-            Kind::Rows(n) => n * ROWS_STEPS,
+            Kind::Rows(n) | Kind::Batch(n) => n * STEPS,
         };
         let seconds: f64 = samples.step_s[before..].iter().sum();
         samples.tok_s.push(f64::from(tokens) / seconds);
@@ -203,7 +225,7 @@ impl Bench {
     }
 
     fn rows_steps(&mut self, sequence: &mut Sequence, rows: u32, samples: &mut Samples) -> Result<()> {
-        for _ in 0..ROWS_STEPS {
+        for _ in 0..STEPS {
             let ids: Vec<u32> = (0..rows).map(|_| self.token()).collect();
             self.step(sequence, &ids, rows as usize, samples)?;
             self.read(samples);
@@ -211,11 +233,27 @@ impl Bench {
         Ok(())
     }
 
+    fn batch_steps(&mut self, sequences: &mut [Sequence], samples: &mut Samples) -> Result<()> {
+        let mut tokens: Vec<u32> = sequences.iter().map(|_| self.token()).collect();
+        for _ in 0..STEPS {
+            let wants = StepWants::Token { sampling: &self.sampling, recent: &[], bias: None };
+            let row = |(sequence, (s, &token)): (usize, (&Sequence, &u32))| {
+                let position = s.len();
+                StepRow { token, sequence, position, wants }
+            };
+            let rows: Vec<_> = sequences.iter().zip(&tokens).enumerate().map(row).collect();
+            let together: Vec<&Sequence> = sequences.iter().collect();
+            let step = Step { sequences: &together, rows: &rows };
+            let next = timed(&mut self.loaded.engine, &step, samples)?;
+            tokens = next;
+            sequences.iter_mut().for_each(|s| s.commit(s.len() + 1));
+            self.read(samples);
+        }
+        Ok(())
+    }
+
     /// One step whose last `wanted` rows ask for a token; the last row's token.
     fn step(&mut self, sequence: &Sequence, ids: &[u32], wanted: usize, samples: &mut Samples) -> Result<Option<u32>> {
-        if signals::interrupted() {
-            bail!("interrupted");
-        }
         let first = sequence.len();
         let asks = |i: usize| {
             if i + wanted >= ids.len() {
@@ -227,17 +265,7 @@ impl Bench {
         let row = |(i, &token): (usize, &u32)| StepRow { token, sequence: 0, position: first + i, wants: asks(i) };
         let rows: Vec<StepRow<'_>> = ids.iter().enumerate().map(row).collect();
         let step = Step { sequences: &[sequence], rows: &rows };
-        let (counters, allocations) = (self.loaded.engine.counters(), allocations::count());
-        let start = Instant::now();
-        let token = self.loaded.engine.step(&step)?.last().copied();
-        samples.step_s.push(start.elapsed().as_secs_f64());
-        samples.allocations += allocations::count() - allocations;
-        let used = self.loaded.engine.counters() - counters;
-        samples.submissions += used.submissions;
-        samples.syncs += used.syncs;
-        samples.barriers += used.barriers;
-        samples.positions += (first + ids.len()) as u64;
-        Ok(token)
+        Ok(timed(&mut self.loaded.engine, &step, samples)?.last().copied())
     }
 
     fn read(&self, samples: &mut Samples) {
@@ -263,9 +291,9 @@ impl Bench {
             let rows = match test.kind {
                 Kind::Prefill(n) => n.min(self.loaded.engine.prefill_rows() as u32),
                 Kind::Decode(_) => 1,
-                Kind::Rows(n) => n,
+                Kind::Rows(n) | Kind::Batch(n) => n,
             };
-            let outs = if let Kind::Rows(n) = test.kind { n } else { 1 };
+            let outs = if let Kind::Rows(n) | Kind::Batch(n) = test.kind { n } else { 1 };
             (rows, self.loaded.engine.plan_name(rows, outs, &self.sampling))
         };
         let tests = self.tests.iter().zip(&self.samples);
@@ -287,4 +315,39 @@ impl Bench {
             })
             .collect()
     }
+}
+
+/// Refuses steps that no plan holds.
+fn check(kind: Kind, engine: &Engine, sampling: &Sampling) -> Result<()> {
+    let (flag, n) = match kind {
+        Kind::Prefill(_) | Kind::Decode(_) => return Ok(()),
+        Kind::Rows(n) => ("--rows", n),
+        Kind::Batch(n) => ("--batch", n),
+    };
+    if engine.plan_name(n, n, sampling).is_empty() {
+        bail!("{flag} {n}: no plan gives so many rows a token each; {} is the most", engine.verify_rows());
+    }
+    Ok(())
+}
+
+/// Runs one step between clock and counters; the tokens of the rows that asked.
+fn timed(engine: &mut Engine, step: &Step<'_>, samples: &mut Samples) -> Result<Vec<u32>> {
+    if signals::interrupted() {
+        bail!("interrupted");
+    }
+    // Rows of a sequence come in order, so its last one reads the most.
+    let is_last = |i: usize| step.rows.get(i + 1).is_none_or(|next| next.sequence != step.rows[i].sequence);
+    let last = step.rows.iter().enumerate().filter(|(i, _)| is_last(*i));
+    samples.positions += last.map(|(_, row)| row.position as u64 + 1).sum::<u64>();
+    let (counters, allocations) = (engine.counters(), allocations::count());
+    let start = Instant::now();
+    let tokens = engine.step(step)?;
+    samples.step_s.push(start.elapsed().as_secs_f64());
+    samples.allocations += allocations::count() - allocations;
+    let tokens = tokens.to_vec();
+    let used = engine.counters() - counters;
+    samples.submissions += used.submissions;
+    samples.syncs += used.syncs;
+    samples.barriers += used.barriers;
+    Ok(tokens)
 }

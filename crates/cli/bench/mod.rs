@@ -1,9 +1,12 @@
-//! `aio bench`: speed of a model's steps, beside what the machine could do at best in the same run.
+//! `aio bench`: speed of a model's steps, beside what the machine could do at best in the same run; and what speculation
+//! does to the speed of texts.
 
+mod forms;
 mod measure;
 mod row;
+mod spec;
 
-use crate::args::{BenchArgs, IsaArg, ModelArgs, TableForm};
+use crate::args::{BenchArgs, BenchCommand, IsaArg, ModelArgs};
 use crate::{Outcome, models, output};
 use aio::engine::{EngineOptions, Sampling};
 use aio::ir::sampling::SampleParams;
@@ -13,10 +16,13 @@ use measure::{Bench, Kind, Test};
 use row::Row;
 use std::path::{Path, PathBuf};
 
-pub(crate) fn main(args: BenchArgs) -> Result<Outcome> {
+pub(crate) fn main(mut args: BenchArgs) -> Result<Outcome> {
+    if let Some(BenchCommand::Spec(spec)) = args.command.take() {
+        return spec::main(*spec);
+    }
     let tests = tests(&args);
     if tests.is_empty() {
-        bail!("nothing to measure: --prefill, --decode and --rows are all 0");
+        bail!("nothing to measure: --prefill, --decode, --rows and --batch are all 0");
     }
     let models = if args.models.is_empty() { vec![crate::pull::default_model(false)?] } else { args.models.clone() };
     let isas: Vec<Option<IsaArg>> =
@@ -34,9 +40,9 @@ pub(crate) fn main(args: BenchArgs) -> Result<Outcome> {
     }
     bar.finish_and_clear();
     if let Some(form) = args.output_err {
-        output::note_same_line(&row::render(&rows, form));
+        output::note_same_line(&forms::render(&rows, form, row::markdown));
     }
-    output::print_now(&row::render(&rows, args.output))?;
+    output::print_now(&forms::render(&rows, args.output, row::markdown))?;
     Ok(Outcome::Fine)
 }
 
@@ -48,6 +54,7 @@ fn tests(args: &BenchArgs) -> Vec<Test> {
         let kinds = some(&args.prefill.0).into_iter().map(Kind::Prefill);
         let kinds = kinds.chain(some(&args.decode.0).into_iter().map(Kind::Decode));
         let kinds = kinds.chain(some(&args.rows.0).into_iter().map(Kind::Rows));
+        let kinds = kinds.chain(some(&args.batch.0).into_iter().map(Kind::Batch));
         tests.extend(kinds.map(|kind| Test { kind, depth }));
     }
     tests
@@ -69,10 +76,8 @@ fn bench(
     sampling.check()?;
     let context = tests.iter().map(|t| u64::from(t.depth) + u64::from(t.kind.tokens())).max().unwrap_or(0);
     let context = u32::try_from(context).context("the longest test has more positions than 32 bits count")?;
-    let mut depths: Vec<u32> = tests.iter().map(|t| t.depth).collect();
-    depths.sort_unstable();
-    depths.dedup();
-    let options = EngineOptions { context: Some(context), sequences: depths.len() as u32, ..EngineOptions::default() };
+    let options =
+        EngineOptions { context: Some(context), sequences: measure::sequences(tests), ..EngineOptions::default() };
     let device = models::cpu(isa, (threads > 0).then_some(threads))?;
     let loaded = models::load_on(&model, &args.load, std::sync::Arc::new(device.clone()), &options)?;
     let mut bench = Bench::new(loaded, device, sampling, tests)?;
@@ -93,9 +98,4 @@ impl ModelArgs {
     fn of(path: PathBuf, threads: Option<u32>, isa: Option<IsaArg>) -> ModelArgs {
         ModelArgs { model: Some(path), threads, isa, device: crate::args::DeviceArg::Cpu, template: None }
     }
-}
-
-/// Whether a form is for people.
-fn is_for_people(form: TableForm) -> bool {
-    form == TableForm::Md
 }

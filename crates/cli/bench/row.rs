@@ -1,8 +1,7 @@
 //! One row of results and the forms it is printed in. The field names are an interface: scripts read them.
 
-use super::is_for_people;
+use super::forms;
 use super::measure::Samples;
-use crate::args::TableForm;
 use aio::engine::ModelWork;
 use aio::orchestrator::Figure;
 use serde::Serialize;
@@ -112,45 +111,8 @@ impl Row {
     }
 }
 
-/// All rows in a form.
-pub(crate) fn render(rows: &[Row], form: TableForm) -> String {
-    if is_for_people(form) {
-        return markdown(rows);
-    }
-    let value = |row: &Row| serde_json::to_value(row).expect("numbers and strings are JSON");
-    match form {
-        TableForm::Csv => csv(rows),
-        TableForm::Jsonl => rows.iter().map(|r| format!("{}\n", value(r))).collect(),
-        _ => format!("{}\n", serde_json::Value::Array(rows.iter().map(value).collect())),
-    }
-}
-
-fn csv(rows: &[Row]) -> String {
-    let mut out = String::new();
-    for (i, row) in rows.iter().enumerate() {
-        let value = serde_json::to_value(row).expect("numbers and strings are JSON");
-        let Some(fields) = value.as_object() else { continue };
-        if i == 0 {
-            out = fields.keys().map(String::as_str).collect::<Vec<_>>().join(",") + "\n";
-        }
-        let cells: Vec<String> = fields.values().map(cell).collect();
-        out += &(cells.join(",") + "\n");
-    }
-    out
-}
-
-/// A value as a cell: lists with semicolons, text in quotes where it needs them.
-fn cell(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::String(s) if s.contains([',', '"', '\n']) => format!("\"{}\"", s.replace('"', "\"\"")),
-        serde_json::Value::String(s) => s.clone(),
-        serde_json::Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(";"),
-        other => other.to_string(),
-    }
-}
-
 /// What people want to see: speed with its spread, share of the bandwidth, and how far the floor is.
-fn markdown(rows: &[Row]) -> String {
+pub(crate) fn markdown(rows: &[Row]) -> String {
     let heads = [
         "model",
         "device",
@@ -169,15 +131,13 @@ fn markdown(rows: &[Row]) -> String {
         "plan",
         "barriers",
     ];
-    let mut out = format!("| {} |\n|{}\n", heads.join(" | "), " ---: |".repeat(heads.len()));
-    for row in rows {
+    let cells = |row: &Row| {
         let same = |r: &&Row| r.model == row.model && r.device == row.device && r.threads == row.threads;
-        let base = rows.iter().filter(same).find(|r| r.test == "rows1" && r.depth == row.depth);
-        let ratio = |f: &dyn Fn(&Row) -> f64| match base {
-            Some(one) if row.test.starts_with("rows") => format!("{:.2}", f(row) / f(one)),
-            _ => String::new(),
-        };
-        let cells = [
+        let many = ["rows", "batch"].into_iter().find(|kind| row.test.starts_with(kind));
+        let is_one = |r: &&Row| many.and_then(|kind| r.test.strip_prefix(kind)) == Some("1") && r.depth == row.depth;
+        let base = rows.iter().filter(same).find(is_one);
+        let ratio = |f: &dyn Fn(&Row) -> f64| base.map_or_else(String::new, |one| format!("{:.2}", f(row) / f(one)));
+        vec![
             row.model.clone(),
             row.device.clone(),
             row.threads.to_string(),
@@ -194,9 +154,9 @@ fn markdown(rows: &[Row]) -> String {
             format!("{:.2}", row.floor_ms / row.ms_median),
             row.plan.clone(),
             format!("{:.0}", row.barriers_per_step),
-        ];
-        out += &format!("| {} |\n", cells.join(" | "));
-    }
+        ]
+    };
+    let mut out = forms::table(&heads, rows.iter().map(cells));
     let Some(first) = rows.first() else { return out };
     out += &format!("\n{}, {} rounds, commit {}\n", first.cpu, first.reps, first.commit);
     out

@@ -259,6 +259,31 @@ impl Engine {
         self.dispatch
     }
 
+    /// Changes between [`Dispatch::Graph`] and [`Dispatch::Token`], which run the same plans, so that one model in memory
+    /// serves both.
+    ///
+    /// # Errors
+    /// [`EngineError::Option`] if the other way needs other plans; nothing has changed then.
+    pub fn set_dispatch(&mut self, dispatch: Dispatch) -> Result<(), EngineError> {
+        if (dispatch == Dispatch::Op) != (self.dispatch == Dispatch::Op) {
+            let expected = "one that runs the plans which the engine was loaded with";
+            return Err(EngineError::Option { name: "dispatch", value: format!("{dispatch:?}"), expected });
+        }
+        self.dispatch = dispatch;
+        Ok(())
+    }
+
+    /// What has been learned of speculation. A copy taken before the first step knows nothing yet.
+    pub fn speculator(&self) -> &Speculator {
+        &self.speculator
+    }
+
+    /// Exchanges what has been learned of speculation for `other`, between steps. Whoever compares ways to speculate on one
+    /// engine keeps a speculator for each, so that none profits from what another has learned.
+    pub fn swap_speculator(&mut self, other: &mut Speculator) {
+        std::mem::swap(&mut self.speculator, other);
+    }
+
     /// The device's counters.
     pub fn counters(&self) -> Counters {
         self.runner.device().counters()

@@ -173,6 +173,40 @@ fn company_and_dispatch_change_nothing() {
 }
 
 #[test]
+fn one_engine_serves_both_ways_to_verify() {
+    let mut engine = engine(Dispatch::Graph);
+    let request = request(0, hot(9), 24);
+    let want = plain(&mut engine, &request);
+    let text: Vec<u32> = request.prompt.iter().chain(&want).copied().collect();
+    // 23 tokens after the first: four steps of five rows and one of three, or a step each.
+    for (dispatch, steps) in [(Dispatch::Graph, 1 + 5), (Dispatch::Token, 1 + 23), (Dispatch::Graph, 1 + 5)] {
+        engine.set_dispatch(dispatch).unwrap();
+        let drafter: Box<dyn Drafter> = Box::new(Knowing { text: text.clone(), at: 0, errs: 0 });
+        let request = Request { speculation: Speculation::Fixed(4), ..request.clone() };
+        let before = engine.counters();
+        assert_eq!(together(&mut engine, vec![(request, Some(drafter))]), [want.clone()]);
+        assert_eq!((engine.counters() - before).submissions, steps, "{dispatch:?}");
+    }
+    assert!(engine.set_dispatch(Dispatch::Op).unwrap_err().to_string().contains("the plans which the engine"));
+    assert_eq!(engine.dispatch(), Dispatch::Graph);
+}
+
+#[test]
+fn what_was_learned_can_be_put_aside() {
+    let mut engine = engine(Dispatch::Graph);
+    let mut kept = engine.speculator().clone();
+    let request = Request { speculation: Speculation::Auto, ..request(0, Sampling::greedy(), 24) };
+    let learned = |engine: &Engine| engine.speculator().balance() != 0.0;
+    assert!(!learned(&engine));
+    let want = plain(&mut engine, &request);
+    assert!(!learned(&engine), "plain decoding teaches nothing");
+    assert_eq!(together(&mut engine, vec![(request, None)]), [want]);
+    assert!(learned(&engine));
+    engine.swap_speculator(&mut kept);
+    assert!(!learned(&engine) && kept.balance() != 0.0);
+}
+
+#[test]
 fn an_unfused_plan_verifies_too() {
     let mut engine = engine(Dispatch::Op);
     let request = request(1, hot(5), 16);

@@ -1,0 +1,135 @@
+//! Ways to generate that take turns on one workload, and what their times say of each other.
+
+use super::repeats::{from_prompt, repeated};
+use super::run::Run;
+use crate::args::{DispatchArg, DrafterArg};
+use aio::engine::Speculation;
+use aio::orchestrator::{Figure, Speculator};
+
+/// A way to generate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Config {
+    pub spec: Speculation,
+    /// Where drafts come from; `None` where there are none.
+    pub drafter: Option<DrafterArg>,
+}
+
+/// A way to generate with what was measured of it.
+pub(super) struct Entry {
+    pub config: Config,
+    /// What it has learned; its own, so that figures do not depend on what else is measured.
+    pub learned: Speculator,
+    /// All prompts of a round, round by round.
+    pub runs: Vec<Run>,
+    /// Texts that were not those of plain decoding.
+    pub mismatches: u32,
+}
+
+/// What takes turns: the first entry generates without drafts.
+pub(super) struct Group {
+    /// By place in the list of workloads.
+    pub workload: usize,
+    pub dispatch: DispatchArg,
+    pub prompts: usize,
+    pub rounds: u32,
+    pub temperature: f32,
+    /// Tokens of each prompt.
+    pub prompt_ids: Vec<Vec<u32>>,
+    pub entries: Vec<Entry>,
+}
+
+/// What one entry's times are beside those without drafts.
+pub(super) struct Ratios {
+    /// Seconds without drafts by seconds with them, of each prompt and round.
+    pub pairs: Vec<f64>,
+    /// The same of the tokens that do not repeat the text.
+    pub without_repeats: Vec<f64>,
+    /// Seconds to the first token by those without drafts.
+    pub prefill: Vec<f64>,
+}
+
+impl Group {
+    /// Compares an entry's runs with those of plain decoding in the same round.
+    pub(super) fn ratios(&self, entry: &Entry) -> Ratios {
+        let mut ratios = Ratios { pairs: Vec::new(), without_repeats: Vec::new(), prefill: Vec::new() };
+        for run in &entry.runs {
+            let same = |r: &&Run| (r.prompt, r.round) == (run.prompt, run.round);
+            let Some(plain) = self.entries[0].runs.iter().find(same) else { continue };
+            let by = |a: f64, b: f64| if a > 0.0 && b > 0.0 { Some(a / b) } else { None };
+            ratios.pairs.extend(by(plain.seconds(), run.seconds()));
+            ratios.prefill.extend(by(run.prefill_s, plain.prefill_s));
+            if plain.ids == run.ids {
+                let marks = repeated(&plain.ids);
+                ratios.without_repeats.extend(by(plain.unmarked_seconds(&marks), run.unmarked_seconds(&marks)));
+            }
+        }
+        ratios
+    }
+
+    /// Share of the output's tokens that repeat the output, and share of its runs that stand in the prompt.
+    pub(super) fn shares(&self) -> (f64, f64) {
+        let mut sums = [0; 4];
+        for run in self.entries[0].runs.iter().filter(|r| r.round == 0) {
+            let (found, runs) = from_prompt(&run.ids, &self.prompt_ids[run.prompt]);
+            let marks = repeated(&run.ids).iter().filter(|m| **m).count();
+            for (sum, n) in sums.iter_mut().zip([marks, run.ids.len(), found, runs]) {
+                *sum += n;
+            }
+        }
+        let share = |part: usize, all: usize| if all == 0 { 0.0 } else { part as f64 / all as f64 };
+        (share(sums[0], sums[1]), share(sums[2], sums[3]))
+    }
+
+    /// The number of drafts whose median ratio is highest, of those with a number.
+    pub(super) fn best_fixed(&self, drafter: DrafterArg) -> Option<usize> {
+        let fixed = self.entries.iter().filter(|e| e.config.drafter == Some(drafter)).filter_map(|e| {
+            let Speculation::Fixed(k) = e.config.spec else { return None };
+            Some((median(&self.ratios(e).pairs), k))
+        });
+        fixed.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)
+    }
+}
+
+/// The median; 0 of nothing.
+pub(super) fn median(samples: &[f64]) -> f64 {
+    Figure::of(samples).map_or(0.0, |f| f.median)
+}
+
+/// The one-sided lower 95 % bound of the median: of `n` samples the `k`-th smallest, `k` being the largest for which
+/// fewer than `k` of `n` fair coins show heads with a chance of at most 5 %. `None` if not even the smallest will do.
+///
+/// Order statistics need no shape of the distribution (for instance Conover, Practical Nonparametric Statistics, 3.2).
+pub(super) fn low95(samples: &[f64]) -> Option<f64> {
+    let n = samples.len();
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    // Logarithms, since 2^-n leaves the range of numbers.
+    let mut term = -(n as f64) * std::f64::consts::LN_2;
+    let (mut below, mut k) = (0.0, 0);
+    loop {
+        below += term.exp();
+        if k >= n || below > 0.05 {
+            return k.checked_sub(1).map(|i| sorted[i]);
+        }
+        term += ((n - k) as f64 / (k + 1) as f64).ln();
+        k += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_is_an_order_statistic() {
+        let low = |n: u32| low95(&(1..=n).map(f64::from).collect::<Vec<_>>());
+        // From tables of the sign test.
+        let expected = [(0, None), (4, None), (5, Some(1.0)), (8, Some(2.0)), (10, Some(2.0)), (20, Some(6.0))];
+        for (n, want) in expected {
+            assert_eq!(low(n), want, "{n}");
+        }
+        assert_eq!(low(24), Some(8.0));
+        let many = low(4000).unwrap_or(0.0);
+        assert!((many - (2000.0 - 1.645 * 4000f64.sqrt() / 2.0)).abs() < 2.0, "{many}");
+    }
+}
