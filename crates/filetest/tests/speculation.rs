@@ -81,12 +81,12 @@ fn together(engine: &mut Engine, members: Vec<(Request, Option<Box<dyn Drafter>>
     while batch.running() > 0 {
         batch.step(engine, &mut |_, _| Flow::Continue).unwrap();
     }
-    let mut leave = |id| {
+    let leave = |id| {
         let (done, mut sequence) = batch.leave(engine, id).unwrap();
         engine.release(&mut sequence);
         done.ids
     };
-    ids.into_iter().map(|id| leave(id)).collect()
+    ids.into_iter().map(leave).collect()
 }
 
 fn drafters(text: &[u32]) -> Vec<Box<dyn Drafter>> {
@@ -107,7 +107,7 @@ fn speculative_output_is_plain_output() {
                     let name = drafter.name();
                     let request = Request { speculation, ..request.clone() };
                     let got = together(&mut engine, vec![(request, Some(drafter))]);
-                    assert_eq!(got, [want.clone()], "{name}, {speculation:?}");
+                    assert_eq!(got, std::slice::from_ref(&want), "{name}, {speculation:?}");
                 }
             }
         }
@@ -184,7 +184,7 @@ fn one_engine_serves_both_ways_to_verify() {
         let drafter: Box<dyn Drafter> = Box::new(Knowing { text: text.clone(), at: 0, errs: 0 });
         let request = Request { speculation: Speculation::Fixed(4), ..request.clone() };
         let before = engine.counters();
-        assert_eq!(together(&mut engine, vec![(request, Some(drafter))]), [want.clone()]);
+        assert_eq!(together(&mut engine, vec![(request, Some(drafter))]), std::slice::from_ref(&want));
         assert_eq!((engine.counters() - before).submissions, steps, "{dispatch:?}");
     }
     assert!(engine.set_dispatch(Dispatch::Op).unwrap_err().to_string().contains("the plans which the engine"));
@@ -356,7 +356,11 @@ fn a_mask_composes_with_speculation() {
             for drafter in drafters(&text) {
                 let name = drafter.name();
                 let request = Request { speculation: Speculation::Fixed(6), ..request.clone() };
-                assert_eq!(together(&mut engine, vec![(request, Some(drafter))]), [want.clone()], "{name}");
+                assert_eq!(
+                    together(&mut engine, vec![(request, Some(drafter))]),
+                    std::slice::from_ref(&want),
+                    "{name}"
+                );
             }
         }
     }
