@@ -85,7 +85,24 @@ pub(crate) struct Loaded {
     slot: Option<Slot>,
 }
 
+/// A place in the cache that is to be filled.
+pub(crate) struct Keep(Option<Slot>);
+
+impl Keep {
+    /// As [`Loaded::keep`].
+    pub(crate) fn keep(&mut self, engine: &Engine) {
+        if let Some(slot) = self.0.take() {
+            slot.fill(engine);
+        }
+    }
+}
+
 impl Loaded {
+    /// The engine alone, and what [`Loaded::keep`] would do.
+    pub(crate) fn split(self) -> (Engine, Keep) {
+        (self.engine, Keep(self.slot))
+    }
+
     /// Puts the model into the cache if it is not there. To be called when the work is done: nobody waits for it then.
     pub(crate) fn keep(&mut self) {
         if let Some(slot) = self.slot.take() {

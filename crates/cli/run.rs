@@ -20,13 +20,14 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     let sampling = sampling(&args.sampling);
     sampling.check()?;
     let options = EngineOptions { context: args.ctx, dispatch: args.dispatch.dispatch(), ..EngineOptions::default() };
-    let drafting = Drafting::new(&args.speculate, &args.model, &args.load, &options)?;
+    let mut drafting = Drafting::new(&args.speculate, &args.model, &args.load, &options)?;
     let mut loaded = models::load(&args.model, &args.load, &options)?;
     match prompt {
         Some(prompt) => once(&args, &drafting, &mut loaded.engine, sampling, &prompt)?,
         None => chat(&args, &drafting, &mut loaded, sampling)?,
     }
     loaded.keep();
+    drafting.keep();
     Ok(Outcome::Fine)
 }
 

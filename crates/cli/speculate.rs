@@ -1,7 +1,7 @@
 //! Drafters for requests, as the flags of speculation ask.
 
 use crate::args::{DrafterArg, LoadArgs, ModelArgs, SpeculateArgs};
-use crate::models::{self, Loaded};
+use crate::models::{self, Keep};
 use aio::backend::Counters;
 use aio::engine::{Engine, EngineOptions, ModelDrafter, Sampling, Speculation};
 use aio::orchestrator::{Drafter, PromptLookup, SuffixDrafter};
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct Drafting {
     drafter: DrafterArg,
     model: Option<Arc<Mutex<Engine>>>,
+    keep: Option<Keep>,
 }
 
 impl Drafting {
@@ -29,11 +30,20 @@ impl Drafting {
             bail!("--drafter model and --draft-model FILE belong together");
         }
         if !asked || args.spec == Speculation::Off {
-            return Ok(Drafting { drafter, model: None });
+            return Ok(Drafting { drafter, model: None, keep: None });
         }
         let model = ModelArgs { model: args.draft_model.clone(), template: None, ..model.clone() };
-        let Loaded { engine, .. } = models::load(&model, load, options)?;
-        Ok(Drafting { drafter, model: Some(Arc::new(Mutex::new(engine))) })
+        let (engine, keep) = models::load(&model, load, options)?.split();
+        Ok(Drafting { drafter, model: Some(Arc::new(Mutex::new(engine))), keep: Some(keep) })
+    }
+
+    /// Puts the draft model into the cache, as the model is: when the work is done.
+    pub(crate) fn keep(&mut self) {
+        if let Some(mut keep) = self.keep.take()
+            && let Some(engine) = self.engine()
+        {
+            keep.keep(&engine);
+        }
     }
 
     /// What the draft model has done so far.

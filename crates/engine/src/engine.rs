@@ -37,7 +37,8 @@ pub struct EngineOptions {
     pub sequences: u32,
     /// How a step's work is cut up and submitted.
     pub dispatch: Dispatch,
-    /// What the device does at best, as a device profile has it: what is believed of step times before any was measured.
+    /// What the device does at best: what is believed of step times before any was measured. A guess, unless the caller
+    /// knows better, for instance from a device profile.
     pub ceilings: Ceilings,
 }
 
@@ -247,6 +248,12 @@ impl Engine {
     /// Rows of a prefill step at most.
     pub fn prefill_rows(&self) -> usize {
         self.prefill_rows
+    }
+
+    /// Sequences of a step that chooses tokens at most.
+    pub(crate) fn batch_rows(&self) -> usize {
+        let plain = self.family.plans.iter().map(|p| &p.bucket).filter(|b| b.tail == Tail::Argmax && !b.verify);
+        plain.map(|b| b.outs.min(b.seqs) as usize).max().unwrap_or(0)
     }
 
     /// Rows of a step that verifies drafts at most; 0 if no plan does.

@@ -22,18 +22,22 @@ pub struct ModelDrafter {
     /// How many tokens were committed.
     known: usize,
     sequence: Sequence,
+    /// Positions of the draft model's context.
+    context: usize,
     seconds: f64,
 }
 
 impl ModelDrafter {
-    /// Drafts of `engine` for a request of `target` with this sampling.
+    /// Drafts of `engine` for a request of `target` with this sampling. Several drafters may share an engine that was loaded
+    /// for as many sequences.
     ///
     /// # Errors
     /// [`EngineError::DraftModel`] if the two have other tokens.
     pub fn new(engine: Arc<Mutex<Engine>>, target: &Engine, sampling: Sampling) -> Result<ModelDrafter, EngineError> {
         same_tokens(&lock(&engine), target)?;
         let (text, sequence) = (Vec::new(), Sequence::new());
-        Ok(ModelDrafter { engine, sampling, text, known: 0, sequence, seconds: 0.0 })
+        let context = lock(&engine).context();
+        Ok(ModelDrafter { engine, sampling, text, known: 0, sequence, context, seconds: 0.0 })
     }
 
     /// Drafts up to `max` tokens behind what is committed.
@@ -42,7 +46,7 @@ impl ModelDrafter {
         self.text.truncate(self.known);
         // The last token always runs, for its logits.
         self.sequence.commit(self.sequence.len().min(self.known - 1));
-        for _ in 0..max.min(engine.context().saturating_sub(self.known)) {
+        for _ in 0..max.min(self.context.saturating_sub(self.known)) {
             let token = next(&mut engine, &mut self.sequence, &self.text, &self.sampling)?;
             self.text.push(token);
             out.push(token);
@@ -105,6 +109,20 @@ impl Drafter for ModelDrafter {
             }
             self.known += 1;
         }
+    }
+
+    fn prepare(&mut self) -> Result<(), DraftError> {
+        // The first draft runs the prompt; the second, whose time is taken, is one like those to come.
+        let mut unused = Vec::new();
+        for _ in 0..2 {
+            self.seconds = 0.0;
+            self.draft(1, &mut unused)?;
+        }
+        Ok(())
+    }
+
+    fn most(&self) -> usize {
+        self.context.saturating_sub(self.known)
     }
 
     fn draft(&mut self, max: usize, out: &mut Vec<u32>) -> Result<Match, DraftError> {

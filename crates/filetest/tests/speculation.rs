@@ -343,6 +343,19 @@ impl LogitMask for Brackets {
     }
 }
 
+/// The first piece of a long prompt asks no mask, alone or beside a member with drafts.
+#[test]
+fn a_mask_waits_for_the_end_of_the_prompt() {
+    let mut engine = engine(Dispatch::Graph);
+    let long = Request { mask: Some(Arc::new(Brackets)), ..request(12, hot(2), 12) };
+    let short = request(0, Sampling::greedy(), 30);
+    let want = [&short, &long].map(|r| plain(&mut engine, r));
+    assert!(long.prompt.len() > engine.prefill_rows());
+    let speculation = Speculation::Fixed(3);
+    let members = [short, long].map(|r| (Request { speculation, ..r }, None)).into();
+    assert_eq!(together(&mut engine, members), want);
+}
+
 #[test]
 fn a_mask_composes_with_speculation() {
     for dispatch in [Dispatch::Graph, Dispatch::Token] {

@@ -70,6 +70,7 @@ impl Tally {
 /// The estimate for one sequence, or for all of an engine.
 #[derive(Clone, Debug)]
 pub struct Acceptance {
+    kind: DrafterKind,
     prior: [f64; CLASSES],
     classes: [Tally; CLASSES],
     cells: [[Tally; POSITIONS]; CLASSES],
@@ -95,11 +96,17 @@ impl Acceptance {
     /// Before anything was seen.
     pub fn new(kind: DrafterKind) -> Acceptance {
         Acceptance {
+            kind,
             prior: kind.prior(),
             classes: [Tally::default(); CLASSES],
             cells: [[Tally::default(); POSITIONS]; CLASSES],
             slowness: 1.0,
         }
+    }
+
+    /// Of which drafters.
+    pub fn kind(&self) -> DrafterKind {
+        self.kind
     }
 
     /// One that gathers what many sequences see, for [`Acceptance::child`].

@@ -49,6 +49,20 @@ pub trait Drafter: Send {
         DrafterKind::Text
     }
 
+    /// Does once what the first draft would otherwise wait for: a draft model reads the prompt. Called before the first
+    /// draft; its time counts as prefill.
+    ///
+    /// # Errors
+    /// [`DraftError`], as [`Drafter::draft`].
+    fn prepare(&mut self) -> Result<(), DraftError> {
+        Ok(())
+    }
+
+    /// Tokens that it can draft at most behind what is committed now.
+    fn most(&self) -> usize {
+        usize::MAX
+    }
+
     /// Seconds that drafting one token costs, where it is not negligible (a draft model).
     fn seconds_per_token(&self) -> f64 {
         0.0

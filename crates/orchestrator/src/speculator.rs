@@ -204,7 +204,9 @@ impl Speculator {
         } else {
             let agreed = outcome.agreed.min(compared);
             outcome.acceptance.observe(outcome.matched, compared, agreed);
-            self.shared.observe(outcome.matched, compared, agreed);
+            if outcome.acceptance.kind() == self.options.kind {
+                self.shared.observe(outcome.matched, compared, agreed);
+            }
         }
     }
 

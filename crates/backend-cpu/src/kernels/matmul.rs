@@ -195,7 +195,10 @@ unsafe fn run_pair(
             out: args.output.start.wrapping_add(at),
             out_stride: args.output.stride,
             bias: args.bias.map_or(std::ptr::null(), |bias| bias[column..column + 2 * GROUP_ROWS].as_ptr()),
-            residual: args.residual.map_or(std::ptr::null(), |x| x[at..].as_ptr()),
+            residual: args.residual.map_or(std::ptr::null(), |x| {
+                let last = (take - 1) * args.output.stride + 2 * GROUP_ROWS;
+                x[at..at + last].as_ptr()
+            }),
         };
         let pair = pairs[take - 1].expect("the table's functions begin with one row");
         // SAFETY: the function has `take` rows in all operands; the caller owns these columns of the output.

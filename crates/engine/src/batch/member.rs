@@ -32,6 +32,8 @@ pub(super) struct Member {
     matched: Match,
     /// How many there are, or could be made.
     available: usize,
+    /// Whether the drafter has read the prompt.
+    prepared: bool,
     /// Whether it was part of the last step.
     pub ran: bool,
     /// How many the last step had, and how many tokens there were before it.
@@ -71,9 +73,11 @@ impl Member {
         if let Some(drafter) = &mut drafter {
             drafter.extend(&tokens);
         }
-        // The last token always runs, for its logits.
-        sequence.commit(sequence.len().min(tokens.len().saturating_sub(1)));
         let (known, output) = (tokens.len(), Output::new(&request));
+        if output.reason.is_none() {
+            // The last token always runs, for its logits.
+            sequence.commit(sequence.len().min(known.saturating_sub(1)));
+        }
         let (stats, timing) = (SpeculationStats::default(), Timing::default());
         Member {
             id,
@@ -87,6 +91,7 @@ impl Member {
             offer: Vec::new(),
             matched: Match::default(),
             available: 0,
+            prepared: false,
             ran: false,
             drafted: 0,
             before: known,
@@ -127,7 +132,7 @@ impl Member {
         let Some(drafter) = self.drafter.as_mut().filter(|_| self.sequence.len() + 1 == self.known) else {
             return Ok(());
         };
-        let most = most.min(context - self.known).min(self.output.left().saturating_sub(1));
+        let most = most.min(context - self.known).min(self.output.left().saturating_sub(1)).min(drafter.most());
         self.available = most;
         match drafter.kind() {
             DrafterKind::Text if most > 0 => {
@@ -136,7 +141,13 @@ impl Member {
             }
             DrafterKind::Text => {}
             // A draft model always has a draft, so that what it matched does not tell one from another.
-            DrafterKind::Model => self.matched = Match { len: 1 },
+            DrafterKind::Model => {
+                if !self.prepared {
+                    drafter.prepare()?;
+                    self.prepared = true;
+                }
+                self.matched = Match { len: 1 };
+            }
         }
         Ok(())
     }
@@ -208,8 +219,10 @@ impl Member {
 
     /// Adds what masks say of the token after position `at` to `bias`, all zeros before.
     pub(super) fn bias(&self, at: usize, bias: &mut [f32]) {
-        if let Some(mask) = &self.request.mask {
-            mask.bias(&self.tokens[self.request.prompt.len()..=at], bias);
+        let prompt = self.request.prompt.len();
+        // In the middle of the prompt a row's token means nothing, and the mask is not asked.
+        if let Some(mask) = self.request.mask.as_ref().filter(|_| at + 1 >= prompt) {
+            mask.bias(&self.tokens[prompt..=at], bias);
         }
         for (sum, x) in bias.iter_mut().zip(self.request.logit_bias.iter().flatten()) {
             *sum += x;
@@ -230,10 +243,10 @@ impl Member {
             return;
         }
         let now = Instant::now();
-        if let Some(first) = self.first_token {
-            self.timing.decode = now - first;
+        let first = self.first_token.is_none();
+        if let Some(began) = self.first_token {
+            self.timing.decode = now - began;
             self.timing.decode_steps += 1;
-            self.stats.add(self.drafts(), outcome.accepted);
         } else {
             self.timing.prefill = self.began.map_or(Duration::ZERO, |began| now - began);
             self.first_token = Some(now);
@@ -243,6 +256,10 @@ impl Member {
         self.tokens.truncate(old + outcome.accepted);
         self.tokens.push(outcome.next);
         self.push_output(engine, sink);
+        if !first {
+            // Of those after the end of the output nobody has anything.
+            self.stats.add(self.drafted, outcome.accepted.min(self.known - old));
+        }
         self.sequence.commit(self.known - 1);
         if let Some(drafter) = &mut self.drafter {
             drafter.extend(&self.tokens[old..]);

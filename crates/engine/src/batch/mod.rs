@@ -11,7 +11,6 @@ mod stats;
 pub use member::MemberId;
 pub use stats::SpeculationStats;
 
-use crate::engine::WIDE_ROWS;
 use crate::generate::Flow;
 use crate::request::{Completion, Speculation};
 use crate::{Engine, EngineError, Request, Sequence};
@@ -81,7 +80,7 @@ impl Batch {
         sequence: Sequence,
         drafter: Option<Box<dyn Drafter>>,
     ) -> Result<MemberId, (EngineError, Sequence)> {
-        let limit = WIDE_ROWS as usize;
+        let limit = engine.batch_rows();
         if self.members.len() >= limit {
             return Err((EngineError::BatchFull { limit }, sequence));
         }

@@ -5,7 +5,7 @@
 pub struct SpeculationStats {
     /// Steps after the prompt, with drafts or without.
     pub steps: u64,
-    /// Tokens that were drafted and verified.
+    /// Tokens that were drafted and verified, those after the end of the output included.
     pub drafted: u64,
     /// Those that were right.
     pub accepted: u64,

@@ -142,12 +142,12 @@ fn a_row_has_the_same_bits_in_every_batch() {
     at_every_level("row independence", |kernels| {
         for dtype in float_types() {
             let cols = col_counts(dtype)[1];
-            let case = Case::new(dtype, 33, cols);
+            let case = Case::new(dtype, 85, cols);
             let x = Rng(SEED + 2).normals(80 * cols);
             let alone: Vec<Vec<f32>> = x.chunks_exact(cols).map(|row| case.run(kernels, row, 1, false)).collect();
             for m in (1..=33).chain([80]) {
                 let together = case.run(kernels, &x, m, false);
-                for (row, y) in together.chunks_exact(33).enumerate() {
+                for (row, y) in together.chunks_exact(85).enumerate() {
                     let equal = y.iter().zip(&alone[row]).all(|(a, b)| a.to_bits() == b.to_bits());
                     let level = kernels.isa().level();
                     assert!(equal, "{dtype} at {level}: row {row} of {m} differs, seed {SEED}");
@@ -160,9 +160,12 @@ fn a_row_has_the_same_bits_in_every_batch() {
 #[test]
 fn the_residual_is_added() {
     at_every_level("residual", |kernels| {
-        let case = Case::new(DType::Q4_1, 20, 64);
-        let x = Rng(SEED).normals(64);
-        let (plain, added) = (case.run(kernels, &x, 1, false), case.run(kernels, &x, 1, true));
-        assert!(plain.iter().zip(&added).all(|(p, a)| (p + 0.25).to_bits() == a.to_bits()));
+        // Five groups: one alone and two pairs, the last of which is cut short.
+        let case = Case::new(DType::Q4_1, 75, 64);
+        let x = Rng(SEED).normals(17 * 64);
+        for m in [1, 2, 7, 17] {
+            let (plain, added) = (case.run(kernels, &x, m, false), case.run(kernels, &x, m, true));
+            assert!(plain.iter().zip(&added).all(|(p, a)| (p + 0.25).to_bits() == a.to_bits()), "{m} rows");
+        }
     });
 }
