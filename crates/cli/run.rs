@@ -25,6 +25,8 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
         None => chat(&args, &mut loaded, sampling)?,
     }
     loaded.keep();
+    // The process ends: it takes longer to free all of it piece by piece.
+    std::mem::forget(loaded);
     Ok(Outcome::Fine)
 }
 
