@@ -7,6 +7,7 @@ use crate::engine::{
     Dispatch, Engine, EngineOptions, Parts, bucket_rows, compile_family, context_of, pages_of, prefill_rows,
 };
 use crate::memory::MemoryNeed;
+use crate::runner::Runner;
 use crate::source::ModelWeights;
 use crate::{EngineError, PagePool};
 use aio_backend::{Device, DeviceError, ImageAccess, ImageForm, WeightImage, WeightSet};
@@ -121,23 +122,24 @@ impl Engine {
         let form = device.image_form().ok_or_else(|| DeviceError::NoImage { device: target.name.clone() })?;
         artefact.check_made_for(form.name, compiler_hash(&form))?;
         let head = artefact.take_meta();
-        // Plans and head are read at the same time, then weights and tokenizer.
+        // Plans and head are read at the same time, then weights and tokenizer. Whatever is at fault comes with the model.
         let (model, loaded) = Model::from_gguf_while(
             || Gguf::from_head(head),
             |hyper| {
                 let family = plans(&artefact, target)?;
-                // If there are none, the reason comes with the model.
                 let Some(hyper) = hyper() else { return Ok(None) };
                 let context = context_of(&hyper, options);
                 let weights = upload(&artefact, &family, &*device, pages_of(context, options), access)?;
-                Ok::<_, EngineError>(Some((context, family, weights)))
+                let runner = Runner::new(device, &family, weights, options.dispatch)?;
+                Ok::<_, EngineError>(Some((context, family, runner)))
             },
         )?;
-        let (context, family, weights) = loaded?.expect("a model that was read has hyper-parameters");
+        let (context, family, runner) = loaded?.expect("a model that was read has hyper-parameters");
         let largest = family.plans.iter().map(|p| p.bucket.rows).max().unwrap_or(1);
         let prefill_rows = prefill_rows(options).min(largest);
         let pool = PagePool::new(pages_of(context, options));
-        Engine::assemble(Parts { model, family, device, weights, pool, context, prefill_rows }, options.dispatch)
+        let parts = Parts { model, family, runner, pool, context, prefill_rows };
+        Ok(Engine::assemble(parts, options.dispatch))
     }
 }
 

@@ -4,6 +4,7 @@
 //! leftmost among equals, until none is left. Used by `bpe`; made for tables of hundreds of thousands of pairs, so a
 //! pair is four numbers and no text.
 
+use super::hash::Key;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
@@ -16,7 +17,7 @@ struct Merge {
 
 /// All pairs that join.
 #[derive(Debug)]
-pub(super) struct Merges(HashMap<(u32, u32), Merge>);
+pub(super) struct Merges(HashMap<(u32, u32), Merge, Key>);
 
 /// A token of a word on the way.
 struct Part {
@@ -34,7 +35,7 @@ type Pair = Reverse<(u32, usize, u32)>;
 impl Merges {
     /// Room for this many pairs.
     pub(super) fn with_capacity(pairs: usize) -> Merges {
-        Merges(HashMap::with_capacity(pairs))
+        Merges(HashMap::with_capacity_and_hasher(pairs, Key::random()))
     }
 
     /// Adds a pair; of a pair that comes twice the last one counts.

@@ -7,6 +7,7 @@
 
 mod bpe;
 mod error;
+mod hash;
 mod merges;
 pub mod pre;
 mod spm;

@@ -3,10 +3,18 @@
 //! A string and a map entry for each of 150,000 tokens take longer to allocate than a model's weights to read. The
 //! standard map cannot have keys that lie in a buffer beside it, so this one has ids alone and looks their texts up.
 
-use std::hash::{BuildHasher, RandomState};
+use super::hash::Key;
 
-/// A place of the table that holds nothing.
-const EMPTY: u32 = u32::MAX;
+/// A place of the table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// Half of the text's hash: most texts that are not the one looked for differ in it, and are not looked at.
+    tag: u32,
+    id: u32,
+}
+
+/// What holds nothing.
+const EMPTY: Place = Place { tag: 0, id: u32::MAX };
 
 /// Texts that all differ, numbered as they were pushed.
 pub(super) struct Texts {
@@ -14,8 +22,8 @@ pub(super) struct Texts {
     /// Where each text ends.
     ends: Vec<usize>,
     /// Ids by hash of their text, the next free place taken; a power of two, at most half full.
-    table: Vec<u32>,
-    hasher: RandomState,
+    table: Vec<Place>,
+    key: Key,
 }
 
 impl std::fmt::Debug for Texts {
@@ -31,7 +39,7 @@ impl Texts {
             bytes: String::with_capacity(bytes),
             ends: Vec::with_capacity(texts),
             table: vec![EMPTY; (2 * texts.max(1)).next_power_of_two()],
-            hasher: RandomState::new(),
+            key: Key::random(),
         }
     }
 
@@ -42,11 +50,11 @@ impl Texts {
     /// Adds a text; the id of the one that is the same if there is one.
     pub(super) fn push(&mut self, text: &str) -> Result<(), u32> {
         debug_assert!(2 * self.len() < self.table.len(), "the table has room for what was announced");
-        let (place, id) = self.find(text);
+        let (place, tag, id) = self.find(text);
         if let Some(id) = id {
             return Err(id);
         }
-        self.table[place] = self.len() as u32;
+        self.table[place] = Place { tag, id: self.len() as u32 };
         self.bytes.push_str(text);
         self.ends.push(self.bytes.len());
         Ok(())
@@ -60,19 +68,23 @@ impl Texts {
 
     /// The id of a text.
     pub(super) fn id(&self, text: &str) -> Option<u32> {
-        self.find(text).1
+        self.find(text).2
     }
 
-    /// Where a text's id is in the table, or would be.
-    fn find(&self, text: &str) -> (usize, Option<u32>) {
+    /// Where in the table a text's id is, or would be, and its tag.
+    fn find(&self, text: &str) -> (usize, u32, Option<u32>) {
         let mask = self.table.len() - 1;
-        let mut place = self.hasher.hash_one(text) as usize & mask;
+        let hash = self.key.hash_text(text);
+        let (mut at, tag) = (hash as usize & mask, (hash >> 32) as u32);
         loop {
-            match self.table[place] {
-                EMPTY => return (place, None),
-                id if self.get(id) == Some(text) => return (place, Some(id)),
-                _ => place = (place + 1) & mask,
+            let place = self.table[at];
+            if place == EMPTY {
+                return (at, tag, None);
             }
+            if place.tag == tag && self.get(place.id) == Some(text) {
+                return (at, tag, Some(place.id));
+            }
+            at = (at + 1) & mask;
         }
     }
 
