@@ -18,8 +18,11 @@ use std::sync::atomic::Ordering;
 pub(crate) struct CpuExecutable {
     engine: Arc<Engine>,
     resident: Arc<Resident>,
+    /// Without its tasks, which are bound.
     plan: Plan,
     dispatch: Dispatch,
+    /// Of one step.
+    submissions: u64,
     prelude: Prelude,
     tasks: Vec<Lowered>,
     /// For each task the next one that streams weights.
@@ -111,8 +114,9 @@ impl CpuExecutable {
         Ok(CpuExecutable {
             engine,
             resident,
-            plan: plan.clone(),
+            plan: without_tasks(plan),
             dispatch,
+            submissions: dispatch.submissions(plan),
             prelude,
             next_weights: next_weights(&tasks),
             tasks,
@@ -172,11 +176,25 @@ impl CpuExecutable {
         let tally = &self.engine.tally;
         let seen: u64 = self.runs.iter().filter_map(|r| positions.get(r.rows.end - 1)).map(|&p| u64::from(p) + 1).sum();
         let rows = positions.len() as u64;
-        tally.submissions.fetch_add(self.dispatch.submissions(&self.plan), Ordering::Relaxed);
+        tally.submissions.fetch_add(self.submissions, Ordering::Relaxed);
         tally.launches.fetch_add(self.tasks.len() as u64, Ordering::Relaxed);
         let kv = self.traffic.kv_per_position;
         tally.bytes_read.fetch_add(self.traffic.weights + seen * kv, Ordering::Relaxed);
         tally.bytes_written.fetch_add(rows * kv, Ordering::Relaxed);
+    }
+}
+
+/// What steps need of a plan whose tasks are bound. An engine has a dozen plans of hundreds of tasks.
+fn without_tasks(plan: &Plan) -> Plan {
+    let Plan { bucket, inputs, outputs, buffers, tasks: _, arena_bytes, arena_lower_bound } = plan;
+    Plan {
+        bucket: *bucket,
+        inputs: inputs.clone(),
+        outputs: outputs.clone(),
+        buffers: buffers.clone(),
+        tasks: Vec::new(),
+        arena_bytes: *arena_bytes,
+        arena_lower_bound: *arena_lower_bound,
     }
 }
 

@@ -213,17 +213,18 @@ fn pack_parallel(pool: &Pool, args: &PackArgs<'_>, out: &mut [u8]) -> Result<(),
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-/// Reads an image into the region; each thread reads and checks a run of chunks.
+/// Reads an image into the region; each thread reads and checks chunks, as many as it gets to: the tokenizer is being
+/// built meanwhile.
 fn read_parallel(pool: &Pool, image: &WeightFile, out: &mut [u8]) -> Result<(), String> {
     debug_assert_eq!(out.len() as u64, image.bytes());
     let start = Shared(out.as_mut_ptr());
     let failure = Mutex::new(None);
     pool.run(&|worker| {
-        for chunk in worker.share(image.chunks()) {
+        for chunk in worker.chunks(image.chunks(), 1).flatten() {
             let range = image.chunk(chunk);
             let (at, len) = (range.start as usize, (range.end - range.start) as usize);
             // SAFETY: chunks are disjoint ranges of `out`, which has all of the image's bytes and is borrowed until
-            // `run` has returned; each chunk is in one thread's share.
+            // `run` has returned; each chunk is given to one thread.
             let part = unsafe { std::slice::from_raw_parts_mut(start.at(at), len) };
             if let Err(e) = image.read_chunk(chunk, part) {
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.to_string());

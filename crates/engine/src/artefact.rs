@@ -7,6 +7,7 @@ use crate::engine::{
     Dispatch, Engine, EngineOptions, Parts, bucket_rows, compile_family, context_of, pages_of, prefill_rows,
 };
 use crate::memory::MemoryNeed;
+use crate::runner::Runner;
 use crate::source::ModelWeights;
 use crate::{EngineError, PagePool};
 use aio_backend::{Device, DeviceError, ImageAccess, ImageForm, WeightImage, WeightSet};
@@ -122,29 +123,31 @@ impl Engine {
         let target = device.target();
         let form = device.image_form().ok_or_else(|| DeviceError::NoImage { device: target.name.clone() })?;
         artefact.check_made_for(form.name, compiler_hash(&form))?;
-        let head = Gguf::from_head(artefact.take_meta()).map_err(ModelError::from)?;
-        let (model, loaded) = Model::from_gguf_while(head, |hyper| {
-            let context = context_of(hyper, options);
-            upload(&artefact, &*device, target, pages_of(context, options), access).map(|loaded| (context, loaded))
-        })?;
-        let (context, (family, weights)) = loaded?;
+        let head = artefact.take_meta();
+        // Plans and head are read at the same time, then weights and tokenizer. Whatever is at fault comes with the model.
+        let (model, loaded) = Model::from_gguf_while(
+            || Gguf::from_head(head),
+            |hyper| {
+                let family = plans(&artefact, target)?;
+                let Some(hyper) = hyper() else { return Ok(None) };
+                let context = context_of(&hyper, options);
+                let weights = upload(&artefact, &family, &*device, pages_of(context, options), access)?;
+                let runner = Runner::new(device, &family, weights, options.dispatch)?;
+                Ok::<_, EngineError>(Some((context, family, runner)))
+            },
+        )?;
+        let (context, family, runner) = loaded?.expect("a model that was read has hyper-parameters");
         let largest = family.plans.iter().map(|p| p.bucket.rows).max().unwrap_or(1);
         let prefill_rows = prefill_rows(options).min(largest);
         let pool = PagePool::new(pages_of(context, options));
         let ceilings = options.ceilings;
-        let parts = Parts { model, family, device, weights, pool, context, prefill_rows, ceilings };
-        Engine::assemble(parts, options.dispatch)
+        let parts = Parts { model, family, runner, pool, context, prefill_rows, ceilings };
+        Ok(Engine::assemble(parts, options.dispatch))
     }
 }
 
-/// The plans and the weights of an artefact, on a device.
-fn upload(
-    artefact: &Artefact,
-    device: &dyn Device,
-    target: Target,
-    pages: u32,
-    access: ImageAccess,
-) -> Result<(PlanFamily, WeightSet), EngineError> {
+/// The plans of an artefact, for a target.
+fn plans(artefact: &Artefact, target: Target) -> Result<PlanFamily, EngineError> {
     let mut family = artefact.family()?;
     if !family.alignment.is_multiple_of(target.alignment.max(1)) {
         let reason = format!("buffers are aligned to {}, this device needs {}", family.alignment, target.alignment);
@@ -157,9 +160,19 @@ fn upload(
         return Err(ArtefactError::Plans { reason }.into());
     }
     family.target = target.name;
+    Ok(family)
+}
+
+/// The weights of an artefact, on a device.
+fn upload(
+    artefact: &Artefact,
+    family: &PlanFamily,
+    device: &dyn Device,
+    pages: u32,
+    access: ImageAccess,
+) -> Result<WeightSet, EngineError> {
     let weights = if access == ImageAccess::Map { 0 } else { artefact.weights().bytes() };
-    let need = MemoryNeed { weights, ..MemoryNeed::of(&family, pages) };
-    need.check_with_scratch(|| device.scratch_bytes(&family, pages))?;
-    let weights = device.upload_image(&family, artefact.weights(), access, pages)?;
-    Ok((family, weights))
+    let need = MemoryNeed { weights, ..MemoryNeed::of(family, pages) };
+    need.check_with_scratch(|| device.scratch_bytes(family, pages))?;
+    Ok(device.upload_image(family, artefact.weights(), access, pages)?)
 }

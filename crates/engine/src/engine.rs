@@ -7,7 +7,7 @@ use crate::runner::Runner;
 use crate::source::ModelWeights;
 use crate::step::{DraftSpan, Step, StepInputs, Verified, token_tail};
 use crate::{EngineError, ModelWork, PagePool, Sequence};
-use aio_backend::{Counters, Device, LoadOptions, WeightImage, WeightSet};
+use aio_backend::{Counters, Device, LoadOptions, WeightImage};
 use aio_compiler::{Compiled, Options, compile};
 use aio_ir::{Dims, Graph, PAGE_POSITIONS};
 use aio_model::Model;
@@ -103,8 +103,8 @@ impl std::fmt::Debug for Engine {
 pub(crate) struct Parts {
     pub model: Model,
     pub family: PlanFamily,
-    pub device: Arc<dyn Device>,
-    pub weights: WeightSet,
+    /// The plans on the device.
+    pub runner: Runner,
     pub pool: PagePool,
     /// Positions of the context.
     pub context: u32,
@@ -204,20 +204,20 @@ impl Engine {
         MemoryNeed::of(&family, pages).check_with_scratch(|| device.scratch_bytes(&family, pages))?;
         let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, pages)?;
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
+        let runner = Runner::new(device, &family, weights, options.dispatch)?;
         let (pool, prefill_rows) = (PagePool::new(pages), prefill_rows(options));
         let ceilings = options.ceilings;
-        let parts = Parts { model, family, device, weights, pool, context, prefill_rows, ceilings };
-        Engine::assemble(parts, options.dispatch)
+        let parts = Parts { model, family, runner, pool, context, prefill_rows, ceilings };
+        Ok(Engine::assemble(parts, options.dispatch))
     }
 
-    /// Makes the plans executable.
-    pub(crate) fn assemble(parts: Parts, dispatch: Dispatch) -> Result<Engine, EngineError> {
-        let Parts { model, family, device, weights, pool, context, prefill_rows, ceilings } = parts;
-        let runner = Runner::new(device, &family, weights, dispatch)?;
+    /// An engine at its beginning.
+    pub(crate) fn assemble(parts: Parts, dispatch: Dispatch) -> Engine {
+        let Parts { model, family, runner, pool, context, prefill_rows, ceilings } = parts;
         let (context, prefill_rows, inputs) = (context as usize, prefill_rows as usize, StepInputs::default());
         let work = ModelWork::of(&family);
         let speculator = speculator(&family, work, ceilings);
-        Ok(Engine { model, family, runner, pool, context, prefill_rows, dispatch, inputs, work, speculator })
+        Engine { model, family, runner, pool, context, prefill_rows, dispatch, inputs, work, speculator }
     }
 
     /// The device.

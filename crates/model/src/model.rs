@@ -93,18 +93,30 @@ impl Model {
         Ok(Model { gguf, hyper, tokenizer })
     }
 
-    /// As [`Model::from_gguf`], while `work` runs on this thread: a large vocabulary takes tens of milliseconds.
+    /// As [`Model::from_gguf`], on a thread of its own while `work` runs on this one: a large vocabulary takes tens of
+    /// milliseconds. `work` gets a function that waits for the hyper-parameters; `None` if there will be none.
     ///
     /// # Errors
-    /// [`ModelError`]; `work` has run then, unless the hyper-parameters are at fault.
-    pub fn from_gguf_while<T>(gguf: Gguf, work: impl FnOnce(&HyperParams) -> T) -> Result<(Model, T), ModelError> {
-        let hyper = HyperParams::from_gguf(&gguf)?;
-        let (tokenizer, done) = std::thread::scope(|scope| {
-            let tokenizer = scope.spawn(|| Tokenizer::from_gguf(&gguf));
-            let done = work(&hyper);
-            (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
+    /// [`ModelError`]; `work` has run then.
+    pub fn from_gguf_while<T>(
+        open: impl FnOnce() -> Result<Gguf, GgufError> + Send,
+        work: impl FnOnce(&dyn Fn() -> Option<HyperParams>) -> T,
+    ) -> Result<(Model, T), ModelError> {
+        let (found, hyper) = std::sync::mpsc::channel();
+        let read = move || {
+            let gguf = open()?;
+            let hyper = HyperParams::from_gguf(&gguf)?;
+            // Nobody listens if the work failed already.
+            let _ = found.send(hyper.clone());
+            let tokenizer = Tokenizer::from_gguf(&gguf)?;
+            Ok(Model { gguf, hyper, tokenizer })
+        };
+        let (model, done) = std::thread::scope(|scope| {
+            let model = scope.spawn(read);
+            let done = work(&|| hyper.recv().ok());
+            (model.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
         });
-        Ok((Model { tokenizer: tokenizer?, gguf, hyper }, done))
+        model.map(|model| (model, done))
     }
 
     /// The text of the step graph: the template of the model's architecture, or the one named.

@@ -225,11 +225,11 @@ impl<'a> Cursor<'a> {
     }
 
     fn take(&mut self, what: &'static str, n: u64) -> Result<&'a [u8], GgufError> {
+        let taken = usize::try_from(n).ok().and_then(|len| self.bytes[self.at..].get(..len));
         let truncated =
-            GgufError::Truncated { what, offset: self.at as u64, needed: n, available: self.bytes.len() as u64 };
-        let Ok(len) = usize::try_from(n) else { return Err(truncated) };
-        let Some(taken) = self.bytes[self.at..].get(..len) else { return Err(truncated) };
-        self.at += len;
+            || GgufError::Truncated { what, offset: self.at as u64, needed: n, available: self.bytes.len() as u64 };
+        let taken = taken.ok_or_else(truncated)?;
+        self.at += taken.len();
         Ok(taken)
     }
 

@@ -211,6 +211,11 @@ impl<'a> Array<'a> {
         self.len == 0
     }
 
+    /// Bytes that the elements take in the file, lengths of texts included.
+    pub(crate) fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The elements, in order.
     pub fn iter(&self) -> ArrayIter<'a> {
         ArrayIter { elem: self.elem, left: self.len, bytes: self.bytes }
@@ -271,23 +276,31 @@ pub(super) fn take_value<'a>(bytes: &mut &'a [u8], ty: ValueType) -> Option<Valu
         ValueType::F32 => Value::F32(f32::from_le_bytes(take_n(bytes)?)),
         ValueType::F64 => Value::F64(f64::from_le_bytes(take_n(bytes)?)),
         ValueType::Bool => Value::Bool(take_n::<1>(bytes)?[0] != 0),
-        ValueType::Str => {
-            let len = usize::try_from(u64::from_le_bytes(take_n(bytes)?)).ok()?;
-            Value::Str(std::str::from_utf8(take(bytes, len)?).ok()?)
-        }
+        ValueType::Str => Value::Str(std::str::from_utf8(take_text(bytes)?).ok()?),
         ValueType::Array => Value::Array(take_array(bytes)?),
     })
+}
+
+fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = usize::try_from(u64::from_le_bytes(take_n(bytes)?)).ok()?;
+    take(bytes, len)
 }
 
 fn take_array<'a>(bytes: &mut &'a [u8]) -> Option<Array<'a>> {
     let elem = ValueType::from_id(u32::from_le_bytes(take_n(bytes)?))?;
     let len = usize::try_from(u64::from_le_bytes(take_n(bytes)?)).ok()?;
     let start = *bytes;
-    match elem.fixed_bytes() {
-        Some(size) => {
+    match (elem, elem.fixed_bytes()) {
+        (_, Some(size)) => {
             take(bytes, size.checked_mul(len)?)?;
         }
-        None => {
+        // Whoever iterates finds out whether they are texts.
+        (ValueType::Str, None) => {
+            for _ in 0..len {
+                take_text(bytes)?;
+            }
+        }
+        (_, None) => {
             for _ in 0..len {
                 take_value(bytes, elem)?;
             }

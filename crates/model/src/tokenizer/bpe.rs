@@ -1,21 +1,25 @@
 //! Byte-level byte-pair encoding, as GPT-2 and most models after it do it.
 //!
-//! A text is cut by the pre-tokenizer, its bytes are written as printable characters, and the
-//! `tokenizers` crate merges them by rank. What that crate would panic on (merges that make no
-//! token) is refused here first.
+//! A text is cut by the pre-tokenizer, its bytes are written as printable characters, and neighbours that make a token are
+//! merged by rank. The `tokenizers` crate cuts; merging is `merges`, since that crate's tables take a string for each part of
+//! each merge and with that longer than reading a model. A test compares the two.
 
-use tokenizers::models::bpe::{BPE, Vocab as BpeVocab};
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior};
+use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior};
 
 use super::error::TokenizerError;
+use super::merges::Merges;
 use super::pre::Pre;
 use super::vocab::Vocab;
 use crate::gguf::{Gguf, GgufError, ValueType};
 
 /// A byte-level encoder.
 pub(super) struct Bpe {
-    model: BPE,
+    merges: Merges,
+    /// The token of each byte, if it has one.
+    bytes: [Option<u32>; 256],
+    /// Whether a word that is a token as a whole is taken before any merging.
+    ignore_merges: bool,
     splits: Vec<Split>,
 }
 
@@ -27,27 +31,27 @@ impl std::fmt::Debug for Bpe {
 
 impl Bpe {
     pub(super) fn new(gguf: &Gguf, vocab: &Vocab, pre: &Pre) -> Result<Bpe, TokenizerError> {
-        let ids: BpeVocab = vocab.iter().map(|(id, text, _)| (text.to_owned(), id)).collect();
-        let merges = read_merges(gguf, &ids)?;
-        let model =
-            BPE::builder().vocab_and_merges(ids, merges).ignore_merges(pre.ignore_merges).build().map_err(library)?;
+        let merges = read_merges(gguf, vocab)?;
         let split = |regex: &&str| {
             Split::new(SplitPattern::Regex((*regex).to_owned()), SplitDelimiterBehavior::Isolated, false)
         };
         let splits = pre.splits.iter().map(split).collect::<Result<_, _>>().map_err(library)?;
-        Ok(Bpe { model, splits })
+        let of_byte = |byte: usize| vocab.id(byte_to_char(byte as u8).encode_utf8(&mut [0; 4]));
+        Ok(Bpe { merges, bytes: std::array::from_fn(of_byte), ignore_merges: pre.ignore_merges, splits })
     }
 
-    /// Appends the ids of `text`, in which no special token is looked for.
-    pub(super) fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    /// Appends the ids of `text`, in which no special token is looked for. A byte without a token is lost.
+    pub(super) fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
         let mut pieces = PreTokenizedString::from(text);
         for split in &self.splits {
             split.pre_tokenize(&mut pieces).map_err(library)?;
         }
         for (piece, _, _) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
-            let printable: String = piece.bytes().map(byte_to_char).collect();
-            let tokens = self.model.tokenize(&printable).map_err(library)?;
-            out.extend(tokens.iter().map(|t| t.id));
+            let whole = || vocab.id(&piece.bytes().map(byte_to_char).collect::<String>());
+            match if self.ignore_merges { whole() } else { None } {
+                Some(id) => out.push(id),
+                None => self.merges.apply(piece.bytes().filter_map(|b| self.bytes[usize::from(b)]), out),
+            }
         }
         Ok(())
     }
@@ -57,11 +61,11 @@ fn library(error: impl ToString) -> TokenizerError {
     TokenizerError::Library { message: error.to_string() }
 }
 
-/// The merges, each of which makes a token out of two. The ids are looked up where the hash is the cheaper one.
-fn read_merges(gguf: &Gguf, ids: &BpeVocab) -> Result<Vec<(String, String)>, TokenizerError> {
+/// The merges, each of which makes a token out of two.
+fn read_merges(gguf: &Gguf, vocab: &Vocab) -> Result<Merges, TokenizerError> {
     let key = "tokenizer.ggml.merges";
     let list = gguf.get_array(key, &[ValueType::Str])?.ok_or_else(|| GgufError::MissingKey { name: key.to_owned() })?;
-    let mut merges = Vec::with_capacity(list.len());
+    let mut merges = Merges::with_capacity(list.len());
     let mut joined = String::new();
     for (index, value) in list.iter().enumerate() {
         let text = value.as_str().unwrap_or_default();
@@ -69,11 +73,10 @@ fn read_merges(gguf: &Gguf, ids: &BpeVocab) -> Result<Vec<(String, String)>, Tok
         let (first, second) = split_merge(text).ok_or_else(bad)?;
         joined.clear();
         joined.extend([first, second]);
-        let known = [first, second, &joined].iter().all(|t| ids.contains_key(*t));
-        if !known {
+        let [Some(first), Some(second), Some(token)] = [first, second, &joined].map(|t| vocab.id(t)) else {
             return Err(bad());
-        }
-        merges.push((first.to_owned(), second.to_owned()));
+        };
+        merges.insert((first, second), index as u32, token);
     }
     Ok(merges)
 }

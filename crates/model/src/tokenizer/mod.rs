@@ -7,9 +7,12 @@
 
 mod bpe;
 mod error;
+mod hash;
+mod merges;
 pub mod pre;
 mod spm;
 mod stream;
+mod texts;
 mod vocab;
 
 pub(crate) use bpe::byte_to_char;
@@ -149,7 +152,7 @@ impl Tokenizer {
 
     fn encode_plain(&self, text: &str, after_special: bool, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
         match &self.kind {
-            Kind::Bpe(bpe) => bpe.encode(text, out),
+            Kind::Bpe(bpe) => bpe.encode(&self.vocab, text, out),
             Kind::Spm { space_prefix } => {
                 let prefix = if *space_prefix && after_special { spm::SPACE } else { "" };
                 spm::encode(&self.vocab, &format!("{prefix}{}", text.replace(' ', spm::SPACE)), out);

@@ -3,10 +3,11 @@
 //! Which tokens end a generation is, as in llama.cpp, decided by metadata keys and by the
 //! well-known texts of such tokens, because many files name only one of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::error::TokenizerError;
-use crate::gguf::{Gguf, Value, ValueType};
+use super::texts::Texts;
+use crate::gguf::{Gguf, ValueType};
 
 /// What a token is, from `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +77,9 @@ const FIM_END: &[(&[&str], &[&str])] = &[
 /// The tokens of a model.
 #[derive(Debug)]
 pub struct Vocab {
-    texts: Vec<String>,
+    texts: Texts,
     kinds: Vec<TokenKind>,
     scores: Vec<f32>,
-    ids: HashMap<String, u32>,
     bos: Option<u32>,
     eos: Option<u32>,
     unknown: Option<u32>,
@@ -91,16 +91,10 @@ impl Vocab {
         let texts = read_texts(gguf)?;
         let kinds = read_kinds(gguf, texts.len())?;
         let scores = read_scores(gguf, texts.len())?;
-        let mut ids = HashMap::with_capacity(texts.len());
-        for (id, text) in texts.iter().enumerate() {
-            if let Some(first) = ids.insert(text.clone(), id as u32) {
-                return Err(TokenizerError::DuplicateToken { text: text.clone(), first, second: id as u32 });
-            }
-        }
         let special = |name: &str| special_id(gguf, &format!("tokenizer.ggml.{name}_token_id"), texts.len());
         let (bos, eos, unknown) = (special("bos")?, special("eos")?, special("unknown")?);
         let mut ends: BTreeSet<u32> = [eos, special("eot")?, special("eom")?].into_iter().flatten().collect();
-        let mut vocab = Vocab { texts, kinds, scores, ids, bos, eos, unknown, ends: BTreeSet::new() };
+        let mut vocab = Vocab { texts, kinds, scores, bos, eos, unknown, ends: BTreeSet::new() };
         vocab.add_fim_ends(gguf, &mut ends)?;
         vocab.add_text_ends(&mut ends);
         vocab.ends = ends;
@@ -113,7 +107,7 @@ impl Vocab {
             for key in *keys {
                 id = id.or(special_id(gguf, key, self.texts.len())?);
             }
-            let by_text = || texts.iter().find_map(|t| self.ids.get(*t).copied());
+            let by_text = || texts.iter().find_map(|t| self.id(t));
             if let Some(id) = id.or_else(by_text) {
                 self.make_control(id);
                 ends.insert(id);
@@ -156,17 +150,17 @@ impl Vocab {
 
     /// Whether there are no tokens; never so for a vocabulary read from a file.
     pub fn is_empty(&self) -> bool {
-        self.texts.is_empty()
+        self.texts.len() == 0
     }
 
     /// The id of the token with exactly this text, as the file writes it.
     pub fn id(&self, text: &str) -> Option<u32> {
-        self.ids.get(text).copied()
+        self.texts.id(text)
     }
 
     /// The text of a token, as the file writes it (bytes and spaces may be encoded).
     pub fn text(&self, id: u32) -> Option<&str> {
-        self.texts.get(id as usize).map(String::as_str)
+        self.texts.get(id)
     }
 
     /// What a token is.
@@ -205,11 +199,11 @@ impl Vocab {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &str, TokenKind)> {
         let pairs = self.texts.iter().zip(&self.kinds).enumerate();
-        pairs.map(|(id, (text, &kind))| (id as u32, text.as_str(), kind))
+        pairs.map(|(id, (text, &kind))| (id as u32, text, kind))
     }
 }
 
-fn read_texts(gguf: &Gguf) -> Result<Vec<String>, TokenizerError> {
+fn read_texts(gguf: &Gguf) -> Result<Texts, TokenizerError> {
     let key = "tokenizer.ggml.tokens";
     let list = gguf
         .get_array(key, &[ValueType::Str])?
@@ -217,12 +211,19 @@ fn read_texts(gguf: &Gguf) -> Result<Vec<String>, TokenizerError> {
     if list.is_empty() || i32::try_from(list.len()).is_err() {
         return Err(TokenizerError::Count { got: list.len() });
     }
-    // Empty texts would be found everywhere; llama.cpp renames them the same way.
-    let text = |(i, v): (usize, Value<'_>)| match v.as_str() {
-        Some("") | None => format!("[EMPTY_{i}]"),
-        Some(t) => t.to_owned(),
-    };
-    Ok(list.iter().enumerate().map(text).collect())
+    let mut texts = Texts::with_capacity(list.len(), list.bytes_len());
+    for (i, value) in list.iter().enumerate() {
+        let added = match value.as_str() {
+            // Empty texts would be found everywhere; llama.cpp renames them the same way.
+            Some("") | None => texts.push(&format!("[EMPTY_{i}]")),
+            Some(text) => texts.push(text),
+        };
+        added.map_err(|first| {
+            let text = texts.get(first).unwrap_or_default().to_owned();
+            TokenizerError::DuplicateToken { text, first, second: i as u32 }
+        })?;
+    }
+    Ok(texts)
 }
 
 fn read_kinds(gguf: &Gguf, tokens: usize) -> Result<Vec<TokenKind>, TokenizerError> {

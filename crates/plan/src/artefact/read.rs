@@ -9,6 +9,9 @@ use std::io::{self, Read};
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
+/// Bytes that are read at a time: what is checked then still lies in the second-level cache.
+const PIECE_BYTES: usize = 256 << 10;
+
 /// Whether a file begins as an artefact does; `false` also for one that cannot be read.
 pub fn is_artefact(path: &Path) -> bool {
     let mut first = [0; MAGIC.len()];
@@ -159,9 +162,15 @@ impl WeightFile {
     /// # Panics
     /// If there is no such chunk.
     pub fn read_chunk(&self, chunk: usize, out: &mut [u8]) -> Result<(), ArtefactError> {
-        let start = self.offset + self.chunk(chunk).start;
-        read_at(&self.file, out, start).map_err(|source| ArtefactError::Read { path: self.path.clone(), source })?;
-        if crc32fast::hash(out) == self.crcs[chunk] {
+        let mut at = self.offset + self.chunk(chunk).start;
+        let mut crc = crc32fast::Hasher::new();
+        for piece in out.chunks_mut(PIECE_BYTES) {
+            let read = read_at(&self.file, piece, at);
+            read.map_err(|source| ArtefactError::Read { path: self.path.clone(), source })?;
+            crc.update(piece);
+            at += piece.len() as u64;
+        }
+        if crc.finalize() == self.crcs[chunk] {
             Ok(())
         } else {
             Err(ArtefactError::Chunk { chunk, chunks: self.chunks() })
