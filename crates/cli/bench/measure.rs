@@ -342,8 +342,9 @@ fn timed(engine: &mut Engine, step: &Step<'_>, samples: &mut Samples) -> Result<
     let (counters, allocations) = (engine.counters(), allocations::count());
     let start = Instant::now();
     let tokens = engine.step(step)?;
-    samples.step_s.push(start.elapsed().as_secs_f64());
+    let seconds = start.elapsed().as_secs_f64();
     samples.allocations += allocations::count() - allocations;
+    samples.step_s.push(seconds);
     let tokens = tokens.to_vec();
     let used = engine.counters() - counters;
     samples.submissions += used.submissions;
