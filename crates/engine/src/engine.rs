@@ -22,7 +22,7 @@ const SMALL_ROWS: u32 = 17;
 pub(crate) const WIDE_ROWS: u32 = 72;
 
 /// A small desktop's, for want of measurements.
-const CEILINGS: Ceilings = Ceilings { bandwidth: 20e9, peak: 300e9 };
+const CEILINGS: Ceilings = Ceilings { bandwidth: 20e9, peak: 150e9 };
 /// A guess at what a step takes beside its work.
 const STEP_SECONDS: f64 = 50e-6;
 

@@ -1,8 +1,9 @@
 //! How likely drafts are to be accepted: counted, by how long the drafter's match was and by the draft's position.
 //!
 //! A run of drafts ends at the first that fails, so what is estimated is the chance that draft `j` is accepted given that
-//! those before it were; the chance that all of the first `j` are is the product, which can only fall with `j`. Cells with
-//! few trials lean on their match class as a whole, and the class on what was believed before. Old trials fade, so that
+//! those before it were; the chance that all of the first `j` are is the product, which can only fall with `j`. An accepted
+//! draft makes the match longer by one, so draft `j` of a match of `n` tokens is of the class of matches of `n + j - 1`. Cells
+//! with few trials lean on that class as a whole, and the class on what was believed before. Old trials fade, so that
 //! the estimate follows a text that changes.
 
 use crate::drafter::Match;
@@ -87,6 +88,11 @@ fn class_of(matched: Match) -> usize {
     octave(matched.len).min(CLASSES - 1)
 }
 
+/// Of the match that there is at a position, from 1, if the drafts before it are accepted.
+fn class_at(matched: Match, position: u32) -> usize {
+    class_of(Match { len: matched.len.saturating_add(position.max(1) - 1) })
+}
+
 /// Of a position, from 1.
 fn cell_of(position: u32) -> usize {
     (octave(position.max(1)) - 1).min(POSITIONS - 1)
@@ -127,7 +133,7 @@ impl Acceptance {
         let class = class_of(matched);
         for position in 1..=drafted.min(accepted.saturating_add(1)) {
             let right = position <= accepted;
-            self.classes[class].add(right, self.slowness * CLASS_MEMORY);
+            self.classes[class_at(matched, position)].add(right, self.slowness * CLASS_MEMORY);
             self.cells[class][cell_of(position)].add(right, self.slowness * CELL_MEMORY);
         }
     }
@@ -144,8 +150,8 @@ impl Acceptance {
 
     /// Chance in [0, 1] that the draft at `position` (from 1) is accepted, given that those before it are.
     pub fn chance(&self, matched: Match, position: u32) -> f64 {
-        let class = class_of(matched);
-        self.cells[class][cell_of(position)].rate(self.class_rate(class), CLASS_WEIGHT)
+        let class = self.class_rate(class_at(matched, position));
+        self.cells[class_of(matched)][cell_of(position)].rate(class, CLASS_WEIGHT)
     }
 
     /// Chance in [0, 1] that the first `j` drafts of a match are all accepted. Never rises with `j`; 1 for `j` = 0.
@@ -185,8 +191,10 @@ mod tests {
         // Those that come through the first always come through all.
         assert!(acceptance.survival(of(2), 4) > 0.3, "{}", acceptance.survival(of(2), 4));
         assert!(acceptance.survival(of(12), 4) > 0.9);
-        let unseen = Acceptance::new(DrafterKind::Text).survival(of(5), 2);
-        assert_eq!(acceptance.survival(of(5), 2), unseen);
+        let unseen = Acceptance::new(DrafterKind::Text);
+        assert_eq!(acceptance.survival(of(40), 2), unseen.survival(of(40), 2));
+        // Accepted drafts make matches longer: matches of 5 were seen at the end of drafts of 4.
+        assert!(acceptance.survival(of(5), 1) > unseen.survival(of(5), 1));
     }
 
     #[test]

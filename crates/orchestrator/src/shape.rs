@@ -21,8 +21,8 @@ const POINTS_PER_OCTAVE: f64 = 8.0;
 const ODD: f64 = 3.0;
 /// Odd pairs in a row that are news.
 const NEWS: i32 = 3;
-/// Pairs that agree before a point is relied on.
-const PROVEN: u32 = 2;
+/// Pairs that agree before a point is relied on, as far as its deviation goes.
+const PROVEN: u32 = 1;
 /// Running mean of disagreements, in deviations, at which the curve must have changed, and the last pair's share in it.
 const CHANGED: f64 = 1.5;
 const MEAN_SHARE: f64 = 0.125;
@@ -100,7 +100,7 @@ impl Shape {
         self.difference(a, b).max(0.0).sqrt()
     }
 
-    /// Whether several pairs agreed at some rows.
+    /// Whether pairs agreed at some rows.
     pub fn proven(&self, rows: usize) -> bool {
         self.records[self.point[rows - 1]].pairs >= PROVEN
     }
@@ -117,7 +117,7 @@ impl Shape {
 
     /// Takes some rows as the ones to compare others with.
     pub fn prove(&mut self, rows: usize) {
-        self.records[self.point[rows - 1]].pairs = PROVEN;
+        self.records[self.point[rows - 1]].pairs = PROVEN + 1;
     }
 
     /// Learns that in two neighbouring steps, the latter being number `step`, the logarithm at `rows` exceeded that at

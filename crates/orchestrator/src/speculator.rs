@@ -11,7 +11,9 @@ use crate::select::{Alternative, Buckets, Candidate, Choice, Division, Reason, l
 use crate::step_time::{Curve, StepTimes};
 
 /// Plain steps before the first draft.
-const WARM_UP: u32 = 3;
+const WARM_UP: u32 = 1;
+/// Plain steps by which their time is known well enough.
+const SETTLED: u32 = 3;
 /// Expected gain below which drafts are left alone, so that noise does not make choices flicker.
 const MARGIN: f64 = 0.02;
 /// Steps with drafts after which a plain one is timed: while the account is low, and while it is full enough not to care.
@@ -19,6 +21,10 @@ const PROBE_LOW: u32 = 8;
 const PROBE_FULL: u32 = 32;
 /// The same when something is amiss.
 const PROBE_SOON: u32 = 4;
+/// A gain so clear that no plain step can be misjudged by as much, and how much longer a timing may then wait for a
+/// step in which drafts promise less.
+const CLEAR: f64 = 2.0;
+const PATIENCE: u32 = 4;
 /// Times the expected seconds that a step is booked at, at most: any step may hiccup, plain ones too.
 const OUTLIER: f64 = 3.0;
 /// A change of speed, in logarithms, that calls for a plain step earlier; grows with the noise.
@@ -86,7 +92,7 @@ pub struct Speculator {
     times: StepTimes,
     ledger: Ledger,
     shared: Acceptance,
-    /// Plain steps seen, up to [`WARM_UP`].
+    /// Plain steps seen, up to one more than [`SETTLED`].
     plain: u32,
     /// Steps with drafts since the last plain one, and the speed then.
     run: u32,
@@ -213,8 +219,8 @@ impl Speculator {
     fn note_plain(&mut self, plain: f64) {
         self.run = 0;
         self.anchor = self.times.level();
-        self.plain = (self.plain + 1).min(WARM_UP + 1);
-        if self.plain == WARM_UP {
+        self.plain = (self.plain + 1).min(SETTLED + 1);
+        if (WARM_UP..=SETTLED).contains(&self.plain) {
             self.ledger.open(plain);
         }
     }
@@ -311,7 +317,10 @@ impl Speculator {
         let interval = if balance > CAP / 2.0 * plain { PROBE_FULL } else { PROBE_LOW };
         let surprise = SURPRISE + SURPRISE_DEVIATIONS * self.times.deviation();
         let surprised = self.times.doubts() || (self.times.level() - self.anchor).abs() > surprise;
-        self.run >= interval || (surprised && self.run >= PROBE_SOON)
+        let due = if surprised || self.plain < SETTLED { PROBE_SOON } else { interval };
+        let rate = self.considered[0].rate();
+        let clear = self.considered.iter().any(|a| a.rate() > CLEAR * rate);
+        self.run >= if clear { PATIENCE * due } else { due }
     }
 
     /// A total that would do better than the best known one if its steps took as little as they well might.
