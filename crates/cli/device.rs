@@ -6,7 +6,7 @@ use aio::backend::Device;
 use aio::cpu::isa::Isa;
 use aio::cpu::probe::Probe;
 use aio::cpu::{CpuDevice, IsaLevel};
-use aio::orchestrator::{Costs, DeviceProfile, Figure, Peak, ReadLevel};
+use aio::orchestrator::{Ceilings, Costs, DeviceProfile, Figure, Peak, ReadLevel};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,14 @@ fn profile_path(device: &str, threads: usize) -> Result<PathBuf> {
 fn read(path: &Path) -> Result<DeviceProfile> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     DeviceProfile::from_toml(&text).with_context(|| format!("{}", path.display()))
+}
+
+/// What the profile says that this device reaches, if there is one that can be read; `threads` 0 means one a core.
+pub(crate) fn ceilings(device: &str, threads: usize) -> Option<Ceilings> {
+    let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+    let path = profile_path(device, if threads == 0 { cores() } else { threads }).ok()?;
+    // A damaged profile only means that more has to be learnt; `aio device show` says what is wrong with it.
+    read(&path).ok()?.ceilings()
 }
 
 fn list(args: &DeviceListArgs) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::models::{self, Loaded};
 use crate::output::{StdoutError, note_same_line, print_now};
 use crate::speculate::Drafting;
 use crate::{Outcome, signals};
-use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence};
+use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation};
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
 use anyhow::{Context, Result, bail};
@@ -149,6 +149,9 @@ fn generate(
     let mut batch = Batch::new();
     let joined = batch.join(engine, request.clone(), std::mem::take(sequence), Some(drafter));
     let id = joined.map_err(|(error, _)| error)?;
+    if show.choices && request.speculation != Speculation::Auto {
+        note!("nothing is weighed with --spec {}", speculation_name(request.speculation));
+    }
     while batch.running() > 0 {
         batch.step(engine, &mut |_, text| sink.push(text))?;
         if let Some(choice) = batch.choice().filter(|_| show.choices) {

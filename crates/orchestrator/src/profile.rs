@@ -3,6 +3,7 @@
 //! Written by `aio device calibrate`, read by cost models. Figures are medians with their spread, so that a reader can
 //! tell a quiet machine's profile from a busy one's.
 
+use crate::roofline::Ceilings;
 use serde::{Deserialize, Serialize};
 
 /// Version of the file's form.
@@ -134,6 +135,9 @@ struct Head {
     version: u32,
 }
 
+/// Share of the peak from registers that kernels of 9 to 17 rows reach (`benches/NOTES.md`, 21).
+const FEW_ROWS_SHARE: f64 = 1.0 / 3.0;
+
 impl DeviceProfile {
     /// The current version of the form.
     pub const VERSION: u32 = VERSION;
@@ -168,6 +172,13 @@ impl DeviceProfile {
     pub fn peak_gmac_s(&self, kind: &str) -> Option<f64> {
         let peaks = self.peaks.iter().filter(|p| p.kind == kind);
         peaks.max_by_key(|p| p.threads).map(|p| p.gmac_s.median)
+    }
+
+    /// What steps of few rows can reach: bandwidth from memory, and a share of the int8 peak from registers. `None` if
+    /// either is missing.
+    pub fn ceilings(&self) -> Option<Ceilings> {
+        let (bandwidth, peak) = (self.memory_gb_s()?, self.peak_gmac_s("int8")?);
+        Some(Ceilings { bandwidth: bandwidth * 1e9, peak: FEW_ROWS_SHARE * peak * 1e9 })
     }
 
     fn check(&self) -> Result<(), ProfileError> {
@@ -231,6 +242,9 @@ mod tests {
         assert_eq!(profile.memory_gb_s(), Some(28.0));
         assert_eq!(profile.peak_gmac_s("int8"), Some(400.0));
         assert_eq!(profile.peak_gmac_s("f32"), None);
+        let ceilings = profile.ceilings().unwrap();
+        assert_eq!((ceilings.bandwidth, ceilings.peak.round()), (28e9, 133_333_333_333.0));
+        assert!(DeviceProfile { peaks: Vec::new(), ..profile }.ceilings().is_none());
     }
 
     #[test]
