@@ -33,7 +33,6 @@ const NOT_BY_INPUT: &[(&str, &str)] = &[
     ("DeviceError::Unavailable", "a matter of the machine: no such instruction set, no threads to be had"),
     ("EngineError::Parse", "the built-in templates give graphs; only `aio::load` makes it, with these"),
     ("MapError::Map", "the system refuses to map a file that it opened"),
-    ("ModelError::NoSafetensors", "only of builds without the feature, and tests have it"),
     ("TokenizerError::Library", "what the library would refuse is refused before"),
     (
         "VerifyError::V001",

@@ -165,6 +165,7 @@ fn clear(args: &CacheClearArgs) -> Result<Outcome> {
         std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         (count, bytes) = (count + 1, bytes + size);
     }
+    store::clean(&folder);
     if args.older_than.is_none() {
         // It only says which model has which content; without artefacts that is of no use.
         let _ = std::fs::remove_dir_all(folder.join("index"));

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
+    // Until something is written there is nothing to tidy up.
+    signals::end_at_once();
     let device = models::model_device(&args.model)?;
     let model = models::open(&args.model)?;
     let graph = models::graph(&model, &args.model)?;
@@ -36,6 +38,7 @@ pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
     let compiled = Compiled::new(&model, &graph, &*device, &options, &rows);
     spinner.finish_and_clear();
     let compiled = compiled?;
+    signals::install();
     let bar = output::bar(compiled.weight_bytes(), "writing");
     let mut progress = |n| {
         bar.inc(n);

@@ -31,6 +31,10 @@ fn profile_path(device: &str, threads: usize) -> Result<PathBuf> {
 }
 
 fn read(path: &Path) -> Result<DeviceProfile> {
+    // A pipe without a writer would be waited for.
+    if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+        bail!("{} is no regular file", path.display());
+    }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     DeviceProfile::from_toml(&text).with_context(|| format!("{}", path.display()))
 }
@@ -124,7 +128,7 @@ fn calibrate(args: &CalibrateArgs) -> Result<()> {
             profile_path(&profile.device, device.threads())?
         }
     };
-    output::write_file(&path, profile.to_toml().as_bytes())
+    aio::mapped::write_whole(&path, profile.to_toml().as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))?;
     output::print_now(&markdown(&profile))?;
     note!("written to {}", path.display());

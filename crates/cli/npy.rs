@@ -3,7 +3,6 @@
 //! A file is the magic number, a version, a header length, a header in Python's notation and the elements. Versions 1
 //! and 2 are read, 1 is written.
 
-use crate::output;
 use aio::ir::DType;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
@@ -46,7 +45,7 @@ pub(crate) fn read(path: &Path) -> Result<Npy> {
 /// Writes a file; it appears whole or not at all.
 pub(crate) fn write(path: &Path, npy: &Npy) -> Result<()> {
     let bytes = to_bytes(npy).with_context(|| format!("cannot make {}", path.display()))?;
-    output::write_file(path, &bytes).with_context(|| format!("cannot write {}", path.display()))
+    aio::mapped::write_whole(path, &bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn parse(mut file: Vec<u8>) -> Result<Npy> {

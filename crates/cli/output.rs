@@ -1,8 +1,7 @@
-//! Where results go: stdout, with a closed pipe told apart; files, never seen half-written; progress on a terminal.
+//! Where results go: stdout, with a closed pipe told apart; names of files beside others; progress on a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ffi::OsString;
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -60,19 +59,4 @@ pub(crate) fn beside(path: &Path, before: &str, after: &str) -> PathBuf {
     name.push(path.file_name().unwrap_or_default());
     name.push(after);
     path.with_file_name(name)
-}
-
-/// Writes a file beside its place and renames it, so that it is whole or not there at all.
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    // A rename would put a file in the place of a device or a pipe.
-    if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it exists and is no regular file"));
-    }
-    let part = beside(path, ".", &format!(".{}.part", std::process::id()));
-    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, path));
-    if written.is_err() {
-        // The error that matters is the first one.
-        let _ = fs::remove_file(&part);
-    }
-    written
 }

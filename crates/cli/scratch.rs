@@ -1,10 +1,11 @@
-//! Folders for the time of a download, and what is left of those whose process is gone. Used by `pull`.
+//! Folders for the time of a download, and what is left of those, and of files, whose process is gone. Used by `pull` and
+//! the cache.
 //!
 //! A process holds a lock on a file in its folder while it lives, so a folder whose lock is free belongs to nobody: that
-//! holds for a process that was killed, whatever else has its number now.
+//! holds for a process that was killed, whatever else has its number now. Partial files are locked themselves.
 
 use anyhow::{Context, Result};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime};
 const PREFIX: &str = ".pull-";
 /// The file that is locked.
 const LOCK: &str = "lock";
-/// A folder without a lock, or a file, is left alone while it is younger: it may be about to get one.
+/// What has no lock, or cannot have one, is left alone while it is younger: it may be about to get one.
 const GRACE: Duration = Duration::from_secs(3600);
 
 /// A folder that goes when it is no longer used, whatever happens.
@@ -56,7 +57,7 @@ pub(crate) fn clean(folder: &Path) {
         // A left-over that will not go does no harm but take room.
         if name.starts_with(PREFIX) && path.is_dir() && is_nobodys(&path) {
             let _ = fs::remove_dir_all(&path);
-        } else if owner(&name).is_some_and(|pid| !alive(pid)) && is_old(&path) {
+        } else if owner(&name).is_some_and(|pid| !alive(pid)) && is_left(&path) {
             let _ = fs::remove_file(&path);
         }
     }
@@ -66,6 +67,16 @@ fn is_nobodys(folder: &Path) -> bool {
     match File::options().write(true).open(folder.join(LOCK)) {
         Ok(lock) => lock.try_lock().is_ok(),
         Err(_) => is_old(folder),
+    }
+}
+
+/// Whether nobody writes a partial file any more.
+fn is_left(path: &Path) -> bool {
+    match File::open(path).map(|file| file.try_lock()) {
+        Ok(Ok(())) => true,
+        Ok(Err(TryLockError::WouldBlock)) => false,
+        // File systems without locks, and files that we may not open: their age tells.
+        Ok(Err(TryLockError::Error(_))) | Err(_) => is_old(path),
     }
 }
 

@@ -35,6 +35,15 @@ extern "C" fn on_bus_error(_: libc::c_int) {
     }
 }
 
+/// Lets Ctrl-C end the program at once, until `install`: for work that leaves nothing half done.
+pub(crate) fn end_at_once() {
+    #[cfg(unix)]
+    // SAFETY: the default action runs nothing of ours.
+    unsafe {
+        libc::signal(libc::SIGINT, libc::SIG_DFL);
+    }
+}
+
 /// Installs the handlers. A second Ctrl-C ends the program at once.
 pub(crate) fn install() {
     #[cfg(unix)]

@@ -166,6 +166,10 @@ impl Slot {
         if signals::interrupted() || limit == 0 {
             return Ok(());
         }
+        let compiled = Compiled::of(engine)?;
+        if compiled.weight_bytes() > limit {
+            return Ok(());
+        }
         let paths = engine.model().gguf.paths();
         let states = || paths.iter().map(|p| FileState::of(&p.canonicalize()?)).collect::<std::io::Result<Vec<_>>>();
         let files = states().context("cannot read the model")?;
@@ -186,12 +190,8 @@ impl Slot {
         }
         let path = self.artefact_path(&content.to_string());
         if !path.exists() {
-            let compiled = Compiled::of(engine)?;
-            if compiled.weight_bytes() > limit {
-                return Ok(());
-            }
             make_folder(&self.folder)?;
-            scratch::clean(&self.folder);
+            clean(&self.folder);
             let mut progress = |n| {
                 bar.inc(n);
                 if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -207,8 +207,14 @@ impl Slot {
         let path = self.index_path();
         let fail = || format!("cannot write {}", path.display());
         make_folder(&self.folder.join("index"))?;
-        output::write_file(&path, &serde_json::to_vec(&entry).with_context(fail)?).with_context(fail)
+        aio::mapped::write_whole(&path, &serde_json::to_vec(&entry).with_context(fail)?).with_context(fail)
     }
+}
+
+/// Removes what processes left that were killed while they filled the cache.
+pub(crate) fn clean(folder: &Path) {
+    scratch::clean(folder);
+    scratch::clean(&folder.join("index"));
 }
 
 fn make_folder(folder: &Path) -> Result<()> {

@@ -27,6 +27,7 @@ pub use aio_compiler as compiler;
 pub use aio_engine as engine;
 pub use aio_interp as interp;
 pub use aio_ir as ir;
+pub use aio_mapped as mapped;
 pub use aio_model as model;
 pub use aio_orchestrator as orchestrator;
 pub use aio_plan as plan;

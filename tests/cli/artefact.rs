@@ -297,6 +297,50 @@ fn the_cache_is_shown_and_cleared() {
 }
 
 #[test]
+fn what_a_killed_process_left_in_the_cache_goes() {
+    let place = Place::new();
+    let left = |place: &Place| {
+        std::fs::create_dir_all(folder(place)).unwrap();
+        let path = folder(place).join(".some.aio.4294967295.part");
+        std::fs::write(&path, "x").unwrap();
+        path
+    };
+    let path = left(&place);
+    place.good(&["cache", "clear", "--older-than", "2"]);
+    assert!(!path.exists(), "cleared");
+    let path = left(&place);
+    ids(&place, &["-m", &settled_model(&place, "a.gguf", 1)]);
+    assert!(!path.exists() && cached(&place).len() == 1, "the next model that is cached cleans up");
+}
+
+#[test]
+fn a_model_larger_than_the_cache_is_not_even_looked_at() {
+    let place = Place::new();
+    let model = settled_model(&place, "a.gguf", 1);
+    // A file from the future never counts as settled, which is noted before it is hashed.
+    let file = std::fs::File::options().write(true).open(place.path(&model)).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(3600)).unwrap();
+    let args = [&["run", "-m", &model], &RUN[..]].concat();
+    for (limit, noted) in [("1", false), ("1G", true)] {
+        let output = place.command(&args).env("AIO_CACHE_LIMIT", limit).output().unwrap();
+        let stderr = text(&output.stderr);
+        assert_eq!(stderr.contains("has just changed"), noted, "limit {limit}: {stderr}");
+    }
+}
+
+#[test]
+fn a_link_to_an_artefact_stays_a_link() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    std::fs::create_dir(place.path("deep")).unwrap();
+    std::os::unix::fs::symlink("deep/a.aio", place.path("link.aio")).unwrap();
+    place.good(&["compile", "-m", &model, "-o", "link.aio", "--rows", "1"]);
+    assert!(place.path("link.aio").is_symlink() && place.path("deep/a.aio").is_file());
+    place.good(&["compile", "-m", &model, "-o", "link.aio", "--rows", "1"]);
+    assert!(place.path("link.aio").is_symlink());
+}
+
+#[test]
 fn a_model_is_never_compiled_over_itself() {
     let place = Place::new();
     let model = place.model("smollm2-135m", DType::Q4_1);

@@ -106,17 +106,18 @@ fn the_next_pull_cleans_up_after_the_dead() {
         std::fs::create_dir_all(models.join(name).parent().unwrap()).unwrap();
         std::fs::write(models.join(name), "x").unwrap();
     }
-    // The second is old, the third may be about to get its lock, the fourth is held by a living process.
+    // The second is old, the third may be about to get its lock, the fourth is held by a living process, and so is the
+    // partial file b, whatever its number says.
     std::fs::File::open(models.join(".pull-2")).unwrap().set_modified(old).unwrap();
     let held = std::fs::File::options().write(true).open(models.join(".pull-4/lock")).unwrap();
     held.lock().unwrap();
-    for (name, age) in
-        [(".a.gguf.4294967295.part", Some(old)), (".b.gguf.4294967295.part", None), ("c.part", Some(old))]
-    {
+    let mut files = Vec::new();
+    for name in [".a.gguf.4294967295.part", ".b.gguf.4294967295.part", "c.part"] {
         std::fs::write(models.join(name), "x").unwrap();
-        let file = std::fs::File::options().write(true).open(models.join(name)).unwrap();
-        age.iter().for_each(|a| file.set_modified(*a).unwrap());
+        files.push(std::fs::File::options().write(true).open(models.join(name)).unwrap());
     }
+    files[1].lock().unwrap();
+    files[2].set_modified(old).unwrap();
     let path = python(&place, "echo no network >&2; exit 1");
     let output = place.command(&["pull"]).env("PATH", path).output().unwrap();
     check_failure(&output, 2, "no network");
@@ -171,7 +172,27 @@ fn what_is_no_regular_file_is_not_replaced() {
     let synth = ["synth", "--preset", "smollm2-135m", "--type", "q4_1", "--layers", "1", "-o", "pipe"];
     place.bad(&synth, 2, "no regular file");
     place.bad(&["graph", "run", "g.graph", "--out", "y=pipe"], 2, "no regular file");
+    place.bad(&["device", "show", "pipe"], 2, "no regular file");
     assert!(!place.path("pipe").is_file());
+}
+
+#[test]
+fn ctrl_c_ends_a_compilation_before_it_writes() {
+    let place = Place::new();
+    // The template is read before anything is written, and nobody writes to this one.
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    assert!(Command::new("mkfifo").arg(place.path("template")).status().unwrap().success());
+    let mut child = start(&mut place.command(&["compile", "-m", &model, "-o", "a.aio", "--template", "template"]));
+    until("the reader of the template", || {
+        // Without a reader this fails and does not wait.
+        let mut options = std::fs::File::options();
+        let opened = options.write(true).custom_flags(libc::O_NONBLOCK).open(place.path("template"));
+        opened.inspect(|_| interrupt(&child)).is_ok()
+    });
+    let asked = Instant::now();
+    until("the end", || child.try_wait().unwrap().is_some());
+    assert!(asked.elapsed() < Duration::from_secs(10) && !child.wait().unwrap().success());
+    assert!(!place.path("a.aio").exists());
 }
 
 #[test]

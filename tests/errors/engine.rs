@@ -92,7 +92,7 @@ fn steps(table: &mut Table, engine: &mut Engine) {
 }
 
 fn table_full(table: &mut Table, sequence: &mut Sequence, pool: &mut aio::engine::PagePool) {
-    table.add("EngineError", sequence.reserve(pool, 65).unwrap_err());
+    table.add("EngineError", sequence.reserve(pool, 65, |_, _| Ok(())).unwrap_err());
 }
 
 /// A drafter that fails.

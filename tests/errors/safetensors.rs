@@ -36,6 +36,8 @@ fn broken(table: &mut Table, parts: usize, breaks: impl FnOnce(&Path)) {
 }
 
 pub(crate) fn cause(table: &mut Table) {
+    // Only builds without the feature give it, and tests have the feature: the message at least is looked at.
+    table.add("ModelError", ModelError::NoSafetensors { path: "folder".into() });
     let remove = |name: &'static str| move |f: &Path| std::fs::remove_file(f.join(name)).unwrap();
     broken(table, 1, remove("tokenizer.json"));
     broken(table, 1, |f| change(f, "config.json", |v| v["hidden_size"] = json!("wide")));

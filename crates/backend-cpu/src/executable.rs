@@ -208,12 +208,12 @@ const IDLE_STEP: usize = 256;
 /// Steps with more rows are not bound by memory: they go through the weights more than once.
 const AHEAD_ROWS: usize = MAX_PANEL_ROWS;
 
-/// Waits for the other threads; in the meantime memory is kept busy with what this thread reads next.
-fn meet(worker: Worker<'_>, weights: &[u8]) {
+/// Waits for the other threads; in the meantime memory is kept busy with what this thread reads next. Whether it goes on.
+fn meet(worker: &mut Worker<'_>, weights: &[u8]) -> bool {
     let (now, later) = weights[..weights.len().min(AHEAD_BYTES + IDLE_BYTES)].split_at(weights.len().min(AHEAD_BYTES));
     prefetch(now);
     let mut steps = later.chunks(IDLE_STEP);
-    worker.barrier_with(|| steps.next().map(prefetch).is_some());
+    worker.next_stage(|| steps.next().map(prefetch).is_some())
 }
 
 fn next_weights(tasks: &[Lowered]) -> Vec<Option<usize>> {
@@ -232,38 +232,34 @@ pub(crate) struct Bounds {
 impl CpuExecutable {
     /// Runs the tasks of a step, in one program or in one each.
     fn run(&self, step: &Step<'_>) {
-        let (prelude, tasks, next) = (&self.prelude, &self.tasks, &self.next_weights);
-        let before = self.engine.pool.barriers();
-        let start = |worker: Worker<'_>| {
-            if prelude.run(step, worker) {
-                worker.barrier();
+        let pool = &self.engine.pool;
+        let crossed = match self.dispatch {
+            Dispatch::Graph => pool.run_stages(&|worker| self.run_from(step, worker)),
+            Dispatch::Task => {
+                let one = |i| pool.run_stages(&|worker| self.run_task(step, worker, i));
+                (0..self.tasks.len()).map(one).fold(0, u32::wrapping_add)
             }
         };
-        match self.dispatch {
-            Dispatch::Graph => self.engine.pool.run(&|worker: Worker<'_>| {
-                start(worker);
-                for (i, task) in tasks.iter().enumerate() {
-                    task.run(step, worker);
-                    if i + 1 < tasks.len() {
-                        let ahead = next[i].filter(|_| step.rows() <= AHEAD_ROWS);
-                        let weights = ahead.map_or(&[][..], |next| tasks[next].first_weights(step, worker));
-                        meet(worker, weights);
-                    }
-                }
-            }),
-            Dispatch::Task => {
-                for (i, task) in tasks.iter().enumerate() {
-                    self.engine.pool.run(&|worker: Worker<'_>| {
-                        if i == 0 {
-                            start(worker);
-                        }
-                        task.run(step, worker);
-                    });
-                }
+        self.engine.tally.barriers.fetch_add(u64::from(crossed), Ordering::Relaxed);
+    }
+
+    /// A thread's part of a step, from the stage on in which it begins: a task is a stage.
+    fn run_from(&self, step: &Step<'_>, mut worker: Worker<'_>) {
+        for i in worker.stage()..self.tasks.len() {
+            self.run_task(step, worker, i);
+            let ahead = self.next_weights[i].filter(|_| step.rows() <= AHEAD_ROWS);
+            let weights = ahead.map_or(&[][..], |next| self.tasks[next].first_weights(step, worker));
+            if i + 1 < self.tasks.len() && !meet(&mut worker, weights) {
+                return;
             }
         }
-        let crossed = self.engine.pool.barriers().wrapping_sub(before);
-        self.engine.tally.barriers.fetch_add(u64::from(crossed), Ordering::Relaxed);
+    }
+
+    fn run_task(&self, step: &Step<'_>, worker: Worker<'_>, i: usize) {
+        if i == 0 && self.prelude.run(step, worker) {
+            worker.barrier();
+        }
+        self.tasks[i].run(step, worker);
     }
 }
 

@@ -2,56 +2,78 @@
 //!
 //! Starting threads or tasks costs more than a decode task takes. Here every thread runs the same
 //! program, meets the others at barriers inside it, and between steps spins briefly and then parks. Work between two
-//! barriers is cut into chunks: each thread has its own, and takes over others' when it is through.
+//! barriers is cut into chunks: each thread has its own, and takes over others' when it is through. A program that is
+//! made of stages runs on those threads that have a processor, stage by stage (`pool/crew.rs`).
 //! Nothing is allocated in `run`. Used by executables; the caller is thread 0.
 
 mod barrier;
 mod claims;
+mod cpus;
+mod crew;
+mod late;
 mod sync;
 
-pub use barrier::Barrier;
 pub use claims::Chunks;
 
-use barrier::{Gate, Poisoned, Spin};
-use claims::Claims;
+use barrier::{Poisoned, Spin};
+use cpus::{Cpus, Handle};
+use crew::{Crew, Entry};
+use late::Waiting;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 /// What a program gets on each thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Worker<'a> {
-    /// This thread's number; the caller of `Pool::run` is 0.
+    /// This thread's number among those that run this stage; the caller of `Pool::run` is 0.
     pub tid: usize,
-    /// Number of threads.
+    /// Number of threads that run this stage.
     pub threads: usize,
-    barrier: &'a Barrier,
-    claims: &'a Claims,
-    /// Barriers that this thread has passed in this run.
-    phase: &'a Cell<u32>,
+    shared: &'a Shared,
+    /// This thread's number in the pool.
+    id: usize,
+    stage: usize,
+    /// Counts barriers; the same number on all threads.
+    epoch: &'a Cell<u32>,
 }
 
 impl<'a> Worker<'a> {
-    /// Waits until every thread has come here. All writes before it are seen after it.
+    /// Waits until every thread of this stage has come here. All writes before it are seen after it.
     ///
     /// # Panics
     /// If another thread's program panicked; `Pool::run` then reports that panic.
     pub fn barrier(&self) {
-        self.barrier_with(|| false);
+        let epoch = self.epoch.get();
+        let mut waiting = self.shared.waiting(self.id, Some(epoch), || false);
+        self.shared.crew.wait(self.id, epoch, &mut waiting);
+        self.epoch.set(epoch.wrapping_add(1));
     }
 
-    /// As [`Worker::barrier`]; until the others have come, calls `idle` as long as it says that it did something.
+    /// The number of the stage that this thread is in.
+    pub fn stage(&self) -> usize {
+        self.stage
+    }
+
+    /// Ends a stage, as [`Worker::barrier`]; until the others have come, calls `idle` as long as it says that it did
+    /// something. In the next stage numbers and chunks may be divided among other threads. Gives whether this thread
+    /// is among them; if not, it must return from the program.
+    ///
+    /// All threads call this the same number of times, and not after the last stage.
     ///
     /// # Panics
     /// As [`Worker::barrier`].
-    pub fn barrier_with(&self, idle: impl FnMut() -> bool) {
-        let phase = self.phase.get();
-        self.claims.end_phase(phase, self.tid);
-        self.barrier.wait(idle);
-        self.phase.set(phase.wrapping_add(1));
+    pub fn next_stage(&mut self, idle: impl FnMut() -> bool) -> bool {
+        self.stage += 1;
+        let epoch = self.epoch.get();
+        let next = Entry { stage: self.stage, epoch: epoch.wrapping_add(1) };
+        self.epoch.set(next.epoch);
+        let mut waiting = self.shared.waiting(self.id, Some(epoch), idle);
+        let stays = self.shared.crew.meet(self.id, next, &mut waiting);
+        (self.tid, self.threads) = self.shared.crew.place(self.id);
+        stays
     }
 
     /// Parts of `0..count` for this thread, `size` items at a time: its own share first, then what others have not
@@ -60,7 +82,7 @@ impl<'a> Worker<'a> {
     /// Between two barriers, and before the first and after the last, every thread calls this at most once, all with
     /// the same numbers.
     pub fn chunks(&self, count: usize, size: usize) -> Chunks<'a> {
-        self.claims.chunks(self.phase.get(), self.tid, count, size)
+        self.shared.crew.claims.chunks(self.epoch.get(), self.tid, self.threads, count, size)
     }
 
     /// This thread's share of `0..count`: contiguous, and equal up to one.
@@ -80,30 +102,33 @@ unsafe impl Send for Job {}
 
 struct Shared {
     threads: usize,
-    barrier: Barrier,
-    claims: Claims,
-    /// Opens once per run, and once more to stop.
-    start: Gate,
-    /// Opens when the last worker has returned.
-    done: Gate,
+    /// The crew may change in a run; not with more threads than processors, where all are late at times.
+    elastic: bool,
+    crew: Crew,
+    handles: Box<[OnceLock<Handle>]>,
     job: Mutex<Option<Job>>,
-    running: AtomicUsize,
-    stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn waiting<F: FnMut() -> bool>(&self, id: usize, epoch: Option<u32>, idle: F) -> Waiting<'_, F> {
+        Waiting { crew: &self.crew, threads: self.elastic.then_some(&*self.handles), id, epoch, idle, suspect: None }
+    }
+}
+
 /// Threads that wait for programs.
+#[derive(Debug)]
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     /// One run at a time.
     turn: Mutex<()>,
-}
-
-impl std::fmt::Debug for Pool {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool").field("threads", &self.shared.threads).finish_non_exhaustive()
-    }
 }
 
 impl Pool {
@@ -114,28 +139,20 @@ impl Pool {
     pub fn new(threads: usize, pin: bool) -> std::io::Result<Pool> {
         let threads = threads.max(1);
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let spin = if threads <= cores { Spin::LONG } else { Spin::SHORT };
+        let fits = threads <= cores;
         let shared = Arc::new(Shared {
             threads,
-            barrier: Barrier::new(threads, spin),
-            claims: Claims::new(threads),
-            start: Gate::new(spin),
-            done: Gate::new(spin),
+            elastic: fits,
+            crew: Crew::new(threads, if fits { Spin::LONG } else { Spin::SHORT }),
+            handles: (0..threads).map(|_| OnceLock::new()).collect(),
             job: Mutex::new(None),
-            running: AtomicUsize::new(0),
-            stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
         let mut pool = Pool { shared, workers: Vec::with_capacity(threads - 1), turn: Mutex::new(()) };
-        for tid in 1..threads {
+        for id in 1..threads {
             let shared = Arc::clone(&pool.shared);
-            let body = move || {
-                if pin && threads <= cores {
-                    pin_to(tid);
-                }
-                serve(&shared, tid);
-            };
-            pool.workers.push(std::thread::Builder::new().name(format!("aio-{tid}")).spawn(body)?);
+            let body = move || serve(&shared, id, pin && fits);
+            pool.workers.push(std::thread::Builder::new().name(format!("aio-{id}")).spawn(body)?);
         }
         Ok(pool)
     }
@@ -145,39 +162,42 @@ impl Pool {
         self.shared.threads
     }
 
-    /// Barriers crossed so far, modulo 2^32. A pool of one thread crosses none.
-    pub fn barriers(&self) -> u32 {
-        self.shared.barrier.crossed()
-    }
-
-    /// Runs `program` once on every thread and returns when all have returned.
+    /// Runs `program`, which is one stage, once on every thread and returns when all have returned.
     ///
     /// # Panics
     /// With the first panic of any thread. The pool stays usable.
     pub fn run(&self, program: &Program<'_>) {
+        self.start(program, true);
+    }
+
+    /// Runs `program`, which may be of several stages, on as many threads as have a processor, and returns when all
+    /// have returned. A thread begins at [`Worker::stage`], and ends where [`Worker::next_stage`] says so. Gives the
+    /// barriers that this run has crossed; a pool of one thread crosses none.
+    ///
+    /// # Panics
+    /// As [`Pool::run`].
+    pub fn run_stages(&self, program: &Program<'_>) -> u32 {
+        self.start(program, !self.shared.elastic)
+    }
+
+    fn start(&self, program: &Program<'_>, all: bool) -> u32 {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
-        shared.claims.reset();
-        if shared.threads > 1 {
-            // SAFETY: only the lifetime changes; this function does not return before every worker
-            // has returned from the program.
-            let program = unsafe { std::mem::transmute::<*const Program<'_>, *const Program<'static>>(program) };
-            *lock(&shared.job) = Some(Job(program));
-            shared.running.store(shared.threads - 1, Ordering::Relaxed);
-            let before = shared.done.epoch();
-            shared.start.open();
-            execute(shared, 0, program);
-            shared.done.wait(before, || false);
-            *lock(&shared.job) = None;
-        } else {
-            execute(shared, 0, program);
-        }
+        // SAFETY: only the lifetime changes; this function does not return before every worker
+        // has returned from the program.
+        let program = unsafe { std::mem::transmute::<*const Program<'_>, *const Program<'static>>(program) };
+        *lock(&shared.job) = Some(Job(program));
+        let entry = shared.crew.begin(all);
+        let last = execute(shared, 0, entry, program);
+        shared.crew.finish(&mut shared.waiting(0, None, || false));
+        *lock(&shared.job) = None;
         let panic = lock(&shared.panic).take();
         if let Some(panic) = panic {
-            shared.barrier.reset();
+            shared.crew.barrier.reset();
             drop(_turn);
             resume_unwind(panic);
         }
+        if shared.threads > 1 { last.wrapping_sub(entry.epoch) } else { 0 }
     }
 }
 
@@ -185,65 +205,58 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs the program on this thread; a panic is kept and the barrier broken, so that nobody hangs.
-fn execute(shared: &Shared, tid: usize, program: *const Program<'_>) {
-    let (barrier, claims, phase) = (&shared.barrier, &shared.claims, &Cell::new(0));
-    let worker = Worker { tid, threads: shared.threads, barrier, claims, phase };
-    // SAFETY: `Pool::run` keeps the program alive until every thread is done with it.
+/// Runs the program on this thread; a panic is kept and the barrier broken, so that nobody hangs. Gives the epoch in
+/// which it ended.
+fn execute(shared: &Shared, id: usize, entry: Entry, program: *const Program<'_>) -> u32 {
+    let (tid, threads) = shared.crew.place(id);
+    let epoch = &Cell::new(entry.epoch);
+    let worker = Worker { tid, threads, shared, id, stage: entry.stage, epoch };
+    // SAFETY: `Pool::run` keeps the program alive until every worker is done with it.
     let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*program)(worker) }));
-    let Err(panic) = result else { return };
-    if !panic.is::<Poisoned>() {
-        lock(&shared.panic).get_or_insert(panic);
+    if let Err(panic) = result {
+        if !panic.is::<Poisoned>() {
+            lock(&shared.panic).get_or_insert(panic);
+        }
+        shared.crew.barrier.poison();
     }
-    shared.barrier.poison();
+    epoch.get()
 }
 
 /// A worker's life.
-fn serve(shared: &Shared, tid: usize) {
-    let mut seen = 0;
-    loop {
-        seen = shared.start.wait(seen, || false);
-        if shared.stop.load(Ordering::Acquire) {
-            return;
-        }
-        let job = lock(&shared.job).expect("a run sets the job before it opens the gate");
-        execute(shared, tid, job.0);
-        if shared.running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            shared.done.open();
+fn serve(shared: &Shared, id: usize, pin: bool) {
+    let (home, handle) = settle(id, pin);
+    if let Some(handle) = handle.filter(|_| home.is_some()) {
+        let _ = shared.handles[id].set(handle);
+    }
+    while let Some(entry) = shared.crew.attend(id) {
+        let job = lock(&shared.job).expect("a run sets the job before it begins");
+        execute(shared, id, entry, job.0);
+        if shared.crew.leave(id)
+            && let (Some(home), Some(handle)) = (&home, &handle)
+        {
+            handle.move_to(home);
         }
     }
+}
+
+/// Binds the calling thread to the `id`-th processor it may use, if that is asked for and possible; gives those that it
+/// then may use.
+fn settle(id: usize, pin: bool) -> (Option<Cpus>, Option<Handle>) {
+    let (allowed, handle) = (Cpus::allowed(), Handle::current());
+    let one = allowed.filter(|_| pin).and_then(|all| all.nth(id));
+    let bound = one.filter(|one| handle.is_some_and(|h| h.move_to(one)));
+    (bound.or(allowed), handle)
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        self.shared.start.open();
+        self.shared.crew.dismiss();
         for worker in self.workers.drain(..) {
             // Programs' panics are caught, so a worker ends in order.
             let _ = worker.join();
         }
     }
 }
-
-/// Binds the calling thread to the `index`-th processor it may use; left alone if that fails.
-#[cfg(target_os = "linux")]
-fn pin_to(index: usize) {
-    // SAFETY: the set is plain data, initialised here, and passed with its size.
-    unsafe {
-        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
-        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut allowed) != 0 {
-            return;
-        }
-        let cpus = (0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &allowed));
-        let Some(cpu) = cpus.into_iter().nth(index) else { return };
-        let mut one: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut one);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &one);
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn pin_to(_: usize) {}
 
 #[cfg(all(test, loom))]
 mod model;

@@ -304,12 +304,10 @@ impl Engine {
     /// Makes positions up to `end` of a sequence writable.
     ///
     /// # Errors
-    /// [`EngineError::PoolFull`], and device errors of the copy of a shared page.
+    /// [`EngineError::PoolFull`], and device errors of the copy of a shared page. The sequence is as it was then.
     pub fn reserve(&mut self, sequence: &mut Sequence, end: usize) -> Result<(), EngineError> {
-        if let Some(copy) = sequence.reserve(&mut self.pool, end)? {
-            self.runner.copy_pages(&[copy])?;
-        }
-        Ok(())
+        let runner = &self.runner;
+        sequence.reserve(&mut self.pool, end, |from, to| runner.copy_pages(&[(from, to)]))
     }
 
     /// Gives a sequence's pages back.

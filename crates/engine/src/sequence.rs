@@ -32,12 +32,17 @@ impl Sequence {
         &self.pages
     }
 
-    /// Makes positions up to `end` writable: takes pages, and replaces a shared page that will be written. Returns
-    /// the page to copy, as (from, to), before the step. On error nothing has changed.
+    /// Makes positions up to `end` writable: takes pages, and replaces shared pages that will be written; `copy` fills
+    /// the one whose content is needed, from the first page to the second. On error nothing has changed.
     ///
     /// # Errors
-    /// [`EngineError::PoolFull`].
-    pub fn reserve(&mut self, pool: &mut PagePool, end: usize) -> Result<Option<(u32, u32)>, EngineError> {
+    /// [`EngineError::PoolFull`], and those of `copy`.
+    pub fn reserve(
+        &mut self,
+        pool: &mut PagePool,
+        end: usize,
+        copy: impl FnOnce(u32, u32) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
         let page = PAGE_POSITIONS as usize;
         let needed = end.div_ceil(page).saturating_sub(self.pages.len());
         // Of the pages that will be written only the first can hold committed positions; after a rollback the
@@ -48,19 +53,21 @@ impl Sequence {
         if pool.free_pages() < needed + shared.len() {
             return Err(EngineError::PoolFull { pages: pool.pages() });
         }
-        let mut copy = None;
+        let mut copied = None;
+        if shared.first() == Some(&first) && !self.len.is_multiple_of(page) {
+            let to = pool.take()?;
+            // Before anything else: it may fail, and the rest cannot.
+            copy(self.pages[first], to).inspect_err(|_| pool.release(to))?;
+            copied = Some(to);
+        }
         for i in shared {
-            let (from, to) = (self.pages[i], pool.take()?);
-            pool.release(from);
-            self.pages[i] = to;
-            if i == first && !self.len.is_multiple_of(page) {
-                copy = Some((from, to));
-            }
+            let to = copied.take().map_or_else(|| pool.take(), Ok)?;
+            pool.release(std::mem::replace(&mut self.pages[i], to));
         }
         for _ in 0..needed {
             self.pages.push(pool.take()?);
         }
-        Ok(copy)
+        Ok(())
     }
 
     /// Counts positions as committed, after the step that wrote them.
@@ -92,19 +99,29 @@ impl Sequence {
 mod tests {
     use super::*;
 
+    /// Reserves and gives the page that was copied.
+    fn reserve(a: &mut Sequence, pool: &mut PagePool, end: usize) -> Result<Option<(u32, u32)>, EngineError> {
+        let mut copied = None;
+        a.reserve(pool, end, |from, to| {
+            copied = Some((from, to));
+            Ok(())
+        })?;
+        Ok(copied)
+    }
+
     #[test]
     fn pages_are_taken_shared_copied_and_given_back() {
         let mut pool = PagePool::new(4);
         let mut a = Sequence::new();
-        assert_eq!(a.reserve(&mut pool, 70).unwrap(), None);
+        assert_eq!(reserve(&mut a, &mut pool, 70).unwrap(), None);
         a.commit(70);
         let mut b = a.fork(&mut pool, 70);
         assert_eq!(pool.free_pages(), 2);
         let shared = b.pages()[1];
-        let copy = b.reserve(&mut pool, 71).unwrap();
+        let copy = reserve(&mut b, &mut pool, 71).unwrap();
         assert_eq!(copy, Some((shared, b.pages()[1])));
         assert_ne!(b.pages()[1], a.pages()[1]);
-        assert_eq!(a.reserve(&mut pool, 71).unwrap(), None, "the page has one owner again");
+        assert_eq!(reserve(&mut a, &mut pool, 71).unwrap(), None, "the page has one owner again");
         a.release(&mut pool);
         b.release(&mut pool);
         assert_eq!(pool.free_pages(), 4);
@@ -114,11 +131,11 @@ mod tests {
     fn pages_past_a_rollback_are_replaced_before_they_are_written() {
         let mut pool = PagePool::new(8);
         let mut a = Sequence::new();
-        a.reserve(&mut pool, 130).unwrap();
+        reserve(&mut a, &mut pool, 130).unwrap();
         a.commit(130);
         let mut b = a.fork(&mut pool, 130);
         b.commit(10);
-        let copy = b.reserve(&mut pool, 140).unwrap();
+        let copy = reserve(&mut b, &mut pool, 140).unwrap();
         assert_eq!(copy, Some((a.pages()[0], b.pages()[0])));
         assert!(a.pages().iter().all(|p| !b.pages().contains(p)), "{:?} {:?}", a.pages(), b.pages());
         a.release(&mut pool);
@@ -130,7 +147,25 @@ mod tests {
     fn a_full_pool_changes_nothing() {
         let mut pool = PagePool::new(1);
         let mut a = Sequence::new();
-        assert!(matches!(a.reserve(&mut pool, 65), Err(EngineError::PoolFull { pages: 1 })));
+        assert!(matches!(reserve(&mut a, &mut pool, 65), Err(EngineError::PoolFull { pages: 1 })));
         assert_eq!((a.pages().len(), pool.free_pages()), (0, 1));
+    }
+
+    #[test]
+    fn a_copy_that_fails_changes_nothing() {
+        let mut pool = PagePool::new(6);
+        let mut a = Sequence::new();
+        reserve(&mut a, &mut pool, 130).unwrap();
+        a.commit(130);
+        let mut b = a.fork(&mut pool, 130);
+        let before = (b.pages().to_vec(), b.len(), pool.free_pages());
+        let failed = b.reserve(&mut pool, 200, |_, _| Err(EngineError::PoolFull { pages: 6 }));
+        assert!(failed.is_err());
+        assert_eq!((b.pages().to_vec(), b.len(), pool.free_pages()), before);
+        assert!(b.pages().iter().all(|&p| !pool.is_sole(p)), "both still own them");
+        assert!(reserve(&mut b, &mut pool, 200).unwrap().is_some());
+        a.release(&mut pool);
+        b.release(&mut pool);
+        assert_eq!(pool.free_pages(), 6);
     }
 }

@@ -1,9 +1,9 @@
-//! Read-only file maps: the one crate of aio that maps files into memory.
+//! Files: read-only maps, the one place of aio that maps files into memory; and new files, which are whole or not there.
 //!
 //! Model files and plan artefacts are read in place, so that opening an 8 GB model costs no copy.
 //! [`Map`] holds such a map together with the file's [`Identity`] at the time of opening;
 //! [`Map::check_unchanged`] compares it later. Used by `aio-model` (GGUF files) and `aio-plan`
-//! (artefacts).
+//! (artefacts). [`PartFile`] is how all of aio writes a file.
 //!
 //! A file that another process **truncates** while it is mapped makes the operating system raise
 //! `SIGBUS` at the next read behind its new end. This crate installs no signal handler: a library
@@ -18,6 +18,10 @@
 //! map.check_unchanged()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+
+mod part;
+
+pub use part::{PartFile, write_whole};
 
 use std::fs::{File, Metadata};
 use std::io;

@@ -2,7 +2,7 @@
 //!
 //! A waiter spins for some microseconds, yields once or twice and then sleeps on a condition
 //! variable; an opener takes the lock only if somebody sleeps. With more threads than processors
-//! spinning only keeps the others from running, so it is short then. Used by the pool.
+//! spinning only keeps the others from running, so it is short then. Used by the pool's crew.
 
 use super::sync::{AtomicBool, AtomicU32, Condvar, Mutex, spin_loop, yield_now};
 use std::panic::resume_unwind;
@@ -29,10 +29,27 @@ impl Spin {
 /// The panic payload of threads that another thread's panic released from a barrier.
 pub(super) struct Poisoned;
 
+/// What a waiter does in the meantime.
+pub(super) trait Meanwhile {
+    /// Something short and useful; whether there was any.
+    fn idle(&mut self) -> bool {
+        false
+    }
+
+    /// The wait has become long. Called twice, some microseconds apart.
+    fn overdue(&mut self, _again: bool) {}
+
+    /// The waiter is about to sleep.
+    fn before_sleep(&mut self) {}
+}
+
+impl Meanwhile for () {}
+
 /// Opens epoch by epoch; waiters wait for an epoch to end.
 #[derive(Debug)]
 pub(super) struct Gate {
     epoch: AtomicU32,
+    /// At least one for each thread that sleeps and was not woken yet.
     sleepers: AtomicU32,
     lock: Mutex<()>,
     wake: Condvar,
@@ -54,49 +71,60 @@ impl Gate {
         // Not a load: of two changes of the count one comes second, so either we see the sleeper, or it sees ours and
         // with it the new epoch.
         if self.sleepers.fetch_add(0, Ordering::AcqRel) > 0 {
-            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            // Here and not by those who wake: on a busy processor that takes milliseconds, and many epochs.
+            self.sleepers.store(0, Ordering::Release);
+            drop(guard);
             self.wake.notify_all();
         }
     }
 
-    /// Waits until epoch `seen` has ended and returns the epoch then current. Meanwhile calls `idle` as long as it says
-    /// that it has something to do; each call should be short.
-    pub(super) fn wait(&self, seen: u32, mut idle: impl FnMut() -> bool) -> u32 {
+    /// Waits until epoch `seen` has ended. What is done meanwhile should be short.
+    pub(super) fn wait(&self, seen: u32, meanwhile: &mut impl Meanwhile) {
+        let Spin { pauses, yields } = self.spin;
+        let late = pauses + pauses / 2;
         let mut turn = 0;
-        while turn < self.spin.pauses + self.spin.yields {
-            let now = self.epoch.load(Ordering::Acquire);
-            if now != seen {
-                return now;
+        while turn < late + yields {
+            if self.epoch() != seen {
+                return;
             }
-            if idle() {
+            if meanwhile.idle() {
                 continue;
             }
-            if turn < self.spin.pauses {
+            if turn == pauses {
+                meanwhile.overdue(false);
+            } else if turn == late {
+                meanwhile.overdue(true);
+            }
+            if turn < late {
                 spin_loop()
             } else {
                 yield_now()
             }
             turn += 1;
         }
-        self.sleep(seen)
+        meanwhile.before_sleep();
+        self.sleep(seen);
     }
 
     #[cold]
-    fn sleep(&self, seen: u32) -> u32 {
+    fn sleep(&self, seen: u32) {
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.sleepers.fetch_add(1, Ordering::AcqRel);
-        while self.epoch() == seen {
+        loop {
+            // Again after each waking: whoever opened has cleared the count, though perhaps for an earlier epoch.
+            self.sleepers.fetch_add(1, Ordering::AcqRel);
+            if self.epoch() != seen {
+                return;
+            }
             guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
-        self.sleepers.fetch_sub(1, Ordering::AcqRel);
-        self.epoch()
     }
 }
 
-/// A barrier for a fixed number of threads that a panic can break.
+/// A barrier that a panic can break. The number of threads that it waits for may change whenever all have come.
 #[derive(Debug)]
-pub struct Barrier {
-    threads: u32,
+pub(super) struct Barrier {
+    threads: AtomicU32,
     arrived: AtomicU32,
     gate: Gate,
     poisoned: AtomicBool,
@@ -105,30 +133,42 @@ pub struct Barrier {
 impl Barrier {
     pub(super) fn new(threads: usize, spin: Spin) -> Barrier {
         Barrier {
-            threads: threads as u32,
+            threads: AtomicU32::new(threads as u32),
             arrived: AtomicU32::new(0),
             gate: Gate::new(spin),
             poisoned: AtomicBool::new(false),
         }
     }
 
-    /// Times that all threads have met, modulo 2^32.
-    pub(super) fn crossed(&self) -> u32 {
-        self.gate.epoch()
+    /// Opens once for each time that all have met, and for whatever else all should look at.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
-    /// Waits for all threads; see `Gate::wait` for `idle`.
-    pub(super) fn wait(&self, idle: impl FnMut() -> bool) {
-        if self.threads == 1 {
-            return;
-        }
-        // Read before arriving: the epoch cannot end while we are missing.
-        let epoch = self.gate.epoch();
-        if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
+    /// How many threads it waits for.
+    pub(super) fn threads(&self) -> usize {
+        self.threads.load(Ordering::Relaxed) as usize
+    }
+
+    /// Changes how many it waits for. Only while no thread is in it, or by the last that comes.
+    pub(super) fn set_threads(&self, threads: usize) {
+        self.threads.store(threads as u32, Ordering::Relaxed);
+    }
+
+    /// Waits for all threads; `epoch` is the gate's, which cannot end while we are missing. Who comes last does `last`
+    /// before the others go on.
+    ///
+    /// # Panics
+    /// With [`Poisoned`] if the barrier was broken.
+    pub(super) fn pass(&self, epoch: u32, last: impl FnOnce(), meanwhile: &mut impl Meanwhile) {
+        // Read before arriving: once we have, the last to come may change it.
+        let threads = self.threads();
+        if self.arrived.fetch_add(1, Ordering::AcqRel) as usize + 1 == threads {
+            last();
             self.arrived.store(0, Ordering::Relaxed);
             self.gate.open();
         } else if !self.poisoned.load(Ordering::SeqCst) {
-            self.gate.wait(epoch, idle);
+            self.gate.wait(epoch, meanwhile);
         }
         if self.poisoned.load(Ordering::SeqCst) {
             resume_unwind(Box::new(Poisoned));

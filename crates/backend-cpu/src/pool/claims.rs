@@ -5,7 +5,8 @@
 //! chunk is taken once, and whoever takes it computes all of it: results do not depend on who that is.
 //!
 //! There are two sets of counters, used in turn between barriers. A thread clears its counter of the other set before it
-//! arrives at a barrier: nobody uses that set then, and after the barrier everybody sees it cleared.
+//! arrives at a barrier: nobody uses that set then, and after the barrier everybody sees it cleared. Who comes last to a
+//! barrier clears those of threads that come in.
 
 use super::sync::AtomicU32;
 use std::ops::Range;
@@ -35,18 +36,19 @@ impl Claims {
         }
     }
 
-    /// Clears a thread's counter for the next phase, before it arrives at the barrier that ends `phase`.
-    pub(super) fn end_phase(&self, phase: u32, tid: usize) {
-        self.set(phase + 1)[tid].0.store(0, Ordering::Relaxed);
+    /// Clears the counter of a number for the phase that comes next, before everybody has arrived at the barrier between.
+    pub(super) fn clear(&self, next: u32, rank: usize) {
+        self.set(next)[rank].0.store(0, Ordering::Relaxed);
     }
 
     fn set(&self, phase: u32) -> &[Counter] {
         &self.sets[phase as usize % 2]
     }
 
-    /// The chunks of `0..count` that `tid` takes in `phase`, `size` items each or fewer at the end of a share.
-    pub(super) fn chunks(&self, phase: u32, tid: usize, count: usize, size: usize) -> Chunks<'_> {
-        Chunks { counters: self.set(phase), tid, helped: 0, count, size: size.max(1) }
+    /// The chunks of `0..count` that number `tid` of `threads` takes in `phase`, `size` items each or fewer at the end of a
+    /// share.
+    pub(super) fn chunks(&self, phase: u32, tid: usize, threads: usize, count: usize, size: usize) -> Chunks<'_> {
+        Chunks { counters: &self.set(phase)[..threads], tid, helped: 0, count, size: size.max(1) }
     }
 }
 

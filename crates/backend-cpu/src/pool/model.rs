@@ -3,7 +3,7 @@
 //! Compiled with `--cfg loom` only: `RUSTFLAGS="--cfg loom" cargo test --release -p aio-backend-cpu model`.
 
 use super::barrier::{Barrier, Gate, Spin};
-use super::claims::Claims;
+use super::crew::{Crew, Entry};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -37,10 +37,10 @@ fn what_is_written_before_a_barrier_is_read_after_it() {
         for round in 1..=2 {
             // SAFETY: each thread writes its own cell; the model checker reports a race.
             shared.cells[tid].with_mut(|p| unsafe { *p = round });
-            shared.barrier.wait(|| false);
+            shared.barrier.pass(2 * round - 2, || {}, &mut ());
             // SAFETY: nobody writes between the two barriers.
             shared.cells[1 - tid].with(|p| assert_eq!(unsafe { *p }, round));
-            shared.barrier.wait(|| false);
+            shared.barrier.pass(2 * round - 1, || {}, &mut ());
         }
     });
 }
@@ -53,41 +53,83 @@ fn a_gate_wakes_whoever_waits() {
             if tid == 0 {
                 gate.open();
             } else {
-                assert_eq!(gate.wait(0, || false), 1);
+                gate.wait(0, &mut ());
+                assert_eq!(gate.epoch(), 1);
             }
         },
     );
 }
 
-struct Phases {
-    barrier: Barrier,
-    claims: Claims,
-    /// How often each item of each phase was taken; written by whoever claims it.
+struct Stages {
+    crew: Crew,
+    /// How often each item of each stage was taken; written by whoever claims it.
     taken: [[UnsafeCell<u32>; 2]; 3],
 }
 
 // SAFETY: as for `Cells`.
-unsafe impl Sync for Phases {}
+unsafe impl Sync for Stages {}
 
-#[test]
-fn a_chunk_is_taken_once_in_each_phase() {
-    let make = || Phases {
-        barrier: Barrier::new(2, Spin::NONE),
-        claims: Claims::new(2),
-        taken: std::array::from_fn(|_| std::array::from_fn(|_| UnsafeCell::new(0))),
-    };
-    two_threads(make, |shared: &Phases, tid| {
-        for (phase, taken) in shared.taken.iter().enumerate() {
-            for chunk in shared.claims.chunks(phase as u32, tid, 2, 1) {
+impl Stages {
+    fn new() -> Stages {
+        let taken = std::array::from_fn(|_| std::array::from_fn(|_| UnsafeCell::new(0)));
+        Stages { crew: Crew::new(2, Spin::NONE), taken }
+    }
+
+    /// A member's part of a run, from where it came in. After the barrier every item of a stage was taken once.
+    fn work(&self, id: usize, entry: Entry, relieve: bool) {
+        let Entry { stage: first, mut epoch } = entry;
+        for (stage, taken) in self.taken.iter().enumerate().skip(first) {
+            let (tid, threads) = self.crew.place(id);
+            for chunk in self.crew.claims.chunks(epoch, tid, threads, 2, 1) {
                 // SAFETY: a claimed item has one owner; the model checker reports a race.
                 taken[chunk.start].with_mut(|p| unsafe { *p += 1 });
             }
-            shared.claims.end_phase(phase as u32, tid);
-            shared.barrier.wait(|| false);
-            for item in taken {
-                // SAFETY: nobody writes to this phase's items after the barrier.
-                item.with(|p| assert_eq!(unsafe { *p }, 1));
+            if relieve && stage == 0 {
+                self.crew.relieve(1);
             }
+            epoch += 1;
+            if stage + 1 == self.taken.len() || !self.crew.meet(id, Entry { stage: stage + 1, epoch }, &mut ()) {
+                return;
+            }
+            self.check(stage);
         }
-    });
+    }
+
+    fn check(&self, stage: usize) {
+        for item in &self.taken[stage] {
+            // SAFETY: nobody writes to a stage's items after the barrier.
+            item.with(|p| assert_eq!(unsafe { *p }, 1));
+        }
+    }
+}
+
+/// Thread 0 runs, thread 1 serves.
+fn a_run(shared: &Stages, id: usize, all: bool, relieve: bool) {
+    if id == 0 {
+        let entry = shared.crew.begin(all);
+        shared.work(0, entry, relieve);
+        shared.crew.finish(&mut ());
+        shared.check(2);
+        shared.crew.dismiss();
+    } else {
+        while let Some(entry) = shared.crew.attend(1) {
+            shared.work(1, entry, false);
+            shared.crew.leave(1);
+        }
+    }
+}
+
+#[test]
+fn a_chunk_is_taken_once_in_each_stage() {
+    two_threads(Stages::new, |shared, id| a_run(shared, id, true, false));
+}
+
+#[test]
+fn a_thread_may_come_in_at_any_stage() {
+    two_threads(Stages::new, |shared, id| a_run(shared, id, false, false));
+}
+
+#[test]
+fn a_relieved_thread_leaves_and_may_come_back() {
+    two_threads(Stages::new, |shared, id| a_run(shared, id, true, true));
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use super::*;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Every thread adds to its own cell, meets, and checks all cells, many times.
 fn barriers_order_writes(threads: usize, rounds: u64) {
@@ -120,4 +120,74 @@ fn workers_wake_after_they_parked() {
         });
         assert_eq!(count.into_inner(), 2);
     }
+}
+
+/// Every item of every stage, and every thread's number, whatever crew there is.
+fn stages_cover_everything_once(pool: &Pool, runs: usize, disturb: &(dyn Fn(&Worker<'_>) + Sync)) {
+    let stages = 40;
+    let seen: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
+    for run in 0..runs {
+        let crossed = pool.run_stages(&|mut worker| {
+            for stage in worker.stage()..stages {
+                assert!(worker.tid < worker.threads && worker.threads <= pool.threads());
+                for i in worker.chunks(50, 3).flatten() {
+                    seen[i].fetch_add(1, Ordering::Relaxed);
+                }
+                for i in worker.share(50) {
+                    seen[50 + i].fetch_add(1, Ordering::Relaxed);
+                }
+                worker.barrier();
+                let done = run * stages + stage + 1;
+                assert!(seen.iter().all(|s| s.load(Ordering::Relaxed) == done), "run {run}, stage {stage}");
+                disturb(&worker);
+                if stage + 1 < stages && !worker.next_stage(|| false) {
+                    return;
+                }
+            }
+        });
+        assert_eq!(crossed, if pool.threads() > 1 { 2 * stages as u32 - 1 } else { 0 });
+    }
+}
+
+#[test]
+fn stages_run_on_whoever_is_there() {
+    for threads in [1, 2, 3] {
+        stages_cover_everything_once(&Pool::new(threads, true).unwrap(), 50, &|_| {});
+    }
+}
+
+#[test]
+fn threads_leave_and_come_back_between_stages() {
+    let pool = Pool::new(2, false).unwrap();
+    let (alone, together) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let shared = Arc::clone(&pool.shared);
+    stages_cover_everything_once(&pool, 200, &|worker| {
+        let count = if worker.threads == 1 { &alone } else { &together };
+        count.fetch_add(1, Ordering::Relaxed);
+        if worker.tid == 0 && worker.stage() % 7 == 3 {
+            shared.crew.relieve(1);
+        }
+    });
+    assert!(alone.into_inner() > 0 && together.into_inner() > 0);
+}
+
+#[test]
+fn a_panic_in_a_stage_reaches_the_caller_whoever_is_in_the_crew() {
+    let pool = Pool::new(3, false).unwrap();
+    for run in 0..100 {
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            pool.run_stages(&|mut worker| {
+                for stage in worker.stage()..10 {
+                    if stage == run % 10 && worker.tid + 1 == worker.threads {
+                        resume_unwind(Box::new(run));
+                    }
+                    if stage < 9 && !worker.next_stage(|| false) {
+                        return;
+                    }
+                }
+            });
+        }));
+        assert_eq!(caught.expect_err("the panic arrives").downcast_ref::<usize>(), Some(&run));
+    }
+    stages_cover_everything_once(&pool, 5, &|_| {});
 }

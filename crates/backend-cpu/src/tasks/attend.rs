@@ -119,17 +119,22 @@ impl Attend {
             items += block.splits.len() * kv_heads;
             joined_later |= block.splits.len() > 1;
         }
+        // A share's items come in order, so their blocks are found by going on from the last one.
+        let (mut blocks, mut block, mut first) = (self.blocks(step, &pass), None::<Block>, 0);
         for item in worker.chunks(items, 1).flatten() {
-            let mut left = item;
-            for block in self.blocks(step, &pass) {
-                let here = block.splits.len() * kv_heads;
-                if left < here {
-                    let (split, kv_head) = (block.splits.start + left / kv_heads, left % kv_heads);
-                    self.item(step, worker, &block, kv_head, split, partials, pass.rows.start);
-                    break;
-                }
-                left -= here;
+            if item < first {
+                (blocks, block, first) = (self.blocks(step, &pass), None, 0);
             }
+            let block = loop {
+                let here = block.as_ref().map_or(0, |b| b.splits.len() * kv_heads);
+                match block {
+                    Some(ref found) if item < first + here => break found,
+                    _ => (first, block) = (first + here, blocks.next()),
+                }
+                debug_assert!(block.is_some(), "items are counted over the same blocks");
+            };
+            let (split, kv_head) = (block.splits.start + (item - first) / kv_heads, (item - first) % kv_heads);
+            self.item(step, worker, block, kv_head, split, partials, pass.rows.start);
         }
         if joined_later {
             worker.barrier();

@@ -4,11 +4,11 @@
 //! written beside its destination and renamed when complete, so no partial file is ever seen
 //! under the final name and a failed run leaves nothing. Used by `aio synth` and by tests.
 
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use aio_ir::DType;
+use aio_mapped::PartFile;
 
 use super::error::GgufError;
 use super::value::{MetaValue, put_str};
@@ -113,7 +113,7 @@ impl GgufWriter {
         let fail = |source| GgufError::Write { path: path.to_path_buf(), source };
         let mut part = PartFile::create(path).map_err(fail)?;
         {
-            let mut out = Counted { inner: BufWriter::with_capacity(1 << 20, &mut part.file), written: 0 };
+            let mut out = Counted { inner: BufWriter::with_capacity(1 << 20, &mut part), written: 0 };
             out.write_all(&header).map_err(fail)?;
             for spec in &self.tensors {
                 pad(&mut out, self.alignment).map_err(fail)?;
@@ -127,7 +127,7 @@ impl GgufWriter {
             pad(&mut out, self.alignment).map_err(fail)?;
             out.flush().map_err(fail)?;
         }
-        part.rename_to(path).map_err(fail)
+        part.finish().map_err(fail)
     }
 
     /// The whole file in memory, for tests and small models.
@@ -216,44 +216,4 @@ impl<W: Write> Write for Counted<W> {
 fn pad<W: Write>(out: &mut Counted<W>, alignment: u64) -> io::Result<()> {
     let gap = out.written.next_multiple_of(alignment) - out.written;
     io::copy(&mut io::Read::take(io::repeat(0), gap), out).map(drop)
-}
-
-/// A file beside its destination; removed unless it is renamed.
-struct PartFile {
-    file: File,
-    path: Option<PathBuf>,
-}
-
-impl PartFile {
-    fn create(path: &Path) -> io::Result<PartFile> {
-        let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        // A rename would put a file in the place of a device or a pipe.
-        if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is no regular file"));
-        }
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.part", std::process::id()));
-        let beside = path.with_file_name(hidden);
-        Ok(PartFile { file: File::create(&beside)?, path: Some(beside) })
-    }
-
-    fn rename_to(mut self, path: &Path) -> io::Result<()> {
-        if let Some(beside) = self.path.take()
-            && let Err(e) = fs::rename(&beside, path)
-        {
-            self.path = Some(beside);
-            return Err(e);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for PartFile {
-    fn drop(&mut self) {
-        if let Some(path) = self.path.take() {
-            // Nothing better can be done about a left-over that cannot be removed.
-            let _ = fs::remove_file(path);
-        }
-    }
 }

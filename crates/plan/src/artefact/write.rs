@@ -3,11 +3,10 @@
 use super::header::{CHUNK_BYTES, HEADER_BYTES, Hash, Header, SECTIONS, Section, WEIGHTS, places, to_bytes};
 use super::{ArtefactError, wire};
 use crate::PlanFamily;
-use std::ffi::OsString;
-use std::fs::{self, File};
+use aio_mapped::PartFile;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What goes into an artefact.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +49,8 @@ pub fn write(
         let hash = if i == WEIGHTS { Hash([0; 32]) } else { Hash::of(parts[i]) };
         Section { offset: offsets[i], bytes: sizes[i], hash }
     });
-    let mut out = Part::create(path).map_err(fail)?;
-    let mut put = |bytes: &[u8]| out.file.write_all(bytes);
+    let mut out = PartFile::create(path).map_err(fail)?;
+    let mut put = |bytes: &[u8]| out.write_all(bytes);
     let mut end = HEADER_BYTES as u64;
     put(&to_bytes(contents.header, &sections)).map_err(fail)?;
     for (part, section) in parts.iter().zip(&sections) {
@@ -64,50 +63,10 @@ pub fn write(
             }
         }
     }
-    out.rename_to(path).map_err(fail)?;
+    out.finish().map_err(fail)?;
     Ok(Written { sections: std::array::from_fn(|i| (SECTIONS[i], sizes[i])), bytes: end })
 }
 
 fn chunks(bytes: &[u8]) -> std::slice::Chunks<'_, u8> {
     bytes.chunks(CHUNK_BYTES as usize)
-}
-
-/// A file beside its place; removed unless it is renamed.
-struct Part {
-    file: File,
-    path: Option<PathBuf>,
-}
-
-impl Part {
-    fn create(path: &Path) -> io::Result<Part> {
-        let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        // A rename would put a file in the place of a device or a pipe.
-        if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is no regular file"));
-        }
-        let mut hidden = OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.part", std::process::id()));
-        let beside = path.with_file_name(hidden);
-        Ok(Part { file: File::create(&beside)?, path: Some(beside) })
-    }
-
-    fn rename_to(mut self, path: &Path) -> io::Result<()> {
-        if let Some(beside) = self.path.take()
-            && let Err(e) = fs::rename(&beside, path)
-        {
-            self.path = Some(beside);
-            return Err(e);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if let Some(path) = self.path.take() {
-            // Nothing better can be done about a left-over that cannot be removed.
-            let _ = fs::remove_file(path);
-        }
-    }
 }

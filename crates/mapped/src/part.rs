@@ -1,0 +1,150 @@
+//! Files that are whole or not there: written beside their place, then renamed. Used by everything that writes a file.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Symbolic links that lead on to one another at most; as many as Linux follows.
+const MAX_LINKS: usize = 40;
+
+/// A file under way to its place. It is hidden beside it as `.NAME.PID.part`, locked while it is written, and removed
+/// unless [`PartFile::finish`] names it.
+///
+/// A symbolic link stays: what it leads to is replaced.
+///
+/// ```
+/// # use std::io::Write;
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("out");
+/// let mut part = aio_mapped::PartFile::create(&path)?;
+/// part.write_all(b"all of it")?;
+/// assert!(!path.exists());
+/// part.finish()?;
+/// assert_eq!(std::fs::read(&path)?, b"all of it");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct PartFile {
+    file: File,
+    /// Where it is; none once it has its name.
+    beside: Option<PathBuf>,
+    place: PathBuf,
+}
+
+impl PartFile {
+    /// Begins a file that is to be at `path`.
+    ///
+    /// # Errors
+    /// Those of creating a file; [`io::ErrorKind::InvalidInput`] if the path has no file name, leads in a circle, or names
+    /// a folder, a device or a pipe, which a rename would replace.
+    pub fn create(path: &Path) -> io::Result<PartFile> {
+        let place = behind_links(path)?;
+        let name = place.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        if fs::metadata(&place).is_ok_and(|m| !m.is_file()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is no regular file"));
+        }
+        let mut hidden = OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.part", std::process::id()));
+        let beside = place.with_file_name(hidden);
+        let file = File::create(&beside)?;
+        // Tells others that it is no left-over. File systems without locks have none to be held either.
+        let _ = file.try_lock();
+        Ok(PartFile { file, beside: Some(beside), place })
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// Those of renaming; the file is then removed.
+    pub fn finish(mut self) -> io::Result<()> {
+        if let Some(beside) = &self.beside {
+            fs::rename(beside, &self.place)?;
+        }
+        self.beside = None;
+        Ok(())
+    }
+}
+
+impl Write for PartFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        if let Some(path) = self.beside.take() {
+            // Nothing better can be done about a left-over that cannot be removed.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Writes a file at once, as a [`PartFile`].
+///
+/// # Errors
+/// As [`PartFile::create`] and [`PartFile::finish`], and those of writing; no file is left behind.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut part = PartFile::create(path)?;
+    part.write_all(bytes)?;
+    part.finish()
+}
+
+/// The path that symbolic links at this path lead to; it need not exist.
+fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            // An absolute target replaces the folder.
+            Ok(to) => path = path.parent().unwrap_or(Path::new("")).join(to),
+            // No link, or nothing there.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link that leads in a circle"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_finished_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, "old").unwrap();
+        let mut part = PartFile::create(&path).unwrap();
+        part.write_all(b"new").unwrap();
+        drop(part);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(PartFile::create(folder.path()).is_err(), "a folder is not replaced");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_and_what_they_lead_to_is_replaced() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("deep")).unwrap();
+        fs::write(path("deep/file"), "old").unwrap();
+        symlink("deep/file", path("link")).unwrap();
+        symlink(path("link"), path("far")).unwrap();
+        write_whole(&path("far"), b"new").unwrap();
+        assert_eq!(fs::read(path("deep/file")).unwrap(), b"new");
+        assert!(path("far").is_symlink() && path("link").is_symlink());
+        symlink("deep/none", path("dangling")).unwrap();
+        write_whole(&path("dangling"), b"made").unwrap();
+        assert_eq!(fs::read(path("deep/none")).unwrap(), b"made");
+        symlink("circle", path("circle")).unwrap();
+        assert!(write_whole(&path("circle"), b"x").is_err());
+    }
+}
