@@ -10,7 +10,7 @@
 
 use super::barrier::{Barrier, Gate, Meanwhile, Spin};
 use super::claims::Claims;
-use super::sync::{AtomicBool, AtomicU32};
+use super::sync::{AtomicBool, AtomicU32, spin_loop};
 use std::sync::atomic::Ordering;
 
 /// Neither in the crew nor at the door: asleep, or on the way.
@@ -48,6 +48,8 @@ pub(super) struct Crew {
     running: AtomicU32,
     /// Opens when there are none.
     done: Gate,
+    /// A run is under way.
+    busy: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -58,13 +60,26 @@ pub(super) struct Entry {
     pub(super) epoch: u32,
 }
 
-/// A waiter outside: who sleeps is not called in, since its waking takes longer than a stage.
-struct AtTheDoor<'a>(&'a Seat);
+/// A waiter outside: who sleeps is not called in, since its waking takes longer than a stage. So it stays awake as long as a
+/// run is under way, however long the stage takes.
+struct AtTheDoor<'a> {
+    seat: &'a Seat,
+    busy: &'a AtomicBool,
+}
 
 impl Meanwhile for AtTheDoor<'_> {
+    fn idle(&mut self) -> bool {
+        // A model checker tries every number of turns.
+        let stays = !cfg!(loom) && self.busy.load(Ordering::Relaxed);
+        if stays {
+            spin_loop();
+        }
+        stays
+    }
+
     fn before_sleep(&mut self) {
         // If it was called in just now, the gate is about to open.
-        let _ = self.0.state.compare_exchange(READY, AWAY, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self.seat.state.compare_exchange(READY, AWAY, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 
@@ -85,6 +100,7 @@ impl Crew {
             epoch: AtomicU32::new(0),
             running: AtomicU32::new(0),
             done: Gate::new(spin),
+            busy: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         }
     }
@@ -98,6 +114,7 @@ impl Crew {
     /// thread 0 when no run is under way.
     pub(super) fn begin(&self, all: bool) -> Entry {
         let entry = Entry { stage: 0, epoch: self.barrier.gate().epoch().wrapping_add(1) };
+        self.busy.store(true, Ordering::Relaxed);
         self.seats[0].state.store(IN, Ordering::Relaxed);
         self.claims.reset();
         self.form(entry, all);
@@ -187,6 +204,7 @@ impl Crew {
         loop {
             let epoch = self.done.epoch();
             if self.running.load(Ordering::Acquire) == 0 {
+                self.busy.store(false, Ordering::Relaxed);
                 return;
             }
             self.done.wait(epoch, meanwhile);
@@ -216,7 +234,7 @@ impl Crew {
                 }
                 Err(_) => {}
             }
-            gate.wait(epoch, &mut AtTheDoor(seat));
+            gate.wait(epoch, &mut AtTheDoor { seat, busy: &self.busy });
         }
     }
 
