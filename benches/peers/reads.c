@@ -1,5 +1,5 @@
-// A plain loop that reads memory, for comparison with what `aio device calibrate` measures: the compiler's own code, no
-// intrinsics. usage: reads BYTES THREADS PASSES; prints the median of the passes in GB/s.
+// A plain loop that reads memory, for comparison with aio's probe: the compiler's own code, no intrinsics.
+// usage: reads BYTES THREADS; for each line of its input one pass, whose seconds it prints. Run by benches/reads.rs.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -11,9 +11,9 @@
 #include <time.h>
 
 static uint64_t *words;
-static size_t count, threads, passes;
+static size_t count, threads;
+static int more;
 static pthread_barrier_t barrier;
-static double *seconds;
 static volatile uint64_t sink;
 
 static double now(void) {
@@ -29,37 +29,31 @@ static void *work(void *arg) {
   CPU_SET(tid, &one);
   sched_setaffinity(0, sizeof one, &one);
   memset(words + from, 0x11, (to - from) * sizeof *words);
-  for (size_t pass = 0; pass < passes; pass++) {
+  for (;;) {
+    if (tid == 0) more = getchar() != EOF;
     pthread_barrier_wait(&barrier);
+    if (!more) break;
     double start = now();
     uint64_t sum = 0;
     for (size_t i = from; i < to; i++) sum += words[i];
     sink += sum;
     pthread_barrier_wait(&barrier);
-    if (tid == 0) seconds[pass] = now() - start;
+    if (tid == 0) printf("%.9f\n", now() - start), fflush(stdout);
   }
   return NULL;
 }
 
-static int order(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
 int main(int argc, char **argv) {
-  if (argc != 4) return fprintf(stderr, "usage: reads BYTES THREADS PASSES\n"), 2;
+  if (argc != 3) return fprintf(stderr, "usage: reads BYTES THREADS\n"), 2;
   size_t bytes = strtoull(argv[1], NULL, 10);
-  threads = strtoull(argv[2], NULL, 10), passes = strtoull(argv[3], NULL, 10), count = bytes / sizeof *words;
+  threads = strtoull(argv[2], NULL, 10), count = bytes / sizeof *words;
   words = aligned_alloc(2 << 20, (bytes + (2 << 20) - 1) >> 21 << 21);
-  seconds = calloc(passes, sizeof *seconds);
   pthread_t *ids = calloc(threads, sizeof *ids);
-  if (!words || !seconds || !ids || !threads || !passes) return fprintf(stderr, "no memory, or a zero\n"), 2;
+  if (!words || !ids || !threads) return fprintf(stderr, "no memory, or a zero\n"), 2;
   madvise(words, bytes, MADV_HUGEPAGE);
   pthread_barrier_init(&barrier, NULL, threads);
   for (size_t i = 1; i < threads; i++) pthread_create(&ids[i], NULL, work, (void *)i);
   work(0);
   for (size_t i = 1; i < threads; i++) pthread_join(ids[i], NULL);
-  qsort(seconds, passes, sizeof *seconds, order);
-  printf("%.3f\n", bytes / seconds[passes / 2] * 1e-9);
   return 0;
 }
