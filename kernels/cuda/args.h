@@ -83,7 +83,7 @@ struct HeadArgs {
     f32* logits;      // [outs][n] or null
     u32* tokens;      // [outs] or null: the arg-max
     u64* best;        // [outs at most], zero before and after; used with `tokens`
-    u32* tickets;     // [1], zero before and after; used with `tokens`
+    u32* tickets;     // [row passes], zero before and after; used with `tokens`
     u32 n;
     u32 k;
 };
