@@ -75,7 +75,7 @@ __device__ inline void multiply_blocks(Sums& sums, const u8* step, const u8* act
             F::fragment(a[b], step, 2 * pair + b, lane);
             F::scales(s[b], step, 2 * pair + b, lane);
         }
-#pragma unroll
+        AIO_UNROLL
         for (u32 t = 0; t < ROW_TILES; t++) {
             if (t >= tiles) break;
             ActBlocks x;
@@ -221,11 +221,11 @@ struct FormatQ6_K {
         uint4 high = words4_at(step + 1024 + 16 * lane), small = words4_at(step + 1536 + 16 * g);
         u32 super = word_at(step + 1664 + 4 * g);
         f32 d0 = low_half(super) * 0.25f, d1 = high_half(super) * 0.25f;
-#pragma unroll
+        AIO_UNROLL
         for (u32 b = 0; b < 4; b++) {
             uint4 low = nibble_words(step, b, lane);
             u32 a[4] = {codes(low.x, high.x, b), codes(low.y, high.y, b), codes(low.z, high.z, b), codes(low.w, high.w, b)};
-#pragma unroll
+            AIO_UNROLL
             for (u32 t = 0; t < ROW_TILES; t++) {
                 if (t >= tiles) break;
                 const u8* x = acts + t * tile_bytes + b / 2 * ACT_Q8_BYTES;
@@ -265,11 +265,11 @@ struct Format16 {
 
     static __device__ void multiply(Sums& sums, const u8* step, const u8* acts, u64 tile_bytes, u32 tiles, u32 lane) {
         f32 part[ROW_TILES][4] = {};
-#pragma unroll
+        AIO_UNROLL
         for (u32 c = 0; c < 4; c++) {
             uint4 w = words4_at(step + 512 * c + 16 * lane);
             const u32 a[4] = {w.x, w.y, w.z, w.w};
-#pragma unroll
+            AIO_UNROLL
             for (u32 t = 0; t < ROW_TILES; t++) {
                 if (t >= tiles) break;
                 uint4 x = words4_at(acts + t * tile_bytes + 512 * c + 16 * lane);
@@ -277,7 +277,7 @@ struct Format16 {
                 Product::mma(part[t], a, x.z, x.w);
             }
         }
-#pragma unroll
+        AIO_UNROLL
         for (u32 t = 0; t < ROW_TILES; t++) {
             if (t >= tiles) break;
             float2 scale = *reinterpret_cast<const float2*>(acts + t * tile_bytes + 2048 + 8 * (lane % 4));
@@ -299,7 +299,8 @@ __device__ inline u32 act_step_bytes() {
     return F::ACTS == ACT_Q8 ? ACT_Q8_BYTES : ACT_16_BYTES;
 }
 
-/// One kernel for each weight type.
+/// One kernel for each weight type. A host that compiles for one model may define this itself, with the types it needs.
+#ifndef FOR_EACH_FORMAT
 #define FOR_EACH_FORMAT(KERNEL)                                                                                        \
     KERNEL(bf16, FormatBF16)                                                                                           \
     KERNEL(f16, FormatF16)                                                                                             \
@@ -308,3 +309,4 @@ __device__ inline u32 act_step_bytes() {
     KERNEL(q4_1, FormatQ4_1)                                                                                           \
     KERNEL(q4_k, FormatQ4_K)                                                                                           \
     KERNEL(q6_k, FormatQ6_K)
+#endif

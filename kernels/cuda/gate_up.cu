@@ -30,7 +30,7 @@ struct GateUpWork {
 
     __device__ void finish(const Slices<2>& slices, u32 tile, u32 first_row, u32 rows) {
         f32 y[2];
-#pragma unroll
+        AIO_UNROLL
         for (u32 j = 0; j < 2; j++) {
             u32 i = threadIdx.x + j * THREADS, output = tile * 16 + i % 16, column = i / 16;
             if (column >= rows) continue;
@@ -45,7 +45,7 @@ struct GateUpWork {
     __device__ void store_acts(const Slices<2>& slices, const f32 (&second)[2], u32 block, u32 first_row, u32 rows) {
         if (!a.acts_out) return;
         __syncthreads();
-#pragma unroll
+        AIO_UNROLL
         for (u32 j = 0; j < 2; j++) {
             u32 i = threadIdx.x + j * THREADS, r = i % 16, column = i / 16;
             if (column >= rows) continue;

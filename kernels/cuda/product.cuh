@@ -72,9 +72,9 @@ struct Stream {
 template <u32 M>
 __device__ inline void store_sums(const Slices<M>& slices, const Sums (&sums)[M]) {
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-#pragma unroll
+    AIO_UNROLL
     for (u32 m = 0; m < M; m++) {
-#pragma unroll
+        AIO_UNROLL
         for (u32 t = 0; t < ROW_TILES; t++) {
             const f32* c = sums[m].c[t];
             f32* row = slices.start + ((warp * M + m) * 16 + lane / 4) * PASS_ROWS + t * TILE_ROWS + lane % 4 * 2;
@@ -110,7 +110,7 @@ __device__ inline void products(Work& work, const StepHeader* header, const void
             for (u32 step = warp; step < stream.steps; step += WARPS) {
                 stream.wait();
                 const u8* part = x + u64(step) * (F::COLS / 64) * act_step_bytes<F>();
-#pragma unroll
+                AIO_UNROLL
                 for (u32 m = 0; m < M; m++) F::multiply(sums[m], stream.at(m), part, tile_bytes, tiles, lane);
                 __syncwarp();
                 stream.ask();
