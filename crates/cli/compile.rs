@@ -11,10 +11,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
-    // Until something is written there is nothing to tidy up.
-    signals::end_at_once();
     let device = models::model_device(&args.model)?;
     let model = models::open(&args.model)?;
+    // From here until something is written there is nothing to tidy up.
+    signals::end_at_once();
     let graph = models::graph(&model, &args.model)?;
     let options = EngineOptions { context: args.ctx, ..EngineOptions::default() };
     let mut rows = args.rows.map(|r| r.0).unwrap_or_default();

@@ -24,6 +24,12 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// A thread that had to leave so soon after it came rests before it comes again, longer each time: its processor is so
+/// busy that its visits cost more than they bring.
+const SHORT_VISIT: Duration = Duration::from_millis(1);
+const REST: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
 
 /// What a program gets on each thread.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +124,9 @@ impl std::fmt::Debug for Shared {
 
 impl Shared {
     fn waiting<F: FnMut() -> bool>(&self, id: usize, epoch: Option<u32>, idle: F) -> Waiting<'_, F> {
-        Waiting { crew: &self.crew, threads: self.elastic.then_some(&*self.handles), id, epoch, idle, suspect: None }
+        // A run that has called in all of them wakes sleepers up, whose processor time stands still as well.
+        let changes = self.elastic && self.crew.is_open();
+        Waiting { crew: &self.crew, threads: changes.then_some(&*self.handles), id, epoch, idle, suspect: None }
     }
 }
 
@@ -228,14 +236,20 @@ fn serve(shared: &Shared, id: usize, pin: bool) {
     if let Some(handle) = handle.filter(|_| home.is_some()) {
         let _ = shared.handles[id].set(handle);
     }
+    let mut rest = Duration::ZERO;
     while let Some(entry) = shared.crew.attend(id) {
+        let came = Instant::now();
         let job = lock(&shared.job).expect("a run sets the job before it begins");
         execute(shared, id, entry, job.0);
-        if shared.crew.leave(id)
-            && let (Some(home), Some(handle)) = (&home, &handle)
-        {
+        if !shared.crew.leave(id) {
+            rest = Duration::ZERO;
+            continue;
+        }
+        if let (Some(home), Some(handle)) = (&home, &handle) {
             handle.move_to(home);
         }
+        rest = if came.elapsed() < SHORT_VISIT { (2 * rest).clamp(REST.0, REST.1) } else { Duration::ZERO };
+        std::thread::sleep(rest);
     }
 }
 

@@ -1,12 +1,14 @@
 //! Files that are whole or not there: written beside their place, then renamed. Used by everything that writes a file.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Symbolic links that lead on to one another at most; as many as Linux follows.
 const MAX_LINKS: usize = 40;
+/// Names that are tried for a partial file.
+const ATTEMPTS: u32 = 100;
 
 /// A file under way to its place. It is hidden beside it as `.NAME.PID.part`, locked while it is written, and removed
 /// unless [`PartFile::finish`] names it.
@@ -41,30 +43,53 @@ impl PartFile {
     pub fn create(path: &Path) -> io::Result<PartFile> {
         let place = behind_links(path)?;
         let name = place.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        if fs::metadata(&place).is_ok_and(|m| !m.is_file()) {
+        // Of the path as it was given: some links of the system lead to pipes that have no place.
+        if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is no regular file"));
         }
-        let mut hidden = OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.part", std::process::id()));
-        let beside = place.with_file_name(hidden);
-        let file = File::create(&beside)?;
-        // Tells others that it is no left-over. File systems without locks have none to be held either.
-        let _ = file.try_lock();
+        let (file, beside) = (0..ATTEMPTS)
+            .find_map(|attempt| begin(&place.with_file_name(hidden(name, attempt))).transpose())
+            .unwrap_or_else(|| Err(io::Error::from(io::ErrorKind::AlreadyExists)))?;
         Ok(PartFile { file, beside: Some(beside), place })
     }
 
     /// Gives the file its name.
     ///
     /// # Errors
-    /// Those of renaming; the file is then removed.
+    /// Those of writing to the disk and of renaming; the file is then removed.
     pub fn finish(mut self) -> io::Result<()> {
+        // Or a power cut might leave the name without the bytes.
+        self.file.sync_data()?;
         if let Some(beside) = &self.beside {
             fs::rename(beside, &self.place)?;
         }
         self.beside = None;
         Ok(())
     }
+}
+
+/// The hidden name beside a file; several writers of one process, or of one number in two containers, have one each.
+fn hidden(name: &OsStr, attempt: u32) -> OsString {
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    if attempt > 0 {
+        hidden.push(format!(".{attempt}"));
+    }
+    hidden.push(format!(".{}.part", std::process::id()));
+    hidden
+}
+
+/// A new locked file; `None` if there is one of that name.
+fn begin(path: &Path) -> io::Result<Option<(File, PathBuf)>> {
+    let file = match File::create_new(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // Tells others that it is no left-over. File systems without locks have none to be held either.
+    let _ = file.lock();
+    // Before it was locked it looked like one, and may be gone.
+    Ok(path.exists().then(|| (file, path.to_path_buf())))
 }
 
 impl Write for PartFile {
@@ -126,6 +151,20 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(PartFile::create(folder.path()).is_err(), "a folder is not replaced");
+    }
+
+    #[test]
+    fn two_writers_have_a_file_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let (mut one, mut two) = (PartFile::create(&path).unwrap(), PartFile::create(&path).unwrap());
+        one.write_all(b"one, longer").unwrap();
+        two.write_all(b"two").unwrap();
+        one.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one, longer");
+        two.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[cfg(unix)]

@@ -105,6 +105,8 @@ impl Ledger {
     /// Cuts both balances at [`CAP`] plain steps of `plain` seconds.
     pub fn cut(&mut self, caution: &[f64], plain: f64) {
         let most = CAP * plain;
+        // What is cut off of the first grant cannot be taken back.
+        self.start = self.start.map(|start| start.min(most / START));
         self.measured = self.measured.min(most);
         let balance = self.estimated(caution);
         if balance <= most {
@@ -150,6 +152,12 @@ mod tests {
             ledger.open(plain);
         }
         assert!((ledger.balance(&CAUTION) - START).abs() < 1e-12);
+        // Nor is what was cut off taken back.
+        let mut ledger = Ledger::new(4);
+        ledger.open(10.0);
+        ledger.cut(&CAUTION, 1.0);
+        ledger.open(1.0);
+        assert!((ledger.balance(&CAUTION) - START).abs() < 1e-9, "{}", ledger.balance(&CAUTION));
     }
 
     #[test]

@@ -267,7 +267,7 @@ impl Speculator {
         let plain = self.considered[0];
         let balance = self.balance();
         let purse = balance.min(RISK * plain.seconds);
-        if self.must_probe(balance, plain.seconds) {
+        if self.must_probe(sequences, balance, purse) {
             return (0, Reason::Probe);
         }
         let threshold = plain.rate() * (1.0 + MARGIN);
@@ -313,13 +313,14 @@ impl Speculator {
     }
 
     /// Whether it is time to see again what a plain step takes.
-    fn must_probe(&self, balance: f64, plain: f64) -> bool {
-        let interval = if balance > CAP / 2.0 * plain { PROBE_FULL } else { PROBE_LOW };
+    fn must_probe(&self, sequences: u32, balance: f64, purse: f64) -> bool {
+        let plain = self.considered[0];
+        let interval = if balance > CAP / 2.0 * plain.seconds { PROBE_FULL } else { PROBE_LOW };
         let surprise = SURPRISE + SURPRISE_DEVIATIONS * self.times.deviation();
         let surprised = self.times.doubts() || (self.times.level() - self.anchor).abs() > surprise;
         let due = if surprised || self.plain < SETTLED { PROBE_SOON } else { interval };
-        let rate = self.considered[0].rate();
-        let clear = self.considered.iter().any(|a| a.rate() > CLEAR * rate);
+        let clear = (1..self.considered.len())
+            .any(|n| self.considered[n].rate() > CLEAR * plain.rate() && self.risk(sequences, n) <= purse);
         self.run >= if clear { PATIENCE * due } else { due }
     }
 

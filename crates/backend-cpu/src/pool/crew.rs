@@ -48,7 +48,7 @@ pub(super) struct Crew {
     running: AtomicU32,
     /// Opens when there are none.
     done: Gate,
-    /// A run is under way.
+    /// A run is under way that others may come in to.
     busy: AtomicBool,
     stop: AtomicBool,
 }
@@ -61,7 +61,7 @@ pub(super) struct Entry {
 }
 
 /// A waiter outside: who sleeps is not called in, since its waking takes longer than a stage. So it stays awake as long as a
-/// run is under way, however long the stage takes.
+/// run is under way that it may come in to, however long the stage takes.
 struct AtTheDoor<'a> {
     seat: &'a Seat,
     busy: &'a AtomicBool,
@@ -114,12 +114,17 @@ impl Crew {
     /// thread 0 when no run is under way.
     pub(super) fn begin(&self, all: bool) -> Entry {
         let entry = Entry { stage: 0, epoch: self.barrier.gate().epoch().wrapping_add(1) };
-        self.busy.store(true, Ordering::Relaxed);
+        self.busy.store(!all, Ordering::Relaxed);
         self.seats[0].state.store(IN, Ordering::Relaxed);
         self.claims.reset();
         self.form(entry, all);
         self.barrier.gate().open();
         entry
+    }
+
+    /// Whether the crew of the run under way may change.
+    pub(super) fn is_open(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
     }
 
     /// Puts the crew together that begins at `entry`, when the gate opens: who is in it and stays, and who is at the door.
