@@ -1,0 +1,125 @@
+//! The walk over packed weights that all products share: streaming, mma, and the sum over a block's warps.
+//!
+//! A block goes through items of tiles of 16 output rows. Step s of a tile belongs to warp s mod 8, which keeps a ring of
+//! steps of its own in shared memory: while it multiplies one, the copies of the next are under way, across tiles too, so
+//! that memory never waits for arithmetic. Then the warps' sums are added in order of the warps. What becomes of them is the
+//! business of `Work`, which has
+//! - `u32 items`: how many there are;
+//! - `const u8* tile(u32 tile, u32 m)`: where a packed tile of its m-th matrix begins;
+//! - `void finish(const Slices<M>&, u32 tile, u32 first_row, u32 rows)`: called by the block together.
+#pragma once
+#include "formats.cuh"
+
+/// The warps' sums of one tile of each of M matrices, in shared memory: f32 [8][M][16][24].
+template <u32 M>
+struct Slices {
+    f32* start;
+
+    /// The product of output row r of the tile and token row `column` of the pass.
+    __device__ f32 total(u32 m, u32 r, u32 column) const {
+        f32 sum = 0;
+        for (u32 w = 0; w < WARPS; w++) sum += start[((w * M + m) * 16 + r) * PASS_ROWS + column];
+        return sum;
+    }
+};
+
+/// A warp's stream of steps, and where it stands.
+template <class F, u32 M, u32 PER_ITEM, class Work>
+struct Stream {
+    static const u32 DEPTH = M == 1 ? F::DEPTH1 : F::DEPTH2;
+    const Work& work;
+    u8* ring;
+    u32 steps;     // of a tile
+    u32 item, sub; // the tile to ask for next
+    u32 step;      // the step to ask for next
+    u32 slot;      // the oldest step in the ring
+
+    __device__ Stream(const Work& work, u8* ring, u32 k)
+        : work(work), ring(ring), steps(ceil_div(k, F::COLS)), item(blockIdx.x), sub(0), step(threadIdx.x / 32), slot(0) {}
+
+    __device__ u8* at(u32 m) const { return ring + (slot * M + m) * F::BYTES; }
+
+    /// Asks for the next step of each matrix, into the oldest place. The group is closed even if there is none.
+    __device__ void ask() {
+        if (item < work.items && step < steps) {
+            for (u32 m = 0; m < M; m++) {
+                const u8* from = work.tile(item * PER_ITEM + sub, m) + u64(step) * F::BYTES;
+                for (u32 i = threadIdx.x % 32 * 16; i < F::BYTES; i += 512) copy16_begin(at(m) + i, from + i);
+            }
+            advance();
+        }
+        copies_close();
+        slot = slot + 1 == DEPTH ? 0 : slot + 1;
+    }
+
+    __device__ void advance() {
+        step += WARPS;
+        if (step < steps) return;
+        step = threadIdx.x / 32;
+        if (++sub < PER_ITEM) return;
+        sub = 0;
+        item += gridDim.x;
+    }
+
+    /// Waits until the oldest step is there for the whole warp.
+    __device__ void wait() {
+        copies_wait<DEPTH - 1>();
+        __syncwarp();
+    }
+};
+
+/// Keeps a lane's sums where the block can add them up.
+template <u32 M>
+__device__ inline void store_sums(const Slices<M>& slices, const Sums (&sums)[M]) {
+    u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll
+    for (u32 m = 0; m < M; m++) {
+#pragma unroll
+        for (u32 t = 0; t < ROW_TILES; t++) {
+            const f32* c = sums[m].c[t];
+            f32* row = slices.start + ((warp * M + m) * 16 + lane / 4) * PASS_ROWS + t * TILE_ROWS + lane % 4 * 2;
+            *reinterpret_cast<float2*>(row) = float2{c[0], c[1]};
+            *reinterpret_cast<float2*>(row + 8 * PASS_ROWS) = float2{c[2], c[3]};
+        }
+    }
+}
+
+/// All products of a launch. `symbol` counts the token rows; grid y is the pass of 24 of them.
+template <class F, u32 M, u32 PER_ITEM, class Work>
+__device__ inline void products(Work& work, const StepHeader* header, const void* acts, u32 k, u32 symbol) {
+    AIO_DYNAMIC_SHARED(shared);
+    typedef Stream<F, M, PER_ITEM, Work> S;
+    u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const u32 ring_bytes = S::DEPTH * M * F::BYTES;
+    Slices<M> slices = {reinterpret_cast<f32*>(shared + WARPS * ring_bytes)};
+    S stream(work, shared + warp * ring_bytes, k);
+    for (u32 d = 0; d < S::DEPTH; d++) stream.ask();
+    wait_for_earlier_kernels();
+    let_next_kernel_begin();
+    u32 all_rows = count_of(header, symbol), first_row = blockIdx.y * PASS_ROWS;
+    if (first_row >= all_rows) {
+        copies_wait<0>();
+        return;
+    }
+    u32 rows = least(all_rows - first_row, PASS_ROWS), tiles = ceil_div(rows, TILE_ROWS);
+    u64 tile_bytes = u64(ceil_div(k, 64)) * act_step_bytes<F>();
+    const u8* x = static_cast<const u8*>(acts) + first_row / TILE_ROWS * tile_bytes;
+    for (u32 item = blockIdx.x; item < work.items; item += gridDim.x) {
+        for (u32 sub = 0; sub < PER_ITEM; sub++) {
+            Sums sums[M] = {};
+            for (u32 step = warp; step < stream.steps; step += WARPS) {
+                stream.wait();
+                const u8* part = x + u64(step) * (F::COLS / 64) * act_step_bytes<F>();
+#pragma unroll
+                for (u32 m = 0; m < M; m++) F::multiply(sums[m], stream.at(m), part, tile_bytes, tiles, lane);
+                __syncwarp();
+                stream.ask();
+            }
+            store_sums(slices, sums);
+            __syncthreads();
+            work.finish(slices, item * PER_ITEM + sub, first_row, rows);
+            __syncthreads();
+        }
+    }
+    work.end(first_row, rows);
+}

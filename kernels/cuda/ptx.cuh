@@ -1,0 +1,117 @@
+//! All inline PTX, each instruction beside a twin for the emulation that computes the same thing.
+//!
+//! Kernels call these by what they do. Called with whole warps where the comment says so.
+#pragma once
+#include "device.cuh"
+
+/// Waits until the kernels before this one are done and seen; from then on it may read their results and write.
+__device__ inline void wait_for_earlier_kernels() {
+#if !defined(AIO_EMULATE) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// Lets the next kernel begin; it still waits for this one's end before it reads.
+__device__ inline void let_next_kernel_begin() {
+#if !defined(AIO_EMULATE) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/// Begins to copy 16 bytes from global to shared memory, past the first-level cache.
+__device__ inline void copy16_begin(void* shared, const void* global) {
+#ifdef AIO_EMULATE
+    emulate::copy_begin(shared, global, 16);
+#else
+    u32 at = u32(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(global) : "memory");
+#endif
+}
+
+/// Closes a group of copies.
+__device__ inline void copies_close() {
+#ifdef AIO_EMULATE
+    emulate::copies_close();
+#else
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+/// Waits until at most N of the thread's last groups are under way.
+template <u32 N>
+__device__ inline void copies_wait() {
+#ifdef AIO_EMULATE
+    emulate::copies_wait(N);
+#else
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+#endif
+}
+
+/// 16 bytes that nothing writes while the kernel runs.
+__device__ inline uint4 load16_constant(const void* at) {
+#ifdef AIO_EMULATE
+    return *static_cast<const uint4*>(at);
+#else
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(at));
+    return v;
+#endif
+}
+
+/// A float that another block of this kernel may have written.
+__device__ inline f32 load_shared_by_blocks(const f32* at) {
+#ifdef AIO_EMULATE
+    return *at;
+#else
+    f32 v;
+    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(at) : "memory");
+    return v;
+#endif
+}
+
+/// c += a * b on 16 x 32 by 32 x 8 signed bytes, exact. The whole warp.
+__device__ inline void mma_i8_k32(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+#ifdef AIO_EMULATE
+    emulate::mma_i8(c, a, b0, b1, 32);
+#else
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
+
+/// c += a * b on 16 x 16 by 16 x 8 signed bytes, exact. The whole warp.
+__device__ inline void mma_i8_k16(i32 (&c)[4], u32 a0, u32 a1, u32 b0) {
+#ifdef AIO_EMULATE
+    const u32 a[4] = {a0, a1, 0, 0};
+    emulate::mma_i8(c, a, b0, 0, 16);
+#else
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a0), "r"(a1), "r"(b0));
+#endif
+}
+
+/// c += a * b on 16 x 16 by 16 x 8 halves, summed in f32. The whole warp.
+__device__ inline void mma_f16(f32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+#ifdef AIO_EMULATE
+    emulate::mma_f16(c, a, b0, b1);
+#else
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
+
+/// The same for bf16.
+__device__ inline void mma_bf16(f32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+#ifdef AIO_EMULATE
+    emulate::mma_bf16(c, a, b0, b1);
+#else
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
