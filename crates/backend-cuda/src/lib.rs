@@ -1,0 +1,7 @@
+//! CUDA back end.
+
+pub mod args;
+mod driver;
+pub mod error;
+mod format;
+mod pack;
