@@ -262,6 +262,85 @@ struct GatherArgs {
     Tensor index;
 };
 
+/// `op_copy`: a box of x to a box of out. Element i of the box is `i[d] + to[d]` in out and, in x's dimension `perm[d]`,
+/// `i[d] + from[d]`. Slices and transposed tensors are boxes of out's size, parts of a concatenation of x's.
+struct CopyArgs {
+    const StepHeader* step;
+    Tensor out;
+    Tensor x;
+    Dim from[MAX_RANK];
+    Dim to[MAX_RANK];
+    u32 perm[MAX_RANK];
+    u32 box_of_x; // 0: the box has out's sizes, 1: x's, permuted
+    u32 spare;
+};
+
+/// `op_scatter`: a copy of x whose slices at the indices are replaced; the last one wins.
+struct ScatterArgs {
+    const StepHeader* step;
+    Tensor out;
+    Tensor x;
+    Tensor index;
+    Tensor updates;
+};
+
+/// `op_matmul`: x times the transpose of a plain matrix `[n][k]`, or of `[experts][n][k]`, summed in f32 by one warp.
+struct MatmulArgs {
+    const StepHeader* step;
+    Tensor out;
+    Tensor x;
+    Tensor w;
+    Tensor experts; // which matrix for each row of x, or absent
+};
+
+/// `op_rope`: rotation of each head of each row.
+struct RopeArgs {
+    const StepHeader* step;
+    const f32* x;    // [rows][heads][head_dim]
+    const f32* rope; // table of `rope_table`
+    f32* out;        // like x, may be x
+    u32 heads;
+    u32 head_dim;
+    u32 rope_dims;
+    u32 rope_pairs; // 0 adjacent, 1 halves
+};
+
+/// `op_page_write`: keys and values of the rows to their pages.
+struct PageWriteArgs {
+    const StepHeader* step;
+    const f32* k; // [rows][kv_heads][head_dim]
+    const f32* v;
+    u16* kv; // f16 pool of the layer, page 0
+    const u32* table;
+    const u32* row_seq;
+    const u32* positions;
+    u64 page_stride;
+    u32 kv_heads;
+    u32 head_dim;
+};
+
+/// Codes of `op_fold`.
+enum FoldCode { FOLD_SUM, FOLD_MAX, FOLD_MIN, FOLD_MEAN, FOLD_CUMSUM };
+
+/// `op_fold`: a dimension folded to 1, or its running sum.
+struct FoldArgs {
+    const StepHeader* step;
+    Tensor out;
+    Tensor x;
+    u32 code;
+    u32 axis;
+};
+
+/// `op_top_k`: the k largest of the last dimension, by rank.
+struct TopKArgs {
+    const StepHeader* step;
+    Tensor values;
+    Tensor indices; // u32
+    Tensor x;       // floats
+    u32 k;
+    u32 spare;
+};
+
 /// Codes of `op_rows`, which work along the last dimension.
 enum RowsCode { ROWS_RMS_NORM, ROWS_LAYER_NORM, ROWS_SOFTMAX, ROWS_ARGMAX };
 

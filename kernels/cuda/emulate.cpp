@@ -290,14 +290,33 @@ extern "C" const char* aio_emulate_kernel(u32 index, u32* args_bytes) {
     return e ? e->name : nullptr;
 }
 
+/// A field of an arguments' struct; the struct itself under the name "".
+struct ArgsField {
+    const char* type;
+    const char* field;
+    u32 offset, bytes;
+};
+
+#define SIZE(T) {#T, "", 0, sizeof(T)},
+#define FIELD(T, F) {#T, #F, offsetof(T, F), sizeof(T::F)},
+static const ArgsField args_fields[] = {
 #include "fields.inc"
+};
+
+/// Field `index` of the table; null past the end.
+extern "C" const ArgsField* aio_emulate_field(u32 index) {
+    return index < sizeof args_fields / sizeof *args_fields ? &args_fields[index] : nullptr;
+}
 
 #include "attend.cu"
 #include "choose.cu"
 #include "embed.cu"
+#include "fold.cu"
 #include "gate_up.cu"
 #include "head.cu"
+#include "layout.cu"
 #include "linear.cu"
 #include "ops.cu"
 #include "prepare.cu"
 #include "qkv.cu"
+#include "unfused.cu"
