@@ -122,6 +122,33 @@ args! {
     /// `op_gather`.
     GatherArgs { step: u64, out: Tensor, x: Tensor, index: Tensor }
 
+    /// `op_copy`.
+    CopyArgs {
+        step: u64, out: Tensor, x: Tensor, from: [Dim; MAX_RANK], to: [Dim; MAX_RANK], perm: [u32; MAX_RANK],
+        box_of_x: u32, spare: u32,
+    }
+
+    /// `op_scatter`.
+    ScatterArgs { step: u64, out: Tensor, x: Tensor, index: Tensor, updates: Tensor }
+
+    /// `op_matmul`.
+    MatmulArgs { step: u64, out: Tensor, x: Tensor, w: Tensor, experts: Tensor }
+
+    /// `op_rope`.
+    RopeArgs { step: u64, x: u64, rope: u64, out: u64, heads: u32, head_dim: u32, rope_dims: u32, rope_pairs: u32 }
+
+    /// `op_page_write`.
+    PageWriteArgs {
+        step: u64, k: u64, v: u64, kv: u64, table: u64, row_seq: u64, positions: u64, page_stride: u64, kv_heads: u32,
+        head_dim: u32,
+    }
+
+    /// `op_fold`.
+    FoldArgs { step: u64, out: Tensor, x: Tensor, code: u32, axis: u32 }
+
+    /// `op_top_k`.
+    TopKArgs { step: u64, values: Tensor, indices: Tensor, x: Tensor, k: u32, spare: u32 }
+
     /// `op_rows`.
     RowsArgs { step: u64, out: Tensor, x: Tensor, weight: u64, bias: u64, code: u32, eps: f32 }
 }

@@ -1,7 +1,20 @@
 //! CUDA back end.
 
 pub mod args;
+mod checks;
+mod copies;
+pub mod device;
 mod driver;
 pub mod error;
+mod executable;
 mod format;
+mod lower;
 mod pack;
+mod resident;
+mod states;
+mod weights;
+
+pub use device::CudaDevice;
+#[cfg(feature = "emulation")]
+pub use driver::emulation::{ArgsField, EmulationOptions, ThreadOrder, emulated_fields};
+pub use error::CudaError;

@@ -113,25 +113,29 @@ impl Emulation {
         Ok(Emulation { library, launch, properties, options, kernels, allocations: Mutex::default() })
     }
 
-    /// The library's table of the kernels' arguments.
-    pub(crate) fn fields(&self) -> Result<Vec<ArgsField>, CudaError> {
-        // SAFETY: `fields.inc` declares it so.
-        let field: Symbol<'_, FieldFn> = unsafe { self.library.get(b"aio_emulate_field\0") }
-            .map_err(|e| CudaError::Emulation(e.to_string()))?;
-        // SAFETY: any index may be asked for; the library gives a pointer into its table, or null past the end.
-        let at = |i: u32| unsafe { field(i).as_ref() };
-        let text = |p: *const c_char| {
-            // SAFETY: names in the table are literals.
-            unsafe { CStr::from_ptr(p) }.to_string_lossy().into_owned()
-        };
-        let fields = (0..).map_while(at).map(|f| (text(f.kind), text(f.field), f.offset, f.bytes));
-        Ok(fields.collect())
-    }
-
     fn allocations(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
         // Each change is one insertion or removal.
         self.allocations.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A library's table of the kernels' arguments, to compare with [`crate::args::FIELDS`].
+///
+/// # Errors
+/// [`CudaError::Emulation`].
+pub fn emulated_fields(library: &Path) -> Result<Vec<ArgsField>, CudaError> {
+    let open = Emulation::open(library, EmulationOptions::default())?;
+    // SAFETY: `fields.inc` declares it so.
+    let field: Symbol<'_, FieldFn> =
+        unsafe { open.library.get(b"aio_emulate_field\0") }.map_err(|e| CudaError::Emulation(e.to_string()))?;
+    // SAFETY: any index may be asked for; the library gives a pointer into its table, or null past the end.
+    let at = |i: u32| unsafe { field(i).as_ref() };
+    let text = |p: *const c_char| {
+        // SAFETY: names in the table are literals.
+        unsafe { CStr::from_ptr(p) }.to_string_lossy().into_owned()
+    };
+    let fields = (0..).map_while(at).map(|f| (text(f.kind), text(f.field), f.offset, f.bytes));
+    Ok(fields.collect())
 }
 
 /// Names of all kernels and the bytes of their arguments.
