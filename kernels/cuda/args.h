@@ -119,6 +119,21 @@ struct QkvArgs {
     f32 qk_eps;
 };
 
+/// `norm_gate_up_T`, `norm_head_T`, `norm_qkv_T`: norm and product in one launch, for up to 4 rows. `prepare` and the
+/// product's own arguments are those of two launches; both `acts` are not used.
+struct NormGateUpArgs {
+    PrepareArgs prepare;
+    GateUpArgs product;
+};
+struct NormHeadArgs {
+    PrepareArgs prepare;
+    HeadArgs product;
+};
+struct NormQkvArgs {
+    PrepareArgs prepare;
+    QkvArgs product;
+};
+
 /// `rope_table`: cosine and sine of each row's angles, times the magnitude.
 struct RopeTableArgs {
     const StepHeader* step;

@@ -23,12 +23,13 @@ __device__ inline void finish_columns(const AttendArgs& a, const AttendSpace& s,
     __syncthreads();
     if (!a.acts_out) return;
     u32 per_head = a.head_dim / 32, width = a.heads * a.head_dim;
+    ActsOut acts = acts_out(a.acts_out, width);
     for (u32 i = threadIdx.x / 32; i < item.columns * per_head; i += WARPS) {
         u32 column = i / per_head, block = i % per_head, head = item.head(column);
         f32 o = s.run_o[column * a.head_dim + block * 32 + threadIdx.x % 32];
-        store_block(a.acts_out, a.acts_kind, width, item.row(column), head * per_head + block, o);
+        store_block(acts, a.acts_kind, item.row(column), head * per_head + block, o);
         bool last = head + 1 == a.heads && block + 1 == per_head;
-        if (last && width % 64) store_block(a.acts_out, a.acts_kind, width, item.row(column), width / 32, 0.0f);
+        if (last && width % 64) store_block(acts, a.acts_kind, item.row(column), width / 32, 0.0f);
     }
     __syncthreads();
 }

@@ -110,7 +110,7 @@ __device__ inline void score_tile(const AttendArgs& a, const AttendSpace& s, con
             if (first + g <= last) low = *reinterpret_cast<const uint2*>(keys + g * a.head_dim + 16 * b + 4 * q);
             if (first + g + 8 <= last) high = *reinterpret_cast<const uint2*>(keys + (g + 8) * a.head_dim + 16 * b + 4 * q);
             const u32 k[4] = {low.x, high.x, low.y, high.y};
-#pragma unroll
+            AIO_UNROLL
             for (u32 t = 0; t < ROW_TILES; t++) {
                 if (t >= item.tiles) break;
                 uint4 x = words4_at(s.queries + ((t * blocks + b) * 32 + lane) * 16);
@@ -119,7 +119,7 @@ __device__ inline void score_tile(const AttendArgs& a, const AttendSpace& s, con
             }
         }
     }
-#pragma unroll
+    AIO_UNROLL
     for (u32 t = 0; t < ROW_TILES; t++) {
         for (u32 i = 0; i < 4; i++) {
             u32 column = 8 * t + 2 * q + i % 2, position = first + g + i / 2 * 8;
@@ -138,7 +138,7 @@ __device__ inline void weigh_column(const AttendSpace& s, u32 column) {
     u32 lane = threadIdx.x % 32;
     f32* scores = s.scores + column * SCORE_PITCH;
     f32 x[8], top = MINUS_INFINITY, sum = 0;
-#pragma unroll
+    AIO_UNROLL
     for (u32 i = 0; i < 8; i++) {
         x[i] = scores[lane + 32 * i];
         top = fmaxf(top, x[i]);
@@ -146,7 +146,7 @@ __device__ inline void weigh_column(const AttendSpace& s, u32 column) {
     top = warp_max(top);
     u16* halves = reinterpret_cast<u16*>(scores);
     __syncwarp();
-#pragma unroll
+    AIO_UNROLL
     for (u32 i = 0; i < 8; i++) {
         f32 w = x[i] == MINUS_INFINITY ? 0.0f : expf(x[i] - top);
         u16 high = f16_of(w);
@@ -165,7 +165,7 @@ __device__ inline uint4 load_values(const u16* at, u32 position, u32 last) {
     if (position + 7 <= last) return v;
     u32 count = last + 1 - position; // 1..8
     u32 words[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
+    AIO_UNROLL
     for (u32 j = 0; j < 4; j++) {
         if (2 * j >= count) words[j] = 0;
         else if (2 * j + 1 >= count) words[j] &= 0xFFFFu;
@@ -184,7 +184,7 @@ __device__ inline void sum_tile(const AttendArgs& a, const AttendSpace& s, const
         const u16* values = page_of(a, item, first) + element * PAGE_POSITIONS + position % PAGE_POSITIONS;
         uint4 low = load_values(values, position, last), high = load_values(values + 8 * PAGE_POSITIONS, position, last);
         const u32 v0[4] = {low.x, high.x, low.y, high.y}, v1[4] = {low.z, high.z, low.w, high.w};
-#pragma unroll
+        AIO_UNROLL
         for (u32 t = 0; t < ROW_TILES; t++) {
             if (t >= item.tiles) break;
             const u8* column = reinterpret_cast<const u8*>(s.scores + (8 * t + g) * SCORE_PITCH) + (32 * run + 8 * q) * 2;
@@ -195,7 +195,7 @@ __device__ inline void sum_tile(const AttendArgs& a, const AttendSpace& s, const
             mma_f16(sums[t], v1, rest.z, rest.w);
         }
     }
-#pragma unroll
+    AIO_UNROLL
     for (u32 t = 0; t < ROW_TILES; t++) {
         for (u32 i = 0; i < 4; i++) {
             u32 column = 8 * t + 2 * q + i % 2, d = 16 * tile + g + i / 2 * 8;

@@ -18,7 +18,7 @@ __device__ inline f32 exp_exact(f32 x) {
     r = __fsub_rn(r, __fmul_rn(n, -2.1219444e-4f));
     const f32 terms[5] = {1.0f / 720.0f, 1.0f / 120.0f, 1.0f / 24.0f, 1.0f / 6.0f, 0.5f};
     f32 series = 1.0f / 5040.0f;
-#pragma unroll
+    AIO_UNROLL
     for (u32 i = 0; i < 5; i++) series = __fadd_rn(__fmul_rn(series, r), terms[i]);
     f32 e = __fadd_rn(__fadd_rn(__fmul_rn(__fmul_rn(series, r), r), r), 1.0f);
     return __uint_as_float(__float_as_uint(e) + (__float_as_uint(shifted) << 23));

@@ -14,6 +14,8 @@
 #define AIO_KERNEL(name, Args) extern "C" __global__ void __launch_bounds__(256, 2) name(const __grid_constant__ Args a)
 /// Shared memory whose size the launch says.
 #define AIO_DYNAMIC_SHARED(name) extern __shared__ __align__(16) u8 name[]
+/// Before a loop whose body indexes registers.
+#define AIO_UNROLL _Pragma("unroll")
 /// An array in shared memory.
 #define AIO_SHARED(type, name, len) __shared__ __align__(16) type name[len]
 

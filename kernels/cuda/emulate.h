@@ -12,6 +12,7 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
+#define AIO_UNROLL
 #define AIO_DYNAMIC_SHARED(name) u8* name = emulate::dynamic_shared()
 #define AIO_SHARED(type, name, len) alignas(16) static thread_local type name[len]
 #define AIO_KERNEL(name, Args)                                                                                         \

@@ -1,12 +1,14 @@
 //! Fibers of the emulation: stacks, and the switch from one to another.
 //!
-//! On x86-64 the switch is a dozen instructions, since a token of a small model takes millions of them; elsewhere it is
-//! that of the C library. Used by `emulate.cpp` alone.
+//! On x86-64 the switch is a dozen instructions, since a token of a small model takes millions of them; elsewhere, or with
+//! AIO_EMULATE_UCONTEXT defined, it is that of the C library. Used by `emulate.cpp` alone.
 #pragma once
 #include <cstdint>
 #include <cstdlib>
 #include <sys/mman.h>
-#ifndef __x86_64__
+#if defined(__x86_64__) && !defined(AIO_EMULATE_UCONTEXT)
+#define AIO_OWN_SWITCH
+#else
 #include <ucontext.h>
 #endif
 
@@ -14,7 +16,7 @@ namespace emulate {
 
 constexpr size_t STACK_BYTES = 128 << 10;
 
-#ifdef __x86_64__
+#ifdef AIO_OWN_SWITCH
 extern "C" void aio_switch_fiber(void** save_stack, void* to_stack);
 asm(R"(
     .text

@@ -15,9 +15,30 @@ struct Sums {
     f32 c[ROW_TILES][4];
 };
 
-/// Bytes of a step of 64 columns of prepared activations.
-#define ACT_Q8_BYTES 640u
-#define ACT_16_BYTES 2080u
+/// Bytes of a step of 64 columns of prepared activations in tiles of so many rows.
+__device__ inline u32 act_step_bytes(u32 kind, u32 tile_rows) {
+    return kind == ACT_Q8 ? 64 * tile_rows + 128 : 256 * tile_rows + 32;
+}
+
+/// Activations in device memory: tiles of 8 rows.
+struct TiledActs {
+    const u8* start;
+    u64 tile_bytes;
+
+    __device__ u32 tile_rows() const { return TILE_ROWS; }
+    __device__ u32 place(u32 lane) const { return lane; }
+    __device__ const u8* tile(u32 t) const { return start + t * tile_bytes; }
+};
+
+/// Few rows in shared memory, one tile of just those; the lanes of absent rows read the last one.
+struct FewActs {
+    const u8* start;
+    u32 rows;
+
+    __device__ u32 tile_rows() const { return rows; }
+    __device__ u32 place(u32 lane) const { return least(lane, 4 * (rows - 1) + lane % 4); }
+    __device__ const u8* tile(u32) const { return start; }
+};
 
 /// Adding an integer below 2^22 in size to these bits of 3 * 2^22 makes the bits of that float plus the integer.
 #define FLOAT_BITS 0x4B400000
@@ -38,13 +59,14 @@ struct ActBlocks {
     float2 sum[2];
 };
 
-template <bool SUMS>
-__device__ inline void load_acts(ActBlocks& x, const u8* step, u32 lane) {
-    u32 q = lane % 4;
-    x.codes = words4_at(step + 16 * lane);
+template <bool SUMS, class A>
+__device__ inline void load_acts(ActBlocks& x, const A& acts, const u8* step, u32 lane) {
+    const u8* scales = step + 64 * acts.tile_rows() + 8 * (lane % 4);
+    x.codes = words4_at(step + 16 * acts.place(lane));
+    AIO_UNROLL
     for (u32 b = 0; b < 2; b++) {
-        x.scale[b] = *reinterpret_cast<const float2*>(step + 512 + 32 * b + 8 * q);
-        if (SUMS) x.sum[b] = *reinterpret_cast<const float2*>(step + 576 + 32 * b + 8 * q);
+        x.scale[b] = *reinterpret_cast<const float2*>(scales + 32 * b);
+        if (SUMS) x.sum[b] = *reinterpret_cast<const float2*>(scales + 64 + 32 * b);
     }
 }
 
@@ -66,8 +88,9 @@ __device__ inline void add_minimums(f32 (&sum)[4], const Scales& s, float2 sums)
 
 /// Formats of blocks of 32 columns: adds a step's products for `tiles` tiles of token rows. F gives `fragment` (codes of a
 /// block as the A operand) and `scales`.
-template <class F>
-__device__ inline void multiply_blocks(Sums& sums, const u8* step, const u8* acts, u64 tile_bytes, u32 tiles, u32 lane) {
+template <class F, class A>
+__device__ inline void multiply_blocks(Sums& sums, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+    const u32 act_bytes = act_step_bytes(ACT_Q8, acts.tile_rows());
     for (u32 pair = 0; pair < F::COLS / 64; pair++) {
         u32 a[2][4];
         Scales s[2];
@@ -75,11 +98,11 @@ __device__ inline void multiply_blocks(Sums& sums, const u8* step, const u8* act
             F::fragment(a[b], step, 2 * pair + b, lane);
             F::scales(s[b], step, 2 * pair + b, lane);
         }
-#pragma unroll
+        AIO_UNROLL
         for (u32 t = 0; t < ROW_TILES; t++) {
             if (t >= tiles) break;
             ActBlocks x;
-            load_acts<F::HAS_MIN>(x, acts + t * tile_bytes + pair * ACT_Q8_BYTES, lane);
+            load_acts<F::HAS_MIN>(x, acts, acts.tile(t) + (at + pair) * act_bytes, lane);
             for (u32 b = 0; b < 2; b++) {
                 i32 dots[4] = {FLOAT_BITS, FLOAT_BITS, FLOAT_BITS, FLOAT_BITS};
                 mma_i8_k32(dots, a[b], b ? x.codes.z : x.codes.x, b ? x.codes.w : x.codes.y);
@@ -118,8 +141,9 @@ struct FormatQ8_0 {
         u32 w = word_at(step + 1024 + 32 * block + lane / 4 * 4);
         s.d[0] = low_half(w), s.d[1] = high_half(w);
     }
-    static __device__ void multiply(Sums& s, const u8* step, const u8* acts, u64 tile_bytes, u32 tiles, u32 lane) {
-        multiply_blocks<FormatQ8_0>(s, step, acts, tile_bytes, tiles, lane);
+    template <class A>
+    static __device__ void multiply(Sums& s, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+        multiply_blocks<FormatQ8_0>(s, step, acts, at, tiles, lane);
     }
     static __device__ f32 value(const u8* step, u32 r, u32 c) {
         f32 code = f32(i8(step[512 * (c / 32) + fragment_byte(r, c % 32)]));
@@ -144,8 +168,9 @@ struct FormatQ4_0 {
         u32 w = word_at(step + 512 + 32 * block + lane / 4 * 4);
         s.d[0] = low_half(w) * 0.0625f, s.d[1] = high_half(w) * 0.0625f;
     }
-    static __device__ void multiply(Sums& s, const u8* step, const u8* acts, u64 tile_bytes, u32 tiles, u32 lane) {
-        multiply_blocks<FormatQ4_0>(s, step, acts, tile_bytes, tiles, lane);
+    template <class A>
+    static __device__ void multiply(Sums& s, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+        multiply_blocks<FormatQ4_0>(s, step, acts, at, tiles, lane);
     }
     static __device__ f32 value(const u8* step, u32 r, u32 c) {
         f32 code = f32(nibble(step, r, c)) - 8.0f;
@@ -173,8 +198,9 @@ struct FormatQ4_1 {
         s.d[0] = low_half(w.x), s.d[1] = high_half(w.x);
         s.m[0] = low_half(w.y), s.m[1] = high_half(w.y);
     }
-    static __device__ void multiply(Sums& s, const u8* step, const u8* acts, u64 tile_bytes, u32 tiles, u32 lane) {
-        multiply_blocks<FormatQ4_1>(s, step, acts, tile_bytes, tiles, lane);
+    template <class A>
+    static __device__ void multiply(Sums& s, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+        multiply_blocks<FormatQ4_1>(s, step, acts, at, tiles, lane);
     }
     static __device__ f32 value(const u8* step, u32 r, u32 c) {
         const u8* scales = step + 512 + 64 * (c / 32) + r % 8 * 8;
@@ -196,8 +222,9 @@ struct FormatQ4_K {
             s.m[h] = -(h ? high_half(super.y) : low_half(super.y)) * unsigned_byte(w.z, w.w, block);
         }
     }
-    static __device__ void multiply(Sums& s, const u8* step, const u8* acts, u64 tile_bytes, u32 tiles, u32 lane) {
-        multiply_blocks<FormatQ4_K>(s, step, acts, tile_bytes, tiles, lane);
+    template <class A>
+    static __device__ void multiply(Sums& s, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+        multiply_blocks<FormatQ4_K>(s, step, acts, at, tiles, lane);
     }
     static __device__ f32 value(const u8* step, u32 r, u32 c) {
         const u8* small = step + 2048 + 32 * (r % 8) + 16 * (r / 8);
@@ -216,21 +243,23 @@ struct FormatQ6_K {
         u32 nibbles = low >> block % 2 * 4 & 0x0F0F0F0Fu, crumbs = high >> 2 * block & 0x03030303u;
         return (nibbles << 2 | crumbs << 6) ^ 0x80808080u;
     }
-    static __device__ void multiply(Sums& sums, const u8* step, const u8* acts, u64 tile_bytes, u32 tiles, u32 lane) {
-        u32 g = lane / 4;
+    template <class A>
+    static __device__ void multiply(Sums& sums, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+        u32 g = lane / 4, act_bytes = act_step_bytes(ACT_Q8, acts.tile_rows());
         uint4 high = words4_at(step + 1024 + 16 * lane), small = words4_at(step + 1536 + 16 * g);
         u32 super = word_at(step + 1664 + 4 * g);
         f32 d0 = low_half(super) * 0.25f, d1 = high_half(super) * 0.25f;
-#pragma unroll
+        AIO_UNROLL
         for (u32 b = 0; b < 4; b++) {
             uint4 low = nibble_words(step, b, lane);
             u32 a[4] = {codes(low.x, high.x, b), codes(low.y, high.y, b), codes(low.z, high.z, b), codes(low.w, high.w, b)};
-#pragma unroll
+            AIO_UNROLL
             for (u32 t = 0; t < ROW_TILES; t++) {
                 if (t >= tiles) break;
-                const u8* x = acts + t * tile_bytes + b / 2 * ACT_Q8_BYTES;
-                uint2 codes = words2_at(x + 16 * lane + 8 * (b % 2));
-                float2 scale = *reinterpret_cast<const float2*>(x + 512 + 32 * (b % 2) + 8 * (lane % 4));
+                const u8* x = acts.tile(t) + (at + b / 2) * act_bytes;
+                const u8* scales = x + 64 * acts.tile_rows() + 32 * (b % 2) + 8 * (lane % 4);
+                uint2 codes = words2_at(x + 16 * acts.place(lane) + 8 * (b % 2));
+                float2 scale = *reinterpret_cast<const float2*>(scales);
                 for (u32 run = 0; run < 2; run++) {
                     i32 dots[4] = {FLOAT_BITS, FLOAT_BITS, FLOAT_BITS, FLOAT_BITS};
                     mma_i8_k16(dots, a[2 * run], a[2 * run + 1], run ? codes.y : codes.x);
@@ -263,24 +292,27 @@ template <class Product, u32 KIND>
 struct Format16 {
     static const u32 COLS = 64, BYTES = 2048, DEPTH1 = 3, DEPTH2 = 2, ACTS = KIND;
 
-    static __device__ void multiply(Sums& sums, const u8* step, const u8* acts, u64 tile_bytes, u32 tiles, u32 lane) {
+    template <class A>
+    static __device__ void multiply(Sums& sums, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+        const u32 run_bytes = 64 * acts.tile_rows();
+        const u64 from = u64(at) * act_step_bytes(KIND, acts.tile_rows());
         f32 part[ROW_TILES][4] = {};
-#pragma unroll
+        AIO_UNROLL
         for (u32 c = 0; c < 4; c++) {
             uint4 w = words4_at(step + 512 * c + 16 * lane);
             const u32 a[4] = {w.x, w.y, w.z, w.w};
-#pragma unroll
+            AIO_UNROLL
             for (u32 t = 0; t < ROW_TILES; t++) {
                 if (t >= tiles) break;
-                uint4 x = words4_at(acts + t * tile_bytes + 512 * c + 16 * lane);
+                uint4 x = words4_at(acts.tile(t) + from + c * run_bytes + 16 * acts.place(lane));
                 Product::mma(part[t], a, x.x, x.y);
                 Product::mma(part[t], a, x.z, x.w);
             }
         }
-#pragma unroll
+        AIO_UNROLL
         for (u32 t = 0; t < ROW_TILES; t++) {
             if (t >= tiles) break;
-            float2 scale = *reinterpret_cast<const float2*>(acts + t * tile_bytes + 2048 + 8 * (lane % 4));
+            float2 scale = *reinterpret_cast<const float2*>(acts.tile(t) + from + 4 * run_bytes + 8 * (lane % 4));
             for (u32 i = 0; i < 4; i++) sums.c[t][i] = fmaf(part[t][i], i % 2 ? scale.y : scale.x, sums.c[t][i]);
         }
     }
@@ -293,13 +325,8 @@ struct Format16 {
 typedef Format16<ProductBF16, ACT_BF16> FormatBF16;
 typedef Format16<ProductF16, ACT_F16> FormatF16;
 
-/// Bytes of a step of 64 columns of activations for a format.
-template <class F>
-__device__ inline u32 act_step_bytes() {
-    return F::ACTS == ACT_Q8 ? ACT_Q8_BYTES : ACT_16_BYTES;
-}
-
-/// One kernel for each weight type.
+/// One kernel for each weight type. A host that compiles for one model may define this itself, with the types it needs.
+#ifndef FOR_EACH_FORMAT
 #define FOR_EACH_FORMAT(KERNEL)                                                                                        \
     KERNEL(bf16, FormatBF16)                                                                                           \
     KERNEL(f16, FormatF16)                                                                                             \
@@ -308,3 +335,4 @@ __device__ inline u32 act_step_bytes() {
     KERNEL(q4_1, FormatQ4_1)                                                                                           \
     KERNEL(q4_k, FormatQ4_K)                                                                                           \
     KERNEL(q6_k, FormatQ6_K)
+#endif

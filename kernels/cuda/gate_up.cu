@@ -30,7 +30,7 @@ struct GateUpWork {
 
     __device__ void finish(const Slices<2>& slices, u32 tile, u32 first_row, u32 rows) {
         f32 y[2];
-#pragma unroll
+        AIO_UNROLL
         for (u32 j = 0; j < 2; j++) {
             u32 i = threadIdx.x + j * THREADS, output = tile * 16 + i % 16, column = i / 16;
             if (column >= rows) continue;
@@ -45,7 +45,7 @@ struct GateUpWork {
     __device__ void store_acts(const Slices<2>& slices, const f32 (&second)[2], u32 block, u32 first_row, u32 rows) {
         if (!a.acts_out) return;
         __syncthreads();
-#pragma unroll
+        AIO_UNROLL
         for (u32 j = 0; j < 2; j++) {
             u32 i = threadIdx.x + j * THREADS, r = i % 16, column = i / 16;
             if (column >= rows) continue;
@@ -55,7 +55,7 @@ struct GateUpWork {
         __syncthreads();
         for (u32 column = threadIdx.x / 32; column < rows; column += WARPS) {
             f32 y = slices.start[column * 32 + threadIdx.x % 32];
-            store_block(a.acts_out, a.acts_kind, a.n, first_row + column, block, y);
+            store_block(acts_out(a.acts_out, a.n), a.acts_kind, first_row + column, block, y);
         }
     }
 
@@ -63,17 +63,20 @@ struct GateUpWork {
     __device__ void end(u32 first_row, u32 rows) const {
         if (!a.acts_out || items % 2 == 0 || blockIdx.x != 0) return;
         for (u32 column = threadIdx.x / 32; column < rows; column += WARPS) {
-            store_block(a.acts_out, a.acts_kind, a.n, first_row + column, items, 0.0f);
+            store_block(acts_out(a.acts_out, a.n), a.acts_kind, first_row + column, items, 0.0f);
         }
     }
 };
 
 template <class F>
-__device__ inline void gate_up(const GateUpArgs& a) {
+__device__ inline void gate_up(const GateUpArgs& a, const PrepareArgs* prepare) {
     u64 tile_bytes = u64(ceil_div(a.k, F::COLS)) * F::BYTES;
     GateUpWork work = {a, ceil_div(a.n, 32), ceil_div(a.n, 16), tile_bytes, {0, 0}};
-    products<F, 2, 2>(work, a.step, a.acts, a.k, SYM_ROWS);
+    if (prepare) products_of_few<F, 2, 2>(work, *prepare);
+    else products<F, 2, 2>(work, a.step, a.acts, a.k, SYM_ROWS);
 }
 
-#define GATE_UP(T, F) AIO_KERNEL(gate_up_##T, GateUpArgs) { gate_up<F>(a); }
+#define GATE_UP(T, F)                                                                                                 \
+    AIO_KERNEL(gate_up_##T, GateUpArgs) { gate_up<F>(a, nullptr); }                                                            \
+    AIO_KERNEL(norm_gate_up_##T, NormGateUpArgs) { gate_up<F>(a.product, &a.prepare); }
 FOR_EACH_FORMAT(GATE_UP)

@@ -37,13 +37,16 @@ struct HeadWork {
 };
 
 template <class F>
-__device__ inline void head(const HeadArgs& a) {
+__device__ inline void head(const HeadArgs& a, const PrepareArgs* prepare) {
     AIO_SHARED(u64, mine, PASS_ROWS);
     if (threadIdx.x < PASS_ROWS) mine[threadIdx.x] = 0;
     __syncthreads();
     HeadWork work = {a, ceil_div(a.n, 16), u64(ceil_div(a.k, F::COLS)) * F::BYTES, mine};
-    products<F, 1, 1>(work, a.step, a.acts, a.k, SYM_OUTS);
+    if (prepare) products_of_few<F, 1, 1>(work, *prepare);
+    else products<F, 1, 1>(work, a.step, a.acts, a.k, SYM_OUTS);
 }
 
-#define HEAD(T, F) AIO_KERNEL(head_##T, HeadArgs) { head<F>(a); }
+#define HEAD(T, F)                                                                                                 \
+    AIO_KERNEL(head_##T, HeadArgs) { head<F>(a, nullptr); }                                                            \
+    AIO_KERNEL(norm_head_##T, NormHeadArgs) { head<F>(a.product, &a.prepare); }
 FOR_EACH_FORMAT(HEAD)

@@ -6,9 +6,10 @@
 //! business of `Work`, which has
 //! - `u32 items`: how many there are;
 //! - `const u8* tile(u32 tile, u32 m)`: where a packed tile of its m-th matrix begins;
-//! - `void finish(const Slices<M>&, u32 tile, u32 first_row, u32 rows)`: called by the block together.
+//! - `void finish(const Slices<M>&, u32 tile, u32 first_row, u32 rows)`: called by the block together;
+//! - `void end(u32 first_row, u32 rows)`: the same, after the block's last tile.
 #pragma once
-#include "formats.cuh"
+#include "acts.cuh"
 
 /// The warps' sums of one tile of each of M matrices, in shared memory: f32 [8][M][16][24].
 template <u32 M>
@@ -26,7 +27,7 @@ struct Slices {
 /// A warp's stream of steps, and where it stands.
 template <class F, u32 M, u32 PER_ITEM, class Work>
 struct Stream {
-    static const u32 DEPTH = M == 1 ? F::DEPTH1 : F::DEPTH2;
+    static const u32 DEPTH = M == 1 ? F::DEPTH1 : F::DEPTH2, RING_BYTES = DEPTH * M * F::BYTES;
     const Work& work;
     u8* ring;
     u32 steps;     // of a tile
@@ -38,6 +39,11 @@ struct Stream {
         : work(work), ring(ring), steps(ceil_div(k, F::COLS)), item(blockIdx.x), sub(0), step(threadIdx.x / 32), slot(0) {}
 
     __device__ u8* at(u32 m) const { return ring + (slot * M + m) * F::BYTES; }
+
+    /// Fills the ring.
+    __device__ void begin() {
+        for (u32 d = 0; d < DEPTH; d++) ask();
+    }
 
     /// Asks for the next step of each matrix, into the oldest place. The group is closed even if there is none.
     __device__ void ask() {
@@ -72,9 +78,9 @@ struct Stream {
 template <u32 M>
 __device__ inline void store_sums(const Slices<M>& slices, const Sums (&sums)[M]) {
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-#pragma unroll
+    AIO_UNROLL
     for (u32 m = 0; m < M; m++) {
-#pragma unroll
+        AIO_UNROLL
         for (u32 t = 0; t < ROW_TILES; t++) {
             const f32* c = sums[m].c[t];
             f32* row = slices.start + ((warp * M + m) * 16 + lane / 4) * PASS_ROWS + t * TILE_ROWS + lane % 4 * 2;
@@ -84,42 +90,73 @@ __device__ inline void store_sums(const Slices<M>& slices, const Sums (&sums)[M]
     }
 }
 
-/// All products of a launch. `symbol` counts the token rows; grid y is the pass of 24 of them.
-template <class F, u32 M, u32 PER_ITEM, class Work>
-__device__ inline void products(Work& work, const StepHeader* header, const void* acts, u32 k, u32 symbol) {
-    AIO_DYNAMIC_SHARED(shared);
-    typedef Stream<F, M, PER_ITEM, Work> S;
-    u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const u32 ring_bytes = S::DEPTH * M * F::BYTES;
-    Slices<M> slices = {reinterpret_cast<f32*>(shared + WARPS * ring_bytes)};
-    S stream(work, shared + warp * ring_bytes, k);
-    for (u32 d = 0; d < S::DEPTH; d++) stream.ask();
-    wait_for_earlier_kernels();
-    let_next_kernel_begin();
-    u32 all_rows = count_of(header, symbol), first_row = blockIdx.y * PASS_ROWS;
-    if (first_row >= all_rows) {
-        copies_wait<0>();
-        return;
+/// The rows of a pass.
+struct Pass {
+    u32 first_row, rows;
+
+    __device__ Pass(const StepHeader* header, u32 symbol) : first_row(blockIdx.y * PASS_ROWS), rows(0) {
+        u32 all = count_of(header, symbol);
+        if (first_row < all) rows = least(all - first_row, PASS_ROWS);
     }
-    u32 rows = least(all_rows - first_row, PASS_ROWS), tiles = ceil_div(rows, TILE_ROWS);
-    u64 tile_bytes = u64(ceil_div(k, 64)) * act_step_bytes<F>();
-    const u8* x = static_cast<const u8*>(acts) + first_row / TILE_ROWS * tile_bytes;
+};
+
+/// Multiplies and finishes a block's items.
+template <class F, u32 M, u32 PER_ITEM, class Work, class A>
+__device__ inline void walk(Stream<F, M, PER_ITEM, Work>& stream, Work& work, const Slices<M>& slices, const A& acts, const Pass& pass) {
+    u32 warp = threadIdx.x / 32, tiles = ceil_div(pass.rows, TILE_ROWS);
     for (u32 item = blockIdx.x; item < work.items; item += gridDim.x) {
         for (u32 sub = 0; sub < PER_ITEM; sub++) {
             Sums sums[M] = {};
             for (u32 step = warp; step < stream.steps; step += WARPS) {
                 stream.wait();
-                const u8* part = x + u64(step) * (F::COLS / 64) * act_step_bytes<F>();
-#pragma unroll
-                for (u32 m = 0; m < M; m++) F::multiply(sums[m], stream.at(m), part, tile_bytes, tiles, lane);
+                AIO_UNROLL
+                for (u32 m = 0; m < M; m++) {
+                    F::multiply(sums[m], stream.at(m), acts, step * (F::COLS / 64), tiles, threadIdx.x % 32);
+                }
                 __syncwarp();
                 stream.ask();
             }
             store_sums(slices, sums);
             __syncthreads();
-            work.finish(slices, item * PER_ITEM + sub, first_row, rows);
+            work.finish(slices, item * PER_ITEM + sub, pass.first_row, pass.rows);
             __syncthreads();
         }
     }
-    work.end(first_row, rows);
+    work.end(pass.first_row, pass.rows);
+}
+
+/// All products of a launch with prepared activations. `symbol` counts the token rows; grid y is the pass of 24 of them.
+template <class F, u32 M, u32 PER_ITEM, class Work>
+__device__ inline void products(Work& work, const StepHeader* header, const void* acts, u32 k, u32 symbol) {
+    AIO_DYNAMIC_SHARED(shared);
+    typedef Stream<F, M, PER_ITEM, Work> S;
+    Slices<M> slices = {reinterpret_cast<f32*>(shared + WARPS * S::RING_BYTES)};
+    S stream(work, shared + threadIdx.x / 32 * S::RING_BYTES, k);
+    stream.begin();
+    wait_for_earlier_kernels();
+    let_next_kernel_begin();
+    Pass pass(header, symbol);
+    if (pass.rows == 0) return copies_wait<0>();
+    u64 tile_bytes = u64(ceil_div(k, 64)) * act_step_bytes(F::ACTS, TILE_ROWS);
+    TiledActs x = {static_cast<const u8*>(acts) + pass.first_row / TILE_ROWS * tile_bytes, tile_bytes};
+    walk<F, M, PER_ITEM>(stream, work, slices, x, pass);
+}
+
+/// The same for up to 4 rows that each block prepares for itself while its first weights are on their way.
+template <class F, u32 M, u32 PER_ITEM, class Work>
+__device__ inline void products_of_few(Work& work, const PrepareArgs& prepare) {
+    AIO_DYNAMIC_SHARED(shared);
+    typedef Stream<F, M, PER_ITEM, Work> S;
+    Slices<M> slices = {reinterpret_cast<f32*>(shared + WARPS * S::RING_BYTES)};
+    u8* acts = reinterpret_cast<u8*>(slices.start + M * WARPS * 16 * PASS_ROWS);
+    S stream(work, shared + threadIdx.x / 32 * S::RING_BYTES, prepare.k);
+    stream.begin();
+    wait_for_earlier_kernels();
+    let_next_kernel_begin();
+    Pass pass(prepare.step, prepare.symbol);
+    if (pass.rows == 0) return copies_wait<0>();
+    ActsOut out = {acts, prepare.k, pass.rows};
+    for (u32 row = 0; row < pass.rows; row++) prepare_row<F::ACTS>(prepare, out, row, row);
+    __syncthreads();
+    walk<F, M, PER_ITEM>(stream, work, slices, FewActs{acts, pass.rows}, pass);
 }

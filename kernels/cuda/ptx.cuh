@@ -47,19 +47,6 @@ __device__ inline void copies_wait() {
 #endif
 }
 
-/// 16 bytes that nothing writes while the kernel runs.
-__device__ inline uint4 load16_constant(const void* at) {
-#ifdef AIO_EMULATE
-    return *static_cast<const uint4*>(at);
-#else
-    uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(at));
-    return v;
-#endif
-}
-
 /// A float that another block of this kernel may have written.
 __device__ inline f32 load_shared_by_blocks(const f32* at) {
 #ifdef AIO_EMULATE

@@ -109,13 +109,16 @@ struct QkvWork {
 };
 
 template <class F>
-__device__ inline void qkv(const QkvArgs& a) {
+__device__ inline void qkv(const QkvArgs& a, const PrepareArgs* prepare) {
     u32 heads = QkvWork::heads_of(a, 0) + QkvWork::heads_of(a, 1) + QkvWork::heads_of(a, 2);
     QkvWork work = {a, heads * (a.head_dim / 16), u64(ceil_div(a.k, F::COLS)) * F::BYTES};
-    products<F, 1, 1>(work, a.step, a.acts, a.k, SYM_ROWS);
+    if (prepare) products_of_few<F, 1, 1>(work, *prepare);
+    else products<F, 1, 1>(work, a.step, a.acts, a.k, SYM_ROWS);
 }
 
-#define QKV(T, F) AIO_KERNEL(qkv_##T, QkvArgs) { qkv<F>(a); }
+#define QKV(T, F)                                                                                                 \
+    AIO_KERNEL(qkv_##T, QkvArgs) { qkv<F>(a, nullptr); }                                                            \
+    AIO_KERNEL(norm_qkv_##T, NormQkvArgs) { qkv<F>(a.product, &a.prepare); }
 FOR_EACH_FORMAT(QKV)
 
 AIO_KERNEL(rope_table, RopeTableArgs) {
