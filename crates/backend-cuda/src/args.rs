@@ -76,6 +76,15 @@ args! {
         parts: u32, qk_eps: f32,
     }
 
+    /// `norm_gate_up_T`.
+    NormGateUpArgs { prepare: PrepareArgs, product: GateUpArgs }
+
+    /// `norm_head_T`.
+    NormHeadArgs { prepare: PrepareArgs, product: HeadArgs }
+
+    /// `norm_qkv_T`.
+    NormQkvArgs { prepare: PrepareArgs, product: QkvArgs }
+
     /// `rope_table`.
     RopeTableArgs { step: u64, positions: u64, frequencies: u64, table: u64, half: u32, magnitude: f32 }
 

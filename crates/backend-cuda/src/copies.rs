@@ -29,7 +29,8 @@ pub(crate) fn copy_of(family: &PlanFamily, task: &Task, place: usize) -> Copy {
         TaskKind::Op(Op::Matmul) if place == 1 => {
             let plain = matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
             match weight.layout {
-                Layout::Packed if is_row_product(task) => Copy::Packed,
+                // A plain product is exact, and nobody asks for speed where each node is a task.
+                Layout::Packed if dtype != DType::F32 && is_row_product(task) => Copy::Packed,
                 _ if plain => Copy::File,
                 _ => Copy::Decoded,
             }

@@ -1,7 +1,10 @@
 //! CUDA as a device.
 
 use crate::driver::Driver;
+use crate::driver::cache::Cache;
+use crate::driver::cuda::{self, Cuda};
 use crate::executable::CudaExecutable;
+use crate::images::KernelImages;
 use crate::resident::{Resident, scratch_bytes};
 use crate::states::StatesMap;
 use crate::weights::WeightsMap;
@@ -9,8 +12,18 @@ use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, Weight
 use aio_ir::{DType, Op};
 use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How a GPU is opened.
+#[derive(Clone, Debug, Default)]
+pub struct CudaOptions {
+    /// The folder in which compiled kernels are kept; `None` compiles them at each start.
+    pub cache: Option<PathBuf>,
+    /// Folders that may have CUDA's headers for the compiler of kernels, the best first.
+    pub includes: Vec<PathBuf>,
+}
 
 /// Totals of all steps.
 #[derive(Debug, Default)]
@@ -38,6 +51,24 @@ impl fmt::Debug for CudaDevice {
 impl CudaDevice {
     pub(crate) fn on(driver: Arc<dyn Driver>) -> CudaDevice {
         CudaDevice { driver, tally: Arc::default() }
+    }
+
+    /// Opens the first GPU. Kernels that were not built in are compiled, once for a cache folder.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unavailable`] with the reason: no driver, no GPU, one that is too old, no compiler for its kernels.
+    pub fn open(images: &KernelImages, options: &CudaOptions) -> Result<CudaDevice, DeviceError> {
+        let cache = Cache { folder: options.cache.clone(), includes: options.includes.clone() };
+        let driver = Cuda::open(images, &cache).map_err(|e| e.unavailable())?;
+        Ok(CudaDevice::on(Arc::new(driver)))
+    }
+
+    /// Name and multiprocessors of the GPU that [`CudaDevice::open`] would take, without taking it.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unavailable`] with the reason why there is none. Whether kernels can be had is not looked at.
+    pub fn probe() -> Result<(String, u32), DeviceError> {
+        cuda::probe().map(|p| (p.name, p.multiprocessors)).map_err(|e| e.unavailable())
     }
 
     /// The kernels under emulation: for tests. `library` is built from `kernels/cuda/emulate.cpp`.

@@ -8,6 +8,8 @@ use aio_ir::DType;
 pub(crate) const TILE_ROWS: usize = 16;
 /// Token rows that go over the weights together.
 pub(crate) const PASS_ROWS: u32 = 24;
+/// Token rows up to which a product can take the norm itself.
+pub(crate) const NORM_ROWS: u32 = 4;
 /// Columns of a step of activations.
 pub(crate) const ACT_COLS: u64 = 64;
 /// Token rows of a tile of activations.
@@ -35,6 +37,11 @@ impl Acts {
     pub(crate) fn bytes(self, rows: u64, k: u64) -> u64 {
         let step = if self == Acts::Q8 { 640 } else { 2080 };
         rows.div_ceil(ACT_ROWS) * k.div_ceil(ACT_COLS) * step
+    }
+
+    /// Shared memory for `rows` rows of `k` columns that a product prepares for itself.
+    pub(crate) fn shared_bytes(self, rows: u64, k: u64) -> u64 {
+        k.div_ceil(ACT_COLS) * if self == Acts::Q8 { 64 * rows + 128 } else { 256 * rows + 32 }
     }
 
     /// Whether `gate_up` and `attend` can write it themselves.

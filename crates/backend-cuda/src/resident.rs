@@ -1,6 +1,6 @@
 //! A model on the device: weights, states, arena and scratch memory, shared by all its executables.
 
-use crate::driver::{Driver, Memory};
+use crate::driver::{Driver, Memory, Properties};
 use crate::lower::{Bases, Model, Program};
 use crate::states::StatesMap;
 use crate::weights::WeightsMap;
@@ -15,7 +15,7 @@ pub(crate) struct Resident {
     pub states: StatesMap,
     weights_memory: Memory,
     pub states_memory: Memory,
-    arena: Arc<Memory>,
+    arena: Memory,
     /// Grows when a plan is loaded that upload did not know; older executables keep what they have.
     scratch: Mutex<Arc<Memory>>,
 }
@@ -25,9 +25,8 @@ pub(crate) struct Bound {
     pub program: Program,
     /// The executable's own memory: header, inputs, outputs, constants.
     pub step: Memory,
-    /// Held so that the addresses in the launches stay good.
-    pub scratch: Arc<Memory>,
-    pub arena: Arc<Memory>,
+    /// Held so that the addresses in the launches stay good; arena, weights and states are the model's.
+    _scratch: Arc<Memory>,
 }
 
 impl Resident {
@@ -46,7 +45,7 @@ impl Resident {
         let scratch = Memory::zeroed(driver, scratch_bytes).map_err(|e| e.taking("scratch memory"))?;
         driver.synchronize()?;
         let scratch = Mutex::new(Arc::new(scratch));
-        Ok(Resident { weights, states, weights_memory, states_memory, arena: Arc::new(arena), scratch })
+        Ok(Resident { weights, states, weights_memory, states_memory, arena, scratch })
     }
 
     /// Lowers a plan with all addresses.
@@ -58,8 +57,10 @@ impl Resident {
     ) -> Result<Bound, DeviceError> {
         let vector = |w: usize| self.vector(w);
         let (weights, states) = (&self.weights, &self.states);
-        let model = Model { family, weights, states, blocks: blocks(driver.as_ref()), vector: &vector };
-        let measured = Program::new(&model, plan, Bases::default())?;
+        let limits = driver.properties();
+        let shared_bytes = limits.shared_bytes;
+        let model = Model { family, weights, states, blocks: blocks(limits), shared_bytes, vector: &vector };
+        let measured = Program::new(&model, plan, Bases::NOWHERE)?;
         let step = Memory::zeroed(driver, measured.step_bytes()).map_err(|e| e.taking("a step's inputs and outputs"))?;
         let scratch = self.scratch(driver, measured.scratch_bytes)?;
         let bases = Bases {
@@ -76,7 +77,7 @@ impl Resident {
         let program = Program::new(&model, plan, bases)?;
         step.write(program.step.constants, &program.constants)?;
         driver.synchronize()?;
-        Ok(Bound { program, step, scratch, arena: Arc::clone(&self.arena) })
+        Ok(Bound { program, step, _scratch: scratch })
     }
 
     /// Scratch memory of at least this size.
@@ -115,8 +116,8 @@ impl Resident {
 }
 
 /// Blocks that fill a device.
-fn blocks(driver: &dyn Driver) -> u32 {
-    2 * driver.properties().multiprocessors.max(1)
+fn blocks(properties: &Properties) -> u32 {
+    2 * properties.multiprocessors.max(1)
 }
 
 /// The most scratch memory that a plan of a family needs; plans that cannot be lowered say why when they are loaded.
@@ -128,7 +129,9 @@ pub(crate) fn scratch_bytes(
 ) -> usize {
     // Values do not matter for sizes.
     let vector = |w: usize| Ok(vec![1.0; weights.weights[w].rows * weights.weights[w].cols]);
-    let model = Model { family, weights, states, blocks: blocks(driver), vector: &vector };
-    let need = |plan| Program::new(&model, plan, Bases::default()).map_or(0, |p| p.scratch_bytes);
+    let limits = driver.properties();
+    let shared_bytes = limits.shared_bytes;
+    let model = Model { family, weights, states, blocks: blocks(limits), shared_bytes, vector: &vector };
+    let need = |plan| Program::new(&model, plan, Bases::NOWHERE).map_or(0, |p| p.scratch_bytes);
     family.plans.iter().map(need).max().unwrap_or(0)
 }

@@ -4,12 +4,12 @@
 //! what is begun goes on in order, and nothing is done before [`Driver::synchronize`], but for copies from memory that is
 //! not pinned, which take the bytes before they return.
 
-
-
+pub(crate) mod cache;
+pub(crate) mod cuda;
 #[cfg(feature = "emulation")]
 pub(crate) mod emulation;
 mod memory;
-
+mod nvrtc;
 
 pub(crate) use memory::{Memory, Pinned};
 

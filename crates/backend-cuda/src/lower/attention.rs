@@ -1,10 +1,9 @@
 //! Attention: projections with rotation and page write, attention over pages, and what they need once a step.
 
-use super::products::{Source, passes};
+use super::products::{ProductLaunch, Source, passes};
 use super::slots::{Places, small};
 use super::{Call, CutKey, Lowering, Region, RopeKey, unsupported};
 use crate::args::{AttendArgs, AttendPlanArgs, PageWriteArgs, QkvArgs, RopeArgs, RopeTableArgs};
-use crate::format::Form;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Sym};
 use aio_plan::{AttendSpec, QkvSpec, RopePairs, RopeSpec, Slot, Task};
@@ -32,8 +31,9 @@ fn pairs(rope: &RopeSpec) -> u32 {
 impl Lowering<'_> {
     /// Norm, projections, biases, head norms, rotation, page write; a launch for each form of the three matrices.
     pub(super) fn qkv(&mut self, task: &Task, spec: &QkvSpec) -> Result<(), DeviceError> {
-        let forms = [2, 3, 4].map(|place| self.matrix(task, place).map(|(w, form)| (w.cols as u64, form)));
-        let [(k, q_form), (_, k_form), (_, v_form)] = [forms[0].clone()?, forms[1].clone()?, forms[2].clone()?];
+        let (wq, q_form) = self.matrix(task, 2)?;
+        let forms = [q_form, self.matrix(task, 3)?.1, self.matrix(task, 4)?.1];
+        let k = wq.cols as u64;
         let rows = self.rows_of(task, task.operands[0], k)?;
         let width = u64::from(spec.heads) * u64::from(spec.head_dim);
         self.rows_of(task, task.results[0], width)?;
@@ -75,23 +75,17 @@ impl Lowering<'_> {
             parts: 0,
             qk_eps: spec.qk_norm_eps.unwrap_or(0.0),
         };
-        for form in [q_form, k_form, v_form].into_iter().enumerate().filter(first_of_its_kind(&[q_form, k_form, v_form])) {
-            let form = form.1;
-            let part = |bit: u32, f: Form| if f == form { 1 << bit } else { 0 };
-            let parts = part(0, q_form) | part(1, k_form) | part(2, v_form);
-            let acts = self.prepare(task, &source, form)?;
+        for (_, &form) in forms.iter().enumerate().filter(|(i, form)| !forms[..*i].contains(form)) {
+            let part = |bit: usize| if forms[bit] == form { 1 << bit } else { 0 };
+            let parts = part(0) | part(1) | part(2);
             let k = small(task, form.kernel_cols(k))?;
-            self.launch_qkv(spec, form, &QkvArgs { acts, k, parts, ..args });
+            let of = |bit: u32, heads: u32| if parts >> bit & 1 == 1 { u64::from(heads) } else { 0 };
+            let heads = of(0, spec.heads) + of(1, spec.kv_heads) + of(2, spec.kv_heads);
+            let grid = [self.blocks(heads * u64::from(spec.head_dim / 16)), passes(self.bound(Sym::Rows))];
+            let launch = ProductLaunch { kernel: "qkv", grid, shared_bytes: form.format().shared_for_one() };
+            self.normed_product(task, &source, form, launch, |acts| QkvArgs { acts, k, parts, ..args })?;
         }
         Ok(())
-    }
-
-    fn launch_qkv(&mut self, spec: &QkvSpec, form: Form, args: &QkvArgs) {
-        let of = |bit: u32, heads: u32| if args.parts >> bit & 1 == 1 { u64::from(heads) } else { 0 };
-        let heads = of(0, spec.heads) + of(1, spec.kv_heads) + of(2, spec.kv_heads);
-        let tiles = heads * u64::from(spec.head_dim / 16);
-        let grid = [self.blocks(tiles), passes(self.bound(Sym::Rows))];
-        self.call(format!("qkv_{}", form.format().name()), grid, form.format().shared_for_one(), args);
     }
 
     /// Cosines and sines of the rows' positions, computed once a step where the step binds them; their address.
@@ -260,9 +254,4 @@ impl Lowering<'_> {
         self.call("op_rope", [self.bound(Sym::Rows).max(1), 1], 0, &args);
         Ok(())
     }
-}
-
-/// Whether a form has not come before, by its place.
-fn first_of_its_kind(forms: &[Form]) -> impl Fn(&(usize, Form)) -> bool {
-    move |(i, form)| !forms[..*i].contains(form)
 }

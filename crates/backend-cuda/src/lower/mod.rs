@@ -29,8 +29,8 @@ use aio_ir::{Dims, Sym};
 use aio_plan::{InputId, Plan, PlanFamily, RopeSpec, Slot, Task, TaskKind};
 use bytemuck::Pod;
 
-/// Where things begin on the device; zeros while only sizes are wanted.
-#[derive(Clone, Copy, Debug, Default)]
+/// Where things begin on the device.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Bases {
     pub weights: u64,
     pub states: u64,
@@ -40,6 +40,11 @@ pub(crate) struct Bases {
     pub step: u64,
 }
 
+impl Bases {
+    /// For programs of which only the sizes are wanted. Nothing begins at 0, which stands for what is absent.
+    pub(crate) const NOWHERE: Bases = Bases { weights: 1 << 12, states: 1 << 12, arena: 1 << 12, scratch: 1 << 12, step: 1 << 12 };
+}
+
 /// A family and where its parts lie.
 pub(crate) struct Model<'a> {
     pub family: &'a PlanFamily,
@@ -47,6 +52,8 @@ pub(crate) struct Model<'a> {
     pub states: &'a StatesMap,
     /// Blocks that fill the device.
     pub blocks: u32,
+    /// The most shared memory of a block, in bytes.
+    pub shared_bytes: u32,
     /// Elements of a vector of f32 among the weights.
     pub vector: &'a dyn Fn(usize) -> Result<Vec<f32>, DeviceError>,
 }

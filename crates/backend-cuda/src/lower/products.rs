@@ -1,15 +1,15 @@
 //! Products: activations prepared for a weight's form, then the kernel of the task's kind.
 
 use super::slots::{Rows, small, symbol_of};
-use super::{Lowering, Region, unsupported};
+use super::{Call, Lowering, Region, unsupported};
 use crate::args::{GateUpArgs, HeadArgs, LinearArgs, MapArgs, PrepareArgs, RowsArgs};
-use crate::format::{Acts, Form, PASS_ROWS, TILE_ROWS};
+use crate::format::{Acts, Form, NORM_ROWS, PASS_ROWS, TILE_ROWS};
 use crate::lower::ops::{MAP_COPY, ROWS_RMS_NORM};
 use crate::weights::WeightMap;
 use aio_backend::DeviceError;
 use aio_ir::{Dim, Op, Sym};
 use aio_plan::{Activation, GateUpSpec, HeadSpec, Slot, Task, TaskKind};
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable};
 
 /// Rows that a product takes.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,14 @@ impl Source {
     }
 }
 
+/// How a product is launched; the kernel's name is without norm and type.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProductLaunch {
+    pub kernel: &'static str,
+    pub grid: [u32; 2],
+    pub shared_bytes: u32,
+}
+
 /// Passes of rows over the weights.
 pub(super) fn passes(rows: u32) -> u32 {
     rows.div_ceil(PASS_ROWS).max(1)
@@ -44,29 +52,59 @@ impl<'a> Lowering<'a> {
         found.ok_or_else(|| unsupported(task, format!("operand {place} is no packed matrix")))
     }
 
-    /// Prepares rows for products with matrices of a form; the address of the result.
-    pub(super) fn prepare(&mut self, task: &Task, source: &Source, form: Form) -> Result<u64, DeviceError> {
-        let (k, sym) = (source.rows.width, source.prepared());
-        let kernel_cols = form.kernel_cols(k);
-        let acts = form.format().acts();
-        let bytes = acts.bytes(self.bound(sym).into(), kernel_cols);
-        let mut args = PrepareArgs {
+    fn prepare_args(&self, task: &Task, source: &Source, form: Form) -> Result<PrepareArgs, DeviceError> {
+        Ok(PrepareArgs {
             step: self.header(),
             x: source.x,
             norm: source.norm,
             row_index: source.picked,
-            acts: self.scratch.take(Region::Acts, bytes),
-            k: small(task, kernel_cols)?,
+            acts: 0,
+            k: small(task, form.kernel_cols(source.rows.width))?,
             eps: source.eps,
-            symbol: symbol_of(sym),
+            symbol: symbol_of(source.prepared()),
             spare: 0,
-        };
+        })
+    }
+
+    /// Prepares rows for products with matrices of a form; the address of the result.
+    fn prepare(&mut self, task: &Task, source: &Source, form: Form) -> Result<u64, DeviceError> {
+        let count = self.bound(source.prepared());
+        let acts = form.format().acts();
+        let mut args = self.prepare_args(task, source, form)?;
+        args.acts = self.scratch.take(Region::Acts, acts.bytes(count.into(), args.k.into()));
         if form == Form::Split {
             args.x = self.doubled(task, source)?;
             args.norm = 0;
         }
-        self.call(acts.kernel(), [self.bound(sym).max(1), 1], 0, &args);
+        self.call(acts.kernel(), [count.max(1), 1], 0, &args);
         Ok(args.acts)
+    }
+
+    /// A product of rows after their norm: with few rows one launch does both, if there is room for the rows in shared
+    /// memory, else rows are prepared first. `product` makes the arguments from the address of prepared rows.
+    pub(super) fn normed_product<A: Pod>(
+        &mut self,
+        task: &Task,
+        source: &Source,
+        form: Form,
+        launch: ProductLaunch,
+        product: impl FnOnce(u64) -> A,
+    ) -> Result<(), DeviceError> {
+        let ProductLaunch { kernel, grid, shared_bytes } = launch;
+        let (count, format) = (self.bound(source.prepared()), form.format());
+        let name = format!("{kernel}_{}", format.name());
+        let extra = format.acts().shared_bytes(count.into(), source.rows.width);
+        let fits = u64::from(shared_bytes) + extra <= self.model.shared_bytes.into();
+        if count > NORM_ROWS || form == Form::Split || !fits {
+            let acts = self.prepare(task, source, form)?;
+            self.call(name, grid, shared_bytes, &product(acts));
+            return Ok(());
+        }
+        let mut args = bytemuck::bytes_of(&self.prepare_args(task, source, form)?).to_vec();
+        args.extend_from_slice(bytemuck::bytes_of(&product(0)));
+        let shared_bytes = shared_bytes + extra as u32;
+        self.calls.push(Call { kernel: format!("norm_{name}"), grid, shared_bytes, args: args.into() });
+        Ok(())
     }
 
     /// The rows after their norm, each twice over: what meets weights that lie as two numbers each.
@@ -196,13 +234,12 @@ impl<'a> Lowering<'a> {
         }
         let source =
             Source { x: self.at(task.operands[0]), rows, norm: self.vector(task, 1)?, eps: spec.norm_eps, picked: 0 };
-        let acts = self.prepare(task, &source, form)?;
         let chain = self.chain(task.results[0], &results);
         let args = GateUpArgs {
             step: self.header(),
             gate: self.operand(task, 2),
             up: self.operand(task, 3),
-            acts,
+            acts: 0,
             out: if chain.is_some() { 0 } else { self.at(task.results[0]) },
             acts_out: chain.map_or(0, |c| c.1),
             n: small(task, n)?,
@@ -210,10 +247,9 @@ impl<'a> Lowering<'a> {
             activation: u32::from(spec.activation == Activation::Gelu),
             acts_kind: chain.map_or(0, |c| c.0 as u32),
         };
-        let format = form.format();
         let grid = [self.blocks(n.div_ceil(2 * TILE_ROWS as u64)), passes(self.bound(Sym::Rows))];
-        self.call(format!("gate_up_{}", format.name()), grid, format.shared_for_two(), &args);
-        Ok(())
+        let launch = ProductLaunch { kernel: "gate_up", grid, shared_bytes: form.format().shared_for_two() };
+        self.normed_product(task, &source, form, launch, |acts| GateUpArgs { acts, ..args })
     }
 
     /// The last norm and the projection of the output rows.
@@ -227,12 +263,11 @@ impl<'a> Lowering<'a> {
         let norm = self.vector(task, 2)?;
         let source =
             Source { x: self.at(task.operands[0]), rows, norm, eps: spec.norm_eps, picked: self.at(task.operands[1]) };
-        let acts = self.prepare(task, &source, form)?;
         let (outs, out) = (self.bound(Sym::Outs), self.at(task.results[0]));
         let args = HeadArgs {
             step: self.header(),
             w: self.operand(task, 3),
-            acts,
+            acts: 0,
             logits: if spec.argmax { 0 } else { out },
             tokens: if spec.argmax { out } else { 0 },
             best: self.scratch.take(Region::Best, 8 * u64::from(outs)),
@@ -240,10 +275,9 @@ impl<'a> Lowering<'a> {
             n: small(task, n)?,
             k: small(task, form.kernel_cols(k))?,
         };
-        let format = form.format();
         let grid = [self.blocks(n.div_ceil(TILE_ROWS as u64)), passes(outs)];
-        self.call(format!("head_{}", format.name()), grid, format.shared_for_one(), &args);
-        Ok(())
+        let launch = ProductLaunch { kernel: "head", grid, shared_bytes: form.format().shared_for_one() };
+        self.normed_product(task, &source, form, launch, |acts| HeadArgs { acts, ..args })
     }
 
     /// Rows of a table by id.
