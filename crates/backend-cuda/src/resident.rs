@@ -23,7 +23,7 @@ pub(crate) struct Resident {
 /// A plan lowered for a resident model, and the memory that its launches are about.
 pub(crate) struct Bound {
     pub program: Program,
-    /// The executable's own memory: header, inputs, outputs, constants.
+    /// The executable's own memory: header, inputs, outputs, constants, zeros.
     pub step: Memory,
     /// Held so that the addresses in the launches stay good; arena, weights and states are the model's.
     _scratch: Arc<Memory>,
@@ -42,7 +42,7 @@ impl Resident {
         let weights_memory = weights.upload(driver, family, source)?;
         let states_memory = states.allocate(driver)?;
         let arena = Memory::new(driver, family.arena_bytes as usize).map_err(|e| e.taking("the arena"))?;
-        let scratch = Memory::zeroed(driver, scratch_bytes).map_err(|e| e.taking("scratch memory"))?;
+        let scratch = Memory::new(driver, scratch_bytes).map_err(|e| e.taking("scratch memory"))?;
         driver.synchronize()?;
         let scratch = Mutex::new(Arc::new(scratch));
         Ok(Resident { weights, states, weights_memory, states_memory, arena, scratch })
@@ -85,7 +85,7 @@ impl Resident {
         // The lock guards one pointer.
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         if scratch.bytes() < bytes {
-            *scratch = Arc::new(Memory::zeroed(driver, bytes).map_err(|e| e.taking("scratch memory"))?);
+            *scratch = Arc::new(Memory::new(driver, bytes).map_err(|e| e.taking("scratch memory"))?);
         }
         Ok(Arc::clone(&scratch))
     }

@@ -254,3 +254,30 @@ fn random_orders_agree() {
         assert_same(&got, want.get_or_insert_with(|| got.clone()), &format!("seed {seed}"));
     }
 }
+
+/// The default model's first tokens are llama.cpp's (`tests/data/golden-smollm2.json`, made with build b11434).
+#[test]
+fn the_default_model_gives_its_golden_tokens() {
+    let Some(path) = aio_filetest::needs::default_model("cuda golden") else { return };
+    let Some(device) = cuda::device("cuda golden", ascending()) else { return };
+    let text = std::fs::read_to_string(aio_filetest::workspace("tests/data/golden-smollm2.json")).unwrap();
+    let cases: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let ids = |v: &serde_json::Value| -> Vec<u32> {
+        v.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect()
+    };
+    // The shortest prompt: each row is a pass over the whole model, on the host.
+    let case = cases.as_array().unwrap().iter().min_by_key(|c| ids(&c["prompt_ids"]).len()).unwrap();
+    let (prompt, want) = (ids(&case["prompt_ids"]), ids(&case["greedy_ids"]));
+    println!("{} prompt tokens", prompt.len());
+    let model = aio_model::Model::open(&path).unwrap();
+    let graph = tiny::graph(&model);
+    let options = EngineOptions { context: Some(64), prefill_rows: 24, ..EngineOptions::default() };
+    let mut engine = Engine::load(model, &graph, Arc::new(device), &options).unwrap();
+    let request = Request {
+        max_tokens: Some(4),
+        ignore_eog: true,
+        speculation: Speculation::Off,
+        ..Request::new(prompt, Sampling::greedy())
+    };
+    assert_eq!(engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids, want[..4]);
+}

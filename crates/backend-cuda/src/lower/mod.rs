@@ -36,7 +36,7 @@ pub(crate) struct Bases {
     pub states: u64,
     pub arena: u64,
     pub scratch: u64,
-    /// The executable's own memory: header, inputs, outputs, constants.
+    /// The executable's own memory: header, inputs, outputs, constants, zeros.
     pub step: u64,
 }
 
@@ -76,8 +76,9 @@ pub(crate) struct Program {
     /// Bytes of scratch memory.
     pub scratch_bytes: usize,
     pub step: StepMap,
-    /// What kernels read that no step changes; they end the step's memory.
+    /// What kernels read that no step changes; zeros that kernels leave as they were follow.
     pub constants: Vec<u8>,
+    zero_bytes: usize,
     pub checks: Vec<Check>,
     /// The input that is the optional bias of `sample`.
     pub bias: Option<InputId>,
@@ -89,14 +90,19 @@ impl Program {
     /// # Errors
     /// [`DeviceError::Unsupported`] with the task's name.
     pub(crate) fn new(model: &Model<'_>, plan: &Plan, bases: Bases) -> Result<Program, DeviceError> {
-        let measured = Lowering::new(model, plan, bases, Scratch::default())?.run()?.0;
-        let (scratch, program) = Lowering::new(model, plan, bases, measured.placed(bases.scratch))?.run()?;
-        Ok(Program { scratch_bytes: scratch.bytes(), ..program })
+        let (measured, first) = Lowering::new(model, plan, bases, Scratch::default())?.run()?;
+        let placed = measured.placed(bases.scratch, bases.step + first.constants_end() as u64);
+        let (scratch, program) = Lowering::new(model, plan, bases, placed)?.run()?;
+        Ok(Program { scratch_bytes: scratch.bytes(), zero_bytes: scratch.zero_bytes(), ..program })
+    }
+
+    fn constants_end(&self) -> usize {
+        (self.step.constants + self.constants.len()).next_multiple_of(256)
     }
 
     /// Bytes of the executable's own memory.
     pub(crate) fn step_bytes(&self) -> usize {
-        self.step.constants + self.constants.len()
+        self.constants_end() + self.zero_bytes
     }
 
     /// Finds the kernels.
@@ -190,6 +196,7 @@ impl<'a> Lowering<'a> {
             calls,
             ends: self.ends.into_iter().map(|e| e + before).collect(),
             scratch_bytes: 0,
+            zero_bytes: 0,
             step: self.step,
             constants: self.constants,
             checks: self.checks,

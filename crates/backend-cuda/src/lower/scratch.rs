@@ -1,11 +1,14 @@
 //! Scratch memory: regions that tasks use one after the other, each as large as the largest use.
+//!
+//! All plans of a model share it, each with borders of its own, so whatever lies there is gone after a step. What must be
+//! zero between launches lies in the executable's own memory instead.
 
-/// What a piece of scratch memory is for. The first two are zero before and after every launch.
+/// What a piece of scratch memory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Region {
-    /// Counters of blocks that are done.
+    /// Counters of blocks that are done: zero before and after every launch.
     Tickets,
-    /// The best token of each row so far.
+    /// The best token of each row so far: likewise.
     Best,
     /// Prepared rows of the product under way.
     Acts,
@@ -25,6 +28,8 @@ pub(crate) enum Region {
     Tables,
 }
 
+/// The regions of zeros are the first.
+const ZEROS: usize = Region::Best as usize + 1;
 const REGIONS: usize = Region::Tables as usize + 1;
 /// Where regions and tables begin.
 const ALIGNMENT: u64 = 256;
@@ -34,8 +39,9 @@ const ALIGNMENT: u64 = 256;
 pub(crate) struct Scratch {
     starts: [u64; REGIONS],
     needs: [u64; REGIONS],
-    end: u64,
-    base: u64,
+    /// Bytes of the regions of zeros, and of all others.
+    zero_bytes: u64,
+    bytes: u64,
 }
 
 impl Scratch {
@@ -54,18 +60,26 @@ impl Scratch {
         self.starts[Region::Tables as usize] + at
     }
 
-    /// Empty regions of the sizes that these have grown to, one after the other from `base` on.
-    pub(crate) fn placed(&self, base: u64) -> Scratch {
-        let mut placed = Scratch { base, end: base, ..Scratch::default() };
-        for (start, need) in placed.starts.iter_mut().zip(self.needs) {
-            *start = placed.end;
-            placed.end = (placed.end + need).next_multiple_of(ALIGNMENT);
+    /// Empty regions of the sizes that these have grown to, one after the other: those of zeros from `zeros` on, the others
+    /// from `base` on.
+    pub(crate) fn placed(&self, base: u64, zeros: u64) -> Scratch {
+        let mut placed = Scratch::default();
+        let (mut zero_end, mut end) = (zeros, base);
+        for (i, (start, need)) in placed.starts.iter_mut().zip(self.needs).enumerate() {
+            let end = if i < ZEROS { &mut zero_end } else { &mut end };
+            *start = *end;
+            *end = (*end + need).next_multiple_of(ALIGNMENT);
         }
-        placed
+        Scratch { zero_bytes: zero_end - zeros, bytes: end - base, ..placed }
     }
 
-    /// Bytes of all regions.
+    /// Bytes of the regions that plans share.
     pub(crate) fn bytes(&self) -> usize {
-        (self.end - self.base) as usize
+        self.bytes as usize
+    }
+
+    /// Bytes of the regions of zeros.
+    pub(crate) fn zero_bytes(&self) -> usize {
+        self.zero_bytes as usize
     }
 }
