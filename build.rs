@@ -26,7 +26,8 @@ fn kernels(folder: &Path) -> std::io::Result<()> {
     println!("cargo::rerun-if-changed={}", folder.display());
     println!("cargo::rerun-if-env-changed=PATH");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
-    let mut names: Vec<_> = std::fs::read_dir(folder)?.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder)?.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
     names.sort();
     // What only the emulation includes stays out.
     names.retain(|n| n.ends_with(".cu") || n.ends_with(".cuh") || n == "args.h");
@@ -38,7 +39,8 @@ fn kernels(folder: &Path) -> std::io::Result<()> {
         for (number, architecture) in ARCHITECTURES.iter().filter(|_| nvcc && name.ends_with(".cu")) {
             let cubin = out.join(format!("{name}.{architecture}.cubin"));
             let arch = format!("-arch={architecture}");
-            let status = Command::new("nvcc").args(["-cubin", "-std=c++17", &arch, "-o"]).arg(&cubin).arg(&path).status();
+            let status =
+                Command::new("nvcc").args(["-cubin", "-std=c++17", &arch, "-o"]).arg(&cubin).arg(&path).status();
             // An older toolkit lacks the newest architectures; those are compiled at run time.
             if status.is_ok_and(|s| s.success()) {
                 let bytes = format!("include_bytes!({cubin:?})");

@@ -3,6 +3,7 @@
 use crate::driver::Driver;
 use crate::driver::cache::Cache;
 use crate::driver::cuda::{self, Cuda};
+use crate::error::CudaError;
 use crate::executable::CudaExecutable;
 use crate::images::KernelImages;
 use crate::resident::{Resident, scratch_bytes};
@@ -71,6 +72,17 @@ impl CudaDevice {
         cuda::probe().map(|p| (p.name, p.multiprocessors)).map_err(|e| e.unavailable())
     }
 
+    /// Compiles all kernels for an architecture (ten times major plus minor) into the cache, as [`CudaDevice::open`] would;
+    /// needs no GPU. Bytes of machine code.
+    ///
+    /// # Errors
+    /// [`CudaError::NoCompiler`], [`CudaError::NoHeaders`], [`CudaError::Compile`].
+    pub fn compile(images: &KernelImages, architecture: u32, options: &CudaOptions) -> Result<usize, CudaError> {
+        let cache = Cache { folder: options.cache.clone(), includes: options.includes.clone() };
+        let cubins = crate::driver::compile(images, architecture, &cache)?;
+        Ok(cubins.iter().map(Vec::len).sum())
+    }
+
     /// The kernels under emulation: for tests. `library` is built from `kernels/cuda/emulate.cpp`.
     ///
     /// # Errors
@@ -102,7 +114,8 @@ impl Device for CudaDevice {
         let single = Op::ALL.iter().filter(|op| **op != Op::Quantize).map(|&op| KindName::Op(op));
         let support = |kind: KindName| {
             // Blocks are read by products, by look-ups, and by whatever decodes them.
-            let takes_blocks = !matches!(kind, KindName::Op(op) if !matches!(op, Op::Matmul | Op::Embed | Op::Dequantize));
+            let takes_blocks =
+                !matches!(kind, KindName::Op(op) if !matches!(op, Op::Matmul | Op::Embed | Op::Dequantize));
             let weights = if takes_blocks { floats.clone() } else { Vec::new() };
             KindSupport { kind, weights, layouts: vec![Layout::Packed] }
         };

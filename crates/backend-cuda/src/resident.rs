@@ -61,7 +61,8 @@ impl Resident {
         let shared_bytes = limits.shared_bytes;
         let model = Model { family, weights, states, blocks: blocks(limits), shared_bytes, vector: &vector };
         let measured = Program::new(&model, plan, Bases::NOWHERE)?;
-        let step = Memory::zeroed(driver, measured.step_bytes()).map_err(|e| e.taking("a step's inputs and outputs"))?;
+        let step =
+            Memory::zeroed(driver, measured.step_bytes()).map_err(|e| e.taking("a step's inputs and outputs"))?;
         let scratch = self.scratch(driver, measured.scratch_bytes)?;
         let bases = Bases {
             weights: self.weights_memory.at(),

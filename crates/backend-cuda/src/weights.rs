@@ -88,7 +88,8 @@ impl WeightsMap {
         if map.offset(copy).is_some() {
             return Ok(());
         }
-        let bytes = map.bytes(copy).and_then(|b| Some((b, self.bytes.checked_add(b)?.checked_next_multiple_of(ALIGNMENT)?)));
+        let bytes =
+            map.bytes(copy).and_then(|b| Some((b, self.bytes.checked_add(b)?.checked_next_multiple_of(ALIGNMENT)?)));
         let fail = || DeviceError::Failed(format!("weight `{}` : {} has no {copy:?} copy", desc.name, desc.ty));
         let (_, end) = bytes.ok_or_else(fail)?;
         *map.offset(copy) = Some(self.bytes);

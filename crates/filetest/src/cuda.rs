@@ -62,7 +62,8 @@ fn build() -> Result<PathBuf, String> {
 
 /// A hash of the sources, the compiler and the machine's instruction set, which `-march=native` means.
 fn state(folder: &Path, compiler: &[u8]) -> u64 {
-    let mut names: Vec<_> = std::fs::read_dir(folder).expect("the sources are there").flatten().map(|e| e.path()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder).expect("the sources are there").flatten().map(|e| e.path()).collect();
     names.sort();
     let mut hash = DefaultHasher::new();
     hash.write(compiler);

@@ -18,16 +18,8 @@ const TOKENS: usize = 70;
 /// The vocabulary of a tiny model.
 const VOCABULARY: usize = 512;
 /// Types with kernels of their own, and one without.
-const TYPES: [DType; 8] = [
-    DType::BF16,
-    DType::F16,
-    DType::Q8_0,
-    DType::Q4_0,
-    DType::Q4_1,
-    DType::Q4K,
-    DType::Q6K,
-    DType::F32,
-];
+const TYPES: [DType; 8] =
+    [DType::BF16, DType::F16, DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K, DType::Q6K, DType::F32];
 
 fn options(dispatch: Dispatch) -> EngineOptions {
     EngineOptions { context: Some(128), prefill_rows: 40, sequences: 4, dispatch, ..EngineOptions::default() }

@@ -12,6 +12,7 @@ mod memory;
 mod nvrtc;
 
 pub(crate) use memory::{Memory, Pinned};
+pub(crate) use nvrtc::cubins as compile;
 
 use crate::error::CudaError;
 use std::any::Any;

@@ -17,7 +17,7 @@ const LOG_LINES: usize = 6;
 ///
 /// # Errors
 /// [`CudaError::NoCompiler`], [`CudaError::NoHeaders`], [`CudaError::Compile`].
-pub(super) fn cubins(images: &KernelImages, architecture: u32, cache: &Cache) -> Result<Vec<Vec<u8>>, CudaError> {
+pub(crate) fn cubins(images: &KernelImages, architecture: u32, cache: &Cache) -> Result<Vec<Vec<u8>>, CudaError> {
     let units: Vec<&Source> = images.units().collect();
     let built_in = units.iter().map(|u| images.cubin(u.name, architecture).map(<[u8]>::to_vec));
     if let Some(all) = built_in.collect::<Option<Vec<_>>>() {

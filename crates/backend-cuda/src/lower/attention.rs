@@ -191,7 +191,8 @@ impl Lowering<'_> {
     /// The same, as a node of its own.
     pub(super) fn attend_alone(&mut self, task: &Task) -> Result<(), DeviceError> {
         let node = self.node(task);
-        let size = |operand: usize, dim: usize| task.body.ty(node.input(operand)).shape.dims()[dim].known().unwrap_or(0);
+        let size =
+            |operand: usize, dim: usize| task.body.ty(node.input(operand)).shape.dims()[dim].known().unwrap_or(0);
         let spec = AttendSpec {
             heads: size(0, 1) as u32,
             kv_heads: size(1, 2) as u32,

@@ -42,7 +42,8 @@ pub(crate) struct Bases {
 
 impl Bases {
     /// For programs of which only the sizes are wanted. Nothing begins at 0, which stands for what is absent.
-    pub(crate) const NOWHERE: Bases = Bases { weights: 1 << 12, states: 1 << 12, arena: 1 << 12, scratch: 1 << 12, step: 1 << 12 };
+    pub(crate) const NOWHERE: Bases =
+        Bases { weights: 1 << 12, states: 1 << 12, arena: 1 << 12, scratch: 1 << 12, step: 1 << 12 };
 }
 
 /// A family and where its parts lie.

@@ -108,7 +108,9 @@ impl Lowering<'_> {
         let [a, mut b, c] = places.map(|place| self.input(task, place));
         if op == Op::Relu {
             let zero = self.constant(&[0; 4]);
-            b = self.f32_tensor(task, zero, std::iter::empty()).map(|t| Tensor { element: a.as_ref().map_or(0, |a| a.element), ..t });
+            b = self
+                .f32_tensor(task, zero, std::iter::empty())
+                .map(|t| Tensor { element: a.as_ref().map_or(0, |a| a.element), ..t });
         }
         let value = if op == Op::Fill { node.f32("value") } else { 0.0 };
         let args = MapArgs { step: self.header(), out: self.output(task, 0)?, a: a?, b: b?, c: c?, code, value };
@@ -150,7 +152,12 @@ impl Lowering<'_> {
         self.indices(task, 1, "row", first);
         let (out, x) = (self.output(task, 0)?, self.input(task, 0)?);
         let (index, updates) = (self.input(task, 1)?, self.input(task, 2)?);
-        self.call("op_scatter", self.element_blocks(task), 0, &ScatterArgs { step: self.header(), out, x, index, updates });
+        self.call(
+            "op_scatter",
+            self.element_blocks(task),
+            0,
+            &ScatterArgs { step: self.header(), out, x, index, updates },
+        );
         Ok(())
     }
 

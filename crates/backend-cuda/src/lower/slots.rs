@@ -120,7 +120,13 @@ impl<'a> Lowering<'a> {
     }
 
     /// Takes the operands that say where a row's keys and values are, and has them checked before every step.
-    pub(super) fn places(&mut self, task: &Task, table: usize, row_seq: usize, positions: usize) -> Result<Places, DeviceError> {
+    pub(super) fn places(
+        &mut self,
+        task: &Task,
+        table: usize,
+        row_seq: usize,
+        positions: usize,
+    ) -> Result<Places, DeviceError> {
         let place = |i: usize| match task.operands[i] {
             Slot::Input(input) => Ok(input),
             slot => Err(unsupported(task, format!("places of rows in {slot}, which no step binds"))),

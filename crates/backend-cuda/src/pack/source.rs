@@ -23,9 +23,7 @@ pub(super) fn run_codes(dtype: DType, row: &[u8], run: usize) -> [u8; 32] {
         DType::Q6K => {
             let (block, half, quarter) = (block(210, 8), run % 8 / 4, run % 4);
             let (low, high) = (&block[64 * half + 32 * (quarter % 2)..], &block[128 + 32 * half..]);
-            std::array::from_fn(|i| {
-                (low[i] >> (4 * (quarter / 2)) & 15) | (high[i] >> (2 * quarter) & 3) << 4
-            })
+            std::array::from_fn(|i| (low[i] >> (4 * (quarter / 2)) & 15) | (high[i] >> (2 * quarter) & 3) << 4)
         }
         _ => unreachable!("{dtype} has no codes of its own"),
     }
