@@ -29,6 +29,17 @@ use std::path::Path;
 /// Errors that no input can cause, with the reason.
 const NOT_BY_INPUT: &[(&str, &str)] = &[
     ("CompileError::BrokenGraph", "a fault of a pass"),
+    ("CudaError::Architecture", "a matter of the machine: an old GPU"),
+    ("CudaError::Call", "the driver fails, or a kernel under emulation, of which aio-filetest's tests see the message"),
+    ("CudaError::Compile", "the compiler refuses aio's own kernels"),
+    ("CudaError::Emulation", "only of tests, with a library that is none"),
+    ("CudaError::NoCompiler", "a matter of the machine; tests/cli has its message where a driver is there"),
+    ("CudaError::NoDriver", "a matter of the machine; tests/cli has its message"),
+    ("CudaError::NoGpu", "a matter of the machine"),
+    ("CudaError::NoHeaders", "a matter of the machine"),
+    ("CudaError::NoKernel", "a fault of lowering, which names a kernel that no file has"),
+    ("CudaError::OldDriver", "a matter of the machine"),
+    ("CudaError::OutOfMemory", "a matter of the machine; it becomes DeviceError::OutOfMemory, which has a case"),
     ("CompileError::BrokenPlan", "a fault of the compiler; the plan verifier's own tests break plans by hand"),
     ("DeviceError::Unavailable", "a matter of the machine: no such instruction set, no threads to be had"),
     ("EngineError::Parse", "the built-in templates give graphs; only `aio::load` makes it, with these"),

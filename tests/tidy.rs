@@ -16,13 +16,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("interp", &["backend", "ir", "plan"]),
     ("compiler", &["plan", "ir"]),
     ("backend-cpu", &["backend", "ir", "plan"]),
+    ("backend-cuda", &["backend", "ir", "plan"]),
     ("model", &["ir", "mapped"]),
     ("orchestrator", &["plan"]),
     ("engine", &["model", "compiler", "backend", "ir", "orchestrator", "plan"]),
 ];
 
 /// Crates in which `unsafe` may stand; every other one forbids it. The command line has two signal handlers.
-const MAY_BE_UNSAFE: &[&str] = &["mapped", "backend-cpu", "cli"];
+const MAY_BE_UNSAFE: &[&str] = &["mapped", "backend-cpu", "backend-cuda", "cli"];
 
 /// Lines of a file, and of a file with tests in it.
 const MAX_FILE: usize = 500;

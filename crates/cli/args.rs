@@ -104,6 +104,9 @@ pub(crate) enum IsaArg {
 pub(crate) enum DeviceArg {
     /// The CPU back end.
     Cpu,
+    /// The first NVIDIA GPU.
+    #[cfg(feature = "cuda")]
+    Cuda,
     /// The scalar oracle: slow, exact, for comparison.
     Interp,
 }

@@ -56,6 +56,8 @@ fn list(args: &DeviceListArgs) -> Result<()> {
         let profile = if path.is_file() { path.display().to_string() } else { String::new() };
         devices.push((name, machine::processor(), cores, profile));
     }
+    #[cfg(feature = "cuda")]
+    devices.push(crate::cuda::row());
     devices.push(("interp".to_owned(), "the scalar oracle".to_owned(), 1, String::new()));
     output::print_now(&match args.output {
         ShowForm::Md => {

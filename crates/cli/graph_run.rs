@@ -21,7 +21,7 @@ pub(crate) fn main(args: GraphRunArgs) -> Result<Outcome> {
     let job = Job::new(graph.graph(), &args)?;
     let results = match args.device {
         DeviceArg::Interp => interpret(graph, &job)?,
-        DeviceArg::Cpu => graph_cpu::run(graph, &job, &args)?,
+        _ => graph_cpu::run(graph, &job, &args)?,
     };
     let mut shown = String::new();
     for ((name, ty), bytes) in named_roots(graph.graph()).zip(&results) {

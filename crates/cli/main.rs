@@ -14,6 +14,8 @@ mod bench;
 mod cache;
 mod compile;
 mod content;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod device;
 mod fetch;
 mod gguf;

@@ -25,10 +25,12 @@ pub(crate) fn path(args: &ModelArgs) -> Result<PathBuf> {
 
 /// The device asked for; `threads` 0 means one a core.
 pub(crate) fn device(device: DeviceArg, isa: Option<IsaArg>, threads: Option<u32>) -> Result<Arc<dyn Device>> {
-    if device == DeviceArg::Interp {
-        return Ok(Arc::new(InterpDevice::default()));
-    }
-    Ok(Arc::new(cpu(isa, threads)?))
+    Ok(match device {
+        DeviceArg::Interp => Arc::new(InterpDevice::default()),
+        DeviceArg::Cpu => Arc::new(cpu(isa, threads)?),
+        #[cfg(feature = "cuda")]
+        DeviceArg::Cuda => Arc::new(crate::cuda::device()?),
+    })
 }
 
 /// The CPU; `threads` 0 means one a core.

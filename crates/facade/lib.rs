@@ -23,6 +23,8 @@
 
 pub use aio_backend as backend;
 pub use aio_backend_cpu as cpu;
+#[cfg(feature = "cuda")]
+pub use aio_backend_cuda as cuda;
 pub use aio_compiler as compiler;
 pub use aio_engine as engine;
 pub use aio_interp as interp;
@@ -52,6 +54,19 @@ pub fn templates() -> Templates {
         ("qwen3.graph.jinja", include_str!("../../graphs/qwen3.graph.jinja")),
         ("pangu-embedded.graph.jinja", include_str!("../../graphs/pangu-embedded.graph.jinja")),
     ])
+}
+
+/// The CUDA kernels that come with aio: all sources, and machine code where a toolkit was there when this was built.
+#[cfg(feature = "cuda")]
+pub fn kernel_images() -> aio_backend_cuda::KernelImages {
+    aio_backend_cuda::KernelImages { sources: kernels::SOURCES, cubins: kernels::CUBINS }
+}
+
+/// `SOURCES` and `CUBINS`, written by the build script out of `kernels/cuda`.
+#[cfg(feature = "cuda")]
+mod kernels {
+    use aio_backend_cuda::{Cubin, Source};
+    include!(concat!(env!("OUT_DIR"), "/cuda_kernels.rs"));
 }
 
 /// Loads a model from a compiled artefact (`aio compile`): nothing is compiled, nothing packed.

@@ -2,6 +2,7 @@
 
 use crate::Place;
 use aio::ir::DType;
+use aio_filetest::needs;
 use serde_json::Value;
 
 /// The fields of a row, in order: an interface.
@@ -117,7 +118,23 @@ fn a_device_profile_is_measured_listed_and_shown() {
     let with_profile = listed.as_array().unwrap().iter().filter(|d| d["profile"].is_string());
     assert_eq!(with_profile.count(), 1);
     assert!(place.good(&["device", "show"]).contains("multiply-adds"));
+    let rows = listed.as_array().unwrap();
+    assert!(rows.iter().any(|r| r["device"] == "cuda" && !r["what"].as_str().unwrap().is_empty()), "{listed}");
     place.write("bad.toml", "version = 7");
     place.bad(&["device", "show", "bad.toml"], 2, "version 7");
     place.bad(&["device", "show", "none.toml"], 2, "none.toml");
+}
+
+/// Where there is no GPU: one message that says why, and nothing is fetched or loaded before it.
+#[test]
+fn a_machine_without_a_gpu_says_so() {
+    if aio::cuda::CudaDevice::probe().is_ok() {
+        return needs::skip("cli cuda", "no-gpu", "this machine has a GPU");
+    }
+    let place = Place::new();
+    let model = place.model("llama-1b", DType::Q8_0);
+    for args in [&["run", "-m", &model, "-p", "x"][..], &["run", "-p", "x"]] {
+        place.bad(&[args, &["--device", "cuda"]].concat(), 2, "device cuda is not available: ");
+    }
+    assert!(place.good(&["device", "list"]).contains("| cuda | device cuda is not available: "));
 }

@@ -7,6 +7,7 @@
 
 pub mod baseline;
 pub mod conformance;
+pub mod cuda;
 pub mod graph_file;
 pub mod hugging_face;
 pub mod needs;

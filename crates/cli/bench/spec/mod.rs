@@ -85,7 +85,7 @@ fn max_tokens(prompt: &Prompt, args: &SpecArgs) -> u32 {
 }
 
 fn device(args: &SpecArgs) -> Result<(Arc<dyn Device>, usize)> {
-    if args.model.device == DeviceArg::Interp {
+    if args.model.device != DeviceArg::Cpu {
         return Ok((models::model_device(&args.model)?, 1));
     }
     let cpu = models::cpu(args.model.isa, args.model.threads)?;

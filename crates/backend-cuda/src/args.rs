@@ -1,0 +1,176 @@
+//! What kernels take: the structs of `kernels/cuda/args.h`, field by field.
+//!
+//! Addresses are 64-bit words here. A test compares sizes and offsets with those of the C++ compiler, so the two files
+//! cannot drift apart.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Place of a field in its struct; the struct itself has an empty field name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Field {
+    /// The struct.
+    pub kind: &'static str,
+    /// The field.
+    pub field: &'static str,
+    /// Where it begins, in bytes.
+    pub offset: usize,
+    /// Its bytes.
+    pub bytes: usize,
+}
+
+macro_rules! args {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $ty:ty),* $(,)? })*) => {
+        $(
+            $(#[$doc])*
+            #[repr(C)]
+            #[derive(Clone, Copy, Debug, PartialEq, Zeroable, Pod)]
+            pub(crate) struct $name { $(pub $field: $ty),* }
+        )*
+
+        /// All fields of all structs.
+        pub const FIELDS: &[Field] = &[$(
+            Field { kind: stringify!($name), field: "", offset: 0, bytes: size_of::<$name>() },
+            $(Field {
+                kind: stringify!($name),
+                field: stringify!($field),
+                offset: std::mem::offset_of!($name, $field),
+                bytes: size_of::<$ty>(),
+            },)*
+        )*];
+    };
+}
+
+/// The most dimensions of a tensor of an op kernel.
+pub(crate) const MAX_RANK: usize = 8;
+
+args! {
+    /// Counts of the step under way.
+    StepHeader { rows: u32, seqs: u32, outs: u32, pages: u32, recent: u32, flags: u32, spare0: u32, spare1: u32 }
+
+    /// `prepare_*`.
+    PrepareArgs {
+        step: u64, x: u64, norm: u64, row_index: u64, acts: u64, k: u32, eps: f32, symbol: u32, spare: u32,
+    }
+
+    /// `linear_T`.
+    LinearArgs {
+        step: u64, w: u64, acts: u64, bias: u64, residual: u64, out: u64, n: u32, k: u32, symbol: u32, spare: u32,
+    }
+
+    /// `gate_up_T`.
+    GateUpArgs {
+        step: u64, gate: u64, up: u64, acts: u64, out: u64, acts_out: u64, n: u32, k: u32, activation: u32,
+        acts_kind: u32,
+    }
+
+    /// `head_T`.
+    HeadArgs {
+        step: u64, w: u64, acts: u64, logits: u64, tokens: u64, best: u64, tickets: u64, n: u32, k: u32,
+    }
+
+    /// `qkv_T`.
+    QkvArgs {
+        step: u64, wq: u64, wk: u64, wv: u64, acts: u64, bq: u64, bk: u64, bv: u64, q_norm: u64, k_norm: u64,
+        rope: u64, q: u64, kv: u64, table: u64, row_seq: u64, positions: u64, raw: u64, tickets: u64,
+        page_stride: u64, heads: u32, kv_heads: u32, head_dim: u32, k: u32, rope_dims: u32, rope_pairs: u32,
+        parts: u32, qk_eps: f32,
+    }
+
+    /// `norm_gate_up_T`.
+    NormGateUpArgs { prepare: PrepareArgs, product: GateUpArgs }
+
+    /// `norm_head_T`.
+    NormHeadArgs { prepare: PrepareArgs, product: HeadArgs }
+
+    /// `norm_qkv_T`.
+    NormQkvArgs { prepare: PrepareArgs, product: QkvArgs }
+
+    /// `rope_table`.
+    RopeTableArgs { step: u64, positions: u64, frequencies: u64, table: u64, half: u32, magnitude: f32 }
+
+    /// Rows of one sequence that read its pages together.
+    AttendBlock {
+        first_row: u32, rows: u32, seq: u32, first_split: u32, splits: u32, last_position: u32, items_before: u32,
+        spare: u32,
+    }
+
+    /// How a step's rows are cut; the blocks follow.
+    AttendPlan { blocks: u32, items: u32, spare0: u32, spare1: u32 }
+
+    /// `attend_plan`.
+    AttendPlanArgs { step: u64, positions: u64, row_seq: u64, plan: u64, window: u32, block_rows: u32 }
+
+    /// `attend`.
+    AttendArgs {
+        step: u64, plan: u64, q: u64, kv: u64, table: u64, positions: u64, sinks: u64, out: u64, acts_out: u64,
+        partials: u64, tickets: u64, page_stride: u64, heads: u32, kv_heads: u32, head_dim: u32, window: u32,
+        scale: f32, soft_cap: f32, max_splits: u32, acts_kind: u32,
+    }
+
+    /// `embed_T`.
+    EmbedArgs { step: u64, w: u64, ids: u64, out: u64, n: u32, k: u32, per: u32, symbol: u32 }
+
+    /// `sample`.
+    SampleArgs {
+        step: u64, logits: u64, params: u64, noise: u64, recent: u64, bias: u64, keys: u64, tokens: u64, n: u32,
+        spare: u32,
+    }
+
+    /// `verify`.
+    VerifyArgs { step: u64, sampled: u64, drafts: u64, spans: u64, accepted: u64, next: u64 }
+
+    /// A dimension: `value` times the header's count.
+    Dim { value: u32, symbol: u32 }
+
+    /// A tensor of an op kernel, row-major.
+    Tensor { data: u64, element: u32, rank: u32, dims: [Dim; MAX_RANK] }
+
+    /// `op_map`.
+    MapArgs { step: u64, out: Tensor, a: Tensor, b: Tensor, c: Tensor, code: u32, value: f32 }
+
+    /// `op_gather`.
+    GatherArgs { step: u64, out: Tensor, x: Tensor, index: Tensor }
+
+    /// `op_copy`.
+    CopyArgs {
+        step: u64, out: Tensor, x: Tensor, from: [Dim; MAX_RANK], to: [Dim; MAX_RANK], perm: [u32; MAX_RANK],
+        box_of_x: u32, spare: u32,
+    }
+
+    /// `op_scatter`.
+    ScatterArgs { step: u64, out: Tensor, x: Tensor, index: Tensor, updates: Tensor }
+
+    /// `op_matmul`.
+    MatmulArgs { step: u64, out: Tensor, x: Tensor, w: Tensor, experts: Tensor }
+
+    /// `op_rope`.
+    RopeArgs { step: u64, x: u64, rope: u64, out: u64, heads: u32, head_dim: u32, rope_dims: u32, rope_pairs: u32 }
+
+    /// `op_page_write`.
+    PageWriteArgs {
+        step: u64, k: u64, v: u64, kv: u64, table: u64, row_seq: u64, positions: u64, page_stride: u64, kv_heads: u32,
+        head_dim: u32,
+    }
+
+    /// `op_fold`.
+    FoldArgs { step: u64, out: Tensor, x: Tensor, code: u32, axis: u32 }
+
+    /// `op_top_k`.
+    TopKArgs { step: u64, values: Tensor, indices: Tensor, x: Tensor, k: u32, spare: u32 }
+
+    /// `op_rows`.
+    RowsArgs { step: u64, out: Tensor, x: Tensor, weight: u64, bias: u64, code: u32, eps: f32 }
+}
+
+/// The header's count by which a dimension grows: `Symbol` of args.h.
+pub(crate) mod symbol {
+    pub const ONE: u32 = 0;
+    pub const ROWS: u32 = 1;
+    pub const SEQS: u32 = 2;
+    pub const OUTS: u32 = 3;
+    pub const PAGES: u32 = 4;
+    pub const RECENT: u32 = 5;
+}
+
+/// The optional bias of `sample` is bound in this step.
+pub(crate) const FLAG_BIAS: u32 = 1;

@@ -1,0 +1,50 @@
+//! In which copies a weight is wanted on the device: a question of its layout and of the kernels that read it.
+//!
+//! Upload makes the copies that any task of the family wants, lowering takes the addresses; both ask here.
+
+use crate::format::Form;
+use aio_ir::{DType, Op, Sym};
+use aio_plan::{Layout, PlanFamily, Slot, Task, TaskKind};
+
+/// A copy of a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copy {
+    /// In tiles, for products.
+    Packed,
+    /// Decoded to f32, row-major.
+    Decoded,
+    /// As in the model file.
+    File,
+}
+
+/// The copy of the weight at a place that the kernels of a task read.
+pub(crate) fn copy_of(family: &PlanFamily, task: &Task, place: usize) -> Copy {
+    let Slot::Weight(w) = task.operands[place] else { return Copy::File };
+    let weight = &family.weights[w.index()];
+    let dtype = weight.ty.dtype;
+    let own_form = matches!(Form::of(dtype), Some(Form::Same(_)));
+    match task.kind {
+        TaskKind::Op(Op::Embed) if own_form && weight.layout == Layout::Packed => Copy::Packed,
+        TaskKind::Op(Op::Embed | Op::Dequantize) => Copy::Decoded,
+        TaskKind::Op(Op::Matmul) if place == 1 => {
+            let plain = matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
+            match weight.layout {
+                // A plain product is exact, and nobody asks for speed where each node is a task.
+                Layout::Packed if dtype != DType::F32 && is_row_product(task) => Copy::Packed,
+                _ if plain => Copy::File,
+                _ => Copy::Decoded,
+            }
+        }
+        _ if weight.layout == Layout::Packed => Copy::Packed,
+        _ => Copy::File,
+    }
+}
+
+/// Whether a `matmul` is the product of the step's rows with one packed matrix: what `linear` computes.
+pub(crate) fn is_row_product(task: &Task) -> bool {
+    let Some((_, node)) = task.body.nodes().next() else { return false };
+    let Some((first, rest)) = task.body.ty(node.input(0)).shape.dims().split_first() else { return false };
+    let counted = [Sym::Rows, Sym::Outs].iter().any(|&s| *first == s.into());
+    let middle = &rest[..rest.len().saturating_sub(1)];
+    counted && !rest.is_empty() && node.optional(2).is_none() && middle.iter().all(|d| d.known() == Some(1))
+}

@@ -1,0 +1,168 @@
+//! CUDA as a device.
+
+use crate::driver::Driver;
+use crate::driver::cache::Cache;
+use crate::driver::cuda::{self, Cuda};
+use crate::error::CudaError;
+use crate::executable::CudaExecutable;
+use crate::images::KernelImages;
+use crate::resident::{Resident, scratch_bytes};
+use crate::states::StatesMap;
+use crate::weights::WeightsMap;
+use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, WeightSet, WeightSource};
+use aio_ir::{DType, Op};
+use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How a GPU is opened.
+#[derive(Clone, Debug, Default)]
+pub struct CudaOptions {
+    /// The folder in which compiled kernels are kept; `None` compiles them at each start.
+    pub cache: Option<PathBuf>,
+    /// Folders that may have CUDA's headers for the compiler of kernels, the best first.
+    pub includes: Vec<PathBuf>,
+}
+
+/// Totals of all steps.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub submissions: AtomicU64,
+    pub launches: AtomicU64,
+    pub syncs: AtomicU64,
+    pub bytes_read: AtomicU64,
+    pub bytes_written: AtomicU64,
+}
+
+/// A GPU, or the emulation of one. See the crate's front page.
+#[derive(Clone)]
+pub struct CudaDevice {
+    driver: Arc<dyn Driver>,
+    tally: Arc<Tally>,
+}
+
+impl fmt::Debug for CudaDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CudaDevice").field(self.driver.properties()).finish()
+    }
+}
+
+impl CudaDevice {
+    pub(crate) fn on(driver: Arc<dyn Driver>) -> CudaDevice {
+        CudaDevice { driver, tally: Arc::default() }
+    }
+
+    /// Opens the first GPU. Kernels that were not built in are compiled, once for a cache folder.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unavailable`] with the reason: no driver, no GPU, one that is too old, no compiler for its kernels.
+    pub fn open(images: &KernelImages, options: &CudaOptions) -> Result<CudaDevice, DeviceError> {
+        let cache = Cache { folder: options.cache.clone(), includes: options.includes.clone() };
+        let driver = Cuda::open(images, &cache).map_err(|e| e.unavailable())?;
+        Ok(CudaDevice::on(Arc::new(driver)))
+    }
+
+    /// Name and multiprocessors of the GPU that [`CudaDevice::open`] would take, without taking it.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unavailable`] with the reason why there is none. Whether kernels can be had is not looked at.
+    pub fn probe() -> Result<(String, u32), DeviceError> {
+        cuda::probe().map(|p| (p.name, p.multiprocessors)).map_err(|e| e.unavailable())
+    }
+
+    /// Compiles all kernels for an architecture (ten times major plus minor) into the cache, as [`CudaDevice::open`] would;
+    /// needs no GPU. Bytes of machine code.
+    ///
+    /// # Errors
+    /// [`CudaError::NoCompiler`], [`CudaError::NoHeaders`], [`CudaError::Compile`].
+    pub fn compile(images: &KernelImages, architecture: u32, options: &CudaOptions) -> Result<usize, CudaError> {
+        let cache = Cache { folder: options.cache.clone(), includes: options.includes.clone() };
+        let cubins = crate::driver::compile(images, architecture, &cache)?;
+        Ok(cubins.iter().map(Vec::len).sum())
+    }
+
+    /// The kernels under emulation: for tests. `library` is built from `kernels/cuda/emulate.cpp`.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unavailable`] if it is no such library.
+    #[cfg(feature = "emulation")]
+    pub fn emulated(
+        library: &std::path::Path,
+        options: crate::driver::emulation::EmulationOptions,
+    ) -> Result<CudaDevice, DeviceError> {
+        let driver = crate::driver::emulation::Emulation::open(library, options).map_err(|e| e.unavailable())?;
+        Ok(CudaDevice::on(Arc::new(driver)))
+    }
+
+    /// The GPU's name.
+    pub fn gpu(&self) -> &str {
+        &self.driver.properties().name
+    }
+
+    /// Multiprocessors of the GPU.
+    pub fn multiprocessors(&self) -> u32 {
+        self.driver.properties().multiprocessors
+    }
+}
+
+impl Device for CudaDevice {
+    fn target(&self) -> Target {
+        let floats: Vec<DType> = DType::ALL.iter().copied().filter(|t| t.is_float()).collect();
+        let fused = [KindName::Qkv, KindName::Attend, KindName::Linear, KindName::GateUp, KindName::Head];
+        let single = Op::ALL.iter().filter(|op| **op != Op::Quantize).map(|&op| KindName::Op(op));
+        let support = |kind: KindName| {
+            // Blocks are read by products, by look-ups, and by whatever decodes them.
+            let takes_blocks =
+                !matches!(kind, KindName::Op(op) if !matches!(op, Op::Matmul | Op::Embed | Op::Dequantize));
+            let weights = if takes_blocks { floats.clone() } else { Vec::new() };
+            KindSupport { kind, weights, layouts: vec![Layout::Packed] }
+        };
+        let name = format!("cuda-sm{}", self.driver.properties().architecture);
+        Target { name, kinds: fused.into_iter().chain(single).map(support).collect(), alignment: 256 }
+    }
+
+    fn counters(&self) -> Counters {
+        let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        Counters {
+            submissions: read(&self.tally.submissions),
+            launches: read(&self.tally.launches),
+            syncs: read(&self.tally.syncs),
+            barriers: 0,
+            bytes_read: read(&self.tally.bytes_read),
+            bytes_written: read(&self.tally.bytes_written),
+            // Lists of a step are made when its plan is loaded.
+            step_allocations: 0,
+        }
+    }
+
+    fn scratch_bytes(&self, family: &PlanFamily, pages: u32) -> u64 {
+        let (Ok(weights), Ok(states)) = (WeightsMap::new(family), StatesMap::new(family, pages)) else { return 0 };
+        scratch_bytes(self.driver.as_ref(), family, &weights, &states) as u64
+    }
+
+    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
+        Ok(WeightSet::new(Resident::new(&self.driver, family, source, pages)?))
+    }
+
+    fn load(
+        &self,
+        family: &PlanFamily,
+        plan: &Plan,
+        weights: &WeightSet,
+        options: &LoadOptions,
+    ) -> Result<Box<dyn Executable>, DeviceError> {
+        let (driver, tally) = (Arc::clone(&self.driver), Arc::clone(&self.tally));
+        let resident = weights.get::<Resident>()?;
+        Ok(Box::new(CudaExecutable::new(driver, tally, resident, family, plan, options.dispatch)?))
+    }
+
+    fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
+        weights.get::<Resident>()?.copy_pages(self.driver.as_ref(), pages)
+    }
+
+    fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError> {
+        weights.get::<Resident>()?.download_state(state)
+    }
+}

@@ -1,0 +1,73 @@
+//! Where compiled kernels are kept, so that a second start compiles nothing.
+//!
+//! A file a unit, named by the hash of all sources, the compiler's version and the architecture. Written beside its place and
+//! renamed; each begins with a hash of the rest, so a damaged one is compiled anew. Failures only cost time.
+
+use std::path::{Path, PathBuf};
+
+/// Bytes of the hash that a file begins with.
+const HASH: usize = 32;
+
+/// See the module's header.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cache {
+    /// The folder; `None` keeps nothing.
+    pub folder: Option<PathBuf>,
+    /// Where CUDA's own headers may lie, in the order of preference.
+    pub includes: Vec<PathBuf>,
+}
+
+impl Cache {
+    fn path(&self, key: &str) -> Option<PathBuf> {
+        Some(self.folder.as_ref()?.join(format!("{key}.cubin")))
+    }
+
+    /// What is kept under a key.
+    pub(super) fn get(&self, key: &str) -> Option<Vec<u8>> {
+        let bytes = std::fs::read(self.path(key)?).ok()?;
+        let (hash, body) = bytes.split_at_checked(HASH)?;
+        (blake3::hash(body).as_bytes() == hash && !body.is_empty()).then(|| body.to_vec())
+    }
+
+    /// Keeps bytes under a key.
+    pub(super) fn put(&self, key: &str, body: &[u8]) {
+        let Some(path) = self.path(key) else { return };
+        // Without a cache the next start compiles again, and that is all.
+        let _ = write(&path, body);
+    }
+}
+
+fn write(path: &Path, body: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let fresh = path.with_extension(format!("tmp{}", std::process::id()));
+    let mut bytes = blake3::hash(body).as_bytes().to_vec();
+    bytes.extend_from_slice(body);
+    std::fs::write(&fresh, bytes)?;
+    std::fs::rename(&fresh, path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_found_unless_it_is_damaged() {
+        let folder = std::env::temp_dir().join(format!("aio-cuda-cache-{}", std::process::id()));
+        let cache = Cache { folder: Some(folder.clone()), includes: Vec::new() };
+        assert_eq!(cache.get("a"), None);
+        cache.put("a", b"cubin");
+        assert_eq!(cache.get("a").as_deref(), Some(&b"cubin"[..]));
+        let path = folder.join("a.cubin");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[HASH] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(cache.get("a"), None);
+        std::fs::write(&path, b"short").unwrap();
+        assert_eq!(cache.get("a"), None);
+        std::fs::remove_dir_all(folder).unwrap();
+        Cache::default().put("a", b"x");
+    }
+}

@@ -1,0 +1,329 @@
+//! A real GPU through the CUDA driver: the one module that calls cudarc, which opens the libraries at run time.
+//!
+//! cudarc panics where a library or a symbol is missing, so both are asked for before anything else, and the driver's version
+//! is checked before calls that older ones lack. One context, one stream. Never run without a GPU, so all that can be decided
+//! elsewhere is.
+
+use super::cache::Cache;
+use super::nvrtc;
+use super::{Driver, Graph, Kernel, Launch, Properties, THREADS};
+use crate::error::CudaError;
+use crate::images::KernelImages;
+use cudarc::driver::result::{self, DriverError, stream};
+use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::{Mutex, PoisonError};
+
+/// The oldest driver: that of CUDA 12.0, from which on graphs are instantiated the present way.
+const MIN_VERSION: i32 = 12000;
+/// The oldest architecture, ten times major plus minor: asynchronous copies and bf16 on tensor cores.
+const MIN_ARCHITECTURE: u32 = 80;
+/// Shared memory that a block can have without asking.
+const FREE_SHARED_BYTES: u32 = 48 << 10;
+
+/// See the module's header.
+pub(crate) struct Cuda {
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+    properties: Properties,
+    modules: Vec<sys::CUmodule>,
+    kernels: Mutex<Kernels>,
+}
+
+#[derive(Default)]
+struct Kernels {
+    by_name: HashMap<String, usize>,
+    functions: Vec<(sys::CUfunction, u32)>,
+}
+
+/// A captured graph, ready to run.
+struct Captured {
+    exec: sys::CUgraphExec,
+    context: sys::CUcontext,
+}
+
+// SAFETY: driver handles may be used from any thread; `Cuda::enter` makes the context current first.
+unsafe impl Send for Cuda {}
+// SAFETY: as above; the driver locks what its calls share.
+unsafe impl Sync for Cuda {}
+// SAFETY: as for `Cuda`.
+unsafe impl Send for Captured {}
+// SAFETY: as for `Cuda`.
+unsafe impl Sync for Captured {}
+
+/// What the driver calls an error.
+fn reason(e: DriverError) -> String {
+    let name = e.error_name().map(|n| n.to_string_lossy().into_owned());
+    name.unwrap_or_else(|_| format!("error {}", e.0 as u32))
+}
+
+fn failed(call: &'static str) -> impl Fn(DriverError) -> CudaError {
+    move |e| CudaError::Call { call, reason: reason(e) }
+}
+
+fn out_of_memory(call: &'static str, bytes: usize) -> impl Fn(DriverError) -> CudaError {
+    move |e| match e.0 {
+        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => CudaError::OutOfMemory { bytes: bytes as u64 },
+        _ => failed(call)(e),
+    }
+}
+
+/// The first GPU of a driver that is new enough.
+fn first_gpu() -> Result<sys::CUdevice, CudaError> {
+    // SAFETY: it opens the library, whose constructors are the driver's.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(CudaError::NoDriver);
+    }
+    result::init().map_err(|e| match e.0 {
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => CudaError::NoGpu,
+        _ => failed("cuInit")(e),
+    })?;
+    let mut version = 0;
+    // SAFETY: the call writes one number.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(failed("cuDriverGetVersion"))?;
+    if version < MIN_VERSION {
+        let text = |v: i32| format!("{}.{}", v / 1000, v % 1000 / 10);
+        return Err(CudaError::OldDriver { found: text(version), needed: text(MIN_VERSION) });
+    }
+    if result::device::get_count().map_err(failed("cuDeviceGetCount"))? == 0 {
+        return Err(CudaError::NoGpu);
+    }
+    result::device::get(0).map_err(failed("cuDeviceGet"))
+}
+
+fn properties(device: sys::CUdevice) -> Result<Properties, CudaError> {
+    let attribute = |which: Attribute| {
+        // SAFETY: `first_gpu` got the device.
+        let value = unsafe { result::device::get_attribute(device, which) };
+        value.map(|v| v.max(0) as u32).map_err(failed("cuDeviceGetAttribute"))
+    };
+    let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    Ok(Properties {
+        name: result::device::get_name(device).map_err(failed("cuDeviceGetName"))?,
+        architecture: 10 * major + minor,
+        multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+    })
+}
+
+/// The first GPU's properties, without taking anything of it.
+pub(crate) fn probe() -> Result<Properties, CudaError> {
+    let found = properties(first_gpu()?)?;
+    if found.architecture < MIN_ARCHITECTURE {
+        return Err(CudaError::Architecture { found: found.architecture });
+    }
+    Ok(found)
+}
+
+impl Cuda {
+    /// Opens the first GPU and loads all kernels.
+    ///
+    /// # Errors
+    /// Every reason why there is no GPU, or none that kernels can be had for.
+    pub(crate) fn open(images: &KernelImages, cache: &Cache) -> Result<Cuda, CudaError> {
+        let properties = probe()?;
+        let device = first_gpu()?;
+        // What needs no GPU comes before its context, which takes long.
+        let cubins = nvrtc::cubins(images, properties.architecture, cache)?;
+        // SAFETY: `first_gpu` got the device.
+        let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed("cuDevicePrimaryCtxRetain"))?;
+        let stream = std::ptr::null_mut();
+        let mut cuda = Cuda { device, context, stream, properties, modules: Vec::new(), kernels: Mutex::default() };
+        cuda.enter()?;
+        cuda.stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed("cuStreamCreate"))?;
+        for cubin in &cubins {
+            // SAFETY: the image is a whole cubin, which the driver copies.
+            let module = unsafe { result::module::load_data(cubin.as_ptr().cast()) };
+            cuda.modules.push(module.map_err(failed("cuModuleLoadData"))?);
+        }
+        Ok(cuda)
+    }
+
+    /// Makes the context this thread's.
+    fn enter(&self) -> Result<(), CudaError> {
+        // SAFETY: `open` retained the context.
+        unsafe { result::ctx::set_current(self.context) }.map_err(failed("cuCtxSetCurrent"))
+    }
+
+    fn kernels(&self) -> std::sync::MutexGuard<'_, Kernels> {
+        // Each change is one insertion.
+        self.kernels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: &str) -> Result<sys::CUfunction, CudaError> {
+        let none = || CudaError::NoKernel(name.to_owned());
+        let symbol = CString::new(name).map_err(|_| none())?;
+        // SAFETY: the modules are loaded until `self` goes.
+        let of = |m: &sys::CUmodule| unsafe { result::module::get_function(*m, symbol.clone()) }.ok();
+        self.modules.iter().find_map(of).ok_or_else(none)
+    }
+
+    fn start(&self, launch: &Launch) -> Result<(), CudaError> {
+        let function = self.kernels().functions[launch.kernel.0].0;
+        // The driver reads the struct before it returns; words keep it aligned as its fields want.
+        let mut args: smallvec::SmallVec<[u64; 64]> = smallvec::smallvec![0; launch.args.len().div_ceil(8)];
+        bytemuck::cast_slice_mut::<u64, u8>(&mut args)[..launch.args.len()].copy_from_slice(&launch.args);
+        let mut params = [args.as_mut_ptr().cast::<c_void>()];
+        let (grid, block) = ((launch.grid[0], launch.grid[1], 1), (THREADS, 1, 1));
+        // SAFETY: the function is of a loaded module and takes one struct by value, which the caller vouches for.
+        unsafe { result::launch_kernel(function, grid, block, launch.shared_bytes, self.stream, &mut params) }
+            .map_err(failed("cuLaunchKernel"))
+    }
+}
+
+impl Driver for Cuda {
+    fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64, CudaError> {
+        self.enter()?;
+        // SAFETY: nobody reads what was never written: `Memory` is cleared or written first.
+        unsafe { result::malloc_sync(bytes) }.map_err(out_of_memory("cuMemAlloc", bytes))
+    }
+
+    unsafe fn free(&self, at: u64) {
+        // There is nobody to tell of a failure, and nothing to do about it. The call waits for what is under way.
+        if self.enter().is_ok() {
+            // SAFETY: the caller's promise.
+            let _ = unsafe { result::free_sync(at) };
+        }
+    }
+
+    fn allocate_host(&self, bytes: usize) -> Result<*mut u8, CudaError> {
+        self.enter()?;
+        // SAFETY: `Pinned` clears the bytes before anyone reads them.
+        let at = unsafe { result::malloc_host(bytes, 0) };
+        at.map(|p| p.cast()).map_err(out_of_memory("cuMemHostAlloc", bytes))
+    }
+
+    unsafe fn free_host(&self, at: *mut u8, _: usize) {
+        if self.enter().is_ok() {
+            // SAFETY: the caller's promise.
+            let _ = unsafe { result::free_host(at.cast()) };
+        }
+    }
+
+    unsafe fn clear(&self, at: u64, bytes: usize) -> Result<(), CudaError> {
+        self.enter()?;
+        // SAFETY: the caller's promise.
+        unsafe { result::memset_d8_async(at, 0, bytes, self.stream) }.map_err(failed("cuMemsetD8Async"))
+    }
+
+    unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<(), CudaError> {
+        self.enter()?;
+        // SAFETY: the caller's promise; bytes that are not pinned are taken before the call returns.
+        unsafe { result::memcpy_htod_async(to, bytes, self.stream) }.map_err(failed("cuMemcpyHtoDAsync"))
+    }
+
+    unsafe fn read(&self, to: *mut u8, from: u64, bytes: usize) -> Result<(), CudaError> {
+        self.enter()?;
+        // SAFETY: the caller's promise: the bytes may be written, and stay.
+        let to = unsafe { std::slice::from_raw_parts_mut(to, bytes) };
+        // SAFETY: as above.
+        unsafe { result::memcpy_dtoh_async(to, from, self.stream) }.map_err(failed("cuMemcpyDtoHAsync"))
+    }
+
+    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), CudaError> {
+        self.enter()?;
+        // SAFETY: the caller's promise.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) }.map_err(failed("cuMemcpyDtoDAsync"))
+    }
+
+    fn kernel(&self, name: &str, shared_bytes: u32) -> Result<Kernel, CudaError> {
+        self.enter()?;
+        let mut kernels = self.kernels();
+        let index = match kernels.by_name.get(name) {
+            Some(&index) => index,
+            None => {
+                let function = self.find(name)?;
+                kernels.functions.push((function, FREE_SHARED_BYTES));
+                let index = kernels.functions.len() - 1;
+                kernels.by_name.insert(name.to_owned(), index);
+                index
+            }
+        };
+        let (function, allowed) = &mut kernels.functions[index];
+        if shared_bytes > *allowed {
+            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function is of a loaded module.
+            unsafe { result::function::set_function_attribute(*function, attribute, shared_bytes as i32) }
+                .map_err(failed("cuFuncSetAttribute"))?;
+            *allowed = shared_bytes;
+        }
+        Ok(Kernel(index))
+    }
+
+    unsafe fn launch(&self, launch: &Launch) -> Result<(), CudaError> {
+        self.enter()?;
+        self.start(launch)
+    }
+
+    unsafe fn capture(&self, launches: &[Launch]) -> Result<Graph, CudaError> {
+        self.enter()?;
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: `open` made the stream.
+        unsafe { stream::begin_capture(self.stream, mode) }.map_err(failed("cuStreamBeginCapture"))?;
+        let started = launches.iter().try_for_each(|l| self.start(l));
+        // The capture ends even if a launch failed, so that the stream can be used again.
+        // SAFETY: `open` made the stream.
+        let graph = unsafe { stream::end_capture(self.stream) }.map_err(failed("cuStreamEndCapture"));
+        started?;
+        let graph = graph?;
+        let mut exec = std::ptr::null_mut();
+        // SAFETY: `end_capture` gave the graph, which is needed no more once it is instantiated.
+        let made = unsafe { sys::cuGraphInstantiateWithFlags(&mut exec, graph, 0) }.result();
+        // SAFETY: as above.
+        let _ = unsafe { result::graph::destroy(graph) };
+        made.map_err(out_of_memory("cuGraphInstantiate", 0))?;
+        let captured = Captured { exec, context: self.context };
+        // What a first launch would do otherwise.
+        // SAFETY: the graph was just instantiated.
+        unsafe { result::graph::upload(exec, self.stream) }.map_err(failed("cuGraphUpload"))?;
+        Ok(Graph(Box::new(captured)))
+    }
+
+    unsafe fn launch_graph(&self, graph: &Graph) -> Result<(), CudaError> {
+        self.enter()?;
+        let captured = graph.0.downcast_ref::<Captured>().expect("`capture` made the graph");
+        // SAFETY: the graph is instantiated; the caller vouches for what it touches.
+        unsafe { result::graph::launch(captured.exec, self.stream) }.map_err(failed("cuGraphLaunch"))
+    }
+
+    fn synchronize(&self) -> Result<(), CudaError> {
+        self.enter()?;
+        // SAFETY: `open` made the stream.
+        unsafe { stream::synchronize(self.stream) }.map_err(failed("cuStreamSynchronize"))
+    }
+}
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        // SAFETY: the context is the driver's primary one; the graph is not running, for whoever ran it waited.
+        unsafe {
+            let _ = result::ctx::set_current(self.context);
+            let _ = result::graph::exec_destroy(self.exec);
+        }
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        if self.enter().is_err() {
+            return;
+        }
+        // SAFETY: nothing uses stream, modules and context any more: executables and memory hold the driver.
+        unsafe {
+            for module in &self.modules {
+                let _ = result::module::unload(*module);
+            }
+            if !self.stream.is_null() {
+                let _ = stream::destroy(self.stream);
+            }
+            let _ = result::primary_ctx::release(self.device);
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The emulation as a driver: kernels run at once, on the host, in memory of the host.
+//!
+//! The library is built from `kernels/cuda/emulate.cpp` by whoever tests; see there for what it exports. A graph is the
+//! list of its launches.
+
+use super::{Driver, Graph, Kernel, Launch, Properties, THREADS};
+use crate::error::CudaError;
+use libloading::{Library, Symbol};
+use std::alloc::{Layout, alloc, dealloc};
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_char};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// In which order threads go on between the places where they meet: what a result must not depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadOrder {
+    /// From the first to the last.
+    Ascending,
+    /// From the last to the first.
+    Descending,
+    /// Shuffled, anew at every turn.
+    Random {
+        /// Of the generator.
+        seed: u64,
+    },
+}
+
+/// How the emulation is used.
+#[derive(Clone, Copy, Debug)]
+pub struct EmulationOptions {
+    /// Order of threads.
+    pub order: ThreadOrder,
+    /// Multiprocessors that it says it has, which grids follow.
+    pub multiprocessors: u32,
+    /// Threads of the host that run blocks.
+    pub host_threads: u32,
+}
+
+impl Default for EmulationOptions {
+    fn default() -> EmulationOptions {
+        EmulationOptions { order: ThreadOrder::Ascending, multiprocessors: 4, host_threads: 2 }
+    }
+}
+
+/// `emulate::Launch` of the library.
+#[repr(C)]
+struct RawLaunch {
+    name: *const c_char,
+    args: *const u8,
+    args_bytes: u32,
+    grid: [u32; 3],
+    threads: u32,
+    shared_bytes: u32,
+    order: u32,
+    host_threads: u32,
+    seed: u64,
+}
+
+/// `ArgsField` of the library.
+#[repr(C)]
+struct RawField {
+    kind: *const c_char,
+    field: *const c_char,
+    offset: u32,
+    bytes: u32,
+}
+
+type LaunchFn = unsafe extern "C" fn(*const RawLaunch) -> *const c_char;
+type KernelFn = unsafe extern "C" fn(u32, *mut u32) -> *const c_char;
+type FieldFn = unsafe extern "C" fn(u32) -> *const RawField;
+
+/// A field of a kernel's arguments as the library has it: struct, field (empty for the struct itself), offset, bytes.
+pub type ArgsField = (String, String, u32, u32);
+
+/// Where allocations begin.
+const ALIGNMENT: usize = 256;
+/// Bytes on both sides of an allocation that nothing may write.
+const GUARD_BYTES: usize = 4096;
+const GUARD: u8 = 0xC3;
+/// What memory that was never written holds: a NaN in every float type.
+const GARBAGE: u8 = 0xFF;
+
+/// See the module's header.
+pub(crate) struct Emulation {
+    library: Library,
+    launch: LaunchFn,
+    properties: Properties,
+    options: EmulationOptions,
+    kernels: Vec<(CString, usize)>,
+    /// Sizes of what is allocated, by address.
+    allocations: Mutex<HashMap<u64, usize>>,
+}
+
+impl Emulation {
+    /// Opens a library.
+    ///
+    /// # Errors
+    /// [`CudaError::Emulation`].
+    pub(crate) fn open(library: &Path, options: EmulationOptions) -> Result<Emulation, CudaError> {
+        let fail = |e: libloading::Error| CudaError::Emulation(format!("{}: {e}", library.display()));
+        // SAFETY: the library is that of `emulate.cpp`, whose constructors only fill a list of kernels.
+        let library = unsafe { Library::new(library) }.map_err(fail)?;
+        // SAFETY: `emulate.cpp` declares it so; the pointer is used only while the library is held.
+        let launch = *unsafe { library.get::<LaunchFn>(b"aio_emulate_launch\0") }.map_err(fail)?;
+        let kernels = kernels(&library).map_err(fail)?;
+        let properties = Properties {
+            name: "emulation".to_owned(),
+            architecture: 90,
+            multiprocessors: options.multiprocessors.max(1),
+            shared_bytes: 227 << 10,
+        };
+        Ok(Emulation { library, launch, properties, options, kernels, allocations: Mutex::default() })
+    }
+
+    fn allocations(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
+        // Each change is one insertion or removal.
+        self.allocations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A library's table of the kernels' arguments, to compare with [`crate::args::FIELDS`].
+///
+/// # Errors
+/// [`CudaError::Emulation`].
+pub fn emulated_fields(library: &Path) -> Result<Vec<ArgsField>, CudaError> {
+    let open = Emulation::open(library, EmulationOptions::default())?;
+    // SAFETY: `fields.inc` declares it so.
+    let field: Symbol<'_, FieldFn> =
+        unsafe { open.library.get(b"aio_emulate_field\0") }.map_err(|e| CudaError::Emulation(e.to_string()))?;
+    // SAFETY: any index may be asked for; the library gives a pointer into its table, or null past the end.
+    let at = |i: u32| unsafe { field(i).as_ref() };
+    let text = |p: *const c_char| {
+        // SAFETY: names in the table are literals.
+        unsafe { CStr::from_ptr(p) }.to_string_lossy().into_owned()
+    };
+    let fields = (0..).map_while(at).map(|f| (text(f.kind), text(f.field), f.offset, f.bytes));
+    Ok(fields.collect())
+}
+
+/// Names of all kernels and the bytes of their arguments.
+fn kernels(library: &Library) -> Result<Vec<(CString, usize)>, libloading::Error> {
+    // SAFETY: `emulate.cpp` declares it so.
+    let kernel: Symbol<'_, KernelFn> = unsafe { library.get(b"aio_emulate_kernel\0") }?;
+    let mut all = Vec::new();
+    loop {
+        let mut bytes = 0;
+        // SAFETY: any index may be asked for, and `bytes` is written only with a kernel.
+        let name = unsafe { kernel(all.len() as u32, &mut bytes) };
+        if name.is_null() {
+            return Ok(all);
+        }
+        // SAFETY: names in the table are literals.
+        all.push((unsafe { CStr::from_ptr(name) }.to_owned(), bytes as usize));
+    }
+}
+
+fn guarded(bytes: usize) -> Layout {
+    Layout::from_size_align(bytes + 2 * GUARD_BYTES, ALIGNMENT).expect("`allocate` bounds the size")
+}
+
+impl Driver for Emulation {
+    fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64, CudaError> {
+        let out = CudaError::OutOfMemory { bytes: bytes as u64 };
+        if bytes > isize::MAX as usize / 2 {
+            return Err(out);
+        }
+        // SAFETY: the layout's size is not zero.
+        let start = unsafe { alloc(guarded(bytes)) };
+        if start.is_null() {
+            return Err(out);
+        }
+        // SAFETY: the allocation is the guards' and the bytes between them.
+        unsafe {
+            start.write_bytes(GUARD, GUARD_BYTES);
+            start.add(GUARD_BYTES).write_bytes(GARBAGE, bytes);
+            start.add(GUARD_BYTES + bytes).write_bytes(GUARD, GUARD_BYTES);
+        }
+        let at = start as u64 + GUARD_BYTES as u64;
+        self.allocations().insert(at, bytes);
+        Ok(at)
+    }
+
+    unsafe fn free(&self, at: u64) {
+        let bytes = self.allocations().remove(&at).expect("`allocate` gave the address");
+        let start = (at as *mut u8).wrapping_sub(GUARD_BYTES);
+        // SAFETY: `allocate` made it with this layout, and by the contract nothing uses it any more.
+        unsafe { dealloc(start, guarded(bytes)) }
+    }
+
+    fn allocate_host(&self, bytes: usize) -> Result<*mut u8, CudaError> {
+        self.allocate(bytes).map(|at| at as *mut u8)
+    }
+
+    unsafe fn free_host(&self, at: *mut u8, _: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free(at as u64) }
+    }
+
+    unsafe fn clear(&self, at: u64, bytes: usize) -> Result<(), CudaError> {
+        // SAFETY: the caller's promise; device memory is the host's.
+        unsafe { (at as *mut u8).write_bytes(0, bytes) };
+        Ok(())
+    }
+
+    unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<(), CudaError> {
+        // SAFETY: the caller's promise; device memory is the host's.
+        unsafe { (to as *mut u8).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    unsafe fn read(&self, to: *mut u8, from: u64, bytes: usize) -> Result<(), CudaError> {
+        // SAFETY: the caller's promise; device memory is the host's.
+        unsafe { to.copy_from_nonoverlapping(from as *const u8, bytes) };
+        Ok(())
+    }
+
+    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), CudaError> {
+        // SAFETY: the caller's promise; device memory is the host's.
+        unsafe { (to as *mut u8).copy_from_nonoverlapping(from as *const u8, bytes) };
+        Ok(())
+    }
+
+    fn kernel(&self, name: &str, _: u32) -> Result<Kernel, CudaError> {
+        let found = self.kernels.iter().position(|(n, _)| n.as_bytes() == name.as_bytes());
+        found.map(Kernel).ok_or_else(|| CudaError::NoKernel(name.to_owned()))
+    }
+
+    unsafe fn launch(&self, launch: &Launch) -> Result<(), CudaError> {
+        let (name, args_bytes) = &self.kernels[launch.kernel.0];
+        let fail = |reason: String| Err(CudaError::Call { call: "launch", reason });
+        if *args_bytes != launch.args.len() {
+            return fail(format!("{name:?} takes {args_bytes} bytes of arguments, not {}", launch.args.len()));
+        }
+        let (order, seed) = match self.options.order {
+            ThreadOrder::Ascending => (0, 0),
+            ThreadOrder::Descending => (1, 0),
+            ThreadOrder::Random { seed } => (2, seed),
+        };
+        let raw = RawLaunch {
+            name: name.as_ptr(),
+            args: launch.args.as_ptr(),
+            args_bytes: launch.args.len() as u32,
+            grid: [launch.grid[0], launch.grid[1], 1],
+            threads: THREADS,
+            shared_bytes: launch.shared_bytes,
+            order,
+            host_threads: self.options.host_threads,
+            seed,
+        };
+        // SAFETY: the caller's promise covers what the kernel touches; the library reads `raw` and returns a literal.
+        let error = unsafe { (self.launch)(&raw).as_ref() };
+        match error {
+            None => Ok(()),
+            // SAFETY: the message is a literal of the library.
+            Some(text) => fail(format!("{name:?}: {}", unsafe { CStr::from_ptr(text) }.to_string_lossy())),
+        }
+    }
+
+    unsafe fn capture(&self, launches: &[Launch]) -> Result<Graph, CudaError> {
+        Ok(Graph(Box::new(launches.to_vec())))
+    }
+
+    unsafe fn launch_graph(&self, graph: &Graph) -> Result<(), CudaError> {
+        let launches = graph.0.downcast_ref::<Vec<Launch>>().expect("`capture` made the graph");
+        // SAFETY: the caller's promise, for each.
+        launches.iter().try_for_each(|l| unsafe { self.launch(l) })
+    }
+
+    /// Nothing is under way; but this is where writes outside of allocations are found.
+    fn synchronize(&self) -> Result<(), CudaError> {
+        for (&at, &bytes) in self.allocations().iter() {
+            let side = |start: u64| {
+                // SAFETY: `allocate` put a guard of this length there.
+                let guard = unsafe { std::slice::from_raw_parts(start as *const u8, GUARD_BYTES) };
+                guard.iter().all(|&b| b == GUARD)
+            };
+            if !side(at - GUARD_BYTES as u64) || !side(at + bytes as u64) {
+                let reason = format!("something wrote outside of an allocation of {bytes} bytes");
+                return Err(CudaError::Call { call: "synchronize", reason });
+            }
+        }
+        Ok(())
+    }
+}

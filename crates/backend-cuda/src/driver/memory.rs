@@ -1,0 +1,149 @@
+//! Memory of a device and pinned memory of the host, owned and bounds-checked.
+//!
+//! The safe face of the driver's copies: whoever holds a [`Memory`] can only read and write inside it.
+
+use super::Driver;
+use crate::error::CudaError;
+use std::fmt;
+use std::sync::Arc;
+
+/// An owned piece of device memory.
+pub(crate) struct Memory {
+    driver: Arc<dyn Driver>,
+    at: u64,
+    bytes: usize,
+}
+
+impl Memory {
+    /// Memory whose content is arbitrary.
+    pub(crate) fn new(driver: &Arc<dyn Driver>, bytes: usize) -> Result<Memory, CudaError> {
+        // An address even where nothing is kept, so that no pointer is null by accident.
+        let at = driver.allocate(bytes.max(1))?;
+        Ok(Memory { driver: Arc::clone(driver), at, bytes })
+    }
+
+    /// Memory of zeros.
+    pub(crate) fn zeroed(driver: &Arc<dyn Driver>, bytes: usize) -> Result<Memory, CudaError> {
+        let memory = Memory::new(driver, bytes)?;
+        memory.clear(0, bytes)?;
+        Ok(memory)
+    }
+
+    /// Where it begins on the device.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Its size.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn check(&self, offset: usize, len: usize) {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.bytes), "{offset} + {len} of {}", self.bytes);
+    }
+
+    /// Begins to clear some of it.
+    pub(crate) fn clear(&self, offset: usize, len: usize) -> Result<(), CudaError> {
+        self.check(offset, len);
+        // SAFETY: `check` found the bytes inside this allocation, which lives as long as `self`.
+        unsafe { self.driver.clear(self.at + offset as u64, len) }
+    }
+
+    /// Begins to copy bytes that are not pinned, so the driver takes them before it returns.
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), CudaError> {
+        self.check(offset, bytes.len());
+        // SAFETY: as in `clear`.
+        unsafe { self.driver.write(self.at + offset as u64, bytes) }
+    }
+
+    /// Begins to copy the first bytes of pinned memory, which the caller leaves alone until the device is done.
+    pub(crate) fn write_pinned(&self, offset: usize, from: &Pinned, len: usize) -> Result<(), CudaError> {
+        self.write(offset, &from.bytes()[..len])
+    }
+
+    /// Copies bytes out and waits for it.
+    pub(crate) fn read(&self, offset: usize, len: usize) -> Result<Vec<u8>, CudaError> {
+        self.check(offset, len);
+        let mut bytes = vec![0; len];
+        // SAFETY: as in `clear`; the vector has `len` bytes and lives beyond `synchronize`.
+        unsafe { self.driver.read(bytes.as_mut_ptr(), self.at + offset as u64, len)? };
+        self.driver.synchronize()?;
+        Ok(bytes)
+    }
+
+    /// Begins to copy bytes to pinned memory, which the caller leaves alone until the device is done.
+    pub(crate) fn read_pinned(&self, offset: usize, len: usize, to: &mut Pinned, at: usize) -> Result<(), CudaError> {
+        self.check(offset, len);
+        let to = &mut to.bytes_mut()[at..at + len];
+        // SAFETY: as in `clear`; pinned memory stays in place, and its owner waits before it looks or lets go.
+        unsafe { self.driver.read(to.as_mut_ptr(), self.at + offset as u64, len) }
+    }
+
+    /// Begins to copy inside it. The places must not overlap.
+    pub(crate) fn copy_within(&self, from: usize, to: usize, len: usize) -> Result<(), CudaError> {
+        self.check(from, len);
+        self.check(to, len);
+        debug_assert!(from.abs_diff(to) >= len);
+        // SAFETY: as in `clear`; pages are disjoint.
+        unsafe { self.driver.copy(self.at + to as u64, self.at + from as u64, len) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: `allocate` gave the address; the owner is gone, and the driver waits for what is under way.
+        unsafe { self.driver.free(self.at) }
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Memory of {} bytes", self.bytes)
+    }
+}
+
+/// An owned piece of pinned memory of the host, zeros at first.
+pub(crate) struct Pinned {
+    driver: Arc<dyn Driver>,
+    at: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: the memory is owned and reached through `&self` and `&mut self` alone.
+unsafe impl Send for Pinned {}
+// SAFETY: as above: `&Pinned` only reads.
+unsafe impl Sync for Pinned {}
+
+impl Pinned {
+    pub(crate) fn new(driver: &Arc<dyn Driver>, bytes: usize) -> Result<Pinned, CudaError> {
+        let bytes = bytes.max(1);
+        let at = driver.allocate_host(bytes)?;
+        // SAFETY: `allocate_host` gave this many bytes.
+        unsafe { at.write_bytes(0, bytes) };
+        Ok(Pinned { driver: Arc::clone(driver), at, bytes })
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `new` took and cleared the bytes, and they are this value's alone.
+        unsafe { std::slice::from_raw_parts(self.at, self.bytes) }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.at, self.bytes) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: `allocate_host` gave the address for as many bytes; the driver waits for what is under way.
+        unsafe { self.driver.free_host(self.at, self.bytes) }
+    }
+}
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pinned of {} bytes", self.bytes)
+    }
+}

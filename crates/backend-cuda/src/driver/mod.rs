@@ -1,0 +1,125 @@
+//! The seam between the back end and what runs kernels: a real GPU, or the emulation of the tests.
+//!
+//! Everything above it is the same for both, so that all but a few hundred lines are tested without a GPU. One stream:
+//! what is begun goes on in order, and nothing is done before [`Driver::synchronize`], but for copies from memory that is
+//! not pinned, which take the bytes before they return.
+
+pub(crate) mod cache;
+pub(crate) mod cuda;
+#[cfg(feature = "emulation")]
+pub(crate) mod emulation;
+mod memory;
+mod nvrtc;
+
+pub(crate) use memory::{Memory, Pinned};
+pub(crate) use nvrtc::cubins as compile;
+
+use crate::error::CudaError;
+use std::any::Any;
+
+/// Threads of a block, of every kernel.
+pub(crate) const THREADS: u32 = 256;
+
+/// What a GPU is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Properties {
+    /// Its name.
+    pub name: String,
+    /// Compute capability: ten times major plus minor.
+    pub architecture: u32,
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+    /// The most shared memory that a block can have, in bytes.
+    pub shared_bytes: u32,
+}
+
+/// A kernel that a driver has loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kernel(pub usize);
+
+/// One launch, ready to go.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    pub kernel: Kernel,
+    /// Blocks in x and y.
+    pub grid: [u32; 2],
+    /// Dynamic shared memory of a block.
+    pub shared_bytes: u32,
+    /// The kernel's struct.
+    pub args: Box<[u8]>,
+}
+
+/// A captured sequence of launches.
+pub(crate) struct Graph(pub Box<dyn Any + Send + Sync>);
+
+/// What runs kernels. Addresses are the device's.
+pub(crate) trait Driver: Send + Sync {
+    /// What the GPU is.
+    fn properties(&self) -> &Properties;
+
+    /// Takes device memory; its address is a multiple of 256.
+    fn allocate(&self, bytes: usize) -> Result<u64, CudaError>;
+
+    /// Gives memory back, once what was begun is done.
+    ///
+    /// # Safety
+    /// `allocate` gave the address, and nothing uses the memory afterwards.
+    unsafe fn free(&self, at: u64);
+
+    /// Takes memory of the host that copies can read and write while the host goes on.
+    fn allocate_host(&self, bytes: usize) -> Result<*mut u8, CudaError>;
+
+    /// Gives it back, once what was begun is done.
+    ///
+    /// # Safety
+    /// `allocate_host` gave the address for as many bytes, and nothing uses the memory afterwards.
+    unsafe fn free_host(&self, at: *mut u8, bytes: usize);
+
+    /// Begins to clear memory.
+    ///
+    /// # Safety
+    /// The bytes lie in one allocation.
+    unsafe fn clear(&self, at: u64, bytes: usize) -> Result<(), CudaError>;
+
+    /// Begins to copy to the device.
+    ///
+    /// # Safety
+    /// The bytes at `to` lie in one allocation. Pinned bytes stay as they are until `synchronize`.
+    unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<(), CudaError>;
+
+    /// Begins to copy from the device.
+    ///
+    /// # Safety
+    /// The bytes at `from` lie in one allocation, those at `to` may be written and stay until `synchronize`.
+    unsafe fn read(&self, to: *mut u8, from: u64, bytes: usize) -> Result<(), CudaError>;
+
+    /// Begins to copy inside the device.
+    ///
+    /// # Safety
+    /// Both places lie in allocations and do not overlap.
+    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), CudaError>;
+
+    /// A kernel by name, able to take this much dynamic shared memory.
+    fn kernel(&self, name: &str, shared_bytes: u32) -> Result<Kernel, CudaError>;
+
+    /// Begins a launch.
+    ///
+    /// # Safety
+    /// The arguments are the kernel's struct, and all that they make the kernel touch lies in allocations.
+    unsafe fn launch(&self, launch: &Launch) -> Result<(), CudaError>;
+
+    /// Captures launches into a graph.
+    ///
+    /// # Safety
+    /// As [`Driver::launch`], whenever the graph runs.
+    unsafe fn capture(&self, launches: &[Launch]) -> Result<Graph, CudaError>;
+
+    /// Begins all launches of a graph, in order.
+    ///
+    /// # Safety
+    /// As [`Driver::launch`] for each of them.
+    unsafe fn launch_graph(&self, graph: &Graph) -> Result<(), CudaError>;
+
+    /// Waits until all that was begun is done.
+    fn synchronize(&self) -> Result<(), CudaError>;
+}

@@ -1,0 +1,117 @@
+//! Cubins for a GPU: those that were built in, those of the cache, or fresh ones by NVRTC.
+//!
+//! The compiler is asked for machine code of exactly this GPU, not for PTX, whose version an older driver may refuse. Headers
+//! of the kernels are handed over by name; those of CUDA lie in the toolkit's or the wheel's include folder.
+
+use super::cache::Cache;
+use crate::error::CudaError;
+use crate::images::{KernelImages, Source};
+use cudarc::nvrtc::{result, sys};
+use std::ffi::{CString, c_char};
+use std::path::{Path, PathBuf};
+
+/// Lines of the compiler's log that an error shows.
+const LOG_LINES: usize = 6;
+
+/// A cubin for each source, in their order.
+///
+/// # Errors
+/// [`CudaError::NoCompiler`], [`CudaError::NoHeaders`], [`CudaError::Compile`].
+pub(crate) fn cubins(images: &KernelImages, architecture: u32, cache: &Cache) -> Result<Vec<Vec<u8>>, CudaError> {
+    let units: Vec<&Source> = images.units().collect();
+    let built_in = units.iter().map(|u| images.cubin(u.name, architecture).map(<[u8]>::to_vec));
+    if let Some(all) = built_in.collect::<Option<Vec<_>>>() {
+        return Ok(all);
+    }
+    // SAFETY: it opens the library, whose constructors are the compiler's.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(CudaError::NoCompiler(architecture));
+    }
+    let version = version()?;
+    let hash = images.hash();
+    let mut includes = None;
+    let mut all = Vec::with_capacity(units.len());
+    for unit in units {
+        let key = format!("{}-{hash}-nvrtc{version}-sm{architecture}", unit.name.trim_end_matches(".cu"));
+        if let Some(cubin) = cache.get(&key) {
+            all.push(cubin);
+            continue;
+        }
+        let folder = match &includes {
+            Some(folder) => folder,
+            None => includes.insert(include_folder(cache)?),
+        };
+        let cubin = compile(images, unit, architecture, folder)?;
+        cache.put(&key, &cubin);
+        all.push(cubin);
+    }
+    Ok(all)
+}
+
+fn version() -> Result<String, CudaError> {
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: the call writes two numbers.
+    let got = unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result();
+    got.map_err(|e| CudaError::Call { call: "nvrtcVersion", reason: format!("{e:?}") })?;
+    Ok(format!("{major}.{minor}"))
+}
+
+/// The folder with CUDA's own headers.
+fn include_folder(cache: &Cache) -> Result<PathBuf, CudaError> {
+    let has = |folder: &&PathBuf| ["cuda_fp16.h", "cuda_bf16.h"].iter().all(|h| folder.join(h).is_file());
+    let places = &cache.includes;
+    let list = || places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+    places.iter().find(has).cloned().ok_or_else(|| CudaError::NoHeaders(list()))
+}
+
+/// A program of the compiler, which goes with this value.
+struct Program(sys::nvrtcProgram);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // SAFETY: `create` made it.
+        let _ = unsafe { result::destroy_program(self.0) };
+    }
+}
+
+fn text(s: &str) -> CString {
+    // Sources of ours hold no zero byte; what comes after one would be lost, and the compiler would say so.
+    CString::new(s.split('\0').next().unwrap_or_default()).unwrap_or_default()
+}
+
+fn compile(images: &KernelImages, unit: &Source, architecture: u32, includes: &Path) -> Result<Vec<u8>, CudaError> {
+    let fail = |log: String| CudaError::Compile { file: unit.name.to_owned(), arch: architecture, log };
+    let error = |call: &'static str| move |e: result::NvrtcError| CudaError::Call { call, reason: format!("{e:?}") };
+    let headers: Vec<(CString, CString)> = images.headers().map(|h| (text(h.text), text(h.name))).collect();
+    let (texts, names): (Vec<*const c_char>, Vec<*const c_char>) =
+        headers.iter().map(|(t, n)| (t.as_ptr(), n.as_ptr())).unzip();
+    let (source, name) = (text(unit.text), text(unit.name));
+    let mut program = std::ptr::null_mut();
+    // SAFETY: all strings end with a zero and live until the program is gone; both lists have the given length.
+    let made = unsafe {
+        let count = headers.len() as i32;
+        sys::nvrtcCreateProgram(&mut program, source.as_ptr(), name.as_ptr(), count, texts.as_ptr(), names.as_ptr())
+    };
+    made.result().map_err(error("nvrtcCreateProgram"))?;
+    let program = Program(program);
+    let options = [
+        "--std=c++17".to_owned(),
+        format!("--gpu-architecture=sm_{architecture}{}", if architecture == 90 { "a" } else { "" }),
+        format!("--include-path={}", includes.display()),
+    ];
+    // SAFETY: the program was just made.
+    if unsafe { result::compile_program(program.0, &options) }.is_err() {
+        // SAFETY: as above.
+        let log = unsafe { result::get_program_log(program.0) }.unwrap_or_default();
+        let log: Vec<u8> = log.into_iter().map(|c| c as u8).take_while(|&c| c != 0).collect();
+        let log = String::from_utf8_lossy(&log).lines().take(LOG_LINES).collect::<Vec<_>>().join("; ");
+        return Err(fail(log));
+    }
+    let mut bytes = 0;
+    // SAFETY: the program is compiled; the call writes a size.
+    unsafe { sys::nvrtcGetCUBINSize(program.0, &mut bytes) }.result().map_err(error("nvrtcGetCUBINSize"))?;
+    let mut cubin = vec![0u8; bytes];
+    // SAFETY: the buffer has the size that the compiler asked for.
+    unsafe { sys::nvrtcGetCUBIN(program.0, cubin.as_mut_ptr().cast()) }.result().map_err(error("nvrtcGetCUBIN"))?;
+    Ok(cubin)
+}

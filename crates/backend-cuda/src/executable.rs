@@ -1,0 +1,253 @@
+//! A plan on the device: one copy of what the step binds, one graph, one wait.
+//!
+//! Everything is begun on one stream, so steps of a model follow one another on the device, whatever executable they are of.
+//! Inputs and outputs are the executable's own.
+
+use crate::args::{FLAG_BIAS, StepHeader};
+use crate::checks::Checked;
+use crate::device::Tally;
+use crate::driver::{Driver, Launch, Pinned};
+use crate::error::CudaError;
+use crate::lower::{Dispatched, MAX_RECENT};
+use crate::resident::{Bound, Resident};
+use crate::weights;
+use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, Pending, device::Running};
+use aio_ir::Dims;
+use aio_plan::{Plan, PlanFamily};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Where an output of the step under way goes.
+#[derive(Clone, Copy)]
+struct Target {
+    words: *mut u32,
+    bytes: usize,
+}
+
+/// See the module's header.
+pub(crate) struct CudaExecutable {
+    driver: Arc<dyn Driver>,
+    tally: Arc<Tally>,
+    resident: Arc<Resident>,
+    /// Without its tasks, which are lowered.
+    plan: Plan,
+    bound: Bound,
+    dispatched: Dispatched,
+    launches: u64,
+    submissions: u64,
+    /// Header and small inputs on their way to the device.
+    staging: Pinned,
+    /// Small outputs on their way from it.
+    results: Pinned,
+    /// Of the step under way, by output; empty if there is none.
+    targets: Vec<Target>,
+    running: bool,
+    traffic: Traffic,
+}
+
+// SAFETY: the addresses in `targets` are used only in `finish`, by whoever borrows the executable mutably for as long as
+// the memory behind them is borrowed; all other parts are `Send`.
+unsafe impl Send for CudaExecutable {}
+
+/// Bytes that a step moves: weights once, keys and values by position.
+#[derive(Clone, Copy, Debug, Default)]
+struct Traffic {
+    weights: u64,
+    kv_per_position: u64,
+}
+
+impl CudaExecutable {
+    pub(crate) fn new(
+        driver: Arc<dyn Driver>,
+        tally: Arc<Tally>,
+        resident: Arc<Resident>,
+        family: &PlanFamily,
+        plan: &Plan,
+        dispatch: Dispatch,
+    ) -> Result<CudaExecutable, DeviceError> {
+        let bound = resident.bind(&driver, family, plan)?;
+        let launches = bound.program.launches(driver.as_ref())?;
+        let count = launches.len() as u64;
+        let dispatched = match dispatch {
+            // SAFETY: lowering filled in the kernels' own structs (a test compares them), with addresses in the weights,
+            // states, arena, scratch and step memory that this executable holds.
+            Dispatch::Graph => Dispatched::Graph(unsafe { driver.capture(&launches) }?),
+            Dispatch::Task => Dispatched::Tasks(launches),
+        };
+        let step = &bound.program.step;
+        let staging = Pinned::new(&driver, step.small_end)?;
+        let results = Pinned::new(&driver, step.outputs_end - step.outputs_start)?;
+        let page = Dims { pages: 1, ..Dims::default() };
+        let kv: u64 = family.states.iter().filter(|s| s.is_paged()).filter_map(|s| s.ty.bytes(&page)).sum();
+        let traffic =
+            Traffic { weights: weights::read_bytes(family, plan), kv_per_position: kv / aio_ir::PAGE_POSITIONS };
+        Ok(CudaExecutable {
+            driver,
+            tally,
+            resident,
+            plan: Plan { tasks: Vec::new(), ..plan.clone() },
+            bound,
+            dispatched,
+            launches: count,
+            submissions: dispatch.submissions(plan),
+            staging,
+            results,
+            targets: Vec::with_capacity(plan.outputs.len()),
+            running: false,
+            traffic,
+        })
+    }
+
+    fn check(&self, bindings: &Bindings<'_, '_>) -> Result<(), DeviceError> {
+        bindings.check(&self.plan)?;
+        let bad = |name: &str, message: String| Err(DeviceError::Binding { name: name.to_owned(), message });
+        let (dims, pages) = (bindings.dims, self.resident.states.pages);
+        if dims.pages > pages {
+            return bad("pages", format!("{} are more than the pool's {pages}", dims.pages));
+        }
+        if dims.recent > MAX_RECENT {
+            return bad("recent", format!("{} tokens are more than there is room for, {MAX_RECENT}", dims.recent));
+        }
+        let checked = Checked { plan: &self.plan, bindings, pages };
+        self.bound.program.checks.iter().try_for_each(|c| checked.run(c))
+    }
+
+    /// Begins to copy what the step binds: header and small inputs together, large inputs each alone.
+    fn send(&mut self, bindings: &Bindings<'_, '_>) -> Result<(), CudaError> {
+        let dims = bindings.dims;
+        let program = &self.bound.program;
+        let biased = program.bias.is_some_and(|i| bindings.inputs[i.index()].is_some());
+        let header = StepHeader {
+            rows: dims.rows,
+            seqs: dims.seqs,
+            outs: dims.outs,
+            pages: dims.pages,
+            recent: dims.recent,
+            flags: if biased { FLAG_BIAS } else { 0 },
+            spare0: 0,
+            spare1: 0,
+        };
+        let staging = self.staging.bytes_mut();
+        let mut end = size_of::<StepHeader>();
+        staging[..end].copy_from_slice(bytemuck::bytes_of(&header));
+        for (data, spot) in bindings.inputs.iter().zip(&program.step.inputs) {
+            let Some(data) = data else { continue };
+            let bytes = data.bytes();
+            if spot.small {
+                staging[spot.offset..][..bytes.len()].copy_from_slice(bytes);
+                end = end.max(spot.offset + bytes.len());
+            } else {
+                self.bound.step.write(spot.offset, bytes)?;
+            }
+        }
+        self.bound.step.write_pinned(0, &self.staging, end)
+    }
+
+    /// Begins the launches; between tasks that are dispatched alone it waits.
+    fn launch(&self) -> Result<(), CudaError> {
+        match &self.dispatched {
+            // SAFETY: as in `new`: the graph's addresses are of memory that `self` holds.
+            Dispatched::Graph(graph) => unsafe { self.driver.launch_graph(graph) },
+            Dispatched::Tasks(launches) => {
+                let ends = &self.bound.program.ends;
+                let mut from = 0;
+                for (i, &end) in ends.iter().enumerate() {
+                    self.launch_each(&launches[from..end])?;
+                    from = end;
+                    if i + 1 < ends.len() {
+                        self.driver.synchronize()?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn launch_each(&self, launches: &[Launch]) -> Result<(), CudaError> {
+        // SAFETY: as in `new`.
+        launches.iter().try_for_each(|l| unsafe { self.driver.launch(l) })
+    }
+
+    /// Begins to copy small outputs, and notes where all go.
+    fn fetch(&mut self, bindings: &mut Bindings<'_, '_>) -> Result<(), CudaError> {
+        self.targets.clear();
+        let dims = bindings.dims;
+        let step = &self.bound.program.step;
+        for ((words, spec), spot) in bindings.outputs.iter_mut().zip(&self.plan.outputs).zip(&step.outputs) {
+            let bytes = spec.ty.bytes(&dims).unwrap_or(0) as usize;
+            if spot.small {
+                let at = spot.offset - step.outputs_start;
+                self.bound.step.read_pinned(spot.offset, bytes, &mut self.results, at)?;
+            }
+            self.targets.push(Target { words: words.as_mut_ptr(), bytes });
+        }
+        Ok(())
+    }
+
+    fn count(&self, bindings: &Bindings<'_, '_>) {
+        let positions = match self.plan.input("positions").and_then(|i| bindings.inputs[i]) {
+            Some(Data::U32(positions)) => positions,
+            _ => &[],
+        };
+        // Rows of a sequence read its keys together, so a run of rising positions counts once.
+        let ends = positions.iter().enumerate().filter(|(i, p)| positions.get(i + 1) != Some(&(**p + 1)));
+        let seen: u64 = ends.map(|(_, &p)| u64::from(p) + 1).sum();
+        let kv = self.traffic.kv_per_position;
+        let add = |counter: &std::sync::atomic::AtomicU64, n: u64| counter.fetch_add(n, Ordering::Relaxed);
+        add(&self.tally.submissions, self.submissions);
+        add(&self.tally.launches, self.launches);
+        add(&self.tally.syncs, self.submissions);
+        add(&self.tally.bytes_read, self.traffic.weights + seen * kv);
+        add(&self.tally.bytes_written, positions.len() as u64 * kv);
+    }
+}
+
+impl Executable for CudaExecutable {
+    fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
+        self.check(bindings)?;
+        if self.running {
+            // The last step was never waited for, and may still read what is staged.
+            self.driver.synchronize()?;
+        }
+        self.running = true;
+        let begun = self.send(bindings).and_then(|()| self.launch()).and_then(|()| self.fetch(bindings));
+        if let Err(e) = begun {
+            // What was begun must be over before its memory is used again; the first error is the one that counts.
+            let _ = self.driver.synchronize();
+            self.running = false;
+            return Err(e.into());
+        }
+        self.count(bindings);
+        Ok(Pending::Running(self))
+    }
+}
+
+impl Running for CudaExecutable {
+    fn finish(&mut self) -> Result<(), DeviceError> {
+        let step = &self.bound.program.step;
+        for (target, spot) in self.targets.iter().zip(&step.outputs).filter(|(_, s)| !s.small) {
+            debug_assert!(target.bytes <= spot.bytes);
+            // SAFETY: the output's place has at least these bytes; the caller's words do too (`Bindings::check`) and are
+            // borrowed until this returns, which is after `synchronize`.
+            unsafe { self.driver.read(target.words.cast(), self.bound.step.at() + spot.offset as u64, target.bytes)? };
+        }
+        self.running = false;
+        self.driver.synchronize()?;
+        for (target, spot) in self.targets.iter().zip(&step.outputs).filter(|(_, s)| s.small) {
+            let from = &self.results.bytes()[spot.offset - step.outputs_start..][..target.bytes];
+            // SAFETY: the words have at least these bytes (`Bindings::check`) and are borrowed until this returns.
+            unsafe { target.words.cast::<u8>().copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+        }
+        self.targets.clear();
+        Ok(())
+    }
+}
+
+impl Drop for CudaExecutable {
+    fn drop(&mut self) {
+        if self.running {
+            // A step that nobody waited for still uses the memory that goes now.
+            let _ = self.driver.synchronize();
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Products: activations prepared for a weight's form, then the kernel of the task's kind.
+
+use super::slots::{Rows, small, symbol_of};
+use super::{Call, Lowering, Region, unsupported};
+use crate::args::{GateUpArgs, HeadArgs, LinearArgs, MapArgs, PrepareArgs, RowsArgs};
+use crate::format::{Acts, Form, NORM_ROWS, PASS_ROWS, TILE_ROWS};
+use crate::lower::ops::{MAP_COPY, ROWS_RMS_NORM};
+use crate::weights::WeightMap;
+use aio_backend::DeviceError;
+use aio_ir::{Dim, Op, Sym};
+use aio_plan::{Activation, GateUpSpec, HeadSpec, Slot, Task, TaskKind};
+use bytemuck::{Pod, Zeroable};
+
+/// Rows that a product takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    /// Where they lie.
+    pub x: u64,
+    pub rows: Rows,
+    /// Weight and epsilon of a norm before the product; the weight's address is 0 without.
+    pub norm: u64,
+    pub eps: f32,
+    /// Address of the indices of the rows that are wanted, as many as the step has outputs; 0 for all.
+    pub picked: u64,
+}
+
+impl Source {
+    /// By which count the prepared rows grow.
+    fn prepared(&self) -> Sym {
+        if self.picked == 0 { self.rows.sym } else { Sym::Outs }
+    }
+}
+
+/// How a product is launched; the kernel's name is without norm and type.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProductLaunch {
+    pub kernel: &'static str,
+    pub grid: [u32; 2],
+    pub shared_bytes: u32,
+}
+
+/// Passes of rows over the weights.
+pub(super) fn passes(rows: u32) -> u32 {
+    rows.div_ceil(PASS_ROWS).max(1)
+}
+
+impl<'a> Lowering<'a> {
+    /// A packed weight: its numbers and form.
+    pub(super) fn matrix(&self, task: &Task, place: usize) -> Result<(&'a WeightMap, Form), DeviceError> {
+        let weight = self.weight(task, place).filter(|w| w.packed.is_some());
+        let found = weight.and_then(|w| Some((w, w.form()?)));
+        found.ok_or_else(|| unsupported(task, format!("operand {place} is no packed matrix")))
+    }
+
+    fn prepare_args(&self, task: &Task, source: &Source, form: Form) -> Result<PrepareArgs, DeviceError> {
+        Ok(PrepareArgs {
+            step: self.header(),
+            x: source.x,
+            norm: source.norm,
+            row_index: source.picked,
+            acts: 0,
+            k: small(task, form.kernel_cols(source.rows.width))?,
+            eps: source.eps,
+            symbol: symbol_of(source.prepared()),
+            spare: 0,
+        })
+    }
+
+    /// Prepares rows for products with matrices of a form; the address of the result.
+    fn prepare(&mut self, task: &Task, source: &Source, form: Form) -> Result<u64, DeviceError> {
+        let count = self.bound(source.prepared());
+        let acts = form.format().acts();
+        let mut args = self.prepare_args(task, source, form)?;
+        args.acts = self.scratch.take(Region::Acts, acts.bytes(count.into(), args.k.into()));
+        if form == Form::Split {
+            args.x = self.doubled(task, source)?;
+            args.norm = 0;
+        }
+        self.call(acts.kernel(), [count.max(1), 1], 0, &args);
+        Ok(args.acts)
+    }
+
+    /// A product of rows after their norm: with few rows one launch does both, if there is room for the rows in shared
+    /// memory, else rows are prepared first. `product` makes the arguments from the address of prepared rows.
+    pub(super) fn normed_product<A: Pod>(
+        &mut self,
+        task: &Task,
+        source: &Source,
+        form: Form,
+        launch: ProductLaunch,
+        product: impl FnOnce(u64) -> A,
+    ) -> Result<(), DeviceError> {
+        let ProductLaunch { kernel, grid, shared_bytes } = launch;
+        let (count, format) = (self.bound(source.prepared()), form.format());
+        let name = format!("{kernel}_{}", format.name());
+        let extra = format.acts().shared_bytes(count.into(), source.rows.width);
+        let fits = u64::from(shared_bytes) + extra <= self.model.shared_bytes.into();
+        if count > NORM_ROWS || form == Form::Split || !fits {
+            let acts = self.prepare(task, source, form)?;
+            self.call(name, grid, shared_bytes, &product(acts));
+            return Ok(());
+        }
+        let mut args = bytemuck::bytes_of(&self.prepare_args(task, source, form)?).to_vec();
+        args.extend_from_slice(bytemuck::bytes_of(&product(0)));
+        let shared_bytes = shared_bytes + extra as u32;
+        self.calls.push(Call { kernel: format!("norm_{name}"), grid, shared_bytes, args: args.into() });
+        Ok(())
+    }
+
+    /// The rows after their norm, each twice over: what meets weights that lie as two numbers each.
+    fn doubled(&mut self, task: &Task, source: &Source) -> Result<u64, DeviceError> {
+        let k = source.rows.width;
+        let (count, row) = (u64::from(self.bound(source.rows.sym)), 4 * k);
+        let tensor = |at: u64, dims: &[u64]| {
+            let dims = dims.iter().map(|&d| Dim::Const(d));
+            self.f32_tensor(task, at, std::iter::once(source.rows.sym.into()).chain(dims))
+        };
+        let mut from = tensor(source.x, &[1, k])?;
+        let step = self.header();
+        if source.norm != 0 {
+            let normed = self.scratch.take(Region::Normed, count * row);
+            let (x, out) = (tensor_at(from, source.x), tensor_at(from, normed));
+            let args = RowsArgs { step, out, x, weight: source.norm, bias: 0, code: ROWS_RMS_NORM, eps: source.eps };
+            from = out;
+            self.call("op_rows", [self.blocks(count), 1], 0, &args);
+        }
+        let at = self.scratch.take(Region::Doubled, 2 * count * row);
+        let dims = [Dim::from(source.rows.sym), Dim::Const(2), Dim::Const(k)];
+        let out = self.f32_tensor(task, at, dims.into_iter())?;
+        let args = MapArgs { step, out, a: from, code: MAP_COPY, ..MapArgs::zeroed() };
+        self.call("op_map", [self.blocks((2 * count * k).div_ceil(256)), 1], 0, &args);
+        Ok(at)
+    }
+
+    /// Rows for a product without a norm, perhaps prepared already by the task before.
+    fn plain_acts(&mut self, task: &Task, source: &Source, form: Form) -> Result<u64, DeviceError> {
+        match self.chained {
+            Some((slot, acts, at)) if slot == task.operands[0] && source.norm == 0 => {
+                debug_assert_eq!(acts, form.format().acts());
+                Ok(at)
+            }
+            _ => self.prepare(task, source, form),
+        }
+    }
+
+    /// Whether a result is wanted only as the prepared rows of the next task's product: in which form and where.
+    pub(super) fn chain(&mut self, slot: Slot, rows: &Rows) -> Option<(Acts, u64)> {
+        self.chained = None;
+        let Slot::Buffer(_) = slot else { return None };
+        let next = self.plan.tasks.get(self.task + 1)?;
+        let later = self.plan.tasks[self.task + 1..].iter().flat_map(|t| &t.operands);
+        let alone = later.filter(|s| **s == slot).count() == 1 && next.operands.first() == Some(&slot);
+        let plain = matches!(next.kind, TaskKind::Linear(spec) if spec.norm_eps.is_none());
+        let weight = self.weight(next, 2).filter(|w| w.packed.is_some() && w.cols as u64 == rows.width)?;
+        let Some(Form::Same(format)) = weight.form() else { return None };
+        let acts = format.acts();
+        if !(alone && plain && acts.chains() && rows.sym == Sym::Rows) {
+            return None;
+        }
+        let at = self.scratch.take(Region::Chained, acts.bytes(self.bound(rows.sym).into(), rows.width));
+        self.chained = Some((slot, acts, at));
+        Some((acts, at))
+    }
+
+    /// `norm(x) * w + bias + residual`.
+    pub(super) fn linear(&mut self, task: &Task, eps: Option<f32>) -> Result<(), DeviceError> {
+        let (w, form) = self.matrix(task, 2)?;
+        let (n, k) = (w.rows as u64, w.cols as u64);
+        let [x, residual, out] = [task.operands[0], task.operands[4], task.results[0]];
+        let rows = self.rows_of(task, x, k)?;
+        let ends = [out, residual].into_iter().filter(|s| *s != Slot::Absent);
+        for slot in ends {
+            if self.rows_of(task, slot, n)?.sym != rows.sym {
+                return Err(unsupported(task, "operands with rows of different counts"));
+            }
+        }
+        let norm = if eps.is_some() { self.vector(task, 1)? } else { 0 };
+        let source = Source { x: self.at(x), rows, norm, eps: eps.unwrap_or(0.0), picked: 0 };
+        let args = LinearArgs {
+            step: self.header(),
+            w: self.operand(task, 2),
+            acts: self.plain_acts(task, &source, form)?,
+            bias: self.vector(task, 3)?,
+            residual: self.at(residual),
+            out: self.at(out),
+            n: small(task, n)?,
+            k: small(task, form.kernel_cols(k))?,
+            symbol: symbol_of(rows.sym),
+            spare: 0,
+        };
+        self.launch_linear(form, rows.sym, &args);
+        Ok(())
+    }
+
+    fn launch_linear(&mut self, form: Form, sym: Sym, args: &LinearArgs) {
+        let format = form.format();
+        let grid = [self.blocks(u64::from(args.n).div_ceil(TILE_ROWS as u64)), passes(self.bound(sym))];
+        self.call(format!("linear_{}", format.name()), grid, format.shared_for_one(), args);
+    }
+
+    /// A `matmul` with a packed weight, unfused.
+    pub(super) fn row_product(&mut self, task: &Task) -> Result<(), DeviceError> {
+        let (w, form) = self.matrix(task, 1)?;
+        let (n, k) = (w.rows as u64, w.cols as u64);
+        let rows = self.rows_of(task, task.operands[0], k)?;
+        let source = Source { x: self.at(task.operands[0]), rows, norm: 0, eps: 0.0, picked: 0 };
+        let args = LinearArgs {
+            step: self.header(),
+            w: self.operand(task, 1),
+            acts: self.prepare(task, &source, form)?,
+            bias: 0,
+            residual: 0,
+            out: self.at(task.results[0]),
+            n: small(task, n)?,
+            k: small(task, form.kernel_cols(k))?,
+            symbol: symbol_of(rows.sym),
+            spare: 0,
+        };
+        self.launch_linear(form, rows.sym, &args);
+        Ok(())
+    }
+
+    /// `act(norm(x) * wg) * (norm(x) * wu)`.
+    pub(super) fn gate_up(&mut self, task: &Task, spec: &GateUpSpec) -> Result<(), DeviceError> {
+        let ((gate, form), (up, up_form)) = (self.matrix(task, 2)?, self.matrix(task, 3)?);
+        if form != up_form || (gate.rows, gate.cols) != (up.rows, up.cols) {
+            return Err(unsupported(task, "gate and up matrices of different types or shapes"));
+        }
+        let (n, k) = (gate.rows as u64, gate.cols as u64);
+        let rows = self.rows_of(task, task.operands[0], k)?;
+        let results = self.rows_of(task, task.results[0], n)?;
+        if rows.sym != Sym::Rows {
+            return Err(unsupported(task, "rows that are not the step's"));
+        }
+        let source =
+            Source { x: self.at(task.operands[0]), rows, norm: self.vector(task, 1)?, eps: spec.norm_eps, picked: 0 };
+        let chain = self.chain(task.results[0], &results);
+        let args = GateUpArgs {
+            step: self.header(),
+            gate: self.operand(task, 2),
+            up: self.operand(task, 3),
+            acts: 0,
+            out: if chain.is_some() { 0 } else { self.at(task.results[0]) },
+            acts_out: chain.map_or(0, |c| c.1),
+            n: small(task, n)?,
+            k: small(task, form.kernel_cols(k))?,
+            activation: u32::from(spec.activation == Activation::Gelu),
+            acts_kind: chain.map_or(0, |c| c.0 as u32),
+        };
+        let grid = [self.blocks(n.div_ceil(2 * TILE_ROWS as u64)), passes(self.bound(Sym::Rows))];
+        let launch = ProductLaunch { kernel: "gate_up", grid, shared_bytes: form.format().shared_for_two() };
+        self.normed_product(task, &source, form, launch, |acts| GateUpArgs { acts, ..args })
+    }
+
+    /// The last norm and the projection of the output rows.
+    pub(super) fn head(&mut self, task: &Task, spec: &HeadSpec) -> Result<(), DeviceError> {
+        let (w, form) = self.matrix(task, 3)?;
+        let (n, k) = (w.rows as u64, w.cols as u64);
+        let rows = self.rows_of(task, task.operands[0], k)?;
+        if !self.indices(task, 1, "row", rows.sym.into()) {
+            return Err(unsupported(task, "output rows that no step binds"));
+        }
+        let norm = self.vector(task, 2)?;
+        let source =
+            Source { x: self.at(task.operands[0]), rows, norm, eps: spec.norm_eps, picked: self.at(task.operands[1]) };
+        let (outs, out) = (self.bound(Sym::Outs), self.at(task.results[0]));
+        let args = HeadArgs {
+            step: self.header(),
+            w: self.operand(task, 3),
+            acts: 0,
+            logits: if spec.argmax { 0 } else { out },
+            tokens: if spec.argmax { out } else { 0 },
+            best: self.scratch.take(Region::Best, 8 * u64::from(outs)),
+            tickets: self.scratch.take(Region::Tickets, 4 * u64::from(passes(outs))),
+            n: small(task, n)?,
+            k: small(task, form.kernel_cols(k))?,
+        };
+        let grid = [self.blocks(n.div_ceil(TILE_ROWS as u64)), passes(outs)];
+        let launch = ProductLaunch { kernel: "head", grid, shared_bytes: form.format().shared_for_one() };
+        self.normed_product(task, &source, form, launch, |acts| HeadArgs { acts, ..args })
+    }
+
+    /// Rows of a table by id.
+    pub(super) fn embed(&mut self, task: &Task) -> Result<(), DeviceError> {
+        debug_assert_eq!(task.kind, TaskKind::Op(Op::Embed));
+        let node = self.node(task);
+        let table = task.body.ty(node.input(0)).shape.dims()[0];
+        self.indices(task, 1, "token", table);
+        if self.weight(task, 0).is_none_or(|w| w.packed.is_none()) || self.copies_decoded(task, 0) {
+            return self.gather_table(task);
+        }
+        let (w, form) = self.matrix(task, 0)?;
+        let (per, sym) = task.body.ty(node.input(1)).shape.factors();
+        let sym = match sym[..] {
+            [] => None,
+            [sym] => Some(sym),
+            _ => return Err(unsupported(task, "ids that grow in two dimensions")),
+        };
+        let per = small(task, per.unwrap_or(u64::MAX))?;
+        let args = crate::args::EmbedArgs {
+            step: self.header(),
+            w: self.operand(task, 0),
+            ids: self.at(task.operands[1]),
+            out: self.at(task.results[0]),
+            n: small(task, w.rows as u64)?,
+            k: small(task, w.cols as u64)?,
+            per,
+            symbol: sym.map_or(crate::args::symbol::ONE, symbol_of),
+        };
+        let ids = u64::from(per) * sym.map_or(1, |s| u64::from(self.bound(s)));
+        self.call(format!("embed_{}", form.format().name()), [small(task, ids.max(1))?, 1], 0, &args);
+        Ok(())
+    }
+}
+
+/// The same tensor elsewhere.
+fn tensor_at(tensor: crate::args::Tensor, data: u64) -> crate::args::Tensor {
+    crate::args::Tensor { data, ..tensor }
+}

@@ -1,0 +1,164 @@
+//! What lies at a slot: its type, its address, and its shape as kernels count it.
+
+use super::{Lowering, unsupported};
+use crate::args::symbol;
+use crate::checks::Check;
+use crate::copies::{Copy, copy_of};
+use crate::states::Place;
+use crate::weights::WeightMap;
+use aio_backend::DeviceError;
+use aio_ir::{DType, Dim, Sym, TensorType};
+use aio_plan::{Slot, Task};
+
+/// The header's count of a symbol.
+pub(super) fn symbol_of(sym: Sym) -> u32 {
+    match sym {
+        Sym::Rows => symbol::ROWS,
+        Sym::Seqs => symbol::SEQS,
+        Sym::Pages => symbol::PAGES,
+        Sym::Outs => symbol::OUTS,
+        Sym::Recent => symbol::RECENT,
+    }
+}
+
+/// A matrix of rows: how many there are, and elements of each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows {
+    pub sym: Sym,
+    pub width: u64,
+}
+
+impl<'a> Lowering<'a> {
+    /// The type at a slot; `None` if it is absent.
+    pub(super) fn ty(&self, slot: Slot) -> Option<&'a TensorType> {
+        match slot {
+            Slot::Buffer(b) => Some(&self.plan.buffers[b.index()].ty),
+            Slot::Input(i) => Some(&self.plan.inputs[i.index()].ty),
+            Slot::Output(o) => Some(&self.plan.outputs[o.index()].ty),
+            Slot::Weight(w) => Some(&self.model.family.weights[w.index()].ty),
+            Slot::State(s) => Some(&self.model.family.states[s.index()].ty),
+            Slot::Absent => None,
+        }
+    }
+
+    /// Address of what a task has at a slot that is no weight; 0 if it is absent.
+    pub(super) fn at(&self, slot: Slot) -> u64 {
+        match slot {
+            Slot::Buffer(b) => self.bases.arena + self.plan.buffers[b.index()].offset,
+            Slot::Input(i) => self.bases.step + self.step.inputs[i.index()].offset as u64,
+            Slot::Output(o) => self.bases.step + self.step.outputs[o.index()].offset as u64,
+            Slot::State(s) => {
+                let (Place::Layer { offset, .. } | Place::Own { offset, .. }) = self.model.states.places[s.index()];
+                self.bases.states + offset as u64
+            }
+            Slot::Absent => 0,
+            Slot::Weight(_) => unreachable!("a weight's address depends on the copy"),
+        }
+    }
+
+    /// The weight at a place, if there is one.
+    pub(super) fn weight(&self, task: &Task, place: usize) -> Option<&'a WeightMap> {
+        match task.operands[place] {
+            Slot::Weight(w) => Some(&self.model.weights.weights[w.index()]),
+            _ => None,
+        }
+    }
+
+    /// Address of the operand at a place, a weight in the copy that the task's kernels read.
+    pub(super) fn operand(&self, task: &Task, place: usize) -> u64 {
+        let Some(weight) = self.weight(task, place) else { return self.at(task.operands[place]) };
+        let offset = match copy_of(self.model.family, task, place) {
+            Copy::Packed => weight.packed,
+            Copy::Decoded => weight.decoded,
+            Copy::File => weight.file,
+        };
+        self.bases.weights + offset.expect("upload made the copies that `copy_of` names") as u64
+    }
+
+    /// Address of a vector of f32 among the weights; 0 if it is absent.
+    pub(super) fn vector(&self, task: &Task, place: usize) -> Result<u64, DeviceError> {
+        match self.ty(task.operands[place]) {
+            None => Ok(0),
+            Some(ty) if ty.dtype == DType::F32 && ty.shape.factors().1.is_empty() => Ok(self.operand(task, place)),
+            Some(ty) => Err(unsupported(task, format!("operand {place} : {ty} is no vector of f32"))),
+        }
+    }
+
+    /// An operand or result as rows of f32.
+    pub(super) fn rows(&self, task: &Task, slot: Slot) -> Result<Rows, DeviceError> {
+        let ty = self.ty(slot).filter(|ty| ty.dtype == DType::F32);
+        let rows = ty.and_then(|ty| {
+            let (first, rest) = ty.shape.dims().split_first()?;
+            let Dim::Sym(sym) = *first else { return None };
+            let width = rest.iter().try_fold(1u64, |n, d| n.checked_mul(d.known()?))?;
+            matches!(sym, Sym::Rows | Sym::Outs).then_some(Rows { sym, width })
+        });
+        rows.ok_or_else(|| match self.ty(slot) {
+            Some(ty) => unsupported(task, format!("{slot} : {ty} has no rows of the step")),
+            None => unsupported(task, "an operand is absent"),
+        })
+    }
+
+    /// Rows of a known width.
+    pub(super) fn rows_of(&self, task: &Task, slot: Slot, width: u64) -> Result<Rows, DeviceError> {
+        let rows = self.rows(task, slot)?;
+        if rows.width == width {
+            return Ok(rows);
+        }
+        Err(unsupported(task, format!("{slot} has rows of {} elements, not {width}", rows.width)))
+    }
+
+    /// The KV pool's layer at a slot: its address, heads, their size.
+    pub(super) fn layer(&self, task: &Task, slot: Slot) -> Result<(u64, u32, u32), DeviceError> {
+        if let Slot::State(s) = slot
+            && let Place::Layer { heads, size, .. } = self.model.states.places[s.index()]
+        {
+            return Ok((self.at(slot), heads, size));
+        }
+        let ty = self.ty(slot).map(|ty| ty.to_string()).unwrap_or_default();
+        Err(unsupported(task, format!("keys and values in {slot} : {ty}")))
+    }
+
+    /// Takes the operands that say where a row's keys and values are, and has them checked before every step.
+    pub(super) fn places(
+        &mut self,
+        task: &Task,
+        table: usize,
+        row_seq: usize,
+        positions: usize,
+    ) -> Result<Places, DeviceError> {
+        let place = |i: usize| match task.operands[i] {
+            Slot::Input(input) => Ok(input),
+            slot => Err(unsupported(task, format!("places of rows in {slot}, which no step binds"))),
+        };
+        let check = Check::Places { table: place(table)?, row_seq: place(row_seq)?, positions: place(positions)? };
+        if !self.checks.contains(&check) {
+            self.checks.push(check);
+        }
+        let at = |i: usize| self.at(task.operands[i]);
+        Ok(Places { table: at(table), row_seq: at(row_seq), positions: at(positions) })
+    }
+
+    /// Has the indices at a place checked before every step, if the step binds them; whether it does.
+    pub(super) fn indices(&mut self, task: &Task, place: usize, what: &'static str, below: Dim) -> bool {
+        let Slot::Input(input) = task.operands[place] else { return false };
+        let check = Check::Below { input, what, below };
+        if !self.checks.contains(&check) {
+            self.checks.push(check);
+        }
+        true
+    }
+}
+
+/// Addresses of what says where a row's keys and values are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    pub table: u64,
+    pub row_seq: u64,
+    pub positions: u64,
+}
+
+/// A size as kernels take it.
+pub(super) fn small(task: &Task, size: u64) -> Result<u32, DeviceError> {
+    u32::try_from(size).map_err(|_| unsupported(task, format!("a size of {size}")))
+}

@@ -1,0 +1,161 @@
+//! What steps keep from one to the next: the KV pool and other states, in one allocation.
+//!
+//! All layers' keys and values of a page lie together, so a page is copied in one piece. Values lie transposed inside a
+//! page (`kernels/cuda/README.md`, "Keys and values"); downloads turn them back.
+
+use crate::driver::{Driver, Memory};
+use crate::error::CudaError;
+use aio_backend::DeviceError;
+use aio_ir::{DType, PAGE_POSITIONS, TensorType};
+use aio_plan::PlanFamily;
+use std::sync::Arc;
+
+/// Bytes of an element of keys and values.
+const HALF: usize = 2;
+/// Positions of a page.
+const POSITIONS: usize = PAGE_POSITIONS as usize;
+
+/// Where the states of a family lie.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StatesMap {
+    /// By state.
+    pub places: Vec<Place>,
+    /// Bytes of a page of all layers.
+    page_bytes: usize,
+    pub pages: u32,
+    /// Bytes of everything.
+    pub bytes: usize,
+}
+
+/// Where a state lies, in bytes from the begin of all states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Keys and values of a layer: this far into each page of the pool.
+    Layer { offset: usize, heads: u32, size: u32 },
+    /// A piece of its own; `page` is the bytes of one page, if it lies in pages.
+    Own { offset: usize, bytes: usize, page: Option<usize> },
+}
+
+/// Key-value heads and their size, if kernels read the type as a layer's keys and values.
+fn kv_shape(ty: &TensorType) -> Option<(u32, u32)> {
+    let dims: Vec<Option<u64>> = ty.shape.dims().iter().map(|d| d.known()).collect();
+    match *dims {
+        [None, Some(2), Some(heads), Some(PAGE_POSITIONS), Some(size)] if ty.dtype == DType::F16 => {
+            let fits = size > 0 && size.is_multiple_of(16) && size <= 256;
+            Some((u32::try_from(heads).ok().filter(|_| fits)?, size as u32))
+        }
+        _ => None,
+    }
+}
+
+impl StatesMap {
+    /// Lays out a family's states with a pool of `pages` pages.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`] for sizes that no memory has.
+    pub(crate) fn new(family: &PlanFamily, pages: u32) -> Result<StatesMap, DeviceError> {
+        let dims = family.state_bounds(pages);
+        let mut map = StatesMap { pages, ..StatesMap::default() };
+        for state in &family.states {
+            if let Some((heads, size)) = kv_shape(&state.ty) {
+                map.places.push(Place::Layer { offset: map.page_bytes, heads, size });
+                map.page_bytes += layer_bytes(heads, size);
+            } else {
+                // Its offset follows once the pool's size is known.
+                let large = || DeviceError::OutOfMemory { what: format!("state `{}`", state.name), bytes: u64::MAX };
+                let bytes = state.ty.bytes(&dims).and_then(|b| usize::try_from(b).ok()).ok_or_else(large)?;
+                let page = state.is_paged().then(|| bytes / pages.max(1) as usize);
+                map.places.push(Place::Own { offset: 0, bytes, page });
+            }
+        }
+        let large = || DeviceError::OutOfMemory { what: "the KV pool".to_owned(), bytes: u64::MAX };
+        map.bytes = map.page_bytes.checked_mul(pages as usize).ok_or_else(large)?;
+        for place in &mut map.places {
+            if let Place::Own { offset, bytes, .. } = place {
+                *offset = map.bytes.next_multiple_of(256);
+                map.bytes = offset.checked_add(*bytes).ok_or_else(large)?;
+            }
+        }
+        Ok(map)
+    }
+
+    /// Elements from a page of a layer to its next one.
+    pub(crate) fn page_stride(&self) -> u64 {
+        (self.page_bytes / HALF) as u64
+    }
+
+    /// Zeroed states.
+    pub(crate) fn allocate(&self, driver: &Arc<dyn Driver>) -> Result<Memory, DeviceError> {
+        Memory::zeroed(driver, self.bytes).map_err(|e| e.taking("the KV pool"))
+    }
+
+    /// Begins to copy a page, which exists, in every state that has pages.
+    pub(crate) fn copy_page(&self, memory: &Memory, from: u32, to: u32) -> Result<(), CudaError> {
+        if from == to {
+            return Ok(());
+        }
+        let (from, to) = (from as usize, to as usize);
+        memory.copy_within(from * self.page_bytes, to * self.page_bytes, self.page_bytes)?;
+        self.places.iter().try_for_each(|place| match *place {
+            Place::Own { offset, page: Some(page), .. } => {
+                memory.copy_within(offset + from * page, offset + to * page, page)
+            }
+            _ => Ok(()),
+        })
+    }
+
+    /// A state in its row-major form.
+    pub(crate) fn download(&self, memory: &Memory, state: usize) -> Result<Option<Vec<u8>>, CudaError> {
+        match self.places.get(state) {
+            None => Ok(None),
+            Some(&Place::Own { offset, bytes, .. }) => memory.read(offset, bytes).map(Some),
+            Some(&Place::Layer { offset, heads, size }) => {
+                let mut all = Vec::new();
+                for page in 0..self.pages as usize {
+                    let bytes = memory.read(page * self.page_bytes + offset, layer_bytes(heads, size))?;
+                    row_major(&bytes, heads as usize, size as usize, &mut all);
+                }
+                Ok(Some(all))
+            }
+        }
+    }
+}
+
+fn layer_bytes(heads: u32, size: u32) -> usize {
+    2 * heads as usize * POSITIONS * size as usize * HALF
+}
+
+/// Appends a page in the graph's order: keys as they are, values turned back from `[heads][size][64]`.
+fn row_major(page: &[u8], heads: usize, size: usize, out: &mut Vec<u8>) {
+    let (keys, values) = page.split_at(page.len() / 2);
+    out.extend_from_slice(keys);
+    for head in 0..heads {
+        for position in 0..POSITIONS {
+            for d in 0..size {
+                let at = ((head * size + d) * POSITIONS + position) * HALF;
+                out.extend_from_slice(&values[at..at + HALF]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_turned_back() {
+        let (heads, size) = (2, 16);
+        let mut page = vec![0u8; layer_bytes(2, 16)];
+        let (keys, values) = (0, heads * size * POSITIONS);
+        let mut put = |at: usize, v: u16| page[2 * at..2 * at + 2].copy_from_slice(&v.to_le_bytes());
+        put(keys + (POSITIONS + 5) * size + 3, 7);
+        put(values + (size + 3) * POSITIONS + 5, 9);
+        let mut out = Vec::new();
+        row_major(&page, heads, size, &mut out);
+        let at = |i: usize| u16::from_le_bytes([out[2 * i], out[2 * i + 1]]);
+        assert_eq!(at((POSITIONS + 5) * size + 3), 7);
+        assert_eq!(at(values + (POSITIONS + 5) * size + 3), 9);
+        assert_eq!(out.iter().filter(|&&b| b != 0).count(), 2);
+    }
+}

@@ -1,0 +1,76 @@
+//! The CUDA back end without a GPU: builds the emulation of its kernels and opens devices on it.
+
+use crate::needs;
+use aio_backend_cuda::{CudaDevice, EmulationOptions, ThreadOrder};
+use std::collections::hash_map::DefaultHasher;
+use std::hash::Hasher;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The three orders of threads that every result must agree in.
+pub const ORDERS: [ThreadOrder; 3] =
+    [ThreadOrder::Ascending, ThreadOrder::Descending, ThreadOrder::Random { seed: 0x5eed }];
+
+/// How the library is built; products keep their own rounding, and loops are those of the machine at hand.
+const FLAGS: [&str; 8] =
+    ["-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-DAIO_EMULATE"];
+
+/// The emulation's library, or `None` after a SKIP. Built once for a state of the sources.
+///
+/// # Panics
+/// If the compiler refuses the kernels.
+pub fn library(test: &str) -> Option<PathBuf> {
+    static LIBRARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match LIBRARY.get_or_init(build) {
+        Ok(path) => Some(path.clone()),
+        Err(reason) => {
+            needs::skip(test, "cxx", reason);
+            None
+        }
+    }
+}
+
+/// A device under emulation, or `None` after a SKIP.
+///
+/// # Panics
+/// As [`library`], and if the library cannot be opened.
+pub fn device(test: &str, options: EmulationOptions) -> Option<CudaDevice> {
+    let library = library(test)?;
+    Some(CudaDevice::emulated(&library, options).unwrap_or_else(|e| panic!("{e}")))
+}
+
+fn build() -> Result<PathBuf, String> {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
+    let version = Command::new(&compiler).arg("--version").output();
+    let version = version.map_err(|e| format!("there is no C++ compiler: `{compiler}`: {e}"))?;
+    let sources = crate::workspace("kernels/cuda");
+    let folder = crate::workspace("target/cuda-emulation");
+    std::fs::create_dir_all(&folder).expect("the target folder can be written");
+    let path = folder.join(format!("emulation-{:016x}.so", state(&sources, &version.stdout)));
+    if path.is_file() {
+        return Ok(path);
+    }
+    // Beside its place and renamed, since other test processes build it too.
+    let fresh = folder.join(format!("emulation-{}.tmp", std::process::id()));
+    let out = Command::new(&compiler).args(FLAGS).arg(sources.join("emulate.cpp")).arg("-o").arg(&fresh).output();
+    let out = out.expect("the compiler ran before");
+    assert!(out.status.success(), "{compiler} refuses the kernels:\n{}", String::from_utf8_lossy(&out.stderr));
+    std::fs::rename(&fresh, &path).expect("the target folder can be written");
+    Ok(path)
+}
+
+/// A hash of the sources, the compiler and the machine's instruction set, which `-march=native` means.
+fn state(folder: &Path, compiler: &[u8]) -> u64 {
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder).expect("the sources are there").flatten().map(|e| e.path()).collect();
+    names.sort();
+    let mut hash = DefaultHasher::new();
+    hash.write(compiler);
+    for name in names.iter().filter(|n| n.is_file()) {
+        hash.write(&std::fs::read(name).expect("a source can be read"));
+    }
+    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    hash.write(processor.lines().find(|l| l.starts_with("flags")).unwrap_or_default().as_bytes());
+    hash.finish()
+}

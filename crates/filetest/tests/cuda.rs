@@ -1,0 +1,43 @@
+//! The CUDA back end under emulation: the conformance list, and that nothing depends on the order of threads.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use aio_backend::conformance::{SEED, cases};
+use aio_backend_cuda::{EmulationOptions, args, emulated_fields};
+use aio_filetest::conformance::{Outcome, reference, run_case};
+use aio_filetest::{baseline, cuda};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Cases whose names contain what `AIO_CASES` says; all of them without.
+fn wanted(name: &str) -> bool {
+    std::env::var("AIO_CASES").map_or(true, |filter| name.contains(&filter))
+}
+
+#[test]
+fn arguments_lie_as_the_kernels_have_them() {
+    let Some(library) = cuda::library("cuda arguments") else { return };
+    let theirs: BTreeSet<_> = emulated_fields(&library).unwrap().into_iter().collect();
+    let field = |f: &args::Field| (f.kind.to_owned(), f.field.to_owned(), f.offset as u32, f.bytes as u32);
+    let ours: BTreeSet<_> = args::FIELDS.iter().map(field).collect();
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn every_case_agrees_with_the_oracle() {
+    println!("seed {SEED:#x}");
+    let Some(device) = cuda::device("cuda conformance", EmulationOptions::default()) else { return };
+    let mut support = BTreeMap::new();
+    let mut failures = Vec::new();
+    for case in cases().iter().filter(|c| wanted(&c.name)) {
+        let outcome = run_case(case, &device, &reference(case));
+        match &outcome {
+            Outcome::Pass { nmse } => println!("pass {}: {nmse:e}", case.name),
+            Outcome::Unsupported(reason) => println!("unsupported {}: {reason}", case.name),
+            Outcome::Fail(reason) => failures.push(format!("{}: {reason}", case.name)),
+        }
+        support.insert(case.name.clone(), format!("{},{}", case.kind.name(), outcome.name()));
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    if std::env::var_os("AIO_CASES").is_none() {
+        baseline::compare(&aio_filetest::here("baselines/support-cuda.csv"), "case,kind,outcome", &support);
+    }
+}

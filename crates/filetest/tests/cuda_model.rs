@@ -1,0 +1,275 @@
+//! Whole models on the CUDA back end under emulation: against the oracle, row independence, orders of threads, drafts, counters.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use aio_backend::Device;
+use aio_backend::conformance::nmse;
+use aio_backend_cuda::{EmulationOptions, ThreadOrder};
+use aio_engine::{
+    Batch, Dispatch, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation, Step, StepRow, StepWants,
+};
+use aio_filetest::{cuda, tiny};
+use aio_interp::InterpDevice;
+use aio_ir::DType;
+use aio_ir::sampling::SampleParams;
+use std::sync::Arc;
+
+/// Tokens of the text whose rows are computed; they cross a page's border.
+const TOKENS: usize = 70;
+/// The vocabulary of a tiny model.
+const VOCABULARY: usize = 512;
+/// Types with kernels of their own, and one without.
+const TYPES: [DType; 8] =
+    [DType::BF16, DType::F16, DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K, DType::Q6K, DType::F32];
+
+fn options(dispatch: Dispatch) -> EngineOptions {
+    EngineOptions { context: Some(128), prefill_rows: 40, sequences: 4, dispatch, ..EngineOptions::default() }
+}
+
+fn engine_on(device: impl Device + 'static, preset: &str, weights: DType, dispatch: Dispatch) -> Engine {
+    tiny::engine(preset, weights, Arc::new(device), &options(dispatch))
+}
+
+/// An engine under emulation, or `None` after a SKIP.
+fn engine(preset: &str, weights: DType, emulation: EmulationOptions) -> Option<Engine> {
+    let device = cuda::device("cuda models", emulation)?;
+    Some(engine_on(device, preset, weights, Dispatch::Graph))
+}
+
+fn ascending() -> EmulationOptions {
+    EmulationOptions::default()
+}
+
+fn token(position: usize) -> u32 {
+    ((position * 37 + 11) % 251) as u32
+}
+
+/// Rows `from..to` of a sequence, all asking for logits; their bits, row by row.
+fn step(engine: &mut Engine, sequence: &mut Sequence, from: usize, to: usize) -> Vec<u32> {
+    engine.reserve(sequence, to).unwrap();
+    let row = |position| StepRow { token: token(position), sequence: 0, position, wants: StepWants::Logits };
+    let rows: Vec<_> = (from..to).map(row).collect();
+    let bits = engine.step(&Step { sequences: &[sequence], rows: &rows }).unwrap().to_vec();
+    sequence.commit(to);
+    bits
+}
+
+/// Logits of the first rows, computed in chunks of this size.
+fn chunked(engine: &mut Engine, tokens: usize, chunk: usize) -> Vec<u32> {
+    let mut sequence = Sequence::new();
+    let mut bits = Vec::new();
+    for from in (0..tokens).step_by(chunk) {
+        bits.extend(step(engine, &mut sequence, from, (from + chunk).min(tokens)));
+    }
+    engine.release(&mut sequence);
+    bits
+}
+
+fn floats(bits: &[u32]) -> Vec<f32> {
+    bits.iter().map(|&b| f32::from_bits(b)).collect()
+}
+
+fn assert_same(got: &[u32], want: &[u32], what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let differ = got.iter().zip(want).position(|(g, w)| g != w);
+    if let Some(at) = differ {
+        let (g, w) = (f32::from_bits(got[at]), f32::from_bits(want[at]));
+        panic!("{what}: row {}, logit {} is {g:e}, not {w:e}", at / VOCABULARY, at % VOCABULARY);
+    }
+}
+
+/// Rounding of activations to 8 bits adds up over two layers; plain weights meet 16 bits of them.
+fn bound(weights: DType) -> f64 {
+    if weights.is_quantized() { 3e-3 } else { 1e-6 }
+}
+
+#[test]
+fn every_weight_type_gives_the_oracles_logits() {
+    for weights in TYPES {
+        let Some(mut engine) = engine("llama-1b", weights, ascending()) else { return };
+        let mut oracle = engine_on(InterpDevice::default(), "llama-1b", weights, Dispatch::Graph);
+        let (got, want) = (floats(&chunked(&mut engine, 24, 17)), floats(&chunked(&mut oracle, 24, 24)));
+        let error = nmse(&got, &want);
+        println!("{weights}: {error:e}");
+        assert!(error <= bound(weights), "{weights}: {error:e}");
+    }
+}
+
+#[test]
+fn every_architecture_gives_the_oracles_logits() {
+    for (architecture, preset) in tiny::ARCHITECTURES {
+        let Some(mut engine) = engine(preset, DType::Q8_0, ascending()) else { return };
+        let mut oracle = engine_on(InterpDevice::default(), preset, DType::Q8_0, Dispatch::Graph);
+        let error = nmse(&floats(&chunked(&mut engine, 20, 5)), &floats(&chunked(&mut oracle, 20, 20)));
+        println!("{architecture}: {error:e}");
+        assert!(error <= bound(DType::Q8_0), "{architecture}: {error:e}");
+    }
+}
+
+#[test]
+fn every_chunking_gives_the_same_bits() {
+    for weights in [DType::Q4_1, DType::F16, DType::Q6K] {
+        let Some(mut engine) = engine("llama-1b", weights, ascending()) else { return };
+        let want = chunked(&mut engine, TOKENS, TOKENS);
+        let chunks: &[usize] = if weights == DType::Q4_1 { &[1, 2, 3, 4, 5, 8, 16, 17, 25] } else { &[1, 3, 17] };
+        for &chunk in chunks {
+            assert_same(&chunked(&mut engine, TOKENS, chunk), &want, &format!("{weights}, chunks of {chunk}"));
+        }
+    }
+}
+
+#[test]
+fn neither_the_order_of_threads_nor_the_grid_matters() {
+    for weights in TYPES {
+        let mut want: Option<Vec<u32>> = None;
+        for (i, order) in cuda::ORDERS.into_iter().enumerate() {
+            let emulation = EmulationOptions { order, multiprocessors: [4, 1, 7][i], host_threads: 1 + i as u32 % 2 };
+            let Some(mut engine) = engine("llama-1b", weights, emulation) else { return };
+            let mut got = chunked(&mut engine, 20, 17);
+            got.extend(chunked(&mut engine, 3, 1));
+            assert_same(&got, want.get_or_insert_with(|| got.clone()), &format!("{weights}, {order:?}"));
+        }
+    }
+}
+
+/// Rows of three sequences in one step: each row's bits are those of its sequence alone.
+#[test]
+fn other_sequences_in_the_step_change_nothing() {
+    let Some(mut engine) = engine("qwen3-0.6b", DType::Q8_0, ascending()) else { return };
+    let want = chunked(&mut engine, TOKENS, 35);
+    let mut sequences = [Sequence::new(), Sequence::new(), Sequence::new()];
+    for (i, s) in sequences.iter_mut().enumerate() {
+        step(&mut engine, s, 0, 20 * (i + 1));
+        engine.reserve(s, 70).unwrap();
+    }
+    let places = (0..3).flat_map(|s| (20 * (s + 1)..20 * (s + 1) + 4 + s).map(move |position| (s, position)));
+    let row = |(sequence, position)| StepRow { token: token(position), sequence, position, wants: StepWants::Logits };
+    let rows: Vec<_> = places.map(row).collect();
+    let borrowed: Vec<&Sequence> = sequences.iter().collect();
+    let got = engine.step(&Step { sequences: &borrowed, rows: &rows }).unwrap();
+    for (row, bits) in rows.iter().zip(got.chunks(VOCABULARY)) {
+        let alone = &want[row.position * VOCABULARY..][..VOCABULARY];
+        assert_same(bits, alone, &format!("sequence {} position {}", row.sequence, row.position));
+    }
+}
+
+fn request(index: u64, sampling: &Sampling, speculation: Speculation) -> Request {
+    let prompt = (0..30 + 5 * index).map(|i| ((i % 7 * 31 + index * 17 + 3) % 256) as u32).collect();
+    Request { max_tokens: Some(20), ignore_eog: true, speculation, ..Request::new(prompt, sampling.clone()) }
+}
+
+/// Greedy and sampled, with penalties.
+fn samplings() -> [Sampling; 2] {
+    let params = SampleParams { temperature: 0.8, top_k: 40, top_p: 0.95, repeat_penalty: 1.1, ..SampleParams::GREEDY };
+    [Sampling::greedy(), Sampling { params, seed: 11, ..Sampling::greedy() }]
+}
+
+#[test]
+fn drafts_change_no_text_alone_or_in_a_batch() {
+    let Some(mut engine) = engine("llama-1b", DType::Q8_0, ascending()) else { return };
+    for sampling in samplings() {
+        let mut plain = |index| {
+            let request = request(index, &sampling, Speculation::Off);
+            engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids
+        };
+        let want = [plain(0), plain(1), plain(2)];
+        for drafts in [1, 4, 16] {
+            let request = request(0, &sampling, Speculation::Fixed(drafts));
+            let got = engine.generate(&request, &mut |_| Flow::Continue).unwrap();
+            assert_eq!(got.ids, want[0], "{drafts} drafts");
+        }
+        let mut batch = Batch::new();
+        let mut join = |index| {
+            let request = request(index, &sampling, Speculation::Fixed(4));
+            batch.join(&mut engine, request, Sequence::new(), None).map_err(|(e, _)| e).unwrap()
+        };
+        let members = [join(0), join(1), join(2)];
+        while batch.running() > 0 {
+            batch.step(&mut engine, &mut |_, _| Flow::Continue).unwrap();
+        }
+        for (member, want) in members.into_iter().zip(&want) {
+            let (done, mut sequence) = batch.leave(&mut engine, member).unwrap();
+            engine.release(&mut sequence);
+            assert_eq!(done.ids, *want);
+        }
+    }
+}
+
+/// The CPU draws the same noise, so its texts agree until a near tie.
+#[test]
+fn sampled_tokens_are_those_of_the_oracle() {
+    let Some(mut engine) = engine("llama-1b", DType::F32, ascending()) else { return };
+    let mut oracle = engine_on(InterpDevice::default(), "llama-1b", DType::F32, Dispatch::Graph);
+    for sampling in samplings() {
+        let request = Request { max_tokens: Some(6), ..request(0, &sampling, Speculation::Off) };
+        let mut ids = |engine: &mut Engine| engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids;
+        assert_eq!(ids(&mut engine), ids(&mut oracle));
+    }
+}
+
+#[test]
+fn a_step_is_one_submission_and_one_wait() {
+    let Some(mut engine) = engine("llama-1b", DType::Q4_0, ascending()) else { return };
+    let before = engine.counters();
+    let done = engine.generate(&request(0, &Sampling::greedy(), Speculation::Off), &mut |_| Flow::Continue).unwrap();
+    let spent = engine.counters() - before;
+    let steps = 1 + done.timing.decode_steps as u64;
+    assert_eq!((spent.submissions, spent.syncs, spent.step_allocations), (steps, steps, 0));
+    // Two layers of five launches, table of rotations, cut of the rows, embedding and head; and no more per step.
+    assert!(spent.launches / steps <= 20, "{} launches a step", spent.launches / steps);
+    assert!(spent.bytes_read > 0 && spent.bytes_written > 0);
+}
+
+/// The unfused plan, each node a submission of its own, gives the fused logits but for rounding.
+#[test]
+fn tasks_can_be_dispatched_one_by_one() {
+    let Some(device) = cuda::device("cuda models", ascending()) else { return };
+    let mut single = engine_on(device.clone(), "qwen2-0.5b", DType::Q8_0, Dispatch::Op);
+    let mut fused = engine_on(device, "qwen2-0.5b", DType::Q8_0, Dispatch::Graph);
+    let before = single.counters();
+    let got = chunked(&mut single, 20, 20);
+    let spent = single.counters() - before;
+    assert_eq!(spent.submissions, spent.syncs);
+    assert!(spent.submissions > 20, "{}", spent.submissions);
+    let error = nmse(&floats(&got), &floats(&chunked(&mut fused, 20, 20)));
+    assert!(error <= 1e-8, "{error:e}");
+    assert_same(&chunked(&mut single, 20, 3), &got, "chunks of 3, node by node");
+}
+
+/// Seeds of the random order, as many as there is patience for.
+#[test]
+fn random_orders_agree() {
+    let mut want: Option<Vec<u32>> = None;
+    for seed in 1..=3 {
+        let emulation = EmulationOptions { order: ThreadOrder::Random { seed }, ..ascending() };
+        let Some(mut engine) = engine("llama-1b", DType::Q4K, emulation) else { return };
+        let got = chunked(&mut engine, 5, 5);
+        assert_same(&got, want.get_or_insert_with(|| got.clone()), &format!("seed {seed}"));
+    }
+}
+
+/// The default model's first tokens are llama.cpp's (`tests/data/golden-smollm2.json`, made with build b11434).
+#[test]
+fn the_default_model_gives_its_golden_tokens() {
+    let Some(path) = aio_filetest::needs::default_model("cuda golden") else { return };
+    let Some(device) = cuda::device("cuda golden", ascending()) else { return };
+    let text = std::fs::read_to_string(aio_filetest::workspace("tests/data/golden-smollm2.json")).unwrap();
+    let cases: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let ids = |v: &serde_json::Value| -> Vec<u32> {
+        v.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect()
+    };
+    // The shortest prompt: each row is a pass over the whole model, on the host.
+    let case = cases.as_array().unwrap().iter().min_by_key(|c| ids(&c["prompt_ids"]).len()).unwrap();
+    let (prompt, want) = (ids(&case["prompt_ids"]), ids(&case["greedy_ids"]));
+    println!("{} prompt tokens", prompt.len());
+    let model = aio_model::Model::open(&path).unwrap();
+    let graph = tiny::graph(&model);
+    let options = EngineOptions { context: Some(64), prefill_rows: 24, ..EngineOptions::default() };
+    let mut engine = Engine::load(model, &graph, Arc::new(device), &options).unwrap();
+    let request = Request {
+        max_tokens: Some(4),
+        ignore_eog: true,
+        speculation: Speculation::Off,
+        ..Request::new(prompt, Sampling::greedy())
+    };
+    assert_eq!(engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids, want[..4]);
+}

@@ -1,0 +1,57 @@
+//! CUDA through the facade: the embedded kernels compile by NVRTC, once; and, with the feature `gpu-tests`, a real device.
+#![cfg(feature = "cuda")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use aio::cuda::{CudaDevice, CudaError, CudaOptions};
+use aio_filetest::needs;
+use std::path::PathBuf;
+
+/// Folders with CUDA's headers, as the environment names them.
+fn includes() -> Vec<PathBuf> {
+    let of = |name: &str| std::env::var_os(name).map(|v| PathBuf::from(v).join("include"));
+    ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(of).collect()
+}
+
+#[test]
+fn the_embedded_kernels_compile_without_a_gpu_and_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = CudaOptions { cache: Some(folder.path().to_owned()), includes: includes() };
+    let bytes = match CudaDevice::compile(&aio::kernel_images(), 90, &options) {
+        Err(e @ (CudaError::NoCompiler(_) | CudaError::NoHeaders(_))) => {
+            return needs::skip("cuda compile", "nvrtc", &e.to_string());
+        }
+        other => other.unwrap(),
+    };
+    assert!(bytes > 100_000, "{bytes} bytes");
+    let kept = std::fs::read_dir(folder.path()).unwrap().count();
+    let units = aio::kernel_images().sources.iter().filter(|s| s.name.ends_with(".cu")).count();
+    assert_eq!(kept, units);
+    // A second start needs no headers, since it compiles nothing.
+    let again = CudaOptions { includes: Vec::new(), ..options };
+    assert_eq!(CudaDevice::compile(&aio::kernel_images(), 90, &again).unwrap(), bytes);
+}
+
+/// The same list as under emulation, on the GPU at hand.
+#[cfg(feature = "gpu-tests")]
+mod gpu {
+    use super::*;
+    use aio::backend::conformance::cases;
+    use aio_filetest::conformance::{Outcome, reference, run_case};
+
+    #[test]
+    fn every_case_agrees_with_the_oracle() {
+        let cache = std::env::temp_dir().join("aio-cuda-tests");
+        let options = CudaOptions { cache: Some(cache), includes: includes() };
+        let device = match CudaDevice::open(&aio::kernel_images(), &options) {
+            Ok(device) => device,
+            Err(e) => return needs::skip("cuda conformance", "gpu", &e.to_string()),
+        };
+        let mut failures = Vec::new();
+        for case in cases() {
+            if let Outcome::Fail(reason) = run_case(&case, &device, &reference(&case)) {
+                failures.push(format!("{}: {reason}", case.name));
+            }
+        }
+        assert!(failures.is_empty(), "{} failures on {}:\n{}", failures.len(), device.gpu(), failures.join("\n"));
+    }
+}
