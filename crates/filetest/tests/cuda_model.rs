@@ -180,14 +180,14 @@ fn drafts_change_no_text_alone_or_in_a_batch() {
         let mut batch = Batch::new();
         let mut join = |index| {
             let request = request(index, &sampling, Speculation::Fixed(4));
-            batch.join(&mut engine, request, Sequence::new(), None).map_err(|(e, _)| e).unwrap()
+            batch.join(&engine, request, Sequence::new(), None).map_err(|(e, _)| e).unwrap()
         };
         let members = [join(0), join(1), join(2)];
         while batch.running() > 0 {
             batch.step(&mut engine, &mut |_, _| Flow::Continue).unwrap();
         }
         for (member, want) in members.into_iter().zip(&want) {
-            let (done, mut sequence) = batch.leave(&mut engine, member).unwrap();
+            let (done, mut sequence) = batch.leave(&engine, member).unwrap();
             engine.release(&mut sequence);
             assert_eq!(done.ids, *want);
         }
@@ -201,7 +201,7 @@ fn sampled_tokens_are_those_of_the_oracle() {
     let mut oracle = engine_on(InterpDevice::default(), "llama-1b", DType::F32, Dispatch::Graph);
     for sampling in samplings() {
         let request = Request { max_tokens: Some(6), ..request(0, &sampling, Speculation::Off) };
-        let mut ids = |engine: &mut Engine| engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids;
+        let ids = |engine: &mut Engine| engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids;
         assert_eq!(ids(&mut engine), ids(&mut oracle));
     }
 }

@@ -113,7 +113,7 @@ fn a_panic_on_any_thread_reaches_the_caller_and_the_pool_lives_on() {
 fn workers_wake_after_they_parked() {
     let pool = Pool::new(2, false).unwrap();
     for _ in 0..5 {
-        std::thread::sleep(std::time::Duration::from_millis(3));
+        std::thread::sleep(Duration::from_millis(3));
         let count = AtomicUsize::new(0);
         pool.run(&|_| {
             count.fetch_add(1, Ordering::Relaxed);
