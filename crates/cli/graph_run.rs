@@ -6,7 +6,7 @@ use crate::args::{DeviceArg, GraphRunArgs, NamedFile};
 use crate::graph::Source;
 use crate::npy::{self, Npy};
 use crate::output::print_now;
-use crate::{Outcome, graph_cpu};
+use crate::{Outcome, graph_device};
 use aio::interp::{Tensor, evaluate};
 use aio::ir::{DType, Def, Dim, Dims, Graph, Sym, TensorType, Value, Verified};
 use anyhow::{Context, Result, bail, ensure};
@@ -21,7 +21,7 @@ pub(crate) fn main(args: GraphRunArgs) -> Result<Outcome> {
     let job = Job::new(graph.graph(), &args)?;
     let results = match args.device {
         DeviceArg::Interp => interpret(graph, &job)?,
-        _ => graph_cpu::run(graph, &job, &args)?,
+        _ => graph_device::run(graph, &job, &args)?,
     };
     let mut shown = String::new();
     for ((name, ty), bytes) in named_roots(graph.graph()).zip(&results) {

@@ -21,7 +21,7 @@ mod fetch;
 mod gguf;
 mod graph;
 mod graph_buckets;
-mod graph_cpu;
+mod graph_device;
 mod graph_run;
 mod machine;
 mod models;

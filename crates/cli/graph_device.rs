@@ -1,4 +1,4 @@
-//! `aio graph run --device cpu`: the graph becomes one plan, and the plan runs as a model's plans do.
+//! `aio graph run --device DEVICE`: the graph becomes one plan, and the plan runs as a model's plans do.
 
 use crate::args::GraphRunArgs;
 use crate::graph_run::Job;
