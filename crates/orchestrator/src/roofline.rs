@@ -150,7 +150,7 @@ mod tests {
         let one = COST.time(&CPU, 1, 0.0);
         assert!((one / (80e6 / 28e9 + 50e-6) - 1.0).abs() < 0.01, "{one}");
         assert!(COST.time(&CPU, 4, 0.0) < 1.05 * one, "arithmetic of four rows nearly hides behind the weights");
-        let (memory, compute) = (80e6 / 28e9, 64.0 * 135e6 / 800e9);
+        let (memory, compute): (f64, f64) = (80e6 / 28e9, 64.0 * 135e6 / 800e9);
         let many = COST.time(&CPU, 64, 0.0) - 50e-6;
         assert!((many - memory.hypot(compute)).abs() < 1e-12, "{many}");
     }
