@@ -82,14 +82,15 @@ step conformance 20 "$here/bin/conformance" --nocapture --test-threads=1 gpu::
 step rows-drafts-golden 30 "$here/bin/cuda_model" --nocapture --test-threads=1
 step memory 10 "$here/bin/cuda_memory" --nocapture --test-threads=1
 
-# Texts with drafts and without must be the same; prompts that repeat themselves make drafts.
+# Texts with drafts and without must be the same; prompts that repeat themselves make drafts. Run through `step`, in a shell of its own.
+# shellcheck disable=SC2329
 same_text() {
     local prompt plain spec
     for prompt in "One two three. One two three. One two three." "def f(x): return x" "The capital of France is"; do
         plain=$("$aio" run --device cuda --ids -n 96 --temp 0 --spec off -p "$prompt") || return 1
         for spec in auto 4 16; do
             echo "$prompt, $spec"
-            [ "$plain" = "$("$aio" run --device cuda --ids -n 96 --temp 0 --spec $spec -p "$prompt")" ] || return 1
+            [ "$plain" = "$("$aio" run --device cuda --ids -n 96 --temp 0 --spec "$spec" -p "$prompt")" ] || return 1
         done
         [ "$plain" = "$(AIO_CUDA_SERIAL=1 "$aio" run --device cuda --ids -n 96 --temp 0 --spec off -p "$prompt")" ] || return 1
         [ "$plain" = "$("$aio" run --device cuda --ids -n 96 --temp 0 --spec 4 --dispatch token -p "$prompt")" ] || return 1
@@ -99,7 +100,7 @@ export -f same_text
 export aio
 step same-text 10 bash -c same_text
 
-sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -1)
+sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer)
 if [ -z "$sanitizer" ]; then
     skip memcheck "there is no compute-sanitizer"
     skip racecheck "there is no compute-sanitizer"
@@ -127,7 +128,7 @@ bench() {
     grep -v '^\[' "$out/logs/bench-$name.log" | grep -v '^note' >"$out/tables/$name.md"
 }
 
-tests=(-p 512 -n 128 --rows 1,2,3,4,5,8,9,16,17)
+tests=(-p 512 -n 128 --rows "1,2,3,4,5,8,9,16,17")
 bench smollm2-135m "$work/cache/aio/models/SmolLM2-135M-Instruct.Q4_1.gguf" "${tests[@]}"
 
 # A synthetic model, made on the spot and gone afterwards.

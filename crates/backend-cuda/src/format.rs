@@ -228,3 +228,31 @@ impl Form {
         (self.kernel_cols(cols as u64) as usize).div_ceil(format.step_cols()) * format.step_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_rows_take_wide_passes_where_they_can() {
+        let walk = |format: Format, rows, most| {
+            let w = format.walk(rows, 512, 2, most);
+            (w.prefix, w.pieces, w.passes)
+        };
+        let (h100, small) = (227 << 10, 64 << 10);
+        assert_eq!(walk(Format::Bf16, 24, h100), ("", 256, 1));
+        assert_eq!(walk(Format::Bf16, 25, h100), ("wide_", 128, 1));
+        assert_eq!(walk(Format::Bf16, 512, h100), ("wide_", 128, 11));
+        assert_eq!(walk(Format::Bf16, 512, small), ("", 256, 22));
+        assert_eq!(walk(Format::Q8_0, 512, small), ("wide_", 128, 11));
+        assert_eq!(walk(Format::Q4K, 512, h100), ("", 256, 22));
+        assert_eq!(Format::Bf16.walk(512, 513, 1, h100).pieces, 65);
+    }
+
+    /// `kernels/cuda/README.md` has them too.
+    #[test]
+    fn shared_memory_is_what_the_kernels_take() {
+        let all = [Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1];
+        assert_eq!(all.map(Format::shared_for_many), [86592, 86592, 37632, 34816, 34816]);
+    }
+}

@@ -66,7 +66,8 @@ mod tests {
         const fn image(architecture: u32, bytes: &'static [u8]) -> Cubin {
             Cubin { unit: "a.cu", architecture, bytes }
         }
-        let images = KernelImages { sources: &[], cubins: &[image(80, b"80"), image(89, b"89"), image(90, b"90")] };
+        const CUBINS: &[Cubin] = &[image(80, b"80"), image(89, b"89"), image(90, b"90")];
+        let images = KernelImages { sources: &[], cubins: CUBINS };
         let of = |architecture| images.cubin("a.cu", architecture);
         assert_eq!([of(80), of(86), of(89)], [Some(&b"80"[..]), Some(b"80"), Some(b"89")]);
         assert_eq!([of(90), of(100), of(75)], [Some(&b"90"[..]), None, None]);

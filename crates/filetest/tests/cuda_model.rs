@@ -270,7 +270,9 @@ fn every_way_to_dispatch_counts_what_it_does() {
         }
         texts.push(done.ids);
     }
-    assert!(texts.iter().all(|t| *t == texts[0]), "{texts:?}");
+    assert_eq!(texts[0], texts[1]);
+    // Rounding differs node by node; that no token flips is luck, which is known of the emulation's arithmetic alone.
+    assert!(cuda::on_gpu() || texts[0] == texts[2], "{texts:?}");
 }
 
 /// Seeds of the random order, as many as there is patience for.
