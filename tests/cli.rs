@@ -5,6 +5,9 @@
 
 #[path = "cli/artefact.rs"]
 mod artefact;
+#[cfg(feature = "cuda")]
+#[path = "cli/cuda.rs"]
+mod cuda;
 #[path = "cli/graph.rs"]
 mod graph;
 #[path = "cli/measure.rs"]
@@ -113,7 +116,8 @@ fn every_subcommand_has_help_with_examples() {
     let commands = commands.into_iter().chain([vec!["bench", "spec"]]);
     let graph = ["verify", "print", "dot", "passes", "plan", "run"].map(|c| vec!["graph", c]);
     let cache = ["list", "verify", "clear"].map(|c| vec!["cache", c]);
-    for mut command in commands.chain(graph).chain(cache) {
+    let device = ["list", "show", "calibrate"].map(|c| vec!["device", c]);
+    for mut command in commands.chain(graph).chain(cache).chain(device) {
         command.push("--help");
         let help = place.good(&command);
         assert!(help.contains("Examples:"), "{command:?}: {help}");

@@ -15,7 +15,7 @@ fn includes() -> Vec<PathBuf> {
 #[test]
 fn the_embedded_kernels_compile_without_a_gpu_and_are_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let options = CudaOptions { cache: Some(folder.path().to_owned()), includes: includes() };
+    let options = CudaOptions { cache: Some(folder.path().to_owned()), includes: includes(), ..CudaOptions::default() };
     let bytes = match CudaDevice::compile(&aio::kernel_images(), 90, &options) {
         Err(e @ (CudaError::NoCompiler(_) | CudaError::NoHeaders(_))) => {
             return needs::skip("cuda compile", "nvrtc", &e.to_string());
@@ -41,7 +41,7 @@ mod gpu {
     #[test]
     fn every_case_agrees_with_the_oracle() {
         let cache = std::env::temp_dir().join("aio-cuda-tests");
-        let options = CudaOptions { cache: Some(cache), includes: includes() };
+        let options = CudaOptions { cache: Some(cache), includes: includes(), ..CudaOptions::default() };
         let device = match CudaDevice::open(&aio::kernel_images(), &options) {
             Ok(device) => device,
             Err(e) => return needs::skip("cuda conformance", "gpu", &e.to_string()),

@@ -10,6 +10,8 @@ pub(crate) use artefact::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVeri
 pub(crate) use graph::{
     BucketArgs, BucketsArgs, GraphArgs, GraphCommand, GraphRunArgs, NamedFile, PassesArgs, PrintArgs,
 };
+#[cfg(feature = "cuda")]
+pub(crate) use measure::KernelsArgs;
 pub(crate) use measure::{
     BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm, TableForm,
 };

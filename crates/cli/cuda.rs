@@ -1,7 +1,11 @@
-//! CUDA for the command line: where compiled kernels are kept, where CUDA's headers may lie, and the row of `aio device list`.
+//! CUDA for the command line: where compiled kernels are kept, where CUDA's headers may lie, the row of `aio device list`, and
+//! the profile of a GPU.
 
-use crate::pull;
+use crate::args::KernelsArgs;
+use crate::{device, machine, output, pull};
+use aio::backend::{Device, DeviceError};
 use aio::cuda::{CudaDevice, CudaOptions};
+use aio::orchestrator::{Costs, DeviceProfile, Figure, Peak, ReadLevel};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +13,10 @@ use std::path::{Path, PathBuf};
 pub(crate) fn device() -> Result<CudaDevice> {
     // Without a cache folder kernels are compiled at each start.
     let cache = pull::cache_folder().ok().map(|f| f.join("cuda"));
-    Ok(CudaDevice::open(&aio::kernel_images(), &CudaOptions { cache, includes: includes() })?)
+    // For race checkers and comparisons: `kernels/cuda/README.md`, "Launch".
+    let serial = std::env::var_os("AIO_CUDA_SERIAL").is_some_and(|v| v == "1");
+    let options = CudaOptions { cache, includes: includes(), serial };
+    Ok(CudaDevice::open(&aio::kernel_images(), &options)?)
 }
 
 /// The row of `aio device list`: the GPU, or the reason why there is none.
@@ -19,6 +26,75 @@ pub(crate) fn row() -> (String, String, usize, String) {
         Err(e) => (e.to_string(), 0),
     };
     ("cuda".to_owned(), what, count, String::new())
+}
+
+/// Compiles all kernels for some architectures.
+pub(crate) fn kernels(args: &KernelsArgs) -> Result<()> {
+    let folder = match &args.out {
+        Some(folder) => folder.clone(),
+        None => pull::cache_folder()?.join("cuda"),
+    };
+    let options = CudaOptions { cache: Some(folder.clone()), includes: includes(), ..CudaOptions::default() };
+    for &architecture in &args.arch {
+        let bytes = CudaDevice::compile(&aio::kernel_images(), architecture, &options)?;
+        output::print_now(&format!("sm_{architecture}: {bytes} bytes\n"))?;
+    }
+    note!("in {}", folder.display());
+    Ok(())
+}
+
+/// Bytes of the largest buffer that bandwidth is measured with: far more than a cache of the device.
+const BUFFER_BYTES: u64 = 1 << 30;
+/// Rounds of products for a peak.
+const ROUNDS: u64 = 20_000;
+
+/// Measures the first GPU. Its threads are its multiprocessors; a barrier is the edge between two kernels of a graph.
+pub(crate) fn profile(reps: u32) -> Result<DeviceProfile> {
+    let gpu = device()?;
+    let free = gpu.available_bytes().unwrap_or(BUFFER_BYTES);
+    let probe = gpu.measure(BUFFER_BYTES.min(free / 2))?;
+    let threads = gpu.multiprocessors();
+    let (bytes, gigabytes) = (probe.bytes(), probe.bytes() as f64 / 1e9);
+    let level = |level: &str, seconds: &dyn Fn() -> Result<f64, DeviceError>| -> Result<ReadLevel> {
+        let gb_s = sampled(reps, &|| Ok(gigabytes / seconds()?))?;
+        Ok(ReadLevel { level: level.to_owned(), bytes, threads, gb_s })
+    };
+    let peak = |kind: &str, macs: &dyn Fn() -> Result<f64, DeviceError>| -> Result<Peak> {
+        Ok(Peak { kind: kind.to_owned(), threads, gmac_s: sampled(reps, &|| Ok(macs()? / 1e9))? })
+    };
+    let micros = |seconds: &dyn Fn() -> Result<f64, DeviceError>| sampled(reps, &|| Ok(1e6 * seconds()?));
+    Ok(DeviceProfile {
+        version: DeviceProfile::VERSION,
+        host: machine::host(),
+        date: machine::today(),
+        device: gpu.target().name,
+        processor: gpu.gpu().to_owned(),
+        threads,
+        commit: aio::COMMIT.to_owned(),
+        costs: Costs {
+            submission_us: micros(&|| probe.submission_seconds())?,
+            barrier_us: micros(&|| probe.edge_seconds())?,
+            wake_us: micros(&|| probe.launch_seconds())?,
+        },
+        reads: vec![level("memory", &|| probe.read_seconds())?, level("copy", &|| probe.copy_seconds())?],
+        peaks: vec![peak("int8", &|| probe.int8_macs(ROUNDS))?, peak("bf16", &|| probe.bf16_macs(ROUNDS))?],
+    })
+}
+
+/// The figure of some samples of a device that may fail.
+fn sampled(reps: u32, sample: &dyn Fn() -> Result<f64, DeviceError>) -> Result<Figure> {
+    let mut failed = None;
+    let figure = device::figure(reps, || match sample() {
+        Ok(value) => value,
+        Err(e) => {
+            failed = Some(e);
+            f64::NAN
+        }
+    });
+    match failed {
+        Some(e) => Err(e.into()),
+        None => figure,
+    }
 }
 
 /// Folders that may have `cuda_fp16.h`: the toolkit that the environment names, then the usual places, then wheels.

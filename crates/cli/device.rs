@@ -1,6 +1,6 @@
 //! `aio device`: which devices there are, what they can do, and the profile that says so.
 
-use crate::args::{CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm};
+use crate::args::{CalibrateArgs, DeviceArg, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm};
 use crate::{Outcome, machine, models, output, pull, signals};
 use aio::backend::Device;
 use aio::cpu::isa::Isa;
@@ -8,6 +8,7 @@ use aio::cpu::probe::Probe;
 use aio::cpu::{CpuDevice, IsaLevel};
 use aio::orchestrator::{Ceilings, Costs, DeviceProfile, Figure, Peak, ReadLevel};
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
 pub(crate) fn main(command: DeviceCommand) -> Result<Outcome> {
@@ -15,6 +16,8 @@ pub(crate) fn main(command: DeviceCommand) -> Result<Outcome> {
         DeviceCommand::List(args) => list(&args)?,
         DeviceCommand::Show(args) => show(&args)?,
         DeviceCommand::Calibrate(args) => calibrate(&args)?,
+        #[cfg(feature = "cuda")]
+        DeviceCommand::Kernels(args) => crate::cuda::kernels(&args)?,
     }
     Ok(Outcome::Fine)
 }
@@ -27,7 +30,9 @@ fn folder() -> Result<PathBuf> {
 /// This machine's profile of a device with a number of threads.
 fn profile_path(device: &str, threads: usize) -> Result<PathBuf> {
     let host: String = machine::host().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    Ok(folder()?.join(format!("{host}-{device}-{threads}.toml")))
+    // A GPU runs on all that it has.
+    let threads = if device.starts_with("cpu") { format!("-{threads}") } else { String::new() };
+    Ok(folder()?.join(format!("{host}-{device}{threads}.toml")))
 }
 
 fn read(path: &Path) -> Result<DeviceProfile> {
@@ -50,6 +55,11 @@ pub(crate) fn ceilings(device: &str, threads: usize) -> Option<Ceilings> {
 fn list(args: &DeviceListArgs) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let mut devices = Vec::new();
+    #[cfg(feature = "cuda")]
+    if args.device == Some(DeviceArg::Cuda) {
+        // The reason, if there is none, is the error.
+        aio::cuda::CudaDevice::probe()?;
+    }
     for level in IsaLevel::ALL.into_iter().rev().filter(|&l| Isa::at(l).is_some()) {
         let name = format!("cpu-{}", level.name());
         let path = profile_path(&name, cores)?;
@@ -59,6 +69,10 @@ fn list(args: &DeviceListArgs) -> Result<()> {
     #[cfg(feature = "cuda")]
     devices.push(crate::cuda::row());
     devices.push(("interp".to_owned(), "the scalar oracle".to_owned(), 1, String::new()));
+    if let Some(one) = args.device {
+        let name = one.to_possible_value().expect("no device is hidden").get_name().to_owned();
+        devices.retain(|d| d.0.split('-').next() == Some(&name));
+    }
     output::print_now(&match args.output {
         ShowForm::Md => {
             let rows = devices.iter().map(|(name, what, cores, profile)| {
@@ -120,14 +134,18 @@ fn markdown(p: &DeviceProfile) -> String {
 }
 
 fn calibrate(args: &CalibrateArgs) -> Result<()> {
-    let device = models::cpu(args.isa, args.threads)?;
-    let profile = measure(&device, args.reps)?;
+    let profile = match args.device {
+        DeviceArg::Cpu => measure(&models::cpu(args.isa, args.threads)?, args.reps)?,
+        #[cfg(feature = "cuda")]
+        DeviceArg::Cuda => crate::cuda::profile(args.reps)?,
+        DeviceArg::Interp => bail!("the oracle is not made for speed, so it has no profile"),
+    };
     let path = match &args.file {
         Some(path) => path.clone(),
         None => {
             let folder = folder()?;
             std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-            profile_path(&profile.device, device.threads())?
+            profile_path(&profile.device, profile.threads as usize)?
         }
     };
     aio::mapped::write_whole(&path, profile.to_toml().as_bytes())
@@ -196,7 +214,7 @@ fn read_level(probe: &Probe, bytes: u64, threads: usize, reps: u32) -> Result<Fi
 }
 
 /// The figure of some samples, after one that does not count.
-fn figure(reps: u32, mut sample: impl FnMut() -> f64) -> Result<Figure> {
+pub(crate) fn figure(reps: u32, mut sample: impl FnMut() -> f64) -> Result<Figure> {
     sample();
     let mut samples = Vec::new();
     for _ in 0..reps {

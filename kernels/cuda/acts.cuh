@@ -57,7 +57,7 @@ __device__ inline void store_bf16(const ActsOut& acts, u32 row, u32 block, f32 x
     u32 lane = threadIdx.x % 32;
     u8* step = acts.step(row, 32 * block, ACT_BF16);
     u16 high = bf16_of(x);
-    store_parts(step, acts.tile_rows, row, 32 * block + lane, high, bf16_of(__fsub_rn(x, f32_of_bf16(high))));
+    store_parts(step, acts.tile_rows, row, 32 * block + lane, high, bf16_of(rest_of(x, f32_of_bf16(high))));
     if (lane == 0) *reinterpret_cast<f32*>(step + 256 * acts.tile_rows + 4 * (row % acts.tile_rows)) = 1.0f;
 }
 
@@ -75,7 +75,7 @@ __device__ inline void store_f16(const ActsOut& acts, u32 row, u32 column, f32 x
     for (u32 i = 0; i < 2; i++) {
         f32 scaled = __fdiv_rn(i ? y : x, scale);
         u16 high = f16_of(scaled);
-        store_parts(step, acts.tile_rows, row, lane + 32 * i, high, f16_of(__fsub_rn(scaled, f32_of_f16(high))));
+        store_parts(step, acts.tile_rows, row, lane + 32 * i, high, f16_of(rest_of(scaled, f32_of_f16(high))));
     }
     if (lane == 0) *reinterpret_cast<f32*>(step + 256 * acts.tile_rows + 4 * (row % acts.tile_rows)) = scale;
 }

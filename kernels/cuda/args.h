@@ -369,3 +369,12 @@ struct RowsArgs {
     u32 code;
     f32 eps;
 };
+
+/// `probe_read`, `probe_int8`, `probe_bf16`: what the device can do at best.
+struct ProbeArgs {
+    const void* from; // probe_read: what is read
+    u32* sink;        // one word
+    u64 count;        // runs of 16 bytes that all blocks read, or rounds of 8 products of each warp
+    u32 never;        // a result that does not come, but for one time in 2^32, and then does no harm
+    u32 spare;
+};

@@ -87,7 +87,7 @@ __device__ inline void load_queries(const AttendArgs& a, const AttendSpace& s, c
             f32 x = __fdiv_rn(q[i], scale);
             u16 high = f16_of(x);
             *reinterpret_cast<u16*>(at) = high;
-            *reinterpret_cast<u16*>(at + 8) = f16_of(__fsub_rn(x, f32_of_f16(high)));
+            *reinterpret_cast<u16*>(at + 8) = f16_of(rest_of(x, f32_of_f16(high)));
         }
     }
     __syncthreads();

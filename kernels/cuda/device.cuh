@@ -30,6 +30,11 @@ __device__ inline u16 bf16_of(f32 x) { return __bfloat16_as_ushort(__float2bfloa
 
 __device__ inline f32 f32_of_bf16(u16 x) { return __uint_as_float(u32(x) << 16); }
 
+/// What a rounded number leaves; of an infinity nothing, whose difference to itself is no number.
+__device__ inline f32 rest_of(f32 x, f32 rounded) {
+    return fabsf(rounded) < __uint_as_float(0x7F800000u) ? __fsub_rn(x, rounded) : 0.0f;
+}
+
 __device__ inline u32 least(u32 a, u32 b) { return a < b ? a : b; }
 __device__ inline u32 most(u32 a, u32 b) { return a > b ? a : b; }
 __device__ inline u32 ceil_div(u32 a, u32 b) { return (a + b - 1) / b; }

@@ -318,5 +318,6 @@ extern "C" const ArgsField* aio_emulate_field(u32 index) {
 #include "linear.cu"
 #include "ops.cu"
 #include "prepare.cu"
+#include "probe.cu"
 #include "qkv.cu"
 #include "unfused.cu"

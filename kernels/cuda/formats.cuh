@@ -10,10 +10,12 @@
 #define ROW_TILES 3u
 #define PASS_ROWS 24u
 
-/// A lane's sums of 16 x 8 outputs: rows g, g + 8 of the tile by token rows 2q, 2q + 1.
-struct Sums {
-    f32 c[ROW_TILES][4];
+/// A lane's sums of 16 x 8 outputs for N tiles of token rows: rows g, g + 8 of the tile by token rows 2q, 2q + 1.
+template <u32 N>
+struct SumsOf {
+    f32 c[N][4];
 };
+typedef SumsOf<ROW_TILES> Sums;
 
 /// Bytes of a step of 64 columns of prepared activations in tiles of so many rows.
 __device__ inline u32 act_step_bytes(u32 kind, u32 tile_rows) {
@@ -88,8 +90,8 @@ __device__ inline void add_minimums(f32 (&sum)[4], const Scales& s, float2 sums)
 
 /// Formats of blocks of 32 columns: adds a step's products for `tiles` tiles of token rows. F gives `fragment` (codes of a
 /// block as the A operand) and `scales`.
-template <class F, class A>
-__device__ inline void multiply_blocks(Sums& sums, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+template <class F, u32 N, class A>
+__device__ inline void multiply_blocks(SumsOf<N>& sums, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
     const u32 act_bytes = act_step_bytes(ACT_Q8, acts.tile_rows());
     for (u32 pair = 0; pair < F::COLS / 64; pair++) {
         u32 a[2][4];
@@ -99,7 +101,7 @@ __device__ inline void multiply_blocks(Sums& sums, const u8* step, const A& acts
             F::scales(s[b], step, 2 * pair + b, lane);
         }
         AIO_UNROLL
-        for (u32 t = 0; t < ROW_TILES; t++) {
+        for (u32 t = 0; t < N; t++) {
             if (t >= tiles) break;
             ActBlocks x;
             load_acts<F::HAS_MIN>(x, acts, acts.tile(t) + (at + pair) * act_bytes, lane);
@@ -141,8 +143,8 @@ struct FormatQ8_0 {
         u32 w = word_at(step + 1024 + 32 * block + lane / 4 * 4);
         s.d[0] = low_half(w), s.d[1] = high_half(w);
     }
-    template <class A>
-    static __device__ void multiply(Sums& s, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+    template <u32 N, class A>
+    static __device__ void multiply(SumsOf<N>& s, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
         multiply_blocks<FormatQ8_0>(s, step, acts, at, tiles, lane);
     }
     static __device__ f32 value(const u8* step, u32 r, u32 c) {
@@ -168,8 +170,8 @@ struct FormatQ4_0 {
         u32 w = word_at(step + 512 + 32 * block + lane / 4 * 4);
         s.d[0] = low_half(w) * 0.0625f, s.d[1] = high_half(w) * 0.0625f;
     }
-    template <class A>
-    static __device__ void multiply(Sums& s, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+    template <u32 N, class A>
+    static __device__ void multiply(SumsOf<N>& s, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
         multiply_blocks<FormatQ4_0>(s, step, acts, at, tiles, lane);
     }
     static __device__ f32 value(const u8* step, u32 r, u32 c) {
@@ -198,8 +200,8 @@ struct FormatQ4_1 {
         s.d[0] = low_half(w.x), s.d[1] = high_half(w.x);
         s.m[0] = low_half(w.y), s.m[1] = high_half(w.y);
     }
-    template <class A>
-    static __device__ void multiply(Sums& s, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+    template <u32 N, class A>
+    static __device__ void multiply(SumsOf<N>& s, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
         multiply_blocks<FormatQ4_1>(s, step, acts, at, tiles, lane);
     }
     static __device__ f32 value(const u8* step, u32 r, u32 c) {
@@ -222,8 +224,8 @@ struct FormatQ4_K {
             s.m[h] = -(h ? high_half(super.y) : low_half(super.y)) * unsigned_byte(w.z, w.w, block);
         }
     }
-    template <class A>
-    static __device__ void multiply(Sums& s, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+    template <u32 N, class A>
+    static __device__ void multiply(SumsOf<N>& s, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
         multiply_blocks<FormatQ4_K>(s, step, acts, at, tiles, lane);
     }
     static __device__ f32 value(const u8* step, u32 r, u32 c) {
@@ -243,8 +245,8 @@ struct FormatQ6_K {
         u32 nibbles = low >> block % 2 * 4 & 0x0F0F0F0Fu, crumbs = high >> 2 * block & 0x03030303u;
         return (nibbles << 2 | crumbs << 6) ^ 0x80808080u;
     }
-    template <class A>
-    static __device__ void multiply(Sums& sums, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+    template <u32 N, class A>
+    static __device__ void multiply(SumsOf<N>& sums, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
         u32 g = lane / 4, act_bytes = act_step_bytes(ACT_Q8, acts.tile_rows());
         uint4 high = words4_at(step + 1024 + 16 * lane), small = words4_at(step + 1536 + 16 * g);
         u32 super = word_at(step + 1664 + 4 * g);
@@ -254,7 +256,7 @@ struct FormatQ6_K {
             uint4 low = nibble_words(step, b, lane);
             u32 a[4] = {codes(low.x, high.x, b), codes(low.y, high.y, b), codes(low.z, high.z, b), codes(low.w, high.w, b)};
             AIO_UNROLL
-            for (u32 t = 0; t < ROW_TILES; t++) {
+            for (u32 t = 0; t < N; t++) {
                 if (t >= tiles) break;
                 const u8* x = acts.tile(t) + (at + b / 2) * act_bytes;
                 const u8* scales = x + 64 * acts.tile_rows() + 32 * (b % 2) + 8 * (lane % 4);
@@ -292,17 +294,17 @@ template <class Product, u32 KIND>
 struct Format16 {
     static const u32 COLS = 64, BYTES = 2048, DEPTH1 = 3, DEPTH2 = 2, ACTS = KIND;
 
-    template <class A>
-    static __device__ void multiply(Sums& sums, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
+    template <u32 N, class A>
+    static __device__ void multiply(SumsOf<N>& sums, const u8* step, const A& acts, u32 at, u32 tiles, u32 lane) {
         const u32 run_bytes = 64 * acts.tile_rows();
         const u64 from = u64(at) * act_step_bytes(KIND, acts.tile_rows());
-        f32 part[ROW_TILES][4] = {};
+        f32 part[N][4] = {};
         AIO_UNROLL
         for (u32 c = 0; c < 4; c++) {
             uint4 w = words4_at(step + 512 * c + 16 * lane);
             const u32 a[4] = {w.x, w.y, w.z, w.w};
             AIO_UNROLL
-            for (u32 t = 0; t < ROW_TILES; t++) {
+            for (u32 t = 0; t < N; t++) {
                 if (t >= tiles) break;
                 uint4 x = words4_at(acts.tile(t) + from + c * run_bytes + 16 * acts.place(lane));
                 Product::mma(part[t], a, x.x, x.y);
@@ -310,7 +312,7 @@ struct Format16 {
             }
         }
         AIO_UNROLL
-        for (u32 t = 0; t < ROW_TILES; t++) {
+        for (u32 t = 0; t < N; t++) {
             if (t >= tiles) break;
             float2 scale = *reinterpret_cast<const float2*>(acts.tile(t) + from + 4 * run_bytes + 8 * (lane % 4));
             for (u32 i = 0; i < 4; i++) sums.c[t][i] = fmaf(part[t][i], i % 2 ? scale.y : scale.x, sums.c[t][i]);
@@ -335,4 +337,13 @@ typedef Format16<ProductF16, ACT_F16> FormatF16;
     KERNEL(q4_1, FormatQ4_1)                                                                                           \
     KERNEL(q4_k, FormatQ4_K)                                                                                           \
     KERNEL(q6_k, FormatQ6_K)
+#endif
+/// The types that have kernels for many rows. Those with scales of scales spill registers there on some architectures.
+#ifndef FOR_EACH_WIDE_FORMAT
+#define FOR_EACH_WIDE_FORMAT(KERNEL)                                                                                   \
+    KERNEL(bf16, FormatBF16)                                                                                           \
+    KERNEL(f16, FormatF16)                                                                                             \
+    KERNEL(q8_0, FormatQ8_0)                                                                                           \
+    KERNEL(q4_0, FormatQ4_0)                                                                                           \
+    KERNEL(q4_1, FormatQ4_1)
 #endif

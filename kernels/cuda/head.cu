@@ -13,7 +13,8 @@ struct HeadWork {
 
     __device__ const u8* tile(u32 tile, u32) const { return static_cast<const u8*>(a.w) + tile * tile_bytes; }
 
-    __device__ void finish(const Slices<1>& slices, u32 tile, u32 first_row, u32 rows) const {
+    template <class S>
+    __device__ void finish(const S& slices, u32 tile, u32 first_row, u32 rows) const {
         for (u32 i = threadIdx.x; i < 16 * rows; i += THREADS) {
             u32 token = tile * 16 + i % 16, column = i / 16;
             f32 logit = slices.total(0, i % 16, column);
@@ -23,6 +24,7 @@ struct HeadWork {
         }
     }
 
+    template <u32 TILES>
     __device__ void end(u32 first_row, u32 rows) const {
         if (!a.tokens) return;
         if (threadIdx.x < rows && mine[threadIdx.x]) atomicMax(&a.best[first_row + threadIdx.x], mine[threadIdx.x]);

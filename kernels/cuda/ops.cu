@@ -9,7 +9,7 @@ __device__ inline f32 unary(u32 code, f32 x) {
     case MAP_NEG: return -x;
     case MAP_SILU: return __fdiv_rn(x, 1.0f + expf(-x));
     case MAP_GELU: return 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
-    case MAP_RELU: return x > 0.0f || x != x ? x : 0.0f;
+    case MAP_RELU: return fmaxf(x, 0.0f); // of a NaN: 0
     case MAP_TANH: return tanhf(x);
     case MAP_SIGMOID: return __fdiv_rn(1.0f, 1.0f + expf(-x));
     case MAP_EXP: return expf(x);

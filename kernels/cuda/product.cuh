@@ -14,7 +14,12 @@
 /// The warps' sums of one tile of each of M matrices, in shared memory: f32 [8][M][16][24].
 template <u32 M>
 struct Slices {
+    /// Columns of a tile that a thread has in hand when the block shares its outputs.
+    static const u32 PER_THREAD = 2;
     f32* start;
+
+    /// Memory for 32 outputs of each token row, once all totals of a tile are taken.
+    __device__ f32* gathered() const { return start; }
 
     /// The product of output row r of the tile and token row `column` of the pass.
     __device__ f32 total(u32 m, u32 r, u32 column) const {
@@ -122,7 +127,7 @@ __device__ inline void walk(Stream<F, M, PER_ITEM, Work>& stream, Work& work, co
             __syncthreads();
         }
     }
-    work.end(pass.first_row, pass.rows);
+    work.template end<1>(pass.first_row, pass.rows);
 }
 
 /// All products of a launch with prepared activations. `symbol` counts the token rows; grid y is the pass of 24 of them.
@@ -132,11 +137,13 @@ __device__ inline void products(Work& work, const StepHeader* header, const void
     typedef Stream<F, M, PER_ITEM, Work> S;
     Slices<M> slices = {reinterpret_cast<f32*>(shared + WARPS * S::RING_BYTES)};
     S stream(work, shared + threadIdx.x / 32 * S::RING_BYTES, k);
-    stream.begin();
+    // Weights are on their way while earlier kernels end; but for later passes, which may have no rows, only once that is known.
+    if (blockIdx.y == 0) stream.begin();
     wait_for_earlier_kernels();
     let_next_kernel_begin();
     Pass pass(header, symbol);
     if (pass.rows == 0) return copies_wait<0>();
+    if (blockIdx.y != 0) stream.begin();
     u64 tile_bytes = u64(ceil_div(k, 64)) * act_step_bytes(F::ACTS, TILE_ROWS);
     TiledActs x = {static_cast<const u8*>(acts) + pass.first_row / TILE_ROWS * tile_bytes, tile_bytes};
     walk<F, M, PER_ITEM>(stream, work, slices, x, pass);

@@ -3,7 +3,7 @@
 //! Blocks take tiles of 16 outputs, so that all of a device works on few heads; products go to scratch memory, and the
 //! block that finishes a head's last tile does the rest of that head. Models whose matrices differ in type take a launch
 //! for each type (`parts`).
-#include "product.cuh"
+#include "wide.cuh"
 
 /// A part of the projections: queries, keys or values.
 struct QkvPart {
@@ -37,7 +37,8 @@ struct QkvWork {
 
     __device__ u32 raw_width() const { return (a.heads + 2 * a.kv_heads) * a.head_dim; }
 
-    __device__ void finish(const Slices<1>& slices, u32 tile, u32 first_row, u32 rows) const {
+    template <class S>
+    __device__ void finish(const S& slices, u32 tile, u32 first_row, u32 rows) const {
         QkvPart part = part_of(tile);
         for (u32 i = threadIdx.x; i < 16 * rows; i += THREADS) {
             u32 output = part.tile * 16 + i % 16, column = i / 16;
@@ -47,9 +48,13 @@ struct QkvWork {
         }
     }
 
+    /// After tiles that the block had in runs of TILES.
+    template <u32 TILES>
     __device__ void end(u32 first_row, u32 rows) const {
-        u32 per_head = a.head_dim / 16, all_heads = a.heads + 2 * a.kv_heads;
-        for (u32 tile = blockIdx.x; tile < items; tile += gridDim.x) {
+        u32 per_head = a.head_dim / 16, all_heads = a.heads + 2 * a.kv_heads, own = blockIdx.x * TILES;
+        for (u32 i = 0; own + i % TILES < items; i++) {
+            u32 tile = own + i % TILES;
+            if (i % TILES + 1 == TILES) own += gridDim.x * TILES;
             QkvPart part = part_of(tile);
             u32 head = part.first_head + part.tile / per_head;
             if (!last_to_come(a.tickets + blockIdx.y * all_heads + head, per_head)) continue;
@@ -116,10 +121,20 @@ __device__ inline void qkv(const QkvArgs& a, const PrepareArgs* prepare) {
     else products<F, 1, 1>(work, a.step, a.acts, a.k, SYM_ROWS);
 }
 
+template <class F>
+__device__ inline void wide_qkv(const QkvArgs& a) {
+    u32 heads = QkvWork::heads_of(a, 0) + QkvWork::heads_of(a, 1) + QkvWork::heads_of(a, 2);
+    QkvWork work = {a, heads * (a.head_dim / 16), u64(ceil_div(a.k, F::COLS)) * F::BYTES};
+    wide_products<F, 1>(work, a.step, a.acts, a.k, SYM_ROWS);
+}
+
 #define QKV(T, F)                                                                                                 \
     AIO_KERNEL(qkv_##T, QkvArgs) { qkv<F>(a, nullptr); }                                                            \
     AIO_KERNEL(norm_qkv_##T, NormQkvArgs) { qkv<F>(a.product, &a.prepare); }
 FOR_EACH_FORMAT(QKV)
+
+#define WIDE_QKV(T, F) AIO_KERNEL(wide_qkv_##T, QkvArgs) { wide_qkv<F>(a); }
+FOR_EACH_WIDE_FORMAT(WIDE_QKV)
 
 AIO_KERNEL(rope_table, RopeTableArgs) {
     wait_for_earlier_kernels();

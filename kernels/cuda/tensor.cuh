@@ -71,7 +71,7 @@ __device__ inline void store_int(const Tensor& t, u64 i, i64 v) {
     switch (t.element) {
     case EL_I32: static_cast<i32*>(t.data)[i] = i32(v); break;
     case EL_U32: static_cast<u32*>(t.data)[i] = u32(v); break;
-    case EL_BOOL: static_cast<u8*>(t.data)[i] = v != 0; break;
+    case EL_BOOL: static_cast<u8*>(t.data)[i] = u8(v & 1); break;
     default: static_cast<u8*>(t.data)[i] = u8(v);
     }
 }

@@ -158,6 +158,9 @@ args! {
     /// `op_top_k`.
     TopKArgs { step: u64, values: Tensor, indices: Tensor, x: Tensor, k: u32, spare: u32 }
 
+    /// `probe_read`, `probe_int8`, `probe_bf16`.
+    ProbeArgs { from: u64, sink: u64, count: u64, never: u32, spare: u32 }
+
     /// `op_rows`.
     RowsArgs { step: u64, out: Tensor, x: Tensor, weight: u64, bias: u64, code: u32, eps: f32 }
 }

@@ -6,7 +6,8 @@ use crate::driver::cuda::{self, Cuda};
 use crate::error::CudaError;
 use crate::executable::CudaExecutable;
 use crate::images::KernelImages;
-use crate::resident::{Resident, scratch_bytes};
+use crate::probe::Probe;
+use crate::resident::{GraphsNeed, Resident};
 use crate::states::StatesMap;
 use crate::weights::WeightsMap;
 use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, WeightSet, WeightSource};
@@ -24,6 +25,10 @@ pub struct CudaOptions {
     pub cache: Option<PathBuf>,
     /// Folders that may have CUDA's headers for the compiler of kernels, the best first.
     pub includes: Vec<PathBuf>,
+    /// Whether each kernel of a step waits for the whole end of the one before it to begin. Else, where GPU and driver can
+    /// (compute capability 9.0, CUDA 12.3), it begins earlier and has its first weights on their way. Results are the same;
+    /// comparisons and race checkers want it.
+    pub serial: bool,
 }
 
 /// Totals of all steps.
@@ -60,7 +65,7 @@ impl CudaDevice {
     /// [`DeviceError::Unavailable`] with the reason: no driver, no GPU, one that is too old, no compiler for its kernels.
     pub fn open(images: &KernelImages, options: &CudaOptions) -> Result<CudaDevice, DeviceError> {
         let cache = Cache { folder: options.cache.clone(), includes: options.includes.clone() };
-        let driver = Cuda::open(images, &cache).map_err(|e| e.unavailable())?;
+        let driver = Cuda::open(images, &cache, !options.serial).map_err(|e| e.unavailable())?;
         Ok(CudaDevice::on(Arc::new(driver)))
     }
 
@@ -94,6 +99,23 @@ impl CudaDevice {
     ) -> Result<CudaDevice, DeviceError> {
         let driver = crate::driver::emulation::Emulation::open(library, options).map_err(|e| e.unavailable())?;
         Ok(CudaDevice::on(Arc::new(driver)))
+    }
+
+    /// What the GPU can do at best, with a buffer of at least so many bytes for reads and copies.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`], [`DeviceError::Failed`].
+    pub fn measure(&self, bytes: u64) -> Result<Probe, DeviceError> {
+        Probe::new(&self.driver, bytes)
+    }
+
+    /// What the captured graphs of a family take, with a pool of `pages` pages. Nothing is loaded.
+    ///
+    /// # Errors
+    /// Those of loading a plan, [`DeviceError::Unsupported`] above all.
+    pub fn graphs(&self, family: &PlanFamily, pages: u32) -> Result<GraphsNeed, DeviceError> {
+        let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, pages)?);
+        GraphsNeed::of(self.driver.as_ref(), family, &weights, &states)
     }
 
     /// The GPU's name.
@@ -137,9 +159,13 @@ impl Device for CudaDevice {
         }
     }
 
+    fn available_bytes(&self) -> Option<u64> {
+        self.driver.available_bytes()
+    }
+
     fn scratch_bytes(&self, family: &PlanFamily, pages: u32) -> u64 {
         let (Ok(weights), Ok(states)) = (WeightsMap::new(family), StatesMap::new(family, pages)) else { return 0 };
-        scratch_bytes(self.driver.as_ref(), family, &weights, &states) as u64
+        GraphsNeed::of(self.driver.as_ref(), family, &weights, &states).map_or(0, |need| need.bytes())
     }
 
     fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {

@@ -6,6 +6,7 @@
 use crate::args::{FLAG_BIAS, StepHeader};
 use crate::checks::Checked;
 use crate::device::Tally;
+use crate::driver::nvtx::{self, Range};
 use crate::driver::{Driver, Launch, Pinned};
 use crate::error::CudaError;
 use crate::lower::{Dispatched, MAX_RECENT};
@@ -14,6 +15,7 @@ use crate::weights;
 use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, Pending, device::Running};
 use aio_ir::Dims;
 use aio_plan::{Plan, PlanFamily};
+use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,22 +28,29 @@ struct Target {
 
 /// See the module's header.
 pub(crate) struct CudaExecutable {
+    /// First, so that a graph goes before the memory that it names and the driver that made it.
+    dispatched: Dispatched,
     driver: Arc<dyn Driver>,
     tally: Arc<Tally>,
     resident: Arc<Resident>,
     /// Without its tasks, which are lowered.
     plan: Plan,
+    /// The bucket, for profilers.
+    name: CString,
     bound: Bound,
-    dispatched: Dispatched,
     launches: u64,
     submissions: u64,
-    /// Header and small inputs on their way to the device.
+    /// Header and inputs on their way to the device.
     staging: Pinned,
     /// Small outputs on their way from it.
     results: Pinned,
     /// Of the step under way, by output; empty if there is none.
     targets: Vec<Target>,
     running: bool,
+    /// For profilers, from `submit` to the end of `finish`.
+    range: Option<Range>,
+    /// The step's number among those that use the model's shared memory.
+    large: u64,
     traffic: Traffic,
 }
 
@@ -65,8 +74,11 @@ impl CudaExecutable {
         plan: &Plan,
         dispatch: Dispatch,
     ) -> Result<CudaExecutable, DeviceError> {
+        let lowering = nvtx::range(c"lower");
         let bound = resident.bind(&driver, family, plan)?;
         let launches = bound.program.launches(driver.as_ref())?;
+        drop(lowering);
+        let _capture = nvtx::range(c"capture");
         let count = launches.len() as u64;
         let dispatched = match dispatch {
             // SAFETY: lowering filled in the kernels' own structs (a test compares them), with addresses in the weights,
@@ -75,8 +87,8 @@ impl CudaExecutable {
             Dispatch::Task => Dispatched::Tasks(launches),
         };
         let step = &bound.program.step;
-        let staging = Pinned::new(&driver, step.small_end)?;
-        let results = Pinned::new(&driver, step.outputs_end - step.outputs_start)?;
+        let staging = Pinned::new(&driver, step.staging_bytes)?;
+        let results = Pinned::new(&driver, step.results_bytes)?;
         let page = Dims { pages: 1, ..Dims::default() };
         let kv: u64 = family.states.iter().filter(|s| s.is_paged()).filter_map(|s| s.ty.bytes(&page)).sum();
         let traffic =
@@ -86,6 +98,7 @@ impl CudaExecutable {
             tally,
             resident,
             plan: Plan { tasks: Vec::new(), ..plan.clone() },
+            name: CString::new(plan.bucket.to_string()).unwrap_or_default(),
             bound,
             dispatched,
             launches: count,
@@ -94,6 +107,8 @@ impl CudaExecutable {
             results,
             targets: Vec::with_capacity(plan.outputs.len()),
             running: false,
+            range: None,
+            large: 0,
             traffic,
         })
     }
@@ -112,7 +127,8 @@ impl CudaExecutable {
         self.bound.program.checks.iter().try_for_each(|c| checked.run(c))
     }
 
-    /// Begins to copy what the step binds: header and small inputs together, large inputs each alone.
+    /// Begins to copy what the step binds: header and small inputs together, large inputs each alone. Only one that is large
+    /// in fact, and not by its bound, is waited for.
     fn send(&mut self, bindings: &Bindings<'_, '_>) -> Result<(), CudaError> {
         let dims = bindings.dims;
         let program = &self.bound.program;
@@ -133,14 +149,23 @@ impl CudaExecutable {
         for (data, spot) in bindings.inputs.iter().zip(&program.step.inputs) {
             let Some(data) = data else { continue };
             let bytes = data.bytes();
+            if spot.pins(bytes) {
+                staging[spot.pinned..][..bytes.len()].copy_from_slice(bytes);
+            }
             if spot.small {
-                staging[spot.offset..][..bytes.len()].copy_from_slice(bytes);
                 end = end.max(spot.offset + bytes.len());
-            } else {
-                self.bound.step.write(spot.offset, bytes)?;
             }
         }
-        self.bound.step.write_pinned(0, &self.staging, end)
+        for (data, spot) in bindings.inputs.iter().zip(&program.step.inputs).filter(|(_, s)| !s.small) {
+            match data.as_ref().map(Data::bytes) {
+                Some(bytes) if spot.pins(bytes) => {
+                    self.bound.large.write_pinned(spot.offset, &self.staging, spot.pinned, bytes.len())?;
+                }
+                Some(bytes) => self.bound.large.write(spot.offset, bytes)?,
+                None => {}
+            }
+        }
+        self.bound.step.write_pinned(0, &self.staging, 0, end)
     }
 
     /// Begins the launches; between tasks that are dispatched alone it waits.
@@ -176,8 +201,7 @@ impl CudaExecutable {
         for ((words, spec), spot) in bindings.outputs.iter_mut().zip(&self.plan.outputs).zip(&step.outputs) {
             let bytes = spec.ty.bytes(&dims).unwrap_or(0) as usize;
             if spot.small {
-                let at = spot.offset - step.outputs_start;
-                self.bound.step.read_pinned(spot.offset, bytes, &mut self.results, at)?;
+                self.bound.step.read_pinned(spot.offset, bytes, &mut self.results, spot.pinned)?;
             }
             self.targets.push(Target { words: words.as_mut_ptr(), bytes });
         }
@@ -210,11 +234,16 @@ impl Executable for CudaExecutable {
             self.driver.synchronize()?;
         }
         self.running = true;
+        self.range = Some(nvtx::range(&self.name));
+        if self.bound.program.step.shares() {
+            self.large = self.resident.take_large();
+        }
         let begun = self.send(bindings).and_then(|()| self.launch()).and_then(|()| self.fetch(bindings));
         if let Err(e) = begun {
             // What was begun must be over before its memory is used again; the first error is the one that counts.
             let _ = self.driver.synchronize();
             self.running = false;
+            self.range = None;
             return Err(e.into());
         }
         self.count(bindings);
@@ -225,20 +254,26 @@ impl Executable for CudaExecutable {
 impl Running for CudaExecutable {
     fn finish(&mut self) -> Result<(), DeviceError> {
         let step = &self.bound.program.step;
+        let lost = !self.resident.has_large(self.large);
         for (target, spot) in self.targets.iter().zip(&step.outputs).filter(|(_, s)| !s.small) {
             debug_assert!(target.bytes <= spot.bytes);
+            if lost {
+                let reason = "another step of the model began before this one's large outputs were fetched";
+                return Err(DeviceError::Failed(reason.to_owned()));
+            }
             // SAFETY: the output's place has at least these bytes; the caller's words do too (`Bindings::check`) and are
             // borrowed until this returns, which is after `synchronize`.
-            unsafe { self.driver.read(target.words.cast(), self.bound.step.at() + spot.offset as u64, target.bytes)? };
+            unsafe { self.driver.read(target.words.cast(), self.bound.large.at() + spot.offset as u64, target.bytes)? };
         }
         self.running = false;
         self.driver.synchronize()?;
         for (target, spot) in self.targets.iter().zip(&step.outputs).filter(|(_, s)| s.small) {
-            let from = &self.results.bytes()[spot.offset - step.outputs_start..][..target.bytes];
+            let from = &self.results.bytes()[spot.pinned..][..target.bytes];
             // SAFETY: the words have at least these bytes (`Bindings::check`) and are borrowed until this returns.
             unsafe { target.words.cast::<u8>().copy_from_nonoverlapping(from.as_ptr(), from.len()) };
         }
         self.targets.clear();
+        self.range = None;
         Ok(())
     }
 }

@@ -7,7 +7,11 @@ use aio_ir::DType;
 /// Output rows of a packed tile.
 pub(crate) const TILE_ROWS: usize = 16;
 /// Token rows that go over the weights together.
-pub(crate) const PASS_ROWS: u32 = 24;
+const PASS_ROWS: u32 = 24;
+/// Token rows that do in the kernels for many (`wide.cuh`).
+const WIDE_ROWS: u32 = 48;
+/// Tiles of output rows that a block of those takes together.
+const WIDE_TILES: u64 = 8;
 /// Token rows up to which a product can take the norm itself.
 pub(crate) const NORM_ROWS: u32 = 4;
 /// Columns of a step of activations.
@@ -48,6 +52,38 @@ impl Acts {
     pub(crate) fn chains(self) -> bool {
         self != Acts::F16
     }
+}
+
+/// How a product goes through rows and matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Walk {
+    /// What comes before the kernel's name.
+    pub prefix: &'static str,
+    /// Pieces that blocks share.
+    pub pieces: u64,
+    /// Passes of rows.
+    pub passes: u32,
+    pub shared_bytes: u32,
+}
+
+impl Format {
+    /// The walk of a product of up to `rows` token rows with one matrix of `tiles` tiles of output rows, or with two at once;
+    /// `most` is the shared memory that a block can have. Bits do not depend on it.
+    pub(crate) fn walk(self, rows: u32, tiles: u64, matrices: u64, most: u32) -> Walk {
+        let wide = self.shared_for_many();
+        if rows > PASS_ROWS && wide <= most && !matches!(self, Format::Q4K | Format::Q6K) {
+            let pieces = (matrices * tiles).div_ceil(WIDE_TILES);
+            return Walk { prefix: "wide_", pieces, passes: rows.div_ceil(WIDE_ROWS), shared_bytes: wide };
+        }
+        let shared_bytes = if matrices == 1 { self.shared_for_one() } else { self.shared_for_two() };
+        // Kernels of two matrices take two tiles of each at a time.
+        Walk { prefix: "", pieces: tiles.div_ceil(matrices), passes: passes(rows), shared_bytes }
+    }
+}
+
+/// Passes of rows over the weights.
+pub(crate) fn passes(rows: u32) -> u32 {
+    rows.div_ceil(PASS_ROWS).max(1)
 }
 
 /// A packed form that kernels read.
@@ -123,6 +159,14 @@ impl Format {
         ring + 24576
     }
 
+    /// Shared memory of a kernel for many rows: stages of weights of 8 tiles and activations of 48 rows, or their totals.
+    pub(crate) fn shared_for_many(self) -> u32 {
+        let acts = self.step_cols() as u32 / ACT_COLS as u32 * if self.acts() == Acts::Q8 { 640 } else { 2080 };
+        let stage = 8 * self.step_bytes() as u32 + 6 * acts;
+        let stages = if 3 * stage <= 100_000 { 3 } else { 2 };
+        (stages * stage).max(4 * (8 * 16 * 56 + 48 * 32))
+    }
+
     /// What it is multiplied with.
     pub(crate) fn acts(self) -> Acts {
         match self {
@@ -182,5 +226,33 @@ impl Form {
     pub(crate) fn tile_bytes(self, cols: usize) -> usize {
         let format = self.format();
         (self.kernel_cols(cols as u64) as usize).div_ceil(format.step_cols()) * format.step_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_rows_take_wide_passes_where_they_can() {
+        let walk = |format: Format, rows, most| {
+            let w = format.walk(rows, 512, 2, most);
+            (w.prefix, w.pieces, w.passes)
+        };
+        let (h100, small) = (227 << 10, 64 << 10);
+        assert_eq!(walk(Format::Bf16, 24, h100), ("", 256, 1));
+        assert_eq!(walk(Format::Bf16, 25, h100), ("wide_", 128, 1));
+        assert_eq!(walk(Format::Bf16, 512, h100), ("wide_", 128, 11));
+        assert_eq!(walk(Format::Bf16, 512, small), ("", 256, 22));
+        assert_eq!(walk(Format::Q8_0, 512, small), ("wide_", 128, 11));
+        assert_eq!(walk(Format::Q4K, 512, h100), ("", 256, 22));
+        assert_eq!(Format::Bf16.walk(512, 513, 1, h100).pieces, 65);
+    }
+
+    /// `kernels/cuda/README.md` has them too.
+    #[test]
+    fn shared_memory_is_what_the_kernels_take() {
+        let all = [Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1];
+        assert_eq!(all.map(Format::shared_for_many), [86592, 86592, 37632, 34816, 34816]);
     }
 }

@@ -40,9 +40,11 @@ impl KernelImages {
         self.sources.iter().filter(|s| !s.name.ends_with(".cu"))
     }
 
+    /// The image of a unit that a GPU runs: its own, or the latest for an older one of the same major version.
     pub(crate) fn cubin(&self, unit: &str, architecture: u32) -> Option<&'static [u8]> {
-        let found = self.cubins.iter().find(|c| c.unit == unit && c.architecture == architecture);
-        found.map(|c| c.bytes)
+        let runs = |c: &&Cubin| c.architecture / 10 == architecture / 10 && c.architecture <= architecture;
+        let found = self.cubins.iter().filter(|c| c.unit == unit).filter(runs);
+        found.max_by_key(|c| c.architecture).map(|c| c.bytes)
     }
 
     /// A hash of all sources, in hexadecimal digits.
@@ -52,5 +54,23 @@ impl KernelImages {
             hash.update(source.name.as_bytes()).update(&[0]).update(source.text.as_bytes()).update(&[0]);
         }
         hash.finalize().to_hex()[..16].to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_runs_images_of_its_major_version() {
+        const fn image(architecture: u32, bytes: &'static [u8]) -> Cubin {
+            Cubin { unit: "a.cu", architecture, bytes }
+        }
+        const CUBINS: &[Cubin] = &[image(80, b"80"), image(89, b"89"), image(90, b"90")];
+        let images = KernelImages { sources: &[], cubins: CUBINS };
+        let of = |architecture| images.cubin("a.cu", architecture);
+        assert_eq!([of(80), of(86), of(89)], [Some(&b"80"[..]), Some(b"80"), Some(b"89")]);
+        assert_eq!([of(90), of(100), of(75)], [Some(&b"90"[..]), None, None]);
+        assert_eq!(images.cubin("b.cu", 80), None);
     }
 }

@@ -10,8 +10,8 @@
 //! - Above the seam of `driver`, all code is the same for a GPU and for the emulation, which compiles the same kernels with
 //!   a C++ compiler. So all but one module is tested on any machine.
 //! - Kernels follow indices without looking; `checks` looks at what a step binds before it runs.
-//! - `unsafe` stands in `driver`, where memory and launches are handed over, and in `executable`, which begins launches and
-//!   writes results to the caller's memory. Each block says why it holds.
+//! - `unsafe` stands in `driver`, where memory and launches are handed over, and in `executable` and `probe`, which begin
+//!   launches; the former also writes results to the caller's memory. Each block says why it holds.
 //!
 //! The contract with the kernels is `kernels/cuda/README.md`; `args`, `format` and `pack` are its Rust side.
 
@@ -26,6 +26,7 @@ mod format;
 mod images;
 mod lower;
 mod pack;
+mod probe;
 mod resident;
 mod states;
 mod weights;
@@ -35,3 +36,5 @@ pub use device::{CudaDevice, CudaOptions};
 pub use driver::emulation::{ArgsField, EmulationOptions, ThreadOrder, emulated_fields};
 pub use error::CudaError;
 pub use images::{Cubin, KernelImages, Source};
+pub use probe::Probe;
+pub use resident::GraphsNeed;

@@ -1,11 +1,12 @@
 //! A model on the device: weights, states, arena and scratch memory, shared by all its executables.
 
-use crate::driver::{Driver, Memory, Properties};
+use crate::driver::{Driver, Memory};
 use crate::lower::{Bases, Model, Program};
 use crate::states::StatesMap;
 use crate::weights::WeightsMap;
 use aio_backend::{DeviceError, WeightSource};
 use aio_plan::{Plan, PlanFamily};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// See the module's header.
@@ -16,15 +17,44 @@ pub(crate) struct Resident {
     weights_memory: Memory,
     pub states_memory: Memory,
     arena: Memory,
-    /// Grows when a plan is loaded that upload did not know; older executables keep what they have.
-    scratch: Mutex<Arc<Memory>>,
+    scratch: Growing,
+    /// Large inputs and outputs of the step under way.
+    large: Growing,
+    /// Steps that used the latter, so that one whose outputs were overwritten knows it.
+    large_uses: AtomicU64,
+}
+
+/// Memory that grows when a plan is loaded that upload did not know; older executables keep what they have.
+#[derive(Debug)]
+struct Growing {
+    what: &'static str,
+    memory: Mutex<Arc<Memory>>,
+}
+
+impl Growing {
+    fn new(driver: &Arc<dyn Driver>, what: &'static str, bytes: usize) -> Result<Growing, DeviceError> {
+        let memory = Memory::new(driver, bytes).map_err(|e| e.taking(what))?;
+        Ok(Growing { what, memory: Mutex::new(Arc::new(memory)) })
+    }
+
+    /// At least so much.
+    fn of(&self, driver: &Arc<dyn Driver>, bytes: usize) -> Result<Arc<Memory>, DeviceError> {
+        // The lock guards one pointer.
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.bytes() < bytes {
+            *memory = Arc::new(Memory::new(driver, bytes).map_err(|e| e.taking(self.what))?);
+        }
+        Ok(Arc::clone(&memory))
+    }
 }
 
 /// A plan lowered for a resident model, and the memory that its launches are about.
 pub(crate) struct Bound {
     pub program: Program,
-    /// The executable's own memory: header, inputs, outputs, constants, zeros.
+    /// The executable's own memory: header, small inputs and outputs, constants, zeros.
     pub step: Memory,
+    /// The model's: large inputs and outputs.
+    pub large: Arc<Memory>,
     /// Held so that the addresses in the launches stay good; arena, weights and states are the model's.
     _scratch: Arc<Memory>,
 }
@@ -38,14 +68,16 @@ impl Resident {
         pages: u32,
     ) -> Result<Resident, DeviceError> {
         let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, pages)?);
-        let scratch_bytes = scratch_bytes(driver.as_ref(), family, &weights, &states);
+        // Plans that cannot be lowered say why when they are loaded.
+        let need = GraphsNeed::of(driver.as_ref(), family, &weights, &states).unwrap_or_default();
         let weights_memory = weights.upload(driver, family, source)?;
         let states_memory = states.allocate(driver)?;
         let arena = Memory::new(driver, family.arena_bytes as usize).map_err(|e| e.taking("the arena"))?;
-        let scratch = Memory::new(driver, scratch_bytes).map_err(|e| e.taking("scratch memory"))?;
+        let scratch = Growing::new(driver, "scratch memory", need.scratch as usize)?;
+        let large = Growing::new(driver, "large inputs and outputs", need.large as usize)?;
         driver.synchronize()?;
-        let scratch = Mutex::new(Arc::new(scratch));
-        Ok(Resident { weights, states, weights_memory, states_memory, arena, scratch })
+        let large_uses = AtomicU64::new(0);
+        Ok(Resident { weights, states, weights_memory, states_memory, arena, scratch, large, large_uses })
     }
 
     /// Lowers a plan with all addresses.
@@ -57,19 +89,19 @@ impl Resident {
     ) -> Result<Bound, DeviceError> {
         let vector = |w: usize| self.vector(w);
         let (weights, states) = (&self.weights, &self.states);
-        let limits = driver.properties();
-        let shared_bytes = limits.shared_bytes;
-        let model = Model { family, weights, states, blocks: blocks(limits), shared_bytes, vector: &vector };
+        let model = Model { family, weights, states, limits: driver.properties(), vector: &vector };
         let measured = Program::new(&model, plan, Bases::NOWHERE)?;
         let step =
             Memory::zeroed(driver, measured.step_bytes()).map_err(|e| e.taking("a step's inputs and outputs"))?;
-        let scratch = self.scratch(driver, measured.scratch_bytes)?;
+        let scratch = self.scratch.of(driver, measured.scratch_bytes)?;
+        let large = self.large.of(driver, measured.step.large_bytes)?;
         let bases = Bases {
             weights: self.weights_memory.at(),
             states: self.states_memory.at(),
             arena: self.arena.at(),
             scratch: scratch.at(),
             step: step.at(),
+            large: large.at(),
         };
         if plan.arena_bytes as usize > self.arena.bytes() {
             let reason = format!("a plan of another family: its arena has {} bytes", plan.arena_bytes);
@@ -78,17 +110,17 @@ impl Resident {
         let program = Program::new(&model, plan, bases)?;
         step.write(program.step.constants, &program.constants)?;
         driver.synchronize()?;
-        Ok(Bound { program, step, _scratch: scratch })
+        Ok(Bound { program, step, large, _scratch: scratch })
     }
 
-    /// Scratch memory of at least this size.
-    fn scratch(&self, driver: &Arc<dyn Driver>, bytes: usize) -> Result<Arc<Memory>, DeviceError> {
-        // The lock guards one pointer.
-        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        if scratch.bytes() < bytes {
-            *scratch = Arc::new(Memory::new(driver, bytes).map_err(|e| e.taking("scratch memory"))?);
-        }
-        Ok(Arc::clone(&scratch))
+    /// Takes the memory of large inputs and outputs for a step; what [`Resident::has_large`] wants to know.
+    pub(crate) fn take_large(&self) -> u64 {
+        1 + self.large_uses.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether no other step has taken it since.
+    pub(crate) fn has_large(&self, taken: u64) -> bool {
+        self.large_uses.load(Ordering::Relaxed) == taken
     }
 
     /// The elements of a vector of f32.
@@ -116,23 +148,49 @@ impl Resident {
     }
 }
 
-/// Blocks that fill a device.
-fn blocks(properties: &Properties) -> u32 {
-    2 * properties.multiprocessors.max(1)
+/// What the captured graphs of a family take beside weights, states and arena.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GraphsNeed {
+    /// Bytes of scratch memory, which all share.
+    pub scratch: u64,
+    /// Bytes of large inputs and outputs, likewise.
+    pub large: u64,
+    /// By plan: bytes that its executable has for itself on the device.
+    pub own: Vec<u64>,
+    /// By plan: its launches.
+    pub launches: Vec<u32>,
+    /// By plan: bytes of its launches' arguments, which the driver keeps in the graph.
+    pub arguments: Vec<u64>,
+    /// By plan: pinned bytes of the host.
+    pub pinned: Vec<u64>,
 }
 
-/// The most scratch memory that a plan of a family needs; plans that cannot be lowered say why when they are loaded.
-pub(crate) fn scratch_bytes(
-    driver: &dyn Driver,
-    family: &PlanFamily,
-    weights: &WeightsMap,
-    states: &StatesMap,
-) -> usize {
-    // Values do not matter for sizes.
-    let vector = |w: usize| Ok(vec![1.0; weights.weights[w].rows * weights.weights[w].cols]);
-    let limits = driver.properties();
-    let shared_bytes = limits.shared_bytes;
-    let model = Model { family, weights, states, blocks: blocks(limits), shared_bytes, vector: &vector };
-    let need = |plan| Program::new(&model, plan, Bases::NOWHERE).map_or(0, |p| p.scratch_bytes);
-    family.plans.iter().map(need).max().unwrap_or(0)
+impl GraphsNeed {
+    /// Of all plans of a family.
+    pub(crate) fn of(
+        driver: &dyn Driver,
+        family: &PlanFamily,
+        weights: &WeightsMap,
+        states: &StatesMap,
+    ) -> Result<GraphsNeed, DeviceError> {
+        // Values do not matter for sizes.
+        let vector = |w: usize| Ok(vec![1.0; weights.weights[w].rows * weights.weights[w].cols]);
+        let model = Model { family, weights, states, limits: driver.properties(), vector: &vector };
+        let mut need = GraphsNeed::default();
+        for plan in &family.plans {
+            let program = Program::new(&model, plan, Bases::NOWHERE)?;
+            need.scratch = need.scratch.max(program.scratch_bytes as u64);
+            need.large = need.large.max(program.step.large_bytes as u64);
+            need.own.push(program.step_bytes() as u64);
+            need.launches.push(program.calls.len() as u32);
+            need.arguments.push(program.calls.iter().map(|c| c.args.len() as u64).sum());
+            need.pinned.push((program.step.staging_bytes + program.step.results_bytes) as u64);
+        }
+        Ok(need)
+    }
+
+    /// Bytes of device memory without what the driver takes for the graphs themselves.
+    pub fn bytes(&self) -> u64 {
+        self.scratch + self.large + self.own.iter().sum::<u64>()
+    }
 }

@@ -110,6 +110,11 @@ pub trait Device: Send + Sync {
     /// Totals of all steps so far.
     fn counters(&self) -> Counters;
 
+    /// Bytes of the device's own memory that can still be taken; `None` if it works in the host's memory, or does not say.
+    fn available_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Bytes of working memory, beside weights, KV pool and arena, that steps of this family take with a pool of `pages`
     /// pages. Asked before anything is loaded; 0 where there is none to speak of.
     fn scratch_bytes(&self, family: &PlanFamily, pages: u32) -> u64 {

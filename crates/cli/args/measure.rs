@@ -1,6 +1,6 @@
 //! Flags of the subcommands that measure: `bench` and `device`.
 
-use super::{IsaArg, LoadArgs, SpecArgs};
+use super::{DeviceArg, IsaArg, LoadArgs, SpecArgs};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -66,7 +66,7 @@ pub(crate) enum TableForm {
 #[command(
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    after_help = "Lists: 1,2,8 or ranges 1-17, 0-4096+1024, 32-512*2; 0 leaves a test out. Tests: ppN processes a prompt of N tokens,\ntgN generates N tokens, rowsN runs steps of N token rows (what checking N - 1 drafts costs), batchN decodes\nN sequences together, each with a context of its own. All tests of a model are interleaved round by round, with a\nstreaming read of a buffer of the weights' size after each step; the median read bandwidth is the denominator of\nfraction_of_read_bw.\n\nFields of a row: tok_s_* over repetitions, all rows or sequences together; ms_median of a step; weight_bytes and\nkv_bytes that a step reads; *_per_step counted by the device; allocations_per_step counted in the whole program.\n\nExamples:\n  aio bench\n  aio bench -p 0 -n 64 -d 0-4096+2048 -o json\n  aio bench -p 0 -n 0 --rows 1-6,8,9,12,16,17 -o md\n  aio bench -p 0 -n 0 --rows 1,9 --temp 0.8 --top-k 40 --top-p 0.95\n  aio bench -p 0 -n 0 --batch 1,2,4,8 -d 0,1024\n  aio bench -m a.gguf -m b.gguf --threads 1,2 -o csv --output-err md"
+    after_help = "Lists: 1,2,8 or ranges 1-17, 0-4096+1024, 32-512*2; 0 leaves a test out. Tests: ppN processes a prompt of N tokens,\ntgN generates N tokens, rowsN runs steps of N token rows (what checking N - 1 drafts costs), batchN decodes\nN sequences together, each with a context of its own. All tests of a model are interleaved round by round, with a\nstreaming read of a buffer of the weights' size after each step; the median read bandwidth is the denominator of\nfraction_of_read_bw.\n\nFields of a row: tok_s_* over repetitions, all rows or sequences together; ms_median of a step; weight_bytes and\nkv_bytes that a step reads; *_per_step counted by the device; allocations_per_step counted in the whole program;\npadding is the share of the plan's rows that no token filled; copy_bw_gb_s of copies inside a GPU, whose threads are\nits multiprocessors.\n\nExamples:\n  aio bench\n  aio bench -p 0 -n 64 -d 0-4096+2048 -o json\n  aio bench -p 0 -n 0 --rows 1-6,8,9,12,16,17 -o md\n  aio bench -p 0 -n 0 --rows 1,9 --temp 0.8 --top-k 40 --top-p 0.95\n  aio bench -p 0 -n 0 --batch 1,2,4,8 -d 0,1024\n  aio bench -m a.gguf -m b.gguf --threads 1,2 -o csv --output-err md"
 )]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
@@ -76,6 +76,9 @@ pub(crate) struct BenchArgs {
     pub models: Vec<PathBuf>,
     #[command(flatten)]
     pub load: LoadArgs,
+    /// Device to measure.
+    #[arg(long, value_enum, default_value = "cpu", value_name = "DEVICE")]
+    pub device: DeviceArg,
     /// Prompt lengths.
     #[arg(short, long, default_value = "512", value_name = "LIST", value_parser = numbers)]
     pub prefill: Numbers,
@@ -139,6 +142,9 @@ pub(crate) enum DeviceCommand {
     Show(DeviceShowArgs),
     /// Measure this machine and write its device profile.
     Calibrate(CalibrateArgs),
+    /// Compile the CUDA kernels for GPUs that need not be here.
+    #[cfg(feature = "cuda")]
+    Kernels(KernelsArgs),
 }
 
 /// Forms of what is shown of devices.
@@ -152,8 +158,13 @@ pub(crate) enum ShowForm {
 
 /// Arguments of `aio device list`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:\n  aio device list\n  aio device list -o json")]
+#[command(
+    after_help = "With --device only that one, and exit status 2 with the reason if it cannot be used.\n\nExamples:\n  aio device list\n  aio device list -o json\n  aio device list --device cuda"
+)]
 pub(crate) struct DeviceListArgs {
+    /// Only this device, which must be there.
+    #[arg(long, value_enum, value_name = "DEVICE")]
+    pub device: Option<DeviceArg>,
     /// Output form.
     #[arg(short, long, value_enum, default_value = "md", value_name = "FORM")]
     pub output: ShowForm,
@@ -174,9 +185,12 @@ pub(crate) struct DeviceShowArgs {
 /// Arguments of `aio device calibrate`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Measured: read bandwidth by working set (L1, L2, L3, memory) and threads; multiply-adds a second from registers,\n8-bit and f32; the cost of a submission, of a barrier, of waking the threads. Nothing else should run meanwhile.\n\nExamples:\n  aio device calibrate\n  aio device calibrate --threads 4 --file profile.toml"
+    after_help = "Measured: read bandwidth by working set (L1, L2, L3, memory) and threads; multiply-adds a second from registers,\n8-bit and f32; the cost of a submission, of a barrier, of waking the threads. On a GPU: reads of memory and copies\ninside it; bf16 instead of f32; submission is a launch and a wait, barrier the edge between two kernels of a graph,\nwake-up a launch alone. Nothing else should run meanwhile.\n\nExamples:\n  aio device calibrate\n  aio device calibrate --threads 4 --file profile.toml\n  aio device calibrate --device cuda"
 )]
 pub(crate) struct CalibrateArgs {
+    /// Device to measure.
+    #[arg(long, value_enum, default_value = "cpu", value_name = "DEVICE")]
+    pub device: DeviceArg,
     /// Threads [default: one a core].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
@@ -189,6 +203,21 @@ pub(crate) struct CalibrateArgs {
     /// Where the profile goes [default: this machine's, in the cache folder].
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
+}
+
+/// Arguments of `aio device kernels`.
+#[cfg(feature = "cuda")]
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Kernels are compiled when a GPU is first used, which takes NVRTC and some seconds. This does it ahead: for another\nmachine without NVRTC, copy the folder into its cache as `aio/cuda`.\n\nExamples:\n  aio device kernels --arch 90\n  aio device kernels --arch 80,90 --out kernels"
+)]
+pub(crate) struct KernelsArgs {
+    /// Compute capabilities without the point, comma-separated.
+    #[arg(long, value_name = "LIST", default_value = "90", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(80..))]
+    pub arch: Vec<u32>,
+    /// Where the machine code goes [default: this machine's cache folder].
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -3,13 +3,12 @@
 //! A machine's bandwidth drifts, so every test runs once in each round, and a read of the weights' size, which it is
 //! compared with, follows each of its steps. What a step takes is timed step by step, which leaves those reads out.
 
+use super::meter::{Hardware, Meter};
 use super::row::{Limits, Row};
 use crate::models::Loaded;
 use crate::{allocations, signals};
-use aio::cpu::CpuDevice;
-use aio::cpu::probe::{Probe, ReadBuffer};
-use aio::engine::{Engine, ModelWork, Sampling, Sequence, Step, StepRow, StepWants};
-use anyhow::{Context, Result, bail};
+use aio::engine::{Engine, ModelWork, RowTally, Sampling, Sequence, Step, StepRow, StepWants};
+use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -88,6 +87,8 @@ pub(crate) struct Samples {
     pub step_s: Vec<f64>,
     /// Seconds of reads of the whole buffer.
     pub read_s: Vec<f64>,
+    /// Seconds of copies of half the buffer inside the device, where it has memory of its own.
+    pub copy_s: Vec<f64>,
     /// Totals of all steps.
     pub submissions: u64,
     /// As above.
@@ -98,13 +99,16 @@ pub(crate) struct Samples {
     pub allocations: u64,
     /// Sum over steps of the positions whose keys and values were read.
     pub positions: u64,
+    /// Rows of the steps and of their buckets.
+    pub rows: RowTally,
 }
 
 /// Tests on one engine.
 pub(crate) struct Bench {
     loaded: Loaded,
-    probe: Probe,
-    buffer: ReadBuffer,
+    /// The chip's name.
+    chip: String,
+    meter: Meter,
     sampling: Sampling,
     tests: Vec<Test>,
     samples: Vec<Samples>,
@@ -117,17 +121,16 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// Prepares the tests; nothing has run yet.
-    pub(crate) fn new(loaded: Loaded, device: CpuDevice, sampling: Sampling, tests: &[Test]) -> Result<Bench> {
+    pub(crate) fn new(loaded: Loaded, hardware: &Hardware, sampling: Sampling, tests: &[Test]) -> Result<Bench> {
         for test in tests {
             check(test.kind, &loaded.engine, &sampling)?;
         }
-        let probe = device.probe();
         let bytes = loaded.engine.work().weight_bytes.clamp(MIN_READ_BYTES, MAX_READ_BYTES);
-        let buffer = probe.read_buffer(bytes as usize).context("no memory for the buffer of streaming reads")?;
+        let (chip, meter) = (hardware.name(), hardware.meter(bytes)?);
         Ok(Bench {
             loaded,
-            probe,
-            buffer,
+            chip,
+            meter,
             sampling,
             tests: tests.to_vec(),
             samples: vec![Samples::default(); tests.len()],
@@ -159,8 +162,9 @@ impl Bench {
             bar.inc(1);
         }
         if counts {
-            self.int8_macs.push(self.probe.int8_macs(self.probe.threads()));
-            self.f32_macs.push(self.probe.f32_macs(self.probe.threads()));
+            let (int8, f32) = self.meter.macs()?;
+            self.int8_macs.push(int8);
+            self.f32_macs.push(f32);
         }
         Ok(())
     }
@@ -186,7 +190,7 @@ impl Bench {
             Kind::Prefill(n) => {
                 self.prefill(&mut sequences[0], n, samples)?;
                 for _ in 0..3 {
-                    self.read(samples);
+                    self.read(samples)?;
                 }
             }
             Kind::Decode(n) => self.decode(&mut sequences[0], n, samples)?,
@@ -219,7 +223,7 @@ impl Bench {
         for _ in 0..tokens {
             token = self.step(sequence, &[token], 1, samples)?.unwrap_or(0);
             sequence.commit(sequence.len() + 1);
-            self.read(samples);
+            self.read(samples)?;
         }
         Ok(())
     }
@@ -228,7 +232,7 @@ impl Bench {
         for _ in 0..STEPS {
             let ids: Vec<u32> = (0..rows).map(|_| self.token()).collect();
             self.step(sequence, &ids, rows as usize, samples)?;
-            self.read(samples);
+            self.read(samples)?;
         }
         Ok(())
     }
@@ -247,7 +251,7 @@ impl Bench {
             let next = timed(&mut self.loaded.engine, &step, samples)?;
             tokens = next;
             sequences.iter_mut().for_each(|s| s.commit(s.len() + 1));
-            self.read(samples);
+            self.read(samples)?;
         }
         Ok(())
     }
@@ -268,8 +272,10 @@ impl Bench {
         Ok(timed(&mut self.loaded.engine, &step, samples)?.last().copied())
     }
 
-    fn read(&self, samples: &mut Samples) {
-        samples.read_s.push(self.probe.read_seconds(&self.buffer, self.probe.threads(), 1));
+    fn read(&self, samples: &mut Samples) -> Result<()> {
+        samples.read_s.push(self.meter.read_seconds()?);
+        samples.copy_s.extend(self.meter.copy_seconds()?);
+        Ok(())
     }
 
     /// A token by a fixed sequence of pseudo-random numbers (Knuth's MMIX generator).
@@ -283,7 +289,7 @@ impl Bench {
         let work: ModelWork = self.loaded.engine.work();
         let macs = |all: &[f64]| aio::orchestrator::Figure::of(all).map_or(0.0, |f| f.median);
         let limits = Limits {
-            buffer_bytes: self.buffer.len() as u64,
+            buffer_bytes: self.meter.bytes(),
             int8_macs: macs(&self.int8_macs),
             f32_macs: macs(&self.f32_macs),
         };
@@ -305,7 +311,8 @@ impl Bench {
                     model: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                     model_bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
                     device: self.loaded.engine.family().target.clone(),
-                    threads: self.probe.threads() as u32,
+                    chip: self.chip.clone(),
+                    threads: self.meter.threads(),
                     rows,
                     depth: test.depth,
                     reps,
@@ -339,7 +346,7 @@ fn timed(engine: &mut Engine, step: &Step<'_>, samples: &mut Samples) -> Result<
     let is_last = |i: usize| step.rows.get(i + 1).is_none_or(|next| next.sequence != step.rows[i].sequence);
     let last = step.rows.iter().enumerate().filter(|(i, _)| is_last(*i));
     samples.positions += last.map(|(_, row)| row.position as u64 + 1).sum::<u64>();
-    let (counters, allocations) = (engine.counters(), allocations::count());
+    let (counters, rows, allocations) = (engine.counters(), engine.rows(), allocations::count());
     let start = Instant::now();
     let tokens = engine.step(step)?;
     let seconds = start.elapsed().as_secs_f64();
@@ -347,6 +354,7 @@ fn timed(engine: &mut Engine, step: &Step<'_>, samples: &mut Samples) -> Result<
     samples.step_s.push(seconds);
     let tokens = tokens.to_vec();
     let used = engine.counters() - counters;
+    samples.rows += engine.rows() - rows;
     samples.submissions += used.submissions;
     samples.syncs += used.syncs;
     samples.barriers += used.barriers;

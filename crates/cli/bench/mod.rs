@@ -3,6 +3,7 @@
 
 mod forms;
 mod measure;
+mod meter;
 mod row;
 mod spec;
 
@@ -13,6 +14,7 @@ use aio::ir::sampling::SampleParams;
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use measure::{Bench, Kind, Test};
+use meter::Hardware;
 use row::Row;
 use std::path::{Path, PathBuf};
 
@@ -69,7 +71,8 @@ fn bench(
     args: &BenchArgs,
     bar: &ProgressBar,
 ) -> Result<Vec<Row>> {
-    let model = ModelArgs::of(path.to_owned(), (threads > 0).then_some(threads), isa);
+    let threads = (threads > 0).then_some(threads);
+    let model = ModelArgs { device: args.device, ..ModelArgs::of(path.to_owned(), threads, isa) };
     let mut sampling = Sampling::greedy();
     let BenchArgs { temp: temperature, top_k, top_p, min_p, .. } = *args;
     sampling.params = SampleParams { temperature, top_k, top_p, min_p, ..SampleParams::GREEDY };
@@ -78,9 +81,9 @@ fn bench(
     let context = u32::try_from(context).context("the longest test has more positions than 32 bits count")?;
     let options =
         EngineOptions { context: Some(context), sequences: measure::sequences(tests), ..EngineOptions::default() };
-    let device = models::cpu(isa, (threads > 0).then_some(threads))?;
-    let loaded = models::load_on(&model, &args.load, std::sync::Arc::new(device.clone()), &options)?;
-    let mut bench = Bench::new(loaded, device, sampling, tests)?;
+    let hardware = Hardware::open(args.device, isa, threads)?;
+    let loaded = models::load_on(&model, &args.load, hardware.device(), &options)?;
+    let mut bench = Bench::new(loaded, &hardware, sampling, tests)?;
     for round in 0..args.warmup + args.reps {
         bench.round(round >= args.warmup, bar)?;
     }

@@ -12,6 +12,7 @@ pub(crate) struct Setup {
     pub model: String,
     pub model_bytes: u64,
     pub device: String,
+    pub chip: String,
     pub threads: u32,
     pub rows: u32,
     pub depth: u32,
@@ -51,7 +52,9 @@ pub(crate) struct Row {
     gb_s: f64,
     read_bw_gb_s: f64,
     fraction_of_read_bw: f64,
+    copy_bw_gb_s: Option<f64>,
     plan: String,
+    padding: f64,
     submissions_per_step: f64,
     syncs_per_step: f64,
     barriers_per_step: f64,
@@ -99,13 +102,15 @@ impl Row {
             gb_s,
             read_bw_gb_s: read_bw,
             fraction_of_read_bw: if read_bw > 0.0 { gb_s / read_bw } else { 0.0 },
+            copy_bw_gb_s: Figure::of(&samples.copy_s).map(|f| limits.buffer_bytes as f64 / f.median / 1e9),
             plan: setup.plan,
+            padding: samples.rows.padding(),
             submissions_per_step: per_step(samples.submissions),
             syncs_per_step: per_step(samples.syncs),
             barriers_per_step: per_step(samples.barriers),
             allocations_per_step: per_step(samples.allocations),
             commit: aio::COMMIT.to_owned(),
-            cpu: crate::machine::processor(),
+            cpu: setup.chip,
             floor_ms: floor * 1e3,
         }
     }
@@ -129,6 +134,7 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
         "floor x 1 row",
         "floor/time",
         "plan",
+        "padding",
         "barriers",
     ];
     let cells = |row: &Row| {
@@ -153,11 +159,16 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
             ratio(&|r| r.floor_ms),
             format!("{:.2}", row.floor_ms / row.ms_median),
             row.plan.clone(),
+            format!("{:.0} %", 100.0 * row.padding),
             format!("{:.0}", row.barriers_per_step),
         ]
     };
     let mut out = forms::table(&heads, rows.iter().map(cells));
     let Some(first) = rows.first() else { return out };
     out += &format!("\n{}, {} rounds, commit {}\n", first.cpu, first.reps, first.commit);
+    let copies: Vec<f64> = rows.iter().filter_map(|r| r.copy_bw_gb_s).collect();
+    if let Some(copy) = Figure::of(&copies) {
+        out += &format!("copies inside the device {:.1} GB/s ({:.1} - {:.1})\n", copy.median, copy.min, copy.max);
+    }
     out
 }

@@ -173,6 +173,6 @@ fn upload(
 ) -> Result<WeightSet, EngineError> {
     let weights = if access == ImageAccess::Map { 0 } else { artefact.weights().bytes() };
     let need = MemoryNeed { weights, ..MemoryNeed::of(family, pages) };
-    need.check_with_scratch(|| device.scratch_bytes(family, pages))?;
+    need.check_on(device.available_bytes(), || device.scratch_bytes(family, pages))?;
     Ok(device.upload_image(family, artefact.weights(), access, pages)?)
 }

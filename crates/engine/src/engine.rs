@@ -3,7 +3,7 @@
 use crate::batch::MAX_DRAFTS;
 use crate::memory::MemoryNeed;
 use crate::request::{Request, Sampling};
-use crate::runner::Runner;
+use crate::runner::{RowTally, Runner};
 use crate::source::ModelWeights;
 use crate::step::{DraftSpan, Step, StepInputs, Verified, token_tail};
 use crate::{EngineError, ModelWork, PagePool, Sequence};
@@ -201,7 +201,8 @@ impl Engine {
         let rows = bucket_rows(options);
         let family = compile_family(graph, &*device, &rows, options.dispatch)?;
         let pages = pages_of(context, options);
-        MemoryNeed::of(&family, pages).check_with_scratch(|| device.scratch_bytes(&family, pages))?;
+        let need = MemoryNeed::of(&family, pages);
+        need.check_on(device.available_bytes(), || device.scratch_bytes(&family, pages))?;
         let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, pages)?;
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
         let runner = Runner::new(device, &family, weights, options.dispatch)?;
@@ -294,6 +295,11 @@ impl Engine {
     /// The device's counters.
     pub fn counters(&self) -> Counters {
         self.runner.device().counters()
+    }
+
+    /// Rows of all steps so far, and how many their buckets have.
+    pub fn rows(&self) -> RowTally {
+        self.runner.rows
     }
 
     /// What steps read and compute.

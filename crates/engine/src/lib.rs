@@ -37,6 +37,7 @@ pub use memory::{MemoryNeed, available_bytes};
 pub use model_drafter::ModelDrafter;
 pub use pages::PagePool;
 pub use request::{Completion, Request, Sampling, Speculation, StopReason, Timing};
+pub use runner::RowTally;
 pub use sequence::Sequence;
 pub use step::{DraftSpan, Step, StepRow, StepWants, Verified};
 pub use work::ModelWork;

@@ -31,12 +31,12 @@ impl MemoryNeed {
 
     /// Refuses more than there is; asked before anything large is allocated.
     pub(crate) fn check(self) -> Result<(), EngineError> {
-        self.check_with_scratch(|| 0)
+        self.check_on(None, || 0)
     }
 
-    /// As [`MemoryNeed::check`], with what the device works in.
-    pub(crate) fn check_with_scratch(mut self, scratch: impl FnOnce() -> u64) -> Result<(), EngineError> {
-        let available = available_bytes().unwrap_or(u64::MAX);
+    /// As [`MemoryNeed::check`], with what the device works in, and against its own memory if it has such.
+    pub(crate) fn check_on(mut self, own: Option<u64>, scratch: impl FnOnce() -> u64) -> Result<(), EngineError> {
+        let available = own.or_else(available_bytes).unwrap_or(u64::MAX);
         if self.total() <= available {
             // Only now: to work it out takes long for a pool that is out of all reason.
             self.scratch = scratch();

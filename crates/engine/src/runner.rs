@@ -10,6 +10,37 @@ use aio_plan::{Bucket, PlanFamily, Tail};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
+/// Rows of steps, and rows of the buckets that they ran in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowTally {
+    /// With a token each.
+    pub used: u64,
+    /// As many as the plans were made for: what is over is padding, whose cost depends on the device.
+    pub bucket: u64,
+}
+
+impl RowTally {
+    /// The share of the buckets' rows without a token; 0 before the first step.
+    pub fn padding(&self) -> f64 {
+        if self.bucket == 0 { 0.0 } else { 1.0 - self.used as f64 / self.bucket as f64 }
+    }
+}
+
+impl std::ops::Sub for RowTally {
+    type Output = RowTally;
+
+    fn sub(self, before: RowTally) -> RowTally {
+        RowTally { used: self.used - before.used, bucket: self.bucket - before.bucket }
+    }
+}
+
+impl std::ops::AddAssign for RowTally {
+    fn add_assign(&mut self, more: RowTally) {
+        self.used += more.used;
+        self.bucket += more.bucket;
+    }
+}
+
 struct Loaded {
     bucket: Bucket,
     inputs: Vec<String>,
@@ -21,6 +52,8 @@ pub(crate) struct Runner {
     device: Arc<dyn Device>,
     weights: WeightSet,
     plans: Vec<Loaded>,
+    /// Rows of all steps so far.
+    pub rows: RowTally,
     /// 32-bit words of the last step's outputs: tokens or logits; or accepted drafts, next tokens and lengths.
     pub outputs: [Vec<u32>; 3],
 }
@@ -40,7 +73,7 @@ impl Runner {
             plans.push(Loaded { bucket: plan.bucket, inputs, executable });
         }
         plans.sort_by_key(|p| (p.bucket.rows, p.bucket.outs));
-        Ok(Runner { device, weights, plans, outputs: Default::default() })
+        Ok(Runner { device, weights, plans, rows: RowTally::default(), outputs: Default::default() })
     }
 
     pub(crate) fn device(&self) -> &dyn Device {
@@ -76,6 +109,8 @@ impl Runner {
             self.outputs[..words.len()].iter_mut().map(Vec::as_mut_slice).collect();
         let mut bindings = Bindings { dims: inputs.dims, inputs: &data, outputs: &mut outputs };
         plan.executable.submit(&mut bindings)?.wait()?;
+        self.rows.used += u64::from(rows);
+        self.rows.bucket += u64::from(plan.bucket.rows);
         Ok(())
     }
 }

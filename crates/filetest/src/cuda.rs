@@ -1,7 +1,10 @@
 //! The CUDA back end without a GPU: builds the emulation of its kernels and opens devices on it.
+//!
+//! With `AIO_GPU=1` in the environment the same tests run on the first GPU (`scripts/gpu-check.sh`). They share one device,
+//! whose counters some compare, so they must run one after the other (`--test-threads=1`).
 
 use crate::needs;
-use aio_backend_cuda::{CudaDevice, EmulationOptions, ThreadOrder};
+use aio_backend_cuda::{CudaDevice, CudaOptions, EmulationOptions, KernelImages, Source, ThreadOrder};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
@@ -31,13 +34,43 @@ pub fn library(test: &str) -> Option<PathBuf> {
     }
 }
 
-/// A device under emulation, or `None` after a SKIP.
+/// Whether tests run on a GPU.
+pub fn on_gpu() -> bool {
+    std::env::var_os("AIO_GPU").is_some_and(|v| v == "1")
+}
+
+/// A device under emulation, or `None` after a SKIP; or the GPU, which has no options.
 ///
 /// # Panics
-/// As [`library`], and if the library cannot be opened.
+/// As [`library`], and if the library or the GPU cannot be opened.
 pub fn device(test: &str, options: EmulationOptions) -> Option<CudaDevice> {
+    if on_gpu() {
+        static GPU: OnceLock<CudaDevice> = OnceLock::new();
+        return Some(GPU.get_or_init(gpu).clone());
+    }
     let library = library(test)?;
     Some(CudaDevice::emulated(&library, options).unwrap_or_else(|e| panic!("{e}")))
+}
+
+/// The first GPU, with the kernels of the workspace. Compiled ones are kept where the binary has its own.
+fn gpu() -> CudaDevice {
+    let folder = crate::workspace("kernels/cuda");
+    let names = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut names: Vec<String> = names.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.retain(|n| n.ends_with(".cu") || n.ends_with(".cuh") || n == "args.h");
+    names.sort();
+    let source = |name: String| {
+        let text = std::fs::read_to_string(folder.join(&name)).expect("a source can be read");
+        // For as long as the process lives, like the sources in the binary.
+        Source { name: name.leak(), text: text.leak() }
+    };
+    let sources: Vec<Source> = names.into_iter().map(source).collect();
+    let images = KernelImages { sources: sources.leak(), cubins: &[] };
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|h| h.join(".cache"))).map(|c| c.join("aio/cuda"));
+    let includes = set("CUDA_HOME").map(|h| h.join("include")).into_iter().collect();
+    let options = CudaOptions { cache, includes, ..CudaOptions::default() };
+    CudaDevice::open(&images, &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn build() -> Result<PathBuf, String> {

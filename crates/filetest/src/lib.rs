@@ -2,7 +2,8 @@
 //!
 //! Tests that need several crates at once live in this crate's `tests` folder. It is the one place that reads the
 //! environment on behalf of tests: `AIO_BLESS=1` rewrites what is
-//! checked in, `AIO_REQUIRE` turns skips into failures ([`needs`]).
+//! checked in, `AIO_REQUIRE` turns skips into failures ([`needs`]), `AIO_GPU=1` runs on a GPU what else runs under emulation
+//! ([`cuda`]).
 #![forbid(unsafe_code)]
 
 pub mod baseline;
@@ -25,7 +26,7 @@ pub fn here(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// A file or folder of the workspace.
+/// A file or folder of the workspace, or of the one that `AIO_WORKSPACE` names: for tests that were built elsewhere.
 pub fn workspace(path: &str) -> PathBuf {
-    here("../..").join(path)
+    std::env::var_os("AIO_WORKSPACE").map_or_else(|| here("../.."), PathBuf::from).join(path)
 }

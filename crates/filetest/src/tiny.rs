@@ -38,6 +38,16 @@ pub fn model(preset: &str, weights: DType, seed: u64) -> (Model, Graph) {
     (model, graph)
 }
 
+/// The step graph of a model in the full shape of a preset, without its weights.
+///
+/// # Panics
+/// As [`model`].
+pub fn full_graph(preset: &str, weights: DType) -> Graph {
+    let preset = Preset::find(preset).expect("the preset exists");
+    let head = Synth::new(&preset, weights, 1).and_then(|s| s.head()).expect("the preset can be made");
+    graph(&Model::from_gguf(Gguf::from_head(head).expect("the head is valid")).expect("the model is valid"))
+}
+
 /// The step graph of a model.
 ///
 /// # Panics

@@ -6,6 +6,7 @@ from selftest.base import Base
 from selftest.emulation import aligned, header
 from selftest.ops import Ops
 from selftest.packing import FORMATS, Q8, acts_buffer, f16, packed, rng, seen_by
+from selftest.products import NARROW, wide_bytes
 
 
 class Attention(Ops):
@@ -35,7 +36,7 @@ class Attention(Ops):
         page_elems = 2 * kv_heads * 64 * hd
         parts = [7] if name != "q4_k" else [3, 4]
 
-        def make(count=rows, grid=3, fused=False):
+        def make(count=rows, grid=3, fused=False, wide=False):
             step = header(count, 2, pages=pages)
             rope = aligned(count * dims, np.float32)
             self.e.run("rope_table", "RopeTableArgs", count, step=step, positions=positions, frequencies=frequencies, table=rope, half=dims // 2, magnitude=1.25)
@@ -51,6 +52,8 @@ class Attention(Ops):
                 if fused:
                     prepare = self.e.args("PrepareArgs", dict(step=step, x=x, k=k, eps=1e-5, symbol=1))
                     self.e.launch(f"norm_qkv_{name}", prepare + self.e.args("QkvArgs", values), grid, fmt.ring[0] + 12288 + self.few_bytes(fmt, count, k))
+                elif wide:
+                    self.e.run(f"wide_qkv_{name}", "QkvArgs", (grid, 1), wide_bytes(fmt), **values)
                 else:
                     self.e.run(f"qkv_{name}", "QkvArgs", (grid, -(-count // 24)), fmt.ring[0] + 12288, **values)
             assert not tickets.any()
@@ -73,6 +76,8 @@ class Attention(Ops):
         self.close(got_k, want[1], 2e-5 if fmt.acts == Q8 else 1e-6, f"qkv_{name} keys")
         self.close(got_v, want[2], 2e-5 if fmt.acts == Q8 else 1e-6, f"qkv_{name} values")
         assert (kv != 0x7E00).sum() == 2 * rows * kv_heads * hd, "nothing else is written"
+        wide_q, wide_kv = (q, kv) if name in NARROW else self.orders(lambda: make(rows, 2, wide=True))
+        assert (wide_q.tobytes(), wide_kv.tobytes()) == (q.tobytes(), kv.tobytes()), f"wide_qkv_{name}"
         few_q, few_kv = make(3, 7)
         assert few_q.tobytes() == q[:3].tobytes(), f"qkv_{name}: row independence"
         fused_q, fused_kv = make(3, 5, True)

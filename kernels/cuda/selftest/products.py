@@ -4,9 +4,19 @@ import numpy as np
 
 from selftest.base import Base
 from selftest.emulation import aligned, header
-from selftest.packing import BF16, FORMATS, Q8, acts_buffer, normed, packed, quantized, rng, seen_by
+from selftest.packing import BF16, F16, FORMATS, Q8, acts_buffer, normed, packed, quantized, rng, seen_by
 
 ROWS = [1, 2, 8, 9, 17, 24, 25, 40]
+
+
+# Types without kernels for many rows.
+NARROW = ("q4_k", "q6_k")
+
+
+def wide_bytes(fmt):
+    """Shared memory of a kernel for many rows: stages, or the totals of 8 tiles and what gate_up gathers."""
+    stage = 8 * fmt.step + 6 * (fmt.cols // 64) * (640 if fmt.acts == Q8 else 2080)
+    return max((3 if 3 * stage <= 100000 else 2) * stage, 4 * (8 * 16 * 56 + 48 * 32))
 
 
 class Products(Base):
@@ -28,14 +38,15 @@ class Products(Base):
                 assert scales[0, half, i] == d[row, b]
                 assert scales[1, half, i] == d[row, b] * np.float32(q[row, b].astype(np.int32).sum())
 
-    def linear(self, name, x, w, raw, norm=None, bias=None, residual=None, grid=5):
+    def linear(self, name, x, w, raw, norm=None, bias=None, residual=None, grid=5, wide=False):
         fmt, rows, (n, k) = FORMATS[name], len(x), w.shape
         acts = self.prepare(fmt.acts, x, norm)
         out = aligned((rows + 8) * n, np.float32).reshape(rows + 8, n)
         out, padding = out[:rows], out[rows:]
         # A bucket may have more passes than the step has rows.
-        shape = (min(-(-n // 16), grid), -(-rows // 24) + 1)
-        self.e.run(f"linear_{name}", "LinearArgs", shape, fmt.ring[0] + 12288, step=header(rows), w=raw, acts=acts, bias=bias, residual=residual, out=out, n=n, k=k, symbol=1)
+        shape = (min(-(-n // 16), grid), -(-rows // (48 if wide else 24)) + 1)
+        kernel, shared = (f"wide_linear_{name}", wide_bytes(fmt)) if wide else (f"linear_{name}", fmt.ring[0] + 12288)
+        self.e.run(kernel, "LinearArgs", shape, shared, step=header(rows), w=raw, acts=acts, bias=bias, residual=residual, out=out, n=n, k=k, symbol=1)
         assert (padding.view(np.uint8) == 0xA5).all(), "padding rows are written"
         return out
 
@@ -56,8 +67,49 @@ class Products(Base):
                 for rows in ROWS:
                     got = self.linear(name, x[:rows].copy(), w, raw, norm, bias, residual[:rows].copy(), grid=1 + rows % 3)
                     assert got.tobytes() == all_rows[:rows].tobytes(), f"{name}: row independence, {rows} rows"
+                for rows in (25, 32, 33, 40) if name not in NARROW else ():
+                    got = self.linear(name, x[:rows].copy(), w, raw, norm, bias, residual[:rows].copy(), grid=1 + rows % 3, wide=True)
+                    assert got.tobytes() == all_rows[:rows].tobytes(), f"wide_linear_{name}: the bits of linear, {rows} rows"
                 last = self.linear(name, x[39:].copy(), w, raw, norm, bias, residual[39:].copy())
                 assert last.tobytes() == all_rows[39:].tobytes(), f"{name}: row independence, the last row"
+
+    def test_wide(self):
+        """Many rows have the bits of few, in all orders of threads, over several passes and runs of tiles."""
+        for name, fmt in FORMATS.items():
+            if name in NARROW:
+                continue
+            k, rows = 2 * fmt.cols if fmt.cols > 64 else 320, 70
+            x = rng.standard_normal((rows, k)).astype(np.float32) / 8
+            w, raw = packed(name, 144, k)
+            want = self.linear(name, x, w, raw)
+            (got,) = self.orders(lambda: (self.linear(name, x, w, raw, grid=2, wide=True),))
+            assert got.tobytes() == want.tobytes(), f"wide_linear_{name}"
+            n = 144
+            gate, up = packed(name, n, k)[1], packed(name, n, k)[1]
+            for kind in (Q8, BF16):
+
+                def make(wide, grid=2):
+                    acts, out = self.prepare(fmt.acts, x), aligned(rows * n, np.float32).reshape(rows, n)
+                    acts_out = acts_buffer(kind, rows, n)
+                    kernel, shared, passes = ("wide_gate_up", wide_bytes(fmt), 2) if wide else ("gate_up", fmt.ring[1] + 24576, 3)
+                    self.e.run(f"{kernel}_{name}", "GateUpArgs", (grid, passes), shared, step=header(rows), gate=gate, up=up, acts=acts, out=out, acts_out=acts_out, n=n, k=k, activation=0, acts_kind=1 if kind == Q8 else 2)
+                    return out, acts_out
+
+                want = make(False)
+                for got, want in zip(self.orders(lambda: make(True)), want):
+                    assert got.tobytes() == want.tobytes(), f"wide_gate_up_{name}"
+
+    def test_infinities(self):
+        """An infinite activation makes infinite products, not ones that are no numbers."""
+        for name in (BF16, F16):
+            w, raw = packed(name, 16, 64)
+            x = rng.standard_normal((3, 64)).astype(np.float32)
+            plain = self.linear(name, x, w, raw)
+            x[1, 5], x[2, 40] = np.inf, -np.inf
+            out = self.linear(name, x, w, raw)
+            assert out[0].tobytes() == plain[0].tobytes(), f"linear_{name}: other rows"
+            assert (out[1] == np.sign(w[:, 5]) * np.inf).all(), f"linear_{name}: infinity"
+            assert (out[2] == -np.sign(w[:, 40]) * np.inf).all(), f"linear_{name}: minus infinity"
 
     def test_gate_up(self):
         for name, fmt in FORMATS.items():

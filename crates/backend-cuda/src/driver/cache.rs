@@ -1,6 +1,6 @@
 //! Where compiled kernels are kept, so that a second start compiles nothing.
 //!
-//! A file a unit, named by the hash of all sources, the compiler's version and the architecture. Written beside its place and
+//! A file a unit, named by the hash of all sources and the architecture. Written beside its place and
 //! renamed; each begins with a hash of the rest, so a damaged one is compiled anew. Failures only cost time.
 
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@
 
 use super::cache::Cache;
 use super::nvrtc;
-use super::{Driver, Graph, Kernel, Launch, Properties, THREADS};
+use super::{Driver, Graph, Kernel, Launch, Properties, THREADS, must_ask};
 use crate::error::CudaError;
 use crate::images::KernelImages;
 use cudarc::driver::result::{self, DriverError, stream};
@@ -19,8 +19,9 @@ use std::sync::{Mutex, PoisonError};
 const MIN_VERSION: i32 = 12000;
 /// The oldest architecture, ten times major plus minor: asynchronous copies and bf16 on tensor cores.
 const MIN_ARCHITECTURE: u32 = 80;
-/// Shared memory that a block can have without asking.
-const FREE_SHARED_BYTES: u32 = 48 << 10;
+/// The driver and the architecture from which on a kernel in a graph can begin while the one before it ends.
+const OVERLAP_VERSION: i32 = 12030;
+const OVERLAP_ARCHITECTURE: u32 = 90;
 
 /// See the module's header.
 pub(crate) struct Cuda {
@@ -28,6 +29,8 @@ pub(crate) struct Cuda {
     context: sys::CUcontext,
     stream: sys::CUstream,
     properties: Properties,
+    /// Whether launches of a graph carry the attribute for programmatic stream serialisation.
+    overlap: bool,
     modules: Vec<sys::CUmodule>,
     kernels: Mutex<Kernels>,
 }
@@ -35,7 +38,14 @@ pub(crate) struct Cuda {
 #[derive(Default)]
 struct Kernels {
     by_name: HashMap<String, usize>,
-    functions: Vec<(sys::CUfunction, u32)>,
+    functions: Vec<Function>,
+}
+
+/// A kernel, the shared memory that it declares, and the dynamic shared memory that it may have.
+struct Function {
+    function: sys::CUfunction,
+    declared: u32,
+    allowed: u32,
 }
 
 /// A captured graph, ready to run.
@@ -70,8 +80,8 @@ fn out_of_memory(call: &'static str, bytes: usize) -> impl Fn(DriverError) -> Cu
     }
 }
 
-/// The first GPU of a driver that is new enough.
-fn first_gpu() -> Result<sys::CUdevice, CudaError> {
+/// The first GPU of a driver that is new enough, and the driver's version.
+fn first_gpu() -> Result<(sys::CUdevice, i32), CudaError> {
     // SAFETY: it opens the library, whose constructors are the driver's.
     if !unsafe { sys::is_culib_present() } {
         return Err(CudaError::NoDriver);
@@ -90,7 +100,7 @@ fn first_gpu() -> Result<sys::CUdevice, CudaError> {
     if result::device::get_count().map_err(failed("cuDeviceGetCount"))? == 0 {
         return Err(CudaError::NoGpu);
     }
-    result::device::get(0).map_err(failed("cuDeviceGet"))
+    Ok((result::device::get(0).map_err(failed("cuDeviceGet"))?, version))
 }
 
 fn properties(device: sys::CUdevice) -> Result<Properties, CudaError> {
@@ -106,12 +116,13 @@ fn properties(device: sys::CUdevice) -> Result<Properties, CudaError> {
         architecture: 10 * major + minor,
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
         shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        multiprocessor_shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?,
     })
 }
 
 /// The first GPU's properties, without taking anything of it.
 pub(crate) fn probe() -> Result<Properties, CudaError> {
-    let found = properties(first_gpu()?)?;
+    let found = properties(first_gpu()?.0)?;
     if found.architecture < MIN_ARCHITECTURE {
         return Err(CudaError::Architecture { found: found.architecture });
     }
@@ -119,19 +130,21 @@ pub(crate) fn probe() -> Result<Properties, CudaError> {
 }
 
 impl Cuda {
-    /// Opens the first GPU and loads all kernels.
+    /// Opens the first GPU and loads all kernels. With `overlap`, kernels of a graph may begin while earlier ones end.
     ///
     /// # Errors
     /// Every reason why there is no GPU, or none that kernels can be had for.
-    pub(crate) fn open(images: &KernelImages, cache: &Cache) -> Result<Cuda, CudaError> {
+    pub(crate) fn open(images: &KernelImages, cache: &Cache, overlap: bool) -> Result<Cuda, CudaError> {
         let properties = probe()?;
-        let device = first_gpu()?;
+        let (device, version) = first_gpu()?;
+        let overlap = overlap && version >= OVERLAP_VERSION && properties.architecture >= OVERLAP_ARCHITECTURE;
         // What needs no GPU comes before its context, which takes long.
         let cubins = nvrtc::cubins(images, properties.architecture, cache)?;
         // SAFETY: `first_gpu` got the device.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed("cuDevicePrimaryCtxRetain"))?;
         let stream = std::ptr::null_mut();
-        let mut cuda = Cuda { device, context, stream, properties, modules: Vec::new(), kernels: Mutex::default() };
+        let (modules, kernels) = (Vec::new(), Mutex::default());
+        let mut cuda = Cuda { device, context, stream, properties, overlap, modules, kernels };
         cuda.enter()?;
         cuda.stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed("cuStreamCreate"))?;
         for cubin in &cubins {
@@ -161,22 +174,57 @@ impl Cuda {
         self.modules.iter().find_map(of).ok_or_else(none)
     }
 
-    fn start(&self, launch: &Launch) -> Result<(), CudaError> {
-        let function = self.kernels().functions[launch.kernel.0].0;
+    /// Begins a launch; with `overlap` it need not wait for the end of the kernel before it, which its own code does.
+    fn start(&self, launch: &Launch, overlap: bool) -> Result<(), CudaError> {
+        let function = self.kernels().functions[launch.kernel.0].function;
         // The driver reads the struct before it returns; words keep it aligned as its fields want.
         let mut args: smallvec::SmallVec<[u64; 64]> = smallvec::smallvec![0; launch.args.len().div_ceil(8)];
         bytemuck::cast_slice_mut::<u64, u8>(&mut args)[..launch.args.len()].copy_from_slice(&launch.args);
         let mut params = [args.as_mut_ptr().cast::<c_void>()];
-        let (grid, block) = ((launch.grid[0], launch.grid[1], 1), (THREADS, 1, 1));
-        // SAFETY: the function is of a loaded module and takes one struct by value, which the caller vouches for.
-        unsafe { result::launch_kernel(function, grid, block, launch.shared_bytes, self.stream, &mut params) }
-            .map_err(failed("cuLaunchKernel"))
+        let mut attribute = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        };
+        let config = sys::CUlaunchConfig {
+            gridDimX: launch.grid[0],
+            gridDimY: launch.grid[1],
+            gridDimZ: 1,
+            blockDimX: THREADS,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: launch.shared_bytes,
+            hStream: self.stream,
+            attrs: &mut attribute,
+            numAttrs: u32::from(overlap),
+        };
+        // SAFETY: the function is of a loaded module and takes one struct by value, which the caller vouches for; the driver
+        // reads configuration, attribute and struct before it returns.
+        unsafe { sys::cuLaunchKernelEx(&config, function, params.as_mut_ptr(), std::ptr::null_mut()) }
+            .result()
+            .map_err(failed("cuLaunchKernelEx"))
+    }
+
+    /// A kernel that was not asked for before. To ask for an attribute also loads its code, which must not happen while a
+    /// graph is captured.
+    fn function(&self, name: &str) -> Result<Function, CudaError> {
+        let function = self.find(name)?;
+        let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
+        // SAFETY: the function is of a loaded module.
+        let declared = unsafe { result::function::get_function_attribute(function, attribute) };
+        let declared = declared.map_err(failed("cuFuncGetAttribute"))?.max(0) as u32;
+        Ok(Function { function, declared, allowed: 0 })
     }
 }
 
 impl Driver for Cuda {
     fn properties(&self) -> &Properties {
         &self.properties
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        self.enter().ok()?;
+        result::mem_get_info().ok().map(|(free, _)| free as u64)
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64, CudaError> {
@@ -215,7 +263,7 @@ impl Driver for Cuda {
 
     unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<(), CudaError> {
         self.enter()?;
-        // SAFETY: the caller's promise; bytes that are not pinned are taken before the call returns.
+        // SAFETY: the caller's promise.
         unsafe { result::memcpy_htod_async(to, bytes, self.stream) }.map_err(failed("cuMemcpyHtoDAsync"))
     }
 
@@ -239,15 +287,14 @@ impl Driver for Cuda {
         let index = match kernels.by_name.get(name) {
             Some(&index) => index,
             None => {
-                let function = self.find(name)?;
-                kernels.functions.push((function, FREE_SHARED_BYTES));
+                kernels.functions.push(self.function(name)?);
                 let index = kernels.functions.len() - 1;
                 kernels.by_name.insert(name.to_owned(), index);
                 index
             }
         };
-        let (function, allowed) = &mut kernels.functions[index];
-        if shared_bytes > *allowed {
+        let Function { function, declared, allowed } = &mut kernels.functions[index];
+        if shared_bytes > *allowed && must_ask(shared_bytes, *declared) {
             let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is of a loaded module.
             unsafe { result::function::set_function_attribute(*function, attribute, shared_bytes as i32) }
@@ -259,7 +306,7 @@ impl Driver for Cuda {
 
     unsafe fn launch(&self, launch: &Launch) -> Result<(), CudaError> {
         self.enter()?;
-        self.start(launch)
+        self.start(launch, false)
     }
 
     unsafe fn capture(&self, launches: &[Launch]) -> Result<Graph, CudaError> {
@@ -267,7 +314,8 @@ impl Driver for Cuda {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: `open` made the stream.
         unsafe { stream::begin_capture(self.stream, mode) }.map_err(failed("cuStreamBeginCapture"))?;
-        let started = launches.iter().try_for_each(|l| self.start(l));
+        // The first has no kernel before it; what went before the graph is done when the graph begins.
+        let started = launches.iter().enumerate().try_for_each(|(i, l)| self.start(l, self.overlap && i > 0));
         // The capture ends even if a launch failed, so that the stream can be used again.
         // SAFETY: `open` made the stream.
         let graph = unsafe { stream::end_capture(self.stream) }.map_err(failed("cuStreamEndCapture"));
@@ -293,10 +341,44 @@ impl Driver for Cuda {
         unsafe { result::graph::launch(captured.exec, self.stream) }.map_err(failed("cuGraphLaunch"))
     }
 
+    fn seconds(&self, begin: &mut dyn FnMut() -> Result<(), CudaError>) -> Result<f64, CudaError> {
+        self.enter()?;
+        let (from, to) = (Event::new()?, Event::new()?);
+        from.record(self.stream)?;
+        begin()?;
+        to.record(self.stream)?;
+        self.synchronize()?;
+        // SAFETY: both events were recorded on the stream, which has passed them.
+        let ms = unsafe { result::event::elapsed(from.0, to.0) }.map_err(failed("cuEventElapsedTime"))?;
+        Ok(f64::from(ms) / 1e3)
+    }
+
     fn synchronize(&self) -> Result<(), CudaError> {
         self.enter()?;
         // SAFETY: `open` made the stream.
         unsafe { stream::synchronize(self.stream) }.map_err(failed("cuStreamSynchronize"))
+    }
+}
+
+/// A mark in the stream with its time. Its context is the thread's as long as it is used.
+struct Event(sys::CUevent);
+
+impl Event {
+    fn new() -> Result<Event, CudaError> {
+        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        Ok(Event(event.map_err(failed("cuEventCreate"))?))
+    }
+
+    fn record(&self, stream: sys::CUstream) -> Result<(), CudaError> {
+        // SAFETY: `new` made the event, and the stream is `Cuda::open`'s.
+        unsafe { result::event::record(self.0, stream) }.map_err(failed("cuEventRecord"))
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: `new` made the event, which nobody else has.
+        let _ = unsafe { result::event::destroy(self.0) };
     }
 }
 

@@ -35,11 +35,13 @@ pub struct EmulationOptions {
     pub multiprocessors: u32,
     /// Threads of the host that run blocks.
     pub host_threads: u32,
+    /// Bytes of device memory that it says it has.
+    pub memory_bytes: u64,
 }
 
 impl Default for EmulationOptions {
     fn default() -> EmulationOptions {
-        EmulationOptions { order: ThreadOrder::Ascending, multiprocessors: 4, host_threads: 2 }
+        EmulationOptions { order: ThreadOrder::Ascending, multiprocessors: 4, host_threads: 2, memory_bytes: 80 << 30 }
     }
 }
 
@@ -109,6 +111,7 @@ impl Emulation {
             architecture: 90,
             multiprocessors: options.multiprocessors.max(1),
             shared_bytes: 227 << 10,
+            multiprocessor_shared_bytes: 228 << 10,
         };
         Ok(Emulation { library, launch, properties, options, kernels, allocations: Mutex::default() })
     }
@@ -164,9 +167,14 @@ impl Driver for Emulation {
         &self.properties
     }
 
+    fn available_bytes(&self) -> Option<u64> {
+        let taken: usize = self.allocations().values().sum();
+        Some(self.options.memory_bytes.saturating_sub(taken as u64))
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64, CudaError> {
         let out = CudaError::OutOfMemory { bytes: bytes as u64 };
-        if bytes > isize::MAX as usize / 2 {
+        if bytes > isize::MAX as usize / 2 || Some(bytes as u64) > self.available_bytes() {
             return Err(out);
         }
         // SAFETY: the layout's size is not zero.
@@ -269,6 +277,12 @@ impl Driver for Emulation {
         let launches = graph.0.downcast_ref::<Vec<Launch>>().expect("`capture` made the graph");
         // SAFETY: the caller's promise, for each.
         launches.iter().try_for_each(|l| unsafe { self.launch(l) })
+    }
+
+    fn seconds(&self, begin: &mut dyn FnMut() -> Result<(), CudaError>) -> Result<f64, CudaError> {
+        let start = std::time::Instant::now();
+        begin()?;
+        Ok(start.elapsed().as_secs_f64())
     }
 
     /// Nothing is under way; but this is where writes outside of allocations are found.

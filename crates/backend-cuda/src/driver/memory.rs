@@ -50,16 +50,21 @@ impl Memory {
         unsafe { self.driver.clear(self.at + offset as u64, len) }
     }
 
-    /// Begins to copy bytes that are not pinned, so the driver takes them before it returns.
+    /// Copies bytes and waits for it, since the driver may read them where they are.
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), CudaError> {
+        self.begin_write(offset, bytes)?;
+        self.driver.synchronize()
+    }
+
+    fn begin_write(&self, offset: usize, bytes: &[u8]) -> Result<(), CudaError> {
         self.check(offset, bytes.len());
-        // SAFETY: as in `clear`.
+        // SAFETY: as in `clear`; `write` waits while it borrows the bytes, `write_pinned` has a caller who leaves them alone.
         unsafe { self.driver.write(self.at + offset as u64, bytes) }
     }
 
-    /// Begins to copy the first bytes of pinned memory, which the caller leaves alone until the device is done.
-    pub(crate) fn write_pinned(&self, offset: usize, from: &Pinned, len: usize) -> Result<(), CudaError> {
-        self.write(offset, &from.bytes()[..len])
+    /// Begins to copy bytes of pinned memory, from `at` on, which the caller leaves alone until the device is done.
+    pub(crate) fn write_pinned(&self, offset: usize, from: &Pinned, at: usize, len: usize) -> Result<(), CudaError> {
+        self.begin_write(offset, &from.bytes()[at..at + len])
     }
 
     /// Copies bytes out and waits for it.

@@ -1,8 +1,8 @@
 //! The seam between the back end and what runs kernels: a real GPU, or the emulation of the tests.
 //!
 //! Everything above it is the same for both, so that all but a few hundred lines are tested without a GPU. One stream:
-//! what is begun goes on in order, and nothing is done before [`Driver::synchronize`], but for copies from memory that is
-//! not pinned, which take the bytes before they return.
+//! what is begun goes on in order, and nothing is done before [`Driver::synchronize`]. That goes for copies too: where the GPU
+//! reads any memory of the host in place, not even bytes that are not pinned are taken before.
 
 pub(crate) mod cache;
 pub(crate) mod cuda;
@@ -10,6 +10,7 @@ pub(crate) mod cuda;
 pub(crate) mod emulation;
 mod memory;
 mod nvrtc;
+pub(crate) mod nvtx;
 
 pub(crate) use memory::{Memory, Pinned};
 pub(crate) use nvrtc::cubins as compile;
@@ -19,6 +20,12 @@ use std::any::Any;
 
 /// Threads of a block, of every kernel.
 pub(crate) const THREADS: u32 = 256;
+/// Shared memory that kernels with dynamic shared memory declare besides, at most (`budget.toml` has it by kernel).
+const DECLARED_SHARED_BYTES: u32 = 512;
+/// Shared memory of a block that the system takes, from compute capability 8.0 on.
+const SYSTEM_SHARED_BYTES: u32 = 1024;
+/// Shared memory that a block can have without asking, what it declares included.
+const FREE_SHARED_BYTES: u32 = 48 << 10;
 
 /// What a GPU is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +38,27 @@ pub(crate) struct Properties {
     pub multiprocessors: u32,
     /// The most shared memory that a block can have, in bytes.
     pub shared_bytes: u32,
+    /// Shared memory of a multiprocessor.
+    pub multiprocessor_shared_bytes: u32,
+}
+
+impl Properties {
+    /// The most dynamic shared memory of a kernel, which declares some for itself.
+    pub(crate) fn dynamic_shared_bytes(&self) -> u32 {
+        self.shared_bytes.saturating_sub(DECLARED_SHARED_BYTES)
+    }
+
+    /// Blocks with so much dynamic shared memory that are on the device together: one or two a multiprocessor. More would
+    /// only begin when others have ended, with no weights on their way yet.
+    pub(crate) fn blocks(&self, shared_bytes: u32) -> u32 {
+        let each = shared_bytes + DECLARED_SHARED_BYTES + SYSTEM_SHARED_BYTES;
+        self.multiprocessors.max(1) * (self.multiprocessor_shared_bytes / each).clamp(1, 2)
+    }
+}
+
+/// Whether a kernel that declares some shared memory must ask for its dynamic shared memory: more than 48 KiB in all.
+pub(crate) fn must_ask(shared_bytes: u32, declared_bytes: u32) -> bool {
+    shared_bytes.saturating_add(declared_bytes) > FREE_SHARED_BYTES
 }
 
 /// A kernel that a driver has loaded.
@@ -56,6 +84,9 @@ pub(crate) struct Graph(pub Box<dyn Any + Send + Sync>);
 pub(crate) trait Driver: Send + Sync {
     /// What the GPU is.
     fn properties(&self) -> &Properties;
+
+    /// Bytes of device memory that nobody has taken; `None` if the driver does not say.
+    fn available_bytes(&self) -> Option<u64>;
 
     /// Takes device memory; its address is a multiple of 256.
     fn allocate(&self, bytes: usize) -> Result<u64, CudaError>;
@@ -84,7 +115,7 @@ pub(crate) trait Driver: Send + Sync {
     /// Begins to copy to the device.
     ///
     /// # Safety
-    /// The bytes at `to` lie in one allocation. Pinned bytes stay as they are until `synchronize`.
+    /// The bytes at `to` lie in one allocation. Those of the host stay as they are until `synchronize`.
     unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<(), CudaError>;
 
     /// Begins to copy from the device.
@@ -120,6 +151,38 @@ pub(crate) trait Driver: Send + Sync {
     /// As [`Driver::launch`] for each of them.
     unsafe fn launch_graph(&self, graph: &Graph) -> Result<(), CudaError>;
 
+    /// Seconds that the device takes for what the closure begins, by its own clock where it has one. Waits for it.
+    fn seconds(&self, begin: &mut dyn FnMut() -> Result<(), CudaError>) -> Result<f64, CudaError>;
+
     /// Waits until all that was begun is done.
     fn synchronize(&self) -> Result<(), CudaError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpu(block_kib: u32, multiprocessor_kib: u32) -> Properties {
+        Properties {
+            name: String::new(),
+            architecture: 90,
+            multiprocessors: 132,
+            shared_bytes: block_kib << 10,
+            multiprocessor_shared_bytes: multiprocessor_kib << 10,
+        }
+    }
+
+    #[test]
+    fn what_kernels_declare_counts_before_they_must_ask() {
+        // `qkv_q4_0` and `head_q4_0` have exactly 48 KiB of dynamic shared memory, and declare some besides.
+        assert!(!must_ask(48 << 10, 0) && must_ask(48 << 10, 16) && must_ask(49153, 0));
+    }
+
+    #[test]
+    fn no_more_blocks_than_are_there_together() {
+        let (h100, ada) = (gpu(227, 228), gpu(99, 100));
+        assert_eq!((h100.blocks(60 << 10), h100.blocks(112 << 10), h100.blocks(150 << 10)), (264, 264, 132));
+        assert_eq!((ada.blocks(60 << 10), ada.blocks(40 << 10), ada.blocks(0)), (132, 264, 264));
+        assert_eq!(h100.dynamic_shared_bytes(), (227 << 10) - 512);
+    }
 }

@@ -23,23 +23,19 @@ pub(crate) fn cubins(images: &KernelImages, architecture: u32, cache: &Cache) ->
     if let Some(all) = built_in.collect::<Option<Vec<_>>>() {
         return Ok(all);
     }
-    // SAFETY: it opens the library, whose constructors are the compiler's.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(CudaError::NoCompiler(architecture));
-    }
-    let version = version()?;
     let hash = images.hash();
     let mut includes = None;
     let mut all = Vec::with_capacity(units.len());
     for unit in units {
-        let key = format!("{}-{hash}-nvrtc{version}-sm{architecture}", unit.name.trim_end_matches(".cu"));
+        // Without the compiler's version, so that what was compiled elsewhere serves where there is no compiler.
+        let key = format!("{}-{hash}-sm{architecture}", unit.name.trim_end_matches(".cu"));
         if let Some(cubin) = cache.get(&key) {
             all.push(cubin);
             continue;
         }
         let folder = match &includes {
             Some(folder) => folder,
-            None => includes.insert(include_folder(cache)?),
+            None => includes.insert(compiler(architecture, cache)?),
         };
         let cubin = compile(images, unit, architecture, folder)?;
         cache.put(&key, &cubin);
@@ -48,12 +44,13 @@ pub(crate) fn cubins(images: &KernelImages, architecture: u32, cache: &Cache) ->
     Ok(all)
 }
 
-fn version() -> Result<String, CudaError> {
-    let (mut major, mut minor) = (0, 0);
-    // SAFETY: the call writes two numbers.
-    let got = unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result();
-    got.map_err(|e| CudaError::Call { call: "nvrtcVersion", reason: format!("{e:?}") })?;
-    Ok(format!("{major}.{minor}"))
+/// Opens the compiler; the folder with the headers that it needs.
+fn compiler(architecture: u32, cache: &Cache) -> Result<PathBuf, CudaError> {
+    // SAFETY: it opens the library, whose constructors are the compiler's.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(CudaError::NoCompiler(architecture));
+    }
+    include_folder(cache)
 }
 
 /// The folder with CUDA's own headers.
@@ -80,6 +77,7 @@ fn text(s: &str) -> CString {
 }
 
 fn compile(images: &KernelImages, unit: &Source, architecture: u32, includes: &Path) -> Result<Vec<u8>, CudaError> {
+    let _range = super::nvtx::range(c"compile kernels");
     let fail = |log: String| CudaError::Compile { file: unit.name.to_owned(), arch: architecture, log };
     let error = |call: &'static str| move |e: result::NvrtcError| CudaError::Call { call, reason: format!("{e:?}") };
     let headers: Vec<(CString, CString)> = images.headers().map(|h| (text(h.text), text(h.name))).collect();

@@ -1,9 +1,10 @@
 //! Attention: projections with rotation and page write, attention over pages, and what they need once a step.
 
-use super::products::{ProductLaunch, Source, passes};
+use super::products::{ProductLaunch, Source};
 use super::slots::{Places, small};
 use super::{Call, CutKey, Lowering, Region, RopeKey, unsupported};
 use crate::args::{AttendArgs, AttendPlanArgs, PageWriteArgs, QkvArgs, RopeArgs, RopeTableArgs};
+use crate::format::passes;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Sym};
 use aio_plan::{AttendSpec, QkvSpec, RopePairs, RopeSpec, Slot, Task};
@@ -81,8 +82,8 @@ impl Lowering<'_> {
             let k = small(task, form.kernel_cols(k))?;
             let of = |bit: u32, heads: u32| if parts >> bit & 1 == 1 { u64::from(heads) } else { 0 };
             let heads = of(0, spec.heads) + of(1, spec.kv_heads) + of(2, spec.kv_heads);
-            let grid = [self.blocks(heads * u64::from(spec.head_dim / 16)), passes(self.bound(Sym::Rows))];
-            let launch = ProductLaunch { kernel: "qkv", grid, shared_bytes: form.format().shared_for_one() };
+            let walk = self.walk(form, Sym::Rows, heads * u64::from(spec.head_dim), 1);
+            let launch = ProductLaunch { kernel: "qkv", walk };
             self.normed_product(task, &source, form, launch, |acts| QkvArgs { acts, k, parts, ..args })?;
         }
         Ok(())
@@ -183,8 +184,10 @@ impl Lowering<'_> {
             max_splits: if splitting { splits as u32 } else { 0 },
             acts_kind: chain.map_or(0, |c| c.0 as u32),
         };
-        let blocks = if splitting { self.model.blocks } else { whole.clamp(1, MAX_WHOLE_BLOCKS) as u32 };
-        self.call("attend", [blocks, 1], attend_shared(head_dim), &args);
+        let shared_bytes = attend_shared(head_dim);
+        let together = self.model.limits.blocks(shared_bytes);
+        let blocks = if splitting { together } else { whole.clamp(1, MAX_WHOLE_BLOCKS) as u32 };
+        self.call("attend", [blocks, 1], shared_bytes, &args);
         Ok(())
     }
 

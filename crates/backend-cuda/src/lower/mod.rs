@@ -19,7 +19,7 @@ pub(crate) use step_map::MAX_RECENT;
 use step_map::StepMap;
 
 use crate::checks::Check;
-use crate::driver::{Driver, Graph, Launch};
+use crate::driver::{Driver, Graph, Launch, Properties};
 use crate::error::{CudaError, DEVICE};
 use crate::format::Acts;
 use crate::states::StatesMap;
@@ -36,14 +36,16 @@ pub(crate) struct Bases {
     pub states: u64,
     pub arena: u64,
     pub scratch: u64,
-    /// The executable's own memory: header, inputs, outputs, constants, zeros.
+    /// The executable's own memory: header, small inputs and outputs, constants, zeros.
     pub step: u64,
+    /// Large inputs and outputs, of whichever executable runs.
+    pub large: u64,
 }
 
 impl Bases {
     /// For programs of which only the sizes are wanted. Nothing begins at 0, which stands for what is absent.
     pub(crate) const NOWHERE: Bases =
-        Bases { weights: 1 << 12, states: 1 << 12, arena: 1 << 12, scratch: 1 << 12, step: 1 << 12 };
+        Bases { weights: 1 << 12, states: 1 << 12, arena: 1 << 12, scratch: 1 << 12, step: 1 << 12, large: 1 << 12 };
 }
 
 /// A family and where its parts lie.
@@ -51,10 +53,7 @@ pub(crate) struct Model<'a> {
     pub family: &'a PlanFamily,
     pub weights: &'a WeightsMap,
     pub states: &'a StatesMap,
-    /// Blocks that fill the device.
-    pub blocks: u32,
-    /// The most shared memory of a block, in bytes.
-    pub shared_bytes: u32,
+    pub limits: &'a Properties,
     /// Elements of a vector of f32 among the weights.
     pub vector: &'a dyn Fn(usize) -> Result<Vec<f32>, DeviceError>,
 }
@@ -268,7 +267,12 @@ impl<'a> Lowering<'a> {
 
     /// Blocks for so many pieces of work: at least one, at most what fills the device.
     fn blocks(&self, pieces: u64) -> u32 {
-        pieces.clamp(1, u64::from(self.model.blocks)) as u32
+        pieces.clamp(1, u64::from(self.model.limits.blocks(0))) as u32
+    }
+
+    /// The same for blocks with so much dynamic shared memory.
+    fn blocks_with(&self, pieces: u64, shared_bytes: u32) -> u32 {
+        pieces.clamp(1, u64::from(self.model.limits.blocks(shared_bytes))) as u32
     }
 }
 

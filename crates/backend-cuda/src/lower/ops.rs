@@ -32,8 +32,7 @@ fn map_code(op: Op, word: &str) -> Option<u32> {
         Op::Neg => 1,
         Op::Silu => 2,
         Op::Gelu => 3,
-        // With a zero: the code for it alone would let a NaN through.
-        Op::Relu => 18,
+        Op::Relu => 4,
         Op::Tanh => 5,
         Op::Sigmoid => 6,
         Op::Exp => 7,
@@ -105,13 +104,7 @@ impl Lowering<'_> {
         self.whole_pool(task);
         // The condition of a choice is the kernel's third operand.
         let places = if op == Op::Select { [1, 2, 0] } else { [0, 1, 2] };
-        let [a, mut b, c] = places.map(|place| self.input(task, place));
-        if op == Op::Relu {
-            let zero = self.constant(&[0; 4]);
-            b = self
-                .f32_tensor(task, zero, std::iter::empty())
-                .map(|t| Tensor { element: a.as_ref().map_or(0, |a| a.element), ..t });
-        }
+        let [a, b, c] = places.map(|place| self.input(task, place));
         let value = if op == Op::Fill { node.f32("value") } else { 0.0 };
         let args = MapArgs { step: self.header(), out: self.output(task, 0)?, a: a?, b: b?, c: c?, code, value };
         self.call("op_map", self.element_blocks(task), 0, &args);
@@ -224,7 +217,7 @@ impl Lowering<'_> {
             let code = ["sum", "max", "min", "mean"].iter().position(|w| *w == word).unwrap_or(0) as u32;
             (code, node.int("axis") as u32)
         };
-        if op == Op::Reduce && !ty.dtype.is_float() || ty.dtype == DType::Bool {
+        if op == Op::Reduce && !ty.dtype.is_float() {
             return Err(unsupported(task, format!("elements of {}", ty.dtype)));
         }
         let args = FoldArgs { step: self.header(), out: self.output(task, 0)?, x: self.input(task, 0)?, code, axis };

@@ -3,7 +3,7 @@
 use super::slots::{Rows, small, symbol_of};
 use super::{Call, Lowering, Region, unsupported};
 use crate::args::{GateUpArgs, HeadArgs, LinearArgs, MapArgs, PrepareArgs, RowsArgs};
-use crate::format::{Acts, Form, NORM_ROWS, PASS_ROWS, TILE_ROWS};
+use crate::format::{Acts, Form, NORM_ROWS, TILE_ROWS, Walk, passes};
 use crate::lower::ops::{MAP_COPY, ROWS_RMS_NORM};
 use crate::weights::WeightMap;
 use aio_backend::DeviceError;
@@ -35,13 +35,7 @@ impl Source {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProductLaunch {
     pub kernel: &'static str,
-    pub grid: [u32; 2],
-    pub shared_bytes: u32,
-}
-
-/// Passes of rows over the weights.
-pub(super) fn passes(rows: u32) -> u32 {
-    rows.div_ceil(PASS_ROWS).max(1)
+    pub walk: Walk,
 }
 
 impl<'a> Lowering<'a> {
@@ -90,19 +84,21 @@ impl<'a> Lowering<'a> {
         launch: ProductLaunch,
         product: impl FnOnce(u64) -> A,
     ) -> Result<(), DeviceError> {
-        let ProductLaunch { kernel, grid, shared_bytes } = launch;
+        let ProductLaunch { kernel, walk: Walk { prefix, pieces, passes, shared_bytes } } = launch;
         let (count, format) = (self.bound(source.prepared()), form.format());
         let name = format!("{kernel}_{}", format.name());
         let extra = format.acts().shared_bytes(count.into(), source.rows.width);
-        let fits = u64::from(shared_bytes) + extra <= self.model.shared_bytes.into();
+        let fits = u64::from(shared_bytes) + extra <= self.model.limits.dynamic_shared_bytes().into();
         if count > NORM_ROWS || form == Form::Split || !fits {
             let acts = self.prepare(task, source, form)?;
-            self.call(name, grid, shared_bytes, &product(acts));
+            let grid = [self.blocks_with(pieces, shared_bytes), passes];
+            self.call(format!("{prefix}{name}"), grid, shared_bytes, &product(acts));
             return Ok(());
         }
         let mut args = bytemuck::bytes_of(&self.prepare_args(task, source, form)?).to_vec();
         args.extend_from_slice(bytemuck::bytes_of(&product(0)));
         let shared_bytes = shared_bytes + extra as u32;
+        let grid = [self.blocks_with(pieces, shared_bytes), passes];
         self.calls.push(Call { kernel: format!("norm_{name}"), grid, shared_bytes, args: args.into() });
         Ok(())
     }
@@ -194,8 +190,15 @@ impl<'a> Lowering<'a> {
 
     fn launch_linear(&mut self, form: Form, sym: Sym, args: &LinearArgs) {
         let format = form.format();
-        let grid = [self.blocks(u64::from(args.n).div_ceil(TILE_ROWS as u64)), passes(self.bound(sym))];
-        self.call(format!("linear_{}", format.name()), grid, format.shared_for_one(), args);
+        let Walk { prefix, pieces, passes, shared_bytes } = self.walk(form, sym, u64::from(args.n), 1);
+        let grid = [self.blocks_with(pieces, shared_bytes), passes];
+        self.call(format!("{prefix}linear_{}", format.name()), grid, shared_bytes, args);
+    }
+
+    /// How a product of the bucket's rows goes through matrices of `n` outputs each.
+    pub(super) fn walk(&self, form: Form, sym: Sym, n: u64, matrices: u64) -> Walk {
+        let most = self.model.limits.dynamic_shared_bytes();
+        form.format().walk(self.bound(sym), n.div_ceil(TILE_ROWS as u64), matrices, most)
     }
 
     /// A `matmul` with a packed weight, unfused.
@@ -247,8 +250,7 @@ impl<'a> Lowering<'a> {
             activation: u32::from(spec.activation == Activation::Gelu),
             acts_kind: chain.map_or(0, |c| c.0 as u32),
         };
-        let grid = [self.blocks(n.div_ceil(2 * TILE_ROWS as u64)), passes(self.bound(Sym::Rows))];
-        let launch = ProductLaunch { kernel: "gate_up", grid, shared_bytes: form.format().shared_for_two() };
+        let launch = ProductLaunch { kernel: "gate_up", walk: self.walk(form, Sym::Rows, n, 2) };
         self.normed_product(task, &source, form, launch, |acts| GateUpArgs { acts, ..args })
     }
 
@@ -275,8 +277,10 @@ impl<'a> Lowering<'a> {
             n: small(task, n)?,
             k: small(task, form.kernel_cols(k))?,
         };
-        let grid = [self.blocks(n.div_ceil(TILE_ROWS as u64)), passes(outs)];
-        let launch = ProductLaunch { kernel: "head", grid, shared_bytes: form.format().shared_for_one() };
+        // Few rows ask for logits, so there is no kernel for many.
+        let (pieces, shared_bytes) = (n.div_ceil(TILE_ROWS as u64), form.format().shared_for_one());
+        let walk = Walk { prefix: "", pieces, passes: passes(outs), shared_bytes };
+        let launch = ProductLaunch { kernel: "head", walk };
         self.normed_product(task, &source, form, launch, |acts| HeadArgs { acts, ..args })
     }
 

@@ -1,5 +1,6 @@
 //! What lies at a slot: its type, its address, and its shape as kernels count it.
 
+use super::step_map::Spot;
 use super::{Lowering, unsupported};
 use crate::args::symbol;
 use crate::checks::Check;
@@ -45,8 +46,8 @@ impl<'a> Lowering<'a> {
     pub(super) fn at(&self, slot: Slot) -> u64 {
         match slot {
             Slot::Buffer(b) => self.bases.arena + self.plan.buffers[b.index()].offset,
-            Slot::Input(i) => self.bases.step + self.step.inputs[i.index()].offset as u64,
-            Slot::Output(o) => self.bases.step + self.step.outputs[o.index()].offset as u64,
+            Slot::Input(i) => self.spot(self.step.inputs[i.index()]),
+            Slot::Output(o) => self.spot(self.step.outputs[o.index()]),
             Slot::State(s) => {
                 let (Place::Layer { offset, .. } | Place::Own { offset, .. }) = self.model.states.places[s.index()];
                 self.bases.states + offset as u64
@@ -54,6 +55,10 @@ impl<'a> Lowering<'a> {
             Slot::Absent => 0,
             Slot::Weight(_) => unreachable!("a weight's address depends on the copy"),
         }
+    }
+
+    fn spot(&self, spot: Spot) -> u64 {
+        (if spot.small { self.bases.step } else { self.bases.large }) + spot.offset as u64
     }
 
     /// The weight at a place, if there is one.

@@ -143,6 +143,14 @@ impl Synth {
         Ok(self.writer.file_bytes()?)
     }
 
+    /// The file up to its tensors' data: shape, tokenizer and graph of a model whose weights nobody needs.
+    ///
+    /// # Errors
+    /// [`SynthError::Gguf`] for shapes that overflow.
+    pub fn head(&self) -> Result<Vec<u8>, SynthError> {
+        Ok(self.writer.head()?)
+    }
+
     /// Writes the file. `progress` is told how many bytes of tensors were written since it was last asked, every MiB and
     /// at the end of each tensor, and may stop the writing.
     ///

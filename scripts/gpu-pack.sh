@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Makes the folder that `gpu-check.sh` runs from on a machine with a GPU and no Rust: binaries, tests, kernels as machine
+# code, the compiler of kernels with its headers, the default model. For whoever has such a machine; needs Rust and Python
+# here, no GPU. Parts stay below 64 MiB each; `cat aio-gpu.tar.gz.* | tar xz` puts them together again.
+#
+# usage: scripts/gpu-pack.sh [--no-nvrtc] [--no-model] FOLDER
+set -euo pipefail
+
+nvrtc=yes model=yes out=
+for arg in "$@"; do
+    case $arg in
+        --no-nvrtc) nvrtc=no ;;
+        --no-model) model=no ;;
+        -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -*) echo "gpu-pack: unknown flag $arg" >&2; exit 2 ;;
+        *) out=$arg ;;
+    esac
+done
+[ -n "$out" ] || { echo "usage: scripts/gpu-pack.sh [--no-nvrtc] [--no-model] FOLDER" >&2; exit 2; }
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+cd "$(dirname "$0")/.."
+pack=$out/aio-gpu
+rm -rf "$pack" "$out"/aio-gpu.tar.gz.*
+mkdir -p "$pack"/{bin,kernels,tests,cache/aio/cuda,cache/aio/models}
+
+# The path of a test's executable, as Cargo names it.
+executable() {
+    cargo test --release --no-run "$@" 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p'
+}
+
+echo "building"
+cargo build --release --bin aio
+strip -o "$pack/bin/aio" target/release/aio
+strip -o "$pack/bin/conformance" "$(executable -p aio --features gpu-tests --test cuda)"
+for test in cuda_model cuda_memory; do
+    strip -o "$pack/bin/$test" "$(executable -p aio-filetest --test $test)"
+done
+
+echo "compiling kernels"
+wheels=$(scripts/cuda-check --wheels)
+LD_LIBRARY_PATH=$wheels/cuda_nvrtc/lib "$pack/bin/aio" device kernels --arch 80,89,90,100,120 --out "$pack/cache/aio/cuda"
+
+cp -r kernels/cuda "$pack/kernels/"
+cp -r graphs "$pack/"
+mkdir -p "$pack/tests/data"
+cp tests/data/golden-smollm2.json "$pack/tests/data/"
+cp scripts/gpu-check.sh "$pack/"
+git rev-parse HEAD >"$pack/commit"
+# The newest symbol of the C library that a binary asks for: an older system cannot start it.
+grep -aoh 'GLIBC_2\.[0-9]*' "$pack"/bin/* | sort -uV | tail -1 >"$pack/glibc"
+
+if [ $nvrtc = yes ]; then
+    # Laid out as the wheels are, which is how aio finds the headers.
+    mkdir -p "$pack"/nvidia/{cuda_nvrtc/lib,cuda_runtime}
+    cp "$wheels"/cuda_nvrtc/lib/libnvrtc.so.* "$wheels"/cuda_nvrtc/lib/libnvrtc-builtins.so.* "$pack/nvidia/cuda_nvrtc/lib/"
+    cp -r "$wheels/cuda_runtime/include" "$pack/nvidia/cuda_runtime/"
+fi
+if [ $model = yes ]; then
+    target/release/aio pull
+    cp "${XDG_CACHE_HOME:-$HOME/.cache}"/aio/models/SmolLM2-135M-Instruct.Q4_1.gguf "$pack/cache/aio/models/"
+fi
+
+echo "packing"
+tar -C "$out" -c aio-gpu | gzip -6 | split -b 62M -d - "$out/aio-gpu.tar.gz."
+du -sh "$pack"/* | sed "s|$pack/||"
+echo "needs $(cat "$pack/glibc") or newer"
+for part in "$out"/aio-gpu.tar.gz.*; do
+    echo "$(basename "$part"): $(($(stat -c %s "$part") >> 20)) MiB"
+done
+echo "unpack: cat aio-gpu.tar.gz.* | tar xz; then aio-gpu/gpu-check.sh RESULTS"

@@ -1,0 +1,49 @@
+//! `--device cuda` where there is no GPU: the reason in one line and exit status 2, whatever the subcommand.
+
+use crate::{Place, check_failure, text};
+use aio::ir::DType;
+
+/// Whether the machine has a GPU, so that there is no reason to give.
+fn has_gpu(place: &Place) -> bool {
+    let output = place.run(&["device", "list", "--device", "cuda"]);
+    let found = output.status.code() == Some(0);
+    if found {
+        aio_filetest::needs::skip("cuda reasons", "no-gpu", &text(&output.stdout));
+    }
+    found
+}
+
+#[test]
+fn without_a_gpu_there_is_a_reason_and_status_2() {
+    let place = Place::new();
+    if has_gpu(&place) {
+        return;
+    }
+    let listed = place.good(&["device", "list"]);
+    let row = listed.lines().find(|l| l.starts_with("| cuda |")).unwrap();
+    let reasons = ["there is no CUDA driver", "finds no GPU", "is needed", "the kernels need"];
+    assert!(reasons.iter().any(|r| row.contains(r)), "{row}");
+    let model = place.model("llama-1b", DType::Q8_0);
+    let commands: [&[&str]; 4] = [
+        &["device", "list", "--device", "cuda"],
+        &["device", "calibrate", "--device", "cuda"],
+        &["run", "-m", &model, "-p", "x", "--device", "cuda"],
+        &["bench", "-m", &model, "--device", "cuda"],
+    ];
+    for command in commands {
+        let output = place.run(command);
+        let stderr = check_failure(&output, 2, "device cuda is not available: ");
+        assert!(reasons.iter().any(|r| stderr.contains(r)), "{command:?}: {stderr}");
+    }
+}
+
+#[test]
+fn the_oracle_is_listed_and_not_measured() {
+    let place = Place::new();
+    let listed = place.good(&["device", "list", "--device", "interp"]);
+    assert!(listed.contains("| interp |") && !listed.contains("cpu"), "{listed}");
+    let listed = place.good(&["device", "list", "--device", "cpu"]);
+    assert!(listed.contains("| cpu-portable |") && !listed.contains("interp"), "{listed}");
+    place.bad(&["device", "calibrate", "--device", "interp"], 2, "no profile");
+    place.bad(&["bench", "-m", "x", "--device", "interp"], 2, "nothing to measure");
+}
