@@ -52,9 +52,7 @@ pub(crate) struct Row {
     gb_s: f64,
     read_bw_gb_s: f64,
     fraction_of_read_bw: f64,
-    copy_bw_gb_s: Option<f64>,
     plan: String,
-    padding: f64,
     submissions_per_step: f64,
     syncs_per_step: f64,
     barriers_per_step: f64,
@@ -64,6 +62,12 @@ pub(crate) struct Row {
     /// Milliseconds that no step of these rows can beat on this machine; for the tables that people read.
     #[serde(skip)]
     floor_ms: f64,
+    /// Copies inside a device with memory of its own.
+    #[serde(skip)]
+    copy_bw_gb_s: Option<f64>,
+    /// Share of the plan's rows without a token.
+    #[serde(skip)]
+    padding: f64,
 }
 
 impl Row {
