@@ -10,8 +10,17 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-/// A kernel of 256 threads a block that takes its arguments by value.
-#define AIO_KERNEL(name, Args) extern "C" __global__ void __launch_bounds__(256, 2) name(const __grid_constant__ Args a)
+/// A kernel of 256 threads a block that takes its arguments by value, and that no other kernel runs in itself.
+#define AIO_WHOLE_KERNEL(name, Args) extern "C" __global__ void __launch_bounds__(256, 2) name(const __grid_constant__ Args a)
+/// Every other kernel. It gives the same bits for any grid, so `burst.cu` takes it as a function and runs it in the blocks
+/// that are there.
+#ifdef AIO_BURST
+#define AIO_KERNEL(name, Args) static __device__ __forceinline__ void name(const Args& a)
+#else
+#define AIO_KERNEL(name, Args) AIO_WHOLE_KERNEL(name, Args)
+#endif
+/// A function that the compiler gives registers of its own, so that nothing is carried across it.
+#define AIO_APART static __device__ __noinline__
 /// Shared memory whose size the launch says.
 #define AIO_DYNAMIC_SHARED(name) extern __shared__ __align__(16) u8 name[]
 /// Before a loop whose body indexes registers.

@@ -1,5 +1,6 @@
 //! CUDA as a device.
 
+use crate::burst::CudaBurst;
 use crate::driver::Driver;
 use crate::driver::cache::Cache;
 use crate::driver::cuda::{self, Cuda};
@@ -9,7 +10,7 @@ use crate::images::KernelImages;
 use crate::resident::{Resident, scratch_bytes};
 use crate::states::StatesMap;
 use crate::weights::WeightsMap;
-use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, WeightSet, WeightSource};
+use aio_backend::{Burst, Counters, Device, DeviceError, Executable, LoadOptions, WeightSet, WeightSource};
 use aio_ir::{DType, Op};
 use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
 use std::fmt;
@@ -156,6 +157,11 @@ impl Device for CudaDevice {
         let (driver, tally) = (Arc::clone(&self.driver), Arc::clone(&self.tally));
         let resident = weights.get::<Resident>()?;
         Ok(Box::new(CudaExecutable::new(driver, tally, resident, family, plan, options.dispatch)?))
+    }
+
+    fn load_burst(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Burst>, DeviceError> {
+        let (driver, tally) = (Arc::clone(&self.driver), Arc::clone(&self.tally));
+        Ok(Box::new(CudaBurst::new(driver, tally, weights.get::<Resident>()?, family, plan)?))
     }
 
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {

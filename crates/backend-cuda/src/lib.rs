@@ -16,6 +16,7 @@
 //! The contract with the kernels is `kernels/cuda/README.md`; `args`, `format` and `pack` are its Rust side.
 
 pub mod args;
+mod burst;
 mod checks;
 mod copies;
 pub mod device;

@@ -6,8 +6,9 @@
 
 use super::cache::Cache;
 use super::nvrtc;
-use super::{Driver, Graph, Kernel, Launch, Properties, THREADS};
+use super::{BurstKernel, Driver, Graph, Kernel, Launch, Properties, THREADS};
 use crate::error::CudaError;
+use crate::format::Format;
 use crate::images::KernelImages;
 use cudarc::driver::result::{self, DriverError, stream};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
@@ -30,12 +31,17 @@ pub(crate) struct Cuda {
     properties: Properties,
     modules: Vec<sys::CUmodule>,
     kernels: Mutex<Kernels>,
+    /// What bursts are compiled from, and where they are kept.
+    images: KernelImages,
+    cache: Cache,
 }
 
 #[derive(Default)]
 struct Kernels {
     by_name: HashMap<String, usize>,
     functions: Vec<(sys::CUfunction, u32)>,
+    /// Those of bursts, a module a model.
+    bursts: Vec<sys::CUmodule>,
 }
 
 /// A captured graph, ready to run.
@@ -118,6 +124,21 @@ pub(crate) fn probe() -> Result<Properties, CudaError> {
     Ok(found)
 }
 
+/// What `burst.cu` is compiled with: the kernels of a model by number, and the forms of its weights.
+fn defines(kernels: &[String]) -> Vec<String> {
+    let tasks: String = kernels.iter().enumerate().map(|(i, k)| format!(" TASK({i}, {k})")).collect();
+    let used = |f: &&Format| kernels.iter().any(|k| k.ends_with(&format!("_{}", f.name())));
+    let forms = Format::ALL.iter().filter(used);
+    let forms: String = forms.map(|f| format!(" KERNEL({}, Format{})", f.name(), f.name().to_uppercase())).collect();
+    vec![format!("FOR_EACH_FORMAT(KERNEL)={forms}"), format!("BURST_TASKS(TASK)={tasks}")]
+}
+
+/// Loads a cubin into the current context.
+fn load(cubin: &[u8]) -> Result<sys::CUmodule, CudaError> {
+    // SAFETY: the image is a whole cubin, which the driver copies.
+    unsafe { result::module::load_data(cubin.as_ptr().cast()) }.map_err(failed("cuModuleLoadData"))
+}
+
 impl Cuda {
     /// Opens the first GPU and loads all kernels.
     ///
@@ -131,13 +152,13 @@ impl Cuda {
         // SAFETY: `first_gpu` got the device.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed("cuDevicePrimaryCtxRetain"))?;
         let stream = std::ptr::null_mut();
-        let mut cuda = Cuda { device, context, stream, properties, modules: Vec::new(), kernels: Mutex::default() };
+        let (modules, kernels) = (Vec::new(), Mutex::default());
+        let (images, cache) = (*images, cache.clone());
+        let mut cuda = Cuda { device, context, stream, properties, modules, kernels, images, cache };
         cuda.enter()?;
         cuda.stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed("cuStreamCreate"))?;
         for cubin in &cubins {
-            // SAFETY: the image is a whole cubin, which the driver copies.
-            let module = unsafe { result::module::load_data(cubin.as_ptr().cast()) };
-            cuda.modules.push(module.map_err(failed("cuModuleLoadData"))?);
+            cuda.modules.push(load(cubin)?);
         }
         Ok(cuda)
     }
@@ -161,13 +182,76 @@ impl Cuda {
         self.modules.iter().find_map(of).ok_or_else(none)
     }
 
+    /// The function of bursts for tasks of these kernels.
+    fn burst(&self, kernels: &[String]) -> Result<Kernel, CudaError> {
+        let name = format!("burst of {}", kernels.join(" "));
+        if let Some(&index) = self.kernels().by_name.get(&name) {
+            return Ok(Kernel(index));
+        }
+        let cubin = nvrtc::burst_cubin(&self.images, self.properties.architecture, &self.cache, &defines(kernels))?;
+        let module = load(&cubin)?;
+        let mut all = self.kernels();
+        all.bursts.push(module);
+        // SAFETY: the module is loaded until `self` goes.
+        let function = unsafe { result::module::get_function(module, c"burst".to_owned()) };
+        all.functions.push((function.map_err(failed("cuModuleGetFunction"))?, FREE_SHARED_BYTES));
+        let index = all.functions.len() - 1;
+        all.by_name.insert(name, index);
+        Ok(Kernel(index))
+    }
+
+    /// Lets a function take this much dynamic shared memory.
+    fn allow(&self, kernel: Kernel, shared_bytes: u32) -> Result<(), CudaError> {
+        let (function, allowed) = &mut self.kernels().functions[kernel.0];
+        if shared_bytes > *allowed {
+            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function is of a loaded module.
+            unsafe { result::function::set_function_attribute(*function, attribute, shared_bytes as i32) }
+                .map_err(failed("cuFuncSetAttribute"))?;
+            *allowed = shared_bytes;
+        }
+        Ok(())
+    }
+
+    /// Blocks of a kernel that the device holds at once.
+    fn resident_blocks(&self, kernel: Kernel, shared_bytes: u32) -> Result<u32, CudaError> {
+        let function = self.kernels().functions[kernel.0].0;
+        // SAFETY: `first_gpu` got the device.
+        let can =
+            unsafe { result::device::get_attribute(self.device, Attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH) };
+        if can.map_err(failed("cuDeviceGetAttribute"))? == 0 {
+            return Err(CudaError::NoBurst("the GPU has no cooperative launches".to_owned()));
+        }
+        // SAFETY: the function is of a loaded module.
+        let each = unsafe {
+            result::occupancy::max_active_block_per_multiprocessor(function, THREADS as i32, shared_bytes as usize)
+        };
+        let each = each.map_err(failed("cuOccupancyMaxActiveBlocksPerMultiprocessor"))?.max(0) as u32;
+        if each == 0 {
+            let reason = format!("a multiprocessor has no room for {shared_bytes} bytes of shared memory a block");
+            return Err(CudaError::NoBurst(reason));
+        }
+        Ok(each * self.properties.multiprocessors)
+    }
+
     fn start(&self, launch: &Launch) -> Result<(), CudaError> {
+        self.start_as(launch, false)
+    }
+
+    fn start_as(&self, launch: &Launch, together: bool) -> Result<(), CudaError> {
         let function = self.kernels().functions[launch.kernel.0].0;
         // The driver reads the struct before it returns; words keep it aligned as its fields want.
         let mut args: smallvec::SmallVec<[u64; 64]> = smallvec::smallvec![0; launch.args.len().div_ceil(8)];
         bytemuck::cast_slice_mut::<u64, u8>(&mut args)[..launch.args.len()].copy_from_slice(&launch.args);
         let mut params = [args.as_mut_ptr().cast::<c_void>()];
         let (grid, block) = ((launch.grid[0], launch.grid[1], 1), (THREADS, 1, 1));
+        if together {
+            // SAFETY: as below; the driver refuses a grid that is not there at once.
+            let begun = unsafe {
+                result::launch_cooperative_kernel(function, grid, block, launch.shared_bytes, self.stream, &mut params)
+            };
+            return begun.map_err(failed("cuLaunchCooperativeKernel"));
+        }
         // SAFETY: the function is of a loaded module and takes one struct by value, which the caller vouches for.
         unsafe { result::launch_kernel(function, grid, block, launch.shared_bytes, self.stream, &mut params) }
             .map_err(failed("cuLaunchKernel"))
@@ -246,20 +330,49 @@ impl Driver for Cuda {
                 index
             }
         };
-        let (function, allowed) = &mut kernels.functions[index];
-        if shared_bytes > *allowed {
-            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            // SAFETY: the function is of a loaded module.
-            unsafe { result::function::set_function_attribute(*function, attribute, shared_bytes as i32) }
-                .map_err(failed("cuFuncSetAttribute"))?;
-            *allowed = shared_bytes;
-        }
+        drop(kernels);
+        self.allow(Kernel(index), shared_bytes)?;
         Ok(Kernel(index))
     }
 
     unsafe fn launch(&self, launch: &Launch) -> Result<(), CudaError> {
         self.enter()?;
         self.start(launch)
+    }
+
+    fn allocate_mapped(&self, bytes: usize) -> Result<(*mut u8, u64), CudaError> {
+        self.enter()?;
+        // SAFETY: `Mapped` clears the bytes before anyone reads them.
+        let host = unsafe { result::malloc_host(bytes, sys::CU_MEMHOSTALLOC_DEVICEMAP) };
+        let host = host.map_err(out_of_memory("cuMemHostAlloc", bytes))?;
+        let mut at = 0;
+        // SAFETY: the memory was just taken as mapped; the call writes an address.
+        let found = unsafe { sys::cuMemHostGetDevicePointer_v2(&mut at, host, 0) }.result();
+        if let Err(e) = found {
+            // SAFETY: nobody uses it.
+            let _ = unsafe { result::free_host(host) };
+            return Err(failed("cuMemHostGetDevicePointer")(e));
+        }
+        Ok((host.cast(), at))
+    }
+
+    fn burst_kernel(&self, kernels: &[String], shared_bytes: u32) -> Result<BurstKernel, CudaError> {
+        self.enter()?;
+        let kernel = self.burst(kernels)?;
+        self.allow(kernel, shared_bytes)?;
+        let blocks = self.resident_blocks(kernel, shared_bytes)?;
+        Ok(BurstKernel { kernel, numbers: (0..kernels.len() as u32).collect(), blocks })
+    }
+
+    unsafe fn launch_together(&self, launch: &Launch) -> Result<(), CudaError> {
+        self.enter()?;
+        self.start_as(launch, true)
+    }
+
+    fn is_idle(&self) -> bool {
+        // SAFETY: `open` made the stream. Whatever else it says, waiting tells.
+        let said = self.enter().map(|()| unsafe { sys::cuStreamQuery(self.stream) });
+        said != Ok(sys::CUresult::CUDA_ERROR_NOT_READY)
     }
 
     unsafe fn capture(&self, launches: &[Launch]) -> Result<Graph, CudaError> {
@@ -317,7 +430,7 @@ impl Drop for Cuda {
         }
         // SAFETY: nothing uses stream, modules and context any more: executables and memory hold the driver.
         unsafe {
-            for module in &self.modules {
+            for module in self.modules.iter().chain(&self.kernels().bursts) {
                 let _ = result::module::unload(*module);
             }
             if !self.stream.is_null() {

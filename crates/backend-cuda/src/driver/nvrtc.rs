@@ -41,11 +41,36 @@ pub(crate) fn cubins(images: &KernelImages, architecture: u32, cache: &Cache) ->
             Some(folder) => folder,
             None => includes.insert(include_folder(cache)?),
         };
-        let cubin = compile(images, unit, architecture, folder)?;
+        let cubin = compile(images, unit, architecture, folder, &[])?;
         cache.put(&key, &cubin);
         all.push(cubin);
     }
     Ok(all)
+}
+
+/// The cubin of bursts for a model's kernels, which `defines` names; see `burst.cu`.
+///
+/// # Errors
+/// As [`cubins`], and [`CudaError::NoKernel`].
+pub(crate) fn burst_cubin(
+    images: &KernelImages,
+    architecture: u32,
+    cache: &Cache,
+    defines: &[String],
+) -> Result<Vec<u8>, CudaError> {
+    let unit = images.burst().ok_or_else(|| CudaError::NoKernel("burst".to_owned()))?;
+    // SAFETY: as in `cubins`.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(CudaError::NoCompiler(architecture));
+    }
+    let model = blake3::hash(defines.join("\n").as_bytes()).to_hex();
+    let key = format!("burst-{}-{}-nvrtc{}-sm{architecture}", images.hash(), &model[..16], version()?);
+    if let Some(cubin) = cache.get(&key) {
+        return Ok(cubin);
+    }
+    let cubin = compile(images, unit, architecture, &include_folder(cache)?, defines)?;
+    cache.put(&key, &cubin);
+    Ok(cubin)
 }
 
 fn version() -> Result<String, CudaError> {
@@ -79,10 +104,16 @@ fn text(s: &str) -> CString {
     CString::new(s.split('\0').next().unwrap_or_default()).unwrap_or_default()
 }
 
-fn compile(images: &KernelImages, unit: &Source, architecture: u32, includes: &Path) -> Result<Vec<u8>, CudaError> {
+fn compile(
+    images: &KernelImages,
+    unit: &Source,
+    architecture: u32,
+    includes: &Path,
+    defines: &[String],
+) -> Result<Vec<u8>, CudaError> {
     let fail = |log: String| CudaError::Compile { file: unit.name.to_owned(), arch: architecture, log };
     let error = |call: &'static str| move |e: result::NvrtcError| CudaError::Call { call, reason: format!("{e:?}") };
-    let headers: Vec<(CString, CString)> = images.headers().map(|h| (text(h.text), text(h.name))).collect();
+    let headers: Vec<(CString, CString)> = images.others(unit).map(|h| (text(h.text), text(h.name))).collect();
     let (texts, names): (Vec<*const c_char>, Vec<*const c_char>) =
         headers.iter().map(|(t, n)| (t.as_ptr(), n.as_ptr())).unzip();
     let (source, name) = (text(unit.text), text(unit.name));
@@ -94,11 +125,12 @@ fn compile(images: &KernelImages, unit: &Source, architecture: u32, includes: &P
     };
     made.result().map_err(error("nvrtcCreateProgram"))?;
     let program = Program(program);
-    let options = [
+    let mut options = vec![
         "--std=c++17".to_owned(),
         format!("--gpu-architecture=sm_{architecture}{}", if architecture == 90 { "a" } else { "" }),
         format!("--include-path={}", includes.display()),
     ];
+    options.extend(defines.iter().map(|d| format!("-D{d}")));
     // SAFETY: the program was just made.
     if unsafe { result::compile_program(program.0, &options) }.is_err() {
         // SAFETY: as above.
