@@ -64,7 +64,7 @@ impl Member {
         let tail = token_tail(&request.sampling, false);
         let (model, bursts) = engine.bursts();
         let tokenizer = &model.tokenizer;
-        let stops: Vec<u32> = if request.ignore_eog { Vec::new() } else { tokenizer.vocab().ends().collect() };
+        let stops = request.ends(tokenizer.vocab());
         let sampling = &request.sampling;
         let wanted = BurstRequest {
             history: tokens,
