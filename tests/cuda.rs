@@ -31,6 +31,23 @@ fn the_embedded_kernels_compile_without_a_gpu_and_are_kept() {
     assert_eq!(CudaDevice::compile(&aio::kernel_images(), 90, &again).unwrap(), bytes);
 }
 
+#[test]
+fn bursts_compile_for_a_models_kernels_and_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = CudaOptions { cache: Some(folder.path().to_owned()), includes: includes() };
+    let names = ["rope_table", "embed_q4_0", "norm_qkv_q4_0", "attend", "linear_f16", "op_map", "prepare_bf16"];
+    let kernels = names.map(str::to_owned);
+    let compile = |options: &CudaOptions| CudaDevice::compile_burst(&aio::kernel_images(), 90, &kernels, options);
+    let bytes = match compile(&options) {
+        Err(e @ (CudaError::NoCompiler(_) | CudaError::NoHeaders(_))) => {
+            return needs::skip("cuda burst", "nvrtc", &e.to_string());
+        }
+        other => other.unwrap(),
+    };
+    assert!(bytes > 10_000, "{bytes} bytes");
+    assert_eq!(compile(&CudaOptions { includes: Vec::new(), ..options }).unwrap(), bytes);
+}
+
 /// The same list as under emulation, on the GPU at hand.
 #[cfg(feature = "gpu-tests")]
 mod gpu {

@@ -84,6 +84,20 @@ impl CudaDevice {
         Ok(cubins.iter().map(Vec::len).sum())
     }
 
+    /// The same for the kernel of bursts whose tasks run `kernels`, by the names of `kernels/cuda/README.md`.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::compile`].
+    pub fn compile_burst(
+        images: &KernelImages,
+        architecture: u32,
+        kernels: &[String],
+        options: &CudaOptions,
+    ) -> Result<usize, CudaError> {
+        let cache = Cache { folder: options.cache.clone(), includes: options.includes.clone() };
+        crate::driver::compile_burst(images, architecture, &cache, kernels).map(|cubin| cubin.len())
+    }
+
     /// The kernels under emulation: for tests. `library` is built from `kernels/cuda/emulate.cpp`.
     ///
     /// # Errors

@@ -114,6 +114,21 @@ fn every_form_of_weights_can_run_in_bursts() {
     }
 }
 
+/// Attention is split at every 256 positions, and blocks meet at its tickets; the context's end is the output's.
+#[test]
+fn bursts_cross_splits_and_fill_the_context() {
+    let Some(device) = cuda::device("cuda bursts", EmulationOptions { multiprocessors: 3, ..two_blocks() }) else {
+        return;
+    };
+    let options = EngineOptions { context: Some(266), prefill_rows: 256, burst: 64, ..EngineOptions::default() };
+    let mut engine = tiny::engine("llama-1b", DType::Q8_0, Arc::new(device), &options);
+    let prompt = (0..250).map(|i| (i % 11 * 23 + i % 3) as u32).collect();
+    let request = Request { prompt, max_tokens: None, ..request(&Sampling::greedy(), Speculation::Auto) };
+    let want = plain(&mut engine, &request);
+    assert_eq!((want.ids.len(), want.stop_reason), (16, StopReason::ContextFull));
+    assert_same(&mut engine, 64, &request, &want, "to the end of the context");
+}
+
 /// Wherever the output ends, it ends as with plain steps: in the middle of accepted drafts too.
 #[test]
 fn the_output_ends_where_plain_steps_end_it() {

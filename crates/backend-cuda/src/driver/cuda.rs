@@ -8,7 +8,6 @@ use super::cache::Cache;
 use super::nvrtc;
 use super::{BurstKernel, Driver, Graph, Kernel, Launch, Properties, THREADS};
 use crate::error::CudaError;
-use crate::format::Format;
 use crate::images::KernelImages;
 use cudarc::driver::result::{self, DriverError, stream};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
@@ -124,15 +123,6 @@ pub(crate) fn probe() -> Result<Properties, CudaError> {
     Ok(found)
 }
 
-/// What `burst.cu` is compiled with: the kernels of a model by number, and the forms of its weights.
-fn defines(kernels: &[String]) -> Vec<String> {
-    let tasks: String = kernels.iter().enumerate().map(|(i, k)| format!(" TASK({i}, {k})")).collect();
-    let used = |f: &&Format| kernels.iter().any(|k| k.ends_with(&format!("_{}", f.name())));
-    let forms = Format::ALL.iter().filter(used);
-    let forms: String = forms.map(|f| format!(" KERNEL({}, Format{})", f.name(), f.name().to_uppercase())).collect();
-    vec![format!("FOR_EACH_FORMAT(KERNEL)={forms}"), format!("BURST_TASKS(TASK)={tasks}")]
-}
-
 /// Loads a cubin into the current context.
 fn load(cubin: &[u8]) -> Result<sys::CUmodule, CudaError> {
     // SAFETY: the image is a whole cubin, which the driver copies.
@@ -188,7 +178,7 @@ impl Cuda {
         if let Some(&index) = self.kernels().by_name.get(&name) {
             return Ok(Kernel(index));
         }
-        let cubin = nvrtc::burst_cubin(&self.images, self.properties.architecture, &self.cache, &defines(kernels))?;
+        let cubin = nvrtc::burst_cubin(&self.images, self.properties.architecture, &self.cache, kernels)?;
         let module = load(&cubin)?;
         let mut all = self.kernels();
         all.bursts.push(module);

@@ -12,7 +12,7 @@ mod memory;
 mod nvrtc;
 
 pub(crate) use memory::{Mapped, Memory, Pinned};
-pub(crate) use nvrtc::cubins as compile;
+pub(crate) use nvrtc::{burst_cubin as compile_burst, cubins as compile};
 
 use crate::error::CudaError;
 use std::any::Any;

@@ -5,6 +5,7 @@
 
 use super::cache::Cache;
 use crate::error::CudaError;
+use crate::format::Format;
 use crate::images::{KernelImages, Source};
 use cudarc::nvrtc::{result, sys};
 use std::ffi::{CString, c_char};
@@ -48,7 +49,16 @@ pub(crate) fn cubins(images: &KernelImages, architecture: u32, cache: &Cache) ->
     Ok(all)
 }
 
-/// The cubin of bursts for a model's kernels, which `defines` names; see `burst.cu`.
+/// What `burst.cu` is compiled with: the kernels of a model by number, and the forms of its weights.
+fn defines(kernels: &[String]) -> Vec<String> {
+    let tasks: String = kernels.iter().enumerate().map(|(i, k)| format!(" TASK({i}, {k})")).collect();
+    let used = |f: &&Format| kernels.iter().any(|k| k.ends_with(&format!("_{}", f.name())));
+    let forms = Format::ALL.iter().filter(used);
+    let forms: String = forms.map(|f| format!(" KERNEL({}, Format{})", f.name(), f.name().to_uppercase())).collect();
+    vec![format!("FOR_EACH_FORMAT(KERNEL)={forms}"), format!("BURST_TASKS(TASK)={tasks}")]
+}
+
+/// The cubin of bursts whose tasks run these kernels, by their places in the list.
 ///
 /// # Errors
 /// As [`cubins`], and [`CudaError::NoKernel`].
@@ -56,19 +66,20 @@ pub(crate) fn burst_cubin(
     images: &KernelImages,
     architecture: u32,
     cache: &Cache,
-    defines: &[String],
+    kernels: &[String],
 ) -> Result<Vec<u8>, CudaError> {
     let unit = images.burst().ok_or_else(|| CudaError::NoKernel("burst".to_owned()))?;
     // SAFETY: as in `cubins`.
     if !unsafe { sys::is_culib_present() } {
         return Err(CudaError::NoCompiler(architecture));
     }
+    let defines = defines(kernels);
     let model = blake3::hash(defines.join("\n").as_bytes()).to_hex();
     let key = format!("burst-{}-{}-nvrtc{}-sm{architecture}", images.hash(), &model[..16], version()?);
     if let Some(cubin) = cache.get(&key) {
         return Ok(cubin);
     }
-    let cubin = compile(images, unit, architecture, &include_folder(cache)?, defines)?;
+    let cubin = compile(images, unit, architecture, &include_folder(cache)?, &defines)?;
     cache.put(&key, &cubin);
     Ok(cubin)
 }
