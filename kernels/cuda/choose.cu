@@ -232,7 +232,7 @@ __device__ inline void sample_row(const SampleArgs& a, u32 row) {
 AIO_KERNEL(sample, SampleArgs) {
     wait_for_earlier_kernels();
     let_next_kernel_begin();
-    for (u32 row = blockIdx.x; row < a.step->outs; row += gridDim.x) sample_row(a, row);
+    AIO_FOR_ROWS(row, a.step->outs) sample_row(a, row);
 }
 
 AIO_KERNEL(verify, VerifyArgs) {

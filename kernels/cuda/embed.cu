@@ -8,7 +8,7 @@ __device__ inline void embed(const EmbedArgs& a) {
     wait_for_earlier_kernels();
     let_next_kernel_begin();
     u32 count = a.per * count_of(a.step, a.symbol);
-    for (u32 i = blockIdx.x; i < count; i += gridDim.x) {
+    AIO_FOR_ROWS(i, count) {
         u32 id = a.ids[i];
         const u8* tile = static_cast<const u8*>(a.w) + u64(id / 16) * ceil_div(a.k, F::COLS) * F::BYTES;
         for (u32 c = threadIdx.x; c < a.k; c += THREADS) {

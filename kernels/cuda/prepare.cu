@@ -6,7 +6,7 @@ __device__ inline void prepare(const PrepareArgs& a) {
     wait_for_earlier_kernels();
     let_next_kernel_begin();
     u32 rows = count_of(a.step, a.symbol);
-    for (u32 row = blockIdx.x; row < rows; row += gridDim.x) prepare_row<KIND>(a, acts_out(a.acts, a.k), row, row);
+    AIO_FOR_ROWS(row, rows) prepare_row<KIND>(a, acts_out(a.acts, a.k), row, row);
 }
 
 AIO_KERNEL(prepare_q8, PrepareArgs) { prepare<ACT_Q8>(a); }

@@ -124,7 +124,7 @@ FOR_EACH_FORMAT(QKV)
 AIO_KERNEL(rope_table, RopeTableArgs) {
     wait_for_earlier_kernels();
     let_next_kernel_begin();
-    for (u32 row = blockIdx.x; row < a.step->rows; row += gridDim.x) {
+    AIO_FOR_ROWS(row, a.step->rows) {
         for (u32 i = threadIdx.x; i < a.half; i += THREADS) {
             f32 angle = __fmul_rn(f32(a.positions[row]), a.frequencies[i]);
             f32* out = a.table + (u64(row) * a.half + i) * 2;

@@ -39,7 +39,7 @@ AIO_KERNEL(op_rope, RopeArgs) {
     wait_for_earlier_kernels();
     let_next_kernel_begin();
     u32 half = a.rope_dims / 2, rest = a.head_dim - 2 * half;
-    for (u32 row = blockIdx.x; row < a.step->rows; row += gridDim.x) rope_row(a, row, half, rest);
+    AIO_FOR_ROWS(row, a.step->rows) rope_row(a, row, half, rest);
 }
 
 /// A row's keys and values to their page. The block together.
@@ -56,5 +56,5 @@ __device__ inline void page_write_row(const PageWriteArgs& a, u32 row) {
 AIO_KERNEL(op_page_write, PageWriteArgs) {
     wait_for_earlier_kernels();
     let_next_kernel_begin();
-    for (u32 row = blockIdx.x; row < a.step->rows; row += gridDim.x) page_write_row(a, row);
+    AIO_FOR_ROWS(row, a.step->rows) page_write_row(a, row);
 }
