@@ -9,6 +9,9 @@ use std::process::Command;
 const ARCHITECTURES: [(u32, &str); 5] =
     [(80, "sm_80"), (89, "sm_89"), (90, "sm_90a"), (100, "sm_100"), (120, "sm_120")];
 
+/// Compiled for each model, when it is loaded.
+const BURST: &str = "burst.cu";
+
 fn main() {
     println!("cargo::rerun-if-changed=.git/HEAD");
     println!("cargo::rerun-if-changed=.git/refs/heads");
@@ -36,7 +39,7 @@ fn kernels(folder: &Path) -> std::io::Result<()> {
     for name in &names {
         let path = folder.canonicalize()?.join(name);
         let _ = writeln!(sources, "Source {{ name: {name:?}, text: include_str!({path:?}) }},");
-        for (number, architecture) in ARCHITECTURES.iter().filter(|_| nvcc && name.ends_with(".cu")) {
+        for (number, architecture) in ARCHITECTURES.iter().filter(|_| nvcc && name.ends_with(".cu") && name != BURST) {
             let cubin = out.join(format!("{name}.{architecture}.cubin"));
             let arch = format!("-arch={architecture}");
             let status =

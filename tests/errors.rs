@@ -33,6 +33,7 @@ const NOT_BY_INPUT: &[(&str, &str)] = &[
     ("CudaError::Call", "the driver fails, or a kernel under emulation, of which aio-filetest's tests see the message"),
     ("CudaError::Compile", "the compiler refuses aio's own kernels"),
     ("CudaError::Emulation", "only of tests, with a library that is none"),
+    ("CudaError::NoBurst", "a matter of the machine; it becomes DeviceError::NoBurst, which has a case"),
     ("CudaError::NoCompiler", "a matter of the machine; tests/cli has its message where a driver is there"),
     ("CudaError::NoDriver", "a matter of the machine; tests/cli has its message"),
     ("CudaError::NoGpu", "a matter of the machine"),

@@ -12,6 +12,9 @@ use anyhow::{Context, Result, bail};
 use std::io::{BufRead, IsTerminal, Read};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Tokens of a burst, unless the arguments say otherwise.
+const BURST: usize = 64;
+
 pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     let prompt = read_prompt(&args)?;
     if prompt.is_none() && (args.ids || args.output == TextOrJson::Json) {
@@ -19,7 +22,10 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     }
     let sampling = sampling(&args.sampling);
     sampling.check()?;
-    let options = EngineOptions { context: args.ctx, dispatch: args.dispatch.dispatch(), ..EngineOptions::default() };
+    // Whoever wants to see how drafts are chosen wants the host to choose them.
+    let burst = if args.explain { 0 } else { args.burst.unwrap_or(BURST) };
+    let dispatch = args.dispatch.dispatch();
+    let options = EngineOptions { context: args.ctx, dispatch, burst, ..EngineOptions::default() };
     let mut drafting = Drafting::new(&args.speculate, &args.model, &args.load, &options)?;
     let mut loaded = models::load(&args.model, &args.load, &options)?;
     match prompt {
@@ -199,6 +205,9 @@ fn once(args: &RunArgs, drafting: &Drafting, engine: &mut Engine, sampling: Samp
         _ => print_now("\n")?,
     }
     note!("{}", summary.line());
+    if let (Some(_), Some(reason)) = (args.burst, engine.burst_refusal()) {
+        note!("{reason}");
+    }
     Ok(())
 }
 

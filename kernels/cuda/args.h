@@ -233,6 +233,72 @@ struct VerifyArgs {
     u32* next;          // [seqs]
 };
 
+/// A task of a burst: a launch of a lowered plan.
+struct BurstTask {
+    u32 kernel; // which of those that the burst was compiled for
+    u32 flags;  // TASK_*
+    u64 args[46];
+};
+/// All of its work is block 0's.
+#define TASK_SOLO 1u
+/// What comes after it reads results of other blocks.
+#define TASK_BARRIER 2u
+
+/// A plan that verifies drafts of one sequence, and where it reads and writes what differs from step to step.
+struct BurstProgram {
+    const BurstTask* tasks;
+    StepHeader* step;
+    u32* tokens;         // [rows]
+    u32* positions;      // [rows]
+    u32* noise;          // [rows][4], or null: nothing is sampled
+    i32* recent;         // [rows][recent], or null
+    u32* spans;          // [2]
+    u32* lens;           // [1]
+    const u32* accepted; // [1]
+    const u32* next;     // [1]
+    u32 count;           // of tasks
+    u32 rows;            // of a step at most
+};
+
+/// What the host reads while a burst runs and after it, in memory of the host.
+struct BurstMail {
+    u32 count;  // tokens so far; each is there before the count that has it
+    u32 end;    // 0 while it runs, then END_*; the last thing that is written
+    u32 steps;
+    u32 drafts; // how many the next step would have tried
+    u32 stop;   // written by the host: end after this step
+    u32 spare0, spare1, spare2;
+};
+#define END_BUDGET 1u
+#define END_TOKEN 2u
+#define END_STOPPED 3u
+
+/// `burst`: steps of one sequence until a condition ends them, in one launch of blocks that are all there at once.
+struct BurstArgs {
+    BurstProgram few;  // for steps of few rows
+    BurstProgram many; // for all others
+    u32* history;      // [capacity + rows of a step]: prompt and output; the last token has not run
+    u32* index;        // [2][slots]: ends of runs of LONG_RUN and of SHORT_RUN tokens, by hash
+    const u32* stops;  // [stop_count]: tokens that end the output
+    u32* barrier;      // a counter, zero before the launch
+    u32* program;      // which program the step under way runs
+    BurstMail* mail;
+    u32* out;     // [budget] in memory of the host: the tokens
+    u32* taken;   // [budget] in memory of the host: of each step drafts + 65536 * accepted drafts
+    u32 slots;    // a power of two
+    u32 length;   // tokens of the history
+    u32 reserved; // positions with pages
+    u32 budget;   // tokens at most, at least 1
+    u32 most;     // drafts of a step at most; 0: a plain loop
+    u32 first;    // drafts that the first step tries
+    u32 stop_count;
+    u32 pages; // width of the page table
+    u32 recent;   // tokens that penalties look back on; 0 without penalties
+    u32 seed_low;
+    u32 seed_high;
+    u32 choice;
+};
+
 /// A dimension: `value` times the header's count.
 struct Dim {
     u32 value;

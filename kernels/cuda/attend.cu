@@ -162,6 +162,7 @@ AIO_KERNEL(attend_plan, AttendPlanArgs) {
     AIO_SHARED(u32, positions, THREADS);
     wait_for_earlier_kernels();
     let_next_kernel_begin();
+    if (blockIdx.x != 0) return;
     auto* blocks = reinterpret_cast<AttendBlock*>(a.plan + 1);
     AttendBlock block = {0, 0, 0, 0, 0, 0, 0, 0};
     u32 done = 0, rows = a.step->rows;

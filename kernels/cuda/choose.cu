@@ -200,11 +200,8 @@ __device__ inline f32 min_p_floor(const SampleRow& p, f32 top) {
     return fminf(__fadd_rn(top, ln_exact(p.min_p)), top);
 }
 
-AIO_KERNEL(sample, SampleArgs) {
-    wait_for_earlier_kernels();
-    let_next_kernel_begin();
-    u32 row = blockIdx.x;
-    if (row >= a.step->outs) return;
+/// The token of an output row. The block together.
+__device__ inline void sample_row(const SampleArgs& a, u32 row) {
     const f32* numbers = a.params + 7 * row;
     SampleRow p = {numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6]};
     const f32* logits = a.logits + u64(row) * a.n;
@@ -230,6 +227,12 @@ AIO_KERNEL(sample, SampleArgs) {
         best = block_largest(best);
     }
     if (threadIdx.x == 0) a.tokens[row] = best ? token_of_key(best) : 0;
+}
+
+AIO_KERNEL(sample, SampleArgs) {
+    wait_for_earlier_kernels();
+    let_next_kernel_begin();
+    AIO_FOR_ROWS(row, a.step->outs) sample_row(a, row);
 }
 
 AIO_KERNEL(verify, VerifyArgs) {

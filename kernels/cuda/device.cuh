@@ -10,8 +10,17 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-/// A kernel of 256 threads a block that takes its arguments by value.
-#define AIO_KERNEL(name, Args) extern "C" __global__ void __launch_bounds__(256, 2) name(const __grid_constant__ Args a)
+/// A kernel of 256 threads a block that takes its arguments by value, and that no other kernel runs in itself.
+#define AIO_WHOLE_KERNEL(name, Args) extern "C" __global__ void __launch_bounds__(256, 2) name(const __grid_constant__ Args a)
+/// Every other kernel. What it computes does not depend on the grid, so `burst.cu` takes it as a function and runs it in the
+/// blocks that are there.
+#ifdef AIO_BURST
+#define AIO_KERNEL(name, Args) static __device__ __forceinline__ void name(const Args& a)
+#else
+#define AIO_KERNEL(name, Args) AIO_WHOLE_KERNEL(name, Args)
+#endif
+/// A function that the compiler gives registers of its own, so that nothing is carried across it.
+#define AIO_APART static __device__ __noinline__
 /// Shared memory whose size the launch says.
 #define AIO_DYNAMIC_SHARED(name) extern __shared__ __align__(16) u8 name[]
 /// Before a loop whose body indexes registers.
@@ -22,6 +31,14 @@
 __device__ inline u16 f16_of(f32 x) { return __half_as_ushort(__float2half_rn(x)); }
 __device__ inline f32 f32_of_f16(u16 x) { return __half2float(__ushort_as_half(x)); }
 __device__ inline u16 bf16_of(f32 x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
+#endif
+
+/// Goes through the rows (or ids) of a kernel that takes one a block: in a launch of its own there is a block for each, in a
+/// burst the blocks that are there share them.
+#if defined(AIO_EMULATE) || defined(AIO_BURST)
+#define AIO_FOR_ROWS(row, count) for (u32 row = blockIdx.x; row < (count); row += gridDim.x)
+#else
+#define AIO_FOR_ROWS(row, count) for (u32 row = blockIdx.x, first = 1; first && row < (count); first = 0)
 #endif
 
 #define THREADS 256u

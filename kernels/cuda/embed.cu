@@ -7,13 +7,14 @@ template <class F>
 __device__ inline void embed(const EmbedArgs& a) {
     wait_for_earlier_kernels();
     let_next_kernel_begin();
-    u32 i = blockIdx.x;
-    if (i >= a.per * count_of(a.step, a.symbol)) return;
-    u32 id = a.ids[i];
-    const u8* tile = static_cast<const u8*>(a.w) + u64(id / 16) * ceil_div(a.k, F::COLS) * F::BYTES;
-    for (u32 c = threadIdx.x; c < a.k; c += THREADS) {
-        f32 x = id < a.n ? F::value(tile + u64(c / F::COLS) * F::BYTES, id % 16, c % F::COLS) : 0.0f;
-        a.out[u64(i) * a.k + c] = x;
+    u32 count = a.per * count_of(a.step, a.symbol);
+    AIO_FOR_ROWS(i, count) {
+        u32 id = a.ids[i];
+        const u8* tile = static_cast<const u8*>(a.w) + u64(id / 16) * ceil_div(a.k, F::COLS) * F::BYTES;
+        for (u32 c = threadIdx.x; c < a.k; c += THREADS) {
+            f32 x = id < a.n ? F::value(tile + u64(c / F::COLS) * F::BYTES, id % 16, c % F::COLS) : 0.0f;
+            a.out[u64(i) * a.k + c] = x;
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 
 #include "fibers.h"
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <mutex>
 #include <thread>
@@ -56,9 +57,11 @@ struct Machine {
     u64 random = 1;
     u32 order = ASCENDING;
     const char* error = nullptr;
+    const std::atomic<const char*>* launch_error = nullptr;
 };
 static thread_local Machine* machine = nullptr;
 static const Entry* entries = nullptr;
+static std::vector<const Entry*> table; // the same by number, for bursts
 
 Entry::Entry(const char* name, size_t args_bytes, void (*run)(const void*))
     : name(name), args_bytes(args_bytes), run(run), next(entries) {
@@ -111,6 +114,26 @@ void meet_block() {
     leave(State::AT_BLOCK);
 }
 
+void wait_for_other_blocks() {
+    Machine& m = *machine;
+    if (*m.launch_error) m.error = "a block waits for another one that failed";
+    std::this_thread::yield();
+    leave(State::RUNS);
+}
+
+/// Some blocks come late to a task, in random order.
+static void loiter(Machine& m) {
+    if (m.order != RANDOM || view.thread->thread.x != 0 || random_below(m, 8)) return;
+    std::this_thread::sleep_for(std::chrono::microseconds(random_below(m, 200)));
+}
+
+void run_task(u32 index, const void* args) {
+    loiter(*machine);
+    if (index < table.size()) return table[index]->run(args);
+    machine->error = "no kernel of this number";
+    leave(State::RUNS);
+}
+
 void copy_begin(void* to, const void* from, u32 bytes) {
     Fiber& f = *machine->running;
     std::memset(to, 0x5A, bytes);
@@ -139,7 +162,7 @@ static bool run_warp(Machine& m, u32 warp) {
     Fiber* fibers = &m.fibers[warp * 32];
     u32 lanes[32];
     bool ran = false;
-    for (bool again = true; again;) {
+    for (bool again = true; again && !m.error;) {
         again = false;
         arrange(m, lanes, 32);
         for (u32 i = 0; i < 32; i++) {
@@ -226,7 +249,7 @@ struct Launch {
     u32 threads;
     u32 shared_bytes;
     u32 order;
-    u32 host_threads;
+    u32 host_threads; // 0: a burst, whose blocks wait for one another: a thread for each
     u64 seed;
 };
 
@@ -238,6 +261,8 @@ static void run_blocks(const Launch& l, void (*kernel)(const void*), std::atomic
     m->args = l.args;
     m->order = l.order;
     m->error = nullptr;
+    m->launch_error = &error;
+    view.burst = l.host_threads == 0;
     auto shared = reinterpret_cast<uintptr_t>(m->shared.data()) + 63;
     view.dynamic_shared = reinterpret_cast<u8*>(shared & ~uintptr_t(63));
     view.grid = {l.grid[0], l.grid[1], l.grid[2]};
@@ -259,7 +284,14 @@ static const Entry* find(const char* name) {
     return e;
 }
 
+/// The kernels by number.
+static void fill_table() {
+    for (const Entry* e = entries; e; e = e->next) table.push_back(e);
+}
+
 static const char* launch(const Launch& l) {
+    static std::once_flag filled;
+    std::call_once(filled, fill_table);
     const Entry* e = find(l.name);
     if (!e) return "no kernel of this name";
     if (e->args_bytes != l.args_bytes) return "the arguments have another size";
@@ -268,8 +300,8 @@ static const char* launch(const Launch& l) {
     std::atomic<u32> next{0};
     std::atomic<const char*> error{nullptr};
     std::vector<std::thread> helpers;
-    u64 blocks = u64(l.grid[0]) * l.grid[1] * l.grid[2];
-    for (u32 i = 1; i < l.host_threads && i < blocks; i++) {
+    u64 blocks = u64(l.grid[0]) * l.grid[1] * l.grid[2], threads = l.host_threads ? l.host_threads : blocks;
+    for (u64 i = 1; i < threads && i < blocks; i++) {
         helpers.emplace_back([&] { run_blocks(l, e->run, next, error); });
     }
     run_blocks(l, e->run, next, error);
@@ -309,6 +341,7 @@ extern "C" const ArgsField* aio_emulate_field(u32 index) {
 }
 
 #include "attend.cu"
+#include "burst.cu"
 #include "choose.cu"
 #include "embed.cu"
 #include "fold.cu"

@@ -13,8 +13,10 @@
 #define __host__
 #define __forceinline__ inline
 #define AIO_UNROLL
+#define AIO_APART static
 #define AIO_DYNAMIC_SHARED(name) u8* name = emulate::dynamic_shared()
 #define AIO_SHARED(type, name, len) alignas(16) static thread_local type name[len]
+#define AIO_WHOLE_KERNEL(name, Args) AIO_KERNEL(name, Args)
 #define AIO_KERNEL(name, Args)                                                                                         \
     static void name(const Args& a);                                                                                   \
     static const emulate::Entry entry_##name(                                                                          \
@@ -50,6 +52,7 @@ struct View {
     Thread* thread;
     Index3 block, grid, block_size;
     u8* dynamic_shared;
+    bool burst; // all blocks of the launch run at once, and the kernel runs others as its tasks
 };
 static thread_local View view;
 
@@ -72,6 +75,11 @@ struct Meeting {
 /// Waits until all lanes of the warp are at a meeting of this kind; then `act` runs once.
 void meet_warp(const char* kind, void* brings, void (*act)(Meeting&));
 void meet_block();
+
+/// One turn of waiting for another block of a burst.
+void wait_for_other_blocks();
+/// Runs kernel `index` of the table as a function.
+void run_task(u32 index, const void* args);
 
 void copy_begin(void* to, const void* from, u32 bytes);
 void copies_close();
@@ -135,8 +143,9 @@ inline u32 __ballot_sync(u32, bool vote) {
 
 inline u32 atomicAdd(u32* at, u32 v) { return __atomic_fetch_add(at, v, __ATOMIC_SEQ_CST); }
 inline u64 atomicAdd(u64* at, u64 v) { return __atomic_fetch_add(at, v, __ATOMIC_SEQ_CST); }
-inline u64 atomicMax(u64* at, u64 v) {
-    u64 seen = __atomic_load_n(at, __ATOMIC_SEQ_CST);
+template <class T>
+T atomicMax(T* at, T v) {
+    T seen = __atomic_load_n(at, __ATOMIC_SEQ_CST);
     while (seen < v && !__atomic_compare_exchange_n(at, &seen, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
     }
     return seen;

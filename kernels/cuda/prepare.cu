@@ -5,8 +5,8 @@ template <u32 KIND>
 __device__ inline void prepare(const PrepareArgs& a) {
     wait_for_earlier_kernels();
     let_next_kernel_begin();
-    u32 row = blockIdx.x;
-    if (row < count_of(a.step, a.symbol)) prepare_row<KIND>(a, acts_out(a.acts, a.k), row, row);
+    u32 rows = count_of(a.step, a.symbol);
+    AIO_FOR_ROWS(row, rows) prepare_row<KIND>(a, acts_out(a.acts, a.k), row, row);
 }
 
 AIO_KERNEL(prepare_q8, PrepareArgs) { prepare<ACT_Q8>(a); }

@@ -4,16 +4,100 @@
 #pragma once
 #include "device.cuh"
 
-/// Waits until the kernels before this one are done and seen; from then on it may read their results and write.
+/// Adds to a counter of all blocks; what this thread did and saw before is seen by whoever finds the sum.
+__device__ inline void add_release(u32* at, u32 x) {
+#ifdef AIO_EMULATE
+    __atomic_fetch_add(at, x, __ATOMIC_RELEASE);
+#else
+    asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(at), "r"(x) : "memory");
+#endif
+}
+
+/// Waits until a counter has come to `goal`; it may wrap around.
+__device__ inline void wait_acquire(const u32* at, u32 goal) {
+#ifdef AIO_EMULATE
+    while (i32(__atomic_load_n(at, __ATOMIC_ACQUIRE) - goal) < 0) emulate::wait_for_other_blocks();
+#else
+    u32 seen;
+    do {
+        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(at) : "memory");
+    } while (i32(seen - goal) < 0);
+#endif
+}
+
+/// Stores a word for the host, which sees all that this thread did and saw before.
+__device__ inline void store_for_host(u32* at, u32 x) {
+#ifdef AIO_EMULATE
+    __atomic_store_n(at, x, __ATOMIC_RELEASE);
+#else
+    asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(at), "r"(x) : "memory");
+#endif
+}
+
+/// A word that the host may change at any time.
+__device__ inline u32 load_from_host(const u32* at) {
+#ifdef AIO_EMULATE
+    return __atomic_load_n(at, __ATOMIC_RELAXED);
+#else
+    u32 x;
+    asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(x) : "l"(at) : "memory");
+    return x;
+#endif
+}
+
+/// A barrier of all blocks of a grid that are there at once: how often each has come, and what the counter then is.
+struct GridBarrier {
+    u32* counter; // zero before the launch
+    u32 goal;     // the counter once all have come to the last one that this block came to
+    u32 met;      // the goal that was waited for last
+};
+
+/// The block's own.
+__device__ inline GridBarrier& grid_barrier() {
+    AIO_SHARED(GridBarrier, barrier, 1);
+    return barrier[0];
+}
+
+/// One lane: waits until all blocks have come as often as this one.
+__device__ inline void meet_at_grid_barrier() {
+    GridBarrier& b = grid_barrier();
+    if (b.met != b.goal) wait_acquire(b.counter, b.goal);
+    b.met = b.goal;
+}
+
+/// Comes to the barrier. The block together; what it does next must not read what other blocks write before it has waited.
+/// A block that had nothing to do since the last one, and so did not wait for it, waits for it now: if it came twice, its
+/// second coming would stand for another block's first.
+__device__ inline void come_to_grid_barrier() {
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    meet_at_grid_barrier();
+    GridBarrier& b = grid_barrier();
+    b.goal += gridDim.x;
+    add_release(b.counter, 1);
+}
+
+/// Waits until all blocks have come as often as this one. The block together.
+__device__ inline void wait_for_grid_barrier() {
+    if (threadIdx.x == 0) meet_at_grid_barrier();
+    __syncthreads();
+}
+
+/// Waits until the kernels before this one are done and seen; from then on it may read their results and write. Inside a
+/// burst those are the tasks before the last grid barrier.
 __device__ inline void wait_for_earlier_kernels() {
-#if !defined(AIO_EMULATE) && __CUDA_ARCH__ >= 900
+#ifdef AIO_EMULATE
+    if (emulate::view.burst) wait_for_grid_barrier();
+#elif defined(AIO_BURST)
+    wait_for_grid_barrier();
+#elif __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
 /// Lets the next kernel begin; it still waits for this one's end before it reads.
 __device__ inline void let_next_kernel_begin() {
-#if !defined(AIO_EMULATE) && __CUDA_ARCH__ >= 900
+#if !defined(AIO_EMULATE) && !defined(AIO_BURST) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }

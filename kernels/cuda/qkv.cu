@@ -139,12 +139,12 @@ FOR_EACH_WIDE_FORMAT(WIDE_QKV)
 AIO_KERNEL(rope_table, RopeTableArgs) {
     wait_for_earlier_kernels();
     let_next_kernel_begin();
-    u32 row = blockIdx.x;
-    if (row >= a.step->rows) return;
-    for (u32 i = threadIdx.x; i < a.half; i += THREADS) {
-        f32 angle = __fmul_rn(f32(a.positions[row]), a.frequencies[i]);
-        f32* out = a.table + (u64(row) * a.half + i) * 2;
-        out[0] = __fmul_rn(cosf(angle), a.magnitude);
-        out[1] = __fmul_rn(sinf(angle), a.magnitude);
+    AIO_FOR_ROWS(row, a.step->rows) {
+        for (u32 i = threadIdx.x; i < a.half; i += THREADS) {
+            f32 angle = __fmul_rn(f32(a.positions[row]), a.frequencies[i]);
+            f32* out = a.table + (u64(row) * a.half + i) * 2;
+            out[0] = __fmul_rn(cosf(angle), a.magnitude);
+            out[1] = __fmul_rn(sinf(angle), a.magnitude);
+        }
     }
 }

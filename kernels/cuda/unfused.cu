@@ -18,11 +18,8 @@ AIO_KERNEL(op_matmul, MatmulArgs) {
     }
 }
 
-AIO_KERNEL(op_rope, RopeArgs) {
-    wait_for_earlier_kernels();
-    let_next_kernel_begin();
-    u32 row = blockIdx.x, half = a.rope_dims / 2, rest = a.head_dim - 2 * half;
-    if (row >= a.step->rows) return;
+/// Rotates the heads of a row; `half` pairs each, and `rest` elements that stay. The block together.
+__device__ inline void rope_row(const RopeArgs& a, u32 row, u32 half, u32 rest) {
     u64 start = u64(row) * a.heads * a.head_dim;
     for (u32 i = threadIdx.x; i < a.heads * half; i += THREADS) {
         u32 p = i % half, j = a.rope_pairs ? p : 2 * p, k = a.rope_pairs ? p + half : 2 * p + 1;
@@ -38,16 +35,26 @@ AIO_KERNEL(op_rope, RopeArgs) {
     }
 }
 
-AIO_KERNEL(op_page_write, PageWriteArgs) {
+AIO_KERNEL(op_rope, RopeArgs) {
     wait_for_earlier_kernels();
     let_next_kernel_begin();
-    u32 row = blockIdx.x, width = a.kv_heads * a.head_dim;
-    if (row >= a.step->rows) return;
-    u32 position = a.positions[row], slot = position % 64;
+    u32 half = a.rope_dims / 2, rest = a.head_dim - 2 * half;
+    AIO_FOR_ROWS(row, a.step->rows) rope_row(a, row, half, rest);
+}
+
+/// A row's keys and values to their page. The block together.
+__device__ inline void page_write_row(const PageWriteArgs& a, u32 row) {
+    u32 width = a.kv_heads * a.head_dim, position = a.positions[row], slot = position % 64;
     u16* page = a.kv + u64(a.table[u64(a.row_seq[row]) * a.step->pages + position / 64]) * a.page_stride;
     for (u32 i = threadIdx.x; i < width; i += THREADS) {
         u32 head = i / a.head_dim, d = i % a.head_dim;
         page[(head * 64 + slot) * a.head_dim + d] = f16_of(a.k[u64(row) * width + i]);
         page[((a.kv_heads + head) * a.head_dim + d) * 64 + slot] = f16_of(a.v[u64(row) * width + i]);
     }
+}
+
+AIO_KERNEL(op_page_write, PageWriteArgs) {
+    wait_for_earlier_kernels();
+    let_next_kernel_begin();
+    AIO_FOR_ROWS(row, a.step->rows) page_write_row(a, row);
 }

@@ -51,6 +51,7 @@ pub(crate) fn cause(table: &mut Table) {
                  %p = input \"p\" : u32[rows]\n%n = page_write %s, %k, %k, %t, %r, %p\nfinal %s = %n\n";
     let huge = family(state, &permissive_target("any"));
     table.add("DeviceError", cpu.upload(&huge, &Nothing, u32::MAX).unwrap_err());
+    table.add("DeviceError", cpu.load_burst(&other, &other.plans[0], &resident).err().unwrap());
     let null = NullDevice::default();
     let mut executable = null.load(&other, &other.plans[0], &foreign, &LoadOptions::default()).unwrap();
     let mut bindings = Bindings { dims: Dims::default(), inputs: &[None], outputs: &mut [&mut [0; 4]] };

@@ -42,6 +42,8 @@ macro_rules! args {
 
 /// The most dimensions of a tensor of an op kernel.
 pub(crate) const MAX_RANK: usize = 8;
+/// Words of a burst's task for the arguments of its kernel.
+pub(crate) const TASK_WORDS: usize = 46;
 
 args! {
     /// Counts of the step under way.
@@ -119,6 +121,27 @@ args! {
     /// `verify`.
     VerifyArgs { step: u64, sampled: u64, drafts: u64, spans: u64, accepted: u64, next: u64 }
 
+    /// A launch of a lowered plan, as a burst runs it.
+    BurstTask { kernel: u32, flags: u32, args: [u64; TASK_WORDS] }
+
+    /// A plan of a burst, and where it reads and writes what differs from step to step.
+    BurstProgram {
+        tasks: u64, step: u64, tokens: u64, positions: u64, noise: u64, recent: u64, spans: u64, lens: u64,
+        accepted: u64, next: u64, count: u32, rows: u32,
+    }
+
+    /// What host and burst tell each other.
+    BurstMail {
+        count: u32, end: u32, steps: u32, drafts: u32, stop: u32, spare0: u32, spare1: u32, spare2: u32,
+    }
+
+    /// `burst`.
+    BurstArgs {
+        few: BurstProgram, many: BurstProgram, history: u64, index: u64, stops: u64, barrier: u64, program: u64,
+        mail: u64, out: u64, taken: u64, slots: u32, length: u32, reserved: u32, budget: u32, most: u32, first: u32,
+        stop_count: u32, pages: u32, recent: u32, seed_low: u32, seed_high: u32, choice: u32,
+    }
+
     /// A dimension: `value` times the header's count.
     Dim { value: u32, symbol: u32 }
 
@@ -177,3 +200,15 @@ pub(crate) mod symbol {
 
 /// The optional bias of `sample` is bound in this step.
 pub(crate) const FLAG_BIAS: u32 = 1;
+
+/// All work of a burst's task is the first block's.
+pub(crate) const TASK_SOLO: u32 = 1;
+/// What comes after a burst's task reads results of other blocks.
+pub(crate) const TASK_BARRIER: u32 = 2;
+
+/// Why a burst ended, in its mail.
+pub(crate) mod end {
+    pub const BUDGET: u32 = 1;
+    pub const TOKEN: u32 = 2;
+    pub const STOPPED: u32 = 3;
+}

@@ -1,5 +1,6 @@
 //! CUDA as a device.
 
+use crate::burst::CudaBurst;
 use crate::driver::Driver;
 use crate::driver::cache::Cache;
 use crate::driver::cuda::{self, Cuda};
@@ -10,7 +11,7 @@ use crate::probe::Probe;
 use crate::resident::{GraphsNeed, Resident};
 use crate::states::StatesMap;
 use crate::weights::WeightsMap;
-use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, WeightSet, WeightSource};
+use aio_backend::{Burst, Counters, Device, DeviceError, Executable, LoadOptions, WeightSet, WeightSource};
 use aio_ir::{DType, Op};
 use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
 use std::fmt;
@@ -86,6 +87,20 @@ impl CudaDevice {
         let cache = Cache { folder: options.cache.clone(), includes: options.includes.clone() };
         let cubins = crate::driver::compile(images, architecture, &cache)?;
         Ok(cubins.iter().map(Vec::len).sum())
+    }
+
+    /// The same for the kernel of bursts whose tasks run `kernels`, by the names of `kernels/cuda/README.md`.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::compile`].
+    pub fn compile_burst(
+        images: &KernelImages,
+        architecture: u32,
+        kernels: &[String],
+        options: &CudaOptions,
+    ) -> Result<usize, CudaError> {
+        let cache = Cache { folder: options.cache.clone(), includes: options.includes.clone() };
+        crate::driver::compile_burst(images, architecture, &cache, kernels).map(|cubin| cubin.len())
     }
 
     /// The kernels under emulation: for tests. `library` is built from `kernels/cuda/emulate.cpp`.
@@ -182,6 +197,11 @@ impl Device for CudaDevice {
         let (driver, tally) = (Arc::clone(&self.driver), Arc::clone(&self.tally));
         let resident = weights.get::<Resident>()?;
         Ok(Box::new(CudaExecutable::new(driver, tally, resident, family, plan, options.dispatch)?))
+    }
+
+    fn load_burst(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Burst>, DeviceError> {
+        let (driver, tally) = (Arc::clone(&self.driver), Arc::clone(&self.tally));
+        Ok(Box::new(CudaBurst::new(driver, tally, weights.get::<Resident>()?, family, plan)?))
     }
 
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {

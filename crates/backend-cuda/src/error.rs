@@ -53,6 +53,9 @@ pub enum CudaError {
         /// How much was asked for.
         bytes: u64,
     },
+    /// The device cannot hold all blocks of a burst at once.
+    #[error("bursts cannot run: {0}")]
+    NoBurst(String),
     /// A call failed.
     #[error("{call}: {reason}")]
     Call {

@@ -60,9 +60,17 @@ unsafe impl Send for CudaExecutable {}
 
 /// Bytes that a step moves: weights once, keys and values by position.
 #[derive(Clone, Copy, Debug, Default)]
-struct Traffic {
-    weights: u64,
-    kv_per_position: u64,
+pub(crate) struct Traffic {
+    pub weights: u64,
+    pub kv_per_position: u64,
+}
+
+impl Traffic {
+    pub(crate) fn new(family: &PlanFamily, plan: &Plan) -> Traffic {
+        let page = Dims { pages: 1, ..Dims::default() };
+        let kv: u64 = family.states.iter().filter(|s| s.is_paged()).filter_map(|s| s.ty.bytes(&page)).sum();
+        Traffic { weights: weights::read_bytes(family, plan), kv_per_position: kv / aio_ir::PAGE_POSITIONS }
+    }
 }
 
 impl CudaExecutable {
@@ -89,10 +97,7 @@ impl CudaExecutable {
         let step = &bound.program.step;
         let staging = Pinned::new(&driver, step.staging_bytes)?;
         let results = Pinned::new(&driver, step.results_bytes)?;
-        let page = Dims { pages: 1, ..Dims::default() };
-        let kv: u64 = family.states.iter().filter(|s| s.is_paged()).filter_map(|s| s.ty.bytes(&page)).sum();
-        let traffic =
-            Traffic { weights: weights::read_bytes(family, plan), kv_per_position: kv / aio_ir::PAGE_POSITIONS };
+        let traffic = Traffic::new(family, plan);
         Ok(CudaExecutable {
             driver,
             tally,

@@ -99,6 +99,10 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// All of them.
+    pub(crate) const ALL: [Format; 7] =
+        [Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q4K, Format::Q6K];
+
     /// The suffix of kernels' names.
     pub(crate) fn name(self) -> &'static str {
         match self {

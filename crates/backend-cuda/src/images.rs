@@ -2,6 +2,9 @@
 //!
 //! No crate reaches up for a file, so the package that embeds them hands them down.
 
+/// The unit that runs the kernels of all others inside one.
+const BURST: &str = "burst.cu";
+
 /// A source file of the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -32,12 +35,20 @@ pub struct KernelImages {
 }
 
 impl KernelImages {
+    /// What serves any model.
     pub(crate) fn units(&self) -> impl Iterator<Item = &'static Source> {
-        self.sources.iter().filter(|s| s.name.ends_with(".cu"))
+        self.sources.iter().filter(|s| s.name.ends_with(".cu") && s.name != BURST)
     }
 
-    pub(crate) fn headers(&self) -> impl Iterator<Item = &'static Source> {
-        self.sources.iter().filter(|s| !s.name.ends_with(".cu"))
+    /// What is compiled for each model.
+    pub(crate) fn burst(&self) -> Option<&'static Source> {
+        self.sources.iter().find(|s| s.name == BURST)
+    }
+
+    /// What a unit may include.
+    pub(crate) fn others(&self, unit: &Source) -> impl Iterator<Item = &'static Source> {
+        let name = unit.name;
+        self.sources.iter().filter(move |s| s.name != name)
     }
 
     /// The image of a unit that a GPU runs: its own, or the latest for an older one of the same major version.

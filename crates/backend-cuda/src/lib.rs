@@ -5,17 +5,19 @@
 //! step is then one copy to the device, one graph, one wait. What differs from step to step, kernels read from device
 //! memory: counts from a header, inputs from fixed places.
 //!
+//! - Many steps of one sequence can be one launch (`burst`).
 //! - No toolkit is needed to build: the driver and the compiler of kernels are opened at run time, and what is missing is
 //!   an error with a reason ([`CudaError`]), never a panic.
 //! - Above the seam of `driver`, all code is the same for a GPU and for the emulation, which compiles the same kernels with
 //!   a C++ compiler. So all but one module is tested on any machine.
 //! - Kernels follow indices without looking; `checks` looks at what a step binds before it runs.
-//! - `unsafe` stands in `driver`, where memory and launches are handed over, and in `executable` and `probe`, which begin
-//!   launches; the former also writes results to the caller's memory. Each block says why it holds.
+//! - `unsafe` stands in `driver`, where memory and launches are handed over, in `executable`, `burst` and `probe`, which begin
+//!   launches; `executable` also writes results to the caller's memory. Each block says why it holds.
 //!
 //! The contract with the kernels is `kernels/cuda/README.md`; `args`, `format` and `pack` are its Rust side.
 
 pub mod args;
+mod burst;
 mod checks;
 mod copies;
 pub mod device;

@@ -1,6 +1,6 @@
 //! The traits. See the crate's front page for the contract.
 
-use crate::{Bindings, Counters, DeviceError, WeightSource};
+use crate::{Bindings, Burst, Counters, DeviceError, WeightSource};
 use aio_plan::artefact::WeightFile;
 use aio_plan::{Plan, PlanFamily, Target};
 use std::any::Any;
@@ -168,6 +168,15 @@ pub trait Device: Send + Sync {
         weights: &WeightSet,
         options: &LoadOptions,
     ) -> Result<Box<dyn Executable>, DeviceError>;
+
+    /// Makes a plan of that family, one that verifies drafts, ready for bursts of one sequence.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoBurst`] if this device, or this plan on it, runs none; [`DeviceError::OutOfMemory`].
+    fn load_burst(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Burst>, DeviceError> {
+        let _ = (family, plan, weights);
+        Err(DeviceError::NoBurst { device: self.target().name, reason: "it takes step after step".to_owned() })
+    }
 
     /// Copies whole KV pages `(from, to)` in every state, in order. Waits for it.
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError>;

@@ -47,6 +47,14 @@ pub enum DeviceError {
         /// The device.
         device: String,
     },
+    /// The device cannot run steps without the host in between.
+    #[error("{device} runs no bursts: {reason}")]
+    NoBurst {
+        /// The device.
+        device: String,
+        /// What stands in the way.
+        reason: String,
+    },
     /// An image of packed weights that cannot be used.
     #[error("the packed weights cannot be used: {0}")]
     Image(String),

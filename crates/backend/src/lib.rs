@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bindings;
+pub mod burst;
 pub mod conformance;
 pub mod counters;
 pub mod device;
@@ -26,6 +27,7 @@ pub mod null;
 pub mod weights;
 
 pub use bindings::{Bindings, Data};
+pub use burst::{Burst, BurstEnd, BurstRequest, BurstSampling, BurstStep};
 pub use counters::Counters;
 pub use device::{Device, Dispatch, Executable, ImageAccess, ImageForm, LoadOptions, Pending, WeightImage, WeightSet};
 pub use error::DeviceError;

@@ -140,8 +140,8 @@ impl Engine {
         let largest = family.plans.iter().map(|p| p.bucket.rows).max().unwrap_or(1);
         let prefill_rows = prefill_rows(options).min(largest);
         let pool = PagePool::new(pages_of(context, options));
-        let ceilings = options.ceilings;
-        let parts = Parts { model, family, runner, pool, context, prefill_rows, ceilings };
+        let EngineOptions { ceilings, burst, .. } = *options;
+        let parts = Parts { model, family, runner, pool, context, prefill_rows, ceilings, burst };
         Ok(Engine::assemble(parts, options.dispatch))
     }
 }

@@ -1,6 +1,7 @@
 //! A model on a device.
 
 use crate::batch::MAX_DRAFTS;
+use crate::burst::Bursts;
 use crate::memory::MemoryNeed;
 use crate::request::{Request, Sampling};
 use crate::runner::{RowTally, Runner};
@@ -40,11 +41,21 @@ pub struct EngineOptions {
     /// What the device does at best: what is believed of step times before any was measured. A guess, unless the caller
     /// knows better, for instance from a device profile.
     pub ceilings: Ceilings,
+    /// Tokens that a device generates at most without the host in between, where it can and a sequence is alone; 0 for step
+    /// after step. The tokens are the same.
+    pub burst: usize,
 }
 
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
-        EngineOptions { context: None, prefill_rows: 512, sequences: 1, dispatch: Dispatch::Graph, ceilings: CEILINGS }
+        EngineOptions {
+            context: None,
+            prefill_rows: 512,
+            sequences: 1,
+            dispatch: Dispatch::Graph,
+            ceilings: CEILINGS,
+            burst: 0,
+        }
     }
 }
 
@@ -89,6 +100,7 @@ pub struct Engine {
     dispatch: Dispatch,
     inputs: StepInputs,
     work: ModelWork,
+    bursts: Bursts,
     /// What was learned of speculation, over all batches.
     pub(crate) speculator: Speculator,
 }
@@ -112,6 +124,8 @@ pub(crate) struct Parts {
     pub prefill_rows: u32,
     /// See [`EngineOptions::ceilings`].
     pub ceilings: Ceilings,
+    /// See [`EngineOptions::burst`].
+    pub burst: usize,
 }
 
 /// Positions of the context that the options ask for.
@@ -207,18 +221,18 @@ impl Engine {
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
         let runner = Runner::new(device, &family, weights, options.dispatch)?;
         let (pool, prefill_rows) = (PagePool::new(pages), prefill_rows(options));
-        let ceilings = options.ceilings;
-        let parts = Parts { model, family, runner, pool, context, prefill_rows, ceilings };
+        let EngineOptions { ceilings, burst, .. } = *options;
+        let parts = Parts { model, family, runner, pool, context, prefill_rows, ceilings, burst };
         Ok(Engine::assemble(parts, options.dispatch))
     }
 
     /// An engine at its beginning.
     pub(crate) fn assemble(parts: Parts, dispatch: Dispatch) -> Engine {
-        let Parts { model, family, runner, pool, context, prefill_rows, ceilings } = parts;
+        let Parts { model, family, runner, pool, context, prefill_rows, ceilings, burst } = parts;
         let (context, prefill_rows, inputs) = (context as usize, prefill_rows as usize, StepInputs::default());
         let work = ModelWork::of(&family);
-        let speculator = speculator(&family, work, ceilings);
-        Engine { model, family, runner, pool, context, prefill_rows, dispatch, inputs, work, speculator }
+        let (speculator, bursts) = (speculator(&family, work, ceilings), Bursts::new(burst));
+        Engine { model, family, runner, pool, context, prefill_rows, dispatch, inputs, work, bursts, speculator }
     }
 
     /// The device.
@@ -279,6 +293,31 @@ impl Engine {
         }
         self.dispatch = dispatch;
         Ok(())
+    }
+
+    /// Tokens of a burst at most; 0 if none run.
+    pub fn burst(&self) -> usize {
+        self.bursts.limit
+    }
+
+    /// Changes how many tokens a burst has at most, between steps; see [`EngineOptions::burst`].
+    pub fn set_burst(&mut self, tokens: usize) {
+        self.bursts.limit = tokens;
+    }
+
+    /// Why the device runs no bursts; `None` if it does, or was never asked.
+    pub fn burst_refusal(&self) -> Option<&str> {
+        self.bursts.refusal()
+    }
+
+    /// Whether bursts with this tail can run.
+    pub(crate) fn burst_ready(&mut self, tail: Tail) -> bool {
+        self.bursts.ready(&self.runner, &self.family, tail)
+    }
+
+    /// The bursts, and the model whose tokens they give.
+    pub(crate) fn bursts(&mut self) -> (&Model, &mut Bursts) {
+        (&self.model, &mut self.bursts)
     }
 
     /// What has been learned of speculation. A copy taken before the first step knows nothing yet.

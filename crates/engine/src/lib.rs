@@ -11,6 +11,7 @@
 
 mod artefact;
 mod batch;
+mod burst;
 mod engine;
 mod error;
 mod generate;

@@ -45,7 +45,7 @@ impl Output {
         sink: &mut dyn FnMut(&str) -> Flow,
     ) {
         self.ids.push(token);
-        if tokenizer.vocab().is_end(token) && !request.ignore_eog {
+        if request.ends_with(tokenizer.vocab(), token) {
             self.reason = Some(StopReason::EndOfGeneration);
             return;
         }

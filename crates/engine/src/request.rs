@@ -3,6 +3,7 @@
 use crate::batch::SpeculationStats;
 use crate::{Engine, EngineError, LogitMask};
 use aio_ir::sampling::SampleParams;
+use aio_model::tokenizer::Vocab;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub struct Request {
     pub sampling: Sampling,
     /// Texts that end the output; they are not part of it.
     pub stop: Vec<String>,
+    /// Tokens that end the output as the model's own end-of-generation tokens do, whatever `ignore_eog` says.
+    pub stop_tokens: Vec<u32>,
     /// Added to the logits of every step, one number a token of the vocabulary.
     pub logit_bias: Option<Vec<f32>>,
     /// Says before each token which ones may follow: a grammar, a schema.
@@ -89,11 +92,23 @@ impl Request {
             max_tokens: None,
             sampling,
             stop: Vec::new(),
+            stop_tokens: Vec::new(),
             logit_bias: None,
             mask: None,
             speculation: Speculation::default(),
             ignore_eog: false,
         }
+    }
+
+    /// Whether a token ends the output.
+    pub(crate) fn ends_with(&self, vocab: &Vocab, token: u32) -> bool {
+        vocab.is_end(token) && !self.ignore_eog || self.stop_tokens.contains(&token)
+    }
+
+    /// All tokens that do.
+    pub(crate) fn ends(&self, vocab: &Vocab) -> Vec<u32> {
+        let own = vocab.ends().filter(|_| !self.ignore_eog);
+        own.chain(self.stop_tokens.iter().copied()).collect()
     }
 
     /// Checks it against the engine that it is for.

@@ -4,7 +4,7 @@
 
 use crate::step::StepInputs;
 use crate::{Dispatch, EngineError};
-use aio_backend::{Bindings, Data, Device, Executable, WeightImage, WeightSet};
+use aio_backend::{Bindings, Burst, Data, Device, Executable, WeightImage, WeightSet};
 use aio_ir::Dims;
 use aio_plan::{Bucket, PlanFamily, Tail};
 use smallvec::SmallVec;
@@ -86,6 +86,13 @@ impl Runner {
 
     pub(crate) fn copy_pages(&self, pages: &[(u32, u32)]) -> Result<(), EngineError> {
         Ok(self.device.copy_pages(&self.weights, pages)?)
+    }
+
+    /// Makes the smallest plan that verifies drafts with this tail ready for bursts, or says why there are none.
+    pub(crate) fn load_burst(&self, family: &PlanFamily, tail: Tail) -> Result<Box<dyn Burst>, String> {
+        let plans = family.plans.iter().filter(|p| p.bucket.verify && p.bucket.tail == tail);
+        let plan = plans.min_by_key(|p| (p.bucket.rows, p.bucket.outs)).ok_or("no plan verifies drafts")?;
+        self.device.load_burst(family, plan, &self.weights).map_err(|e| e.to_string())
     }
 
     /// The smallest bucket that holds the step.

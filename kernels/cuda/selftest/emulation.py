@@ -62,10 +62,11 @@ class Emulation:
     def run(self, name, kind, grid, shared=0, order=None, **values):
         self.launch(name, self.args(kind, values), grid, shared, order)
 
-    def launch(self, name, raw, grid, shared=0, order=None):
+    def launch(self, name, raw, grid, shared=0, order=None, together=False):
+        """Blocks of a launch together wait for one another, so each has a thread of its own."""
         grid = (*grid, 1, 1)[:3] if isinstance(grid, tuple) else (grid, 1, 1)
         order = self.order if order is None else order
-        launch = Launch(name.encode(), raw, len(raw), grid, 256, shared, order, 2, 11)
+        launch = Launch(name.encode(), raw, len(raw), grid, 256, shared, order, 0 if together else 2, 11)
         error = self.lib.aio_emulate_launch(ctypes.byref(launch))
         assert not error, f"{name}: {error.decode()}"
 

@@ -1,16 +1,21 @@
-//! A real GPU through the CUDA driver: the one module that calls cudarc, which opens the libraries at run time.
+//! A real GPU through the CUDA driver: the one module, with its parts, that calls cudarc, which opens the libraries at run time.
 //!
 //! cudarc panics where a library or a symbol is missing, so both are asked for before anything else, and the driver's version
 //! is checked before calls that older ones lack. One context, one stream. Never run without a GPU, so all that can be decided
 //! elsewhere is.
 
+mod attributes;
+mod event;
+
 use super::cache::Cache;
 use super::nvrtc;
-use super::{Driver, Graph, Kernel, Launch, Properties, THREADS, must_ask};
+use super::{BurstKernel, Driver, Graph, Kernel, Launch, Properties, THREADS, must_ask};
 use crate::error::CudaError;
 use crate::images::KernelImages;
+use attributes::{overlapping, together};
 use cudarc::driver::result::{self, DriverError, stream};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
+use event::Event;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::{Mutex, PoisonError};
@@ -33,12 +38,17 @@ pub(crate) struct Cuda {
     overlap: bool,
     modules: Vec<sys::CUmodule>,
     kernels: Mutex<Kernels>,
+    /// What bursts are compiled from, and where they are kept.
+    images: KernelImages,
+    cache: Cache,
 }
 
 #[derive(Default)]
 struct Kernels {
     by_name: HashMap<String, usize>,
     functions: Vec<Function>,
+    /// Those of bursts, a module a model.
+    bursts: Vec<sys::CUmodule>,
 }
 
 /// A kernel, the shared memory that it declares, and the dynamic shared memory that it may have.
@@ -46,6 +56,18 @@ struct Function {
     function: sys::CUfunction,
     declared: u32,
     allowed: u32,
+}
+
+impl Function {
+    /// A kernel that was not asked for before. To ask for an attribute also loads its code, which must not happen while a
+    /// graph is captured.
+    fn new(function: sys::CUfunction) -> Result<Function, CudaError> {
+        let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
+        // SAFETY: the function is of a loaded module.
+        let declared = unsafe { result::function::get_function_attribute(function, attribute) };
+        let declared = declared.map_err(failed("cuFuncGetAttribute"))?.max(0) as u32;
+        Ok(Function { function, declared, allowed: 0 })
+    }
 }
 
 /// A captured graph, ready to run.
@@ -129,6 +151,12 @@ pub(crate) fn probe() -> Result<Properties, CudaError> {
     Ok(found)
 }
 
+/// Loads a cubin into the current context.
+fn load(cubin: &[u8]) -> Result<sys::CUmodule, CudaError> {
+    // SAFETY: the image is a whole cubin, which the driver copies.
+    unsafe { result::module::load_data(cubin.as_ptr().cast()) }.map_err(failed("cuModuleLoadData"))
+}
+
 impl Cuda {
     /// Opens the first GPU and loads all kernels. With `overlap`, kernels of a graph may begin while earlier ones end.
     ///
@@ -144,13 +172,12 @@ impl Cuda {
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed("cuDevicePrimaryCtxRetain"))?;
         let stream = std::ptr::null_mut();
         let (modules, kernels) = (Vec::new(), Mutex::default());
-        let mut cuda = Cuda { device, context, stream, properties, overlap, modules, kernels };
+        let (images, cache) = (*images, cache.clone());
+        let mut cuda = Cuda { device, context, stream, properties, overlap, modules, kernels, images, cache };
         cuda.enter()?;
         cuda.stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed("cuStreamCreate"))?;
         for cubin in &cubins {
-            // SAFETY: the image is a whole cubin, which the driver copies.
-            let module = unsafe { result::module::load_data(cubin.as_ptr().cast()) };
-            cuda.modules.push(module.map_err(failed("cuModuleLoadData"))?);
+            cuda.modules.push(load(cubin)?);
         }
         Ok(cuda)
     }
@@ -174,18 +201,66 @@ impl Cuda {
         self.modules.iter().find_map(of).ok_or_else(none)
     }
 
-    /// Begins a launch; with `overlap` it need not wait for the end of the kernel before it, which its own code does.
-    fn start(&self, launch: &Launch, overlap: bool) -> Result<(), CudaError> {
+    /// The function of bursts for tasks of these kernels.
+    fn burst(&self, kernels: &[String]) -> Result<Kernel, CudaError> {
+        let name = format!("burst of {}", kernels.join(" "));
+        if let Some(&index) = self.kernels().by_name.get(&name) {
+            return Ok(Kernel(index));
+        }
+        let cubin = nvrtc::burst_cubin(&self.images, self.properties.architecture, &self.cache, kernels)?;
+        let module = load(&cubin)?;
+        let mut all = self.kernels();
+        all.bursts.push(module);
+        // SAFETY: the module is loaded until `self` goes.
+        let function = unsafe { result::module::get_function(module, c"burst".to_owned()) };
+        all.functions.push(Function::new(function.map_err(failed("cuModuleGetFunction"))?)?);
+        let index = all.functions.len() - 1;
+        all.by_name.insert(name, index);
+        Ok(Kernel(index))
+    }
+
+    /// Lets a function take this much dynamic shared memory.
+    fn allow(&self, kernel: Kernel, shared_bytes: u32) -> Result<(), CudaError> {
+        let Function { function, declared, allowed } = &mut self.kernels().functions[kernel.0];
+        if shared_bytes > *allowed && must_ask(shared_bytes, *declared) {
+            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function is of a loaded module.
+            unsafe { result::function::set_function_attribute(*function, attribute, shared_bytes as i32) }
+                .map_err(failed("cuFuncSetAttribute"))?;
+            *allowed = shared_bytes;
+        }
+        Ok(())
+    }
+
+    /// Blocks of a kernel that the device holds at once.
+    fn resident_blocks(&self, kernel: Kernel, shared_bytes: u32) -> Result<u32, CudaError> {
+        let function = self.kernels().functions[kernel.0].function;
+        // SAFETY: `first_gpu` got the device.
+        let can =
+            unsafe { result::device::get_attribute(self.device, Attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH) };
+        if can.map_err(failed("cuDeviceGetAttribute"))? == 0 {
+            return Err(CudaError::NoBurst("the GPU has no cooperative launches".to_owned()));
+        }
+        // SAFETY: the function is of a loaded module.
+        let each = unsafe {
+            result::occupancy::max_active_block_per_multiprocessor(function, THREADS as i32, shared_bytes as usize)
+        };
+        let each = each.map_err(failed("cuOccupancyMaxActiveBlocksPerMultiprocessor"))?.max(0) as u32;
+        if each == 0 {
+            let reason = format!("a multiprocessor has no room for {shared_bytes} bytes of shared memory a block");
+            return Err(CudaError::NoBurst(reason));
+        }
+        Ok(each * self.properties.multiprocessors)
+    }
+
+    /// Begins a launch, with an attribute or without.
+    fn start(&self, launch: &Launch, attribute: Option<sys::CUlaunchAttribute>) -> Result<(), CudaError> {
         let function = self.kernels().functions[launch.kernel.0].function;
         // The driver reads the struct before it returns; words keep it aligned as its fields want.
         let mut args: smallvec::SmallVec<[u64; 64]> = smallvec::smallvec![0; launch.args.len().div_ceil(8)];
         bytemuck::cast_slice_mut::<u64, u8>(&mut args)[..launch.args.len()].copy_from_slice(&launch.args);
         let mut params = [args.as_mut_ptr().cast::<c_void>()];
-        let mut attribute = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-            pad: [0; 4],
-            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
-        };
+        let mut attributes: smallvec::SmallVec<[sys::CUlaunchAttribute; 1]> = attribute.into_iter().collect();
         let config = sys::CUlaunchConfig {
             gridDimX: launch.grid[0],
             gridDimY: launch.grid[1],
@@ -195,25 +270,14 @@ impl Cuda {
             blockDimZ: 1,
             sharedMemBytes: launch.shared_bytes,
             hStream: self.stream,
-            attrs: &mut attribute,
-            numAttrs: u32::from(overlap),
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: attributes.len() as u32,
         };
         // SAFETY: the function is of a loaded module and takes one struct by value, which the caller vouches for; the driver
-        // reads configuration, attribute and struct before it returns.
+        // reads configuration, attributes and struct before it returns.
         unsafe { sys::cuLaunchKernelEx(&config, function, params.as_mut_ptr(), std::ptr::null_mut()) }
             .result()
             .map_err(failed("cuLaunchKernelEx"))
-    }
-
-    /// A kernel that was not asked for before. To ask for an attribute also loads its code, which must not happen while a
-    /// graph is captured.
-    fn function(&self, name: &str) -> Result<Function, CudaError> {
-        let function = self.find(name)?;
-        let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
-        // SAFETY: the function is of a loaded module.
-        let declared = unsafe { result::function::get_function_attribute(function, attribute) };
-        let declared = declared.map_err(failed("cuFuncGetAttribute"))?.max(0) as u32;
-        Ok(Function { function, declared, allowed: 0 })
     }
 }
 
@@ -287,26 +351,55 @@ impl Driver for Cuda {
         let index = match kernels.by_name.get(name) {
             Some(&index) => index,
             None => {
-                kernels.functions.push(self.function(name)?);
+                kernels.functions.push(Function::new(self.find(name)?)?);
                 let index = kernels.functions.len() - 1;
                 kernels.by_name.insert(name.to_owned(), index);
                 index
             }
         };
-        let Function { function, declared, allowed } = &mut kernels.functions[index];
-        if shared_bytes > *allowed && must_ask(shared_bytes, *declared) {
-            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            // SAFETY: the function is of a loaded module.
-            unsafe { result::function::set_function_attribute(*function, attribute, shared_bytes as i32) }
-                .map_err(failed("cuFuncSetAttribute"))?;
-            *allowed = shared_bytes;
-        }
+        drop(kernels);
+        self.allow(Kernel(index), shared_bytes)?;
         Ok(Kernel(index))
     }
 
     unsafe fn launch(&self, launch: &Launch) -> Result<(), CudaError> {
         self.enter()?;
-        self.start(launch, false)
+        self.start(launch, None)
+    }
+
+    fn allocate_mapped(&self, bytes: usize) -> Result<(*mut u8, u64), CudaError> {
+        self.enter()?;
+        // SAFETY: `Mapped` clears the bytes before anyone reads them.
+        let host = unsafe { result::malloc_host(bytes, sys::CU_MEMHOSTALLOC_DEVICEMAP) };
+        let host = host.map_err(out_of_memory("cuMemHostAlloc", bytes))?;
+        let mut at = 0;
+        // SAFETY: the memory was just taken as mapped; the call writes an address.
+        let found = unsafe { sys::cuMemHostGetDevicePointer_v2(&mut at, host, 0) }.result();
+        if let Err(e) = found {
+            // SAFETY: nobody uses it.
+            let _ = unsafe { result::free_host(host) };
+            return Err(failed("cuMemHostGetDevicePointer")(e));
+        }
+        Ok((host.cast(), at))
+    }
+
+    fn burst_kernel(&self, kernels: &[String], shared_bytes: u32) -> Result<BurstKernel, CudaError> {
+        self.enter()?;
+        let kernel = self.burst(kernels)?;
+        self.allow(kernel, shared_bytes)?;
+        let blocks = self.resident_blocks(kernel, shared_bytes)?;
+        Ok(BurstKernel { kernel, numbers: (0..kernels.len() as u32).collect(), blocks })
+    }
+
+    unsafe fn launch_together(&self, launch: &Launch) -> Result<(), CudaError> {
+        self.enter()?;
+        self.start(launch, Some(together()))
+    }
+
+    fn is_idle(&self) -> bool {
+        // SAFETY: `open` made the stream. Whatever else it says, waiting tells.
+        let said = self.enter().map(|()| unsafe { sys::cuStreamQuery(self.stream) });
+        said != Ok(sys::CUresult::CUDA_ERROR_NOT_READY)
     }
 
     unsafe fn capture(&self, launches: &[Launch]) -> Result<Graph, CudaError> {
@@ -315,7 +408,8 @@ impl Driver for Cuda {
         // SAFETY: `open` made the stream.
         unsafe { stream::begin_capture(self.stream, mode) }.map_err(failed("cuStreamBeginCapture"))?;
         // The first has no kernel before it; what went before the graph is done when the graph begins.
-        let started = launches.iter().enumerate().try_for_each(|(i, l)| self.start(l, self.overlap && i > 0));
+        let started =
+            launches.iter().enumerate().try_for_each(|(i, l)| self.start(l, (self.overlap && i > 0).then(overlapping)));
         // The capture ends even if a launch failed, so that the stream can be used again.
         // SAFETY: `open` made the stream.
         let graph = unsafe { stream::end_capture(self.stream) }.map_err(failed("cuStreamEndCapture"));
@@ -349,36 +443,13 @@ impl Driver for Cuda {
         to.record(self.stream)?;
         self.synchronize()?;
         // SAFETY: both events were recorded on the stream, which has passed them.
-        let ms = unsafe { result::event::elapsed(from.0, to.0) }.map_err(failed("cuEventElapsedTime"))?;
-        Ok(f64::from(ms) / 1e3)
+        unsafe { from.seconds_to(&to) }
     }
 
     fn synchronize(&self) -> Result<(), CudaError> {
         self.enter()?;
         // SAFETY: `open` made the stream.
         unsafe { stream::synchronize(self.stream) }.map_err(failed("cuStreamSynchronize"))
-    }
-}
-
-/// A mark in the stream with its time. Its context is the thread's as long as it is used.
-struct Event(sys::CUevent);
-
-impl Event {
-    fn new() -> Result<Event, CudaError> {
-        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT);
-        Ok(Event(event.map_err(failed("cuEventCreate"))?))
-    }
-
-    fn record(&self, stream: sys::CUstream) -> Result<(), CudaError> {
-        // SAFETY: `new` made the event, and the stream is `Cuda::open`'s.
-        unsafe { result::event::record(self.0, stream) }.map_err(failed("cuEventRecord"))
-    }
-}
-
-impl Drop for Event {
-    fn drop(&mut self) {
-        // SAFETY: `new` made the event, which nobody else has.
-        let _ = unsafe { result::event::destroy(self.0) };
     }
 }
 
@@ -399,7 +470,7 @@ impl Drop for Cuda {
         }
         // SAFETY: nothing uses stream, modules and context any more: executables and memory hold the driver.
         unsafe {
-            for module in &self.modules {
+            for module in self.modules.iter().chain(&self.kernels().bursts) {
                 let _ = result::module::unload(*module);
             }
             if !self.stream.is_null() {

@@ -1,9 +1,10 @@
-//! The emulation as a driver: kernels run at once, on the host, in memory of the host.
+//! The emulation as a driver: kernels run at once, on the host, in memory of the host. Only a burst goes on by itself, on a
+//! thread of its own, for what it shows on its way is part of its contract.
 //!
 //! The library is built from `kernels/cuda/emulate.cpp` by whoever tests; see there for what it exports. A graph is the
 //! list of its launches.
 
-use super::{Driver, Graph, Kernel, Launch, Properties, THREADS};
+use super::{BurstKernel, Driver, Graph, Kernel, Launch, Properties, THREADS};
 use crate::error::CudaError;
 use libloading::{Library, Symbol};
 use std::alloc::{Layout, alloc, dealloc};
@@ -11,6 +12,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 /// In which order threads go on between the places where they meet: what a result must not depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,8 @@ pub(crate) struct Emulation {
     kernels: Vec<(CString, usize)>,
     /// Sizes of what is allocated, by address.
     allocations: Mutex<HashMap<u64, usize>>,
+    /// The burst under way.
+    running: Mutex<Option<JoinHandle<Result<(), CudaError>>>>,
 }
 
 impl Emulation {
@@ -113,12 +117,85 @@ impl Emulation {
             shared_bytes: 227 << 10,
             multiprocessor_shared_bytes: 228 << 10,
         };
-        Ok(Emulation { library, launch, properties, options, kernels, allocations: Mutex::default() })
+        let (allocations, running) = (Mutex::default(), Mutex::default());
+        Ok(Emulation { library, launch, properties, options, kernels, allocations, running })
     }
 
     fn allocations(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
         // Each change is one insertion or removal.
         self.allocations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<JoinHandle<Result<(), CudaError>>>> {
+        // Each change is one exchange.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the burst under way, if there is one: what is begun goes on in order.
+    fn wait(&self) -> Result<(), CudaError> {
+        let burst = self.running().take();
+        let panicked = |_| Err(CudaError::Emulation("a burst panicked".to_owned()));
+        burst.map_or(Ok(()), |b| b.join().unwrap_or_else(panicked))
+    }
+
+    /// A launch whose blocks so many threads of the host run; 0 gives each block one of its own.
+    fn run(&self, launch: &Launch, host_threads: u32) -> Run {
+        let (name, args_bytes) = self.kernels[launch.kernel.0].clone();
+        Run { run: self.launch, name, args_bytes, of: launch.clone(), order: self.options.order, host_threads }
+    }
+}
+
+/// A launch and everything that it takes, for any thread.
+struct Run {
+    run: LaunchFn,
+    name: CString,
+    args_bytes: usize,
+    of: Launch,
+    order: ThreadOrder,
+    host_threads: u32,
+}
+
+impl Run {
+    /// Runs it to its end.
+    ///
+    /// # Safety
+    /// As [`Driver::launch`], and the library is open.
+    unsafe fn finish(&self) -> Result<(), CudaError> {
+        let (name, launch) = (&self.name, &self.of);
+        let fail = |reason: String| Err(CudaError::Call { call: "launch", reason });
+        if self.args_bytes != launch.args.len() {
+            return fail(format!("{name:?} takes {} bytes of arguments, not {}", self.args_bytes, launch.args.len()));
+        }
+        let (order, seed) = match self.order {
+            ThreadOrder::Ascending => (0, 0),
+            ThreadOrder::Descending => (1, 0),
+            ThreadOrder::Random { seed } => (2, seed),
+        };
+        let raw = RawLaunch {
+            name: name.as_ptr(),
+            args: launch.args.as_ptr(),
+            args_bytes: launch.args.len() as u32,
+            grid: [launch.grid[0], launch.grid[1], 1],
+            threads: THREADS,
+            shared_bytes: launch.shared_bytes,
+            order,
+            host_threads: self.host_threads,
+            seed,
+        };
+        // SAFETY: the caller's promise covers what the kernel touches; the library reads `raw` and returns a literal.
+        let error = unsafe { (self.run)(&raw).as_ref() };
+        match error {
+            None => Ok(()),
+            // SAFETY: the message is a literal of the library.
+            Some(text) => fail(format!("{name:?}: {}", unsafe { CStr::from_ptr(text) }.to_string_lossy())),
+        }
+    }
+}
+
+impl Drop for Emulation {
+    fn drop(&mut self) {
+        // The library must stay open as long as its code runs; there is nobody to tell of an error.
+        let _ = self.wait();
     }
 }
 
@@ -194,6 +271,8 @@ impl Driver for Emulation {
     }
 
     unsafe fn free(&self, at: u64) {
+        // An error of what was under way is nobody's any more.
+        let _ = self.wait();
         let bytes = self.allocations().remove(&at).expect("`allocate` gave the address");
         let start = (at as *mut u8).wrapping_sub(GUARD_BYTES);
         // SAFETY: `allocate` made it with this layout, and by the contract nothing uses it any more.
@@ -210,24 +289,28 @@ impl Driver for Emulation {
     }
 
     unsafe fn clear(&self, at: u64, bytes: usize) -> Result<(), CudaError> {
+        self.wait()?;
         // SAFETY: the caller's promise; device memory is the host's.
         unsafe { (at as *mut u8).write_bytes(0, bytes) };
         Ok(())
     }
 
     unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<(), CudaError> {
+        self.wait()?;
         // SAFETY: the caller's promise; device memory is the host's.
         unsafe { (to as *mut u8).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         Ok(())
     }
 
     unsafe fn read(&self, to: *mut u8, from: u64, bytes: usize) -> Result<(), CudaError> {
+        self.wait()?;
         // SAFETY: the caller's promise; device memory is the host's.
         unsafe { to.copy_from_nonoverlapping(from as *const u8, bytes) };
         Ok(())
     }
 
     unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), CudaError> {
+        self.wait()?;
         // SAFETY: the caller's promise; device memory is the host's.
         unsafe { (to as *mut u8).copy_from_nonoverlapping(from as *const u8, bytes) };
         Ok(())
@@ -239,34 +322,33 @@ impl Driver for Emulation {
     }
 
     unsafe fn launch(&self, launch: &Launch) -> Result<(), CudaError> {
-        let (name, args_bytes) = &self.kernels[launch.kernel.0];
-        let fail = |reason: String| Err(CudaError::Call { call: "launch", reason });
-        if *args_bytes != launch.args.len() {
-            return fail(format!("{name:?} takes {args_bytes} bytes of arguments, not {}", launch.args.len()));
-        }
-        let (order, seed) = match self.options.order {
-            ThreadOrder::Ascending => (0, 0),
-            ThreadOrder::Descending => (1, 0),
-            ThreadOrder::Random { seed } => (2, seed),
-        };
-        let raw = RawLaunch {
-            name: name.as_ptr(),
-            args: launch.args.as_ptr(),
-            args_bytes: launch.args.len() as u32,
-            grid: [launch.grid[0], launch.grid[1], 1],
-            threads: THREADS,
-            shared_bytes: launch.shared_bytes,
-            order,
-            host_threads: self.options.host_threads,
-            seed,
-        };
-        // SAFETY: the caller's promise covers what the kernel touches; the library reads `raw` and returns a literal.
-        let error = unsafe { (self.launch)(&raw).as_ref() };
-        match error {
-            None => Ok(()),
-            // SAFETY: the message is a literal of the library.
-            Some(text) => fail(format!("{name:?}: {}", unsafe { CStr::from_ptr(text) }.to_string_lossy())),
-        }
+        self.wait()?;
+        // SAFETY: the caller's promise; `self` holds the library.
+        unsafe { self.run(launch, self.options.host_threads.max(1)).finish() }
+    }
+
+    fn allocate_mapped(&self, bytes: usize) -> Result<(*mut u8, u64), CudaError> {
+        self.allocate(bytes).map(|at| (at as *mut u8, at))
+    }
+
+    fn burst_kernel(&self, kernels: &[String], _: u32) -> Result<BurstKernel, CudaError> {
+        // Tasks name kernels by their place in the library's table.
+        let number = |name: &String| self.kernel(name, 0).map(|k| k.0 as u32);
+        let numbers = kernels.iter().map(number).collect::<Result<_, _>>()?;
+        Ok(BurstKernel { kernel: self.kernel("burst", 0)?, numbers, blocks: self.properties.multiprocessors })
+    }
+
+    unsafe fn launch_together(&self, launch: &Launch) -> Result<(), CudaError> {
+        self.wait()?;
+        let run = self.run(launch, 0);
+        // SAFETY: the caller's promise; whatever would take memory away waits for the thread, as does closing the library.
+        let burst = std::thread::spawn(move || unsafe { run.finish() });
+        *self.running() = Some(burst);
+        Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running().as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     unsafe fn capture(&self, launches: &[Launch]) -> Result<Graph, CudaError> {
@@ -285,8 +367,9 @@ impl Driver for Emulation {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// Nothing is under way; but this is where writes outside of allocations are found.
+    /// Only a burst can be under way; but this is where writes outside of allocations are found.
     fn synchronize(&self) -> Result<(), CudaError> {
+        self.wait()?;
         for (&at, &bytes) in self.allocations().iter() {
             let side = |start: u64| {
                 // SAFETY: `allocate` put a guard of this length there.

@@ -1,4 +1,4 @@
-//! Memory of a device and pinned memory of the host, owned and bounds-checked.
+//! Memory of a device, and pinned and mapped memory of the host, owned and bounds-checked.
 //!
 //! The safe face of the driver's copies: whoever holds a [`Memory`] can only read and write inside it.
 
@@ -6,6 +6,7 @@ use super::Driver;
 use crate::error::CudaError;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// An owned piece of device memory.
 pub(crate) struct Memory {
@@ -150,5 +151,46 @@ impl Drop for Pinned {
 impl fmt::Debug for Pinned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pinned of {} bytes", self.bytes)
+    }
+}
+
+/// An owned piece of memory of the host, in words, that kernels read and write while the host does. Zeros at first.
+pub(crate) struct Mapped {
+    driver: Arc<dyn Driver>,
+    words: *mut u32,
+    count: usize,
+    at: u64,
+}
+
+// SAFETY: the memory is owned, and reached through atomic words alone.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    pub(crate) fn new(driver: &Arc<dyn Driver>, count: usize) -> Result<Mapped, CudaError> {
+        let count = count.max(1);
+        let (words, at) = driver.allocate_mapped(4 * count)?;
+        // SAFETY: `allocate_mapped` gave this many bytes.
+        unsafe { words.write_bytes(0, 4 * count) };
+        Ok(Mapped { driver: Arc::clone(driver), words: words.cast(), count, at })
+    }
+
+    /// Where it begins on the device.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// The words.
+    pub(crate) fn words(&self) -> &[AtomicU32] {
+        // SAFETY: `new` took and cleared the bytes, whose address is a multiple of 256; whoever shares them stores whole words.
+        unsafe { std::slice::from_raw_parts(self.words.cast(), self.count) }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: `allocate_mapped` gave the address for as many bytes; the driver waits for what is under way.
+        unsafe { self.driver.free_host(self.words.cast(), 4 * self.count) }
     }
 }

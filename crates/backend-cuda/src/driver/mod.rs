@@ -12,8 +12,8 @@ mod memory;
 mod nvrtc;
 pub(crate) mod nvtx;
 
-pub(crate) use memory::{Memory, Pinned};
-pub(crate) use nvrtc::cubins as compile;
+pub(crate) use memory::{Mapped, Memory, Pinned};
+pub(crate) use nvrtc::{burst_cubin as compile_burst, cubins as compile};
 
 use crate::error::CudaError;
 use std::any::Any;
@@ -75,6 +75,16 @@ pub(crate) struct Launch {
     pub shared_bytes: u32,
     /// The kernel's struct.
     pub args: Box<[u8]>,
+}
+
+/// The kernel of bursts, made for the kernels that its tasks run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BurstKernel {
+    pub kernel: Kernel,
+    /// By which number a task names each of the kernels asked for, in their order.
+    pub numbers: Vec<u32>,
+    /// Blocks that the device holds at once, at least 1.
+    pub blocks: u32,
 }
 
 /// A captured sequence of launches.
@@ -153,6 +163,24 @@ pub(crate) trait Driver: Send + Sync {
 
     /// Seconds that the device takes for what the closure begins, by its own clock where it has one. Waits for it.
     fn seconds(&self, begin: &mut dyn FnMut() -> Result<(), CudaError>) -> Result<f64, CudaError>;
+
+    /// Takes memory of the host that kernels can reach: its address here, and on the device. [`Driver::free_host`] takes it back.
+    fn allocate_mapped(&self, bytes: usize) -> Result<(*mut u8, u64), CudaError>;
+
+    /// The kernel of bursts for tasks of these kernels, able to take this much dynamic shared memory.
+    ///
+    /// # Errors
+    /// [`CudaError::NoBurst`], and why it cannot be compiled.
+    fn burst_kernel(&self, kernels: &[String], shared_bytes: u32) -> Result<BurstKernel, CudaError>;
+
+    /// Begins a launch whose blocks wait for one another; as many as fit the device at once (`BurstKernel::blocks`).
+    ///
+    /// # Safety
+    /// As [`Driver::launch`].
+    unsafe fn launch_together(&self, launch: &Launch) -> Result<(), CudaError>;
+
+    /// Whether all that was begun is done, or failed: `synchronize` would not wait.
+    fn is_idle(&self) -> bool;
 
     /// Waits until all that was begun is done.
     fn synchronize(&self) -> Result<(), CudaError>;

@@ -5,6 +5,7 @@
 
 use super::cache::Cache;
 use crate::error::CudaError;
+use crate::format::Format;
 use crate::images::{KernelImages, Source};
 use cudarc::nvrtc::{result, sys};
 use std::ffi::{CString, c_char};
@@ -37,7 +38,7 @@ pub(crate) fn cubins(images: &KernelImages, architecture: u32, cache: &Cache) ->
             Some(folder) => folder,
             None => includes.insert(compiler(architecture, cache)?),
         };
-        let cubin = compile(images, unit, architecture, folder)?;
+        let cubin = compile(images, unit, architecture, folder, &[])?;
         cache.put(&key, &cubin);
         all.push(cubin);
     }
@@ -51,6 +52,37 @@ fn compiler(architecture: u32, cache: &Cache) -> Result<PathBuf, CudaError> {
         return Err(CudaError::NoCompiler(architecture));
     }
     include_folder(cache)
+}
+
+/// What `burst.cu` is compiled with: the kernels of a model by number, and the forms of its weights.
+fn defines(kernels: &[String]) -> Vec<String> {
+    let tasks: String = kernels.iter().enumerate().map(|(i, k)| format!(" TASK({i}, {k})")).collect();
+    let used = |f: &&Format| kernels.iter().any(|k| k.ends_with(&format!("_{}", f.name())));
+    let forms = Format::ALL.iter().filter(used);
+    let forms: String = forms.map(|f| format!(" KERNEL({}, Format{})", f.name(), f.name().to_uppercase())).collect();
+    vec![format!("FOR_EACH_FORMAT(KERNEL)={forms}"), format!("BURST_TASKS(TASK)={tasks}")]
+}
+
+/// The cubin of bursts whose tasks run these kernels, by their places in the list.
+///
+/// # Errors
+/// As [`cubins`], and [`CudaError::NoKernel`].
+pub(crate) fn burst_cubin(
+    images: &KernelImages,
+    architecture: u32,
+    cache: &Cache,
+    kernels: &[String],
+) -> Result<Vec<u8>, CudaError> {
+    let unit = images.burst().ok_or_else(|| CudaError::NoKernel("burst".to_owned()))?;
+    let defines = defines(kernels);
+    let model = blake3::hash(defines.join("\n").as_bytes()).to_hex();
+    let key = format!("burst-{}-{}-sm{architecture}", images.hash(), &model[..16]);
+    if let Some(cubin) = cache.get(&key) {
+        return Ok(cubin);
+    }
+    let cubin = compile(images, unit, architecture, &compiler(architecture, cache)?, &defines)?;
+    cache.put(&key, &cubin);
+    Ok(cubin)
 }
 
 /// The folder with CUDA's own headers.
@@ -76,11 +108,17 @@ fn text(s: &str) -> CString {
     CString::new(s.split('\0').next().unwrap_or_default()).unwrap_or_default()
 }
 
-fn compile(images: &KernelImages, unit: &Source, architecture: u32, includes: &Path) -> Result<Vec<u8>, CudaError> {
+fn compile(
+    images: &KernelImages,
+    unit: &Source,
+    architecture: u32,
+    includes: &Path,
+    defines: &[String],
+) -> Result<Vec<u8>, CudaError> {
     let _range = super::nvtx::range(c"compile kernels");
     let fail = |log: String| CudaError::Compile { file: unit.name.to_owned(), arch: architecture, log };
     let error = |call: &'static str| move |e: result::NvrtcError| CudaError::Call { call, reason: format!("{e:?}") };
-    let headers: Vec<(CString, CString)> = images.headers().map(|h| (text(h.text), text(h.name))).collect();
+    let headers: Vec<(CString, CString)> = images.others(unit).map(|h| (text(h.text), text(h.name))).collect();
     let (texts, names): (Vec<*const c_char>, Vec<*const c_char>) =
         headers.iter().map(|(t, n)| (t.as_ptr(), n.as_ptr())).unzip();
     let (source, name) = (text(unit.text), text(unit.name));
@@ -92,11 +130,12 @@ fn compile(images: &KernelImages, unit: &Source, architecture: u32, includes: &P
     };
     made.result().map_err(error("nvrtcCreateProgram"))?;
     let program = Program(program);
-    let options = [
+    let mut options = vec![
         "--std=c++17".to_owned(),
         format!("--gpu-architecture=sm_{architecture}{}", if architecture == 90 { "a" } else { "" }),
         format!("--include-path={}", includes.display()),
     ];
+    options.extend(defines.iter().map(|d| format!("-D{d}")));
     // SAFETY: the program was just made.
     if unsafe { result::compile_program(program.0, &options) }.is_err() {
         // SAFETY: as above.

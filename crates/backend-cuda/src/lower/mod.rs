@@ -71,6 +71,8 @@ pub(crate) struct Call {
 #[derive(Debug)]
 pub(crate) struct Program {
     pub calls: Vec<Call>,
+    /// So many of the calls come before all tasks and read nothing but inputs.
+    pub prelude: usize,
     /// For each task, how many of the calls are over when it is.
     pub ends: Vec<usize>,
     /// Bytes of scratch memory.
@@ -194,6 +196,7 @@ impl<'a> Lowering<'a> {
         calls.append(&mut self.calls);
         let program = Program {
             calls,
+            prelude: before,
             ends: self.ends.into_iter().map(|e| e + before).collect(),
             scratch_bytes: 0,
             zero_bytes: 0,

@@ -24,7 +24,7 @@ pub(super) struct Member {
     pub known: usize,
     /// End of the positions that this step runs beside the drafts; up to `known`.
     end: usize,
-    drafter: Option<Box<dyn Drafter>>,
+    pub(super) drafter: Option<Box<dyn Drafter>>,
     /// What is known of its drafts.
     acceptance: Acceptance,
     /// Drafts that were found for this step, taken or not, and what they go by.
@@ -39,11 +39,11 @@ pub(super) struct Member {
     /// How many the last step had, and how many tokens there were before it.
     drafted: usize,
     before: usize,
-    output: Output,
-    stats: SpeculationStats,
-    timing: Timing,
+    pub(super) output: Output,
+    pub(super) stats: SpeculationStats,
+    pub(super) timing: Timing,
     began: Option<Instant>,
-    first_token: Option<Instant>,
+    pub(super) first_token: Option<Instant>,
 }
 
 impl fmt::Debug for Member {

@@ -5,6 +5,7 @@
 //! with any drafts.
 
 mod assemble;
+mod burst;
 mod member;
 mod stats;
 
@@ -106,8 +107,9 @@ impl Batch {
         Some(self.members.remove(at).finish(engine))
     }
 
-    /// Runs one step for all members that have not ended, in one submission. `sink` gets each member's text as soon as it is
-    /// final, at least once a step, and may end the member.
+    /// Runs one step for all members that have not ended, in one submission; or, where the engine has bursts and a member is
+    /// alone, a burst of steps. `sink` gets each member's text as soon as it is final, at least once a step, and may end the
+    /// member.
     ///
     /// # Errors
     /// Device and drafter errors, and [`EngineError::PoolFull`]. All members are as they were and may go on or leave.
@@ -117,6 +119,9 @@ impl Batch {
         sink: &mut dyn FnMut(MemberId, &str) -> Flow,
     ) -> Result<(), EngineError> {
         if self.running() == 0 {
+            return Ok(());
+        }
+        if self.burst(engine, sink)? {
             return Ok(());
         }
         match self.run(engine) {

@@ -1,0 +1,296 @@
+//! Bursts: the host's side of `kernels/cuda/burst.cu`.
+//!
+//! A plan that verifies drafts is lowered twice, for steps of few rows and for longer ones, each with inputs and outputs of its
+//! own; their launches become lists of tasks in device memory. A burst is then one copy of the text, one launch of as many
+//! blocks as the device holds at once, and the reading of a mail box in memory of the host while it runs.
+
+mod program;
+
+use crate::args::{BurstArgs, BurstMail, end};
+use crate::device::Tally;
+use crate::driver::{Driver, Launch, Mapped, Memory, Pinned};
+use crate::error::{CudaError, DEVICE};
+use crate::executable::Traffic;
+use crate::lower::MAX_RECENT;
+use crate::resident::Resident;
+use aio_backend::{Burst, BurstEnd, BurstRequest, BurstStep, DeviceError};
+use aio_ir::PAGE_POSITIONS;
+use aio_plan::{Plan, PlanFamily};
+use program::Program;
+use std::mem::offset_of;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Rows up to which the plan that norms inside its products is taken, and rows of a step at most.
+const FEW_ROWS: u32 = 4;
+const MOST_ROWS: u32 = 16;
+/// Drafts that the first step of all tries.
+const FIRST_DRAFTS: u32 = 3;
+/// Tokens of a burst at most.
+const MAX_BUDGET: u32 = 1024;
+/// Stop tokens at most.
+const MAX_STOPS: usize = 64;
+/// Places of a table of the index, at least and at most.
+const SLOTS: (u32, u32) = (1 << 10, 1 << 18);
+/// Words of the text's memory before the text: the barrier's counter, the step's program, then the stop tokens.
+const HISTORY: usize = 2 + MAX_STOPS;
+/// Words of the mail before the tokens.
+const MAIL: usize = size_of::<BurstMail>() / 4;
+/// Turns of looking into the mail box before the driver is asked whether the burst is still there.
+const TURNS: u32 = 256;
+
+/// See the module's header.
+pub(crate) struct CudaBurst {
+    driver: Arc<dyn Driver>,
+    tally: Arc<Tally>,
+    resident: Arc<Resident>,
+    few: Program,
+    many: Program,
+    /// Without arguments.
+    launch: Launch,
+    /// Counter, program, stop tokens, text.
+    text: Memory,
+    staging: Pinned,
+    index: Memory,
+    mail: Mapped,
+    /// Pages and numbers of sampling that the programs have.
+    bound: Option<(Vec<u32>, [f32; aio_ir::SAMPLE_PARAMS as usize])>,
+    /// Drafts that the next step tries, as the last burst left it.
+    tries: u32,
+    traffic: Traffic,
+}
+
+impl CudaBurst {
+    pub(crate) fn new(
+        driver: Arc<dyn Driver>,
+        tally: Arc<Tally>,
+        resident: Arc<Resident>,
+        family: &PlanFamily,
+        plan: &Plan,
+    ) -> Result<CudaBurst, DeviceError> {
+        if !plan.bucket.verify {
+            return Err(refused("the plan verifies no drafts".to_owned()));
+        }
+        let mut few = Program::new(&driver, &resident, family, plan, FEW_ROWS)?;
+        let mut many = Program::new(&driver, &resident, family, plan, MOST_ROWS)?;
+        let mut names = few.kernels();
+        names.extend(many.kernels());
+        names.sort_unstable();
+        names.dedup();
+        let shared_bytes = few.shared_bytes().max(many.shared_bytes());
+        let kernel = driver.burst_kernel(&names, shared_bytes).map_err(|e| match e {
+            CudaError::OutOfMemory { .. } | CudaError::Call { .. } => e.into(),
+            other => refused(other.to_string()),
+        })?;
+        for program in [&mut few, &mut many] {
+            program.upload(&driver, &names, &kernel.numbers)?;
+        }
+        let positions = resident.states.pages as usize * PAGE_POSITIONS as usize;
+        let words = HISTORY + positions + 1 + MOST_ROWS as usize;
+        let slots = slots(positions as u32) as usize;
+        let memory = |words: usize| Memory::new(&driver, 4 * words).map_err(|e| e.taking("a burst's text"));
+        let (text, index) = (memory(words)?, memory(2 * slots)?);
+        let staging = Pinned::new(&driver, 4 * words)?;
+        let mail = Mapped::new(&driver, MAIL + 2 * MAX_BUDGET as usize)?;
+        let launch = Launch { kernel: kernel.kernel, grid: [kernel.blocks, 1], shared_bytes, args: Box::default() };
+        let (traffic, tries) = (Traffic::new(family, plan), FIRST_DRAFTS);
+        driver.synchronize()?;
+        Ok(CudaBurst {
+            driver,
+            tally,
+            resident,
+            few,
+            many,
+            launch,
+            text,
+            staging,
+            index,
+            mail,
+            bound: None,
+            tries,
+            traffic,
+        })
+    }
+
+    /// What kernels would follow without looking.
+    fn check(&self, request: &BurstRequest<'_>) -> Result<(), DeviceError> {
+        let bad = |name: &str, message: String| Err(DeviceError::Binding { name: name.to_owned(), message });
+        let (len, budget) = (request.history.len(), request.budget.min(MAX_BUDGET) as usize);
+        let positions = request.pages.len() * PAGE_POSITIONS as usize;
+        let pages = self.resident.states.pages;
+        if len == 0 || budget == 0 {
+            return bad("budget", format!("{budget} tokens after {len}"));
+        }
+        if len + budget - 1 > positions {
+            return bad("pages", format!("{positions} positions for {len} tokens and {budget} more"));
+        }
+        if request.pages.len() > pages as usize || request.pages.iter().any(|&p| p >= pages) {
+            return bad("pages", format!("some are none of the pool's {pages}"));
+        }
+        if let Some(token) = request.history.iter().find(|&&t| self.few.tokens.is_some_and(|n| u64::from(t) >= n)) {
+            return bad("history", format!("token {token} is none"));
+        }
+        if request.stops.len() > MAX_STOPS {
+            return bad("stops", format!("{} tokens are more than {MAX_STOPS}", request.stops.len()));
+        }
+        if self.few.samples() && recent(request) > MAX_RECENT {
+            return bad("recent", format!("{} tokens are more than {MAX_RECENT}", recent(request)));
+        }
+        Ok(())
+    }
+
+    /// Begins to copy what steps have in common, and the text.
+    fn send(&mut self, request: &BurstRequest<'_>) -> Result<(), CudaError> {
+        let params = request.sampling.params.to_row();
+        let same = |(pages, row): &(Vec<u32>, _)| pages == request.pages && *row == params;
+        if !self.bound.as_ref().is_some_and(same) {
+            for program in [&self.few, &self.many] {
+                program.bind(request.pages, self.resident.states.pages, &params)?;
+            }
+            self.bound = Some((request.pages.to_vec(), params));
+        }
+        let words: &mut [u32] = bytemuck::cast_slice_mut(self.staging.bytes_mut());
+        words[..HISTORY].fill(0);
+        words[2..][..request.stops.len()].copy_from_slice(request.stops);
+        words[HISTORY..][..request.history.len()].copy_from_slice(request.history);
+        self.text.write_pinned(0, &self.staging, 0, 4 * (HISTORY + request.history.len()))
+    }
+
+    fn args(&self, request: &BurstRequest<'_>) -> BurstArgs {
+        let (text, mail) = (self.text.at(), self.mail.at());
+        let words = |count: usize| 4 * count as u64;
+        let length = request.history.len() as u32;
+        let reserved = request.pages.len() as u32 * PAGE_POSITIONS as u32;
+        let most = request.drafts.min(self.many.rows() - 1);
+        BurstArgs {
+            few: self.few.args(),
+            many: self.many.args(),
+            history: text + words(HISTORY),
+            index: self.index.at(),
+            stops: text + words(2),
+            barrier: text,
+            program: text + words(1),
+            mail,
+            out: mail + words(MAIL),
+            taken: mail + words(MAIL + MAX_BUDGET as usize),
+            slots: slots(reserved).min((self.index.bytes() / 8) as u32),
+            length,
+            reserved,
+            budget: request.budget.min(MAX_BUDGET),
+            most,
+            first: self.tries.min(most),
+            stop_count: request.stops.len() as u32,
+            pages: self.resident.states.pages,
+            recent: recent(request),
+            seed_low: request.sampling.seed as u32,
+            seed_high: (request.sampling.seed >> 32) as u32,
+            choice: request.sampling.choice,
+        }
+    }
+
+    fn mail(&self, offset: usize) -> &AtomicU32 {
+        &self.mail.words()[offset / 4]
+    }
+
+    fn begin(&mut self, request: &BurstRequest<'_>) -> Result<(), CudaError> {
+        self.mail.words()[..MAIL].iter().for_each(|w| w.store(0, Ordering::Relaxed));
+        self.send(request)?;
+        self.launch.args = bytemuck::bytes_of(&self.args(request)).into();
+        // SAFETY: lowering filled in the kernels' own structs (a test compares them), with addresses in memory that `self` and
+        // the resident model hold; `check` looked at what is followed; the grid is what the driver said is there at once.
+        unsafe { self.driver.launch_together(&self.launch) }
+    }
+
+    /// Shows tokens as they come, until the burst is over.
+    fn follow(&self, show: &mut dyn FnMut(&[u32]) -> bool) -> Result<(), CudaError> {
+        let (mut shown, mut wanted, mut last) = (0, true, false);
+        let mut tokens = Vec::with_capacity(MOST_ROWS as usize);
+        for turn in 1u32.. {
+            let count = self.mail(offset_of!(BurstMail, count)).load(Ordering::Acquire) as usize;
+            if count > shown && wanted {
+                let new = &self.mail.words()[MAIL..][shown..count];
+                tokens.clear();
+                tokens.extend(new.iter().map(|t| t.load(Ordering::Relaxed)));
+                wanted = show(&tokens);
+                self.mail(offset_of!(BurstMail, stop)).store(u32::from(!wanted), Ordering::Relaxed);
+            }
+            shown = count;
+            if last {
+                break;
+            }
+            // One more look, for what came between the count and the end.
+            last = self.mail(offset_of!(BurstMail, end)).load(Ordering::Acquire) != 0;
+            if !last && turn.is_multiple_of(TURNS) {
+                last = self.driver.is_idle();
+                std::thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+        self.driver.synchronize()
+    }
+
+    /// The records of the steps; what they read and wrote is counted.
+    fn count(&mut self, request: &BurstRequest<'_>, steps: &mut Vec<BurstStep>) {
+        let number = self.mail(offset_of!(BurstMail, steps)).load(Ordering::Acquire) as usize;
+        self.tries = self.mail(offset_of!(BurstMail, drafts)).load(Ordering::Relaxed).max(1);
+        let taken = &self.mail.words()[MAIL + MAX_BUDGET as usize..][..number.min(MAX_BUDGET as usize)];
+        steps.clear();
+        steps.extend(
+            taken
+                .iter()
+                .map(|t| t.load(Ordering::Relaxed))
+                .map(|t| BurstStep { drafted: t & 0xFFFF, accepted: t >> 16 }),
+        );
+        let mut len = request.history.len() as u64;
+        let kv = self.traffic.kv_per_position;
+        let add = |counter: &std::sync::atomic::AtomicU64, n: u64| counter.fetch_add(n, Ordering::Relaxed);
+        for step in steps.iter() {
+            add(&self.tally.bytes_read, self.traffic.weights + (len + u64::from(step.drafted)) * kv);
+            add(&self.tally.bytes_written, (1 + u64::from(step.drafted)) * kv);
+            len += 1 + u64::from(step.accepted);
+        }
+        for counter in [&self.tally.submissions, &self.tally.launches, &self.tally.syncs] {
+            add(counter, 1);
+        }
+    }
+}
+
+impl Burst for CudaBurst {
+    fn run(
+        &mut self,
+        request: &BurstRequest<'_>,
+        show: &mut dyn FnMut(&[u32]) -> bool,
+        steps: &mut Vec<BurstStep>,
+    ) -> Result<BurstEnd, DeviceError> {
+        self.check(request)?;
+        let ran = self.begin(request).and_then(|()| self.follow(show));
+        if let Err(e) = ran {
+            // What was begun must be over before its memory is used again; the first error is the one that counts.
+            let _ = self.driver.synchronize();
+            self.bound = None;
+            return Err(e.into());
+        }
+        self.count(request, steps);
+        match self.mail(offset_of!(BurstMail, end)).load(Ordering::Acquire) {
+            end::BUDGET => Ok(BurstEnd::Budget),
+            end::TOKEN => Ok(BurstEnd::Stop),
+            end::STOPPED => Ok(BurstEnd::Cancelled),
+            other => Err(DeviceError::Failed(format!("a burst ended with {other}"))),
+        }
+    }
+}
+
+/// The error of a plan that cannot run in a burst.
+fn refused(reason: String) -> DeviceError {
+    DeviceError::NoBurst { device: DEVICE.to_owned(), reason }
+}
+
+/// Tokens that penalties look back on; none if there are no penalties.
+fn recent(request: &BurstRequest<'_>) -> u32 {
+    if request.sampling.params.penalizes() { request.sampling.look_back } else { 0 }
+}
+
+/// Places of a table for texts of so many tokens.
+fn slots(tokens: u32) -> u32 {
+    tokens.saturating_mul(2).checked_next_power_of_two().unwrap_or(SLOTS.1).clamp(SLOTS.0, SLOTS.1)
+}

@@ -1,0 +1,215 @@
+//! A lowered plan as the task list of a burst.
+//!
+//! Between two tasks stands a barrier of the whole grid, unless both are the work of one block, or stand before everything
+//! that reads them: what the step prepares for all its layers, and the embedding.
+
+use super::refused;
+use crate::args::{BurstProgram, BurstTask, TASK_BARRIER, TASK_SOLO, TASK_WORDS};
+use crate::checks::Check;
+use crate::driver::{Driver, Memory};
+use crate::error::CudaError;
+use crate::lower::Call;
+use crate::resident::{Bound, Resident};
+use aio_backend::DeviceError;
+use aio_ir::Dims;
+use aio_plan::{Bucket, InputId, Plan, PlanFamily};
+use bytemuck::Zeroable;
+use std::sync::Arc;
+
+/// Inputs that a burst binds; any other must be optional.
+const INPUTS: [&str; 10] =
+    ["tokens", "positions", "row_seq", "page_table", "out_rows", "spans", "lens", "sampling", "noise", "recent"];
+
+/// See the module's header.
+pub(super) struct Program {
+    bound: Bound,
+    plan: Plan,
+    tasks: Option<Memory>,
+    /// Tokens of the vocabulary, if the plan looks them up.
+    pub tokens: Option<u64>,
+}
+
+impl Program {
+    /// Lowers a plan for steps of one sequence with up to `rows` rows.
+    pub(super) fn new(
+        driver: &Arc<dyn Driver>,
+        resident: &Resident,
+        family: &PlanFamily,
+        plan: &Plan,
+        rows: u32,
+    ) -> Result<Program, DeviceError> {
+        let Bucket { rows: all, outs, .. } = plan.bucket;
+        let rows = rows.min(all).min(outs);
+        let bucket = Bucket { rows, seqs: 1, outs: rows, ..plan.bucket };
+        let plan = Plan { bucket, ..plan.clone() };
+        check_names(&plan)?;
+        let bound = resident.bind(driver, family, &plan)?;
+        if let Some(call) = bound.program.calls.iter().find(|c| c.grid[1] > 1 || c.args.len() > 8 * TASK_WORDS) {
+            return Err(refused(format!("`{}` does not fit a task", call.kernel)));
+        }
+        let mut program = Program { bound, tasks: None, tokens: None, plan: Plan { tasks: Vec::new(), ..plan } };
+        program.tokens = program.vocabulary();
+        program.constants()?;
+        Ok(program)
+    }
+
+    pub(super) fn rows(&self) -> u32 {
+        self.plan.bucket.rows
+    }
+
+    /// Whether tokens are sampled.
+    pub(super) fn samples(&self) -> bool {
+        self.plan.input("noise").is_some()
+    }
+
+    /// What tokens must be below.
+    fn vocabulary(&self) -> Option<u64> {
+        let tokens = self.plan.input("tokens").map(InputId::new)?;
+        self.bound.program.checks.iter().find_map(|c| match c {
+            Check::Below { input, below, .. } if *input == tokens => below.known(),
+            _ => None,
+        })
+    }
+
+    /// Names of its kernels.
+    pub(super) fn kernels(&self) -> Vec<String> {
+        self.bound.program.calls.iter().map(|c| c.kernel.clone()).collect()
+    }
+
+    pub(super) fn shared_bytes(&self) -> u32 {
+        self.bound.program.calls.iter().map(|c| c.shared_bytes).max().unwrap_or(0)
+    }
+
+    /// Writes what no burst changes: every row is of sequence 0, which zeros say, and every row is an output row.
+    fn constants(&self) -> Result<(), DeviceError> {
+        let rows: Vec<u32> = (0..self.rows()).collect();
+        Ok(self.write("out_rows", bytemuck::cast_slice(&rows))?)
+    }
+
+    /// Writes the sequence's pages and each row's numbers of sampling.
+    pub(super) fn bind(&self, pages: &[u32], width: u32, params: &[f32]) -> Result<(), CudaError> {
+        let mut table = pages.to_vec();
+        table.resize(width as usize, 0);
+        self.write("page_table", bytemuck::cast_slice(&table))?;
+        self.write("sampling", bytemuck::cast_slice(&params.repeat(self.rows() as usize)))
+    }
+
+    /// Begins to write an input; nothing if the plan has none of this name.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), CudaError> {
+        let Some(place) = self.plan.input(name) else { return Ok(()) };
+        let spot = self.bound.program.step.inputs[place];
+        self.bound.step.write(spot.offset, &bytes[..bytes.len().min(spot.bytes)])
+    }
+
+    /// Puts the tasks on the device. `numbers` says how a task names each of `names`, which are sorted.
+    pub(super) fn upload(
+        &mut self,
+        driver: &Arc<dyn Driver>,
+        names: &[String],
+        numbers: &[u32],
+    ) -> Result<(), DeviceError> {
+        let task = |(call, flags): (&Call, u32)| {
+            let at = names.binary_search(&call.kernel).expect("`names` has the kernels of both programs");
+            let mut task = BurstTask { kernel: numbers[at], flags, ..BurstTask::zeroed() };
+            bytemuck::bytes_of_mut(&mut task.args)[..call.args.len()].copy_from_slice(&call.args);
+            task
+        };
+        let program = &self.bound.program;
+        let tasks: Vec<BurstTask> =
+            program.calls.iter().zip(flags(&program.calls, program.prelude)).map(task).collect();
+        let bytes: &[u8] = bytemuck::cast_slice(&tasks);
+        let memory = Memory::new(driver, bytes.len()).map_err(|e| e.taking("a burst's tasks"))?;
+        memory.write(0, bytes)?;
+        self.tasks = Some(memory);
+        Ok(())
+    }
+
+    /// What the kernel takes.
+    pub(super) fn args(&self) -> BurstProgram {
+        let (base, step) = (self.bound.step.at(), &self.bound.program.step);
+        let input = |name: &str| self.plan.input(name).map_or(0, |i| base + step.inputs[i].offset as u64);
+        let output = |name: &str| self.plan.output(name).map_or(0, |i| base + step.outputs[i].offset as u64);
+        BurstProgram {
+            tasks: self.tasks.as_ref().map_or(0, Memory::at),
+            step: base,
+            tokens: input("tokens"),
+            positions: input("positions"),
+            noise: input("noise"),
+            recent: input("recent"),
+            spans: input("spans"),
+            lens: input("lens"),
+            accepted: output("accepted"),
+            next: output("next"),
+            count: self.bound.program.calls.len() as u32,
+            rows: self.rows(),
+        }
+    }
+}
+
+/// Refuses plans whose inputs a burst cannot make, or whose outcome it would not find.
+fn check_names(plan: &Plan) -> Result<(), DeviceError> {
+    let dims = Dims { pages: 1, recent: 1, ..plan.bucket.bounds() };
+    let unknown = plan.inputs.iter().find(|i| !INPUTS.contains(&i.name.as_str()) && !i.optional);
+    if let Some(input) = unknown {
+        return Err(refused(format!("it cannot bind the input `{}`", input.name)));
+    }
+    let needed = ["tokens", "positions", "spans", "lens"].into_iter().find(|n| plan.input(n).is_none());
+    let outcome = ["accepted", "next"].into_iter().find(|n| plan.output(n).is_none());
+    if let Some(name) = needed.or(outcome) {
+        return Err(refused(format!("the plan has no `{name}`")));
+    }
+    let words = plan.inputs.iter().filter(|i| INPUTS.contains(&i.name.as_str()));
+    match words.into_iter().find(|i| i.ty.dtype.is_quantized() || i.ty.bytes(&dims).is_none()) {
+        Some(input) => Err(refused(format!("the input `{}` is no array of words", input.name))),
+        None => Ok(()),
+    }
+}
+
+/// Whether all of a launch's work is that of its first block, whatever the grid. Blocks of products and of attention meet at
+/// tickets, so theirs never is.
+fn is_solo(call: &Call) -> bool {
+    let alone = call.kernel.starts_with("op_") || ["verify", "attend_plan"].contains(&call.kernel.as_str());
+    alone && call.grid == [1, 1]
+}
+
+/// The flags of each task; the first `prelude` read nothing but what the step binds.
+fn flags(calls: &[Call], prelude: usize) -> Vec<u32> {
+    let flag = |(i, call): (usize, &Call)| {
+        let solo = is_solo(call);
+        let next = calls.get(i + 1);
+        // The host's kernel joins them at its end in any case.
+        let alone = solo && next.is_none_or(is_solo);
+        let before = i + 1 < prelude || i + 1 == prelude && next.is_some_and(|c| c.kernel.starts_with("embed_"));
+        let barrier = !alone && !before;
+        (if solo { TASK_SOLO } else { 0 }) | (if barrier { TASK_BARRIER } else { 0 })
+    };
+    calls.iter().enumerate().map(flag).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(kernel: &str, blocks: u32) -> Call {
+        Call { kernel: kernel.to_owned(), grid: [blocks, 1], shared_bytes: 0, args: Box::default() }
+    }
+
+    #[test]
+    fn barriers_stand_where_other_blocks_results_are_read() {
+        let calls = [
+            call("rope_table", 4),
+            call("attend_plan", 1),
+            call("embed_q8_0", 4),
+            call("norm_qkv_q8_0", 9),
+            call("head_q8_0", 1),
+            call("op_gather", 1),
+            call("verify", 1),
+            call("op_map", 1),
+        ];
+        let (s, b) = (TASK_SOLO, TASK_BARRIER);
+        assert_eq!(flags(&calls, 2), [0, s, b, b, b, s, s, s]);
+        // Without an embedding behind it, the prelude is waited for.
+        assert_eq!(flags(&calls[..2], 2), [0, s]);
+        assert_eq!(flags(&[call("rope_table", 4), call("op_rope", 4)], 1), [b, b]);
+    }
+}

@@ -1,0 +1,134 @@
+//! A burst instead of a step: one member alone whose drafts and output the device can look after by itself.
+//!
+//! What cannot go this way takes ordinary steps: several members, a piece of prompt, masks and biases of the host, drafts
+//! of a model. The tokens are the same either way.
+
+use super::member::Member;
+use super::{Batch, MemberId};
+use crate::engine::Dispatch;
+use crate::generate::Flow;
+use crate::request::Speculation;
+use crate::step::token_tail;
+use crate::{Engine, EngineError};
+use aio_backend::{BurstRequest, BurstSampling};
+use aio_orchestrator::DrafterKind;
+use std::time::Instant;
+
+impl Batch {
+    /// Runs a burst, if the members that still generate are one that qualifies; whether it did.
+    ///
+    /// # Errors
+    /// As [`Batch::step`]. Tokens that were shown before stay part of the output.
+    pub(super) fn burst(
+        &mut self,
+        engine: &mut Engine,
+        sink: &mut dyn FnMut(MemberId, &str) -> Flow,
+    ) -> Result<bool, EngineError> {
+        if engine.dispatch() != Dispatch::Graph {
+            return Ok(false);
+        }
+        let mut running = self.members.iter_mut().filter(|m| m.is_running());
+        let (Some(member), None) = (running.next(), running.next()) else { return Ok(false) };
+        let tail = token_tail(&member.request.sampling, false);
+        if !member.can_burst() || !engine.burst_ready(tail) {
+            return Ok(false);
+        }
+        self.choice = None;
+        member.burst(engine, sink)?;
+        Ok(true)
+    }
+}
+
+impl Member {
+    /// Whether nothing of it needs the host between two steps.
+    fn can_burst(&self) -> bool {
+        let text = self.drafter.as_ref().is_none_or(|d| d.kind() == DrafterKind::Text);
+        self.decodes() && self.first_token.is_some() && !self.has_bias() && text
+    }
+
+    /// Drafts of a step at most.
+    fn most_drafts(&self) -> u32 {
+        match self.request.speculation {
+            Speculation::Off => 0,
+            Speculation::Auto => u32::MAX,
+            Speculation::Fixed(k) => u32::try_from(k).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn burst(&mut self, engine: &mut Engine, sink: &mut dyn FnMut(MemberId, &str) -> Flow) -> Result<(), EngineError> {
+        let context = engine.context();
+        let budget = self.output.left().min(context - self.known).min(engine.burst());
+        engine.reserve(&mut self.sequence, self.known - 1 + budget)?;
+        let (drafts, id, known) = (self.most_drafts(), self.id, self.known);
+        let Member { request, sequence, tokens, output, .. } = self;
+        let tail = token_tail(&request.sampling, false);
+        let (model, bursts) = engine.bursts();
+        let tokenizer = &model.tokenizer;
+        let stops = request.ends(tokenizer.vocab());
+        let sampling = &request.sampling;
+        let wanted = BurstRequest {
+            history: tokens,
+            pages: sequence.pages(),
+            budget: budget as u32,
+            stops: &stops,
+            drafts,
+            sampling: BurstSampling {
+                params: sampling.params,
+                seed: sampling.seed,
+                choice: sampling.choice,
+                look_back: u32::try_from(sampling.repeat_last_n).unwrap_or(u32::MAX),
+            },
+        };
+        let mut new = Vec::with_capacity(budget);
+        let mut sink = |text: &str| sink(id, text);
+        let mut show = |shown: &[u32]| {
+            for &token in shown {
+                if output.reason.is_some() {
+                    break;
+                }
+                new.push(token);
+                output.push(tokenizer, request, token, (known + new.len(), context), &mut sink);
+            }
+            output.reason.is_none()
+        };
+        let (burst, steps) = bursts.get(tail).expect("`burst_ready` said so");
+        let ran = burst.run(&wanted, &mut show, steps);
+        if output.reason.is_some() {
+            output.finish(&mut sink);
+        }
+        let steps = std::mem::take(steps);
+        self.take_burst(&new, ran.is_ok());
+        self.count_burst(&steps, new.len());
+        *engine.bursts().1.get(tail).expect("as above").1 = steps;
+        ran?;
+        Ok(())
+    }
+
+    /// Takes new tokens over; after an error their keys and values count as missing.
+    fn take_burst(&mut self, new: &[u32], whole: bool) {
+        self.tokens.extend_from_slice(new);
+        self.known = self.tokens.len();
+        if whole {
+            self.sequence.commit(self.known - 1);
+        }
+        if let Some(drafter) = &mut self.drafter {
+            drafter.extend(new);
+        }
+    }
+
+    /// Counts the steps of a burst whose first `tokens` tokens are part of the output.
+    fn count_burst(&mut self, steps: &[aio_backend::BurstStep], mut tokens: usize) {
+        if let Some(began) = self.first_token {
+            self.timing.decode = Instant::now() - began;
+        }
+        for step in steps {
+            if tokens == 0 {
+                break;
+            }
+            let accepted = (step.accepted as usize).min(tokens);
+            self.stats.add(step.drafted as usize, accepted);
+            self.timing.decode_steps += 1;
+            tokens -= (accepted + 1).min(tokens);
+        }
+    }
+}
