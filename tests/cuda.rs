@@ -34,7 +34,7 @@ fn the_embedded_kernels_compile_without_a_gpu_and_are_kept() {
 #[test]
 fn bursts_compile_for_a_models_kernels_and_are_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let options = CudaOptions { cache: Some(folder.path().to_owned()), includes: includes() };
+    let options = CudaOptions { cache: Some(folder.path().to_owned()), includes: includes(), ..CudaOptions::default() };
     let names = ["rope_table", "embed_q4_0", "norm_qkv_q4_0", "attend", "linear_f16", "op_map", "prepare_bf16"];
     let kernels = names.map(str::to_owned);
     let compile = |options: &CudaOptions| CudaDevice::compile_burst(&aio::kernel_images(), 90, &kernels, options);
@@ -81,7 +81,7 @@ mod gpu {
     #[test]
     fn bursts_give_the_tokens_of_steps() {
         let cache = std::env::temp_dir().join("aio-cuda-tests");
-        let options = CudaOptions { cache: Some(cache), includes: includes() };
+        let options = CudaOptions { cache: Some(cache), includes: includes(), ..CudaOptions::default() };
         let device = match CudaDevice::open(&aio::kernel_images(), &options) {
             Ok(device) => device,
             Err(e) => return needs::skip("cuda bursts", "gpu", &e.to_string()),
