@@ -79,7 +79,7 @@ fn assert_same(engine: &mut Engine, burst: usize, request: &Request, want: &Comp
 fn bursts_give_the_tokens_of_steps() {
     let mut want: Vec<Completion> = Vec::new();
     for (i, order) in cuda::ORDERS.into_iter().enumerate() {
-        let emulation = EmulationOptions { order, multiprocessors: GRIDS[i], host_threads: 2 };
+        let emulation = EmulationOptions { order, multiprocessors: GRIDS[i], ..EmulationOptions::default() };
         let Some(mut engine) = engine("llama-1b", DType::Q8_0, emulation) else { return };
         for (s, sampling) in samplings().iter().enumerate() {
             if i == 0 {
