@@ -47,3 +47,19 @@ fn the_oracle_is_listed_and_not_measured() {
     place.bad(&["device", "calibrate", "--device", "interp"], 2, "no profile");
     place.bad(&["bench", "-m", "x", "--device", "interp"], 2, "nothing to measure");
 }
+
+/// Needs no GPU, but NVRTC; without it the reason, and no half-filled folder.
+#[test]
+fn kernels_are_compiled_ahead_or_the_reason_is_said() {
+    let place = Place::new();
+    assert!(place.good(&["device", "kernels", "--help"]).contains("Examples:"));
+    let output = place.run(&["device", "kernels", "--arch", "90", "--out", "kernels"]);
+    if output.status.code() == Some(0) {
+        assert!(text(&output.stdout).starts_with("sm_90: "), "{}", text(&output.stdout));
+        assert!(std::fs::read_dir(place.path("kernels")).unwrap().count() > 10);
+        return;
+    }
+    let stderr = check_failure(&output, 2, "");
+    assert!(stderr.contains("libnvrtc") || stderr.contains("cuda_fp16.h"), "{stderr}");
+    assert!(!place.path("kernels").exists());
+}
