@@ -39,6 +39,7 @@ struct BurstState {
     u32 drafted; // drafts of the step under way
     u32 program; // its program, or PROGRAM_END
     u32 end;     // END_*
+    u32 begun;   // whether a step is under way
 };
 #define PROGRAM_FEW 0u
 #define PROGRAM_MANY 1u
@@ -156,14 +157,15 @@ struct Tasks {
 __device__ inline bool take_task(Tasks& tasks) {
     if (tasks.left == 0) return false;
     const u64* from = reinterpret_cast<const u64*>(tasks.next);
-    if (threadIdx.x < sizeof(BurstTask) / 8) reinterpret_cast<u64*>(&task_under_way())[threadIdx.x] = from[threadIdx.x];
+    u32 thread = thread_read_anew();
+    if (thread < sizeof(BurstTask) / 8) reinterpret_cast<u64*>(&task_under_way())[thread] = from[thread];
     __syncthreads();
-    if (threadIdx.x == 0) tasks.next += 1, tasks.left -= 1;
+    if (thread == 0) tasks.next += 1, tasks.left -= 1;
     return true;
 }
 
 /// The tasks of a step. All blocks together.
-AIO_APART void run_tasks(const BurstProgram& p) {
+__device__ inline void run_tasks(const BurstProgram& p) {
     AIO_SHARED(Tasks, tasks, 1);
     if (threadIdx.x == 0) tasks[0] = Tasks{p.tasks, p.count};
     __syncthreads();
@@ -176,9 +178,10 @@ AIO_APART void run_tasks(const BurstProgram& p) {
 }
 
 /// Block 0: what is between two steps.
-AIO_APART void between_steps(const BurstArgs& a, BurstState& s, bool ran) {
-    if (ran && threadIdx.x < 32) end_step(a, s);
+AIO_APART void between_steps(const BurstArgs& a, BurstState& s) {
+    if (s.begun && threadIdx.x < 32) end_step(a, s);
     __syncthreads();
+    if (threadIdx.x == 0) s.begun = 1;
     if (!s.end) return begin_step(a, s);
     if (threadIdx.x == 0) *a.program = PROGRAM_END;
 }
@@ -186,7 +189,7 @@ AIO_APART void between_steps(const BurstArgs& a, BurstState& s, bool ran) {
 AIO_WHOLE_KERNEL(burst, BurstArgs) {
     AIO_SHARED(BurstState, state, 1);
     if (threadIdx.x == 0) {
-        state[0] = BurstState{a.length, 0, 0, a.first, 0, PROGRAM_FEW, 0};
+        state[0] = BurstState{a.length, 0, 0, a.first, 0, PROGRAM_FEW, 0, 0};
         grid_barrier() = GridBarrier{a.barrier, 0, 0};
     }
     __syncthreads();
@@ -195,8 +198,8 @@ AIO_WHOLE_KERNEL(burst, BurstArgs) {
         come_to_grid_barrier();
         wait_for_grid_barrier();
     }
-    for (bool ran = false;; ran = true) {
-        if (blockIdx.x == 0) between_steps(a, state[0], ran);
+    for (;;) {
+        if (blockIdx.x == 0) between_steps(a, state[0]);
         come_to_grid_barrier();
         wait_for_grid_barrier();
         u32 which = *a.program;

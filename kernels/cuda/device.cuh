@@ -68,6 +68,13 @@ __device__ inline u32 count_of(const StepHeader* step, u32 symbol) {
     }
 }
 
+/// Which rows a block of a product has: grid y is the pass. A burst has no more rows than one pass.
+#ifdef AIO_BURST
+__device__ inline u32 pass_of_block() { return 0; }
+#else
+__device__ inline u32 pass_of_block() { return blockIdx.y; }
+#endif
+
 /// Sum over a warp, the same bits in all lanes.
 __device__ inline f32 warp_sum(f32 x) {
     for (u32 d = 16; d > 0; d /= 2) x += __shfl_xor_sync(ALL_LANES, x, d);

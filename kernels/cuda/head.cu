@@ -29,7 +29,7 @@ struct HeadWork {
         if (!a.tokens) return;
         if (threadIdx.x < rows && mine[threadIdx.x]) atomicMax(&a.best[first_row + threadIdx.x], mine[threadIdx.x]);
         // Each pass has a ticket and keys of its own, since passes of one launch end in any order.
-        if (!last_to_come(a.tickets + blockIdx.y, gridDim.x)) return;
+        if (!last_to_come(a.tickets + pass_of_block(), gridDim.x)) return;
         for (u32 row = threadIdx.x; row < rows; row += THREADS) {
             u64 best = atomicMax(&a.best[first_row + row], u64(0));
             a.tokens[first_row + row] = best ? token_of_key(best) : 0;

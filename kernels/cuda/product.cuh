@@ -99,7 +99,7 @@ __device__ inline void store_sums(const Slices<M>& slices, const Sums (&sums)[M]
 struct Pass {
     u32 first_row, rows;
 
-    __device__ Pass(const StepHeader* header, u32 symbol) : first_row(blockIdx.y * PASS_ROWS), rows(0) {
+    __device__ Pass(const StepHeader* header, u32 symbol) : first_row(pass_of_block() * PASS_ROWS), rows(0) {
         u32 all = count_of(header, symbol);
         if (first_row < all) rows = least(all - first_row, PASS_ROWS);
     }
@@ -138,12 +138,12 @@ __device__ inline void products(Work& work, const StepHeader* header, const void
     Slices<M> slices = {reinterpret_cast<f32*>(shared + WARPS * S::RING_BYTES)};
     S stream(work, shared + threadIdx.x / 32 * S::RING_BYTES, k);
     // Weights are on their way while earlier kernels end; but for later passes, which may have no rows, only once that is known.
-    if (blockIdx.y == 0) stream.begin();
+    if (pass_of_block() == 0) stream.begin();
     wait_for_earlier_kernels();
     let_next_kernel_begin();
     Pass pass(header, symbol);
     if (pass.rows == 0) return copies_wait<0>();
-    if (blockIdx.y != 0) stream.begin();
+    if (pass_of_block() != 0) stream.begin();
     u64 tile_bytes = u64(ceil_div(k, 64)) * act_step_bytes(F::ACTS, TILE_ROWS);
     TiledActs x = {static_cast<const u8*>(acts) + pass.first_row / TILE_ROWS * tile_bytes, tile_bytes};
     walk<F, M, PER_ITEM>(stream, work, slices, x, pass);

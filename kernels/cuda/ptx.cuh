@@ -58,6 +58,17 @@ __device__ inline GridBarrier& grid_barrier() {
     return barrier[0];
 }
 
+/// The thread's number, read where it is wanted: a register that is kept across a task is one that the task lacks.
+__device__ inline u32 thread_read_anew() {
+#ifdef AIO_EMULATE
+    return threadIdx.x;
+#else
+    u32 x;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(x));
+    return x;
+#endif
+}
+
 /// One lane: waits until all blocks have come as often as this one.
 __device__ inline void meet_at_grid_barrier() {
     GridBarrier& b = grid_barrier();
@@ -70,7 +81,7 @@ __device__ inline void meet_at_grid_barrier() {
 /// second coming would stand for another block's first.
 __device__ inline void come_to_grid_barrier() {
     __syncthreads();
-    if (threadIdx.x != 0) return;
+    if (thread_read_anew() != 0) return;
     meet_at_grid_barrier();
     GridBarrier& b = grid_barrier();
     b.goal += gridDim.x;
@@ -79,7 +90,7 @@ __device__ inline void come_to_grid_barrier() {
 
 /// Waits until all blocks have come as often as this one. The block together.
 __device__ inline void wait_for_grid_barrier() {
-    if (threadIdx.x == 0) meet_at_grid_barrier();
+    if (thread_read_anew() == 0) meet_at_grid_barrier();
     __syncthreads();
 }
 

@@ -57,7 +57,7 @@ struct QkvWork {
             if (i % TILES + 1 == TILES) own += gridDim.x * TILES;
             QkvPart part = part_of(tile);
             u32 head = part.first_head + part.tile / per_head;
-            if (!last_to_come(a.tickets + blockIdx.y * all_heads + head, per_head)) continue;
+            if (!last_to_come(a.tickets + pass_of_block() * all_heads + head, per_head)) continue;
             for (u32 row = threadIdx.x / 32; row < rows; row += WARPS) head_of_row(part, head, first_row + row);
         }
     }

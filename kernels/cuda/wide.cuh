@@ -152,7 +152,7 @@ __device__ inline void wide_products(Work& work, const StepHeader* header, const
     typedef WideShape<F, M> S;
     wait_for_earlier_kernels();
     let_next_kernel_begin();
-    u32 all = count_of(header, symbol), first_row = blockIdx.y * WIDE_ROWS;
+    u32 all = count_of(header, symbol), first_row = pass_of_block() * WIDE_ROWS;
     if (first_row >= all) return;
     u32 rows = least(all - first_row, WIDE_ROWS), steps = ceil_div(k, F::COLS), tiles = work.items * M;
     const u8* from = static_cast<const u8*>(acts) + u64(first_row / TILE_ROWS) * steps * S::ACT_BYTES;
