@@ -81,6 +81,7 @@ step open 10 "$aio" device calibrate --device cuda --file "$out/profile.toml"
 step conformance 20 "$here/bin/conformance" --nocapture --test-threads=1 gpu::
 step rows-drafts-golden 30 "$here/bin/cuda_model" --nocapture --test-threads=1
 step memory 10 "$here/bin/cuda_memory" --nocapture --test-threads=1
+step bursts 30 "$here/bin/cuda_burst" --nocapture --test-threads=1
 
 # Texts with drafts and without must be the same; prompts that repeat themselves make drafts. Run through `step`, in a shell of its own.
 # shellcheck disable=SC2329
@@ -94,6 +95,10 @@ same_text() {
         done
         [ "$plain" = "$(AIO_CUDA_SERIAL=1 "$aio" run --device cuda --ids -n 96 --temp 0 --spec off -p "$prompt")" ] || return 1
         [ "$plain" = "$("$aio" run --device cuda --ids -n 96 --temp 0 --spec 4 --dispatch token -p "$prompt")" ] || return 1
+        # Bursts, which is what `run` does unless told otherwise, against one step a submission.
+        for spec in off auto; do
+            [ "$plain" = "$("$aio" run --device cuda --ids -n 96 --temp 0 --spec $spec --burst 0 -p "$prompt")" ] || return 1
+        done
     done
 }
 export -f same_text
@@ -129,7 +134,29 @@ bench() {
 }
 
 tests=(-p 512 -n 128 --rows "1,2,3,4,5,8,9,16,17")
-bench smollm2-135m "$work/cache/aio/models/SmolLM2-135M-Instruct.Q4_1.gguf" "${tests[@]}"
+default=$work/cache/aio/models/SmolLM2-135M-Instruct.Q4_1.gguf
+bench smollm2-135m "$default" "${tests[@]}"
+
+# Tokens a second of a long text: host and device in turn step by step, and in bursts, where the plain loop on the device is
+# what drafts on the device are measured against. The best of three.
+bursts() {
+    local name=$1 model=$2 spec burst rates
+    {
+        echo "| drafts | tokens a burst | tok/s, best of 3 |"
+        echo "| --- | ---: | ---: |"
+        for spec in off auto; do
+            for burst in 0 1 64; do
+                rates=$(for _ in 1 2 3; do
+                    "$aio" run --device cuda -m "$model" -n 512 --temp 0 --ignore-eos --spec $spec --burst $burst -o json \
+                        -p "One two three. One two three. One two three." 2>>"$out/logs/$name.log" |
+                        sed -n 's/.*"decode_tok_s":\([0-9.]*\).*/\1/p'
+                done | sort -n | tail -1)
+                echo "| $spec | $burst | ${rates:-FAILED} |"
+            done
+        done
+    } >"$out/tables/$name.md"
+    if grep -q FAILED "$out/tables/$name.md"; then failed=1; fi
+}
 
 # A synthetic model, made on the spot and gone afterwards.
 synthetic() {
@@ -137,12 +164,11 @@ synthetic() {
     step "synth-$preset-$type" 30 "$aio" synth --preset "$preset" --type "$type" -o "$model" || return 1
     bench "$preset-$type" "$model" "${tests[@]}"
     [ "$type" = bf16 ] && [ $quick = no ] && bench "$preset-$type-depth" "$model" -p 0 -n 64 -d 4096 --rows 1,4,8,16
-    if "$aio" bench --help | grep -q -- --burst; then
-        bench "$preset-$type-burst" "$model" -p 0 -n 128 --burst
-    fi
+    bursts "$preset-$type-bursts" "$model"
     rm -f "$model"
 }
 
+bursts smollm2-135m-bursts "$default"
 if [ $quick = yes ]; then
     synthetic llama-1b bf16
 else

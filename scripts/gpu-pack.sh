@@ -33,7 +33,7 @@ echo "building"
 cargo build --release --bin aio
 strip -o "$pack/bin/aio" target/release/aio
 strip -o "$pack/bin/conformance" "$(executable -p aio --features gpu-tests --test cuda)"
-for test in cuda_model cuda_memory; do
+for test in cuda_model cuda_memory cuda_burst; do
     strip -o "$pack/bin/$test" "$(executable -p aio-filetest --test $test)"
 done
 
