@@ -1,7 +1,7 @@
 //! A model on the device: weights, states, arena and scratch memory, shared by all its executables.
 
 use crate::driver::{Driver, Memory};
-use crate::lower::{Bases, Model, Program};
+use crate::lower::{Bases, Model, Program, Spot};
 use crate::states::StatesMap;
 use crate::weights::WeightsMap;
 use aio_backend::{DeviceError, WeightSource};
@@ -57,6 +57,13 @@ pub(crate) struct Bound {
     pub large: Arc<Memory>,
     /// Held so that the addresses in the launches stay good; arena, weights and states are the model's.
     _scratch: Arc<Memory>,
+}
+
+impl Bound {
+    /// Where an input or output lies.
+    pub(crate) fn memory(&self, spot: Spot) -> &Memory {
+        if spot.small { &self.step } else { &self.large }
+    }
 }
 
 impl Resident {

@@ -141,6 +141,8 @@ impl CudaBurst {
 
     /// Begins to copy what steps have in common, and the text.
     fn send(&mut self, request: &BurstRequest<'_>) -> Result<(), CudaError> {
+        // Recent tokens lie where other executables have theirs.
+        self.resident.take_large();
         let params = request.sampling.params.to_row();
         let same = |(pages, row): &(Vec<u32>, _)| pages == request.pages && *row == params;
         if !self.bound.as_ref().is_some_and(same) {

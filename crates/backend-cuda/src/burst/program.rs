@@ -8,7 +8,7 @@ use crate::args::{BurstProgram, BurstTask, TASK_BARRIER, TASK_SOLO, TASK_WORDS};
 use crate::checks::Check;
 use crate::driver::{Driver, Memory};
 use crate::error::CudaError;
-use crate::lower::Call;
+use crate::lower::{Call, Spot};
 use crate::resident::{Bound, Resident};
 use aio_backend::DeviceError;
 use aio_ir::Dims;
@@ -98,7 +98,7 @@ impl Program {
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), CudaError> {
         let Some(place) = self.plan.input(name) else { return Ok(()) };
         let spot = self.bound.program.step.inputs[place];
-        self.bound.step.write(spot.offset, &bytes[..bytes.len().min(spot.bytes)])
+        self.bound.memory(spot).write(spot.offset, &bytes[..bytes.len().min(spot.bytes)])
     }
 
     /// Puts the tasks on the device. `numbers` says how a task names each of `names`, which are sorted.
@@ -126,12 +126,13 @@ impl Program {
 
     /// What the kernel takes.
     pub(super) fn args(&self) -> BurstProgram {
-        let (base, step) = (self.bound.step.at(), &self.bound.program.step);
-        let input = |name: &str| self.plan.input(name).map_or(0, |i| base + step.inputs[i].offset as u64);
-        let output = |name: &str| self.plan.output(name).map_or(0, |i| base + step.outputs[i].offset as u64);
+        let step = &self.bound.program.step;
+        let at = |spot: Spot| self.bound.memory(spot).at() + spot.offset as u64;
+        let input = |name: &str| self.plan.input(name).map_or(0, |i| at(step.inputs[i]));
+        let output = |name: &str| self.plan.output(name).map_or(0, |i| at(step.outputs[i]));
         BurstProgram {
             tasks: self.tasks.as_ref().map_or(0, Memory::at),
-            step: base,
+            step: self.bound.step.at(),
             tokens: input("tokens"),
             positions: input("positions"),
             noise: input("noise"),

@@ -15,8 +15,8 @@ mod step_map;
 mod tensors;
 
 use scratch::{Region, Scratch};
-pub(crate) use step_map::MAX_RECENT;
 use step_map::StepMap;
+pub(crate) use step_map::{MAX_RECENT, Spot};
 
 use crate::checks::Check;
 use crate::driver::{Driver, Graph, Launch, Properties};
