@@ -11,6 +11,7 @@ pub mod conformance;
 pub mod cuda;
 pub mod graph_file;
 pub mod hugging_face;
+pub mod logits;
 pub mod needs;
 pub mod tiny;
 

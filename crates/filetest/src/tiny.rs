@@ -13,6 +13,9 @@ use std::sync::Arc;
 pub const ARCHITECTURES: [(&str, &str); 4] =
     [("llama", "llama-1b"), ("qwen2", "qwen2-0.5b"), ("qwen3", "qwen3-0.6b"), ("pangu-embedded", "pangu-1b")];
 
+/// The vocabulary of a tiny model.
+pub const VOCABULARY: usize = 512;
+
 /// The graph templates of the workspace.
 pub fn templates() -> Templates {
     let read = |name: &str| {

@@ -7,6 +7,8 @@ use aio_backend_cuda::{EmulationOptions, ThreadOrder};
 use aio_engine::{
     Batch, Dispatch, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation, Step, StepRow, StepWants,
 };
+use aio_filetest::logits::{assert_same_bits, chunked, step, token};
+use aio_filetest::tiny::VOCABULARY;
 use aio_filetest::{cuda, tiny};
 use aio_interp::InterpDevice;
 use aio_ir::DType;
@@ -15,8 +17,6 @@ use std::sync::Arc;
 
 /// Tokens of the text whose rows are computed; they cross a page's border.
 const TOKENS: usize = 70;
-/// The vocabulary of a tiny model.
-const VOCABULARY: usize = 512;
 /// Types with kernels of their own, and one without.
 const TYPES: [DType; 8] =
     [DType::BF16, DType::F16, DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K, DType::Q6K, DType::F32];
@@ -39,42 +39,8 @@ fn ascending() -> EmulationOptions {
     EmulationOptions::default()
 }
 
-fn token(position: usize) -> u32 {
-    ((position * 37 + 11) % 251) as u32
-}
-
-/// Rows `from..to` of a sequence, all asking for logits; their bits, row by row.
-fn step(engine: &mut Engine, sequence: &mut Sequence, from: usize, to: usize) -> Vec<u32> {
-    engine.reserve(sequence, to).unwrap();
-    let row = |position| StepRow { token: token(position), sequence: 0, position, wants: StepWants::Logits };
-    let rows: Vec<_> = (from..to).map(row).collect();
-    let bits = engine.step(&Step { sequences: &[sequence], rows: &rows }).unwrap().to_vec();
-    sequence.commit(to);
-    bits
-}
-
-/// Logits of the first rows, computed in chunks of this size.
-fn chunked(engine: &mut Engine, tokens: usize, chunk: usize) -> Vec<u32> {
-    let mut sequence = Sequence::new();
-    let mut bits = Vec::new();
-    for from in (0..tokens).step_by(chunk) {
-        bits.extend(step(engine, &mut sequence, from, (from + chunk).min(tokens)));
-    }
-    engine.release(&mut sequence);
-    bits
-}
-
 fn floats(bits: &[u32]) -> Vec<f32> {
     bits.iter().map(|&b| f32::from_bits(b)).collect()
-}
-
-fn assert_same(got: &[u32], want: &[u32], what: &str) {
-    assert_eq!(got.len(), want.len(), "{what}");
-    let differ = got.iter().zip(want).position(|(g, w)| g != w);
-    if let Some(at) = differ {
-        let (g, w) = (f32::from_bits(got[at]), f32::from_bits(want[at]));
-        panic!("{what}: row {}, logit {} is {g:e}, not {w:e}", at / VOCABULARY, at % VOCABULARY);
-    }
 }
 
 /// Rounding of activations to 8 bits adds up over two layers; plain weights meet 16 bits of them.
@@ -112,7 +78,7 @@ fn every_chunking_gives_the_same_bits() {
         let want = chunked(&mut engine, TOKENS, TOKENS);
         let chunks: &[usize] = if weights == DType::Q4_1 { &[1, 2, 3, 4, 5, 8, 16, 17, 25] } else { &[1, 3, 17] };
         for &chunk in chunks {
-            assert_same(&chunked(&mut engine, TOKENS, chunk), &want, &format!("{weights}, chunks of {chunk}"));
+            assert_same_bits(&chunked(&mut engine, TOKENS, chunk), &want, &format!("{weights}, chunks of {chunk}"));
         }
     }
 }
@@ -131,7 +97,7 @@ fn neither_the_order_of_threads_nor_the_grid_matters() {
             let Some(mut engine) = engine("llama-1b", weights, emulation) else { return };
             let mut got = chunked(&mut engine, 20, 17);
             got.extend(chunked(&mut engine, 3, 1));
-            assert_same(&got, want.get_or_insert_with(|| got.clone()), &format!("{weights}, {order:?}"));
+            assert_same_bits(&got, want.get_or_insert_with(|| got.clone()), &format!("{weights}, {order:?}"));
         }
     }
 }
@@ -153,7 +119,7 @@ fn other_sequences_in_the_step_change_nothing() {
     let got = engine.step(&Step { sequences: &borrowed, rows: &rows }).unwrap();
     for (row, bits) in rows.iter().zip(got.chunks(VOCABULARY)) {
         let alone = &want[row.position * VOCABULARY..][..VOCABULARY];
-        assert_same(bits, alone, &format!("sequence {} position {}", row.sequence, row.position));
+        assert_same_bits(bits, alone, &format!("sequence {} position {}", row.sequence, row.position));
     }
 }
 
@@ -237,7 +203,7 @@ fn tasks_can_be_dispatched_one_by_one() {
     assert!(spent.submissions > 20, "{}", spent.submissions);
     let error = nmse(&floats(&got), &floats(&chunked(&mut fused, 20, 20)));
     assert!(error <= 1e-8, "{error:e}");
-    assert_same(&chunked(&mut single, 20, 3), &got, "chunks of 3, node by node");
+    assert_same_bits(&chunked(&mut single, 20, 3), &got, "chunks of 3, node by node");
 }
 
 /// `--dispatch graph`, `token` and `op` with drafts: the same text but for rounding, at very different costs.
@@ -283,7 +249,7 @@ fn random_orders_agree() {
         let emulation = EmulationOptions { order: ThreadOrder::Random { seed }, ..ascending() };
         let Some(mut engine) = engine("llama-1b", DType::Q4K, emulation) else { return };
         let got = chunked(&mut engine, 5, 5);
-        assert_same(&got, want.get_or_insert_with(|| got.clone()), &format!("seed {seed}"));
+        assert_same_bits(&got, want.get_or_insert_with(|| got.clone()), &format!("seed {seed}"));
     }
 }
 

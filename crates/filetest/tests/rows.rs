@@ -4,14 +4,14 @@
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_engine::{Engine, EngineError, EngineOptions, Sequence, Step, StepRow, StepWants};
+use aio_filetest::logits::{assert_same_bits, chunked, step, token};
+use aio_filetest::tiny::VOCABULARY;
 use aio_filetest::{needs, tiny};
 use aio_ir::DType;
 use std::sync::Arc;
 
 /// Tokens of the text whose rows are computed; the last page border they cross is at 64.
 const TOKENS: usize = 100;
-/// The vocabulary of a tiny model.
-const VOCABULARY: usize = 512;
 
 fn engine(level: IsaLevel, threads: usize, weights: DType) -> Option<Engine> {
     let device = match CpuDevice::new(CpuOptions { threads, isa: Some(level), pin: false }) {
@@ -25,41 +25,6 @@ fn engine(level: IsaLevel, threads: usize, weights: DType) -> Option<Engine> {
     Some(tiny::engine("llama-1b", weights, Arc::new(device), &options))
 }
 
-fn token(position: usize) -> u32 {
-    ((position * 37 + 11) % 251) as u32
-}
-
-/// Runs rows `from..to` of a sequence, all asking for logits; their bits, row by row.
-fn step(engine: &mut Engine, sequence: &mut Sequence, from: usize, to: usize) -> Vec<u32> {
-    engine.reserve(sequence, to).unwrap();
-    let row = |position| StepRow { token: token(position), sequence: 0, position, wants: StepWants::Logits };
-    let rows: Vec<_> = (from..to).map(row).collect();
-    let bits = engine.step(&Step { sequences: &[sequence], rows: &rows }).unwrap().to_vec();
-    sequence.commit(to);
-    bits
-}
-
-/// Logits of all rows, computed in chunks of this size.
-fn chunked(engine: &mut Engine, chunk: usize) -> Vec<u32> {
-    let mut sequence = Sequence::new();
-    let mut bits = Vec::new();
-    for from in (0..TOKENS).step_by(chunk) {
-        bits.extend(step(engine, &mut sequence, from, (from + chunk).min(TOKENS)));
-    }
-    engine.release(&mut sequence);
-    bits
-}
-
-fn assert_same(got: &[u32], want: &[u32], what: &str) {
-    assert_eq!(got.len(), want.len(), "{what}");
-    let differ = got.iter().zip(want).position(|(g, w)| g != w);
-    if let Some(at) = differ {
-        let (row, column) = (at / VOCABULARY, at % VOCABULARY);
-        let (g, w) = (f32::from_bits(got[at]), f32::from_bits(want[at]));
-        panic!("{what}: row {row}, logit {column} is {g:e}, not {w:e}");
-    }
-}
-
 #[test]
 fn every_chunking_and_thread_count_gives_the_same_bits() {
     for weights in [DType::Q4_0, DType::Q6K, DType::F16] {
@@ -70,9 +35,9 @@ fn every_chunking_and_thread_count_gives_the_same_bits() {
                 let chunks: &[usize] =
                     if threads == 2 { &[1, 2, 5, 7, 16, 17, 33, 64, TOKENS] } else { &[1, 17, TOKENS] };
                 for &chunk in chunks {
-                    let got = chunked(&mut engine, chunk);
+                    let got = chunked(&mut engine, TOKENS, chunk);
                     let what = format!("{weights} at {level}, {threads} threads, chunks of {chunk}");
-                    assert_same(&got, want.get_or_insert_with(|| got.clone()), &what);
+                    assert_same_bits(&got, want.get_or_insert_with(|| got.clone()), &what);
                 }
             }
         }
@@ -84,7 +49,7 @@ fn every_chunking_and_thread_count_gives_the_same_bits() {
 fn other_sequences_in_the_step_change_nothing() {
     for level in IsaLevel::ALL {
         let Some(mut engine) = engine(level, 3, DType::Q8_0) else { continue };
-        let want = chunked(&mut engine, TOKENS);
+        let want = chunked(&mut engine, TOKENS, TOKENS);
         let mut sequences = [Sequence::new(), Sequence::new(), Sequence::new()];
         for (i, s) in sequences.iter_mut().enumerate() {
             step(&mut engine, s, 0, 20 * (i + 1));
@@ -103,7 +68,7 @@ fn other_sequences_in_the_step_change_nothing() {
         let got = engine.step(&Step { sequences: &borrowed, rows: &rows }).unwrap();
         for (row, bits) in rows.iter().zip(got.chunks(VOCABULARY)) {
             let alone = &want[row.position * VOCABULARY..][..VOCABULARY];
-            assert_same(bits, alone, &format!("{level}, sequence {} position {}", row.sequence, row.position));
+            assert_same_bits(bits, alone, &format!("{level}, sequence {} position {}", row.sequence, row.position));
         }
     }
 }

@@ -1,0 +1,50 @@
+//! Logits of a text that is a function of the position, to the bit: what tests of row independence compare on every device.
+
+use crate::tiny::VOCABULARY;
+use aio_engine::{Engine, Sequence, Step, StepRow, StepWants};
+
+/// The token at a position of the text, below 251.
+pub fn token(position: usize) -> u32 {
+    ((position * 37 + 11) % 251) as u32
+}
+
+/// Runs rows `from..to` of a sequence, all asking for logits; their bits, row by row.
+///
+/// # Panics
+/// If the engine refuses the step.
+pub fn step(engine: &mut Engine, sequence: &mut Sequence, from: usize, to: usize) -> Vec<u32> {
+    engine.reserve(sequence, to).unwrap_or_else(|e| panic!("{e}"));
+    let row = |position| StepRow { token: token(position), sequence: 0, position, wants: StepWants::Logits };
+    let rows: Vec<_> = (from..to).map(row).collect();
+    let bits = engine.step(&Step { sequences: &[sequence], rows: &rows }).unwrap_or_else(|e| panic!("{e}")).to_vec();
+    sequence.commit(to);
+    bits
+}
+
+/// Logits of the first rows, computed in chunks of this size.
+///
+/// # Panics
+/// As [`step`].
+pub fn chunked(engine: &mut Engine, tokens: usize, chunk: usize) -> Vec<u32> {
+    let mut sequence = Sequence::new();
+    let mut bits = Vec::new();
+    for from in (0..tokens).step_by(chunk) {
+        bits.extend(step(engine, &mut sequence, from, (from + chunk).min(tokens)));
+    }
+    engine.release(&mut sequence);
+    bits
+}
+
+/// Compares logits of rows of a tiny model's vocabulary.
+///
+/// # Panics
+/// If a bit differs, with its place and both values.
+pub fn assert_same_bits(got: &[u32], want: &[u32], what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let differ = got.iter().zip(want).position(|(g, w)| g != w);
+    if let Some(at) = differ {
+        let (row, column) = (at / VOCABULARY, at % VOCABULARY);
+        let (g, w) = (f32::from_bits(got[at]), f32::from_bits(want[at]));
+        panic!("{what}: row {row}, logit {column} is {g:e}, not {w:e}");
+    }
+}
