@@ -140,22 +140,44 @@ bench smollm2-135m "$default" "${tests[@]}"
 # Tokens a second of a long text: host and device in turn step by step, and in bursts, where the plain loop on the device is
 # what drafts on the device are measured against. The best of three.
 bursts() {
-    local name=$1 model=$2 spec burst rates
+    local name=$1 model=$2 spec burst rate one
     {
-        echo "| drafts | tokens a burst | tok/s, best of 3 |"
-        echo "| --- | ---: | ---: |"
+        echo "| drafts | tokens a burst | tok/s, best of 3 | host time a token, us |"
+        echo "| --- | ---: | ---: | ---: |"
         for spec in off auto; do
             for burst in 0 1 64; do
-                rates=$(for _ in 1 2 3; do
+                rate=$(for _ in 1 2 3; do
                     "$aio" run --device cuda -m "$model" -n 512 --temp 0 --ignore-eos --spec $spec --burst $burst -o json \
                         -p "One two three. One two three. One two three." 2>>"$out/logs/$name.log" |
                         sed -n 's/.*"decode_tok_s":\([0-9.]*\).*/\1/p'
                 done | sort -n | tail -1)
-                echo "| $spec | $burst | ${rates:-FAILED} |"
+                [ $burst = 1 ] && one=$rate
+                echo "| $spec | $burst | ${rate:-FAILED} | $(host_time $spec $burst "$one" "$rate") |"
             done
         done
     } >"$out/tables/$name.md"
     if grep -q FAILED "$out/tables/$name.md"; then failed=1; fi
+}
+
+# What the host adds to each of 64 tokens, from the plain loops: a burst of one token has all of its burst's, so 63/64 of it
+# is the difference of their times. The start and the end of the kernel count as the host's, so it is at most this.
+host_time() {
+    local spec=$1 burst=$2 one=$3 many=$4
+    if [ "$spec" = off ] && [ "$burst" = 64 ] && [ -n "$one" ] && [ -n "$many" ]; then
+        awk -v one="$one" -v many="$many" 'BEGIN { printf "%.2f", (1 / one - 1 / many) / 63 * 1e6 }'
+    fi
+}
+
+# Hugging Face transformers in turn with aio, on a model of the same shapes.
+python=$(for p in python3 python; do "$p" -c "import torch, transformers" 2>/dev/null && echo "$p" && break; done)
+peer() {
+    local name=transformers-$1 model=$2
+    if [ -z "$python" ]; then
+        skip "$name" "there is no Python with torch and transformers"
+        return
+    fi
+    step "$name" 20 "$python" "$here/bin/transformers" "$model" --aio "$aio" --device cuda -n 256 -r $reps || return 1
+    grep -E '^\||rounds in turn' "$out/logs/$name.log" >"$out/tables/$name.md"
 }
 
 # A synthetic model, made on the spot and gone afterwards.
@@ -165,6 +187,7 @@ synthetic() {
     bench "$preset-$type" "$model" "${tests[@]}"
     [ "$type" = bf16 ] && [ $quick = no ] && bench "$preset-$type-depth" "$model" -p 0 -n 64 -d 4096 --rows 1,4,8,16
     bursts "$preset-$type-bursts" "$model"
+    [ "$preset-$type" = llama-1b-bf16 ] && peer "$preset-$type" "$model"
     rm -f "$model"
 }
 

@@ -46,6 +46,7 @@ cp -r graphs "$pack/"
 mkdir -p "$pack/tests/data"
 cp tests/data/golden-smollm2.json "$pack/tests/data/"
 cp scripts/gpu-check.sh "$pack/"
+cp benches/peers/transformers "$pack/bin/"
 git rev-parse HEAD >"$pack/commit"
 # The newest symbol of the C library that a binary asks for: an older system cannot start it.
 grep -aoh 'GLIBC_2\.[0-9]*' "$pack"/bin/* | sort -uV | tail -1 >"$pack/glibc"

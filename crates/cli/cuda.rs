@@ -2,7 +2,8 @@
 //! the profile of a GPU.
 
 use crate::args::KernelsArgs;
-use crate::{device, machine, output, pull};
+use crate::device::{self, Listed, Profile};
+use crate::{machine, output, pull};
 use aio::backend::{Device, DeviceError};
 use aio::cuda::{CudaDevice, CudaOptions};
 use aio::orchestrator::{Costs, DeviceProfile, Figure, Peak, ReadLevel};
@@ -20,12 +21,16 @@ pub(crate) fn device() -> Result<CudaDevice> {
 }
 
 /// The row of `aio device list`: the GPU, or the reason why there is none.
-pub(crate) fn row() -> (String, String, usize, String) {
-    let (what, count) = match CudaDevice::probe() {
-        Ok((name, multiprocessors)) => (name, multiprocessors as usize),
-        Err(e) => (e.to_string(), 0),
-    };
-    ("cuda".to_owned(), what, count, String::new())
+pub(crate) fn listed() -> Result<Listed> {
+    Ok(match CudaDevice::probe() {
+        Ok(gpu) => Listed {
+            threads: gpu.multiprocessors as usize,
+            profile: device::profile(&gpu.target, 0)?,
+            name: gpu.target,
+            what: gpu.name,
+        },
+        Err(e) => Listed { name: "cuda".to_owned(), what: e.to_string(), threads: 0, profile: Profile::NotKept },
+    })
 }
 
 /// Compiles all kernels for some architectures.

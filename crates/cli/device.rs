@@ -62,35 +62,69 @@ fn list(args: &DeviceListArgs) -> Result<()> {
     }
     for level in IsaLevel::ALL.into_iter().rev().filter(|&l| Isa::at(l).is_some()) {
         let name = format!("cpu-{}", level.name());
-        let path = profile_path(&name, cores)?;
-        let profile = if path.is_file() { path.display().to_string() } else { String::new() };
-        devices.push((name, machine::processor(), cores, profile));
+        let profile = profile(&name, cores)?;
+        devices.push(Listed { name, what: machine::processor(), threads: cores, profile });
     }
     #[cfg(feature = "cuda")]
-    devices.push(crate::cuda::row());
-    devices.push(("interp".to_owned(), "the scalar oracle".to_owned(), 1, String::new()));
+    devices.push(crate::cuda::listed()?);
+    let oracle = "the scalar oracle".to_owned();
+    devices.push(Listed { name: "interp".to_owned(), what: oracle, threads: 1, profile: Profile::NotKept });
     if let Some(one) = args.device {
         let name = one.to_possible_value().expect("no device is hidden").get_name().to_owned();
-        devices.retain(|d| d.0.split('-').next() == Some(&name));
+        devices.retain(|d| d.name.split('-').next() == Some(&name));
     }
     output::print_now(&match args.output {
         ShowForm::Md => {
-            let rows = devices.iter().map(|(name, what, cores, profile)| {
-                let profile = if profile.is_empty() { "none; `aio device calibrate` makes one" } else { profile };
-                format!("| {name} | {what} | {cores} | {profile} |\n")
-            });
-            let rows: String = rows.collect();
+            let rows: String = devices.iter().map(Listed::markdown).collect();
             format!("| device | what | threads | profile |\n| --- | --- | ---: | --- |\n{rows}")
         }
-        ShowForm::Json => {
-            let rows = devices.iter().map(|(name, what, cores, profile)| {
-                let profile = (!profile.is_empty()).then_some(profile);
-                serde_json::json!({ "device": name, "what": what, "threads": cores, "profile": profile })
-            });
-            format!("{}\n", serde_json::Value::Array(rows.collect()))
-        }
+        ShowForm::Json => format!("{}\n", serde_json::Value::Array(devices.iter().map(Listed::json).collect())),
     })?;
     Ok(())
+}
+
+/// Where the profile of a device is, if there is one.
+pub(crate) fn profile(device: &str, threads: usize) -> Result<Profile> {
+    let path = profile_path(device, threads)?;
+    Ok(if path.is_file() { Profile::At(path) } else { Profile::Missing })
+}
+
+/// A row of `aio device list`.
+pub(crate) struct Listed {
+    pub name: String,
+    /// The device's own name, or why there is none.
+    pub what: String,
+    /// Threads or multiprocessors; 0 if there is no such device.
+    pub threads: usize,
+    pub profile: Profile,
+}
+
+/// Where the figures of a device are kept.
+pub(crate) enum Profile {
+    At(PathBuf),
+    /// `aio device calibrate` would make one.
+    Missing,
+    /// Nothing reads one of this device.
+    NotKept,
+}
+
+impl Listed {
+    fn markdown(&self) -> String {
+        let profile = match &self.profile {
+            Profile::At(path) => path.display().to_string(),
+            Profile::Missing => "none; `aio device calibrate` makes one".to_owned(),
+            Profile::NotKept => String::new(),
+        };
+        format!("| {} | {} | {} | {profile} |\n", self.name, self.what, self.threads)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let profile = match &self.profile {
+            Profile::At(path) => Some(path),
+            Profile::Missing | Profile::NotKept => None,
+        };
+        serde_json::json!({ "device": self.name, "what": self.what, "threads": self.threads, "profile": profile })
+    }
 }
 
 fn show(args: &DeviceShowArgs) -> Result<()> {

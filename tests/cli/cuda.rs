@@ -23,6 +23,7 @@ fn without_a_gpu_there_is_a_reason_and_status_2() {
     let row = listed.lines().find(|l| l.starts_with("| cuda |")).unwrap();
     let reasons = ["there is no CUDA driver", "finds no GPU", "is needed", "the kernels need"];
     assert!(reasons.iter().any(|r| row.contains(r)), "{row}");
+    assert!(!row.contains("calibrate"), "{row}");
     let model = place.model("llama-1b", DType::Q8_0);
     let commands: [&[&str]; 4] = [
         &["device", "list", "--device", "cuda"],

@@ -19,6 +19,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// A GPU that could be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gpu {
+    /// Its name.
+    pub name: String,
+    /// The name of its [`Target`], `cuda-sm90` for example.
+    pub target: String,
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+}
+
 /// How a GPU is opened.
 #[derive(Clone, Debug, Default)]
 pub struct CudaOptions {
@@ -70,12 +81,14 @@ impl CudaDevice {
         Ok(CudaDevice::on(Arc::new(driver)))
     }
 
-    /// Name and multiprocessors of the GPU that [`CudaDevice::open`] would take, without taking it.
+    /// The GPU that [`CudaDevice::open`] would take, without taking it.
     ///
     /// # Errors
     /// [`DeviceError::Unavailable`] with the reason why there is none. Whether kernels can be had is not looked at.
-    pub fn probe() -> Result<(String, u32), DeviceError> {
-        cuda::probe().map(|p| (p.name, p.multiprocessors)).map_err(|e| e.unavailable())
+    pub fn probe() -> Result<Gpu, DeviceError> {
+        let properties = cuda::probe().map_err(|e| e.unavailable())?;
+        let target = properties.target();
+        Ok(Gpu { name: properties.name, target, multiprocessors: properties.multiprocessors })
     }
 
     /// Compiles all kernels for an architecture (ten times major plus minor) into the cache, as [`CudaDevice::open`] would;
@@ -156,7 +169,7 @@ impl Device for CudaDevice {
             let weights = if takes_blocks { floats.clone() } else { Vec::new() };
             KindSupport { kind, weights, layouts: vec![Layout::Packed] }
         };
-        let name = format!("cuda-sm{}", self.driver.properties().architecture);
+        let name = self.driver.properties().target();
         Target { name, kinds: fused.into_iter().chain(single).map(support).collect(), alignment: 256 }
     }
 

@@ -33,7 +33,7 @@ mod resident;
 mod states;
 mod weights;
 
-pub use device::{CudaDevice, CudaOptions};
+pub use device::{CudaDevice, CudaOptions, Gpu};
 #[cfg(feature = "emulation")]
 pub use driver::emulation::{ArgsField, EmulationOptions, ThreadOrder, emulated_fields};
 pub use error::CudaError;

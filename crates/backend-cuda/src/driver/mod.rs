@@ -43,6 +43,11 @@ pub(crate) struct Properties {
 }
 
 impl Properties {
+    /// What plans and profiles call such a device.
+    pub(crate) fn target(&self) -> String {
+        format!("cuda-sm{}", self.architecture)
+    }
+
     /// The most dynamic shared memory of a kernel, which declares some for itself.
     pub(crate) fn dynamic_shared_bytes(&self) -> u32 {
         self.shared_bytes.saturating_sub(DECLARED_SHARED_BYTES)
