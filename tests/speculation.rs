@@ -147,6 +147,14 @@ impl Drafter for Erring {
         self.model.kind()
     }
 
+    fn prepare(&mut self) -> Result<(), DraftError> {
+        self.model.prepare()
+    }
+
+    fn most(&self) -> usize {
+        self.model.most()
+    }
+
     fn seconds_per_token(&self) -> f64 {
         self.model.seconds_per_token()
     }

@@ -243,8 +243,8 @@ pub(crate) struct RunArgs {
     /// How the work of a step is submitted.
     #[arg(long, value_enum, default_value = "graph", value_name = "HOW")]
     pub dispatch: DispatchArg,
-    /// Tokens that the device generates at most without the host in between; 0 for step after step [default: 64, where the
-    /// device can].
+    /// Tokens that the device generates at most without the host in between; 0 for step after step, as with
+    /// --drafter, whose drafts come from the host [default: 64, where the device can].
     #[arg(long, value_name = "N")]
     pub burst: Option<usize>,
     #[command(flatten)]

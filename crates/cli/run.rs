@@ -3,7 +3,7 @@
 use crate::args::{RunArgs, SamplingArgs, TextOrJson, speculation_name};
 use crate::models::{self, Loaded};
 use crate::output::{StdoutError, note_same_line, print_now};
-use crate::speculate::Drafting;
+use crate::speculate::{Drafting, Spent};
 use crate::{Outcome, signals};
 use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation};
 use aio::ir::sampling::SampleParams;
@@ -143,32 +143,41 @@ struct Show {
     choices: bool,
 }
 
+/// What was generated, and what the steps after the first token took.
 fn generate(
     engine: &mut Engine,
     drafting: &Drafting,
     sequence: &mut Sequence,
     request: &Request,
     show: Show,
-) -> Result<Completion> {
+) -> Result<(Completion, Spent)> {
     let mut sink = Sink { show: show.text, failure: None };
     let drafter = drafting.drafter(engine, &request.sampling)?;
     let mut batch = Batch::new();
-    let joined = batch.join(engine, request.clone(), std::mem::take(sequence), Some(drafter));
+    let joined = batch.join(engine, request.clone(), std::mem::take(sequence), drafter);
     let id = joined.map_err(|(error, _)| error)?;
     if show.choices && request.speculation != Speculation::Auto {
         note!("nothing is weighed with --spec {}", speculation_name(request.speculation));
     }
+    let mut first = None;
     while batch.running() > 0 {
         batch.step(engine, &mut |_, text| sink.push(text))?;
+        if batch.generated(id).is_some_and(|ids| !ids.is_empty()) {
+            first.get_or_insert_with(|| Spent::now(engine, Some(drafting)));
+        }
         if let Some(choice) = batch.choice().filter(|_| show.choices) {
             note!("{choice}");
         }
     }
     let (done, kept) = batch.leave(engine, id).context("the member has not left")?;
     *sequence = kept;
+    if let Some(reason) = &done.speculation.failure {
+        note!("no more drafts: {reason}");
+    }
+    let now = Spent::now(engine, Some(drafting));
     match sink.failure {
         Some(e) => Err(e.into()),
-        None => Ok(done),
+        None => Ok((done, now.since(first.unwrap_or(now)))),
     }
 }
 
@@ -184,17 +193,18 @@ fn once(args: &RunArgs, drafting: &Drafting, engine: &mut Engine, sampling: Samp
         print_tokens(engine, &ids);
     }
     let request = request(args, sampling, ids);
-    let before = engine.counters();
+    let before = Spent::now(engine, Some(drafting));
     let show = Show { text: args.output == TextOrJson::Text && !args.ids, choices: args.explain };
-    let done = generate(engine, drafting, &mut Sequence::new(), &request, show)?;
-    let spent = engine.counters() - before;
+    let (done, decode) = generate(engine, drafting, &mut Sequence::new(), &request, show)?;
+    let spent = Spent::now(engine, Some(drafting)).since(before);
     let summary = Summary {
         engine,
         request: &request,
         done: &done,
         dispatch: args.dispatch.name(),
-        submissions: spent.submissions,
-        syncs: spent.syncs,
+        submissions: spent.submissions(),
+        syncs: spent.syncs(),
+        decode_bytes: decode.weight_bytes(engine, Some(drafting), done.timing.decode_steps as u64),
     };
     match (args.output, args.ids) {
         (TextOrJson::Json, _) => print_now(&format!("{}\n", summary.json()))?,
@@ -223,17 +233,20 @@ struct Summary<'a> {
     request: &'a Request,
     done: &'a Completion,
     dispatch: &'static str,
+    /// Of the whole run, a draft model's included, as are the bytes.
     submissions: u64,
     syncs: u64,
+    /// Bytes of weights that were read after the first token.
+    decode_bytes: u64,
 }
 
 impl Summary<'_> {
     fn prefill_tok_s(&self) -> f64 {
-        rate(self.request.prompt.len(), self.done.timing.prefill.as_secs_f64())
+        rate(self.request.prompt.len() as u64, self.done.timing.prefill.as_secs_f64())
     }
 
     fn decode_tok_s(&self) -> f64 {
-        rate(self.done.ids.len().saturating_sub(1), self.done.timing.decode.as_secs_f64())
+        rate(self.done.ids.len().saturating_sub(1) as u64, self.done.timing.decode.as_secs_f64())
     }
 
     fn line(&self) -> String {
@@ -247,7 +260,7 @@ impl Summary<'_> {
             self.done.plan,
             self.engine.family().target,
             weights as f64 / 1e6,
-            weights as f64 * rate(self.done.timing.decode_steps, self.done.timing.decode.as_secs_f64()) / 1e9,
+            rate(self.decode_bytes, self.done.timing.decode.as_secs_f64()) / 1e9,
             self.submissions,
             self.syncs,
             self.speculation(),
@@ -289,12 +302,13 @@ impl Summary<'_> {
             "tokens_per_step": speculation.tokens_per_step(),
             "accepted_by_position": speculation.by_position,
             "steps_by_drafts": speculation.by_length,
+            "draft_failure": speculation.failure,
             "commit": aio::COMMIT,
         })
     }
 }
 
-fn rate(count: usize, seconds: f64) -> f64 {
+fn rate(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
 }
 
@@ -331,7 +345,7 @@ fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Samp
         let common = held.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         sequence.commit(common.min(sequence.len()));
         let request = request(args, sampling.clone(), prompt);
-        let done = generate(&mut loaded.engine, drafting, &mut sequence, &request, show)?;
+        let (done, _) = generate(&mut loaded.engine, drafting, &mut sequence, &request, show)?;
         // Ctrl-C ended the answer; the next one ends the next.
         signals::reset();
         signals::install();

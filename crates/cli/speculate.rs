@@ -3,14 +3,15 @@
 use crate::args::{DrafterArg, LoadArgs, ModelArgs, SpeculateArgs};
 use crate::models::{self, Keep};
 use aio::backend::Counters;
-use aio::engine::{Engine, EngineOptions, ModelDrafter, Sampling, Speculation};
+use aio::engine::{Dispatch, Engine, EngineOptions, ModelDrafter, Sampling, Speculation};
 use aio::orchestrator::{Drafter, PromptLookup, SuffixDrafter};
 use anyhow::{Result, bail};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What drafters are made of.
 pub(crate) struct Drafting {
-    drafter: DrafterArg,
+    /// `None`: whatever the engine takes by itself.
+    drafter: Option<DrafterArg>,
     model: Option<Arc<Mutex<Engine>>>,
     keep: Option<Keep>,
 }
@@ -23,13 +24,12 @@ impl Drafting {
         load: &LoadArgs,
         options: &EngineOptions,
     ) -> Result<Drafting> {
-        let default = if args.draft_model.is_some() { DrafterArg::Model } else { DrafterArg::Suffix };
-        let drafter = args.drafter.unwrap_or(default);
-        let (asked, given) = (drafter == DrafterArg::Model, args.draft_model.is_some());
+        let drafter = args.drafter.or(args.draft_model.as_ref().map(|_| DrafterArg::Model));
+        let (asked, given) = (drafter == Some(DrafterArg::Model), args.draft_model.is_some());
         if asked != given {
             bail!("--drafter model and --draft-model FILE belong together");
         }
-        if !asked || args.spec == Speculation::Off {
+        if !asked || matches!(args.spec, Speculation::Off | Speculation::Fixed(0)) {
             return Ok(Drafting { drafter, model: None, keep: None });
         }
         let model = ModelArgs { model: args.draft_model.clone(), template: None, ..model.clone() };
@@ -47,12 +47,12 @@ impl Drafting {
     }
 
     /// What the draft model has done so far.
-    pub(crate) fn counters(&self) -> Counters {
+    fn counters(&self) -> Counters {
         self.engine().map_or_else(Counters::default, |e| e.counters())
     }
 
     /// Bytes of weights that a step of the draft model reads.
-    pub(crate) fn weight_bytes(&self) -> u64 {
+    fn weight_bytes(&self) -> u64 {
         self.engine().map_or(0, |e| e.work().weight_bytes)
     }
 
@@ -60,14 +60,48 @@ impl Drafting {
         self.model.as_ref().map(|m| m.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A drafter for a request.
-    pub(crate) fn drafter(&self, engine: &Engine, sampling: &Sampling) -> Result<Box<dyn Drafter>> {
-        Ok(match (self.drafter, &self.model) {
-            (DrafterArg::Lookup, _) => Box::new(PromptLookup::default()),
-            (DrafterArg::Model, Some(model)) => {
+    /// A drafter for a request; `None` where none was asked for.
+    pub(crate) fn drafter(&self, engine: &Engine, sampling: &Sampling) -> Result<Option<Box<dyn Drafter>>> {
+        Ok(Some(match (self.drafter, &self.model) {
+            (Some(DrafterArg::Lookup), _) => Box::new(PromptLookup::default()),
+            (Some(DrafterArg::Suffix), _) => Box::new(SuffixDrafter::default()),
+            (Some(DrafterArg::Model), Some(model)) => {
                 Box::new(ModelDrafter::new(Arc::clone(model), engine, sampling.clone())?)
             }
-            _ => Box::new(SuffixDrafter::default()),
-        })
+            _ => return Ok(None),
+        }))
+    }
+}
+
+/// What a model and the one that drafts for it have done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spent {
+    own: Counters,
+    drafts: Counters,
+}
+
+impl Spent {
+    /// Since they were loaded.
+    pub(crate) fn now(engine: &Engine, drafting: Option<&Drafting>) -> Spent {
+        Spent { own: engine.counters(), drafts: drafting.map(Drafting::counters).unwrap_or_default() }
+    }
+
+    pub(crate) fn since(self, before: Spent) -> Spent {
+        Spent { own: self.own - before.own, drafts: self.drafts - before.drafts }
+    }
+
+    pub(crate) fn submissions(&self) -> u64 {
+        self.own.submissions + self.drafts.submissions
+    }
+
+    pub(crate) fn syncs(&self) -> u64 {
+        self.own.syncs + self.drafts.syncs
+    }
+
+    /// Bytes of weights that were read in `steps` steps of the engine.
+    pub(crate) fn weight_bytes(&self, engine: &Engine, drafting: Option<&Drafting>, steps: u64) -> u64 {
+        // Verifying token by token takes more than one pass over the weights in a step.
+        let passes = if engine.dispatch() == Dispatch::Token { self.own.submissions } else { steps };
+        passes * engine.work().weight_bytes + self.drafts.submissions * drafting.map_or(0, Drafting::weight_bytes)
     }
 }

@@ -119,7 +119,11 @@ fn a_device_profile_is_measured_listed_and_shown() {
     assert_eq!(with_profile.count(), 1);
     assert!(place.good(&["device", "show"]).contains("multiply-adds"));
     let rows = listed.as_array().unwrap();
-    assert!(rows.iter().any(|r| r["device"].as_str().unwrap().starts_with("cuda") && !r["what"].as_str().unwrap().is_empty()), "{listed}");
+    assert!(
+        rows.iter()
+            .any(|r| r["device"].as_str().unwrap().starts_with("cuda") && !r["what"].as_str().unwrap().is_empty()),
+        "{listed}"
+    );
     place.write("bad.toml", "version = 7");
     place.bad(&["device", "show", "bad.toml"], 2, "version 7");
     place.bad(&["device", "show", "none.toml"], 2, "none.toml");

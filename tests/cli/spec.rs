@@ -1,6 +1,6 @@
 //! `aio bench spec`: the forms of its results, what it counts, what it refuses; never how fast anything was.
 
-use crate::Place;
+use crate::{Place, text};
 use aio::ir::DType;
 use serde_json::Value;
 
@@ -137,14 +137,57 @@ fn a_draft_model_is_counted_too() {
     assert_eq!((&drafted["draft_model"], &drafted["spec"]), (&"tiny.gguf".into(), &"3".into()));
     // Of eight tokens after the first, each step verifies three drafts and gives one more.
     assert_eq!(drafted["tokens_per_step"], 4.0);
-    // Beside these the draft model has two: one reads the prompt, one is timed.
-    assert_eq!(drafted["submissions_per_token"], 1.25);
-    assert_eq!(
-        drafted["weight_bytes_per_token"].as_f64().unwrap(),
-        1.25 * rows[0]["weight_bytes_per_token"].as_f64().unwrap()
-    );
+    // The draft model has read the prompt before the first token.
+    assert_eq!(drafted["submissions_per_token"], 1.0);
+    assert_eq!(drafted["weight_bytes_per_token"], rows[0]["weight_bytes_per_token"]);
     place.bad(&[&base[..], &["--drafter", "model"]].concat(), 2, "belong together");
     place.bad(&[&base[..], &["--draft-model", &model, "--drafter", "suffix"]].concat(), 2, "belong together");
+}
+
+#[test]
+fn run_drafts_as_its_flags_say() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q8_0);
+    let base =
+        ["run", "-m", &model, "-p", "one two one two one two", "-n", "25", "--temp", "0", "--ignore-eos", "-o", "json"];
+    let run = |flags: &[&str]| -> Value { serde_json::from_str(&place.good(&[&base[..], flags].concat())).unwrap() };
+    let plain = run(&["--spec", "off"]);
+    assert_eq!((&plain["drafts"], &plain["steps"], &plain["submissions"]), (&0.into(), &24.into(), &25.into()));
+    // A draft model that is the model itself: a token each from the prompt and six steps with three drafts each.
+    let twin = run(&["--spec", "3", "--draft-model", &model]);
+    let of_twin = ["drafts", "accepted", "steps", "submissions"].map(|f| twin[f].as_u64().unwrap());
+    assert_eq!(of_twin, [18, 18, 6, 1 + 6 + 2 + 18], "{twin}");
+    assert_eq!(twin["accepted_by_position"], serde_json::json!([[6, 6], [6, 6], [6, 6]]));
+    assert_eq!(twin["steps_by_drafts"], serde_json::json!([0, 0, 0, 6]));
+    assert_eq!(
+        (&twin["spec"], &twin["tokens_per_step"], &twin["draft_failure"]),
+        (&"3".into(), &4.0.into(), &Value::Null)
+    );
+    let token = run(&["--spec", "3", "--draft-model", &model, "--dispatch", "token"]);
+    assert_eq!(token["submissions"], 1 + 24 + 2 + 18);
+    for flags in
+        [&["--spec", "auto"][..], &["--spec", "5", "--drafter", "lookup"], &["--spec", "5", "--drafter", "suffix"]]
+    {
+        assert_eq!(run(flags)["ids"], plain["ids"], "{flags:?}");
+    }
+    assert_eq!((&twin["ids"], &token["ids"]), (&plain["ids"], &plain["ids"]));
+    let output = place.run(&[&base[..10], &["--spec", "auto", "--explain"]].concat());
+    assert!(text(&output.stderr).contains("drafts"), "{}", text(&output.stderr));
+    let output = place.run(&[&base[..10], &["--spec", "2", "--explain"]].concat());
+    assert!(text(&output.stderr).contains("nothing is weighed with --spec 2"), "{}", text(&output.stderr));
+    place.bad(&[&base[..], &["--drafter", "model"]].concat(), 2, "belong together");
+    place.bad(&[&base[..], &["--spec", "65"]].concat(), 2, "up to 64");
+}
+
+/// A workload whose texts would be longer than any context is refused, and not cut.
+#[test]
+fn a_workload_too_long_for_any_context_is_refused() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q8_0);
+    let line = "{\"workload\": \"long\", \"id\": \"0\", \"prompt\": \"one two\", \"max_tokens\": 4294967295, \
+                \"temperature\": 0, \"stop\": []}\n";
+    let file = place.write("long.jsonl", line);
+    place.bad(&["bench", "spec", "-m", &model, "--workload", &file, "-r", "1"], 2, "memory");
 }
 
 #[test]

@@ -11,7 +11,6 @@ use aio::engine::{
 use aio::ir::Graph;
 use aio::model::Model;
 use aio::model::gguf::{Gguf, MetaValue};
-use aio::orchestrator::{DraftError, Drafter, Match};
 use std::sync::{Arc, Mutex};
 
 fn device() -> Arc<CpuDevice> {
@@ -95,23 +94,6 @@ fn table_full(table: &mut Table, sequence: &mut Sequence, pool: &mut aio::engine
     table.add("EngineError", sequence.reserve(pool, 65, |_, _| Ok(())).unwrap_err());
 }
 
-/// A drafter that fails.
-struct Broken;
-
-impl Drafter for Broken {
-    fn name(&self) -> &'static str {
-        "model"
-    }
-
-    fn extend(&mut self, _: &[u32]) {}
-
-    fn draft(&mut self, _: usize, _: &mut Vec<u32>) -> Result<Match, DraftError> {
-        Err(DraftError { drafter: "model", source: Box::new(EngineError::PoolFull { pages: 3 }) })
-    }
-
-    fn clear(&mut self) {}
-}
-
 fn speculation(table: &mut Table, engine: &mut Engine) {
     let request = |drafts| Request {
         max_tokens: Some(4),
@@ -119,9 +101,6 @@ fn speculation(table: &mut Table, engine: &mut Engine) {
         ignore_eog: true,
         ..Request::new(vec![1, 2], Sampling::greedy())
     };
-    let broken = Some(Box::new(Broken) as Box<dyn Drafter>);
-    let failed = engine.generate_in(&mut Sequence::new(), &request(1), broken, &mut |_| Flow::Continue);
-    table.add("EngineError", failed.unwrap_err());
     let mut batch = Batch::new();
     let refused = (0..100).find_map(|_| batch.join(engine, request(0), Sequence::new(), None).err());
     table.add("EngineError", refused.unwrap().0);

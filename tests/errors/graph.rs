@@ -2,7 +2,7 @@
 
 use crate::Table;
 use aio::backend::null::permissive_target;
-use aio::compiler::{CompileError, Options, compile};
+use aio::compiler::{CompileError, Options, batch_verify, compile};
 use aio::interp::{EvalError, Tensor, evaluate};
 use aio::ir::graph::BuildError;
 use aio::ir::quant::{dequantize, encode};
@@ -69,6 +69,9 @@ pub(crate) fn cause(table: &mut Table) {
     table.add("CompileError", compilation(neg, Tail::Logits, &none));
     let no_tokens = "%x = input \"x\" : f32[outs, 70]\n%y = neg %x\noutput \"logits\" = %y\n";
     table.add("CompileError", compilation(no_tokens, Tail::Sample, &all));
+    let odd = "%t = input \"tokens\" : u32[rows]\n%o = input \"out_rows\" : u32[outs]\n%x = input \"x\" : f32[outs]\n\
+               %y = neg %x\noutput \"token\" = %y\n";
+    table.add("CompileError", batch_verify(&graph(odd)).unwrap_err());
     let trivial = "%x = input \"x\" : f32[4]\noutput \"y\" = %x\n";
     table.add("CompileError", compilation(trivial, Tail::Logits, &all));
     let stray = "%s = state \"s\" : f32[4]\n%t = neg %s\noutput \"t\" = %t\nfinal %s = %t\n";

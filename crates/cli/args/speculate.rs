@@ -1,11 +1,8 @@
 //! Flags of speculation.
 
-use aio::engine::Speculation;
+use aio::engine::{MAX_DRAFTS, Speculation};
 use clap::{Args as ClapArgs, ValueEnum};
 use std::path::PathBuf;
-
-/// Most drafts that can be asked for.
-const MOST: usize = 64;
 
 /// Where drafts come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,8 +34,8 @@ pub(super) fn speculation(text: &str) -> Result<Speculation, String> {
         "off" => Ok(Speculation::Off),
         "auto" => Ok(Speculation::Auto),
         _ => match text.parse() {
-            Ok(k) if k <= MOST => Ok(Speculation::Fixed(k)),
-            _ => Err(format!("expected off, auto, or a number of drafts up to {MOST}")),
+            Ok(k) if k <= MAX_DRAFTS => Ok(Speculation::Fixed(k)),
+            _ => Err(format!("expected off, auto, or a number of drafts up to {MAX_DRAFTS}")),
         },
     }
 }

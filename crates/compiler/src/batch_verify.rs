@@ -19,7 +19,7 @@ use aio_ir::{Builder, DType, Def, Dim, Graph, Op, Shape, Sym, TensorType, ValueI
 /// Outputs instead of `token`, all u32\[seqs\]: `accepted` drafts, the `next` token, and `lens` with the accepted drafts.
 ///
 /// # Errors
-/// [`CompileError::NoInput`] and [`CompileError::NoOutput`] if the graph is no such step graph.
+/// [`CompileError::NoInput`], [`CompileError::NoOutput`] and [`CompileError::OddOutput`] if the graph is no such step graph.
 pub fn batch_verify(graph: &Graph) -> Result<Graph, CompileError> {
     let sampled = graph.outputs.iter().find(|o| o.name == "token").ok_or(CompileError::NoOutput("token"))?.value;
     let [tokens, out_rows] = [input(graph, "tokens")?, input(graph, "out_rows")?];
@@ -30,7 +30,7 @@ pub fn batch_verify(graph: &Graph) -> Result<Graph, CompileError> {
     let spans = b.input("spans", TensorType::new(DType::U32, Shape::new([seqs, Dim::Const(2)])));
     let lens = b.input("lens", TensorType::new(DType::U32, Shape::new([seqs])));
     let built = verified_rows(&mut b, [tokens, out_rows, sampled, spans, lens]);
-    let [accepted, next, lens] = built.map_err(|_| CompileError::NoOutput("token"))?;
+    let [accepted, next, lens] = built.map_err(|source| CompileError::OddOutput { output: "token", source })?;
     b.output("accepted", accepted);
     b.output("next", next);
     b.output("lens", lens);

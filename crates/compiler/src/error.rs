@@ -12,6 +12,14 @@ pub enum CompileError {
     /// The graph has no input of the name that the verification of drafts needs.
     #[error("the graph has no input `{0}`")]
     NoInput(&'static str),
+    /// An output is not what the verification of drafts needs.
+    #[error("output `{output}` cannot be verified: {source}")]
+    OddOutput {
+        /// The output.
+        output: &'static str,
+        /// What does not fit.
+        source: aio_ir::graph::BuildError,
+    },
     /// The target cannot run an op, fused or alone.
     #[error("{target} cannot run `{op}`: {reason}")]
     Unsupported {

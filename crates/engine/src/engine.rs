@@ -355,6 +355,11 @@ impl Engine {
         sequence.reserve(&mut self.pool, end, |from, to| runner.copy_pages(&[(from, to)]))
     }
 
+    /// Gives back the pages of a sequence that positions below `end` do not need; those of committed ones stay.
+    pub fn trim(&mut self, sequence: &mut Sequence, end: usize) {
+        sequence.trim(&mut self.pool, end);
+    }
+
     /// Gives a sequence's pages back.
     pub fn release(&mut self, sequence: &mut Sequence) {
         sequence.release(&mut self.pool);
@@ -389,7 +394,7 @@ impl Engine {
     /// sequences are as they were.
     pub fn step(&mut self, step: &Step<'_>) -> Result<&[u32], EngineError> {
         let vocabulary = self.model.hyper.vocab_size;
-        step.check(vocabulary, &[])?;
+        step.check(vocabulary)?;
         let tail = self.inputs.fill(step, &[], self.pool.pages());
         let width = if tail == Tail::Logits { vocabulary as usize } else { 1 };
         let words = self.inputs.dims.outs as usize * width;
@@ -403,7 +408,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::step`], and [`EngineError::Spans`].
     pub fn verify(&mut self, step: &Step<'_>, spans: &[DraftSpan]) -> Result<Verified<'_>, EngineError> {
-        step.check(self.model.hyper.vocab_size, spans)?;
+        step.check(self.model.hyper.vocab_size)?;
+        step.check_spans(spans)?;
         let tail = self.inputs.fill(step, spans, self.pool.pages());
         let words = spans.len();
         self.runner.run(&self.inputs, tail, &[words; 3])?;

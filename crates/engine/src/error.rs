@@ -5,7 +5,6 @@ use aio_backend::DeviceError;
 use aio_compiler::CompileError;
 use aio_ir::VerifyErrors;
 use aio_ir::text::ParseError;
-use aio_orchestrator::DraftError;
 use aio_plan::artefact::ArtefactError;
 
 /// An error of the engine.
@@ -80,9 +79,6 @@ pub enum EngineError {
         /// Positions that the sequence's pages hold.
         reserved: usize,
     },
-    /// A drafter, one that runs a model.
-    #[error(transparent)]
-    Draft(#[from] DraftError),
     /// A draft model whose tokens are not the model's.
     #[error("the draft model does not fit: {reason}")]
     DraftModel {

@@ -32,9 +32,8 @@ impl Engine {
     }
 
     /// Like [`Engine::generate`], going on in a sequence whose committed positions hold the prompt's first tokens
-    /// (chat turns), with drafts of `drafter` or else of the one that the request names. Afterwards the sequence holds
-    /// prompt and output but for the last token; with `max_tokens` 0
-    /// nothing runs and it is as it was.
+    /// (chat turns). Drafts, if the request speculates, are those of `drafter`, or else of a suffix automaton. Afterwards the
+    /// sequence holds prompt and output but for the last token; with `max_tokens` 0 nothing runs and it is as it was.
     ///
     /// # Errors
     /// As [`Engine::generate`].

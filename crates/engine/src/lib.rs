@@ -29,7 +29,7 @@ mod stop;
 mod work;
 
 pub use artefact::{Compiled, compiler_hash};
-pub use batch::{Batch, MemberId, SpeculationStats};
+pub use batch::{Batch, MAX_DRAFTS, MemberId, SpeculationStats};
 pub use engine::{Dispatch, Engine, EngineOptions};
 pub use error::EngineError;
 pub use generate::Flow;

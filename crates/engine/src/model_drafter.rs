@@ -28,8 +28,9 @@ pub struct ModelDrafter {
 }
 
 impl ModelDrafter {
-    /// Drafts of `engine` for a request of `target` with this sampling. Several drafters may share an engine that was loaded
-    /// for as many sequences.
+    /// Drafts of `engine` for a request of `target`, whose own sampling this should be: with another the drafts are worse.
+    /// Several drafters may share an engine that was loaded for as many sequences; each locks it when it drafts, and once
+    /// more when it is dropped, which must not happen under a lock that the same thread holds.
     ///
     /// # Errors
     /// [`EngineError::DraftModel`] if the two have other tokens.

@@ -114,7 +114,7 @@ impl Request {
     /// Checks it against the engine that it is for.
     ///
     /// # Errors
-    /// [`EngineError::EmptyPrompt`], [`EngineError::ContextOverflow`], [`EngineError::Option`].
+    /// [`EngineError::EmptyPrompt`], [`EngineError::ContextOverflow`], [`EngineError::Token`], [`EngineError::Option`].
     pub(crate) fn check(&self, engine: &Engine) -> Result<(), EngineError> {
         self.sampling.check()?;
         let (prompt, context) = (self.prompt.len(), engine.context());
@@ -124,9 +124,12 @@ impl Request {
         if prompt >= context {
             return Err(EngineError::ContextOverflow { prompt, context });
         }
-        let vocabulary = engine.model().hyper.vocab_size as usize;
+        let vocabulary = engine.model().hyper.vocab_size;
+        if let Some(&token) = self.prompt.iter().find(|&&t| t >= vocabulary) {
+            return Err(EngineError::Token { token, vocabulary });
+        }
         match &self.logit_bias {
-            Some(bias) if bias.len() != vocabulary => Err(EngineError::bias(bias.len())),
+            Some(bias) if bias.len() != vocabulary as usize => Err(EngineError::bias(bias.len())),
             _ => Ok(()),
         }
     }

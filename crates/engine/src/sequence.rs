@@ -86,6 +86,14 @@ impl Sequence {
         Sequence { pages, len }
     }
 
+    /// Gives back the pages that hold none of the positions below `end`, nor a committed one.
+    pub fn trim(&mut self, pool: &mut PagePool, end: usize) {
+        let kept = end.max(self.len).div_ceil(PAGE_POSITIONS as usize).min(self.pages.len());
+        for page in self.pages.drain(kept..) {
+            pool.release(page);
+        }
+    }
+
     /// Gives all pages back.
     pub fn release(&mut self, pool: &mut PagePool) {
         for page in self.pages.drain(..) {
@@ -125,6 +133,21 @@ mod tests {
         a.release(&mut pool);
         b.release(&mut pool);
         assert_eq!(pool.free_pages(), 4);
+    }
+
+    #[test]
+    fn trimming_keeps_what_is_committed_or_asked_for() {
+        let mut pool = PagePool::new(4);
+        let mut a = Sequence::new();
+        reserve(&mut a, &mut pool, 200).unwrap();
+        a.commit(70);
+        a.trim(&mut pool, 129);
+        assert_eq!((a.pages().len(), pool.free_pages()), (3, 1));
+        a.trim(&mut pool, 0);
+        assert_eq!((a.pages().len(), pool.free_pages()), (2, 2));
+        a.trim(&mut pool, 1000);
+        assert_eq!((a.len(), a.pages().len()), (70, 2));
+        a.release(&mut pool);
     }
 
     #[test]

@@ -210,8 +210,8 @@ pub(crate) fn token_tail(sampling: &Sampling, biased: bool) -> Tail {
 }
 
 impl Step<'_> {
-    /// Checks what plans rely on: tokens of the vocabulary, positions with pages, spans that lie in the step.
-    pub(crate) fn check(&self, vocabulary: u32, spans: &[DraftSpan]) -> Result<(), EngineError> {
+    /// Checks what plans rely on: tokens of the vocabulary, positions with pages.
+    pub(crate) fn check(&self, vocabulary: u32) -> Result<(), EngineError> {
         if let Some(row) = self.rows.iter().find(|r| r.token >= vocabulary) {
             return Err(EngineError::Token { token: row.token, vocabulary });
         }
@@ -226,14 +226,15 @@ impl Step<'_> {
         if let Some(StepRow { wants: StepWants::Token { bias: Some(bias), .. }, .. }) = self.rows.iter().find(biased) {
             return Err(EngineError::bias(bias.len()));
         }
-        self.check_spans(spans)
+        Ok(())
     }
 
-    fn check_spans(&self, spans: &[DraftSpan]) -> Result<(), EngineError> {
+    /// Checks that there is a run of drafts for each sequence and that all lie in the step.
+    pub(crate) fn check_spans(&self, spans: &[DraftSpan]) -> Result<(), EngineError> {
         let outs = self.rows.iter().filter(|r| !matches!(r.wants, StepWants::Nothing)).count();
         let inside = |s: &DraftSpan| s.first.checked_add(s.drafts).is_some_and(|last| last < outs);
         let logits = self.rows.iter().any(|r| matches!(r.wants, StepWants::Logits));
         let fits = spans.len() == self.sequences.len() && spans.iter().all(inside) && !logits;
-        if spans.is_empty() || fits { Ok(()) } else { Err(EngineError::Spans { spans: spans.len(), outs }) }
+        if fits { Ok(()) } else { Err(EngineError::Spans { spans: spans.len(), outs }) }
     }
 }

@@ -9,6 +9,7 @@
 pub mod baseline;
 pub mod conformance;
 pub mod cuda;
+pub mod drafting;
 pub mod graph_file;
 pub mod hugging_face;
 pub mod logits;

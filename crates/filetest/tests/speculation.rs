@@ -8,10 +8,11 @@ use aio_engine::{
     Batch, Dispatch, DraftSpan, Engine, EngineOptions, Flow, LogitMask, ModelDrafter, Request, Sampling, Sequence,
     Speculation, Step, StepRow, StepWants, StopReason,
 };
+use aio_filetest::drafting::Knowing;
 use aio_filetest::tiny;
 use aio_ir::DType;
 use aio_ir::sampling::SampleParams;
-use aio_orchestrator::{DraftError, Drafter, Match, PromptLookup, SuffixDrafter};
+use aio_orchestrator::{Drafter, PromptLookup, SuffixDrafter};
 use std::sync::{Arc, Mutex};
 
 fn engine_at(isa: Option<IsaLevel>, dispatch: Dispatch) -> Option<Engine> {
@@ -34,36 +35,6 @@ fn hot(seed: u64) -> Sampling {
 fn request(index: u64, sampling: Sampling, tokens: usize) -> Request {
     let prompt = (0..30 + 5 * index).map(|i| ((i % 7 * 31 + index * 17 + 3) % 256) as u32).collect();
     Request { max_tokens: Some(tokens), ignore_eog: true, ..Request::new(prompt, sampling) }
-}
-
-/// Knows the text and errs at fixed places: drafts that are right for a while and then wrong.
-#[derive(Clone)]
-struct Knowing {
-    text: Vec<u32>,
-    at: usize,
-    /// One in so many drafts is wrong; 0 for none.
-    errs: usize,
-}
-
-impl Drafter for Knowing {
-    fn name(&self) -> &'static str {
-        "knowing"
-    }
-
-    fn extend(&mut self, tokens: &[u32]) {
-        assert_eq!(self.text[self.at..self.at + tokens.len()], *tokens, "what is committed is the plain text");
-        self.at += tokens.len();
-    }
-
-    fn draft(&mut self, max: usize, out: &mut Vec<u32>) -> Result<Match, DraftError> {
-        let known = self.text.iter().enumerate().skip(self.at).take(max);
-        out.extend(known.map(|(i, &t)| if self.errs > 0 && i * 2654435761 % self.errs == 0 { t ^ 1 } else { t }));
-        Ok(Match { len: 8 })
-    }
-
-    fn clear(&mut self) {
-        self.at = 0;
-    }
 }
 
 fn plain(engine: &mut Engine, request: &Request) -> Vec<u32> {
@@ -275,33 +246,6 @@ fn a_verification_step_is_one_submission_and_one_synchronisation() {
         // One token comes from the prompt's step, k + 1 from each that follows.
         assert_eq!(steps - 1, 63u64.div_ceil(k as u64 + 1), "{k} drafts");
         assert_eq!(done.ids, want);
-    }
-}
-
-#[test]
-fn eight_sequences_with_eight_drafts_are_one_step() {
-    let mut engine = engine(Dispatch::Graph);
-    let requests: Vec<_> = (0..8).map(|i| request(i, Sampling::greedy(), 19)).collect();
-    let want: Vec<_> = requests.iter().map(|r| plain(&mut engine, r)).collect();
-    let (mut batch, before) = (Batch::new(), engine.counters());
-    for (request, want) in requests.iter().zip(&want) {
-        let text = request.prompt.iter().chain(want).copied().collect();
-        let request = Request { speculation: Speculation::Fixed(8), ..request.clone() };
-        let drafter: Box<dyn Drafter> = Box::new(Knowing { text, at: 0, errs: 0 });
-        batch.join(&engine, request, Sequence::new(), Some(drafter)).map_err(|(e, _)| e).unwrap();
-    }
-    let mut steps = 0;
-    while batch.running() > 0 {
-        batch.step(&mut engine, &mut |_, _| Flow::Continue).unwrap();
-        steps += 1;
-    }
-    assert_eq!((engine.counters() - before).submissions, steps);
-    // Prompts are 380 tokens, up to 48 of them a step; members whose prompt is through decode meanwhile.
-    assert!(steps <= 14, "{steps} steps");
-    for want in want {
-        let (done, mut sequence) = batch.leave(&engine, batch.ended().unwrap()).unwrap();
-        assert_eq!(done.ids, want);
-        engine.release(&mut sequence);
     }
 }
 

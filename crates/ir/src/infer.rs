@@ -448,8 +448,7 @@ pub(crate) fn verify(a: &Args<'_>) -> Result<Types, InferError> {
     let sampled = a.input(0);
     a.require(0, sampled.dtype == DType::U32 && sampled.shape.rank() == 1, "u32 of rank 1")?;
     a.exact(1, DType::U32, sampled.shape.dims())?;
-    // One past the end: sequence s has rows first_row[s] .. first_row[s + 1] of the sampled rows, so the
-    // operand holds the start and the number of drafts of each sequence.
+    // Of each sequence the first of its sampled rows and how many drafts follow it.
     a.exact(2, DType::U32, &[Sym::Seqs.into(), Dim::Const(2)])?;
     let per_seq = TensorType::new(DType::U32, Shape::new([Sym::Seqs.into()]));
     Ok(smallvec![per_seq.clone(), per_seq])

@@ -181,7 +181,7 @@ op_table! {
     Argmax "argmax" Choose "Index of the largest element of the last dimension; the lowest on ties." (req "x") -> ("index") [] infer::argmax, cost::per_element;
     TopK "top_k" Choose "The k largest of the last dimension, largest first, lowest index first on ties." (req "x") -> ("values", "indices") ["k" INT, D::Required] infer::top_k, cost::per_element;
     Sample "sample" Choose "A token per row: bias, penalties, top-k, top-p, min-p, temperature, then arg-max under counter-based Gumbel noise." (req "logits", req "params", req "noise", req "recent", opt "bias") -> ("token") [] infer::sample, cost::per_element;
-    Verify "verify" Choose "Accepted drafts per sequence and the next token, from each row's own sample." (req "sampled", req "drafts", req "first_row") -> ("accepted", "next") [] infer::verify, cost::moved;
+    Verify "verify" Choose "Accepted drafts per sequence and the next token, from each row's own sample." (req "sampled", req "drafts", req "spans") -> ("accepted", "next") [] infer::verify, cost::moved;
 }
 
 impl Op {

@@ -75,9 +75,9 @@ fn dispatches(args: &SpecArgs) -> Vec<DispatchArg> {
 /// Positions that the longest text may need. Texts are not tokens yet, but no token is shorter than a byte.
 fn positions(workloads: &[Workload], args: &SpecArgs) -> u32 {
     let prompts = workloads.iter().flat_map(|w| &w.prompts);
-    let most = prompts.map(|p| p.prompt.len() + max_tokens(p, args) as usize).max().unwrap_or(0);
+    let most = prompts.map(|p| p.prompt.len().saturating_add(max_tokens(p, args) as usize)).max().unwrap_or(0);
     // For tokens that are put before every prompt.
-    most as u32 + 8
+    u32::try_from(most).unwrap_or(u32::MAX).saturating_add(8)
 }
 
 fn max_tokens(prompt: &Prompt, args: &SpecArgs) -> u32 {

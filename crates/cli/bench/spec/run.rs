@@ -1,8 +1,8 @@
 //! One text generated, with the time of each of its steps.
 
 use crate::signals;
-use crate::speculate::Drafting;
-use aio::engine::{Batch, Completion, Dispatch, Engine, Flow, MemberId, Request, Sequence};
+use crate::speculate::{Drafting, Spent};
+use aio::engine::{Batch, Completion, Engine, Flow, MemberId, Request, Sequence};
 use anyhow::{Context, Result, bail};
 use std::time::Instant;
 
@@ -55,27 +55,6 @@ impl Run {
     }
 }
 
-/// What engine and draft model have done so far.
-#[derive(Clone, Copy)]
-struct Spent {
-    submissions: u64,
-    syncs: u64,
-    draft_submissions: u64,
-    draft_syncs: u64,
-}
-
-impl Spent {
-    fn now(engine: &Engine, drafting: Option<&Drafting>) -> Spent {
-        let (target, draft) = (engine.counters(), drafting.map(Drafting::counters).unwrap_or_default());
-        Spent {
-            submissions: target.submissions,
-            syncs: target.syncs,
-            draft_submissions: draft.submissions,
-            draft_syncs: draft.syncs,
-        }
-    }
-}
-
 /// Generates a text; with no drafter where drafts are off.
 ///
 /// # Errors
@@ -83,7 +62,7 @@ impl Spent {
 pub(super) fn generate(engine: &mut Engine, drafting: Option<&Drafting>, request: &Request) -> Result<Run> {
     let mut run = Run::default();
     let began = Instant::now();
-    let drafter = drafting.map(|d| d.drafter(engine, &request.sampling)).transpose()?;
+    let drafter = drafting.map(|d| d.drafter(engine, &request.sampling)).transpose()?.flatten();
     let mut batch = Batch::new();
     let joined = batch.join(engine, request.clone(), Sequence::new(), drafter);
     let id = joined.map_err(|(error, _)| error)?;
@@ -115,13 +94,9 @@ fn steps(
         step(engine, batch)?;
         run.steps.push(StepTime { tokens: generated(batch) - had, seconds: began.elapsed().as_secs_f64() });
     }
-    let after = Spent::now(engine, drafting);
-    let (own, drafts) = (after.submissions - before.submissions, after.draft_submissions - before.draft_submissions);
-    run.submissions = own + drafts;
-    run.syncs = after.syncs - before.syncs + after.draft_syncs - before.draft_syncs;
-    // Verifying token by token takes more than one step of the engine in one of the batch.
-    let passes = if engine.dispatch() == Dispatch::Token { own } else { run.steps.len() as u64 };
-    run.weight_bytes = passes * engine.work().weight_bytes + drafts * drafting.map_or(0, Drafting::weight_bytes);
+    let spent = Spent::now(engine, drafting).since(before);
+    (run.submissions, run.syncs) = (spent.submissions(), spent.syncs());
+    run.weight_bytes = spent.weight_bytes(engine, drafting, run.steps.len() as u64);
     Ok(())
 }
 

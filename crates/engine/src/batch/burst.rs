@@ -10,8 +10,7 @@ use crate::generate::Flow;
 use crate::request::Speculation;
 use crate::step::token_tail;
 use crate::{Engine, EngineError};
-use aio_backend::{BurstRequest, BurstSampling};
-use aio_orchestrator::DrafterKind;
+use aio_backend::{BurstRequest, BurstSampling, DeviceError};
 use std::time::Instant;
 
 impl Batch {
@@ -34,20 +33,23 @@ impl Batch {
             return Ok(false);
         }
         self.choice = None;
-        member.burst(engine, sink)?;
-        Ok(true)
+        match member.burst(engine, sink) {
+            Ok(()) => Ok(true),
+            // Nothing has run; ordinary steps need fewer pages and have no limits of their own.
+            Err(EngineError::PoolFull { .. } | EngineError::Device(DeviceError::Binding { .. })) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
 impl Member {
-    /// Whether nothing of it needs the host between two steps.
+    /// Whether nothing of it needs the host between two steps. The device drafts by itself, so a drafter of the caller's does.
     fn can_burst(&self) -> bool {
-        let text = self.drafter.as_ref().is_none_or(|d| d.kind() == DrafterKind::Text);
-        self.decodes() && self.first_token.is_some() && !self.has_bias() && text
+        self.decodes() && self.first_token.is_some() && !self.has_bias() && !self.own_drafter
     }
 
-    /// Drafts of a step at most.
-    fn most_drafts(&self) -> u32 {
+    /// Drafts of a step at most. With `auto` the device goes by what it accepted last, and no account is asked.
+    fn drafts_of_burst(&self) -> u32 {
         match self.request.speculation {
             Speculation::Off => 0,
             Speculation::Auto => u32::MAX,
@@ -59,7 +61,7 @@ impl Member {
         let context = engine.context();
         let budget = self.output.left().min(context - self.known).min(engine.burst());
         engine.reserve(&mut self.sequence, self.known - 1 + budget)?;
-        let (drafts, id, known) = (self.most_drafts(), self.id, self.known);
+        let (drafts, id, known) = (self.drafts_of_burst(), self.id, self.known);
         let Member { request, sequence, tokens, output, .. } = self;
         let tail = token_tail(&request.sampling, false);
         let (model, bursts) = engine.bursts();
@@ -76,7 +78,7 @@ impl Member {
                 params: sampling.params,
                 seed: sampling.seed,
                 choice: sampling.choice,
-                look_back: u32::try_from(sampling.repeat_last_n).unwrap_or(u32::MAX),
+                look_back: sampling.repeat_last_n.min(context) as u32,
             },
         };
         let mut new = Vec::with_capacity(budget);
@@ -92,12 +94,14 @@ impl Member {
             output.reason.is_none()
         };
         let (burst, steps) = bursts.get(tail).expect("`burst_ready` said so");
+        steps.clear();
         let ran = burst.run(&wanted, &mut show, steps);
         if output.reason.is_some() {
             output.finish(&mut sink);
         }
         let steps = std::mem::take(steps);
         self.take_burst(&new, ran.is_ok());
+        engine.trim(&mut self.sequence, self.known);
         self.count_burst(&steps, new.len());
         *engine.bursts().1.get(tail).expect("as above").1 = steps;
         ran?;
@@ -126,7 +130,7 @@ impl Member {
                 break;
             }
             let accepted = (step.accepted as usize).min(tokens);
-            self.stats.add(step.drafted as usize, accepted);
+            self.stats.add(step.drafted as usize, accepted, tokens <= step.accepted as usize);
             self.timing.decode_steps += 1;
             tokens -= (accepted + 1).min(tokens);
         }

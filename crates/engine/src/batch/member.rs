@@ -5,7 +5,8 @@ use crate::generate::Flow;
 use crate::output::Output;
 use crate::request::{Completion, Request, Speculation, StopReason, Timing};
 use crate::{Engine, EngineError, Sequence};
-use aio_orchestrator::{Acceptance, Candidate, Drafter, DrafterKind, Match, Outcome as Lesson};
+use aio_ir::PAGE_POSITIONS;
+use aio_orchestrator::{Acceptance, Candidate, DraftError, Drafter, DrafterKind, Match, Outcome as Lesson};
 use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -32,8 +33,12 @@ pub(super) struct Member {
     matched: Match,
     /// How many there are, or could be made.
     available: usize,
-    /// Whether the drafter has read the prompt.
-    prepared: bool,
+    /// Whether the drafter was the caller's choice.
+    pub(super) own_drafter: bool,
+    /// Tokens that there are.
+    vocabulary: u32,
+    /// Pages that the sequence had, or needed, before this step's drafts.
+    pages: usize,
     /// Whether it was part of the last step.
     pub ran: bool,
     /// How many the last step had, and how many tokens there were before it.
@@ -68,6 +73,7 @@ impl Member {
         mut sequence: Sequence,
         mut drafter: Option<Box<dyn Drafter>>,
         acceptance: Acceptance,
+        vocabulary: u32,
     ) -> Member {
         let tokens = request.prompt.clone();
         if let Some(drafter) = &mut drafter {
@@ -91,7 +97,9 @@ impl Member {
             offer: Vec::new(),
             matched: Match::default(),
             available: 0,
-            prepared: false,
+            own_drafter: false,
+            vocabulary,
+            pages: 0,
             ran: false,
             drafted: 0,
             before: known,
@@ -121,35 +129,67 @@ impl Member {
         self.sequence.len() + 1 == self.known
     }
 
-    /// Finds up to `most` drafts for this step. Those of a model are only counted: they are made when they are chosen.
-    ///
-    /// # Errors
-    /// [`EngineError::Draft`].
-    pub(super) fn look_ahead(&mut self, context: usize, most: usize) -> Result<(), EngineError> {
+    /// Lets the drafter read the prompt, in the step that ends it.
+    pub(super) fn prepare(&mut self, context: usize) {
+        let most = self.most_drafts(context);
+        if self.first_token.is_some() || !self.samples() || most == 0 {
+            return;
+        }
+        if let Some(Err(error)) = self.drafter.as_mut().map(|d| d.prepare()) {
+            self.give_up(&error);
+        }
+    }
+
+    /// Finds up to `most` drafts for this step. Those of a model are only counted: they are made when they are chosen. The
+    /// step that gives the first token has none: it belongs to the prompt.
+    pub(super) fn look_ahead(&mut self, context: usize, most: usize) {
         debug_assert_eq!(self.tokens.len(), self.known, "drafts of the last step are gone");
         self.offer.clear();
         self.available = 0;
-        let Some(drafter) = self.drafter.as_mut().filter(|_| self.sequence.len() + 1 == self.known) else {
-            return Ok(());
-        };
-        let most = most.min(context - self.known).min(self.output.left().saturating_sub(1)).min(drafter.most());
-        self.available = most;
-        match drafter.kind() {
-            DrafterKind::Text if most > 0 => {
-                self.matched = drafter.draft(most, &mut self.offer)?;
-                self.available = self.offer.len();
-            }
-            DrafterKind::Text => {}
-            // A draft model always has a draft, so that what it matched does not tell one from another.
-            DrafterKind::Model => {
-                if !self.prepared {
-                    drafter.prepare()?;
-                    self.prepared = true;
-                }
-                self.matched = Match { len: 1 };
-            }
+        let most = most.min(self.most_drafts(context));
+        if most == 0 || self.first_token.is_none() || !self.decodes() {
+            return;
         }
-        Ok(())
+        let Some(drafter) = &mut self.drafter else { return };
+        self.available = most.min(drafter.most());
+        // A draft model always has a draft, so that what it matched does not tell one from another.
+        self.matched = Match { len: 1 };
+        if drafter.kind() == DrafterKind::Text {
+            self.draft(self.available);
+            self.available = self.offer.len();
+        }
+    }
+
+    /// Drafts that this step or the next could have.
+    fn most_drafts(&self, context: usize) -> usize {
+        let limit = match self.request.speculation {
+            Speculation::Off => 0,
+            Speculation::Fixed(k) => k,
+            Speculation::Auto => usize::MAX,
+        };
+        limit.min(context - self.known).min(self.output.left().saturating_sub(1))
+    }
+
+    /// Fills `offer` with up to `count` drafts.
+    fn draft(&mut self, count: usize) {
+        self.offer.clear();
+        let Some(drafter) = self.drafter.as_mut().filter(|_| count > 0) else { return };
+        match drafter.draft(count, &mut self.offer) {
+            Ok(matched) => self.matched = matched,
+            Err(error) => return self.give_up(&error),
+        }
+        // Whatever a drafter of the caller's says, a step takes no more rows and no other tokens.
+        self.offer.truncate(count);
+        let known = self.offer.iter().take_while(|&&t| t < self.vocabulary).count();
+        self.offer.truncate(known);
+    }
+
+    /// Goes on without a drafter that failed.
+    fn give_up(&mut self, error: &DraftError) {
+        self.drafter = None;
+        self.offer.clear();
+        self.available = 0;
+        self.stats.failure = Some(error.to_string());
     }
 
     /// Drafts that the request asks for in any case.
@@ -173,19 +213,47 @@ impl Member {
     }
 
     /// Puts the first `count` drafts behind the tokens; the seconds that a draft model took for them.
+    pub(super) fn take_drafts(&mut self, count: usize) -> f64 {
+        let count = count.min(self.available);
+        let started = Instant::now();
+        let model = count > 0 && self.drafter.as_ref().is_some_and(|d| d.kind() == DrafterKind::Model);
+        if model {
+            self.draft(count);
+        }
+        self.tokens.extend_from_slice(&self.offer[..count.min(self.offer.len())]);
+        if model { started.elapsed().as_secs_f64() } else { 0.0 }
+    }
+
+    /// Takes pages for what this step runs beside the drafts.
     ///
     /// # Errors
-    /// [`EngineError::Draft`].
-    pub(super) fn take_drafts(&mut self, count: usize) -> Result<f64, EngineError> {
-        let count = count.min(self.available);
-        let Some(drafter) = self.drafter.as_mut().filter(|d| count > 0 && d.kind() == DrafterKind::Model) else {
-            self.tokens.extend_from_slice(&self.offer[..count]);
-            return Ok(0.0);
-        };
-        let started = Instant::now();
-        drafter.draft(count, &mut self.offer)?;
-        self.tokens.extend_from_slice(&self.offer);
-        Ok(started.elapsed().as_secs_f64())
+    /// As [`Engine::reserve`].
+    pub(super) fn reserve(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
+        engine.reserve(&mut self.sequence, self.end)?;
+        self.pages = self.sequence.pages().len();
+        Ok(())
+    }
+
+    /// Takes pages for the drafts too; where the pool has none left, goes without them.
+    ///
+    /// # Errors
+    /// As [`Engine::reserve`], but for a full pool.
+    pub(super) fn reserve_drafts(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
+        if self.drafts() == 0 {
+            return Ok(());
+        }
+        let end = self.rows().end;
+        match engine.reserve(&mut self.sequence, end) {
+            Err(EngineError::PoolFull { .. }) => self.tokens.truncate(self.known),
+            reserved => reserved?,
+        }
+        Ok(())
+    }
+
+    /// Gives back the pages that only drafts needed, which were wrong or did not run.
+    fn trim(&mut self, engine: &mut Engine) {
+        let positions = self.known.max(self.pages * PAGE_POSITIONS as usize);
+        engine.trim(&mut self.sequence, positions);
     }
 
     /// What the step that was just taken over teaches.
@@ -234,7 +302,7 @@ impl Member {
     }
 
     /// Takes over what a step gave.
-    pub(super) fn take(&mut self, engine: &Engine, outcome: Outcome, sink: &mut dyn FnMut(MemberId, &str) -> Flow) {
+    pub(super) fn take(&mut self, engine: &mut Engine, outcome: Outcome, sink: &mut dyn FnMut(MemberId, &str) -> Flow) {
         if !self.samples() {
             self.sequence.commit(self.end);
             if sink(self.id, "") == Flow::Stop {
@@ -258,9 +326,13 @@ impl Member {
         self.push_output(engine, sink);
         if !first {
             // Of those after the end of the output nobody has anything.
-            self.stats.add(self.drafted, outcome.accepted.min(self.known - old));
+            let new = self.known - old;
+            self.stats.add(self.drafted, outcome.accepted.min(new), new <= outcome.accepted);
         }
         self.sequence.commit(self.known - 1);
+        if self.drafted > 0 {
+            self.trim(engine);
+        }
         if let Some(drafter) = &mut self.drafter {
             drafter.extend(&self.tokens[old..]);
         }
@@ -281,10 +353,18 @@ impl Member {
         }
     }
 
-    /// Forgets the drafts of a step that failed.
-    pub(super) fn drop_drafts(&mut self) {
+    /// Forgets the drafts of a step that failed, and their pages.
+    pub(super) fn drop_drafts(&mut self, engine: &mut Engine) {
         self.ran = false;
-        self.tokens.truncate(self.known);
+        if self.drafts() > 0 {
+            self.tokens.truncate(self.known);
+            self.trim(engine);
+        }
+    }
+
+    /// Ends without a completion; its pages go back.
+    pub(super) fn abandon(mut self, engine: &mut Engine) {
+        engine.release(&mut self.sequence);
     }
 
     /// What it has generated, and its sequence.

@@ -22,9 +22,10 @@ use smallvec::SmallVec;
 use std::time::Instant;
 
 /// Most drafts of a sequence in a step.
-pub(crate) const MAX_DRAFTS: usize = 64;
+pub const MAX_DRAFTS: usize = 64;
 
-/// Sequences that are decoded together.
+/// Sequences that are decoded together. Their pages are the engine's: members leave, or [`Batch::clear`] gives all back, before
+/// a batch is dropped, or the pages are lost to the engine.
 #[derive(Debug, Default)]
 pub struct Batch {
     members: Vec<Member>,
@@ -72,7 +73,7 @@ impl Batch {
     /// speculates, the drafter, or else a suffix automaton, is shown prompt and output.
     ///
     /// # Errors
-    /// [`EngineError::ContextOverflow`], [`EngineError::EmptyPrompt`], [`EngineError::Option`], and
+    /// [`EngineError::ContextOverflow`], [`EngineError::EmptyPrompt`], [`EngineError::Token`], [`EngineError::Option`], and
     /// [`EngineError::BatchFull`]; the sequence is given back with the error.
     pub fn join(
         &mut self,
@@ -91,12 +92,16 @@ impl Batch {
         let id = MemberId(self.joined);
         self.joined += 1;
         let wanted = request.speculation != Speculation::Off;
+        let own_drafter = wanted && drafter.is_some();
         let drafter = drafter.or_else(|| Some(Box::new(SuffixDrafter::default()) as _)).filter(|_| wanted);
         let acceptance = match drafter.as_ref().map_or(DrafterKind::Text, |d| d.kind()) {
             DrafterKind::Text => engine.speculator.sequence(),
             DrafterKind::Model => Acceptance::new(DrafterKind::Model),
         };
-        self.members.push(Member::new(id, request, sequence, drafter, acceptance));
+        let vocabulary = engine.model().hyper.vocab_size;
+        let mut member = Member::new(id, request, sequence, drafter, acceptance, vocabulary);
+        member.own_drafter = own_drafter;
+        self.members.push(member);
         Ok(id)
     }
 
@@ -107,12 +112,22 @@ impl Batch {
         Some(self.members.remove(at).finish(engine))
     }
 
+    /// Takes all members out and gives their pages back; what they have generated is lost.
+    pub fn clear(&mut self, engine: &mut Engine) {
+        for member in self.members.drain(..) {
+            member.abandon(engine);
+        }
+    }
+
     /// Runs one step for all members that have not ended, in one submission; or, where the engine has bursts and a member is
     /// alone, a burst of steps. `sink` gets each member's text as soon as it is final, at least once a step, and may end the
     /// member.
     ///
+    /// A drafter that fails is given up ([`SpeculationStats::failure`]), and drafts for which the pool has no page are left
+    /// out: neither fails a step.
+    ///
     /// # Errors
-    /// Device and drafter errors, and [`EngineError::PoolFull`]. All members are as they were and may go on or leave.
+    /// Device errors, and [`EngineError::PoolFull`]. All members are as they were and may go on or leave.
     pub fn step(
         &mut self,
         engine: &mut Engine,
@@ -134,7 +149,7 @@ impl Batch {
                 Ok(())
             }
             Err(error) => {
-                self.members.iter_mut().for_each(Member::drop_drafts);
+                self.members.iter_mut().for_each(|m| m.drop_drafts(engine));
                 Err(error)
             }
         }
@@ -145,14 +160,18 @@ impl Batch {
         for member in &mut self.members {
             member.ran = false;
         }
-        let (draft_seconds, weighed) = self.choose(engine)?;
+        let (draft_seconds, weighed) = self.choose(engine);
         // Each has one row and its drafts; prompts share what is left of a step.
         let rows: usize = self.members.iter().filter(|m| m.is_running()).map(|m| 1 + m.drafts()).sum();
         let mut spare = engine.prefill_rows().saturating_sub(rows);
         for member in self.members.iter_mut().filter(|m| m.is_running()) {
             member.plan_chunk(&mut spare);
-            let end = member.rows().end;
-            engine.reserve(&mut member.sequence, end)?;
+            member.reserve(engine)?;
+        }
+        let context = engine.context();
+        for member in self.members.iter_mut().filter(|m| m.is_running()) {
+            member.reserve_drafts(engine)?;
+            member.prepare(context);
         }
         let running: SmallVec<[&Member; 8]> = self.members.iter().filter(|m| m.is_running()).collect();
         let kv_bytes = kv_bytes(engine, &running);
@@ -162,14 +181,14 @@ impl Batch {
     }
 
     /// Gives each member its drafts: the seconds that making them took, and whether their number was weighed.
-    fn choose(&mut self, engine: &mut Engine) -> Result<(f64, bool), EngineError> {
+    fn choose(&mut self, engine: &mut Engine) -> (f64, bool) {
         self.choice = None;
         let running = self.running();
         let most = (engine.verify_rows().saturating_sub(running) / running).min(MAX_DRAFTS);
         let context = engine.context();
         let mut members: SmallVec<[&mut Member; 8]> = self.members.iter_mut().filter(|m| m.is_running()).collect();
         for member in &mut members {
-            member.look_ahead(context, most)?;
+            member.look_ahead(context, most);
         }
         let mut counts: SmallVec<[u32; 8]> = members.iter().map(|m| m.fixed_drafts()).collect();
         let auto = members.iter().any(|m| m.request.speculation == Speculation::Auto);
@@ -185,9 +204,9 @@ impl Batch {
         }
         let mut seconds = 0.0;
         for (member, count) in members.iter_mut().zip(counts) {
-            seconds += member.take_drafts(count as usize)?;
+            seconds += member.take_drafts(count as usize);
         }
-        Ok((seconds, weighed))
+        (seconds, weighed)
     }
 
     /// Tells the speculator what a step taught.

@@ -1,0 +1,153 @@
+//! Drafters and devices that behave as tests of speculation need: one that knows the text, one that fails, a device whose
+//! steps fail.
+
+use aio_backend::{Bindings, Counters, Device, DeviceError, Executable, LoadOptions, Pending, WeightSet, WeightSource};
+use aio_backend_cpu::CpuDevice;
+use aio_orchestrator::{DraftError, Drafter, DrafterKind, Match};
+use aio_plan::{Plan, PlanFamily, Target};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// Knows the text and errs at fixed places: drafts that are right for a while and then wrong.
+#[derive(Clone, Debug)]
+pub struct Knowing {
+    /// Prompt and plain output.
+    pub text: Vec<u32>,
+    /// How much of it was committed.
+    pub at: usize,
+    /// One in so many drafts is wrong; 0 for none.
+    pub errs: usize,
+}
+
+impl Knowing {
+    /// Of a prompt and its plain output, which has seen nothing yet.
+    pub fn new(prompt: &[u32], output: &[u32], errs: usize) -> Knowing {
+        Knowing { text: [prompt, output].concat(), at: 0, errs }
+    }
+}
+
+impl Drafter for Knowing {
+    fn name(&self) -> &'static str {
+        "knowing"
+    }
+
+    fn extend(&mut self, tokens: &[u32]) {
+        assert_eq!(self.text[self.at..self.at + tokens.len()], *tokens, "what is committed is the plain text");
+        self.at += tokens.len();
+    }
+
+    fn draft(&mut self, max: usize, out: &mut Vec<u32>) -> Result<Match, DraftError> {
+        let known = self.text.iter().enumerate().skip(self.at).take(max);
+        out.extend(known.map(|(i, &t)| if self.errs > 0 && i * 2654435761 % self.errs == 0 { t ^ 1 } else { t }));
+        Ok(Match { len: 8 })
+    }
+
+    fn clear(&mut self) {
+        self.at = 0;
+    }
+}
+
+/// Fails to draft, or to read the prompt, or drafts what no step takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Each draft fails, as a draft model's may.
+    Draft,
+    /// Reading the prompt fails.
+    Prepare,
+    /// More drafts than it was asked for, and tokens that there are not.
+    Endless,
+}
+
+impl Broken {
+    fn fail(self) -> DraftError {
+        DraftError { drafter: self.name(), source: Box::new(std::io::Error::other("no power")) }
+    }
+}
+
+impl Drafter for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+
+    fn extend(&mut self, _: &[u32]) {}
+
+    fn draft(&mut self, max: usize, out: &mut Vec<u32>) -> Result<Match, DraftError> {
+        if *self != Broken::Endless {
+            return Err(self.fail());
+        }
+        out.extend([0, 1, u32::MAX].iter().cycle().take(max + 100));
+        Ok(Match { len: 8 })
+    }
+
+    fn clear(&mut self) {}
+
+    fn kind(&self) -> DrafterKind {
+        if *self == Broken::Endless { DrafterKind::Text } else { DrafterKind::Model }
+    }
+
+    fn prepare(&mut self) -> Result<(), DraftError> {
+        if *self == Broken::Prepare { Err(self.fail()) } else { Ok(()) }
+    }
+}
+
+/// A CPU one of whose steps is lost: it runs, and what it gave cannot be had.
+pub struct Losing {
+    cpu: CpuDevice,
+    /// Steps until then.
+    left: Arc<AtomicI64>,
+}
+
+impl Losing {
+    /// Loses the step after `steps` others.
+    pub fn new(cpu: CpuDevice, steps: i64) -> Losing {
+        Losing { cpu, left: Arc::new(AtomicI64::new(steps)) }
+    }
+}
+
+impl Device for Losing {
+    fn target(&self) -> Target {
+        self.cpu.target()
+    }
+
+    fn counters(&self) -> Counters {
+        self.cpu.counters()
+    }
+
+    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
+        self.cpu.upload(family, source, pages)
+    }
+
+    fn load(
+        &self,
+        family: &PlanFamily,
+        plan: &Plan,
+        weights: &WeightSet,
+        options: &LoadOptions,
+    ) -> Result<Box<dyn Executable>, DeviceError> {
+        let plan = self.cpu.load(family, plan, weights, options)?;
+        Ok(Box::new(LosingPlan { plan, left: Arc::clone(&self.left) }))
+    }
+
+    fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
+        self.cpu.copy_pages(weights, pages)
+    }
+
+    fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError> {
+        self.cpu.download_state(weights, state)
+    }
+}
+
+struct LosingPlan {
+    plan: Box<dyn Executable>,
+    left: Arc<AtomicI64>,
+}
+
+impl Executable for LosingPlan {
+    fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
+        self.plan.submit(bindings)?.wait()?;
+        match self.left.fetch_sub(1, Ordering::Relaxed) {
+            0 => Err(DeviceError::Failed("the step was lost".to_owned())),
+            _ => Ok(Pending::Done),
+        }
+    }
+}
