@@ -171,8 +171,9 @@ same_text() {
     local what=$1 prompt plain spec
     ids() { run_model --ids -n 96 --temp 0 -p "$prompt" "$@"; }
     same() {
+        local got
         echo "$prompt: $*"
-        [ "$plain" = "$(ids "$@")" ]
+        got=$(ids "$@") && [ "$plain" = "$got" ]
     }
     for prompt in "One two three. One two three. One two three." "def f(x): return x" "The capital of France is"; do
         plain=$(ids --spec off --burst 0) || return 1

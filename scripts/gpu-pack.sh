@@ -47,7 +47,14 @@ done
 
 echo "compiling kernels"
 wheels=$(scripts/cuda-check --wheels)
-LD_LIBRARY_PATH=$wheels/cuda_nvrtc/lib "$pack/bin/aio" device kernels --arch "$arch" --out "$pack/cache/aio/cuda"
+export LD_LIBRARY_PATH=$wheels/cuda_nvrtc/lib
+"$pack/bin/aio" device kernels --arch "$arch" --out "$pack/cache/aio/cuda"
+# Bursts take half a minute each, so only those of the models and tests of `gpu-check.sh`, which are known for an H100.
+case ,$arch, in *,90,*)
+    AIO_BURST_LISTS=$pack/bursts cargo test --release -p aio-filetest --test cuda_burst_lists
+    "$pack/bin/aio" device kernels --arch 90 --bursts "$pack/bursts" --out "$pack/cache/aio/cuda"
+    ;;
+esac
 
 cp -r kernels/cuda "$pack/kernels/"
 cp -r graphs "$pack/"
