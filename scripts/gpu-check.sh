@@ -1,51 +1,119 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, on a machine without Rust: conformance, golden tokens, speculation, independence of
-# rows, memory and race checkers, the benchmark table. Runs from the folder that `scripts/gpu-pack.sh` makes and writes logs,
-# tables and summary.md to a folder. Nothing else should use the GPU meanwhile.
+# rows, the benchmark table, bursts, memory and race checkers. Runs from the folder that `scripts/gpu-pack.sh` makes and
+# writes logs, tables, summary.md and results.tar.gz, which has them all, to a folder. Nothing else should use the GPU.
 #
-# usage: gpu-check.sh [--quick] [--large] RESULTS
+# usage: gpu-check.sh [--quick] [--large] [--only STEP[,STEP]...] [--limit SECONDS] RESULTS
 #   --quick  one model in one type, few repetitions, no checkers
-#   --large  pangu-7b too: 15 GB of disk and of GPU memory at a time
-# Exit status: 0 fine, 1 something failed, 2 there is no GPU that aio can use.
+#   --large  pangu-7b too: 30 GB of disk, 15 GB of GPU memory at a time
+#   --only   steps whose names begin so: open conformance rows-drafts-golden memory same-text bench-MODEL transformers-MODEL
+#            burst-tests burst-text bursts-MODEL memcheck racecheck; MODEL is smollm2-135m or PRESET-TYPE
+#   --limit  seconds that each step may take at most
+# Exit status: 0 fine, 1 something failed, 2 there is no GPU that aio can use, 143 it was ended by a signal.
 set -uo pipefail
 
-quick=no large=no out=
-for arg in "$@"; do
-    case $arg in
+usage="usage: gpu-check.sh [--quick] [--large] [--only STEP[,STEP]...] [--limit SECONDS] RESULTS"
+quick=no large=no only="" limit="" out=""
+while [ $# -gt 0 ]; do
+    case $1 in
         --quick) quick=yes ;;
         --large) large=yes ;;
-        -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        -*) echo "gpu-check: unknown flag $arg" >&2; exit 2 ;;
-        *) out=$arg ;;
+        --only | --limit)
+            [ $# -gt 1 ] || { echo "gpu-check: $1 needs a value" >&2; exit 2; }
+            if [ "$1" = --only ]; then only=$2; else limit=$2; fi
+            shift
+            ;;
+        -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -*) echo "gpu-check: unknown flag $1" >&2; exit 2 ;;
+        *) out=$1 ;;
     esac
+    shift
 done
-[ -n "$out" ] || { echo "usage: gpu-check.sh [--quick] [--large] RESULTS" >&2; exit 2; }
+[ -n "$out" ] || { echo "$usage" >&2; exit 2; }
+case $limit in *[!0-9]*) echo "gpu-check: --limit $limit is no number of seconds" >&2; exit 2 ;; esac
 mkdir -p "$out/logs" "$out/tables" || exit 2
 out=$(cd "$out" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 aio=$here/bin/aio
 work=$(mktemp -d "${TMPDIR:-/tmp}/aio-gpu.XXXXXX") || exit 2
-trap 'rm -rf "$work"' EXIT
+summary=$out/summary.md
+rm -f "$out/results.tar.gz"
+: >"$summary"
+failed=0 begun=no child=""
+say() { echo "$*" | tee -a "$summary"; }
+
+# Whatever ends the script, what there is by then comes along.
+finish() {
+    local status=$?
+    trap - EXIT TERM INT HUP
+    if [ -n "$child" ]; then
+        kill "$child" 2>/dev/null
+        wait "$child"
+        say "| ... | ENDED | | by a signal |"
+    fi
+    [ $begun = yes ] && speeds
+    say
+    case $status in
+        0) say "All checks passed." ;;
+        1) say "Something failed; see the logs." ;;
+        *) say "Ended early, with status $status." ;;
+    esac
+    tar -C "$out" -czf "$work/results.tar.gz" summary.md logs tables && mv "$work/results.tar.gz" "$out/"
+    rm -rf "$work"
+    exit "$status"
+}
+speeds() {
+    say
+    say "## Speed"
+    for table in "$out"/tables/*.md; do
+        [ -e "$table" ] || continue
+        say
+        say "### $(basename "$table" .md)"
+        say
+        grep -E '^\||GB/s|rounds' "$table" | tee -a "$summary"
+    done
+}
+trap finish EXIT
+trap 'exit 143' TERM INT HUP
 
 # Machine code of the kernels and the default model come with the folder; it may be read-only, so the cache is a copy.
 export XDG_CACHE_HOME=$work/cache AIO_WORKSPACE=$here AIO_GPU=1
-cp -r "$here/cache" "$work/cache" && chmod -R u+w "$work/cache"
-# NVRTC, for what was not compiled ahead: the system's if there is one, else the one that came along.
-export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$here/nvidia/cuda_nvrtc/lib
+cp -r "$here/cache" "$work/cache" && chmod -R u+w "$work/cache" || exit 2
+# NVRTC, for what was not compiled ahead, and its headers, which must be of the same version: those that came along, else the
+# system's.
+cuda=$here/nvidia/cuda_runtime nvrtc=$here/nvidia/cuda_nvrtc/lib
+[ -d "$cuda" ] || { cuda=${CUDA_HOME:-/usr/local/cuda} && nvrtc=$cuda/lib64; }
+export CUDA_HOME=$cuda LD_LIBRARY_PATH=$nvrtc${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+default=$work/cache/aio/models/SmolLM2-135M-Instruct.Q4_1.gguf
+# A test that finds no GPU, or no model where one came along, has shown nothing, and fails.
+AIO_REQUIRE=gpu
+[ -f "$default" ] && AIO_REQUIRE=gpu,model
+export AIO_REQUIRE aio work
 
-summary=$out/summary.md
-failed=0
-say() { echo "$*" | tee -a "$summary"; }
-: >"$summary"
+# Whether any of these steps is to run.
+wanted() {
+    local step prefix
+    [ -n "$only" ] || return 0
+    for step in "$@"; do
+        for prefix in ${only//,/ }; do
+            case $step in "$prefix"*) return 0 ;; esac
+        done
+    done
+    return 1
+}
 
-# Runs a step with a limit of minutes: step NAME MINUTES COMMAND...; its log, and a line of the summary.
-step() {
-    local name=$1 minutes=$2 log start status
+# Runs a command with a limit of minutes: run NAME MINUTES COMMAND...; its log, and a line of the summary.
+run() {
+    local name=$1 seconds=${limit:-$(($2 * 60))} log start status
     shift 2
     log=$out/logs/$name.log
     start=$SECONDS
-    timeout "$((minutes * 60))" "$@" >"$log" 2>&1
+    # In the background, so that a signal is heard meanwhile; `timeout` passes it on to all that the command has started.
+    timeout -k 10 "$seconds" "$@" >"$log" 2>&1 &
+    child=$!
+    wait "$child"
     status=$?
+    child=""
     if [ $status = 0 ]; then
         say "| $name | ok | $((SECONDS - start)) s | |"
     else
@@ -54,8 +122,12 @@ step() {
     fi
     return $status
 }
-
-skip() { say "| $1 | SKIP | | $2 |"; }
+# The same for a step that may not be wanted.
+step() {
+    wanted "$1" || return 0
+    run "$@"
+}
+skip() { wanted "$1" && say "| $1 | SKIP | | $2 |"; }
 
 say "# aio on a GPU"
 say
@@ -69,57 +141,85 @@ if ! "$aio" device list --device cuda >"$out/logs/device.log" 2>&1; then
     exit 2
 fi
 say
-cat "$out/logs/device.log" | tee -a "$summary"
+tee -a "$summary" <"$out/logs/device.log"
 command -v nvidia-smi >/dev/null && nvidia-smi >"$out/logs/nvidia-smi.log" 2>&1
 
+begun=yes
 say
 say "## Checks"
 say
 say "| step | result | time | |"
 say "| --- | --- | ---: | --- |"
-step open 10 "$aio" device calibrate --device cuda --file "$out/profile.toml"
-step conformance 20 "$here/bin/conformance" --nocapture --test-threads=1 gpu::
+step open 10 "$aio" device calibrate --device cuda --file "$out/logs/profile.toml"
+step conformance 20 "$here/bin/conformance" --nocapture --test-threads=1 gpu::every_case
 step rows-drafts-golden 30 "$here/bin/cuda_model" --nocapture --test-threads=1
 step memory 10 "$here/bin/cuda_memory" --nocapture --test-threads=1
-step bursts 30 "$here/bin/cuda_burst" --nocapture --test-threads=1
 
-# Texts with drafts and without must be the same; prompts that repeat themselves make drafts. Run through `step`, in a shell of its own.
+# Functions below run through `step`, in a shell of their own.
+# shellcheck disable=SC2329
+# Runs a model, and fails where bursts that were asked for were refused.
+run_model() {
+    local status
+    "$aio" run --device cuda "$@" 2>"$work/notes"
+    status=$?
+    cat "$work/notes" >&2
+    [ $status = 0 ] && ! grep -q '^no bursts' "$work/notes"
+}
+# Texts with drafts and without, in bursts and without, must be the same; prompts that repeat themselves make drafts.
 # shellcheck disable=SC2329
 same_text() {
-    local prompt plain spec
+    local what=$1 prompt plain spec
+    ids() { run_model --ids -n 96 --temp 0 -p "$prompt" "$@"; }
+    same() {
+        local got
+        echo "$prompt: $*"
+        got=$(ids "$@") && [ "$plain" = "$got" ]
+    }
     for prompt in "One two three. One two three. One two three." "def f(x): return x" "The capital of France is"; do
-        plain=$("$aio" run --device cuda --ids -n 96 --temp 0 --spec off -p "$prompt") || return 1
-        for spec in auto 4 16; do
-            echo "$prompt, $spec"
-            [ "$plain" = "$("$aio" run --device cuda --ids -n 96 --temp 0 --spec "$spec" -p "$prompt")" ] || return 1
-        done
-        [ "$plain" = "$(AIO_CUDA_SERIAL=1 "$aio" run --device cuda --ids -n 96 --temp 0 --spec off -p "$prompt")" ] || return 1
-        [ "$plain" = "$("$aio" run --device cuda --ids -n 96 --temp 0 --spec 4 --dispatch token -p "$prompt")" ] || return 1
-        # Bursts, which is what `run` does unless told otherwise, against one step a submission.
-        for spec in off auto; do
-            [ "$plain" = "$("$aio" run --device cuda --ids -n 96 --temp 0 --spec $spec --burst 0 -p "$prompt")" ] || return 1
-        done
+        plain=$(ids --spec off --burst 0) || return 1
+        if [ "$what" = bursts ]; then
+            for spec in off auto 4; do same --spec $spec --burst 64 || return 1; done
+        else
+            for spec in auto 4 16; do same --spec $spec --burst 0 || return 1; done
+            AIO_CUDA_SERIAL=1 same --spec off --burst 0 || return 1
+            same --spec 4 --dispatch token --burst 0 || return 1
+        fi
     done
 }
-export -f same_text
-export aio
-step same-text 10 bash -c same_text
-
-sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer)
-if [ -z "$sanitizer" ]; then
-    skip memcheck "there is no compute-sanitizer"
-    skip racecheck "there is no compute-sanitizer"
-elif [ $quick = yes ]; then
-    skip memcheck "--quick"
-    skip racecheck "--quick"
-else
-    for type in bf16 q8_0 q4_1 q4_k; do
-        "$aio" synth --preset smollm2-135m --layers 2 --type $type -o "$work/small.gguf" >"$out/logs/synth-small.log" 2>&1
-        small=("$aio" run --device cuda -m "$work/small.gguf" --ids -n 4 --temp 0 --spec 4 -p "One two three. One two three.")
-        step memcheck-$type 20 "$sanitizer" --tool memcheck --error-exitcode 3 "${small[@]}"
-        # Races between kernels are not what it looks for, and it wants one at a time.
-        step racecheck-$type 30 env AIO_CUDA_SERIAL=1 "$sanitizer" --tool racecheck --error-exitcode 3 "${small[@]}"
+# Tokens a second of a long text: host and device in turn step by step, and in bursts, where the plain loop on the device is
+# what drafts on the device are measured against. The best of three.
+# shellcheck disable=SC2329
+bursts() {
+    local model=$1 spec burst rate one="" bad=0
+    echo "| drafts | tokens a burst | tok/s, best of 3 | host time a token, us |"
+    echo "| --- | ---: | ---: | ---: |"
+    for spec in off auto; do
+        for burst in 0 1 64; do
+            rate=$(for _ in 1 2 3; do
+                run_model -m "$model" -n 512 --temp 0 --ignore-eos --spec $spec --burst $burst -o json \
+                    -p "One two three. One two three. One two three." || exit 1
+            done | sed -n 's/.*"decode_tok_s":\([0-9.]*\).*/\1/p' | sort -n | tail -1) || { rate=FAILED; bad=1; }
+            [ $burst = 1 ] && one=$rate
+            echo "| $spec | $burst | $rate | $(host_time $spec $burst "$one" "$rate") |"
+        done
     done
+    return $bad
+}
+# What the host adds to each of 64 tokens, from the plain loops: a burst of one token has all of its burst's, so 63/64 of it
+# is the difference of their times. The start and the end of the kernel count as the host's, so it is at most this.
+# shellcheck disable=SC2329
+host_time() {
+    local spec=$1 burst=$2 one=$3 many=$4
+    if [ "$spec" = off ] && [ "$burst" = 64 ] && [ "$one" != FAILED ] && [ "$many" != FAILED ]; then
+        awk -v one="$one" -v many="$many" 'BEGIN { printf "%.2f", (1 / one - 1 / many) / 63 * 1e6 }'
+    fi
+}
+export -f run_model same_text bursts host_time
+
+if [ -f "$default" ]; then
+    step same-text 10 bash -c "same_text steps"
+else
+    skip same-text "the folder has no model"
 fi
 
 reps=5
@@ -128,92 +228,104 @@ reps=5
 bench() {
     local name=$1 model=$2
     shift 2
-    step "bench-$name" 20 "$aio" bench --device cuda -m "$model" -r $reps -o json --output-err md "$@" || return 1
+    wanted "bench-$name" || return 0
+    run "bench-$name" 20 "$aio" bench --device cuda -m "$model" -r $reps -o json --output-err md "$@" || return 1
     grep '^\[' "$out/logs/bench-$name.log" >"$out/tables/$name.json"
     grep -v '^\[' "$out/logs/bench-$name.log" | grep -v '^note' >"$out/tables/$name.md"
 }
-
 tests=(-p 512 -n 128 --rows "1,2,3,4,5,8,9,16,17")
-default=$work/cache/aio/models/SmolLM2-135M-Instruct.Q4_1.gguf
-bench smollm2-135m "$default" "${tests[@]}"
-
-# Tokens a second of a long text: host and device in turn step by step, and in bursts, where the plain loop on the device is
-# what drafts on the device are measured against. The best of three.
-bursts() {
-    local name=$1 model=$2 spec burst rate one
-    {
-        echo "| drafts | tokens a burst | tok/s, best of 3 | host time a token, us |"
-        echo "| --- | ---: | ---: | ---: |"
-        for spec in off auto; do
-            for burst in 0 1 64; do
-                rate=$(for _ in 1 2 3; do
-                    "$aio" run --device cuda -m "$model" -n 512 --temp 0 --ignore-eos --spec $spec --burst $burst -o json \
-                        -p "One two three. One two three. One two three." 2>>"$out/logs/$name.log" |
-                        sed -n 's/.*"decode_tok_s":\([0-9.]*\).*/\1/p'
-                done | sort -n | tail -1)
-                [ $burst = 1 ] && one=$rate
-                echo "| $spec | $burst | ${rate:-FAILED} | $(host_time $spec $burst "$one" "$rate") |"
-            done
-        done
-    } >"$out/tables/$name.md"
-    if grep -q FAILED "$out/tables/$name.md"; then failed=1; fi
-}
-
-# What the host adds to each of 64 tokens, from the plain loops: a burst of one token has all of its burst's, so 63/64 of it
-# is the difference of their times. The start and the end of the kernel count as the host's, so it is at most this.
-host_time() {
-    local spec=$1 burst=$2 one=$3 many=$4
-    if [ "$spec" = off ] && [ "$burst" = 64 ] && [ -n "$one" ] && [ -n "$many" ]; then
-        awk -v one="$one" -v many="$many" 'BEGIN { printf "%.2f", (1 / one - 1 / many) / 63 * 1e6 }'
-    fi
-}
 
 # Hugging Face transformers in turn with aio, on a model of the same shapes.
 python=$(for p in python3 python; do "$p" -c "import torch, transformers" 2>/dev/null && echo "$p" && break; done)
 peer() {
     local name=transformers-$1 model=$2
+    wanted "$name" || return 0
     if [ -z "$python" ]; then
         skip "$name" "there is no Python with torch and transformers"
         return
     fi
-    step "$name" 20 "$python" "$here/bin/transformers" "$model" --aio "$aio" --device cuda -n 256 -r $reps || return 1
+    run "$name" 20 "$python" "$here/bin/transformers" "$model" --aio "$aio" --device cuda -n 256 -r $reps || return 1
     grep -E '^\||rounds in turn' "$out/logs/$name.log" >"$out/tables/$name.md"
 }
 
-# A synthetic model, made on the spot and gone afterwards.
+# A synthetic model, if a step wants it and it is not there yet: synthetic PRESET-TYPE STEP...; its path.
 synthetic() {
-    local preset=$1 type=$2 model=$work/$1-$2.gguf
-    step "synth-$preset-$type" 30 "$aio" synth --preset "$preset" --type "$type" -o "$model" || return 1
-    bench "$preset-$type" "$model" "${tests[@]}"
-    [ "$type" = bf16 ] && [ $quick = no ] && bench "$preset-$type-depth" "$model" -p 0 -n 64 -d 4096 --rows 1,4,8,16
-    bursts "$preset-$type-bursts" "$model"
-    [ "$preset-$type" = llama-1b-bf16 ] && peer "$preset-$type" "$model"
-    rm -f "$model"
+    local name=$1
+    model=$work/$name.gguf
+    shift
+    wanted "$@" || return 1
+    [ -f "$model" ] || run "synth-$name" 30 "$aio" synth --preset "${name%-*}" --type "${name##*-}" -o "$model"
+}
+# Steps of a synthetic model: its tables.
+speed_of() {
+    local name=$1 model
+    synthetic "$name" "bench-$name" "bench-$name-depth" "bench-$name-carveout" "transformers-$name" || return 1
+    bench "$name" "$model" "${tests[@]}"
+    if [ "${name##*-}" = bf16 ] && [ $quick = no ]; then
+        bench "$name-depth" "$model" -p 0 -n 64 -d 4096 --rows 1,4,8,16
+    fi
+    if [ "$name" = llama-1b-bf16 ]; then
+        peer "$name" "$model"
+        # One share of shared memory for all kernels, so that none waits for a multiprocessor to be empty.
+        AIO_CUDA_CARVEOUT=100 bench "$name-carveout" "$model" -p 0 -n 128 --rows 1,4,8,16
+    fi
+}
+# The same: it in bursts. A grid that waits for itself could take the GPU for good, so all other figures come first.
+bursts_of() {
+    local name=$1 model=${2:-} step=bursts-$1
+    wanted "$step" || return 0
+    [ -n "$model" ] || synthetic "$name" "$step" || return 1
+    run "$step" 5 bash -o pipefail -c 'bursts "$1"' bursts "$model"
+    grep '^|' "$out/logs/$step.log" >"$out/tables/$name-bursts.md"
 }
 
-bursts smollm2-135m-bursts "$default"
-if [ $quick = yes ]; then
-    synthetic llama-1b bf16
+if [ -f "$default" ]; then bench smollm2-135m "$default" "${tests[@]}"; else skip bench-smollm2-135m "the folder has no model"; fi
+models=(llama-1b-bf16)
+[ $quick = no ] && models=({llama,pangu}-1b-{bf16,q8_0,q4_1})
+for name in "${models[@]}"; do speed_of "$name"; done
+
+step burst-tests 10 "$here/bin/cuda_burst" --nocapture --test-threads=1
+step burst-tests-steps 5 "$here/bin/conformance" --nocapture --test-threads=1 gpu::bursts
+if [ -f "$default" ]; then
+    step burst-text 5 bash -c "same_text bursts"
+    bursts_of smollm2-135m "$default"
 else
-    for preset in llama-1b pangu-1b; do
-        for type in bf16 q8_0 q4_1; do synthetic $preset $type; done
+    skip burst-text "the folder has no model"
+    skip bursts-smollm2-135m "the folder has no model"
+fi
+for name in "${models[@]}"; do
+    bursts_of "$name"
+    rm -f "$work/$name.gguf"
+done
+
+# Memory and race checkers. They want no bursts, whose blocks wait for one another; races between kernels are not what
+# racecheck looks for, and it wants one at a time.
+sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer)
+reason=""
+[ $quick = yes ] && reason="--quick"
+[ -z "$sanitizer" ] && reason="there is no compute-sanitizer"
+if [ -n "$reason" ]; then
+    skip memcheck "$reason"
+    skip racecheck "$reason"
+else
+    for type in bf16 q8_0 q4_1 q4_k; do
+        wanted memcheck-$type racecheck-$type memcheck-bursts-$type || continue
+        run synth-small-$type 5 "$aio" synth --preset smollm2-135m --layers 2 --type $type -o "$work/small.gguf" || continue
+        small=("$aio" run --device cuda -m "$work/small.gguf" --ids -n 4 --temp 0 --spec 4 -p "One two three. One two three.")
+        step memcheck-$type 20 "$sanitizer" --tool memcheck --error-exitcode 3 "${small[@]}" --burst 0
+        step racecheck-$type 30 env AIO_CUDA_SERIAL=1 "$sanitizer" --tool racecheck --error-exitcode 3 "${small[@]}" --burst 0
+        [ $type = q4_1 ] &&
+            step memcheck-bursts-$type 10 "$sanitizer" --tool memcheck --error-exitcode 3 "${small[@]}" --burst 4
     done
 fi
-if [ $large = yes ]; then
-    for type in bf16 q8_0 q4_1; do synthetic pangu-7b $type; done
-else
-    skip pangu-7b "only with --large"
-fi
 
-say
-say "## Speed"
-for table in "$out"/tables/*.md; do
-    [ -e "$table" ] || continue
-    say
-    say "### $(basename "$table" .md)"
-    say
-    grep -E '^\||GB/s|rounds' "$table" | tee -a "$summary"
-done
-say
-if [ $failed = 0 ]; then say "All checks passed."; else say "Something failed; see the logs."; fi
+if [ $large = yes ]; then
+    for name in pangu-7b-{bf16,q8_0,q4_1}; do speed_of "$name"; done
+    for name in pangu-7b-{bf16,q8_0,q4_1}; do
+        bursts_of "$name"
+        rm -f "$work/$name.gguf"
+    done
+else
+    skip bench-pangu-7b "only with --large"
+fi
 exit $failed

@@ -1,22 +1,30 @@
 #!/usr/bin/env bash
 # Makes the folder that `gpu-check.sh` runs from on a machine with a GPU and no Rust: binaries, tests, kernels as machine
 # code, the compiler of kernels with its headers, the default model. For whoever has such a machine; needs Rust and Python
-# here, no GPU. Parts stay below 64 MiB each; `cat aio-gpu.tar.gz.* | tar xz` puts them together again.
+# here, no GPU. Parts stay below 56 MiB each; `cat aio-gpu.tar.gz.* | tar xz` puts them together again.
 #
-# usage: scripts/gpu-pack.sh [--no-nvrtc] [--no-model] FOLDER
+# usage: scripts/gpu-pack.sh [--arch LIST] [--no-nvrtc] [--no-model] FOLDER
+#   --arch  compute capabilities without the point, comma-separated [default: 80,89,90,100,120]
 set -euo pipefail
 
-nvrtc=yes model=yes out=
-for arg in "$@"; do
-    case $arg in
+usage="usage: scripts/gpu-pack.sh [--arch LIST] [--no-nvrtc] [--no-model] FOLDER"
+nvrtc=yes model=yes arch=80,89,90,100,120 out=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --arch)
+            [ $# -gt 1 ] || { echo "gpu-pack: --arch needs a value" >&2; exit 2; }
+            arch=$2
+            shift
+            ;;
         --no-nvrtc) nvrtc=no ;;
         --no-model) model=no ;;
-        -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        -*) echo "gpu-pack: unknown flag $arg" >&2; exit 2 ;;
-        *) out=$arg ;;
+        -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -*) echo "gpu-pack: unknown flag $1" >&2; exit 2 ;;
+        *) out=$1 ;;
     esac
+    shift
 done
-[ -n "$out" ] || { echo "usage: scripts/gpu-pack.sh [--no-nvrtc] [--no-model] FOLDER" >&2; exit 2; }
+[ -n "$out" ] || { echo "$usage" >&2; exit 2; }
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/.."
@@ -39,7 +47,14 @@ done
 
 echo "compiling kernels"
 wheels=$(scripts/cuda-check --wheels)
-LD_LIBRARY_PATH=$wheels/cuda_nvrtc/lib "$pack/bin/aio" device kernels --arch 80,89,90,100,120 --out "$pack/cache/aio/cuda"
+export LD_LIBRARY_PATH=$wheels/cuda_nvrtc/lib
+"$pack/bin/aio" device kernels --arch "$arch" --out "$pack/cache/aio/cuda"
+# Bursts take half a minute each, so only those of the models and tests of `gpu-check.sh`, which are known for an H100.
+case ,$arch, in *,90,*)
+    AIO_BURST_LISTS=$pack/bursts cargo test --release -p aio-filetest --test cuda_burst_lists
+    "$pack/bin/aio" device kernels --arch 90 --bursts "$pack/bursts" --out "$pack/cache/aio/cuda"
+    ;;
+esac
 
 cp -r kernels/cuda "$pack/kernels/"
 cp -r graphs "$pack/"
@@ -55,6 +70,8 @@ if [ $nvrtc = yes ]; then
     # Laid out as the wheels are, which is how aio finds the headers.
     mkdir -p "$pack"/nvidia/{cuda_nvrtc/lib,cuda_runtime}
     cp "$wheels"/cuda_nvrtc/lib/libnvrtc.so.* "$wheels"/cuda_nvrtc/lib/libnvrtc-builtins.so.* "$pack/nvidia/cuda_nvrtc/lib/"
+    # The bare name is the first that is looked for, and a system's own of another version must not be found by it.
+    for lib in "$pack"/nvidia/cuda_nvrtc/lib/libnvrtc.so.*; do ln -sf "$(basename "$lib")" "${lib%.so.*}.so"; done
     cp -r "$wheels/cuda_runtime/include" "$pack/nvidia/cuda_runtime/"
 fi
 if [ $model = yes ]; then
@@ -63,7 +80,7 @@ if [ $model = yes ]; then
 fi
 
 echo "packing"
-tar -C "$out" -c aio-gpu | gzip -6 | split -b 62M -d - "$out/aio-gpu.tar.gz."
+tar -C "$out" -c aio-gpu | gzip -6 | split -b 56M -d - "$out/aio-gpu.tar.gz."
 du -sh "$pack"/* | sed "s|$pack/||"
 echo "needs $(cat "$pack/glibc") or newer"
 for part in "$out"/aio-gpu.tar.gz.*; do

@@ -3,19 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio::cuda::{CudaDevice, CudaError, CudaOptions};
-use aio_filetest::needs;
-use std::path::PathBuf;
-
-/// Folders with CUDA's headers, as the environment names them.
-fn includes() -> Vec<PathBuf> {
-    let of = |name: &str| std::env::var_os(name).map(|v| PathBuf::from(v).join("include"));
-    ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(of).collect()
-}
+use aio_filetest::{cuda, needs};
 
 #[test]
 fn the_embedded_kernels_compile_without_a_gpu_and_are_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let options = CudaOptions { cache: Some(folder.path().to_owned()), includes: includes(), ..CudaOptions::default() };
+    let options = CudaOptions { cache: Some(folder.path().to_owned()), ..cuda::options() };
     let bytes = match CudaDevice::compile(&aio::kernel_images(), 90, &options) {
         Err(e @ (CudaError::NoCompiler(_) | CudaError::NoHeaders(_))) => {
             return needs::skip("cuda compile", "nvrtc", &e.to_string());
@@ -34,7 +27,7 @@ fn the_embedded_kernels_compile_without_a_gpu_and_are_kept() {
 #[test]
 fn bursts_compile_for_a_models_kernels_and_are_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let options = CudaOptions { cache: Some(folder.path().to_owned()), includes: includes(), ..CudaOptions::default() };
+    let options = CudaOptions { cache: Some(folder.path().to_owned()), ..cuda::options() };
     let names = ["rope_table", "embed_q4_0", "norm_qkv_q4_0", "attend", "linear_f16", "op_map", "prepare_bf16"];
     let kernels = names.map(str::to_owned);
     let compile = |options: &CudaOptions| CudaDevice::compile_burst(&aio::kernel_images(), 90, &kernels, options);
@@ -60,32 +53,41 @@ mod gpu {
     use aio_filetest::tiny;
     use std::sync::Arc;
 
-    #[test]
-    fn every_case_agrees_with_the_oracle() {
-        let cache = std::env::temp_dir().join("aio-cuda-tests");
-        let options = CudaOptions { cache: Some(cache), includes: includes(), ..CudaOptions::default() };
-        let device = match CudaDevice::open(&aio::kernel_images(), &options) {
-            Ok(device) => device,
-            Err(e) => return needs::skip("cuda conformance", "gpu", &e.to_string()),
-        };
-        let mut failures = Vec::new();
-        for case in cases() {
-            if let Outcome::Fail(reason) = run_case(&case, &device, &reference(&case)) {
-                failures.push(format!("{}: {reason}", case.name));
+    /// The first GPU, or `None` after a SKIP.
+    fn gpu(test: &str) -> Option<CudaDevice> {
+        match CudaDevice::open(&aio::kernel_images(), &cuda::options()) {
+            Ok(device) => Some(device),
+            Err(e) => {
+                needs::skip(test, "gpu", &e.to_string());
+                None
             }
         }
+    }
+
+    /// Each case is named before it runs, since one may hang, and the first after which the GPU refuses everything is the last.
+    #[test]
+    fn every_case_agrees_with_the_oracle() {
+        let Some(device) = gpu("cuda conformance") else { return };
+        let mut failures = Vec::new();
+        let cases = cases();
+        for case in &cases {
+            println!("case {}", case.name);
+            let Outcome::Fail(reason) = run_case(case, &device, &reference(case)) else { continue };
+            println!("failed: {reason}");
+            failures.push(format!("{}: {reason}", case.name));
+            if let Err(e) = device.synchronize() {
+                failures.push(format!("{} lost the GPU ({e}); no case after it was run", case.name));
+                break;
+            }
+        }
+        println!("{} cases on {}", cases.len(), device.gpu());
         assert!(failures.is_empty(), "{} failures on {}:\n{}", failures.len(), device.gpu(), failures.join("\n"));
     }
 
     /// Many steps in one launch give the tokens of plain steps.
     #[test]
     fn bursts_give_the_tokens_of_steps() {
-        let cache = std::env::temp_dir().join("aio-cuda-tests");
-        let options = CudaOptions { cache: Some(cache), includes: includes(), ..CudaOptions::default() };
-        let device = match CudaDevice::open(&aio::kernel_images(), &options) {
-            Ok(device) => device,
-            Err(e) => return needs::skip("cuda bursts", "gpu", &e.to_string()),
-        };
+        let Some(device) = gpu("cuda bursts") else { return };
         let options = EngineOptions { context: Some(512), ..EngineOptions::default() };
         let mut engine = tiny::engine("llama-1b", DType::Q8_0, Arc::new(device), &options);
         let few = SampleParams { temperature: 0.8, top_k: 2, ..SampleParams::GREEDY };

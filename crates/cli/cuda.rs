@@ -7,7 +7,7 @@ use crate::{machine, output, pull};
 use aio::backend::{Device, DeviceError};
 use aio::cuda::{CudaDevice, CudaOptions};
 use aio::orchestrator::{Costs, DeviceProfile, Figure, Peak, ReadLevel};
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
 /// The first GPU.
@@ -16,8 +16,17 @@ pub(crate) fn device() -> Result<CudaDevice> {
     let cache = pull::cache_folder().ok().map(|f| f.join("cuda"));
     // For race checkers and comparisons: `kernels/cuda/README.md`, "Launch".
     let serial = std::env::var_os("AIO_CUDA_SERIAL").is_some_and(|v| v == "1");
-    let options = CudaOptions { cache, includes: includes(), serial };
+    let options = CudaOptions { cache, includes: includes(), serial, carveout: carveout()? };
     Ok(CudaDevice::open(&aio::kernel_images(), &options)?)
+}
+
+/// The share of shared memory that kernels ask for, in percent: for comparisons too.
+fn carveout() -> Result<Option<u32>> {
+    let Ok(text) = std::env::var("AIO_CUDA_CARVEOUT") else { return Ok(None) };
+    match text.parse() {
+        Ok(percent) if percent <= 100 => Ok(Some(percent)),
+        _ => bail!("AIO_CUDA_CARVEOUT is `{text}`, which is no percentage from 0 to 100"),
+    }
 }
 
 /// The row of `aio device list`: the GPU, or the reason why there is none.
@@ -40,9 +49,18 @@ pub(crate) fn kernels(args: &KernelsArgs) -> Result<()> {
         None => pull::cache_folder()?.join("cuda"),
     };
     let options = CudaOptions { cache: Some(folder.clone()), includes: includes(), ..CudaOptions::default() };
+    let bursts = match &args.bursts {
+        Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
+        None => String::new(),
+    };
     for &architecture in &args.arch {
         let bytes = CudaDevice::compile(&aio::kernel_images(), architecture, &options)?;
         output::print_now(&format!("sm_{architecture}: {bytes} bytes\n"))?;
+        for (i, line) in bursts.lines().enumerate() {
+            let kernels: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            let bytes = CudaDevice::compile_burst(&aio::kernel_images(), architecture, &kernels, &options)?;
+            output::print_now(&format!("sm_{architecture}, bursts {}: {bytes} bytes\n", i + 1))?;
+        }
     }
     note!("in {}", folder.display());
     Ok(())

@@ -22,9 +22,10 @@ struct Row {
 
 pub(crate) fn main(args: &BucketsArgs) -> Result<Outcome> {
     let graph = models::graph(&models::open(&args.model)?, &args.model)?;
-    let target = models::model_device(&args.model)?.target();
+    let device = models::model_device(&args.model)?;
+    let target = device.target();
     let verified = aio::ir::verify(&graph)?;
-    let buckets = EngineOptions::default().buckets();
+    let buckets = EngineOptions::default().buckets(&*device);
     let mut rows = Vec::new();
     for &bucket in &buckets {
         let started = Instant::now();

@@ -216,7 +216,7 @@ fn once(args: &RunArgs, drafting: &Drafting, engine: &mut Engine, sampling: Samp
     }
     note!("{}", summary.line());
     if let (Some(_), Some(reason)) = (args.burst, engine.burst_refusal()) {
-        note!("{reason}");
+        note!("no bursts: {reason}");
     }
     Ok(())
 }

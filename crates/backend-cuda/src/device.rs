@@ -1,11 +1,12 @@
 //! CUDA as a device.
 
-use crate::burst::CudaBurst;
+use crate::burst::{self, CudaBurst};
 use crate::driver::Driver;
 use crate::driver::cache::Cache;
 use crate::driver::cuda::{self, Cuda};
 use crate::error::CudaError;
 use crate::executable::CudaExecutable;
+use crate::format::NORM_ROWS;
 use crate::images::KernelImages;
 use crate::probe::Probe;
 use crate::resident::{GraphsNeed, Resident};
@@ -41,6 +42,9 @@ pub struct CudaOptions {
     /// (compute capability 9.0, CUDA 12.3), it begins earlier and has its first weights on their way. Results are the same;
     /// comparisons and race checkers want it.
     pub serial: bool,
+    /// The share of each multiprocessor's first-level memory that kernels ask for as shared memory, in percent (0..=100); `None`
+    /// leaves it to the driver, kernel by kernel.
+    pub carveout: Option<u32>,
 }
 
 /// Totals of all steps.
@@ -77,7 +81,7 @@ impl CudaDevice {
     /// [`DeviceError::Unavailable`] with the reason: no driver, no GPU, one that is too old, no compiler for its kernels.
     pub fn open(images: &KernelImages, options: &CudaOptions) -> Result<CudaDevice, DeviceError> {
         let cache = Cache { folder: options.cache.clone(), includes: options.includes.clone() };
-        let driver = Cuda::open(images, &cache, !options.serial).map_err(|e| e.unavailable())?;
+        let driver = Cuda::open(images, &cache, !options.serial, options.carveout).map_err(|e| e.unavailable())?;
         Ok(CudaDevice::on(Arc::new(driver)))
     }
 
@@ -146,6 +150,23 @@ impl CudaDevice {
         GraphsNeed::of(self.driver.as_ref(), family, &weights, &states)
     }
 
+    /// Names of the kernels that bursts of a plan run on such a device, for [`CudaDevice::compile_burst`]. Nothing is loaded.
+    ///
+    /// # Errors
+    /// Those of loading a plan, [`DeviceError::Unsupported`] above all.
+    pub fn burst_kernels(&self, family: &PlanFamily, plan: &Plan) -> Result<Vec<String>, DeviceError> {
+        burst::kernels(self.driver.properties(), family, plan)
+    }
+
+    /// Waits for all that was begun. After a kernel that went wrong (an address that is none, a trap) the driver refuses
+    /// everything until the process ends, which nothing else tells from the failure of one step.
+    ///
+    /// # Errors
+    /// [`DeviceError::Failed`].
+    pub fn synchronize(&self) -> Result<(), DeviceError> {
+        Ok(self.driver.synchronize()?)
+    }
+
     /// The GPU's name.
     pub fn gpu(&self) -> &str {
         &self.driver.properties().name
@@ -171,6 +192,11 @@ impl Device for CudaDevice {
         };
         let name = self.driver.properties().target();
         Target { name, kinds: fused.into_iter().chain(single).map(support).collect(), alignment: 256 }
+    }
+
+    /// Grids and kernels are the plan's, and few rows go without the launches that prepare rows.
+    fn step_rows(&self) -> &'static [u32] {
+        &[NORM_ROWS]
     }
 
     fn counters(&self) -> Counters {

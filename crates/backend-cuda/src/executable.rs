@@ -83,7 +83,7 @@ impl CudaExecutable {
         dispatch: Dispatch,
     ) -> Result<CudaExecutable, DeviceError> {
         let lowering = nvtx::range(c"lower");
-        let bound = resident.bind(&driver, family, plan)?;
+        let bound = resident.bind(&driver, driver.properties(), family, plan)?;
         let launches = bound.program.launches(driver.as_ref())?;
         drop(lowering);
         let _capture = nvtx::range(c"capture");
@@ -198,19 +198,20 @@ impl CudaExecutable {
         launches.iter().try_for_each(|l| unsafe { self.driver.launch(l) })
     }
 
-    /// Begins to copy small outputs, and notes where all go.
+    /// Begins to copy small outputs, which lie together, and notes where all go.
     fn fetch(&mut self, bindings: &mut Bindings<'_, '_>) -> Result<(), CudaError> {
         self.targets.clear();
         let dims = bindings.dims;
         let step = &self.bound.program.step;
+        let mut end = 0;
         for ((words, spec), spot) in bindings.outputs.iter_mut().zip(&self.plan.outputs).zip(&step.outputs) {
             let bytes = spec.ty.bytes(&dims).unwrap_or(0) as usize;
             if spot.small {
-                self.bound.step.read_pinned(spot.offset, bytes, &mut self.results, spot.pinned)?;
+                end = end.max(spot.pinned + bytes);
             }
             self.targets.push(Target { words: words.as_mut_ptr(), bytes });
         }
-        Ok(())
+        self.bound.step.read_pinned(step.outputs_start, end, &mut self.results, 0)
     }
 
     fn count(&self, bindings: &Bindings<'_, '_>) {
@@ -266,9 +267,9 @@ impl Running for CudaExecutable {
                 let reason = "another step of the model began before this one's large outputs were fetched";
                 return Err(DeviceError::Failed(reason.to_owned()));
             }
-            // SAFETY: the output's place has at least these bytes; the caller's words do too (`Bindings::check`) and are
-            // borrowed until this returns, which is after `synchronize`.
-            unsafe { self.driver.read(target.words.cast(), self.bound.large.at() + spot.offset as u64, target.bytes)? };
+            // SAFETY: the caller's words have at least these bytes (`Bindings::check`) and are borrowed until this returns,
+            // which is after `synchronize`.
+            unsafe { self.bound.large.begin_read(spot.offset, target.bytes, target.words.cast())? };
         }
         self.running = false;
         self.driver.synchronize()?;

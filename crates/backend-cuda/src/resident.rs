@@ -1,6 +1,6 @@
 //! A model on the device: weights, states, arena and scratch memory, shared by all its executables.
 
-use crate::driver::{Driver, Memory};
+use crate::driver::{Driver, Memory, Properties};
 use crate::lower::{Bases, Model, Program, Spot};
 use crate::states::StatesMap;
 use crate::weights::WeightsMap;
@@ -87,16 +87,17 @@ impl Resident {
         Ok(Resident { weights, states, weights_memory, states_memory, arena, scratch, large, large_uses })
     }
 
-    /// Lowers a plan with all addresses.
+    /// Lowers a plan with all addresses, for kernels that have `limits`.
     pub(crate) fn bind(
         &self,
         driver: &Arc<dyn Driver>,
+        limits: &Properties,
         family: &PlanFamily,
         plan: &Plan,
     ) -> Result<Bound, DeviceError> {
         let vector = |w: usize| self.vector(w);
         let (weights, states) = (&self.weights, &self.states);
-        let model = Model { family, weights, states, limits: driver.properties(), vector: &vector };
+        let model = Model { family, weights, states, limits, vector: &vector };
         let measured = Program::new(&model, plan, Bases::NOWHERE)?;
         let step =
             Memory::zeroed(driver, measured.step_bytes()).map_err(|e| e.taking("a step's inputs and outputs"))?;
@@ -181,7 +182,7 @@ impl GraphsNeed {
         states: &StatesMap,
     ) -> Result<GraphsNeed, DeviceError> {
         // Values do not matter for sizes.
-        let vector = |w: usize| Ok(vec![1.0; weights.weights[w].rows * weights.weights[w].cols]);
+        let vector = |w: usize| Ok(weights.weights[w].ones());
         let model = Model { family, weights, states, limits: driver.properties(), vector: &vector };
         let mut need = GraphsNeed::default();
         for plan in &family.plans {

@@ -123,6 +123,11 @@ impl WeightsMap {
 }
 
 impl WeightMap {
+    /// A vector of its size, where values do not matter.
+    pub(crate) fn ones(&self) -> Vec<f32> {
+        vec![1.0; self.rows * self.cols]
+    }
+
     fn send(&self, bytes: &[u8], threads: usize, memory: &Memory) -> Result<(), CudaError> {
         if let Some(at) = self.file {
             memory.write(at, bytes)?;

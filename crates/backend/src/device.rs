@@ -107,6 +107,12 @@ pub trait Device: Send + Sync {
     /// What the compiler needs to know.
     fn target(&self) -> Target;
 
+    /// Sizes of steps, in rows, up to which it has other ways than for larger ones, so that a plan of that size is worth its
+    /// memory. None where all sizes go the same way.
+    fn step_rows(&self) -> &'static [u32] {
+        &[]
+    }
+
     /// Totals of all steps so far.
     fn counters(&self) -> Counters;
 

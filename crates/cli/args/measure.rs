@@ -218,6 +218,9 @@ pub(crate) struct KernelsArgs {
     /// Where the machine code goes [default: this machine's cache folder].
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
+    /// Bursts to compile too: a file with the names of a model's kernels in each line.
+    #[arg(long, value_name = "FILE")]
+    pub bursts: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Compiled {
         let no_image = || DeviceError::NoImage { device: device.target().name };
         let form = device.image_form().ok_or_else(no_image)?;
         let most = options.context.unwrap_or(u32::MAX);
-        let mut usual: Vec<u32> = bucket_rows(options).into_iter().map(|rows| rows.min(most)).collect();
+        let mut usual: Vec<u32> = bucket_rows(options, device).into_iter().map(|rows| rows.min(most)).collect();
         usual.dedup();
         let family = compile_family(graph, device, if rows.is_empty() { &usual } else { rows }, options.dispatch)?;
         MemoryNeed::of(&family, 1).check()?;

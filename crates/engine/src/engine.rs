@@ -18,7 +18,7 @@ use aio_plan::{Bucket, PlanFamily, Tail};
 use std::sync::Arc;
 
 /// Rows of a step that verifies a run of sixteen drafts.
-const SMALL_ROWS: u32 = 17;
+pub(crate) const SMALL_ROWS: u32 = 17;
 /// Rows of a step that verifies eight sequences with eight drafts each, or a long copy. No step has more output rows.
 pub(crate) const WIDE_ROWS: u32 = 72;
 
@@ -60,9 +60,9 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
-    /// The buckets that a model is compiled for.
-    pub fn buckets(&self) -> Vec<Bucket> {
-        buckets(&bucket_rows(self))
+    /// The buckets that a model is compiled for on a device.
+    pub fn buckets(&self, device: &dyn Device) -> Vec<Bucket> {
+        buckets(&bucket_rows(self, device))
     }
 }
 
@@ -144,8 +144,9 @@ pub(crate) fn prefill_rows(options: &EngineOptions) -> u32 {
 }
 
 /// Sizes of steps that an engine has plans for. They do not depend on the context, so that one artefact serves all.
-pub(crate) fn bucket_rows(options: &EngineOptions) -> Vec<u32> {
+pub(crate) fn bucket_rows(options: &EngineOptions, device: &dyn Device) -> Vec<u32> {
     let mut rows = vec![1, SMALL_ROWS, WIDE_ROWS, prefill_rows(options)];
+    rows.extend_from_slice(device.step_rows());
     rows.sort_unstable();
     rows.dedup();
     rows
@@ -212,7 +213,7 @@ impl Engine {
         options: &EngineOptions,
     ) -> Result<Engine, EngineError> {
         let context = context_of(&model.hyper, options);
-        let rows = bucket_rows(options);
+        let rows = bucket_rows(options, &*device);
         let family = compile_family(graph, &*device, &rows, options.dispatch)?;
         let pages = pages_of(context, options);
         let need = MemoryNeed::of(&family, pages);

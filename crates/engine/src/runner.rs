@@ -2,11 +2,12 @@
 //!
 //! Outputs are kept and reused, so a step of a size that was seen before allocates nothing. Called by the engine.
 
+use crate::engine::SMALL_ROWS;
 use crate::step::StepInputs;
 use crate::{Dispatch, EngineError};
 use aio_backend::{Bindings, Burst, Data, Device, Executable, WeightImage, WeightSet};
 use aio_ir::Dims;
-use aio_plan::{Bucket, PlanFamily, Tail};
+use aio_plan::{Bucket, Plan, PlanFamily, Tail};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -88,10 +89,13 @@ impl Runner {
         Ok(self.device.copy_pages(&self.weights, pages)?)
     }
 
-    /// Makes the smallest plan that verifies drafts with this tail ready for bursts, or says why there are none.
+    /// Makes the smallest plan that verifies a run of sixteen drafts with this tail ready for bursts, or else the largest that
+    /// verifies any; or says why there is none.
     pub(crate) fn load_burst(&self, family: &PlanFamily, tail: Tail) -> Result<Box<dyn Burst>, String> {
-        let plans = family.plans.iter().filter(|p| p.bucket.verify && p.bucket.tail == tail);
-        let plan = plans.min_by_key(|p| (p.bucket.rows, p.bucket.outs)).ok_or("no plan verifies drafts")?;
+        let plans = || family.plans.iter().filter(|p| p.bucket.verify && p.bucket.tail == tail);
+        let size = |p: &&Plan| (p.bucket.rows, p.bucket.outs);
+        let enough = plans().filter(|p| p.bucket.rows >= SMALL_ROWS).min_by_key(size);
+        let plan = enough.or_else(|| plans().max_by_key(size)).ok_or("no plan verifies drafts")?;
         self.device.load_burst(family, plan, &self.weights).map_err(|e| e.to_string())
     }
 

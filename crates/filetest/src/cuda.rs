@@ -19,6 +19,9 @@ pub const ORDERS: [ThreadOrder; 3] =
 const FLAGS: [&str; 8] =
     ["-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-DAIO_EMULATE"];
 
+/// Exit status of a test process whose GPU was lost.
+const LOST: i32 = 3;
+
 /// The emulation's library, or `None` after a SKIP. Built once for a state of the sources.
 ///
 /// # Panics
@@ -39,14 +42,20 @@ pub fn on_gpu() -> bool {
     std::env::var_os("AIO_GPU").is_some_and(|v| v == "1")
 }
 
-/// A device under emulation, or `None` after a SKIP; or the GPU, which has no options.
+/// A device under emulation, or `None` after a SKIP; or the GPU, which has no options. If an earlier test left that one in a
+/// state in which it refuses everything, the process ends here: what comes after says nothing any more.
 ///
 /// # Panics
 /// As [`library`], and if the library or the GPU cannot be opened.
 pub fn device(test: &str, options: EmulationOptions) -> Option<CudaDevice> {
     if on_gpu() {
         static GPU: OnceLock<CudaDevice> = OnceLock::new();
-        return Some(GPU.get_or_init(gpu).clone());
+        let gpu = GPU.get_or_init(gpu);
+        if let Err(e) = gpu.synchronize() {
+            eprintln!("{test}: an earlier test lost the GPU, so nothing after it is run: {e}");
+            std::process::exit(LOST);
+        }
+        return Some(gpu.clone());
     }
     let library = library(test)?;
     Some(CudaDevice::emulated(&library, options).unwrap_or_else(|e| panic!("{e}")))
@@ -66,11 +75,16 @@ fn gpu() -> CudaDevice {
     };
     let sources: Vec<Source> = names.into_iter().map(source).collect();
     let images = KernelImages { sources: sources.leak(), cubins: &[] };
+    let options = options();
+    CudaDevice::open(&images, &options).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// How tests open a GPU: compiled kernels are kept where the binary has its own, headers are CUDA_HOME's or CUDA_PATH's.
+pub fn options() -> CudaOptions {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|h| h.join(".cache"))).map(|c| c.join("aio/cuda"));
-    let includes = set("CUDA_HOME").map(|h| h.join("include")).into_iter().collect();
-    let options = CudaOptions { cache, includes, ..CudaOptions::default() };
-    CudaDevice::open(&images, &options).unwrap_or_else(|e| panic!("{e}"))
+    let includes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(set).map(|h| h.join("include")).collect();
+    CudaOptions { cache, includes, ..CudaOptions::default() }
 }
 
 fn build() -> Result<PathBuf, String> {

@@ -1,8 +1,8 @@
 //! What a test needs of the machine, and what happens where it is missing.
 //!
-//! A test that needs the default model, a C++ compiler or the PTX tools asks here. Where there is none it returns early
-//! after a SKIP line with the reason; where the environment variable `AIO_REQUIRE` lists the need (`model,cxx,ptx`), the
-//! test fails instead. Lines go straight to stderr, which the test harness does not capture, and each carries the tally
+//! A test that needs the default model, a C++ compiler, the PTX tools or a GPU asks here. Where there is none it returns
+//! early after a SKIP line with the reason; where the environment variable `AIO_REQUIRE` lists the need
+//! (`model,cxx,ptx,gpu`), the test fails instead. Lines go straight to stderr, which the test harness does not capture, and each carries the tally
 //! of the whole `cargo test`, so the last one is the sum.
 
 use std::io::Write;

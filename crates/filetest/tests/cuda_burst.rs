@@ -2,9 +2,10 @@
 //! threads and the place where the output ends.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use aio_backend::DeviceError;
 use aio_backend_cuda::EmulationOptions;
 use aio_engine::{
-    Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation, StopReason,
+    Batch, Completion, Engine, EngineError, EngineOptions, Flow, Request, Sampling, Sequence, Speculation, StopReason,
 };
 use aio_filetest::{cuda, needs, tiny};
 use aio_interp::InterpDevice;
@@ -195,6 +196,27 @@ fn what_needs_the_host_takes_steps() {
     // Six steps of one, one or two of prompts, and five or six of two.
     let spent = engine.counters() - before;
     assert!((12..=14).contains(&spent.submissions), "{}", spent.submissions);
+}
+
+/// A burst whose kernel goes wrong says nothing to the host any more; the step ends with the device's reason all the same.
+#[test]
+fn a_burst_that_fails_is_an_error_and_no_endless_wait() {
+    if cuda::on_gpu() {
+        return needs::skip("cuda burst fault", "emulation", "a GPU that fails stays so");
+    }
+    let Some(mut engine) = engine("llama-1b", DType::Q8_0, EmulationOptions { burst_fault: true, ..two_blocks() })
+    else {
+        return;
+    };
+    let request = request(&Sampling::greedy(), Speculation::Off);
+    let error = engine.generate(&request, &mut |_| Flow::Continue).unwrap_err();
+    let device = match &error {
+        EngineError::Device(e) => e,
+        other => panic!("{other}"),
+    };
+    assert!(matches!(device, DeviceError::Failed(reason) if reason.contains("as asked for")), "{error}");
+    // Steps go on.
+    assert_eq!(plain(&mut engine, &request).ids.len(), TOKENS);
 }
 
 #[test]

@@ -126,6 +126,27 @@ fn graphs_by_the_hundred_take_little_memory() {
     assert!(need.large >= logits.max().unwrap());
 }
 
+/// At 131072 positions a step that verifies sixteen drafts has 73 MB of partial results, and without them a few blocks would
+/// walk the whole context; 512 rows have blocks enough.
+#[test]
+fn long_contexts_are_split_where_rows_are_few() {
+    if cuda::on_gpu() {
+        return aio_filetest::needs::skip("long contexts", "emulation", "the figures are those of 132 multiprocessors");
+    }
+    let emulation = EmulationOptions { multiprocessors: 132, ..EmulationOptions::default() };
+    let Some(device) = cuda::device("long contexts", emulation) else { return };
+    let graph = tiny::full_graph("llama-1b", DType::BF16);
+    let scratch = |rows: u32| {
+        let buckets = vec![Bucket::new(rows, 1, Tail::Argmax)];
+        let options = Options { buckets, fuse: true };
+        let family = compile(verify(&graph).unwrap(), &device.target(), &options).unwrap().family;
+        device.graphs(&family, 131_072 / 64).unwrap().scratch
+    };
+    let partials = |rows: u64| 4 * rows * 32 * 512 * 66;
+    assert!((partials(17)..2 * partials(17)).contains(&scratch(17)), "{}", scratch(17));
+    assert!(scratch(512) < partials(17), "{}", scratch(512));
+}
+
 #[test]
 fn a_probe_measures() {
     let Some(device) = device("probe") else { return };

@@ -190,6 +190,21 @@ fn a_step_is_one_submission_and_one_wait() {
     assert!(spent.bytes_read > 0 && spent.bytes_written > 0);
 }
 
+/// Steps of two to four rows norm inside their products, as those of one row do, and more rows take launches of their own.
+#[test]
+fn steps_of_few_rows_have_a_plan_of_their_own() {
+    let Some(mut engine) = engine("llama-1b", DType::Q8_0, ascending()) else { return };
+    let mut launches = |rows: usize| {
+        let before = engine.counters();
+        chunked(&mut engine, 2 * rows, rows);
+        let spent = engine.counters() - before;
+        spent.launches / spent.submissions
+    };
+    let few = [1, 2, 4].map(&mut launches);
+    assert_eq!(few, [few[0]; 3]);
+    assert!(launches(5) > few[0]);
+}
+
 /// The unfused plan, each node a submission of its own, gives the fused logits but for rounding.
 #[test]
 fn tasks_can_be_dispatched_one_by_one() {

@@ -8,11 +8,13 @@ mod program;
 
 use crate::args::{BurstArgs, BurstMail, end};
 use crate::device::Tally;
-use crate::driver::{Driver, Launch, Mapped, Memory, Pinned};
+use crate::driver::{Driver, Launch, Mapped, Memory, Pinned, Properties};
 use crate::error::{CudaError, DEVICE};
 use crate::executable::Traffic;
-use crate::lower::MAX_RECENT;
+use crate::lower::{Bases, MAX_RECENT, Model, Program as Lowered};
 use crate::resident::Resident;
+use crate::states::StatesMap;
+use crate::weights::WeightsMap;
 use aio_backend::{Burst, BurstEnd, BurstRequest, BurstStep, DeviceError};
 use aio_ir::PAGE_POSITIONS;
 use aio_plan::{Plan, PlanFamily};
@@ -21,8 +23,10 @@ use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Rows up to which the plan that norms inside its products is taken, and rows of a step at most.
-const FEW_ROWS: u32 = 4;
+/// Rows up to which the plan that norms inside its products is taken, and rows of a step at most. Two, since the memory of
+/// four normed rows of a 16-bit model leaves room for one block a multiprocessor where else there are two, and the grid is
+/// that of the largest task.
+const FEW_ROWS: u32 = 2;
 const MOST_ROWS: u32 = 16;
 /// Drafts that the first step of all tries.
 const FIRST_DRAFTS: u32 = 3;
@@ -39,6 +43,38 @@ const MAIL: usize = size_of::<BurstMail>() / 4;
 /// Turns of looking into the mail box before the driver is asked whether the burst is still there.
 const TURNS: u32 = 256;
 
+/// What steps have in common, as the programs have it. A page comes along every few bursts; the rest lasts for a request.
+#[derive(Default)]
+struct Common {
+    pages: Vec<u32>,
+    params: Option<Params>,
+}
+
+type Params = [f32; aio_ir::SAMPLE_PARAMS as usize];
+
+/// Pinned memory on the way to the device, which reads it while the host goes on: counter to text, then pages, then each
+/// row's numbers of sampling.
+struct Staging {
+    memory: Pinned,
+    /// Bytes where the pages and the numbers begin.
+    pages: usize,
+    params: usize,
+}
+
+impl Staging {
+    fn new(driver: &Arc<dyn Driver>, text_words: usize, pages: u32) -> Result<Staging, CudaError> {
+        let (pages, params) = (4 * text_words, 4 * (text_words + pages as usize));
+        let memory = Pinned::new(driver, params + MOST_ROWS as usize * size_of::<Params>())?;
+        Ok(Staging { memory, pages, params })
+    }
+
+    /// Puts words at a place; how many bytes they are.
+    fn put(&mut self, at: usize, words: &[u8]) -> usize {
+        self.memory.bytes_mut()[at..][..words.len()].copy_from_slice(words);
+        words.len()
+    }
+}
+
 /// See the module's header.
 pub(crate) struct CudaBurst {
     driver: Arc<dyn Driver>,
@@ -50,11 +86,11 @@ pub(crate) struct CudaBurst {
     launch: Launch,
     /// Counter, program, stop tokens, text.
     text: Memory,
-    staging: Pinned,
+    /// The same, then what the programs have in common.
+    staging: Staging,
     index: Memory,
     mail: Mapped,
-    /// Pages and numbers of sampling that the programs have.
-    bound: Option<(Vec<u32>, [f32; aio_ir::SAMPLE_PARAMS as usize])>,
+    common: Common,
     /// Drafts that the next step tries, as the last burst left it.
     tries: u32,
     traffic: Traffic,
@@ -73,10 +109,7 @@ impl CudaBurst {
         }
         let mut few = Program::new(&driver, &resident, family, plan, FEW_ROWS)?;
         let mut many = Program::new(&driver, &resident, family, plan, MOST_ROWS)?;
-        let mut names = few.kernels();
-        names.extend(many.kernels());
-        names.sort_unstable();
-        names.dedup();
+        let names = sorted([few.kernels(), many.kernels()].concat());
         let shared_bytes = few.shared_bytes().max(many.shared_bytes());
         let kernel = driver.burst_kernel(&names, shared_bytes).map_err(|e| match e {
             CudaError::OutOfMemory { .. } | CudaError::Call { .. } => e.into(),
@@ -90,7 +123,7 @@ impl CudaBurst {
         let slots = slots(positions as u32) as usize;
         let memory = |words: usize| Memory::new(&driver, 4 * words).map_err(|e| e.taking("a burst's text"));
         let (text, index) = (memory(words)?, memory(2 * slots)?);
-        let staging = Pinned::new(&driver, 4 * words)?;
+        let staging = Staging::new(&driver, words, resident.states.pages)?;
         let mail = Mapped::new(&driver, MAIL + 2 * MAX_BUDGET as usize)?;
         let launch = Launch { kernel: kernel.kernel, grid: [kernel.blocks, 1], shared_bytes, args: Box::default() };
         let (traffic, tries) = (Traffic::new(family, plan), FIRST_DRAFTS);
@@ -106,7 +139,7 @@ impl CudaBurst {
             staging,
             index,
             mail,
-            bound: None,
+            common: Common::default(),
             tries,
             traffic,
         })
@@ -139,23 +172,33 @@ impl CudaBurst {
         Ok(())
     }
 
-    /// Begins to copy what steps have in common, and the text.
+    /// Begins to copy what steps have in common, as far as it is new, and the text. Nothing here waits.
     fn send(&mut self, request: &BurstRequest<'_>) -> Result<(), CudaError> {
         // Recent tokens lie where other executables have theirs.
         self.resident.take_large();
-        let params = request.sampling.params.to_row();
-        let same = |(pages, row): &(Vec<u32>, _)| pages == request.pages && *row == params;
-        if !self.bound.as_ref().is_some_and(same) {
-            for program in [&self.few, &self.many] {
-                program.bind(request.pages, self.resident.states.pages, &params)?;
+        let programs = [&self.few, &self.many];
+        if self.common.pages != request.pages {
+            let len = self.staging.put(self.staging.pages, bytemuck::cast_slice(request.pages));
+            for program in programs {
+                program.write("page_table", &self.staging.memory, self.staging.pages, len)?;
             }
-            self.bound = Some((request.pages.to_vec(), params));
+            self.common.pages.clear();
+            self.common.pages.extend_from_slice(request.pages);
         }
-        let words: &mut [u32] = bytemuck::cast_slice_mut(self.staging.bytes_mut());
+        let params = request.sampling.params.to_row();
+        if self.common.params != Some(params) {
+            let rows = [params; MOST_ROWS as usize];
+            let len = self.staging.put(self.staging.params, bytemuck::cast_slice(&rows));
+            for program in programs {
+                program.write("sampling", &self.staging.memory, self.staging.params, len)?;
+            }
+            self.common.params = Some(params);
+        }
+        let words: &mut [u32] = bytemuck::cast_slice_mut(&mut self.staging.memory.bytes_mut()[..self.staging.pages]);
         words[..HISTORY].fill(0);
         words[2..][..request.stops.len()].copy_from_slice(request.stops);
         words[HISTORY..][..request.history.len()].copy_from_slice(request.history);
-        self.text.write_pinned(0, &self.staging, 0, 4 * (HISTORY + request.history.len()))
+        self.text.write_pinned(0, &self.staging.memory, 0, 4 * (HISTORY + request.history.len()))
     }
 
     fn args(&self, request: &BurstRequest<'_>) -> BurstArgs {
@@ -269,7 +312,7 @@ impl Burst for CudaBurst {
         if let Err(e) = ran {
             // What was begun must be over before its memory is used again; the first error is the one that counts.
             let _ = self.driver.synchronize();
-            self.bound = None;
+            self.common = Common::default();
             return Err(e.into());
         }
         self.count(request, steps);
@@ -280,6 +323,25 @@ impl Burst for CudaBurst {
             other => Err(DeviceError::Failed(format!("a burst ended with {other}"))),
         }
     }
+}
+
+/// Names of the kernels that bursts of a plan run, as [`CudaBurst::new`] asks for them. Nothing is loaded.
+pub(crate) fn kernels(limits: &Properties, family: &PlanFamily, plan: &Plan) -> Result<Vec<String>, DeviceError> {
+    let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, 1)?);
+    let vector = |w: usize| Ok(weights.weights[w].ones());
+    let model = Model { family, weights: &weights, states: &states, limits: &limits.of_bursts(), vector: &vector };
+    let mut names = Vec::new();
+    for rows in [FEW_ROWS, MOST_ROWS] {
+        let program = Lowered::new(&model, &program::of_rows(plan, rows), Bases::NOWHERE)?;
+        names.extend(program.calls.into_iter().map(|c| c.kernel));
+    }
+    Ok(sorted(names))
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// The error of a plan that cannot run in a burst.

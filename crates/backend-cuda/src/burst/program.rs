@@ -6,7 +6,7 @@
 use super::refused;
 use crate::args::{BurstProgram, BurstTask, TASK_BARRIER, TASK_SOLO, TASK_WORDS};
 use crate::checks::Check;
-use crate::driver::{Driver, Memory};
+use crate::driver::{Driver, Memory, Pinned};
 use crate::error::CudaError;
 use crate::lower::{Call, Spot};
 use crate::resident::{Bound, Resident};
@@ -38,12 +38,9 @@ impl Program {
         plan: &Plan,
         rows: u32,
     ) -> Result<Program, DeviceError> {
-        let Bucket { rows: all, outs, .. } = plan.bucket;
-        let rows = rows.min(all).min(outs);
-        let bucket = Bucket { rows, seqs: 1, outs: rows, ..plan.bucket };
-        let plan = Plan { bucket, ..plan.clone() };
+        let plan = of_rows(plan, rows);
         check_names(&plan)?;
-        let bound = resident.bind(driver, family, &plan)?;
+        let bound = resident.bind(driver, &driver.properties().of_bursts(), family, &plan)?;
         if let Some(call) = bound.program.calls.iter().find(|c| c.grid[1] > 1 || c.args.len() > 8 * TASK_WORDS) {
             return Err(refused(format!("`{}` does not fit a task", call.kernel)));
         }
@@ -82,23 +79,19 @@ impl Program {
 
     /// Writes what no burst changes: every row is of sequence 0, which zeros say, and every row is an output row.
     fn constants(&self) -> Result<(), DeviceError> {
+        let Some(place) = self.plan.input("out_rows") else { return Ok(()) };
+        let spot = self.bound.program.step.inputs[place];
         let rows: Vec<u32> = (0..self.rows()).collect();
-        Ok(self.write("out_rows", bytemuck::cast_slice(&rows))?)
+        let bytes: &[u8] = bytemuck::cast_slice(&rows);
+        Ok(self.bound.memory(spot).write(spot.offset, &bytes[..bytes.len().min(spot.bytes)])?)
     }
 
-    /// Writes the sequence's pages and each row's numbers of sampling.
-    pub(super) fn bind(&self, pages: &[u32], width: u32, params: &[f32]) -> Result<(), CudaError> {
-        let mut table = pages.to_vec();
-        table.resize(width as usize, 0);
-        self.write("page_table", bytemuck::cast_slice(&table))?;
-        self.write("sampling", bytemuck::cast_slice(&params.repeat(self.rows() as usize)))
-    }
-
-    /// Begins to write an input; nothing if the plan has none of this name.
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), CudaError> {
+    /// Begins to write an input from the `len` bytes of `staging` at `at`; nothing if the plan has none of this name. What lies
+    /// behind them stays.
+    pub(super) fn write(&self, name: &str, staging: &Pinned, at: usize, len: usize) -> Result<(), CudaError> {
         let Some(place) = self.plan.input(name) else { return Ok(()) };
         let spot = self.bound.program.step.inputs[place];
-        self.bound.memory(spot).write(spot.offset, &bytes[..bytes.len().min(spot.bytes)])
+        self.bound.memory(spot).write_pinned(spot.offset, staging, at, len.min(spot.bytes))
     }
 
     /// Puts the tasks on the device. `numbers` says how a task names each of `names`, which are sorted.
@@ -145,6 +138,14 @@ impl Program {
             rows: self.rows(),
         }
     }
+}
+
+/// A plan for steps of one sequence with up to so many rows.
+pub(super) fn of_rows(plan: &Plan, rows: u32) -> Plan {
+    let Bucket { rows: all, outs, .. } = plan.bucket;
+    let rows = rows.min(all).min(outs);
+    let bucket = Bucket { rows, seqs: 1, outs: rows, ..plan.bucket };
+    Plan { bucket, ..plan.clone() }
 }
 
 /// Refuses plans whose inputs a burst cannot make, or whose outcome it would not find.

@@ -6,16 +6,18 @@
 
 mod attributes;
 mod event;
+mod function;
 
 use super::cache::Cache;
 use super::nvrtc;
-use super::{BurstKernel, Driver, Graph, Kernel, Launch, Properties, THREADS, must_ask};
+use super::{BurstKernel, DECLARED_SHARED_BYTES, Driver, Graph, Kernel, Launch, Properties, THREADS};
 use crate::error::CudaError;
 use crate::images::KernelImages;
 use attributes::{overlapping, together};
 use cudarc::driver::result::{self, DriverError, stream};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use event::Event;
+use function::Function;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::{Mutex, PoisonError};
@@ -36,6 +38,8 @@ pub(crate) struct Cuda {
     properties: Properties,
     /// Whether launches of a graph carry the attribute for programmatic stream serialisation.
     overlap: bool,
+    /// See [`Function::new`].
+    carveout: Option<u32>,
     modules: Vec<sys::CUmodule>,
     kernels: Mutex<Kernels>,
     /// What bursts are compiled from, and where they are kept.
@@ -49,25 +53,6 @@ struct Kernels {
     functions: Vec<Function>,
     /// Those of bursts, a module a model.
     bursts: Vec<sys::CUmodule>,
-}
-
-/// A kernel, the shared memory that it declares, and the dynamic shared memory that it may have.
-struct Function {
-    function: sys::CUfunction,
-    declared: u32,
-    allowed: u32,
-}
-
-impl Function {
-    /// A kernel that was not asked for before. To ask for an attribute also loads its code, which must not happen while a
-    /// graph is captured.
-    fn new(function: sys::CUfunction) -> Result<Function, CudaError> {
-        let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
-        // SAFETY: the function is of a loaded module.
-        let declared = unsafe { result::function::get_function_attribute(function, attribute) };
-        let declared = declared.map_err(failed("cuFuncGetAttribute"))?.max(0) as u32;
-        Ok(Function { function, declared, allowed: 0 })
-    }
 }
 
 /// A captured graph, ready to run.
@@ -139,6 +124,7 @@ fn properties(device: sys::CUdevice) -> Result<Properties, CudaError> {
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
         shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
         multiprocessor_shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?,
+        declared_bytes: DECLARED_SHARED_BYTES,
     })
 }
 
@@ -158,11 +144,17 @@ fn load(cubin: &[u8]) -> Result<sys::CUmodule, CudaError> {
 }
 
 impl Cuda {
-    /// Opens the first GPU and loads all kernels. With `overlap`, kernels of a graph may begin while earlier ones end.
+    /// Opens the first GPU and loads all kernels. With `overlap`, kernels of a graph may begin while earlier ones end;
+    /// `carveout` as in [`Function::new`].
     ///
     /// # Errors
     /// Every reason why there is no GPU, or none that kernels can be had for.
-    pub(crate) fn open(images: &KernelImages, cache: &Cache, overlap: bool) -> Result<Cuda, CudaError> {
+    pub(crate) fn open(
+        images: &KernelImages,
+        cache: &Cache,
+        overlap: bool,
+        carveout: Option<u32>,
+    ) -> Result<Cuda, CudaError> {
         let properties = probe()?;
         let (device, version) = first_gpu()?;
         let overlap = overlap && version >= OVERLAP_VERSION && properties.architecture >= OVERLAP_ARCHITECTURE;
@@ -173,7 +165,7 @@ impl Cuda {
         let stream = std::ptr::null_mut();
         let (modules, kernels) = (Vec::new(), Mutex::default());
         let (images, cache) = (*images, cache.clone());
-        let mut cuda = Cuda { device, context, stream, properties, overlap, modules, kernels, images, cache };
+        let mut cuda = Cuda { device, context, stream, properties, overlap, carveout, modules, kernels, images, cache };
         cuda.enter()?;
         cuda.stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed("cuStreamCreate"))?;
         for cubin in &cubins {
@@ -213,23 +205,10 @@ impl Cuda {
         all.bursts.push(module);
         // SAFETY: the module is loaded until `self` goes.
         let function = unsafe { result::module::get_function(module, c"burst".to_owned()) };
-        all.functions.push(Function::new(function.map_err(failed("cuModuleGetFunction"))?)?);
+        all.functions.push(Function::new(function.map_err(failed("cuModuleGetFunction"))?, self.carveout)?);
         let index = all.functions.len() - 1;
         all.by_name.insert(name, index);
         Ok(Kernel(index))
-    }
-
-    /// Lets a function take this much dynamic shared memory.
-    fn allow(&self, kernel: Kernel, shared_bytes: u32) -> Result<(), CudaError> {
-        let Function { function, declared, allowed } = &mut self.kernels().functions[kernel.0];
-        if shared_bytes > *allowed && must_ask(shared_bytes, *declared) {
-            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            // SAFETY: the function is of a loaded module.
-            unsafe { result::function::set_function_attribute(*function, attribute, shared_bytes as i32) }
-                .map_err(failed("cuFuncSetAttribute"))?;
-            *allowed = shared_bytes;
-        }
-        Ok(())
     }
 
     /// Blocks of a kernel that the device holds at once.
@@ -351,14 +330,13 @@ impl Driver for Cuda {
         let index = match kernels.by_name.get(name) {
             Some(&index) => index,
             None => {
-                kernels.functions.push(Function::new(self.find(name)?)?);
+                kernels.functions.push(Function::new(self.find(name)?, self.carveout)?);
                 let index = kernels.functions.len() - 1;
                 kernels.by_name.insert(name.to_owned(), index);
                 index
             }
         };
-        drop(kernels);
-        self.allow(Kernel(index), shared_bytes)?;
+        kernels.functions[index].allow(shared_bytes)?;
         Ok(Kernel(index))
     }
 
@@ -386,7 +364,12 @@ impl Driver for Cuda {
     fn burst_kernel(&self, kernels: &[String], shared_bytes: u32) -> Result<BurstKernel, CudaError> {
         self.enter()?;
         let kernel = self.burst(kernels)?;
-        self.allow(kernel, shared_bytes)?;
+        {
+            let mut all = self.kernels();
+            let function = &mut all.functions[kernel.0];
+            self.properties.check_burst(shared_bytes, function.declared)?;
+            function.allow(shared_bytes)?;
+        }
         let blocks = self.resident_blocks(kernel, shared_bytes)?;
         Ok(BurstKernel { kernel, numbers: (0..kernels.len() as u32).collect(), blocks })
     }

@@ -4,7 +4,7 @@
 //! The library is built from `kernels/cuda/emulate.cpp` by whoever tests; see there for what it exports. A graph is the
 //! list of its launches.
 
-use super::{BurstKernel, Driver, Graph, Kernel, Launch, Properties, THREADS};
+use super::{BurstKernel, DECLARED_SHARED_BYTES, Driver, Graph, Kernel, Launch, Properties, THREADS};
 use crate::error::CudaError;
 use libloading::{Library, Symbol};
 use std::alloc::{Layout, alloc, dealloc};
@@ -39,11 +39,19 @@ pub struct EmulationOptions {
     pub host_threads: u32,
     /// Bytes of device memory that it says it has.
     pub memory_bytes: u64,
+    /// Bursts end at once, without a word to the host, as where their kernel runs into a trap.
+    pub burst_fault: bool,
 }
 
 impl Default for EmulationOptions {
     fn default() -> EmulationOptions {
-        EmulationOptions { order: ThreadOrder::Ascending, multiprocessors: 4, host_threads: 2, memory_bytes: 80 << 30 }
+        EmulationOptions {
+            order: ThreadOrder::Ascending,
+            multiprocessors: 4,
+            host_threads: 2,
+            memory_bytes: 80 << 30,
+            burst_fault: false,
+        }
     }
 }
 
@@ -116,6 +124,7 @@ impl Emulation {
             multiprocessors: options.multiprocessors.max(1),
             shared_bytes: 227 << 10,
             multiprocessor_shared_bytes: 228 << 10,
+            declared_bytes: DECLARED_SHARED_BYTES,
         };
         let (allocations, running) = (Mutex::default(), Mutex::default());
         Ok(Emulation { library, launch, properties, options, kernels, allocations, running })
@@ -166,6 +175,7 @@ impl Run {
         if self.args_bytes != launch.args.len() {
             return fail(format!("{name:?} takes {} bytes of arguments, not {}", self.args_bytes, launch.args.len()));
         }
+        some("launch", launch.grid[0].min(launch.grid[1]) as usize)?;
         let (order, seed) = match self.order {
             ThreadOrder::Ascending => (0, 0),
             ThreadOrder::Descending => (1, 0),
@@ -235,6 +245,12 @@ fn kernels(library: &Library) -> Result<Vec<(CString, usize)>, libloading::Error
     }
 }
 
+/// Refuses what a GPU's driver may refuse: to do something with nothing.
+fn some(call: &'static str, count: usize) -> Result<(), CudaError> {
+    let refused = || CudaError::Call { call, reason: "of nothing".to_owned() };
+    if count == 0 { Err(refused()) } else { Ok(()) }
+}
+
 fn guarded(bytes: usize) -> Layout {
     Layout::from_size_align(bytes + 2 * GUARD_BYTES, ALIGNMENT).expect("`allocate` bounds the size")
 }
@@ -250,6 +266,7 @@ impl Driver for Emulation {
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64, CudaError> {
+        some("allocate", bytes)?;
         let out = CudaError::OutOfMemory { bytes: bytes as u64 };
         if bytes > isize::MAX as usize / 2 || Some(bytes as u64) > self.available_bytes() {
             return Err(out);
@@ -289,6 +306,7 @@ impl Driver for Emulation {
     }
 
     unsafe fn clear(&self, at: u64, bytes: usize) -> Result<(), CudaError> {
+        some("clear", bytes)?;
         self.wait()?;
         // SAFETY: the caller's promise; device memory is the host's.
         unsafe { (at as *mut u8).write_bytes(0, bytes) };
@@ -296,6 +314,7 @@ impl Driver for Emulation {
     }
 
     unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<(), CudaError> {
+        some("write", bytes.len())?;
         self.wait()?;
         // SAFETY: the caller's promise; device memory is the host's.
         unsafe { (to as *mut u8).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
@@ -303,6 +322,7 @@ impl Driver for Emulation {
     }
 
     unsafe fn read(&self, to: *mut u8, from: u64, bytes: usize) -> Result<(), CudaError> {
+        some("read", bytes)?;
         self.wait()?;
         // SAFETY: the caller's promise; device memory is the host's.
         unsafe { to.copy_from_nonoverlapping(from as *const u8, bytes) };
@@ -310,6 +330,7 @@ impl Driver for Emulation {
     }
 
     unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), CudaError> {
+        some("copy", bytes)?;
         self.wait()?;
         // SAFETY: the caller's promise; device memory is the host's.
         unsafe { (to as *mut u8).copy_from_nonoverlapping(from as *const u8, bytes) };
@@ -331,7 +352,8 @@ impl Driver for Emulation {
         self.allocate(bytes).map(|at| (at as *mut u8, at))
     }
 
-    fn burst_kernel(&self, kernels: &[String], _: u32) -> Result<BurstKernel, CudaError> {
+    fn burst_kernel(&self, kernels: &[String], shared_bytes: u32) -> Result<BurstKernel, CudaError> {
+        self.properties.check_burst(shared_bytes, self.properties.of_bursts().declared_bytes)?;
         // Tasks name kernels by their place in the library's table.
         let number = |name: &String| self.kernel(name, 0).map(|k| k.0 as u32);
         let numbers = kernels.iter().map(number).collect::<Result<_, _>>()?;
@@ -341,8 +363,12 @@ impl Driver for Emulation {
     unsafe fn launch_together(&self, launch: &Launch) -> Result<(), CudaError> {
         self.wait()?;
         let run = self.run(launch, 0);
-        // SAFETY: the caller's promise; whatever would take memory away waits for the thread, as does closing the library.
-        let burst = std::thread::spawn(move || unsafe { run.finish() });
+        let fault = self.options.burst_fault;
+        let burst = std::thread::spawn(move || match fault {
+            true => Err(CudaError::Call { call: "burst", reason: "a fault, as asked for".to_owned() }),
+            // SAFETY: the caller's promise; whatever would take memory away waits for the thread, as does closing the library.
+            false => unsafe { run.finish() },
+        });
         *self.running() = Some(burst);
         Ok(())
     }
@@ -352,6 +378,7 @@ impl Driver for Emulation {
     }
 
     unsafe fn capture(&self, launches: &[Launch]) -> Result<Graph, CudaError> {
+        some("capture", launches.len())?;
         Ok(Graph(Box::new(launches.to_vec())))
     }
 

@@ -47,6 +47,9 @@ impl Memory {
     /// Begins to clear some of it.
     pub(crate) fn clear(&self, offset: usize, len: usize) -> Result<(), CudaError> {
         self.check(offset, len);
+        if len == 0 {
+            return Ok(());
+        }
         // SAFETY: `check` found the bytes inside this allocation, which lives as long as `self`.
         unsafe { self.driver.clear(self.at + offset as u64, len) }
     }
@@ -59,6 +62,9 @@ impl Memory {
 
     fn begin_write(&self, offset: usize, bytes: &[u8]) -> Result<(), CudaError> {
         self.check(offset, bytes.len());
+        if bytes.is_empty() {
+            return Ok(());
+        }
         // SAFETY: as in `clear`; `write` waits while it borrows the bytes, `write_pinned` has a caller who leaves them alone.
         unsafe { self.driver.write(self.at + offset as u64, bytes) }
     }
@@ -72,18 +78,30 @@ impl Memory {
     pub(crate) fn read(&self, offset: usize, len: usize) -> Result<Vec<u8>, CudaError> {
         self.check(offset, len);
         let mut bytes = vec![0; len];
-        // SAFETY: as in `clear`; the vector has `len` bytes and lives beyond `synchronize`.
-        unsafe { self.driver.read(bytes.as_mut_ptr(), self.at + offset as u64, len)? };
+        // SAFETY: the vector has `len` bytes and lives beyond `synchronize`.
+        unsafe { self.begin_read(offset, len, bytes.as_mut_ptr())? };
         self.driver.synchronize()?;
         Ok(bytes)
     }
 
+    /// Begins to copy bytes out.
+    ///
+    /// # Safety
+    /// As many bytes at `to` may be written, and stay until the device is done.
+    pub(crate) unsafe fn begin_read(&self, offset: usize, len: usize, to: *mut u8) -> Result<(), CudaError> {
+        self.check(offset, len);
+        if len == 0 {
+            return Ok(());
+        }
+        // SAFETY: as in `clear`; for `to` the caller's promise.
+        unsafe { self.driver.read(to, self.at + offset as u64, len) }
+    }
+
     /// Begins to copy bytes to pinned memory, which the caller leaves alone until the device is done.
     pub(crate) fn read_pinned(&self, offset: usize, len: usize, to: &mut Pinned, at: usize) -> Result<(), CudaError> {
-        self.check(offset, len);
         let to = &mut to.bytes_mut()[at..at + len];
-        // SAFETY: as in `clear`; pinned memory stays in place, and its owner waits before it looks or lets go.
-        unsafe { self.driver.read(to.as_mut_ptr(), self.at + offset as u64, len) }
+        // SAFETY: pinned memory stays in place, and its owner waits before it looks or lets go.
+        unsafe { self.begin_read(offset, len, to.as_mut_ptr()) }
     }
 
     /// Begins to copy inside it. The places must not overlap.
@@ -91,6 +109,9 @@ impl Memory {
         self.check(from, len);
         self.check(to, len);
         debug_assert!(from.abs_diff(to) >= len);
+        if len == 0 {
+            return Ok(());
+        }
         // SAFETY: as in `clear`; pages are disjoint.
         unsafe { self.driver.copy(self.at + to as u64, self.at + from as u64, len) }
     }

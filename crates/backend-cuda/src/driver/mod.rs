@@ -22,6 +22,8 @@ use std::any::Any;
 pub(crate) const THREADS: u32 = 256;
 /// Shared memory that kernels with dynamic shared memory declare besides, at most (`budget.toml` has it by kernel).
 const DECLARED_SHARED_BYTES: u32 = 512;
+/// The same for the kernel of bursts, which declares what all its tasks do and its own.
+const BURST_DECLARED_BYTES: u32 = 5 << 10;
 /// Shared memory of a block that the system takes, from compute capability 8.0 on.
 const SYSTEM_SHARED_BYTES: u32 = 1024;
 /// Shared memory that a block can have without asking, what it declares included.
@@ -40,6 +42,8 @@ pub(crate) struct Properties {
     pub shared_bytes: u32,
     /// Shared memory of a multiprocessor.
     pub multiprocessor_shared_bytes: u32,
+    /// Shared memory that kernels declare beside what they get dynamically, at most.
+    pub declared_bytes: u32,
 }
 
 impl Properties {
@@ -50,13 +54,35 @@ impl Properties {
 
     /// The most dynamic shared memory of a kernel, which declares some for itself.
     pub(crate) fn dynamic_shared_bytes(&self) -> u32 {
-        self.shared_bytes.saturating_sub(DECLARED_SHARED_BYTES)
+        self.shared_bytes.saturating_sub(self.declared_bytes)
+    }
+
+    /// The same GPU as the tasks of a burst have it.
+    pub(crate) fn of_bursts(&self) -> Properties {
+        Properties { declared_bytes: BURST_DECLARED_BYTES, ..self.clone() }
+    }
+
+    /// Whether a block of a burst has room for this much dynamic shared memory beside what its kernel declares. Asked before the
+    /// driver is, whose answer would be no reason.
+    ///
+    /// # Errors
+    /// [`CudaError::NoBurst`].
+    pub(crate) fn check_burst(&self, dynamic_bytes: u32, declared_bytes: u32) -> Result<(), CudaError> {
+        let most = self.shared_bytes;
+        if dynamic_bytes.saturating_add(declared_bytes) <= most {
+            return Ok(());
+        }
+        let reason = format!(
+            "a block would take {dynamic_bytes} bytes of shared memory for its tasks and {declared_bytes} for itself, and \
+             the GPU has {most}"
+        );
+        Err(CudaError::NoBurst(reason))
     }
 
     /// Blocks with so much dynamic shared memory that are on the device together: one or two a multiprocessor. More would
     /// only begin when others have ended, with no weights on their way yet.
     pub(crate) fn blocks(&self, shared_bytes: u32) -> u32 {
-        let each = shared_bytes + DECLARED_SHARED_BYTES + SYSTEM_SHARED_BYTES;
+        let each = shared_bytes + self.declared_bytes + SYSTEM_SHARED_BYTES;
         self.multiprocessors.max(1) * (self.multiprocessor_shared_bytes / each).clamp(1, 2)
     }
 }
@@ -103,7 +129,7 @@ pub(crate) trait Driver: Send + Sync {
     /// Bytes of device memory that nobody has taken; `None` if the driver does not say.
     fn available_bytes(&self) -> Option<u64>;
 
-    /// Takes device memory; its address is a multiple of 256.
+    /// Takes device memory, one byte at least; its address is a multiple of 256.
     fn allocate(&self, bytes: usize) -> Result<u64, CudaError>;
 
     /// Gives memory back, once what was begun is done.
@@ -202,6 +228,7 @@ mod tests {
             multiprocessors: 132,
             shared_bytes: block_kib << 10,
             multiprocessor_shared_bytes: multiprocessor_kib << 10,
+            declared_bytes: DECLARED_SHARED_BYTES,
         }
     }
 
@@ -217,5 +244,15 @@ mod tests {
         assert_eq!((h100.blocks(60 << 10), h100.blocks(112 << 10), h100.blocks(150 << 10)), (264, 264, 132));
         assert_eq!((ada.blocks(60 << 10), ada.blocks(40 << 10), ada.blocks(0)), (132, 264, 264));
         assert_eq!(h100.dynamic_shared_bytes(), (227 << 10) - 512);
+        // What fits two blocks of a kernel of its own fits one of a burst, which declares more.
+        assert_eq!((h100.blocks(113_000), h100.of_bursts().blocks(113_000)), (264, 132));
+    }
+
+    #[test]
+    fn bursts_without_room_are_refused_with_the_reason() {
+        let ada = gpu(99, 100);
+        assert_eq!(ada.check_burst(96 << 10, 3 << 10), Ok(()));
+        let error = ada.check_burst(96 << 10, 4880).unwrap_err().to_string();
+        assert!(error.contains("98304") && error.contains("4880") && error.contains("101376"), "{error}");
     }
 }

@@ -13,8 +13,10 @@ use aio_plan::{AttendSpec, QkvSpec, RopePairs, RopeSpec, Slot, Task};
 const SPLIT: u64 = 256;
 /// Query rows and heads that a block holds at most.
 const COLUMNS: u32 = 24;
-/// Partial results up to this size: steps that need more have rows enough to fill a device without splitting contexts.
+/// Partial results up to this size where a step's rows fill the device without splitting contexts; and where they do not, so
+/// that few blocks would walk a long context alone (16 rows of a model of 32 heads of 64 have 69 MB at 131072 positions).
 const MAX_PARTIALS: u64 = 64 << 20;
+const MAX_PARTIALS_OF_FEW: u64 = 256 << 20;
 /// Blocks of a grid that walks whole contexts.
 const MAX_WHOLE_BLOCKS: u64 = 65535 * 32;
 
@@ -159,7 +161,11 @@ impl Lowering<'_> {
         let count = u64::from(self.bound(Sym::Rows));
         let splits = (u64::from(self.model.states.pages) * 64).div_ceil(SPLIT);
         let partials = 4 * count * u64::from(spec.heads) * splits * (u64::from(head_dim) + 2);
-        let splitting = partials <= MAX_PARTIALS;
+        let shared_bytes = attend_shared(head_dim);
+        let together = self.model.limits.blocks(shared_bytes);
+        let alone = count.div_ceil(u64::from(COLUMNS / group)) * u64::from(kv_heads);
+        let few = alone < u64::from(together);
+        let splitting = partials <= if few { MAX_PARTIALS_OF_FEW } else { MAX_PARTIALS };
         let chain = if head_dim.is_multiple_of(32) { self.chain(task.results[0], &out) } else { None };
         let (whole, tickets) = (count * u64::from(kv_heads), 4 * count * u64::from(spec.heads));
         let args = AttendArgs {
@@ -184,8 +190,6 @@ impl Lowering<'_> {
             max_splits: if splitting { splits as u32 } else { 0 },
             acts_kind: chain.map_or(0, |c| c.0 as u32),
         };
-        let shared_bytes = attend_shared(head_dim);
-        let together = self.model.limits.blocks(shared_bytes);
         let blocks = if splitting { together } else { whole.clamp(1, MAX_WHOLE_BLOCKS) as u32 };
         self.call("attend", [blocks, 1], shared_bytes, &args);
         Ok(())

@@ -74,8 +74,8 @@ impl<'a> Lowering<'a> {
         Ok(args.acts)
     }
 
-    /// A product of rows after their norm: with few rows one launch does both, if there is room for the rows in shared
-    /// memory, else rows are prepared first. `product` makes the arguments from the address of prepared rows.
+    /// A product of rows after their norm: with few rows one launch does both, if shared memory has room for the rows in as
+    /// many blocks as without them, else rows are prepared first. `product` makes the arguments from the address of prepared rows.
     pub(super) fn normed_product<A: Pod>(
         &mut self,
         task: &Task,
@@ -88,7 +88,9 @@ impl<'a> Lowering<'a> {
         let (count, format) = (self.bound(source.prepared()), form.format());
         let name = format!("{kernel}_{}", format.name());
         let extra = format.acts().shared_bytes(count.into(), source.rows.width);
-        let fits = u64::from(shared_bytes) + extra <= self.model.limits.dynamic_shared_bytes().into();
+        let limits = self.model.limits;
+        let fits = u64::from(shared_bytes) + extra <= limits.dynamic_shared_bytes().into()
+            && limits.blocks(shared_bytes + extra as u32) == limits.blocks(shared_bytes);
         if count > NORM_ROWS || form == Form::Split || !fits {
             let acts = self.prepare(task, source, form)?;
             let grid = [self.blocks_with(pieces, shared_bytes), passes];
