@@ -13,7 +13,7 @@ use aio_compiler::{Compiled, Options, compile};
 use aio_ir::{Dims, Graph, PAGE_POSITIONS};
 use aio_model::Model;
 use aio_model::hyper::HyperParams;
-use aio_orchestrator::{Buckets, Ceilings, DrafterKind, SpeculationOptions, Speculator, StepCost, StepModel};
+use aio_orchestrator::{Ceilings, SpeculationOptions, Speculator, StepCost, StepModel};
 use aio_plan::{Bucket, PlanFamily, Tail};
 use std::sync::Arc;
 
@@ -194,9 +194,7 @@ fn speculator(family: &PlanFamily, work: ModelWork, ceilings: Ceilings) -> Specu
     };
     Speculator::new(SpeculationOptions {
         max_drafts: MAX_DRAFTS as u32,
-        fixed: None,
-        kind: DrafterKind::Text,
-        buckets: Buckets::new(verifying(family).map(|b| b.outs), false),
+        max_rows: verifying(family).map(|b| b.outs).max().unwrap_or(0),
         model: StepModel::Roofline(cost, ceilings),
     })
 }

@@ -55,9 +55,13 @@ pub enum Speculation {
     /// None.
     #[default]
     Off,
-    /// As many in each step as promise the most tokens a second; none where drafts would not pay.
+    /// As many in each step as promise the most tokens a second; none where drafts would not pay, and none while another
+    /// member of the batch reads its prompt. What drafts gain is counted against the step with those of [`Speculation::Fixed`]
+    /// members alone, which come first.
     Auto,
-    /// This many in each step, as far as the drafter has them.
+    /// This many in each step, as far as the drafter has them: at most 64, and no more than fit into the 72 rows of a step,
+    /// of which each member that still generates has one besides. Where they do not all fit, members that want many share
+    /// evenly; steps have fewer rows where the engine was loaded with smaller ones.
     Fixed(usize),
 }
 

@@ -249,6 +249,59 @@ fn a_verification_step_is_one_submission_and_one_synchronisation() {
     }
 }
 
+/// Drafts that are in a step in any case do not keep another member from weighing its own.
+#[test]
+fn a_member_weighs_its_drafts_beside_one_with_a_fixed_number() {
+    let mut engine = engine(Dispatch::Graph);
+    let requests = [(0, 150, Speculation::Fixed(4)), (1, 60, Speculation::Auto)]
+        .map(|(i, tokens, speculation)| Request { speculation, ..request(i, Sampling::greedy(), tokens) });
+    let want = requests.clone().map(|r| plain(&mut engine, &r));
+    let (mut batch, mut together) = (Batch::new(), 0);
+    let ids = [0, 1].map(|i| {
+        let text = requests[i].prompt.iter().chain(&want[i]).copied().collect();
+        let drafter: Box<dyn Drafter> = Box::new(Knowing { text, at: 0, errs: 0 });
+        batch.join(&engine, requests[i].clone(), Sequence::new(), Some(drafter)).map_err(|(e, _)| e).unwrap()
+    });
+    while batch.running() > 0 {
+        batch.step(&mut engine, &mut |_, _| Flow::Continue).unwrap();
+        together += usize::from(batch.choice().is_some_and(|c| matches!(c.drafts[..], [4, n] if n > 0)));
+    }
+    assert!(together > 0, "no step had drafts of both");
+    for (id, want) in ids.into_iter().zip(want) {
+        let (done, mut sequence) = batch.leave(&engine, id).unwrap();
+        engine.release(&mut sequence);
+        assert_eq!(done.ids, want);
+        assert!(done.speculation.drafted > 0, "{:?}", done.speculation);
+    }
+}
+
+/// Rows that members without drafts do not need are there for the one that wants them.
+#[test]
+fn a_member_has_the_rows_that_others_leave() {
+    let mut engine = engine(Dispatch::Graph);
+    let requests: Vec<_> = (0..8).map(|i| request(i, Sampling::greedy(), 18)).collect();
+    let want: Vec<_> = requests.iter().map(|r| plain(&mut engine, r)).collect();
+    let text = requests[0].prompt.iter().chain(&want[0]).copied().collect();
+    let mut drafter: Option<Box<dyn Drafter>> = Some(Box::new(Knowing { text, at: 0, errs: 0 }));
+    let mut batch = Batch::new();
+    for (i, request) in requests.into_iter().enumerate() {
+        let speculation = if i == 0 { Speculation::Fixed(16) } else { Speculation::Off };
+        let request = Request { speculation, ..request };
+        batch.join(&engine, request, Sequence::new(), drafter.take()).map_err(|(e, _)| e).unwrap();
+    }
+    while batch.running() > 0 {
+        batch.step(&mut engine, &mut |_, _| Flow::Continue).unwrap();
+    }
+    let mut done = Vec::new();
+    while let Some(id) = batch.ended() {
+        let (completion, mut sequence) = batch.leave(&engine, id).unwrap();
+        engine.release(&mut sequence);
+        done.push(completion);
+    }
+    assert_eq!((done[0].timing.decode_steps, done[0].speculation.drafted), (1, 16));
+    assert_eq!(done.into_iter().map(|d| d.ids).collect::<Vec<_>>(), want);
+}
+
 #[test]
 fn an_end_inside_an_accepted_run_ends_the_output_there() {
     let mut engine = engine(Dispatch::Graph);

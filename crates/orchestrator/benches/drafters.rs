@@ -7,8 +7,8 @@
 mod noise;
 
 use aio_orchestrator::{
-    Buckets, Candidate, Drafter, DrafterKind, Match, Observed, Outcome, PromptLookup, SpeculationOptions, Speculator,
-    StepModel, SuffixDrafter,
+    Candidate, Drafter, DrafterKind, Match, Observed, Outcome, PromptLookup, SpeculationOptions, Speculator, StepModel,
+    SuffixDrafter,
 };
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use noise::Noise;
@@ -57,25 +57,24 @@ fn bench<D: Drafter + Clone + Default>(c: &mut Criterion) {
 fn choose(c: &mut Criterion, sequences: usize, rows: u32) {
     let mut speculator = Speculator::new(SpeculationOptions {
         max_drafts: 16,
-        fixed: None,
-        kind: DrafterKind::Text,
-        buckets: Buckets::new([rows], false),
+        max_rows: rows,
         model: StepModel::Table { seconds: vec![(1, 1e-3), (rows, 2e-3)], seconds_per_kv_byte: 0.0 },
     });
-    let mut estimates = vec![speculator.sequence(); sequences];
+    let mut estimates = vec![speculator.sequence(DrafterKind::Text); sequences];
     let (matched, mut noise) = (Match { len: 6 }, Noise::new(2));
     c.bench_function(&format!("choose and observe/{sequences} sequences, {rows} rows"), |b| {
         b.iter(|| {
-            let candidate = |acceptance| Candidate { acceptance, matched, drafts: 8, seconds_per_draft: 0.0 };
+            let candidate = |acceptance| Candidate { acceptance, matched, drafts: 8, fixed: 0, seconds_per_draft: 0.0 };
             let candidates: Vec<_> = estimates.iter().map(candidate).collect();
             let choice = black_box(speculator.choose(&candidates, 0.0));
             let seconds = 1e-3 * (1.0 + f64::from(choice.rows) / f64::from(rows) + 0.1 * noise.unit());
             let outcome = |(acceptance, &drafted): (_, &u32)| {
                 let produced = 1 + drafted.min(noise.below(9) as u32);
-                Outcome { acceptance, matched, offered: 8, drafted, produced, agreed: produced - 1 }
+                Outcome { acceptance, matched, offered: 8, drafted, fixed: 0, produced, agreed: produced - 1 }
             };
             let mut outcomes: Vec<_> = estimates.iter_mut().zip(&choice.drafts).map(outcome).collect();
-            speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, outcomes: &mut outcomes });
+            let outcomes = &mut outcomes;
+            speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
         });
     });
 }

@@ -122,7 +122,7 @@ impl Acceptance {
 
     /// For a new sequence, which begins by believing what this one has seen so far.
     pub fn child(&self) -> Acceptance {
-        let mut child = Acceptance::new(DrafterKind::Text);
+        let mut child = Acceptance::new(self.kind);
         child.prior = std::array::from_fn(|class| self.class_rate(class));
         child
     }
@@ -236,15 +236,17 @@ mod tests {
 
     #[test]
     fn children_believe_what_others_saw() {
-        let mut shared = Acceptance::shared(DrafterKind::Text);
-        for _ in 0..500 {
-            shared.observe(of(2), 3, 0);
+        for kind in [DrafterKind::Text, DrafterKind::Model] {
+            let mut shared = Acceptance::shared(kind);
+            for _ in 0..500 {
+                shared.observe(of(2), 3, 0);
+            }
+            let mut child = shared.child();
+            assert!(child.kind() == kind && child.survival(of(2), 1) < 0.05);
+            for _ in 0..30 {
+                child.observe(of(2), 3, 3);
+            }
+            assert!(child.survival(of(2), 1) > 0.7, "but learn for themselves");
         }
-        let mut child = shared.child();
-        assert!(child.survival(of(2), 1) < 0.05);
-        for _ in 0..30 {
-            child.observe(of(2), 3, 3);
-        }
-        assert!(child.survival(of(2), 1) > 0.7, "but learn for themselves");
     }
 }

@@ -26,12 +26,10 @@
 //! let ceilings = Ceilings { bandwidth: 28e9, peak: 800e9 };
 //! let mut speculator = Speculator::new(SpeculationOptions {
 //!     max_drafts: 16,
-//!     fixed: None,
-//!     kind: DrafterKind::Text,
-//!     buckets: Buckets::new([1, 4, 8, 17], false),
+//!     max_rows: 17,
 //!     model: StepModel::Roofline(cost, ceilings),
 //! });
-//! let mut acceptance = speculator.sequence();
+//! let mut acceptance = speculator.sequence(DrafterKind::Text);
 //! let mut drafter = SuffixDrafter::default();
 //! let text = [7, 8, 9, 10].repeat(40); // what the model will say
 //! let (mut at, mut steps, mut drafts) = (8, 0, Vec::new());
@@ -40,17 +38,17 @@
 //!     drafts.clear();
 //!     let matched = drafter.draft(16, &mut drafts)?;
 //!     let offered = drafts.len() as u32;
-//!     let candidate = Candidate { acceptance: &acceptance, matched, drafts: offered, seconds_per_draft: 0.0 };
+//!     let candidate = Candidate { acceptance: &acceptance, matched, drafts: offered, fixed: 0, seconds_per_draft: 0.0 };
 //!     let choice = speculator.choose(&[candidate], 0.0);
 //!     // The engine would run the step here; this one accepts drafts as long as they are what the model says.
 //!     let drafted = choice.drafts[0];
 //!     let right = drafts.iter().zip(&text[at..]).take_while(|(a, b)| a == b).count() as u32;
 //!     let produced = (right.min(drafted) + 1).min((text.len() - at) as u32);
 //!     let agreed = right.min(produced);
-//!     let outcome = Outcome { acceptance: &mut acceptance, matched, offered, drafted, produced, agreed };
+//!     let outcome = Outcome { acceptance: &mut acceptance, matched, offered, drafted, fixed: 0, produced, agreed };
 //!     let seconds = cost.time(&ceilings, choice.rows, 0.0);
 //!     let outcomes = &mut [outcome];
-//!     speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, outcomes });
+//!     speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
 //!     drafter.extend(&text[at..at + produced as usize]);
 //!     at += produced as usize;
 //!     steps += 1;
@@ -77,7 +75,7 @@ pub use drafter::{DraftError, Drafter, Match};
 pub use lookup::{LookupOptions, PromptLookup};
 pub use profile::{Costs, DeviceProfile, Figure, Peak, ProfileError, ReadLevel};
 pub use roofline::{Ceilings, Regime, StepCost, StepModel};
-pub use select::{Alternative, Buckets, Candidate, Choice, Reason};
+pub use select::{Alternative, Candidate, Choice, Reason};
 pub use speculator::{Observed, Outcome, SpeculationOptions, Speculator};
 pub use step_time::{Curve, StepTimes};
 pub use suffix::{SuffixDrafter, SuffixOptions};

@@ -23,6 +23,8 @@ pub struct Candidate<'a> {
     pub matched: Match,
     /// Drafts at hand, or that can be had.
     pub drafts: u32,
+    /// How many of these, the first ones, are in the step in any case. What is chosen comes on top.
+    pub fixed: u32,
     /// Seconds that each costs if it is taken: of drafts that are yet to be made.
     pub seconds_per_draft: f64,
 }
@@ -30,7 +32,7 @@ pub struct Candidate<'a> {
 /// One way to run the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Alternative {
-    /// Drafts of all sequences together.
+    /// Drafts of all sequences together, fixed ones included.
     pub drafts: u32,
     /// Expected tokens of all sequences together.
     pub tokens: f64,
@@ -48,7 +50,7 @@ impl Alternative {
 /// Why a choice was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Nothing was drafted, or no rows are left.
+    /// Nothing was drafted but what is in the step in any case, or no rows are left.
     NoDrafts,
     /// Plain steps must be timed first.
     WarmUp,
@@ -62,21 +64,18 @@ pub enum Reason {
     Gain,
     /// Drafts might pay if steps take less than believed, which this step measures.
     Explore,
-    /// As many as was asked for.
-    Fixed,
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Reason::NoDrafts => "no drafts",
+            Reason::NoDrafts => "none to choose",
             Reason::WarmUp => "timing plain steps first",
             Reason::Probe => "timing a plain step again",
             Reason::NoGain => "drafts would not pay",
             Reason::Account => "the account cannot pay for more",
             Reason::Gain => "drafts pay",
             Reason::Explore => "measuring steps of these rows",
-            Reason::Fixed => "fixed",
         })
     }
 }
@@ -84,7 +83,7 @@ impl fmt::Display for Reason {
 /// How to run the step, and what else was considered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
-    /// Drafts of each sequence.
+    /// Drafts of each sequence, fixed ones included.
     pub drafts: SmallVec<[u32; 8]>,
     /// Rows of the step: a sequence has one and its drafts.
     pub rows: u32,
@@ -113,57 +112,27 @@ impl fmt::Display for Choice {
     }
 }
 
-/// Which row counts a step can have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Buckets {
-    bounds: Vec<u32>,
-    pads: bool,
-}
-
-impl Buckets {
-    /// Of the row bounds of the plans at hand. `pads`: whether a step takes as long as its bound says, rather than its rows.
-    pub fn new(bounds: impl IntoIterator<Item = u32>, pads: bool) -> Buckets {
-        let mut bounds: Vec<u32> = bounds.into_iter().filter(|b| *b > 0).collect();
-        bounds.sort_unstable();
-        bounds.dedup();
-        Buckets { bounds, pads }
-    }
-
-    /// The most rows; 0 without any plan.
-    pub fn max_rows(&self) -> u32 {
-        self.bounds.last().copied().unwrap_or(0)
-    }
-
-    /// Rows by which a step's time goes.
-    pub(crate) fn timed_rows(&self, rows: u32) -> u32 {
-        let bound = self.bounds.get(self.bounds.partition_point(|b| *b < rows));
-        bound.filter(|_| self.pads).copied().unwrap_or(rows)
-    }
-}
-
 /// The best division of each total, and room to find it in.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Division {
     /// Which sequence the next draft goes to.
     pub order: Vec<u32>,
-    /// Tokens expected with the first `n` drafts of that order, at index `n`.
+    /// Tokens expected with the fixed drafts and the first `n` of that order, at index `n`.
     pub tokens: Vec<f64>,
-    /// Seconds of drafting for them.
+    /// Seconds of drafting for all of them.
     pub drafting: Vec<f64>,
     /// Chance that a sequence's next draft is accepted, and how many it has.
     next: Vec<(f64, u32)>,
 }
 
 impl Division {
-    /// Divides up to `total` drafts, at most `each` a sequence.
+    /// Divides up to `total` drafts beside the fixed ones, so that no sequence has more than `each`.
     pub fn fill(&mut self, candidates: &[Candidate<'_>], total: u32, each: u32) {
         self.order.clear();
         self.next.clear();
         self.tokens.clear();
         self.drafting.clear();
-        self.tokens.push(candidates.len() as f64);
-        self.drafting.push(0.0);
-        self.next.extend(candidates.iter().map(|c| (c.acceptance.chance(c.matched, 1), 0)));
+        self.start(candidates);
         for _ in 0..total {
             let Some(best) = self.largest(candidates, each) else { break };
             let candidate = &candidates[best];
@@ -174,6 +143,22 @@ impl Division {
             let chance = candidate.acceptance.chance(candidate.matched, taken + 2);
             self.next[best] = (survival * chance, taken + 1);
         }
+    }
+
+    /// The step with fixed drafts only.
+    fn start(&mut self, candidates: &[Candidate<'_>]) {
+        let (mut tokens, mut drafting) = (candidates.len() as f64, 0.0);
+        for candidate in candidates {
+            let mut survival = candidate.acceptance.chance(candidate.matched, 1);
+            for position in 1..=candidate.fixed {
+                tokens += survival;
+                survival *= candidate.acceptance.chance(candidate.matched, position + 1);
+            }
+            drafting += f64::from(candidate.fixed) * candidate.seconds_per_draft;
+            self.next.push((survival, candidate.fixed));
+        }
+        self.tokens.push(tokens);
+        self.drafting.push(drafting);
     }
 
     /// The sequence with the likeliest next draft, the first of equals.
@@ -188,9 +173,9 @@ impl Division {
         best
     }
 
-    /// How many each sequence has of the first `total`.
-    pub fn drafts(&self, sequences: usize, total: usize) -> SmallVec<[u32; 8]> {
-        let mut drafts = SmallVec::from_elem(0, sequences);
+    /// How many each sequence has with the first `total`.
+    pub fn drafts(&self, candidates: &[Candidate<'_>], total: usize) -> SmallVec<[u32; 8]> {
+        let mut drafts: SmallVec<[u32; 8]> = candidates.iter().map(|c| c.fixed).collect();
         for &sequence in &self.order[..total] {
             drafts[sequence as usize] += 1;
         }
@@ -230,7 +215,7 @@ mod tests {
     }
 
     fn candidate(acceptance: &Acceptance, len: u32, drafts: u32) -> Candidate<'_> {
-        Candidate { acceptance, matched: Match { len }, drafts, seconds_per_draft: 0.0 }
+        Candidate { acceptance, matched: Match { len }, drafts, fixed: 0, seconds_per_draft: 0.0 }
     }
 
     /// Largest expected tokens of `total` drafts, by trying every division.
@@ -242,23 +227,28 @@ mod tests {
             let own: f64 = (0..=k).map(|j| first.acceptance.survival(first.matched, j)).sum();
             own + brute(rest, total - k)
         };
-        (0..=first.drafts.min(total)).map(with).fold(f64::NEG_INFINITY, f64::max)
+        (first.fixed..=first.drafts.min(total)).map(with).fold(f64::NEG_INFINITY, f64::max)
     }
 
     #[test]
     fn greedy_divides_as_well_as_brute_force() {
         let estimates = [seen(1, 300), seen(6, 900), seen(3, 600), seen(20, 980)];
-        for limits in [[3, 2, 4, 1], [0, 5, 1, 2], [1, 1, 1, 1], [4, 0, 0, 4]] {
+        let limits = [[3, 2, 4, 1], [0, 5, 1, 2], [1, 1, 1, 1], [4, 0, 0, 4]];
+        for (limits, fixed) in limits.into_iter().flat_map(|l| [(l, [0; 4]), (l, [l[0], 0, l[2] / 2, 0])]) {
             let lens = [1, 6, 3, 20];
-            let candidates: Vec<_> = (0..4).map(|i| candidate(&estimates[i], lens[i], limits[i])).collect();
+            let of = |i: usize| Candidate { fixed: fixed[i], ..candidate(&estimates[i], lens[i], limits[i]) };
+            let candidates = [0, 1, 2, 3].map(of);
             let mut division = Division::default();
-            let total: u32 = limits.iter().sum();
-            division.fill(&candidates, total + 3, 9);
-            assert_eq!(division.order.len(), total as usize);
-            for n in 0..=total as usize {
-                let best = brute(&candidates, n as u32);
-                assert!((division.tokens[n] - best).abs() < 1e-9, "{limits:?}, {n}: {} or {best}", division.tokens[n]);
-                assert_eq!(division.drafts(4, n).iter().sum::<u32>() as usize, n);
+            let [all, base]: [u32; 2] = [limits, fixed].map(|x| x.iter().sum());
+            division.fill(&candidates, all + 3, 9);
+            assert_eq!(division.order.len() as u32, all - base);
+            for n in base..=all {
+                let (best, chosen) = (brute(&candidates, n), (n - base) as usize);
+                let tokens = division.tokens[chosen];
+                assert!((tokens - best).abs() < 1e-9, "{limits:?}, {fixed:?}, {n}: {tokens} or {best}");
+                let drafts = division.drafts(&candidates, chosen);
+                assert_eq!(drafts.iter().sum::<u32>(), n);
+                assert!(drafts.iter().zip(fixed).all(|(n, fixed)| *n >= fixed));
             }
         }
     }
@@ -269,19 +259,12 @@ mod tests {
         let candidates = [candidate(&estimate, 6, 5), candidate(&estimate, 6, 1)];
         let mut division = Division::default();
         division.fill(&candidates, 10, 2);
-        assert_eq!(division.drafts(2, 3).as_slice(), [2, 1]);
+        assert_eq!(division.drafts(&candidates, 3).as_slice(), [2, 1]);
         division.fill(&candidates, 2, 9);
         assert_eq!(division.order, [0, 1], "equals take turns");
-    }
-
-    #[test]
-    fn buckets_are_stairs_only_where_steps_are_padded() {
-        let padded = Buckets::new([8, 1, 4, 4, 0], true);
-        assert_eq!([1, 2, 4, 5, 8].map(|r| padded.timed_rows(r)), [1, 4, 4, 8, 8]);
-        assert_eq!(padded.max_rows(), 8);
-        let exact = Buckets::new([8, 1], false);
-        assert_eq!([1, 2, 7].map(|r| exact.timed_rows(r)), [1, 2, 7]);
-        assert_eq!(Buckets::new([], true).max_rows(), 0);
+        let dear = Candidate { fixed: 3, seconds_per_draft: 0.5, ..candidates[0] };
+        division.fill(&[dear, candidates[1]], 10, 4);
+        assert_eq!((division.order.len(), &division.drafting[..2]), (2, &[1.5, 1.5][..]), "the cheap one comes first");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::acceptance::{Acceptance, DrafterKind};
 use crate::drafter::Match;
 use crate::ledger::{CAP, Entry, Ledger};
 use crate::roofline::StepModel;
-use crate::select::{Alternative, Buckets, Candidate, Choice, Division, Reason, losers};
+use crate::select::{Alternative, Candidate, Choice, Division, Reason, losers};
 use crate::step_time::{Curve, StepTimes};
 
 /// Plain steps before the first draft.
@@ -44,13 +44,9 @@ const RISK: f64 = 6.0;
 pub struct SpeculationOptions {
     /// Most drafts of a sequence in a step.
     pub max_drafts: u32,
-    /// Always that many drafts, as far as they are at hand and rows are left; the account is kept but not asked.
-    pub fixed: Option<u32>,
-    /// Where drafts come from.
-    pub kind: DrafterKind,
-    /// Which steps there are.
-    pub buckets: Buckets,
-    /// What is believed of their times at first.
+    /// Most rows of a step; 0 and 1 leave no room for drafts.
+    pub max_rows: u32,
+    /// What is believed of step times at first.
     pub model: StepModel,
 }
 
@@ -65,6 +61,8 @@ pub struct Outcome<'a> {
     pub offered: u32,
     /// Drafts that were in the step.
     pub drafted: u32,
+    /// How many of these were not chosen but in the step in any case.
+    pub fixed: u32,
     /// Tokens that came of it, at least 1.
     pub produced: u32,
     /// How many of these agree with the drafts at hand, counted from the first to the first that does not. May exceed
@@ -81,17 +79,23 @@ pub struct Observed<'a, 'b> {
     pub seconds: f64,
     /// Seconds that drafting took, where it is not negligible.
     pub draft_seconds: f64,
+    /// How many of these went into fixed drafts.
+    pub fixed_seconds: f64,
     /// Its sequences.
     pub outcomes: &'a mut [Outcome<'b>],
 }
 
 /// Chooses drafts for the steps of one batch.
+///
+/// A *plain* step is one without chosen drafts. If sequences have fixed ones (a [`Candidate`]'s `fixed`), these are part of
+/// it: what the chosen ones gain or lose is counted against that step.
 #[derive(Clone, Debug)]
 pub struct Speculator {
     options: SpeculationOptions,
     times: StepTimes,
     ledger: Ledger,
-    shared: Acceptance,
+    /// What sequences have seen of the drafts of each kind, by [`DrafterKind`].
+    shared: [Acceptance; 2],
     /// Plain steps seen, up to one more than [`SETTLED`].
     plain: u32,
     /// Steps with drafts since the last plain one, and the speed then.
@@ -112,11 +116,11 @@ pub struct Speculator {
 impl Speculator {
     /// Before the first step.
     pub fn new(options: SpeculationOptions) -> Speculator {
-        let rows = options.buckets.max_rows().max(1);
+        let rows = options.max_rows.max(1);
         Speculator {
             times: StepTimes::new(options.model.clone(), rows),
             ledger: Ledger::new(rows),
-            shared: Acceptance::shared(options.kind),
+            shared: [DrafterKind::Text, DrafterKind::Model].map(Acceptance::shared),
             plain: 0,
             run: 0,
             anchor: 0.0,
@@ -131,9 +135,9 @@ impl Speculator {
         }
     }
 
-    /// The estimate for a new sequence: it begins with what the others have taught.
-    pub fn sequence(&self) -> Acceptance {
-        self.shared.child()
+    /// The estimate for a new sequence: it begins with what others with drafts of that kind have taught.
+    pub fn sequence(&self, kind: DrafterKind) -> Acceptance {
+        self.shared[kind as usize].child()
     }
 
     /// What is known of step times.
@@ -148,16 +152,16 @@ impl Speculator {
 
     /// Chooses for a step of one row and its drafts for each candidate, which reads `kv_bytes` bytes of keys and values.
     pub fn choose(&mut self, candidates: &[Candidate<'_>], kv_bytes: f64) -> Choice {
-        let sequences = candidates.len() as u32;
-        let each = self.options.fixed.unwrap_or(u32::MAX).min(self.options.max_drafts);
-        let room = self.options.buckets.max_rows().saturating_sub(sequences);
-        self.division.fill(candidates, room, each);
-        self.consider(sequences, kv_bytes);
-        let (total, reason) = self.decide(sequences);
+        let fixed: u32 = candidates.iter().map(|c| c.fixed).sum();
+        let base = candidates.len() as u32 + fixed;
+        let room = self.options.max_rows.saturating_sub(base);
+        self.division.fill(candidates, room, self.options.max_drafts);
+        self.consider(base, fixed, kv_bytes);
+        let (total, reason) = self.decide(base);
         let chosen = self.considered[total];
         Choice {
-            drafts: self.division.drafts(candidates.len(), total),
-            rows: sequences + total as u32,
+            drafts: self.division.drafts(candidates, total),
+            rows: base + total as u32,
             expected_tokens: chosen.tokens,
             expected_seconds: chosen.seconds,
             losers: losers(&self.considered, total),
@@ -167,38 +171,38 @@ impl Speculator {
 
     /// Learns from a step.
     pub fn observe(&mut self, step: Observed<'_, '_>) {
-        let sequences = step.outcomes.len() as u32;
-        if sequences == 0 {
+        let sum = |of: fn(&Outcome<'_>) -> u32| step.outcomes.iter().map(of).sum::<u32>();
+        let most = self.options.max_rows.max(1);
+        let [rows, base] = [sum(|o| 1 + o.drafted), sum(|o| 1 + o.fixed)].map(|rows| rows.min(most));
+        let speculative = sum(|o| o.drafted.saturating_sub(o.fixed)) > 0;
+        // Without the chosen drafts there would have been these tokens.
+        let (produced, kept) = (sum(|o| o.produced), sum(|o| o.produced.min(1 + o.fixed)));
+        if kept == 0 {
             return;
         }
-        let (mut drafted, mut produced) = (0, 0);
         for outcome in step.outcomes {
-            drafted += outcome.drafted;
-            produced += outcome.produced;
             self.learn(outcome);
         }
-        let most = self.options.buckets.max_rows().max(1);
-        let rows = self.options.buckets.timed_rows(sequences + drafted).min(most);
-        let plain_rows = self.options.buckets.timed_rows(sequences).min(most);
-        self.times.compare_with(plain_rows);
+        self.times.compare_with(base);
         self.last_rows = rows;
         self.times.observe(rows, step.kv_bytes, step.seconds);
-        let plain = self.times.time(plain_rows, step.kv_bytes);
-        if drafted == 0 {
-            self.note_plain(plain);
-        } else {
+        let plain = self.times.time(base, step.kv_bytes) + step.fixed_seconds;
+        if speculative {
             self.run += 1;
+        } else {
+            self.note_plain(plain);
         }
         self.note_exploration(step.seconds + step.draft_seconds);
-        let share = f64::from(produced) / f64::from(sequences);
+        let share = f64::from(produced) / f64::from(kept);
         self.ledger.book(Entry {
             rows,
-            speculative: drafted > 0,
+            speculative,
             worth: plain * share,
             modelled: self.times.modelled(rows, step.kv_bytes),
-            drafting: step.draft_seconds,
+            // A plain step has its fixed drafts made too, and costs nothing.
+            drafting: step.draft_seconds - if speculative { 0.0 } else { step.fixed_seconds },
             measured: step.seconds.min(OUTLIER * self.times.time(rows, step.kv_bytes)),
-            measured_worth: self.times.plain_time(step.kv_bytes) * share,
+            measured_worth: (self.times.plain_time(step.kv_bytes) + step.fixed_seconds) * share,
         });
         self.ledger.cut(self.times.caution(), plain);
     }
@@ -210,9 +214,7 @@ impl Speculator {
         } else {
             let agreed = outcome.agreed.min(compared);
             outcome.acceptance.observe(outcome.matched, compared, agreed);
-            if outcome.acceptance.kind() == self.options.kind {
-                self.shared.observe(outcome.matched, compared, agreed);
-            }
+            self.shared[outcome.acceptance.kind() as usize].observe(outcome.matched, compared, agreed);
         }
     }
 
@@ -233,33 +235,30 @@ impl Speculator {
         }
     }
 
-    /// Works out tokens and seconds of each total.
-    fn consider(&mut self, sequences: u32, kv_bytes: f64) {
+    /// Works out tokens and seconds of each total beyond the `base` rows of a plain step, of which `fixed` are drafts.
+    fn consider(&mut self, base: u32, fixed: u32, kv_bytes: f64) {
         let totals = self.division.tokens.len() as u32;
-        let last = self.options.buckets.timed_rows(sequences + totals - 1);
-        self.times.curve(last.max(1), kv_bytes, &mut self.curve);
+        self.times.compare_with(base);
+        self.times.curve((base + totals - 1).max(1), kv_bytes, &mut self.curve);
         self.considered.clear();
-        for drafts in 0..totals {
-            let seconds = self.seconds(&self.curve.likely, sequences, drafts as usize);
-            let tokens = self.division.tokens[drafts as usize];
-            self.considered.push(Alternative { drafts, tokens, seconds });
+        for total in 0..totals {
+            let seconds = self.seconds(&self.curve.likely, base, total as usize);
+            let tokens = self.division.tokens[total as usize];
+            self.considered.push(Alternative { drafts: fixed + total, tokens, seconds });
         }
     }
 
     /// Seconds of a total by one of the curve's estimates, drafting included.
-    fn seconds(&self, times: &[f64], sequences: u32, total: usize) -> f64 {
-        let rows = self.options.buckets.timed_rows(sequences + total as u32).max(1) as usize;
-        times[rows.min(times.len()) - 1] + self.division.drafting[total]
+    fn seconds(&self, times: &[f64], base: u32, total: usize) -> f64 {
+        let rows = (base as usize + total).clamp(1, times.len());
+        times[rows - 1] + self.division.drafting[total]
     }
 
-    fn decide(&mut self, sequences: u32) -> (usize, Reason) {
+    fn decide(&mut self, base: u32) -> (usize, Reason) {
         self.exploring = None;
         let most = self.considered.len() - 1;
         if most == 0 {
             return (0, Reason::NoDrafts);
-        }
-        if self.options.fixed.is_some() {
-            return (most, Reason::Fixed);
         }
         if self.plain < WARM_UP {
             return (0, Reason::WarmUp);
@@ -267,18 +266,18 @@ impl Speculator {
         let plain = self.considered[0];
         let balance = self.balance();
         let purse = balance.min(RISK * plain.seconds);
-        if self.must_probe(sequences, balance, purse) {
+        if self.must_probe(base, balance, purse) {
             return (0, Reason::Probe);
         }
         let threshold = plain.rate() * (1.0 + MARGIN);
         let all = self.best(1..=most, threshold, |n| self.considered[n].rate());
         // With less in the account fewer drafts may do: those whose failure it can pay.
-        let paid = (1..=most).filter(|&n| self.risk(sequences, n) <= purse);
+        let paid = (1..=most).filter(|&n| self.risk(base, n) <= purse);
         let best = self.best(paid, threshold, |n| self.considered[n].rate());
-        if let Some(n) = self.explore(sequences, best.unwrap_or(0), purse) {
+        if let Some(n) = self.explore(base, best.unwrap_or(0), purse) {
             return (n, Reason::Explore);
         }
-        if best.is_some_and(|n| self.repeats_unproven(sequences, n)) {
+        if best.is_some_and(|n| self.repeats_unproven(base, n)) {
             return (0, Reason::Probe);
         }
         match (best, all) {
@@ -290,8 +289,8 @@ impl Speculator {
 
     /// Whether a total repeats a step of which too little is known. Only a change of rows teaches what rows cost, so the
     /// plain step that comes between is not lost.
-    fn repeats_unproven(&self, sequences: u32, total: usize) -> bool {
-        let rows = self.options.buckets.timed_rows(sequences + total as u32);
+    fn repeats_unproven(&self, base: u32, total: usize) -> bool {
+        let rows = base + total as u32;
         rows == self.last_rows && !self.times.proven(rows)
     }
 
@@ -308,32 +307,32 @@ impl Speculator {
     }
 
     /// Seconds that a total loses if no draft is accepted.
-    fn risk(&self, sequences: u32, total: usize) -> f64 {
-        self.seconds(&self.curve.cautious, sequences, total) - self.considered[0].seconds
+    fn risk(&self, base: u32, total: usize) -> f64 {
+        self.seconds(&self.curve.cautious, base, total) - self.considered[0].seconds
     }
 
     /// Whether it is time to see again what a plain step takes.
-    fn must_probe(&self, sequences: u32, balance: f64, purse: f64) -> bool {
+    fn must_probe(&self, base: u32, balance: f64, purse: f64) -> bool {
         let plain = self.considered[0];
         let interval = if balance > CAP / 2.0 * plain.seconds { PROBE_FULL } else { PROBE_LOW };
         let surprise = SURPRISE + SURPRISE_DEVIATIONS * self.times.deviation();
         let surprised = self.times.doubts() || (self.times.level() - self.anchor).abs() > surprise;
         let due = if surprised || self.plain < SETTLED { PROBE_SOON } else { interval };
         let clear = (1..self.considered.len())
-            .any(|n| self.considered[n].rate() > CLEAR * plain.rate() && self.risk(sequences, n) <= purse);
+            .any(|n| self.considered[n].rate() > CLEAR * plain.rate() && self.risk(base, n) <= purse);
         self.run >= if clear { PATIENCE * due } else { due }
     }
 
     /// A total that would do better than the best known one if its steps took as little as they well might.
-    fn explore(&mut self, sequences: u32, best: usize, purse: f64) -> Option<usize> {
+    fn explore(&mut self, base: u32, best: usize, purse: f64) -> Option<usize> {
         let wait = if best > 0 { self.wait.min(EXPLORE_PAYING) } else { self.wait };
         if self.waited < wait {
             return None;
         }
         let threshold = self.considered[best].rate() * (1.0 + MARGIN);
         let left = purse - EXPLORE_LEAVES * self.considered[0].seconds;
-        let paid = (1..self.considered.len()).filter(|&n| self.risk(sequences, n) <= left);
-        let hopeful = |n: usize| self.considered[n].tokens / self.seconds(&self.curve.hopeful, sequences, n);
+        let paid = (1..self.considered.len()).filter(|&n| self.risk(base, n) <= left);
+        let hopeful = |n: usize| self.considered[n].tokens / self.seconds(&self.curve.hopeful, base, n);
         let chosen = self.best(paid, threshold, hopeful)?;
         self.exploring = Some(self.considered[chosen].tokens / threshold);
         Some(chosen)
@@ -347,9 +346,7 @@ mod tests {
     fn speculator(rows: u32) -> Speculator {
         Speculator::new(SpeculationOptions {
             max_drafts: 16,
-            fixed: None,
-            kind: DrafterKind::Text,
-            buckets: Buckets::new([1, rows], false),
+            max_rows: rows,
             model: StepModel::Table { seconds: vec![(1, 1.0), (64, 2.0)], seconds_per_kv_byte: 0.0 },
         })
     }
@@ -357,22 +354,23 @@ mod tests {
     /// A step of each sequence's estimate, all drafts of which are right; gives the choice.
     fn step(speculator: &mut Speculator, sequences: &mut [Acceptance], drafts: u32, seconds: f64) -> Choice {
         let matched = Match { len: 6 };
-        let candidate = |acceptance| Candidate { acceptance, matched, drafts, seconds_per_draft: 0.0 };
+        let candidate = |acceptance| Candidate { acceptance, matched, drafts, fixed: 0, seconds_per_draft: 0.0 };
         let candidates: Vec<_> = sequences.iter().map(candidate).collect();
         let choice = speculator.choose(&candidates, 0.0);
         let outcome = |(acceptance, &drafted): (_, &u32)| {
             let produced = drafted + 1;
-            Outcome { acceptance, matched, offered: drafts, drafted, produced, agreed: produced.min(drafts) }
+            Outcome { acceptance, matched, offered: drafts, drafted, fixed: 0, produced, agreed: produced.min(drafts) }
         };
         let mut outcomes: Vec<_> = sequences.iter_mut().zip(&choice.drafts).map(outcome).collect();
-        speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, outcomes: &mut outcomes });
+        let outcomes = &mut outcomes;
+        speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
         choice
     }
 
     #[test]
     fn the_first_steps_are_plain_and_good_drafts_follow() {
         let mut speculator = speculator(17);
-        let mut sequences = [speculator.sequence()];
+        let mut sequences = [speculator.sequence(DrafterKind::Text)];
         for _ in 0..WARM_UP {
             let choice = step(&mut speculator, &mut sequences, 16, 1.0);
             assert_eq!((choice.rows, choice.reason), (1, Reason::WarmUp));
@@ -385,12 +383,12 @@ mod tests {
     #[test]
     fn rows_are_never_exceeded() {
         let mut speculator = speculator(9);
-        let mut sequences = vec![speculator.sequence(); 6];
+        let mut sequences = vec![speculator.sequence(DrafterKind::Text); 6];
         for i in 0..50 {
             let choice = step(&mut speculator, &mut sequences, 16, 1.0 + f64::from(i % 3) * 0.01);
             assert!(choice.rows <= 9 && choice.rows == 6 + choice.drafts.iter().sum::<u32>());
         }
-        let mut many = vec![speculator.sequence(); 12];
+        let mut many = vec![speculator.sequence(DrafterKind::Text); 12];
         assert_eq!(step(&mut speculator, &mut many, 4, 1.0).reason, Reason::NoDrafts);
         assert_eq!(speculator.choose(&[], 0.0).rows, 0);
     }
@@ -398,7 +396,7 @@ mod tests {
     #[test]
     fn nothing_grows_after_the_first_steps() {
         let mut speculator = speculator(64);
-        let mut sequences = vec![speculator.sequence(); 8];
+        let mut sequences = vec![speculator.sequence(DrafterKind::Text); 8];
         let mut room = None;
         for i in 0..300 {
             let choice = step(&mut speculator, &mut sequences, 7, 1.0 + f64::from(i % 5) * 0.02);
@@ -414,23 +412,24 @@ mod tests {
     #[test]
     fn dear_drafts_are_not_made() {
         let mut speculator = speculator(17);
-        let mut acceptance = speculator.sequence();
+        let mut acceptance = speculator.sequence(DrafterKind::Text);
         for _ in 0..200 {
             let matched = Match { len: 6 };
-            let candidates = [Candidate { acceptance: &acceptance, matched, drafts: 8, seconds_per_draft: 2.0 }];
-            let drafted = speculator.choose(&candidates, 0.0).drafts[0];
-            assert_eq!(drafted, 0, "a draft takes longer than a plain step");
             let acceptance = &mut acceptance;
-            let outcome = Outcome { acceptance, matched, offered: 0, drafted, produced: 1, agreed: 0 };
-            let outcomes = &mut [outcome];
-            speculator.observe(Observed { kv_bytes: 0.0, seconds: 1.0, draft_seconds: 0.0, outcomes });
+            let candidate = Candidate { acceptance, matched, drafts: 8, fixed: 0, seconds_per_draft: 2.0 };
+            let drafted = speculator.choose(&[candidate], 0.0).drafts[0];
+            assert_eq!(drafted, 0, "a draft takes longer than a plain step");
+            let outcomes =
+                &mut [Outcome { acceptance, matched, offered: 0, drafted, fixed: 0, produced: 1, agreed: 0 }];
+            let (seconds, draft_seconds, fixed_seconds) = (1.0, 0.0, 0.0);
+            speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds, fixed_seconds, outcomes });
         }
     }
 
     #[test]
     fn clocks_that_tell_nothing_do_no_harm() {
         let mut speculator = speculator(17);
-        let mut sequences = [speculator.sequence()];
+        let mut sequences = [speculator.sequence(DrafterKind::Text)];
         for seconds in [f64::NAN, 0.0, -1.0, f64::INFINITY].repeat(20) {
             let choice = step(&mut speculator, &mut sequences, 8, seconds);
             assert!(choice.expected_seconds.is_finite() && choice.rows <= 17);

@@ -117,7 +117,11 @@ impl StepTimes {
 
     /// Says how many rows plain steps have: deviations are those of the difference to them. 1 at first.
     pub fn compare_with(&mut self, rows: u32) {
-        self.anchor = (rows as usize).clamp(1, self.shape.rows());
+        let anchor = (rows as usize).clamp(1, self.shape.rows());
+        if anchor != self.anchor {
+            self.anchor = anchor;
+            self.refill();
+        }
     }
 
     /// Learns that a step of `rows` rows which read `kv_bytes` bytes of keys and values took `seconds`. Steps of other

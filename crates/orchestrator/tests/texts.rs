@@ -8,8 +8,8 @@
 mod noise;
 
 use aio_orchestrator::{
-    Buckets, Candidate, Ceilings, Drafter, DrafterKind, Observed, Outcome, SpeculationOptions, Speculator, StepCost,
-    StepModel, SuffixDrafter, SuffixOptions,
+    Candidate, Ceilings, Drafter, DrafterKind, Observed, Outcome, SpeculationOptions, Speculator, StepCost, StepModel,
+    SuffixDrafter, SuffixOptions,
 };
 use noise::Noise;
 
@@ -61,41 +61,42 @@ fn curve(rows: u32) -> f64 {
     t0 + (t1 - t0) * (f64::from(rows) - f64::from(r0)) / f64::from(r1 - r0)
 }
 
-fn speculator(fixed: Option<u32>) -> Speculator {
+fn speculator() -> Speculator {
     // What an engine believes of the default model before it has measured anything.
     let cost = StepCost { bytes: 96.6e6, bytes_per_row: 23e3, macs_per_row: 134.5e6, seconds: 50e-6 };
     Speculator::new(SpeculationOptions {
         max_drafts: 64,
-        fixed,
-        kind: DrafterKind::Text,
-        buckets: Buckets::new([1, 17, 72], false),
+        max_rows: 72,
         model: StepModel::Roofline(cost, Ceilings { bandwidth: 20e9, peak: 150e9 }),
     })
 }
 
-/// Expected seconds of making a text's output.
-fn replay(speculator: &mut Speculator, text: &Text, sigma: f64, noise: &mut Noise) -> f64 {
+/// Expected seconds of making a text's output, with always so many drafts or with as many as the speculator chooses.
+fn replay(speculator: &mut Speculator, text: &Text, fixed: Option<u32>, sigma: f64, noise: &mut Noise) -> f64 {
     let mut drafter = SuffixDrafter::new(SuffixOptions::default());
     drafter.extend(&text.prompt);
     drafter.extend(&text.output[..1]);
-    let mut acceptance = speculator.sequence();
+    let mut acceptance = speculator.sequence(DrafterKind::Text);
     let (mut made, mut spent) = (1, 0.0);
     while made < text.output.len() {
         let left = text.output.len() - made;
         let mut drafts = Vec::new();
         let matched = drafter.draft((left - 1).min(64), &mut drafts).unwrap();
         let offered = drafts.len() as u32;
-        let candidate = Candidate { acceptance: &acceptance, matched, drafts: offered, seconds_per_draft: 0.0 };
+        let most = fixed.unwrap_or(u32::MAX).min(offered);
+        let always = if fixed.is_some() { most } else { 0 };
+        let acceptance = &mut acceptance;
+        let candidate = Candidate { acceptance, matched, drafts: most, fixed: always, seconds_per_draft: 0.0 };
         let choice = speculator.choose(&[candidate], 0.0);
         let right = drafts.iter().zip(&text.output[made..]).take_while(|(a, b)| a == b).count() as u32;
         let drafted = choice.drafts[0];
         let produced = right.min(drafted) + 1;
         let time = PLAIN * curve(choice.rows);
         let slow = if noise.happens(0.01) { 5.0 } else { 1.0 };
-        let outcome =
-            Outcome { acceptance: &mut acceptance, matched, offered, drafted, produced, agreed: right.min(produced) };
-        let seconds = time * slow * (sigma * noise.normal()).exp();
-        speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, outcomes: &mut [outcome] });
+        let agreed = right.min(produced);
+        let outcome = Outcome { acceptance, matched, offered, drafted, fixed: always, produced, agreed };
+        let (seconds, outcomes) = (time * slow * (sigma * noise.normal()).exp(), &mut [outcome]);
+        speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
         drafter.extend(&text.output[made..made + produced as usize]);
         made += produced as usize;
         spent += time;
@@ -110,12 +111,12 @@ fn gain(texts: &[Text], workload: &str, fixed: Option<u32>, cold: bool, sigma: f
     let seeds = if fixed.is_some() { 1 } else { 6 };
     for seed in 0..seeds {
         let mut noise = Noise::new(seed);
-        let mut warm = speculator(fixed);
+        let mut warm = speculator();
         for text in texts.iter().filter(|t| t.workload == workload) {
             if cold {
-                warm = speculator(fixed);
+                warm = speculator();
             }
-            spent += replay(&mut warm, text, sigma, &mut noise);
+            spent += replay(&mut warm, text, fixed, sigma, &mut noise);
             plain += PLAIN * (text.output.len() - 1) as f64;
         }
     }

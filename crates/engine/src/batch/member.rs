@@ -205,11 +205,12 @@ impl Member {
         &self.tokens[self.request.prompt.len()..self.known]
     }
 
-    /// What the choice of drafts needs to know.
-    pub(super) fn candidate(&self) -> Candidate<'_> {
-        let drafts = if self.request.speculation == Speculation::Auto { self.available as u32 } else { 0 };
+    /// What the choice of drafts needs to know, of a member that has `fixed` in any case.
+    pub(super) fn candidate(&self, fixed: u32) -> Candidate<'_> {
+        let drafts = if self.request.speculation == Speculation::Auto { self.available as u32 } else { fixed };
         let seconds = self.drafter.as_ref().map_or(0.0, |d| d.seconds_per_token());
-        Candidate { acceptance: &self.acceptance, matched: self.matched, drafts, seconds_per_draft: seconds }
+        let (acceptance, matched) = (&self.acceptance, self.matched);
+        Candidate { acceptance, matched, drafts, fixed, seconds_per_draft: seconds }
     }
 
     /// Puts the first `count` drafts behind the tokens; the seconds that a draft model took for them.
@@ -262,7 +263,8 @@ impl Member {
         let new = &self.tokens[self.before..];
         let agreed = self.offer.iter().zip(new).take_while(|(a, b)| a == b).count() as u32;
         let produced = new.len() as u32;
-        Lesson { acceptance: &mut self.acceptance, matched: self.matched, offered, drafted, produced, agreed }
+        let fixed = if self.request.speculation == Speculation::Auto { 0 } else { drafted };
+        Lesson { acceptance: &mut self.acceptance, matched: self.matched, offered, drafted, fixed, produced, agreed }
     }
 
     /// Positions of this step, drafts included.

@@ -15,7 +15,7 @@ pub use stats::SpeculationStats;
 use crate::generate::Flow;
 use crate::request::{Completion, Speculation};
 use crate::{Engine, EngineError, Request, Sequence};
-use aio_orchestrator::{Acceptance, Choice, Drafter, DrafterKind, Observed, SuffixDrafter};
+use aio_orchestrator::{Choice, Drafter, DrafterKind, Observed, SuffixDrafter};
 use assemble::{Outcomes, run};
 use member::Member;
 use smallvec::SmallVec;
@@ -94,10 +94,8 @@ impl Batch {
         let wanted = request.speculation != Speculation::Off;
         let own_drafter = wanted && drafter.is_some();
         let drafter = drafter.or_else(|| Some(Box::new(SuffixDrafter::default()) as _)).filter(|_| wanted);
-        let acceptance = match drafter.as_ref().map_or(DrafterKind::Text, |d| d.kind()) {
-            DrafterKind::Text => engine.speculator.sequence(),
-            DrafterKind::Model => Acceptance::new(DrafterKind::Model),
-        };
+        let kind = drafter.as_ref().map_or(DrafterKind::Text, |d| d.kind());
+        let acceptance = engine.speculator.sequence(kind);
         let vocabulary = engine.model().hyper.vocab_size;
         let mut member = Member::new(id, request, sequence, drafter, acceptance, vocabulary);
         member.own_drafter = own_drafter;
@@ -180,31 +178,32 @@ impl Batch {
         Ok(Run { outcomes, seconds: started.elapsed().as_secs_f64(), draft_seconds, kv_bytes, weighed })
     }
 
-    /// Gives each member its drafts: the seconds that making them took, and whether their number was weighed.
-    fn choose(&mut self, engine: &mut Engine) -> (f64, bool) {
+    /// Gives each member its drafts: the seconds that making them took, of chosen and of fixed ones, and whether their number
+    /// was weighed. Fixed ones come first; what they leave of the rows is for the speculator to divide.
+    fn choose(&mut self, engine: &mut Engine) -> ([f64; 2], bool) {
         self.choice = None;
-        let running = self.running();
-        let most = (engine.verify_rows().saturating_sub(running) / running).min(MAX_DRAFTS);
-        let context = engine.context();
+        let room = engine.verify_rows().saturating_sub(self.running());
+        let (most, context) = (room.min(MAX_DRAFTS), engine.context());
         let mut members: SmallVec<[&mut Member; 8]> = self.members.iter_mut().filter(|m| m.is_running()).collect();
         for member in &mut members {
             member.look_ahead(context, most);
         }
-        let mut counts: SmallVec<[u32; 8]> = members.iter().map(|m| m.fixed_drafts()).collect();
+        let each = share(members.iter().map(|m| m.fixed_drafts()), room as u32);
+        let mut counts: SmallVec<[u32; 8]> = members.iter().map(|m| m.fixed_drafts().min(each)).collect();
         let auto = members.iter().any(|m| m.request.speculation == Speculation::Auto);
-        // Steps with a piece of prompt, or with drafts that were not weighed, say nothing of what drafts cost.
-        let weighed = auto && members.iter().all(|m| m.decodes()) && counts.iter().all(|&c| c == 0);
+        // Steps with a piece of prompt say nothing of what drafts cost.
+        let weighed = auto && members.iter().all(|m| m.decodes());
         if weighed {
-            let candidates: SmallVec<[_; 8]> = members.iter().map(|m| m.candidate()).collect();
+            let candidates: SmallVec<[_; 8]> = members.iter().zip(&counts).map(|(m, &c)| m.candidate(c)).collect();
             let rows: SmallVec<[&Member; 8]> = members.iter().map(|m| &**m).collect();
             let kv_bytes = kv_bytes(engine, &rows);
             let choice = engine.speculator.choose(&candidates, kv_bytes);
             counts.clone_from(&choice.drafts);
             self.choice = Some(choice);
         }
-        let mut seconds = 0.0;
+        let mut seconds = [0.0; 2];
         for (member, count) in members.iter_mut().zip(counts) {
-            seconds += member.take_drafts(count as usize);
+            seconds[usize::from(member.fixed_drafts() > 0)] += member.take_drafts(count as usize);
         }
         (seconds, weighed)
     }
@@ -216,8 +215,9 @@ impl Batch {
         }
         let ran = self.members.iter_mut().filter(|m| m.ran);
         let mut outcomes: SmallVec<[_; 8]> = ran.map(Member::lesson).collect();
-        let Run { kv_bytes, seconds, draft_seconds, .. } = *run;
-        engine.speculator.observe(Observed { kv_bytes, seconds, draft_seconds, outcomes: &mut outcomes });
+        let Run { kv_bytes, seconds, draft_seconds: [chosen, fixed_seconds], .. } = *run;
+        let (draft_seconds, outcomes) = (chosen + fixed_seconds, &mut outcomes);
+        engine.speculator.observe(Observed { kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes });
     }
 }
 
@@ -225,10 +225,17 @@ impl Batch {
 struct Run {
     outcomes: Outcomes,
     seconds: f64,
-    draft_seconds: f64,
+    /// Of chosen and of fixed drafts.
+    draft_seconds: [f64; 2],
     kv_bytes: f64,
     /// Whether the speculator chose its drafts.
     weighed: bool,
+}
+
+/// The most drafts that each may have so that all fit, of members which want so many.
+fn share(wanted: impl Iterator<Item = u32> + Clone, room: u32) -> u32 {
+    let total = |each: u32| wanted.clone().map(|w| w.min(each)).sum::<u32>();
+    (0..=MAX_DRAFTS as u32).rev().find(|&each| total(each) <= room).unwrap_or(0)
 }
 
 /// Bytes of keys and values that a step of these members reads.

@@ -3,7 +3,7 @@
 
 use super::noise::Noise;
 use aio_orchestrator::{
-    Acceptance, Buckets, Candidate, DrafterKind, Match, Observed, Outcome, Reason, SpeculationOptions, Speculator,
+    Acceptance, Candidate, Choice, DrafterKind, Match, Observed, Outcome, Reason, SpeculationOptions, Speculator,
     StepModel,
 };
 
@@ -145,27 +145,38 @@ pub struct Setting {
     pub text: Text,
     /// Text drafters have drafts at hand in plain steps too, and learn from those; draft models do not.
     pub kind: DrafterKind,
+    /// What a draft takes to make, in plain steps of one row; the clock tells that with noise too.
+    pub cost: f64,
     pub sequences: usize,
+    /// Most rows of a step.
+    pub rows: u32,
+    /// So many sequences, the first ones, always have so many drafts.
+    pub fixed: (usize, u32),
+    /// Whether sequences join and leave, from as many as there are at first to as few as one.
+    pub comings: bool,
     pub steps: usize,
     pub seed: u64,
-    pub fixed: Option<u32>,
 }
 
 /// What a run came to, in expected seconds: without the noise of single steps, with the machine's drift.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Of the steps that were run.
+    /// Of the steps that were run, drafting included.
     pub spent: f64,
     /// Of plain steps that make the same tokens, each at the machine's speed when the token was made.
     pub plain: f64,
-    /// Mean of a plain step.
+    /// Of steps with fixed drafts and no others that make the same tokens: those of plain steps where there are none.
+    pub unchosen: f64,
+    /// Mean of such a step.
     pub step: f64,
     pub tokens: f64,
-    /// Largest excess over 1.01 times plain at any time, in plain steps (of the mean so far).
+    /// Largest excess over 1.01 times `unchosen` at any time, in such steps (of the mean so far).
     pub worst: f64,
     /// Steps by reason.
     pub reasons: Vec<(Reason, usize)>,
+    /// Steps with chosen drafts.
     pub speculative: usize,
+    steps: usize,
 }
 
 impl Report {
@@ -176,62 +187,132 @@ impl Report {
 }
 
 pub fn speculator(setting: &Setting) -> Speculator {
-    Speculator::new(SpeculationOptions {
-        max_drafts: DRAFTS,
-        fixed: setting.fixed,
-        kind: setting.kind,
-        buckets: Buckets::new([1, 8, 17, 17 * setting.sequences as u32], false),
-        model: setting.believed.model(),
-    })
+    Speculator::new(SpeculationOptions { max_drafts: DRAFTS, max_rows: setting.rows, model: setting.believed.model() })
+}
+
+/// A sequence, and what a draft of it seems to cost: a running mean, as a draft model keeps it.
+struct Member {
+    acceptance: Acceptance,
+    seconds_per_draft: f64,
+    /// Drafts that it always has.
+    always: Option<u32>,
+}
+
+impl Member {
+    fn fixed(&self) -> u32 {
+        self.always.unwrap_or(0)
+    }
+
+    fn candidate(&self, matched: Match) -> Candidate<'_> {
+        let (drafts, fixed) = (self.always.unwrap_or(DRAFTS), self.fixed());
+        Candidate { acceptance: &self.acceptance, matched, drafts, fixed, seconds_per_draft: self.seconds_per_draft }
+    }
+}
+
+/// A run as it goes.
+struct Run<'a> {
+    setting: &'a Setting,
+    noise: Noise,
+    speculator: Speculator,
+    members: Vec<Member>,
+    /// What memory takes now.
+    memory: f64,
+}
+
+impl Run<'_> {
+    fn join(&mut self) {
+        let (count, fixed) = self.setting.fixed;
+        let always = Some(fixed).filter(|_| self.members.len() < count);
+        let seconds_per_draft = if self.setting.cost > 0.0 { self.drafting(1).1 } else { 0.0 };
+        let acceptance = self.speculator.sequence(self.setting.kind);
+        self.members.push(Member { acceptance, seconds_per_draft, always });
+    }
+
+    /// Sequences come and go, one in a hundred steps.
+    fn come_and_go(&mut self) {
+        if !self.setting.comings || !self.noise.happens(0.01) {
+            return;
+        }
+        if self.members.len() > 1 && self.noise.happens(0.5) {
+            self.members.pop();
+        } else if self.members.len() < self.setting.sequences {
+            self.join();
+        }
+    }
+
+    /// Expected seconds of making some drafts, and those by the clock.
+    fn drafting(&mut self, drafts: u32) -> (f64, f64) {
+        if self.setting.cost == 0.0 || drafts == 0 {
+            return (0.0, 0.0);
+        }
+        let machine = self.setting.machine;
+        let seconds = f64::from(drafts) * self.setting.cost * machine.shape.time(1, self.memory);
+        (seconds, seconds * machine.noise(&mut self.noise))
+    }
+
+    fn choose(&mut self, matches: &[u32]) -> Choice {
+        let members = self.members.iter().zip(matches);
+        let candidates: Vec<_> = members.map(|(member, &len)| member.candidate(Match { len })).collect();
+        self.speculator.choose(&candidates, 0.0)
+    }
+
+    fn step(&mut self, step: usize, report: &mut Report) {
+        let Setting { machine, text, kind, .. } = *self.setting;
+        self.memory = machine.drift.memory(step);
+        self.come_and_go();
+        let matches: Vec<u32> = self.members.iter().map(|_| text.matched(&mut self.noise)).collect();
+        let choice = self.choose(&matches);
+        let (mut spent, mut spent_fixed, mut told, mut told_fixed) = (0.0, 0.0, 0.0, 0.0);
+        for (at, &drafts) in choice.drafts.iter().enumerate().filter(|(_, drafts)| **drafts > 0) {
+            let (seconds, clock) = self.drafting(drafts);
+            let member = &mut self.members[at];
+            member.seconds_per_draft = 0.8 * member.seconds_per_draft + 0.2 * clock / f64::from(drafts);
+            (spent, told) = (spent + seconds, told + clock);
+            if member.always.is_some() {
+                (spent_fixed, told_fixed) = (spent_fixed + seconds, told_fixed + clock);
+            }
+        }
+        let (mut produced, mut kept, mut base) = (0, 0, 0);
+        let mut outcomes = Vec::new();
+        for ((member, &len), &drafted) in self.members.iter_mut().zip(&matches).zip(&choice.drafts) {
+            let right = text.right(&mut self.noise, step, drafted, len);
+            let offered = if kind == DrafterKind::Text { DRAFTS } else { drafted };
+            let made = right.min(drafted) + 1;
+            let (matched, fixed, agreed) = (Match { len }, member.fixed(), right.min(made).min(offered));
+            (produced, kept, base) = (produced + made, kept + made.min(fixed + 1), base + 1 + fixed);
+            let acceptance = &mut member.acceptance;
+            outcomes.push(Outcome { acceptance, matched, offered, drafted, fixed, produced: made, agreed });
+        }
+        let time = machine.shape.time(choice.rows, self.memory);
+        let (seconds, outcomes) = (time * machine.noise(&mut self.noise), &mut outcomes[..]);
+        let sequences = outcomes.len();
+        let (draft_seconds, fixed_seconds) = (told, told_fixed);
+        self.speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds, fixed_seconds, outcomes });
+        report.tokens += f64::from(produced) / sequences as f64;
+        report.plain += machine.shape.time(sequences as u32, self.memory) * f64::from(produced) / sequences as f64;
+        let unchosen = machine.shape.time(base, self.memory) + spent_fixed;
+        report.add(time + spent, unchosen, f64::from(produced) / f64::from(kept), choice.reason);
+        report.speculative += usize::from(choice.rows > base);
+    }
 }
 
 pub fn run(setting: &Setting) -> Report {
-    let mut noise = Noise::new(setting.seed);
-    let mut speculator = speculator(setting);
-    let mut sequences: Vec<Acceptance> = (0..setting.sequences).map(|_| speculator.sequence()).collect();
+    let (noise, speculator) = (Noise::new(setting.seed), speculator(setting));
+    let mut run = Run { setting, noise, speculator, members: Vec::new(), memory: setting.machine.drift.memory(0) };
+    (0..setting.sequences).for_each(|_| run.join());
     let mut report = Report::default();
-    for step in 0..setting.steps {
-        let matches: Vec<u32> = sequences.iter().map(|_| setting.text.matched(&mut noise)).collect();
-        let candidates: Vec<Candidate<'_>> = sequences
-            .iter()
-            .zip(&matches)
-            .map(|(acceptance, &len)| Candidate {
-                acceptance,
-                matched: Match { len },
-                drafts: DRAFTS,
-                seconds_per_draft: 0.0,
-            })
-            .collect();
-        let choice = speculator.choose(&candidates, 0.0);
-        let memory = setting.machine.drift.memory(step);
-        let time = setting.machine.shape.time(choice.rows, memory);
-        let mut produced = 0;
-        let mut outcomes = Vec::new();
-        for ((acceptance, &len), &drafted) in sequences.iter_mut().zip(&matches).zip(&choice.drafts) {
-            let right = setting.text.right(&mut noise, step, drafted, len);
-            let offered = if setting.kind == DrafterKind::Text { DRAFTS } else { drafted };
-            let made = right.min(drafted) + 1;
-            produced += made;
-            let agreed = right.min(made).min(offered);
-            outcomes.push(Outcome { acceptance, matched: Match { len }, offered, drafted, produced: made, agreed });
-        }
-        let seconds = time * setting.machine.noise(&mut noise);
-        speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, outcomes: &mut outcomes });
-        let plain = setting.machine.shape.time(setting.sequences as u32, memory);
-        report.add(time, plain, f64::from(produced) / setting.sequences as f64, choice.reason);
-        report.speculative += usize::from(choice.rows as usize > setting.sequences);
-        report.step += (plain - report.step) / (step as f64 + 1.0);
-        let excess = (report.spent - 1.01 * report.plain) / report.step;
-        report.worst = report.worst.max(excess);
-    }
+    (0..setting.steps).for_each(|step| run.step(step, &mut report));
     report
 }
 
 impl Report {
-    fn add(&mut self, time: f64, plain: f64, tokens: f64, reason: Reason) {
+    /// Books a step that took so long, one without chosen drafts, and how many of those its tokens are worth.
+    fn add(&mut self, time: f64, unchosen: f64, share: f64, reason: Reason) {
         self.spent += time;
-        self.plain += plain * tokens;
-        self.tokens += tokens;
+        self.unchosen += unchosen * share;
+        self.steps += 1;
+        self.step += (unchosen - self.step) / self.steps as f64;
+        self.worst = self.worst.max((self.spent - 1.01 * self.unchosen) / self.step);
         match self.reasons.iter_mut().find(|(r, _)| *r == reason) {
             Some((_, count)) => *count += 1,
             None => self.reasons.push((reason, 1)),
@@ -255,7 +336,7 @@ pub const TEXTS: [Text; 12] = [
     Text::Chance(0.9),
 ];
 
-/// A setting drawn from a seed.
+/// A setting drawn from a seed: drafts that cost nothing, for sequences that stay.
 pub fn drawn(seed: u64) -> Setting {
     let mut noise = Noise::new(seed ^ 0xabcd);
     let mut pick = |n: usize| noise.below(n as u64) as usize;
@@ -265,14 +346,23 @@ pub fn drawn(seed: u64) -> Setting {
         sigma: [0.0, 0.03, 0.1, 0.3][pick(4)],
         outliers: [0.0, 0.01][pick(2)],
     };
-    Setting {
-        machine,
-        believed: [machine.shape, Shape::Flat, Shape::Steep][pick(3)],
-        text: TEXTS[pick(12)],
-        kind: [DrafterKind::Text, DrafterKind::Model][pick(2)],
-        sequences: [1, 1, 1, 4][pick(4)],
-        steps: 4000,
-        seed,
-        fixed: None,
-    }
+    let believed = [machine.shape, Shape::Flat, Shape::Steep][pick(3)];
+    let (text, kind) = (TEXTS[pick(12)], [DrafterKind::Text, DrafterKind::Model][pick(2)]);
+    let sequences = [1, 1, 1, 4][pick(4)];
+    let (cost, rows, fixed, comings) = (0.0, 17 * sequences as u32, (0, 0), false);
+    Setting { machine, believed, text, kind, cost, sequences, rows, fixed, comings, steps: 4000, seed }
+}
+
+/// The same with drafts of models that take time, sequences that come and go, and one that always has drafts. With such a
+/// one steps have no more rows than the estimate of their times tells apart: beyond, what some drafts more cost than a step
+/// that has many anyway is not known well enough.
+pub fn drawn_dear(seed: u64) -> Setting {
+    let mut noise = Noise::new(seed ^ 0xdcba);
+    let mut pick = |n: usize| noise.below(n as u64) as usize;
+    let free = drawn(seed);
+    let cost = if free.kind == DrafterKind::Model { [0.0, 0.1, 0.5][pick(3)] } else { 0.0 };
+    let sequences = [1, 2, 4, 8][pick(4)];
+    let fixed = [(0, 0), (0, 0), (1, 1 + pick(6) as u32)][pick(3)];
+    let rows = if fixed.0 > 0 { 16 } else { 17 * sequences as u32 };
+    Setting { cost, sequences, rows, fixed, comings: pick(2) == 0, ..free }
 }
