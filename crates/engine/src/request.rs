@@ -60,8 +60,8 @@ pub enum Speculation {
     /// members alone, which come first.
     Auto,
     /// This many in each step, as far as the drafter has them: at most 64, and no more than fit into the 72 rows of a step,
-    /// of which each member that still generates has one besides. Where they do not all fit, members that want many share
-    /// evenly; steps have fewer rows where the engine was loaded with smaller ones.
+    /// of which each member that still generates has one besides (fewer rows if the engine was loaded with smaller steps).
+    /// Where those of all members do not fit, they share evenly.
     Fixed(usize),
 }
 

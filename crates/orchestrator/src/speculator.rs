@@ -381,6 +381,23 @@ mod tests {
     }
 
     #[test]
+    fn sequences_teach_those_with_drafts_of_their_kind() {
+        for (kind, other) in [(DrafterKind::Text, DrafterKind::Model), (DrafterKind::Model, DrafterKind::Text)] {
+            let mut speculator = speculator(17);
+            let chance = |s: &Speculator, kind| s.sequence(kind).chance(Match { len: 6 }, 1);
+            let before = [kind, other].map(|k| chance(&speculator, k));
+            let mut sequences = [speculator.sequence(kind)];
+            for _ in 0..40 {
+                step(&mut speculator, &mut sequences, 16, 1.0);
+            }
+            assert!(
+                chance(&speculator, kind) > before[0] + 0.05 && chance(&speculator, other) == before[1],
+                "{kind:?}"
+            );
+        }
+    }
+
+    #[test]
     fn rows_are_never_exceeded() {
         let mut speculator = speculator(9);
         let mut sequences = vec![speculator.sequence(DrafterKind::Text); 6];

@@ -203,7 +203,8 @@ impl Batch {
         }
         let mut seconds = [0.0; 2];
         for (member, count) in members.iter_mut().zip(counts) {
-            seconds[usize::from(member.fixed_drafts() > 0)] += member.take_drafts(count as usize);
+            let fixed = member.fixed_drafts() > 0;
+            seconds[usize::from(fixed)] += member.take_drafts(count as usize);
         }
         (seconds, weighed)
     }
