@@ -78,6 +78,8 @@ class Attention(Ops):
         assert (kv != 0x7E00).sum() == 2 * rows * kv_heads * hd, "nothing else is written"
         wide_q, wide_kv = (q, kv) if name in NARROW else self.orders(lambda: make(rows, 2, wide=True))
         assert (wide_q.tobytes(), wide_kv.tobytes()) == (q.tobytes(), kv.tobytes()), f"wide_qkv_{name}"
+        for few in (1, 6, 8, 17):
+            assert make(few, 7)[0].tobytes() == q[:few].tobytes(), f"qkv_{name}: row independence, {few} rows"
         few_q, few_kv = make(3, 7)
         assert few_q.tobytes() == q[:3].tobytes(), f"qkv_{name}: row independence"
         fused_q, fused_kv = make(3, 5, True)
