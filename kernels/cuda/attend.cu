@@ -71,34 +71,43 @@ __device__ inline void store_partials(const AttendArgs& a, const AttendSpace& s,
     }
 }
 
+/// Splits of a column that a thread has in hand at once.
+#define JOINED 4u
+
+/// Maximum, weight and an element's sum of some splits in a row; absent ones have seen nothing.
+struct PartsInHand {
+    f32 m[JOINED], l[JOINED], o[JOINED];
+
+    __device__ void load(const f32* first, u64 pitch, u32 d, u32 count) {
+        AIO_UNROLL
+        for (u32 i = 0; i < JOINED; i++) {
+            m[i] = MINUS_INFINITY, l[i] = o[i] = 0.0f;
+            if (i >= count) continue;
+            const f32* at = first + i * pitch;
+            m[i] = load_shared_by_blocks(at);
+            l[i] = load_shared_by_blocks(at + 1);
+            o[i] = load_shared_by_blocks(at + 2 + d);
+        }
+    }
+};
+
 /// Folds all splits of the columns, as `fold_split` does one by one.
 __device__ inline void join_partials(const AttendArgs& a, const AttendSpace& s, const AttendItem& item) {
+    u32 splits = item.block.splits;
     for (u32 i = threadIdx.x; i < item.columns * a.head_dim; i += THREADS) {
         u32 column = i / a.head_dim, d = i % a.head_dim;
+        const f32* first = partial(a, item, column, item.block.first_split);
         f32 m = MINUS_INFINITY, l = 0.0f, o = 0.0f;
-        for (u32 split = item.block.first_split; split < item.block.first_split + item.block.splits; split++) {
-            const f32* at = partial(a, item, column, split);
-            fold(m, l, o, load_shared_by_blocks(at), load_shared_by_blocks(at + 1), load_shared_by_blocks(at + 2 + d));
+        for (u32 from = 0; from < splits; from += JOINED) {
+            PartsInHand hand;
+            hand.load(first + from * (a.head_dim + 2), a.head_dim + 2, d, splits - from);
+            AIO_UNROLL
+            for (u32 j = 0; j < JOINED; j++) fold(m, l, o, hand.m[j], hand.l[j], hand.o[j]);
         }
         s.run_o[i] = o;
         if (d == 0) s.run_m[column] = m, s.run_l[column] = l;
     }
     __syncthreads();
-}
-
-/// One block of the device walks all splits of its rows.
-__device__ inline void attend_whole(const AttendArgs& a, const AttendSpace& s) {
-    const auto* blocks = reinterpret_cast<const AttendBlock*>(a.plan + 1);
-    for (u32 i = blockIdx.x; i < a.plan->blocks * a.kv_heads; i += gridDim.x) {
-        AttendItem item(a, blocks[i / a.kv_heads], i % a.kv_heads);
-        load_queries(a, s, item);
-        begin_columns(a, s, item);
-        for (u32 n = 0; n < item.block.splits; n++) {
-            attend_split(a, s, item, item.block.first_split + n);
-            fold_split(a, s, item);
-        }
-        finish_columns(a, s, item);
-    }
 }
 
 /// The block that an item of split mode belongs to.
@@ -112,25 +121,32 @@ __device__ inline u32 block_of(const AttendBlock* blocks, u32 count, u32 index) 
     return low;
 }
 
-/// Every split is an item of its own; the last of a block's splits joins them.
-__device__ inline void attend_by_splits(const AttendArgs& a, const AttendSpace& s) {
+/// Item `index` of a key-value head: a block of rows, and one of its splits or, where there is no split mode, all.
+__device__ inline AttendItem item_of(const AttendArgs& a, u32 index, u32 kv_head) {
     const auto* blocks = reinterpret_cast<const AttendBlock*>(a.plan + 1);
-    for (u32 i = blockIdx.x; i < a.plan->items * a.kv_heads; i += gridDim.x) {
-        u32 index = i / a.kv_heads, kv_head = i % a.kv_heads;
-        AttendItem item(a, blocks[block_of(blocks, a.plan->blocks, index)], kv_head);
-        u32 split = item.block.first_split + index - item.block.items_before;
-        load_queries(a, s, item);
-        attend_split(a, s, item, split);
-        if (item.block.splits == 1) {
-            begin_columns(a, s, item);
-            fold_split(a, s, item);
-        } else {
-            store_partials(a, s, item, split);
-            if (!last_to_come(a.tickets + u64(item.block.first_row) * a.heads + kv_head, item.block.splits)) continue;
-            join_partials(a, s, item);
-        }
-        finish_columns(a, s, item);
+    AttendBlock b = blocks[a.max_splits ? block_of(blocks, a.plan->blocks, index) : index];
+    u32 group = a.heads / a.kv_heads, columns = b.rows * group;
+    u32 first = a.max_splits ? b.first_split + index - b.items_before : b.first_split;
+    return AttendItem{b, kv_head, group, columns, ceil_div(columns, TILE_ROWS), first, a.max_splits ? 1 : b.splits};
+}
+
+/// Folds splits as they come where it has all of the rows; else the last of the rows' splits joins them.
+__device__ inline void attend_item(const AttendArgs& a, const AttendSpace& s, const AttendItem& item) {
+    ask_for_split(a, item, item.first_split);
+    load_queries(a, s, item);
+    bool all = item.splits == item.block.splits;
+    if (all) begin_columns(a, s, item);
+    for (u32 n = 0; n < item.splits; n++) {
+        if (n + 1 < item.splits) ask_for_split(a, item, item.first_split + n + 1);
+        attend_split(a, s, item, item.first_split + n);
+        if (all) fold_split(a, s, item);
     }
+    if (!all) {
+        store_partials(a, s, item, item.first_split);
+        if (!last_to_come(a.tickets + u64(item.block.first_row) * a.heads + item.kv_head, item.block.splits)) return;
+        join_partials(a, s, item);
+    }
+    finish_columns(a, s, item);
 }
 
 AIO_KERNEL(attend, AttendArgs) {
@@ -138,8 +154,14 @@ AIO_KERNEL(attend, AttendArgs) {
     AttendSpace space(a, reinterpret_cast<f32*>(shared));
     wait_for_earlier_kernels();
     let_next_kernel_begin();
-    if (a.max_splits == 0) attend_whole(a, space);
-    else attend_by_splits(a, space);
+    AIO_SHARED(AttendItem, item, 1);
+    u32 items = a.max_splits ? a.plan->items : a.plan->blocks;
+    for (u32 i = blockIdx.x; i < items * a.kv_heads; i += gridDim.x) {
+        __syncthreads();
+        if (threadIdx.x == 0) item[0] = item_of(a, i / a.kv_heads, i % a.kv_heads);
+        __syncthreads();
+        attend_item(a, space, item[0]);
+    }
 }
 
 /// Adds a row to a block; the first one opens it.

@@ -7,6 +7,8 @@
 
 #define SPLIT_POSITIONS 256u
 #define PAGE_POSITIONS 64u
+/// Halves of a cache line.
+#define LINE_HALVES 64u
 #define COLUMNS 24u
 /// Floats from a column's scores to the next's: its weights, as halves, are then read without bank conflicts.
 #define SCORE_PITCH 272u
@@ -34,8 +36,10 @@ struct AttendSpace {
     f32* results; // [parts][24][head_dim]
     f32* run_o;   // [24][head_dim]: of all splits so far
     f32 *m, *l, *run_m, *run_l, *query_scale; // [24]
+    u32* own; // [24]: positions of the columns' rows
 
     __device__ AttendSpace(const AttendArgs& a, f32* start) {
+        AIO_SHARED(u32, own_positions, COLUMNS);
         u32 head = COLUMNS * a.head_dim;
         queries = reinterpret_cast<u8*>(start);
         scores = start + head;
@@ -46,6 +50,7 @@ struct AttendSpace {
         run_m = l + COLUMNS;
         run_l = run_m + COLUMNS;
         query_scale = run_l + COLUMNS;
+        own = own_positions;
     }
 
     /// An element of a column's sum over the split.
@@ -56,30 +61,46 @@ struct AttendSpace {
     }
 };
 
-/// Rows of a sequence and a key-value head.
+/// Rows of a sequence, a key-value head, and the splits that one block of the device does of them. It lies in shared memory,
+/// for registers are scarce.
 struct AttendItem {
     AttendBlock block;
     u32 kv_head, group, columns, tiles;
+    u32 first_split, splits;
 
-    __device__ AttendItem(const AttendArgs& a, const AttendBlock& b, u32 kv_head) : block(b), kv_head(kv_head) {
-        group = a.heads / a.kv_heads;
-        columns = block.rows * group;
-        tiles = ceil_div(columns, TILE_ROWS);
-    }
     __device__ u32 row(u32 column) const { return block.first_row + column / group; }
     __device__ u32 head(u32 column) const { return kv_head * group + column % group; }
 };
 
+/// The page of a position of the item's sequence.
+__device__ inline const u16* page_of(const AttendArgs& a, const AttendItem& item, u32 position) {
+    u32 page = a.table[u64(item.block.seq) * a.step->pages + position / PAGE_POSITIONS];
+    return a.kv + u64(page) * a.page_stride;
+}
+
+/// Asks for all keys and values of a split at once: a thread for the keys of one position and for as many rows of values as a
+/// page's 64 threads share. What follows then waits for memory once and not at each turn.
+__device__ inline void ask_for_split(const AttendArgs& a, const AttendItem& item, u32 split) {
+    u32 position = split * SPLIT_POSITIONS + threadIdx.x, place = threadIdx.x % PAGE_POSITIONS;
+    if (position - place > item.block.last_position) return;
+    const u16* keys = page_of(a, item, position) + item.kv_head * PAGE_POSITIONS * a.head_dim;
+    const u16* values = keys + a.kv_heads * PAGE_POSITIONS * a.head_dim;
+    for (u32 i = 0; position <= item.block.last_position && i < a.head_dim; i += LINE_HALVES) {
+        prefetch_line(keys + place * a.head_dim + i);
+    }
+    for (u32 i = place; i < a.head_dim; i += PAGE_POSITIONS) prefetch_line(values + i * PAGE_POSITIONS);
+}
+
 /// Queries as fragments of two halves, each column divided by the power of two of its largest element.
 __device__ inline void load_queries(const AttendArgs& a, const AttendSpace& s, const AttendItem& item) {
     u32 lane = threadIdx.x % 32, blocks = a.head_dim / 16;
-    __syncthreads();
     for (u32 column = threadIdx.x / 32; column < item.columns; column += WARPS) {
         const f32* q = a.q + (u64(item.row(column)) * a.heads + item.head(column)) * a.head_dim;
+        u32 own = a.positions[item.row(column)];
         f32 largest = 0;
         for (u32 i = lane; i < a.head_dim; i += 32) largest = fmaxf(largest, fabsf(q[i]));
         f32 scale = power_of_two(warp_max(largest));
-        if (lane == 0) s.query_scale[column] = scale;
+        if (lane == 0) s.query_scale[column] = scale, s.own[column] = own;
         for (u32 i = lane; i < a.head_dim; i += 32) {
             // Lane (g, e / 4) of block i / 16 holds four neighbours: two words of high halves, two of low ones.
             u32 e = i % 16, to = column % 8 * 4 + e / 4;
@@ -93,39 +114,69 @@ __device__ inline void load_queries(const AttendArgs& a, const AttendSpace& s, c
     __syncthreads();
 }
 
-/// The page of a position of the item's sequence.
-__device__ inline const u16* page_of(const AttendArgs& a, const AttendItem& item, u32 position) {
-    u32 page = a.table[u64(item.block.seq) * a.step->pages + position / PAGE_POSITIONS];
-    return a.kv + u64(page) * a.page_stride;
-}
+/// Blocks of 16 elements whose keys a lane has in hand at once.
+#define KEY_BLOCKS 4u
 
-/// Scores of 16 positions of a warp for all columns.
-__device__ inline void score_tile(const AttendArgs& a, const AttendSpace& s, const AttendItem& item, u32 first, u32 split_start) {
-    u32 lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, blocks = a.head_dim / 16, last = item.block.last_position;
-    f32 sums[ROW_TILES][4] = {};
-    if (first <= last) {
-        const u16* keys = page_of(a, item, first) + (item.kv_head * PAGE_POSITIONS + first % PAGE_POSITIONS) * a.head_dim;
-        for (u32 b = 0; b < blocks; b++) {
-            uint2 low = {0, 0}, high = {0, 0};
-            if (first + g <= last) low = *reinterpret_cast<const uint2*>(keys + g * a.head_dim + 16 * b + 4 * q);
-            if (first + g + 8 <= last) high = *reinterpret_cast<const uint2*>(keys + (g + 8) * a.head_dim + 16 * b + 4 * q);
-            const u32 k[4] = {low.x, high.x, low.y, high.y};
+/// A lane's keys of 32 positions, in rows g, g + 8, g + 16, g + 24 and up to 4 blocks; absent ones are zeros.
+struct KeysInHand {
+    uint2 k[4][KEY_BLOCKS];
+
+    /// `rows` of them are there, of g, g + 8, .. in turn.
+    __device__ void load(const u16* keys, u32 head_dim, u32 rows, u32 blocks) {
+        AIO_UNROLL
+        for (u32 b = 0; b < KEY_BLOCKS; b++) {
             AIO_UNROLL
-            for (u32 t = 0; t < ROW_TILES; t++) {
-                if (t >= item.tiles) break;
-                uint4 x = words4_at(s.queries + ((t * blocks + b) * 32 + lane) * 16);
-                mma_f16(sums[t], k, x.x, x.y);
-                mma_f16(sums[t], k, x.z, x.w);
+            for (u32 r = 0; r < 4; r++) {
+                k[r][b] = uint2{0, 0};
+                if (r < rows && b < blocks) k[r][b] = *reinterpret_cast<const uint2*>(keys + 8 * r * head_dim + 16 * b);
             }
         }
     }
+    /// Adds the products of half the positions with one fragment of queries.
+    __device__ void multiply(f32 (&sum)[4], u32 half, u32 b, const uint4& x) const {
+        const uint2 low = k[2 * half][b], high = k[2 * half + 1][b];
+        const u32 words[4] = {low.x, high.x, low.y, high.y};
+        mma_f16(sum, words, x.x, x.y);
+        mma_f16(sum, words, x.z, x.w);
+    }
+};
+
+/// Keys times queries: a warp's 32 positions, as two tiles of 16, for all columns. All keys that it takes in one go are on
+/// their way before it multiplies the first.
+__device__ inline void multiply_keys(const AttendArgs& a, const AttendSpace& s, const AttendItem& item, u32 first, f32 (&sums)[2][ROW_TILES][4]) {
+    u32 lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, blocks = a.head_dim / 16, last = item.block.last_position;
+    const u16* keys = page_of(a, item, first) + (item.kv_head * PAGE_POSITIONS + first % PAGE_POSITIONS + g) * a.head_dim + 4 * q;
+    u32 rows = first + g > last ? 0 : (last - first - g) / 8 + 1;
+    for (u32 from = 0; from < blocks; from += KEY_BLOCKS) {
+        KeysInHand hand;
+        hand.load(keys + 16 * from, a.head_dim, rows, blocks - from);
+        AIO_UNROLL
+        for (u32 b = 0; b < KEY_BLOCKS; b++) {
+            if (from + b >= blocks) break;
+            AIO_UNROLL
+            for (u32 t = 0; t < ROW_TILES; t++) {
+                if (t >= item.tiles) break;
+                uint4 x = words4_at(s.queries + ((t * blocks + from + b) * 32 + lane) * 16);
+                hand.multiply(sums[0][t], 0, b, x);
+                hand.multiply(sums[1][t], 1, b, x);
+            }
+        }
+    }
+}
+
+/// Scores of a warp's 32 positions for all columns.
+__device__ inline void score_positions(const AttendArgs& a, const AttendSpace& s, const AttendItem& item, u32 split_start) {
+    u32 lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, first = split_start + threadIdx.x / 32 * 32;
+    f32 sums[2][ROW_TILES][4] = {};
+    if (first <= item.block.last_position) multiply_keys(a, s, item, first, sums);
     AIO_UNROLL
     for (u32 t = 0; t < ROW_TILES; t++) {
-        for (u32 i = 0; i < 4; i++) {
+        AIO_UNROLL
+        for (u32 i = 0; i < 8; i++) {
             u32 column = 8 * t + 2 * q + i % 2, position = first + g + i / 2 * 8;
             if (column >= item.columns) continue;
-            u32 own = a.positions[item.row(column)];
-            f32 score = __fmul_rn(__fmul_rn(sums[t][i], s.query_scale[column]), a.scale);
+            u32 own = s.own[column];
+            f32 score = __fmul_rn(__fmul_rn(sums[i / 4][t][i % 4], s.query_scale[column]), a.scale);
             if (a.soft_cap > 0.0f) score = __fmul_rn(a.soft_cap, tanhf(__fdiv_rn(score, a.soft_cap)));
             bool seen = position <= own && (a.window == 0 || own - position < a.window);
             s.scores[column * SCORE_PITCH + position - split_start] = seen ? score : MINUS_INFINITY;
@@ -158,11 +209,9 @@ __device__ inline void weigh_column(const AttendSpace& s, u32 column) {
     if (lane == 0) s.m[column] = top, s.l[column] = sum;
 }
 
-/// Eight neighbouring positions of an element of the values; positions after `last` are zeros, whatever lies there.
-__device__ inline uint4 load_values(const u16* at, u32 position, u32 last) {
-    if (position > last) return uint4{0, 0, 0, 0};
-    uint4 v = *reinterpret_cast<const uint4*>(at);
-    if (position + 7 <= last) return v;
+/// Eight neighbouring positions of an element of the values, of which those after `last` become zeros, whatever lies there.
+__device__ inline uint4 cut_values(const uint4& v, u32 position, u32 last) {
+    if (position + 7 <= last || position > last) return v;
     u32 count = last + 1 - position; // 1..8
     u32 words[4] = {v.x, v.y, v.z, v.w};
     AIO_UNROLL
@@ -173,16 +222,35 @@ __device__ inline uint4 load_values(const u16* at, u32 position, u32 last) {
     return uint4{words[0], words[1], words[2], words[3]};
 }
 
-/// Sums of 16 elements of the values over the positions of runs `from..to` of 32, for all columns.
-__device__ inline void sum_tile(const AttendArgs& a, const AttendSpace& s, const AttendItem& item, u32 start, u32 tile, u32 part, u32 runs) {
+/// A warp's share of the sums: 16 elements of the values over some runs of 32 positions of a split.
+struct ValueTile {
+    u32 start; // of the split
+    u32 tile, part, first_run, runs;
+};
+
+/// A lane's values of a run: elements g and g + 8, eight positions of each.
+struct RunValues {
+    uint4 low, high;
+};
+
+/// Begins to load a run's values; zeros where all of them lie after the last position.
+__device__ inline RunValues load_run(const AttendArgs& a, const AttendItem& item, const ValueTile& v, u32 run) {
+    u32 lane = threadIdx.x % 32, position = v.start + 32 * run + lane % 4 * 8;
+    if (position > item.block.last_position) return RunValues{{0, 0, 0, 0}, {0, 0, 0, 0}};
+    u32 element = (a.kv_heads + item.kv_head) * a.head_dim + 16 * v.tile + lane / 4;
+    const u16* at = page_of(a, item, position) + element * PAGE_POSITIONS + position % PAGE_POSITIONS;
+    return RunValues{*reinterpret_cast<const uint4*>(at), *reinterpret_cast<const uint4*>(at + 8 * PAGE_POSITIONS)};
+}
+
+/// Sums of the values, each run's loaded while the one before it is multiplied; `next` has the first run's.
+__device__ inline void sum_tile(const AttendArgs& a, const AttendSpace& s, const AttendItem& item, const ValueTile& v, RunValues next) {
     u32 lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, last = item.block.last_position;
     f32 sums[ROW_TILES][4] = {};
-    for (u32 run = part * runs; run < (part + 1) * runs; run++) {
-        u32 first = start + 32 * run, position = first + 8 * q;
-        if (first > last) break;
-        u32 element = (a.kv_heads + item.kv_head) * a.head_dim + 16 * tile + g;
-        const u16* values = page_of(a, item, first) + element * PAGE_POSITIONS + position % PAGE_POSITIONS;
-        uint4 low = load_values(values, position, last), high = load_values(values + 8 * PAGE_POSITIONS, position, last);
+    for (u32 run = v.first_run; run < v.first_run + v.runs && v.start + 32 * run <= last; run++) {
+        u32 position = v.start + 32 * run + 8 * q;
+        uint4 low = next.low, high = next.high;
+        if (run + 1 < v.first_run + v.runs) next = load_run(a, item, v, run + 1);
+        low = cut_values(low, position, last), high = cut_values(high, position, last);
         const u32 v0[4] = {low.x, high.x, low.y, high.y}, v1[4] = {low.z, high.z, low.w, high.w};
         AIO_UNROLL
         for (u32 t = 0; t < ROW_TILES; t++) {
@@ -198,22 +266,28 @@ __device__ inline void sum_tile(const AttendArgs& a, const AttendSpace& s, const
     AIO_UNROLL
     for (u32 t = 0; t < ROW_TILES; t++) {
         for (u32 i = 0; i < 4; i++) {
-            u32 column = 8 * t + 2 * q + i % 2, d = 16 * tile + g + i / 2 * 8;
-            if (column < item.columns) s.results[(part * COLUMNS + column) * a.head_dim + d] = sums[t][i];
+            u32 column = 8 * t + 2 * q + i % 2, d = 16 * v.tile + g + i / 2 * 8;
+            if (column < item.columns) s.results[(v.part * COLUMNS + column) * a.head_dim + d] = sums[t][i];
         }
     }
 }
 
 /// Maximum, weight and sums of all columns over a split, left in shared memory.
 __device__ inline void attend_split(const AttendArgs& a, const AttendSpace& s, const AttendItem& item, u32 split) {
-    u32 warp = threadIdx.x / 32, start = split * SPLIT_POSITIONS;
-    score_tile(a, s, item, start + 32 * warp, start);
-    score_tile(a, s, item, start + 32 * warp + 16, start);
+    u32 warp = threadIdx.x / 32, tiles = a.head_dim / 16, parts = value_parts(a.head_dim), runs = 8 / parts;
+    score_positions(a, s, item, split * SPLIT_POSITIONS);
+    // Small heads: so many warps a tile. Large ones: a warp has several tiles.
+    u32 tile = parts > 1 ? warp % tiles : warp, part = parts > 1 ? warp / tiles : 0;
+    ValueTile v = {split * SPLIT_POSITIONS, tile, part, part * runs, runs};
+    RunValues first = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+    if (v.tile < tiles) first = load_run(a, item, v, v.first_run);
     __syncthreads();
     for (u32 column = warp; column < item.columns; column += WARPS) weigh_column(s, column);
     __syncthreads();
-    u32 tiles = a.head_dim / 16, parts = value_parts(a.head_dim);
-    if (parts > 1) sum_tile(a, s, item, start, warp % tiles, warp / tiles, 8 / parts);
-    else for (u32 tile = warp; tile < tiles; tile += WARPS) sum_tile(a, s, item, start, tile, 0, 8);
+    while (v.tile < tiles) {
+        sum_tile(a, s, item, v, first);
+        v.tile += parts > 1 ? tiles : WARPS;
+        if (v.tile < tiles) first = load_run(a, item, v, v.first_run);
+    }
     __syncthreads();
 }

@@ -22,23 +22,28 @@ __device__ inline u32 act_step_bytes(u32 kind, u32 tile_rows) {
     return kind == ACT_Q8 ? 64 * tile_rows + 128 : 256 * tile_rows + 32;
 }
 
-/// Activations in device memory: tiles of 8 rows.
+/// Which lane's words of a tile with so many rows a lane takes: those of absent rows take the last row's, so that nothing
+/// is read for them. Their sums are never stored.
+__device__ inline u32 place_among(u32 rows, u32 lane) { return least(lane, 4 * (rows - 1) + lane % 4); }
+
+/// Activations in device memory: tiles of 8 rows, of which the first `rows` are there.
 struct TiledActs {
     const u8* start;
     u64 tile_bytes;
+    u32 rows;
 
     __device__ u32 tile_rows() const { return TILE_ROWS; }
-    __device__ u32 place(u32 lane) const { return lane; }
+    __device__ u32 place(u32 t, u32 lane) const { return place_among(rows - t * TILE_ROWS, lane); }
     __device__ const u8* tile(u32 t) const { return start + t * tile_bytes; }
 };
 
-/// Few rows in shared memory, one tile of just those; the lanes of absent rows read the last one.
+/// Few rows in shared memory, one tile of just those.
 struct FewActs {
     const u8* start;
     u32 rows;
 
     __device__ u32 tile_rows() const { return rows; }
-    __device__ u32 place(u32 lane) const { return least(lane, 4 * (rows - 1) + lane % 4); }
+    __device__ u32 place(u32, u32 lane) const { return place_among(rows, lane); }
     __device__ const u8* tile(u32) const { return start; }
 };
 
@@ -62,9 +67,9 @@ struct ActBlocks {
 };
 
 template <bool SUMS, class A>
-__device__ inline void load_acts(ActBlocks& x, const A& acts, const u8* step, u32 lane) {
+__device__ inline void load_acts(ActBlocks& x, const A& acts, const u8* step, u32 t, u32 lane) {
     const u8* scales = step + 64 * acts.tile_rows() + 8 * (lane % 4);
-    x.codes = words4_at(step + 16 * acts.place(lane));
+    x.codes = words4_at(step + 16 * acts.place(t, lane));
     AIO_UNROLL
     for (u32 b = 0; b < 2; b++) {
         x.scale[b] = *reinterpret_cast<const float2*>(scales + 32 * b);
@@ -104,7 +109,7 @@ __device__ inline void multiply_blocks(SumsOf<N>& sums, const u8* step, const A&
         for (u32 t = 0; t < N; t++) {
             if (t >= tiles) break;
             ActBlocks x;
-            load_acts<F::HAS_MIN>(x, acts, acts.tile(t) + (at + pair) * act_bytes, lane);
+            load_acts<F::HAS_MIN>(x, acts, acts.tile(t) + (at + pair) * act_bytes, t, lane);
             for (u32 b = 0; b < 2; b++) {
                 i32 dots[4] = {FLOAT_BITS, FLOAT_BITS, FLOAT_BITS, FLOAT_BITS};
                 mma_i8_k32(dots, a[b], b ? x.codes.z : x.codes.x, b ? x.codes.w : x.codes.y);
@@ -260,7 +265,7 @@ struct FormatQ6_K {
                 if (t >= tiles) break;
                 const u8* x = acts.tile(t) + (at + b / 2) * act_bytes;
                 const u8* scales = x + 64 * acts.tile_rows() + 32 * (b % 2) + 8 * (lane % 4);
-                uint2 codes = words2_at(x + 16 * acts.place(lane) + 8 * (b % 2));
+                uint2 codes = words2_at(x + 16 * acts.place(t, lane) + 8 * (b % 2));
                 float2 scale = *reinterpret_cast<const float2*>(scales);
                 for (u32 run = 0; run < 2; run++) {
                     i32 dots[4] = {FLOAT_BITS, FLOAT_BITS, FLOAT_BITS, FLOAT_BITS};
@@ -306,7 +311,7 @@ struct Format16 {
             AIO_UNROLL
             for (u32 t = 0; t < N; t++) {
                 if (t >= tiles) break;
-                uint4 x = words4_at(acts.tile(t) + from + c * run_bytes + 16 * acts.place(lane));
+                uint4 x = words4_at(acts.tile(t) + from + c * run_bytes + 16 * acts.place(t, lane));
                 Product::mma(part[t], a, x.x, x.y);
                 Product::mma(part[t], a, x.z, x.w);
             }

@@ -145,7 +145,7 @@ __device__ inline void products(Work& work, const StepHeader* header, const void
     if (pass.rows == 0) return copies_wait<0>();
     if (pass_of_block() != 0) stream.begin();
     u64 tile_bytes = u64(ceil_div(k, 64)) * act_step_bytes(F::ACTS, TILE_ROWS);
-    TiledActs x = {static_cast<const u8*>(acts) + pass.first_row / TILE_ROWS * tile_bytes, tile_bytes};
+    TiledActs x = {static_cast<const u8*>(acts) + pass.first_row / TILE_ROWS * tile_bytes, tile_bytes, pass.rows};
     walk<F, M, PER_ITEM>(stream, work, slices, x, pass);
 }
 

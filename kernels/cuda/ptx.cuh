@@ -142,6 +142,15 @@ __device__ inline void copies_wait() {
 #endif
 }
 
+/// Asks for the line of 128 bytes that an address lies in, to be brought to the second-level cache.
+__device__ inline void prefetch_line(const void* at) {
+#ifdef AIO_EMULATE
+    (void)*static_cast<const volatile u8*>(at); // so that an address beyond all memory shows
+#else
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+#endif
+}
+
 /// A float that another block of this kernel may have written.
 __device__ inline f32 load_shared_by_blocks(const f32* at) {
 #ifdef AIO_EMULATE

@@ -42,7 +42,7 @@ struct StagedActs {
     u32 bytes;
 
     __device__ u32 tile_rows() const { return TILE_ROWS; }
-    __device__ u32 place(u32 lane) const { return lane; }
+    __device__ u32 place(u32, u32 lane) const { return lane; }
     __device__ const u8* tile(u32 t) const { return start + t * bytes; }
 };
 

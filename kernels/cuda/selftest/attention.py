@@ -78,6 +78,8 @@ class Attention(Ops):
         assert (kv != 0x7E00).sum() == 2 * rows * kv_heads * hd, "nothing else is written"
         wide_q, wide_kv = (q, kv) if name in NARROW else self.orders(lambda: make(rows, 2, wide=True))
         assert (wide_q.tobytes(), wide_kv.tobytes()) == (q.tobytes(), kv.tobytes()), f"wide_qkv_{name}"
+        for few in (1, 6, 8, 17):
+            assert make(few, 7)[0].tobytes() == q[:few].tobytes(), f"qkv_{name}: row independence, {few} rows"
         few_q, few_kv = make(3, 7)
         assert few_q.tobytes() == q[:3].tobytes(), f"qkv_{name}: row independence"
         fused_q, fused_kv = make(3, 5, True)
@@ -95,18 +97,20 @@ class Attention(Ops):
     def test_attend(self):
         for heads, kv_heads, hd, window, cap, sinks in [(6, 2, 64, 0, 0.0, False), (4, 4, 16, 0, 0.0, True), (8, 1, 128, 300, 0.0, False), (3, 1, 48, 70, 8.0, False), (2, 1, 256, 0, 0.0, True), (40, 2, 32, 0, 0.0, False)]:
             self.attend_case(heads, kv_heads, hd, window, cap, sinks)
+        # More splits than are loaded together when they are joined.
+        self.attend_case(2, 1, 64, 0, 0.0, False, further=2200)
 
-    def attend_case(self, heads, kv_heads, hd, window, cap, with_sinks):
-        pages, group = 12, heads // kv_heads
+    def attend_case(self, heads, kv_heads, hd, window, cap, with_sinks, further=0):
+        pages, group, most_splits = 12 + further // 64, heads // kv_heads, 3 + further // 256
         row_seq = np.array([0] * 3 + [1] * 17 + [2], np.uint32)
-        positions = np.concatenate([[510, 511, 512], np.arange(250, 267), [5]]).astype(np.uint32)
+        positions = np.concatenate([np.arange(510, 513) + further, np.arange(250, 267), [5]]).astype(np.uint32)
         rows = len(positions)
         q = (rng.standard_normal((rows, heads, hd)) * 2).astype(np.float32)
         table = self.pages(3, pages)
         page_elems = 2 * kv_heads * 64 * hd + 64
         kv = np.full((3 * pages + 3, page_elems), 0x7E00, np.uint16)
-        lens = [513, 267, 6]
-        keys, values = (rng.standard_normal((2, 3, 600, kv_heads, hd))).astype(np.float16)
+        lens = [513 + further, 267, 6]
+        keys, values = (rng.standard_normal((2, 3, 600 + further, kv_heads, hd))).astype(np.float16)
         for s in range(3):
             for p in range(lens[s]):
                 page = kv[table[s, p // 64], : 2 * kv_heads * 64 * hd].view(np.float16).reshape(2, kv_heads, -1)
@@ -119,7 +123,7 @@ class Attention(Ops):
         shared = 4 * (24 * hd * (parts + 2) + 24 * 272 + 24 * 5)
         block_rows = max(1, 24 // group)
 
-        def make(pick=slice(None), splits=3, grid=5, acts=None):
+        def make(pick=slice(None), splits=most_splits, grid=5, acts=None):
             where, seqs, at = positions[pick].copy(), row_seq[pick].copy(), q[pick].copy()
             count = len(where)
             step = header(count, 3, pages=pages)

@@ -187,7 +187,8 @@ def seen_by(fmt, x):
 
 
 def acts_buffer(kind, rows, k):
-    return aligned(-(-rows // 8) * -(-k // 64) * (640 if kind == Q8 else 2080))
+    """Full of numbers that are none, which no product of rows that are there may see."""
+    return aligned(-(-rows // 8) * -(-k // 64) * (640 if kind == Q8 else 2080), fill=0xFF)
 
 
 def normed(x, w, eps):
