@@ -88,14 +88,15 @@ __device__ inline bool ends_output(const BurstArgs& a, u32 token) {
     return found;
 }
 
-/// One lane: takes `taken` tokens over, tells the host, decides whether to go on.
-__device__ inline void go_on_or_end(const BurstArgs& a, BurstState& s, u32 taken, u32 accepted, bool stopped) {
+/// One lane: takes `taken` tokens over, tells the host, decides whether to go on. `told` is what the host wrote to
+/// `mail.stop`, `stopped` whether the last token ends the output.
+__device__ inline void go_on_or_end(const BurstArgs& a, BurstState& s, u32 taken, u32 accepted, bool stopped, u32 told) {
     a.taken[s.steps] = s.drafted | accepted << 16;
     s.length += taken, s.count += taken, s.steps += 1;
     s.tries = next_drafts(s.tries, s.drafted, accepted, a.most);
     if (stopped) s.end = END_TOKEN;
     else if (s.count == a.budget) s.end = END_BUDGET;
-    else if (load_from_host(&a.mail->stop)) s.end = END_STOPPED;
+    else if (told) s.end = END_STOPPED;
     store_for_host(&a.mail->count, s.count);
     if (!s.end) return;
     a.mail->steps = s.steps, a.mail->drafts = s.tries;
@@ -105,6 +106,8 @@ __device__ inline void go_on_or_end(const BurstArgs& a, BurstState& s, u32 taken
 /// The step's outcome: accepted drafts and the token after them, up to the end of the output. The first warp of block 0.
 __device__ inline void end_step(const BurstArgs& a, BurstState& s) {
     const BurstProgram& p = program_of(a, s.program);
+    // First of all, for it crosses the bus, a microsecond that all the rest hides in.
+    u32 told = threadIdx.x == 0 ? load_from_host(&a.mail->stop) : 0;
     u32 lane = threadIdx.x, length = s.length, accepted = *p.accepted, token = *p.next;
     u32 taken = least(accepted + 1, a.budget - s.count);
     if (lane < accepted) token = a.history[length + lane];
@@ -117,7 +120,7 @@ __device__ inline void end_step(const BurstArgs& a, BurstState& s) {
     __syncwarp();
     if (lane < taken && a.most > 0) note_runs(a, length + lane);
     __syncwarp();
-    if (lane == 0) go_on_or_end(a, s, taken, accepted, ends != 0);
+    if (lane == 0) go_on_or_end(a, s, taken, accepted, ends != 0, told);
 }
 
 /// The task under way, in the block's shared memory.

@@ -121,6 +121,11 @@ void wait_for_other_blocks() {
     leave(State::RUNS);
 }
 
+void give_up(const char* error) {
+    machine->error = error;
+    leave(State::RUNS);
+}
+
 /// Some blocks come late to a task, in random order.
 static void loiter(Machine& m) {
     if (m.order != RANDOM || view.thread->thread.x != 0 || random_below(m, 8)) return;
@@ -130,8 +135,7 @@ static void loiter(Machine& m) {
 void run_task(u32 index, const void* args) {
     loiter(*machine);
     if (index < table.size()) return table[index]->run(args);
-    machine->error = "no kernel of this number";
-    leave(State::RUNS);
+    give_up("no kernel of this number");
 }
 
 void copy_begin(void* to, const void* from, u32 bytes) {
@@ -272,7 +276,8 @@ static void run_blocks(const Launch& l, void (*kernel)(const void*), std::atomic
         u32 b = l.order == DESCENDING ? blocks - 1 - i : i;
         m->random = (l.seed * 0x9E3779B97F4A7C15ull + b) | 1;
         run_block(*m, l.threads, l.shared_bytes, {b % l.grid[0], b / l.grid[0] % l.grid[1], b / l.grid[0] / l.grid[1]});
-        if (m->error) error = m->error;
+        const char* none = nullptr; // the first error counts
+        if (m->error) error.compare_exchange_strong(none, m->error);
     }
     std::lock_guard<std::mutex> hold(spare_lock);
     spare.push_back(m);

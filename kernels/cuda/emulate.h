@@ -78,6 +78,8 @@ void meet_block();
 
 /// One turn of waiting for another block of a burst.
 void wait_for_other_blocks();
+/// Ends the launch with an error.
+void give_up(const char* error);
 /// Runs kernel `index` of the table as a function.
 void run_task(u32 index, const void* args);
 

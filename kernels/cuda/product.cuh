@@ -149,6 +149,13 @@ __device__ inline void products(Work& work, const StepHeader* header, const void
     walk<F, M, PER_ITEM>(stream, work, slices, x, pass);
 }
 
+/// Asks for a vector of constants that all blocks will read, each line by one of them.
+__device__ inline void ask_for_vector(const f32* at, u32 len) {
+    const u32 line = 32;
+    if (!at || threadIdx.x != 0) return;
+    for (u32 i = blockIdx.x * line; i < len; i += gridDim.x * line) prefetch_line(at + i);
+}
+
 /// The same for up to 4 rows that each block prepares for itself while its first weights are on their way.
 template <class F, u32 M, u32 PER_ITEM, class Work>
 __device__ inline void products_of_few(Work& work, const PrepareArgs& prepare) {
@@ -158,6 +165,7 @@ __device__ inline void products_of_few(Work& work, const PrepareArgs& prepare) {
     u8* acts = reinterpret_cast<u8*>(slices.start + M * WARPS * 16 * PASS_ROWS);
     S stream(work, shared + threadIdx.x / 32 * S::RING_BYTES, prepare.k);
     stream.begin();
+    ask_for_vector(prepare.norm, prepare.k);
     wait_for_earlier_kernels();
     let_next_kernel_begin();
     Pass pass(prepare.step, prepare.symbol);

@@ -13,15 +13,27 @@ __device__ inline void add_release(u32* at, u32 x) {
 #endif
 }
 
-/// Waits until a counter has come to `goal`; it may wrap around.
+/// Polls after which a wait is given up: half a minute and more, so nothing that still goes on is cut off, and what never
+/// comes does not hold the device for ever.
+#define MOST_POLLS (1u << 26)
+
+/// Waits until a counter has come to `goal`; it may wrap around. What was done before it was added to is seen from then on.
+/// The polls are relaxed, with one fence after the last: an acquire at each would empty the first-level cache each time.
 __device__ inline void wait_acquire(const u32* at, u32 goal) {
+    u32 polls = 0;
 #ifdef AIO_EMULATE
-    while (i32(__atomic_load_n(at, __ATOMIC_ACQUIRE) - goal) < 0) emulate::wait_for_other_blocks();
+    while (i32(__atomic_load_n(at, __ATOMIC_ACQUIRE) - goal) < 0) {
+        if (++polls == MOST_POLLS) emulate::give_up("a block waits for others that never come");
+        emulate::wait_for_other_blocks();
+    }
 #else
-    u32 seen;
-    do {
-        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(at) : "memory");
-    } while (i32(seen - goal) < 0);
+    for (;;) {
+        u32 seen;
+        asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(at) : "memory");
+        if (i32(seen - goal) >= 0) break;
+        if (++polls == MOST_POLLS) __trap();
+    }
+    asm volatile("fence.acq_rel.gpu;" ::: "memory");
 #endif
 }
 
