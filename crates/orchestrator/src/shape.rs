@@ -15,7 +15,7 @@ const PER_OCTAVE: f64 = 0.4;
 /// The same, that each step adds with time.
 const AGEING: f64 = 3e-6;
 /// Rows with a point of their own; beyond, points lie eight to an octave.
-const SINGLE: u32 = 16;
+pub(crate) const SINGLE: u32 = 16;
 const POINTS_PER_OCTAVE: f64 = 8.0;
 /// A pair is odd beyond this many deviations.
 const ODD: f64 = 3.0;

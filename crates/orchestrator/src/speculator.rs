@@ -8,6 +8,7 @@ use crate::drafter::Match;
 use crate::ledger::{CAP, Entry, Ledger};
 use crate::roofline::StepModel;
 use crate::select::{Alternative, Candidate, Choice, Division, Reason, losers};
+use crate::shape::SINGLE;
 use crate::step_time::{Curve, StepTimes};
 
 /// Plain steps before the first draft.
@@ -154,7 +155,10 @@ impl Speculator {
     pub fn choose(&mut self, candidates: &[Candidate<'_>], kv_bytes: f64) -> Choice {
         let fixed: u32 = candidates.iter().map(|c| c.fixed).sum();
         let base = candidates.len() as u32 + fixed;
-        let room = self.options.max_rows.saturating_sub(base);
+        // Beyond the rows that the estimate tells apart, what a draft more costs a step that has many anyway is not known well
+        // enough.
+        let most = if fixed > 0 { self.options.max_rows.min(SINGLE) } else { self.options.max_rows };
+        let room = most.saturating_sub(base);
         self.division.fill(candidates, room, self.options.max_drafts);
         self.consider(base, fixed, kv_bytes);
         let (total, reason) = self.decide(base);

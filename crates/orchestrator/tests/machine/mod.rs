@@ -353,9 +353,7 @@ pub fn drawn(seed: u64) -> Setting {
     Setting { machine, believed, text, kind, cost, sequences, rows, fixed, comings, steps: 4000, seed }
 }
 
-/// The same with drafts of models that take time, sequences that come and go, and one that always has drafts. With such a
-/// one steps have no more rows than the estimate of their times tells apart: beyond, what some drafts more cost than a step
-/// that has many anyway is not known well enough.
+/// The same with drafts of models that take time, sequences that come and go, and one that always has drafts.
 pub fn drawn_dear(seed: u64) -> Setting {
     let mut noise = Noise::new(seed ^ 0xdcba);
     let mut pick = |n: usize| noise.below(n as u64) as usize;
@@ -363,6 +361,6 @@ pub fn drawn_dear(seed: u64) -> Setting {
     let cost = if free.kind == DrafterKind::Model { [0.0, 0.1, 0.5][pick(3)] } else { 0.0 };
     let sequences = [1, 2, 4, 8][pick(4)];
     let fixed = [(0, 0), (0, 0), (1, 1 + pick(6) as u32)][pick(3)];
-    let rows = if fixed.0 > 0 { 16 } else { 17 * sequences as u32 };
+    let rows = 17 * sequences as u32;
     Setting { cost, sequences, rows, fixed, comings: pick(2) == 0, ..free }
 }
