@@ -22,7 +22,8 @@ pub(crate) fn device() -> Result<CudaDevice> {
 
 /// The share of shared memory that kernels ask for, in percent: for comparisons too.
 fn carveout() -> Result<Option<u32>> {
-    let Ok(text) = std::env::var("AIO_CUDA_CARVEOUT") else { return Ok(None) };
+    let Some(text) = std::env::var_os("AIO_CUDA_CARVEOUT") else { return Ok(None) };
+    let text = text.to_string_lossy();
     match text.parse() {
         Ok(percent) if percent <= 100 => Ok(Some(percent)),
         _ => bail!("AIO_CUDA_CARVEOUT is `{text}`, which is no percentage from 0 to 100"),

@@ -49,8 +49,8 @@ pub trait Drafter: Send {
         DrafterKind::Text
     }
 
-    /// Does once what the first draft would otherwise wait for: a draft model reads the prompt. Called in the step that ends
-    /// the prompt, if drafts may follow; its time counts as prefill.
+    /// Does what the first draft would otherwise wait for: a draft model reads the prompt. Called in the step that ends the
+    /// prompt, if drafts may follow, and again if that step failed and is run again; its time counts as prefill.
     ///
     /// # Errors
     /// [`DraftError`], as [`Drafter::draft`].
