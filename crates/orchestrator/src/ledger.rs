@@ -12,7 +12,9 @@
 //!
 //! *What steps take* is booked as modelled seconds by rows, and multiplied by the shape's cautious estimate only when the
 //! balance is asked for. So single slow steps (a machine that hiccups hits plain steps as well) are no loss of
-//! speculation's, drift cancels, and when the shape is known better all that was spent is valued anew.
+//! speculation's, drift cancels, and when the shape is known better all that was spent is valued anew. When the shape turns
+//! out to have changed, what was spent before is settled at the old estimate: the new one, wide open again, says nothing of
+//! it, and would put the account so far below zero that nothing could be drafted to measure the new shape.
 //!
 //! *A second account* is kept beside it in measured seconds, against plain steps as they were last measured. It is noisier,
 //! but no wrong estimate of a shape can mislead it for long. The lower of both balances counts.
@@ -97,9 +99,19 @@ impl Ledger {
         self.estimated(caution).min(self.measured)
     }
 
+    /// Seconds of the steps with drafts that are not settled, with the cautious factors.
+    pub fn spent(&self, caution: &[f64]) -> f64 {
+        self.spent.iter().zip(caution).filter(|(s, _)| **s > 0.0).map(|(s, c)| s * c).sum()
+    }
+
+    /// Takes the steps with drafts until now for what they were estimated at, whatever is learnt later.
+    pub fn settle(&mut self, spent: f64) {
+        self.earned -= spent;
+        self.spent.fill(0.0);
+    }
+
     fn estimated(&self, caution: &[f64]) -> f64 {
-        let spent: f64 = self.spent.iter().zip(caution).filter(|(s, _)| **s > 0.0).map(|(s, c)| s * c).sum();
-        self.granted + self.earned - self.drafting - spent
+        self.granted + self.earned - self.drafting - self.spent(caution)
     }
 
     /// Cuts both balances at [`CAP`] plain steps of `plain` seconds.
@@ -143,6 +155,17 @@ mod tests {
         assert!((ledger.balance(&[1.0; 4]) - (START + RATE - 0.5)).abs() < 1e-12);
         ledger.book(Entry { drafting: 0.25, ..step(1, 1.0) });
         assert!((ledger.balance(&CAUTION) - (START + 2.0 * RATE - 0.75)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_is_settled_keeps_its_estimate() {
+        let mut ledger = Ledger::new(4);
+        ledger.open(1.0);
+        ledger.book(step(2, 1.0));
+        let before = ledger.estimated(&CAUTION);
+        ledger.settle(ledger.spent(&CAUTION));
+        assert!((ledger.estimated(&CAUTION) - before).abs() < 1e-12);
+        assert!((ledger.estimated(&[9.0; 4]) - before).abs() < 1e-12);
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(crate) struct Shape {
     aged: u64,
     /// Whether the last pair was odd and left out.
     doubts: bool,
+    /// Whether the last pair showed that the curve has changed.
+    changed: bool,
 }
 
 impl Shape {
@@ -79,6 +81,7 @@ impl Shape {
             place,
             aged: 0,
             doubts: false,
+            changed: false,
         };
         shape.open(1.0);
         shape
@@ -110,6 +113,11 @@ impl Shape {
         self.doubts
     }
 
+    /// Whether the last pair showed that the curve has changed.
+    pub fn changed(&self) -> bool {
+        self.changed
+    }
+
     /// Pairs that agreed at some rows.
     pub fn pairs(&self, rows: usize) -> u32 {
         self.records[self.point[rows - 1]].pairs
@@ -125,6 +133,7 @@ impl Shape {
     /// was to be expected of it.
     pub fn compare(&mut self, rows: usize, other: usize, difference: f64, noise: f64, step: u64) -> (f64, f64) {
         let (a, b) = (self.point[rows - 1], self.point[other - 1]);
+        self.changed = false;
         if a == b {
             return (difference, noise);
         }
@@ -142,6 +151,7 @@ impl Shape {
                 return (disagreement, expected);
             }
             self.open_between(a, b, disagreement * disagreement);
+            self.changed = true;
         }
         self.doubts = false;
         self.learn(a, b, disagreement, noise);
@@ -169,6 +179,7 @@ impl Shape {
         if record.bias.abs() > CHANGED {
             record.bias = 0.0;
             self.open_between(a, b, noise / 4.0);
+            self.changed = true;
         }
     }
 

@@ -189,7 +189,10 @@ impl Speculator {
         }
         self.times.compare_with(base);
         self.last_rows = rows;
-        self.times.observe(rows, step.kv_bytes, step.seconds);
+        let spent = self.ledger.spent(self.times.caution());
+        if self.times.observe(rows, step.kv_bytes, step.seconds) {
+            self.ledger.settle(spent);
+        }
         let plain = self.times.time(base, step.kv_bytes) + step.fixed_seconds;
         if speculative {
             self.run += 1;
@@ -319,9 +322,15 @@ impl Speculator {
     fn must_probe(&self, base: u32, balance: f64, purse: f64) -> bool {
         let plain = self.considered[0];
         let interval = if balance > CAP / 2.0 * plain.seconds { PROBE_FULL } else { PROBE_LOW };
+        let change = (self.times.level() - self.anchor).abs();
         let surprise = SURPRISE + SURPRISE_DEVIATIONS * self.times.deviation();
-        let surprised = self.times.doubts() || (self.times.level() - self.anchor).abs() > surprise;
-        let due = if surprised || self.plain < SETTLED { PROBE_SOON } else { interval };
+        let amiss = self.times.doubts() || change > surprise || self.plain < SETTLED;
+        let due = match amiss {
+            // What plain steps took before says nothing now.
+            _ if change > self.times.jump() => 1,
+            true => PROBE_SOON,
+            false => interval,
+        };
         let clear = (1..self.considered.len())
             .any(|n| self.considered[n].rate() > CLEAR * plain.rate() && self.risk(base, n) <= purse);
         self.run >= if clear { PATIENCE * due } else { due }

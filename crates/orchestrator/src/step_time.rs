@@ -20,6 +20,10 @@ const HOPE: f64 = 1.0;
 const IMPOSSIBLE: f64 = 2.5;
 /// Deviations from a neighbour with the same rows beyond which a step is an outlier.
 const OUTLIER: f64 = 3.0;
+/// A change of speed, in logarithms, after which earlier plain steps say nothing of later ones: a factor of 1.5, or more
+/// where so many deviations of a step are more.
+const JUMP: f64 = 0.4;
+const JUMP_DEVIATIONS: f64 = 4.0;
 /// Smallest share of a difference in the running median of differences.
 const MEDIAN_STEP: f64 = 0.03;
 
@@ -125,11 +129,12 @@ impl StepTimes {
     }
 
     /// Learns that a step of `rows` rows which read `kv_bytes` bytes of keys and values took `seconds`. Steps of other
-    /// sizes and times that no clock gives are ignored.
-    pub fn observe(&mut self, rows: u32, kv_bytes: f64, seconds: f64) {
+    /// sizes and times that no clock gives are ignored. True if the step showed that the shape has changed: what is estimated
+    /// from now on says nothing of earlier steps.
+    pub fn observe(&mut self, rows: u32, kv_bytes: f64, seconds: f64) -> bool {
         let at = rows as usize;
         if at == 0 || at > self.shape.rows() || !(seconds.is_finite() && seconds > 0.0) {
-            return;
+            return false;
         }
         let x = (seconds / self.model.time(rows, kv_bytes)).ln();
         self.steps += 1;
@@ -141,11 +146,23 @@ impl StepTimes {
         self.last = Some((at, x)).filter(|_| !compared);
         self.refill();
         self.window.push(at, x);
-        if at == self.anchor {
-            self.plain.push(at, x);
-        }
         self.level = self.window.level(&self.factors.likely);
+        if at == self.anchor {
+            self.note_plain(x);
+        }
         self.plain_level = self.plain.level(&self.factors.likely);
+        compared && self.shape.changed()
+    }
+
+    /// Takes a plain step's logarithm into their window. If the speed has jumped since the last ones, and this one says so too,
+    /// they were another machine's.
+    fn note_plain(&mut self, x: f64) {
+        let now = x - self.factors.likely[self.anchor - 1].ln();
+        let jumped = (self.plain_level - self.level).abs() > self.jump();
+        if jumped && (now - self.level).abs() < (now - self.plain_level).abs() {
+            self.plain = Window::EMPTY;
+        }
+        self.plain.push(self.anchor, x);
     }
 
     /// Whether steps of these rows were measured often enough to rely on.
@@ -166,6 +183,11 @@ impl StepTimes {
     /// Deviation of a single step's logarithm.
     pub fn deviation(&self) -> f64 {
         (self.pair_variance() / 2.0).sqrt()
+    }
+
+    /// A change of the level that is another machine's.
+    pub fn jump(&self) -> f64 {
+        JUMP.max(JUMP_DEVIATIONS * self.deviation())
     }
 
     /// Likely seconds of a step, never falling with `rows`. `O(rows)`; more rows than the maximum count as the maximum.
@@ -327,6 +349,18 @@ mod tests {
         }
         assert!(times.level().abs() < 1e-9);
         assert!((times.time(2, 5000.0) - 6.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_machine_that_became_another_is_known_by_its_first_plain_step() {
+        let mut times = StepTimes::new(flat(), 16);
+        for i in 0..60 {
+            times.observe(if i % 3 == 0 { 4 } else { 1 }, 0.0, if i % 3 == 0 { 1.5 } else { 1.0 });
+        }
+        (0..5).for_each(|_| _ = times.observe(4, 0.0, 6.0));
+        assert!((times.plain_time(0.0) - 1.0).abs() < 0.05, "no plain step has told: {}", times.plain_time(0.0));
+        times.observe(1, 0.0, 4.0);
+        assert!((times.plain_time(0.0) - 4.0).abs() < 0.1, "{}", times.plain_time(0.0));
     }
 
     #[test]

@@ -72,6 +72,21 @@ fn it_never_loses_in_many_settings() {
     }
 }
 
+/// A machine that others slow down again and again, by more than any gain.
+#[test]
+fn others_on_the_machine_do_not_make_it_lose() {
+    for shape in machine::SHAPES {
+        for text in machine::TEXTS {
+            for sigma in [0.03, 0.1] {
+                let setting = setting(Machine { drift: Drift::Others, sigma, ..quiet(shape) }, text);
+                let worst = |seed| run(&Setting { seed, steps: 4000, ..setting }).worst;
+                let excess = (0..3).map(worst).fold(0.0, f64::max);
+                assert!(excess <= 8.0, "{shape:?}, {text:?}, noise {sigma}: {excess} plain steps lost");
+            }
+        }
+    }
+}
+
 /// Rows that cost nothing, and drafts which are right until they are many: all that is lost is lost on drafting.
 #[test]
 fn drafting_is_paid() {

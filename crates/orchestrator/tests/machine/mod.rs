@@ -51,6 +51,8 @@ pub enum Drift {
     Slow,
     /// Memory becomes twice as slow after a thousand steps, and as fast as before after two thousand.
     Steps,
+    /// Others make all steps four times slower, for 60 of every 250 steps.
+    Others,
 }
 
 impl Drift {
@@ -59,6 +61,8 @@ impl Drift {
             Drift::None => 1.0,
             Drift::Slow => 1.5 + 0.5 * (step as f64 / 400.0).sin(),
             Drift::Steps => [1.0, 2.0][(step / 1000) % 2],
+            Drift::Others if step % 250 < 60 => 4.0,
+            Drift::Others => 1.0,
         }
     }
 }
