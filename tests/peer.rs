@@ -1,6 +1,6 @@
 //! Synthetic models of every weight type and architecture against llama.cpp: teacher-forced logits of the same file.
 //!
-//! Runs where `AIO_PEER` names a folder with the peer's programs (`benches/peers/build` makes one), and skips elsewhere.
+//! Runs where `AIO_PEER` names a folder that `benches/peers/build` made, and skips elsewhere.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 use aio::backend::Device;

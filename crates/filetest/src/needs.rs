@@ -35,11 +35,16 @@ pub fn default_model(test: &str) -> Option<PathBuf> {
     path
 }
 
-/// Folder of the peer's programs (`benches/peers/build` makes it), from `AIO_PEER`, or `None` after a SKIP.
+/// Folder of the peer's programs, in the one that `AIO_PEER` names and `benches/peers/build` made, or `None` after a SKIP.
 pub fn peer(test: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("AIO_PEER").map(PathBuf::from).filter(|p| p.join("logits").is_file());
+    let folder =
+        std::env::var_os("AIO_PEER").map(|f| PathBuf::from(f).join("b/bin")).filter(|p| p.join("logits").is_file());
     if folder.is_none() {
-        skip(test, "peer", "AIO_PEER names no folder with llama.cpp's programs; benches/peers/build makes one");
+        skip(
+            test,
+            "peer",
+            "AIO_PEER names no folder that `benches/peers/build FOLDER` made, with llama.cpp's programs",
+        );
     }
     folder
 }

@@ -1,11 +1,13 @@
 //! By how much steps of some rows are slower than the model says, compared with steps of other rows.
 //!
 //! Learnt from pairs of neighbouring steps with different rows, for which the machine was the same: what is common to both,
-//! drift above all, cancels. No step is in two pairs, so that their errors are independent. The unknown is a curve over the logarithm of the rows, the logarithm of measured over modelled
-//! time, 0 at one row. Before anything is measured it is a random walk (a model may be wrong by some factor with each
-//! doubling), so that what is learnt at some rows tells something of those nearby and less of those far away. Each pair is
-//! then an observation of a difference of two points, and the estimate is the usual linear one (Kalman 1960), whose
-//! variances say how well each is known. With time the variances grow again.
+//! drift above all, cancels. No step is in two pairs, so that their errors are independent.
+//!
+//! The unknown is a curve over the logarithm of the rows, the logarithm of measured over modelled time, 0 at one row. Before
+//! anything is measured it is a random walk (a model may be wrong by some factor with each doubling), so that what is learnt
+//! at some rows tells something of those nearby and less of those far away. Each pair is then an observation of a difference
+//! of two points, and the estimate is the usual linear one (Kalman 1960), whose variances say how well each is known. With
+//! time the variances grow again.
 //!
 //! A pair that disagrees wildly is left out at first: single steps can take ten times as long for reasons of their own. If
 //! more of them do the same, or pairs disagree a little again and again, the curve has changed, and is opened up there.

@@ -6,7 +6,9 @@ use crate::output::Output;
 use crate::request::{Completion, Request, Speculation, StopReason, Timing};
 use crate::{Engine, EngineError, Sequence};
 use aio_ir::PAGE_POSITIONS;
-use aio_orchestrator::{Acceptance, Candidate, DraftError, Drafter, DrafterKind, Match, Outcome as Lesson};
+use aio_orchestrator::{
+    Acceptance, Candidate, DraftError, Drafter, DrafterKind, Match, Outcome as Lesson, SuffixDrafter,
+};
 use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -67,14 +69,18 @@ pub(super) struct Outcome {
 }
 
 impl Member {
+    /// A request with its sequence and, unless it wants none, its drafter: a suffix automaton, if the caller has no other.
     pub(super) fn new(
+        engine: &Engine,
         id: MemberId,
         request: Request,
         mut sequence: Sequence,
-        mut drafter: Option<Box<dyn Drafter>>,
-        acceptance: Acceptance,
-        vocabulary: u32,
+        drafter: Option<Box<dyn Drafter>>,
     ) -> Member {
+        let wanted = request.speculation != Speculation::Off;
+        let own_drafter = wanted && drafter.is_some();
+        let mut drafter = drafter.or_else(|| Some(Box::new(SuffixDrafter::default()) as _)).filter(|_| wanted);
+        let kind = drafter.as_ref().map_or(DrafterKind::Text, |d| d.kind());
         let tokens = request.prompt.clone();
         if let Some(drafter) = &mut drafter {
             drafter.extend(&tokens);
@@ -93,12 +99,12 @@ impl Member {
             known,
             end: 0,
             drafter,
-            acceptance,
+            acceptance: engine.speculator.sequence(kind),
             offer: Vec::new(),
             matched: Match::default(),
             available: 0,
-            own_drafter: false,
-            vocabulary,
+            own_drafter,
+            vocabulary: engine.model().hyper.vocab_size,
             pages: 0,
             ran: false,
             drafted: 0,

@@ -15,7 +15,7 @@ pub use stats::SpeculationStats;
 use crate::generate::Flow;
 use crate::request::{Completion, Speculation};
 use crate::{Engine, EngineError, Request, Sequence};
-use aio_orchestrator::{Choice, Drafter, DrafterKind, Observed, SuffixDrafter};
+use aio_orchestrator::{Choice, Drafter, Observed};
 use assemble::{Outcomes, run};
 use member::Member;
 use smallvec::SmallVec;
@@ -91,15 +91,7 @@ impl Batch {
         }
         let id = MemberId(self.joined);
         self.joined += 1;
-        let wanted = request.speculation != Speculation::Off;
-        let own_drafter = wanted && drafter.is_some();
-        let drafter = drafter.or_else(|| Some(Box::new(SuffixDrafter::default()) as _)).filter(|_| wanted);
-        let kind = drafter.as_ref().map_or(DrafterKind::Text, |d| d.kind());
-        let acceptance = engine.speculator.sequence(kind);
-        let vocabulary = engine.model().hyper.vocab_size;
-        let mut member = Member::new(id, request, sequence, drafter, acceptance, vocabulary);
-        member.own_drafter = own_drafter;
-        self.members.push(member);
+        self.members.push(Member::new(engine, id, request, sequence, drafter));
         Ok(id)
     }
 
