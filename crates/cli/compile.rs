@@ -20,8 +20,8 @@ pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
     let mut rows = args.rows.map(|r| r.0).unwrap_or_default();
     rows.sort_unstable();
     rows.dedup();
-    if rows.first() == Some(&0) || rows.last().is_some_and(|&r| r > 65536) {
-        bail!("--rows takes numbers from 1 to 65536");
+    if rows.first() == Some(&0) || rows.last().is_some_and(|&r| r > MAX_BUCKET) {
+        bail!("--rows takes numbers from 1 to {MAX_BUCKET}");
     }
     let paths = model.gguf.paths();
     if let Ok(output) = FileState::of(&args.output) {

@@ -72,10 +72,8 @@ pub(crate) fn cause(table: &mut Table) {
     let odd = "%t = input \"tokens\" : u32[rows]\n%o = input \"out_rows\" : u32[outs]\n%x = input \"x\" : f32[outs]\n\
                %y = neg %x\noutput \"token\" = %y\n";
     table.add("CompileError", batch_verify(&graph(odd)).unwrap_err());
-    let trivial = "%x = input \"x\" : f32[4]\noutput \"y\" = %x\n";
-    table.add("CompileError", compilation(trivial, Tail::Logits, &all));
-    let stray = "%s = state \"s\" : f32[4]\n%t = neg %s\noutput \"t\" = %t\nfinal %s = %t\n";
-    table.add("CompileError", compilation(stray, Tail::Logits, &all));
+    let blocks = "%w = weight \"w\" : q8_0[2, 32]\noutput \"y\" = %w\n";
+    table.add("CompileError", compilation(blocks, Tail::Logits, &all));
     let wide = "%x = input \"x\" : f32[rows, 1099511627776]\n%z = neg %x\n%y = neg %z\noutput \"y\" = %y\n";
     table.add("CompileError", compilation(wide, Tail::Logits, &all));
 }

@@ -1,45 +1,44 @@
 //! From ordered clusters to a plan: bodies, slots, buffers, costs.
 
 use crate::CompileError;
+use crate::copies::Copy;
 use crate::fuse::{Cluster, is_view};
 use crate::memory::{Lifetime, pack};
-use aio_ir::{Builder, Cost, Def, Graph, Load, Op, ValueId};
+use aio_ir::{Def, Final, Graph, TensorType, ValueId};
 use aio_plan::{
     Binding, Bucket, Buffer, BufferId, InputId, Layout, OutputId, Plan, Slot, StateDesc, StateId, Target, Task,
     WeightDesc, WeightId,
 };
-use std::collections::HashMap;
+use indexmap::IndexSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Weights and states that the plans of a family share, in order of first use.
 #[derive(Default)]
 pub(crate) struct Shared {
-    pub weights: Vec<WeightDesc>,
-    pub states: Vec<StateDesc>,
+    weights: IndexSet<WeightDesc>,
+    states: IndexSet<StateDesc>,
 }
 
 impl Shared {
+    /// Weights and states by id.
+    pub(crate) fn finish(self) -> (Vec<WeightDesc>, Vec<StateDesc>) {
+        (self.weights.into_iter().collect(), self.states.into_iter().collect())
+    }
+
     fn weight(&mut self, desc: WeightDesc) -> WeightId {
-        let found = self.weights.iter().position(|w| *w == desc);
-        WeightId::new(found.unwrap_or_else(|| {
-            self.weights.push(desc);
-            self.weights.len() - 1
-        }))
+        WeightId::new(self.weights.insert_full(desc).0)
     }
 
     fn state(&mut self, desc: StateDesc) -> StateId {
-        let found = self.states.iter().position(|s| *s == desc);
-        StateId::new(found.unwrap_or_else(|| {
-            self.states.push(desc);
-            self.states.len() - 1
-        }))
+        StateId::new(self.states.insert_full(desc).0)
     }
 }
 
 /// The plan of a bucket.
 ///
 /// # Errors
-/// [`CompileError::TrivialOutput`], [`CompileError::StrayFinal`] and [`CompileError::TooLarge`].
+/// [`CompileError::NoCopy`], [`CompileError::Unsupported`] and [`CompileError::TooLarge`].
 pub(crate) fn emit(
     graph: &Graph,
     clusters: &[Cluster],
@@ -50,10 +49,10 @@ pub(crate) fn emit(
     let mut e =
         Emitter { graph, target, shared, bucket, slots: HashMap::new(), buffers: Vec::new(), lives: Vec::new() };
     let inputs = e.inputs();
-    let outputs = e.outputs(clusters)?;
-    e.finals()?;
-    let tasks: Vec<Task> =
-        clusters.iter().enumerate().map(|(i, c)| e.task(i, c)).collect::<Result<_, CompileError>>()?;
+    let (outputs, copied) = e.outputs(clusters);
+    let finals = e.finals();
+    let mut tasks = clusters.iter().enumerate().map(|(i, c)| e.task(i, c)).collect::<Result<Vec<_>, CompileError>>()?;
+    e.copies(&mut tasks, copied, finals)?;
     let map = pack(&e.lives, target.alignment);
     for (buffer, &offset) in e.buffers.iter_mut().zip(&map.offsets) {
         buffer.offset = offset;
@@ -62,11 +61,11 @@ pub(crate) fn emit(
     Ok(Plan { bucket, inputs, outputs, buffers, tasks, arena_bytes: map.bytes, arena_lower_bound: map.lower_bound })
 }
 
-struct Emitter<'a> {
-    graph: &'a Graph,
-    target: &'a Target,
+pub(crate) struct Emitter<'a> {
+    pub graph: &'a Graph,
+    pub target: &'a Target,
     shared: &'a mut Shared,
-    bucket: Bucket,
+    pub bucket: Bucket,
     slots: HashMap<ValueId, Slot>,
     buffers: Vec<Buffer>,
     lives: Vec<Lifetime>,
@@ -84,27 +83,35 @@ impl Emitter<'_> {
         inputs
     }
 
-    fn outputs(&mut self, clusters: &[Cluster]) -> Result<Vec<Binding>, CompileError> {
-        let mut outputs = Vec::new();
+    /// Outputs, and those that no task writes: a value is written to the first output that it is.
+    fn outputs(&mut self, clusters: &[Cluster]) -> (Vec<Binding>, Vec<Copy>) {
+        let computed: HashSet<ValueId> = clusters.iter().flat_map(|c| c.results.iter().copied()).collect();
+        let (mut outputs, mut copies) = (Vec::new(), Vec::new());
         for output in &self.graph.outputs {
-            let value = self.storage(output.value);
-            let computed = clusters.iter().any(|c| c.results.contains(&value));
-            let slot = Slot::Output(OutputId::new(outputs.len()));
-            if !computed || self.slots.insert(value, slot).is_some() {
-                return Err(CompileError::TrivialOutput(output.name.clone()));
+            let from = self.storage(output.value);
+            let to = Slot::Output(OutputId::new(outputs.len()));
+            let (name, ty) = (output.name.clone(), self.graph.ty(output.value).clone());
+            if computed.contains(&from) && self.state_root(from).is_none() && !self.slots.contains_key(&from) {
+                self.slots.insert(from, to);
+            } else {
+                copies.push(Copy { from, ty: ty.clone(), to, name: name.clone() });
             }
-            let ty = self.graph.ty(output.value).clone();
-            outputs.push(Binding { name: output.name.clone(), ty, optional: false });
+            outputs.push(Binding { name, ty, optional: false });
         }
-        Ok(outputs)
+        (outputs, copies)
     }
 
-    fn finals(&self) -> Result<(), CompileError> {
-        let stray = self.graph.finals.iter().find(|f| self.state_root(f.value) != Some(f.state));
-        match stray {
-            Some(f) => Err(CompileError::StrayFinal(self.graph.value(f.state).name.clone())),
-            None => Ok(()),
-        }
+    /// Finals that no op makes of their state in place.
+    fn finals(&mut self) -> Vec<Copy> {
+        let graph = self.graph;
+        let strays = graph.finals.iter().filter(|f| self.state_root(f.value) != Some(f.state)).collect::<Vec<_>>();
+        let copy = |f: &Final| Copy {
+            from: self.storage(f.value),
+            ty: graph.ty(f.state).clone(),
+            to: self.state(f.state),
+            name: graph.value(f.state).name.clone(),
+        };
+        strays.into_iter().map(copy).collect()
     }
 
     /// The value whose bytes a value shares.
@@ -133,29 +140,39 @@ impl Emitter<'_> {
         let operands = cluster.operands.iter().enumerate();
         let operands = operands.map(|(place, &v)| self.operand(index, cluster, place, v)).collect();
         let results = cluster.results.iter().map(|&v| self.result(index, v)).collect::<Result<_, _>>()?;
-        let body = Arc::new(body(self.graph, cluster));
-        let cost = self.cost(cluster, 0);
-        let cost_per_position = self.cost(cluster, 1) - cost;
-        Ok(Task { kind: cluster.kind, body, operands, results, cost, cost_per_position })
+        let body = cluster.body(self.graph).expect("`fuse` took sound clusters of a verified graph");
+        Ok(Task::new(cluster.kind, Arc::new(body), operands, results, self.bucket))
     }
 
     fn operand(&mut self, index: usize, cluster: &Cluster, place: usize, value: Option<ValueId>) -> Slot {
         let Some(named) = value else { return Slot::Absent };
         let value = self.storage(named);
+        let matrix = value == named && cluster.kind.name().is_matrix(place);
+        let layout = if matrix { self.layout(cluster, value) } else { Layout::Plain };
+        let slot = self.slot(value, layout);
+        self.read(slot, index);
+        slot
+    }
+
+    /// Where a value lies that is no view; the layout is that of a weight.
+    pub(crate) fn slot(&mut self, value: ValueId, layout: Layout) -> Slot {
         if let Some(root) = self.state_root(value) {
             return self.state(root);
         }
         let v = self.graph.value(value);
-        if v.def == Def::Weight {
-            let matrix = value == named && cluster.kind.name().is_matrix(place);
-            let layout = if matrix { self.layout(cluster, value) } else { Layout::Plain };
-            return Slot::Weight(self.shared.weight(WeightDesc { name: v.name.clone(), ty: v.ty.clone(), layout }));
+        match v.def {
+            Def::Weight => {
+                Slot::Weight(self.shared.weight(WeightDesc { name: v.name.clone(), ty: v.ty.clone(), layout }))
+            }
+            _ => *self.slots.get(&value).expect("schedule: operands come first"),
         }
-        let slot = *self.slots.get(&value).expect("schedule: operands come first");
+    }
+
+    /// Notes that task `index` reads a slot.
+    pub(crate) fn read(&mut self, slot: Slot, index: usize) {
         if let Slot::Buffer(b) = slot {
             self.lives[b.index()].last = index;
         }
-        slot
     }
 
     fn state(&mut self, root: ValueId) -> Slot {
@@ -177,81 +194,29 @@ impl Emitter<'_> {
         if let Some(&slot) = self.slots.get(&value) {
             return Ok(slot);
         }
-        let ty = self.graph.ty(value).clone();
-        let bytes = ty.bytes(&self.bucket.bounds());
-        let bytes = bytes.filter(|&b| b <= isize::MAX as u64);
-        let bytes = bytes.ok_or_else(|| CompileError::TooLarge {
-            bucket: self.bucket.to_string(),
-            what: format!("{value} : {ty}"),
-        })?;
-        let slot = Slot::Buffer(BufferId::new(self.buffers.len()));
-        self.buffers.push(Buffer { ty, offset: 0, bytes });
-        self.lives.push(Lifetime { first: index, last: index, bytes });
+        let slot = self.buffer(self.graph.ty(value), index, &value.to_string())?;
         self.slots.insert(value, slot);
         Ok(slot)
     }
 
-    /// The nodes' cost less what never leaves the task, for rows that attend to `context` positions.
-    fn cost(&self, cluster: &Cluster, context: u32) -> Cost {
-        let load = Load { dims: self.bucket.bounds(), context };
-        let mut cost: Cost = cluster.nodes.iter().map(|&n| self.graph.cost(self.graph.node(n), load)).sum();
-        let bytes = |v: ValueId| self.graph.ty(v).bytes(&load.dims).unwrap_or(0);
-        let nodes = || cluster.nodes.iter().map(|&n| self.graph.node(n));
-        let moves = |n: &&aio_ir::Node| n.op != Op::Reshape;
-        let inside = |v: ValueId| self.graph.def_node(v).is_some_and(|(id, _)| cluster.nodes.contains(&id));
-        for node in nodes().filter(moves) {
-            let kept = node.used().filter(|&v| inside(v)).map(bytes).sum::<u64>();
-            cost.bytes_read = cost.bytes_read.saturating_sub(kept);
-            let hidden = node.results.iter().filter(|r| !cluster.results.contains(r)).map(|&r| bytes(r)).sum();
-            cost.bytes_written = cost.bytes_written.saturating_sub(hidden);
-        }
-        cost
+    /// A new buffer that task `index` writes.
+    pub(crate) fn buffer(&mut self, ty: &TensorType, index: usize, name: &str) -> Result<Slot, CompileError> {
+        let bytes = ty.bytes(&self.bucket.bounds()).filter(|&b| b <= isize::MAX as u64);
+        let bytes = bytes.ok_or_else(|| CompileError::TooLarge {
+            bucket: self.bucket.to_string(),
+            what: format!("{name} : {ty}"),
+        })?;
+        let slot = Slot::Buffer(BufferId::new(self.buffers.len()));
+        self.buffers.push(Buffer { ty: ty.clone(), offset: 0, bytes });
+        self.lives.push(Lifetime { first: index, last: index, bytes });
+        Ok(slot)
     }
-}
 
-/// The sub-graph of a cluster: one declaration for each operand that is present, in order.
-fn body(graph: &Graph, cluster: &Cluster) -> Graph {
-    let mut b = Builder::new(cluster_name(cluster));
-    let mut map: HashMap<ValueId, ValueId> = HashMap::new();
-    let mut states: HashMap<ValueId, ValueId> = HashMap::new();
-    for (i, &value) in cluster.operands.iter().enumerate() {
-        let Some(value) = value else { continue };
-        let v = graph.value(value);
-        let replaced = cluster.nodes.iter().any(|&n| {
-            let node = graph.node(n);
-            node.op.spec().updates.is_some_and(|operand| node.input(operand) == value)
-        });
-        let def = match v.def {
-            _ if replaced => Def::State,
-            Def::Node { .. } | Def::State => Def::Input { optional: false },
-            def => def,
-        };
-        let new = b.declare(def, &format!("a{i}"), v.ty.clone());
-        map.insert(value, new);
-        if replaced {
-            states.insert(value, new);
+    /// The type of what lies in a buffer.
+    pub(crate) fn buffer_type(&self, slot: Slot) -> &TensorType {
+        match slot {
+            Slot::Buffer(b) => &self.buffers[b.index()].ty,
+            other => unreachable!("{other} is no buffer"),
         }
     }
-    for &id in &cluster.nodes {
-        let node = graph.node(id);
-        let inputs: Vec<_> = node.inputs.iter().map(|v| v.map(|v| map[&v])).collect();
-        let new = b.apply_filled(node.op, &inputs, &node.attrs).expect("a sub-graph of a verified graph");
-        let results = b.graph().node(new).results.clone();
-        map.extend(node.results.iter().copied().zip(results));
-        if let Some(operand) = node.op.spec().updates {
-            let state = states.remove(&node.input(operand)).expect("a replaced state is an operand");
-            states.insert(node.results[0], state);
-        }
-    }
-    for (i, &value) in cluster.results.iter().enumerate() {
-        match states.get(&value) {
-            Some(&state) => b.final_state(state, map[&value]),
-            None => b.output(&format!("r{i}"), map[&value]),
-        }
-    }
-    b.finish()
-}
-
-fn cluster_name(cluster: &Cluster) -> &'static str {
-    cluster.kind.name().name()
 }

@@ -2,6 +2,7 @@
 
 use aio_ir::VerifyErrors;
 use aio_plan::PlanError;
+use aio_plan::body::BodyError;
 
 /// An error of the compiler.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -30,14 +31,16 @@ pub enum CompileError {
         /// What is missing.
         reason: String,
     },
-    /// An output is an input, a weight, or another output's value.
-    #[error("output `{0}` needs a node of its own")]
-    TrivialOutput(String),
-    /// A final is not what the ops that update its state make of it: plans update states in place only.
-    #[error("the final of state `{0}` is no updated version of it")]
-    StrayFinal(String),
-    /// A size does not fit in 64 bits.
-    #[error("bucket {bucket}: {what} has no size in 64 bits")]
+    /// An output that no task writes, or a final that is no update of its state, has elements that cannot be copied.
+    #[error("`{name}` needs a copy: {source}")]
+    NoCopy {
+        /// The output or state.
+        name: String,
+        /// What does not fit.
+        source: BodyError,
+    },
+    /// A value is larger than a plan can hold at the bucket's bounds.
+    #[error("bucket {bucket}: {what} is too large")]
     TooLarge {
         /// The bucket.
         bucket: String,

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod batch_verify;
+mod copies;
 mod emit;
 mod error;
 mod fuse;

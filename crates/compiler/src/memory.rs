@@ -3,6 +3,8 @@
 //! Greedy by size, as in "Efficient Memory Management for Deep Neural Net Inference" (arXiv 2001.03288): the
 //! largest buffer first, each at the lowest offset that is free for its whole life.
 
+use std::collections::BTreeMap;
+
 /// When a buffer is live, in task numbers (both ends included), and how large it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
@@ -31,20 +33,57 @@ pub fn pack(buffers: &[Lifetime], alignment: u64) -> ArenaMap {
     let mut order: Vec<usize> = (0..buffers.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(buffers[i].bytes), i));
     let mut offsets = vec![0; buffers.len()];
-    let mut placed: Vec<usize> = Vec::new();
+    let mut placed = Intervals::new(buffers.iter().map(|b| b.last + 1).max().unwrap_or(0));
     for i in order {
         let me = &buffers[i];
-        let mut taken: Vec<(u64, u64)> = placed
-            .iter()
-            .filter(|&&j| buffers[j].first <= me.last && me.first <= buffers[j].last)
-            .map(|&j| (offsets[j], offsets[j] + padded(&buffers[j])))
-            .collect();
+        let place = |j: usize| (offsets[j], offsets[j] + padded(&buffers[j]));
+        let mut taken: Vec<(u64, u64)> = placed.overlapping(me.first, me.last).map(place).collect();
         taken.sort_unstable();
         offsets[i] = lowest_gap(&taken, padded(me));
-        placed.push(i);
+        placed.insert(me.first, me.last, i);
     }
     let end = |i: usize| offsets[i] + padded(&buffers[i]);
     ArenaMap { bytes: (0..buffers.len()).map(end).max().unwrap_or(0), lower_bound: peak(buffers), offsets }
+}
+
+/// Lives of placed buffers, to be asked which ones overlap another: a segment tree finds those that are live at a task, an
+/// ordered map those that begin after it. Both ask for logarithmic time and what they find.
+struct Intervals {
+    /// A power of two.
+    leaves: usize,
+    /// By node of the tree, the buffers that live throughout its tasks but not throughout its parent's.
+    tree: Vec<Vec<usize>>,
+    by_first: BTreeMap<usize, Vec<usize>>,
+}
+
+impl Intervals {
+    fn new(tasks: usize) -> Intervals {
+        let leaves = tasks.next_power_of_two();
+        Intervals { leaves, tree: vec![Vec::new(); 2 * leaves], by_first: BTreeMap::new() }
+    }
+
+    fn insert(&mut self, first: usize, last: usize, buffer: usize) {
+        let (mut left, mut right) = (first + self.leaves, last + self.leaves + 1);
+        while left < right {
+            if left % 2 == 1 {
+                self.tree[left].push(buffer);
+                left += 1;
+            }
+            if right % 2 == 1 {
+                right -= 1;
+                self.tree[right].push(buffer);
+            }
+            (left, right) = (left / 2, right / 2);
+        }
+        self.by_first.entry(first).or_default().push(buffer);
+    }
+
+    fn overlapping(&self, first: usize, last: usize) -> impl Iterator<Item = usize> + '_ {
+        let path = std::iter::successors(Some(first + self.leaves), |&n| (n > 1).then_some(n / 2));
+        let live = path.flat_map(|n| &self.tree[n]);
+        let later = self.by_first.range(first + 1..last.max(first) + 1).flat_map(|(_, buffers)| buffers);
+        live.chain(later).copied()
+    }
 }
 
 fn lowest_gap(taken: &[(u64, u64)], bytes: u64) -> u64 {
@@ -59,8 +98,15 @@ fn lowest_gap(taken: &[(u64, u64)], bytes: u64) -> u64 {
 }
 
 fn peak(buffers: &[Lifetime]) -> u64 {
-    let live_at = |t: usize| buffers.iter().filter(|b| b.first <= t && t <= b.last).map(|b| b.bytes).sum();
-    buffers.iter().map(|b| live_at(b.first)).max().unwrap_or(0)
+    let born = buffers.iter().map(|b| (b.first, false, b.bytes));
+    let mut events: Vec<_> = born.chain(buffers.iter().map(|b| (b.last, true, b.bytes))).collect();
+    events.sort_unstable();
+    let (mut live, mut peak) = (0, 0);
+    for (_, dies, bytes) in events {
+        live = if dies { live - bytes } else { live + bytes };
+        peak = peak.max(live);
+    }
+    peak
 }
 
 #[cfg(test)]

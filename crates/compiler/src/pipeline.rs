@@ -9,7 +9,7 @@ use crate::schedule::schedule;
 use crate::simplify::simplify;
 use crate::tail::with_tail;
 use aio_ir::{Graph, Verified, verify};
-use aio_plan::{Bucket, Plan, PlanFamily, Target};
+use aio_plan::{Bucket, Plan, PlanError, PlanFamily, Target};
 
 /// What to compile.
 #[derive(Clone, Debug)]
@@ -42,18 +42,27 @@ pub fn compile(graph: Verified<'_>, target: &Target, options: &Options) -> Resul
         reports.push(FusionReport::new(&simple, &clusters, &misses));
         plans.push(emit(&simple, &clusters, bucket, target, &mut shared)?);
     }
+    let (weights, states) = shared.finish();
     let family = PlanFamily {
         model: graph.graph().name.clone(),
         target: target.name.clone(),
-        weights: shared.weights,
-        states: shared.states,
+        weights,
+        states,
         arena_bytes: plans.iter().map(|p| p.arena_bytes).max().unwrap_or(0),
         alignment: target.alignment,
         plans,
     };
     match aio_plan::verify(&family) {
         Ok(()) => Ok(Compiled { family, reports }),
-        Err(errors) => Err(CompileError::BrokenPlan(errors.into_iter().next().expect("an error was found"))),
+        Err(errors) => Err(broken(errors.into_iter().next().expect("an error was found"))),
+    }
+}
+
+/// Sizes are the graph's and the bucket's; every other broken rule is a fault of the compiler.
+fn broken(error: PlanError) -> CompileError {
+    match error.code {
+        "L017" | "L018" => CompileError::TooLarge { bucket: error.bucket, what: error.message },
+        _ => CompileError::BrokenPlan(error),
     }
 }
 

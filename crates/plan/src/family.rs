@@ -7,7 +7,7 @@ use aio_ir::{Dims, Sym, TensorType};
 use serde::{Deserialize, Serialize};
 
 /// A weight in the form that a device keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WeightDesc {
     /// Its name in the model file.
     pub name: String,
@@ -19,7 +19,7 @@ pub struct WeightDesc {
 }
 
 /// A state that the device keeps between steps.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StateDesc {
     /// Its name in the graph.
     pub name: String,

@@ -4,7 +4,8 @@
 //! place; an absent one is [`Slot::Absent`](crate::Slot::Absent). What a kind computes is what its task's body says:
 //! the numbers here repeat those of the body in the form that kernels want, and `aio-compiler` writes both at once.
 
-use aio_ir::{Node, Op};
+use crate::kinds::Class;
+use aio_ir::{Attr, Node, Op};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -42,13 +43,9 @@ impl KindName {
     /// end's own layout. All other operands lie as in the file.
     pub fn is_matrix(self, place: usize) -> bool {
         match self {
-            KindName::Qkv => (2..5).contains(&place),
-            KindName::GateUp => (2..4).contains(&place),
-            KindName::Linear => place == 2,
-            KindName::Head => place == 3,
             KindName::Op(Op::Matmul) => place == 1,
             KindName::Op(Op::Embed) => place == 0,
-            KindName::Attend | KindName::Op(_) => false,
+            _ => self.spec().and_then(|s| s.operands.get(place)).is_some_and(|o| o.class == Class::Matrix),
         }
     }
 }
@@ -117,6 +114,31 @@ impl RopeSpec {
             _ => RopeScaling::None,
         };
         RopeSpec { pairs, dims: node.int("dims") as u32, base: node.f32("base"), scaling }
+    }
+
+    /// The attributes of the `rope` node that these numbers stand for.
+    pub fn attrs(&self) -> Vec<(&'static str, Attr)> {
+        let pairs = match self.pairs {
+            RopePairs::Adjacent => "adjacent",
+            RopePairs::Halves => "halves",
+        };
+        let mut attrs =
+            vec![("pairs", Attr::Word(pairs)), ("dims", Attr::Int(self.dims.into())), ("base", Attr::F32(self.base))];
+        match self.scaling {
+            RopeScaling::None => {}
+            RopeScaling::Linear { factor } => {
+                attrs.extend([("scaling", Attr::Word("linear")), ("factor", Attr::F32(factor))]);
+            }
+            RopeScaling::Yarn { factor, original_context, attn_factor, beta_fast, beta_slow } => attrs.extend([
+                ("scaling", Attr::Word("yarn")),
+                ("factor", Attr::F32(factor)),
+                ("original_context", Attr::Int(original_context.into())),
+                ("attn_factor", Attr::F32(attn_factor)),
+                ("beta_fast", Attr::F32(beta_fast)),
+                ("beta_slow", Attr::F32(beta_slow)),
+            ]),
+        }
+        attrs
     }
 
     /// Angle per position of pair `i`, for `i` in `0..dims / 2`, and the magnitude of the rotation. The factors divide
@@ -257,22 +279,19 @@ pub enum TaskKind {
 impl TaskKind {
     /// Which operands may be absent, in the kind's order.
     pub fn optional_operands(&self) -> SmallVec<[bool; 16]> {
-        let of = |count: usize, optional: &[usize]| (0..count).map(|i| optional.contains(&i)).collect();
-        match self {
-            TaskKind::Qkv(_) => of(15, &[5, 6, 7, 8, 9, 11]),
-            TaskKind::Attend(_) => of(6, &[5]),
-            TaskKind::Linear(_) => of(5, &[1, 3, 4]),
-            TaskKind::GateUp(_) | TaskKind::Head(_) => of(4, &[]),
-            TaskKind::Op(op) => op.spec().operands.iter().map(|o| o.optional).collect(),
+        match (self, self.name().spec()) {
+            (_, Some(spec)) => spec.operands.iter().map(|o| o.optional).collect(),
+            (TaskKind::Op(op), None) => op.spec().operands.iter().map(|o| o.optional).collect(),
+            (_, None) => SmallVec::new(),
         }
     }
 
     /// How many results the kind has.
     pub fn result_count(&self) -> usize {
-        match self {
-            TaskKind::Qkv(_) => 2,
-            TaskKind::Op(op) => op.spec().results.len(),
-            TaskKind::Attend(_) | TaskKind::Linear(_) | TaskKind::GateUp(_) | TaskKind::Head(_) => 1,
+        match (self, self.name().spec()) {
+            (_, Some(spec)) => spec.results,
+            (TaskKind::Op(op), None) => op.spec().results.len(),
+            (_, None) => 0,
         }
     }
 

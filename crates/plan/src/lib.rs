@@ -10,10 +10,12 @@
 #![forbid(unsafe_code)]
 
 pub mod artefact;
+pub mod body;
 pub mod bucket;
+pub mod cost;
 pub mod family;
 pub mod kind;
-mod sizes;
+pub mod kinds;
 pub mod target;
 pub mod task;
 pub mod text;
@@ -27,7 +29,7 @@ pub use kind::{
 };
 pub use target::{KindSupport, Layout, Target};
 pub use task::{BufferId, InputId, OutputId, Slot, StateId, Task, TaskId, WeightId};
-pub use verify::{PlanError, verify};
+pub use verify::{MAX_BUCKET, PlanError, verify};
 
 /// Hash of the sources of this crate that decide what lies in an artefact, hexadecimal.
 pub const SOURCE_HASH: &str = env!("AIO_SOURCE_HASH");

@@ -1,5 +1,6 @@
 //! Tasks: one kernel's work each.
 
+use crate::bucket::Bucket;
 use crate::kind::TaskKind;
 use aio_ir::{Cost, Graph, entity_id};
 use serde::{Deserialize, Serialize};
@@ -79,4 +80,18 @@ pub struct Task {
     pub cost: Cost,
     /// What each position of the context adds to that, for tasks that read the KV cache.
     pub cost_per_position: Cost,
+}
+
+impl Task {
+    /// A task of a plan for this bucket; its costs are those of its body.
+    pub fn new(
+        kind: TaskKind,
+        body: Arc<Graph>,
+        operands: SmallVec<[Slot; 8]>,
+        results: SmallVec<[Slot; 2]>,
+        bucket: Bucket,
+    ) -> Task {
+        let (cost, cost_per_position) = crate::cost::of_task(&body, bucket);
+        Task { kind, body, operands, results, cost, cost_per_position }
+    }
 }

@@ -6,22 +6,37 @@
 //! | L002 | a buffer lies inside the arena and has the bytes of its type at the bucket's bounds |
 //! | L003 | buffers that are live at the same time share no bytes |
 //! | L004 | a buffer is written by one task, before any task reads it |
-//! | L005 | operands and results agree in number and type with the task's body |
+//! | L005 | operands and results agree in number and type with the task's body; states and weights have its very shapes |
 //! | L006 | every output is written exactly once |
 //! | L007 | a task's body satisfies the IR's rules |
 //! | L008 | results never go to inputs, weights or absent slots |
 //! | L009 | a task has its kind's number of operands and results; only optional operands are absent |
 //! | L010 | a buffer's offset is a multiple of the family's alignment |
 //! | L011 | an output is read only after it is written |
-//! | L012 | the sizes among a kind's numbers are those of its operands, and of one another |
-//! | L013 | weights have known sizes, states sizes in 64 bits; the alignment is a power of two |
+//! | L012 | a task's body is the one that its kind has for these numbers and operands ([`crate::body`]) |
+//! | L013 | weights have known sizes; states depend on pages, as their outermost dimension, and sequences alone; the alignment is a power of two |
+//! | L014 | an input that may be unbound stands only where the body takes an optional one |
+//! | L015 | a replaced state stays where it is, and a task that writes a state does not read it otherwise |
+//! | L016 | packed weights stand only where a kind takes a matrix |
+//! | L017 | sizes at a bucket's bounds, empty dimensions counted as 1, are below 2^47 bytes |
+//! | L018 | a bucket has at most 65,536 rows, sequences and output rows |
+//!
+//! Kernels take a kind's numbers as they are; L012 ties them to the body, and L005 the body to what lies in the slots. So
+//! nothing that a plan says of itself is taken on trust, whoever wrote it.
 
+use crate::bucket::Bucket;
 use crate::family::{Plan, PlanFamily};
-use crate::sizes;
-use crate::task::{Slot, Task, TaskId};
-use aio_ir::{Def, Dims, Graph, TensorType};
-use std::collections::HashSet;
-use std::sync::Arc;
+use crate::task::{Slot, TaskId};
+use aio_ir::{Dim, Dims, Sym, TensorType};
+use std::collections::BTreeMap;
+use task::{Rules, Sound};
+
+mod task;
+
+/// Rows, sequences and output rows of a bucket at most.
+pub const MAX_BUCKET: u32 = 1 << 16;
+/// Bytes that no tensor of a plan reaches.
+const MAX_BYTES: u64 = 1 << 47;
 
 /// A broken rule of a plan: always a fault of the compiler or a damaged artefact.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -38,7 +53,7 @@ pub struct PlanError {
 /// Checks every plan of a family. All errors are collected.
 pub fn verify(family: &PlanFamily) -> Result<(), Vec<PlanError>> {
     let mut errors = Vec::new();
-    let mut sound = HashSet::new();
+    let mut sound = Sound::new();
     for plan in &family.plans {
         let mut v = Verifier { family, plan, errors: &mut errors, sound: &mut sound };
         v.run();
@@ -51,7 +66,7 @@ struct Verifier<'a> {
     plan: &'a Plan,
     errors: &'a mut Vec<PlanError>,
     /// Bodies that were checked already and hold; tasks share them.
-    sound: &'a mut HashSet<*const Graph>,
+    sound: &'a mut Sound,
 }
 
 impl Verifier<'_> {
@@ -66,33 +81,19 @@ impl Verifier<'_> {
         if self.errors.len() > before {
             return;
         }
+        self.bounded();
         self.buffers();
         if self.errors.len() > before {
             return;
         }
-        for (i, task) in self.plan.tasks.iter().enumerate() {
-            let before = self.errors.len();
-            self.places(TaskId::new(i), task);
-            self.body(TaskId::new(i), task);
-            if self.errors.len() == before && !sizes::fit(self.family, self.plan, task) {
-                let name = task.kind.name().name();
-                self.error("L012", format!("{}: the sizes of {name} are not those of its operands", TaskId::new(i)));
+        let (family, plan) = (self.family, self.plan);
+        for (i, task) in plan.tasks.iter().enumerate() {
+            if let Err((code, message)) = (Rules { family, plan, task }).check(self.sound) {
+                self.error(code, format!("{}: {message}", TaskId::new(i)));
             }
         }
         self.order();
         self.overlaps();
-    }
-
-    /// The type of what lies at a slot; `None` for an absent one.
-    fn slot_type(&self, slot: Slot) -> Option<&TensorType> {
-        match slot {
-            Slot::Buffer(b) => Some(&self.plan.buffers[b.index()].ty),
-            Slot::Input(i) => Some(&self.plan.inputs[i.index()].ty),
-            Slot::Output(o) => Some(&self.plan.outputs[o.index()].ty),
-            Slot::Weight(w) => Some(&self.family.weights[w.index()].ty),
-            Slot::State(s) => Some(&self.family.states[s.index()].ty),
-            Slot::Absent => None,
-        }
     }
 
     fn sizes(&mut self) {
@@ -102,11 +103,32 @@ impl Verifier<'_> {
         if let Some(w) = self.family.weights.iter().find(|w| !known(&w.ty) || w.ty.bytes(&nothing).is_none()) {
             self.error("L013", format!("weight `{}` is {}", w.name, w.ty));
         }
-        if let Some(s) = self.family.states.iter().find(|s| s.ty.bytes(&bounds).is_none()) {
+        let stray = |(axis, dim): (usize, &Dim)| match dim {
+            Dim::Const(_) | Dim::Sym(Sym::Seqs) => false,
+            Dim::Sym(sym) => axis > 0 || *sym != Sym::Pages,
+        };
+        let misfit = |ty: &TensorType| ty.shape.dims().iter().enumerate().any(stray) || ty.bytes(&bounds).is_none();
+        if let Some(s) = self.family.states.iter().find(|s| misfit(&s.ty)) {
             self.error("L013", format!("state `{}` is {}", s.name, s.ty));
         }
         if !self.family.alignment.is_power_of_two() {
             self.error("L013", format!("the alignment is {}", self.family.alignment));
+        }
+    }
+
+    /// Scratch memory is sized by products of the plan's sizes, which therefore stay far below 64 bits.
+    fn bounded(&mut self) {
+        let Bucket { rows, seqs, outs, .. } = self.plan.bucket;
+        if rows.max(seqs).max(outs) > MAX_BUCKET {
+            self.error("L018", format!("a step of more than {MAX_BUCKET} rows, sequences or output rows"));
+        }
+        let bounds = Dims { pages: 1, recent: 1, ..self.plan.bucket.bounds() };
+        let bindings = self.plan.inputs.iter().chain(&self.plan.outputs).map(|b| &b.ty);
+        let kept = self.family.weights.iter().map(|w| &w.ty).chain(self.family.states.iter().map(|s| &s.ty));
+        let inside = self.plan.tasks.iter().flat_map(|t| t.body.values().map(|(_, v)| &v.ty));
+        let mut all = bindings.chain(kept).chain(self.plan.buffers.iter().map(|b| &b.ty)).chain(inside);
+        if let Some(ty) = all.find(|ty| largest(ty, &bounds).is_none_or(|bytes| bytes >= MAX_BYTES)) {
+            self.error("L017", ty.to_string());
         }
     }
 
@@ -139,43 +161,6 @@ impl Verifier<'_> {
                 let message = format!("b{i} lies at {}, which is no multiple of {}", b.offset, self.family.alignment);
                 self.error("L010", message);
             }
-        }
-    }
-
-    /// Kernels find operands by place, so a kind's places are all there.
-    fn places(&mut self, id: TaskId, task: &Task) {
-        let optional = task.kind.optional_operands();
-        let (operands, results) = (task.operands.len(), task.results.len());
-        if (operands, results) != (optional.len(), task.kind.result_count()) {
-            let name = task.kind.name().name();
-            return self
-                .error("L009", format!("{id}: {operands} operands and {results} results are not those of {name}"));
-        }
-        let absent = task.operands.iter().zip(optional).position(|(s, optional)| *s == Slot::Absent && !optional);
-        if let Some(place) = absent {
-            self.error("L009", format!("{id}: operand {place} is absent, but required"));
-        }
-    }
-
-    fn body(&mut self, id: TaskId, task: &Task) {
-        let body = Arc::as_ptr(&task.body);
-        if !self.sound.contains(&body) {
-            if let Err(e) = aio_ir::verify(&task.body) {
-                return self.error("L007", format!("{id}: {e}"));
-            }
-            self.sound.insert(body);
-        }
-        let declared = task.body.values().filter(|(_, v)| !matches!(v.def, Def::Node { .. })).map(|(_, v)| &v.ty);
-        let operands = task.operands.iter().filter_map(|&s| self.slot_type(s));
-        let fits = declared.map(storage).eq(operands.map(storage));
-        let returned = task.body.roots().map(|v| task.body.ty(v));
-        let results = task.results.iter().filter_map(|&s| self.slot_type(s));
-        if !fits || !returned.map(storage).eq(results.map(storage)) {
-            self.error("L005", format!("{id}: slots do not fit the body"));
-        }
-        let misplaced = task.results.iter().any(|s| matches!(s, Slot::Input(_) | Slot::Weight(_) | Slot::Absent));
-        if misplaced {
-            self.error("L008", format!("{id}: a result has no place"));
         }
     }
 
@@ -224,22 +209,41 @@ impl Verifier<'_> {
         ranges
     }
 
+    /// Goes through the tasks in order with the buffers that are live, by offset.
     fn overlaps(&mut self) {
-        let ranges = self.live_ranges();
-        for (i, a) in self.plan.buffers.iter().enumerate() {
-            for (j, b) in self.plan.buffers.iter().enumerate().skip(i + 1) {
-                let (Some(x), Some(y)) = (ranges[i], ranges[j]) else { continue };
-                let in_time = x.0 <= y.1 && y.0 <= x.1;
-                let in_space = a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
-                if in_time && in_space {
-                    self.error("L003", format!("b{i} and b{j} share bytes while both are live"));
+        let (mut born, mut dead) = (vec![Vec::new(); self.plan.tasks.len()], vec![Vec::new(); self.plan.tasks.len()]);
+        for (i, range) in self.live_ranges().into_iter().enumerate() {
+            let Some((first, last)) = range.filter(|_| self.plan.buffers[i].bytes > 0) else { continue };
+            born[first].push(i);
+            dead[last].push(i);
+        }
+        let mut live: BTreeMap<u64, usize> = BTreeMap::new();
+        for (born, dead) in born.iter().zip(&dead) {
+            for &i in born {
+                self.enter(&mut live, i);
+            }
+            for &i in dead {
+                let offset = self.plan.buffers[i].offset;
+                if live.get(&offset) == Some(&i) {
+                    live.remove(&offset);
                 }
             }
         }
     }
+
+    /// Live buffers are disjoint, so only the last one that begins before another's end can reach into it.
+    fn enter(&mut self, live: &mut BTreeMap<u64, usize>, i: usize) {
+        let end = |i: usize| self.plan.buffers[i].offset + self.plan.buffers[i].bytes;
+        let start = self.plan.buffers[i].offset;
+        match live.range(..end(i)).next_back().map(|(_, &j)| j).filter(|&j| end(j) > start) {
+            Some(j) => self.error("L003", format!("b{i} and b{j} share bytes while both are live")),
+            None => _ = live.insert(start, i),
+        }
+    }
 }
 
-/// A type up to reshaping: what matters to storage.
-fn storage(ty: &TensorType) -> (aio_ir::DType, (Option<u64>, smallvec::SmallVec<[aio_ir::Sym; 4]>)) {
-    (ty.dtype, ty.shape.factors())
+/// Bytes of a tensor whose empty dimensions count as 1.
+fn largest(ty: &TensorType, bounds: &Dims) -> Option<u64> {
+    let elems = ty.shape.dims().iter().try_fold(1u64, |n, d| n.checked_mul(d.resolve(bounds).max(1)))?;
+    elems.checked_mul(ty.dtype.block_bytes() as u64)
 }

@@ -12,6 +12,7 @@ mod qkv;
 
 use crate::CompileError;
 use aio_ir::{Def, Graph, Node, NodeId, Op, ValueId};
+use aio_plan::body::{self, BodyError, Declared};
 use aio_plan::{KindName, Target, TaskKind};
 use smallvec::SmallVec;
 
@@ -26,6 +27,41 @@ pub(crate) struct Cluster {
     pub operands: Vec<Option<ValueId>>,
     /// Its results in the kind's order; replaced states last.
     pub results: Vec<ValueId>,
+}
+
+impl Cluster {
+    /// Its operands as a body declares them.
+    fn declared(&self, graph: &Graph) -> Vec<Option<Declared>> {
+        let updates = |n: &NodeId| graph.node(*n).op.spec().updates.map(|operand| graph.node(*n).input(operand));
+        let replaced: SmallVec<[ValueId; 1]> = self.nodes.iter().filter_map(updates).collect();
+        let declare = |value: ValueId| {
+            let def = match graph.value(value).def {
+                _ if replaced.contains(&value) => Def::State,
+                Def::Node { .. } | Def::State => Def::Input { optional: false },
+                def => def,
+            };
+            Declared { def, ty: graph.ty(value).clone() }
+        };
+        self.operands.iter().map(|o| o.map(declare)).collect()
+    }
+
+    /// What it computes: the body of its kind on its operands.
+    ///
+    /// # Errors
+    /// [`BodyError`] if a pattern took operands that the kind does not.
+    pub(crate) fn body(&self, graph: &Graph) -> Result<Graph, BodyError> {
+        let declared = self.declared(graph);
+        match self.kind {
+            TaskKind::Op(op) => body::single(op, &declared, &graph.node(self.nodes[0]).attrs),
+            kind => body::fused(&kind, &declared),
+        }
+    }
+
+    /// Whether the kind's body has the results that the nodes have.
+    fn is_sound(&self, graph: &Graph) -> bool {
+        let results = self.results.iter().map(|&v| graph.ty(v));
+        self.body(graph).is_ok_and(|body| body.roots().map(|v| body.ty(v)).eq(results))
+    }
 }
 
 /// Whether a node only names its operand's bytes anew. A state's bytes change under its name, so a reshaped state is a
@@ -114,7 +150,7 @@ impl<'g> Matcher<'g> {
                 self.misses.push(miss);
                 None
             });
-            if let Some(mut cluster) = found.filter(|c| self.supported(c)) {
+            if let Some(mut cluster) = found.filter(|c| self.supported(c) && c.is_sound(self.graph)) {
                 cluster.nodes.sort_unstable();
                 for node in &cluster.nodes {
                     self.taken[node.index()] = true;
@@ -129,8 +165,13 @@ impl<'g> Matcher<'g> {
         match pattern(self, node) {
             None => Ok(None),
             Some(Err(reason)) => Err(miss(reason)),
-            Some(Ok(cluster)) if self.supported(&cluster) => Ok(Some(cluster)),
-            Some(Ok(_)) => Err(miss("the target has no such kernel for these weights")),
+            Some(Ok(cluster)) if !self.supported(&cluster) => {
+                Err(miss("the target has no such kernel for these weights"))
+            }
+            Some(Ok(cluster)) if !cluster.is_sound(self.graph) => {
+                Err(miss("an operand has a type or shape that no kernel of the kind takes"))
+            }
+            Some(Ok(cluster)) => Ok(Some(cluster)),
         }
     }
 

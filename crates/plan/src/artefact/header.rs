@@ -6,7 +6,7 @@ use std::fmt;
 /// The first bytes of every artefact; like PNG's they break when a transfer takes the file for text.
 pub const MAGIC: [u8; 8] = *b"\x89AIO\r\n\x1a\n";
 /// The version of the format; a reader takes no other.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Bytes of the weights that share a checksum.
 pub const CHUNK_BYTES: u64 = 1 << 20;
 

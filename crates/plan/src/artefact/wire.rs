@@ -9,7 +9,7 @@ use crate::bucket::Bucket;
 use crate::family::{Binding, Buffer, Plan, PlanFamily, StateDesc, WeightDesc};
 use crate::kind::TaskKind;
 use crate::task::{BufferId, InputId, OutputId, Slot, StateId, Task, WeightId};
-use aio_ir::{Cost, Graph};
+use aio_ir::Graph;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -113,17 +113,6 @@ pub(crate) mod tensor_type {
     }
 }
 
-/// A [`Cost`]: bytes read, bytes written, operations.
-type WireCost = (u64, u64, u64);
-
-fn wire_cost(cost: Cost) -> WireCost {
-    (cost.bytes_read, cost.bytes_written, cost.flops)
-}
-
-fn cost((bytes_read, bytes_written, flops): WireCost) -> Cost {
-    Cost { bytes_read, bytes_written, flops }
-}
-
 #[derive(Serialize, Deserialize)]
 struct WireTask {
     kind: TaskKind,
@@ -131,8 +120,6 @@ struct WireTask {
     body: u32,
     operands: SmallVec<[Slot; 8]>,
     results: SmallVec<[Slot; 2]>,
-    cost: WireCost,
-    cost_per_position: WireCost,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -198,8 +185,6 @@ fn wire_plan(plan: &Plan, bodies: &mut Bodies) -> WirePlan {
         body: bodies.place(&t.body),
         operands: t.operands.clone(),
         results: t.results.clone(),
-        cost: wire_cost(t.cost),
-        cost_per_position: wire_cost(t.cost_per_position),
     };
     WirePlan {
         bucket: plan.bucket,
@@ -240,14 +225,7 @@ fn plan(wire: WirePlan, bodies: &[Arc<Graph>]) -> Result<Plan, ArtefactError> {
     let task = |t: WireTask| {
         let body = bodies.get(t.body as usize).cloned();
         let body = body.ok_or_else(|| ArtefactError::Plans { reason: format!("there is no body {}", t.body) })?;
-        Ok(Task {
-            kind: t.kind,
-            body,
-            operands: t.operands,
-            results: t.results,
-            cost: cost(t.cost),
-            cost_per_position: cost(t.cost_per_position),
-        })
+        Ok(Task::new(t.kind, body, t.operands, t.results, wire.bucket))
     };
     Ok(Plan {
         bucket: wire.bucket,

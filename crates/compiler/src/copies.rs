@@ -1,0 +1,78 @@
+//! What a plan copies at its end: outputs that no task writes, and finals that are no update of their state.
+//!
+//! An output may be an input, a weight, a state, another shape of one, or a value that another output has already; a final
+//! may be any value of its state's type. Each is one `reshape` task, which copies. Called by `emit`.
+
+use crate::CompileError;
+use crate::emit::Emitter;
+use aio_ir::{Attr, Def, Op, TensorType, ValueId};
+use aio_plan::body::{self, Declared};
+use aio_plan::{KindName, Slot, Task, TaskKind};
+use std::sync::Arc;
+
+/// A value that has to lie somewhere else too.
+pub(crate) struct Copy {
+    /// The value whose bytes they are.
+    pub from: ValueId,
+    /// The type at the new place.
+    pub ty: TensorType,
+    /// The new place.
+    pub to: Slot,
+    /// Name of the output or state, for messages.
+    pub name: String,
+}
+
+impl Emitter<'_> {
+    /// Tasks of copies into outputs and then into states. What comes from a state waits in a buffer, since another copy
+    /// may replace that state first.
+    pub(crate) fn copies(
+        &mut self,
+        tasks: &mut Vec<Task>,
+        outputs: Vec<Copy>,
+        finals: Vec<Copy>,
+    ) -> Result<(), CompileError> {
+        for copy in &outputs {
+            let from = self.place(copy.from, tasks.len());
+            tasks.push(self.copy(copy, from, copy.to)?);
+        }
+        let mut sources = Vec::with_capacity(finals.len());
+        for copy in &finals {
+            let from = self.place(copy.from, tasks.len());
+            if !matches!(from, Slot::State(_)) {
+                sources.push(from);
+                continue;
+            }
+            let held = self.buffer(&copy.ty, tasks.len(), &copy.name)?;
+            tasks.push(self.copy(copy, from, held)?);
+            sources.push(held);
+        }
+        for (copy, from) in finals.iter().zip(sources) {
+            self.read(from, tasks.len());
+            tasks.push(self.copy(copy, from, copy.to)?);
+        }
+        Ok(())
+    }
+
+    /// Where a value lies that task `index` reads.
+    fn place(&mut self, value: ValueId, index: usize) -> Slot {
+        let slot = self.slot(value, aio_plan::Layout::Plain);
+        self.read(slot, index);
+        slot
+    }
+
+    fn copy(&self, copy: &Copy, from: Slot, to: Slot) -> Result<Task, CompileError> {
+        let op = Op::Reshape;
+        if self.target.support(KindName::Op(op)).is_none() {
+            let (target, reason) = (self.target.name.clone(), "it has no kernel".to_owned());
+            return Err(CompileError::Unsupported { target, op: op.mnemonic(), reason });
+        }
+        let def = if matches!(from, Slot::Weight(_)) { Def::Weight } else { Def::Input { optional: false } };
+        // A buffer that holds a state has its final's type, which is the state's.
+        let ty = if matches!(from, Slot::Buffer(_)) { self.buffer_type(from) } else { self.graph.ty(copy.from) };
+        let operands = [Some(Declared { def, ty: ty.clone() })];
+        let body = body::single(op, &operands, &[Attr::Shape(copy.ty.shape.clone())]);
+        let body = body.map_err(|source| CompileError::NoCopy { name: copy.name.clone(), source })?;
+        let (operands, results) = (smallvec::smallvec![from], smallvec::smallvec![to]);
+        Ok(Task::new(TaskKind::Op(op), Arc::new(body), operands, results, self.bucket))
+    }
+}

@@ -1,0 +1,195 @@
+//! Rules about one task: its slots, its body, and how they fit.
+
+use crate::body::{self, BodyError, Declared};
+use crate::family::{Plan, PlanFamily};
+use crate::kind::TaskKind;
+use crate::target::Layout;
+use crate::task::{Slot, Task};
+use aio_ir::{DType, Def, Graph, Sym, TensorType, Value};
+use smallvec::SmallVec;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A broken rule, to which the caller adds plan and task.
+pub(super) type Broken = (&'static str, String);
+
+/// Bodies that were found sound, with the kind and the presence of operands that they are the body of.
+pub(super) type Sound = HashMap<*const Graph, (TaskKind, u64)>;
+
+/// What the rules look at.
+pub(super) struct Rules<'a> {
+    pub family: &'a PlanFamily,
+    pub plan: &'a Plan,
+    pub task: &'a Task,
+}
+
+impl Rules<'_> {
+    /// Checks the task, whose slots are in range.
+    pub(super) fn check(&self, sound: &mut Sound) -> Result<(), Broken> {
+        self.places()?;
+        let (body, key) = (Arc::as_ptr(&self.task.body), (self.task.kind, self.present()));
+        if sound.get(&body) != Some(&key) {
+            aio_ir::verify(&self.task.body).map_err(|e| ("L007", e.to_string()))?;
+            self.meaning().map_err(|message| ("L012", message))?;
+            sound.insert(body, key);
+        }
+        self.operands()?;
+        self.results()?;
+        self.replaced()
+    }
+
+    fn name(&self) -> &'static str {
+        self.task.kind.name().name()
+    }
+
+    /// A bit for each operand that is not absent.
+    fn present(&self) -> u64 {
+        let bits = self.task.operands.iter().enumerate().filter(|(_, s)| **s != Slot::Absent);
+        bits.fold(0, |bits, (place, _)| bits | 1 << place)
+    }
+
+    /// Kernels find operands by place, so a kind's places are all there.
+    fn places(&self) -> Result<(), Broken> {
+        let optional = self.task.kind.optional_operands();
+        let (operands, results) = (self.task.operands.len(), self.task.results.len());
+        if (operands, results) != (optional.len(), self.task.kind.result_count()) {
+            let message = format!("{operands} operands and {results} results are not those of {}", self.name());
+            return Err(("L009", message));
+        }
+        match self.task.operands.iter().zip(optional).position(|(s, optional)| *s == Slot::Absent && !optional) {
+            Some(place) => Err(("L009", format!("operand {place} is absent, but required"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The body's declared values by operand; one missing or too many is an error.
+    fn declared(&self) -> Result<SmallVec<[Option<&Value>; 16]>, String> {
+        let mut values = self.task.body.values().map(|(_, v)| v).filter(|v| !matches!(v.def, Def::Node { .. }));
+        let mut declared = SmallVec::new();
+        for slot in &self.task.operands {
+            declared.push(match slot {
+                Slot::Absent => None,
+                _ => Some(values.next().ok_or("the body has fewer operands than the task")?),
+            });
+        }
+        match values.next() {
+            Some(_) => Err("the body has more operands than the task".to_owned()),
+            None => Ok(declared),
+        }
+    }
+
+    /// The body is that of the kind: built again from its numbers, it is the same graph.
+    fn meaning(&self) -> Result<(), String> {
+        let declare = |v: &Value| Declared { def: v.def, ty: v.ty.clone() };
+        let declared: Vec<_> = self.declared()?.into_iter().map(|v| v.map(declare)).collect();
+        let built = match self.task.kind {
+            TaskKind::Op(op) => match self.task.body.nodes().next() {
+                Some((_, node)) => body::single(op, &declared, &node.attrs),
+                None => return Err(format!("the body does not apply `{}`", op.mnemonic())),
+            },
+            kind => body::fused(&kind, &declared),
+        };
+        match built {
+            Ok(built) if built == *self.task.body => Ok(()),
+            Ok(_) => Err(format!("the body is not that of {} with these numbers", self.name())),
+            Err(BodyError::Build(e)) => Err(format!("{}: {e}", self.name())),
+            Err(e) => Err(format!("{} has no body: {e}", self.name())),
+        }
+    }
+
+    fn operands(&self) -> Result<(), Broken> {
+        let declared = self.declared().map_err(|message| ("L005", message))?;
+        for (place, (&slot, value)) in self.task.operands.iter().zip(declared).enumerate() {
+            let Some((value, ty)) = value.zip(slot_type(self.family, self.plan, slot)) else { continue };
+            if !holds(slot, ty, value) {
+                return Err(("L005", format!("operand {place} is {slot} : {ty}, the body takes {}", value.ty)));
+            }
+            if self.is_optional(slot) && value.def != (Def::Input { optional: true }) {
+                return Err(("L014", format!("operand {place} is {slot}, which may be unbound, but required")));
+            }
+            if self.is_packed(slot) && !(value.def == Def::Weight && self.task.kind.name().is_matrix(place)) {
+                return Err((
+                    "L016",
+                    format!("operand {place} is {slot}, a packed weight, but no matrix of {}", self.name()),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_optional(&self, slot: Slot) -> bool {
+        matches!(slot, Slot::Input(i) if self.plan.inputs[i.index()].optional)
+    }
+
+    fn is_packed(&self, slot: Slot) -> bool {
+        matches!(slot, Slot::Weight(w) if self.family.weights[w.index()].layout == Layout::Packed)
+    }
+
+    fn results(&self) -> Result<(), Broken> {
+        let misplaced = |s: &Slot| matches!(s, Slot::Input(_) | Slot::Weight(_) | Slot::Absent);
+        if self.task.results.iter().any(misplaced) {
+            return Err(("L008", "a result has no place".to_owned()));
+        }
+        let body = &self.task.body;
+        if body.roots().count() != self.task.results.len() {
+            return Err(("L005", "the body has another number of results".to_owned()));
+        }
+        for (value, &slot) in body.roots().map(|v| body.ty(v)).zip(&self.task.results) {
+            let Some(ty) = slot_type(self.family, self.plan, slot) else { continue };
+            let exact = matches!(slot, Slot::State(_));
+            if if exact { ty != value } else { storage(ty) != storage(value) } {
+                return Err(("L005", format!("result {slot} is {ty}, the body gives {value}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A state is replaced in place: the result lies where the operand does, and nothing else of the task is it. Any other
+    /// result in a state is a copy into one that the task does not read.
+    fn replaced(&self) -> Result<(), Broken> {
+        let declared = self.declared().map_err(|message| ("L005", message))?;
+        let pairs = || self.task.operands.iter().zip(&declared);
+        let updated = pairs().find(|(_, v)| v.is_some_and(|v| v.def == Def::State)).map(|(slot, _)| *slot);
+        let outputs = self.task.body.outputs.len();
+        let (copies, finals) = self.task.results.split_at(outputs);
+        if finals.len() > 1 || finals.first().copied() != updated {
+            return Err(("L015", "a replaced state is no operand, or lies elsewhere".to_owned()));
+        }
+        let reads = |state: Slot| self.task.operands.iter().filter(|s| **s == state).count();
+        if updated.is_some_and(|s| !matches!(s, Slot::State(_)) || reads(s) > 1) {
+            return Err(("L015", "the replaced operand is no state, or an operand twice".to_owned()));
+        }
+        let mut written = copies.iter().filter(|s| matches!(s, Slot::State(_)));
+        match written.find(|&&s| reads(s) > 0 || updated == Some(s)) {
+            Some(state) => Err(("L015", format!("{state} is read while it is written"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The type of what lies at a slot; `None` for an absent one.
+fn slot_type<'a>(family: &'a PlanFamily, plan: &'a Plan, slot: Slot) -> Option<&'a TensorType> {
+    match slot {
+        Slot::Buffer(b) => Some(&plan.buffers[b.index()].ty),
+        Slot::Input(i) => Some(&plan.inputs[i.index()].ty),
+        Slot::Output(o) => Some(&plan.outputs[o.index()].ty),
+        Slot::Weight(w) => Some(&family.weights[w.index()].ty),
+        Slot::State(s) => Some(&family.states[s.index()].ty),
+        Slot::Absent => None,
+    }
+}
+
+/// Whether a slot holds what a body declares. States, and weights declared as such, have their own shape; all else may
+/// be another shape of the same elements.
+fn holds(slot: Slot, ty: &TensorType, value: &Value) -> bool {
+    match (slot, value.def) {
+        (Slot::State(_), Def::State | Def::Input { .. }) | (Slot::Weight(_), Def::Weight) => *ty == value.ty,
+        (Slot::State(_), _) | (_, Def::Weight | Def::State) => false,
+        _ => storage(ty) == storage(&value.ty),
+    }
+}
+
+/// A type up to reshaping: what matters to storage.
+fn storage(ty: &TensorType) -> (DType, (Option<u64>, SmallVec<[Sym; 4]>)) {
+    (ty.dtype, ty.shape.factors())
+}
