@@ -4,6 +4,7 @@ use crate::args::CompileArgs;
 use crate::content::{FileState, hash_files};
 use crate::{Outcome, models, output, signals};
 use aio::engine::{Compiled, EngineOptions};
+use aio::plan::MAX_BUCKET;
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
