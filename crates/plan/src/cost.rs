@@ -15,6 +15,9 @@ pub fn of_task(body: &Graph, bucket: Bucket) -> (Cost, Cost) {
 /// The cost for rows that attend to `context` positions.
 fn at_context(body: &Graph, bucket: Bucket, context: u32) -> Cost {
     let load = Load { dims: bucket.bounds(), context };
+    if let Some(copied) = copied(body, load) {
+        return copied;
+    }
     let mut cost: Cost = body.nodes().map(|(_, n)| body.cost(n, load)).sum();
     let bytes = |v: ValueId| body.ty(v).bytes(&load.dims).unwrap_or(0);
     let inside = |v: &ValueId| matches!(body.value(*v).def, Def::Node { .. });
@@ -27,4 +30,11 @@ fn at_context(body: &Graph, bucket: Bucket, context: u32) -> Cost {
         cost.bytes_written = cost.bytes_written.saturating_sub(hidden);
     }
     cost
+}
+
+/// A reshape costs nothing inside a task; one that is a task of its own copies.
+fn copied(body: &Graph, load: Load) -> Option<Cost> {
+    let (_, node) = body.nodes().next().filter(|(_, n)| n.op == Op::Reshape && body.nodes().len() == 1)?;
+    let bytes = body.ty(node.results[0]).bytes(&load.dims).unwrap_or(0);
+    Some(Cost { bytes_read: bytes, bytes_written: bytes, flops: 0 })
 }
