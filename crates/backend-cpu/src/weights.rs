@@ -175,14 +175,15 @@ impl Packed {
 /// Weights whose matrices hold nothing, and whose vectors hold zeros: their shapes.
 ///
 /// # Errors
-/// [`DeviceError::Failed`].
+/// [`DeviceError::Failed`], [`DeviceError::OutOfMemory`].
 pub(crate) fn shapes(family: &PlanFamily) -> Result<Vec<Weight>, DeviceError> {
     let shape = |p: Place| {
         let len = if p.layout == Layout::Plain { p.range.len() } else { 0 };
-        let bytes = Part { region: Arc::new(Region::Owned(AlignedBytes::zeroed(len))), range: 0..len };
-        Weight { dtype: p.dtype, rows: p.rows, cols: p.cols, layout: p.layout, bytes }
+        let zeros = allocate(len, || "the weights' shapes".to_owned())?;
+        let bytes = Part { region: Arc::new(Region::Owned(zeros)), range: 0..len };
+        Ok(Weight { dtype: p.dtype, rows: p.rows, cols: p.cols, layout: p.layout, bytes })
     };
-    Ok(places(family)?.into_iter().map(shape).collect())
+    places(family)?.into_iter().map(shape).collect()
 }
 
 fn fill(pool: &Pool, desc: &WeightDesc, place: &Place, bytes: &[u8], out: &mut [u8]) -> Result<(), DeviceError> {

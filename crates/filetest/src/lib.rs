@@ -11,6 +11,7 @@ pub mod conformance;
 pub mod cuda;
 pub mod drafting;
 pub mod graph_file;
+pub mod hostile_plans;
 pub mod hugging_face;
 pub mod logits;
 pub mod needs;

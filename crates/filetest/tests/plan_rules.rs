@@ -147,6 +147,9 @@ fn l017_and_l018_sizes_are_bounded() {
     });
     let found = codes(|f| f.plans[0].bucket.rows = u32::MAX);
     assert!(found.contains("L018"), "{found:?}");
+    let mut empty = family(&tiny::model("llama-1b", DType::Q8_0, 7).1);
+    empty.plans.clear();
+    assert_eq!(verify(&empty).unwrap_err()[0].code, "L018");
 }
 
 #[test]

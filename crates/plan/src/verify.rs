@@ -19,7 +19,7 @@
 //! | L015 | a replaced state stays where it is, and a task that writes a state does not read it otherwise |
 //! | L016 | packed weights stand only where a kind takes a matrix |
 //! | L017 | sizes at a bucket's bounds, empty dimensions counted as 1, are below 2^47 bytes |
-//! | L018 | a bucket has at most 65,536 rows, sequences and output rows |
+//! | L018 | a bucket has at most 65,536 rows, sequences and output rows; a family has a plan |
 //!
 //! Kernels take a kind's numbers as they are; L012 ties them to the body, and L005 the body to what lies in the slots. So
 //! nothing that a plan says of itself is taken on trust, whoever wrote it.
@@ -53,6 +53,13 @@ pub struct PlanError {
 /// Checks every plan of a family. All errors are collected.
 pub fn verify(family: &PlanFamily) -> Result<(), Vec<PlanError>> {
     let mut errors = Vec::new();
+    if family.plans.is_empty() {
+        errors.push(PlanError {
+            code: "L018",
+            bucket: "none".to_owned(),
+            message: "the family has no plan".to_owned(),
+        });
+    }
     let mut sound = Sound::new();
     for plan in &family.plans {
         let mut v = Verifier { family, plan, errors: &mut errors, sound: &mut sound };

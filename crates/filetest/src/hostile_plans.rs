@@ -1,0 +1,479 @@
+//! Plans as an attacker would write them: a compiled family is changed in ways that bytes choose, and what the verifier
+//! still accepts is loaded and run. Called by the fuzz target `plans` and by the stable test that replays its corpus.
+//!
+//! Changes are structural, and types can be changed everywhere at once, so that many changed families pass the verifier:
+//! damaged bytes alone never get past the checksums, and rarely past the first rule.
+
+use aio_backend::conformance::{Case, cases};
+use aio_backend::{Bindings, Data, Device, DeviceError, LoadOptions, WeightData, WeightSource};
+use aio_compiler::{Options, compile};
+use aio_ir::{DType, Dim, Dims, Op, Shape, Sym, TensorType};
+use aio_plan::artefact::{decode, encode};
+use aio_plan::{
+    Activation, Buffer, BufferId, InputId, Layout, OutputId, PlanFamily, RopePairs, RopeScaling, Slot, StateId,
+    TaskKind, WeightId,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Weights, states and arena of a family that is run have at most this many bytes.
+const MAX_BYTES: u64 = 8 << 20;
+/// Pages of the pool.
+const PAGES: u32 = 4;
+/// Rows of a step at most.
+const MAX_ROWS: u32 = 40;
+
+/// Bytes that decide; zeros once they are used up.
+pub struct Choices<'a>(&'a [u8]);
+
+impl<'a> Choices<'a> {
+    /// Choices by these bytes.
+    pub fn new(bytes: &'a [u8]) -> Choices<'a> {
+        Choices(bytes)
+    }
+
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        let wide = usize::from(self.byte()) | usize::from(if n > 256 { self.byte() } else { 0 }) << 8;
+        wide % n.max(1)
+    }
+
+    fn pick<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        let at = self.below(all.len());
+        all.get(at).copied()
+    }
+
+    fn done(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A size: small, one of those that occur, or large.
+    fn size(&mut self) -> u64 {
+        const SIZES: [u64; 16] = [0, 1, 2, 3, 4, 8, 16, 17, 31, 32, 33, 48, 64, 128, 256, 1 << 20];
+        let size = self.pick(&SIZES).unwrap_or(1);
+        if self.byte() == 255 { u64::from(self.byte()) << (self.byte() % 56) } else { size }
+    }
+}
+
+/// What became of a changed family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The verifier, or the artefact's reader, refused it.
+    Refused,
+    /// It is valid and too large to run here.
+    TooLarge,
+    /// It is valid; the device refused it, or a step.
+    DeviceRefused,
+    /// A step ran to its end.
+    Ran,
+}
+
+/// Changes a family as the bytes say, and runs what is left of it on each device. Whatever comes out, nothing panics and
+/// nothing is read or written out of bounds, which a sanitizer sees.
+///
+/// # Panics
+/// If a case of the conformance list does not compile: a fault of aio.
+pub fn check(bytes: &[u8], devices: &[&dyn Device]) -> Fate {
+    let mut choices = Choices::new(bytes);
+    let all = cases();
+    let case = &all[choices.below(all.len())];
+    let fuse = choices.byte().is_multiple_of(2);
+    let mut family = compiled(&Case { fuse, ..case.clone() }, devices[0]);
+    while !choices.done() {
+        change(&mut family, &mut choices);
+        if choices.byte().is_multiple_of(2) {
+            repair(&mut family);
+        }
+    }
+    // Written and read as an artefact's section is, so with fresh checksums.
+    let Ok(family) = decode(&encode(&family)) else { return Fate::Refused };
+    if bytes_of(&family).is_none_or(|bytes| bytes > MAX_BYTES) {
+        return Fate::TooLarge;
+    }
+    devices.iter().map(|&device| run(&family, device, bytes)).last().unwrap_or(Fate::Refused)
+}
+
+fn compiled(case: &Case, device: &dyn Device) -> PlanFamily {
+    let graph = aio_ir::text::parse(&case.text).unwrap_or_else(|e| panic!("{}: {e}", case.name)).graph;
+    let verified = aio_ir::verify(&graph).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    let options = Options { buckets: vec![case.bucket()], fuse: case.fuse };
+    compile(verified, &device.target(), &options).unwrap_or_else(|e| panic!("{}: {e}", case.name)).family
+}
+
+fn bytes_of(family: &PlanFamily) -> Option<u64> {
+    let dims = family.state_bounds(PAGES);
+    let weights = family.weights.iter().map(|w| w.ty.bytes(&dims));
+    let states = family.states.iter().map(|s| s.ty.bytes(&dims));
+    weights.chain(states).try_fold(family.arena_bytes, |sum, bytes| sum.checked_add(bytes?))
+}
+
+/// One change.
+fn change(family: &mut PlanFamily, c: &mut Choices<'_>) {
+    match c.below(12) {
+        0 => everywhere(family, c),
+        1 => change_number(family, c),
+        2 => change_slot(family, c),
+        3 => change_tasks(family, c),
+        4 => change_type(family, c),
+        5 => change_body(family, c),
+        6 => change_bucket(family, c),
+        7 => change_binding(family, c),
+        8 => change_buffer(family, c),
+        9 => share_body(family, c),
+        10 => {
+            let at = c.below(family.weights.len());
+            if let Some(w) = family.weights.get_mut(at) {
+                w.layout = if w.layout == Layout::Packed { Layout::Plain } else { Layout::Packed };
+            }
+        }
+        _ => everywhere(family, c),
+    }
+}
+
+/// Replaces a size, a symbol or an element type in every type and body.
+fn everywhere(family: &mut PlanFamily, c: &mut Choices<'_>) {
+    let types = types(family);
+    let dims: Vec<Dim> = types.iter().flat_map(|t| t.shape.dims().to_vec()).collect();
+    if c.byte().is_multiple_of(4) {
+        let Some(from) = types.get(c.below(types.len())).map(|t| t.dtype) else { return };
+        let Some(to) = c.pick(DType::ALL) else { return };
+        replace(family, &from.to_string(), &to.to_string(), |ty| {
+            if ty.dtype == from {
+                ty.dtype = to;
+            }
+        });
+        return;
+    }
+    let Some(from) = c.pick(&dims) else { return };
+    let to = if c.byte().is_multiple_of(3) { c.pick(&Sym::ALL).map(Dim::Sym) } else { Some(Dim::Const(c.size())) };
+    let Some(to) = to else { return };
+    replace(family, &from.to_string(), &to.to_string(), |ty| {
+        for dim in ty.shape.0.iter_mut().filter(|d| **d == from) {
+            *dim = to;
+        }
+    });
+}
+
+fn types(family: &PlanFamily) -> Vec<TensorType> {
+    let kept = family.weights.iter().map(|w| &w.ty).chain(family.states.iter().map(|s| &s.ty));
+    let bound = family.plans.iter().flat_map(|p| p.inputs.iter().chain(&p.outputs).map(|b| &b.ty));
+    kept.chain(bound).cloned().collect()
+}
+
+fn replace(family: &mut PlanFamily, from: &str, to: &str, change: impl Fn(&mut TensorType)) {
+    family.weights.iter_mut().for_each(|w| change(&mut w.ty));
+    family.states.iter_mut().for_each(|s| change(&mut s.ty));
+    for plan in &mut family.plans {
+        plan.inputs.iter_mut().chain(&mut plan.outputs).for_each(|b| change(&mut b.ty));
+        plan.buffers.iter_mut().for_each(|b| change(&mut b.ty));
+        for task in &mut plan.tasks {
+            rewrite(&mut task.body, |text| words(text, from, to));
+            numbers(&mut task.kind, |n| if n.to_string() == from { to.parse().unwrap_or(*n) } else { *n });
+        }
+    }
+}
+
+/// The text with whole words replaced.
+fn words(text: &str, from: &str, to: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(from) {
+        let word = |c: char| c.is_ascii_alphanumeric() || "_.%".contains(c);
+        let alone = !rest[..at].ends_with(word) && !rest[at + from.len()..].starts_with(word);
+        out.push_str(&rest[..at]);
+        out.push_str(if alone { to } else { from });
+        rest = &rest[at + from.len()..];
+    }
+    out + rest
+}
+
+/// Changes a body by its text, if that is still a graph.
+fn rewrite(body: &mut Arc<aio_ir::Graph>, change: impl FnOnce(&str) -> String) {
+    let text = change(&aio_ir::text::print(body));
+    if let Ok(parsed) = aio_ir::text::parse(&text) {
+        *body = Arc::new(parsed.graph);
+    }
+}
+
+fn numbers(kind: &mut TaskKind, change: impl Fn(&u32) -> u32) {
+    match kind {
+        TaskKind::Qkv(s) => {
+            for n in [&mut s.heads, &mut s.kv_heads, &mut s.head_dim, &mut s.rope.dims] {
+                *n = change(n);
+            }
+        }
+        TaskKind::Attend(s) => {
+            for n in [&mut s.heads, &mut s.kv_heads, &mut s.head_dim, &mut s.window] {
+                *n = change(n);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn change_number(family: &mut PlanFamily, c: &mut Choices<'_>) {
+    let size = c.size() as u32;
+    let Some(task) = task(family, c) else { return };
+    match &mut task.kind {
+        TaskKind::Qkv(s) => match c.below(8) {
+            0 => s.heads = size,
+            1 => s.kv_heads = size,
+            2 => s.head_dim = size,
+            3 => s.qk_norm_eps = s.qk_norm_eps.xor(Some(1e-5)),
+            4 => s.rope.dims = size,
+            5 => s.rope.pairs = if s.rope.pairs == RopePairs::Halves { RopePairs::Adjacent } else { RopePairs::Halves },
+            6 => s.rope.scaling = RopeScaling::Linear { factor: f32::from_bits(size) },
+            _ => s.norm_eps = f32::from_bits(size),
+        },
+        TaskKind::Attend(s) => match c.below(4) {
+            0 => s.heads = size,
+            1 => s.kv_heads = size,
+            2 => s.head_dim = size,
+            _ => s.window = size,
+        },
+        TaskKind::Linear(s) => s.norm_eps = s.norm_eps.xor(Some(1e-5)),
+        TaskKind::GateUp(s) => {
+            s.activation = if s.activation == Activation::Silu { Activation::Gelu } else { Activation::Silu };
+        }
+        TaskKind::Head(s) => s.argmax = !s.argmax,
+        TaskKind::Op(op) => *op = c.pick(Op::ALL).unwrap_or(*op),
+    }
+}
+
+fn task<'f>(family: &'f mut PlanFamily, c: &mut Choices<'_>) -> Option<&'f mut aio_plan::Task> {
+    let plan = family.plans.first_mut()?;
+    let at = c.below(plan.tasks.len());
+    plan.tasks.get_mut(at)
+}
+
+/// A slot of any kind; most are in range.
+fn slot(family: &PlanFamily, c: &mut Choices<'_>) -> Slot {
+    let Some(plan) = family.plans.first() else { return Slot::Absent };
+    let kind = c.below(6);
+    match kind {
+        0 => Slot::Buffer(BufferId::new(c.below(plan.buffers.len() + 1))),
+        1 => Slot::Input(InputId::new(c.below(plan.inputs.len() + 1))),
+        2 => Slot::Output(OutputId::new(c.below(plan.outputs.len() + 1))),
+        3 => Slot::Weight(WeightId::new(c.below(family.weights.len() + 1))),
+        4 => Slot::State(StateId::new(c.below(family.states.len() + 1))),
+        _ => Slot::Absent,
+    }
+}
+
+fn change_slot(family: &mut PlanFamily, c: &mut Choices<'_>) {
+    let slot = slot(family, c);
+    let results = c.byte().is_multiple_of(3);
+    let Some(task) = task(family, c) else { return };
+    let slots: &mut [Slot] = if results { &mut task.results } else { &mut task.operands };
+    let at = c.below(slots.len());
+    if let Some(place) = slots.get_mut(at) {
+        *place = slot;
+    }
+}
+
+fn change_tasks(family: &mut PlanFamily, c: &mut Choices<'_>) {
+    let Some(plan) = family.plans.first_mut() else { return };
+    let (len, which) = (plan.tasks.len(), c.below(3));
+    let (a, b) = (c.below(len), c.below(len));
+    match which {
+        _ if len == 0 => {}
+        0 => plan.tasks.swap(a, b),
+        1 => drop(plan.tasks.remove(a)),
+        _ => {
+            let copy = plan.tasks[a].clone();
+            plan.tasks.insert(b, copy);
+        }
+    }
+}
+
+/// One dimension or element type of one weight, state, binding or buffer.
+fn change_type(family: &mut PlanFamily, c: &mut Choices<'_>) {
+    let Some(plan) = family.plans.first_mut() else { return };
+    let weights = family.weights.iter_mut().map(|w| &mut w.ty).chain(family.states.iter_mut().map(|s| &mut s.ty));
+    let bound = plan.inputs.iter_mut().chain(&mut plan.outputs).map(|b| &mut b.ty);
+    let mut all: Vec<&mut TensorType> =
+        weights.chain(bound).chain(plan.buffers.iter_mut().map(|b| &mut b.ty)).collect();
+    let at = c.below(all.len());
+    let Some(ty) = all.get_mut(at) else { return };
+    let rank = ty.shape.rank();
+    let (which, axis) = (c.below(6), c.below(rank));
+    match which {
+        0 => ty.dtype = c.pick(DType::ALL).unwrap_or(ty.dtype),
+        1 if rank > 1 => ty.shape.0.swap(axis, rank - 1),
+        2 => ty.shape.0.insert(axis, Dim::Const(1)),
+        3 if rank > 0 => drop(ty.shape.0.remove(axis)),
+        4 if rank > 0 => ty.shape.0[axis] = c.pick(&Sym::ALL).map_or(Dim::Const(1), Dim::Sym),
+        _ if rank > 0 => ty.shape.0[axis] = Dim::Const(c.size()),
+        _ => ty.shape = Shape::consts(&[c.size()]),
+    }
+}
+
+/// One word or number of one body.
+fn change_body(family: &mut PlanFamily, c: &mut Choices<'_>) {
+    let (size, op, at) = (c.size(), c.pick(Op::ALL), c.byte());
+    let Some(task) = task(family, c) else { return };
+    rewrite(&mut task.body, |text| {
+        let parts: Vec<&str> = text.split(' ').collect();
+        let at = usize::from(at) % parts.len().max(1);
+        let digits = |p: &str| p.chars().any(|c| c.is_ascii_digit()) && !p.contains('%');
+        let changed = |(i, p): (usize, &&str)| match op {
+            _ if i != at => (*p).to_owned(),
+            _ if digits(p) => {
+                let number: String = p.chars().filter(char::is_ascii_digit).collect();
+                p.replace(&number, &size.to_string())
+            }
+            Some(op) if Op::from_mnemonic(p).is_some() => op.mnemonic().to_owned(),
+            _ => (*p).to_owned(),
+        };
+        parts.iter().enumerate().map(changed).collect::<Vec<_>>().join(" ")
+    });
+}
+
+fn change_bucket(family: &mut PlanFamily, c: &mut Choices<'_>) {
+    let Some(plan) = family.plans.first_mut() else { return };
+    let size = c.size() as u32;
+    match c.below(3) {
+        0 => plan.bucket.rows = size,
+        1 => plan.bucket.seqs = size,
+        _ => plan.bucket.outs = size,
+    }
+}
+
+fn change_binding(family: &mut PlanFamily, c: &mut Choices<'_>) {
+    let Some(plan) = family.plans.first_mut() else { return };
+    let (len, which) = (plan.inputs.len(), c.below(3));
+    let (a, b) = (c.below(len), c.below(len));
+    match which {
+        _ if len == 0 => {}
+        0 => plan.inputs[a].optional = !plan.inputs[a].optional,
+        1 => {
+            let name = plan.inputs[a].name.clone();
+            plan.inputs[a].name = std::mem::replace(&mut plan.inputs[b].name, name);
+        }
+        _ => plan.inputs.swap(a, b),
+    }
+}
+
+fn change_buffer(family: &mut PlanFamily, c: &mut Choices<'_>) {
+    let Some(plan) = family.plans.first_mut() else { return };
+    let (at, which, size) = (c.below(plan.buffers.len()), c.below(3), c.size());
+    match (which, plan.buffers.get_mut(at)) {
+        (0, Some(b)) => b.offset = size * 64,
+        (1, Some(b)) => b.bytes = size,
+        (_, Some(_)) => plan.arena_bytes = size,
+        _ => {
+            let ty = TensorType::f32(Shape::consts(&[c.size()]));
+            plan.buffers.push(Buffer { ty, offset: 0, bytes: size });
+        }
+    }
+}
+
+/// A task gets the kind and body of another.
+fn share_body(family: &mut PlanFamily, c: &mut Choices<'_>) {
+    let Some(other) = task(family, c).map(|t| (t.kind, Arc::clone(&t.body))) else { return };
+    let Some(task) = task(family, c) else { return };
+    (task.kind, task.body) = other;
+}
+
+/// Sizes and places of buffers as the compiler would choose them, one after the other.
+fn repair(family: &mut PlanFamily) {
+    for plan in &mut family.plans {
+        let bounds = plan.bucket.bounds();
+        let mut end = 0u64;
+        for buffer in &mut plan.buffers {
+            buffer.bytes = buffer.ty.bytes(&bounds).unwrap_or(0);
+            buffer.offset = end;
+            end = end.saturating_add(buffer.bytes).checked_next_multiple_of(64).unwrap_or(end);
+        }
+        plan.arena_bytes = end;
+    }
+    family.arena_bytes = family.plans.iter().map(|p| p.arena_bytes).max().unwrap_or(0);
+}
+
+/// Weights for every description, whatever its type has become.
+struct Weights(BTreeMap<String, (TensorType, Vec<u8>)>);
+
+impl WeightSource for Weights {
+    fn weight(&self, name: &str) -> Option<WeightData<'_>> {
+        let (ty, bytes) = self.0.get(name)?;
+        let shape = ty.shape.dims().iter().filter_map(|d| d.known()).collect();
+        Some(WeightData { dtype: ty.dtype, shape, bytes })
+    }
+}
+
+fn weights(family: &PlanFamily) -> Weights {
+    let weight = |w: &aio_plan::WeightDesc| {
+        let len = w.ty.bytes(&Dims::default()).unwrap_or(0) as usize;
+        (w.name.clone(), (w.ty.clone(), (0..len).map(|i| (i * 37) as u8 & 0x3b).collect()))
+    };
+    Weights(family.weights.iter().map(weight).collect())
+}
+
+fn run(family: &PlanFamily, device: &dyn Device, bytes: &[u8]) -> Fate {
+    match step(family, device, bytes) {
+        Ok(()) => Fate::Ran,
+        Err(_) => Fate::DeviceRefused,
+    }
+}
+
+/// Loads every plan and runs two steps: a full one, and one of a few rows.
+fn step(family: &PlanFamily, device: &dyn Device, bytes: &[u8]) -> Result<(), DeviceError> {
+    device.scratch_bytes(family, PAGES);
+    let resident = device.upload(family, &weights(family), PAGES)?;
+    for plan in &family.plans {
+        let mut executable = device.load(family, plan, &resident, &LoadOptions::default())?;
+        for most in [MAX_ROWS, 2] {
+            let bucket = plan.bucket;
+            let (rows, seqs, outs) = (bucket.rows.min(most), bucket.seqs.min(most), bucket.outs.min(most));
+            let dims = Dims { rows, seqs, outs, pages: PAGES, recent: most.min(5) };
+            let data: Vec<Option<Bound>> = plan.inputs.iter().map(|i| bound(&i.ty, &dims, bytes)).collect();
+            let inputs: Vec<_> = data.iter().map(|d| d.as_ref().map(Bound::data)).collect();
+            let words = |b: &aio_plan::Binding| b.ty.bytes(&dims).map_or(0, |bytes| bytes.div_ceil(4) as usize);
+            if plan.outputs.iter().chain(&plan.inputs).map(words).sum::<usize>() as u64 > MAX_BYTES {
+                continue;
+            }
+            let mut outputs: Vec<Vec<u32>> = plan.outputs.iter().map(|o| vec![0; words(o)]).collect();
+            let mut outputs: Vec<&mut [u32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+            let mut bindings = Bindings { dims, inputs: &inputs, outputs: &mut outputs };
+            executable.submit(&mut bindings)?.wait()?;
+        }
+    }
+    device.copy_pages(&resident, &[(0, 1)])?;
+    (0..family.states.len()).try_for_each(|s| device.download_state(&resident, s).map(drop))
+}
+
+/// What an input is bound to.
+enum Bound {
+    F32(Vec<f32>),
+    I32(Vec<i32>),
+    U32(Vec<u32>),
+    Bytes(DType, Vec<u8>),
+}
+
+impl Bound {
+    fn data(&self) -> Data<'_> {
+        match self {
+            Bound::F32(v) => Data::F32(v),
+            Bound::I32(v) => Data::I32(v),
+            Bound::U32(v) => Data::U32(v),
+            Bound::Bytes(t, v) => Data::Bytes(*t, v),
+        }
+    }
+}
+
+/// Small indices, so that most steps are accepted.
+fn bound(ty: &TensorType, dims: &Dims, bytes: &[u8]) -> Option<Bound> {
+    let len = ty.bytes(dims).filter(|&len| len <= MAX_BYTES)? as usize;
+    let byte = |i: usize| bytes.get(i % bytes.len().max(1)).copied().unwrap_or(0) ^ i as u8;
+    Some(match ty.dtype {
+        DType::F32 => Bound::F32((0..len / 4).map(|i| f32::from(byte(i)) / 64.0 - 2.0).collect()),
+        DType::I32 => Bound::I32((0..len / 4).map(|i| i32::from(byte(i) % 4)).collect()),
+        DType::U32 => Bound::U32((0..len / 4).map(|i| u32::from(byte(i) % 3)).collect()),
+        other => Bound::Bytes(other, (0..len).map(|i| byte(i) & 0x3f).collect()),
+    })
+}
