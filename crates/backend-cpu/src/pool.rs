@@ -123,7 +123,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    fn waiting<F: FnMut() -> bool>(&self, id: usize, epoch: Option<u32>, idle: F) -> Waiting<'_, F> {
+    fn waiting<F: FnMut() -> bool>(&self, id: usize, epoch: Option<u32>, idle: F) -> Waiting<'_, F, Handle> {
         // A run that has called in all of them wakes sleepers up, whose processor time stands still as well.
         let changes = self.elastic && self.crew.is_open();
         Waiting { crew: &self.crew, threads: changes.then_some(&*self.handles), id, epoch, idle, suspect: None }
@@ -145,8 +145,12 @@ impl Pool {
     ///
     /// Fails if a thread cannot be started.
     pub fn new(threads: usize, pin: bool) -> std::io::Result<Pool> {
+        Pool::on(std::thread::available_parallelism().map_or(1, |n| n.get()), threads, pin)
+    }
+
+    /// As [`Pool::new`] on a machine of `cores` processors. Tests say which, so that they take the same path everywhere.
+    fn on(cores: usize, threads: usize, pin: bool) -> std::io::Result<Pool> {
         let threads = threads.max(1);
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let fits = threads <= cores;
         let shared = Arc::new(Shared {
             threads,

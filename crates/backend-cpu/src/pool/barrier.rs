@@ -65,6 +65,12 @@ impl Gate {
         self.epoch.load(Ordering::Acquire)
     }
 
+    /// Whether a thread sleeps here, or is about to with the lock in hand.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn has_sleepers(&self) -> bool {
+        self.sleepers.load(Ordering::Acquire) > 0
+    }
+
     /// Ends the epoch: all that waits goes on.
     pub(super) fn open(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);

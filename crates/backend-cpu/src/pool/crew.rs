@@ -187,6 +187,20 @@ impl Crew {
         (1..self.seats.len()).find(|&other| other != id && missing(&self.seats[other]))
     }
 
+    /// Whether somebody would be called in at the end of this stage. Stays so while the run is open: who is at the door
+    /// keeps awake then.
+    #[cfg(test)]
+    pub(super) fn someone_is_at_the_door(&self) -> bool {
+        let ready = |seat: &Seat| seat.state.load(Ordering::Acquire) == READY;
+        self.changes.load(Ordering::Acquire) != 0 && self.seats.iter().any(ready)
+    }
+
+    /// Whether a member is to leave.
+    #[cfg(test)]
+    pub(super) fn is_relieved(&self, id: usize) -> bool {
+        self.seats[id].relieved.load(Ordering::Relaxed)
+    }
+
     /// Lets a member leave at the end of the stage it is in.
     pub(super) fn relieve(&self, id: usize) {
         self.seats[id].relieved.store(true, Ordering::Relaxed);

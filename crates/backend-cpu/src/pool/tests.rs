@@ -1,4 +1,6 @@
 //! The pool: barriers order writes, more threads than processors make progress, panics arrive.
+//!
+//! What depends on who is there at which time is made to happen: tests wait for the pool's own events.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -24,7 +26,7 @@ fn barriers_order_writes(threads: usize, rounds: u64) {
 #[test]
 fn barriers_hold_with_one_two_and_four_threads() {
     for threads in [1, 2, 4] {
-        barriers_order_writes(threads, 2000);
+        barriers_order_writes(threads, 200);
     }
 }
 
@@ -66,21 +68,27 @@ fn every_chunk_has_one_owner_phase_after_phase() {
 #[test]
 fn who_is_through_helps_who_is_late() {
     let pool = Pool::new(2, false).unwrap();
-    let by_other = AtomicUsize::new(0);
+    let (begun, by_other) = (AtomicUsize::new(0), AtomicUsize::new(0));
     pool.run(&|worker| {
         for chunk in worker.chunks(64, 1) {
             if worker.tid == 1 {
                 // Late: it computes its first chunk until the other thread has taken all the rest.
-                while by_other.load(Ordering::Acquire) < 63 {
-                    std::thread::yield_now();
-                }
+                begun.store(1, Ordering::Release);
+                yield_until(|| by_other.load(Ordering::Acquire) == 63);
             } else {
+                yield_until(|| begun.load(Ordering::Acquire) == 1);
                 by_other.fetch_add(chunk.len(), Ordering::Release);
             }
         }
-        // If thread 1 came too late for a chunk, thread 0 had them all.
     });
-    assert!(by_other.into_inner() >= 63);
+    assert_eq!(by_other.into_inner(), 63);
+}
+
+/// Waits for something that another thread does without fail.
+fn yield_until(happened: impl Fn() -> bool) {
+    while !happened() {
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -110,15 +118,17 @@ fn a_panic_on_any_thread_reaches_the_caller_and_the_pool_lives_on() {
 }
 
 #[test]
-fn workers_wake_after_they_parked() {
-    let pool = Pool::new(2, false).unwrap();
-    for _ in 0..5 {
-        std::thread::sleep(Duration::from_millis(3));
-        let count = AtomicUsize::new(0);
-        pool.run(&|_| {
-            count.fetch_add(1, Ordering::Relaxed);
-        });
-        assert_eq!(count.into_inner(), 2);
+fn workers_wake_after_they_fell_asleep() {
+    for cores in [1, 2] {
+        let pool = Pool::on(cores, 2, false).unwrap();
+        for _ in 0..5 {
+            yield_until(|| pool.shared.crew.barrier.gate().has_sleepers());
+            let count = AtomicUsize::new(0);
+            pool.run(&|_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(count.into_inner(), 2);
+        }
     }
 }
 
@@ -151,43 +161,60 @@ fn stages_cover_everything_once(pool: &Pool, runs: usize, disturb: &(dyn Fn(&Wor
 
 #[test]
 fn stages_run_on_whoever_is_there() {
-    for threads in [1, 2, 3] {
-        stages_cover_everything_once(&Pool::new(threads, true).unwrap(), 50, &|_| {});
+    for (cores, threads) in [(1, 1), (2, 2), (3, 3), (1, 3)] {
+        stages_cover_everything_once(&Pool::on(cores, threads, true).unwrap(), 50, &|_| {});
+    }
+}
+
+/// Makes the other thread come if this one is alone, and leave if it is not; for thread 0 of a pool of two.
+fn change_crew(pool: &Pool, worker: &Worker<'_>) {
+    match (worker.tid, worker.threads) {
+        (0, 1) => yield_until(|| pool.shared.crew.someone_is_at_the_door()),
+        (0, _) => pool.shared.crew.relieve(1),
+        _ => {}
     }
 }
 
 #[test]
 fn threads_leave_and_come_back_between_stages() {
-    let pool = Pool::new(2, false).unwrap();
+    let pool = Pool::on(2, 2, false).unwrap();
     let (alone, together) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let shared = Arc::clone(&pool.shared);
-    stages_cover_everything_once(&pool, 200, &|worker| {
+    stages_cover_everything_once(&pool, 3, &|worker| {
         let count = if worker.threads == 1 { &alone } else { &together };
         count.fetch_add(1, Ordering::Relaxed);
-        if worker.tid == 0 && worker.stage() % 7 == 3 {
-            shared.crew.relieve(1);
-        }
+        change_crew(&pool, worker);
     });
-    assert!(alone.into_inner() > 0 && together.into_inner() > 0);
+    // A visit takes at most two stages: in the first the thread may have come to the barrier before it is relieved.
+    let (alone, together) = (alone.into_inner(), together.into_inner());
+    assert!(alone >= 3 * 10 && together >= 3 * 10, "{alone} stages alone, {together} visits");
+}
+
+/// Runs stages until the crew is as large as wanted, and panics in its last member.
+fn panic_in_a_crew_of(pool: &Pool, wanted: usize) {
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        pool.run_stages(&|mut worker| {
+            loop {
+                if worker.threads == wanted && worker.tid + 1 == worker.threads {
+                    resume_unwind(Box::new(wanted));
+                }
+                if worker.threads != wanted {
+                    change_crew(pool, &worker);
+                }
+                if !worker.next_stage(|| false) {
+                    return;
+                }
+            }
+        });
+    }));
+    assert_eq!(caught.expect_err("the panic arrives").downcast_ref::<usize>(), Some(&wanted));
 }
 
 #[test]
 fn a_panic_in_a_stage_reaches_the_caller_whoever_is_in_the_crew() {
-    let pool = Pool::new(3, false).unwrap();
-    for run in 0..100 {
-        let caught = catch_unwind(AssertUnwindSafe(|| {
-            pool.run_stages(&|mut worker| {
-                for stage in worker.stage()..10 {
-                    if stage == run % 10 && worker.tid + 1 == worker.threads {
-                        resume_unwind(Box::new(run));
-                    }
-                    if stage < 9 && !worker.next_stage(|| false) {
-                        return;
-                    }
-                }
-            });
-        }));
-        assert_eq!(caught.expect_err("the panic arrives").downcast_ref::<usize>(), Some(&run));
+    let pool = Pool::on(2, 2, false).unwrap();
+    for _ in 0..20 {
+        panic_in_a_crew_of(&pool, 1);
+        panic_in_a_crew_of(&pool, 2);
     }
     stages_cover_everything_once(&pool, 5, &|_| {});
 }
