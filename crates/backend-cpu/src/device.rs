@@ -22,7 +22,7 @@ pub const IMAGE_FORM: ImageForm = ImageForm { name: "cpu-rows16", sources: crate
 /// How the CPU is used.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuOptions {
-    /// Threads, the caller's included; 0 for one a core.
+    /// Threads, the caller's included; 0 for one a core, or fewer where the system does not start as many.
     pub threads: usize,
     /// The highest instruction-set level to use; `None` for the best there is.
     pub isa: Option<IsaLevel>,
@@ -76,11 +76,14 @@ impl CpuDevice {
             Some(level) => Isa::at(level).ok_or_else(|| unavailable(format!("this machine lacks {}", level.name())))?,
         };
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let threads = if options.threads == 0 { cores } else { options.threads };
-        if threads > MAX_THREADS {
-            return Err(unavailable(format!("{threads} threads are more than {MAX_THREADS}")));
-        }
-        let pool = Pool::new(threads, options.pin).map_err(|e| unavailable(format!("cannot start threads: {e}")))?;
+        let pool = match options.threads {
+            0 => Pool::up_to(cores.min(MAX_THREADS), options.pin),
+            threads if threads > MAX_THREADS => {
+                return Err(unavailable(format!("{threads} threads are more than {MAX_THREADS}")));
+            }
+            threads => Pool::new(threads, options.pin),
+        };
+        let pool = pool.map_err(|e| unavailable(format!("cannot start threads: {e}")))?;
         let kernels = Kernels::new(isa);
         Ok(CpuDevice { engine: Arc::new(Engine { kernels, pool, tally: Tally::default() }) })
     }

@@ -148,6 +148,14 @@ impl Pool {
         Pool::on(std::thread::available_parallelism().map_or(1, |n| n.get()), threads, pin)
     }
 
+    /// As [`Pool::new`] with `threads` threads, or half as many and so on where the system does not start them.
+    pub fn up_to(threads: usize, pin: bool) -> std::io::Result<Pool> {
+        match Pool::new(threads, pin) {
+            Err(_) if threads > 1 => Pool::up_to(threads / 2, pin),
+            pool => pool,
+        }
+    }
+
     /// As [`Pool::new`] on a machine of `cores` processors. Tests say which, so that they take the same path everywhere.
     fn on(cores: usize, threads: usize, pin: bool) -> std::io::Result<Pool> {
         let threads = threads.max(1);

@@ -24,6 +24,7 @@ pub mod counters;
 pub mod device;
 pub mod error;
 pub mod null;
+pub mod threads;
 pub mod weights;
 
 pub use bindings::{Bindings, Data};

@@ -1,6 +1,7 @@
 //! A whole model: file, hyper-parameters, tokenizer, chat template and weights by name.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use aio_ir::DType;
 
@@ -111,10 +112,16 @@ impl Model {
             let tokenizer = Tokenizer::from_gguf(&gguf)?;
             Ok(Model { gguf, hyper, tokenizer })
         };
-        let (model, done) = std::thread::scope(|scope| {
-            let model = scope.spawn(read);
-            let done = work(&|| hyper.recv().ok());
-            (model.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
+        let read = Mutex::new(Some(read));
+        let take = || read.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let read = || take().expect("one thread reads, once")();
+        let (model, done) = std::thread::scope(|scope| match std::thread::Builder::new().spawn_scoped(scope, &read) {
+            Ok(model) => {
+                let done = work(&|| hyper.recv().ok());
+                (model.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
+            }
+            // The system has no thread to spare; the hyper-parameters wait in the channel then.
+            Err(_) => (read(), work(&|| hyper.recv().ok())),
         });
         model.map(|model| (model, done))
     }

@@ -364,11 +364,12 @@ impl Driver for Emulation {
         self.wait()?;
         let run = self.run(launch, 0);
         let fault = self.options.burst_fault;
-        let burst = std::thread::spawn(move || match fault {
+        let burst = std::thread::Builder::new().spawn(move || match fault {
             true => Err(CudaError::Call { call: "burst", reason: "a fault, as asked for".to_owned() }),
             // SAFETY: the caller's promise; whatever would take memory away waits for the thread, as does closing the library.
             false => unsafe { run.finish() },
         });
+        let burst = burst.map_err(|e| CudaError::Call { call: "burst", reason: format!("no thread: {e}") })?;
         *self.running() = Some(burst);
         Ok(())
     }

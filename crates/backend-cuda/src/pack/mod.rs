@@ -5,9 +5,11 @@
 mod source;
 
 use crate::format::{Form, Format, TILE_ROWS};
+use aio_backend::threads::work_together;
 use aio_ir::{DType, quant};
 use half::bf16;
 use source::{half_at, run_codes};
+use std::sync::{Mutex, PoisonError};
 
 /// The most columns of a step.
 const MAX_COLS: usize = 256;
@@ -37,17 +39,12 @@ pub(crate) fn pack(matrix: Matrix<'_>, form: Form, threads: usize, out: &mut [u8
     let tile = form.tile_bytes(matrix.cols).max(1);
     let tiles = out.len() / tile;
     let share = tiles.div_ceil(threads.max(1)).max(1);
-    std::thread::scope(|scope| {
-        for (i, part) in out.chunks_mut(share * tile).enumerate() {
-            let mut work = move || {
-                for (t, out) in part.chunks_exact_mut(tile).enumerate() {
-                    pack_tile(matrix, form, (i * share + t) * TILE_ROWS, out);
-                }
-            };
-            if tiles <= share {
-                work();
-            } else {
-                scope.spawn(work);
+    let parts = Mutex::new(out.chunks_mut(share * tile).enumerate());
+    let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+    work_together(threads.min(tiles.div_ceil(share)), || {
+        while let Some((i, part)) = next() {
+            for (t, out) in part.chunks_exact_mut(tile).enumerate() {
+                pack_tile(matrix, form, (i * share + t) * TILE_ROWS, out);
             }
         }
     });
