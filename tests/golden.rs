@@ -173,7 +173,7 @@ fn an_artefact_gives_the_tokens_of_its_model() {
     let compiled = Compiled::new(&model, &graph, &*device, &options, &[]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.aio");
-    compiled.write(&file, Hash([0; 32]), &mut |_| ControlFlow::Continue(())).unwrap();
+    compiled.write(&file, Hash([0; 32]), None, &mut |_| ControlFlow::Continue(())).unwrap();
     let case = &golden()[1];
     let run = |engine: &mut Engine| {
         let mut request = Request::new(case.prompt_ids.clone(), Sampling::greedy());

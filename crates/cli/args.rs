@@ -79,6 +79,9 @@ pub(crate) struct PullArgs {
     /// Where the file goes [default: the URL's last part, in the cache folder's `models`].
     #[arg(short, long = "output", value_name = "FILE", requires = "url")]
     pub output: Option<PathBuf>,
+    /// Give up when a period of this many seconds brings less than 1 KiB a second.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "url", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub timeout: u64,
     /// Fetch again even if the file is there and whole; replace one that has another checksum.
     #[arg(long)]
     pub force: bool,

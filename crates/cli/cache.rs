@@ -55,7 +55,10 @@ impl Shown {
         let name = head.ok().and_then(|g| g.get_str("general.name").ok().flatten().map(str::to_owned));
         let form = aio::cpu::IMAGE_FORM;
         let ready = artefact.check_made_for(form.name, compiler_hash(&form)).is_ok();
-        let state = if ready { "ready" } else { "stale" }.to_owned();
+        let state = match entry_fault(path, &artefact) {
+            Some(fault) => fault,
+            None => if ready { "ready" } else { "stale" }.to_owned(),
+        };
         let target = artefact.header().target.clone();
         Shown { model: name.unwrap_or_default(), target, ..unknown(state) }
     }
@@ -107,10 +110,23 @@ fn verify(args: &CacheVerifyArgs) -> Result<Outcome> {
     Ok(Outcome::CheckFailed)
 }
 
+/// What is wrong with where an artefact lies, if that is in the cache.
+fn entry_fault(path: &Path, artefact: &Artefact) -> Option<String> {
+    let folder = |path: &Path| path.canonicalize().ok();
+    let inside = store::folder()
+        .ok()
+        .and_then(|f| folder(&f))
+        .is_some_and(|cache| path.parent().and_then(folder) == Some(cache));
+    store::foreign(path, artefact.header(), None).filter(|_| inside)
+}
+
 /// What is wrong with an artefact; every chunk is read.
 fn check(path: &Path) -> Result<Option<String>> {
     let artefact = match Artefact::open(path).and_then(|a| a.family().map(|_| a)) {
-        Ok(artefact) => artefact,
+        Ok(artefact) => match entry_fault(path, &artefact) {
+            Some(fault) => return Ok(Some(fault)),
+            None => artefact,
+        },
         // It cannot be read, so nothing is known of it.
         Err(e @ ArtefactError::Read { .. }) => return Err(e.into()),
         Err(e) => return Ok(Some(e.to_string())),

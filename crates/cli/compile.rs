@@ -45,7 +45,7 @@ pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
         bar.inc(n);
         if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let written = compiled.write(&args.output, content, &mut progress);
+    let written = compiled.write(&args.output, content, None, &mut progress);
     bar.finish_and_clear();
     let written = written.with_context(|| format!("cannot compile into {}", args.output.display()))?;
     let mut text = format!("{} {} bytes for {}\n", args.output.display(), written.bytes, compiled.family().target);

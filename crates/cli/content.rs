@@ -49,10 +49,15 @@ impl FileState {
 
     /// Whether the last change is long enough ago that a later one would show.
     pub(crate) fn is_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i128;
-        let last = self.modified.max(self.changed);
-        let wait = if last % 1_000_000_000 == 0 { SETTLED_COARSE } else { SETTLED };
-        now - last >= wait.as_nanos() as i128
+        self.is_settled_at(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i128)
+    }
+
+    /// As [`FileState::is_settled`] at a time. A time in the future was set by hand, or before the clock was; a later
+    /// change has another one.
+    fn is_settled_at(&self, now: i128) -> bool {
+        let past = [self.modified, self.changed].into_iter().filter(|&time| time <= now).max();
+        let wait = |last: i128| if last % 1_000_000_000 == 0 { SETTLED_COARSE } else { SETTLED };
+        past.is_none_or(|last| now - last >= wait(last).as_nanos() as i128)
     }
 }
 
@@ -152,9 +157,23 @@ mod tests {
         std::fs::write(&path, "x").unwrap();
         let state = FileState::of(&path).unwrap();
         assert_eq!(FileState::of(&path).unwrap(), state);
-        assert!(!state.is_settled());
-        std::thread::sleep(Duration::from_millis(20));
-        std::fs::write(&path, "y").unwrap();
+        // Another length, since times may be as coarse as seconds.
+        std::fs::write(&path, "longer").unwrap();
         assert_ne!(FileState::of(&path).unwrap(), state);
+    }
+
+    #[test]
+    fn a_file_is_settled_some_time_after_its_last_change() {
+        const MS: i128 = 1_000_000;
+        let (path, now) = (PathBuf::new(), 1_000_000 * MS);
+        let settled = |modified: i128, changed: i128| {
+            FileState { path: path.clone(), bytes: 1, modified, changed, device: 1, inode: 1 }.is_settled_at(now)
+        };
+        assert!(!settled(now - 99 * MS, 1) && settled(now - 101 * MS, 1));
+        assert!(!settled(1, now - 99 * MS) && settled(1, now - 101 * MS));
+        // Whole seconds.
+        assert!(!settled(now - 2000 * MS, 1) && settled(now - 3000 * MS, 1));
+        // A date in the future says nothing, the other one does.
+        assert!(settled(now + 1, now - 101 * MS) && !settled(now + 1, now - 99 * MS) && settled(now + 1, now + 1));
     }
 }

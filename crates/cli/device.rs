@@ -1,7 +1,7 @@
 //! `aio device`: which devices there are, what they can do, and the profile that says so.
 
 use crate::args::{CalibrateArgs, DeviceArg, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm};
-use crate::{Outcome, machine, models, output, pull, signals};
+use crate::{Outcome, folders, machine, models, output, signals};
 use aio::backend::Device;
 use aio::cpu::isa::Isa;
 use aio::cpu::probe::Probe;
@@ -24,7 +24,7 @@ pub(crate) fn main(command: DeviceCommand) -> Result<Outcome> {
 
 /// Where this machine's profiles lie.
 fn folder() -> Result<PathBuf> {
-    Ok(pull::cache_folder()?.join("devices"))
+    Ok(folders::cache()?.join("devices"))
 }
 
 /// This machine's profile of a device with a number of threads.

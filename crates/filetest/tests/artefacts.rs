@@ -36,7 +36,7 @@ struct Place {
 impl Place {
     fn new(preset: &str, weights: DType) -> Place {
         let place = Place { folder: tempfile::tempdir().unwrap() };
-        let written = compiled(preset, weights, &*cpu(None, 2)).write(&place.path(), MODEL, &mut go_on).unwrap();
+        let written = compiled(preset, weights, &*cpu(None, 2)).write(&place.path(), MODEL, None, &mut go_on).unwrap();
         assert_eq!(written.bytes, std::fs::metadata(place.path()).unwrap().len());
         place
     }
@@ -135,7 +135,7 @@ fn compiling_twice_gives_the_same_bytes_on_any_threads() {
     let again = place.folder.path().join("again.aio");
     for threads in [1, 3] {
         let compiled = compiled("qwen3-0.6b", DType::Q4K, &*cpu(None, threads));
-        compiled.write(&again, MODEL, &mut go_on).unwrap();
+        compiled.write(&again, MODEL, None, &mut go_on).unwrap();
         assert!(std::fs::read(&again).unwrap() == place.bytes(), "{threads} threads: other bytes");
     }
 }
@@ -238,8 +238,8 @@ fn an_interrupted_or_failed_write_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let compiled = compiled("llama-1b", DType::Q4_0, &*cpu(None, 1));
     let path = folder.path().join("model.aio");
-    let error = compiled.write(&path, MODEL, &mut |_| ControlFlow::Break(())).unwrap_err();
+    let error = compiled.write(&path, MODEL, None, &mut |_| ControlFlow::Break(())).unwrap_err();
     assert!(matches!(error, ArtefactError::Write { .. }), "{error}");
-    assert!(compiled.write(folder.path(), MODEL, &mut go_on).is_err(), "a folder is no place for a file");
+    assert!(compiled.write(folder.path(), MODEL, None, &mut go_on).is_err(), "a folder is no place for a file");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

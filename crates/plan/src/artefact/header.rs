@@ -28,7 +28,11 @@ const TARGET: std::ops::Range<usize> = 88..152;
 const FORM: std::ops::Range<usize> = 152..184;
 const TABLE: usize = 184;
 const ENTRY_BYTES: usize = 56;
+const KEY: usize = TABLE + SECTIONS.len() * ENTRY_BYTES;
 const CHECKSUM: usize = HEADER_BYTES - 32;
+
+/// Stands in the header where there is no key.
+const NO_KEY: Hash = Hash([0; 32]);
 
 /// A blake3 hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +83,8 @@ pub struct Header {
     pub model: Hash,
     /// Hash of the sources that made it.
     pub compiler: Hash,
+    /// The name under which it lies in a cache, so that one entry is not taken for another; `None` outside of caches.
+    pub key: Option<Hash>,
 }
 
 /// Where a section lies.
@@ -116,6 +122,7 @@ pub(super) fn to_bytes(header: &Header, sections: &[Section; 4]) -> [u8; HEADER_
     put(16, &(SECTIONS.len() as u32).to_le_bytes());
     put(24, &header.model.0);
     put(56, &header.compiler.0);
+    put(KEY, &header.key.unwrap_or(NO_KEY).0);
     put(TARGET.start, cut(&header.target, TARGET.len()));
     put(FORM.start, cut(&header.form, FORM.len()));
     for (i, s) in sections.iter().enumerate() {
@@ -165,7 +172,9 @@ pub(super) fn from_bytes(bytes: &[u8; HEADER_BYTES], file_bytes: u64) -> Result<
         text.map_err(|_| ArtefactError::Header { reason: "a name in its header is no text" })
     };
     let (target, form) = (text(TARGET)?, text(FORM)?);
-    Ok((Header { target, form, model: Hash(array(bytes, 24)), compiler: Hash(array(bytes, 56)) }, sections))
+    let key = Some(Hash(array(bytes, KEY))).filter(|key| *key != NO_KEY);
+    let (model, compiler) = (Hash(array(bytes, 24)), Hash(array(bytes, 56)));
+    Ok((Header { target, form, model, compiler, key }, sections))
 }
 
 /// Sections lie exactly where a writer puts them, and the file ends with the last one.

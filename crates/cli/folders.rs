@@ -1,0 +1,72 @@
+//! The cache folder: where it is, and whether it is the user's alone.
+//!
+//! What lies there is run without a question, so it must not be anybody else's to write. Called by all that keeps files
+//! between runs.
+
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The user's cache folder for aio's files; it need not exist.
+///
+/// # Errors
+/// No home folder, or a folder that others may write to.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|h| h.join(".cache")));
+    let folder = base.context("neither XDG_CACHE_HOME nor HOME is set, so there is no cache folder")?.join("aio");
+    match fs::metadata(&folder) {
+        Ok(meta) => trusted(&folder, &meta)?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", folder.display())),
+    }
+    Ok(folder)
+}
+
+/// Creates a folder inside the cache, and the cache itself for this user alone.
+///
+/// # Errors
+/// Those of [`cache`] and of creating a folder.
+pub(crate) fn create(folder: &Path) -> Result<()> {
+    let fail = || format!("cannot create {}", folder.display());
+    let cache = cache()?;
+    if let Some(parent) = cache.parent().filter(|_| folder.starts_with(&cache)) {
+        fs::create_dir_all(parent).with_context(fail)?;
+        private(&cache).with_context(fail)?;
+    }
+    fs::create_dir_all(folder).with_context(fail)
+}
+
+#[cfg(unix)]
+fn private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn private(folder: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(folder)
+}
+
+/// The folder belongs to this user, or to the system's administrator, and nobody else may write to it.
+#[cfg(unix)]
+fn trusted(folder: &Path, meta: &fs::Metadata) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let shown = folder.display();
+    let me = rustix::process::geteuid().as_raw();
+    if meta.uid() != me && meta.uid() != 0 {
+        bail!("the cache folder {shown} belongs to another user (id {}); nothing in it is used", meta.uid());
+    }
+    if meta.mode() & 0o022 != 0 {
+        bail!("other users may write to the cache folder {shown}; nothing in it is used until `chmod go-w` on it");
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn trusted(_: &Path, _: &fs::Metadata) -> Result<()> {
+    Ok(())
+}
