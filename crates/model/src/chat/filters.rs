@@ -1,14 +1,15 @@
 //! Filters of jinja2 where minijinja's differ: values are written as Python writes them, and what is no number is the
 //! default. Called by the environment of chat templates.
 
-use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, from_args};
+use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
+use super::checks::is_namespace;
+use super::json;
 use super::methods::{capitalize, is_space, replace};
 use super::python::{show, text};
 use super::split::split_lines;
-use super::json;
-use crate::render::{MAX_BYTES, Text};
+use crate::render::{MAX_BYTES, Text, escaped};
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -21,9 +22,8 @@ pub(super) fn add(env: &mut Environment<'static>) {
         env.remove_filter(name);
     }
     env.add_filter("tojson", json::to_json);
-    for name in ["string", "safe"] {
-        env.add_filter(name, |state: &State<'_, '_>, value: &Value| text(state, value));
-    }
+    env.add_filter("string", |state: &State<'_, '_>, value: &Value| text(state, value));
+    env.add_filter("safe", |state: &State<'_, '_>, value: &Value| text(state, value).map(Value::from_safe_string));
     for name in ["e", "escape", "forceescape"] {
         env.add_filter(name, escape);
     }
@@ -42,6 +42,11 @@ pub(super) fn add(env: &mut Environment<'static>) {
         replace(&text(state, value)?, &text(state, old)?, &text(state, new)?, count)
     });
     env.add_filter("join", join);
+    // In Python a key of a map is no attribute of it.
+    env.add_filter("attr", |value: &Value, name: &str| {
+        let is_map = value.kind() == ValueKind::Map && !is_namespace(value);
+        if is_map { Value::UNDEFINED } else { value.get_attr(name).unwrap_or_default() }
+    });
     env.add_filter("int", int);
     env.add_filter("float", float);
     env.add_filter("round", round);
@@ -59,19 +64,13 @@ fn fault(message: &'static str) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }
 
-fn escape(state: &State<'_, '_>, value: &Value) -> Result<String> {
-    let mut out = Text::default();
-    for c in text(state, value)?.chars() {
-        match c {
-            '&' => out.push("&amp;")?,
-            '<' => out.push("&lt;")?,
-            '>' => out.push("&gt;")?,
-            '"' => out.push("&#34;")?,
-            '\'' => out.push("&#39;")?,
-            c => out.push(c.encode_utf8(&mut [0; 4]))?,
-        }
+fn escape(state: &State<'_, '_>, value: &Value) -> Result<Value> {
+    if value.is_safe() {
+        return Ok(value.clone());
     }
-    Ok(out.into_string())
+    let mut out = Text::default();
+    out.push(&escaped(&text(state, value)?))?;
+    Ok(Value::from_safe_string(out.into_string()))
 }
 
 fn length(value: &Value) -> Result<usize> {
@@ -138,6 +137,9 @@ fn int(value: &Value, other: Option<Value>, base: Option<u32>, named: Kwargs) ->
     let other = other.or(named.get::<Option<Value>>("default")?).unwrap_or_else(|| Value::from(0));
     let base = base.or(named.get::<Option<u32>>("base")?).unwrap_or(10);
     named.assert_all_used()?;
+    if value.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
     let found = match value.as_str() {
         Some(text) => whole(text, base).or_else(|| number(text).and_then(truncated)),
         None if value.is_integer() => return Ok(value.clone()),
@@ -181,8 +183,12 @@ fn number(text: &str) -> Option<f64> {
 fn float(value: &Value, other: Option<Value>, named: Kwargs) -> Result<Value> {
     let other = other.or(named.get::<Option<Value>>("default")?).unwrap_or_else(|| Value::from(0.0));
     named.assert_all_used()?;
+    if value.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
     let found = match value.as_str() {
         Some(text) => number(text),
+        None if value.kind() == ValueKind::Bool => Some(f64::from(u8::from(value.is_true()))),
         None => f64::try_from(value.clone()).ok(),
     };
     Ok(found.map_or(other, Value::from))
@@ -196,7 +202,7 @@ fn round(value: &Value, precision: Option<i32>, method: Option<&str>, named: Kwa
         None => named.get::<Option<String>>("method")?.unwrap_or_else(|| "common".to_owned()),
     };
     named.assert_all_used()?;
-    if value.is_integer() && method == "common" {
+    if value.is_integer() && method == "common" && precision >= 0 {
         return Ok(value.clone());
     }
     let number = f64::try_from(value.clone())?;
@@ -209,7 +215,10 @@ fn round(value: &Value, precision: Option<i32>, method: Option<&str>, named: Kwa
             let digits = usize::try_from(precision).unwrap_or(0);
             Ok(Value::from(format!("{number:.digits$}").parse().unwrap_or(number)))
         }
-        "common" => Ok(Value::from((number * scale).round_ties_even() / scale)),
+        "common" => {
+            let rounded = (number * scale).round_ties_even() / scale;
+            Ok(truncated(rounded).filter(|_| value.is_integer()).map_or(Value::from(rounded), integer))
+        }
         _ => Err(fault("`round` takes the methods common, ceil and floor")),
     }
 }
@@ -239,7 +248,8 @@ fn items(value: &Value) -> Result<Value> {
 }
 
 /// `text|indent(width=4, first=false, blank=false)`.
-fn indent(state: &State<'_, '_>, value: &Value, args: Rest<Value>) -> Result<String> {
+fn indent(state: &State<'_, '_>, value: &Value, args: Rest<ValueOrKwargs>) -> Result<String> {
+    let args = args.into_values();
     let (width, first, blank, named): (Option<Value>, Option<bool>, Option<bool>, Kwargs) = from_args(&args)?;
     let width = match width {
         Some(width) => width,

@@ -1,6 +1,6 @@
 //! The filter `tojson` as transformers sets it up: `json.dumps` without HTML escapes, unsorted, with Python's separators.
 
-use minijinja::value::{Kwargs, ObjectRepr, Rest, ValueKind, from_args};
+use minijinja::value::{Kwargs, ObjectRepr, Rest, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::python;
@@ -21,7 +21,8 @@ struct Options {
 type Arguments = (Option<Value>, Option<Value>, Option<Value>, Option<Value>, Kwargs);
 
 /// `value|tojson(ensure_ascii=false, indent=none, separators=none, sort_keys=false)`.
-pub(super) fn to_json(state: &State<'_, '_>, value: &Value, args: Rest<Value>) -> Result<String, Error> {
+pub(super) fn to_json(state: &State<'_, '_>, value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
+    let args = args.into_values();
     let (ascii, indent, separators, sort_keys, named): Arguments = from_args(&args)?;
     let given = |first: Option<Value>, name: &str| -> Result<Option<Value>, Error> {
         let value = match first {

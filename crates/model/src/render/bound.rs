@@ -73,7 +73,7 @@ impl Meter<'_, '_, '_> {
         if self.elements.is_multiple_of(ELEMENTS_PER_FUEL) {
             self.state.consume_fuel(1)?;
         }
-        self.bytes = self.bytes.saturating_add(value.as_str().map_or(0, str::len));
+        // The bytes of a text are its text.
         self.bytes = self.bytes.saturating_add(value.as_bytes().map_or(0, <[u8]>::len));
         if self.elements > MAX_ELEMENTS {
             return Err(fault("a value has more than a million elements"));

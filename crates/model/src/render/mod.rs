@@ -5,20 +5,21 @@
 //! it makes; each value that it keeps and the output are at most [`MAX_BYTES`]. What exceeds a bound is a
 //! [`TemplateError`]. Called by `crate::chat` and `crate::template`.
 
+mod arithmetic;
 mod bound;
 mod depth;
 mod format;
 mod lex;
 mod literal;
-mod modulo;
 mod source;
 
 use std::io::{self, Write};
 use std::thread;
 
-use minijinja::value::{Kwargs, Rest};
+use minijinja::value::{Kwargs, Rest, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
+pub(crate) use arithmetic::escaped;
 pub(crate) use bound::{MAX_BYTES, Text, measure};
 pub(crate) use format::{Style, bounded_format};
 
@@ -117,7 +118,9 @@ fn environment(fuel: u64, show: Show) -> Environment<'static> {
     env.remove_filter("pprint");
     env.add_function("__aio_held", |state: &State<'_, '_>, value: Value| bound::held(state, value));
     env.add_function("__aio_attr", |state: &State<'_, '_>, value: Value| bound::attribute(state, value));
-    env.add_function("__aio_mod", move |state: &State<'_, '_>, a: Value, b: Value| modulo::modulo(state, &a, &b, show));
+    env.add_function("__aio_iter", iterable);
+    env.add_function("__aio_add", |state: &State<'_, '_>, parts: Rest<Value>| arithmetic::sum(state, &parts));
+    env.add_function("__aio_mod", move |state: &State<'_, '_>, a: Value, b: Value| arithmetic::modulo(state, &a, &b, show));
     env.add_function("__aio_cat", move |state: &State<'_, '_>, parts: Rest<Value>| concatenate(state, &parts, show));
     env.add_function("namespace", |state: &State<'_, '_>, first: Option<Value>, named: Kwargs| {
         let values = fields(state, first, &named)?;
@@ -135,10 +138,18 @@ fn environment(fuel: u64, show: Show) -> Environment<'static> {
         show(state, value, &mut text)?;
         Ok(out.write_str(&text.into_string())?)
     });
-    env.add_filter("format", move |state: &State<'_, '_>, text: &str, args: Rest<Value>| {
-        bounded_format(state, Style::Percent, text, &args, show)
+    env.add_filter("format", move |state: &State<'_, '_>, text: &str, args: Rest<ValueOrKwargs>| {
+        bounded_format(state, Style::Percent, text, &args.into_values(), show)
     });
     env
+}
+
+/// What a loop goes over; minijinja's own loops take none for an empty list.
+fn iterable(value: Value) -> Result<Value, Error> {
+    if value.is_none() {
+        return Err(Error::new(ErrorKind::InvalidOperation, "none cannot be iterated"));
+    }
+    Ok(value)
 }
 
 /// A map of the pairs of `first` and of the named arguments.

@@ -1,7 +1,9 @@
 //! Prepares the text of a template for minijinja: checks that it is bounded, and writes in what minijinja lacks.
 //!
-//! What changes: values that a template builds or keeps go through functions that bound them (`__aio_held`, `__aio_attr`),
-//! `~` and `%` become calls (`__aio_cat`, `__aio_mod`), since minijinja lets a host bound or change no operator; string
+//! What changes: values that a template builds or keeps go through functions that bound them (`__aio_held`, `__aio_attr`), loops
+//! refuse none (`__aio_iter`),
+//! `+`, `~` and `%` become calls (`__aio_add`, `__aio_cat`,
+//! `__aio_mod`), since minijinja lets a host bound or change no operator; string
 //! literals are read as Python reads them; `{% generation %}` becomes a scope. Lines stay where they are, so errors name
 //! the line of the file. Called by `render`.
 
@@ -75,7 +77,7 @@ impl Rewriter<'_, '_> {
             Some("for") => {
                 let body = self.find(1, |t| t.is_word("in")).map_or(end, |i| i + 1);
                 self.raw(0, body);
-                self.level(body, end);
+                self.iterable(body, end);
             }
             Some("set") => self.set(end),
             Some("call") if self.tokens.get(1).is_some_and(|t| t.is_op("(")) => {
@@ -92,6 +94,16 @@ impl Rewriter<'_, '_> {
         *self.out += tag.close;
     }
 
+    /// What a loop goes over, up to its condition.
+    fn iterable(&mut self, start: usize, end: usize) {
+        let stop = self.find(start, |t| t.is_word("if") || t.is_word("recursive")).unwrap_or(end);
+        let is_tuple = self.outside(start, stop).any(|i| self.tokens[i].is_op(","));
+        *self.out += if is_tuple { " __aio_iter((" } else { " __aio_iter(" };
+        self.level(start, stop);
+        *self.out += if is_tuple { "))" } else { ")" };
+        self.level(stop, end);
+    }
+
     fn replaced_word(&mut self, word: &str) {
         *self.out += self.tokens[0].space;
         *self.out += word;
@@ -104,7 +116,8 @@ impl Rewriter<'_, '_> {
         let has_attribute = self.tokens[..equals].iter().any(|t| t.is_op("."));
         let start = equals + 1;
         self.raw(0, start);
-        if end - start <= 1 {
+        let is_constant = |t: &Token<'_>| matches!(t.kind, Kind::Number | Kind::Str) || is_constant(t.text);
+        if self.tokens[start..].iter().all(is_constant) {
             return self.level(start, end);
         }
         let is_tuple = self.find(start, |t| t.is_op(",")).is_some();
@@ -188,15 +201,25 @@ impl Rewriter<'_, '_> {
         self.outside(start, end).filter(is_split).collect()
     }
 
-    /// Terms between `+` and `-`.
+    /// `a + b + c - d` as `__aio_add(a, b, c) - d`.
     fn sum(&mut self, start: usize, end: usize) {
+        let splits = self.splits(start, end, &["+", "-"]);
+        let is_plus: Vec<bool> = splits.iter().map(|&i| self.tokens[i].is_op("+")).collect();
+        let runs = is_plus.iter().enumerate().filter(|&(i, plus)| *plus && (i == 0 || !is_plus[i - 1])).count();
+        *self.out += if runs > 0 { " " } else { "" };
+        *self.out += &"__aio_add(".repeat(runs);
         let mut from = start;
-        for i in self.splits(start, end, &["+", "-"]) {
+        for (n, &i) in splits.iter().enumerate() {
             self.concatenation(from, i);
-            self.raw(i, i + 1);
+            if n > 0 && is_plus[n - 1] && !is_plus[n] {
+                *self.out += ")";
+            }
+            *self.out += self.tokens[i].space;
+            *self.out += if is_plus[n] { "," } else { self.tokens[i].text };
             from = i + 1;
         }
         self.concatenation(from, end);
+        *self.out += if is_plus.last() == Some(&true) { ")" } else { "" };
     }
 
     /// `a ~ b ~ c` as one call.
@@ -304,7 +327,8 @@ mod tests {
 
     #[test]
     fn operators_become_calls_where_their_operands_end() {
-        assert_eq!(expression("a ~ b + c"), "__aio_cat(a , b) + c");
+        assert_eq!(expression("a ~ b + c"), "__aio_add( __aio_cat(a , b) , c)");
+        assert_eq!(expression("a + b - c + d"), "__aio_add(__aio_add( a , b) - c , d)");
         assert_eq!(expression("a ~ b|f ~ -c * 2"), "__aio_cat(a , b|f , -c * 2)");
         assert_eq!(expression("a * b % c % d"), "__aio_mod(__aio_mod( a * b , c) , d)");
         assert_eq!(expression("x if a ~ b is not none else c[d ~ e]"), "x if __aio_cat(a , b is not none) else c[ __aio_cat(d , e)]");
@@ -315,13 +339,13 @@ mod tests {
     #[test]
     fn values_that_are_kept_are_bounded() {
         assert_eq!(expression("[1, 'a', none]"), "[1, \"a\", none]");
-        assert_eq!(expression("[x] + x[1:]"), "__aio_held( [x]) + x[1:]");
+        assert_eq!(expression("[x] + x[1:]"), "__aio_add( __aio_held( [x]) , x[1:])");
         assert_eq!(expression("{'a': x}.a"), "__aio_held( {\"a\": x}).a");
-        assert_eq!(expression("(x) + f(x, y) + (x, y)"), "(x) + f(x, y) + __aio_held( (x, y))");
+        assert_eq!(expression("(x) - f(x, y) - (x, y)"), "(x) - f(x, y) - __aio_held( (x, y))");
         assert_eq!(prepare("{% set ns.x = y.z %}").unwrap(), "{% set ns.x = __aio_attr( y.z) %}");
         assert_eq!(prepare("{% set a, b = b, a %}").unwrap(), "{% set a, b = __aio_held(( b, a)) %}");
         assert_eq!(prepare("{% set x = 1 %}{% set y %}").unwrap(), "{% set x = 1 %}{% set y %}");
-        assert_eq!(prepare("{% for (a, b) in x ~ y recursive %}").unwrap(), "{% for (a, b) in __aio_cat( x , y) recursive %}");
+        assert_eq!(prepare("{% for (a, b) in x ~ y recursive %}").unwrap(), "{% for (a, b) in __aio_iter( __aio_cat( x , y)) recursive %}");
     }
 
     #[test]
