@@ -3,6 +3,10 @@
 //! The template comes with the model (`tokenizer.chat_template`) and was written for Python's jinja2 as Hugging Face's
 //! transformers sets it up; here it gives the same text. It is untrusted input, so it goes through `crate::render`, which
 //! bounds what it may take. Used by `aio run --chat` and by servers.
+//!
+//! What minijinja cannot do, and no template seen so far needs: a macro's default that names another argument, `varargs`
+//! and `kwargs`, `%r` and `{!r}` in formats, generators (`map` gives a list), comparing texts with numbers (an error in
+//! Python), a method as a value.
 
 mod checks;
 mod clock;

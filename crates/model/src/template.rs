@@ -64,7 +64,9 @@ impl TemplateError {
             cause = inner;
         }
         let what = match cause.kind() {
-            ErrorKind::OutOfFuel => "the template ran out of fuel: it takes too long, or makes too much data".to_owned(),
+            ErrorKind::OutOfFuel => {
+                "the template ran out of fuel: it takes too long, or makes too much data".to_owned()
+            }
             kind => kind.to_string(),
         };
         let message = cause.detail().map_or(what.clone(), |detail| format!("{what}: {detail}"));

@@ -2,11 +2,11 @@
 //! bounded size, never with the process.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
+use aio_model::Model;
 use aio_model::chat::{ChatTemplate, Clock, Message};
 use aio_model::hyper::HyperParams;
 use aio_model::synth::{Preset, Synth};
 use aio_model::template::{TemplateError, Templates};
-use aio_model::Model;
 
 const MOST: usize = 16 << 20;
 
@@ -71,7 +71,8 @@ fn the_deepest_that_is_allowed_runs() {
     ] {
         assert_eq!(chat(&text).unwrap(), result, "{}", &text[..40]);
     }
-    let fields = "x".to_owned() + &"{% macro f(n) %}{% if n > 0 %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(1000000) }}";
+    let fields =
+        "x".to_owned() + &"{% macro f(n) %}{% if n > 0 %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(1000000) }}";
     refused(&fields, "recursion limit");
     refused("{% macro f(x) %}{{ f([x, x]) }}{% endmacro %}{{ f(1) }}", "");
 }
@@ -86,10 +87,22 @@ fn values_and_output_are_bounded() {
     refused("{{ '%*d' % (999999999, 1) }}", large);
     refused("{{ '%999999999d'|format(1) }}", large);
     refused("{% set x = [1] * 2000000 %}", "elements");
-    refused("{% set ns = namespace(x=[1]) %}{% for i in range(64) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", "elements");
-    refused("{% set ns = namespace(x=[1]) %}{% for i in range(64) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}", "elements");
-    refused("{% set ns = namespace(x=[1]) %}{% for i in range(300) %}{% set ns.x = [ns.x] %}{% endfor %}", "100 levels");
-    refused("{% set ns = namespace(x=1) %}{% for i in range(300) %}{% set ns.x = {'x': ns.x} %}{% endfor %}", "100 levels");
+    refused(
+        "{% set ns = namespace(x=[1]) %}{% for i in range(64) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+        "elements",
+    );
+    refused(
+        "{% set ns = namespace(x=[1]) %}{% for i in range(64) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}",
+        "elements",
+    );
+    refused(
+        "{% set ns = namespace(x=[1]) %}{% for i in range(300) %}{% set ns.x = [ns.x] %}{% endfor %}",
+        "100 levels",
+    );
+    refused(
+        "{% set ns = namespace(x=1) %}{% for i in range(300) %}{% set ns.x = {'x': ns.x} %}{% endfor %}",
+        "100 levels",
+    );
     refused("{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}", "a namespace cannot be stored");
     refused("{% set ns = namespace() %}{% set ns.x = [ns] %}{{ ns }}", "a namespace cannot be stored");
     let x = "{% set x = 'x' * 9000000 %}";
@@ -99,7 +112,7 @@ fn values_and_output_are_bounded() {
         ("'x' * 99999999999", ""),
         ("x|replace('x', x)", ""),
         ("[x, x, x]|join(x)", ""),
-        ("x|indent(99999999)", ""),
+        ("('x\ny')|indent(99999999)", ""),
         ("range(999999999)|list", ""),
         ("(x, x) * 999999999", ""),
         ("x|batch(999999999, 'y')|list", ""),
@@ -146,11 +159,17 @@ fn loops_run_out_of_fuel() {
 #[test]
 fn what_ordinary_templates_do_fits() {
     let long = Message::new("user", &"word ".repeat(1 << 20));
-    let template = ChatTemplate::new("{% for m in messages %}{{ m.role + ': ' + m.content.strip() }}{% endfor %}", Clock { unix_s: 0 });
+    let template = ChatTemplate::new(
+        "{% for m in messages %}{{ m.role + ': ' + m.content.strip() }}{% endfor %}",
+        Clock { unix_s: 0 },
+    );
     let text = template.unwrap().render(&[long], true, "", "").unwrap();
     assert!(text.len() > 5 << 20 && text.len() < MOST);
-    let many: Vec<_> = (0..5_000).map(|i| Message::new(if i % 2 == 0 { "user" } else { "assistant" }, "hello")).collect();
+    let many: Vec<_> =
+        (0..5_000).map(|i| Message::new(if i % 2 == 0 { "user" } else { "assistant" }, "hello")).collect();
     let source = "{% set rest = messages[1:] %}{% set ns = namespace(n=0) %}{% for m in rest %}{% set ns.n = ns.n + 1 %}\
                   {{ '<|' ~ m.role ~ '|>' ~ m['content'] | trim ~ ns.n }}{% endfor %}";
-    assert!(ChatTemplate::new(source, Clock { unix_s: 0 }).unwrap().render(&many, true, "", "").unwrap().ends_with("4999"));
+    assert!(
+        ChatTemplate::new(source, Clock { unix_s: 0 }).unwrap().render(&many, true, "", "").unwrap().ends_with("4999")
+    );
 }

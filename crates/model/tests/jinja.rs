@@ -84,7 +84,9 @@ fn compare(test: &str, templates: &BTreeMap<String, String>, variables: &[(Strin
                 (Err(_), None) => refusals += 1,
                 (Ok(_), None) if MORE_LENIENT.contains(&name.as_str()) => refusals += 1,
                 (Ok(our), Some(their)) => faults.push(format!("{name}, {conversation}: {}", difference(&our, their))),
-                (Ok(our), None) => faults.push(format!("{name}, {conversation}: theirs {}, ours {our:?}", their["error"])),
+                (Ok(our), None) => {
+                    faults.push(format!("{name}, {conversation}: theirs {}, ours {our:?}", their["error"]))
+                }
                 (Err(our), Some(their)) => {
                     let their: String = their.chars().take(120).collect();
                     faults.push(format!("{name}, {conversation}: ours {our}; theirs {their:?}"));

@@ -35,7 +35,9 @@ pub(super) fn add(env: &mut Environment<'static>) {
     }
     env.add_filter("upper", |state: &State<'_, '_>, value: &Value| Ok::<_, Error>(text(state, value)?.to_uppercase()));
     env.add_filter("lower", |state: &State<'_, '_>, value: &Value| Ok::<_, Error>(text(state, value)?.to_lowercase()));
-    env.add_filter("capitalize", |state: &State<'_, '_>, value: &Value| Ok::<_, Error>(capitalize(&text(state, value)?)));
+    env.add_filter("capitalize", |state: &State<'_, '_>, value: &Value| {
+        Ok::<_, Error>(capitalize(&text(state, value)?))
+    });
     env.add_filter("title", |state: &State<'_, '_>, value: &Value| Ok::<_, Error>(title(&text(state, value)?)));
     env.add_filter("trim", trim);
     env.add_filter("replace", |state: &State<'_, '_>, value: &Value, old: &Value, new: &Value, count: Option<i64>| {
@@ -97,7 +99,11 @@ fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut starts = true;
     for c in text.chars() {
-        if starts { out.extend(c.to_uppercase()) } else { out.extend(c.to_lowercase()) }
+        if starts {
+            out.extend(c.to_uppercase())
+        } else {
+            out.extend(c.to_lowercase())
+        }
         starts = is_space(c) || matches!(c, '-' | '(' | '{' | '[' | '<');
     }
     out
@@ -109,7 +115,13 @@ fn trim(state: &State<'_, '_>, value: &Value, chars: Option<&str>) -> Result<Str
 }
 
 /// `values|join(separator="", attribute=none)`.
-fn join(state: &State<'_, '_>, values: &Value, separator: Option<Value>, attribute: Option<Value>, named: Kwargs) -> Result<String> {
+fn join(
+    state: &State<'_, '_>,
+    values: &Value,
+    separator: Option<Value>,
+    attribute: Option<Value>,
+    named: Kwargs,
+) -> Result<String> {
     let separator = match separator {
         Some(value) => value,
         None => named.get::<Option<Value>>("d")?.unwrap_or_else(|| Value::from("")),

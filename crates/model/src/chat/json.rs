@@ -40,7 +40,8 @@ pub(super) fn to_json(state: &State<'_, '_>, value: &Value, args: Rest<ValueOrKw
     let sort_keys = given(sort_keys, "sort_keys")?.is_some_and(|v| v.is_true());
     named.assert_all_used()?;
     let mut out = Text::default();
-    let mut writer = Writer { state, options: Options { ensure_ascii, sort_keys, indent, between, after_key }, out: &mut out };
+    let mut writer =
+        Writer { state, options: Options { ensure_ascii, sort_keys, indent, between, after_key }, out: &mut out };
     writer.value(value, 0)?;
     Ok(out.into_string())
 }

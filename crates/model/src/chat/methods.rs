@@ -176,7 +176,11 @@ fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut in_word = false;
     for c in text.chars() {
-        if in_word { out.extend(c.to_lowercase()) } else { out.extend(c.to_uppercase()) }
+        if in_word {
+            out.extend(c.to_lowercase())
+        } else {
+            out.extend(c.to_uppercase())
+        }
         in_word = c.is_lowercase() || c.is_uppercase();
     }
     out
@@ -185,7 +189,9 @@ fn title(text: &str) -> String {
 /// The first character as a capital letter, the others as small ones.
 pub(super) fn capitalize(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars.flat_map(char::to_lowercase)).collect())
+    chars
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(chars.flat_map(char::to_lowercase)).collect())
 }
 
 fn swap_case(text: &str) -> String {

@@ -27,7 +27,8 @@ pub(super) fn split(text: &str, args: &[Value], side: Side) -> Result<Value, Err
     let most = most.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
     let Some(separator) = separator.filter(|s| !s.is_none()) else { return Ok(by_space(text, most, side)) };
     let separator = separator.as_str().filter(|s| !s.is_empty());
-    let separator = separator.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "a separator is a text, not empty"))?;
+    let separator =
+        separator.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "a separator is a text, not empty"))?;
     let parts = most.saturating_add(1);
     Ok(match side {
         Side::Left => text.splitn(parts, separator).map(Value::from).collect(),
@@ -79,7 +80,8 @@ pub(super) fn lines(text: &str, args: &[Value]) -> Result<Value, Error> {
 
 /// Lines, which end as Python's do.
 pub(super) fn split_lines(text: &str, keep: bool) -> Vec<&str> {
-    let is_end = |c: char| matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let is_end =
+        |c: char| matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
     let mut lines = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(is_end) {

@@ -225,13 +225,17 @@ fn number_len(rest: &str) -> usize {
     loop {
         if word(end) {
             end += 1;
-        } else if bytes.get(end) == Some(&b'.') && digit(end + 1) && !rest[..end].contains('.') {
-            end += 2;
-        } else if matches!(bytes.get(end), Some(b'+' | b'-')) && exponent(rest, end) && digit(end + 1) {
-            end += 2;
-        } else {
+            continue;
+        }
+        let goes_on = match bytes.get(end) {
+            Some(b'.') => !rest[..end].contains('.'),
+            Some(b'+' | b'-') => exponent(rest, end),
+            _ => false,
+        };
+        if !goes_on || !digit(end + 1) {
             return end;
         }
+        end += 2;
     }
 }
 
@@ -265,10 +269,10 @@ mod tests {
 
     #[test]
     fn comments_and_raw_blocks_are_text() {
-        assert_eq!(shown("{# {{ #}{%- raw -%}{{ x }}{% endraw %}"), [
-            "text {# {{ #}",
-            "text {%- raw -%}{{ x }}{% endraw %}"
-        ]);
+        assert_eq!(
+            shown("{# {{ #}{%- raw -%}{{ x }}{% endraw %}"),
+            ["text {# {{ #}", "text {%- raw -%}{{ x }}{% endraw %}"]
+        );
     }
 
     #[test]

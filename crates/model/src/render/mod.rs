@@ -91,10 +91,7 @@ impl Guarded {
 }
 
 /// Runs `work` on a thread with a stack of known size. Everything that recurses over template or values is dropped there.
-fn on_thread<T: Send>(
-    name: &str,
-    work: impl FnOnce() -> Result<T, TemplateError> + Send,
-) -> Result<T, TemplateError> {
+fn on_thread<T: Send>(name: &str, work: impl FnOnce() -> Result<T, TemplateError> + Send) -> Result<T, TemplateError> {
     let fail = |message: String| TemplateError::Thread { name: name.to_owned(), message };
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("template".to_owned()).stack_size(STACK).spawn_scoped(scope, work);
@@ -120,7 +117,9 @@ fn environment(fuel: u64, show: Show) -> Environment<'static> {
     env.add_function("__aio_attr", |state: &State<'_, '_>, value: Value| bound::attribute(state, value));
     env.add_function("__aio_iter", iterable);
     env.add_function("__aio_add", |state: &State<'_, '_>, parts: Rest<Value>| arithmetic::sum(state, &parts));
-    env.add_function("__aio_mod", move |state: &State<'_, '_>, a: Value, b: Value| arithmetic::modulo(state, &a, &b, show));
+    env.add_function("__aio_mod", move |state: &State<'_, '_>, a: Value, b: Value| {
+        arithmetic::modulo(state, &a, &b, show)
+    });
     env.add_function("__aio_cat", move |state: &State<'_, '_>, parts: Rest<Value>| concatenate(state, &parts, show));
     env.add_function("namespace", |state: &State<'_, '_>, first: Option<Value>, named: Kwargs| {
         let values = fields(state, first, &named)?;

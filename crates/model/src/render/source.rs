@@ -331,7 +331,10 @@ mod tests {
         assert_eq!(expression("a + b - c + d"), "__aio_add(__aio_add( a , b) - c , d)");
         assert_eq!(expression("a ~ b|f ~ -c * 2"), "__aio_cat(a , b|f , -c * 2)");
         assert_eq!(expression("a * b % c % d"), "__aio_mod(__aio_mod( a * b , c) , d)");
-        assert_eq!(expression("x if a ~ b is not none else c[d ~ e]"), "x if __aio_cat(a , b is not none) else c[ __aio_cat(d , e)]");
+        assert_eq!(
+            expression("x if a ~ b is not none else c[d ~ e]"),
+            "x if __aio_cat(a , b is not none) else c[ __aio_cat(d , e)]"
+        );
         assert_eq!(expression("a ~ b == c and not d % 2"), "__aio_cat(a , b) == c and not __aio_mod( d , 2)");
         assert_eq!(expression("f(a=b ~ c, *d)"), "f(a= __aio_cat(b , c), *d)");
     }
@@ -345,12 +348,18 @@ mod tests {
         assert_eq!(prepare("{% set ns.x = y.z %}").unwrap(), "{% set ns.x = __aio_attr( y.z) %}");
         assert_eq!(prepare("{% set a, b = b, a %}").unwrap(), "{% set a, b = __aio_held(( b, a)) %}");
         assert_eq!(prepare("{% set x = 1 %}{% set y %}").unwrap(), "{% set x = 1 %}{% set y %}");
-        assert_eq!(prepare("{% for (a, b) in x ~ y recursive %}").unwrap(), "{% for (a, b) in __aio_iter( __aio_cat( x , y)) recursive %}");
+        assert_eq!(
+            prepare("{% for (a, b) in x ~ y recursive %}").unwrap(),
+            "{% for (a, b) in __aio_iter( __aio_cat( x , y)) recursive %}"
+        );
     }
 
     #[test]
     fn generation_is_a_scope_and_lines_stay() {
-        assert_eq!(prepare("a\r\nb{%- generation -%}\rx{% endgeneration %}").unwrap(), "a\nb{%- with -%}\nx{% endwith %}");
+        assert_eq!(
+            prepare("a\r\nb{%- generation -%}\rx{% endgeneration %}").unwrap(),
+            "a\nb{%- with -%}\nx{% endwith %}"
+        );
         assert_eq!(prepare("{{ 'a\nb' '\\x41\\d\"' }}").unwrap(), "{{  \"a\nbA\\\\d\\\"\" }}");
     }
 
