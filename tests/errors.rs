@@ -45,6 +45,7 @@ const NOT_BY_INPUT: &[(&str, &str)] = &[
     ("DeviceError::Unavailable", "a matter of the machine: no such instruction set, no threads to be had"),
     ("EngineError::Parse", "the built-in templates give graphs; only `aio::load` makes it, with these"),
     ("MapError::Map", "the system refuses to map a file that it opened"),
+    ("TemplateError::Thread", "a matter of the machine: no more threads to be had"),
     ("TokenizerError::Library", "what the library would refuse is refused before"),
     (
         "VerifyError::V001",

@@ -264,6 +264,10 @@ pub(crate) struct RunArgs {
     /// Put the prompt into the model's chat template.
     #[arg(long)]
     pub chat: bool,
+    /// Chat template in place of the model's: a file, or the name of a format (alpaca, chatml, gemma, llama2, llama3,
+    /// mistral, phi3, vicuna, zephyr); implies --chat.
+    #[arg(long, value_name = "FILE|NAME")]
+    pub chat_template: Option<PathBuf>,
     /// System message; implies --chat.
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,

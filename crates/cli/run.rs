@@ -89,8 +89,20 @@ fn clock() -> Clock {
     Clock { unix_s: now.as_secs() }
 }
 
-fn template(engine: &Engine) -> Result<ChatTemplate> {
-    engine.model().chat_template(clock())?.context("the model has no chat template; -p without --chat runs raw text")
+/// The chat template: the one that --chat-template names, else the model's.
+fn template(args: &RunArgs, engine: &Engine) -> Result<ChatTemplate> {
+    let Some(given) = &args.chat_template else {
+        let own = engine.model().chat_template(clock())?;
+        return own.context("the model has no chat template: give one with --chat-template, or -p TEXT without --chat");
+    };
+    if let Some(text) = given.to_str().and_then(aio::model::chat::format) {
+        return Ok(ChatTemplate::new(text, clock())?);
+    }
+    let text = std::fs::read_to_string(given).with_context(|| {
+        let names: Vec<_> = aio::model::chat::FORMATS.iter().map(|(name, _)| *name).collect();
+        format!("--chat-template {}: no format ({}), and no file to be read", given.display(), names.join(", "))
+    })?;
+    ChatTemplate::new(&text, clock()).with_context(|| format!("--chat-template {}", given.display()))
 }
 
 fn render(engine: &Engine, template: &ChatTemplate, messages: &[Message]) -> Result<String> {
@@ -182,10 +194,10 @@ fn generate(
 }
 
 fn once(args: &RunArgs, drafting: &Drafting, engine: &mut Engine, sampling: Sampling, prompt: &str) -> Result<()> {
-    let ids = if args.chat || args.system.is_some() {
+    let ids = if args.chat || args.system.is_some() || args.chat_template.is_some() {
         let system = args.system.iter().map(|s| Message::new("system", s));
         let messages: Vec<_> = system.chain([Message::new("user", prompt)]).collect();
-        chat_ids(engine, &render(engine, &template(engine)?, &messages)?)?
+        chat_ids(engine, &render(engine, &template(args, engine)?, &messages)?)?
     } else {
         engine.model().tokenizer.encode_prompt(prompt, true)?
     };
@@ -314,7 +326,7 @@ fn rate(count: u64, seconds: f64) -> f64 {
 
 /// A chat on the terminal: a line a turn, ended by end of file. Ctrl-C ends an answer, not the chat.
 fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Sampling) -> Result<()> {
-    let template = template(&loaded.engine)?;
+    let template = template(args, &loaded.engine)?;
     let mut messages: Vec<Message> = args.system.iter().map(|s| Message::new("system", s)).collect();
     let mut sequence = Sequence::new();
     let mut held: Vec<u32> = Vec::new();

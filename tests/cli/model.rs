@@ -176,3 +176,20 @@ fn perplexity_scores_second_halves() {
     place.write("bytes.bin", [0xff, 0xfe]);
     place.bad(&["perplexity", "-m", &model, "-f", "bytes.bin"], 2, "bytes.bin");
 }
+
+#[test]
+fn run_takes_a_chat_template_from_a_file_or_by_name() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let base = ["run", "-m", &model, "-p", "hello", "-n", "3", "--temp", "0", "--ignore-eos", "--ids"];
+    let ids = |more: &[&str]| place.good(&[&base[..], more].concat());
+    let chatml = ids(&["--chat-template", "chatml"]);
+    assert_eq!(chatml, ids(&["--chat"]), "the model's own template is ChatML");
+    std::fs::write(place.path("own.jinja"), "{{ messages[0].content }}!").unwrap();
+    let with_own = place.run(&[&base[..], &["--chat-template", "own.jinja", "--verbose-prompt"]].concat());
+    assert!(crate::text(&with_own.stderr).contains("\"!\""), "{}", crate::text(&with_own.stderr));
+    let bad = |name, message| place.bad(&[&base[..], &["--chat-template", name]].concat(), 2, message);
+    bad("chatlm", "--chat-template chatlm: no format (alpaca, chatml,");
+    std::fs::write(place.path("deep.jinja"), "{{ ".to_owned() + &"not ".repeat(20_000) + "1 }}").unwrap();
+    bad("deep.jinja", "the template nests too deeply");
+}

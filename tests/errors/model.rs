@@ -69,8 +69,11 @@ fn templates(table: &mut Table) {
     table.add("ChatError", ChatTemplate::new("{% for %}", clock).unwrap_err());
     table.add("ChatError", ChatTemplate::from_gguf(&set("tokenizer.chat_template", 1u32), clock).unwrap_err());
     let model = Model::from_gguf(altered(|_| ())).unwrap();
-    let render = |text| Templates::new([("t", text)]).render("t", &model.hyper, Default::default()).unwrap_err();
+    let render = |text: &str| Templates::new([("t", text)]).render("t", &model.hyper, Default::default()).unwrap_err();
     table.add("TemplateError", render("\n{{ no_such_name }}"));
+    let deep = format!("\n{{{{ {}true }}}}", "not ".repeat(20_000));
+    table.add("TemplateError", render(&deep));
+    table.add("TemplateError", render("{% set x = 'x' * 9000000 %}{{ x }}{{ x }}"));
 }
 
 fn models(table: &mut Table) {

