@@ -7,8 +7,9 @@ use aio::interp::{EvalError, Tensor, evaluate};
 use aio::ir::graph::BuildError;
 use aio::ir::quant::{dequantize, encode};
 use aio::ir::text::parse;
-use aio::ir::{Attr, Builder, DType, Dims, Graph, Op, Shape, TensorType, verify};
-use aio::plan::{Bucket, Tail, Target};
+use aio::ir::{Attr, Builder, DType, Def, Dims, Graph, Op, Shape, TensorType, verify};
+use aio::plan::body::{Declared, fused};
+use aio::plan::{Bucket, HeadSpec, LinearSpec, Tail, Target, TaskKind};
 
 pub(crate) fn graph(body: &str) -> Graph {
     parse(&format!("aio 1\ngraph \"t\"\n{body}")).unwrap_or_else(|e| panic!("{e}")).graph
@@ -54,8 +55,26 @@ fn compilation(body: &str, tail: Tail, target: &Target) -> CompileError {
     compile(verify(&graph).unwrap(), target, &Options { buckets: vec![bucket], fuse: true }).unwrap_err()
 }
 
+/// Operands and numbers that are not those of a kind.
+fn bodies(table: &mut Table) {
+    let value =
+        |def: Def, dtype: DType, dims: &[u64]| Some(Declared { def, ty: TensorType::new(dtype, Shape::consts(dims)) });
+    let row = || value(Def::Input { optional: false }, DType::F32, &[2, 32]);
+    let matrix = |dims: &[u64]| value(Def::Weight, DType::F32, dims);
+    let linear = |norm_eps, operands: [Option<Declared>; 5]| {
+        fused(&TaskKind::Linear(LinearSpec { norm_eps }), &operands).unwrap_err()
+    };
+    let head = TaskKind::Head(HeadSpec { norm_eps: 1e-5, argmax: false });
+    table.add("BodyError", fused(&head, &[]).unwrap_err());
+    table.add("BodyError", linear(Some(1e-5), [row(), None, matrix(&[8, 32]), None, None]));
+    table.add("BodyError", linear(None, [row(), None, matrix(&[8, 4, 32]), None, None]));
+    table.add("BodyError", linear(None, [row(), matrix(&[32]), matrix(&[8, 32]), None, None]));
+    table.add("BodyError", linear(None, [row(), None, matrix(&[8, 31]), None, None]));
+}
+
 pub(crate) fn cause(table: &mut Table) {
     build(table);
+    bodies(table);
     decode(table);
     let pick = "%x = input \"x\" : f32[3]\n%i = input \"i\" : u32[1]\n%y = gather %x, %i\noutput \"y\" = %y\n";
     table.add("EvalError", evaluation(pick, None, 0));

@@ -97,7 +97,7 @@ pub fn check(bytes: &[u8], devices: &[&dyn Device]) -> Fate {
     if bytes_of(&family).is_none_or(|bytes| bytes > MAX_BYTES) {
         return Fate::TooLarge;
     }
-    devices.iter().map(|&device| run(&family, device, bytes)).last().unwrap_or(Fate::Refused)
+    devices.iter().fold(Fate::Refused, |_, &device| run(&family, device, bytes))
 }
 
 fn compiled(case: &Case, target: &Target) -> PlanFamily {
