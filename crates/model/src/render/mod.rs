@@ -56,12 +56,16 @@ impl Guarded {
             let mut env = environment(fuel, show);
             set_up(&mut env);
             for (name, text) in files {
-                let text = source::prepare(text).map_err(|e| TemplateError::Unbounded {
+                let prepared = source::prepare(text).map_err(|e| TemplateError::Unbounded {
                     name: name.to_owned(),
                     line: e.line,
                     message: e.message,
                 })?;
-                env.add_template_owned(name.to_owned(), text).map_err(|e| TemplateError::new(name, &e))?;
+                if let Err(e) = env.add_template_owned(name.to_owned(), prepared) {
+                    // What was written says more to its author than what it was made into.
+                    let e = env.template_from_named_str(name, text).err().unwrap_or(e);
+                    return Err(TemplateError::new(name, &e));
+                }
             }
             Ok(Guarded { env, name: name.to_owned() })
         })
