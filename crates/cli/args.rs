@@ -36,6 +36,9 @@ pub(crate) struct Args {
     pub command: Command,
 }
 
+/// Rows of a plan at most, where a person names them.
+pub(crate) const MAX_ROWS: u32 = 65_536;
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -1,10 +1,9 @@
 //! `aio compile`: a model's plans and packed weights in one file.
 
-use crate::args::CompileArgs;
+use crate::args::{CompileArgs, MAX_ROWS};
 use crate::content::{FileState, hash_files};
 use crate::{Outcome, models, output, signals};
 use aio::engine::{Compiled, EngineOptions};
-use aio::plan::MAX_BUCKET;
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
@@ -20,8 +19,8 @@ pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
     let mut rows = args.rows.map(|r| r.0).unwrap_or_default();
     rows.sort_unstable();
     rows.dedup();
-    if rows.first() == Some(&0) || rows.last().is_some_and(|&r| r > MAX_BUCKET) {
-        bail!("--rows takes numbers from 1 to {MAX_BUCKET}");
+    if rows.first() == Some(&0) || rows.last().is_some_and(|&r| r > MAX_ROWS) {
+        bail!("--rows takes numbers from 1 to {MAX_ROWS}");
     }
     let paths = model.gguf.paths();
     if let Ok(output) = FileState::of(&args.output) {

@@ -111,6 +111,8 @@ impl CpuExecutable {
         let Bound { prelude, tasks, checks, offsets, bytes } =
             Bound::new(family, plan, &resident, engine.pool.threads())?;
         resident.reserve_scratch(bytes)?;
+        let reads = plan.tasks.iter().map(|t| reads(t, plan)).fold(Reads::default(), Reads::or);
+        let runs = room_for(if reads.places { plan.bucket.rows } else { 0 })?;
         Ok(CpuExecutable {
             engine,
             resident,
@@ -122,9 +124,9 @@ impl CpuExecutable {
             tasks,
             checks,
             needs_rows: plan.inputs.iter().any(|i| i.ty.shape.dims().contains(&Sym::Rows.into())),
-            reads: plan.tasks.iter().map(|t| reads(t, plan)).fold(Reads::default(), Reads::or),
+            reads,
             offsets,
-            runs: Vec::with_capacity(plan.bucket.rows as usize),
+            runs,
             traffic: Traffic::of(family, plan),
         })
     }
@@ -182,6 +184,15 @@ impl CpuExecutable {
         tally.bytes_read.fetch_add(self.traffic.weights + seen * kv, Ordering::Relaxed);
         tally.bytes_written.fetch_add(rows * kv, Ordering::Relaxed);
     }
+}
+
+/// A list with room for the runs of so many rows, so that no step grows it.
+fn room_for(rows: u32) -> Result<Vec<Run>, DeviceError> {
+    let mut runs: Vec<Run> = Vec::new();
+    let bytes = u64::from(rows) * size_of::<Run>() as u64;
+    let lack = |_| DeviceError::OutOfMemory { what: "the runs of a step's rows".to_owned(), bytes };
+    runs.try_reserve_exact(rows as usize).map_err(lack)?;
+    Ok(runs)
 }
 
 /// What steps need of a plan whose tasks are bound. An engine has a dozen plans of hundreds of tasks.

@@ -1,6 +1,6 @@
 //! Flags of `aio graph`.
 
-use super::{DeviceArg, IsaArg, ModelArgs, TextOrJson};
+use super::{DeviceArg, IsaArg, MAX_ROWS, ModelArgs, TextOrJson};
 use aio::ir::Sym;
 use aio::plan::{Bucket, Tail};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
@@ -91,10 +91,10 @@ pub(crate) struct BucketArgs {
     #[command(flatten)]
     pub graph: GraphArgs,
     /// Token rows of a step at most.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(aio::plan::MAX_BUCKET)))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ROWS)))]
     pub rows: u32,
     /// Output rows of a step at most.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(aio::plan::MAX_BUCKET)))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ROWS)))]
     pub outs: u32,
     /// Verify this many drafts of each sequence: a step of K + 1 rows a sequence.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(0..=4096), conflicts_with_all = ["rows", "outs"])]

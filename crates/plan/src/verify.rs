@@ -19,7 +19,7 @@
 //! | L015 | a replaced state stays where it is, and a task that writes a state does not read it otherwise |
 //! | L016 | packed weights stand only where a kind takes a matrix |
 //! | L017 | sizes at a bucket's bounds, empty dimensions counted as 1, are below 2^47 bytes |
-//! | L018 | a bucket has at most 65,536 rows, sequences and output rows; a family has a plan |
+//! | L018 | a bucket has at most 4,194,304 rows, sequences and output rows; a family has a plan |
 //!
 //! Kernels take a kind's numbers as they are; L012 ties them to the body, and L005 the body to what lies in the slots. So
 //! nothing that a plan says of itself is taken on trust, whoever wrote it.
@@ -34,7 +34,7 @@ use task::{Rules, Sound};
 mod task;
 
 /// Rows, sequences and output rows of a bucket at most.
-pub const MAX_BUCKET: u32 = 1 << 16;
+pub const MAX_BUCKET: u32 = 1 << 22;
 /// Bytes that no tensor of a plan reaches.
 const MAX_BYTES: u64 = 1 << 47;
 
