@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long anything here may take before it counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A guard against hanging for ever, no criterion: nothing here is right or wrong by how long it takes.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Waits until something holds.
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -30,15 +30,12 @@ fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Ends a process by Ctrl-C once `ready` holds; it must end soon and with a message.
+/// Ends a process by Ctrl-C once `ready` holds.
 fn interrupted(command: &mut Command, what: &str, ready: impl FnMut() -> bool) -> Output {
     let child = start(command);
     until(what, ready);
-    let asked = Instant::now();
     interrupt(&child);
-    let output = child.wait_with_output().unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?} to stop", asked.elapsed());
-    output
+    child.wait_with_output().unwrap()
 }
 
 /// Files and folders below a folder, hidden ones included.
@@ -165,9 +162,7 @@ fn ctrl_c_ends_a_compilation_before_it_writes() {
         let opened = options.write(true).custom_flags(libc::O_NONBLOCK).open(place.path("template"));
         opened.inspect(|_| interrupt(&child)).is_ok()
     });
-    let asked = Instant::now();
-    until("the end", || child.try_wait().unwrap().is_some());
-    assert!(asked.elapsed() < Duration::from_secs(10) && !child.wait().unwrap().success());
+    assert!(!child.wait().unwrap().success());
     assert!(!place.path("a.aio").exists());
 }
 

@@ -113,28 +113,37 @@ fn peak(buffers: &[Lifetime]) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+    const SEED: u8 = 5;
 
     fn lifetimes() -> impl Strategy<Value = Vec<Lifetime>> {
         let one = (0usize..20, 0usize..6, 1u64..5000);
         prop::collection::vec(one.prop_map(|(first, len, bytes)| Lifetime { first, last: first + len, bytes }), 0..24)
     }
 
-    proptest! {
-        #[test]
-        fn live_buffers_share_no_bytes(buffers in lifetimes()) {
-            let map = pack(&buffers, 64);
-            for (i, a) in buffers.iter().enumerate() {
-                prop_assert_eq!(map.offsets[i] % 64, 0);
-                prop_assert!(map.offsets[i] + a.bytes <= map.bytes);
-                for (j, b) in buffers.iter().enumerate().skip(i + 1) {
-                    let in_time = a.first <= b.last && b.first <= a.last;
-                    let (x, y) = (map.offsets[i], map.offsets[j]);
-                    prop_assert!(!in_time || x + a.bytes <= y || y + b.bytes <= x);
-                }
+    fn check(buffers: &[Lifetime]) -> Result<(), TestCaseError> {
+        let map = pack(buffers, 64);
+        for (i, a) in buffers.iter().enumerate() {
+            prop_assert_eq!(map.offsets[i] % 64, 0);
+            prop_assert!(map.offsets[i] + a.bytes <= map.bytes);
+            for (j, b) in buffers.iter().enumerate().skip(i + 1) {
+                let in_time = a.first <= b.last && b.first <= a.last;
+                let (x, y) = (map.offsets[i], map.offsets[j]);
+                prop_assert!(!in_time || x + a.bytes <= y || y + b.bytes <= x);
             }
-            prop_assert!(map.bytes >= map.lower_bound);
-            prop_assert_eq!(pack(&buffers, 64), map);
         }
+        prop_assert!(map.bytes >= map.lower_bound);
+        prop_assert_eq!(pack(buffers, 64), map);
+        Ok(())
+    }
+
+    #[test]
+    fn live_buffers_share_no_bytes() {
+        println!("seed {SEED}");
+        let config = Config { cases: 256, failure_persistence: None, ..Config::default() };
+        let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[SEED; 32]));
+        runner.run(&lifetimes(), |buffers| check(&buffers)).expect("every map is sound");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use aio_model::hyper::HyperParams;
 use aio_orchestrator::{Ceilings, SpeculationOptions, Speculator, StepCost, StepModel};
 use aio_plan::{Bucket, PlanFamily, Tail};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Rows of a step that verifies a run of sixteen drafts.
 pub(crate) const SMALL_ROWS: u32 = 17;
@@ -44,6 +45,29 @@ pub struct EngineOptions {
     /// Tokens that a device generates at most without the host in between, where it can and a sequence is alone; 0 for step
     /// after step. The tokens are the same.
     pub burst: usize,
+    /// Where the seconds come from by which drafts are chosen.
+    pub clock: StepClock,
+}
+
+/// What a step is said to have taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum StepClock {
+    /// Wall time.
+    #[default]
+    Measured,
+    /// Seconds by the step's rows and the bytes of keys and values that it reads: for simulations, and for tests whose
+    /// choices must not depend on the machine.
+    Modelled(fn(rows: usize, kv_bytes: f64) -> f64),
+}
+
+impl StepClock {
+    /// Seconds of a step that began at `started` and has just ended.
+    pub(crate) fn seconds(self, rows: usize, kv_bytes: f64, started: Instant) -> f64 {
+        match self {
+            StepClock::Measured => started.elapsed().as_secs_f64(),
+            StepClock::Modelled(seconds) => seconds(rows, kv_bytes),
+        }
+    }
 }
 
 impl Default for EngineOptions {
@@ -55,6 +79,7 @@ impl Default for EngineOptions {
             dispatch: Dispatch::Graph,
             ceilings: CEILINGS,
             burst: 0,
+            clock: StepClock::Measured,
         }
     }
 }
@@ -103,6 +128,7 @@ pub struct Engine {
     bursts: Bursts,
     /// What was learned of speculation, over all batches.
     pub(crate) speculator: Speculator,
+    clock: StepClock,
 }
 
 impl std::fmt::Debug for Engine {
@@ -126,6 +152,8 @@ pub(crate) struct Parts {
     pub ceilings: Ceilings,
     /// See [`EngineOptions::burst`].
     pub burst: usize,
+    /// See [`EngineOptions::clock`].
+    pub clock: StepClock,
 }
 
 /// Positions of the context that the options ask for.
@@ -220,18 +248,23 @@ impl Engine {
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
         let runner = Runner::new(device, &family, weights, options.dispatch)?;
         let (pool, prefill_rows) = (PagePool::new(pages), prefill_rows(options));
-        let EngineOptions { ceilings, burst, .. } = *options;
-        let parts = Parts { model, family, runner, pool, context, prefill_rows, ceilings, burst };
+        let EngineOptions { ceilings, burst, clock, .. } = *options;
+        let parts = Parts { model, family, runner, pool, context, prefill_rows, ceilings, burst, clock };
         Ok(Engine::assemble(parts, options.dispatch))
     }
 
     /// An engine at its beginning.
     pub(crate) fn assemble(parts: Parts, dispatch: Dispatch) -> Engine {
-        let Parts { model, family, runner, pool, context, prefill_rows, ceilings, burst } = parts;
+        let Parts { model, family, runner, pool, context, prefill_rows, ceilings, burst, clock } = parts;
         let (context, prefill_rows, inputs) = (context as usize, prefill_rows as usize, StepInputs::default());
         let work = ModelWork::of(&family);
         let (speculator, bursts) = (speculator(&family, work, ceilings), Bursts::new(burst));
-        Engine { model, family, runner, pool, context, prefill_rows, dispatch, inputs, work, bursts, speculator }
+        Engine { model, family, runner, pool, context, prefill_rows, dispatch, inputs, work, bursts, speculator, clock }
+    }
+
+    /// Where the seconds of steps come from.
+    pub(crate) fn clock(&self) -> StepClock {
+        self.clock
     }
 
     /// The device.

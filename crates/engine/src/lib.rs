@@ -30,7 +30,7 @@ mod work;
 
 pub use artefact::{Compiled, compiler_hash};
 pub use batch::{Batch, MAX_DRAFTS, MemberId, SpeculationStats};
-pub use engine::{Dispatch, Engine, EngineOptions};
+pub use engine::{Dispatch, Engine, EngineOptions, StepClock};
 pub use error::EngineError;
 pub use generate::Flow;
 pub use mask::LogitMask;

@@ -6,7 +6,7 @@ use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_engine::{
     Batch, Dispatch, DraftSpan, Engine, EngineOptions, Flow, LogitMask, ModelDrafter, Request, Sampling, Sequence,
-    Speculation, Step, StepRow, StepWants, StopReason,
+    Speculation, Step, StepClock, StepRow, StepWants, StopReason,
 };
 use aio_filetest::drafting::Knowing;
 use aio_filetest::tiny;
@@ -17,8 +17,16 @@ use std::sync::{Arc, Mutex};
 
 fn engine_at(isa: Option<IsaLevel>, dispatch: Dispatch) -> Option<Engine> {
     let device = CpuDevice::new(CpuOptions { threads: 2, isa, pin: false }).ok()?;
-    let options =
-        EngineOptions { context: Some(192), prefill_rows: 48, sequences: 8, dispatch, ..EngineOptions::default() };
+    // A row more costs a twentieth of a step, on every machine.
+    let clock = StepClock::Modelled(|rows, _| 1e-3 * (0.95 + 0.05 * rows as f64));
+    let options = EngineOptions {
+        context: Some(192),
+        prefill_rows: 48,
+        sequences: 8,
+        dispatch,
+        clock,
+        ..EngineOptions::default()
+    };
     Some(tiny::engine("llama-1b", DType::Q8_0, Arc::new(device), &options))
 }
 

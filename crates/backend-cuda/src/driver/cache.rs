@@ -55,8 +55,9 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_found_unless_it_is_damaged() {
-        let folder = std::env::temp_dir().join(format!("aio-cuda-cache-{}", std::process::id()));
-        let cache = Cache { folder: Some(folder.clone()), includes: Vec::new() };
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path();
+        let cache = Cache { folder: Some(folder.to_path_buf()), includes: Vec::new() };
         assert_eq!(cache.get("a"), None);
         cache.put("a", b"cubin");
         assert_eq!(cache.get("a").as_deref(), Some(&b"cubin"[..]));
@@ -67,7 +68,6 @@ mod tests {
         assert_eq!(cache.get("a"), None);
         std::fs::write(&path, b"short").unwrap();
         assert_eq!(cache.get("a"), None);
-        std::fs::remove_dir_all(folder).unwrap();
         Cache::default().put("a", b"x");
     }
 }

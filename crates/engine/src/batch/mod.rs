@@ -167,7 +167,8 @@ impl Batch {
         let kv_bytes = kv_bytes(engine, &running);
         let started = Instant::now();
         let outcomes = run(engine, &running)?;
-        Ok(Run { outcomes, seconds: started.elapsed().as_secs_f64(), draft_seconds, kv_bytes, weighed })
+        let seconds = engine.clock().seconds(rows, kv_bytes, started);
+        Ok(Run { outcomes, seconds, draft_seconds, kv_bytes, weighed })
     }
 
     /// Gives each member its drafts: the seconds that making them took, of chosen and of fixed ones, and whether their number
