@@ -203,13 +203,15 @@ impl Engine {
     /// Compiles the model's step graph for the device and loads everything.
     ///
     /// # Errors
-    /// [`EngineError::Memory`] before anything large is allocated; see [`EngineError`] for the rest.
+    /// [`EngineError::Memory`] before anything large is allocated, [`aio_model::ModelError::UnreadTensor`] for a tensor that the
+    /// graph does not read; see [`EngineError`] for the rest.
     pub fn load(
         model: Model,
         graph: &Graph,
         device: Arc<dyn Device>,
         options: &EngineOptions,
     ) -> Result<Engine, EngineError> {
+        model.check_tensors(graph)?;
         let context = context_of(&model.hyper, options);
         let rows = bucket_rows(options, &*device);
         let family = compile_family(graph, &*device, &rows, options.dispatch)?;

@@ -62,7 +62,7 @@ fn every_weight_type_gives_the_oracles_logits() {
 
 #[test]
 fn every_architecture_gives_the_oracles_logits() {
-    for (architecture, preset) in tiny::ARCHITECTURES {
+    for (architecture, preset) in tiny::architectures() {
         let Some(mut engine) = engine(preset, DType::Q8_0, ascending()) else { return };
         let mut oracle = engine_on(InterpDevice::default(), preset, DType::Q8_0, Dispatch::Graph);
         let error = nmse(&floats(&chunked(&mut engine, 20, 5)), &floats(&chunked(&mut oracle, 20, 20)));

@@ -43,7 +43,7 @@ fn floats(bits: &[u32]) -> Vec<f32> {
 
 #[test]
 fn every_architecture_gives_the_fused_logits() {
-    for (architecture, preset) in tiny::ARCHITECTURES {
+    for (architecture, preset) in tiny::architectures() {
         for weights in [DType::Q4_0, DType::F16] {
             let fused = floats(&logits(&mut engine(preset, weights, Dispatch::Graph), 17));
             let single = floats(&logits(&mut engine(preset, weights, Dispatch::Op), 17));
