@@ -38,7 +38,7 @@ impl Source {
         let text = models::graph_text(&model, &args.model)?;
         // A text that does not parse is shown with its fault; of one that does, the model must have no more tensors.
         if let Ok(parsed) = parse(&text) {
-            model.check_tensors(&parsed.graph)?;
+            model.check_tensors(&parsed.graph).with_context(|| models::name(&model))?;
         }
         Ok(Source { name: format!("{} (rendered)", model.hyper.architecture), text })
     }

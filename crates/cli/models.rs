@@ -69,6 +69,11 @@ pub(crate) fn warn(model: &Model) {
     }
 }
 
+/// What to call a model in messages.
+pub(crate) fn name(model: &Model) -> String {
+    model.gguf.path().map_or_else(|| model.hyper.architecture.clone(), |p| p.display().to_string())
+}
+
 /// The graph templates, and the name of the one that the arguments name.
 fn templates(args: &ModelArgs) -> Result<(Templates, Option<String>)> {
     let mut templates = aio::templates();
@@ -87,13 +92,13 @@ fn templates(args: &ModelArgs) -> Result<(Templates, Option<String>)> {
 /// The text of the model's step graph, whose faults can then be shown with their places.
 pub(crate) fn graph_text(model: &Model, args: &ModelArgs) -> Result<String> {
     let (templates, own) = templates(args)?;
-    Ok(model.graph_text(&templates, own.as_deref())?)
+    model.graph_text(&templates, own.as_deref()).with_context(|| name(model))
 }
 
 /// The model's step graph.
 pub(crate) fn graph(model: &Model, args: &ModelArgs) -> Result<Graph> {
     let (templates, own) = templates(args)?;
-    Ok(model.graph(&templates, own.as_deref())?)
+    model.graph(&templates, own.as_deref()).with_context(|| name(model))
 }
 
 /// A loaded model, and its place in the cache if it is not there yet.

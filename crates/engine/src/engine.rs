@@ -211,10 +211,10 @@ impl Engine {
         device: Arc<dyn Device>,
         options: &EngineOptions,
     ) -> Result<Engine, EngineError> {
-        model.check_tensors(graph)?;
         let context = context_of(&model.hyper, options);
         let rows = bucket_rows(options, &*device);
         let family = compile_family(graph, &*device, &rows, options.dispatch)?;
+        model.check_tensors(graph)?;
         let pages = pages_of(context, options);
         let need = MemoryNeed::of(&family, pages);
         need.check_on(device.available_bytes(), || device.scratch_bytes(&family, pages))?;
