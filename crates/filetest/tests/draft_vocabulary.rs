@@ -44,7 +44,7 @@ fn drafted(target: &File, draft: &File, prompt: &[u32]) -> (u64, u64) {
     let done = engine.generate_in(&mut Sequence::new(), &request, Some(drafter), &mut |_| Flow::Continue).unwrap();
     assert_eq!(done.ids, want);
     assert_eq!(done.speculation.failure, None);
-    (done.speculation.drafted as u64, done.speculation.accepted as u64)
+    (done.speculation.drafted, done.speculation.accepted)
 }
 
 #[test]

@@ -39,6 +39,22 @@ pub enum Warning {
         /// The metadata key that should name the token.
         id_key: &'static str,
     },
+    /// A list with an entry for each token that has more; the others mean nothing.
+    Longer {
+        /// The metadata key.
+        key: &'static str,
+        /// Its length.
+        got: usize,
+        /// The number of tokens.
+        tokens: usize,
+    },
+    /// Tokens without a text; they never come out of a text.
+    EmptyTokens {
+        /// How many there are.
+        count: usize,
+        /// The first one's id.
+        first: usize,
+    },
     /// The file names no pre-tokenizer.
     NoPre {
         /// The one that is taken.
@@ -65,6 +81,12 @@ impl fmt::Display for Warning {
             Warning::AssumedId { key, id, text } => write!(f, "{key} is missing; token {id} ({text:?}) is assumed"),
             Warning::NotAdded { flag, id_key } => {
                 write!(f, "{flag} asks for a token that {id_key} does not name; none is added")
+            }
+            Warning::Longer { key, got, tokens } => {
+                write!(f, "{key} has {got} entries, but there are {tokens} tokens; the others are left out")
+            }
+            Warning::EmptyTokens { count, first } => {
+                write!(f, "{count} tokens have no text, the first is token {first}; no text gives them")
             }
             Warning::NoPre { assumed } => {
                 write!(f, "tokenizer.ggml.pre is missing; {assumed:?} is assumed, which may cut words in other places")

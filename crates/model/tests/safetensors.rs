@@ -77,6 +77,15 @@ fn what_would_give_another_model_is_refused() {
         assert!(message.contains(expected), "{key}: {message}");
     }
     for (key, new, expected) in [
+        ("layer_types", json!(["full_attention", "sliding_attention"]), "layer_types"),
+        ("is_causal", json!(false), "is_causal"),
+    ] {
+        let folder = folder(DType::F16);
+        alter(folder.path(), "config.json", |v| v[key] = new);
+        let message = Model::open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains(expected), "{key}: {message}");
+    }
+    for (key, new, expected) in [
         ("/model/type", json!("Unigram"), "of type Unigram"),
         ("/normalizer", json!({"type": "Lowercase"}), "normalizer \"Lowercase\""),
         ("/pre_tokenizer", json!({"type": "Whitespace"}), "its pre_tokenizer is not supported"),

@@ -158,6 +158,18 @@ fn a_token_that_is_asked_for_and_missing_is_warned_of_and_not_added() {
 }
 
 #[test]
+fn lists_longer_than_the_vocabulary_and_tokens_without_text_are_warned_of() {
+    let key = "tokenizer.ggml.token_type";
+    let t = build(byte_level().set(key, [vec![1i32; 257], vec![3, 4, 1, 1]].concat())).unwrap();
+    assert_eq!(t.warnings(), [Warning::Longer { key, got: 261, tokens: 259 }]);
+    assert_eq!(t.encode("ab<|im_end|>", true).unwrap(), [256, 257]);
+    let MetaValue::Array(ty, mut items) = gguf_value("tokenizer.ggml.tokens") else { panic!("a list") };
+    (items[7], items[9]) = ("".into(), "".into());
+    let t = build(byte_level().set("tokenizer.ggml.tokens", MetaValue::Array(ty, items))).unwrap();
+    assert_eq!(t.warnings(), [Warning::EmptyTokens { count: 2, first: 7 }]);
+}
+
+#[test]
 fn a_missing_pre_tokenizer_is_warned_of_and_the_default_taken() {
     let mut plain = GgufWriter::new();
     for (key, value) in Gguf::from_bytes(byte_level().to_bytes(&mut |_, _| Ok(())).unwrap()).unwrap().metadata() {

@@ -21,7 +21,7 @@ pub enum TokenizerError {
         /// The name found.
         got: String,
     },
-    /// A list that is shorter or longer than the list of tokens.
+    /// A list that is shorter than the list of tokens.
     #[error("{key} has {got} entries, but there are {tokens} tokens")]
     Length {
         /// The metadata key.

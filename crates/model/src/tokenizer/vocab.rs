@@ -96,8 +96,8 @@ impl Vocab {
         warnings: &mut Vec<Warning>,
     ) -> Result<Vocab, TokenizerError> {
         let texts = read_texts(gguf, warnings)?;
-        let kinds = read_kinds(gguf, texts.len())?;
-        let scores = read_scores(gguf, texts.len())?;
+        let kinds = read_kinds(gguf, texts.len(), warnings)?;
+        let scores = read_scores(gguf, texts.len(), warnings)?;
         let mut special = Special { gguf, texts: &texts, warnings };
         let [bos, eos, unknown] = usual;
         let (bos, eos) = (special.id_or("bos", bos)?, special.id_or("eos", eos)?);
@@ -217,10 +217,14 @@ fn read_texts(gguf: &Gguf, warnings: &mut Vec<Warning>) -> Result<Texts, Tokeniz
         return Err(TokenizerError::Count { got: list.len() });
     }
     let mut texts = Texts::with_capacity(list.len(), list.bytes_len());
+    let mut empty: Option<(usize, usize)> = None;
     for (i, value) in list.iter().enumerate() {
         let added = match value {
             // Empty texts would be found everywhere; llama.cpp renames them the same way.
-            Value::Str("") => texts.push(&format!("[EMPTY_{i}]")),
+            Value::Str("") => {
+                empty.get_or_insert((0, i)).0 += 1;
+                texts.push(&format!("[EMPTY_{i}]"))
+            }
             Value::Str(text) => texts.push(text),
             _ => {
                 warnings.push(Warning::NotUtf8 { what: format!("token {i}") });
@@ -232,27 +236,35 @@ fn read_texts(gguf: &Gguf, warnings: &mut Vec<Warning>) -> Result<Texts, Tokeniz
             TokenizerError::DuplicateToken { text, first, second: i as u32 }
         })?;
     }
+    warnings.extend(empty.map(|(count, first)| Warning::EmptyTokens { count, first }));
     Ok(texts)
 }
 
-fn read_kinds(gguf: &Gguf, tokens: usize) -> Result<Vec<TokenKind>, TokenizerError> {
+fn read_kinds(gguf: &Gguf, tokens: usize, warnings: &mut Vec<Warning>) -> Result<Vec<TokenKind>, TokenizerError> {
     let key = "tokenizer.ggml.token_type";
     let Some(list) = gguf.get_array(key, &[ValueType::I32, ValueType::U32])? else {
         return Ok(vec![TokenKind::Normal; tokens]);
     };
-    if list.len() != tokens {
-        return Err(TokenizerError::Length { key, got: list.len(), tokens });
-    }
-    Ok(list.iter().map(|v| TokenKind::from_id(v.as_int().unwrap_or(0))).collect())
+    check_length(key, list.len(), tokens, warnings)?;
+    Ok(list.iter().take(tokens).map(|v| TokenKind::from_id(v.as_int().unwrap_or(0))).collect())
 }
 
-fn read_scores(gguf: &Gguf, tokens: usize) -> Result<Vec<f32>, TokenizerError> {
+fn read_scores(gguf: &Gguf, tokens: usize, warnings: &mut Vec<Warning>) -> Result<Vec<f32>, TokenizerError> {
     let key = "tokenizer.ggml.scores";
     let Some(list) = gguf.get_array(key, &[ValueType::F32, ValueType::I32])? else { return Ok(Vec::new()) };
-    if list.len() != tokens {
-        return Err(TokenizerError::Length { key, got: list.len(), tokens });
-    }
-    Ok(list.iter().map(|v| v.as_f32().or(v.as_int().map(|i| i as f32)).unwrap_or(0.0)).collect())
+    check_length(key, list.len(), tokens, warnings)?;
+    Ok(list.iter().take(tokens).map(|v| v.as_f32().or(v.as_int().map(|i| i as f32)).unwrap_or(0.0)).collect())
+}
+
+/// Checks that a list has an entry for each token; more of them are odd, fewer are no list.
+fn check_length(
+    key: &'static str,
+    got: usize,
+    tokens: usize,
+    warnings: &mut Vec<Warning>,
+) -> Result<(), TokenizerError> {
+    warnings.extend((got > tokens).then_some(Warning::Longer { key, got, tokens }));
+    if got < tokens { Err(TokenizerError::Length { key, got, tokens }) } else { Ok(()) }
 }
 
 /// Reads the keys that name special tokens. What is wrong with one is a warning: the key then counts as missing.
