@@ -3,9 +3,10 @@
 
 use aio_backend::Device;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
+use aio_backend_cuda::EmulationOptions;
 use aio_engine::{Dispatch, Engine, EngineOptions};
 use aio_filetest::edit::{File, Tensor};
-use aio_filetest::{logits, tiny};
+use aio_filetest::{cuda, logits, tiny};
 use aio_interp::InterpDevice;
 use aio_ir::DType;
 use aio_model::synth::{OPTIONAL, Preset};
@@ -156,7 +157,7 @@ fn error(got: &[f64], want: &[f64]) -> f64 {
     differ / want.iter().map(|w| square(*w)).sum::<f64>()
 }
 
-/// Checks a file on the oracle, on the CPU, and on the CPU op by op.
+/// Checks a file on the oracle, on the CPU, on the CPU op by op, and on the emulated GPU where there is a C++ compiler.
 fn check(what: &str, file: &File, magnitude: f64) {
     let want = Plain { file, magnitude }.logits();
     // The cache holds f16.
@@ -166,6 +167,10 @@ fn check(what: &str, file: &File, magnitude: f64) {
         // Activations are rounded to 8 bits.
         let rounded = error(&run(file, cpu(), dispatch), &want);
         assert!(rounded < 2e-3, "{what} on the CPU, {dispatch:?}: {rounded:e}");
+    }
+    if let Some(device) = cuda::device("optional_tensors", EmulationOptions::default()) {
+        let emulated = error(&run(file, Arc::new(device), Dispatch::Graph), &want);
+        assert!(emulated < 1e-6, "{what} on the emulated GPU: {emulated:e}");
     }
 }
 
