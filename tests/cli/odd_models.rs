@@ -112,3 +112,9 @@ fn a_template_file_makes_an_architecture_with_new_keys() {
     );
     place.bad(&["run", "-m", "m.gguf", "-p", "x", "--template", "deaf.jinja"], 2, "\"martian.gravity\" (1)");
 }
+
+#[test]
+fn every_template_of_the_folder_is_built_in() {
+    let (built, folder) = (aio::templates(), aio_filetest::tiny::templates());
+    assert!(built.texts().eq(folder.texts()) && built.architectures().count() >= 4);
+}
