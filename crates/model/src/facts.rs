@@ -8,10 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aio_ir::DType;
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use crate::gguf::{Gguf, GgufError, MetaValue};
 use crate::hyper::{HyperError, HyperParams};
+use crate::render::measure;
 
 /// Items of an array that a message shows.
 const SHOWN_ITEMS: usize = 8;
@@ -81,7 +82,12 @@ impl Facts {
     /// Adds the functions to a template's environment.
     pub(crate) fn add_functions(&self, env: &mut Environment<'_>) {
         let facts = self.clone();
-        env.add_function("meta", move |key: &str, default: Option<Value>| facts.ask(|f| f.meta(key, default)));
+        env.add_function("meta", move |state: &State<'_, '_>, key: &str, default: Option<Value>| {
+            let value = facts.ask(|f| f.meta(key, default))?;
+            // A list may be as long as the file: asking for it again and again takes fuel.
+            measure(state, &value)?;
+            Ok::<_, Error>(value)
+        });
         let facts = self.clone();
         env.add_function("count", move |key: &str, default: Option<u32>| facts.ask(|f| f.count(key, default)));
         let facts = self.clone();

@@ -5,11 +5,12 @@ use aio_filetest::edit::{File, Tensor};
 use aio_filetest::{baseline, tiny, workspace};
 use aio_ir::DType;
 use aio_model::facts::Facts;
-use aio_model::gguf::{GgufError, MetaValue, ValueType};
+use aio_model::gguf::{Gguf, GgufError, MetaValue, ValueType};
 use aio_model::hyper::HyperError;
 use aio_model::keys::{Inert, READ, TABLE};
+use aio_model::synth::{OPTIONAL, Preset, Synth};
 use aio_model::template::{TemplateError, Templates};
-use aio_model::{INERT_TENSORS, ModelError};
+use aio_model::{INERT_TENSORS, Model, ModelError};
 use std::collections::BTreeMap;
 
 fn llama() -> File {
@@ -198,6 +199,14 @@ fn templates_reach_every_key_and_tensor() {
 }
 
 #[test]
+fn a_long_list_asked_for_again_and_again_runs_out_of_fuel() {
+    let file = llama().set("llama.long", vec![7u32; 200_000]);
+    let text = "{% for i in range(9000) %}{% set x = meta('long') %}{% endfor %}";
+    let message = render(text, &file).unwrap_err().to_string();
+    assert!(message.contains("fuel"), "{message}");
+}
+
+#[test]
 fn an_architecture_with_new_keys_and_tensors_is_a_text_file() {
     let mut file = llama().set("general.architecture", "martian").without_key("llama.attention.layer_norm_rms_epsilon");
     file.keys.iter_mut().for_each(|(key, _)| *key = key.replace("llama.", "martian."));
@@ -307,7 +316,7 @@ fn weights_of_types_that_aio_does_not_read_are_named_before_anything_is_rendered
     let at = bytes.windows(name.len()).position(|w| w == name).unwrap() + name.len() + 4 + 16;
     assert_eq!(bytes[at..at + 4], 1u32.to_le_bytes());
     bytes[at..at + 4].copy_from_slice(&23u32.to_le_bytes());
-    let model = aio_model::Model::from_gguf(aio_model::gguf::Gguf::from_bytes(bytes).unwrap()).unwrap();
+    let model = Model::from_gguf(Gguf::from_bytes(bytes).unwrap()).unwrap();
     let broken = Templates::new([("t", "{{ no_such_name }}")]);
     let message = model.graph_text(&broken, Some("t")).unwrap_err().to_string();
     assert!(message.contains("\"blk.1.ffn_down.weight\" has type IQ4_XS"), "{message}");
@@ -326,4 +335,15 @@ fn faults_of_templates_name_their_line() {
     assert_eq!(error("{{ dtype('absent') }}"), "tensor \"absent\" is missing");
     assert_eq!(error("{{ meta('block_count', 'two') }}"), "llama.block_count is 2, but must be a string");
     assert_eq!(error("{{ bad('block_count', 'odd') }}"), "llama.block_count is 2, but must be odd");
+}
+
+#[test]
+fn a_model_of_a_thousand_layers_renders_within_the_fuel() {
+    let mut preset = Preset::find("llama-1b").unwrap().tiny();
+    (preset.block_count, preset.embedding_length, preset.feed_forward_length) = (1000, 32, 32);
+    preset.optional = OPTIONAL.iter().filter(|name| !name.contains("_norm")).map(|&name| name.to_owned()).collect();
+    let head = Synth::new(&preset, DType::F16, 1).unwrap().head().unwrap();
+    let model = Model::from_gguf(Gguf::from_head(head).unwrap()).unwrap();
+    let graph = model.graph(&tiny::templates(), None).unwrap();
+    assert_eq!(graph.finals.len(), 1000);
 }
