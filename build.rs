@@ -1,5 +1,5 @@
-//! Gives the binary its commit, for `aio --version` and the header of every machine output, and the CUDA kernels: their
-//! sources, and machine code where `nvcc` is there.
+//! Gives the binary its commit, for `aio --version` and the header of every machine output; the graph templates, which are
+//! all files of `graphs/`; and the CUDA kernels: their sources, and machine code where `nvcc` is there.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -19,19 +19,39 @@ fn main() {
     let commit = commit.filter(|o| o.status.success()).and_then(|o| String::from_utf8(o.stdout).ok());
     let commit = commit.map_or_else(|| "unknown".to_owned(), |c| c.trim().to_owned());
     println!("cargo::rustc-env=AIO_COMMIT={commit}");
+    templates(Path::new("graphs")).expect("the graph templates can be read and their table written");
     if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
         kernels(Path::new("kernels/cuda")).expect("the kernels can be read and their table written");
     }
 }
 
-/// Writes the table of kernels that the library includes.
-fn kernels(folder: &Path) -> std::io::Result<()> {
+/// Names of the files in a folder, in order.
+fn names(folder: &Path) -> std::io::Result<Vec<String>> {
     println!("cargo::rerun-if-changed={}", folder.display());
-    println!("cargo::rerun-if-env-changed=PATH");
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
     let mut names: Vec<_> =
         std::fs::read_dir(folder)?.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
     names.sort();
+    Ok(names)
+}
+
+/// Where this script writes.
+fn out() -> PathBuf {
+    PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default())
+}
+
+/// Writes the table of graph templates that the library includes.
+fn templates(folder: &Path) -> std::io::Result<()> {
+    let mut table = String::new();
+    for name in names(folder)?.iter().filter(|n| n.ends_with(".jinja")) {
+        let _ = writeln!(table, "({name:?}, include_str!({:?})),", folder.canonicalize()?.join(name));
+    }
+    std::fs::write(out().join("graph_templates.rs"), format!("&[{table}]\n"))
+}
+
+/// Writes the table of kernels that the library includes.
+fn kernels(folder: &Path) -> std::io::Result<()> {
+    println!("cargo::rerun-if-env-changed=PATH");
+    let (out, mut names) = (out(), names(folder)?);
     // What only the emulation includes stays out.
     names.retain(|n| n.ends_with(".cu") || n.ends_with(".cuh") || n == "args.h");
     let (mut sources, mut cubins) = (String::new(), String::new());

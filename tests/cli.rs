@@ -14,6 +14,8 @@ mod graph;
 mod measure;
 #[path = "cli/model.rs"]
 mod model;
+#[path = "cli/odd_models.rs"]
+mod odd_models;
 #[path = "cli/pull.rs"]
 mod pull;
 #[path = "cli/signals.rs"]

@@ -43,10 +43,9 @@ const NOT_BY_INPUT: &[(&str, &str)] = &[
     ("CudaError::OutOfMemory", "a matter of the machine; it becomes DeviceError::OutOfMemory, which has a case"),
     ("CompileError::BrokenPlan", "a fault of the compiler; the plan verifier's own tests break plans by hand"),
     ("DeviceError::Unavailable", "a matter of the machine: no such instruction set, no threads to be had"),
-    ("EngineError::Parse", "the built-in templates give graphs; only `aio::load` makes it, with these"),
     ("MapError::Map", "the system refuses to map a file that it opened"),
     ("TemplateError::Thread", "a matter of the machine: no more threads to be had"),
-    ("TokenizerError::Library", "what the library would refuse is refused before"),
+    ("TokenizerError::Split", "the expressions are constants, which a test compiles"),
     (
         "VerifyError::V001",
         "the text form and the builder number values themselves; ir's own tests break tables by hand",

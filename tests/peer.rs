@@ -122,11 +122,29 @@ fn every_weight_type_agrees_with_llama_cpp() {
 #[test]
 fn every_architecture_agrees_with_llama_cpp() {
     let Some(folder) = needs::peer("every_architecture") else { return };
-    for name in ["llama-1b", "qwen2-0.5b", "qwen3-0.6b", "pangu-1b"] {
+    for (_, name) in aio_filetest::tiny::architectures() {
         for dtype in [DType::F16, DType::Q8_0, DType::Q4_1] {
-            let nmse = compare(&folder, &Preset::find(name).unwrap().tiny(), dtype);
+            let nmse = compare(&folder, &Preset::find(&name).unwrap().tiny(), dtype);
             assert!(nmse <= BOUND, "{name} {dtype}: {nmse}");
         }
+    }
+}
+
+/// Llama with the optional tensors that llama.cpp reads for it, and Qwen2 with a bias of the head.
+#[test]
+fn optional_tensors_agree_with_llama_cpp() {
+    let Some(folder) = needs::peer("optional_tensors") else { return };
+    let ffn = ["ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"];
+    let attention = ["attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_output.bias"];
+    let scales =
+        ["attn_q.scale", "attn_output.scale", "ffn_up.scale", "ffn_gate.scale", "ffn_down.scale", "output.scale"];
+    for (name, more) in
+        [("llama-1b", &ffn[..]), ("llama-1b", &attention), ("llama-1b", &scales), ("qwen2-0.5b", &["output.bias"])]
+    {
+        let mut preset = Preset::find(name).unwrap().tiny();
+        preset.optional.extend(more.iter().map(|&o| o.to_owned()));
+        let nmse = compare(&folder, &preset, DType::F16);
+        assert!(nmse <= BOUND, "{name} with {more:?}: {nmse}");
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
     let device = models::model_device(&args.model)?;
     let model = models::open(&args.model)?;
+    models::warn(&model);
     // From here until something is written there is nothing to tidy up.
     signals::end_at_once();
     let graph = models::graph(&model, &args.model)?;

@@ -79,6 +79,7 @@ fn shown(value: &Value<'_>) -> String {
             format!("{start:?}... ({} bytes)", s.len())
         }
         Value::Str(s) => format!("{s:?}"),
+        Value::Bytes(bytes) => format!("{} (not UTF-8)", shown(&Value::Str(&String::from_utf8_lossy(bytes)))),
         Value::Array(a) => {
             let mut items: Vec<String> = a.iter().take(FIRST_ITEMS).map(|v| shown(&v)).collect();
             if a.len() > FIRST_ITEMS {
@@ -140,6 +141,7 @@ fn entry_json(key: &str, value: &Value<'_>) -> serde_json::Value {
 fn value_json(value: &Value<'_>) -> serde_json::Value {
     match *value {
         Value::Str(s) => json!(s),
+        Value::Bytes(bytes) => json!(String::from_utf8_lossy(bytes)),
         Value::Bool(b) => json!(b),
         Value::U64(v) => json!(v),
         Value::F32(v) => float_json(&v.to_string()),

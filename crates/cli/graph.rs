@@ -36,6 +36,10 @@ impl Source {
         }
         let model = models::open(&args.model)?;
         let text = models::graph_text(&model, &args.model)?;
+        // A text that does not parse is shown with its fault; of one that does, the model must have no more tensors.
+        if let Ok(parsed) = parse(&text) {
+            model.check_tensors(&parsed.graph).with_context(|| models::name(&model))?;
+        }
         Ok(Source { name: format!("{} (rendered)", model.hyper.architecture), text })
     }
 

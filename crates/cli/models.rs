@@ -10,6 +10,7 @@ use aio::engine::{Engine, EngineOptions};
 use aio::interp::InterpDevice;
 use aio::ir::Graph;
 use aio::model::Model;
+use aio::model::template::Templates;
 use aio::plan::artefact::{Artefact, is_artefact};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -61,8 +62,20 @@ fn open_path(path: &Path) -> Result<Model> {
     Model::open(path).with_context(|| format!("cannot open model {}", path.display()))
 }
 
-/// The text of the model's step graph.
-pub(crate) fn graph_text(model: &Model, args: &ModelArgs) -> Result<String> {
+/// Says once what the file says and aio cannot follow to the letter.
+pub(crate) fn warn(model: &Model) {
+    for warning in model.warnings() {
+        note!("warning: {warning}");
+    }
+}
+
+/// What to call a model in messages.
+pub(crate) fn name(model: &Model) -> String {
+    model.gguf.path().map_or_else(|| model.hyper.architecture.clone(), |p| p.display().to_string())
+}
+
+/// The graph templates, and the name of the one that the arguments name.
+fn templates(args: &ModelArgs) -> Result<(Templates, Option<String>)> {
     let mut templates = aio::templates();
     let own = match &args.template {
         None => None,
@@ -73,13 +86,19 @@ pub(crate) fn graph_text(model: &Model, args: &ModelArgs) -> Result<String> {
             Some(name)
         }
     };
-    Ok(model.graph_text(&templates, own.as_deref())?)
+    Ok((templates, own))
+}
+
+/// The text of the model's step graph, whose faults can then be shown with their places.
+pub(crate) fn graph_text(model: &Model, args: &ModelArgs) -> Result<String> {
+    let (templates, own) = templates(args)?;
+    model.graph_text(&templates, own.as_deref()).with_context(|| name(model))
 }
 
 /// The model's step graph.
 pub(crate) fn graph(model: &Model, args: &ModelArgs) -> Result<Graph> {
-    let text = graph_text(model, args)?;
-    Ok(aio::ir::text::parse(&text).context("the rendered graph template")?.graph)
+    let (templates, own) = templates(args)?;
+    model.graph(&templates, own.as_deref()).with_context(|| name(model))
 }
 
 /// A loaded model, and its place in the cache if it is not there yet.
@@ -148,6 +167,7 @@ pub(crate) fn load_on(
         let graph = graph(&model, args)?;
         Loaded { engine: Engine::load(model, &graph, device, options)?, slot }
     };
+    warn(loaded.engine.model());
     let trained = loaded.engine.model().hyper.context_length;
     if let Some(ctx) = options.context.filter(|&c| c > trained) {
         note!("warning: a context of {ctx} is longer than the model's {trained}; its text may degrade beyond that");

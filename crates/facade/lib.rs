@@ -45,15 +45,10 @@ use std::sync::Arc;
 /// The commit this was built from.
 pub const COMMIT: &str = env!("AIO_COMMIT");
 
-/// The graph templates that come with aio.
+/// The graph templates that come with aio: all files of `graphs/`, by name.
 pub fn templates() -> Templates {
-    Templates::new([
-        ("decoder.jinja", include_str!("../../graphs/decoder.jinja")),
-        ("llama.graph.jinja", include_str!("../../graphs/llama.graph.jinja")),
-        ("qwen2.graph.jinja", include_str!("../../graphs/qwen2.graph.jinja")),
-        ("qwen3.graph.jinja", include_str!("../../graphs/qwen3.graph.jinja")),
-        ("pangu-embedded.graph.jinja", include_str!("../../graphs/pangu-embedded.graph.jinja")),
-    ])
+    const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/graph_templates.rs"));
+    Templates::new(FILES.iter().copied())
 }
 
 /// The CUDA kernels that come with aio: all sources, and machine code where a toolkit was there when this was built.
@@ -82,7 +77,6 @@ pub fn load_artefact(path: &Path, device: Arc<dyn Device>, options: &EngineOptio
 /// # Errors
 /// See [`EngineError`].
 pub fn load(model: Model, device: Arc<dyn Device>, options: &EngineOptions) -> Result<Engine, EngineError> {
-    let text = model.graph_text(&templates(), None)?;
-    let graph = aio_ir::text::parse(&text)?.graph;
+    let graph = model.graph(&templates(), None)?;
     Engine::load(model, &graph, device, options)
 }

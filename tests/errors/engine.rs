@@ -8,9 +8,10 @@ use aio::engine::{
     Batch, DraftSpan, Engine, EngineError, EngineOptions, Flow, ModelDrafter, Request, Sampling, Sequence, Speculation,
     Step, StepRow, StepWants,
 };
-use aio::ir::Graph;
+use aio::ir::{DType, Graph};
 use aio::model::Model;
 use aio::model::gguf::{Gguf, MetaValue};
+use aio_filetest::edit::File;
 use std::sync::{Arc, Mutex};
 
 fn device() -> Arc<CpuDevice> {
@@ -53,10 +54,14 @@ fn loading(table: &mut Table) {
     bad(load(altered(renamed), 64).err().unwrap());
     bad(load_graph("%x = input \"x\" : f32[4]\n"));
     bad(load_graph("%x = input \"x\" : f32[outs, 4]\n%y = neg %x\noutput \"other\" = %y\n"));
-    bad(load_graph(
+    let alone = File::tiny("smollm2-135m", DType::Q8_0);
+    let others: Vec<_> = alone.tensors.iter().map(|t| t.name.clone()).filter(|n| n != "token_embd.weight").collect();
+    let alone = others.iter().fold(alone, |file, name| file.without(name)).model().unwrap();
+    let other_type = graph(
         "%t = input \"tokens\" : u32[rows]\n%o = input \"out_rows\" : u32[outs]\n%i = gather %t, %o\n\
          %w = weight \"token_embd.weight\" : f32[512, 256]\n%y = embed %w, %i\noutput \"logits\" = %y\n",
-    ));
+    );
+    bad(Engine::load(alone, &other_type, device(), &options(64)).unwrap_err());
 }
 
 fn requests(table: &mut Table, engine: &mut Engine) {

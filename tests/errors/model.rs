@@ -2,14 +2,15 @@
 
 use crate::Table;
 use aio::ir::DType;
-use aio::model::Model;
 use aio::model::chat::{ChatTemplate, Clock};
+use aio::model::facts::Facts;
 use aio::model::gguf::write::GgufWriter;
 use aio::model::gguf::{Gguf, MetaValue};
 use aio::model::hyper::HyperParams;
 use aio::model::synth::{Preset, Synth};
 use aio::model::template::Templates;
 use aio::model::tokenizer::Tokenizer;
+use aio::model::{Model, ModelError};
 
 /// The metadata of a model that would do, but for what `change` makes of them.
 pub(crate) fn altered(change: impl FnOnce(&mut GgufWriter)) -> Gguf {
@@ -33,12 +34,21 @@ pub(crate) fn set(key: &str, value: impl Into<MetaValue>) -> Gguf {
     })
 }
 
+fn graph(gguf: Gguf) -> ModelError {
+    Model::from_gguf(gguf).unwrap().graph(&aio::templates(), None).unwrap_err()
+}
+
 fn hyper(table: &mut Table) {
     let bad = |gguf: Gguf| HyperParams::from_gguf(&gguf).unwrap_err();
     table.add("HyperError", bad(set("general.architecture", "martian")));
-    table.add("HyperError", bad(set("llama.attention.head_count_kv", 3u32)));
-    table.add("HyperError", bad(set("llama.expert_count", 8u32)));
-    table.add("HyperError", bad(set("llama.embedding_length", 512u32)));
+    table.add("HyperError", bad(set("tokenizer.ggml.tokens", vec!["a".to_owned()])));
+    let mut refused = |gguf: Gguf| match graph(gguf) {
+        ModelError::Hyper(error) => table.add("HyperError", error),
+        other => panic!("{other:?}"),
+    };
+    refused(set("llama.attention.head_count_kv", 3u32));
+    refused(set("llama.expert_count", 8u32));
+    refused(set("llama.unheard.of", 8u32));
 }
 
 fn tokenizer(table: &mut Table) {
@@ -50,16 +60,12 @@ fn tokenizer(table: &mut Table) {
     bad("tokenizer.ggml.pre", "future".into());
     bad("tokenizer.ggml.token_type", vec![1i32].into());
     bad("tokenizer.ggml.tokens", Vec::<String>::new().into());
-    bad("tokenizer.ggml.merges", vec!["Ġ Ġ".to_owned()].into());
-    bad("tokenizer.ggml.eos_token_id", 512u32.into());
+    bad("tokenizer.ggml.merges", vec!["ĠĠ".to_owned()].into());
+    bad("tokenizer.ggml.suppress_tokens", vec![7i32, 8].into());
     let twice = |w: &mut GgufWriter| {
         w.set("tokenizer.ggml.tokens", vec!["a".to_owned(); 512]);
     };
     table.add("TokenizerError", Tokenizer::from_gguf(&altered(twice)).unwrap_err());
-    let no_bos = |w: &mut GgufWriter| {
-        w.set("tokenizer.ggml.bos_token_id", u32::MAX).set("tokenizer.ggml.add_bos_token", true);
-    };
-    table.add("TokenizerError", Tokenizer::from_gguf(&altered(no_bos)).unwrap_err());
     let whole = Tokenizer::from_gguf(&altered(|_| ())).unwrap();
     table.add("TokenizerError", whole.decode(&[512], false).unwrap_err());
 }
@@ -69,7 +75,8 @@ fn templates(table: &mut Table) {
     table.add("ChatError", ChatTemplate::new("{% for %}", clock).unwrap_err());
     table.add("ChatError", ChatTemplate::from_gguf(&set("tokenizer.chat_template", 1u32), clock).unwrap_err());
     let model = Model::from_gguf(altered(|_| ())).unwrap();
-    let render = |text: &str| Templates::new([("t", text)]).render("t", &model.hyper, Default::default()).unwrap_err();
+    let facts = Facts::new(&model.gguf, &model.hyper).unwrap();
+    let render = |text: &str| Templates::new([("t", text)]).render("t", &facts).unwrap_err();
     table.add("TemplateError", render("\n{{ no_such_name }}"));
     let deep = format!("\n{{{{ {}true }}}}", "not ".repeat(20_000));
     table.add("TemplateError", render(&deep));
@@ -78,13 +85,25 @@ fn templates(table: &mut Table) {
 
 fn models(table: &mut Table) {
     let mut bad = |gguf: Gguf| table.add("ModelError", Model::from_gguf(gguf).unwrap_err());
-    bad(set("llama.attention.head_count_kv", 3u32));
+    bad(set("llama.context_length", 0u32));
     bad(set("tokenizer.ggml.pre", "future"));
     let model = Model::from_gguf(altered(|_| ())).unwrap();
     table.add("ModelError", model.graph_text(&Templates::default(), None).unwrap_err());
-    let faulty = Templates::new([("t", "{{ no_such_name }}")]);
-    table.add("ModelError", model.graph_text(&faulty, Some("t")).unwrap_err());
-    let missing = aio::model::ModelError::from(model.need_weight("absent").unwrap_err());
+    let mut with = |text: &str| {
+        table.add(
+            "ModelError",
+            model.graph_text(&Templates::new([("t", text)]), Some("t")).err().unwrap_or_else(|| {
+                // Asking for every key leaves the graph as the only fault.
+                model.graph(&Templates::new([("t", text)]), Some("t")).unwrap_err()
+            }),
+        );
+    };
+    with("{{ no_such_name }}");
+    let keys = model.gguf.metadata().filter_map(|(key, _)| key.strip_prefix("llama."));
+    let asked: String = keys.map(|key| format!("{{% set _ = meta('{key}') %}}")).collect();
+    with(&format!("{asked}no graph"));
+    with(&format!("{asked}aio 1\ngraph \"g\"\n%x = input \"x\" : f32[4]\noutput \"y\" = %x\n"));
+    let missing = ModelError::from(model.need_weight("absent").unwrap_err());
     table.add("ModelError", missing);
 }
 
@@ -93,6 +112,8 @@ fn synth(table: &mut Table) {
     let bad = |preset: &Preset, dtype| Synth::new(preset, dtype, 1).unwrap_err();
     table.add("SynthError", bad(&preset, DType::I32));
     table.add("SynthError", bad(&Preset { vocab_size: 100, ..preset.clone() }, DType::F32));
+    let odd = vec!["attn_z.bias".to_owned()];
+    table.add("SynthError", bad(&Preset { optional: odd, ..preset.clone() }, DType::F32));
     table.add("SynthError", bad(&Preset { block_count: 0, ..preset.clone() }, DType::F32));
     let folder = tempfile::tempdir().unwrap();
     let whole = Synth::new(&preset, DType::Q4_0, 1).unwrap();

@@ -48,6 +48,7 @@ impl Compiled {
         options: &EngineOptions,
         rows: &[u32],
     ) -> Result<Compiled, EngineError> {
+        model.check_tensors(graph)?;
         let no_image = || DeviceError::NoImage { device: device.target().name };
         let form = device.image_form().ok_or_else(no_image)?;
         let most = options.context.unwrap_or(u32::MAX);

@@ -231,7 +231,8 @@ impl Engine {
     /// Compiles the model's step graph for the device and loads everything.
     ///
     /// # Errors
-    /// [`EngineError::Memory`] before anything large is allocated; see [`EngineError`] for the rest.
+    /// [`EngineError::Memory`] before anything large is allocated, [`aio_model::ModelError::UnreadTensor`] for a tensor that the
+    /// graph does not read; see [`EngineError`] for the rest.
     pub fn load(
         model: Model,
         graph: &Graph,
@@ -241,6 +242,7 @@ impl Engine {
         let context = context_of(&model.hyper, options);
         let rows = bucket_rows(options, &*device);
         let family = compile_family(graph, &*device, &rows, options.dispatch)?;
+        model.check_tensors(graph)?;
         let pages = pages_of(context, options);
         let need = MemoryNeed::of(&family, pages);
         need.check_on(device.available_bytes(), || device.scratch_bytes(&family, pages))?;

@@ -4,7 +4,6 @@ use crate::memory::MemoryNeed;
 use aio_backend::DeviceError;
 use aio_compiler::CompileError;
 use aio_ir::VerifyErrors;
-use aio_ir::text::ParseError;
 use aio_plan::artefact::ArtefactError;
 
 /// An error of the engine.
@@ -13,9 +12,6 @@ pub enum EngineError {
     /// The model or its graph template.
     #[error(transparent)]
     Model(#[from] aio_model::ModelError),
-    /// The rendered template is no graph.
-    #[error("the rendered graph template does not parse: {0}")]
-    Parse(#[from] ParseError),
     /// The rendered template breaks a rule.
     #[error("the rendered graph template is not valid: {0}")]
     Verify(#[from] VerifyErrors),

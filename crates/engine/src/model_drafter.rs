@@ -1,10 +1,14 @@
 //! Drafts of a smaller model of the same tokenizer.
 //!
+//! The two vocabularies may differ in length, as those of one family do that are padded to different sizes: the tokens
+//! that both have must agree, the others are never drafted, and the draft model reads a stand-in for those it lacks.
+//!
 //! It samples with the request's own numbers and noise, so that where the two models agree on the probabilities they draw
 //! the same token, at any temperature. Tokens that were drafted and accepted are in its cache already.
 
 use crate::step::{Step, StepRow, StepWants};
 use crate::{Engine, EngineError, Sampling, Sequence};
+use aio_model::tokenizer::{TokenKind, Vocab};
 use aio_orchestrator::{DraftError, Drafter, DrafterKind, Match};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -24,6 +28,7 @@ pub struct ModelDrafter {
     sequence: Sequence,
     /// Positions of the draft model's context.
     context: usize,
+    common: Common,
     seconds: f64,
 }
 
@@ -33,15 +38,15 @@ impl ModelDrafter {
     /// more when it is dropped, which must not happen under a lock that the same thread holds.
     ///
     /// # Errors
-    /// [`EngineError::DraftModel`] if the two have other tokens.
+    /// [`EngineError::DraftModel`] if a token that both have is not the same.
     pub fn new(engine: Arc<Mutex<Engine>>, target: &Engine, sampling: Sampling) -> Result<ModelDrafter, EngineError> {
-        same_tokens(&lock(&engine), target)?;
+        let common = Common::of(lock(&engine).model().tokenizer.vocab(), target.model().tokenizer.vocab())?;
         let (text, sequence) = (Vec::new(), Sequence::new());
         let context = lock(&engine).context();
-        Ok(ModelDrafter { engine, sampling, text, known: 0, sequence, context, seconds: 0.0 })
+        Ok(ModelDrafter { engine, sampling, text, known: 0, sequence, context, common, seconds: 0.0 })
     }
 
-    /// Drafts up to `max` tokens behind what is committed.
+    /// Drafts up to `max` tokens behind what is committed, and none from a token on that the target does not have.
     fn run(&mut self, max: usize, out: &mut Vec<u32>) -> Result<(), EngineError> {
         let mut engine = lock(&self.engine);
         self.text.truncate(self.known);
@@ -49,6 +54,9 @@ impl ModelDrafter {
         self.sequence.commit(self.sequence.len().min(self.known - 1));
         for _ in 0..max.min(self.context.saturating_sub(self.known)) {
             let token = next(&mut engine, &mut self.sequence, &self.text, &self.sampling)?;
+            if token >= self.common.tokens {
+                break;
+            }
             self.text.push(token);
             out.push(token);
         }
@@ -81,18 +89,32 @@ fn lock(engine: &Mutex<Engine>) -> std::sync::MutexGuard<'_, Engine> {
     engine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn same_tokens(draft: &Engine, target: &Engine) -> Result<(), EngineError> {
-    let [a, b] = [draft, target].map(|e| e.model().tokenizer.vocab());
-    if a.len() != b.len() {
-        let reason = format!("it has {} tokens, the model {}", a.len(), b.len());
-        return Err(EngineError::DraftModel { reason });
-    }
-    match (0..a.len() as u32).find(|&id| a.text(id) != b.text(id)) {
-        None => Ok(()),
-        Some(id) => {
-            let [a, b] = [a, b].map(|v| v.text(id).unwrap_or("").to_owned());
-            Err(EngineError::DraftModel { reason: format!("its token {id} is {a:?}, the model's {b:?}") })
+/// What two vocabularies share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Common {
+    /// Tokens that both have: the ids below this one.
+    tokens: u32,
+    /// What the draft model reads for a token that only the target has.
+    stand_in: u32,
+}
+
+impl Common {
+    /// Checks that the tokens in common agree. Those that both vocabularies only fill their table with may differ.
+    fn of(draft: &Vocab, target: &Vocab) -> Result<Common, EngineError> {
+        let tokens = draft.len().min(target.len()) as u32;
+        let unused = |id| [draft, target].iter().all(|v| v.kind(id) == Some(TokenKind::Unused));
+        match (0..tokens).find(|&id| draft.text(id) != target.text(id) && !unused(id)) {
+            None => Ok(Common { tokens, stand_in: draft.unknown().or(draft.eos()).unwrap_or(0) }),
+            Some(id) => {
+                let [a, b] = [draft, target].map(|v| v.text(id).unwrap_or("").to_owned());
+                Err(EngineError::DraftModel { reason: format!("its token {id} is {a:?}, the model's {b:?}") })
+            }
         }
+    }
+
+    /// A token of the target as the draft model reads it.
+    fn read(self, token: u32) -> u32 {
+        if token < self.tokens { token } else { self.stand_in }
     }
 }
 
@@ -102,7 +124,7 @@ impl Drafter for ModelDrafter {
     }
 
     fn extend(&mut self, tokens: &[u32]) {
-        for &token in tokens {
+        for token in tokens.iter().map(|&token| self.common.read(token)) {
             if self.text.get(self.known) != Some(&token) {
                 self.text.truncate(self.known);
                 self.sequence.commit(self.sequence.len().min(self.known));

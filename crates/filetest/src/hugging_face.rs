@@ -69,7 +69,7 @@ fn config(p: &Preset) -> serde_json::Value {
         "intermediate_size": p.feed_forward_length, "num_hidden_layers": p.block_count,
         "num_attention_heads": p.head_count, "num_key_value_heads": p.head_count_kv, "head_dim": p.head_length,
         "max_position_embeddings": p.context_length, "rms_norm_eps": p.rms_epsilon, "rope_theta": p.rope_freq_base,
-        "rope_scaling": p.rope_freqs.then_some(llama3), "tie_word_embeddings": p.tied_embeddings,
+        "rope_scaling": p.has("rope_freqs.weight").then_some(llama3), "tie_word_embeddings": !p.has("output.weight"),
         "hidden_act": "silu", "torch_dtype": "float32"
     })
 }

@@ -10,6 +10,7 @@ pub mod baseline;
 pub mod conformance;
 pub mod cuda;
 pub mod drafting;
+pub mod edit;
 pub mod graph_file;
 pub mod hostile_plans;
 pub mod hugging_face;

@@ -5,27 +5,39 @@ use aio_engine::{Engine, EngineOptions};
 use aio_ir::{DType, Graph};
 use aio_model::Model;
 use aio_model::gguf::Gguf;
-use aio_model::synth::{Preset, Synth};
+use aio_model::synth::{Preset, Synth, presets};
 use aio_model::template::Templates;
 use std::sync::Arc;
 
-/// A preset of each architecture.
-pub const ARCHITECTURES: [(&str, &str); 4] =
-    [("llama", "llama-1b"), ("qwen2", "qwen2-0.5b"), ("qwen3", "qwen3-0.6b"), ("pangu-embedded", "pangu-1b")];
+/// Each architecture that has a graph template, with a preset of it: the first with most optional tensors apart from a
+/// head of its own, so that a new architecture is tested once it has a template and a preset.
+///
+/// # Panics
+/// If a template has no preset.
+pub fn architectures() -> Vec<(String, String)> {
+    let named = templates().architectures().map(str::to_owned).collect::<Vec<_>>();
+    let preset = |architecture: &str| {
+        let optional = |p: &Preset| p.optional.iter().filter(|o| *o != "output.weight").count();
+        let own = presets().into_iter().filter(|p| p.architecture == architecture).rev();
+        own.max_by_key(optional).unwrap_or_else(|| panic!("no preset of {architecture}")).name
+    };
+    named.into_iter().map(|a| (a.clone(), preset(&a))).collect()
+}
 
 /// The vocabulary of a tiny model.
 pub const VOCABULARY: usize = 512;
 
 /// The graph templates of the workspace.
 pub fn templates() -> Templates {
-    let read = |name: &str| {
-        let path = crate::workspace(&format!("graphs/{name}"));
-        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-    };
-    let names =
-        ["decoder.jinja", "llama.graph.jinja", "qwen2.graph.jinja", "qwen3.graph.jinja", "pangu-embedded.graph.jinja"];
-    let texts: Vec<_> = names.iter().map(|n| (*n, read(n))).collect();
-    Templates::new(texts.iter().map(|(n, t)| (*n, t.as_str())))
+    let folder = std::fs::read_dir(crate::workspace("graphs")).expect("the folder of templates is there");
+    let mut paths: Vec<_> = folder.flatten().map(|e| e.path()).collect();
+    paths.sort();
+    let mut templates = Templates::default();
+    for path in paths.iter().filter(|p| p.extension().is_some_and(|e| e == "jinja")) {
+        let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        templates.set(&path.file_name().unwrap_or_default().to_string_lossy(), &text);
+    }
+    templates
 }
 
 /// A model of two layers in the shape of a preset, with its step graph.
@@ -56,8 +68,7 @@ pub fn full_graph(preset: &str, weights: DType) -> Graph {
 /// # Panics
 /// If its architecture has no template, or a faulty one.
 pub fn graph(model: &Model) -> Graph {
-    let text = model.graph_text(&templates(), None).expect("the template renders");
-    aio_ir::text::parse(&text).unwrap_or_else(|e| panic!("{e}")).graph
+    model.graph(&templates(), None).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// An engine on such a model.

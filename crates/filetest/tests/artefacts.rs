@@ -73,8 +73,8 @@ fn load(path: &Path, device: Arc<dyn Device>, access: ImageAccess) -> Result<Eng
 
 #[test]
 fn families_of_all_architectures_read_back_equal() {
-    for (_, preset) in tiny::ARCHITECTURES {
-        let compiled = compiled(preset, DType::Q4_1, &*cpu(None, 1));
+    for (_, preset) in tiny::architectures() {
+        let compiled = compiled(&preset, DType::Q4_1, &*cpu(None, 1));
         let family = compiled.family();
         let bytes = encode(family);
         let back = decode(&bytes).unwrap();
@@ -142,9 +142,9 @@ fn compiling_twice_gives_the_same_bytes_on_any_threads() {
 
 #[test]
 fn tokens_are_those_of_the_model() {
-    for (_, preset) in tiny::ARCHITECTURES {
-        let place = Place::new(preset, DType::Q4_0);
-        let want = tokens(&mut tiny::engine(preset, DType::Q4_0, cpu(None, 2), &options()));
+    for (_, preset) in tiny::architectures() {
+        let place = Place::new(&preset, DType::Q4_0);
+        let want = tokens(&mut tiny::engine(&preset, DType::Q4_0, cpu(None, 2), &options()));
         assert_eq!(want.len(), 12);
         for access in [ImageAccess::Read, ImageAccess::Map] {
             let mut engine = load(&place.path(), cpu(None, 2), access).unwrap();

@@ -62,9 +62,9 @@ fn every_weight_type_gives_the_oracles_logits() {
 
 #[test]
 fn every_architecture_gives_the_oracles_logits() {
-    for (architecture, preset) in tiny::ARCHITECTURES {
-        let Some(mut engine) = engine(preset, DType::Q8_0, ascending()) else { return };
-        let mut oracle = engine_on(InterpDevice::default(), preset, DType::Q8_0, Dispatch::Graph);
+    for (architecture, preset) in tiny::architectures() {
+        let Some(mut engine) = engine(&preset, DType::Q8_0, ascending()) else { return };
+        let mut oracle = engine_on(InterpDevice::default(), &preset, DType::Q8_0, Dispatch::Graph);
         let error = nmse(&floats(&chunked(&mut engine, 20, 5)), &floats(&chunked(&mut oracle, 20, 20)));
         println!("{architecture}: {error:e}");
         assert!(error <= bound(DType::Q8_0), "{architecture}: {error:e}");

@@ -68,8 +68,7 @@ fn hyper_parameters_and_tokens_are_those_of_the_gguf_file() {
         let folder = tempfile::tempdir().unwrap();
         let mut got = open(folder.path(), preset, DType::F16, 1);
         let (want, _) = tiny::model(preset, DType::F16, 7);
-        assert!(got.hyper.rope_halves && !want.hyper.rope_halves);
-        (got.hyper.rope_halves, got.hyper.name) = (false, want.hyper.name.clone());
+        got.hyper.name = want.hyper.name.clone();
         assert_eq!(got.hyper, want.hyper);
         let (ours, theirs) = (got.tokenizer.vocab(), want.tokenizer.vocab());
         assert_eq!((ours.bos(), ours.eos(), ours.len()), (theirs.bos(), theirs.eos(), theirs.len()));

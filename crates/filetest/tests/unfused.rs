@@ -43,10 +43,10 @@ fn floats(bits: &[u32]) -> Vec<f32> {
 
 #[test]
 fn every_architecture_gives_the_fused_logits() {
-    for (architecture, preset) in tiny::ARCHITECTURES {
+    for (architecture, preset) in tiny::architectures() {
         for weights in [DType::Q4_0, DType::F16] {
-            let fused = floats(&logits(&mut engine(preset, weights, Dispatch::Graph), 17));
-            let single = floats(&logits(&mut engine(preset, weights, Dispatch::Op), 17));
+            let fused = floats(&logits(&mut engine(&preset, weights, Dispatch::Graph), 17));
+            let single = floats(&logits(&mut engine(&preset, weights, Dispatch::Op), 17));
             for (position, (a, b)) in single.chunks(VOCABULARY).zip(fused.chunks(VOCABULARY)).enumerate() {
                 let error = nmse(a, b);
                 assert!(error <= 1e-10, "{architecture} {weights}: {error:e} at position {position}");

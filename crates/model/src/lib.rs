@@ -15,7 +15,7 @@
 //! let preset = synth::Preset::find("smollm2-135m").ok_or("no such preset")?.tiny();
 //! let bytes = synth::Synth::new(&preset, aio_ir::DType::Q4_1, 1)?.to_bytes()?;
 //! let model = Model::from_gguf(Gguf::from_bytes(bytes)?)?;
-//! assert_eq!(model.hyper.block_count, 2);
+//! assert_eq!(model.hyper.context_length, 512);
 //! assert_eq!(model.tokenizer.encode("hi", false)?, [104, 105]);
 //! assert_eq!(model.need_weight("blk.0.ffn_down.weight")?.shape, [256, 512]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -23,8 +23,10 @@
 #![forbid(unsafe_code)]
 
 pub mod chat;
+pub mod facts;
 pub mod gguf;
 pub mod hyper;
+pub mod keys;
 mod model;
 mod render;
 #[cfg(feature = "safetensors")]
@@ -32,5 +34,9 @@ pub mod safetensors;
 pub mod synth;
 pub mod template;
 pub mod tokenizer;
+mod unread;
+mod warning;
 
 pub use model::{Model, ModelError, Weight};
+pub use unread::INERT_TENSORS;
+pub use warning::Warning;

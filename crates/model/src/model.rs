@@ -3,13 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use aio_ir::DType;
+use aio_ir::text::ParseError;
+use aio_ir::{DType, Graph};
 
 use crate::chat::{ChatError, ChatTemplate, Clock};
+use crate::facts::Facts;
 use crate::gguf::{Gguf, GgufError};
 use crate::hyper::{HyperError, HyperParams};
 use crate::template::{TemplateError, Templates};
 use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::warning::Warning;
+use crate::{keys, unread};
 
 /// Why a model cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +41,28 @@ pub enum ModelError {
     /// Its graph template.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// What its graph template gave is no graph.
+    #[error("the rendered graph template does not parse: {0}")]
+    Parse(#[from] ParseError),
+    /// A tensor that the graph does not read.
+    #[error("the graph does not read tensor {name:?}{}", and_more(*others))]
+    UnreadTensor {
+        /// The first such tensor, in file order.
+        name: String,
+        /// How many more there are.
+        others: usize,
+    },
     /// There is no graph template of its architecture.
     #[error("there is no graph template for architecture `{architecture}`")]
     NoTemplate {
         /// The architecture as the file names it.
         architecture: String,
     },
+}
+
+/// The end of a message that names the first of several tensors.
+fn and_more(others: usize) -> String {
+    if others == 0 { String::new() } else { format!(", nor {others} more") }
 }
 
 /// An open model. The weights stay in the file's map.
@@ -126,17 +146,50 @@ impl Model {
         model.map(|model| (model, done))
     }
 
+    /// What the file says that cannot be followed to the letter, and what is done instead.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let name = self.gguf.get("general.name").filter(|v| matches!(v, crate::gguf::Value::Bytes(_)));
+        let name = name.map(|_| Warning::NotUtf8 { what: "general.name".to_owned() });
+        name.into_iter().chain(self.tokenizer.warnings().iter().cloned()).collect()
+    }
+
     /// The text of the step graph: the template of the model's architecture, or the one named.
     ///
     /// # Errors
-    /// [`ModelError::NoTemplate`] and [`ModelError::Template`].
+    /// [`ModelError::NoTemplate`]; [`GgufError::UnsupportedType`] before anything is rendered; [`ModelError::Template`]
+    /// and [`ModelError::Hyper`] of the template; [`HyperError::Unread`] and [`HyperError::Unsupported`] for a key that
+    /// it does not honour.
     pub fn graph_text(&self, templates: &Templates, name: Option<&str>) -> Result<String, ModelError> {
         let architecture = &self.hyper.architecture;
         let own = || templates.of_architecture(architecture);
         let name = name.map(str::to_owned).or_else(own);
         let name = name.ok_or_else(|| ModelError::NoTemplate { architecture: architecture.clone() })?;
-        let types = self.gguf.tensors().iter().map(|t| (t.name.clone(), t.dtype().map_err(|e| e.to_string())));
-        Ok(templates.render(&name, &self.hyper, types.collect())?)
+        let facts = Facts::new(&self.gguf, &self.hyper)?;
+        let rendered = templates.render(&name, &facts);
+        // A fault of a function is known by its type; the engine of the templates knows only its text.
+        let text = rendered.map_err(|e| facts.take_fault().map_or(ModelError::Template(e), ModelError::Hyper))?;
+        keys::check(&self.gguf, architecture, &facts.asked())?;
+        Ok(text)
+    }
+
+    /// The step graph, as [`Model::graph_text`] gives it; not yet verified. It reads every tensor of the file.
+    ///
+    /// # Errors
+    /// Those of [`Model::graph_text`] and [`Model::check_tensors`], and [`ModelError::Parse`].
+    pub fn graph(&self, templates: &Templates, name: Option<&str>) -> Result<Graph, ModelError> {
+        let graph = aio_ir::text::parse(&self.graph_text(templates, name)?)?.graph;
+        self.check_tensors(&graph)?;
+        Ok(graph)
+    }
+
+    /// Checks that the graph reads every tensor of the file.
+    ///
+    /// # Errors
+    /// [`ModelError::UnreadTensor`].
+    pub fn check_tensors(&self, graph: &Graph) -> Result<(), ModelError> {
+        let mut unread = unread::tensors(self.gguf.tensors(), graph);
+        let Some(first) = unread.next() else { return Ok(()) };
+        Err(ModelError::UnreadTensor { name: first.name.clone(), others: unread.count() })
     }
 
     /// The chat template, parsed; `None` if the model has none. Parsed on demand, so that a faulty

@@ -1,15 +1,26 @@
-//! Graph templates: text with a model's hyper-parameters filled in.
+//! Graph templates: text that a model's keys and tensors fill in.
 //!
-//! The template language is minijinja's. Here a template is code that we or the user wrote for
-//! one architecture, so an undefined name is an error, where chat templates (`crate::chat`) are
-//! lenient. Called by the engine and by `aio graph`.
+//! The template language is minijinja's, with functions that read the model file:
+//!
+//! | function | gives |
+//! |---|---|
+//! | `meta(key, default)` | the value of `<architecture>.<key>`, or of `key` as written; an error if the file has neither and there is no default |
+//! | `count(key, default)` | the same as a positive integer; a list of equal numbers, one for each layer, is that number |
+//! | `number(key, default)` | the same as a finite number |
+//! | `bad(key, expected)` | an error that the key's value must be `expected` |
+//! | `has(tensor)` | whether the file has the tensor |
+//! | `dtype(tensor)` | its element type; an error if the file has no such tensor |
+//!
+//! Variables: `architecture`, `vocab_size`, `tensor_count`. A key that was asked for counts as read; any other key of
+//! the architecture must be in [`crate::keys::TABLE`], and every tensor must be read by the graph.
+//!
+//! A template is written for one architecture, so an undefined name is an error, where chat templates (`crate::chat`)
+//! are lenient. Called by the engine and by `aio graph`.
 
 use minijinja::{ErrorKind, State, UndefinedBehavior, Value};
 
-use crate::hyper::HyperParams;
+use crate::facts::Facts;
 use crate::render::{Guarded, Text, measure};
-use aio_ir::DType;
-use std::collections::HashMap;
 
 /// Instructions a template may run, or 64 bytes each that it may make; a model of 1,000 layers needs far fewer.
 const FUEL: u64 = 8_000_000;
@@ -104,36 +115,22 @@ impl Templates {
         self.files.iter().any(|(n, _)| *n == name).then_some(name)
     }
 
-    /// Renders a template with the fields of `params` (each a variable of its own) and the function `dtype`, which gives
-    /// the element type of a weight of the model. The result is the text form of the step graph.
+    /// The architectures that have a template.
+    pub fn architectures(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().filter_map(|(name, _)| name.strip_suffix(".graph.jinja"))
+    }
+
+    /// Renders a template for the model that `facts` describes. The result is the text form of the step graph.
     ///
     /// # Errors
     /// [`TemplateError`] with the line.
-    pub fn render(
-        &self,
-        name: &str,
-        params: &HyperParams,
-        dtypes: HashMap<String, Result<DType, String>>,
-    ) -> Result<String, TemplateError> {
-        let context = serde_json::to_value(params).map_err(|e| TemplateError::Render {
-            name: name.to_owned(),
-            line: 0,
-            message: e.to_string(),
-        })?;
-        let dtype = move |weight: &str| {
-            let fail = |message: String| Err(minijinja::Error::new(ErrorKind::InvalidOperation, message));
-            match dtypes.get(weight) {
-                Some(Ok(dtype)) => Ok(dtype.name()),
-                Some(Err(message)) => fail(message.clone()),
-                None => fail(format!("the model has no weight `{weight}`")),
-            }
-        };
+    pub fn render(&self, name: &str, facts: &Facts) -> Result<String, TemplateError> {
         let files = self.files.iter().map(|(n, t)| (n.as_str(), t.as_str()));
         let guarded = Guarded::new(name, files, FUEL, show, |env| {
             env.set_undefined_behavior(UndefinedBehavior::Strict);
-            env.add_function("dtype", dtype);
+            facts.add_functions(env);
         })?;
-        guarded.render(from_json(&context))
+        guarded.render(facts.context())
     }
 }
 

@@ -4,7 +4,7 @@
 
 use aio_model::Model;
 use aio_model::chat::{ChatTemplate, Clock, Message};
-use aio_model::hyper::HyperParams;
+use aio_model::facts::Facts;
 use aio_model::synth::{Preset, Synth};
 use aio_model::template::{TemplateError, Templates};
 
@@ -15,14 +15,15 @@ fn chat(text: &str) -> Result<String, String> {
     template.render(&[Message::new("user", "hi")], true, "<s>", "</s>").map_err(|e| e.to_string())
 }
 
-fn params() -> HyperParams {
+fn facts() -> Facts {
     let preset = Preset::find("smollm2-135m").unwrap().tiny();
     let bytes = Synth::new(&preset, aio_ir::DType::Q4_0, 1).unwrap().to_bytes().unwrap();
-    Model::from_gguf(aio_model::gguf::Gguf::from_bytes(bytes).unwrap()).unwrap().hyper
+    let model = Model::from_gguf(aio_model::gguf::Gguf::from_bytes(bytes).unwrap()).unwrap();
+    Facts::new(&model.gguf, &model.hyper).unwrap()
 }
 
 fn graph(text: &str) -> Result<String, TemplateError> {
-    Templates::new([("t", text)]).render("t", &params(), Default::default())
+    Templates::new([("t", text)]).render("t", &facts())
 }
 
 /// Both kinds of template give this error.

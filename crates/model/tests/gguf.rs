@@ -170,10 +170,29 @@ fn hostile_metadata_is_refused() {
     assert!(matches!(with(|o| kv(o, "k", 7, &[2]), 0, 1), Err(GgufError::Bool { got: 2, .. })));
     let twice = with(|o| (0..2).for_each(|_| kv(o, "k", 0, &[1])), 0, 2);
     assert!(matches!(twice, Err(GgufError::DuplicateKey { name, .. }) if name == "k"));
-    let latin1 = [&1u64.to_le_bytes()[..], &[0xe4]].concat();
-    assert!(matches!(with(|o| kv(o, "k", 8, &latin1), 0, 1), Err(GgufError::Utf8 { .. })));
     let level = [&9u32.to_le_bytes()[..], &1u64.to_le_bytes()].concat();
     assert!(matches!(with(|o| kv(o, "k", 9, &level.repeat(9)), 0, 1), Err(GgufError::Depth { .. })));
+}
+
+#[test]
+fn a_string_that_is_not_utf8_hides_nothing_else() {
+    let latin1 = [&2u64.to_le_bytes()[..], &[b'M', 0xe8]].concat();
+    let list = [&8u32.to_le_bytes()[..], &2u64.to_le_bytes(), &latin1, &1u64.to_le_bytes(), b"b"].concat();
+    let body = |o: &mut Vec<u8>| {
+        kv(o, "name", 8, &latin1);
+        kv(o, "list", 9, &list);
+        kv(o, "after", 0, &[7]);
+    };
+    let g = with(body, 0, 3).unwrap();
+    assert_eq!(g.get("name"), Some(Value::Bytes(&[b'M', 0xe8])));
+    assert!(matches!(g.get_str("name"), Err(GgufError::Utf8 { name }) if name == "name"));
+    assert_eq!(g.get_text("name").unwrap().as_deref(), Some("M\u{fffd}"));
+    let Some(Value::Array(items)) = g.get("list") else { panic!("the list is there") };
+    assert_eq!(items.iter().collect::<Vec<_>>(), [Value::Bytes(&[b'M', 0xe8]), Value::Str("b")]);
+    assert_eq!(g.get_u32("after").unwrap(), Some(7));
+    // The head of an artefact keeps the bytes.
+    let again = Gguf::from_head(g.head().unwrap()).unwrap();
+    assert!(again.metadata().eq(g.metadata()));
 }
 
 #[test]
@@ -219,8 +238,10 @@ fn hostile_tensors_are_refused() {
 fn unknown_types_are_kept_until_used() {
     let g = with(|o| tensor(o, "t", &[256], 16, 0), 1, 0).unwrap();
     let t = g.tensor("t").unwrap();
-    assert_eq!((t.ty, t.bytes, t.ty.to_string().as_str()), (TensorType::Unknown(16), None, "unknown(16)"));
-    assert!(matches!(g.tensor_data("t"), Err(GgufError::UnsupportedType { id: 16, .. })));
+    assert_eq!((t.ty, t.bytes, t.ty.to_string().as_str()), (TensorType::Unknown(16), None, "IQ2_XXS"));
+    let error = g.tensor_data("t").unwrap_err();
+    assert!(matches!(error, GgufError::UnsupportedType { ty: TensorType::Unknown(16), .. }));
+    assert!(error.to_string().contains("\"t\" has type IQ2_XXS") && error.to_string().contains("Q4_K"), "{error}");
 }
 
 fn split_part(dir: &std::path::Path, no: u16, count: u16, name: &str, total: i32) -> std::path::PathBuf {

@@ -3,7 +3,6 @@
 
 use aio_filetest::hugging_face;
 use aio_ir::DType;
-use aio_model::hyper::RopeScalingType;
 use aio_model::safetensors::SafetensorsError;
 use aio_model::{Model, ModelError};
 use serde_json::{Value, json};
@@ -26,7 +25,8 @@ fn alter(folder: &Path, file: &str, change: impl FnOnce(&mut Value)) {
 fn message(file: &str, pointer: &str, new: Value) -> String {
     let folder = folder(DType::F16);
     alter(folder.path(), file, |v| *v.pointer_mut(pointer).unwrap() = new);
-    Model::open(folder.path()).unwrap_err().to_string()
+    let model = Model::open(folder.path());
+    model.and_then(|m| m.graph(&aio_filetest::tiny::templates(), None)).unwrap_err().to_string()
 }
 
 #[test]
@@ -77,10 +77,19 @@ fn what_would_give_another_model_is_refused() {
         assert!(message.contains(expected), "{key}: {message}");
     }
     for (key, new, expected) in [
+        ("layer_types", json!(["full_attention", "sliding_attention"]), "layer_types"),
+        ("is_causal", json!(false), "is_causal"),
+    ] {
+        let folder = folder(DType::F16);
+        alter(folder.path(), "config.json", |v| v[key] = new);
+        let message = Model::open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains(expected), "{key}: {message}");
+    }
+    for (key, new, expected) in [
         ("/model/type", json!("Unigram"), "of type Unigram"),
         ("/normalizer", json!({"type": "Lowercase"}), "normalizer \"Lowercase\""),
         ("/pre_tokenizer", json!({"type": "Whitespace"}), "its pre_tokenizer is not supported"),
-        ("/model/merges", json!(["a"]), "is not a pair of tokens"),
+        ("/model/merges", json!(["a"]), "is not a pair"),
         ("/model/merges", json!(7), "tokenizer.json: model: "),
         ("/added_tokens/0/id", json!(512), "below vocab_size 512"),
     ] {
@@ -100,11 +109,13 @@ fn scaling_and_added_tokens_reach_the_model() {
     alter(folder.path(), "tokenizer.json", |v| v["post_processor"] = template);
     std::fs::write(folder.path().join("chat_template.jinja"), "{{ messages }}").unwrap();
     let model = Model::open(folder.path()).unwrap();
-    let s = &model.hyper.rope_scaling;
-    assert_eq!((s.ty, s.factor, s.original_context_length, s.yarn_beta_fast), (RopeScalingType::Yarn, 4.0, 64, 16.0));
-    let magnitude = s.attn_factor * (1.0 + 0.1 * 4.0f32.ln());
+    let text = model.graph_text(&aio_filetest::tiny::templates(), None).unwrap();
+    let rope = text.lines().find(|l| l.contains(" = rope ")).unwrap();
+    assert!(rope.contains("scaling = yarn, factor = 4.0, original_context = 64") && rope.contains("beta_fast = 16.0"));
+    let attn_factor: f32 = rope.split("attn_factor = ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    let magnitude = attn_factor * (1.0 + 0.1 * 4.0f32.ln());
     assert!((magnitude - 1.0).abs() < 1e-6, "{magnitude}");
-    assert!(!model.hyper.rope_freqs);
+    assert!(!text.contains("rope_freqs"));
     let bos = model.tokenizer.vocab().bos().unwrap();
     assert_eq!(model.tokenizer.encode_prompt("a", true).unwrap(), [bos, 97]);
     assert!(model.chat_template(aio_model::chat::Clock { unix_s: 0 }).unwrap().is_some());

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use aio_filetest::needs;
+use aio_model::Warning;
 use aio_model::gguf::write::GgufWriter;
 use aio_model::gguf::{Gguf, MetaValue};
 use aio_model::tokenizer::{StreamDecoder, Tokenizer, TokenizerError};
@@ -113,11 +114,8 @@ fn faults_are_typed() {
     assert!(matches!(error("tokenizer.ggml.model", "bert".into()), TokenizerError::Model { got } if got == "bert"));
     assert!(matches!(error("tokenizer.ggml.pre", "future".into()), TokenizerError::Pre { got } if got == "future"));
     let merges = |m: &str| error("tokenizer.ggml.merges", vec![m.to_owned()].into());
-    assert!(matches!(merges("a  b"), TokenizerError::Merge { index: 0, .. }));
-    assert!(matches!(merges("b a"), TokenizerError::Merge { .. }));
+    assert!(matches!(merges("ab"), TokenizerError::Merge { index: 0, .. }));
     assert!(matches!(merges(""), TokenizerError::Merge { .. }));
-    // Longer than any token: the tokenizer library would panic.
-    assert!(matches!(merges("<|im_end|> <|im_end|>"), TokenizerError::Merge { .. }));
     let twice = vec!["a".to_owned(), "a".to_owned()];
     assert!(matches!(
         error("tokenizer.ggml.tokens", twice.into()),
@@ -125,8 +123,104 @@ fn faults_are_typed() {
     ));
     assert!(matches!(error("tokenizer.ggml.token_type", vec![1i32].into()), TokenizerError::Length { .. }));
     assert!(matches!(error("tokenizer.ggml.tokens", Vec::<String>::new().into()), TokenizerError::Count { got: 0 }));
-    assert!(matches!(error("tokenizer.ggml.eos_token_id", 259u32.into()), TokenizerError::SpecialId { .. }));
-    assert!(matches!(error("tokenizer.ggml.add_bos_token", true.into()), TokenizerError::NoSpecial { .. }));
+    assert!(matches!(error("tokenizer.ggml.suppress_tokens", vec![1i32].into()), TokenizerError::Suppressed { .. }));
+    build(byte_level().set("tokenizer.ggml.suppress_tokens", Vec::<i32>::new())).unwrap();
+}
+
+#[test]
+fn special_tokens_outside_the_vocabulary_are_warned_of_and_missing() {
+    for (name, value) in [("bos", 259u32), ("eos", 260), ("unknown", 999), ("eot", 259), ("eom", 259), ("fim_pad", 259)]
+    {
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        let t = build(byte_level().set(&key, value)).unwrap();
+        let warning = Warning::SpecialId { key: key.clone(), got: value, tokens: 259 };
+        assert_eq!(t.warnings(), std::slice::from_ref(&warning));
+        assert_eq!(
+            warning.to_string(),
+            format!("{key} is {value}, but there are 259 tokens; the key is taken as missing")
+        );
+        assert_eq!((t.vocab().bos(), t.vocab().eos(), t.vocab().unknown()), (None, None, None));
+    }
+    // As some converters write "no such token".
+    assert!(build(byte_level().set("tokenizer.ggml.bos_token_id", u32::MAX)).unwrap().warnings().is_empty());
+}
+
+#[test]
+fn a_token_that_is_asked_for_and_missing_is_warned_of_and_not_added() {
+    for (flag, id_key) in [
+        ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id"),
+        ("tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id"),
+    ] {
+        let t = build(byte_level().set(flag, true)).unwrap();
+        assert_eq!(t.warnings(), [Warning::NotAdded { flag, id_key }]);
+        assert_eq!(t.encode_prompt("ab", false).unwrap(), [256]);
+    }
+}
+
+#[test]
+fn lists_longer_than_the_vocabulary_and_tokens_without_text_are_warned_of() {
+    let key = "tokenizer.ggml.token_type";
+    let t = build(byte_level().set(key, [vec![1i32; 257], vec![3, 4, 1, 1]].concat())).unwrap();
+    assert_eq!(t.warnings(), [Warning::Longer { key, got: 261, tokens: 259 }]);
+    assert_eq!(t.encode("ab<|im_end|>", true).unwrap(), [256, 257]);
+    let MetaValue::Array(ty, mut items) = gguf_value("tokenizer.ggml.tokens") else { panic!("a list") };
+    (items[7], items[9]) = ("".into(), "".into());
+    let t = build(byte_level().set("tokenizer.ggml.tokens", MetaValue::Array(ty, items))).unwrap();
+    assert_eq!(t.warnings(), [Warning::EmptyTokens { count: 2, first: 7 }]);
+}
+
+#[test]
+fn a_missing_pre_tokenizer_is_warned_of_and_the_default_taken() {
+    let mut plain = GgufWriter::new();
+    for (key, value) in Gguf::from_bytes(byte_level().to_bytes(&mut |_, _| Ok(())).unwrap()).unwrap().metadata() {
+        if key != "tokenizer.ggml.pre" {
+            plain.set(key, value.to_meta());
+        }
+    }
+    let t = build(&plain).unwrap();
+    assert_eq!(t.warnings(), [Warning::NoPre { assumed: "default" }]);
+    assert!(t.warnings()[0].to_string().contains("\"default\" is assumed"));
+    let named = build(byte_level().set("tokenizer.ggml.pre", "default")).unwrap();
+    let text = "a1234 b's";
+    assert_eq!(t.encode(text, false).unwrap(), named.encode(text, false).unwrap());
+}
+
+#[test]
+fn merges_that_make_no_token_are_warned_of_and_their_text_is_encoded_by_bytes() {
+    let list = ["b c", "a bc", "a b", "x y"].map(str::to_owned).to_vec();
+    let t = build(byte_level().set("tokenizer.ggml.merges", list)).unwrap();
+    let warning = Warning::Merges { count: 3, first: 0, text: "b c".to_owned() };
+    assert_eq!(t.warnings(), [warning]);
+    let bytes = |text: &str| text.bytes().map(u32::from).collect::<Vec<_>>();
+    // "b c" goes first, as its rank says, and leaves no "ab" to join.
+    assert_eq!(t.encode("abc", false).unwrap(), bytes("abc"));
+    assert_eq!(t.encode("ab xy", false).unwrap(), [&[256][..], &bytes(" xy")].concat());
+}
+
+#[test]
+fn a_token_that_is_not_utf8_is_warned_of_and_the_others_stay() {
+    let MetaValue::Array(ty, mut items) = gguf_value("tokenizer.ggml.tokens") else { panic!("a list") };
+    items[258] = MetaValue::Bytes(vec![0xff, b'u']);
+    let t = build(byte_level().set("tokenizer.ggml.tokens", MetaValue::Array(ty, items))).unwrap();
+    assert_eq!(t.warnings(), [Warning::NotUtf8 { what: "token 258".to_owned() }]);
+    assert_eq!(t.encode("ab<u>", false).unwrap()[0], 256);
+}
+
+/// A value of [`byte_level`].
+fn gguf_value(key: &str) -> MetaValue {
+    let gguf = Gguf::from_bytes(byte_level().to_bytes(&mut |_, _| Ok(())).unwrap()).unwrap();
+    gguf.get(key).unwrap().to_meta()
+}
+
+#[test]
+fn text_behind_a_long_run_of_spaces_is_tokenized_as_elsewhere() {
+    for pre in ["gpt-2", "llama-bpe", "qwen2", "default", "gpt-4o"] {
+        let t = build(byte_level().set("tokenizer.ggml.pre", pre)).unwrap();
+        let (short, long) = (t.encode("  ab12 ab", false).unwrap(), " ".repeat(1_500_000) + "  ab12 ab");
+        let ids = t.encode(&long, false).unwrap();
+        assert_eq!(ids[1_500_000..], short, "{pre}");
+        assert!(ids[..1_500_000].iter().all(|&id| id == 32), "{pre}");
+    }
 }
 
 #[test]
@@ -147,6 +241,21 @@ fn sentencepiece_joins_by_score() {
     assert_eq!(t.encode("ö", false).unwrap(), [5, 3, 0]);
     assert_eq!(t.decode(&[1, 11, 3, 4], false).unwrap(), " aä");
     assert!(t.encode("", false).unwrap().is_empty());
+}
+
+#[test]
+fn a_sentencepiece_model_that_names_no_special_tokens_has_the_usual_ones() {
+    let mut w = GgufWriter::new();
+    w.set("tokenizer.ggml.model", "llama").set("tokenizer.ggml.eos_token_id", 99u32);
+    w.set("tokenizer.ggml.tokens", ["<unk>", "<s>", "</s>", "a"].map(str::to_owned).to_vec());
+    let t = build(&w).unwrap();
+    assert_eq!((t.vocab().bos(), t.vocab().eos(), t.vocab().unknown()), (Some(1), Some(2), Some(0)));
+    let shown: Vec<_> = t.warnings().iter().map(ToString::to_string).collect();
+    assert!(shown.contains(&"tokenizer.ggml.bos_token_id is missing; token 1 (\"<s>\") is assumed".to_owned()));
+    assert!(shown.iter().any(|s| s.contains("eos_token_id is 99")) && shown.len() == 4, "{shown:?}");
+    assert_eq!(t.encode_prompt("", false).unwrap(), [1]);
+    let one = build(w.set("tokenizer.ggml.tokens", vec!["a".to_owned()])).unwrap();
+    assert!(!one.add_bos() && one.warnings().iter().any(|w| matches!(w, Warning::NotAdded { .. })));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use aio_mapped::MapError;
 
+use super::tensor::TensorType;
 use super::value::ValueType;
 
 /// What is wrong with a GGUF file or with a use of it.
@@ -64,13 +65,11 @@ pub enum GgufError {
         /// What fits into the rest of the file.
         most: u64,
     },
-    /// A text that is not UTF-8.
-    #[error("{what} at byte {offset} is not UTF-8")]
+    /// A text that is needed and is not UTF-8.
+    #[error("metadata key {name:?} is a string that is not UTF-8")]
     Utf8 {
-        /// What the text is.
-        what: &'static str,
-        /// Where it starts.
-        offset: u64,
+        /// The key.
+        name: String,
     },
     /// A metadata type number that the format does not have.
     #[error("metadata key {name:?} at byte {offset} has the unknown value type {got}")]
@@ -200,13 +199,13 @@ pub enum GgufError {
         /// The tensor.
         name: String,
     },
-    /// A tensor whose type number aio does not read.
-    #[error("tensor {name:?} is of the unsupported type number {id}")]
+    /// A tensor of a type that aio does not read.
+    #[error("tensor {name:?} has type {ty}, which is not supported (supported: {})", super::tensor::supported())]
     UnsupportedType {
         /// The tensor.
         name: String,
-        /// Its type number.
-        id: u32,
+        /// Its type.
+        ty: TensorType,
     },
     /// A file that says it is part of a split but is not named like one.
     #[error("the file is one of {count} parts, but its name does not end in \"-NNNNN-of-{count:05}.gguf\"")]

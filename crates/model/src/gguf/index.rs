@@ -116,7 +116,7 @@ fn read_entries(cur: &mut Cursor<'_>, count: u64) -> Result<Entries, GgufError> 
     let mut by_key = HashMap::new();
     for i in 0..count {
         let offset = cur.at as u64;
-        let key = cur.text("a metadata key")?.to_owned();
+        let key = cur.name("a metadata key")?;
         let type_at = cur.at as u64;
         let id = cur.u32("a metadata type")?;
         let ty = ValueType::from_id(id).ok_or_else(|| GgufError::ValueType {
@@ -147,7 +147,7 @@ fn alignment(bytes: &[u8], entries: &[Entry], by_key: &HashMap<String, usize>) -
 }
 
 fn read_tensor(cur: &mut Cursor<'_>, alignment: u64) -> Result<TensorInfo, GgufError> {
-    let name = cur.text("a tensor name")?.to_owned();
+    let name = cur.name("a tensor name")?;
     let dim_count = cur.u32("a dimension count")?;
     if !(1..=4).contains(&dim_count) {
         return Err(GgufError::Dims { name, got: dim_count });
@@ -262,11 +262,16 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    fn text(&mut self, what: &'static str) -> Result<&'a str, GgufError> {
+    /// The bytes of a text, which need not be UTF-8.
+    fn text(&mut self, what: &'static str) -> Result<&'a [u8], GgufError> {
         let len = self.u64(what)?;
-        let offset = self.at as u64;
-        let bytes = self.take(what, len)?;
-        std::str::from_utf8(bytes).map_err(|_| GgufError::Utf8 { what, offset })
+        self.take(what, len)
+    }
+
+    /// A key or a tensor's name. Bytes that are not UTF-8 are replaced: such a name is none that anything reads, and
+    /// tools can show the rest of the file.
+    fn name(&mut self, what: &'static str) -> Result<String, GgufError> {
+        Ok(String::from_utf8_lossy(self.text(what)?).into_owned())
     }
 
     /// Checks one value and steps over it.

@@ -207,9 +207,25 @@ impl Gguf {
     /// A text.
     ///
     /// # Errors
-    /// [`GgufError::WrongType`].
+    /// [`GgufError::WrongType`], [`GgufError::Utf8`].
     pub fn get_str(&self, key: &str) -> Result<Option<&str>, GgufError> {
-        self.get(key).map(|v| v.as_str().ok_or_else(|| wrong(key, "string", &v))).transpose()
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Str(text)) => Ok(Some(text)),
+            Some(Value::Bytes(_)) => Err(GgufError::Utf8 { name: key.to_owned() }),
+            Some(v) => Err(wrong(key, "string", &v)),
+        }
+    }
+
+    /// A text that is only shown: bytes that are not UTF-8 are replaced.
+    ///
+    /// # Errors
+    /// [`GgufError::WrongType`].
+    pub fn get_text(&self, key: &str) -> Result<Option<std::borrow::Cow<'_, str>>, GgufError> {
+        match self.get(key) {
+            Some(Value::Bytes(bytes)) => Ok(Some(String::from_utf8_lossy(bytes))),
+            _ => Ok(self.get_str(key)?.map(Into::into)),
+        }
     }
 
     /// An array whose elements are of one of the types in `elems`.

@@ -31,9 +31,50 @@ impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TensorType::Known(t) => t.fmt(f),
-            TensorType::Unknown(id) => write!(f, "unknown({id})"),
+            TensorType::Unknown(id) => match UNREAD.iter().find(|(number, _)| number == id) {
+                Some((_, name)) => f.write_str(name),
+                None => write!(f, "unknown({id})"),
+            },
         }
     }
+}
+
+/// Type numbers that aio does not read, with the names that llama.cpp b11434 gives them (`ggml.h`). Numbers of types that
+/// were removed from the format are among them.
+const UNREAD: &[(u32, &str)] = &[
+    (4, "Q4_2"),
+    (5, "Q4_3"),
+    (9, "Q8_1"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (23, "IQ4_XS"),
+    (25, "I16"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (31, "Q4_0_4_4"),
+    (32, "Q4_0_4_8"),
+    (33, "Q4_0_8_8"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (36, "IQ4_NL_4_4"),
+    (37, "IQ4_NL_4_8"),
+    (38, "IQ4_NL_8_8"),
+    (39, "MXFP4"),
+    (40, "NVFP4"),
+    (41, "Q1_0"),
+    (42, "Q2_0"),
+];
+
+/// Types of weights that aio reads, as a message lists them.
+pub(super) fn supported() -> String {
+    let names = DType::ALL.iter().filter(|t| t.is_float() && t.ggml_id().is_some()).map(|t| t.name().to_uppercase());
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// One row of a file's tensor table.
@@ -59,11 +100,11 @@ impl TensorInfo {
     /// The type.
     ///
     /// # Errors
-    /// [`GgufError::UnsupportedType`] names the tensor and the number if aio does not read it.
+    /// [`GgufError::UnsupportedType`] names the tensor and the type if aio does not read it.
     pub fn dtype(&self) -> Result<DType, GgufError> {
         match self.ty {
             TensorType::Known(t) => Ok(t),
-            TensorType::Unknown(id) => Err(GgufError::UnsupportedType { name: self.name.clone(), id }),
+            ty @ TensorType::Unknown(_) => Err(GgufError::UnsupportedType { name: self.name.clone(), ty }),
         }
     }
 
@@ -75,5 +116,22 @@ impl TensorInfo {
     /// Sizes in row-major order: outermost first, the reverse of [`TensorInfo::dims`].
     pub fn shape(&self) -> Vec<u64> {
         self.dims.iter().rev().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_number_has_one_name() {
+        for (id, name) in UNREAD {
+            assert_eq!(DType::from_ggml_id(*id), None, "{name} is read");
+            assert_eq!(UNREAD.iter().filter(|(other, n)| other == id || n == name).count(), 1, "{name}");
+        }
+        let named = |id: u32| DType::from_ggml_id(id).is_some() || UNREAD.iter().any(|(n, _)| *n == id);
+        assert!((0..=42).all(named));
+        assert_eq!(TensorType::Unknown(23).to_string(), "IQ4_XS");
+        assert_eq!(TensorType::Unknown(99).to_string(), "unknown(99)");
     }
 }

@@ -112,6 +112,8 @@ pub enum Value<'a> {
     F64(f64),
     Bool(bool),
     Str(&'a str),
+    /// A string that is not UTF-8.
+    Bytes(&'a [u8]),
     Array(Array<'a>),
 }
 
@@ -130,7 +132,7 @@ impl<'a> Value<'a> {
             Value::F32(_) => ValueType::F32,
             Value::F64(_) => ValueType::F64,
             Value::Bool(_) => ValueType::Bool,
-            Value::Str(_) => ValueType::Str,
+            Value::Str(_) | Value::Bytes(_) => ValueType::Str,
             Value::Array(_) => ValueType::Array,
         }
     }
@@ -159,7 +161,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The text of a string; `None` for the others.
+    /// The text of a string; `None` for the others, and for a string that is not UTF-8.
     pub fn as_str(&self) -> Option<&'a str> {
         match *self {
             Value::Str(v) => Some(v),
@@ -182,6 +184,7 @@ impl<'a> Value<'a> {
             Value::F64(v) => MetaValue::F64(v),
             Value::Bool(v) => MetaValue::Bool(v),
             Value::Str(v) => MetaValue::Str(v.to_owned()),
+            Value::Bytes(v) => MetaValue::Bytes(v.to_vec()),
             Value::Array(a) => MetaValue::Array(a.elem(), a.iter().map(|v| v.to_meta()).collect()),
         }
     }
@@ -276,7 +279,9 @@ pub(super) fn take_value<'a>(bytes: &mut &'a [u8], ty: ValueType) -> Option<Valu
         ValueType::F32 => Value::F32(f32::from_le_bytes(take_n(bytes)?)),
         ValueType::F64 => Value::F64(f64::from_le_bytes(take_n(bytes)?)),
         ValueType::Bool => Value::Bool(take_n::<1>(bytes)?[0] != 0),
-        ValueType::Str => Value::Str(std::str::from_utf8(take_text(bytes)?).ok()?),
+        ValueType::Str => {
+            take_text(bytes).map(|text| std::str::from_utf8(text).map_or(Value::Bytes(text), Value::Str))?
+        }
         ValueType::Array => Value::Array(take_array(bytes)?),
     })
 }
@@ -294,7 +299,6 @@ fn take_array<'a>(bytes: &mut &'a [u8]) -> Option<Array<'a>> {
         (_, Some(size)) => {
             take(bytes, size.checked_mul(len)?)?;
         }
-        // Whoever iterates finds out whether they are texts.
         (ValueType::Str, None) => {
             for _ in 0..len {
                 take_text(bytes)?;
@@ -325,11 +329,28 @@ pub enum MetaValue {
     F64(f64),
     Bool(bool),
     Str(String),
+    /// A string that is not UTF-8.
+    Bytes(Vec<u8>),
     /// Elements of the one type named; an element of another type is an error of the caller.
     Array(ValueType, Vec<MetaValue>),
 }
 
 impl MetaValue {
+    /// The value of any integer type; `None` for the others.
+    pub fn as_int(&self) -> Option<i128> {
+        Some(match *self {
+            MetaValue::U8(v) => v.into(),
+            MetaValue::I8(v) => v.into(),
+            MetaValue::U16(v) => v.into(),
+            MetaValue::I16(v) => v.into(),
+            MetaValue::U32(v) => v.into(),
+            MetaValue::I32(v) => v.into(),
+            MetaValue::U64(v) => v.into(),
+            MetaValue::I64(v) => v.into(),
+            _ => return None,
+        })
+    }
+
     /// The value's type.
     pub fn ty(&self) -> ValueType {
         match self {
@@ -344,7 +365,7 @@ impl MetaValue {
             MetaValue::F32(_) => ValueType::F32,
             MetaValue::F64(_) => ValueType::F64,
             MetaValue::Bool(_) => ValueType::Bool,
-            MetaValue::Str(_) => ValueType::Str,
+            MetaValue::Str(_) | MetaValue::Bytes(_) => ValueType::Str,
             MetaValue::Array(..) => ValueType::Array,
         }
     }
@@ -364,6 +385,7 @@ impl MetaValue {
             MetaValue::F64(v) => out.extend(v.to_le_bytes()),
             MetaValue::Bool(v) => out.push(u8::from(*v)),
             MetaValue::Str(v) => put_str(out, v),
+            MetaValue::Bytes(v) => put_bytes(out, v),
             MetaValue::Array(elem, items) => {
                 out.extend((*elem as u32).to_le_bytes());
                 out.extend((items.len() as u64).to_le_bytes());
@@ -374,8 +396,12 @@ impl MetaValue {
 }
 
 pub(super) fn put_str(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
+    put_bytes(out, text.as_bytes());
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend((bytes.len() as u64).to_le_bytes());
+    out.extend(bytes);
 }
 
 macro_rules! meta_from {

@@ -49,6 +49,10 @@ pub(super) struct Config {
     hidden_act: Option<String>,
     #[serde(default)]
     use_sliding_window: bool,
+    /// The kind of attention of each layer.
+    #[serde(default)]
+    layer_types: Vec<String>,
+    is_causal: Option<bool>,
     partial_rotary_factor: Option<f32>,
     quantization_config: Option<serde_json::Value>,
 }
@@ -83,6 +87,8 @@ impl Config {
             (self.quantization_config.is_some(), "quantization_config".to_owned()),
             (self.hidden_act.as_deref().is_some_and(|a| a != "silu"), format!("hidden_act {:?}", self.hidden_act)),
             (self.use_sliding_window, "use_sliding_window".to_owned()),
+            (self.layer_types.iter().any(|t| t != "full_attention"), format!("layer_types {:?}", self.layer_types)),
+            (self.is_causal == Some(false), "is_causal false".to_owned()),
             (self.partial_rotary_factor.is_some_and(|f| f != 1.0), "partial_rotary_factor".to_owned()),
             (!["default", "linear", "yarn", "llama3"].contains(&kind), format!("rope_type {kind:?}")),
             (rope.mscale.or(rope.mscale_all_dim).is_some(), "mscale of rope_scaling".to_owned()),

@@ -15,8 +15,11 @@ const LAYER: &[(&str, &str)] = &[
     ("self_attn.k_norm.weight", "attn_k_norm.weight"),
     ("post_attention_layernorm.weight", "ffn_norm.weight"),
     ("mlp.gate_proj.weight", "ffn_gate.weight"),
+    ("mlp.gate_proj.bias", "ffn_gate.bias"),
     ("mlp.up_proj.weight", "ffn_up.weight"),
+    ("mlp.up_proj.bias", "ffn_up.bias"),
     ("mlp.down_proj.weight", "ffn_down.weight"),
+    ("mlp.down_proj.bias", "ffn_down.bias"),
 ];
 
 /// GGUF's name of a tensor; the outer `None` is one that is left out, the inner one a name that is not known.
@@ -52,7 +55,7 @@ mod tests {
         assert_eq!(of("lm_head.weight", false), known("output.weight"));
         assert_eq!(of("lm_head.weight", true), None);
         assert_eq!(of("model.layers.0.self_attn.rotary_emb.inv_freq", false), None);
-        for name in ["model.layers.x.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.bias", "visual.proj", ""] {
+        for name in ["model.layers.x.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.scale", "visual.proj", ""] {
             assert_eq!(of(name, false), Some(None), "{name}");
         }
     }

@@ -22,6 +22,29 @@ use noise::Noise;
 
 /// The least vocabulary: 256 bytes, one merged token and the control tokens.
 pub const MIN_VOCAB: u32 = 256 + 1 + CONTROL.len() as u32;
+/// Tensors that a preset may have beside those that every model has.
+pub const OPTIONAL: &[&str] = &[
+    "rope_freqs.weight",
+    "attn_q.bias",
+    "attn_k.bias",
+    "attn_v.bias",
+    "attn_output.bias",
+    "ffn_gate.bias",
+    "ffn_up.bias",
+    "ffn_down.bias",
+    "attn_q.scale",
+    "attn_k.scale",
+    "attn_v.scale",
+    "attn_output.scale",
+    "ffn_gate.scale",
+    "ffn_up.scale",
+    "ffn_down.scale",
+    "attn_q_norm.weight",
+    "attn_k_norm.weight",
+    "output.weight",
+    "output.bias",
+    "output.scale",
+];
 const CONTROL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 const CHATML: &str = concat!(
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}",
@@ -46,6 +69,12 @@ pub enum SynthError {
     Vocab {
         /// The size asked for.
         got: u32,
+    },
+    /// An optional tensor that aio does not write.
+    #[error("the preset has the optional tensor {name:?}, which is none of [{}]", OPTIONAL.join(", "))]
+    Optional {
+        /// The name.
+        name: String,
     },
     /// A dimension of 0.
     #[error("{field} must not be 0")]
@@ -197,7 +226,7 @@ impl Synth {
         }
         // Rows of deviation 1/sqrt(length) keep the size of what they are multiplied with.
         let (mean, sigma) = match spec.dims.as_slice() {
-            [_] if spec.name.ends_with("norm.weight") => (1.0, 0.1),
+            [_] if spec.name.ends_with("norm.weight") || spec.name.ends_with(".scale") => (1.0, 0.1),
             [_] => (0.0, 0.1),
             [row, ..] => (0.0, 1.0 / (*row as f32).sqrt()),
             [] => (0.0, 1.0),
@@ -256,38 +285,48 @@ impl Synth {
     fn add_tensors(&mut self, p: &Preset, dtype: DType) {
         let (embd, vocab) = (p.embedding_length.into(), p.vocab_size.into());
         self.matrix("token_embd.weight", dtype, embd, vocab);
-        if p.rope_freqs {
+        if p.has("rope_freqs.weight") {
             self.vector("rope_freqs.weight", u64::from(p.head_length) / 2);
         }
         for layer in 0..p.block_count {
             self.add_layer(p, dtype, &format!("blk.{layer}"));
         }
         self.vector("output_norm.weight", embd);
-        if !p.tied_embeddings {
+        if p.has("output.weight") {
             self.matrix("output.weight", dtype, embd, vocab);
+        }
+        for (name, len) in [("output.bias", vocab), ("output.scale", 1)] {
+            if p.has(name) {
+                self.vector(name, len);
+            }
         }
     }
 
     fn add_layer(&mut self, p: &Preset, dtype: DType, blk: &str) {
         let (embd, ff, head) = (u64::from(p.embedding_length), p.feed_forward_length.into(), u64::from(p.head_length));
         let (q, kv) = (head * u64::from(p.head_count), head * u64::from(p.head_count_kv));
-        let (qkv_bias, out_bias) = p.biases();
         self.vector(&format!("{blk}.attn_norm.weight"), embd);
-        let rows = [("attn_q", embd, q, qkv_bias), ("attn_k", embd, kv, qkv_bias), ("attn_v", embd, kv, qkv_bias)];
-        for (name, inputs, outputs, bias) in rows.into_iter().chain([("attn_output", q, embd, out_bias)]) {
-            self.matrix(&format!("{blk}.{name}.weight"), dtype, inputs, outputs);
-            if bias {
-                self.vector(&format!("{blk}.{name}.bias"), outputs);
-            }
+        for (name, inputs, outputs) in [("attn_q", embd, q), ("attn_k", embd, kv), ("attn_v", embd, kv)] {
+            self.projection(p, dtype, blk, name, inputs, outputs);
         }
-        if p.qk_norm() {
-            self.vector(&format!("{blk}.attn_q_norm.weight"), head);
-            self.vector(&format!("{blk}.attn_k_norm.weight"), head);
+        self.projection(p, dtype, blk, "attn_output", q, embd);
+        for norm in ["attn_q_norm.weight", "attn_k_norm.weight"].into_iter().filter(|n| p.has(n)) {
+            self.vector(&format!("{blk}.{norm}"), head);
         }
         self.vector(&format!("{blk}.ffn_norm.weight"), embd);
-        self.matrix(&format!("{blk}.ffn_gate.weight"), dtype, embd, ff);
-        self.matrix(&format!("{blk}.ffn_up.weight"), dtype, embd, ff);
-        self.matrix(&format!("{blk}.ffn_down.weight"), dtype, ff, embd);
+        self.projection(p, dtype, blk, "ffn_gate", embd, ff);
+        self.projection(p, dtype, blk, "ffn_up", embd, ff);
+        self.projection(p, dtype, blk, "ffn_down", ff, embd);
+    }
+
+    /// A matrix of a layer, with its bias and scale if the preset has them.
+    fn projection(&mut self, p: &Preset, dtype: DType, blk: &str, name: &str, inputs: u64, outputs: u64) {
+        self.matrix(&format!("{blk}.{name}.weight"), dtype, inputs, outputs);
+        for (end, len) in [("bias", outputs), ("scale", 1)] {
+            if p.has(&format!("{name}.{end}")) {
+                self.vector(&format!("{blk}.{name}.{end}"), len);
+            }
+        }
     }
 
     fn vector(&mut self, name: &str, len: u64) {
@@ -324,6 +363,9 @@ fn check(p: &Preset, dtype: DType) -> Result<(), SynthError> {
     }
     if p.vocab_size < MIN_VOCAB {
         return Err(SynthError::Vocab { got: p.vocab_size });
+    }
+    if let Some(name) = p.optional.iter().find(|name| !OPTIONAL.contains(&name.as_str())) {
+        return Err(SynthError::Optional { name: name.clone() });
     }
     let fields = [
         ("block_count", p.block_count),

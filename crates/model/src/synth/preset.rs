@@ -1,13 +1,17 @@
 //! Shapes of real models, to be filled with random weights.
 //!
-//! Fields are public so that a test can take a preset and make it small.
+//! They are data (`presets.json`), so that a new architecture needs no code here either. Fields are public so that a test
+//! can take a preset and make it small.
+
+use serde::Deserialize;
 
 /// The shape of a model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Preset {
     /// The preset's name, also `general.name` of the file.
     pub name: String,
-    /// `general.architecture`; decides biases and norms.
+    /// `general.architecture`.
     pub architecture: String,
     /// Transformer layers.
     pub block_count: u32,
@@ -29,47 +33,15 @@ pub struct Preset {
     pub rms_epsilon: f32,
     /// Base of the rotary frequencies.
     pub rope_freq_base: f32,
-    /// Whether the output projection is the embedding.
-    pub tied_embeddings: bool,
-    /// Whether the file has `rope_freqs.weight` as Llama 3 has it.
-    pub rope_freqs: bool,
+    /// The tensors of the file that not every model has: `attn_q.bias` stands for that of each layer. One of
+    /// [`super::OPTIONAL`] each.
+    #[serde(default)]
+    pub optional: Vec<String>,
 }
 
-/// Layers, embedding, feed-forward, heads, kv heads, head width, vocabulary, context.
-type Shape = [u32; 8];
-
-fn preset(name: &str, architecture: &str, shape: Shape, epsilon: f32, base: f32, tied: bool) -> Preset {
-    let [block_count, embedding_length, feed_forward_length, heads @ .., vocab_size, context_length] = shape;
-    let [head_count, head_count_kv, head_length] = heads;
-    Preset {
-        name: name.to_owned(),
-        architecture: architecture.to_owned(),
-        block_count,
-        embedding_length,
-        feed_forward_length,
-        head_count,
-        head_count_kv,
-        head_length,
-        vocab_size,
-        context_length,
-        rms_epsilon: epsilon,
-        rope_freq_base: base,
-        tied_embeddings: tied,
-        rope_freqs: name.starts_with("llama-"),
-    }
-}
-
-/// All presets.
+/// All presets, in order: the rows of `presets.json`.
 pub fn presets() -> Vec<Preset> {
-    vec![
-        preset("smollm2-135m", "llama", [30, 576, 1536, 9, 3, 64, 49_152, 8192], 1e-5, 1e5, true),
-        preset("llama-1b", "llama", [16, 2048, 8192, 32, 8, 64, 128_256, 131_072], 1e-5, 5e5, true),
-        preset("qwen2-0.5b", "qwen2", [24, 896, 4864, 14, 2, 64, 151_936, 32_768], 1e-6, 1e6, true),
-        preset("qwen3-0.6b", "qwen3", [28, 1024, 3072, 16, 8, 128, 151_936, 40_960], 1e-6, 1e6, true),
-        preset("qwen3-8b", "qwen3", [36, 4096, 12_288, 32, 8, 128, 151_936, 40_960], 1e-6, 1e6, false),
-        preset("pangu-1b", "pangu-embedded", [26, 1536, 6144, 12, 6, 128, 153_376, 32_768], 1e-5, 4e6, true),
-        preset("pangu-7b", "pangu-embedded", [34, 4096, 12_800, 32, 8, 128, 153_376, 32_768], 1e-5, 1.6e7, false),
-    ]
+    serde_json::from_str(include_str!("presets.json")).expect("a test reads the same text")
 }
 
 impl Preset {
@@ -94,16 +66,21 @@ impl Preset {
         }
     }
 
-    /// Which projections have biases: query, key and value; output.
-    pub(super) fn biases(&self) -> (bool, bool) {
-        match self.architecture.as_str() {
-            "qwen2" => (true, false),
-            "pangu-embedded" => (true, true),
-            _ => (false, false),
-        }
+    /// Whether a tensor that not every model has is there: `attn_q.bias` means that of each layer.
+    pub fn has(&self, tensor: &str) -> bool {
+        self.optional.iter().any(|name| name == tensor)
     }
+}
 
-    pub(super) fn qk_norm(&self) -> bool {
-        self.architecture == "qwen3"
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_presets_are_well_formed_and_named_once() {
+        let all = presets();
+        let names: std::collections::HashSet<_> = all.iter().map(|p| p.name.as_str()).collect();
+        assert!(all.len() >= 7 && names.len() == all.len());
+        assert!(all.iter().all(|p| Preset::find(&p.name).as_ref() == Some(p)));
     }
 }

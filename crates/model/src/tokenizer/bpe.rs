@@ -1,17 +1,18 @@
 //! Byte-level byte-pair encoding, as GPT-2 and most models after it do it.
 //!
 //! A text is cut by the pre-tokenizer, its bytes are written as printable characters, and neighbours that make a token are
-//! merged by rank. The `tokenizers` crate cuts; merging is `merges`, since that crate's tables take a string for each part of
-//! each merge and with that longer than reading a model. A test compares the two.
+//! merged by rank. Cutting is `split`, merging `merges`: tables of numbers, since a string for each part of each merge
+//! takes longer than reading a model. A test compares it with the `tokenizers` crate.
 
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior};
+use std::collections::HashMap;
 
 use super::error::TokenizerError;
 use super::merges::Merges;
 use super::pre::Pre;
+use super::split::Split;
 use super::vocab::Vocab;
 use crate::gguf::{Gguf, GgufError, ValueType};
+use crate::warning::Warning;
 
 /// A byte-level encoder.
 pub(super) struct Bpe {
@@ -21,6 +22,8 @@ pub(super) struct Bpe {
     /// Whether a word that is a token as a whole is taken before any merging.
     ignore_merges: bool,
     splits: Vec<Split>,
+    /// Texts that merges name and that are no tokens. Their ids follow the vocabulary's.
+    strays: Vec<String>,
 }
 
 impl std::fmt::Debug for Bpe {
@@ -30,54 +33,98 @@ impl std::fmt::Debug for Bpe {
 }
 
 impl Bpe {
-    pub(super) fn new(gguf: &Gguf, vocab: &Vocab, pre: &Pre) -> Result<Bpe, TokenizerError> {
-        let merges = read_merges(gguf, vocab)?;
-        let split = |regex: &&str| {
-            Split::new(SplitPattern::Regex((*regex).to_owned()), SplitDelimiterBehavior::Isolated, false)
-        };
-        let splits = pre.splits.iter().map(split).collect::<Result<_, _>>().map_err(library)?;
-        let of_byte = |byte: usize| vocab.id(byte_to_char(byte as u8).encode_utf8(&mut [0; 4]));
-        Ok(Bpe { merges, bytes: std::array::from_fn(of_byte), ignore_merges: pre.ignore_merges, splits })
+    pub(super) fn new(
+        gguf: &Gguf,
+        vocab: &Vocab,
+        pre: &Pre,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Bpe, TokenizerError> {
+        let mut names = Names { vocab, strays: HashMap::new() };
+        let merges = read_merges(gguf, &mut names, warnings)?;
+        let splits = pre.splits.iter().map(|s| Split::new(s)).collect::<Result<_, _>>()?;
+        let of_byte = |byte: usize| names.known(byte_to_char(byte as u8).encode_utf8(&mut [0; 4]));
+        let bytes = std::array::from_fn(of_byte);
+        Ok(Bpe { merges, bytes, ignore_merges: pre.ignore_merges, splits, strays: names.into_strays() })
     }
 
     /// Appends the ids of `text`, in which no special token is looked for. A byte without a token is lost.
-    pub(super) fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
-        let mut pieces = PreTokenizedString::from(text);
+    pub(super) fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
+        let mut words = vec![text];
         for split in &self.splits {
-            split.pre_tokenize(&mut pieces).map_err(library)?;
+            let whole = std::mem::take(&mut words);
+            whole.into_iter().for_each(|word| split.cut(word, &mut words));
         }
-        for (piece, _, _) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
-            let whole = || vocab.id(&piece.bytes().map(byte_to_char).collect::<String>());
+        let mut stray = Vec::new();
+        for word in words {
+            let whole = || vocab.id(&word.bytes().map(byte_to_char).collect::<String>());
+            let tokens = word.bytes().filter_map(|b| self.bytes[usize::from(b)]);
             match if self.ignore_merges { whole() } else { None } {
                 Some(id) => out.push(id),
-                None => self.merges.apply(piece.bytes().filter_map(|b| self.bytes[usize::from(b)]), out),
+                None if self.strays.is_empty() => self.merges.apply(tokens, out),
+                None => {
+                    self.merges.apply(tokens, &mut stray);
+                    stray.drain(..).for_each(|id| self.push(vocab, id, out));
+                }
             }
         }
-        Ok(())
+    }
+
+    /// Appends a token, or the bytes of a text that is none.
+    fn push(&self, vocab: &Vocab, id: u32, out: &mut Vec<u32>) {
+        match self.strays.get((id as usize).wrapping_sub(vocab.len())) {
+            None => out.push(id),
+            Some(text) => out.extend(text.chars().filter_map(|c| vocab.id(c.encode_utf8(&mut [0; 4])))),
+        }
     }
 }
 
-fn library(error: impl ToString) -> TokenizerError {
-    TokenizerError::Library { message: error.to_string() }
+/// Ids of texts that merges name: tokens, and texts that are none.
+struct Names<'v> {
+    vocab: &'v Vocab,
+    strays: HashMap<String, u32>,
 }
 
-/// The merges, each of which makes a token out of two.
-fn read_merges(gguf: &Gguf, vocab: &Vocab) -> Result<Merges, TokenizerError> {
+impl Names<'_> {
+    fn known(&self, text: &str) -> Option<u32> {
+        self.vocab.id(text).or_else(|| self.strays.get(text).copied())
+    }
+
+    /// The id of a text, a new one if it has none, and whether it is a token.
+    fn id(&mut self, text: &str) -> (u32, bool) {
+        if let Some(id) = self.vocab.id(text) {
+            return (id, true);
+        }
+        let next = (self.vocab.len() + self.strays.len()) as u32;
+        (*self.strays.entry(text.to_owned()).or_insert(next), false)
+    }
+
+    fn into_strays(self) -> Vec<String> {
+        let mut strays: Vec<(String, u32)> = self.strays.into_iter().collect();
+        strays.sort_by_key(|(_, id)| *id);
+        strays.into_iter().map(|(text, _)| text).collect()
+    }
+}
+
+/// The merges, each of which makes a text out of two. Where one of the three is no token there is a warning.
+fn read_merges(gguf: &Gguf, names: &mut Names<'_>, warnings: &mut Vec<Warning>) -> Result<Merges, TokenizerError> {
     let key = "tokenizer.ggml.merges";
     let list = gguf.get_array(key, &[ValueType::Str])?.ok_or_else(|| GgufError::MissingKey { name: key.to_owned() })?;
     let mut merges = Merges::with_capacity(list.len());
     let mut joined = String::new();
+    let mut odd: Option<(usize, usize, String)> = None;
     for (index, value) in list.iter().enumerate() {
         let text = value.as_str().unwrap_or_default();
         let bad = || TokenizerError::Merge { index, text: text.to_owned() };
         let (first, second) = split_merge(text).ok_or_else(bad)?;
         joined.clear();
         joined.extend([first, second]);
-        let [Some(first), Some(second), Some(token)] = [first, second, &joined].map(|t| vocab.id(t)) else {
-            return Err(bad());
-        };
+        let [(first, a), (second, b), (token, c)] = [first, second, &joined].map(|t| names.id(t));
         merges.insert((first, second), index as u32, token);
+        if !(a && b && c) {
+            odd.get_or_insert_with(|| (0, index, text.to_owned())).0 += 1;
+        }
     }
+    warnings.extend(odd.map(|(count, first, text)| Warning::Merges { count, first, text }));
     Ok(merges)
 }
 

@@ -21,7 +21,7 @@ pub enum TokenizerError {
         /// The name found.
         got: String,
     },
-    /// A list that is shorter or longer than the list of tokens.
+    /// A list that is shorter than the list of tokens.
     #[error("{key} has {got} entries, but there are {tokens} tokens")]
     Length {
         /// The metadata key.
@@ -47,36 +47,26 @@ pub enum TokenizerError {
         /// The second id.
         second: u32,
     },
-    /// A merge that is no pair, or whose parts or result are no tokens.
-    #[error("merge {index} ({text:?}) is not a pair of tokens that make a token")]
+    /// A merge that is not two parts with a space between.
+    #[error("merge {index} ({text:?}) is not a pair")]
     Merge {
         /// Its position in the list.
         index: usize,
         /// Its text.
         text: String,
     },
-    /// A special token id outside the vocabulary.
-    #[error("{key} is {got}, but there are {tokens} tokens")]
-    SpecialId {
+    /// Tokens that must never be generated, which aio does not honour.
+    #[error("{key} lists {count} tokens that must not be generated, which is not supported")]
+    Suppressed {
         /// The metadata key.
-        key: String,
-        /// The id found.
-        got: u32,
-        /// The number of tokens.
-        tokens: usize,
+        key: &'static str,
+        /// How many there are.
+        count: usize,
     },
-    /// The model asks for a token at the start or end of a text but does not have one.
-    #[error("{flag} is set, but {id_key} is missing")]
-    NoSpecial {
-        /// The metadata key that asks.
-        flag: &'static str,
-        /// The metadata key that should name the token.
-        id_key: &'static str,
-    },
-    /// The tokenizer library refused.
-    #[error("the tokenizer failed: {message}")]
-    Library {
-        /// What it says.
+    /// An expression of a pre-tokenizer that cannot be compiled.
+    #[error("the pre-tokenizer cannot be compiled: {message}")]
+    Split {
+        /// What the library says.
         message: String,
     },
     /// An id outside the vocabulary.

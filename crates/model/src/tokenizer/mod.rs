@@ -3,13 +3,15 @@
 //! Two kinds: byte-level BPE (`tokenizer.ggml.model` = `gpt2`) with the pre-tokenizers of
 //! [`pre::SUPPORTED`], and SentencePiece BPE (`llama`). Ids agree with llama.cpp's, which is what
 //! models in this format are used with; tests hold its ids for odd strings. Special tokens are
-//! cut out of a text before anything else, the longest first. Used by the engine and the CLI.
+//! cut out of a text before anything else, the longest first. What llama.cpp warns of is a
+//! [`Warning`] here. Used by the engine and the CLI.
 
 mod bpe;
 mod error;
 mod hash;
 mod merges;
 pub mod pre;
+mod split;
 mod spm;
 mod stream;
 mod texts;
@@ -20,7 +22,8 @@ pub use error::TokenizerError;
 pub use stream::StreamDecoder;
 pub use vocab::{TokenKind, Vocab};
 
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, ValueType};
+use crate::warning::Warning;
 
 #[derive(Debug)]
 enum Kind {
@@ -37,6 +40,7 @@ pub struct Tokenizer {
     specials: Vec<u32>,
     add_bos: bool,
     add_eos: bool,
+    warnings: Vec<Warning>,
 }
 
 /// A stretch of a text: still to be encoded, or a special token.
@@ -51,27 +55,37 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`]: an unknown kind or pre-tokenizer, or lists that do not fit together.
     pub fn from_gguf(gguf: &Gguf) -> Result<Tokenizer, TokenizerError> {
-        let model = gguf.need_str("tokenizer.ggml.model")?;
-        let vocab = Vocab::from_gguf(gguf)?;
-        let (kind, default_bos) = match model {
+        refuse_suppressed(gguf)?;
+        let mut warnings = Vec::new();
+        let (vocab, kind, default_bos) = match gguf.need_str("tokenizer.ggml.model")? {
             "gpt2" => {
-                // Files from before the key existed mean the default.
-                let name = gguf.get_str("tokenizer.ggml.pre")?.unwrap_or("default");
-                let pre = pre::find(name).ok_or_else(|| TokenizerError::Pre { got: name.to_owned() })?;
-                (Kind::Bpe(Box::new(bpe::Bpe::new(gguf, &vocab, &pre)?)), pre.add_bos)
+                let vocab = Vocab::from_gguf(gguf, [None; 3], &mut warnings)?;
+                let pre = pre_of(gguf, &mut warnings)?;
+                let bpe = bpe::Bpe::new(gguf, &vocab, &pre, &mut warnings)?;
+                (vocab, Kind::Bpe(Box::new(bpe)), pre.add_bos)
             }
             "llama" => {
                 let space_prefix = gguf.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-                (Kind::Spm { space_prefix }, true)
+                let vocab = Vocab::from_gguf(gguf, spm::USUAL_IDS, &mut warnings)?;
+                (vocab, Kind::Spm { space_prefix }, true)
             }
             got => return Err(TokenizerError::Model { got: got.to_owned() }),
         };
-        let add_bos = gguf.get_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(default_bos);
-        let add_eos = gguf.get_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
-        check_added(add_bos, vocab.bos(), "tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id")?;
-        check_added(add_eos, vocab.eos(), "tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id")?;
+        let mut added = |flag, default, id: Option<u32>, id_key| {
+            let wanted = gguf.get_bool(flag)?.unwrap_or(default);
+            warnings.extend((wanted && id.is_none()).then_some(Warning::NotAdded { flag, id_key }));
+            Ok::<_, TokenizerError>(wanted && id.is_some())
+        };
+        let (bos, eos) = (vocab.bos(), vocab.eos());
+        let add_bos = added("tokenizer.ggml.add_bos_token", default_bos, bos, "tokenizer.ggml.bos_token_id")?;
+        let add_eos = added("tokenizer.ggml.add_eos_token", false, eos, "tokenizer.ggml.eos_token_id")?;
         let specials = specials_of(&vocab);
-        Ok(Tokenizer { vocab, kind, specials, add_bos, add_eos })
+        Ok(Tokenizer { vocab, kind, specials, add_bos, add_eos, warnings })
+    }
+
+    /// What the metadata say that could not be followed to the letter.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// The token list.
@@ -93,7 +107,7 @@ impl Tokenizer {
     /// written in the text become those tokens; otherwise they are encoded as plain text.
     ///
     /// # Errors
-    /// [`TokenizerError::Library`].
+    /// None with the tokenizers there are; the signature leaves room for others.
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
         let mut out = Vec::new();
         // A SentencePiece text begins with a space, and so does what follows a special token.
@@ -101,7 +115,7 @@ impl Tokenizer {
         for piece in self.cut_specials(text, parse_special) {
             match piece {
                 Piece::Token(id) => out.push(id),
-                Piece::Text(text) => self.encode_plain(text, after_special, &mut out)?,
+                Piece::Text(text) => self.encode_plain(text, after_special, &mut out),
             }
             after_special = matches!(piece, Piece::Token(_));
         }
@@ -111,7 +125,7 @@ impl Tokenizer {
     /// As [`Tokenizer::encode`], with the begin- and end-of-sequence tokens that the model wants.
     ///
     /// # Errors
-    /// [`TokenizerError::Library`].
+    /// As [`Tokenizer::encode`].
     pub fn encode_prompt(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
         let bos = self.vocab.bos().filter(|_| self.add_bos);
         let eos = self.vocab.eos().filter(|_| self.add_eos);
@@ -150,13 +164,12 @@ impl Tokenizer {
         true
     }
 
-    fn encode_plain(&self, text: &str, after_special: bool, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    fn encode_plain(&self, text: &str, after_special: bool, out: &mut Vec<u32>) {
         match &self.kind {
             Kind::Bpe(bpe) => bpe.encode(&self.vocab, text, out),
             Kind::Spm { space_prefix } => {
                 let prefix = if *space_prefix && after_special { spm::SPACE } else { "" };
                 spm::encode(&self.vocab, &format!("{prefix}{}", text.replace(' ', spm::SPACE)), out);
-                Ok(())
             }
         }
     }
@@ -201,6 +214,20 @@ fn specials_of(vocab: &Vocab) -> Vec<u32> {
     found.into_iter().map(|(_, id)| id).collect()
 }
 
-fn check_added(added: bool, id: Option<u32>, flag: &'static str, id_key: &'static str) -> Result<(), TokenizerError> {
-    if added && id.is_none() { Err(TokenizerError::NoSpecial { flag, id_key }) } else { Ok(()) }
+/// The pre-tokenizer that the file names. Files from before the key existed mean the default.
+fn pre_of(gguf: &Gguf, warnings: &mut Vec<Warning>) -> Result<pre::Pre, TokenizerError> {
+    const ASSUMED: &str = "default";
+    let named = gguf.get_str("tokenizer.ggml.pre")?;
+    warnings.extend(named.is_none().then_some(Warning::NoPre { assumed: ASSUMED }));
+    let name = named.unwrap_or(ASSUMED);
+    pre::find(name).ok_or_else(|| TokenizerError::Pre { got: name.to_owned() })
+}
+
+/// Other keys below `tokenizer` that these kinds of tokenizers do not read change nothing in llama.cpp b11434 either.
+fn refuse_suppressed(gguf: &Gguf) -> Result<(), TokenizerError> {
+    let key = "tokenizer.ggml.suppress_tokens";
+    match gguf.get_array(key, &[ValueType::I32, ValueType::U32])?.map(|list| list.len()) {
+        None | Some(0) => Ok(()),
+        Some(count) => Err(TokenizerError::Suppressed { key, count }),
+    }
 }

@@ -12,6 +12,9 @@ use super::vocab::Vocab;
 /// What a space is written as in such vocabularies.
 pub(super) const SPACE: &str = "▁";
 
+/// Begin-of-sequence, end-of-sequence and unknown tokens of files that name none, as SentencePiece numbers them.
+pub(super) const USUAL_IDS: [Option<u32>; 3] = [Some(1), Some(2), Some(0)];
+
 /// A run of the text: one character at first, a token's text in the end.
 struct Run {
     start: usize,

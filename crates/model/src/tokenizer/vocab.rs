@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use super::error::TokenizerError;
 use super::texts::Texts;
-use crate::gguf::{Gguf, ValueType};
+use crate::gguf::{Gguf, Value, ValueType};
+use crate::warning::Warning;
 
 /// What a token is, from `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +68,11 @@ const END_TEXTS: &[&str] = &[
 ];
 
 /// Texts of fill-in-the-middle tokens after which nothing sensible follows: padding, repository
-/// name, file separator. The first one of each row that exists counts, unless a key names it.
-const FIM_END: &[(&[&str], &[&str])] = &[
-    (&["tokenizer.ggml.fim_pad_token_id"], &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"]),
-    (&["tokenizer.ggml.fim_rep_token_id"], &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"]),
-    (&["tokenizer.ggml.fim_sep_token_id"], &["<|file_sep|>"]),
+/// name, file separator. The first one of each row that exists counts, unless the row's key names it.
+const FIM_END: &[(&str, &[&str])] = &[
+    ("fim_pad", &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"]),
+    ("fim_rep", &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"]),
+    ("fim_sep", &["<|file_sep|>"]),
 ];
 
 /// The tokens of a model.
@@ -87,33 +88,37 @@ pub struct Vocab {
 }
 
 impl Vocab {
-    pub(super) fn from_gguf(gguf: &Gguf) -> Result<Vocab, TokenizerError> {
-        let texts = read_texts(gguf)?;
-        let kinds = read_kinds(gguf, texts.len())?;
-        let scores = read_scores(gguf, texts.len())?;
-        let special = |name: &str| special_id(gguf, &format!("tokenizer.ggml.{name}_token_id"), texts.len());
-        let (bos, eos, unknown) = (special("bos")?, special("eos")?, special("unknown")?);
-        let mut ends: BTreeSet<u32> = [eos, special("eot")?, special("eom")?].into_iter().flatten().collect();
+    /// Reads the token list. `usual` are the ids of the begin-of-sequence, end-of-sequence and unknown tokens of files
+    /// that name none.
+    pub(super) fn from_gguf(
+        gguf: &Gguf,
+        usual: [Option<u32>; 3],
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Vocab, TokenizerError> {
+        let texts = read_texts(gguf, warnings)?;
+        let kinds = read_kinds(gguf, texts.len(), warnings)?;
+        let scores = read_scores(gguf, texts.len(), warnings)?;
+        let mut special = Special { gguf, texts: &texts, warnings };
+        let [bos, eos, unknown] = usual;
+        let (bos, eos) = (special.id_or("bos", bos)?, special.id_or("eos", eos)?);
+        let unknown = special.id_or("unknown", unknown)?;
+        let mut ends: BTreeSet<u32> = [eos, special.id("eot")?, special.id("eom")?].into_iter().flatten().collect();
+        let fim = FIM_END.iter().map(|(name, _)| special.id(name)).collect::<Result<Vec<_>, _>>()?;
         let mut vocab = Vocab { texts, kinds, scores, bos, eos, unknown, ends: BTreeSet::new() };
-        vocab.add_fim_ends(gguf, &mut ends)?;
+        vocab.add_fim_ends(&fim, &mut ends);
         vocab.add_text_ends(&mut ends);
         vocab.ends = ends;
         Ok(vocab)
     }
 
-    fn add_fim_ends(&mut self, gguf: &Gguf, ends: &mut BTreeSet<u32>) -> Result<(), TokenizerError> {
-        for (keys, texts) in FIM_END {
-            let mut id = None;
-            for key in *keys {
-                id = id.or(special_id(gguf, key, self.texts.len())?);
-            }
+    fn add_fim_ends(&mut self, named: &[Option<u32>], ends: &mut BTreeSet<u32>) {
+        for (id, (_, texts)) in named.iter().zip(FIM_END) {
             let by_text = || texts.iter().find_map(|t| self.id(t));
             if let Some(id) = id.or_else(by_text) {
                 self.make_control(id);
                 ends.insert(id);
             }
         }
-        Ok(())
     }
 
     fn add_text_ends(&mut self, ends: &mut BTreeSet<u32>) {
@@ -203,7 +208,7 @@ impl Vocab {
     }
 }
 
-fn read_texts(gguf: &Gguf) -> Result<Texts, TokenizerError> {
+fn read_texts(gguf: &Gguf, warnings: &mut Vec<Warning>) -> Result<Texts, TokenizerError> {
     let key = "tokenizer.ggml.tokens";
     let list = gguf
         .get_array(key, &[ValueType::Str])?
@@ -212,45 +217,89 @@ fn read_texts(gguf: &Gguf) -> Result<Texts, TokenizerError> {
         return Err(TokenizerError::Count { got: list.len() });
     }
     let mut texts = Texts::with_capacity(list.len(), list.bytes_len());
+    let mut empty: Option<(usize, usize)> = None;
     for (i, value) in list.iter().enumerate() {
-        let added = match value.as_str() {
+        let added = match value {
             // Empty texts would be found everywhere; llama.cpp renames them the same way.
-            Some("") | None => texts.push(&format!("[EMPTY_{i}]")),
-            Some(text) => texts.push(text),
+            Value::Str("") => {
+                empty.get_or_insert((0, i)).0 += 1;
+                texts.push(&format!("[EMPTY_{i}]"))
+            }
+            Value::Str(text) => texts.push(text),
+            _ => {
+                warnings.push(Warning::NotUtf8 { what: format!("token {i}") });
+                texts.push(&format!("[NOT_UTF8_{i}]"))
+            }
         };
         added.map_err(|first| {
             let text = texts.get(first).unwrap_or_default().to_owned();
             TokenizerError::DuplicateToken { text, first, second: i as u32 }
         })?;
     }
+    warnings.extend(empty.map(|(count, first)| Warning::EmptyTokens { count, first }));
     Ok(texts)
 }
 
-fn read_kinds(gguf: &Gguf, tokens: usize) -> Result<Vec<TokenKind>, TokenizerError> {
+fn read_kinds(gguf: &Gguf, tokens: usize, warnings: &mut Vec<Warning>) -> Result<Vec<TokenKind>, TokenizerError> {
     let key = "tokenizer.ggml.token_type";
     let Some(list) = gguf.get_array(key, &[ValueType::I32, ValueType::U32])? else {
         return Ok(vec![TokenKind::Normal; tokens]);
     };
-    if list.len() != tokens {
-        return Err(TokenizerError::Length { key, got: list.len(), tokens });
-    }
-    Ok(list.iter().map(|v| TokenKind::from_id(v.as_int().unwrap_or(0))).collect())
+    check_length(key, list.len(), tokens, warnings)?;
+    Ok(list.iter().take(tokens).map(|v| TokenKind::from_id(v.as_int().unwrap_or(0))).collect())
 }
 
-fn read_scores(gguf: &Gguf, tokens: usize) -> Result<Vec<f32>, TokenizerError> {
+fn read_scores(gguf: &Gguf, tokens: usize, warnings: &mut Vec<Warning>) -> Result<Vec<f32>, TokenizerError> {
     let key = "tokenizer.ggml.scores";
     let Some(list) = gguf.get_array(key, &[ValueType::F32, ValueType::I32])? else { return Ok(Vec::new()) };
-    if list.len() != tokens {
-        return Err(TokenizerError::Length { key, got: list.len(), tokens });
-    }
-    Ok(list.iter().map(|v| v.as_f32().or(v.as_int().map(|i| i as f32)).unwrap_or(0.0)).collect())
+    check_length(key, list.len(), tokens, warnings)?;
+    Ok(list.iter().take(tokens).map(|v| v.as_f32().or(v.as_int().map(|i| i as f32)).unwrap_or(0.0)).collect())
 }
 
-fn special_id(gguf: &Gguf, key: &str, tokens: usize) -> Result<Option<u32>, TokenizerError> {
-    match gguf.get_u32(key)? {
-        // "No such token", as some converters write it.
-        None | Some(u32::MAX) => Ok(None),
-        Some(id) if (id as usize) < tokens => Ok(Some(id)),
-        Some(got) => Err(TokenizerError::SpecialId { key: key.to_owned(), got, tokens }),
+/// Checks that a list has an entry for each token; more of them are odd, fewer are no list.
+fn check_length(
+    key: &'static str,
+    got: usize,
+    tokens: usize,
+    warnings: &mut Vec<Warning>,
+) -> Result<(), TokenizerError> {
+    warnings.extend((got > tokens).then_some(Warning::Longer { key, got, tokens }));
+    if got < tokens { Err(TokenizerError::Length { key, got, tokens }) } else { Ok(()) }
+}
+
+/// Reads the keys that name special tokens. What is wrong with one is a warning: the key then counts as missing.
+struct Special<'a> {
+    gguf: &'a Gguf,
+    texts: &'a Texts,
+    warnings: &'a mut Vec<Warning>,
+}
+
+impl Special<'_> {
+    /// The token that `tokenizer.ggml.<name>_token_id` names.
+    fn id(&mut self, name: &str) -> Result<Option<u32>, TokenizerError> {
+        let (key, tokens) = (key_of(name), self.texts.len());
+        match self.gguf.get_u32(&key)? {
+            // "No such token", as some converters write it.
+            None | Some(u32::MAX) => Ok(None),
+            Some(id) if (id as usize) < tokens => Ok(Some(id)),
+            Some(got) => {
+                self.warnings.push(Warning::SpecialId { key, got, tokens });
+                Ok(None)
+            }
+        }
     }
+
+    /// The same, or the usual one if the file names none.
+    fn id_or(&mut self, name: &str, usual: Option<u32>) -> Result<Option<u32>, TokenizerError> {
+        if let Some(id) = self.id(name)? {
+            return Ok(Some(id));
+        }
+        let Some((id, text)) = usual.and_then(|id| Some((id, self.texts.get(id)?.to_owned()))) else { return Ok(None) };
+        self.warnings.push(Warning::AssumedId { key: key_of(name), id, text });
+        Ok(Some(id))
+    }
+}
+
+fn key_of(name: &str) -> String {
+    format!("tokenizer.ggml.{name}_token_id")
 }
