@@ -135,7 +135,7 @@ impl Model {
         let read = Mutex::new(Some(read));
         let take = || read.lock().unwrap_or_else(PoisonError::into_inner).take();
         let read = || take().expect("one thread reads, once")();
-        let (model, done) = std::thread::scope(|scope| match std::thread::Builder::new().spawn_scoped(scope, &read) {
+        let (model, done) = std::thread::scope(|scope| match std::thread::Builder::new().spawn_scoped(scope, read) {
             Ok(model) => {
                 let done = work(&|| hyper.recv().ok());
                 (model.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
