@@ -6,7 +6,7 @@
 
 use aio_backend::conformance::{Case, cases};
 use aio_backend::{Bindings, Data, Device, DeviceError, LoadOptions, WeightData, WeightSource};
-use aio_compiler::{Options, compile};
+use aio_compiler::{CompileError, Options, compile};
 use aio_ir::{DType, Dim, Dims, Op, Shape, Sym, TensorType};
 use aio_plan::artefact::{decode, encode};
 use aio_plan::{
@@ -85,7 +85,7 @@ pub fn check(bytes: &[u8], devices: &[&dyn Device]) -> Fate {
     let all = CASES.get_or_init(cases);
     let case = &all[choices.below(all.len())];
     let fuse = choices.byte().is_multiple_of(2);
-    let mut family = compiled(&Case { fuse, ..case.clone() }, &target);
+    let Some(mut family) = compiled(&Case { fuse, ..case.clone() }, &target) else { return Fate::Refused };
     while !choices.done() {
         change(&mut family, &mut choices);
         if choices.byte().is_multiple_of(2) {
@@ -100,11 +100,16 @@ pub fn check(bytes: &[u8], devices: &[&dyn Device]) -> Fate {
     devices.iter().fold(Fate::Refused, |_, &device| run(&family, device, bytes))
 }
 
-fn compiled(case: &Case, target: &Target) -> PlanFamily {
+/// The family of a case; `None` if the target has no kernel for it.
+fn compiled(case: &Case, target: &Target) -> Option<PlanFamily> {
     let graph = aio_ir::text::parse(&case.text).unwrap_or_else(|e| panic!("{}: {e}", case.name)).graph;
     let verified = aio_ir::verify(&graph).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     let options = Options { buckets: vec![case.bucket()], fuse: case.fuse };
-    compile(verified, target, &options).unwrap_or_else(|e| panic!("{}: {e}", case.name)).family
+    match compile(verified, target, &options) {
+        Ok(compiled) => Some(compiled.family),
+        Err(CompileError::Unsupported { .. }) => None,
+        Err(e) => panic!("{}: {e}", case.name),
+    }
 }
 
 fn bytes_of(family: &PlanFamily) -> Option<u64> {
