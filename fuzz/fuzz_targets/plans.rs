@@ -9,14 +9,14 @@ use aio_interp::InterpDevice;
 use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;
 
-fn cpu(isa: Option<IsaLevel>) -> CpuDevice {
-    CpuDevice::new(CpuOptions { threads: 2, isa, pin: false }).expect("threads start")
+fn cpu(isa: Option<IsaLevel>, threads: usize) -> CpuDevice {
+    CpuDevice::new(CpuOptions { threads, isa, pin: false }).expect("threads start")
 }
 
 fuzz_target!(|data: &[u8]| {
     static DEVICES: OnceLock<(InterpDevice, CpuDevice, CpuDevice)> = OnceLock::new();
     let (interp, portable, best) =
-        DEVICES.get_or_init(|| (InterpDevice::default(), cpu(Some(IsaLevel::Portable)), cpu(None)));
+        DEVICES.get_or_init(|| (InterpDevice::default(), cpu(Some(IsaLevel::Portable), 1), cpu(None, 2)));
     // Half of the runs use the kernels of this machine.
     let cpu: &dyn Device = if data.len() % 2 == 0 { portable } else { best };
     check(data, &[interp, cpu]);
