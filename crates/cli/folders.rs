@@ -34,16 +34,13 @@ pub(crate) fn create(folder: &Path) -> Result<()> {
         fs::create_dir_all(parent).with_context(fail)?;
         private(&cache).with_context(fail)?;
     }
-    fs::create_dir_all(folder).with_context(fail)
+    private(folder).with_context(fail)
 }
 
 #[cfg(unix)]
 fn private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    match fs::DirBuilder::new().mode(0o700).create(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
-        _ => Ok(()),
-    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 #[cfg(not(unix))]
@@ -54,11 +51,16 @@ fn private(folder: &Path) -> std::io::Result<()> {
 /// The folder belongs to this user, or to the system's administrator, and nobody else may write to it.
 #[cfg(unix)]
 fn trusted(folder: &Path, meta: &fs::Metadata) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let shown = folder.display();
     let me = rustix::process::geteuid().as_raw();
     if meta.uid() != me && meta.uid() != 0 {
         bail!("the cache folder {shown} belongs to another user (id {}); nothing in it is used", meta.uid());
+    }
+    // As older versions made it for users with a group of their own.
+    let own = meta.uid() == me && meta.mode() & 0o022 == 0o020;
+    if own && fs::set_permissions(folder, fs::Permissions::from_mode(meta.mode() & 0o755)).is_ok() {
+        return Ok(());
     }
     if meta.mode() & 0o022 != 0 {
         bail!("other users may write to the cache folder {shown}; nothing in it is used until `chmod go-w` on it");

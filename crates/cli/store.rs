@@ -157,8 +157,8 @@ impl Slot {
             }
             Ok(Err(fault)) => Ok(discard(&path, &fault)),
             Err(e) if is_unsound(&e) => Ok(discard(&path, &e.to_string())),
-            Err(EngineError::Artefact(e)) => {
-                note!("note: {} in the cache cannot be used: {e}", path.display());
+            Err(e @ (EngineError::Artefact(_) | EngineError::Device(DeviceError::ImageRead(_)))) => {
+                note!("note: {} in the cache cannot be used now: {e}", path.display());
                 Ok(None)
             }
             Err(e) => Err(e.into()),

@@ -9,7 +9,7 @@ use crate::pool::Pool;
 use crate::resident::allocate;
 use aio_backend::{DeviceError, ImageAccess, WeightSource, weights};
 use aio_ir::DType;
-use aio_plan::artefact::{MappedWeights, WeightFile};
+use aio_plan::artefact::{ArtefactError, MappedWeights, WeightFile};
 use aio_plan::{Layout, PlanFamily, WeightDesc};
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -123,10 +123,18 @@ pub(crate) fn pack_all(pool: &Pool, family: &PlanFamily, source: &dyn WeightSour
     Ok(Packed::new(Region::Owned(region), places))
 }
 
+/// Damage, or a file that cannot be read or mapped now.
+fn image_error(error: ArtefactError) -> DeviceError {
+    match error {
+        ArtefactError::Read { .. } | ArtefactError::Map(_) => DeviceError::ImageRead(error.to_string()),
+        damage => DeviceError::Image(damage.to_string()),
+    }
+}
+
 /// Takes weights that were packed before, from an artefact's file.
 ///
 /// # Errors
-/// [`DeviceError::Image`], [`DeviceError::OutOfMemory`].
+/// [`DeviceError::Image`], [`DeviceError::ImageRead`], [`DeviceError::OutOfMemory`].
 pub(crate) fn take_all(
     pool: &Pool,
     family: &PlanFamily,
@@ -141,14 +149,14 @@ pub(crate) fn take_all(
     }
     // There is nothing to map of a family without weights.
     let region = if access == ImageAccess::Map && len > 0 {
-        let mapped = image.map().map_err(|e| DeviceError::Image(e.to_string()))?;
+        let mapped = image.map().map_err(image_error)?;
         if mapped.as_ptr().align_offset(ALIGNMENT) != 0 {
             return Err(DeviceError::Image("the map is not aligned".to_owned()));
         }
         Region::Mapped(mapped)
     } else {
         let mut region = allocate(len, || "the weights".to_owned())?;
-        read_parallel(pool, image, &mut region).map_err(DeviceError::Image)?;
+        read_parallel(pool, image, &mut region).map_err(image_error)?;
         Region::Owned(region)
     };
     Ok(Packed::new(region, places))
@@ -216,7 +224,7 @@ fn pack_parallel(pool: &Pool, args: &PackArgs<'_>, out: &mut [u8]) -> Result<(),
 
 /// Reads an image into the region; each thread reads and checks chunks, as many as it gets to: the tokenizer is being
 /// built meanwhile.
-fn read_parallel(pool: &Pool, image: &WeightFile, out: &mut [u8]) -> Result<(), String> {
+fn read_parallel(pool: &Pool, image: &WeightFile, out: &mut [u8]) -> Result<(), ArtefactError> {
     debug_assert_eq!(out.len() as u64, image.bytes());
     let start = Shared(out.as_mut_ptr());
     let failure = Mutex::new(None);
@@ -228,7 +236,7 @@ fn read_parallel(pool: &Pool, image: &WeightFile, out: &mut [u8]) -> Result<(), 
             // `run` has returned; each chunk is given to one thread.
             let part = unsafe { std::slice::from_raw_parts_mut(start.at(at), len) };
             if let Err(e) = image.read_chunk(chunk, part) {
-                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.to_string());
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
                 return;
             }
         }

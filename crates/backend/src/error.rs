@@ -58,6 +58,9 @@ pub enum DeviceError {
     /// An image of packed weights that cannot be used.
     #[error("the packed weights cannot be used: {0}")]
     Image(String),
+    /// An image of packed weights that cannot be read now; it may be sound.
+    #[error("the packed weights cannot be read: {0}")]
+    ImageRead(String),
     /// A handle of another device.
     #[error("the handle was made by another device")]
     ForeignHandle,

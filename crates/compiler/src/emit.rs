@@ -4,7 +4,7 @@ use crate::CompileError;
 use crate::copies::Copy;
 use crate::fuse::{Cluster, is_view};
 use crate::memory::{Lifetime, pack};
-use aio_ir::{Def, Final, Graph, TensorType, ValueId};
+use aio_ir::{Def, Final, Graph, Op, TensorType, ValueId};
 use aio_plan::{
     Binding, Bucket, Buffer, BufferId, InputId, Layout, OutputId, Plan, Slot, StateDesc, StateId, Target, Task,
     WeightDesc, WeightId,
@@ -49,6 +49,7 @@ pub(crate) fn emit(
     let mut e =
         Emitter { graph, target, shared, bucket, slots: HashMap::new(), buffers: Vec::new(), lives: Vec::new() };
     let inputs = e.inputs();
+    e.states(clusters)?;
     let (outputs, copied) = e.outputs(clusters);
     let finals = e.finals();
     let mut tasks = clusters.iter().enumerate().map(|(i, c)| e.task(i, c)).collect::<Result<Vec<_>, CompileError>>()?;
@@ -81,6 +82,20 @@ impl Emitter<'_> {
             }
         }
         inputs
+    }
+
+    /// What ops update in place, and what they read by pages, are states: nothing else has a place of its own.
+    fn states(&self, clusters: &[Cluster]) -> Result<(), CompileError> {
+        for node in clusters.iter().flat_map(|c| &c.nodes).map(|&n| self.graph.node(n)) {
+            let pages = (node.op == Op::Attend).then_some(1);
+            let Some(operand) = node.op.spec().updates.or(pages) else { continue };
+            if self.state_root(node.input(operand)).is_none() {
+                let (target, op) = (self.target.name.clone(), node.op.mnemonic());
+                let reason = format!("`{}` is no state", node.op.spec().operands[operand].name);
+                return Err(CompileError::Unsupported { target, op, reason });
+            }
+        }
+        Ok(())
     }
 
     /// Outputs, and those that no task writes: a value is written to the first output that it is.

@@ -1,7 +1,8 @@
 //! Every checked-in text graph, fused and unfused, on the CPU and on the oracle.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use aio_backend::conformance::{Case, matching};
+use aio_backend::conformance::{Case, Weights, matching};
+use aio_backend::{Device, LoadOptions};
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_compiler::{Options, compile};
 use aio_filetest::conformance::{Outcome, reference, run_case};
@@ -52,4 +53,38 @@ fn every_text_graph_gives_the_oracles_results() {
         }
     }
     assert!(ran >= 2 * 26, "only {ran} graphs ran");
+}
+
+/// What kernels could only do wrong is refused, with a reason, when the graph is compiled or loaded.
+#[test]
+fn what_no_kernel_can_do_is_refused() {
+    let pages = "%k = input \"k\" : f32[rows, 1, 16]\n%t = input \"page_table\" : u32[seqs, pages]\n%s = input \"row_seq\" : u32[rows]\n\
+                 %p = input \"positions\" : u32[rows]\n";
+    let kv = "f16[pages, 2, 1, 64, 16]";
+    let graphs = [
+        (format!("{pages}%kv = input \"kv\" : {kv}\n%y = attend %k, %kv, %t, %s, %p {{scale = 1.0}}\noutput \"y\" = %y\n"), "is no state"),
+        (
+            format!(
+                "{pages}%kv = input \"kv\" : {kv}\n%z = state \"z\" : {kv}\n%w = page_write %kv, %k, %k, %t, %s, %p\nfinal %z = %w\n"
+            ),
+            "is no state",
+        ),
+        (format!("{pages}%x = input \"x\" : {kv}\n%kv = state \"kv\" : {kv}\n%y = attend %k, %kv, %t, %s, %p {{scale = 1.0}}\noutput \"y\" = %y\nfinal %kv = %x\n"), "plain tensor"),
+        ("%x = input \"x\" : f32[recent, 64]\n%w = weight \"w\" : f32[32, 64]\n%y = matmul %x, %w\noutput \"y\" = %y\n".to_owned(), "no bucket bounds"),
+    ];
+    let device = CpuDevice::new(CpuOptions { threads: 1, isa: None, pin: false }).unwrap();
+    for (body, reason) in graphs {
+        let case = case(&format!("aio 1\ngraph \"t\"\n{body}"), true);
+        let parsed = text::parse(&case.text).unwrap().graph;
+        let options = Options { buckets: vec![case.bucket()], fuse: true };
+        let refused = match compile(verify(&parsed).unwrap(), &device.target(), &options) {
+            Err(e) => e.to_string(),
+            Ok(compiled) => {
+                let family = compiled.family;
+                let resident = device.upload(&family, &Weights::of(&parsed), 4).unwrap();
+                device.load(&family, &family.plans[0], &resident, &LoadOptions::default()).err().unwrap().to_string()
+            }
+        };
+        assert!(refused.contains(reason), "{body}{refused}");
+    }
 }

@@ -6,8 +6,8 @@ use aio_compiler::{Options, compile};
 use aio_filetest::tiny;
 use aio_ir::{DType, Graph, Op, Shape, Sym, TensorType};
 use aio_plan::{
-    Binding, Bucket, BufferId, KindName, Layout, LinearSpec, OutputId, PlanFamily, Slot, StateDesc, StateId, Tail,
-    Task, TaskKind, WeightId, verify,
+    Binding, Bucket, BufferId, InputId, KindName, Layout, LinearSpec, OutputId, PlanFamily, Slot, StateDesc, StateId,
+    Tail, Task, TaskKind, WeightId, verify,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -131,6 +131,16 @@ fn l015_a_replaced_state_stays_where_it_is() {
 }
 
 #[test]
+fn l019_pages_are_a_state() {
+    only("L019", |f| {
+        let ty = f.states[0].ty.clone();
+        f.plans[0].inputs.push(Binding { name: "pages".to_owned(), ty, optional: false });
+        let id = InputId::new(f.plans[0].inputs.len() - 1);
+        task(f, KindName::Attend).operands[1] = Slot::Input(id);
+    });
+}
+
+#[test]
 fn l016_packed_weights_are_matrices() {
     only("L016", |f| {
         let Slot::Weight(w) = task(f, KindName::GateUp).operands[1] else { panic!("no norm") };
@@ -160,7 +170,7 @@ fn l013_weights_and_states_have_sizes() {
         huge.ty = TensorType::f32(Shape::consts(&[1 << 40, 1 << 40]));
         f.weights.push(huge);
     });
-    for sym in [Sym::Rows, Sym::Outs, Sym::Recent, Sym::Pages] {
+    for sym in [Sym::Rows, Sym::Outs, Sym::Recent, Sym::Pages, Sym::Seqs] {
         only("L013", |f| {
             let ty = TensorType::f32(Shape::new([8.into(), sym.into()]));
             f.states.push(StateDesc { name: "other".to_owned(), ty });

@@ -273,9 +273,16 @@ fn kv_dims(a: &Args<'_>, i: usize) -> Result<(Dim, Dim), InferError> {
     let kv = a.input(i);
     let want = "f16[pages, 2, kv heads, 64, head size]";
     match (kv.dtype, kv.shape.dims()) {
-        (DType::F16, &[Dim::Sym(Sym::Pages), Dim::Const(2), heads, Dim::Const(PAGE_POSITIONS), head]) => {
-            Ok((heads, head))
-        }
+        (
+            DType::F16,
+            &[
+                Dim::Sym(Sym::Pages),
+                Dim::Const(2),
+                heads @ Dim::Const(_),
+                Dim::Const(PAGE_POSITIONS),
+                head @ Dim::Const(_),
+            ],
+        ) => Ok((heads, head)),
         _ => Err(a.bad(i, want)),
     }
 }

@@ -7,7 +7,7 @@
 use crate::kind::{Activation, AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec, TaskKind};
 use crate::kinds::{Class, KindSpec, OperandSpec};
 use aio_ir::graph::BuildError;
-use aio_ir::{Attr, Builder, DType, Def, Graph, Op, Shape, TensorType, ValueId};
+use aio_ir::{Attr, Builder, DType, Def, Graph, Op, Shape, Sym, TensorType, ValueId};
 use smallvec::SmallVec;
 
 /// An operand as a body declares it.
@@ -71,6 +71,7 @@ pub fn fused(kind: &TaskKind, operands: &[Option<Declared>]) -> Result<Graph, Bo
         return Err(BodyError::Number { name: "op", got: name.name().to_owned() });
     };
     check(spec, operands)?;
+    check_rows(kind, spec, operands)?;
     let mut body = Body::new(name.name(), operands);
     let out = match kind {
         TaskKind::Qkv(numbers) => body.qkv(spec, numbers),
@@ -112,6 +113,25 @@ fn check(spec: &KindSpec, operands: &[Option<Declared>]) -> Result<(), BodyError
             Some(declared) => check_class(operand, declared)?,
             None if operand.optional => {}
             None => return Err(BodyError::Missing { operand: operand.name }),
+        }
+    }
+    Ok(())
+}
+
+/// Kernels of fused kinds go over the step's rows; products also over the rows that ask for an output.
+fn check_rows(kind: &TaskKind, spec: &KindSpec, operands: &[Option<Declared>]) -> Result<(), BodyError> {
+    let rows: &[(usize, &[Sym])] = match kind {
+        TaskKind::Linear(_) => &[(0, &[Sym::Rows, Sym::Outs])],
+        TaskKind::Head(_) => &[(0, &[Sym::Rows]), (crate::kinds::head::INDEX, &[Sym::Outs])],
+        _ => &[(0, &[Sym::Rows])],
+    };
+    for (place, syms) in rows {
+        let Some(Declared { ty, .. }) = &operands[*place] else { continue };
+        let first = ty.shape.dims().first();
+        if !syms.iter().any(|&sym| first == Some(&sym.into())) {
+            let expected =
+                format!("a first dimension of {}", syms.iter().map(|s| s.name()).collect::<Vec<_>>().join(" or "));
+            return Err(BodyError::Operand { operand: spec.operands[*place].name, expected, got: ty.clone() });
         }
     }
     Ok(())

@@ -83,6 +83,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// The same with the costs of its body, which has been verified.
+    pub(crate) fn with_costs(self, (cost, cost_per_position): (Cost, Cost)) -> Task {
+        Task { cost, cost_per_position, ..self }
+    }
+
     /// A task of a plan for this bucket; its costs are those of its body.
     pub fn new(
         kind: TaskKind,

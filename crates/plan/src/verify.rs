@@ -14,10 +14,11 @@
 //! | L010 | a buffer's offset is a multiple of the family's alignment |
 //! | L011 | an output is read only after it is written |
 //! | L012 | a task's body is the one that its kind has for these numbers and operands ([`crate::body`]) |
-//! | L013 | weights have known sizes; states depend on pages, as their outermost dimension, and sequences alone; the alignment is a power of two |
+//! | L013 | weights have known sizes; states depend on pages or sequences, as their outermost dimension, alone; the alignment is a power of two from 64 on |
 //! | L014 | an input that may be unbound stands only where the body takes an optional one |
 //! | L015 | a replaced state stays where it is, and a task that writes a state does not read it otherwise |
 //! | L016 | packed weights stand only where a kind takes a matrix |
+//! | L019 | keys and values that a task reads or writes by pages are a state |
 //! | L017 | sizes at a bucket's bounds, empty dimensions counted as 1, are below 2^47 bytes |
 //! | L018 | a bucket has at most 4,194,304 rows, sequences and output rows; a family has a plan |
 //!
@@ -27,7 +28,7 @@
 use crate::bucket::Bucket;
 use crate::family::{Plan, PlanFamily};
 use crate::task::{Slot, TaskId};
-use aio_ir::{Dim, Dims, Sym, TensorType};
+use aio_ir::{Dim, Dims, Graph, Sym, TensorType};
 use std::collections::BTreeMap;
 use task::{Rules, Sound};
 
@@ -35,6 +36,10 @@ mod task;
 
 /// Rows, sequences and output rows of a bucket at most.
 pub const MAX_BUCKET: u32 = 1 << 22;
+/// What every back end's vectors need.
+const MIN_ALIGNMENT: u64 = 64;
+/// Nodes and values of a task's body at most; those of the largest kind are far below.
+const MAX_BODY: usize = 128;
 /// Bytes that no tensor of a plan reaches.
 const MAX_BYTES: u64 = 1 << 47;
 
@@ -89,6 +94,9 @@ impl Verifier<'_> {
             return;
         }
         self.bounded();
+        if self.errors.len() > before {
+            return;
+        }
         self.buffers();
         if self.errors.len() > before {
             return;
@@ -111,14 +119,14 @@ impl Verifier<'_> {
             self.error("L013", format!("weight `{}` is {}", w.name, w.ty));
         }
         let stray = |(axis, dim): (usize, &Dim)| match dim {
-            Dim::Const(_) | Dim::Sym(Sym::Seqs) => false,
-            Dim::Sym(sym) => axis > 0 || *sym != Sym::Pages,
+            Dim::Const(_) => false,
+            Dim::Sym(sym) => axis > 0 || !matches!(sym, Sym::Pages | Sym::Seqs),
         };
         let misfit = |ty: &TensorType| ty.shape.dims().iter().enumerate().any(stray) || ty.bytes(&bounds).is_none();
         if let Some(s) = self.family.states.iter().find(|s| misfit(&s.ty)) {
             self.error("L013", format!("state `{}` is {}", s.name, s.ty));
         }
-        if !self.family.alignment.is_power_of_two() {
+        if !self.family.alignment.is_power_of_two() || self.family.alignment < MIN_ALIGNMENT {
             self.error("L013", format!("the alignment is {}", self.family.alignment));
         }
     }
@@ -132,7 +140,13 @@ impl Verifier<'_> {
         let bounds = Dims { pages: 1, recent: 1, ..self.plan.bucket.bounds() };
         let bindings = self.plan.inputs.iter().chain(&self.plan.outputs).map(|b| &b.ty);
         let kept = self.family.weights.iter().map(|w| &w.ty).chain(self.family.states.iter().map(|s| &s.ty));
-        let inside = self.plan.tasks.iter().flat_map(|t| t.body.values().map(|(_, v)| &v.ty));
+        let mut bodies: Vec<&Graph> = self.plan.tasks.iter().map(|t| &*t.body).collect();
+        bodies.sort_unstable_by_key(|body| std::ptr::from_ref(*body));
+        bodies.dedup_by_key(|body| std::ptr::from_ref(*body));
+        if bodies.iter().any(|body| body.nodes().len().max(body.values().len()) > MAX_BODY) {
+            return self.error("L017", format!("a task's body has more than {MAX_BODY} nodes or values"));
+        }
+        let inside = bodies.iter().flat_map(|body| body.values().map(|(_, v)| &v.ty));
         let mut all = bindings.chain(kept).chain(self.plan.buffers.iter().map(|b| &b.ty)).chain(inside);
         if let Some(ty) = all.find(|ty| largest(ty, &bounds).is_none_or(|bytes| bytes >= MAX_BYTES)) {
             self.error("L017", ty.to_string());

@@ -153,7 +153,7 @@ fn check_states(task: &Task, family: &PlanFamily) -> Result<(), DeviceError> {
         return Ok(());
     }
     let kv = |slot: &&Slot| matches!(slot, Slot::State(s) if kv_shape(&family.states[s.index()].ty).is_some());
-    match task.operands.iter().find(kv) {
+    match task.operands.iter().chain(&task.results).find(kv) {
         Some(slot) => Err(unsupported(task, format!("keys and values in {slot} as a plain tensor"))),
         None => Ok(()),
     }

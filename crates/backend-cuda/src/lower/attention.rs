@@ -219,7 +219,9 @@ impl Lowering<'_> {
         let (kv, kv_heads, head_dim) = self.layer(task, task.operands[0])?;
         let width = u64::from(kv_heads) * u64::from(head_dim);
         for place in [1, 2] {
-            self.rows_of(task, task.operands[place], width)?;
+            if self.rows_of(task, task.operands[place], width)?.sym != Sym::Rows {
+                return Err(unsupported(task, "rows that are not the step's"));
+            }
         }
         let places = self.places(task, 3, 4, 5)?;
         let args = PageWriteArgs {

@@ -153,6 +153,9 @@ impl<'a> Cursor<'a> {
             let Some((kind, len)) = token(self.rest()) else {
                 return self.fail(if self.rest().is_empty() { "a tag has no end" } else { "a string has no end" });
             };
+            if kind == Kind::Word && self.rest().starts_with(RESERVED) {
+                return self.fail("a name begins with __aio_, which is reserved");
+            }
             let text = self.take(len);
             match text {
                 "(" | "[" | "{" => depth += 1,
@@ -197,6 +200,9 @@ fn token(rest: &str) -> Option<(Kind, usize)> {
         }
     }
 }
+
+/// How the names of the functions begin that hold a template to its bounds.
+const RESERVED: &str = "__aio_";
 
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'

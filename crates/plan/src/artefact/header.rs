@@ -12,8 +12,9 @@ pub const CHUNK_BYTES: u64 = 1 << 20;
 
 /// Bytes of the header.
 pub(super) const HEADER_BYTES: usize = 512;
-/// The most bytes of a section other than the weights.
-const MAX_SECTION_BYTES: u64 = 1 << 30;
+/// The most bytes of each section but the weights, which are read at once: a vocabulary and a tensor table, plans of some
+/// hundred bytes a task, four bytes for each MiB of weights.
+const MAX_SECTION_BYTES: [u64; WEIGHTS] = [256 << 20, 64 << 20, 64 << 20];
 /// Where the weights may begin: at a page, so that they can be mapped.
 pub(super) const WEIGHTS_ALIGNMENT: u64 = 4096;
 /// Where other sections may begin.
@@ -182,7 +183,7 @@ fn check_places(sections: &[Section; 4], file_bytes: u64) -> Result<(), Artefact
     let sizes = sections.map(|s| s.bytes);
     let total = sizes.iter().try_fold(0u64, |n, &b| n.checked_add(b)).filter(|&n| n < 1 << 60);
     // What is read at once has a bound, so that a file full of holes cannot ask for any amount of memory.
-    let small = sizes[..WEIGHTS].iter().all(|&b| b <= MAX_SECTION_BYTES);
+    let small = sizes.iter().zip(MAX_SECTION_BYTES).all(|(&bytes, most)| bytes <= most);
     if total.is_none() || !small || places(sizes) != sections.map(|s| s.offset) {
         return Err(ArtefactError::Header { reason: "its sections are not where they belong" });
     }

@@ -9,7 +9,7 @@ use crate::bucket::Bucket;
 use crate::family::{Binding, Buffer, Plan, PlanFamily, StateDesc, WeightDesc};
 use crate::kind::TaskKind;
 use crate::task::{BufferId, InputId, OutputId, Slot, StateId, Task, WeightId};
-use aio_ir::Graph;
+use aio_ir::{Cost, Graph};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -216,16 +216,31 @@ pub fn decode(bytes: &[u8]) -> Result<PlanFamily, ArtefactError> {
     let plans = plans.into_iter().map(|p| plan(p, &bodies)).collect::<Result<_, _>>()?;
     let family = PlanFamily { model, target, weights, states, plans, arena_bytes, alignment };
     match crate::verify(&family) {
-        Ok(()) => Ok(family),
+        Ok(()) => Ok(with_costs(family)),
         Err(errors) => Err(ArtefactError::Rule(errors.into_iter().next().expect("an error was found"))),
     }
+}
+
+/// Costs follow from verified bodies; tasks share those, so each is counted once a plan.
+fn with_costs(mut family: PlanFamily) -> PlanFamily {
+    for plan in &mut family.plans {
+        let mut known = HashMap::new();
+        let costs = |task: Task| {
+            let cost =
+                *known.entry(Arc::as_ptr(&task.body)).or_insert_with(|| crate::cost::of_task(&task.body, plan.bucket));
+            task.with_costs(cost)
+        };
+        plan.tasks = std::mem::take(&mut plan.tasks).into_iter().map(costs).collect();
+    }
+    family
 }
 
 fn plan(wire: WirePlan, bodies: &[Arc<Graph>]) -> Result<Plan, ArtefactError> {
     let task = |t: WireTask| {
         let body = bodies.get(t.body as usize).cloned();
         let body = body.ok_or_else(|| ArtefactError::Plans { reason: format!("there is no body {}", t.body) })?;
-        Ok(Task::new(t.kind, body, t.operands, t.results, wire.bucket))
+        let (cost, cost_per_position) = (Cost::default(), Cost::default());
+        Ok(Task { kind: t.kind, body, operands: t.operands, results: t.results, cost, cost_per_position })
     };
     Ok(Plan {
         bucket: wire.bucket,

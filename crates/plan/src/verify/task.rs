@@ -3,9 +3,10 @@
 use crate::body::{self, BodyError, Declared};
 use crate::family::{Plan, PlanFamily};
 use crate::kind::TaskKind;
+use crate::kinds::Class;
 use crate::target::Layout;
 use crate::task::{Slot, Task};
-use aio_ir::{DType, Def, Graph, Sym, TensorType, Value};
+use aio_ir::{DType, Def, Graph, Op, Sym, TensorType, Value};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ impl Rules<'_> {
             sound.insert(body, key);
         }
         self.operands()?;
+        self.pages()?;
         self.results()?;
         self.replaced()
     }
@@ -102,7 +104,10 @@ impl Rules<'_> {
         for (place, (&slot, value)) in self.task.operands.iter().zip(declared).enumerate() {
             let Some((value, ty)) = value.zip(slot_type(self.family, self.plan, slot)) else { continue };
             if !holds(slot, ty, value) {
-                return Err(("L005", format!("operand {place} is {slot} : {ty}, the body takes {}", value.ty)));
+                return Err((
+                    "L005",
+                    format!("operand {place} is {slot} : {ty}, the body takes {:?} {}", value.def, value.ty),
+                ));
             }
             if self.is_optional(slot) && value.def != (Def::Input { optional: true }) {
                 return Err(("L014", format!("operand {place} is {slot}, which may be unbound, but required")));
@@ -115,6 +120,25 @@ impl Rules<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Only a state has pages where kernels look for them.
+    fn pages(&self) -> Result<(), Broken> {
+        let kv = |op: Op| match op {
+            Op::Attend => Some(1),
+            Op::PageWrite => Some(0),
+            _ => None,
+        };
+        let place = match self.task.kind {
+            TaskKind::Op(op) => kv(op),
+            kind => kind.name().spec().and_then(|s| s.operands.iter().position(|o| o.class == Class::Pages)),
+        };
+        match place.map(|place| self.task.operands[place]) {
+            Some(slot) if !matches!(slot, Slot::State(_)) => {
+                Err(("L019", format!("{slot} is no state, but read by pages")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn is_optional(&self, slot: Slot) -> bool {

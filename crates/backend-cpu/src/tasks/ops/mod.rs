@@ -165,6 +165,13 @@ impl<'a> Places<'a> {
         if node.op == Op::Attend && self.task.body.ty(node.results[0]).shape.last().known().is_none() {
             return Err(unsupported(cx.task, "heads of a size that depends on the step"));
         }
+        let symbols = |v: ValueId| {
+            self.task.body.ty(v).shape.dims().iter().filter_map(|d| if let Dim::Sym(s) = d { Some(*s) } else { None })
+        };
+        let unbounded = |v: ValueId| symbols(v).any(|s| matches!(s, Sym::Pages | Sym::Recent));
+        if node.op == Op::Matmul && node.results.iter().any(|&v| unbounded(v)) {
+            return Err(unsupported(cx.task, "a product of as many rows as no bucket bounds"));
+        }
         let outs = node.results.iter().map(|&v| self.tensor(v, paged, cx)).collect::<Result<_, _>>()?;
         Ok(Node { node, inputs, outs })
     }
