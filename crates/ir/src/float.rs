@@ -26,6 +26,9 @@ mod tests {
             assert!(maximum(x, nan).is_nan() && maximum(nan, x).is_nan(), "{x}");
             assert!(minimum(x, nan).is_nan() && minimum(nan, x).is_nan(), "{x}");
         }
-        assert_eq!((maximum(1.0, 2.0), maximum(-inf, inf), minimum(1.0, 2.0), minimum(-inf, inf)), (2.0, inf, 1.0, -inf));
+        assert_eq!(
+            (maximum(1.0, 2.0), maximum(-inf, inf), minimum(1.0, 2.0), minimum(-inf, inf)),
+            (2.0, inf, 1.0, -inf)
+        );
     }
 }

@@ -142,7 +142,7 @@ class Ops(Base):
         values, indices = aligned(20, np.float32), aligned(20, np.uint32)
         self.e.run("op_top_k", "TopKArgs", 2, step=header(5), values=self.tensor(values, [(1, 1), 4]), indices=self.tensor(indices, [(1, 1), 4]), x=self.tensor(y, [(1, 1), 40]), k=4)
         want = np.argsort(-np.where(np.isnan(y), np.inf, y), 1, kind="stable")[:, :4]
-        assert (indices.reshape(5, 4) == want).all() and (values.reshape(5, 4) == np.take_along_axis(y, want, 1)).all()
+        assert (indices.reshape(5, 4) == want).all() and np.array_equal(values.reshape(5, 4), np.take_along_axis(y, want, 1), equal_nan=True)
 
     def rows_ops(self, x):
         dims, flat = [(1, 1), 3, 40], x.astype(np.float64)
