@@ -42,7 +42,9 @@ const UNARY: [Op; 11] =
     [Op::Silu, Op::Gelu, Op::Relu, Op::Tanh, Op::Sigmoid, Op::Exp, Op::Log, Op::Sqrt, Op::Rsqrt, Op::Sin, Op::Cos];
 
 const ROWS: &[Row] = &[
-    row("fill", Op::Fill, PLAIN, "%y = fill {shape = [rows, 7], value = 1.5, dtype = {t}}\n"),
+    row("fill", Op::Fill, PLAIN, "%y = fill {shape = [rows, 7], value = 1.0, dtype = {t}}\n"),
+    row("fill-half", Op::Fill, FLOATS, "%y = fill {shape = [rows, 7], value = 1.5, dtype = {t}}\n"),
+    row("fill-infinity", Op::Fill, FLOATS, "%y = fill {shape = [rows, 7], value = -inf, dtype = {t}}\n"),
     row("iota", Op::Iota, PLAIN, "%y = iota {shape = [rows, 300], dtype = {t}}\n"),
     row(
         "embed-alone",
