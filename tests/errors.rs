@@ -74,7 +74,7 @@ impl Table {
     /// Notes an error under a name.
     fn named(&mut self, name: &str, message: &str) {
         let message = message.replace('\n', "\\n");
-        assert!(!message.trim().is_empty() && message.len() < 400, "{name}: {message}");
+        assert!(!message.trim().is_empty() && message.len() < 500, "{name}: {message}");
         self.rows.entry(name.to_owned()).or_insert(message);
     }
 

@@ -240,6 +240,7 @@ impl Level<'_> {
         }
         for (id, what, want) in members {
             let (done, mut sequence) = batch.leave(&self.engine, id).unwrap();
+            let done = done.unwrap();
             self.engine.release(&mut sequence);
             let same = done.ids.iter().zip(&want).take_while(|(a, b)| a == b).count();
             assert!(done.ids == want, "{what}: token {same} is {:?} and not {:?}", done.ids.get(same), want.get(same));

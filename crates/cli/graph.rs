@@ -3,8 +3,8 @@
 use crate::args::{BucketArgs, GraphArgs, GraphCommand, PassesArgs, PrintArgs};
 use crate::output::print_now;
 use crate::{Outcome, graph_buckets, graph_run, models};
-use aio::compiler::{Options, compile, passes};
-use aio::ir::text::{Parsed, parse, print};
+use aio::compiler::{CompileError, Options, compile, passes};
+use aio::ir::text::{Parsed, parse};
 use aio::ir::verify::VerifyError;
 use aio::ir::{Verified, verify};
 use aio::plan::{Bucket, Tail};
@@ -91,7 +91,7 @@ fn show(args: &PrintArgs) -> Result<Outcome> {
     let source = Source::of(&args.graph)?;
     let parsed = source.parse()?;
     let text = match args.drafts {
-        None => print(&parsed.graph),
+        None => parsed.print(),
         Some(k) => {
             let target = models::model_device(&args.graph.model)?.target();
             let bucket = Bucket::new(k + 1, k + 1, Tail::Argmax).verifying();
@@ -110,12 +110,21 @@ fn dot(source: &Source) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
+/// A refusal, with the flag that would do.
+fn explained(error: CompileError) -> anyhow::Error {
+    match error {
+        CompileError::NoOutput(_) => anyhow!("{error}; --tail logits compiles the graph as it is"),
+        other => other.into(),
+    }
+}
+
 fn show_passes(args: &PassesArgs) -> Result<Outcome> {
     let source = Source::of(&args.bucket.graph)?;
     let parsed = source.parse()?;
     let target = models::model_device(&args.bucket.graph.model)?.target();
-    let dumps = passes(source.verify(&parsed)?, &target, args.bucket.bucket())?;
-    let mut out = format!("{} for {}, bucket {}\n", source.name, target.name, args.bucket.bucket());
+    let bucket = args.bucket.bucket(&parsed.graph);
+    let dumps = passes(source.verify(&parsed)?, &target, bucket).map_err(explained)?;
+    let mut out = format!("{} for {}, bucket {bucket}\n", source.name, target.name);
     for dump in dumps {
         let unit = if matches!(dump.pass, "fuse" | "plan") { "tasks" } else { "nodes" };
         out.push_str(&format!("{:<10} {:>6} {unit}\n", dump.pass, dump.count));
@@ -131,8 +140,8 @@ fn show_plan(args: &BucketArgs) -> Result<Outcome> {
     let source = Source::of(&args.graph)?;
     let parsed = source.parse()?;
     let target = models::model_device(&args.graph.model)?.target();
-    let options = Options { buckets: vec![args.bucket()], fuse: true };
-    let compiled = compile(source.verify(&parsed)?, &target, &options)?;
+    let options = Options { buckets: vec![args.bucket(&parsed.graph)], fuse: true };
+    let compiled = compile(source.verify(&parsed)?, &target, &options).map_err(explained)?;
     let mut out = String::new();
     for (plan, report) in compiled.family.plans.iter().zip(&compiled.reports) {
         let (bytes, least) = (plan.arena_bytes, plan.arena_lower_bound);

@@ -8,6 +8,7 @@ use crate::npy::{self, Npy};
 use crate::output::print_now;
 use crate::{Outcome, graph_device};
 use aio::interp::{Tensor, evaluate};
+use aio::ir::text::Parsed;
 use aio::ir::{DType, Def, Dim, Dims, Graph, Sym, TensorType, Value, Verified};
 use anyhow::{Context, Result, bail, ensure};
 use std::borrow::Cow;
@@ -18,7 +19,7 @@ pub(crate) fn main(args: GraphRunArgs) -> Result<Outcome> {
     let parsed = source.parse()?;
     let graph = source.verify(&parsed)?;
     let roots = check_outputs(graph.graph(), &args.outputs)?;
-    let job = Job::new(graph.graph(), &args)?;
+    let job = Job::new(&parsed, &args)?;
     let results = match args.device {
         DeviceArg::Interp => interpret(graph, &job)?,
         _ => graph_device::run(graph, &job, &args)?,
@@ -67,7 +68,8 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    fn new(graph: &Graph, args: &GraphRunArgs) -> Result<Job> {
+    fn new(parsed: &Parsed, args: &GraphRunArgs) -> Result<Job> {
+        let graph = &parsed.graph;
         let mut given = HashMap::new();
         let mut dims = Symbols::default();
         for (sym, number) in &args.dims {
@@ -93,7 +95,7 @@ impl Job {
             );
         }
         let dims = dims.finish(graph)?;
-        check_memory(graph, &dims)?;
+        check_memory(parsed, &dims)?;
         Ok(Job { dims, given })
     }
 }
@@ -165,13 +167,13 @@ fn logical_shape(dtype: DType, shape: &[u64]) -> Option<Vec<u64>> {
 }
 
 /// Refuses a graph with a tensor that the machine cannot hold.
-fn check_memory(graph: &Graph, dims: &Dims) -> Result<()> {
+fn check_memory(parsed: &Parsed, dims: &Dims) -> Result<()> {
     let available = aio::engine::available_bytes().unwrap_or(u64::MAX / 2);
-    for (id, value) in graph.values() {
+    for ((_, value), name) in parsed.graph.values().zip(&parsed.value_names) {
         match value.ty.bytes(dims) {
             Some(bytes) if bytes <= available => {}
-            Some(bytes) => bail!("{id} : {} needs {bytes} bytes, only {available} are available", value.ty),
-            None => bail!("{id} : {} has no size in 64 bits at these dimensions", value.ty),
+            Some(bytes) => bail!("%{name} : {} needs {bytes} bytes, only {available} are available", value.ty),
+            None => bail!("%{name} : {} has no size in 64 bits at these dimensions", value.ty),
         }
     }
     Ok(())

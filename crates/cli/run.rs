@@ -183,6 +183,7 @@ fn generate(
     }
     let (done, kept) = batch.leave(engine, id).context("the member has not left")?;
     *sequence = kept;
+    let done = done?;
     if let Some(reason) = &done.speculation.failure {
         note!("no more drafts: {reason}");
     }

@@ -27,6 +27,8 @@ struct StepHeader {
 };
 /// The optional input `bias` of `sample` is bound in this step.
 #define FLAG_BIAS 1u
+/// The token of a row that has none: `ir::sampling::NO_TOKEN`.
+#define NO_TOKEN 0xFFFFFFFFu
 
 /// By which count of the header a dimension grows.
 enum Symbol { SYM_ONE = 0, SYM_ROWS = 1, SYM_SEQS = 2, SYM_OUTS = 3, SYM_PAGES = 4, SYM_RECENT = 5 };

@@ -222,6 +222,18 @@ __device__ inline uint4 cut_values(const uint4& v, u32 position, u32 last) {
     return uint4{words[0], words[1], words[2], words[3]};
 }
 
+/// Of two halves the sign bits of those that are NaN or infinite.
+__device__ inline u32 broken_halves(u32 two) { return ((two & 0x7C007C00u) + 0x04000400u) & 0x80008000u; }
+
+/// Takes broken halves out of words of values; gives words that have 1 in their place and zeros elsewhere.
+__device__ inline void take_out_broken(u32 (&words)[4], u32 (&marks)[4]) {
+    AIO_UNROLL
+    for (u32 i = 0; i < 4; i++) {
+        u32 mask = (broken_halves(words[i]) >> 15) * 0xFFFFu;
+        marks[i] = mask & 0x3C003C00u, words[i] &= ~mask;
+    }
+}
+
 /// A warp's share of the sums: 16 elements of the values over some runs of 32 positions of a split.
 struct ValueTile {
     u32 start; // of the split
@@ -242,7 +254,9 @@ __device__ inline RunValues load_run(const AttendArgs& a, const AttendItem& item
     return RunValues{*reinterpret_cast<const uint4*>(at), *reinterpret_cast<const uint4*>(at + 8 * PAGE_POSITIONS)};
 }
 
-/// Sums of the values, each run's loaded while the one before it is multiplied; `next` has the first run's.
+/// Sums of the values, each run's loaded while the one before it is multiplied; `next` has the first run's. A row gives
+/// positions after its own the weight 0, which would not keep a NaN there out of its sums, so what is no number is taken out
+/// of the values and makes those sums NaN in which it has a weight.
 __device__ inline void sum_tile(const AttendArgs& a, const AttendSpace& s, const AttendItem& item, const ValueTile& v, RunValues next) {
     u32 lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, last = item.block.last_position;
     f32 sums[ROW_TILES][4] = {};
@@ -251,7 +265,26 @@ __device__ inline void sum_tile(const AttendArgs& a, const AttendSpace& s, const
         uint4 low = next.low, high = next.high;
         if (run + 1 < v.first_run + v.runs) next = load_run(a, item, v, run + 1);
         low = cut_values(low, position, last), high = cut_values(high, position, last);
-        const u32 v0[4] = {low.x, high.x, low.y, high.y}, v1[4] = {low.z, high.z, low.w, high.w};
+        u32 v0[4] = {low.x, high.x, low.y, high.y}, v1[4] = {low.z, high.z, low.w, high.w}, broken = 0;
+        AIO_UNROLL
+        for (u32 i = 0; i < 4; i++) broken |= broken_halves(v0[i]) | broken_halves(v1[i]);
+        if (__ballot_sync(ALL_LANES, broken != 0)) {
+            u32 m0[4], m1[4];
+            take_out_broken(v0, m0), take_out_broken(v1, m1);
+            for (u32 t = 0; t < item.tiles; t++) {
+                const u8* column = reinterpret_cast<const u8*>(s.scores + (8 * t + g) * SCORE_PITCH) + (32 * run + 8 * q) * 2;
+                uint4 w = words4_at(column), rest = words4_at(column + 2 * SPLIT_POSITIONS);
+                f32 weight[4] = {};
+                mma_f16(weight, m0, w.x, w.y);
+                mma_f16(weight, m0, rest.x, rest.y);
+                mma_f16(weight, m1, w.z, w.w);
+                mma_f16(weight, m1, rest.z, rest.w);
+                AIO_UNROLL
+                for (u32 u = 0; u < ROW_TILES; u++) {
+                    for (u32 i = 0; i < 4; i++) sums[u][i] = u == t && !(weight[i] == 0.0f) ? __uint_as_float(0x7FC00000u) : sums[u][i];
+                }
+            }
+        }
         AIO_UNROLL
         for (u32 t = 0; t < ROW_TILES; t++) {
             if (t >= item.tiles) break;

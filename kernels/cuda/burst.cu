@@ -83,7 +83,8 @@ __device__ inline void begin_step(const BurstArgs& a, BurstState& s) {
 }
 
 __device__ inline bool ends_output(const BurstArgs& a, u32 token) {
-    bool found = false;
+    // Without a token nothing can go on; the host says why.
+    bool found = token == NO_TOKEN;
     for (u32 i = 0; i < a.stop_count; i++) found = found || a.stops[i] == token;
     return found;
 }

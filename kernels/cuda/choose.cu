@@ -212,7 +212,7 @@ __device__ inline void sample_row(const SampleArgs& a, u32 row) {
     u64 best = 0;
     for (u32 i = threadIdx.x; i < a.n; i += THREADS) best = keys.at[i] > best ? keys.at[i] : best;
     best = block_largest(best);
-    if (!(p.temperature <= 0.0f) && a.n > 0) {
+    if (!(p.temperature <= 0.0f) && best != BROKEN_KEY && a.n > 0) {
         f32 top = logit_of_key(best);
         u64 floor = filtered(keys, p, top);
         f32 least_logit = min_p_floor(p, top);
@@ -221,12 +221,13 @@ __device__ inline void sample_row(const SampleArgs& a, u32 row) {
             f32 logit = logit_of_key(keys.at[i]);
             if (keys.at[i] < floor || !(logit >= least_logit)) continue;
             f32 noisy = __fadd_rn(__fdiv_rn(logit, p.temperature), gumbel(a.noise + 4 * row, i));
-            u64 key = rank_key(noisy, i);
+            // A temperature that is no number gives NaN, which counts as negative infinity.
+            u64 key = number_key(noisy != noisy ? __uint_as_float(0xFF800000u) : noisy, i);
             best = key > best ? key : best;
         }
         best = block_largest(best);
     }
-    if (threadIdx.x == 0) a.tokens[row] = best ? token_of_key(best) : 0;
+    if (threadIdx.x == 0) a.tokens[row] = token_of_key(best);
 }
 
 AIO_KERNEL(sample, SampleArgs) {
@@ -242,7 +243,7 @@ AIO_KERNEL(verify, VerifyArgs) {
     if (seq >= a.step->seqs) return;
     u32 row = a.spans[2 * seq], last = row + a.spans[2 * seq + 1], outs = a.step->outs, hits = 0;
     u32 token = row < outs ? a.sampled[row] : 0;
-    while (row < last && row + 1 < outs && a.drafts[row + 1] == token) {
+    while (row < last && row + 1 < outs && a.drafts[row + 1] == token && token != NO_TOKEN) {
         token = a.sampled[++row];
         hits += 1;
     }

@@ -75,6 +75,9 @@ __device__ inline u32 pass_of_block() { return 0; }
 __device__ inline u32 pass_of_block() { return blockIdx.y; }
 #endif
 
+/// x (1 + tanh(u)) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3), as x / (1 + e^(-2u)): 1 + tanh(u) cancels where x is negative.
+__device__ inline f32 gelu(f32 x) { return __fdiv_rn(x, 1.0f + expf(-1.5957691216f * (x + 0.044715f * x * x * x))); }
+
 /// Sum over a warp, the same bits in all lanes.
 __device__ inline f32 warp_sum(f32 x) {
     for (u32 d = 16; d > 0; d /= 2) x += __shfl_xor_sync(ALL_LANES, x, d);

@@ -15,7 +15,7 @@ __device__ inline f32 folded(const FoldArgs& a, const Line& line) {
     for (u32 i = 0; i < line.len; i++) {
         f32 x = load_float(a.x, line.start + i * line.step);
         sum += x;
-        best = a.code == FOLD_MAX ? fmaxf(best, x) : fminf(best, x);
+        best = a.code == FOLD_MAX ? larger(best, x) : smaller(best, x);
     }
     if (a.code == FOLD_MAX || a.code == FOLD_MIN) return best;
     return f32(a.code == FOLD_MEAN ? sum / line.len : sum);
@@ -68,7 +68,7 @@ AIO_KERNEL(op_top_k, TopKArgs) {
             if (threadIdx.x == 0) best[0] = 0;
             __syncthreads();
             for (u32 j = threadIdx.x; j < n; j += THREADS) {
-                u64 key = rank_key(load_float(a.x, row * n + j), j);
+                u64 key = sort_key(load_float(a.x, row * n + j), j);
                 if (key < below) atomicMax(&best[0], key);
             }
             __syncthreads();

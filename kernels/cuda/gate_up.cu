@@ -6,11 +6,6 @@
 
 __device__ inline f32 silu(f32 x) { return __fdiv_rn(x, 1.0f + expf(-x)); }
 
-__device__ inline f32 gelu(f32 x) {
-    const f32 root = 0.7978845608f; // sqrt(2 / pi)
-    return 0.5f * x * (1.0f + tanhf(root * (x + 0.044715f * x * x * x)));
-}
-
 struct GateUpWork {
     const GateUpArgs& a;
     u32 items, tiles;

@@ -32,7 +32,7 @@ struct HeadWork {
         if (!last_to_come(a.tickets + pass_of_block(), gridDim.x)) return;
         for (u32 row = threadIdx.x; row < rows; row += THREADS) {
             u64 best = atomicMax(&a.best[first_row + row], u64(0));
-            a.tokens[first_row + row] = best ? token_of_key(best) : 0;
+            a.tokens[first_row + row] = token_of_key(best);
             a.best[first_row + row] = 0;
         }
     }

@@ -8,8 +8,8 @@ __device__ inline f32 unary(u32 code, f32 x) {
     switch (code) {
     case MAP_NEG: return -x;
     case MAP_SILU: return __fdiv_rn(x, 1.0f + expf(-x));
-    case MAP_GELU: return 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
-    case MAP_RELU: return fmaxf(x, 0.0f); // of a NaN: 0
+    case MAP_GELU: return gelu(x);
+    case MAP_RELU: return larger(x, 0.0f);
     case MAP_TANH: return tanhf(x);
     case MAP_SIGMOID: return __fdiv_rn(1.0f, 1.0f + expf(-x));
     case MAP_EXP: return expf(x);
@@ -40,8 +40,8 @@ __device__ inline f32 binary(u32 code, f32 a, f32 b) {
     case MAP_SUB: return __fsub_rn(a, b);
     case MAP_MUL: return __fmul_rn(a, b);
     case MAP_DIV: return __fdiv_rn(a, b);
-    case MAP_MIN: return fminf(a, b);
-    default: return fmaxf(a, b);
+    case MAP_MIN: return smaller(a, b);
+    default: return larger(a, b);
     }
 }
 
@@ -162,7 +162,7 @@ struct Row {
         __syncthreads();
         for (u32 i = threadIdx.x; i < n; i += THREADS) atomicMax(&best[0], rank_key(x(i), i));
         __syncthreads();
-        if (threadIdx.x == 0) store_int(a.out, row, best[0] ? token_of_key(best[0]) : 0);
+        if (threadIdx.x == 0) store_int(a.out, row, token_of_key(best[0]));
     }
 };
 

@@ -5,6 +5,10 @@
 #pragma once
 #include "ptx.cuh"
 
+/// The larger and the smaller of two numbers; a NaN stays, which `fmaxf` and `fminf` pass over.
+__device__ inline f32 larger(f32 a, f32 b) { return a > b || a != a ? a : b; }
+__device__ inline f32 smaller(f32 a, f32 b) { return a < b || a != a ? a : b; }
+
 /// A dimension in this step.
 __device__ inline u32 size_in(const Dim& d, const StepHeader* step) { return d.value * count_of(step, d.symbol); }
 

@@ -224,3 +224,19 @@ fn run_refuses_what_does_not_fit() {
     place.bad(&args, 2, "give --dim pages=N");
     place.bad(&[&args[..], &["--dim", "pages=4294967295"]].concat(), 2, "are available");
 }
+
+#[test]
+fn a_graph_keeps_its_names_and_its_tail_follows_from_its_outputs() {
+    let place = Place::new();
+    let text = "aio 1\ngraph \"g\"\n%left = input \"x\" : f32[rows, 8]\n%twice.1 = add %left, %left : f32[rows, 8]\n\
+                output \"y\" = %twice.1\n";
+    let file = place.write("named.graph", text);
+    assert_eq!(place.good(&["graph", "print", &file]), text);
+    assert!(place.good(&["graph", "plan", &file]).contains("logits"));
+    place.bad(&["graph", "plan", &file, "--tail", "argmax"], 2, "--tail logits");
+    let large = place.write(
+        "large.graph",
+        "aio 1\ngraph \"g\"\n%wide = fill {shape = [1048576, 1048576], value = 1, dtype = f32}\noutput \"y\" = %wide\n",
+    );
+    place.bad(&["graph", "run", &large], 2, "%wide : f32[1048576, 1048576] needs");
+}

@@ -193,3 +193,19 @@ fn run_takes_a_chat_template_from_a_file_or_by_name() {
     std::fs::write(place.path("deep.jinja"), "{{ ".to_owned() + &"not ".repeat(20_000) + "1 }}").unwrap();
     bad("deep.jinja", "the template nests too deeply");
 }
+
+#[test]
+fn a_model_without_finite_logits_ends_with_one_message() {
+    let place = Place::new();
+    let name = place.model("smollm2-135m", DType::Q4_1);
+    let path = place.path(&name);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let norm = aio::model::gguf::Gguf::from_bytes(bytes.clone()).unwrap().tensor("output_norm.weight").unwrap().clone();
+    bytes[norm.file_offset as usize..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    for more in [&["--temp", "0"][..], &["--temp", "0.8"], &["--spec", "4"], &["-o", "json"], &["--dispatch", "op"]] {
+        let run = ["run", "-m", &name, "-p", "hello", "-n", "5", "--ignore-eos", "--no-cache"];
+        place.bad(&[&run[..], more].concat(), 2, "step 1 gave no token: a logit behind position");
+    }
+    place.bad(&["bench", "-m", &name, "-n", "4", "-p", "0", "--no-cache"], 2, "a logit is NaN or infinite");
+}

@@ -118,10 +118,22 @@ fn speculation(table: &mut Table, engine: &mut Engine) {
     table.add("EngineError", ModelDrafter::new(other, engine, Sampling::greedy()).unwrap_err());
 }
 
+/// Logits of 0 / 0.
+fn without_token(table: &mut Table) {
+    let body = "%t = input \"tokens\" : u32[rows]\n%o = input \"out_rows\" : u32[outs]\n%i = gather %t, %o\n\
+                %w = weight \"token_embd.weight\" : q8_0[512, 256]\n%x = embed %w, %i\n%z = sub %x, %x\n\
+                %n = div %z, %z\n%l = matmul %n, %w\noutput \"logits\" = %l\n";
+    let model = Model::from_gguf(altered(|_| ())).unwrap();
+    let mut engine = Engine::load(model, &graph(body), device(), &options(64)).unwrap();
+    let request = Request::new(vec![1, 2], Sampling::greedy());
+    table.add("EngineError", engine.generate(&request, &mut |_| Flow::Continue).unwrap_err());
+}
+
 pub(crate) fn cause(table: &mut Table) {
     loading(table);
     let mut engine = load(altered(|_| ()), 64).unwrap();
     requests(table, &mut engine);
     steps(table, &mut engine);
+    without_token(table);
     speculation(table, &mut load(altered(|_| ()), 64).unwrap());
 }

@@ -1,7 +1,7 @@
 //! Flags of `aio graph`.
 
 use super::{DeviceArg, IsaArg, MAX_ROWS, ModelArgs, TextOrJson};
-use aio::ir::Sym;
+use aio::ir::{Graph, Sym};
 use aio::plan::{Bucket, Tail};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -102,15 +102,16 @@ pub(crate) struct BucketArgs {
     /// Sequences of a step that verifies drafts.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), requires = "drafts")]
     pub seqs: u32,
-    /// What becomes of the logits.
-    #[arg(long, value_enum, default_value = "argmax", value_name = "TAIL")]
-    pub tail: TailArg,
+    /// What becomes of the logits [default: argmax; logits where the graph has no output `logits`].
+    #[arg(long, value_enum, value_name = "TAIL")]
+    pub tail: Option<TailArg>,
 }
 
 impl BucketArgs {
-    /// The bucket.
-    pub(crate) fn bucket(&self) -> Bucket {
-        let tail = self.tail.tail();
+    /// The bucket for a graph.
+    pub(crate) fn bucket(&self, graph: &Graph) -> Bucket {
+        let logits = graph.outputs.iter().any(|o| o.name == "logits");
+        let tail = self.tail.map_or(if logits { Tail::Argmax } else { Tail::Logits }, TailArg::tail);
         match self.drafts {
             None => Bucket::new(self.rows, self.outs, tail),
             Some(k) => {

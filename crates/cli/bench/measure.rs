@@ -8,6 +8,7 @@ use super::row::{Limits, Row};
 use crate::models::Loaded;
 use crate::{allocations, signals};
 use aio::engine::{Engine, ModelWork, RowTally, Sampling, Sequence, Step, StepRow, StepWants};
+use aio::ir::sampling::NO_TOKEN;
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 use std::collections::BTreeMap;
@@ -353,6 +354,9 @@ fn timed(engine: &mut Engine, step: &Step<'_>, samples: &mut Samples) -> Result<
     samples.allocations += allocations::count() - allocations;
     samples.step_s.push(seconds);
     let tokens = tokens.to_vec();
+    if tokens.contains(&NO_TOKEN) {
+        bail!("a step gave no token: a logit is NaN or infinite");
+    }
     let used = engine.counters() - counters;
     samples.rows += engine.rows() - rows;
     samples.submissions += used.submissions;

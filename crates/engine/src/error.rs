@@ -59,6 +59,17 @@ pub enum EngineError {
         /// Rows that ask for a token or for logits.
         outs: u32,
     },
+    /// A row from whose logits no token can be chosen.
+    #[error(
+        "step {step} gave no token: a logit behind position {position} is NaN or infinite; the weights are damaged, or the \
+         model's numbers are too large"
+    )]
+    NoToken {
+        /// The step of the sequence, from 1 on; pieces of its prompt count.
+        step: usize,
+        /// The position of the row.
+        position: usize,
+    },
     /// Runs of drafts that do not lie in their step.
     #[error("{spans} runs of drafts do not fit a step with {outs} rows that ask for a token")]
     Spans {

@@ -19,7 +19,8 @@ impl Engine {
     /// stop string), at least once a step, and may end the run.
     ///
     /// # Errors
-    /// [`EngineError::ContextOverflow`] and [`EngineError::EmptyPrompt`] before any step; device errors.
+    /// [`EngineError::ContextOverflow`] and [`EngineError::EmptyPrompt`] before any step; [`EngineError::NoToken`] and
+    /// device errors.
     pub fn generate(
         &mut self,
         request: &Request,
@@ -56,6 +57,6 @@ impl Engine {
         }
         let (completion, kept) = batch.leave(self, id).expect("the member joined and has not left");
         *sequence = kept;
-        result.map(|()| completion)
+        result.and(completion)
     }
 }

@@ -8,6 +8,7 @@
 
 use crate::step::{Step, StepRow, StepWants};
 use crate::{Engine, EngineError, Sampling, Sequence};
+use aio_ir::sampling::NO_TOKEN;
 use aio_model::tokenizer::{TokenKind, Vocab};
 use aio_orchestrator::{DraftError, Drafter, DrafterKind, Match};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,8 +79,10 @@ fn next(engine: &mut Engine, sequence: &mut Sequence, text: &[u32], sampling: &S
             (from..end).map(|p| StepRow { token: text[p], sequence: 0, position: p, wants: wants(p) }).collect();
         let token = engine.step(&Step { sequences: &[sequence], rows: &rows })?.first().copied();
         sequence.commit(end);
-        if let Some(token) = token {
-            return Ok(token);
+        match token {
+            Some(NO_TOKEN) => return Err(EngineError::NoToken { step: 1, position: end - 1 }),
+            Some(token) => return Ok(token),
+            None => {}
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The output of one request as it grows: text, stop strings, the reason to end.
 
+use crate::EngineError;
 use crate::generate::Flow;
 use crate::request::{Request, StopReason};
 use crate::stop::{Scan, StopScanner};
@@ -12,6 +13,10 @@ pub(crate) struct Output {
     pub text: String,
     /// Why it ended; `None` while it goes on.
     pub reason: Option<StopReason>,
+    /// The error that ended it instead.
+    pub failure: Option<EngineError>,
+    /// Steps so far.
+    pub steps: usize,
     decoder: StreamDecoder,
     scanner: StopScanner,
     limit: usize,
@@ -24,10 +29,23 @@ impl Output {
             ids: Vec::new(),
             text: String::new(),
             reason: (limit == 0).then_some(StopReason::MaxTokens),
+            failure: None,
+            steps: 0,
             decoder: StreamDecoder::new(),
             scanner: StopScanner::new(request.stop.clone()),
             limit,
         }
+    }
+
+    /// Whether it goes on.
+    pub(crate) fn is_open(&self) -> bool {
+        self.reason.is_none() && self.failure.is_none()
+    }
+
+    /// Ends it, since the row at `position` gave no token; text that was held back goes to the sink.
+    pub(crate) fn fail(&mut self, position: usize, sink: &mut dyn FnMut(&str) -> Flow) {
+        self.failure = Some(EngineError::NoToken { step: self.steps, position });
+        self.finish(sink);
     }
 
     /// Tokens that may still come.

@@ -28,7 +28,7 @@ pub enum StepWants<'a> {
     Nothing,
     /// Its logits, as the model gives them.
     Logits,
-    /// The next token.
+    /// The next token; [`aio_ir::sampling::NO_TOKEN`] where a logit is NaN or infinite.
     Token {
         /// How it is chosen.
         sampling: &'a Sampling,
@@ -65,7 +65,7 @@ pub struct DraftSpan {
 pub struct Verified<'a> {
     /// How many of each sequence's drafts were what plain decoding would have given.
     pub accepted: &'a [u32],
-    /// The token after the accepted ones.
+    /// The token after the accepted ones, or [`aio_ir::sampling::NO_TOKEN`].
     pub next: &'a [u32],
     /// Positions that are committed now.
     pub lens: &'a [u32],

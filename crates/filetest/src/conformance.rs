@@ -4,6 +4,7 @@ use aio_backend::conformance::{Case, Compare, Run, Tensor, Timing, nmse};
 use aio_backend::{Device, DeviceError};
 use aio_compiler::{CompileError, Options, compile};
 use aio_interp::InterpDevice;
+use aio_ir::sampling::{NO_TOKEN, is_broken};
 use aio_ir::{Graph, verify};
 use aio_plan::{Bucket, PlanFamily, Tail};
 
@@ -121,8 +122,13 @@ fn compare(case: &Case, got: &[Tensor], reference: &Reference, index: usize) -> 
     }
 }
 
-/// How far a token's logit lies below the best one, squared, by the mean square of the row.
+/// How far a token's logit lies below the best one, squared, by the mean square of the row. A row with a logit that is no
+/// number has no token.
 fn regret(token: u32, row: &[f32]) -> Result<f64, String> {
+    if row.iter().copied().any(is_broken) {
+        let said = if token == NO_TOKEN { Ok(0.0) } else { Err(format!("token {token} of a row that has none")) };
+        return said;
+    }
     let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let logit = row.get(token as usize).ok_or_else(|| format!("token {token} does not exist"))?;
     let energy: f64 = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / row.len() as f64;

@@ -79,3 +79,25 @@ pub fn engine(preset: &str, weights: DType, device: Arc<dyn Device>, options: &E
     let (model, graph) = model(preset, weights, 7);
     Engine::load(model, &graph, device, options).unwrap_or_else(|e| panic!("{e}"))
 }
+
+/// A stored number of a tensor to write over: the tensor, the byte of its data, and what is written there.
+pub type Damage<'a> = (&'a str, usize, &'a [u8]);
+
+/// An engine on such a model whose file was damaged.
+///
+/// # Panics
+/// As [`engine`], and if a tensor is missing.
+pub fn damaged(device: Arc<dyn Device>, weights: DType, damage: &[Damage<'_>], options: &EngineOptions) -> Engine {
+    // Its head is a matrix of its own, so that a damaged embedding spoils only what follows the token.
+    let preset = Preset::find("qwen3-8b").expect("the preset exists").tiny();
+    let synth = Synth::new(&preset, weights, 7).expect("the preset can be made");
+    let mut bytes = synth.to_bytes().expect("the file fits in memory");
+    let sound = Gguf::from_bytes(bytes.clone()).expect("the file is valid");
+    for (name, at, with) in damage {
+        let tensor = sound.tensor(name).unwrap_or_else(|| panic!("{name} exists"));
+        bytes[tensor.file_offset as usize + at..][..with.len()].copy_from_slice(with);
+    }
+    let model = Model::from_gguf(Gguf::from_bytes(bytes).expect("the file is valid")).expect("the model is valid");
+    let graph = graph(&model);
+    Engine::load(model, &graph, device, options).unwrap_or_else(|e| panic!("{e}"))
+}

@@ -63,7 +63,7 @@ fn step(batch: &mut Batch, engine: &mut Engine) {
 fn leave(batch: &mut Batch, engine: &mut Engine, id: MemberId) -> Completion {
     let (done, mut sequence) = batch.leave(engine, id).unwrap();
     engine.release(&mut sequence);
-    done
+    done.unwrap()
 }
 
 #[test]
@@ -218,6 +218,7 @@ fn wrong_drafts_keep_no_pages() {
         step(&mut batch, &mut engine);
     }
     let (done, mut sequence) = batch.leave(&engine, id).unwrap();
+    let done = done.unwrap();
     assert!(done.speculation.drafted > 20 && done.speculation.accepted == 0, "{:?}", done.speculation);
     assert_eq!((sequence.len().div_ceil(PAGE), sequence.pages().len()), (1, 1));
     engine.release(&mut sequence);

@@ -190,6 +190,7 @@ fn what_needs_the_host_takes_steps() {
     }
     while let Some(id) = batch.ended() {
         let (done, mut sequence) = batch.leave(&engine, id).unwrap();
+        let done = done.unwrap();
         engine.release(&mut sequence);
         assert_eq!(done.ids, want.ids);
     }

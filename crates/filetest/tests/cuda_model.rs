@@ -159,6 +159,7 @@ fn drafts_change_no_text_alone_or_in_a_batch() {
         }
         for (member, want) in members.into_iter().zip(&want) {
             let (done, mut sequence) = batch.leave(&engine, member).unwrap();
+            let done = done.unwrap();
             engine.release(&mut sequence);
             assert_eq!(done.ids, *want);
         }

@@ -62,6 +62,7 @@ fn together(engine: &mut Engine, members: Vec<(Request, Option<Box<dyn Drafter>>
     }
     let leave = |id| {
         let (done, mut sequence) = batch.leave(engine, id).unwrap();
+        let done = done.unwrap();
         engine.release(&mut sequence);
         done.ids
     };
@@ -214,6 +215,7 @@ fn members_join_and_leave_between_steps() {
         while let Some(id) = batch.ended() {
             let place = places.iter().find(|(i, _)| *i == id).unwrap().1;
             let (done, mut sequence) = batch.leave(&engine, id).unwrap();
+            let done = done.unwrap();
             engine.release(&mut sequence);
             got[place] = done.ids;
         }
@@ -277,6 +279,7 @@ fn a_member_weighs_its_drafts_beside_one_with_a_fixed_number() {
     assert!(together > 0, "no step had drafts of both");
     for (id, want) in ids.into_iter().zip(want) {
         let (done, mut sequence) = batch.leave(&engine, id).unwrap();
+        let done = done.unwrap();
         engine.release(&mut sequence);
         assert_eq!(done.ids, want);
         assert!(done.speculation.drafted > 0, "{:?}", done.speculation);
@@ -303,6 +306,7 @@ fn a_member_has_the_rows_that_others_leave() {
     let mut done = Vec::new();
     while let Some(id) = batch.ended() {
         let (completion, mut sequence) = batch.leave(&engine, id).unwrap();
+        let completion = completion.unwrap();
         engine.release(&mut sequence);
         done.push(completion);
     }

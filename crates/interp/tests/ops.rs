@@ -47,9 +47,9 @@ fn sources_and_layouts() -> HashSet<Op> {
     let x23: (&str, &[f64]) = ("x", &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     check(&[
         ("%y = fill {shape = [2], value = 1.5, dtype = f16}\noutput \"y\" = %y", &[], &[&[1.5, 1.5]]),
-        ("%y = fill {shape = [1], value = 300.7, dtype = u8}\noutput \"y\" = %y", &[], &[&[255.0]]),
-        ("%y = fill {shape = [1], value = -1, dtype = u32}\noutput \"y\" = %y", &[], &[&[0.0]]),
-        ("%y = fill {shape = [], value = 2, dtype = bool}\noutput \"y\" = %y", &[], &[&[1.0]]),
+        ("%y = fill {shape = [1], value = 255, dtype = u8}\noutput \"y\" = %y", &[], &[&[255.0]]),
+        ("%y = fill {shape = [1], value = 1, dtype = u32}\noutput \"y\" = %y", &[], &[&[1.0]]),
+        ("%y = fill {shape = [], value = 1, dtype = bool}\noutput \"y\" = %y", &[], &[&[1.0]]),
         ("%y = iota {shape = [2, 3], dtype = i32}\noutput \"y\" = %y", &[], &[&[0.0, 1.0, 2.0, 0.0, 1.0, 2.0]]),
         (
             "%x = input \"x\" : f32[2, 3]\n%y = slice %x {axis = 1, start = 1, len = 2}\noutput \"y\" = %y",
@@ -152,6 +152,24 @@ fn lookups_and_products() -> HashSet<Op> {
     ])
 }
 
+/// What `argmax` gives for a row without a largest element.
+const NO_TOKEN: f64 = aio_ir::sampling::NO_TOKEN as f64;
+
+/// 1 + tanh(u) would cancel below -4.
+#[test]
+fn gelu_keeps_its_digits_where_it_is_small() {
+    let xs: Vec<f64> = (-100..100).map(|i| f64::from(i) / 10.0).collect();
+    let source = format!("aio 1\ngraph \"g\"\n%x = input \"x\" : f32[{}]\n%y = gelu %x\noutput \"y\" = %y\n", xs.len());
+    let graph = parse(&source).unwrap().graph;
+    let got = bound::run(&graph, &DIMS, &[("x", &xs)]).unwrap().remove(0);
+    for (x, got) in xs.iter().zip(numbers(&got)) {
+        let x = f64::from(*x as f32);
+        let twice = 2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+        let want = x / (1.0 + (-twice).exp());
+        assert!((got - want).abs() <= 1e-6 * want.abs() + f64::from(f32::MIN_POSITIVE), "{x}: {got:e} is not {want:e}");
+    }
+}
+
 fn binary() -> HashSet<Op> {
     let ab: &[(&str, &[f64])] = &[("a", &[7.0, -2.0]), ("b", &[2.0, 4.0])];
     let extremes: &[(&str, &[f64])] = &[("a", &[-2_147_483_648.0, 2_147_483_647.0]), ("b", &[-1.0, 2.0])];
@@ -190,6 +208,8 @@ fn binary() -> HashSet<Op> {
     all("add %a, %b", "bool", &[("a", &[1.0, 1.0]), ("b", &[1.0, 0.0])], &[0.0, 1.0]);
     all("compare %a, %b {kind = eq}", "f32", nan, &[0.0, 0.0]);
     all("compare %a, %b {kind = ne}", "f32", nan, &[1.0, 1.0]);
+    all("max %a, %b", "f32", nan, &[f64::NAN, f64::NAN]);
+    all("min %a, %b", "bf16", nan, &[f64::NAN, f64::NAN]);
     seen
 }
 
@@ -198,7 +218,8 @@ fn elementwise() -> HashSet<Op> {
     let e = 1f64.exp();
     let sigmoid = e / (1.0 + e);
     let gelu = |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh());
-    let cases: [(&str, [f64; 2], [f64; 2]); 13] = [
+    let cases: [(&str, [f64; 2], [f64; 2]); 14] = [
+        ("relu", [f64::NAN, -0.5], [f64::NAN, 0.0]),
         ("neg", [1.0, -2.0], [-1.0, 2.0]),
         ("silu", [1.0, 0.0], [sigmoid, 0.0]),
         ("gelu", [1.0, -2.0], [gelu(1.0), gelu(-2.0)]),
@@ -397,8 +418,18 @@ fn choices() -> HashSet<Op> {
     check(&[
         (
             "%x = input \"x\" : f32[2, 3]\n%y = argmax %x\noutput \"y\" = %y",
-            &[("x", &[1.0, 5.0, 5.0, f64::NAN, -1.0, -2.0])],
+            &[("x", &[1.0, 5.0, 5.0, f64::NEG_INFINITY, -1.0, -2.0])],
             &[&[1.0, 1.0]],
+        ),
+        (
+            "%x = input \"x\" : f32[3, 2]\n%y = argmax %x\noutput \"y\" = %y",
+            &[("x", &[1.0, f64::NAN, f64::INFINITY, 2.0, f64::NEG_INFINITY, f64::NEG_INFINITY])],
+            &[&[NO_TOKEN, NO_TOKEN, 0.0]],
+        ),
+        (
+            "%x = input \"x\" : f32[1, 4]\n%v, %i = top_k %x {k = 3}\noutput \"v\" = %v\noutput \"i\" = %i",
+            &[("x", &[2.0, f64::NAN, f64::INFINITY, f64::NAN])],
+            &[&[f64::NAN, f64::NAN, f64::INFINITY], &[1.0, 3.0, 2.0]],
         ),
         (
             "%x = input \"x\" : f32[1, 4]\n%v, %i = top_k %x {k = 3}\noutput \"v\" = %v\noutput \"i\" = %i",

@@ -11,7 +11,7 @@ use std::fmt;
 pub enum Attr {
     /// An integer.
     Int(i64),
-    /// A finite number; printed so that it parses to the same bits.
+    /// A number that is no NaN; printed so that it parses to the same bits.
     F32(f32),
     /// One word of a fixed list.
     Word(&'static str),
@@ -30,6 +30,8 @@ pub enum AttrKind {
     Int,
     /// A finite number.
     F32,
+    /// A finite number, `inf` or `-inf`. No NaN, which would make a graph unequal to itself.
+    Extended,
     /// One of these words.
     Word(&'static [&'static str]),
     /// A shape.
@@ -49,6 +51,7 @@ impl AttrKind {
             | (AttrKind::Ints, Attr::Ints(_))
             | (AttrKind::DType, Attr::DType(_)) => true,
             (AttrKind::F32, Attr::F32(v)) => v.is_finite(),
+            (AttrKind::Extended, Attr::F32(v)) => !v.is_nan(),
             (AttrKind::Word(words), Attr::Word(w)) => words.contains(w),
             _ => false,
         }
@@ -60,6 +63,7 @@ impl fmt::Display for AttrKind {
         match self {
             AttrKind::Int => f.write_str("an integer"),
             AttrKind::F32 => f.write_str("a number"),
+            AttrKind::Extended => f.write_str("a number, inf or -inf"),
             AttrKind::Word(words) => write!(f, "one of {}", words.join(", ")),
             AttrKind::Shape => f.write_str("a shape"),
             AttrKind::Ints => f.write_str("a list of integers"),

@@ -126,7 +126,29 @@ fn same(t: &TensorType) -> Result<Types, InferError> {
 }
 
 pub(crate) fn fill(a: &Args<'_>) -> Result<Types, InferError> {
+    let Attr::F32(value) = *a.attr(1) else {
+        unreachable!("V004: attribute kinds are checked before shapes are inferred")
+    };
+    let dtype = a.dtype(2);
+    if !dtype.is_quantized() && !holds(dtype, value) {
+        return Err(a.bad_attr(1, format!("a number that {dtype} can hold")));
+    }
     plain_result(a, 2, a.shape(0))
+}
+
+/// Whether a plain type has the number: an integer type just that, a float type one that rounds to it.
+fn holds(dtype: DType, value: f32) -> bool {
+    let whole = |from: f64, to: f64| value.fract() == 0.0 && (from..=to).contains(&f64::from(value));
+    match dtype {
+        DType::I32 => whole(f64::from(i32::MIN), f64::from(i32::MAX)),
+        DType::U32 => whole(0.0, f64::from(u32::MAX)),
+        DType::I8 => whole(-128.0, 127.0),
+        DType::U8 => whole(0.0, 255.0),
+        DType::Bool => whole(0.0, 1.0),
+        DType::F16 => value.is_infinite() || half::f16::from_f32(value).is_finite(),
+        DType::BF16 => value.is_infinite() || half::bf16::from_f32(value).is_finite(),
+        _ => true,
+    }
 }
 
 pub(crate) fn iota(a: &Args<'_>) -> Result<Types, InferError> {
@@ -337,8 +359,13 @@ pub(crate) fn slice(a: &Args<'_>) -> Result<Types, InferError> {
     let axis = a.axis(0)?;
     let (start, len) = (a.int(1), a.int(2));
     let size = x.shape.dims()[axis].known().ok_or_else(|| a.bad_attr(0, "an axis of known size"))?;
-    let fits = start >= 0 && len > 0 && (start as u64).checked_add(len as u64).is_some_and(|end| end <= size);
-    if !fits {
+    if start < 0 {
+        return Err(a.bad_attr(1, "0 or more"));
+    }
+    if len <= 0 {
+        return Err(a.bad_attr(2, "1 or more"));
+    }
+    if (start as u64).checked_add(len as u64).is_none_or(|end| end > size) {
         return Err(a.bad_attr(2, format!("start + len at most {size}")));
     }
     let mut shape = x.shape.clone();

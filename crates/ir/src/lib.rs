@@ -20,6 +20,7 @@ pub mod attr;
 pub mod cost;
 pub mod dot;
 pub mod dtype;
+pub mod float;
 pub mod graph;
 pub mod ids;
 pub mod infer;

@@ -111,6 +111,7 @@ macro_rules! op_table {
 
 const INT: AttrKind = AttrKind::Int;
 const NUM: AttrKind = AttrKind::F32;
+const EXTENDED: AttrKind = AttrKind::Extended;
 const SHAPE: AttrKind = AttrKind::Shape;
 const INTS: AttrKind = AttrKind::Ints;
 const DTYPE: AttrKind = AttrKind::DType;
@@ -121,7 +122,7 @@ const ROPE_PAIRS: AttrKind = AttrKind::Word(&["adjacent", "halves"]);
 const ROPE_SCALING: AttrKind = AttrKind::Word(&["none", "linear", "yarn"]);
 
 op_table! {
-    Fill "fill" Source "A tensor of one number." () -> ("out") ["shape" SHAPE, D::Required; "value" NUM, D::Required; "dtype" DTYPE, D::Required] infer::fill, cost::moved;
+    Fill "fill" Source "A tensor of one number." () -> ("out") ["shape" SHAPE, D::Required; "value" EXTENDED, D::Required; "dtype" DTYPE, D::Required] infer::fill, cost::moved;
     Iota "iota" Source "0, 1, 2, ... along the last dimension." () -> ("out") ["shape" SHAPE, D::Required; "dtype" DTYPE, D::Required] infer::iota, cost::moved;
 
     Embed "embed" Lookup "Rows of a table picked by id, decoded to f32." (req "table", req "ids") -> ("out") [] infer::embed, cost::picked;
@@ -134,15 +135,15 @@ op_table! {
     Sub "sub" Elementwise "a - b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
     Mul "mul" Elementwise "a * b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
     Div "div" Elementwise "a / b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
-    Min "min" Elementwise "The smaller, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
-    Max "max" Elementwise "The larger, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
+    Min "min" Elementwise "The smaller, broadcasting; NaN if either is." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
+    Max "max" Elementwise "The larger, broadcasting; NaN if either is." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
     Compare "compare" Elementwise "A comparison as bool, broadcasting." (req "a", req "b") -> ("out") ["kind" COMPARE, D::Required] infer::compare, cost::per_element;
     Select "select" Elementwise "a where the condition holds, else b; broadcasting." (req "condition", req "a", req "b") -> ("out") [] infer::select, cost::per_element;
 
     Neg "neg" Elementwise "-x." (req "x") -> ("out") [] infer::unary, cost::per_element;
     Silu "silu" Elementwise "x * sigmoid(x)." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
     Gelu "gelu" Elementwise "The tanh form of the Gaussian error linear unit." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
-    Relu "relu" Elementwise "max(x, 0)." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
+    Relu "relu" Elementwise "max(x, 0); NaN stays." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
     Tanh "tanh" Elementwise "Hyperbolic tangent." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
     Sigmoid "sigmoid" Elementwise "1 / (1 + exp(-x))." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
     Exp "exp" Elementwise "e to the x." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
@@ -175,13 +176,13 @@ op_table! {
     Quantize "quantize" Convert "Blocks of a quantised type." (req "x") -> ("out") ["to" DTYPE, D::Required] infer::quantize, cost::moved;
     Dequantize "dequantize" Convert "f32 from any float type." (req "x") -> ("out") [] infer::dequantize, cost::moved;
 
-    Reduce "reduce" Reduce "Folds a dimension to 1." (req "x") -> ("out") ["kind" REDUCE, D::Required; "axis" INT, D::Required] infer::reduce, cost::per_element;
+    Reduce "reduce" Reduce "Folds a dimension to 1; NaN if an element is." (req "x") -> ("out") ["kind" REDUCE, D::Required; "axis" INT, D::Required] infer::reduce, cost::per_element;
     Cumsum "cumsum" Reduce "Running sum along the last dimension." (req "x") -> ("out") [] infer::unary, cost::per_element;
 
-    Argmax "argmax" Choose "Index of the largest element of the last dimension; the lowest on ties." (req "x") -> ("index") [] infer::argmax, cost::per_element;
-    TopK "top_k" Choose "The k largest of the last dimension, largest first, lowest index first on ties." (req "x") -> ("values", "indices") ["k" INT, D::Required] infer::top_k, cost::per_element;
-    Sample "sample" Choose "A token per row: bias, penalties, top-k, top-p, min-p, temperature, then arg-max under counter-based Gumbel noise." (req "logits", req "params", req "noise", req "recent", opt "bias") -> ("token") [] infer::sample, cost::per_element;
-    Verify "verify" Choose "Accepted drafts per sequence and the next token, from each row's own sample." (req "sampled", req "drafts", req "spans") -> ("accepted", "next") [] infer::verify, cost::moved;
+    Argmax "argmax" Choose "Index of the largest element of the last dimension; the lowest on ties; 4294967295 (no token) where an element is NaN or positive infinity, unlike numpy." (req "x") -> ("index") [] infer::argmax, cost::per_element;
+    TopK "top_k" Choose "The k largest of the last dimension, largest first, lowest index first on ties; NaN is larger than any number." (req "x") -> ("values", "indices") ["k" INT, D::Required] infer::top_k, cost::per_element;
+    Sample "sample" Choose "A token per row: bias, penalties, top-k, top-p, min-p, temperature, then arg-max under counter-based Gumbel noise; 4294967295 (no token) where a logit is NaN or positive infinity." (req "logits", req "params", req "noise", req "recent", opt "bias") -> ("token") [] infer::sample, cost::per_element;
+    Verify "verify" Choose "Accepted drafts per sequence and the next token, from each row's own sample; a row without a token agrees with no draft." (req "sampled", req "drafts", req "spans") -> ("accepted", "next") [] infer::verify, cost::moved;
 }
 
 impl Op {

@@ -5,7 +5,9 @@
 //! a draft is right exactly if it equals that sample: speculation never changes the text.
 //!
 //! The chain: bias, penalties over the recent tokens, top-k, top-p, min-p, temperature. Temperature 0 is the arg-max
-//! after bias and penalties. Tokens rank by logit, then by id; a NaN counts as negative infinity, both zeros are equal.
+//! after bias and penalties. Tokens rank by logit, then by id; both zeros are equal. A row that has a NaN or positive
+//! infinity after bias and penalties has no token: the result is [`NO_TOKEN`]. Negative infinity bars a token, and where
+//! all are barred the first is taken.
 //! Each filter keeps some of the first in rank, so what a token's chances are depends on no order but this one.
 //! Probabilities of top-p are integers, [`weight`], whose sums are exact in whatever order they are taken.
 //!
@@ -15,6 +17,14 @@
 //! operations that IEEE 754 rounds one way. The oracle runs this code; back ends give the same tokens.
 
 use std::cmp::Ordering;
+
+/// The result of `argmax` and `sample` for a row without a token: one of its elements is NaN or positive infinity.
+pub const NO_TOKEN: u32 = u32::MAX;
+
+/// Whether an element leaves its row without a token.
+pub fn is_broken(logit: f32) -> bool {
+    logit.is_nan() || logit == f32::INFINITY
+}
 
 /// The numbers of one row, in the order of the `sample` op's `params` operand.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -124,14 +134,17 @@ impl Candidate {
     }
 }
 
-/// A NaN counts as negative infinity.
+/// Noise may make a NaN of a temperature that is none; it counts as negative infinity.
 fn number(x: f32) -> f32 {
     if x.is_nan() { f32::NEG_INFINITY } else { x }
 }
 
-/// The row's token. `scratch` is cleared and filled; with room for all logits nothing is allocated.
+/// The row's token, or [`NO_TOKEN`]. `scratch` is cleared and filled; with room for all logits nothing is allocated.
 pub fn sample(logits: &[f32], row: &SampleRow<'_>, scratch: &mut Vec<Candidate>) -> u32 {
     adjust(logits, row, scratch);
+    if scratch.iter().any(|c| is_broken(c.logit)) {
+        return NO_TOKEN;
+    }
     let SampleParams { temperature, .. } = row.params;
     if temperature <= 0.0 {
         return first(scratch.iter().copied());
@@ -140,9 +153,9 @@ pub fn sample(logits: &[f32], row: &SampleRow<'_>, scratch: &mut Vec<Candidate>)
     first(scratch[..kept].iter().map(|c| c.noisy(temperature, row.noise)))
 }
 
-/// The first in rank; 0 if there is none.
+/// The first in rank; [`NO_TOKEN`] if there is none.
 fn first(candidates: impl Iterator<Item = Candidate>) -> u32 {
-    candidates.min_by(Candidate::by_rank).map_or(0, |c| c.token)
+    candidates.min_by(Candidate::by_rank).map_or(NO_TOKEN, |c| c.token)
 }
 
 /// All tokens with their logits after bias and penalties, each distinct recent token once, with its count.
@@ -159,9 +172,6 @@ fn adjust(logits: &[f32], row: &SampleRow<'_>, candidates: &mut Vec<Candidate>) 
         }
         let count = recent[i..].iter().filter(|&&t| t == token).count();
         c.logit = row.params.penalized(c.logit, count);
-    }
-    for c in candidates {
-        c.logit = number(c.logit);
     }
 }
 
@@ -365,6 +375,24 @@ mod tests {
             .sum();
         // 99.9th percentile of chi-square with 3 degrees of freedom.
         assert!(chi2 < 16.27, "{chi2} {counts:?}");
+    }
+
+    #[test]
+    fn a_row_with_nan_or_infinity_has_no_token_and_a_barred_row_the_first() {
+        let mut scratch = Vec::new();
+        let noise = SampleParams { temperature: 0.8, top_k: 2, top_p: 0.9, min_p: 0.1, ..SampleParams::GREEDY };
+        let penal = SampleParams { repeat_penalty: 1.5, ..noise };
+        let bar = [0.0, f32::NEG_INFINITY, 0.0];
+        for params in [SampleParams::GREEDY, SampleParams { temperature: 1.0, ..SampleParams::GREEDY }, noise, penal] {
+            let free = SampleRow { params, noise: [1, 2, 3, 4], recent: &[1, 1], bias: None };
+            let barred = SampleRow { bias: Some(&bar), ..free };
+            for bad in [f32::NAN, -f32::NAN, f32::INFINITY] {
+                assert_eq!(sample(&[3.0, bad, 1.0], &free, &mut scratch), NO_TOKEN, "{bad} {params:?}");
+                assert_eq!(sample(&[3.0, bad, 1.0], &barred, &mut scratch), NO_TOKEN, "{bad} barred {params:?}");
+            }
+            assert_eq!(sample(&[f32::NEG_INFINITY; 3], &free, &mut scratch), 0, "{params:?}");
+            assert_eq!(sample(&[f32::NEG_INFINITY, 1.0, f32::NEG_INFINITY], &free, &mut scratch), 1, "{params:?}");
+        }
     }
 
     #[test]

@@ -23,6 +23,16 @@ const CASES: &[(&str, &str, &str)] = &[
     ("P004", X, "%y = rms_norm %x {eps = §1e40}"),
     ("P004", X, "%y = rms_norm %x {eps = §1e}"),
     ("P004", X, "%y = slice %x {axis = §1.5, start = 0, len = 1}"),
+    ("P004", X, "%y = fill {shape = [2], value = §16777217, dtype = i32}"),
+    ("P004", X, "%y = fill {shape = [2], value = §1e99, dtype = f32}"),
+    ("P004", X, "%y = fill {shape = [2], value = §-1e99, dtype = f32}"),
+    ("P015", X, "%y = §fill {shape = [2], value = 300, dtype = u8}"),
+    ("P015", X, "%y = §fill {shape = [2], value = 0.5, dtype = i32}"),
+    ("P015", X, "%y = §fill {shape = [2], value = -1, dtype = u32}"),
+    ("P015", X, "%y = §fill {shape = [2], value = 2, dtype = bool}"),
+    ("P015", X, "%y = §fill {shape = [2], value = inf, dtype = i8}"),
+    ("P015", X, "%y = §fill {shape = [2], value = 70000, dtype = f16}"),
+    ("P010", X, "%y = rms_norm %x {eps = §inf}"),
     ("P005", "aio 1\n", "§output"),
     ("P005", "aio 1\n", "graph §t"),
     ("P005", "", "aio 1 §1"),
@@ -110,4 +120,41 @@ fn comments_blank_lines_and_names_are_free() {
     let parsed = parse(text).unwrap();
     assert_eq!(parsed.value_lines, [6]);
     assert_eq!(parsed.output_lines, [8]);
+}
+
+/// Says what follows the caret of an error.
+fn message(line: &str) -> String {
+    let source = format!("aio 1\ngraph \"g\"\n%x = input \"x\" : f32[rows, 8]\n{line}\n");
+    parse(&source).unwrap_err().to_string()
+}
+
+#[test]
+fn messages_name_the_rule_that_is_broken_and_what_there_is() {
+    for (line, part) in [
+        ("%y = slice %x {axis = 1, start = 0, len = 0}", "attribute `len` is 0, expected 1 or more"),
+        ("%y = slice %x {axis = 1, start = -1, len = 2}", "attribute `start` is -1, expected 0 or more"),
+        ("%y = slice %x {axis = 1, start = 6, len = 3}", "attribute `len` is 3, expected start + len at most 8"),
+        (
+            "%y = fill {shape = [2], value = 300, dtype = u8}",
+            "attribute `value` is 300.0, expected a number that u8 can hold",
+        ),
+        ("%y = negate %x", "there are fill, iota, embed"),
+        ("%y = cast %x {to = float}", "there are f32, f16"),
+        ("%y = iota {shape = [cols], dtype = u32}", "there are rows, seqs, pages, outs, recent"),
+    ] {
+        let text = message(line);
+        assert!(text.contains(part), "{line}: {text}");
+    }
+}
+
+#[test]
+fn infinities_can_be_written_and_names_are_kept() {
+    let source = "aio 1\ngraph \"g\"\n%x = input \"x\" : f32[rows, 8]\n%mask.1 = fill {shape = [8], value = -inf, dtype = f32} : f32[8]\n\
+                  %top, %7 = top_k %x {k = 2} : f32[rows, 2], u32[rows, 2]\n%most = fill {shape = [8], value = inf, dtype = f32} : f32[8]\n\
+                  %0 = add %x, %mask.1 : f32[rows, 8]\noutput \"y\" = %0\noutput \"most\" = %most\noutput \"i\" = %7\n";
+    let parsed = parse(source).unwrap();
+    assert_eq!(parsed.print(), source);
+    let numbered = aio_ir::text::print(&parsed.graph);
+    assert_eq!(parse(&numbered).unwrap().graph, parsed.graph);
+    assert!(parse(&source.replace("-inf", "nan")).is_err(), "a graph with a NaN would not equal itself");
 }

@@ -5,7 +5,7 @@ import numpy as np
 from selftest.base import Base
 from selftest.emulation import aligned, header
 from selftest.packing import rng
-from selftest.sampling import F, exp, sampled
+from selftest.sampling import F, NO_TOKEN, exp, sampled
 
 
 class Ops(Base):
@@ -15,7 +15,8 @@ class Ops(Base):
         n, outs, recent = 2500, 24, 12
         logits = (rng.standard_normal((outs, n)) * 3).astype(np.float32)
         logits[3, :] = 1.0
-        logits[4, 5], logits[4, 7], logits[4, 9] = np.inf, -np.inf, np.nan
+        logits[4, 5], logits[4, 7], logits[4, 9], logits[6, 2], logits[7, 1] = np.inf, -np.inf, np.nan, -np.inf, np.nan
+        logits[9, 3], logits[10, :] = np.inf, -np.inf
         logits[5] = np.round(logits[5])
         params = np.tile(np.array([0.8, 0, 1, 0, 1, 0, 0], np.float32), (outs, 1))
         params[:, 1] = [0, 5, 40, 5000, 0, 7, 1, 0] * 3
@@ -55,6 +56,9 @@ class Ops(Base):
         accepted, following = aligned(4, np.uint32), aligned(4, np.uint32)
         self.e.run("verify", "VerifyArgs", 1, step=header(8, 4, 8), sampled=sampled_tokens, drafts=drafts, spans=spans, accepted=accepted, next=following)
         assert accepted.tolist() == [2, 1, 1, 0] and following.tolist() == [7, 2, 9, 9], (accepted, following)
+        sampled_tokens[1], drafts[2] = NO_TOKEN, NO_TOKEN
+        self.e.run("verify", "VerifyArgs", 1, step=header(8, 4, 8), sampled=sampled_tokens, drafts=drafts, spans=spans, accepted=accepted, next=following)
+        assert accepted.tolist() == [1, 1, 1, 0] and following.tolist() == [NO_TOKEN, 2, 9, 9], (accepted, following)
 
     def tensor(self, data, dims):
         kinds = {"f4": 0, "f2": 1, "u2": 2, "i4": 3, "u4": 4, "i1": 5, "u1": 6, "b1": 7}
@@ -137,8 +141,8 @@ class Ops(Base):
         y[1, 3], y[2, 2], y[2, 5] = np.nan, 9, 9
         values, indices = aligned(20, np.float32), aligned(20, np.uint32)
         self.e.run("op_top_k", "TopKArgs", 2, step=header(5), values=self.tensor(values, [(1, 1), 4]), indices=self.tensor(indices, [(1, 1), 4]), x=self.tensor(y, [(1, 1), 40]), k=4)
-        want = np.argsort(-np.where(np.isnan(y), -np.inf, y), 1, kind="stable")[:, :4]
-        assert (indices.reshape(5, 4) == want).all() and (values.reshape(5, 4) == np.take_along_axis(y, want, 1)).all()
+        want = np.argsort(-np.where(np.isnan(y), np.inf, y), 1, kind="stable")[:, :4]
+        assert (indices.reshape(5, 4) == want).all() and np.array_equal(values.reshape(5, 4), np.take_along_axis(y, want, 1), equal_nan=True)
 
     def rows_ops(self, x):
         dims, flat = [(1, 1), 3, 40], x.astype(np.float64)
@@ -157,3 +161,10 @@ class Ops(Base):
         best = aligned(15, np.uint32)
         self.e.run("op_rows", "RowsArgs", 4, step=header(5), out=self.tensor(best, [(1, 1), 3]), x=self.tensor(x, dims), weight=None, bias=None, code=3, eps=0.0)
         assert (best.reshape(5, 3) == x.argmax(-1)).all()
+        bad, want = x.copy(), x.argmax(-1)
+        for row, number in enumerate((np.nan, np.inf, -np.inf)):
+            bad[row, 1, 7], want[row, 1] = number, NO_TOKEN if row < 2 else want[row, 1]
+        bad[3, 0], want[3, 0] = -np.inf, 0
+        want[2, 1] = bad[2, 1].argmax()
+        self.e.run("op_rows", "RowsArgs", 4, step=header(5), out=self.tensor(best, [(1, 1), 3]), x=self.tensor(bad, dims), weight=None, bias=None, code=3, eps=0.0)
+        assert (best.reshape(5, 3) == want).all()

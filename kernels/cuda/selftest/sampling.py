@@ -3,6 +3,7 @@
 import numpy as np
 
 F = np.float32
+NO_TOKEN = 0xFFFFFFFF
 
 
 def ln(x):
@@ -52,7 +53,9 @@ def sampled(logits, params, noise, recent, bias):
             for t in {int(t) for t in recent if 0 <= t < len(x)}:
                 v = x[t] / repeat if x[t] > 0 else x[t] * repeat
                 x[t] = v - (presence + frequency * F((recent == t).sum()))
-        x = np.where(np.isnan(x), F(-np.inf), x).astype(F)
+        if (np.isnan(x) | (x == np.inf)).any():
+            return NO_TOKEN
+        x = x.astype(F)
         order = np.lexsort((np.arange(len(x)), -x))
         if temperature <= 0:
             return order[0]

@@ -19,7 +19,7 @@ pub mod tile;
 
 use crate::isa::{Isa, IsaLevel};
 use aio_ir::DType;
-use aio_ir::sampling::Candidate;
+use aio_ir::sampling::{Candidate, NO_TOKEN};
 use attend::{AttendArgs, CombineArgs};
 use choose::{NoisyArgs, Surveyed};
 use levels::{RowFns, row_fns};
@@ -102,7 +102,7 @@ impl Kernels {
     pub fn argmax(&self, x: &[f32], first: u32) -> Best {
         // SAFETY: the machine has the level, as `self.isa` proves.
         let best = unsafe { (self.row_fns.argmax)(x) };
-        if best == Best::NONE { best } else { Best { index: best.index + first, ..best } }
+        if best.index == NO_TOKEN { best } else { Best { index: best.index + first, ..best } }
     }
 
     /// Fills `out` with the largest logit of each block of 64.

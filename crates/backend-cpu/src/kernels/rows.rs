@@ -6,6 +6,7 @@
 use super::lanes::{LANES, Lanes, exp, to_array};
 use crate::activation::{ActBlock, FLOAT_BITS, FLOAT_OFFSET, start_of};
 use crate::format::BLOCK_COLS;
+use aio_ir::sampling::{NO_TOKEN, is_broken};
 
 /// `out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]`, all of one length.
 #[derive(Debug)]
@@ -76,19 +77,27 @@ pub fn rope_angles(position: u32, inv_freq: &[f32], magnitude: f32, cos: &mut [f
 /// The largest element of a part of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Best {
-    /// Its value; negative infinity if there is none.
+    /// Its value; negative infinity if there is none, NaN if the row is broken.
     pub value: f32,
-    /// Its index in the row.
+    /// Its index in the row, or [`NO_TOKEN`].
     pub index: u32,
 }
 
 impl Best {
-    /// What every other one beats.
-    pub const NONE: Best = Best { value: f32::NEG_INFINITY, index: u32::MAX };
+    /// What every other one beats: that of an empty row.
+    pub const NONE: Best = Best { value: f32::NEG_INFINITY, index: NO_TOKEN };
+    /// What beats every other one: that of a part with a NaN or positive infinity.
+    pub const BROKEN: Best = Best { value: f32::NAN, index: NO_TOKEN };
 
-    /// The better of two: the larger value, then the lower index. The order of the calls does not
+    /// The better of two: a broken one, then the larger value, then the lower index. The order of the calls does not
     /// matter.
     pub fn or(self, other: Best) -> Best {
+        if self.value.is_nan() {
+            return self;
+        }
+        if other.value.is_nan() {
+            return other;
+        }
         let wins = other.value > self.value || (other.value == self.value && other.index < self.index);
         if wins { other } else { self }
     }
@@ -270,23 +279,45 @@ pub(super) unsafe fn rope<L: Lanes>(args: RopeArgs<'_>) {
     }
 }
 
-/// The largest of `x`, the lowest index among equals; index 0 of the result means `x[0]`. NaNs
-/// never win.
+/// The largest of `x`, the lowest index among equals; index 0 of the result means `x[0]`. With a NaN or positive infinity
+/// in it, [`Best::BROKEN`].
+///
+/// The maximum passes over NaNs, so the elements are added up beside it: the sum of a lane with a NaN is one, and where a
+/// sum is NaN (an overflow may be met by a negative infinity too) the elements are looked at one by one.
 ///
 /// # Safety
 /// The machine has the level.
 #[inline(always)]
 pub(super) unsafe fn argmax<L: Lanes>(x: &[f32]) -> Best {
     // SAFETY: the level is the caller's promise; loads stay inside the slice.
-    let value = unsafe {
-        let mut best = L::splat(f32::NEG_INFINITY);
-        for at in (0..x.len()).step_by(LANES) {
-            best = L::max(load_padded::<L>(x, at, f32::NEG_INFINITY), best);
-        }
-        L::largest(best)
-    };
+    let (value, sum) = unsafe { largest_and_sum::<L>(x) };
+    if value == f32::INFINITY || (sum.is_nan() && x.iter().copied().any(is_broken)) {
+        return Best::BROKEN;
+    }
     match x.iter().position(|v| *v == value) {
         Some(index) => Best { value, index: index as u32 },
         None => Best::NONE,
+    }
+}
+
+/// The largest element, NaNs passed over, and a sum that is NaN if one of them is.
+///
+/// # Safety
+/// The machine has the level.
+#[inline(always)]
+pub(super) unsafe fn largest_and_sum<L: Lanes>(x: &[f32]) -> (f32, f32) {
+    // SAFETY: the level is the caller's promise; loads stay inside the slice.
+    unsafe {
+        let (mut best, mut sum) = (L::splat(f32::NEG_INFINITY), L::splat(0.0));
+        let whole = x.len() / LANES * LANES;
+        for at in (0..whole).step_by(LANES) {
+            let v = L::load(x.as_ptr().add(at));
+            (best, sum) = (L::max(v, best), L::add(sum, v));
+        }
+        if whole < x.len() {
+            best = L::max(load_padded::<L>(x, whole, f32::NEG_INFINITY), best);
+            sum = L::add(sum, load_padded::<L>(x, whole, 0.0));
+        }
+        (L::largest(best), L::sum(sum))
     }
 }

@@ -113,7 +113,7 @@ impl Head {
                 let all = (0..worker.threads).map(|t| unsafe { *table.add(t * bounds.outs + row) });
                 let best = all.fold(Best::NONE, Best::or);
                 // SAFETY: the result has a word for each output row; only this thread writes them.
-                unsafe { *out.add(row) = if best == Best::NONE { 0 } else { best.index } };
+                unsafe { *out.add(row) = best.index };
             }
         }
     }

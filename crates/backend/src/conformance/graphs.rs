@@ -67,6 +67,11 @@ pub(super) fn gathered() -> String {
     )
 }
 
+/// A head whose rows may have logits that are no numbers.
+pub(super) fn broken_head(weights: DType) -> String {
+    head(weights).replace("input \"x\"", "input \"x rare\"")
+}
+
 pub(super) fn embed(weights: DType) -> String {
     format!(
         "aio 1\ngraph \"case\"\n%t = input \"tokens\" : u32[rows]\n%w = weight \"w\" : {weights}[{VOCABULARY}, {WIDTH}]\n\

@@ -185,6 +185,7 @@ pub fn cases() -> Vec<Case> {
             gate_up(weights, "silu"),
             head(weights, Tail::Logits),
             head(weights, Tail::Argmax),
+            broken_head(weights, Tail::Argmax),
             embed(weights),
         ]);
         all.push(qkv("plain", weights, QkvForm::default(), AttendForm::default(), mixed_steps()));
@@ -237,6 +238,12 @@ fn head(weights: DType, tail: Tail) -> Case {
     let compare = if tail == Tail::Logits { Compare::Numbers } else { Compare::BestToken };
     let case = base(format!("head-{}-{weights}", tail.name()), KindName::Head, weights, graphs::head(weights));
     Case { tail, compare, ..case }
+}
+
+/// Of rows with logits that are no numbers the arg-max is no token.
+fn broken_head(weights: DType, tail: Tail) -> Case {
+    let name = format!("head-{}-special-{weights}", tail.name());
+    Case { name, text: graphs::broken_head(weights), ..head(weights, tail) }
 }
 
 /// Decoding is exact in every back end.
@@ -308,7 +315,11 @@ fn sample_cases() -> Vec<Case> {
             base(format!("sample-{name}"), KindName::Op(aio_ir::Op::Sample), DType::F32, graphs::head(DType::F32));
         Case { tail: Tail::Sample, compare: Compare::Tokens, sampling, ..case }
     };
-    numbers.into_iter().map(case).collect()
+    let broken = |case: Case| {
+        let name = format!("{}-special", case.name);
+        Case { name, text: graphs::broken_head(DType::F32), ..case }
+    };
+    numbers.iter().copied().map(case).chain(numbers.iter().copied().map(case).map(broken)).collect()
 }
 
 /// Ops that are tasks of their own where no pattern takes them.

@@ -42,7 +42,9 @@ const UNARY: [Op; 11] =
     [Op::Silu, Op::Gelu, Op::Relu, Op::Tanh, Op::Sigmoid, Op::Exp, Op::Log, Op::Sqrt, Op::Rsqrt, Op::Sin, Op::Cos];
 
 const ROWS: &[Row] = &[
-    row("fill", Op::Fill, PLAIN, "%y = fill {shape = [rows, 7], value = 1.5, dtype = {t}}\n"),
+    row("fill", Op::Fill, PLAIN, "%y = fill {shape = [rows, 7], value = 1.0, dtype = {t}}\n"),
+    row("fill-half", Op::Fill, FLOATS, "%y = fill {shape = [rows, 7], value = 1.5, dtype = {t}}\n"),
+    row("fill-infinity", Op::Fill, FLOATS, "%y = fill {shape = [rows, 7], value = -inf, dtype = {t}}\n"),
     row("iota", Op::Iota, PLAIN, "%y = iota {shape = [rows, 300], dtype = {t}}\n"),
     row(
         "embed-alone",
@@ -229,8 +231,16 @@ const ROWS: &[Row] = &[
     row("dequantize", Op::Dequantize, &super::WEIGHT_TYPES, "%x = weight \"w\" : {t}[3, 256]\n%y = dequantize %x\n"),
     row("cumsum", Op::Cumsum, PLAIN, "%x = input \"x\" : {t}[rows, 70]\n%y = cumsum %x\n"),
     row("argmax", Op::Argmax, F32, "%x = input \"x\" : {t}[rows, 3, 70]\n%y = argmax %x\n"),
+    row("argmax-rare", Op::Argmax, F32, "%x = input \"rare\" : {t}[rows, 3, 70]\n%y = argmax %x\n"),
+    row("argmax-one", Op::Argmax, F32, "%x = input \"special\" : {t}[rows, 40, 1]\n%y = argmax %x\n"),
     row("argmax-ties", Op::Argmax, F32, "%x = input \"special\" : {t}[rows, 3, 70]\n%y = argmax %x\n"),
     row("top_k", Op::TopK, F32, "%x = input \"x\" : {t}[rows, 70]\n%y, %z = top_k %x {k = 5}\noutput \"z\" = %z\n"),
+    row(
+        "top_k-special",
+        Op::TopK,
+        F32,
+        "%x = input \"special\" : {t}[rows, 70]\n%y, %z = top_k %x {k = 20}\noutput \"z\" = %z\n",
+    ),
     row("top_k-all", Op::TopK, F32, "%x = input \"special\" : {t}[rows, 9]\n%z, %y = top_k %x {k = 9}\n"),
     row(
         "sample-alone",
@@ -238,6 +248,27 @@ const ROWS: &[Row] = &[
         F32,
         "%x = input \"x\" : {t}[rows, 70]\n%p = fill {shape = [rows, 7], value = 0.5, dtype = f32}\n\
          %n = input \"noise\" : u32[rows, 4]\n%r = input \"recent\" : i32[rows, recent]\n%y = sample %x, %p, %n, %r\n",
+    ),
+    row(
+        "sample-alone-special",
+        Op::Sample,
+        F32,
+        "%x = input \"rare\" : {t}[rows, 70]\n%p = fill {shape = [rows, 7], value = 0.5, dtype = f32}\n\
+         %n = input \"noise\" : u32[rows, 4]\n%r = input \"recent\" : i32[rows, recent]\n%y = sample %x, %p, %n, %r\n",
+    ),
+    row(
+        "sample-greedy-special",
+        Op::Sample,
+        F32,
+        "%x = input \"rare\" : {t}[rows, 70]\n%p = fill {shape = [rows, 7], value = 0.0, dtype = f32}\n\
+         %n = input \"noise\" : u32[rows, 4]\n%r = input \"recent\" : i32[rows, recent]\n%y = sample %x, %p, %n, %r\n",
+    ),
+    row(
+        "verify-special",
+        Op::Verify,
+        F32,
+        "%x = input \"special\" : f32[rows, 3]\n%s = argmax %x\n%f = input \"spans\" : u32[seqs, 2]\n\
+         %y, %z = verify %s, %s, %f\noutput \"z\" = %z\n",
     ),
     row(
         "verify",
@@ -292,10 +323,12 @@ fn binary_cases() -> Vec<Case> {
                 all.push(single(format!("op-{word}-{shape}-{t}"), op, t, &graph));
             }
         }
-        let graph = format!(
-            "%a = input \"special\" : f32[rows, 40]\n%b = input \"other special\" : f32[40]\n%y = {word} %a, %b\n"
-        );
-        all.push(single(format!("op-{word}-special-f32"), op, DType::F32, &graph));
+        for &t in FLOATS {
+            let graph = format!(
+                "%a = input \"special\" : {{t}}[rows, 40]\n%b = input \"other special\" : {{t}}[40]\n%y = {word} %a, %b\n"
+            );
+            all.push(single(format!("op-{word}-special-{t}"), op, t, &graph));
+        }
     }
     for kind in ["eq", "ne", "lt", "le", "gt", "ge"] {
         for &t in PLAIN {
@@ -304,6 +337,10 @@ fn binary_cases() -> Vec<Case> {
             );
             all.push(single(format!("op-compare-{kind}-{t}"), Op::Compare, t, &graph));
         }
+        let graph = format!(
+            "%a = input \"special\" : f32[rows, 40]\n%b = input \"other special\" : f32[40]\n%y = compare %a, %b {{kind = {kind}}}\n"
+        );
+        all.push(single(format!("op-compare-{kind}-special"), Op::Compare, DType::F32, &graph));
     }
     all
 }
@@ -319,7 +356,7 @@ fn unary_cases() -> Vec<Case> {
 fn reduce_cases() -> Vec<Case> {
     let mut all = Vec::new();
     for kind in ["sum", "max", "min", "mean"] {
-        for (axis, input) in [(0, "x"), (1, "x"), (2, "x"), (1, "special")] {
+        for (axis, input) in [(0, "x"), (1, "x"), (2, "x"), (1, "special"), (2, "special"), (2, "rare")] {
             let graph =
                 format!("%x = input \"{input}\" : f32[3, rows, 40]\n%y = reduce %x {{kind = {kind}, axis = {axis}}}\n");
             all.push(single(format!("op-reduce-{kind}-{axis}-{input}"), Op::Reduce, DType::F32, &graph));

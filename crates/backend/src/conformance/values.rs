@@ -129,7 +129,7 @@ impl Case {
 }
 
 impl Random {
-    /// An element of an input: indices below 9, few different numbers, wide ones, ones that are hard for floats.
+    /// An element of an input: indices below 9, few different numbers, wide ones, ones that are hard for floats, often or rarely.
     fn element(&mut self, name: &str, dtype: DType) -> f32 {
         /// A third of a special input, in random order.
         const SPECIAL: [f32; 6] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-40];
@@ -140,6 +140,9 @@ impl Random {
             "places" => (self.next() % 300) as f32,
             "wide" => 60.0 * number,
             _ if name.starts_with("few") => (self.next() % 4) as f32,
+            // Rare enough that most rows of some tens of elements have none.
+            _ if name.ends_with("rare") && !self.next().is_multiple_of(150) => number,
+            _ if name.ends_with("rare") => SPECIAL[(self.next() % 6) as usize],
             _ if name.ends_with("special") && self.next().is_multiple_of(3) => SPECIAL[(self.next() % 6) as usize],
             _ if name.ends_with("special") => number,
             _ if dtype.is_float() => number,

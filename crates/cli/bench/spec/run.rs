@@ -70,7 +70,7 @@ pub(super) fn generate(engine: &mut Engine, drafting: Option<&Drafting>, request
     let (done, mut sequence) = batch.leave(engine, id).context("the member has not left")?;
     engine.release(&mut sequence);
     stepped?;
-    let Completion { ids, speculation, .. } = done;
+    let Completion { ids, speculation, .. } = done?;
     (run.ids, run.drafted, run.accepted) = (ids, speculation.drafted, speculation.accepted);
     Ok(run)
 }

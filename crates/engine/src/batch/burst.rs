@@ -11,6 +11,7 @@ use crate::request::Speculation;
 use crate::step::token_tail;
 use crate::{Engine, EngineError};
 use aio_backend::{BurstRequest, BurstSampling, DeviceError};
+use aio_ir::sampling::NO_TOKEN;
 use std::time::Instant;
 
 impl Batch {
@@ -81,25 +82,29 @@ impl Member {
                 look_back: sampling.repeat_last_n.min(context) as u32,
             },
         };
-        let mut new = Vec::with_capacity(budget);
+        let (mut new, mut broken) = (Vec::with_capacity(budget), false);
         let mut sink = |text: &str| sink(id, text);
         let mut show = |shown: &[u32]| {
             for &token in shown {
-                if output.reason.is_some() {
+                if !output.is_open() || token == NO_TOKEN {
+                    broken |= output.is_open();
                     break;
                 }
                 new.push(token);
                 output.push(tokenizer, request, token, (known + new.len(), context), &mut sink);
             }
-            output.reason.is_none()
+            output.is_open() && !broken
         };
         let (burst, steps) = bursts.get(tail).expect("`burst_ready` said so");
         steps.clear();
         let ran = burst.run(&wanted, &mut show, steps);
-        if output.reason.is_some() {
+        let steps = std::mem::take(steps);
+        output.steps += steps.len();
+        if broken {
+            output.fail(known - 1 + new.len(), &mut sink);
+        } else if output.reason.is_some() {
             output.finish(&mut sink);
         }
-        let steps = std::mem::take(steps);
         self.take_burst(&new, ran.is_ok());
         engine.trim(&mut self.sequence, self.known);
         self.count_burst(&steps, new.len());

@@ -6,6 +6,7 @@ use crate::output::Output;
 use crate::request::{Completion, Request, Speculation, StopReason, Timing};
 use crate::{Engine, EngineError, Sequence};
 use aio_ir::PAGE_POSITIONS;
+use aio_ir::sampling::NO_TOKEN;
 use aio_orchestrator::{
     Acceptance, Candidate, DraftError, Drafter, DrafterKind, Match, Outcome as Lesson, SuffixDrafter,
 };
@@ -64,7 +65,7 @@ impl fmt::Debug for Member {
 pub(super) struct Outcome {
     /// Drafts that were right.
     pub accepted: usize,
-    /// The token after them; means nothing while prompt is left.
+    /// The token after them, or [`NO_TOKEN`]; means nothing while prompt is left.
     pub next: u32,
 }
 
@@ -118,7 +119,7 @@ impl Member {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        self.output.reason.is_none()
+        self.output.is_open()
     }
 
     /// Takes one row of what is pending, and as many more as there are to spare.
@@ -311,6 +312,7 @@ impl Member {
 
     /// Takes over what a step gave.
     pub(super) fn take(&mut self, engine: &mut Engine, outcome: Outcome, sink: &mut dyn FnMut(MemberId, &str) -> Flow) {
+        self.output.steps += 1;
         if !self.samples() {
             self.sequence.commit(self.end);
             if sink(self.id, "") == Flow::Stop {
@@ -330,8 +332,11 @@ impl Member {
         (self.drafted, self.before) = (self.drafts(), self.known);
         let old = self.known;
         self.tokens.truncate(old + outcome.accepted);
-        self.tokens.push(outcome.next);
+        self.tokens.extend(Some(outcome.next).filter(|&t| t != NO_TOKEN));
         self.push_output(engine, sink);
+        if outcome.next == NO_TOKEN && self.is_running() {
+            self.output.fail(self.known - 1, &mut |text| sink(self.id, text));
+        }
         if !first {
             // Of those after the end of the output nobody has anything.
             let new = self.known - old;
@@ -350,7 +355,7 @@ impl Member {
     fn push_output(&mut self, engine: &Engine, sink: &mut dyn FnMut(MemberId, &str) -> Flow) {
         let mut sink = |text: &str| sink(self.id, text);
         let tokenizer = &engine.model().tokenizer;
-        while self.known < self.tokens.len() && self.output.reason.is_none() {
+        while self.known < self.tokens.len() && self.is_running() {
             let token = self.tokens[self.known];
             self.known += 1;
             self.output.push(tokenizer, &self.request, token, (self.known, engine.context()), &mut sink);
@@ -375,12 +380,15 @@ impl Member {
         engine.release(&mut self.sequence);
     }
 
-    /// What it has generated, and its sequence.
-    pub(super) fn finish(self, engine: &Engine) -> (Completion, Sequence) {
+    /// What it has generated, or the error that ended it, and its sequence.
+    pub(super) fn finish(self, engine: &Engine) -> (Result<Completion, EngineError>, Sequence) {
+        if let Some(failure) = self.output.failure {
+            return (Err(failure), self.sequence);
+        }
         let plan = if self.output.ids.is_empty() { String::new() } else { engine.decode_plan(&self.request) };
         let stop_reason = self.output.reason.unwrap_or(StopReason::Cancelled);
         let Output { ids, text, .. } = self.output;
         let completion = Completion { ids, text, stop_reason, timing: self.timing, plan, speculation: self.stats };
-        (completion, self.sequence)
+        (Ok(completion), self.sequence)
     }
 }

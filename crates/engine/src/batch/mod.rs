@@ -96,8 +96,9 @@ impl Batch {
     }
 
     /// Takes a member out, ended or not: what it has generated, and its sequence, which holds prompt and output but for
-    /// the last token.
-    pub fn leave(&mut self, engine: &Engine, id: MemberId) -> Option<(Completion, Sequence)> {
+    /// the last token. Or, of one that an error ended, that: [`EngineError::NoToken`], and the sequence, whose keys and
+    /// values may be as broken. What it had generated before, [`Batch::generated`] says.
+    pub fn leave(&mut self, engine: &Engine, id: MemberId) -> Option<(Result<Completion, EngineError>, Sequence)> {
         let at = self.members.iter().position(|m| m.id == id)?;
         Some(self.members.remove(at).finish(engine))
     }
@@ -117,7 +118,8 @@ impl Batch {
     /// out: neither fails a step.
     ///
     /// # Errors
-    /// Device errors, and [`EngineError::PoolFull`]. All members are as they were and may go on or leave.
+    /// Device errors, and [`EngineError::PoolFull`]. All members are as they were and may go on or leave. A member whose
+    /// logits give no token is none: it ends with an error of its own, the others go on.
     pub fn step(
         &mut self,
         engine: &mut Engine,
@@ -131,11 +133,16 @@ impl Batch {
         }
         match self.run(engine) {
             Ok(run) => {
+                let mut whole = true;
                 for (member, outcome) in self.members.iter_mut().filter(|m| m.is_running()).zip(&run.outcomes) {
                     member.take(engine, *outcome, sink);
                     member.ran = true;
+                    whole &= member.output.failure.is_none();
                 }
-                self.learn(engine, &run);
+                // A step without a token for everyone says nothing of what drafts are worth.
+                if whole {
+                    self.learn(engine, &run);
+                }
                 Ok(())
             }
             Err(error) => {

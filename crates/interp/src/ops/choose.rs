@@ -3,8 +3,9 @@
 use super::{Results, checked};
 use crate::eval::OpArgs;
 use crate::tensor::Tensor;
-use aio_ir::sampling::{SampleParams, SampleRow, sample};
+use aio_ir::sampling::{NO_TOKEN, SampleParams, SampleRow, is_broken, sample};
 use aio_ir::{DType, Op};
+use std::cmp::Ordering;
 
 pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     match a.node.op {
@@ -15,20 +16,28 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     }
 }
 
-/// Indices of a row, largest element first, lowest index first on ties; NaN last.
+/// Indices of a row, largest element first, lowest index first on ties; a NaN is larger than any number, as where numpy
+/// sorts.
 fn ranked(row: &[f32]) -> Vec<usize> {
-    let key = |i: usize| if row[i].is_nan() { f32::NEG_INFINITY } else { row[i] };
     let mut order: Vec<usize> = (0..row.len()).collect();
-    order.sort_by(|&i, &j| key(j).partial_cmp(&key(i)).expect("NaN has another key"));
+    let by_nan = |i: usize, j: usize| row[j].is_nan().cmp(&row[i].is_nan());
+    order.sort_by(|&i, &j| row[j].partial_cmp(&row[i]).unwrap_or(Ordering::Equal).then(by_nan(i, j)));
     order
+}
+
+/// The index of the largest element; [`NO_TOKEN`] if the row is empty or has a NaN or positive infinity.
+fn largest(row: &[f32]) -> u32 {
+    if row.iter().copied().any(is_broken) {
+        return NO_TOKEN;
+    }
+    ranked(row).first().map_or(NO_TOKEN, |&i| i as u32)
 }
 
 fn argmax<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let x = a.input(0);
     let (values, shape, n) = (x.floats(), a.shape(0), x.last());
     let rows = 0..shape.iter().product::<usize>();
-    // An empty row has no largest element; 0, as `sample` has it.
-    let best = rows.map(|i| ranked(&values[i * n..(i + 1) * n]).first().map_or(0, |&i| i as i64)).collect();
+    let best = rows.map(|i| i64::from(largest(&values[i * n..(i + 1) * n]))).collect();
     Ok(vec![Tensor::int(DType::U32, shape, best)])
 }
 
@@ -68,7 +77,8 @@ fn sample_rows<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     Ok(vec![Tensor::int(DType::U32, a.shape(0), tokens)])
 }
 
-/// Sequence `s` has its last token at row `first` and drafts after it; row `i` samples what row `i + 1` should hold.
+/// Sequence `s` has its last token at row `first` and drafts after it; row `i` samples what row `i + 1` should hold. A row
+/// without a token agrees with no draft.
 fn verify<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let (sampled, drafts) = (a.input(0).ints(), a.input(1).ints());
     let (mut accepted, mut next) = (Vec::new(), Vec::new());
@@ -78,7 +88,7 @@ fn verify<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
         let mut token = sampled[checked("row", first, sampled.len())?];
         while hits < count {
             let row = checked("row", first + hits + 1, sampled.len())?;
-            if drafts[row] != token {
+            if drafts[row] != token || token == i64::from(NO_TOKEN) {
                 break;
             }
             token = sampled[row];

@@ -3,6 +3,7 @@
 use super::Results;
 use crate::eval::OpArgs;
 use crate::tensor::{Tensor, wrap};
+use aio_ir::float::{maximum, minimum};
 use aio_ir::{DType, Op};
 
 pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
@@ -57,8 +58,8 @@ fn binary<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
             Op::Sub => x - y,
             Op::Mul => x * y,
             Op::Div => x / y,
-            Op::Min => x.min(y),
-            _ => x.max(y),
+            Op::Min => minimum(x, y),
+            _ => maximum(x, y),
         };
         let values = zip(pair_floats(a, 0, &shape), op);
         return Tensor::stored(dtype, shape, &values);
@@ -120,16 +121,22 @@ fn unary<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
     Tensor::stored(x.dtype, shape, &values)
 }
 
-/// sqrt(2 / pi), of the tanh form of GELU (Hendrycks and Gimpel, arXiv 1606.08415).
-const GELU_SLOPE: f32 = 0.797_884_6;
+/// The tanh form of GELU (Hendrycks and Gimpel, arXiv 1606.08415), `x (1 + tanh(u)) / 2` with
+/// `u = sqrt(2 / pi) (x + 0.044715 x^3)`, as `x / (1 + e^(-2u))`: where x is negative, 1 + tanh(u) would cancel. In f64,
+/// since `u` is large there and its rounding error counts in full.
+fn gelu(x: f32) -> f32 {
+    let x = f64::from(x);
+    let twice = (8.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+    (x / (1.0 + (-twice).exp())) as f32
+}
 
 fn function(op: Op, x: f32) -> f32 {
     let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
     match op {
         Op::Neg => -x,
         Op::Silu => x * sigmoid(x),
-        Op::Gelu => 0.5 * x * (1.0 + (GELU_SLOPE * (x + 0.044_715 * x * x * x)).tanh()),
-        Op::Relu => x.max(0.0),
+        Op::Gelu => gelu(x),
+        Op::Relu => maximum(x, 0.0),
         Op::Tanh => x.tanh(),
         Op::Sigmoid => sigmoid(x),
         Op::Exp => x.exp(),

@@ -4,6 +4,7 @@ use super::Results;
 use crate::eval::OpArgs;
 use crate::tensor::{Tensor, wrap};
 use aio_ir::Op;
+use aio_ir::float::{maximum, minimum};
 use aio_plan::{RopePairs, RopeSpec};
 
 pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
@@ -79,8 +80,8 @@ fn reduce<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let outer: usize = x.shape[..axis].iter().product();
     let values = x.floats();
     let fold = |column: &mut dyn Iterator<Item = f32>| match a.node.word("kind") {
-        "max" => column.fold(f32::NEG_INFINITY, f32::max),
-        "min" => column.fold(f32::INFINITY, f32::min),
+        "max" => column.fold(f32::NEG_INFINITY, maximum),
+        "min" => column.fold(f32::INFINITY, minimum),
         "sum" => column.map(f64::from).sum::<f64>() as f32,
         _ => (column.map(f64::from).sum::<f64>() / size as f64) as f32,
     };

@@ -1,6 +1,7 @@
 //! Parse errors: a stable code, a place, and a caret under it.
 
 use crate::graph::BuildError;
+use crate::{DType, Op, Sym};
 use std::fmt;
 
 /// What is wrong; the code of each variant is stable.
@@ -27,13 +28,13 @@ pub enum ParseErrorKind {
         found: String,
     },
     /// No such op.
-    #[error("there is no op `{0}`")]
+    #[error("there is no op `{0}`; there are {ops}", ops = listed(Op::ALL.iter().map(|op| op.mnemonic())))]
     UnknownOp(String),
     /// No such element type.
-    #[error("there is no element type `{0}`")]
+    #[error("there is no element type `{0}`; there are {types}", types = listed(DType::ALL.iter().map(|t| t.name())))]
     UnknownType(String),
     /// No such dimension symbol.
-    #[error("there is no dimension symbol `{0}`")]
+    #[error("there is no dimension symbol `{0}`; there are {symbols}", symbols = listed(Sym::ALL.iter().map(|s| s.name())))]
     UnknownSymbol(String),
     /// No such attribute, or not of its kind.
     #[error("`{op}` has no attribute `{name}`")]
@@ -81,6 +82,11 @@ pub enum ParseErrorKind {
         /// What the line says.
         stated: String,
     },
+}
+
+/// The names of a table.
+fn listed(names: impl Iterator<Item = &'static str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
 }
 
 impl ParseErrorKind {

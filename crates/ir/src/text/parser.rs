@@ -6,6 +6,7 @@
 use super::TEXT_VERSION;
 use super::error::{ParseError, ParseErrorKind as Kind};
 use super::lexer::{Spanned, Token, lex};
+use super::printer::print_named;
 use crate::DType;
 use crate::attr::{Attr, AttrKind, AttrSpec};
 use crate::graph::{Builder, Def, Graph};
@@ -23,6 +24,8 @@ pub struct Parsed {
     pub graph: Graph,
     /// Line (from 1) of each value by id.
     pub value_lines: Vec<usize>,
+    /// What each value is called in the source, without the percent sign.
+    pub value_names: Vec<String>,
     /// Lines of the outputs.
     pub output_lines: Vec<usize>,
     /// Lines of the finals.
@@ -30,6 +33,11 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// The graph's text with the names of the source; it parses to the same graph.
+    pub fn print(&self) -> String {
+        print_named(&self.graph, &|id: &ValueId| format!("%{}", self.value_names[id.index()]))
+    }
+
     /// The line that an error of the verifier is about; 2, the graph's own, if none is.
     pub fn line_of(&self, entity: Entity) -> usize {
         let line = match entity {
@@ -64,7 +72,9 @@ pub fn parse(source: &str) -> Result<Parsed, ParseError> {
     while *parser.peek() != Token::End {
         parser.statement()?;
     }
+    let value_names = parser.value_names();
     Ok(Parsed {
+        value_names,
         graph: parser.builder.finish(),
         value_lines: parser.value_lines,
         output_lines: parser.output_lines,
@@ -102,6 +112,15 @@ struct Parser<'s> {
 type Result_<T> = Result<T, ParseError>;
 
 impl<'s> Parser<'s> {
+    /// Names by id.
+    fn value_names(&self) -> Vec<String> {
+        let mut names = vec![String::new(); self.builder.graph().values().len()];
+        for (name, id) in &self.names {
+            names[id.index()] = (*name).to_owned();
+        }
+        names
+    }
+
     fn peek(&self) -> &Token<'s> {
         &self.tokens[self.at].0
     }
@@ -357,11 +376,12 @@ impl<'s> Parser<'s> {
                 Token::Number(n) => self.number(n, at).map(Attr::Int),
                 _ => self.fail(at, wrong),
             },
-            AttrKind::F32 => match self.next() {
-                Token::Number(n) => match self.number::<f32>(n, at)? {
-                    v if v.is_finite() => Ok(Attr::F32(v)),
-                    _ => self.fail(at, Kind::Number(n.to_owned())),
-                },
+            AttrKind::Extended if *self.peek() == Token::Word("inf") => {
+                self.at += 1;
+                Ok(Attr::F32(f32::INFINITY))
+            }
+            AttrKind::F32 | AttrKind::Extended => match self.next() {
+                Token::Number(n) => self.float(n, at, spec.kind),
                 _ => self.fail(at, wrong),
             },
             AttrKind::Word(words) => match self.next() {
@@ -374,6 +394,17 @@ impl<'s> Parser<'s> {
             AttrKind::DType => self.dtype().map(Attr::DType),
             AttrKind::Shape | AttrKind::Ints => self.fail(at, wrong),
         }
+    }
+
+    /// A number of f32; an integer must be one of its numbers, since nobody means another.
+    fn float(&self, text: &str, at: usize, kind: AttrKind) -> Result_<Attr> {
+        let value = Attr::F32(self.number(text, at)?);
+        let overflows = text != "-inf" && value == Attr::F32(f32::NEG_INFINITY) || value == Attr::F32(f32::INFINITY);
+        let inexact = text.parse::<i64>().is_ok_and(|n| f64::from(n as f32) != n as f64);
+        if overflows || !kind.admits(&value) || inexact {
+            return self.fail(at, Kind::Number(text.to_owned()));
+        }
+        Ok(value)
     }
 
     fn number<T: std::str::FromStr>(&self, text: &str, at: usize) -> Result_<T> {

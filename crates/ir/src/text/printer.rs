@@ -2,11 +2,16 @@
 
 use super::TEXT_VERSION;
 use crate::graph::{Def, Graph, Node};
-use crate::ids::NodeId;
+use crate::ids::{NodeId, ValueId};
 use std::fmt::Write;
 
-/// The text form of a graph, ending with a newline.
+/// The text form of a graph, ending with a newline; values are numbered.
 pub fn print(graph: &Graph) -> String {
+    print_named(graph, &ValueId::to_string)
+}
+
+/// The text form of a graph with its values called so.
+pub(super) fn print_named(graph: &Graph, name: &dyn Fn(&ValueId) -> String) -> String {
     let mut out = format!("aio {TEXT_VERSION}\ngraph {:?}\n", graph.name);
     for (id, value) in graph.values() {
         let keyword = match value.def {
@@ -14,33 +19,37 @@ pub fn print(graph: &Graph) -> String {
             Def::Weight => "weight",
             Def::State => "state",
             Def::Node { node, result: 0 } => {
-                out.push_str(&print_node(graph, node));
+                out.push_str(&node_line(graph, node, name));
                 out.push('\n');
                 continue;
             }
             Def::Node { .. } => continue,
         };
         let suffix = if value.def == (Def::Input { optional: true }) { " optional" } else { "" };
-        push(&mut out, format_args!("{id} = {keyword} {:?} : {}{suffix}\n", value.name, value.ty));
+        push(&mut out, format_args!("{} = {keyword} {:?} : {}{suffix}\n", name(&id), value.name, value.ty));
     }
     for output in &graph.outputs {
-        push(&mut out, format_args!("output {:?} = {}\n", output.name, output.value));
+        push(&mut out, format_args!("output {:?} = {}\n", output.name, name(&output.value)));
     }
     for f in &graph.finals {
-        push(&mut out, format_args!("final {} = {}\n", f.state, f.value));
+        push(&mut out, format_args!("final {} = {}\n", name(&f.state), name(&f.value)));
     }
     out
 }
 
 /// One node's line, without the newline.
 pub fn print_node(graph: &Graph, id: NodeId) -> String {
+    node_line(graph, id, &ValueId::to_string)
+}
+
+fn node_line(graph: &Graph, id: NodeId, name: &dyn Fn(&ValueId) -> String) -> String {
     let node = graph.node(id);
     let mut out = String::new();
     for (i, result) in node.results.iter().enumerate() {
-        push(&mut out, format_args!("{}{result}", if i == 0 { "" } else { ", " }));
+        push(&mut out, format_args!("{}{}", if i == 0 { "" } else { ", " }, name(result)));
     }
     push(&mut out, format_args!(" = {}", node.op.mnemonic()));
-    print_operands(&mut out, node);
+    print_operands(&mut out, node, name);
     print_attrs(&mut out, node);
     for (i, &result) in node.results.iter().enumerate() {
         push(&mut out, format_args!("{}{}", if i == 0 { " : " } else { ", " }, graph.ty(result)));
@@ -48,12 +57,12 @@ pub fn print_node(graph: &Graph, id: NodeId) -> String {
     out
 }
 
-fn print_operands(out: &mut String, node: &Node) {
+fn print_operands(out: &mut String, node: &Node, name: &dyn Fn(&ValueId) -> String) {
     let used = node.inputs.iter().rposition(Option::is_some).map_or(0, |i| i + 1);
     for (i, input) in node.inputs[..used].iter().enumerate() {
         out.push_str(if i == 0 { " " } else { ", " });
         match input {
-            Some(value) => push(out, format_args!("{value}")),
+            Some(value) => out.push_str(&name(value)),
             None => out.push('_'),
         }
     }

@@ -153,7 +153,12 @@ impl Generator<'_> {
         let (shape, dtype) = (Attr::Shape(self.shape()), Attr::DType(self.pick(&PLAIN)));
         let value = Attr::F32(self.number());
         match op {
-            Op::Fill => self.plain(op, &[], &[("shape", shape), ("value", value), ("dtype", dtype)]),
+            Op::Fill => {
+                // What every type holds, or what only f32 does.
+                let whole = Attr::F32((self.below(2)) as f32);
+                let value = if dtype == Attr::DType(DType::F32) { value } else { whole };
+                self.plain(op, &[], &[("shape", shape), ("value", value), ("dtype", dtype)])
+            }
             _ => self.plain(op, &[], &[("shape", shape), ("dtype", dtype)]),
         }
     }

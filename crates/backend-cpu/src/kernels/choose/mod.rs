@@ -7,6 +7,8 @@
 mod noise;
 mod survey;
 
+use aio_ir::float::maximum;
+use aio_ir::sampling::NO_TOKEN;
 pub(super) use noise::{noisy_best, noisy_list};
 pub(super) use survey::{gather, mass, survey};
 
@@ -18,7 +20,7 @@ pub const BLOCK_TOKENS: usize = 64;
 pub struct Surveyed<'a> {
     /// The logits.
     pub x: &'a [f32],
-    /// The largest of each block of 64; a NaN counts as negative infinity.
+    /// The largest of each block of 64; NaN if there is one in it.
     pub maxima: &'a [f32],
 }
 
@@ -34,19 +36,16 @@ impl<'a> Surveyed<'a> {
         self.maxima.iter().enumerate().filter(move |(_, m)| **m >= floor).map(|(i, _)| i)
     }
 
-    /// The largest logit; negative infinity if there is none.
+    /// The largest logit; negative infinity if there is none, NaN if one is NaN.
     pub fn top(&self) -> f32 {
-        self.maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+        self.maxima.iter().copied().fold(f32::NEG_INFINITY, maximum)
     }
 
-    /// The first token with the largest logit; 0 if there is none above negative infinity.
+    /// The first token with the largest logit; [`NO_TOKEN`] if there is none. No logit is NaN.
     pub fn argmax(&self) -> u32 {
         let top = self.top();
         let found = self.blocks(top).find_map(|b| Some((b, self.block(b).iter().position(|x| *x == top)?)));
-        match found {
-            Some((block, at)) if top > f32::NEG_INFINITY => (block * BLOCK_TOKENS + at) as u32,
-            _ => 0,
-        }
+        found.map_or(NO_TOKEN, |(block, at)| (block * BLOCK_TOKENS + at) as u32)
     }
 }
 

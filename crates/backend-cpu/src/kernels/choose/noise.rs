@@ -6,13 +6,14 @@
 use super::{BLOCK_TOKENS, NoisyArgs};
 use crate::kernels::lanes::{LANES, Words, to_array};
 use crate::kernels::rows::Best;
-use aio_ir::sampling::{Candidate, MAX_GUMBEL, gumbel_bound};
+use aio_ir::sampling::{Candidate, MAX_GUMBEL, gumbel_bound, is_broken};
 
 /// Words that a counter gives.
 const WORDS: usize = 4;
 const _: () = assert!(LANES * WORDS == BLOCK_TOKENS, "a vector of counters is the noise of a block");
 
-/// The largest of logits over temperature plus noise, the lowest token among equals. NaNs never win.
+/// The largest of logits over temperature plus noise, the lowest token among equals; [`Best::BROKEN`] if a logit is NaN or
+/// positive infinity.
 ///
 /// # Safety
 /// The machine has the level.
@@ -20,6 +21,9 @@ const _: () = assert!(LANES * WORDS == BLOCK_TOKENS, "a vector of counters is th
 pub(in crate::kernels) unsafe fn noisy_best<L: Words>(args: NoisyArgs<'_>) -> Best {
     let NoisyArgs { part, temperature, .. } = args;
     let top = part.top();
+    if is_broken(top) {
+        return Best::BROKEN;
+    }
     // First where the largest logit is: what beats most of the others.
     let Some(start) = part.blocks(top).next() else { return Best::NONE };
     // SAFETY: the level is the caller's promise.
@@ -58,13 +62,13 @@ unsafe fn block_best<L: Words>(args: &NoisyArgs<'_>, block: usize, best: Best) -
     let noise = words.map(|w| unsafe { to_array::<L>(gumbel::<L>(w)) });
     let mut best = best;
     for (i, x) in part.block(block).iter().enumerate() {
-        let value = x / temperature + noise[i % WORDS][i / WORDS];
+        let value = number(x / temperature + noise[i % WORDS][i / WORDS]);
         best = best.or(Best { value, index: first + i as u32 });
     }
     best
 }
 
-/// The best token after noise of a list in any order; a NaN counts as negative infinity.
+/// The best token after noise of a list in any order; no logit is NaN.
 ///
 /// # Safety
 /// The machine has the level.
@@ -86,12 +90,15 @@ pub(in crate::kernels) unsafe fn noisy_list<L: Words>(list: &[Candidate], temper
             to_array::<L>(gumbel::<L>(L::load_words(own.as_ptr())))
         };
         for (c, noise) in list.iter().zip(noise) {
-            let value = c.logit / temperature + noise;
-            let value = if value.is_nan() { f32::NEG_INFINITY } else { value };
-            best = best.or(Best { value, index: c.token });
+            best = best.or(Best { value: number(c.logit / temperature + noise), index: c.token });
         }
     }
     best
+}
+
+/// A temperature that is no number gives NaN, which counts as negative infinity.
+fn number(x: f32) -> f32 {
+    if x.is_nan() { f32::NEG_INFINITY } else { x }
 }
 
 /// The numbers of the lanes.

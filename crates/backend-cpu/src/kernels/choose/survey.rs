@@ -2,10 +2,10 @@
 
 use super::{BLOCK_TOKENS, Surveyed};
 use crate::kernels::lanes::{LANES, Words, exp, to_array};
-use crate::kernels::rows::load_padded;
+use crate::kernels::rows::{largest_and_sum, load_padded};
 use aio_ir::sampling::{Candidate, WEIGHT_ONE};
 
-/// Fills `out` with the largest logit of each block of `x`.
+/// Fills `out` with the largest logit of each block of `x`, NaN where there is one.
 ///
 /// # Safety
 /// The machine has the level.
@@ -14,18 +14,12 @@ pub(in crate::kernels) unsafe fn survey<L: Words>(x: &[f32], out: &mut [f32]) {
     assert!(out.len() == x.len().div_ceil(BLOCK_TOKENS), "a survey has an entry a block");
     for (block, out) in x.chunks(BLOCK_TOKENS).zip(out) {
         // SAFETY: the level is the caller's promise; loads stay inside the block.
-        unsafe {
-            let mut most = L::splat(f32::NEG_INFINITY);
-            for at in (0..block.len()).step_by(LANES) {
-                most = L::max(load_padded::<L>(block, at, f32::NEG_INFINITY), most);
-            }
-            *out = L::largest(most);
-        }
+        let (most, sum) = unsafe { largest_and_sum::<L>(block) };
+        *out = if sum.is_nan() && block.iter().any(|x| x.is_nan()) { f32::NAN } else { most };
     }
 }
 
-/// Writes the tokens with a logit of at least `floor` to `out`, in order of their ids; how many there are. A NaN counts
-/// as negative infinity.
+/// Writes the tokens with a logit of at least `floor` to `out`, in order of their ids; how many there are. No logit is NaN.
 ///
 /// # Safety
 /// The machine has the level.
@@ -40,8 +34,7 @@ pub(in crate::kernels) unsafe fn gather<L: Words>(row: Surveyed<'_>, floor: f32,
         for at in (0..x.len()).step_by(LANES) {
             // SAFETY: the level is the caller's promise; loads stay inside the block.
             let (values, low) = unsafe {
-                let nothing = L::splat(f32::NEG_INFINITY);
-                let v = L::max(load_padded::<L>(x, at, f32::NEG_INFINITY), nothing);
+                let v = load_padded::<L>(x, at, f32::NEG_INFINITY);
                 (v, L::less(v, L::splat(floor)))
             };
             let inside = if x.len() - at >= LANES { u16::MAX } else { (1 << (x.len() - at)) - 1 };
@@ -63,7 +56,7 @@ pub(in crate::kernels) unsafe fn gather<L: Words>(row: Surveyed<'_>, floor: f32,
     count
 }
 
-/// The sum of the weights of all tokens with a logit of at least `floor`; `top` is the largest logit.
+/// The sum of the weights of all tokens with a logit of at least `floor`; `top` is the largest logit, and none is NaN.
 ///
 /// # Safety
 /// The machine has the level.
@@ -76,7 +69,7 @@ pub(in crate::kernels) unsafe fn mass<L: Words>(row: Surveyed<'_>, top: f32, flo
             let mut weights = [0u32; LANES];
             // SAFETY: the level is the caller's promise; loads and the store stay inside block and array.
             unsafe {
-                let v = L::max(load_padded::<L>(x, at, f32::NEG_INFINITY), L::splat(f32::NEG_INFINITY));
+                let v = load_padded::<L>(x, at, f32::NEG_INFINITY);
                 L::store_words(weights.as_mut_ptr(), L::where_at_least(weigh::<L>(v, top), v, L::splat(floor)));
             }
             let inside = (x.len() - at).min(LANES);

@@ -4,6 +4,7 @@ use super::{Rng, at_every_level, nmse};
 use crate::activation::ActBlock;
 use crate::kernels::rows::{Best, GateArgs, NormArgs, QuantizeArgs, RopeArgs, RopeStyle, rope_angles};
 use aio_ir::quant::quantize_q8;
+use aio_ir::sampling::NO_TOKEN;
 use bytemuck::Zeroable;
 use std::cell::RefCell;
 
@@ -106,20 +107,28 @@ fn rotation_keeps_lengths_and_pairs_as_its_style_says() {
 }
 
 #[test]
-fn argmax_takes_the_lowest_index_and_passes_over_nan() {
+fn argmax_takes_the_lowest_index_and_a_broken_part_beats_all() {
     at_every_level("argmax", |kernels| {
         for len in [1, 15, 16, 17, 1000] {
             let mut x = Rng(SEED).normals(len);
             x[len / 2] = 100.0;
             x[len - 1] = 100.0;
-            if len > 15 {
-                x[2] = f32::NAN;
-            }
             let best = kernels.argmax(&x, 5);
             assert_eq!(best, Best { value: 100.0, index: 5 + (len / 2) as u32 }, "len {len}");
+            for (at, bad) in (0..len).flat_map(|at| [(at, f32::NAN), (at, -f32::NAN), (at, f32::INFINITY)]) {
+                let kept = std::mem::replace(&mut x[at], bad);
+                let broken = kernels.argmax(&x, 5);
+                assert!(broken.value.is_nan() && broken.index == NO_TOKEN, "{bad} at {at} of {len}: {broken:?}");
+                assert_eq!([broken.or(best).index, best.or(broken).index, Best::NONE.or(broken).index], [NO_TOKEN; 3]);
+                x[at] = kept;
+            }
         }
+        // The sum of these is no number, and yet all of them are legal.
+        let wide = [f32::MAX, f32::MAX, f32::NEG_INFINITY].repeat(64);
+        assert_eq!(kernels.argmax(&wide, 0), Best { value: f32::MAX, index: 0 });
+        let barred = [f32::NEG_INFINITY; 40];
+        assert_eq!(kernels.argmax(&barred, 7), Best { value: f32::NEG_INFINITY, index: 7 });
         assert_eq!(kernels.argmax(&[], 5), Best::NONE);
-        assert_eq!(kernels.argmax(&[f32::NAN], 5), Best::NONE);
         let (low, high) = (kernels.argmax(&[1.0, 3.0], 0), kernels.argmax(&[3.0, 2.0], 2));
         assert_eq!((low.or(high).index, high.or(low).index, Best::NONE.or(low).index), (1, 1, 1));
     });

@@ -6,6 +6,8 @@ use crate::executable::Bounds;
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::tasks::Scratch;
+use aio_ir::sampling::NO_TOKEN;
+use std::cmp::Ordering;
 
 /// `argmax` of the last dimension.
 pub(crate) struct Argmax {
@@ -26,9 +28,7 @@ impl Single for Argmax {
         // SAFETY: an earlier task or the caller wrote x; words of the result are shared out.
         let (x, out) = unsafe { (self.x.f32s(step), self.out.part::<u32>(step, mine.clone())) };
         for (row, out) in mine.zip(out) {
-            let best = step.kernels.argmax(&x[row * n..][..n], 0);
-            // NaN counts as negative infinity, and of equals the first wins.
-            *out = if best.value == f32::NEG_INFINITY { 0 } else { best.index };
+            *out = step.kernels.argmax(&x[row * n..][..n], 0).index;
         }
     }
 }
@@ -75,14 +75,14 @@ impl Single for TopK {
     }
 }
 
-/// The first `k` of `order` become the indices of the largest elements, lowest index first on ties; NaN counts as
-/// negative infinity.
+/// The first `k` of `order` become the indices of the largest elements, lowest index first on ties; a NaN is larger than
+/// any number.
 fn rank(x: &[f32], k: usize, order: &mut [u32]) {
     for (i, order) in order.iter_mut().enumerate() {
         *order = i as u32;
     }
-    let key = |i: &u32| if x[*i as usize].is_nan() { f32::NEG_INFINITY } else { x[*i as usize] };
-    let before = |i: &u32, j: &u32| key(j).partial_cmp(&key(i)).expect("no NaN").then(i.cmp(j));
+    let larger = |a: f32, b: f32| b.partial_cmp(&a).unwrap_or(Ordering::Equal).then(b.is_nan().cmp(&a.is_nan()));
+    let before = |i: &u32, j: &u32| larger(x[*i as usize], x[*j as usize]).then(i.cmp(j));
     if k < order.len() {
         order.select_nth_unstable_by(k, before);
     }
@@ -121,7 +121,7 @@ impl Single for Verify {
             let mut hits = 0;
             while hits < count {
                 let Some(draft) = check(first + hits + 1) else { break };
-                if drafts[draft] != sampled[row] {
+                if drafts[draft] != sampled[row] || sampled[row] == NO_TOKEN {
                     break;
                 }
                 (row, hits) = (draft, hits + 1);

@@ -7,6 +7,7 @@ use super::{Node, Single};
 use crate::kernels::rows::GateArgs;
 use crate::pool::Worker;
 use crate::step::Step;
+use aio_ir::float::{maximum, minimum};
 use aio_ir::{DType, Op};
 use std::cmp::Ordering;
 
@@ -160,8 +161,8 @@ fn binary(op: Op, a: &[f32], b: &[f32], out: &mut [f32]) {
         Op::Sub => zip(a, b, out, |x, y| x - y),
         Op::Mul => zip(a, b, out, |x, y| x * y),
         Op::Div => zip(a, b, out, |x, y| x / y),
-        Op::Min => zip(a, b, out, f32::min),
-        _ => zip(a, b, out, f32::max),
+        Op::Min => zip(a, b, out, minimum),
+        _ => zip(a, b, out, maximum),
     }
 }
 
@@ -183,11 +184,11 @@ fn int_binary(op: Op, x: i64, y: i64) -> i64 {
     }
 }
 
-/// sqrt(2 / pi), of the tanh form of GELU.
-const GELU_SLOPE: f32 = 0.797_884_6;
-
+/// As `kernels::rows::gelu_mul`, for any number.
 fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + (GELU_SLOPE * (x + 0.044_715 * x * x * x)).tanh())
+    /// 2 sqrt(2 / pi).
+    const SLOPE: f32 = 1.595_769_2;
+    x / (1.0 + (-SLOPE * (x + 0.044_715 * x * x * x)).exp())
 }
 
 fn sigmoid(x: f32) -> f32 {
@@ -204,7 +205,7 @@ fn unary(step: &Step<'_>, op: Op, x: &[f32], out: &mut [f32]) {
         Op::Neg => map(x, out, |x| -x),
         Op::Silu => map(x, out, |x| x * sigmoid(x)),
         Op::Gelu => map(x, out, gelu),
-        Op::Relu => map(x, out, |x| x.max(0.0)),
+        Op::Relu => map(x, out, |x| maximum(x, 0.0)),
         Op::Tanh => map(x, out, f32::tanh),
         Op::Sigmoid => map(x, out, sigmoid),
         Op::Exp => map(x, out, f32::exp),

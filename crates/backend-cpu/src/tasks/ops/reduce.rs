@@ -4,6 +4,7 @@ use super::tensor::Tensor;
 use super::{Node, Single};
 use crate::pool::Worker;
 use crate::step::Step;
+use aio_ir::float::{maximum, minimum};
 
 /// See the module's header.
 pub(crate) struct Reduce {
@@ -21,8 +22,8 @@ impl Reduce {
 
     fn fold(&self, column: impl Iterator<Item = f32>, size: usize) -> f32 {
         match self.kind {
-            "max" => column.fold(f32::NEG_INFINITY, f32::max),
-            "min" => column.fold(f32::INFINITY, f32::min),
+            "max" => column.fold(f32::NEG_INFINITY, maximum),
+            "min" => column.fold(f32::INFINITY, minimum),
             "sum" => column.map(f64::from).sum::<f64>() as f32,
             _ => (column.map(f64::from).sum::<f64>() / size as f64) as f32,
         }

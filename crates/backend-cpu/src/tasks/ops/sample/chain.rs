@@ -7,8 +7,7 @@
 
 use crate::kernels::Kernels;
 use crate::kernels::choose::{BLOCK_TOKENS, NoisyArgs, Surveyed};
-use crate::kernels::rows::Best;
-use aio_ir::sampling::{Candidate, SampleParams, SampleRow, reaches, weight};
+use aio_ir::sampling::{Candidate, NO_TOKEN, SampleParams, SampleRow, is_broken, reaches, weight};
 
 /// Distance from the largest logit at which no token has a weight: `e^-21 * 2^30` is below 1.
 const REACH: f32 = 21.0;
@@ -28,11 +27,6 @@ pub(super) fn is_unfiltered(p: &SampleParams, vocabulary: usize) -> bool {
 
 fn is_top_k(p: &SampleParams, vocabulary: usize) -> bool {
     p.top_k > 0 && (p.top_k as usize) < vocabulary
-}
-
-/// The token of a best one; the first where all are negative infinity.
-pub(super) fn drawn(best: Best) -> u32 {
-    if best.value == f32::NEG_INFINITY { 0 } else { best.index }
 }
 
 /// A thread's memory for one row at a time.
@@ -115,21 +109,22 @@ impl Chain<'_> {
     pub(super) fn surveyed(&self, row: Surveyed<'_>, work: Work<'_>) -> u32 {
         let SampleRow { params, noise, .. } = *self.row;
         let temperature = params.temperature;
+        let top = row.top();
+        if is_broken(top) {
+            return NO_TOKEN;
+        }
         if temperature <= 0.0 {
             return row.argmax();
         }
         if is_unfiltered(&params, row.x.len()) {
-            return drawn(self.kernels.noisy_best(NoisyArgs { part: row, first: 0, temperature, noise }));
+            return self.kernels.noisy_best(NoisyArgs { part: row, first: 0, temperature, noise }).index;
         }
         let Work { ranks, list, .. } = work;
-        let top = row.top();
         let (floor, total) = self.floor(row, top, ranks);
         let count = self.kernels.gather(row, floor, list);
         let list = &mut list[..count];
         let kept = filter(list, &params, top, total);
-        // Not 0 where all are negative infinity: some other token may have been the first that passed.
-        let best = self.kernels.noisy_list(&list[..kept], temperature, noise);
-        if best == Best::NONE { 0 } else { best.index }
+        self.kernels.noisy_list(&list[..kept], temperature, noise).index
     }
 
     /// A floor that no token lies below which passes the filters, and what the weights of all tokens add up to where
@@ -165,7 +160,7 @@ fn kth(maxima: &[f32], k: usize, ranks: &mut [f32]) -> f32 {
         return f32::NEG_INFINITY;
     }
     ranks.copy_from_slice(maxima);
-    // No NaN: a survey has none.
+    // No NaN: the row would have no token.
     *ranks.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
 }
 

@@ -18,7 +18,7 @@ use crate::step::Step;
 use crate::tasks::Scratch;
 use aio_ir::SAMPLE_PARAMS;
 use aio_ir::sampling::{SampleParams, SampleRow, sample};
-use chain::{Chain, Work, drawn, is_adjusted, is_unfiltered};
+use chain::{Chain, Work, is_adjusted, is_unfiltered};
 use std::ops::Range;
 
 /// See the module's header.
@@ -145,7 +145,7 @@ impl Sample {
         if is_unfiltered(&sample_row.params, all.vocabulary) {
             // SAFETY: all parts were written, by this thread or before the barrier.
             let best = (row * parts..(row + 1) * parts).map(|item| unsafe { self.best(step, item).read() });
-            return drawn(best.fold(Best::NONE, Best::or));
+            return best.fold(Best::NONE, Best::or).index;
         }
         // SAFETY: as above; nobody writes to them any more.
         let maxima = unsafe { self.survey(step, row, 0..all.vocabulary.div_ceil(BLOCK_TOKENS)) };

@@ -3,11 +3,12 @@
 //! Rows are random or made to be hard: ties, infinities, NaN, all equal, sorted either way. Seeds are fixed and named by
 //! a failing assertion.
 
-use super::chain::{Chain, Work, drawn, is_adjusted, is_unfiltered};
+use super::chain::{Chain, Work, is_adjusted, is_unfiltered};
 use crate::kernels::Kernels;
 use crate::kernels::choose::{BLOCK_TOKENS, NoisyArgs, Surveyed};
 use crate::kernels::rows::Best;
 use crate::kernels::tests::{Rng, at_every_level};
+use aio_ir::float::maximum;
 use aio_ir::sampling::{Candidate, SampleParams, SampleRow, gumbel, sample, weight};
 
 /// Sizes around those of blocks and vectors, and one of a vocabulary.
@@ -93,7 +94,7 @@ fn fast(kernels: &Kernels, logits: &[f32], row: &SampleRow<'_>, parts: usize, me
         best = kernels.noisy_best(args).or(best);
     }
     if is_unfiltered(&row.params, logits.len()) {
-        return drawn(best);
+        return best.index;
     }
     chain.surveyed(Surveyed { x: logits, maxima: &maxima }, work)
 }
@@ -149,20 +150,24 @@ fn tokens_of_a_large_vocabulary_are_those_of_the_definition() {
 }
 
 #[test]
-fn a_survey_passes_over_nan_and_lists_are_complete() {
+fn a_survey_shows_nan_and_lists_are_complete() {
     at_every_level("survey", |kernels| {
         for (seed, &n) in SIZES.iter().enumerate() {
             let rng = &mut Rng(seed as u64);
-            let x = logits(rng, n);
+            let mut x = logits(rng, n);
             let mut maxima = vec![f32::NAN; n.div_ceil(BLOCK_TOKENS)];
             kernels.survey(&x, &mut maxima);
+            let largest = |x: &[f32]| x.iter().copied().fold(f32::NEG_INFINITY, maximum);
+            let same = |(x, m): (&[f32], &f32)| largest(x) == *m || (largest(x).is_nan() && m.is_nan());
+            assert!(x.chunks(BLOCK_TOKENS).zip(&maxima).all(same), "seed {seed}");
+            // The rest is for rows without.
             let number = |x: f32| if x.is_nan() { f32::NEG_INFINITY } else { x };
-            let largest = |x: &[f32]| x.iter().copied().map(number).fold(f32::NEG_INFINITY, f32::max);
-            assert!(x.chunks(BLOCK_TOKENS).zip(&maxima).all(|(x, m)| largest(x) == *m), "seed {seed}");
+            x.iter_mut().for_each(|x| *x = number(*x));
+            kernels.survey(&x, &mut maxima);
             let row = Surveyed { x: &x, maxima: &maxima };
             let floors = [f32::NEG_INFINITY, 0.0, any(rng, &x), any(rng, &x), row.top()];
-            for floor in floors.into_iter().map(number) {
-                let kept = x.iter().enumerate().map(|(i, x)| Candidate { logit: number(*x), token: i as u32 });
+            for floor in floors {
+                let kept = x.iter().enumerate().map(|(i, &logit)| Candidate { logit, token: i as u32 });
                 let expected: Vec<Candidate> = kept.filter(|c| c.logit >= floor).collect();
                 let mut list = vec![Candidate { logit: 0.0, token: 0 }; n];
                 let count = kernels.gather(row, floor, &mut list);
