@@ -42,6 +42,7 @@ const NOT_BY_INPUT: &[(&str, &str)] = &[
     ("CudaError::OldDriver", "a matter of the machine"),
     ("CudaError::OutOfMemory", "a matter of the machine; it becomes DeviceError::OutOfMemory, which has a case"),
     ("CompileError::BrokenPlan", "a fault of the compiler; the plan verifier's own tests break plans by hand"),
+    ("DeviceError::ImageRead", "a matter of the machine: a file that was opened and cannot be read or mapped"),
     ("DeviceError::Unavailable", "a matter of the machine: no such instruction set, no threads to be had"),
     ("MapError::Map", "the system refuses to map a file that it opened"),
     ("TemplateError::Thread", "a matter of the machine: no more threads to be had"),

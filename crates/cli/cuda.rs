@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// The first GPU.
 pub(crate) fn device() -> Result<CudaDevice> {
     // Without a cache folder kernels are compiled at each start.
-    let cache = folders::cache().ok().map(|f| f.join("cuda"));
+    let cache = folders::inside("cuda").ok();
     // For race checkers and comparisons: `kernels/cuda/README.md`, "Launch".
     let serial = std::env::var_os("AIO_CUDA_SERIAL").is_some_and(|v| v == "1");
     let options = CudaOptions { cache, includes: includes(), serial, carveout: carveout()? };
@@ -47,7 +47,7 @@ pub(crate) fn listed() -> Result<Listed> {
 pub(crate) fn kernels(args: &KernelsArgs) -> Result<()> {
     let folder = match &args.out {
         Some(folder) => folder.clone(),
-        None => folders::cache()?.join("cuda"),
+        None => folders::inside("cuda")?,
     };
     let options = CudaOptions { cache: Some(folder.clone()), includes: includes(), ..CudaOptions::default() };
     let bursts = match &args.bursts {

@@ -44,6 +44,10 @@ impl std::fmt::Display for Source<'_> {
 /// Fetches a file and returns its path.
 pub(crate) fn file(source: Source<'_>, sha256: &str, output: Option<&Path>, force: bool) -> Result<PathBuf> {
     let path = match output {
+        // A link stays, and what it leads to is replaced.
+        Some(path) if path.is_symlink() => {
+            path.canonicalize().with_context(|| format!("cannot follow {}", path.display()))?
+        }
         Some(path) => path.to_path_buf(),
         None => default_path(source)?,
     };
@@ -76,7 +80,7 @@ fn default_path(source: Source<'_>) -> Result<PathBuf> {
     if name.is_empty() || !plain {
         bail!("{source} ends in no plain file name; say with -o where the file goes");
     }
-    let folder = folders::cache()?.join("models");
+    let folder = folders::inside("models")?;
     folders::create(&folder)?;
     Ok(folder.join(name))
 }
@@ -86,8 +90,11 @@ fn existing(path: &Path) -> Result<Option<String>> {
     if path.is_dir() {
         bail!("{} is a folder", path.display());
     }
-    if !path.is_file() {
+    if !path.exists() {
         return Ok(None);
+    }
+    if !path.is_file() {
+        bail!("{} exists and is no regular file", path.display());
     }
     let mut hash = Sha256::new();
     let read = File::open(path).and_then(|mut file| hash_rest(&mut file, &mut hash, "checking"));

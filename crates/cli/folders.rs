@@ -15,12 +15,27 @@ pub(crate) fn cache() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|h| h.join(".cache")));
     let folder = base.context("neither XDG_CACHE_HOME nor HOME is set, so there is no cache folder")?.join("aio");
-    match fs::metadata(&folder) {
-        Ok(meta) => trusted(&folder, &meta)?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(e).with_context(|| format!("cannot read {}", folder.display())),
-    }
+    check(&folder)?;
     Ok(folder)
+}
+
+/// A folder of the cache; it need not exist.
+///
+/// # Errors
+/// As [`cache`], for either of them.
+pub(crate) fn inside(name: &str) -> Result<PathBuf> {
+    let folder = cache()?.join(name);
+    check(&folder)?;
+    Ok(folder)
+}
+
+fn check(folder: &Path) -> Result<()> {
+    match fs::metadata(folder) {
+        Ok(meta) => trusted(folder, &meta),
+        // Where there is a file instead, whoever creates the folder says so.
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(()),
+        Err(e) => Err(e).with_context(|| format!("cannot read {}", folder.display())),
+    }
 }
 
 /// Creates a folder inside the cache, and the cache itself for this user alone.

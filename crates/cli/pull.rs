@@ -38,7 +38,7 @@ pub(crate) fn main(args: PullArgs) -> Result<Outcome> {
 
 /// Path of the default model; fetched if it is not there, or if `force`.
 pub(crate) fn default_model(force: bool) -> Result<PathBuf> {
-    let folder = folders::cache()?.join("models");
+    let folder = folders::inside("models")?;
     let path = folder.join(FILE);
     if path.is_file() && !force {
         return Ok(path);

@@ -24,7 +24,9 @@ const DEFAULT_LIMIT: u64 = 20 << 30;
 
 /// Where artefacts lie.
 pub(crate) fn folder() -> Result<PathBuf> {
-    Ok(folders::cache()?.join("artefacts"))
+    let folder = folders::inside("artefacts")?;
+    folders::inside("artefacts/index")?;
+    Ok(folder)
 }
 
 /// The artefacts in a folder with their bytes and last use, oldest first; none if there is no such folder.
@@ -124,7 +126,9 @@ impl Slot {
     fn known_content(&self) -> Option<String> {
         let entry: Entry = serde_json::from_slice(&fs::read(self.index_path()).ok()?).ok()?;
         let same = |f: &FileState| FileState::of(&f.path).is_ok_and(|now| now == *f);
-        entry.files.iter().all(same).then_some(entry.content)
+        // An entry of another model says nothing of this one.
+        let own = entry.files.iter().any(|f| f.is_same_file(&self.state));
+        (own && entry.files.iter().all(same)).then_some(entry.content)
     }
 
     /// The model out of the cache; `None` if it is not there or cannot be used, which a note says.

@@ -54,6 +54,26 @@ fn an_entry_of_another_model_is_not_taken() {
     place.good(&["cache", "verify"]);
 }
 
+/// What the index says of another model is not taken for this one, nor what it says of none.
+#[test]
+fn an_index_of_another_model_is_not_taken() {
+    let place = Place::new();
+    let (a, b) = (settled_model(&place, "a.gguf", 1), settled_model(&place, "b.gguf", 2));
+    let want = ids(&place, &["-m", &a]);
+    let index =
+        || std::fs::read_dir(folder(&place).join("index")).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
+    let [of_a] = &index()[..] else { panic!("one model") };
+    assert_ne!(ids(&place, &["-m", &b]), want);
+    let of_b = index().into_iter().find(|p| p != of_a).unwrap();
+    let text = std::fs::read_to_string(of_b).unwrap();
+    let mut empty: serde_json::Value = serde_json::from_str(&text).unwrap();
+    empty["files"] = serde_json::json!([]);
+    for entry in [text, empty.to_string()] {
+        std::fs::write(of_a, entry).unwrap();
+        assert_eq!(ids(&place, &["-m", &a]), want);
+    }
+}
+
 /// An entry that cannot be read, or for which there is no memory, may be sound.
 #[test]
 fn an_entry_that_cannot_be_used_now_stays() {

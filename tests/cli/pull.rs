@@ -184,6 +184,20 @@ fn a_part_that_leads_elsewhere_is_refused() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_replaced_and_links_stay() {
+    let place = Place::new();
+    let sum = sha256(&content());
+    let _socket = std::os::unix::net::UnixListener::bind(place.path("socket")).unwrap();
+    place.bad(&["pull", "http://127.0.0.1:1/x", "--sha256", &sum, "-o", "socket", "--force"], 2, "no regular file");
+    place.write("target", "old");
+    std::os::unix::fs::symlink("target", place.path("link")).unwrap();
+    place.good(&["pull", &serve(vec![Answer::Whole]), "--sha256", &sum, "-o", "link", "--force"]);
+    assert!(place.path("link").is_symlink());
+    assert_eq!(std::fs::read(place.path("target")).unwrap(), content());
+}
+
 /// A Python of the test's own, which looks at how it is called. Links: `PATH` has nothing but it and the shell's tools.
 #[cfg(unix)]
 fn python(place: &Place, script: &str) -> std::path::PathBuf {

@@ -12,6 +12,7 @@ use aio::ir::{DType, Graph};
 use aio::model::Model;
 use aio::model::gguf::{Gguf, MetaValue};
 use aio_filetest::edit::File;
+use aio_filetest::tiny::{self, Damage};
 use std::sync::{Arc, Mutex};
 
 fn device() -> Arc<CpuDevice> {
@@ -118,15 +119,25 @@ fn speculation(table: &mut Table, engine: &mut Engine) {
     table.add("EngineError", ModelDrafter::new(other, engine, Sampling::greedy()).unwrap_err());
 }
 
-/// Logits of 0 / 0.
+/// Logits that are NaN.
 fn without_token(table: &mut Table) {
-    let body = "%t = input \"tokens\" : u32[rows]\n%o = input \"out_rows\" : u32[outs]\n%i = gather %t, %o\n\
-                %w = weight \"token_embd.weight\" : q8_0[512, 256]\n%x = embed %w, %i\n%z = sub %x, %x\n\
-                %n = div %z, %z\n%l = matmul %n, %w\noutput \"logits\" = %l\n";
-    let model = Model::from_gguf(altered(|_| ())).unwrap();
-    let mut engine = Engine::load(model, &graph(body), device(), &options(64)).unwrap();
+    const NAN: [u8; 4] = f32::NAN.to_le_bytes();
+    let damage: [Damage<'_>; 1] = [("output_norm.weight", 0, &NAN)];
+    let mut engine = tiny::damaged(device(), DType::Q8_0, &damage, &options(64));
     let request = Request::new(vec![1, 2], Sampling::greedy());
     table.add("EngineError", engine.generate(&request, &mut |_| Flow::Continue).unwrap_err());
+}
+
+/// A graph whose logits are not the model's vocabulary.
+fn narrow_logits(table: &mut Table) {
+    let model = Model::from_gguf(altered(|_| ())).unwrap();
+    let text = model.graph_text(&tiny::templates(), None).unwrap();
+    let text = text.replace(
+        "output \"logits\" = %logits",
+        "%few = slice %logits {axis = 1, start = 0, len = 100}\noutput \"logits\" = %few",
+    );
+    let graph = aio::ir::text::parse(&text).unwrap().graph;
+    table.add("EngineError", Engine::load(model, &graph, device(), &options(64)).unwrap_err());
 }
 
 pub(crate) fn cause(table: &mut Table) {
@@ -135,5 +146,6 @@ pub(crate) fn cause(table: &mut Table) {
     requests(table, &mut engine);
     steps(table, &mut engine);
     without_token(table);
+    narrow_logits(table);
     speculation(table, &mut load(altered(|_| ()), 64).unwrap());
 }

@@ -7,7 +7,7 @@ use aio::interp::{EvalError, Tensor, evaluate};
 use aio::ir::graph::BuildError;
 use aio::ir::quant::{dequantize, encode};
 use aio::ir::text::parse;
-use aio::ir::{Attr, Builder, DType, Def, Dims, Graph, Op, Shape, TensorType, verify};
+use aio::ir::{Attr, Builder, DType, Def, Dims, Graph, Op, Shape, Sym, TensorType, verify};
 use aio::plan::body::{Declared, fused};
 use aio::plan::{Bucket, HeadSpec, LinearSpec, Tail, Target, TaskKind};
 
@@ -59,7 +59,10 @@ fn compilation(body: &str, tail: Tail, target: &Target) -> CompileError {
 fn bodies(table: &mut Table) {
     let value =
         |def: Def, dtype: DType, dims: &[u64]| Some(Declared { def, ty: TensorType::new(dtype, Shape::consts(dims)) });
-    let row = || value(Def::Input { optional: false }, DType::F32, &[2, 32]);
+    let row = || {
+        let ty = TensorType::f32(Shape::new([Sym::Rows.into(), 32.into()]));
+        Some(Declared { def: Def::Input { optional: false }, ty })
+    };
     let matrix = |dims: &[u64]| value(Def::Weight, DType::F32, dims);
     let linear = |norm_eps, operands: [Option<Declared>; 5]| {
         fused(&TaskKind::Linear(LinearSpec { norm_eps }), &operands).unwrap_err()

@@ -8,8 +8,8 @@ use crate::resident::Resident;
 use crate::step::{Check, Fault, Run, Step};
 use crate::tasks::{Lowered, Prelude, Reads, Scratch, lower, reads};
 use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, Pending};
-use aio_ir::{Dims, Sym};
-use aio_plan::{Plan, PlanFamily, Slot};
+use aio_ir::{Dims, Sym, TensorType};
+use aio_plan::{Plan, PlanFamily, Slot, StateDesc};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -123,7 +123,7 @@ impl CpuExecutable {
             next_weights: next_weights(&tasks),
             tasks,
             checks,
-            needs_rows: plan.inputs.iter().any(|i| i.ty.shape.dims().contains(&Sym::Rows.into())),
+            needs_rows: plan.outputs.iter().all(|o| has_rows(&o.ty)) && family.states.iter().all(StateDesc::is_paged),
             reads,
             offsets,
             runs,
@@ -184,6 +184,11 @@ impl CpuExecutable {
         tally.bytes_read.fetch_add(self.traffic.weights + seen * kv, Ordering::Relaxed);
         tally.bytes_written.fetch_add(rows * kv, Ordering::Relaxed);
     }
+}
+
+/// Whether a tensor is empty in a step without rows.
+fn has_rows(ty: &TensorType) -> bool {
+    [Sym::Rows, Sym::Outs].iter().any(|&sym| ty.shape.dims().contains(&sym.into()))
 }
 
 /// A list with room for the runs of so many rows, so that no step grows it.

@@ -145,7 +145,7 @@ impl Engine {
         let pool = PagePool::new(pages_of(context, options));
         let EngineOptions { ceilings, burst, clock, .. } = *options;
         let parts = Parts { model, family, runner, pool, context, prefill_rows, ceilings, burst, clock };
-        Ok(Engine::assemble(parts, options.dispatch))
+        Engine::assemble(parts, options.dispatch)
     }
 }
 

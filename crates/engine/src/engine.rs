@@ -10,7 +10,7 @@ use crate::step::{DraftSpan, Step, StepInputs, Verified, token_tail};
 use crate::{EngineError, ModelWork, PagePool, Sequence};
 use aio_backend::{Counters, Device, LoadOptions, WeightImage};
 use aio_compiler::{Compiled, Options, compile};
-use aio_ir::{Dims, Graph, PAGE_POSITIONS};
+use aio_ir::{DType, Dim, Dims, Graph, PAGE_POSITIONS, Sym};
 use aio_model::Model;
 use aio_model::hyper::HyperParams;
 use aio_orchestrator::{Ceilings, SpeculationOptions, Speculator, StepCost, StepModel};
@@ -156,6 +156,17 @@ pub(crate) struct Parts {
     pub clock: StepClock,
 }
 
+/// Rows of logits are read by the vocabulary's size, whoever wrote the graph or the plans.
+fn check_logits(parts: &Parts) -> Result<(), EngineError> {
+    let vocabulary = parts.model.hyper.vocab_size;
+    let wanted = [Dim::Sym(Sym::Outs), Dim::Const(vocabulary.into())];
+    let logits = parts.family.plans.iter().flat_map(|p| &p.outputs).filter(|o| o.name == "logits");
+    match logits.map(|o| &o.ty).find(|ty| ty.dtype != DType::F32 || ty.shape.dims() != wanted) {
+        Some(ty) => Err(EngineError::Logits { got: ty.clone(), vocabulary }),
+        None => Ok(()),
+    }
+}
+
 /// Positions of the context that the options ask for.
 pub(crate) fn context_of(hyper: &HyperParams, options: &EngineOptions) -> u32 {
     options.context.unwrap_or(hyper.context_length).max(1)
@@ -252,16 +263,33 @@ impl Engine {
         let (pool, prefill_rows) = (PagePool::new(pages), prefill_rows(options));
         let EngineOptions { ceilings, burst, clock, .. } = *options;
         let parts = Parts { model, family, runner, pool, context, prefill_rows, ceilings, burst, clock };
-        Ok(Engine::assemble(parts, options.dispatch))
+        Engine::assemble(parts, options.dispatch)
     }
 
     /// An engine at its beginning.
-    pub(crate) fn assemble(parts: Parts, dispatch: Dispatch) -> Engine {
+    ///
+    /// # Errors
+    /// [`EngineError::Logits`].
+    pub(crate) fn assemble(parts: Parts, dispatch: Dispatch) -> Result<Engine, EngineError> {
+        check_logits(&parts)?;
         let Parts { model, family, runner, pool, context, prefill_rows, ceilings, burst, clock } = parts;
         let (context, prefill_rows, inputs) = (context as usize, prefill_rows as usize, StepInputs::default());
         let work = ModelWork::of(&family);
         let (speculator, bursts) = (speculator(&family, work, ceilings), Bursts::new(burst));
-        Engine { model, family, runner, pool, context, prefill_rows, dispatch, inputs, work, bursts, speculator, clock }
+        Ok(Engine {
+            model,
+            family,
+            runner,
+            pool,
+            context,
+            prefill_rows,
+            dispatch,
+            inputs,
+            work,
+            bursts,
+            speculator,
+            clock,
+        })
     }
 
     /// Where the seconds of steps come from.

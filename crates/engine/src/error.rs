@@ -3,7 +3,7 @@
 use crate::memory::MemoryNeed;
 use aio_backend::DeviceError;
 use aio_compiler::CompileError;
-use aio_ir::VerifyErrors;
+use aio_ir::{TensorType, VerifyErrors};
 use aio_plan::artefact::ArtefactError;
 
 /// An error of the engine.
@@ -48,6 +48,14 @@ pub enum EngineError {
     Token {
         /// The id.
         token: u32,
+        /// The vocabulary's size.
+        vocabulary: u32,
+    },
+    /// The graph's logits are not one for each token of the vocabulary.
+    #[error("the graph's logits are {got}, but the vocabulary has {vocabulary} tokens")]
+    Logits {
+        /// The output's type.
+        got: TensorType,
         /// The vocabulary's size.
         vocabulary: u32,
     },

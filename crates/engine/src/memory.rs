@@ -1,7 +1,6 @@
 //! How much memory a model needs, and how much there is: asked before anything is loaded.
 
 use crate::EngineError;
-use aio_ir::Dims;
 use aio_plan::PlanFamily;
 use std::fmt;
 
@@ -22,7 +21,7 @@ pub struct MemoryNeed {
 impl MemoryNeed {
     /// What a family needs with a pool of `pages` pages; scratch memory is the device's to say, and 0 here.
     pub fn of(family: &PlanFamily, pages: u32) -> MemoryNeed {
-        let dims = Dims { pages, ..Dims::default() };
+        let dims = family.state_bounds(pages);
         let bytes = |ty: &aio_ir::TensorType| ty.bytes(&dims).unwrap_or(u64::MAX);
         let weights = family.weights.iter().fold(0u64, |n, w| n.saturating_add(bytes(&w.ty)));
         let kv = family.states.iter().fold(0u64, |n, s| n.saturating_add(bytes(&s.ty)));

@@ -115,11 +115,13 @@ impl Facts {
         })
     }
 
-    /// The key as the file would write it: below the architecture's name if the file has it there, or if it has it nowhere.
+    /// The key as the file writes it: below the architecture's name, but for the groups that all architectures share.
     fn full_key(&self, key: &str) -> String {
-        let own = format!("{}.{key}", self.0.architecture);
-        let whole = self.0.meta.contains_key(key) && !self.0.meta.contains_key(&own);
-        if whole { key.to_owned() } else { own }
+        const SHARED: [&str; 3] = ["general.", "tokenizer.", "aio."];
+        if SHARED.iter().any(|group| key.starts_with(group)) {
+            return key.to_owned();
+        }
+        format!("{}.{key}", self.0.architecture)
     }
 
     /// The key in full and its value; from here on it counts as read.
