@@ -22,6 +22,8 @@ mod pull;
 mod signals;
 #[path = "cli/spec.rs"]
 mod spec;
+#[path = "cli/terminal.rs"]
+mod terminal;
 
 use aio::ir::DType;
 use aio::model::synth::{Preset, Synth};

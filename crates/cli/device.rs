@@ -78,7 +78,7 @@ fn list(args: &DeviceListArgs) -> Result<()> {
             let rows: String = devices.iter().map(Listed::markdown).collect();
             format!("| device | what | threads | profile |\n| --- | --- | ---: | --- |\n{rows}")
         }
-        ShowForm::Json => format!("{}\n", serde_json::Value::Array(devices.iter().map(Listed::json).collect())),
+        ShowForm::Json => output::json_line(serde_json::Value::Array(devices.iter().map(Listed::json).collect())),
     })?;
     Ok(())
 }
@@ -142,7 +142,7 @@ fn show(args: &DeviceShowArgs) -> Result<()> {
     let profile = read(&path)?;
     output::print_now(&match args.output {
         ShowForm::Md => markdown(&profile),
-        ShowForm::Json => format!("{}\n", serde_json::to_string(&profile)?),
+        ShowForm::Json => output::json_line(serde_json::to_string(&profile)?),
     })?;
     Ok(())
 }

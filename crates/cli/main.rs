@@ -17,6 +17,7 @@ mod content;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod device;
+mod escape;
 mod fetch;
 mod folders;
 mod gguf;

@@ -4,7 +4,7 @@
 //! adds one); the token at each position from `ctx / 2` to `ctx - 2` predicts the next one.
 
 use crate::args::{PerplexityArgs, TextOrJson};
-use crate::output::print_now;
+use crate::output::{json_line, print_now};
 use crate::{Outcome, models, signals};
 use aio::engine::{Engine, EngineOptions, Sequence, Step, StepRow, StepWants};
 use anyhow::{Context, Result, bail};
@@ -42,7 +42,7 @@ pub(crate) fn main(args: PerplexityArgs) -> Result<Outcome> {
     let rate = (count * ctx) as f64 / started.elapsed().as_secs_f64();
     print_now(&match args.output {
         TextOrJson::Text => summary(&score, count, ctx),
-        TextOrJson::Json => format!("{}\n", json(engine, &score, &running, tokens.len(), ctx, rate)),
+        TextOrJson::Json => json_line(json(engine, &score, &running, tokens.len(), ctx, rate)),
     })?;
     note!("{} tokens, {rate:.1} tok/s on {}", count * ctx, engine.family().target);
     loaded.keep();

@@ -32,7 +32,7 @@ pub(crate) fn main(args: PullArgs) -> Result<Outcome> {
         }
         _ => default_model(args.force)?,
     };
-    output::print_now(&format!("{}\n", path.display()))?;
+    output::print_as_it_is(&format!("{}\n", path.display()))?;
     Ok(Outcome::Fine)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::args::{RunArgs, SamplingArgs, TextOrJson, speculation_name};
 use crate::models::{self, Loaded};
-use crate::output::{StdoutError, note_same_line, print_now};
+use crate::output::{StdoutError, json_line, note_same_line, print_as_it_is, print_now};
 use crate::speculate::{Drafting, Spent};
 use crate::{Outcome, signals};
 use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation};
@@ -140,7 +140,7 @@ struct Sink {
 impl Sink {
     fn push(&mut self, text: &str) -> Flow {
         if self.show && self.failure.is_none() && !text.is_empty() {
-            self.failure = print_now(text).err();
+            self.failure = print_as_it_is(text).err();
         }
         if signals::interrupted() || self.failure.is_some() { Flow::Stop } else { Flow::Continue }
     }
@@ -220,7 +220,7 @@ fn once(args: &RunArgs, drafting: &Drafting, engine: &mut Engine, sampling: Samp
         decode_bytes: decode.weight_bytes(engine, Some(drafting), done.timing.decode_steps as u64),
     };
     match (args.output, args.ids) {
-        (TextOrJson::Json, _) => print_now(&format!("{}\n", summary.json()))?,
+        (TextOrJson::Json, _) => print_now(&json_line(summary.json()))?,
         (_, true) => {
             let ids: Vec<_> = done.ids.iter().map(ToString::to_string).collect();
             print_now(&format!("{}\n", ids.join(",")))?;

@@ -49,7 +49,7 @@ fn found(folder: &Path, name: &str) -> bool {
 }
 
 /// A `python3` that does what this script says; its folder, to be all of PATH, so that no real one is found.
-fn python(place: &Place, script: &str) -> PathBuf {
+pub(crate) fn python(place: &Place, script: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let bin = place.path("bin");
     std::fs::create_dir(&bin).unwrap();
