@@ -5,6 +5,9 @@
 
 #[path = "cli/artefact.rs"]
 mod artefact;
+#[cfg(unix)]
+#[path = "cli/chat.rs"]
+mod chat;
 #[cfg(feature = "cuda")]
 #[path = "cli/cuda.rs"]
 mod cuda;

@@ -2,7 +2,7 @@
 
 use crate::args::{BucketArgs, GraphArgs, GraphCommand, PassesArgs, PrintArgs};
 use crate::output::print_now;
-use crate::{Outcome, escape, graph_buckets, graph_run, models};
+use crate::{Outcome, escape, graph_buckets, graph_run, input, models};
 use aio::compiler::{CompileError, Options, compile, passes};
 use aio::ir::text::{Parsed, parse};
 use aio::ir::verify::VerifyError;
@@ -49,7 +49,7 @@ impl Source {
     /// A text file.
     pub(crate) fn file(path: &Path) -> Result<Source> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        let text = input::text(path, input::TEXT)?;
         Ok(Source { name, text })
     }
 

@@ -5,7 +5,7 @@
 
 use crate::args::{PerplexityArgs, TextOrJson};
 use crate::output::{json_line, print_now};
-use crate::{Outcome, models, signals};
+use crate::{Outcome, input, models, signals};
 use aio::engine::{Engine, EngineOptions, Sequence, Step, StepRow, StepWants};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,8 +15,7 @@ use std::time::Instant;
 const STEP_ROWS: u32 = 128;
 
 pub(crate) fn main(args: PerplexityArgs) -> Result<Outcome> {
-    let text = std::fs::read_to_string(&args.file);
-    let text = text.with_context(|| format!("cannot read {}", args.file.display()))?;
+    let text = input::text(&args.file, input::TEXT)?;
     let options = EngineOptions { context: Some(args.ctx), prefill_rows: STEP_ROWS, ..EngineOptions::default() };
     let mut loaded = models::load(&args.model, &args.load, &options)?;
     let engine = &mut loaded.engine;

@@ -39,11 +39,6 @@ fn no_string_of_a_model_reaches_a_terminal_raw() {
         ("the pre-tokenizer", model().set("tokenizer.ggml.pre", HOSTILE), &["run", "-p", "x"]),
         ("a tensor", model().vector(HOSTILE, &[1.0; 8]), &["run", "-p", "x"]),
         ("the template", model().set("tokenizer.chat_template", raise.as_str()), &["run", "--chat", "-p", "x"]),
-        (
-            "a broken template",
-            model().set("tokenizer.chat_template", "{% [2J \x1b\x07\u{9b}"),
-            &["run", "--chat", "-p", "x"],
-        ),
     ] {
         place.write("m.gguf", file.bytes());
         let mut all = vec![args[0]];
