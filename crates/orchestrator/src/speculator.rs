@@ -388,7 +388,7 @@ mod tests {
                 let mut sequences = [(); 3].map(|()| speculator.sequence(DrafterKind::Text));
                 for _ in 0..2 * WARM_UP {
                     let choice = step(&mut speculator, &mut sequences[..count], 16, 1.0);
-                    assert_eq!((choice.rows, choice.drafts), (count as u32, vec![0; count]), "{rows} {count}");
+                    assert_eq!((choice.rows, choice.drafts.to_vec()), (count as u32, vec![0; count]), "{rows} {count}");
                 }
             }
             let mut speculator = speculator(rows);
