@@ -19,9 +19,10 @@ fn fits(parsed: &Parsed, dims: &Dims, device: DeviceArg, given: u64, available: 
     };
     let mut uses = graph.use_counts();
     // The results are copied out in the end.
-    let mut held = graph.roots().try_fold(given, |sum, id| Ok::<_, anyhow::Error>(sum + size(graph.value(id))?))?;
+    let mut held =
+        graph.roots().try_fold(given, |sum, id| Ok::<_, anyhow::Error>(sum.saturating_add(size(graph.value(id))?)))?;
     for ((_, value), name) in graph.values().zip(&parsed.value_names) {
-        let bytes = size(value)?;
+        let bytes = size(value).with_context(|| format!("%{name}"))?;
         held = held.saturating_add(bytes);
         if held > available {
             bail!(
