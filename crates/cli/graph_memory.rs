@@ -26,7 +26,7 @@ fn fits(parsed: &Parsed, dims: &Dims, device: DeviceArg, given: u64, available: 
         held = held.saturating_add(bytes);
         if held > available {
             bail!(
-                "the graph needs {held} bytes up to %{name} : {}, which has {bytes}; only {available} are available",
+                "%{name} : {} needs {bytes} bytes, {held} with what is held beside it, only {available} are available",
                 value.ty
             );
         }
@@ -85,7 +85,7 @@ mod tests {
         assert!(fits(&chain(100, false), 3).is_ok() && fits(&chain(100, false), 2).is_err());
         assert!(fits(&chain(100, true), 200).is_ok());
         let error = fits(&chain(100, true), 199).unwrap_err().to_string();
-        assert!(error.contains("needs 209715200 bytes") && error.contains("only 208666624"), "{error}");
+        assert!(error.contains("209715200 with what") && error.contains("only 208666624"), "{error}");
         let with_files = super::fits(&chain(2, false), &dims, DeviceArg::Interp, 1 << 20, 3 << 20);
         assert!(with_files.is_err(), "files are held too");
     }
