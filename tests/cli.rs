@@ -5,6 +5,9 @@
 
 #[path = "cli/artefact.rs"]
 mod artefact;
+#[cfg(unix)]
+#[path = "cli/chat.rs"]
+mod chat;
 #[cfg(feature = "cuda")]
 #[path = "cli/cuda.rs"]
 mod cuda;
@@ -22,6 +25,8 @@ mod pull;
 mod signals;
 #[path = "cli/spec.rs"]
 mod spec;
+#[path = "cli/terminal.rs"]
+mod terminal;
 
 use aio::ir::DType;
 use aio::model::synth::{Preset, Synth};

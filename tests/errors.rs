@@ -39,6 +39,7 @@ const NOT_BY_INPUT: &[(&str, &str)] = &[
     ("CudaError::NoGpu", "a matter of the machine"),
     ("CudaError::NoHeaders", "a matter of the machine"),
     ("CudaError::NoKernel", "a fault of lowering, which names a kernel that no file has"),
+    ("CudaError::OldCompiler", "a matter of the machine; aio-backend-cuda's tests have its message"),
     ("CudaError::OldDriver", "a matter of the machine"),
     ("CudaError::OutOfMemory", "a matter of the machine; it becomes DeviceError::OutOfMemory, which has a case"),
     ("CompileError::BrokenPlan", "a fault of the compiler; the plan verifier's own tests break plans by hand"),

@@ -223,7 +223,7 @@ impl Level<'_> {
             let drafter = self.drafter(prompt, &request.sampling);
             // What was read once is shared, but for one text in eight, which reads its prompt beside the others' drafts.
             let shared = if self.begun % 8 == 5 { 0 } else { self.prompts[prompt].ids.len() };
-            let sequence = self.engine.fork(&self.prompts[prompt].read, shared);
+            let sequence = self.engine.fork(&self.prompts[prompt].read, shared).unwrap();
             let what = format!(
                 "{}, T = {temperature}, seed {}, {size} together, {drafts:?}, {}, {}",
                 self.prompts[prompt].name,

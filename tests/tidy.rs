@@ -114,6 +114,22 @@ fn no_library_panics_where_a_thread_cannot_start() {
     assert!(found.is_empty(), "threads that may not start: {found:?}");
 }
 
+/// All that the command line prints is escaped for terminals in one place, and so it must pass there.
+#[test]
+fn the_command_line_prints_in_one_place() {
+    const PRINT: [&str; 6] = ["println!", "print!", "eprintln!", "io::stdout()", "io::stderr()", "bar.println("];
+    let may = ["crates/cli/output.rs"];
+    let asks = |line: &str| line.contains("is_terminal()");
+    let mut found = Vec::new();
+    for (name, text) in
+        all_files().into_iter().filter(|(n, _)| n.starts_with("crates/cli/") && !may.contains(&n.as_str()))
+    {
+        let lines = text.lines().filter(|l| !l.trim_start().starts_with("//") && !asks(l));
+        found.extend(lines.filter(|l| PRINT.iter().any(|p| l.contains(p))).map(|l| format!("{name}: {l}")));
+    }
+    assert!(found.is_empty(), "printed past `output`: {found:?}");
+}
+
 #[test]
 fn every_file_says_what_it_is_for() {
     let bare: Vec<_> = all_files().into_iter().filter(|(_, t)| !t.starts_with("//! ")).map(|(n, _)| n).collect();

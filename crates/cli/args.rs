@@ -259,7 +259,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub explain: bool,
     /// Prompt; raw text in which special tokens are recognised.
-    #[arg(short, long, value_name = "TEXT", conflicts_with = "file")]
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "file", allow_hyphen_values = true)]
     pub prompt: Option<String>,
     /// Read the prompt from a file; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
@@ -272,7 +272,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE|NAME")]
     pub chat_template: Option<PathBuf>,
     /// System message; implies --chat.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
     /// Tokens to generate at most [default: until the model ends or the context is full].
     #[arg(short = 'n', long = "max-tokens", value_name = "N")]
@@ -280,7 +280,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub sampling: SamplingArgs,
     /// Text that ends the output; may be given several times.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
     /// Go on after an end-of-generation token.
     #[arg(long)]
@@ -387,4 +387,40 @@ pub(crate) struct SynthArgs {
     /// The file to write.
     #[arg(short, long = "output", value_name = "FILE")]
     pub output: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::builder::ValueParser;
+    use clap::{Arg, CommandFactory};
+
+    /// Flags whose value is text, but of a form in which no hyphen comes first.
+    const OF_A_FORM: [&str; 1] = ["sha256"];
+
+    fn free_texts(command: &clap::Command) -> Vec<Arg> {
+        let text = ValueParser::string().type_id();
+        let own = command.get_arguments().filter(|a| {
+            let takes = a.get_action().takes_values() && !a.is_positional();
+            takes && a.get_value_parser().type_id() == text && !OF_A_FORM.contains(&a.get_id().as_str())
+        });
+        own.cloned().chain(command.get_subcommands().flat_map(free_texts)).collect()
+    }
+
+    #[test]
+    fn every_free_text_flag_takes_a_leading_hyphen() {
+        let flags = free_texts(&Args::command());
+        let names: Vec<&str> = flags.iter().map(|a| a.get_id().as_str()).collect();
+        assert_eq!(names, ["prompt", "system", "stop"], "the flags of free text");
+        for flag in &flags {
+            assert!(flag.is_allow_hyphen_values_set(), "--{}", flag.get_id());
+            for value in ["- item", "-x", "---", "--", "-n"] {
+                let name = format!("--{}", flag.get_id());
+                let parsed = Args::try_parse_from(["aio", "run", &name, value]);
+                let Ok(Args { command: Command::Run(run) }) = parsed else { panic!("{name} {value}: {parsed:?}") };
+                let got = run.prompt.or(run.system).or(run.stop.into_iter().next());
+                assert_eq!(got.as_deref(), Some(value), "{name}");
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `aio cache`: the compiled models in the cache folder; what they are, whether they are whole, and away with them.
 
 use crate::args::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, ShowForm};
-use crate::output::print_now;
+use crate::output::{json_line, print_now};
 use crate::table::Table;
 use crate::{Outcome, output, signals, store};
 use aio::backend::threads::work_together;
@@ -73,7 +73,7 @@ fn list(args: &CacheListArgs) -> Result<Outcome> {
                 json!({"file": s.file, "model": s.model, "target": s.target, "bytes": s.bytes, "idle_s": s.idle_s,
                        "state": s.state})
             };
-            format!("{}\n", json!({"folder": folder, "artefacts": shown.iter().map(item).collect::<Vec<_>>()}))
+            json_line(json!({"folder": folder, "artefacts": shown.iter().map(item).collect::<Vec<_>>()}))
         }
         ShowForm::Md => {
             let row = |s: &Shown| {

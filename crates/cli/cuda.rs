@@ -3,11 +3,11 @@
 
 use crate::args::KernelsArgs;
 use crate::device::{self, Listed, Profile};
-use crate::{folders, machine, output};
+use crate::{folders, input, machine, output};
 use aio::backend::{Device, DeviceError};
 use aio::cuda::{CudaDevice, CudaOptions};
 use aio::orchestrator::{Costs, DeviceProfile, Figure, Peak, ReadLevel};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 
 /// The first GPU.
@@ -51,7 +51,7 @@ pub(crate) fn kernels(args: &KernelsArgs) -> Result<()> {
     };
     let options = CudaOptions { cache: Some(folder.clone()), includes: includes(), ..CudaOptions::default() };
     let bursts = match &args.bursts {
-        Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
+        Some(path) => input::text(path, input::TEMPLATE)?,
         None => String::new(),
     };
     for &architecture in &args.arch {

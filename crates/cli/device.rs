@@ -1,7 +1,7 @@
 //! `aio device`: which devices there are, what they can do, and the profile that says so.
 
 use crate::args::{CalibrateArgs, DeviceArg, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm};
-use crate::{Outcome, folders, machine, models, output, signals};
+use crate::{Outcome, folders, input, machine, models, output, signals};
 use aio::backend::Device;
 use aio::cpu::isa::Isa;
 use aio::cpu::probe::Probe;
@@ -40,7 +40,7 @@ fn read(path: &Path) -> Result<DeviceProfile> {
     if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
         bail!("{} is no regular file", path.display());
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = input::text(path, input::TEMPLATE)?;
     DeviceProfile::from_toml(&text).with_context(|| format!("{}", path.display()))
 }
 
@@ -78,7 +78,7 @@ fn list(args: &DeviceListArgs) -> Result<()> {
             let rows: String = devices.iter().map(Listed::markdown).collect();
             format!("| device | what | threads | profile |\n| --- | --- | ---: | --- |\n{rows}")
         }
-        ShowForm::Json => format!("{}\n", serde_json::Value::Array(devices.iter().map(Listed::json).collect())),
+        ShowForm::Json => output::json_line(serde_json::Value::Array(devices.iter().map(Listed::json).collect())),
     })?;
     Ok(())
 }
@@ -142,7 +142,7 @@ fn show(args: &DeviceShowArgs) -> Result<()> {
     let profile = read(&path)?;
     output::print_now(&match args.output {
         ShowForm::Md => markdown(&profile),
-        ShowForm::Json => format!("{}\n", serde_json::to_string(&profile)?),
+        ShowForm::Json => output::json_line(serde_json::to_string(&profile)?),
     })?;
     Ok(())
 }

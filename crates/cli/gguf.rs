@@ -2,7 +2,7 @@
 
 use crate::Outcome;
 use crate::args::{GgufArgs, GgufOutput};
-use crate::output::print_now;
+use crate::output::{json_line, print_now};
 use crate::table::Table;
 use aio::model::gguf::{Array, Gguf, TensorInfo, Value};
 use anyhow::{Context, Result};
@@ -17,7 +17,7 @@ const SHOWN_CHARS: usize = 60;
 pub(crate) fn main(args: GgufArgs) -> Result<Outcome> {
     let gguf = Gguf::open(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let text = match args.output {
-        GgufOutput::Json => format!("{}\n", json(&gguf)),
+        GgufOutput::Json => json_line(json(&gguf)),
         GgufOutput::Text => {
             let tables: Vec<String> = tables(&gguf).iter().map(Table::text).collect();
             format!("{}\n\n{}", headline(&gguf), tables.join("\n"))
@@ -39,7 +39,7 @@ fn headline(gguf: &Gguf) -> String {
 }
 
 fn tables(gguf: &Gguf) -> Vec<Table> {
-    let metadata = gguf.metadata().map(|(key, value)| vec![printable(key), type_name(&value), shown(&value)]);
+    let metadata = gguf.metadata().map(|(key, value)| vec![key.to_owned(), type_name(&value), shown(&value)]);
     let metadata = Table { title: "metadata", heads: vec!["key", "type", "value"], rows: metadata.collect() };
     let tensors = gguf.tensors().iter().map(|t| tensor_row(t, gguf.paths().len() > 1));
     let heads = vec!["name", "type", "shape", ">bytes", ">offset"];
@@ -52,16 +52,11 @@ fn tables(gguf: &Gguf) -> Vec<Table> {
 fn tensor_row(t: &TensorInfo, split: bool) -> Vec<String> {
     let part = if split { format!("{}:", t.part + 1) } else { String::new() };
     let shape = format!("{:?}", t.shape());
-    vec![printable(&t.name), t.ty.to_string(), shape, bytes(t.bytes), format!("{part}{}", t.file_offset)]
+    vec![t.name.clone(), t.ty.to_string(), shape, bytes(t.bytes), format!("{part}{}", t.file_offset)]
 }
 
 fn bytes(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "unknown".to_owned(), |b| b.to_string())
-}
-
-/// Text from a file, without characters that a terminal would obey.
-fn printable(text: &str) -> String {
-    text.escape_debug().to_string()
 }
 
 fn type_name(value: &Value<'_>) -> String {

@@ -2,7 +2,7 @@
 
 use crate::args::{BucketArgs, GraphArgs, GraphCommand, PassesArgs, PrintArgs};
 use crate::output::print_now;
-use crate::{Outcome, graph_buckets, graph_run, models};
+use crate::{Outcome, escape, graph_buckets, graph_run, input, models};
 use aio::compiler::{CompileError, Options, compile, passes};
 use aio::ir::text::{Parsed, parse};
 use aio::ir::verify::VerifyError;
@@ -10,6 +10,9 @@ use aio::ir::{Verified, verify};
 use aio::plan::{Bucket, Tail};
 use anyhow::{Context, Result, anyhow};
 use std::path::Path;
+
+/// Faults of a graph that are shown.
+const MAX_FAULTS: usize = 20;
 
 pub(crate) fn main(command: GraphCommand) -> Result<Outcome> {
     match command {
@@ -46,7 +49,7 @@ impl Source {
     /// A text file.
     pub(crate) fn file(path: &Path) -> Result<Source> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        let text = input::text(path, input::TEXT)?;
         Ok(Source { name, text })
     }
 
@@ -62,14 +65,17 @@ impl Source {
 
     /// Faults found by the verifier, as the parser shows its own: place, code, message, line, caret.
     fn places(&self, parsed: &Parsed, errors: &[VerifyError]) -> String {
-        let shown = errors.iter().map(|e| {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let shown = errors.iter().take(MAX_FAULTS).map(|e| {
             let line = parsed.line_of(e.entity);
-            let text = self.text.lines().nth(line - 1).unwrap_or("");
+            let text = lines.get(line - 1).copied().unwrap_or("");
             let indent: String = text.chars().take_while(|c| c.is_whitespace()).collect();
             let column = indent.chars().count() + 1;
             format!("{}:{line}:{column}: {}: {}\n  {text}\n  {indent}^", self.name, e.code, e.message)
         });
-        shown.collect::<Vec<_>>().join("\n")
+        let more = errors.len().saturating_sub(MAX_FAULTS);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        shown.chain(more).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -82,7 +88,7 @@ fn check(source: &Source) -> Result<Outcome> {
         print_now("ok\n")?;
         return Ok(Outcome::Fine);
     };
-    print_now(&format!("{text}\n"))?;
+    print_now(&escape::message(&format!("{text}\n")))?;
     note!("error: {} is not valid: {count} {}", source.name, if count == 1 { "fault" } else { "faults" });
     Ok(Outcome::CheckFailed)
 }

@@ -1,7 +1,7 @@
 //! `aio graph buckets`: the plans that a model is compiled to, and what each costs.
 
 use crate::args::{BucketsArgs, TextOrJson};
-use crate::output::print_now;
+use crate::output::{json_line, print_now};
 use crate::table::Table;
 use crate::{Outcome, models};
 use aio::compiler::{Compiled, Options, compile};
@@ -38,7 +38,7 @@ pub(crate) fn main(args: &BucketsArgs) -> Result<Outcome> {
     let family = compile(verified, &target, &Options { buckets, fuse: true })?.family;
     let bytes = artefact::encode(&family).len();
     match args.output {
-        TextOrJson::Json => print_now(&format!("{}\n", json(&rows, family.arena_bytes, bytes)))?,
+        TextOrJson::Json => print_now(&json_line(json(&rows, family.arena_bytes, bytes)))?,
         TextOrJson::Text => {
             let total: f64 = rows.iter().map(|r| r.compile_ms).sum();
             let arena = family.arena_bytes;

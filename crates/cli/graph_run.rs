@@ -6,7 +6,7 @@ use crate::args::{DeviceArg, GraphRunArgs, NamedFile};
 use crate::graph::Source;
 use crate::npy::{self, Npy};
 use crate::output::print_now;
-use crate::{Outcome, graph_device};
+use crate::{Outcome, graph_device, graph_memory};
 use aio::interp::{Tensor, evaluate};
 use aio::ir::text::Parsed;
 use aio::ir::{DType, Def, Dim, Dims, Graph, Sym, TensorType, Value, Verified};
@@ -95,7 +95,8 @@ impl Job {
             );
         }
         let dims = dims.finish(graph)?;
-        check_memory(parsed, &dims)?;
+        let held = given.values().map(|npy: &Npy| npy.bytes.len() as u64).sum();
+        graph_memory::check(parsed, &dims, args.device, held)?;
         Ok(Job { dims, given })
     }
 }
@@ -164,19 +165,6 @@ fn logical_shape(dtype: DType, shape: &[u64]) -> Option<Vec<u64>> {
         *last = (*last).is_multiple_of(block).then(|| *last / block * dtype.block_elems() as u64)?;
     }
     Some(shape)
-}
-
-/// Refuses a graph with a tensor that the machine cannot hold.
-fn check_memory(parsed: &Parsed, dims: &Dims) -> Result<()> {
-    let available = aio::engine::available_bytes().unwrap_or(u64::MAX / 2);
-    for ((_, value), name) in parsed.graph.values().zip(&parsed.value_names) {
-        match value.ty.bytes(dims) {
-            Some(bytes) if bytes <= available => {}
-            Some(bytes) => bail!("%{name} : {} needs {bytes} bytes, only {available} are available", value.ty),
-            None => bail!("%{name} : {} has no size in 64 bits at these dimensions", value.ty),
-        }
-    }
-    Ok(())
 }
 
 /// Runs the graph on the oracle; bytes of outputs and final states.

@@ -1,6 +1,7 @@
 //! The command line. Parses arguments and hands each subcommand to its file.
 //!
-//! Exit status: 0 fine, 1 a check failed, 2 an error. A closed pipe is no error.
+//! Exit status: 0 fine, 1 a check failed, 2 an error, 128 and a signal's number after SIGTERM and SIGHUP. A closed pipe is
+//! no error.
 
 /// A line to stderr. Unlike `eprintln!` it does not panic where stderr is closed.
 macro_rules! note {
@@ -17,13 +18,17 @@ mod content;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod device;
+mod editor;
+mod escape;
 mod fetch;
 mod folders;
 mod gguf;
 mod graph;
 mod graph_buckets;
 mod graph_device;
+mod graph_memory;
 mod graph_run;
+mod input;
 mod machine;
 mod models;
 mod npy;
@@ -75,6 +80,11 @@ fn main() -> ExitCode {
         Command::Bench(a) => bench::main(*a),
         Command::Device(a) => device::main(a),
     };
+    let status = status(outcome);
+    signals::ended_by().map_or(status, |signal| ExitCode::from(128 + signal as u8))
+}
+
+fn status(outcome: anyhow::Result<Outcome>) -> ExitCode {
     match outcome {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::CheckFailed) => ExitCode::from(1),

@@ -2,6 +2,7 @@
 
 use crate::args::{DeviceArg, IsaArg, LoadArgs, ModelArgs};
 use crate::device;
+use crate::input;
 use crate::pull;
 use crate::store::Slot;
 use aio::backend::{Device, ImageAccess};
@@ -80,7 +81,7 @@ fn templates(args: &ModelArgs) -> Result<(Templates, Option<String>)> {
     let own = match &args.template {
         None => None,
         Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = input::text(path, input::TEMPLATE)?;
             let name = path.display().to_string();
             templates.set(&name, &text);
             Some(name)

@@ -3,6 +3,7 @@
 //! A file is the magic number, a version, a header length, a header in Python's notation and the elements. Versions 1
 //! and 2 are read, 1 is written.
 
+use crate::input;
 use aio::ir::DType;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
@@ -38,7 +39,7 @@ pub(crate) fn has(dtype: DType) -> bool {
 
 /// Reads a file.
 pub(crate) fn read(path: &Path) -> Result<Npy> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = input::bytes(path, aio::engine::available_bytes().unwrap_or(u64::MAX))?;
     parse(bytes).with_context(|| format!("cannot use {}", path.display()))
 }
 

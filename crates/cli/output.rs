@@ -1,15 +1,20 @@
 //! Where results go: stdout, with a closed pipe told apart; names of files beside others; progress on a terminal.
+//!
+//! All that the program prints passes here, and through `escape` if it is for people.
 
+use crate::escape;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::borrow::Cow;
 use std::ffi::OsString;
-use std::io::Write;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 /// Stdout could not be written to.
 #[derive(Debug)]
 pub(crate) struct StdoutError(std::io::Error);
 
-impl std::fmt::Display for StdoutError {
+impl Display for StdoutError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "cannot write to standard output: {}", self.0)
     }
@@ -36,15 +41,36 @@ pub(crate) fn describe(error: &anyhow::Error) -> String {
     text
 }
 
-/// Writes text to stdout at once.
+/// Writes text for people to stdout at once. Strings of files in it are not obeyed by a terminal.
 pub(crate) fn print_now(text: &str) -> Result<(), StdoutError> {
+    write(&escape::text(text))
+}
+
+/// A line of JSON for [`print_now`], which changes nothing in it.
+pub(crate) fn json_line(json: impl Display) -> String {
+    escape::json(&format!("{json}\n")).into_owned()
+}
+
+/// Writes text to stdout at once that a program may want as it is: what a model generates, a path. Into a pipe or a file
+/// it goes as it is, a terminal obeys nothing in it but `\n` and `\t`.
+pub(crate) fn print_as_it_is(text: &str) -> Result<(), StdoutError> {
+    let terminal = std::io::stdout().is_terminal();
+    write(&if terminal { escape::text(text) } else { Cow::Borrowed(text) })
+}
+
+fn write(text: &str) -> Result<(), StdoutError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(StdoutError)
 }
 
-/// Writes text to stderr, which may be closed: nothing depends on it.
+/// Writes a message to stderr, which may be closed: nothing depends on it. Long lines are cut.
 pub(crate) fn note_same_line(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = std::io::stderr().write_all(escape::message(text).as_bytes());
+}
+
+/// Writes results to stderr, whole.
+pub(crate) fn results_to_stderr(text: &str) {
+    let _ = std::io::stderr().write_all(escape::text(text).as_bytes());
 }
 
 /// A progress bar in bytes; shown only where stderr is a terminal.

@@ -4,8 +4,8 @@
 //! adds one); the token at each position from `ctx / 2` to `ctx - 2` predicts the next one.
 
 use crate::args::{PerplexityArgs, TextOrJson};
-use crate::output::print_now;
-use crate::{Outcome, models, signals};
+use crate::output::{json_line, print_now};
+use crate::{Outcome, input, models, signals};
 use aio::engine::{Engine, EngineOptions, Sequence, Step, StepRow, StepWants};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,8 +15,7 @@ use std::time::Instant;
 const STEP_ROWS: u32 = 128;
 
 pub(crate) fn main(args: PerplexityArgs) -> Result<Outcome> {
-    let text = std::fs::read_to_string(&args.file);
-    let text = text.with_context(|| format!("cannot read {}", args.file.display()))?;
+    let text = input::text(&args.file, input::TEXT)?;
     let options = EngineOptions { context: Some(args.ctx), prefill_rows: STEP_ROWS, ..EngineOptions::default() };
     let mut loaded = models::load(&args.model, &args.load, &options)?;
     let engine = &mut loaded.engine;
@@ -42,7 +41,7 @@ pub(crate) fn main(args: PerplexityArgs) -> Result<Outcome> {
     let rate = (count * ctx) as f64 / started.elapsed().as_secs_f64();
     print_now(&match args.output {
         TextOrJson::Text => summary(&score, count, ctx),
-        TextOrJson::Json => format!("{}\n", json(engine, &score, &running, tokens.len(), ctx, rate)),
+        TextOrJson::Json => json_line(json(engine, &score, &running, tokens.len(), ctx, rate)),
     })?;
     note!("{} tokens, {rate:.1} tok/s on {}", count * ctx, engine.family().target);
     loaded.keep();

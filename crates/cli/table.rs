@@ -1,4 +1,12 @@
 //! Tables for people: aligned text or Markdown. Kept apart so that every subcommand's tables look alike.
+//!
+//! Cells hold strings of files: each is cut and stays on its line.
+
+use crate::escape;
+
+/// Columns are aligned up to this width, in characters; longer cells stick out. So one long cell does not make a line of
+/// its width of every row.
+const MAX_WIDTH: usize = 100;
 
 /// Rows of cells under headings.
 #[derive(Debug)]
@@ -15,11 +23,13 @@ impl Table {
     /// The table as aligned columns, two spaces apart.
     pub(crate) fn text(&self) -> String {
         let heads = self.heads.iter().map(|h| h.trim_start_matches('>').to_owned()).collect();
-        let lines: Vec<&Vec<String>> = std::iter::once(&heads).chain(&self.rows).collect();
-        let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
+        let rows = self.rows.iter().map(|cells| cells.iter().map(|c| escape::cell(c)).collect());
+        let lines: Vec<Vec<String>> = std::iter::once(heads).chain(rows).collect();
+        let longest = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| longest(column).min(MAX_WIDTH);
         let widths: Vec<usize> = (0..self.heads.len()).map(width).collect();
         let mut out = format!("{} ({})\n", self.title, self.rows.len());
-        for line in lines {
+        for line in &lines {
             let cells = line.iter().zip(&self.heads).zip(&widths);
             let cells: Vec<String> = cells.map(|((cell, head), &w)| pad(cell, head.starts_with('>'), w)).collect();
             out.push_str(format!("  {}", cells.join("  ")).trim_end());
@@ -39,18 +49,19 @@ impl Table {
             .map(|h| if h.starts_with('>') { "---:" } else { "---" }.to_owned())
             .collect()));
         for cells in &self.rows {
-            out.push_str(&row(cells.iter().map(|c| escape(c)).collect()));
+            out.push_str(&row(cells.iter().map(|c| markdown(&escape::cell(c))).collect()));
         }
         out
     }
 }
 
 fn pad(cell: &str, right: bool, width: usize) -> String {
-    if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+    let space = " ".repeat(width.saturating_sub(cell.chars().count()));
+    if right { space + cell } else { cell.to_owned() + &space }
 }
 
 /// Keeps a cell's text from being read as Markdown.
-fn escape(cell: &str) -> String {
+fn markdown(cell: &str) -> String {
     let mut out = String::new();
     for c in cell.chars() {
         match c {
@@ -74,5 +85,16 @@ mod tests {
         assert_eq!(table.text(), "things (2)\n  name    n\n  a|b     7\n  c     123\n");
         let markdown = "## things (2)\n\n| name | n |\n| --- | ---: |\n| a\\|b | 7 |\n| c | 123 |\n";
         assert_eq!(table.markdown(), markdown);
+    }
+
+    #[test]
+    fn a_long_cell_is_cut_and_widens_no_other_row() {
+        let row = |key: &str| vec![key.to_owned(), "1".to_owned(), "\x1b[2J\n".to_owned()];
+        let rows = vec![row(&"k".repeat(70_000)), row("short")];
+        let table = Table { title: "things", heads: vec!["key", ">n", "text"], rows };
+        let text = table.text();
+        assert!(text.lines().all(|l| l.chars().count() < 500) && text.lines().count() == 4, "{text}");
+        assert!(text.lines().last().is_some_and(|l| l.len() < 130 && l.ends_with("1  \\u{1b}[2J\\n")), "{text}");
+        assert!(table.markdown().lines().all(|l| l.chars().count() < 500), "{}", table.markdown());
     }
 }

@@ -22,7 +22,11 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 fn interrupt(child: &Child) {
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    signal(child, "INT");
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
@@ -49,7 +53,7 @@ fn found(folder: &Path, name: &str) -> bool {
 }
 
 /// A `python3` that does what this script says; its folder, to be all of PATH, so that no real one is found.
-fn python(place: &Place, script: &str) -> PathBuf {
+pub(crate) fn python(place: &Place, script: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let bin = place.path("bin");
     std::fs::create_dir(&bin).unwrap();
@@ -107,6 +111,56 @@ fn ctrl_c_ends_synth_and_leaves_nothing() {
     let output = interrupted(&mut synth, "the partial file", || found(&folder, ".part"));
     check_failure(&output, 2, "stopped before the model was written");
     assert!(everything(&folder).is_empty(), "{:?}", everything(&folder));
+}
+
+#[test]
+fn sigterm_and_sighup_leave_nothing_and_are_the_exit_status() {
+    for (name, status) in [("TERM", 143), ("HUP", 129)] {
+        let place = Place::new();
+        let folder = place.path("");
+        let child = start(&mut place.command(&["synth", "--preset", "pangu-7b", "--type", "q4_0", "-o", "big.gguf"]));
+        until("the partial file", || found(&folder, ".part"));
+        signal(&child, name);
+        check_failure(&child.wait_with_output().unwrap(), status, "stopped before the model was written");
+        assert!(everything(&folder).is_empty(), "{:?}", everything(&folder));
+    }
+}
+
+#[test]
+fn the_first_ctrl_c_ends_the_wait_for_a_prompt() {
+    use std::os::unix::process::ExitStatusExt;
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q8_0);
+    // More than a pipe holds: when it is written, it is being read.
+    let more = vec![b'x'; 1 << 20];
+    let mut child = place.command(&["run", "-m", &model]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(&more).unwrap();
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().signal(), Some(2));
+    let pipe = place.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for args in [&["run", "-m", &model, "-f", "pipe"][..], &["graph", "verify", "pipe"], &["perplexity", "-f", "pipe"]]
+    {
+        let mut child = place.command(args).spawn().unwrap();
+        // It opens once the program opens it too.
+        let mut writer = std::fs::File::options().write(true).open(&pipe).unwrap();
+        writer.write_all(&more).unwrap();
+        interrupt(&child);
+        assert_eq!(child.wait().unwrap().signal(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn a_prompt_comes_by_a_pipe() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q8_0);
+    let pipe = place.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let args = ["run", "-m", &model, "-f", "pipe", "-n", "2", "--temp", "0", "--ids", "--ignore-eos", "--no-cache"];
+    let child = start(&mut place.command(&args));
+    std::fs::File::options().write(true).open(&pipe).unwrap().write_all(b"hello").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -77,27 +77,24 @@ fn requests(table: &mut Table, engine: &mut Engine) {
 }
 
 fn steps(table: &mut Table, engine: &mut Engine) {
-    let mut sequence = Sequence::new();
+    let sequence = Sequence::new();
     let row = |position| StepRow { token: 1, sequence: 0, position, wants: StepWants::Logits };
     let mut step = |sequence: &Sequence, rows: &[StepRow<'_>]| {
         let error = engine.step(&Step { sequences: &[sequence], rows }).unwrap_err();
         table.add("EngineError", error);
     };
     step(&sequence, &[row(0)]);
-    let mut pool = aio::engine::PagePool::new(1);
-    table_full(table, &mut sequence, &mut pool);
+    table.add("EngineError", engine.reserve(&mut Sequence::new(), 1 << 20).unwrap_err());
     let mut other = Sequence::new();
     engine.reserve(&mut other, 64).unwrap();
+    let another = load(altered(|_| ()), 64).unwrap().fork(&other, 64).unwrap_err();
+    table.add("EngineError", another);
     let rows: Vec<_> = (0..100).map(|p| row(p % 64)).collect();
     let error = engine.step(&Step { sequences: &[&other], rows: &rows }).unwrap_err();
     table.add("EngineError", error);
     let span = DraftSpan { first: 0, drafts: 2, len: 1 };
     let error = engine.verify(&Step { sequences: &[&other], rows: &rows[..2] }, &[span]).unwrap_err();
     table.add("EngineError", error);
-}
-
-fn table_full(table: &mut Table, sequence: &mut Sequence, pool: &mut aio::engine::PagePool) {
-    table.add("EngineError", sequence.reserve(pool, 65, |_, _| Ok(())).unwrap_err());
 }
 
 fn speculation(table: &mut Table, engine: &mut Engine) {

@@ -99,7 +99,7 @@ impl CudaDevice {
     /// needs no GPU. Bytes of machine code.
     ///
     /// # Errors
-    /// [`CudaError::NoCompiler`], [`CudaError::NoHeaders`], [`CudaError::Compile`].
+    /// [`CudaError::NoCompiler`], [`CudaError::OldCompiler`], [`CudaError::NoHeaders`], [`CudaError::Compile`].
     pub fn compile(images: &KernelImages, architecture: u32, options: &CudaOptions) -> Result<usize, CudaError> {
         let cache = Cache { folder: options.cache.clone(), includes: options.includes.clone() };
         let cubins = crate::driver::compile(images, architecture, &cache)?;

@@ -31,6 +31,14 @@ pub enum CudaError {
     /// No kernels were built in for this GPU, and there is no compiler to build them.
     #[error("kernels for sm_{0} are not built in, and libnvrtc, which compiles them, cannot be opened")]
     NoCompiler(u32),
+    /// The compiler is older than what the kernels need.
+    #[error("libnvrtc is of version {found}, and {needed} is needed to compile the kernels")]
+    OldCompiler {
+        /// Its version, `major.minor`; 0.0 if it does not tell.
+        found: String,
+        /// The oldest that serves.
+        needed: String,
+    },
     /// The compiler's own headers are not there.
     #[error("the headers `cuda_fp16.h` and `cuda_bf16.h` are in none of {0}; set CUDA_HOME to the toolkit's folder")]
     NoHeaders(String),

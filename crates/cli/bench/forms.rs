@@ -1,6 +1,7 @@
 //! Forms of a table of results. Field names and their order come from the rows' own serialisation.
 
 use crate::args::TableForm;
+use crate::output::json_line;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -10,8 +11,8 @@ pub(crate) fn render<R: Serialize>(rows: &[R], form: TableForm, markdown: impl F
     match form {
         TableForm::Md => markdown(rows),
         TableForm::Csv => csv(rows.iter().map(value)),
-        TableForm::Jsonl => rows.iter().map(|r| format!("{}\n", value(r))).collect(),
-        TableForm::Json => format!("{}\n", Value::Array(rows.iter().map(value).collect())),
+        TableForm::Jsonl => rows.iter().map(|r| json_line(value(r))).collect(),
+        TableForm::Json => json_line(Value::Array(rows.iter().map(value).collect())),
     }
 }
 

@@ -8,7 +8,7 @@ mod row;
 mod spec;
 
 use crate::args::{BenchArgs, BenchCommand, IsaArg, ModelArgs};
-use crate::{Outcome, models, output};
+use crate::{Outcome, escape, models, output};
 use aio::engine::{EngineOptions, Sampling};
 use aio::ir::sampling::SampleParams;
 use anyhow::{Context, Result, bail};
@@ -35,14 +35,14 @@ pub(crate) fn main(mut args: BenchArgs) -> Result<Outcome> {
     for model in &models {
         for &threads in &args.threads.0 {
             for &isa in &isas {
-                bar.set_message(model.file_name().unwrap_or_default().to_string_lossy().into_owned());
+                bar.set_message(escape::cell(&model.file_name().unwrap_or_default().to_string_lossy()));
                 rows.extend(bench(model, threads, isa, &tests, &args, &bar)?);
             }
         }
     }
     bar.finish_and_clear();
     if let Some(form) = args.output_err {
-        output::note_same_line(&forms::render(&rows, form, row::markdown));
+        output::results_to_stderr(&forms::render(&rows, form, row::markdown));
     }
     output::print_now(&forms::render(&rows, args.output, row::markdown))?;
     Ok(Outcome::Fine)

@@ -411,24 +411,29 @@ impl Engine {
     /// Makes positions up to `end` of a sequence writable.
     ///
     /// # Errors
-    /// [`EngineError::PoolFull`], and device errors of the copy of a shared page. The sequence is as it was then.
+    /// [`EngineError::PoolFull`], [`EngineError::ForeignSequence`], and device errors of the copy of a shared page. The
+    /// sequence is as it was then.
     pub fn reserve(&mut self, sequence: &mut Sequence, end: usize) -> Result<(), EngineError> {
         let runner = &self.runner;
         sequence.reserve(&mut self.pool, end, |from, to| runner.copy_pages(&[(from, to)]))
     }
 
-    /// Gives back the pages of a sequence that positions below `end` do not need; those of committed ones stay.
+    /// Gives back the pages of a sequence that positions below `end` do not need; those of committed ones stay, and so
+    /// do those of another engine.
     pub fn trim(&mut self, sequence: &mut Sequence, end: usize) {
         sequence.trim(&mut self.pool, end);
     }
 
-    /// Gives a sequence's pages back.
+    /// Gives a sequence's pages back; those of another engine stay.
     pub fn release(&mut self, sequence: &mut Sequence) {
         sequence.release(&mut self.pool);
     }
 
-    /// A second sequence with the same first `len` positions.
-    pub fn fork(&mut self, sequence: &Sequence, len: usize) -> Sequence {
+    /// A second sequence with the same first `len` positions, or with all that are committed, if those are fewer.
+    ///
+    /// # Errors
+    /// [`EngineError::ForeignSequence`].
+    pub fn fork(&mut self, sequence: &Sequence, len: usize) -> Result<Sequence, EngineError> {
         sequence.fork(&mut self.pool, len)
     }
 
@@ -452,11 +457,11 @@ impl Engine {
     /// logits, all asking rows' logits as f32 bits.
     ///
     /// # Errors
-    /// [`EngineError::Token`], [`EngineError::NotReserved`], [`EngineError::StepSize`], and device errors, after which all
-    /// sequences are as they were.
+    /// [`EngineError::Token`], [`EngineError::ForeignSequence`], [`EngineError::NotReserved`], [`EngineError::StepSize`],
+    /// and device errors, after which all sequences are as they were.
     pub fn step(&mut self, step: &Step<'_>) -> Result<&[u32], EngineError> {
         let vocabulary = self.model.hyper.vocab_size;
-        step.check(vocabulary)?;
+        step.check(vocabulary, &self.pool)?;
         let tail = self.inputs.fill(step, &[], self.pool.pages());
         let width = if tail == Tail::Logits { vocabulary as usize } else { 1 };
         let words = self.inputs.dims.outs as usize * width;
@@ -470,7 +475,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::step`], and [`EngineError::Spans`].
     pub fn verify(&mut self, step: &Step<'_>, spans: &[DraftSpan]) -> Result<Verified<'_>, EngineError> {
-        step.check(self.model.hyper.vocab_size)?;
+        step.check(self.model.hyper.vocab_size, &self.pool)?;
         step.check_spans(spans)?;
         let tail = self.inputs.fill(step, spans, self.pool.pages());
         let words = spans.len();

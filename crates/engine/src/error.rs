@@ -94,6 +94,12 @@ pub enum EngineError {
         /// Positions that the sequence's pages hold.
         reserved: usize,
     },
+    /// A sequence whose pages are of another engine.
+    #[error("the sequence has {pages} pages of another engine")]
+    ForeignSequence {
+        /// Its pages.
+        pages: usize,
+    },
     /// A draft model whose tokens are not the model's.
     #[error("the draft model does not fit: {reason}")]
     DraftModel {

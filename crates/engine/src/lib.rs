@@ -36,7 +36,7 @@ pub use generate::Flow;
 pub use mask::LogitMask;
 pub use memory::{MemoryNeed, available_bytes};
 pub use model_drafter::ModelDrafter;
-pub use pages::PagePool;
+pub(crate) use pages::PagePool;
 pub use request::{Completion, Request, Sampling, Speculation, StopReason, Timing};
 pub use runner::RowTally;
 pub use sequence::Sequence;

@@ -4,10 +4,12 @@
 //! a prefix; a page is written only by its sole owner ([`Sequence::reserve`](crate::Sequence::reserve) copies first).
 
 use crate::EngineError;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Free pages and owners of the rest.
-#[derive(Clone, Debug)]
-pub struct PagePool {
+/// Free pages and owners of the rest. Only sequences take and give back pages, and only of the pool whose id they carry.
+#[derive(Debug)]
+pub(crate) struct PagePool {
+    id: u64,
     free: Vec<u32>,
     owners: Vec<u32>,
 }
@@ -15,7 +17,14 @@ pub struct PagePool {
 impl PagePool {
     /// A pool of `pages` free pages.
     pub fn new(pages: u32) -> PagePool {
-        PagePool { free: (0..pages).rev().collect(), owners: vec![0; pages as usize] }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        PagePool { id, free: (0..pages).rev().collect(), owners: vec![0; pages as usize] }
+    }
+
+    /// What tells the pool from all others of the process.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// Pages in all.

@@ -5,10 +5,14 @@ use aio_ir::PAGE_POSITIONS;
 use smallvec::SmallVec;
 
 /// Positions `0..len` are in the KV cache. Rolling back is a change of `len`; pages past it are kept until released.
+///
+/// Its pages are an engine's: any other engine refuses it.
 #[derive(Debug, Default)]
 pub struct Sequence {
     pages: Vec<u32>,
     len: usize,
+    /// The pool that the pages are of, while there are any.
+    pool: Option<u64>,
 }
 
 impl Sequence {
@@ -36,13 +40,14 @@ impl Sequence {
     /// the one whose content is needed, from the first page to the second. On error nothing has changed.
     ///
     /// # Errors
-    /// [`EngineError::PoolFull`], and those of `copy`.
-    pub fn reserve(
+    /// [`EngineError::PoolFull`], [`EngineError::ForeignSequence`], and those of `copy`.
+    pub(crate) fn reserve(
         &mut self,
         pool: &mut PagePool,
         end: usize,
         copy: impl FnOnce(u32, u32) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
+        self.check(pool)?;
         let page = PAGE_POSITIONS as usize;
         let needed = end.div_ceil(page).saturating_sub(self.pages.len());
         // Of the pages that will be written only the first can hold committed positions; after a rollback the
@@ -67,35 +72,55 @@ impl Sequence {
         for _ in 0..needed {
             self.pages.push(pool.take()?);
         }
+        self.pool = Some(pool.id());
         Ok(())
     }
 
-    /// Counts positions as committed, after the step that wrote them.
+    /// Counts positions as committed, after the step that wrote them. Positions without a page cannot be: at most those
+    /// that were reserved are counted.
     pub fn commit(&mut self, len: usize) {
-        debug_assert!(len <= self.pages.len() * PAGE_POSITIONS as usize, "committed positions have pages");
-        self.len = len;
+        self.len = len.min(self.pages.len() * PAGE_POSITIONS as usize);
     }
 
     /// A second sequence with the same first `len` positions; full and partial pages are shared until one is written.
-    pub fn fork(&self, pool: &mut PagePool, len: usize) -> Sequence {
+    ///
+    /// # Errors
+    /// [`EngineError::ForeignSequence`].
+    pub(crate) fn fork(&self, pool: &mut PagePool, len: usize) -> Result<Sequence, EngineError> {
+        self.check(pool)?;
         let len = len.min(self.len);
         let pages = self.pages[..len.div_ceil(PAGE_POSITIONS as usize)].to_vec();
         for &page in &pages {
             pool.share(page);
         }
-        Sequence { pages, len }
+        Ok(Sequence { pages, len, pool: self.pool })
     }
 
-    /// Gives back the pages that hold none of the positions below `end`, nor a committed one.
-    pub fn trim(&mut self, pool: &mut PagePool, end: usize) {
+    /// That the pages, if there are any, are of this pool.
+    ///
+    /// # Errors
+    /// [`EngineError::ForeignSequence`].
+    pub(crate) fn check(&self, pool: &PagePool) -> Result<(), EngineError> {
+        let own = self.pages.is_empty() || self.pool == Some(pool.id());
+        if own { Ok(()) } else { Err(EngineError::ForeignSequence { pages: self.pages.len() }) }
+    }
+
+    /// Gives back the pages that hold none of the positions below `end`, nor a committed one. Pages of another pool stay.
+    pub(crate) fn trim(&mut self, pool: &mut PagePool, end: usize) {
+        if self.check(pool).is_err() {
+            return;
+        }
         let kept = end.max(self.len).div_ceil(PAGE_POSITIONS as usize).min(self.pages.len());
         for page in self.pages.drain(kept..) {
             pool.release(page);
         }
     }
 
-    /// Gives all pages back.
-    pub fn release(&mut self, pool: &mut PagePool) {
+    /// Gives all pages back. Pages of another pool stay, and so does the sequence.
+    pub(crate) fn release(&mut self, pool: &mut PagePool) {
+        if self.check(pool).is_err() {
+            return;
+        }
         for page in self.pages.drain(..) {
             pool.release(page);
         }
@@ -123,7 +148,7 @@ mod tests {
         let mut a = Sequence::new();
         assert_eq!(reserve(&mut a, &mut pool, 70).unwrap(), None);
         a.commit(70);
-        let mut b = a.fork(&mut pool, 70);
+        let mut b = a.fork(&mut pool, 70).unwrap();
         assert_eq!(pool.free_pages(), 2);
         let shared = b.pages()[1];
         let copy = reserve(&mut b, &mut pool, 71).unwrap();
@@ -156,7 +181,7 @@ mod tests {
         let mut a = Sequence::new();
         reserve(&mut a, &mut pool, 130).unwrap();
         a.commit(130);
-        let mut b = a.fork(&mut pool, 130);
+        let mut b = a.fork(&mut pool, 130).unwrap();
         b.commit(10);
         let copy = reserve(&mut b, &mut pool, 140).unwrap();
         assert_eq!(copy, Some((a.pages()[0], b.pages()[0])));
@@ -164,6 +189,37 @@ mod tests {
         a.release(&mut pool);
         b.release(&mut pool);
         assert_eq!(pool.free_pages(), 8);
+    }
+
+    #[test]
+    fn positions_without_a_page_are_not_committed() {
+        let mut pool = PagePool::new(2);
+        let mut a = Sequence::new();
+        a.commit(1000);
+        assert_eq!(a.len(), 0);
+        reserve(&mut a, &mut pool, 1).unwrap();
+        a.commit(1000);
+        assert_eq!(a.len(), PAGE_POSITIONS as usize);
+        assert_eq!(a.fork(&mut pool, usize::MAX).unwrap().len(), PAGE_POSITIONS as usize);
+    }
+
+    #[test]
+    fn another_pool_refuses_a_sequence_and_keeps_its_counts() {
+        let (mut own, mut other) = (PagePool::new(4), PagePool::new(4));
+        let (mut a, mut b) = (Sequence::new(), Sequence::new());
+        reserve(&mut a, &mut own, 70).unwrap();
+        reserve(&mut b, &mut other, 70).unwrap();
+        a.commit(70);
+        let foreign = |e: EngineError| matches!(e, EngineError::ForeignSequence { pages: 2 });
+        assert!(foreign(reserve(&mut a, &mut other, 200).unwrap_err()));
+        assert!(foreign(a.fork(&mut other, 70).unwrap_err()));
+        a.trim(&mut other, 0);
+        a.release(&mut other);
+        assert_eq!((a.len(), a.pages().len(), other.free_pages(), own.free_pages()), (70, 2, 2, 2));
+        // Once its pages are given back it may be any engine's.
+        a.release(&mut own);
+        reserve(&mut a, &mut other, 1).unwrap();
+        assert_eq!((own.free_pages(), other.free_pages()), (4, 1));
     }
 
     #[test]
@@ -180,7 +236,7 @@ mod tests {
         let mut a = Sequence::new();
         reserve(&mut a, &mut pool, 130).unwrap();
         a.commit(130);
-        let mut b = a.fork(&mut pool, 130);
+        let mut b = a.fork(&mut pool, 130).unwrap();
         let before = (b.pages().to_vec(), b.len(), pool.free_pages());
         let failed = b.reserve(&mut pool, 200, |_, _| Err(EngineError::PoolFull { pages: 6 }));
         assert!(failed.is_err());

@@ -3,7 +3,7 @@
 //! The engine's `step` and `verify` fill [`StepInputs`] from a [`Step`]; the buffers are kept, so a step of a size that was
 //! seen before allocates nothing.
 
-use crate::{EngineError, Sampling, Sequence};
+use crate::{EngineError, PagePool, Sampling, Sequence};
 use aio_backend::Data;
 use aio_ir::{Dims, PAGE_POSITIONS};
 use aio_plan::Tail;
@@ -210,8 +210,9 @@ pub(crate) fn token_tail(sampling: &Sampling, biased: bool) -> Tail {
 }
 
 impl Step<'_> {
-    /// Checks what plans rely on: tokens of the vocabulary, positions with pages.
-    pub(crate) fn check(&self, vocabulary: u32) -> Result<(), EngineError> {
+    /// Checks what plans rely on: tokens of the vocabulary, positions with pages of this pool.
+    pub(crate) fn check(&self, vocabulary: u32, pool: &PagePool) -> Result<(), EngineError> {
+        self.sequences.iter().try_for_each(|s| s.check(pool))?;
         if let Some(row) = self.rows.iter().find(|r| r.token >= vocabulary) {
             return Err(EngineError::Token { token: row.token, vocabulary });
         }

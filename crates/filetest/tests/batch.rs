@@ -236,7 +236,7 @@ fn forks_draft_into_a_shared_page() {
     engine.generate_in(&mut prompt, &read, None, &mut |_| Flow::Continue).unwrap();
     let mut batch = Batch::new();
     let ids = [0, 1].map(|i| {
-        let fork = engine.fork(&prompt, prompt.len());
+        let fork = engine.fork(&prompt, prompt.len()).unwrap();
         let drafter = knowing(&requests[i], &want[i], 5);
         batch.join(&engine, requests[i].clone(), fork, drafter).map_err(|(e, _)| e).unwrap()
     });

@@ -21,7 +21,7 @@
 
 mod part;
 
-pub use part::{PartFile, write_whole};
+pub use part::{PartFile, is_at, unique, write_whole};
 
 use std::fs::{File, Metadata};
 use std::io;

@@ -1,7 +1,9 @@
 //! Files that are whole or not there: written beside their place, then renamed. Used by everything that writes a file.
 
+use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,9 +11,12 @@ use std::path::{Path, PathBuf};
 const MAX_LINKS: usize = 40;
 /// Names that are tried for a partial file.
 const ATTEMPTS: u32 = 100;
+/// Bytes of a file's name at most, on the file systems that there are.
+const MAX_NAME: usize = 255;
 
-/// A file under way to its place. It is hidden beside it as `.NAME.PID.part`, locked while it is written, and removed
-/// unless [`PartFile::finish`] names it.
+/// A file under way to its place. It is hidden beside it as `.NAME.RANDOM.part` (of a long name the beginning), locked
+/// while it is written, and removed unless [`PartFile::finish`] names it. A left-over is one whose lock is free; process
+/// ids say nothing, since those of two containers may be equal.
 ///
 /// A symbolic link stays: what it leads to is replaced.
 ///
@@ -48,7 +53,7 @@ impl PartFile {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is no regular file"));
         }
         let (file, beside) = (0..ATTEMPTS)
-            .find_map(|attempt| begin(&place.with_file_name(hidden(name, attempt))).transpose())
+            .find_map(|_| begin(&place.with_file_name(hidden(name))).transpose())
             .unwrap_or_else(|| Err(io::Error::from(io::ErrorKind::AlreadyExists)))?;
         Ok(PartFile { file, beside: Some(beside), place })
     }
@@ -68,15 +73,46 @@ impl PartFile {
     }
 }
 
-/// The hidden name beside a file; several writers of one process, or of one number in two containers, have one each.
-fn hidden(name: &OsStr, attempt: u32) -> OsString {
+/// A hidden name beside a file that no other writer has; of a name that leaves no room for it, the beginning.
+fn hidden(name: &OsStr) -> OsString {
+    let end = format!(".{:016x}.part", unique());
+    let room = MAX_NAME - 1 - end.len();
     let mut hidden = OsString::from(".");
-    hidden.push(name);
-    if attempt > 0 {
-        hidden.push(format!(".{attempt}"));
+    if name.len() <= room {
+        hidden.push(name);
+    } else {
+        // A character whose bytes do not all fit, or are no text, is replaced by at most three bytes each.
+        let text = name.to_string_lossy();
+        let cut = text.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|&end| end <= room).last().unwrap_or(0);
+        hidden.push(&text[..cut]);
     }
-    hidden.push(format!(".{}.part", std::process::id()));
+    hidden.push(end);
     hidden
+}
+
+/// A number that no other writer has, of this process or another: the hash keys of each map are random.
+pub fn unique() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Whether the file at a path is this open one: another may have got its name, or it may be gone.
+///
+/// # Errors
+/// Those of asking the system about the open file.
+#[cfg(unix)]
+pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let open = file.metadata()?;
+    Ok(fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (open.dev(), open.ino())))
+}
+
+/// Whether there is a file at a path.
+///
+/// # Errors
+/// None.
+#[cfg(not(unix))]
+pub fn is_at(_: &File, path: &Path) -> io::Result<bool> {
+    Ok(path.exists())
 }
 
 /// A new locked file; `None` if there is one of that name.
@@ -89,7 +125,7 @@ fn begin(path: &Path) -> io::Result<Option<(File, PathBuf)>> {
     // Tells others that it is no left-over. File systems without locks have none to be held either.
     let _ = file.lock();
     // Before it was locked it looked like one, and may be gone.
-    Ok(path.exists().then(|| (file, path.to_path_buf())))
+    Ok(is_at(&file, path)?.then(|| (file, path.to_path_buf())))
 }
 
 impl Write for PartFile {
@@ -165,6 +201,42 @@ mod tests {
         two.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn left_overs_do_not_keep_a_file_from_being_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        for attempt in 0..150 {
+            fs::write(folder.path().join(format!(".a.{attempt}.{}.part", std::process::id())), "left").unwrap();
+            std::mem::forget(PartFile::create(&path).unwrap());
+        }
+        write_whole(&path, b"whole").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn names_of_any_length_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["n".repeat(MAX_NAME), "é".repeat(MAX_NAME / 2), "n".repeat(240), "世".repeat(MAX_NAME / 3)] {
+            write_whole(&folder.path().join(&name), name.as_bytes()).unwrap();
+            assert_eq!(fs::read(folder.path().join(&name)).unwrap(), name.as_bytes());
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn a_file_of_the_same_name_is_not_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let file = File::create(&path).unwrap();
+        assert!(is_at(&file, &path).unwrap());
+        if cfg!(unix) {
+            fs::remove_file(&path).unwrap();
+            assert!(!is_at(&file, &path).unwrap());
+            File::create(&path).unwrap();
+            assert!(!is_at(&file, &path).unwrap());
+        }
     }
 
     #[cfg(unix)]

@@ -271,3 +271,33 @@ fn every_pre_tokenizer_compiles_and_loses_nothing() {
         }
     }
 }
+
+#[test]
+fn a_text_has_at_least_the_tokens_that_its_length_tells() {
+    let t = build(&byte_level()).unwrap();
+    for text in ["", "a", "abababab", "<|im_end|><|im_end|>ab", "  \n\n grüße 世界 😀", "<u><u><u>"] {
+        for special in [true, false] {
+            let count = t.encode(text, special).unwrap().len();
+            assert!(t.least_tokens(text) <= count, "{text:?}: {} and {count}", t.least_tokens(text));
+        }
+    }
+    assert_eq!(t.least_tokens(&"<|im_end|>".repeat(1000)), 1000);
+    // Where bytes are lost, nothing is known.
+    let mut lossy = byte_level();
+    lossy.set("tokenizer.ggml.tokens", vec!["a".to_owned(), "b".to_owned(), "ab".to_owned()]);
+    lossy.set("tokenizer.ggml.token_type", vec![1i32; 3]);
+    let t = build(&lossy).unwrap();
+    assert_eq!((t.least_tokens("xxxxxxxx"), t.encode("xxxxxxxx", true).unwrap().len()), (0, 0));
+}
+
+#[test]
+fn encoding_stops_past_its_limit() {
+    let t = build(&byte_level()).unwrap();
+    let text = "ab cd<|im_end|> ".repeat(1000);
+    let all = t.encode(&text, true).unwrap();
+    for limit in [0, 1, 7, 100] {
+        let some = t.encode_up_to(&text, true, limit).unwrap();
+        assert!(some.len() > limit && some.len() < limit + 10 && all.starts_with(&some), "{limit}: {}", some.len());
+    }
+    assert_eq!(t.encode_up_to(&text, true, all.len()).unwrap(), all);
+}

@@ -66,9 +66,9 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// An empty account for steps of up to `max_rows` rows.
+    /// An empty account for steps of up to `max_rows` rows, of one at least; larger steps are booked as the largest.
     pub fn new(max_rows: u32) -> Ledger {
-        let spent = vec![0.0; max_rows as usize];
+        let spent = vec![0.0; max_rows.max(1) as usize];
         Ledger { start: None, granted: 0.0, earned: 0.0, drafting: 0.0, spent, measured: 0.0 }
     }
 
@@ -90,7 +90,8 @@ impl Ledger {
         if entry.speculative {
             self.measured += entry.measured_worth - entry.measured;
             self.earned += entry.worth;
-            self.spent[entry.rows as usize - 1] += entry.modelled;
+            let rows = (entry.rows as usize).clamp(1, self.spent.len());
+            self.spent[rows - 1] += entry.modelled;
         }
     }
 

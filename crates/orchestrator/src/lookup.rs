@@ -21,6 +21,12 @@ pub struct LookupOptions {
     pub max_n: u32,
 }
 
+impl LookupOptions {
+    /// The longest n-gram that prompt lookup keeps; time and memory grow with it. [`SuffixDrafter`](crate::SuffixDrafter)
+    /// has no limit.
+    pub const MAX_N: u32 = 64;
+}
+
 impl Default for LookupOptions {
     /// 1 to 6: one token's match is a weak sign, but the acceptance estimate knows how weak; beyond 6 little is gained.
     fn default() -> LookupOptions {
@@ -53,10 +59,11 @@ impl Default for PromptLookup {
 }
 
 impl PromptLookup {
-    /// Of an empty history. A `min_n` of 0 means 1, a `max_n` below `min_n` means `min_n`.
+    /// Of an empty history. A `min_n` of 0 means 1, a `max_n` below `min_n` means `min_n`, and either above
+    /// [`LookupOptions::MAX_N`] means that.
     pub fn new(options: LookupOptions) -> PromptLookup {
-        let min_n = options.min_n.max(1);
-        let options = LookupOptions { min_n, max_n: options.max_n.max(min_n) };
+        let min_n = options.min_n.clamp(1, LookupOptions::MAX_N);
+        let options = LookupOptions { min_n, max_n: options.max_n.clamp(min_n, LookupOptions::MAX_N) };
         let slots = options.max_n as usize + 1;
         let mut lookup = PromptLookup {
             options,
@@ -155,5 +162,15 @@ mod tests {
         lookup.clear();
         assert_eq!(drafted(&mut lookup, 4), (0, vec![]));
         assert_eq!(lookup.last_end.len(), 1);
+    }
+
+    #[test]
+    fn lengths_without_measure_are_bounded() {
+        for (min_n, max_n) in [(1, u32::MAX), (u32::MAX, u32::MAX), (u32::MAX, 0)] {
+            let mut lookup = PromptLookup::new(LookupOptions { min_n, max_n });
+            lookup.extend(&[1, 2, 3].repeat(100));
+            let (found, drafts) = drafted(&mut lookup, 3);
+            assert_eq!((found, drafts), (LookupOptions::MAX_N, vec![1, 2, 3]), "{min_n} {max_n}");
+        }
     }
 }

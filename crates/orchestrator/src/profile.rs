@@ -201,7 +201,7 @@ impl DeviceProfile {
 
 /// The error's message with its line; the library's own text spans several lines.
 fn one_line(error: &toml::de::Error, text: &str) -> String {
-    let line = error.span().map(|s| text[..s.start.min(text.len())].lines().count().max(1));
+    let line = error.span().map(|s| text.get(..s.start).unwrap_or(text).lines().count().max(1));
     let message = error.message().replace('\n', " ");
     line.map_or(message.clone(), |l| format!("line {l}: {message}"))
 }
@@ -209,6 +209,16 @@ fn one_line(error: &toml::de::Error, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_within_a_character_is_shown() {
+        for text in ["é", "name = \"é", "名 = 1", "a = 世", "[é]\nx"] {
+            assert!(DeviceProfile::from_toml(text).is_err(), "{text}");
+            let error = toml::from_str::<toml::Table>(text).expect_err("it is no profile");
+            // A span of another text, or one that cuts a character, is still a message.
+            assert!(!one_line(&error, "é").is_empty() && !one_line(&error, "").is_empty());
+        }
+    }
 
     fn figure(median: f64) -> Figure {
         Figure { median, min: median / 2.0, max: median * 2.0 }

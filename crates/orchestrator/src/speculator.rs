@@ -381,6 +381,26 @@ mod tests {
     }
 
     #[test]
+    fn without_room_for_drafts_there_are_none() {
+        for rows in [0, 1] {
+            for count in 1..4 {
+                let mut speculator = speculator(rows);
+                let mut sequences = [(); 3].map(|()| speculator.sequence(DrafterKind::Text));
+                for _ in 0..2 * WARM_UP {
+                    let choice = step(&mut speculator, &mut sequences[..count], 16, 1.0);
+                    assert_eq!((choice.rows, choice.drafts.to_vec()), (count as u32, vec![0; count]), "{rows} {count}");
+                }
+            }
+            let mut speculator = speculator(rows);
+            let acceptance = speculator.sequence(DrafterKind::Text);
+            let matched = Match { len: 6 };
+            let fixed = Candidate { acceptance: &acceptance, matched, drafts: 16, fixed: 4, seconds_per_draft: 0.0 };
+            assert_eq!(speculator.choose(&[fixed], 0.0).rows, 5);
+            assert_eq!(speculator.choose(&[], 0.0).rows, 0);
+        }
+    }
+
+    #[test]
     fn the_first_steps_are_plain_and_good_drafts_follow() {
         let mut speculator = speculator(17);
         let mut sequences = [speculator.sequence(DrafterKind::Text)];

@@ -11,13 +11,15 @@ use cudarc::nvrtc::{result, sys};
 use std::ffi::{CString, c_char};
 use std::path::{Path, PathBuf};
 
+/// The oldest compiler that gives machine code, knows the attributes of the kernels and C++17.
+const OLDEST: (i32, i32) = (12, 0);
 /// Lines of the compiler's log that an error shows.
 const LOG_LINES: usize = 6;
 
 /// A cubin for each source, in their order.
 ///
 /// # Errors
-/// [`CudaError::NoCompiler`], [`CudaError::NoHeaders`], [`CudaError::Compile`].
+/// [`CudaError::NoCompiler`], [`CudaError::OldCompiler`], [`CudaError::NoHeaders`], [`CudaError::Compile`].
 pub(crate) fn cubins(images: &KernelImages, architecture: u32, cache: &Cache) -> Result<Vec<Vec<u8>>, CudaError> {
     let units: Vec<&Source> = images.units().collect();
     let built_in = units.iter().map(|u| images.cubin(u.name, architecture).map(<[u8]>::to_vec));
@@ -51,7 +53,32 @@ fn compiler(architecture: u32, cache: &Cache) -> Result<PathBuf, CudaError> {
     if !unsafe { sys::is_culib_present() } {
         return Err(CudaError::NoCompiler(architecture));
     }
+    new_enough(&version()?)?;
     include_folder(cache)
+}
+
+/// The compiler's version, `(major, minor)`. A library that cannot tell it is not one that can be used.
+fn version() -> Result<(i32, i32), CudaError> {
+    // SAFETY: as `is_culib_present`; the library stays open for good.
+    let library = unsafe { sys::culib() };
+    type Version = unsafe extern "C" fn(*mut i32, *mut i32) -> sys::nvrtcResult;
+    // SAFETY: this is the function's type in every version of the library.
+    let Ok(ask) = (unsafe { library.get::<Version>(b"nvrtcVersion\0") }) else { return Ok((0, 0)) };
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: the call writes two numbers.
+    unsafe { ask(&mut major, &mut minor) }
+        .result()
+        .map_err(|e| CudaError::Call { call: "nvrtcVersion", reason: format!("{e:?}") })?;
+    Ok((major, minor))
+}
+
+/// That a compiler has all functions that are called here, which cudarc looks up when they are called and takes for granted.
+fn new_enough(&(major, minor): &(i32, i32)) -> Result<(), CudaError> {
+    if (major, minor) >= OLDEST {
+        return Ok(());
+    }
+    let shown = |(major, minor): (i32, i32)| format!("{major}.{minor}");
+    Err(CudaError::OldCompiler { found: shown((major, minor)), needed: shown(OLDEST) })
 }
 
 /// What `burst.cu` is compiled with: the kernels of a model by number, and the forms of its weights.
@@ -151,4 +178,18 @@ fn compile(
     // SAFETY: the buffer has the size that the compiler asked for.
     unsafe { sys::nvrtcGetCUBIN(program.0, cubin.as_mut_ptr().cast()) }.result().map_err(error("nvrtcGetCUBIN"))?;
     Ok(cubin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_compiler_is_an_error_that_names_both_versions() {
+        assert!(new_enough(&(12, 0)).is_ok() && new_enough(&(13, 2)).is_ok());
+        for (found, shown) in [((11, 8), "11.8"), ((0, 0), "0.0")] {
+            let error = new_enough(&found).expect_err("it is too old").to_string();
+            assert!(error.contains(shown) && error.contains("12.0"), "{error}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! The built-in ones lie in `benches/workloads`, where `make.py` makes them; they are part of the binary, so that figures of
 //! any machine are of the same prompts.
 
+use crate::input;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -80,7 +81,7 @@ fn read(path: &Path) -> Result<String> {
         let names: Vec<_> = BUILT_IN.iter().map(|(n, _)| *n).collect();
         bail!("there is no workload {}; there is {}, or a file FILE.jsonl", path.display(), names.join(", "));
     }
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    input::text(path, input::TEXT)
 }
 
 fn parse(name: &str, text: &str, prompts: &mut Vec<Prompt>) -> Result<()> {

@@ -122,21 +122,28 @@ pub struct ParseError {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
-    /// The line's text.
+    /// The line's text, or of a long one what stands around the column. A terminal obeys nothing in it: control
+    /// characters other than tabs are replaced by U+FFFD.
     pub text: String,
+    /// Where `text` begins in the line, in characters.
+    cut: usize,
 }
+
+/// Characters of a long line that are shown before and after a fault.
+const AROUND: usize = 120;
 
 impl ParseError {
     /// An error at a byte offset of the source.
     pub(super) fn at(source: &str, offset: usize, kind: ParseErrorKind) -> ParseError {
         let before = &source[..offset];
         let start = before.rfind('\n').map_or(0, |i| i + 1);
-        let text = source[start..].lines().next().unwrap_or("").to_owned();
+        let (text, cut) = excerpt(source[start..].lines().next().unwrap_or(""), offset - start);
         ParseError {
             kind,
             line: before.matches('\n').count() + 1,
             column: source[start..offset].chars().count() + 1,
             text,
+            cut,
         }
     }
 }
@@ -145,9 +152,21 @@ impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}:{}: {}: {}", self.line, self.column, self.kind.code(), self.kind)?;
         // Tabs stay tabs so that the caret lines up however wide they are shown.
-        let pad: String = self.text.chars().take(self.column - 1).map(|c| if c == '\t' { c } else { ' ' }).collect();
+        let before = self.text.chars().take(self.column - 1 - self.cut);
+        let pad: String = before.map(|c| if c == '\t' { c } else { ' ' }).collect();
         write!(f, "  {}\n  {pad}^", self.text)
     }
+}
+
+/// What stands around a byte of a line, and its place in the line in characters.
+fn excerpt(line: &str, at: usize) -> (String, usize) {
+    let at = at.min(line.len());
+    let from = line[..at].char_indices().rev().nth(AROUND).map_or(0, |(i, _)| i);
+    // A line that is not long is shown from its beginning.
+    let from = if line[..at].chars().count() <= 2 * AROUND { 0 } else { from };
+    let to = line[at..].char_indices().nth(AROUND).map_or(line.len(), |(i, _)| at + i);
+    let harmless = |c: char| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+    (line[from..to].chars().map(harmless).collect(), line[..from].chars().count())
 }
 
 impl std::error::Error for ParseError {}

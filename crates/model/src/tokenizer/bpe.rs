@@ -47,8 +47,14 @@ impl Bpe {
         Ok(Bpe { merges, bytes, ignore_merges: pre.ignore_merges, splits, strays: names.into_strays() })
     }
 
+    /// Whether no byte is lost.
+    pub(super) fn has_all_bytes(&self) -> bool {
+        self.bytes.iter().all(Option::is_some)
+    }
+
     /// Appends the ids of `text`, in which no special token is looked for. A byte without a token is lost.
-    pub(super) fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
+    /// Stops once there are more than `limit` ids in all.
+    pub(super) fn encode(&self, vocab: &Vocab, text: &str, limit: usize, out: &mut Vec<u32>) {
         let mut words = vec![text];
         for split in &self.splits {
             let whole = std::mem::take(&mut words);
@@ -56,6 +62,9 @@ impl Bpe {
         }
         let mut stray = Vec::new();
         for word in words {
+            if out.len() > limit {
+                return;
+            }
             let whole = || vocab.id(&word.bytes().map(byte_to_char).collect::<String>());
             let tokens = word.bytes().filter_map(|b| self.bytes[usize::from(b)]);
             match if self.ignore_merges { whole() } else { None } {

@@ -40,6 +40,8 @@ pub struct Tokenizer {
     specials: Vec<u32>,
     add_bos: bool,
     add_eos: bool,
+    /// Bytes of a text that one token stands for at most; `None` if bytes may be lost, and then there is no saying.
+    longest: Option<usize>,
     warnings: Vec<Warning>,
 }
 
@@ -80,7 +82,8 @@ impl Tokenizer {
         let add_bos = added("tokenizer.ggml.add_bos_token", default_bos, bos, "tokenizer.ggml.bos_token_id")?;
         let add_eos = added("tokenizer.ggml.add_eos_token", false, eos, "tokenizer.ggml.eos_token_id")?;
         let specials = specials_of(&vocab);
-        Ok(Tokenizer { vocab, kind, specials, add_bos, add_eos, warnings })
+        let longest = longest_of(&vocab, &kind);
+        Ok(Tokenizer { vocab, kind, specials, add_bos, add_eos, longest, warnings })
     }
 
     /// What the metadata say that could not be followed to the letter.
@@ -109,17 +112,34 @@ impl Tokenizer {
     /// # Errors
     /// None with the tokenizers there are; the signature leaves room for others.
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
+        self.encode_up_to(text, parse_special, usize::MAX)
+    }
+
+    /// As [`Tokenizer::encode`], but of a text with more than `limit` tokens the first ones, `limit` at least: for callers
+    /// that refuse such a text, so that its length costs no time and memory.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_up_to(&self, text: &str, parse_special: bool, limit: usize) -> Result<Vec<u32>, TokenizerError> {
         let mut out = Vec::new();
         // A SentencePiece text begins with a space, and so does what follows a special token.
         let mut after_special = true;
         for piece in self.cut_specials(text, parse_special) {
+            if out.len() > limit {
+                break;
+            }
             match piece {
                 Piece::Token(id) => out.push(id),
-                Piece::Text(text) => self.encode_plain(text, after_special, &mut out),
+                Piece::Text(text) => self.encode_plain(text, after_special, limit, &mut out),
             }
             after_special = matches!(piece, Piece::Token(_));
         }
         Ok(out)
+    }
+
+    /// A number of tokens that a text has at least, from its length alone: whether it is too long is known at once.
+    pub fn least_tokens(&self, text: &str) -> usize {
+        self.longest.map_or(0, |longest| text.len().div_ceil(longest))
     }
 
     /// As [`Tokenizer::encode`], with the begin- and end-of-sequence tokens that the model wants.
@@ -127,10 +147,14 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_prompt(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
+        Ok(self.framed(self.encode(text, parse_special)?))
+    }
+
+    /// Ids between the begin- and end-of-sequence tokens that the model wants.
+    pub fn framed(&self, ids: Vec<u32>) -> Vec<u32> {
         let bos = self.vocab.bos().filter(|_| self.add_bos);
         let eos = self.vocab.eos().filter(|_| self.add_eos);
-        let ids = self.encode(text, parse_special)?;
-        Ok(bos.into_iter().chain(ids).chain(eos).collect())
+        bos.into_iter().chain(ids).chain(eos).collect()
     }
 
     /// The text of some ids. Control tokens are shown only with `show_special`; bytes that are
@@ -164,9 +188,10 @@ impl Tokenizer {
         true
     }
 
-    fn encode_plain(&self, text: &str, after_special: bool, out: &mut Vec<u32>) {
+    /// Appends the ids of a text without special tokens; byte-level encoding stops once there are more than `limit`.
+    fn encode_plain(&self, text: &str, after_special: bool, limit: usize, out: &mut Vec<u32>) {
         match &self.kind {
-            Kind::Bpe(bpe) => bpe.encode(&self.vocab, text, out),
+            Kind::Bpe(bpe) => bpe.encode(&self.vocab, text, limit, out),
             Kind::Spm { space_prefix } => {
                 let prefix = if *space_prefix && after_special { spm::SPACE } else { "" };
                 spm::encode(&self.vocab, &format!("{prefix}{}", text.replace(' ', spm::SPACE)), out);
@@ -212,6 +237,16 @@ fn specials_of(vocab: &Vocab) -> Vec<u32> {
         vocab.iter().filter(|&(_, _, kind)| special(kind)).map(|(id, text, _)| (text.len(), id)).collect();
     found.sort_by_key(|&(len, id)| (std::cmp::Reverse(len), id));
     found.into_iter().map(|(_, id)| id).collect()
+}
+
+/// See [`Tokenizer::longest`].
+fn longest_of(vocab: &Vocab, kind: &Kind) -> Option<usize> {
+    let all = match kind {
+        Kind::Bpe(bpe) => bpe.has_all_bytes(),
+        Kind::Spm { .. } => spm::has_all_bytes(vocab),
+    };
+    // In a vocabulary's text no character stands for more bytes than it has itself.
+    vocab.iter().map(|(_, text, _)| text.len()).max().filter(|&longest| all && longest > 0)
 }
 
 /// The pre-tokenizer that the file names. Files from before the key existed mean the default.

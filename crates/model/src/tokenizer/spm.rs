@@ -129,6 +129,11 @@ fn push_run(vocab: &Vocab, run: &str, out: &mut Vec<u32>) {
     }
 }
 
+/// Whether no byte is lost.
+pub(super) fn has_all_bytes(vocab: &Vocab) -> bool {
+    vocab.unknown().is_some() || (0..=u8::MAX).all(|byte| vocab.id(&format!("<0x{byte:02X}>")).is_some())
+}
+
 /// The byte that a token like `<0x0A>` stands for.
 pub(super) fn byte_of(text: &str) -> Option<u8> {
     let hex = text.strip_prefix("<0x")?.strip_suffix('>')?;

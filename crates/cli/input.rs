@@ -1,0 +1,63 @@
+//! Files that a person names and that are read whole. They may be pipes, so none is read without a bound, and Ctrl-C ends
+//! the wait for one that brings nothing.
+
+use crate::signals;
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Bytes of a prompt, a text to measure, a graph or a list of prompts at most.
+pub(crate) const TEXT: u64 = 64 << 20;
+/// Bytes of a template, a device profile or a list of kernels at most.
+pub(crate) const TEMPLATE: u64 = 16 << 20;
+
+/// The text in a file.
+pub(crate) fn text(path: &Path, limit: u64) -> Result<String> {
+    let shown = path.display();
+    String::from_utf8(bytes(path, limit)?).with_context(|| format!("cannot read {shown}: it is not UTF-8"))
+}
+
+/// The bytes in a file.
+pub(crate) fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let read = || whole(File::open(path)?, limit);
+    let read = signals::while_waiting(read)?.with_context(|| format!("cannot read {}", path.display()))?;
+    read.with_context(|| format!("{} has more than {limit} bytes", path.display()))
+}
+
+/// The text that comes by standard input.
+pub(crate) fn stdin(limit: u64) -> Result<String> {
+    let read = signals::while_waiting(|| whole(std::io::stdin().lock(), limit))?;
+    let bytes = read.context("cannot read the prompt from standard input")?;
+    let Some(bytes) = bytes else { bail!("standard input brings more than {limit} bytes") };
+    String::from_utf8(bytes).context("cannot read the prompt from standard input: it is not UTF-8")
+}
+
+/// All bytes, or none if there are more than `limit`.
+fn whole(source: impl Read, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    source.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= limit).then_some(bytes))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_up_to_its_bound() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "12345").unwrap();
+        assert_eq!(text(file.path(), 5).unwrap(), "12345");
+        let error = text(file.path(), 4).unwrap_err().to_string();
+        assert!(error.ends_with("has more than 4 bytes"), "{error}");
+        std::fs::write(file.path(), b"\xff").unwrap();
+        assert!(text(file.path(), 4).unwrap_err().to_string().contains("not UTF-8"));
+    }
+
+    #[test]
+    fn a_source_without_an_end_is_left_at_its_bound() {
+        assert_eq!(whole(std::io::repeat(7), 1000).unwrap(), None);
+    }
+}
