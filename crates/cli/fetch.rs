@@ -51,6 +51,11 @@ pub(crate) fn file(source: Source<'_>, sha256: &str, output: Option<&Path>, forc
         Some(path) => path.to_path_buf(),
         None => default_path(source)?,
     };
+    match path.metadata() {
+        Ok(meta) if meta.is_dir() => bail!("{} is a folder", path.display()),
+        Ok(meta) if !meta.is_file() => bail!("{} exists and is no regular file", path.display()),
+        _ => {}
+    }
     if !force && let Some(found) = existing(&path)? {
         if found == sha256 {
             return Ok(path);
@@ -87,14 +92,8 @@ fn default_path(source: Source<'_>) -> Result<PathBuf> {
 
 /// Checksum of the file at the destination, if there is one.
 fn existing(path: &Path) -> Result<Option<String>> {
-    if path.is_dir() {
-        bail!("{} is a folder", path.display());
-    }
     if !path.exists() {
         return Ok(None);
-    }
-    if !path.is_file() {
-        bail!("{} exists and is no regular file", path.display());
     }
     let mut hash = Sha256::new();
     let read = File::open(path).and_then(|mut file| hash_rest(&mut file, &mut hash, "checking"));
