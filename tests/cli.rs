@@ -123,7 +123,7 @@ fn every_subcommand_has_help_with_examples() {
     let place = Place::new();
     let commands = ["pull", "run", "compile", "perplexity", "gguf", "synth", "bench"].map(|c| vec![c]);
     let commands = commands.into_iter().chain([vec!["bench", "spec"]]);
-    let graph = ["verify", "print", "dot", "passes", "plan", "run"].map(|c| vec!["graph", c]);
+    let graph = ["verify", "print", "dot", "passes", "plan", "buckets", "run", "ops"].map(|c| vec!["graph", c]);
     let cache = ["list", "verify", "clear"].map(|c| vec!["cache", c]);
     let device = ["list", "show", "calibrate"].map(|c| vec!["device", c]);
     for mut command in commands.chain(graph).chain(cache).chain(device) {

@@ -8,7 +8,7 @@ mod speculate;
 
 pub(crate) use artefact::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, CompileArgs};
 pub(crate) use graph::{
-    BucketArgs, BucketsArgs, GraphArgs, GraphCommand, GraphRunArgs, NamedFile, PassesArgs, PrintArgs,
+    BucketArgs, BucketsArgs, GraphArgs, GraphCommand, GraphRunArgs, NamedFile, OpsArgs, OpsForm, PassesArgs, PrintArgs,
 };
 #[cfg(feature = "cuda")]
 pub(crate) use measure::KernelsArgs;

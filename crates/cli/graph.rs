@@ -2,7 +2,7 @@
 
 use crate::args::{BucketArgs, GraphArgs, GraphCommand, PassesArgs, PrintArgs};
 use crate::output::print_now;
-use crate::{Outcome, escape, graph_buckets, graph_run, input, models};
+use crate::{Outcome, escape, graph_buckets, graph_ops, graph_run, input, models};
 use aio::compiler::{CompileError, Options, compile, passes};
 use aio::ir::text::{Parsed, parse};
 use aio::ir::verify::VerifyError;
@@ -23,6 +23,7 @@ pub(crate) fn main(command: GraphCommand) -> Result<Outcome> {
         GraphCommand::Plan(args) => show_plan(&args),
         GraphCommand::Buckets(args) => graph_buckets::main(&args),
         GraphCommand::Run(args) => graph_run::main(args),
+        GraphCommand::Ops(args) => graph_ops::main(&args),
     }
 }
 

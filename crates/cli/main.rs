@@ -27,6 +27,7 @@ mod graph;
 mod graph_buckets;
 mod graph_device;
 mod graph_memory;
+mod graph_ops;
 mod graph_run;
 mod input;
 mod machine;

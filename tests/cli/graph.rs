@@ -249,3 +249,22 @@ fn a_graph_keeps_its_names_and_its_tail_follows_from_its_outputs() {
     );
     place.bad(&["graph", "run", &large], 2, "%wide : f32[1048576, 1048576] needs");
 }
+
+#[test]
+fn ops_show_what_the_table_says_in_three_forms() {
+    let place = Place::new();
+    let all = place.good(&["graph", "ops"]);
+    assert!(all.contains("out = matmul x, w, [experts]\n    x times the transpose of w"), "{all}");
+    let attend = place.good(&["graph", "ops", "attend"]);
+    assert!(attend.starts_with("out = attend q, kv, table, row_seq, positions, [sinks] {scale, "), "{attend}");
+    assert!(attend.contains("kv heads, 64, head size") && attend.contains("an integer, default 0"), "{attend}");
+    let md = place.good(&["graph", "ops", "-o", "md"]);
+    let headed = |op: &aio::ir::Op| md.contains(&format!("\n## {}\n", op.mnemonic()));
+    assert!(aio::ir::Op::ALL.iter().all(headed), "{md}");
+    let json: serde_json::Value = serde_json::from_str(&place.good(&["graph", "ops", "-o", "json"])).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), aio::ir::Op::ALL.len());
+    let rope: serde_json::Value = serde_json::from_str(&place.good(&["graph", "ops", "rope", "-o", "json"])).unwrap();
+    assert_eq!((&rope["op"], &rope["attributes"][2]["default"]), (&"rope".into(), &10000.0.into()));
+    assert_eq!((&rope["operands"][2]["optional"], &rope["updates"]), (&true.into(), &serde_json::Value::Null));
+    place.bad(&["graph", "ops", "atend"], 2, "the nearest are `attend`, ");
+}

@@ -1,7 +1,7 @@
 //! Flags of `aio graph`.
 
 use super::{DeviceArg, IsaArg, MAX_ROWS, ModelArgs, TextOrJson};
-use aio::ir::{Graph, Sym};
+use aio::ir::{Graph, Op, Sym};
 use aio::plan::{Bucket, Tail};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -23,6 +23,8 @@ pub(crate) enum GraphCommand {
     Buckets(BucketsArgs),
     /// Run a graph on .npy tensors.
     Run(GraphRunArgs),
+    /// Show what ops there are and what they mean.
+    Ops(OpsArgs),
 }
 
 /// A graph: a file's, or a model's.
@@ -80,6 +82,31 @@ pub(crate) struct BucketsArgs {
     /// Form of the list.
     #[arg(short, long = "output", value_enum, default_value = "text", value_name = "FORM")]
     pub output: TextOrJson,
+}
+
+/// Forms of the op reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OpsForm {
+    /// Aligned text; of all ops the signature and the summary.
+    Text,
+    /// A section an op in Markdown.
+    Md,
+    /// An object an op.
+    Json,
+}
+
+/// Arguments of `aio graph ops`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  aio graph ops\n  aio graph ops attend\n  aio graph ops -o md > ops.md\n  aio graph ops sample -o json"
+)]
+pub(crate) struct OpsArgs {
+    /// The op [default: all].
+    #[arg(value_name = "OP", value_parser = crate::graph_ops::parse)]
+    pub op: Option<Op>,
+    /// Output form.
+    #[arg(short, long, value_enum, default_value = "text", value_name = "FORM")]
+    pub output: OpsForm,
 }
 
 /// A graph and the bucket to compile it for.

@@ -65,6 +65,21 @@ pub struct OpSpec {
     pub infer: InferRule,
     /// Bytes and flops.
     pub cost: CostRule,
+    /// The rest of its documentation.
+    pub notes: Notes,
+}
+
+/// What the reference says of an op beside its summary; each text is one or more sentences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notes {
+    /// Admitted element types.
+    pub types: &'static str,
+    /// Shapes, broadcasting and layouts.
+    pub shapes: &'static str,
+    /// NaN, overflow and rounding.
+    pub numbers: &'static str,
+    /// Ranges of indices; empty if the op has none.
+    pub indices: &'static str,
 }
 
 const fn req(name: &'static str) -> Operand {
@@ -79,10 +94,21 @@ const fn attr(name: &'static str, kind: AttrKind, default: D) -> AttrSpec {
     AttrSpec { name, kind, default }
 }
 
+const fn notes(types: &'static str, shapes: &'static str, numbers: &'static str, indices: &'static str) -> Notes {
+    Notes { types, shapes, numbers, indices }
+}
+
+/// Types that are not stored in blocks: [`DType::is_quantized`](crate::DType::is_quantized) is false.
+const PLAIN_X: &str = "x: any plain type (f32, f16, bf16, i32, u32, i8, u8, bool).";
+const SAME_PLAIN: &str = "a and b: any plain type (f32, f16, bf16, i32, u32, i8, u8, bool), the same for both.";
+const F32_X: &str = "x and out: f32.";
+const SAME_SHAPE: &str = "out has x's shape.";
+const BROADCAST: &str = "Shapes broadcast as in numpy: aligned at the last dimension, equal or one of them 1.";
+
 macro_rules! op_table {
     ($($variant:ident $mnemonic:literal $group:ident $summary:literal
         ($($operand:ident $oname:literal),*) -> ($($result:literal),*) $(updates $updates:literal)?
-        [$($aname:literal $akind:expr, $adefault:expr);*] $infer:path, $cost:path;)*) => {
+        [$($aname:literal $akind:expr, $adefault:expr);*] $infer:path, $cost:path, $notes:expr;)*) => {
         /// An operation. [`Op::spec`] has its declaration.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
@@ -103,6 +129,7 @@ macro_rules! op_table {
             summary: $summary,
             infer: $infer,
             cost: $cost,
+            notes: $notes,
         },)*];
     };
     (@updates) => { None };
@@ -122,67 +149,114 @@ const ROPE_PAIRS: AttrKind = AttrKind::Word(&["adjacent", "halves"]);
 const ROPE_SCALING: AttrKind = AttrKind::Word(&["none", "linear", "yarn"]);
 
 op_table! {
-    Fill "fill" Source "A tensor of one number." () -> ("out") ["shape" SHAPE, D::Required; "value" EXTENDED, D::Required; "dtype" DTYPE, D::Required] infer::fill, cost::moved;
-    Iota "iota" Source "0, 1, 2, ... along the last dimension." () -> ("out") ["shape" SHAPE, D::Required; "dtype" DTYPE, D::Required] infer::iota, cost::moved;
+    Fill "fill" Source "A tensor of one number." () -> ("out") ["shape" SHAPE, D::Required; "value" EXTENDED, D::Required; "dtype" DTYPE, D::Required] infer::fill, cost::moved,
+        notes("`dtype` is any plain type.", "out has `shape`.", "A float type takes the number nearest to `value`; an integer type only what it holds exactly. inf and -inf are for float types; NaN cannot be written.", "");
+    Iota "iota" Source "0, 1, 2, ... along the last dimension." () -> ("out") ["shape" SHAPE, D::Required; "dtype" DTYPE, D::Required] infer::iota, cost::moved,
+        notes("`dtype` is any plain type.", "out has `shape`; without dimensions it is 0.", "Numbers that the type cannot hold: integers and bool saturate, floats take the nearest (f32 counts exactly to 2^24).", "");
 
-    Embed "embed" Lookup "Rows of a table picked by id, decoded to f32." (req "table", req "ids") -> ("out") [] infer::embed, cost::picked;
-    Gather "gather" Lookup "Slices of the first dimension picked by index." (req "x", req "index") -> ("out") [] infer::gather, cost::picked;
-    Scatter "scatter" Lookup "A copy of x whose slices at the indices are replaced; the last write wins." (req "x", req "index", req "updates") -> ("out") [] infer::scatter, cost::moved;
+    Embed "embed" Lookup "Rows of a table picked by id, decoded to f32." (req "table", req "ids") -> ("out") [] infer::embed, cost::picked,
+        notes("table: any float type; ids: u32 or i32; out: f32.", "table is [entries, columns]; out has ids' shape with columns appended.", "Decoded to f32; NaN stays.", "ids are 0 to entries - 1; any other fails the step.");
+    Gather "gather" Lookup "Slices of the first dimension picked by index." (req "x", req "index") -> ("out") [] infer::gather, cost::picked,
+        notes("x: any type; index: u32 or i32; out: x's type.", "x has rank 1 or more (2 of a block type), index rank 1; out is x with as many slices as there are indices.", "Copies bits.", "Indices are 0 to x's first dimension - 1; any other fails the step.");
+    Scatter "scatter" Lookup "A copy of x whose slices at the indices are replaced; the last write wins." (req "x", req "index", req "updates") -> ("out") [] infer::scatter, cost::moved,
+        notes("x and updates: any type, the same; index: u32 or i32; out: x's type.", "x has rank 1 or more (2 of a block type), index rank 1; updates is a slice for each index; out has x's shape.", "Copies bits.", "Indices are 0 to x's first dimension - 1; any other fails the step. Where one repeats, the last slice stays.");
 
-    Matmul "matmul" Linear "x times the transpose of w (rows of w are outputs); with `experts`, row i uses the matrix that `experts` names for it." (req "x", req "w", opt "experts") -> ("out") [] infer::matmul, cost::matmul;
+    Matmul "matmul" Linear "x times the transpose of w (rows of w are outputs); with `experts`, row i uses the matrix that `experts` names for it." (req "x", req "w", opt "experts") -> ("out") [] infer::matmul, cost::matmul,
+        notes("x: f32; w: any float type; experts: u32; out: f32.", "x is [..., k]; w is [outputs, k], with experts [matrices, outputs, k]; experts has x's shape without k; out is [..., outputs].", "The oracle adds in f64 and rounds once; kernels add in f32 in other orders, and some round x first, for instance to 8-bit blocks, so their results are near it, not equal. A NaN in a row of x makes its row of out NaN.", "experts are 0 to matrices - 1; any other fails the step.");
 
-    Add "add" Elementwise "a + b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
-    Sub "sub" Elementwise "a - b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
-    Mul "mul" Elementwise "a * b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
-    Div "div" Elementwise "a / b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
-    Min "min" Elementwise "The smaller, broadcasting; NaN if either is." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
-    Max "max" Elementwise "The larger, broadcasting; NaN if either is." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element;
-    Compare "compare" Elementwise "A comparison as bool, broadcasting." (req "a", req "b") -> ("out") ["kind" COMPARE, D::Required] infer::compare, cost::per_element;
-    Select "select" Elementwise "a where the condition holds, else b; broadcasting." (req "condition", req "a", req "b") -> ("out") [] infer::select, cost::per_element;
+    Add "add" Elementwise "a + b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
+        notes(SAME_PLAIN, BROADCAST, "Integers wrap; bool is one bit. f16 and bf16 are computed in f32 and rounded to nearest even. NaN stays.", "");
+    Sub "sub" Elementwise "a - b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
+        notes(SAME_PLAIN, BROADCAST, "Integers wrap; bool is one bit. f16 and bf16 are computed in f32 and rounded to nearest even. NaN stays.", "");
+    Mul "mul" Elementwise "a * b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
+        notes(SAME_PLAIN, BROADCAST, "Integers wrap; bool is one bit. f16 and bf16 are computed in f32 and rounded to nearest even. NaN stays.", "");
+    Div "div" Elementwise "a / b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
+        notes(SAME_PLAIN, BROADCAST, "Integers truncate, wrap, and give 0 where b is 0; floats then give an infinity or NaN. f16 and bf16 are computed in f32 and rounded to nearest even. NaN stays.", "");
+    Min "min" Elementwise "The smaller, broadcasting; NaN if either is." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
+        notes(SAME_PLAIN, BROADCAST, "NaN where a or b is NaN. Of zeros of both signs either may be the result.", "");
+    Max "max" Elementwise "The larger, broadcasting; NaN if either is." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
+        notes(SAME_PLAIN, BROADCAST, "NaN where a or b is NaN. Of zeros of both signs either may be the result.", "");
+    Compare "compare" Elementwise "A comparison as bool, broadcasting." (req "a", req "b") -> ("out") ["kind" COMPARE, D::Required] infer::compare, cost::per_element,
+        notes("a and b: any plain type, the same; out: bool.", BROADCAST, "`kind` eq, ne, lt, le, gt, ge is =, !=, <, <=, >, >=. With NaN all are false but ne; zeros of both signs are equal.", "");
+    Select "select" Elementwise "a where the condition holds, else b; broadcasting." (req "condition", req "a", req "b") -> ("out") [] infer::select, cost::per_element,
+        notes("condition: bool; a, b and out: any plain type, the same.", "All three shapes broadcast as in numpy.", "Copies the number; a NaN that is not chosen has no effect.", "");
 
-    Neg "neg" Elementwise "-x." (req "x") -> ("out") [] infer::unary, cost::per_element;
-    Silu "silu" Elementwise "x * sigmoid(x)." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
-    Gelu "gelu" Elementwise "The tanh form of the Gaussian error linear unit." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
-    Relu "relu" Elementwise "max(x, 0); NaN stays." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
-    Tanh "tanh" Elementwise "Hyperbolic tangent." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
-    Sigmoid "sigmoid" Elementwise "1 / (1 + exp(-x))." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
-    Exp "exp" Elementwise "e to the x." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
-    Log "log" Elementwise "Natural logarithm." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
-    Sqrt "sqrt" Elementwise "Square root." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
-    Rsqrt "rsqrt" Elementwise "1 / sqrt(x)." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
-    Sin "sin" Elementwise "Sine of radians." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
-    Cos "cos" Elementwise "Cosine of radians." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
+    Neg "neg" Elementwise "-x." (req "x") -> ("out") [] infer::unary, cost::per_element,
+        notes(PLAIN_X, SAME_SHAPE, "Integers wrap: -1 of an unsigned type is its largest; bool stays as it is. NaN stays NaN.", "");
+    Silu "silu" Elementwise "x * sigmoid(x)." (req "x") -> ("out") [] infer::unary_float, cost::per_element,
+        notes(F32_X, SAME_SHAPE, "NaN stays. Kernels may differ in the last bits.", "");
+    Gelu "gelu" Elementwise "The tanh form of the Gaussian error linear unit." (req "x") -> ("out") [] infer::unary_float, cost::per_element,
+        notes(F32_X, SAME_SHAPE, "NaN stays. Kernels may differ in the last bits.", "");
+    Relu "relu" Elementwise "max(x, 0); NaN stays." (req "x") -> ("out") [] infer::unary_float, cost::per_element,
+        notes(F32_X, SAME_SHAPE, "NaN stays; the rest is exact.", "");
+    Tanh "tanh" Elementwise "Hyperbolic tangent." (req "x") -> ("out") [] infer::unary_float, cost::per_element,
+        notes(F32_X, SAME_SHAPE, "NaN stays. Infinities give 1 and -1. Kernels may differ in the last bits.", "");
+    Sigmoid "sigmoid" Elementwise "1 / (1 + exp(-x))." (req "x") -> ("out") [] infer::unary_float, cost::per_element,
+        notes(F32_X, SAME_SHAPE, "NaN stays. Infinities give 1 and 0. Kernels may differ in the last bits.", "");
+    Exp "exp" Elementwise "e to the x." (req "x") -> ("out") [] infer::unary_float, cost::per_element,
+        notes(F32_X, SAME_SHAPE, "NaN stays. Overflow gives infinity. Kernels may differ in the last bits.", "");
+    Log "log" Elementwise "Natural logarithm." (req "x") -> ("out") [] infer::unary_float, cost::per_element,
+        notes(F32_X, SAME_SHAPE, "NaN stays. 0 gives -inf, a negative number NaN. Kernels may differ in the last bits.", "");
+    Sqrt "sqrt" Elementwise "Square root." (req "x") -> ("out") [] infer::unary_float, cost::per_element,
+        notes(F32_X, SAME_SHAPE, "NaN stays. A negative number gives NaN. Kernels may differ in the last bits.", "");
+    Rsqrt "rsqrt" Elementwise "1 / sqrt(x)." (req "x") -> ("out") [] infer::unary_float, cost::per_element,
+        notes(F32_X, SAME_SHAPE, "NaN stays. 0 gives infinity, a negative number NaN. Kernels may differ in the last bits.", "");
+    Sin "sin" Elementwise "Sine of radians." (req "x") -> ("out") [] infer::unary_float, cost::per_element,
+        notes(F32_X, SAME_SHAPE, "NaN stays. Infinities give NaN. Kernels may differ in the last bits.", "");
+    Cos "cos" Elementwise "Cosine of radians." (req "x") -> ("out") [] infer::unary_float, cost::per_element,
+        notes(F32_X, SAME_SHAPE, "NaN stays. Infinities give NaN. Kernels may differ in the last bits.", "");
 
-    RmsNorm "rms_norm" Norm "x / sqrt(mean(x^2) + eps) over the last dimension, times the weight." (req "x", opt "weight") -> ("out") ["eps" NUM, D::Required] infer::norm, cost::per_element;
-    LayerNorm "layer_norm" Norm "(x - mean) / sqrt(variance + eps) over the last dimension, times the weight, plus the bias." (req "x", opt "weight", opt "bias") -> ("out") ["eps" NUM, D::Required] infer::norm, cost::per_element;
-    Softmax "softmax" Norm "exp(x) / sum(exp(x)) over the last dimension." (req "x") -> ("out") [] infer::unary_float, cost::per_element;
+    RmsNorm "rms_norm" Norm "x / sqrt(mean(x^2) + eps) over the last dimension, times the weight." (req "x", opt "weight") -> ("out") ["eps" NUM, D::Required] infer::norm, cost::per_element,
+        notes("x, weight and out: f32.", "x has rank 1 or more; weight has its last dimension; out has x's shape.", "The oracle computes in f64; kernels differ in the last bits. A NaN makes its row NaN; an infinity becomes NaN and the rest of its row 0.", "");
+    LayerNorm "layer_norm" Norm "(x - mean) / sqrt(variance + eps) over the last dimension, times the weight, plus the bias." (req "x", opt "weight", opt "bias") -> ("out") ["eps" NUM, D::Required] infer::norm, cost::per_element,
+        notes("x, weight, bias and out: f32.", "x has rank 1 or more; weight and bias have its last dimension; out has x's shape.", "The variance divides by the count. The oracle computes in f64; kernels differ in the last bits. A NaN or infinity makes its row NaN.", "");
+    Softmax "softmax" Norm "exp(x) / sum(exp(x)) over the last dimension." (req "x") -> ("out") [] infer::unary_float, cost::per_element,
+        notes(F32_X, SAME_SHAPE, "The row's largest element is subtracted first, so finite rows do not overflow. NaN, inf, or a row of -inf alone makes the row NaN; else -inf gives 0.", "");
 
     Rope "rope" Position "Rotates pairs of the first `dims` elements of each head by position * base^(-2i/dims)." (req "x", req "positions", opt "freq_factors") -> ("out")
         ["pairs" ROPE_PAIRS, D::Required; "dims" INT, D::Required; "base" NUM, D::F32(10000.0); "scaling" ROPE_SCALING, D::Word("none"); "factor" NUM, D::F32(1.0); "original_context" INT, D::Int(0); "attn_factor" NUM, D::F32(1.0); "beta_fast" NUM, D::F32(32.0); "beta_slow" NUM, D::F32(1.0)]
-        infer::rope, cost::per_element;
+        infer::rope, cost::per_element,
+        notes("x: f32; positions: u32; freq_factors: f32; out: f32.", "x is [rows, heads, head size], positions [rows], freq_factors [dims / 2]; `dims` is even, 2 to head size, and elements from `dims` on are copied; out has x's shape. Pair i is elements 2i and 2i + 1 (`adjacent`) or i and i + dims / 2 (`halves`).", "`scaling` linear divides positions by `factor`; yarn is that of the YaRN paper (arXiv 2309.00071) with `factor`, `original_context`, `beta_fast` and `beta_slow`, and its magnitude times `attn_factor`. Angles are f32 numbers; kernels differ in the last bits. freq_factors divide the frequencies. NaN stays in its pair. A position may be any u32.", "");
 
-    PageWrite "page_write" Cache "Stores a row's key and value at its position of its sequence's pages." (req "kv", req "k", req "v", req "table", req "row_seq", req "positions") -> ("kv") updates 0 [] infer::page_write, cost::page_write;
+    PageWrite "page_write" Cache "Stores a row's key and value at its position of its sequence's pages." (req "kv", req "k", req "v", req "table", req "row_seq", req "positions") -> ("kv") updates 0 [] infer::page_write, cost::page_write,
+        notes("kv: f16; k and v: f32; table, row_seq and positions: u32; out: f16.", "kv is [pages, 2, kv heads, 64, head size], the 2 being keys, values; k and v are [rows, kv heads, head size]; table is [seqs, pages], row_seq and positions [rows]. Position p of sequence s lies in page table[s, p / 64] at p % 64.", "Rounded to f16, to nearest even; from 65520 on to infinity. NaN stays. Of rows at one place the last stays.", "row_seq is below seqs, p / 64 below the table's width, the page below kv's pages; any other fails the step.");
     Attend "attend" Cache "Causal attention of each row over its sequence's pages, positions 0 to its own." (req "q", req "kv", req "table", req "row_seq", req "positions", opt "sinks") -> ("out")
-        ["scale" NUM, D::Required; "window" INT, D::Int(0); "soft_cap" NUM, D::F32(0.0)] infer::attend, cost::attend;
-    Commit "commit" Cache "Committed lengths plus the accepted counts." (req "lens", req "accepted") -> ("lens") updates 0 [] infer::commit, cost::moved;
+        ["scale" NUM, D::Required; "window" INT, D::Int(0); "soft_cap" NUM, D::F32(0.0)] infer::attend, cost::attend,
+        notes("q: f32; kv: f16; table, row_seq and positions: u32; sinks: f32; out: f32.", "q is [rows, heads, head size], heads a multiple of kv heads; kv is [pages, 2, kv heads, 64, head size], the 2 being keys, values; table is [seqs, pages], row_seq and positions [rows], sinks [heads]; out has q's shape. Position p of sequence s lies in page table[s, p / 64] at p % 64. Head h reads kv head h / (heads / kv heads).", "Scores are `scale` times the products, then `soft_cap` * tanh(score / `soft_cap`) if that is not 0. A row reads the last `window` positions up to its own, all if 0. A sink is one more score, without a value. The oracle computes in f64; kernels add in f32 in other orders. A NaN in what a head reads makes its result NaN.", "row_seq is below seqs, p / 64 below the table's width, pages read below kv's; any other fails the step.");
+    Commit "commit" Cache "Committed lengths plus the accepted counts." (req "lens", req "accepted") -> ("lens") updates 0 [] infer::commit, cost::moved,
+        notes("lens, accepted and out: u32.", "All are [seqs].", "Wraps at 2^32.", "");
 
-    Slice "slice" Layout "Elements start to start + len of a dimension." (req "x") -> ("out") ["axis" INT, D::Required; "start" INT, D::Required; "len" INT, D::Required] infer::slice, cost::picked;
-    Concat "concat" Layout "a, then b, along a dimension." (req "a", req "b") -> ("out") ["axis" INT, D::Required] infer::concat, cost::moved;
-    Reshape "reshape" Layout "The same elements under another shape." (req "x") -> ("out") ["shape" SHAPE, D::Required] infer::reshape, cost::free;
-    Transpose "transpose" Layout "Dimensions in another order: result dimension i is the operand's dimension that `perm` lists at i." (req "x") -> ("out") ["perm" INTS, D::Required] infer::transpose, cost::moved;
-    Broadcast "broadcast" Layout "Repeats dimensions of 1 up to the shape." (req "x") -> ("out") ["shape" SHAPE, D::Required] infer::broadcast, cost::moved;
+    Slice "slice" Layout "Elements start to start + len of a dimension." (req "x") -> ("out") ["axis" INT, D::Required; "start" INT, D::Required; "len" INT, D::Required] infer::slice, cost::picked,
+        notes(PLAIN_X, "`axis` is below x's rank and of known size; out is x with `len` there.", "Copies bits.", "`start` is 0 or more, `len` 1 or more, start + len at most the dimension's size.");
+    Concat "concat" Layout "a, then b, along a dimension." (req "a", req "b") -> ("out") ["axis" INT, D::Required] infer::concat, cost::moved,
+        notes(SAME_PLAIN, "a and b agree but for `axis`, which is of known size in both; out has the sum there.", "Copies bits.", "");
+    Reshape "reshape" Layout "The same elements under another shape." (req "x") -> ("out") ["shape" SHAPE, D::Required] infer::reshape, cost::free,
+        notes(PLAIN_X, "`shape` has as many elements as x, for all numbers of its symbols.", "Copies bits.", "");
+    Transpose "transpose" Layout "Dimensions in another order: result dimension i is the operand's dimension that `perm` lists at i." (req "x") -> ("out") ["perm" INTS, D::Required] infer::transpose, cost::moved,
+        notes(PLAIN_X, "`perm` lists each dimension of x once.", "Copies bits.", "");
+    Broadcast "broadcast" Layout "Repeats dimensions of 1 up to the shape." (req "x") -> ("out") ["shape" SHAPE, D::Required] infer::broadcast, cost::moved,
+        notes(PLAIN_X, "x's dimensions, aligned at the last, are those of `shape` or 1.", "Copies bits.", "");
 
-    Cast "cast" Convert "The nearest value of another plain type; floats to integers truncate and saturate." (req "x") -> ("out") ["to" DTYPE, D::Required] infer::cast, cost::moved;
-    Quantize "quantize" Convert "Blocks of a quantised type." (req "x") -> ("out") ["to" DTYPE, D::Required] infer::quantize, cost::moved;
-    Dequantize "dequantize" Convert "f32 from any float type." (req "x") -> ("out") [] infer::dequantize, cost::moved;
+    Cast "cast" Convert "The nearest value of another plain type; floats to integers truncate and saturate." (req "x") -> ("out") ["to" DTYPE, D::Required] infer::cast, cost::moved,
+        notes(PLAIN_X, SAME_SHAPE, "Floats round to nearest even and overflow to infinity. To an integer type: the fraction is dropped, what is too large or small becomes the nearest limit, NaN becomes 0. To bool: 0 is false, all else true, NaN too.", "");
+    Quantize "quantize" Convert "Blocks of a quantised type." (req "x") -> ("out") ["to" DTYPE, D::Required] infer::quantize, cost::moved,
+        notes("x: f32; `to` is a block type with an encoder: q4_0, q4_1 or q8_0.", "The last dimension is known and whole blocks; out has x's shape.", "Each block has a scale (and minimum) of its own, in f16. Finite numbers are expected.", "");
+    Dequantize "dequantize" Convert "f32 from any float type." (req "x") -> ("out") [] infer::dequantize, cost::moved,
+        notes("x: any float type; out: f32.", SAME_SHAPE, "Decoded to f32; NaN stays.", "");
 
-    Reduce "reduce" Reduce "Folds a dimension to 1; NaN if an element is." (req "x") -> ("out") ["kind" REDUCE, D::Required; "axis" INT, D::Required] infer::reduce, cost::per_element;
-    Cumsum "cumsum" Reduce "Running sum along the last dimension." (req "x") -> ("out") [] infer::unary, cost::per_element;
+    Reduce "reduce" Reduce "Folds a dimension to 1; NaN if an element is." (req "x") -> ("out") ["kind" REDUCE, D::Required; "axis" INT, D::Required] infer::reduce, cost::per_element,
+        notes(F32_X, "`axis` is below x's rank; out has 1 there.", "`kind` is the fold. NaN where an element is NaN. The oracle adds in f64; kernels may differ in the last bits. Of no elements: sum 0, max -inf, min inf, mean NaN.", "");
+    Cumsum "cumsum" Reduce "Running sum along the last dimension." (req "x") -> ("out") [] infer::unary, cost::per_element,
+        notes(PLAIN_X, SAME_SHAPE, "Added from left to right; integers wrap, bool is one bit. f16 and bf16 add in f32 and round each result. After a NaN all are NaN.", "");
 
-    Argmax "argmax" Choose "Index of the largest element of the last dimension; the lowest on ties; 4294967295 (no token) where an element is NaN or positive infinity, unlike numpy." (req "x") -> ("index") [] infer::argmax, cost::per_element;
-    TopK "top_k" Choose "The k largest of the last dimension, largest first, lowest index first on ties; NaN is larger than any number." (req "x") -> ("values", "indices") ["k" INT, D::Required] infer::top_k, cost::per_element;
-    Sample "sample" Choose "A token per row: bias, penalties, top-k, top-p, min-p, temperature, then arg-max under counter-based Gumbel noise; 4294967295 (no token) where a logit is NaN or positive infinity." (req "logits", req "params", req "noise", req "recent", opt "bias") -> ("token") [] infer::sample, cost::per_element;
-    Verify "verify" Choose "Accepted drafts per sequence and the next token, from each row's own sample; a row without a token agrees with no draft." (req "sampled", req "drafts", req "spans") -> ("accepted", "next") [] infer::verify, cost::moved;
+    Argmax "argmax" Choose "Index of the largest element of the last dimension; the lowest on ties; 4294967295 (no token) where an element is NaN or positive infinity, unlike numpy." (req "x") -> ("index") [] infer::argmax, cost::per_element,
+        notes("x: f32; index: u32.", "x has rank 1 or more; index has its shape without the last dimension.", "Zeros of both signs are equal. A row of -inf gives 0, an empty one 4294967295.", "");
+    TopK "top_k" Choose "The k largest of the last dimension, largest first, lowest index first on ties; NaN is larger than any number." (req "x") -> ("values", "indices") ["k" INT, D::Required] infer::top_k, cost::per_element,
+        notes("x and values: f32; indices: u32.", "`k` is 1 to x's last dimension, which is known; both results have `k` there.", "NaN ranks before inf; zeros of both signs are equal. Values are copied.", "");
+    Sample "sample" Choose "A token per row: bias, penalties, top-k, top-p, min-p, temperature, then arg-max under counter-based Gumbel noise; 4294967295 (no token) where a logit is NaN or positive infinity." (req "logits", req "params", req "noise", req "recent", opt "bias") -> ("token") [] infer::sample, cost::per_element,
+        notes("logits, params and bias: f32; noise: u32; recent: i32; token: u32.", "logits and bias are [rows, vocabulary]; token is [rows]. params is [rows, 7]: temperature, top-k, top-p, min-p, repetition, presence and frequency penalty; 0, 0, 1, 0, 1, 0, 0 is the arg-max. noise is [rows, 4]: seed low, seed high, choice, position. recent is [rows, recent].", "The same token to the bit on each device: crates/ir/src/sampling.rs is the definition. Ties go to the lowest id. -inf bars a token; where all are barred the token is 0.", "recent has token ids; others (-1 by custom) are padding.");
+    Verify "verify" Choose "Accepted drafts per sequence and the next token, from each row's own sample; a row without a token agrees with no draft." (req "sampled", req "drafts", req "spans") -> ("accepted", "next") [] infer::verify, cost::moved,
+        notes("All are u32.", "sampled and drafts are [rows]; spans is [seqs, 2]: a sequence's first row and how many drafts follow it; accepted and next are [seqs]. Row i samples what row i + 1 drafted; the first draft that differs ends the sequence's count, and next is the sample of the last row that agreed.", "Exact. 4294967295 (no token) agrees with nothing.", "Rows of a span are below rows; any other that is reached fails the step.");
 }
 
 impl Op {
@@ -217,6 +291,7 @@ impl OpSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{DType, Shape, TensorType};
     use std::collections::HashSet;
 
     #[test]
@@ -233,5 +308,63 @@ mod tests {
                 assert!(a.default.value().is_none_or(|v| a.kind.admits(&v)), "{}.{}", spec.mnemonic, a.name);
             }
         }
+    }
+
+    /// Operands and attributes that are places in something else.
+    const PLACES: [&str; 7] = ["ids", "index", "experts", "row_seq", "recent", "spans", "start"];
+
+    #[test]
+    fn every_op_has_complete_entries_in_the_reference() {
+        for spec in Op::ALL.iter().map(|op| op.spec()) {
+            let n = spec.notes;
+            for text in [spec.summary, n.types, n.shapes, n.numbers] {
+                assert!(text.ends_with('.') && text.len() > 2, "{}: {text:?}", spec.mnemonic);
+            }
+            let names = spec.operands.iter().map(|o| o.name).chain(spec.attrs.iter().map(|a| a.name));
+            assert_eq!(n.indices.ends_with('.'), names.clone().any(|n| PLACES.contains(&n)), "{}", spec.mnemonic);
+            let all = [spec.summary, n.types, n.shapes, n.numbers, n.indices].join(" ");
+            let told = |name: &str| all.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
+            for name in names {
+                assert!(told(name) || told("All"), "{}: {name}", spec.mnemonic);
+            }
+        }
+    }
+
+    /// An attribute that fits an operand of 2 x 256 elements.
+    fn fitting(op: Op, a: &AttrSpec) -> Attr {
+        match a.kind {
+            AttrKind::Int => Attr::Int(1),
+            AttrKind::F32 | AttrKind::Extended => Attr::F32(1.0),
+            AttrKind::Word(words) => Attr::Word(words[0]),
+            AttrKind::Shape => Attr::Shape(Shape::consts(&[2, 256])),
+            AttrKind::Ints => Attr::Ints(vec![1, 0]),
+            AttrKind::DType => Attr::DType(if op == Op::Quantize { DType::Q8_0 } else { DType::F32 }),
+        }
+    }
+
+    #[test]
+    fn the_reference_admits_the_types_that_the_shape_rules_admit() {
+        let mut seen = 0;
+        for &op in Op::ALL {
+            let spec = op.spec();
+            let needed: Vec<_> = spec.operands.iter().filter(|o| !o.optional).map(|o| o.name).collect();
+            if ![&["x"][..], &["a", "b"]].contains(&&needed[..]) {
+                continue;
+            }
+            seen += 1;
+            let attrs: Vec<Attr> = spec.attrs.iter().map(|a| fitting(op, a)).collect();
+            for &dtype in DType::ALL {
+                let ty = TensorType::new(dtype, Shape::consts(&[2, 256]));
+                let inputs = vec![Some(&ty); needed.len()];
+                let told = match spec.notes.types {
+                    text if text.contains("any plain type") => !dtype.is_quantized(),
+                    text if text.contains("x: any float type") => dtype.is_float(),
+                    text => dtype == DType::F32 && text.contains("f32"),
+                };
+                let rule = (spec.infer)(&infer::Args { op, inputs: &inputs, attrs: &attrs });
+                assert_eq!(rule.is_ok(), told, "{} of {dtype}: {rule:?}", spec.mnemonic);
+            }
+        }
+        assert!(seen > 30, "{seen}");
     }
 }
