@@ -4,8 +4,9 @@ use crate::args::{BucketArgs, GraphArgs, GraphCommand, PassesArgs, PrintArgs};
 use crate::output::print_now;
 use crate::{Outcome, escape, graph_buckets, graph_ops, graph_run, input, models};
 use aio::compiler::{CompileError, Options, compile, passes};
+use aio::interp::EvalError;
 use aio::ir::text::{Parsed, parse};
-use aio::ir::verify::VerifyError;
+use aio::ir::verify::{Entity, VerifyError};
 use aio::ir::{Verified, verify};
 use aio::plan::{Bucket, Tail};
 use anyhow::{Context, Result, anyhow};
@@ -62,6 +63,14 @@ impl Source {
     /// Proof that the graph is valid; the error shows all faults with their places.
     pub(crate) fn verify<'g>(&self, parsed: &'g Parsed) -> Result<Verified<'g>> {
         verify(&parsed.graph).map_err(|e| anyhow!("{}", self.places(parsed, &e.0)))
+    }
+
+    /// Why the graph could not be run: with the line of the node, if one is at fault, and the value's name in the text.
+    pub(crate) fn placed(&self, parsed: &Parsed, mut error: EvalError) -> anyhow::Error {
+        let Some(at) = error.at() else { return error.into() };
+        at.name = format!("%{}", parsed.value_names[at.value.index()]);
+        let line = parsed.line_of(Entity::Value(at.value));
+        anyhow!("{}:{line}: {error}", self.name)
     }
 
     /// Faults found by the verifier, as the parser shows its own: place, code, message, line, caret.

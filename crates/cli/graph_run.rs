@@ -7,7 +7,7 @@ use crate::graph::Source;
 use crate::npy::{self, Npy};
 use crate::output::print_now;
 use crate::{Outcome, graph_device, graph_memory};
-use aio::interp::{Tensor, evaluate};
+use aio::interp::{EvalError, Tensor, evaluate};
 use aio::ir::text::Parsed;
 use aio::ir::{DType, Def, Dim, Dims, Graph, Sym, TensorType, Value, Verified};
 use anyhow::{Context, Result, bail, ensure};
@@ -21,7 +21,7 @@ pub(crate) fn main(args: GraphRunArgs) -> Result<Outcome> {
     let roots = check_outputs(graph.graph(), &args.outputs)?;
     let job = Job::new(&parsed, &args)?;
     let results = match args.device {
-        DeviceArg::Interp => interpret(graph, &job)?,
+        DeviceArg::Interp => interpret(graph, &job).map_err(|e| source.placed(&parsed, e))?,
         _ => graph_device::run(graph, &job, &args)?,
     };
     let mut shown = String::new();
@@ -168,7 +168,7 @@ fn logical_shape(dtype: DType, shape: &[u64]) -> Option<Vec<u64>> {
 }
 
 /// Runs the graph on the oracle; bytes of outputs and final states.
-fn interpret(graph: Verified<'_>, job: &Job) -> Result<Vec<Vec<u8>>> {
+fn interpret(graph: Verified<'_>, job: &Job) -> Result<Vec<Vec<u8>>, EvalError> {
     let results = evaluate(graph, &job.dims, |_, value| {
         let bytes = match job.given.get(&value.name) {
             Some(npy) => Cow::Borrowed(npy.bytes.as_slice()),

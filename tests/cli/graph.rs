@@ -156,7 +156,11 @@ fn run_writes_final_states_and_takes_them_back() {
     place.good(&[&args[..], &["p=p.npy", "--device", "cpu", "--out", "kv=cpu.npy"]].concat());
     assert_eq!(std::fs::read(place.path("cpu.npy")).unwrap(), std::fs::read(place.path("kv.npy")).unwrap());
     place.write("far.npy", words("(1,)", &[64]));
-    place.bad(&[&args[..], &["p=far.npy", "--device", "cpu"]].concat(), 2, "page of the sequence 1 is not below 1");
+    place.bad(
+        &[&args[..], &["p=far.npy", "--device", "cpu"]].concat(),
+        2,
+        "page_write: page of the sequence 1 is not below 1",
+    );
 }
 
 #[test]
@@ -176,7 +180,21 @@ fn rows_need_not_be_the_steps() {
 }
 
 #[test]
-fn indices_out_of_range_name_the_input() {
+fn results_too_large_for_the_oracle_are_called_as_in_the_file() {
+    let place = Place::new();
+    place.write(
+        "big.graph",
+        "aio 1\ngraph \"g\"\n%y = fill {shape = [268435457], value = 1.0, dtype = u8}\noutput \"y\" = %y\n",
+    );
+    place.bad(
+        &["graph", "run", "big.graph"],
+        2,
+        "big.graph:3: %y = fill: u8[268435457] has more than 268435456 elements",
+    );
+}
+
+#[test]
+fn indices_out_of_range_name_the_input_the_op_and_the_line() {
     let place = Place::new();
     let graph = "aio 1\ngraph \"g\"\n%e = weight \"w\" : f32[8, 256]\n%t = input \"ids\" : u32[rows]\n\
                  %y = embed %e, %t\noutput \"y\" = %y\n";
@@ -184,8 +202,8 @@ fn indices_out_of_range_name_the_input() {
     place.write("embed.graph", graph);
     place.write("t.npy", words("(3,)", &[7, 8, 2]));
     let args = ["graph", "run", "embed.graph", "--in", "w=w.npy", "--in", "ids=t.npy"];
-    place.bad(&args, 2, "token 8 is not below 8");
-    place.bad(&[&args[..], &["--device", "cpu"]].concat(), 2, "binding `ids`: token 8 is not below 8");
+    place.bad(&args, 2, "embed.graph:5: %y = embed: token 8 is not below 8");
+    place.bad(&[&args[..], &["--device", "cpu"]].concat(), 2, "binding `ids`: embed: token 8 is not below 8");
 }
 
 #[test]

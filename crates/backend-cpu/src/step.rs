@@ -9,7 +9,7 @@ use crate::resident::Resident;
 use crate::tasks::ops::{Place, dims_at};
 use crate::weights::Weight;
 use aio_backend::{Bindings, Data, DeviceError};
-use aio_ir::{Dim, Dims};
+use aio_ir::{Dim, Dims, Op};
 use aio_plan::{InputId, Plan, Slot};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -30,6 +30,8 @@ pub(crate) enum Check {
     Index {
         /// The input.
         input: InputId,
+        /// The op that uses them.
+        op: Op,
         /// What they are indices of.
         what: &'static str,
         /// The dimension.
@@ -51,7 +53,7 @@ impl Check {
                 bad("pages", format!("a state of {pool_pages} is read whole, the step has {}", bindings.dims.pages))
             }
             Check::WholePool => Ok(()),
-            Check::Index { input, what, below } => {
+            Check::Index { input, op, what, below } => {
                 let len = below.resolve(&bindings.dims) as i64;
                 let found = match bindings.inputs[input.index()] {
                     Some(Data::U32(words)) => words.iter().map(|&w| i64::from(w)).find(|i| *i >= len),
@@ -59,7 +61,7 @@ impl Check {
                     _ => None,
                 };
                 match found {
-                    Some(index) => bad(&plan.inputs[input.index()].name, format!("{what} {index} is not below {len}")),
+                    Some(index) => bad(&plan.inputs[input.index()].name, outside(*op, what, index, len)),
                     None => Ok(()),
                 }
             }
@@ -72,12 +74,12 @@ impl Check {
 pub(crate) struct Fault(Mutex<Option<DeviceError>>);
 
 impl Fault {
-    /// An index that must be below `len`; notes the fault and gives `None` if it is not.
-    pub(crate) fn check(&self, what: &str, index: i64, len: usize) -> Option<usize> {
+    /// An index of an op that must be below `len`; notes the fault and gives `None` if it is not.
+    pub(crate) fn check(&self, op: Op, what: &str, index: i64, len: usize) -> Option<usize> {
         let found = usize::try_from(index).ok().filter(|i| *i < len);
         if found.is_none() {
             let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert_with(|| DeviceError::Failed(format!("{what} {index} is not below {len}")));
+            first.get_or_insert_with(|| DeviceError::Failed(outside(op, what, index, len as i64)));
         }
         found
     }
@@ -86,6 +88,10 @@ impl Fault {
     pub(crate) fn into_result(self) -> Result<(), DeviceError> {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
+}
+
+fn outside(op: Op, what: &str, index: i64, len: i64) -> String {
+    format!("{}: {what} {index} is not below {len}", op.mnemonic())
 }
 
 /// The step under way.

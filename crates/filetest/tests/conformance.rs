@@ -80,12 +80,12 @@ fn frequency_factors_that_are_no_weight_run_all_the_same() {
 fn indices_out_of_range_are_errors_that_name_the_input() {
     let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
     for (name, input, what) in [
-        ("op-embed-alone-q4_0", "index", "token"),
-        ("op-gather-f32", "index", "row"),
-        ("op-scatter-u8", "index", "row"),
-        ("op-matmul-experts-f32", "index", "expert"),
+        ("op-embed-alone-q4_0", "index", "embed: token"),
+        ("op-gather-f32", "index", "gather: row"),
+        ("op-scatter-u8", "index", "scatter: row"),
+        ("op-matmul-experts-f32", "index", "matmul: expert"),
         // The index is computed, so it is met only as the step runs.
-        ("op-embed-computed-f32", "", "token"),
+        ("op-embed-computed-f32", "", "embed: token"),
     ] {
         let case = case_of(name);
         let small = Case { text: case.text.replace("[9", "[5"), ..case.clone() };

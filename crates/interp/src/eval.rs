@@ -2,8 +2,32 @@
 
 use crate::ops;
 use crate::tensor::Tensor;
-use aio_ir::{Def, Dims, Graph, Node, Value, ValueId, Verified};
+use aio_ir::{Def, Dims, Graph, Node, Op, Value, ValueId, Verified};
+use std::fmt;
 use std::sync::Arc;
+
+/// The node that an error is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At {
+    /// Its first result, or the one that is meant.
+    pub value: ValueId,
+    /// What that is called; its number, unless who has a text of the graph says otherwise.
+    pub name: String,
+    /// The node's op.
+    pub op: Op,
+}
+
+impl At {
+    fn new(value: ValueId, op: Op) -> At {
+        At { value, name: value.to_string(), op }
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.name, self.op.mnemonic())
+    }
+}
 
 /// Why a graph could not be run.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -17,8 +41,10 @@ pub enum EvalError {
         ty: String,
     },
     /// An index (token, row, page, position) points outside its tensor.
-    #[error("{what} {index} is not below {len}")]
+    #[error("{at}: {what} {index} is not below {len}")]
     Index {
+        /// The node that has the index.
+        at: At,
         /// What kind of index.
         what: &'static str,
         /// Its value.
@@ -27,13 +53,23 @@ pub enum EvalError {
         len: usize,
     },
     /// A result is larger than an oracle should compute.
-    #[error("{value} : {ty} has more than {max} elements", max = MAX_ELEMS)]
+    #[error("{at}: {ty} has more than {max} elements", max = MAX_ELEMS)]
     TooLarge {
         /// The value.
-        value: ValueId,
+        at: At,
         /// Its type.
         ty: String,
     },
+}
+
+impl EvalError {
+    /// The node that the error is about.
+    pub fn at(&mut self) -> Option<&mut At> {
+        match self {
+            EvalError::Unbound { .. } => None,
+            EvalError::Index { at, .. } | EvalError::TooLarge { at, .. } => Some(at),
+        }
+    }
 }
 
 /// Elements of a result at most: the oracle is for small tensors, and memory that cannot be had aborts a process.
@@ -54,6 +90,13 @@ impl<'a, 'w> OpArgs<'a, 'w> {
 
     pub(crate) fn optional(&self, i: usize) -> Option<&'a Tensor<'w>> {
         self.inputs.get(i)?.as_deref()
+    }
+
+    /// An index that must be below `len`.
+    pub(crate) fn checked(&self, what: &'static str, index: i64, len: usize) -> Result<usize, EvalError> {
+        let at = || At::new(self.node.results[0], self.node.op);
+        let found = usize::try_from(index).ok().filter(|&i| i < len);
+        found.ok_or_else(|| EvalError::Index { at: at(), what, index, len })
     }
 
     /// Numbers for the shape of result `i`.
@@ -130,7 +173,7 @@ fn run<'w>(graph: &Graph, node: &Node, dims: &Dims, values: &mut [Option<Arc<Ten
 fn check_sizes(graph: &Graph, node: &Node, dims: &Dims) -> Result<(), EvalError> {
     let fits = |&&id: &&ValueId| graph.ty(id).shape.elems(dims).is_some_and(|n| n <= MAX_ELEMS);
     match node.results.iter().find(|id| !fits(id)) {
-        Some(&value) => Err(EvalError::TooLarge { value, ty: graph.ty(value).to_string() }),
+        Some(&value) => Err(EvalError::TooLarge { at: At::new(value, node.op), ty: graph.ty(value).to_string() }),
         None => Ok(()),
     }
 }

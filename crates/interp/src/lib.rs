@@ -11,5 +11,5 @@ mod ops;
 mod tensor;
 
 pub use device::InterpDevice;
-pub use eval::{EvalError, evaluate};
+pub use eval::{At, EvalError, evaluate};
 pub use tensor::{Data, Tensor};

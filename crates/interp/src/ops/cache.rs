@@ -1,6 +1,6 @@
 //! The paged KV cache: writing, attention, committed lengths.
 
-use super::{Results, checked};
+use super::Results;
 use crate::eval::{EvalError, OpArgs};
 use crate::tensor::{Data, Tensor, wrap};
 use aio_ir::{Op, PAGE_POSITIONS};
@@ -21,25 +21,26 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>, state: Option<Tensor<'w>>) -> Result
 }
 
 /// Where rows' positions lie in a KV state; operands from `at` on are page table, row sequences, positions.
-struct Places<'a> {
+struct Places<'a, 'w> {
+    args: &'a OpArgs<'a, 'w>,
     table: &'a [i64],
     stride: usize,
     seqs: usize,
     kv: [usize; 5],
 }
 
-impl<'a> Places<'a> {
-    fn new(a: &OpArgs<'a, '_>, kv: &[usize], at: usize) -> Places<'a> {
+impl<'a, 'w> Places<'a, 'w> {
+    fn new(a: &'a OpArgs<'a, 'w>, kv: &[usize], at: usize) -> Places<'a, 'w> {
         let table = a.input(at);
         let kv = [kv[0], kv[1], kv[2], kv[3], kv[4]];
-        Places { table: table.ints(), stride: table.shape[1], seqs: table.shape[0], kv }
+        Places { args: a, table: table.ints(), stride: table.shape[1], seqs: table.shape[0], kv }
     }
 
     /// Element index of a position's vector; `half` is 0 for keys, 1 for values.
     fn element(&self, seq: i64, position: usize, half: usize, head: usize) -> Result<usize, EvalError> {
-        let seq = checked("sequence", seq, self.seqs)?;
-        let slot = checked("position", (position / PAGE) as i64, self.stride)?;
-        let page = checked("page", self.table[seq * self.stride + slot], self.kv[0])?;
+        let seq = self.args.checked("sequence", seq, self.seqs)?;
+        let slot = self.args.checked("position", (position / PAGE) as i64, self.stride)?;
+        let page = self.args.checked("page", self.table[seq * self.stride + slot], self.kv[0])?;
         let [_, halves, heads, _, size] = self.kv;
         Ok((((page * halves + half) * heads + head) * PAGE + position % PAGE) * size)
     }

@@ -1,6 +1,6 @@
 //! Choosing tokens: arg-max, top-k, the sampling chain, verification of drafts.
 
-use super::{Results, checked};
+use super::Results;
 use crate::eval::OpArgs;
 use crate::tensor::Tensor;
 use aio_ir::sampling::{NO_TOKEN, SampleParams, SampleRow, is_broken, sample};
@@ -85,9 +85,9 @@ fn verify<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     for span in a.input(2).ints().chunks(2) {
         let (first, count) = (span[0], span[1]);
         let mut hits = 0;
-        let mut token = sampled[checked("row", first, sampled.len())?];
+        let mut token = sampled[a.checked("row", first, sampled.len())?];
         while hits < count {
-            let row = checked("row", first + hits + 1, sampled.len())?;
+            let row = a.checked("row", first + hits + 1, sampled.len())?;
             if drafts[row] != token || token == i64::from(NO_TOKEN) {
                 break;
             }

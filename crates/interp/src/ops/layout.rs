@@ -1,6 +1,6 @@
 //! Ops that make, pick, move or convert elements.
 
-use super::{Results, checked};
+use super::Results;
 use crate::eval::{EvalError, OpArgs};
 use crate::tensor::{Data, Tensor};
 use aio_ir::{Attr, DType, Op};
@@ -73,7 +73,7 @@ fn embed<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Result<Tensor<'w>, EvalEr
     let table = a.input(0);
     let mut out = Vec::with_capacity(shape.iter().product());
     for &id in a.input(1).ints() {
-        out.extend_from_slice(&table.row(checked("token", id, table.shape[0])?));
+        out.extend_from_slice(&table.row(a.checked("token", id, table.shape[0])?));
     }
     Ok(Tensor::f32(shape, out))
 }
@@ -102,7 +102,7 @@ fn gather_places(a: &OpArgs<'_, '_>) -> Result<Vec<usize>, EvalError> {
     let inner = slice_units(x);
     let mut places = Vec::new();
     for &index in a.input(1).ints() {
-        let start = checked("row", index, x.shape[0])? * inner;
+        let start = a.checked("row", index, x.shape[0])? * inner;
         places.extend(start..start + inner);
     }
     Ok(places)
@@ -114,7 +114,7 @@ fn scatter<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Result<Tensor<'w>, Eval
     let from = updates.to_bytes();
     let size = slice_units(x) * x.dtype.block_bytes();
     for (i, &index) in a.input(1).ints().iter().enumerate() {
-        let at = checked("row", index, x.shape[0])? * size;
+        let at = a.checked("row", index, x.shape[0])? * size;
         out[at..at + size].copy_from_slice(&from[i * size..(i + 1) * size]);
     }
     let ty =

@@ -1,6 +1,6 @@
 //! Matrix products, accumulated in f64.
 
-use super::{Results, checked};
+use super::Results;
 use crate::eval::OpArgs;
 use crate::tensor::Tensor;
 
@@ -22,7 +22,7 @@ pub(crate) fn matmul<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
         }
         Some(experts) => {
             for (i, &e) in experts.ints().iter().enumerate() {
-                let expert = checked("expert", e, w.shape[0])?;
+                let expert = a.checked("expert", e, w.shape[0])?;
                 for j in 0..n {
                     out[i * n + j] = dot(&xs[i * k..(i + 1) * k], &w.row(expert * n + j));
                 }

@@ -27,8 +27,3 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>, state: Option<Tensor<'w>>) -> Result
         Argmax | TopK | Sample | Verify => choose::apply(a),
     }
 }
-
-/// An index that must be below `len`.
-pub(crate) fn checked(what: &'static str, index: i64, len: usize) -> Result<usize, EvalError> {
-    usize::try_from(index).ok().filter(|&i| i < len).ok_or(EvalError::Index { what, index, len })
-}

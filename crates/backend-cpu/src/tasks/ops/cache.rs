@@ -7,9 +7,11 @@ use crate::kernels::attend::{KvLayer, PAGE_POSITIONS};
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::tasks::Scratch;
+use aio_ir::Op;
 
 /// Page table, row sequences and positions.
 struct Places {
+    op: Op,
     table: Tensor,
     row_seq: Tensor,
     positions: Tensor,
@@ -19,7 +21,7 @@ impl Places {
     /// Operands from `at` on.
     fn new(node: &Node<'_>, at: usize) -> Places {
         let [table, row_seq, positions] = [0, 1, 2].map(|i| node.input(at + i).clone());
-        Places { table, row_seq, positions }
+        Places { op: node.node.op, table, row_seq, positions }
     }
 
     fn in_step<'s>(&self, step: &'s Step<'_>, pages: usize) -> StepPlaces<'s> {
@@ -27,13 +29,14 @@ impl Places {
         // SAFETY: earlier tasks or the caller wrote them.
         let [table, row_seq, positions] =
             [&self.table, &self.row_seq, &self.positions].map(|t| unsafe { t.indices(step) });
-        StepPlaces { step, table, row_seq, positions, seqs, stride, pages }
+        StepPlaces { step, op: self.op, table, row_seq, positions, seqs, stride, pages }
     }
 }
 
 /// The same in a step, every index checked where it is used.
 struct StepPlaces<'s> {
     step: &'s Step<'s>,
+    op: Op,
     table: Indices<'s>,
     row_seq: Indices<'s>,
     positions: Indices<'s>,
@@ -49,10 +52,10 @@ impl StepPlaces<'_> {
 
     /// The page of a row's sequence that holds a position.
     fn page(&self, row: usize, position: usize) -> Option<u32> {
-        let fault = self.step.fault;
-        let seq = fault.check("sequence", self.row_seq.get(row), self.seqs)?;
-        let slot = fault.check("page of the sequence", (position / PAGE_POSITIONS) as i64, self.stride)?;
-        let page = fault.check("page", self.table.get(seq * self.stride + slot), self.pages)?;
+        let (fault, op) = (self.step.fault, self.op);
+        let seq = fault.check(op, "sequence", self.row_seq.get(row), self.seqs)?;
+        let slot = fault.check(op, "page of the sequence", (position / PAGE_POSITIONS) as i64, self.stride)?;
+        let page = fault.check(op, "page", self.table.get(seq * self.stride + slot), self.pages)?;
         Some(page as u32)
     }
 }

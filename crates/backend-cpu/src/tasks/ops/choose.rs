@@ -6,6 +6,7 @@ use crate::executable::Bounds;
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::tasks::Scratch;
+use aio_ir::Op;
 use aio_ir::sampling::NO_TOKEN;
 use std::cmp::Ordering;
 
@@ -115,7 +116,7 @@ impl Single for Verify {
         let (accepted, next) =
             unsafe { (self.accepted.part::<u32>(step, mine.clone()), self.next.part::<u32>(step, mine.clone())) };
         for ((seq, accepted), next) in mine.zip(accepted).zip(next) {
-            let check = |row: i64| step.fault.check("row", row, sampled.len());
+            let check = |row: i64| step.fault.check(Op::Verify, "row", row, sampled.len());
             let (first, count) = (i64::from(spans[2 * seq]), i64::from(spans[2 * seq + 1]));
             let Some(mut row) = check(first) else { continue };
             let mut hits = 0;

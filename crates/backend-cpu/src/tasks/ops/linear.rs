@@ -11,7 +11,7 @@ use crate::step::Step;
 use crate::tasks::Scratch;
 use crate::tasks::acts::Acts;
 use crate::tasks::linear::packed;
-use aio_ir::{DType, quant};
+use aio_ir::{DType, Op, quant};
 use aio_plan::{Layout, Slot};
 
 /// The kernel for a node's operands.
@@ -26,7 +26,7 @@ pub(crate) fn matmul(cx: &mut Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
     }
     let experts = node.inputs.get(2).cloned().flatten();
     if let Some(experts) = &experts {
-        cx.check_index("expert", experts, w.shape.dims()[0]);
+        cx.check_index(Op::Matmul, "expert", experts, w.shape.dims()[0]);
     }
     Box::new(Plain { x, w, experts, out })
 }
@@ -73,7 +73,7 @@ impl Plain {
     fn first_row(&self, step: &Step<'_>, row: usize, columns: usize, matrices: usize) -> usize {
         // SAFETY: an earlier task or the caller wrote them.
         let experts = self.experts.as_ref().map(|e| unsafe { e.indices(step) }).filter(|e| e.len() > row);
-        let expert = experts.and_then(|e| step.fault.check("expert", e.get(row), matrices));
+        let expert = experts.and_then(|e| step.fault.check(Op::Matmul, "expert", e.get(row), matrices));
         expert.unwrap_or(0) * columns
     }
 }

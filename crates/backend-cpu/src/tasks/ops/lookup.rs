@@ -5,7 +5,7 @@ use super::{Cx, Node, Single};
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::unpack::unpack_row;
-use aio_ir::quant;
+use aio_ir::{Op, quant};
 use aio_plan::{Layout, Slot};
 
 /// `embed`: rows of a float table, decoded.
@@ -20,7 +20,7 @@ pub(crate) struct Embed {
 impl Embed {
     pub(crate) fn new(cx: &mut Cx<'_>, node: &Node<'_>) -> Embed {
         let (table, ids) = (node.input(0).clone(), node.input(1).clone());
-        cx.check_index("token", &ids, table.shape.dims()[0]);
+        cx.check_index(Op::Embed, "token", &ids, table.shape.dims()[0]);
         let packed = match table.place {
             Place::Slot(slot @ Slot::Weight(w)) if cx.resident.weights[w.index()].layout == Layout::Packed => {
                 Some(slot)
@@ -40,7 +40,7 @@ impl Single for Embed {
         for i in worker.share(ids.len()) {
             // SAFETY: the result has a row for each id, and rows are shared out.
             let out = unsafe { self.out.part::<f32>(step, i * cols..(i + 1) * cols) };
-            let Some(row) = step.fault.check("token", ids.get(i), rows) else { continue };
+            let Some(row) = step.fault.check(Op::Embed, "token", ids.get(i), rows) else { continue };
             match self.packed {
                 Some(slot) => {
                     let w = step.weight(slot);
@@ -68,7 +68,7 @@ pub(crate) struct Gather {
 impl Gather {
     pub(crate) fn new(cx: &mut Cx<'_>, node: &Node<'_>) -> Gather {
         let (x, index) = (node.input(0).clone(), node.input(1).clone());
-        cx.check_index("row", &index, x.shape.dims()[0]);
+        cx.check_index(Op::Gather, "row", &index, x.shape.dims()[0]);
         Gather { x, index, out: node.outs[0].clone() }
     }
 }
@@ -80,7 +80,7 @@ impl Single for Gather {
         let rows = self.x.extents(step)[0];
         let len = x.len().checked_div(rows).unwrap_or(0);
         for i in worker.share(index.len()) {
-            let Some(row) = step.fault.check("row", index.get(i), rows) else { continue };
+            let Some(row) = step.fault.check(Op::Gather, "row", index.get(i), rows) else { continue };
             // SAFETY: the result has a slice for each index, and slices are shared out.
             unsafe { self.out.part::<u8>(step, i * len..(i + 1) * len) }.copy_from_slice(&x[row * len..][..len]);
         }
@@ -98,7 +98,7 @@ pub(crate) struct Scatter {
 impl Scatter {
     pub(crate) fn new(cx: &mut Cx<'_>, node: &Node<'_>) -> Scatter {
         let (x, index) = (node.input(0).clone(), node.input(1).clone());
-        cx.check_index("row", &index, x.shape.dims()[0]);
+        cx.check_index(Op::Scatter, "row", &index, x.shape.dims()[0]);
         Scatter { x, index, updates: node.input(2).clone(), out: node.outs[0].clone() }
     }
 }
@@ -116,7 +116,7 @@ impl Single for Scatter {
         let out = unsafe { self.out.part::<u8>(step, mine.start * len..mine.end * len) };
         out.copy_from_slice(&x[mine.start * len..mine.end * len]);
         for i in 0..index.len() {
-            let Some(row) = step.fault.check("row", index.get(i), rows) else { continue };
+            let Some(row) = step.fault.check(Op::Scatter, "row", index.get(i), rows) else { continue };
             if mine.contains(&row) {
                 out[(row - mine.start) * len..][..len].copy_from_slice(&updates[i * len..][..len]);
             }

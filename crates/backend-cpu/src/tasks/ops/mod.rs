@@ -52,9 +52,9 @@ pub(crate) struct Cx<'a> {
 
 impl Cx<'_> {
     /// Asks for a check, before each step, of indices that the step binds. Others are checked as they are used.
-    fn check_index(&mut self, what: &'static str, index: &Tensor, below: Dim) {
+    fn check_index(&mut self, op: Op, what: &'static str, index: &Tensor, below: Dim) {
         if let Place::Slot(Slot::Input(input)) = index.place {
-            self.checks.push(Check::Index { input, what, below });
+            self.checks.push(Check::Index { input, op, what, below });
         }
     }
 }
