@@ -180,20 +180,6 @@ fn rows_need_not_be_the_steps() {
 }
 
 #[test]
-fn results_too_large_for_the_oracle_are_called_as_in_the_file() {
-    let place = Place::new();
-    place.write(
-        "big.graph",
-        "aio 1\ngraph \"g\"\n%y = fill {shape = [268435457], value = 1.0, dtype = u8}\noutput \"y\" = %y\n",
-    );
-    place.bad(
-        &["graph", "run", "big.graph"],
-        2,
-        "big.graph:3: %y = fill: u8[268435457] has more than 268435456 elements",
-    );
-}
-
-#[test]
 fn indices_out_of_range_name_the_input_the_op_and_the_line() {
     let place = Place::new();
     let graph = "aio 1\ngraph \"g\"\n%e = weight \"w\" : f32[8, 256]\n%t = input \"ids\" : u32[rows]\n\

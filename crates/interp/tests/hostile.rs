@@ -48,7 +48,9 @@ fn huge_results_are_refused() {
     ] {
         let inputs: &[(&str, &[f64])] = &[("x", &[]), ("z", &[])];
         let got = eval(body, &DIMS, inputs);
-        assert!(matches!(got, Err(EvalError::TooLarge { .. })), "{got:?}");
+        let Err(mut error @ EvalError::TooLarge { .. }) = got else { panic!("{got:?}") };
+        error.at().unwrap().name = "%y".to_owned();
+        assert!(error.to_string().starts_with("%y = ") && error.to_string().contains(" has more than "), "{error}");
     }
 }
 

@@ -13,7 +13,7 @@
 //! | V009 | a final has its state's type |
 //! | V010 | a state is not used after a node has replaced it, nor named by an output or a final |
 //! | V011 | an optional input stands only where the operand is optional, and is no output and no final |
-//! | V012 | output names are unique and not empty; a graph has an output or a final |
+//! | V012 | output names are unique, not empty and no state's, as a final goes by its state's name; a graph has an output or a final |
 //! | V013 | sizes fit in 64 bits and rows of quantised types are whole blocks |
 //! | V014 | a replaced state's last value is that state's final (an update that nobody keeps is a mistake) |
 //!
@@ -165,6 +165,11 @@ impl Verifier<'_> {
             if output.name.is_empty() || !seen.insert(&output.name) {
                 self.error("V012", Entity::Output(i), format!("output \"{}\" is empty or taken", output.name));
             }
+        }
+        let states: HashSet<_> =
+            self.graph.values().filter(|(_, v)| v.def == Def::State).map(|(_, v)| &v.name).collect();
+        for (i, output) in self.graph.outputs.iter().enumerate().filter(|(_, o)| states.contains(&o.name)) {
+            self.error("V012", Entity::Output(i), format!("output \"{}\" has the name of a state", output.name));
         }
         if self.graph.roots().next().is_none() {
             self.error("V012", Entity::Graph, "no output and no final state".to_owned());

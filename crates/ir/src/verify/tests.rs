@@ -131,6 +131,13 @@ fn v012_outputs_have_unique_names() {
 }
 
 #[test]
+fn v012_an_output_has_no_name_of_a_state() {
+    let graph = "%a = state \"a\" : u32[seqs]\n%n = input \"n\" : u32[seqs]\n%b = commit %a, %n\nfinal %a = %b\n";
+    assert_eq!(codes(&format!("{graph}output \"a\" = %n\n")), [("V012", 7)]);
+    assert_eq!(codes(&format!("{graph}output \"n\" = %n\n")), []);
+}
+
+#[test]
 fn v013_sizes_are_possible() {
     for ty in ["f32[0]", "q4_0[33]", "q4_0[8, rows]", "q4_k[2, 128]", "f32[rows, pages, outs, recent]"] {
         assert_eq!(codes(&format!("%x = input \"x\" : {ty}\noutput \"y\" = %x\n")), [("V013", 3)], "{ty}");
