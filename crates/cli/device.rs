@@ -24,7 +24,7 @@ pub(crate) fn main(command: DeviceCommand) -> Result<Outcome> {
 
 /// Where this machine's profiles lie.
 fn folder() -> Result<PathBuf> {
-    Ok(folders::inside("devices")?)
+    folders::inside("devices")
 }
 
 /// This machine's profile of a device with a number of threads.

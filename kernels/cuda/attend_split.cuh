@@ -225,14 +225,8 @@ __device__ inline uint4 cut_values(const uint4& v, u32 position, u32 last) {
 /// Of two halves the sign bits of those that are NaN or infinite.
 __device__ inline u32 broken_halves(u32 two) { return ((two & 0x7C007C00u) + 0x04000400u) & 0x80008000u; }
 
-/// Takes broken halves out of words of values; gives words that have 1 in their place and zeros elsewhere.
-__device__ inline void take_out_broken(u32 (&words)[4], u32 (&marks)[4]) {
-    AIO_UNROLL
-    for (u32 i = 0; i < 4; i++) {
-        u32 mask = (broken_halves(words[i]) >> 15) * 0xFFFFu;
-        marks[i] = mask & 0x3C003C00u, words[i] &= ~mask;
-    }
-}
+/// The halves that are broken, all bits of each.
+__device__ inline u32 broken_mask(u32 two) { return (broken_halves(two) >> 15) * 0xFFFFu; }
 
 /// A warp's share of the sums: 16 elements of the values over some runs of 32 positions of a split.
 struct ValueTile {
@@ -254,12 +248,32 @@ __device__ inline RunValues load_run(const AttendArgs& a, const AttendItem& item
     return RunValues{*reinterpret_cast<const uint4*>(at), *reinterpret_cast<const uint4*>(at + 8 * PAGE_POSITIONS)};
 }
 
+/// Makes those sums NaN in which a broken value of the words has a weight: `column` has the weights of a tile's rows.
+__device__ inline void mark_broken(const u32 (&words)[4], const u8* column, u32 tiles, f32 (&sums)[ROW_TILES][4]) {
+    u32 marks[4];
+    AIO_UNROLL
+    for (u32 i = 0; i < 4; i++) marks[i] = broken_mask(words[i]) & 0x3C003C00u;
+    AIO_UNROLL
+    for (u32 t = 0; t < ROW_TILES; t++) {
+        if (t >= tiles) break;
+        const u32* w = reinterpret_cast<const u32*>(column + t * 8 * SCORE_PITCH * sizeof(f32));
+        const u32* rest = w + SPLIT_POSITIONS / 2;
+        f32 weight[4] = {};
+        mma_f16(weight, marks, w[0], w[1]);
+        mma_f16(weight, marks, rest[0], rest[1]);
+        for (u32 i = 0; i < 4; i++) {
+            if (!(weight[i] == 0.0f)) sums[t][i] = __uint_as_float(0x7FC00000u);
+        }
+    }
+}
+
 /// Sums of the values, each run's loaded while the one before it is multiplied; `next` has the first run's. A row gives
 /// positions after its own the weight 0, which would not keep a NaN there out of its sums, so what is no number is taken out
 /// of the values and makes those sums NaN in which it has a weight.
 __device__ inline void sum_tile(const AttendArgs& a, const AttendSpace& s, const AttendItem& item, const ValueTile& v, RunValues next) {
     u32 lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, last = item.block.last_position;
     f32 sums[ROW_TILES][4] = {};
+    u32 spoilt = 0;
     for (u32 run = v.first_run; run < v.first_run + v.runs && v.start + 32 * run <= last; run++) {
         u32 position = v.start + 32 * run + 8 * q;
         uint4 low = next.low, high = next.high;
@@ -269,21 +283,9 @@ __device__ inline void sum_tile(const AttendArgs& a, const AttendSpace& s, const
         AIO_UNROLL
         for (u32 i = 0; i < 4; i++) broken |= broken_halves(v0[i]) | broken_halves(v1[i]);
         if (__ballot_sync(ALL_LANES, broken != 0)) {
-            u32 m0[4], m1[4];
-            take_out_broken(v0, m0), take_out_broken(v1, m1);
-            for (u32 t = 0; t < item.tiles; t++) {
-                const u8* column = reinterpret_cast<const u8*>(s.scores + (8 * t + g) * SCORE_PITCH) + (32 * run + 8 * q) * 2;
-                uint4 w = words4_at(column), rest = words4_at(column + 2 * SPLIT_POSITIONS);
-                f32 weight[4] = {};
-                mma_f16(weight, m0, w.x, w.y);
-                mma_f16(weight, m0, rest.x, rest.y);
-                mma_f16(weight, m1, w.z, w.w);
-                mma_f16(weight, m1, rest.z, rest.w);
-                AIO_UNROLL
-                for (u32 u = 0; u < ROW_TILES; u++) {
-                    for (u32 i = 0; i < 4; i++) sums[u][i] = u == t && !(weight[i] == 0.0f) ? __uint_as_float(0x7FC00000u) : sums[u][i];
-                }
-            }
+            spoilt |= 1u << run;
+            AIO_UNROLL
+            for (u32 i = 0; i < 4; i++) v0[i] &= ~broken_mask(v0[i]), v1[i] &= ~broken_mask(v1[i]);
         }
         AIO_UNROLL
         for (u32 t = 0; t < ROW_TILES; t++) {
@@ -295,6 +297,17 @@ __device__ inline void sum_tile(const AttendArgs& a, const AttendSpace& s, const
             mma_f16(sums[t], v1, w.z, w.w);
             mma_f16(sums[t], v1, rest.z, rest.w);
         }
+    }
+    // Damaged models alone come here, after the loop, whose registers are few.
+    for (u32 run = 0; spoilt >> run; run++) {
+        if (!(spoilt >> run & 1)) continue;
+        u32 position = v.start + 32 * run + 8 * q;
+        RunValues values = load_run(a, item, v, run);
+        uint4 low = cut_values(values.low, position, last), high = cut_values(values.high, position, last);
+        const u32 v0[4] = {low.x, high.x, low.y, high.y}, v1[4] = {low.z, high.z, low.w, high.w};
+        const u8* column = reinterpret_cast<const u8*>(s.scores + g * SCORE_PITCH) + (32 * run + 8 * q) * 2;
+        mark_broken(v0, column, item.tiles, sums);
+        mark_broken(v1, column + 8, item.tiles, sums);
     }
     AIO_UNROLL
     for (u32 t = 0; t < ROW_TILES; t++) {
