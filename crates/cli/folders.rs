@@ -1,7 +1,7 @@
 //! The cache folder: where it is, and whether it is the user's alone.
 //!
-//! What lies there is run without a question, so it must not be anybody else's to write. Called by all that keeps files
-//! between runs.
+//! Files there are loaded without asking, so only the user may write to the folder. Called by everything that keeps files between
+//! runs.
 
 use anyhow::{Context, Result, bail};
 use std::fs;

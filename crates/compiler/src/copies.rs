@@ -1,4 +1,4 @@
-//! What a plan copies at its end: outputs that no task writes, and finals that are no update of their state.
+//! Copies at the end of a plan: outputs that no task writes, and final states that are no in-place update.
 //!
 //! An output may be an input, a weight, a state, another shape of one, or a value that another output has already; a final
 //! may be any value of its state's type. Each is one `reshape` task, which copies. Called by `emit`.

@@ -45,11 +45,11 @@ pub struct EngineOptions {
     /// Tokens that a device generates at most without the host in between, where it can and a sequence is alone; 0 for step
     /// after step. The tokens are the same.
     pub burst: usize,
-    /// Where the seconds come from by which drafts are chosen.
+    /// Source of the step times that the choice of drafts is based on.
     pub clock: StepClock,
 }
 
-/// What a step is said to have taken.
+/// How step durations are obtained.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum StepClock {
     /// Wall time.

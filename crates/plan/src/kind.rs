@@ -2,7 +2,7 @@
 //!
 //! Each kind fixes the order of its operands and results (stated on the variant), so a kernel finds its operands by
 //! place; an absent one is [`Slot::Absent`](crate::Slot::Absent). What a kind computes is what its task's body says:
-//! the numbers here repeat those of the body in the form that kernels want, and `aio-compiler` writes both at once.
+//! the numbers here are those from which [`crate::body`] builds it, in the form that kernels want.
 
 use crate::kinds::Class;
 use aio_ir::{Attr, Node, Op};

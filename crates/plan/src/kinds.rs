@@ -1,7 +1,7 @@
 //! The table of fused task kinds: the operands and results of each, declared once.
 //!
-//! [`crate::body`] builds the meaning of a task from it, the verifier checks slots against it, and back ends ask it where
-//! an operand lies and which ones are matrices. A task of one op has the operands of the op table instead.
+//! [`crate::body`] builds a task's body from it, the verifier checks slots against it, and it says which operands are matrices
+//! that a back end may lay out its own way. A task of one op has the operands of the op table instead.
 
 use crate::kind::KindName;
 

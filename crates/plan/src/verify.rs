@@ -18,9 +18,9 @@
 //! | L014 | an input that may be unbound stands only where the body takes an optional one |
 //! | L015 | a replaced state stays where it is, and a task that writes a state does not read it otherwise |
 //! | L016 | packed weights stand only where a kind takes a matrix |
-//! | L019 | keys and values that a task reads or writes by pages are a state |
 //! | L017 | sizes at a bucket's bounds, empty dimensions counted as 1, are below 2^47 bytes |
 //! | L018 | a bucket has at most 4,194,304 rows, sequences and output rows; a family has a plan |
+//! | L019 | keys and values that a task reads or writes by pages are a state |
 //!
 //! Kernels take a kind's numbers as they are; L012 ties them to the body, and L005 the body to what lies in the slots. So
 //! nothing that a plan says of itself is taken on trust, whoever wrote it.
