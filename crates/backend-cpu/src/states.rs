@@ -8,8 +8,8 @@ use crate::kernels::attend::row_major;
 use crate::memory::AlignedBytes;
 use crate::resident::allocate;
 use aio_backend::DeviceError;
-use aio_ir::{DType, Dims, PAGE_POSITIONS, TensorType};
-use aio_plan::{PlanFamily, StateDesc};
+use aio_ir::{DType, Dims, PAGE_POSITIONS};
+use aio_plan::{KvShape, PlanFamily, StateDesc};
 use smallvec::SmallVec;
 
 /// A family's states.
@@ -30,17 +30,6 @@ enum Place {
     Own { bytes: AlignedBytes, paged: bool },
 }
 
-/// Key-value heads and their size, if the type is that of a layer's keys and values.
-pub(crate) fn kv_shape(ty: &TensorType) -> Option<(usize, usize)> {
-    let dims: Vec<Option<u64>> = ty.shape.dims().iter().map(|d| d.known()).collect();
-    match *dims {
-        [None, Some(2), Some(heads), Some(PAGE_POSITIONS), Some(size)] if ty.dtype == DType::F16 => {
-            Some((heads as usize, size as usize))
-        }
-        _ => None,
-    }
-}
-
 /// A size that memory can have.
 fn sized(bytes: Option<u64>, what: &str) -> Result<usize, DeviceError> {
     let size = bytes.and_then(|b| usize::try_from(b).ok()).filter(|&b| b <= isize::MAX as usize);
@@ -58,8 +47,9 @@ impl States {
         let mut places = Vec::with_capacity(family.states.len());
         for state in &family.states {
             let what = format!("state `{}`", state.name);
-            if let Some((heads, size)) = kv_shape(&state.ty) {
+            if let Some(KvShape { heads, head_dim }) = state.kv_shape() {
                 let bytes = sized(state.ty.bytes(&one), &what)? as u64;
+                let (heads, size) = (heads as usize, head_dim as usize);
                 places.push(Place::Layer { offset: page_bytes as usize, heads, size });
                 page_bytes = page_bytes.saturating_add(bytes);
             } else {

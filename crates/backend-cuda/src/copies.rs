@@ -26,7 +26,7 @@ pub(crate) fn copy_of(family: &PlanFamily, task: &Task, place: usize) -> Copy {
     match task.kind {
         TaskKind::Op(Op::Embed) if own_form && weight.layout == Layout::Packed => Copy::Packed,
         TaskKind::Op(Op::Embed | Op::Dequantize) => Copy::Decoded,
-        TaskKind::Op(Op::Matmul) if place == 1 => {
+        TaskKind::Op(Op::Matmul) if place == const { Op::Matmul.place("w") } => {
             let plain = matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
             match weight.layout {
                 // A plain product is exact, and nobody asks for speed where each node is a task.

@@ -6,8 +6,8 @@
 use crate::driver::{Driver, Memory};
 use crate::error::CudaError;
 use aio_backend::DeviceError;
-use aio_ir::{DType, PAGE_POSITIONS, TensorType};
-use aio_plan::PlanFamily;
+use aio_ir::PAGE_POSITIONS;
+use aio_plan::{KvShape, PlanFamily, StateDesc};
 use std::sync::Arc;
 
 /// Bytes of an element of keys and values.
@@ -36,16 +36,9 @@ pub(crate) enum Place {
     Own { offset: usize, bytes: usize, page: Option<usize> },
 }
 
-/// Key-value heads and their size, if kernels read the type as a layer's keys and values.
-fn kv_shape(ty: &TensorType) -> Option<(u32, u32)> {
-    let dims: Vec<Option<u64>> = ty.shape.dims().iter().map(|d| d.known()).collect();
-    match *dims {
-        [None, Some(2), Some(heads), Some(PAGE_POSITIONS), Some(size)] if ty.dtype == DType::F16 => {
-            let fits = size > 0 && size.is_multiple_of(16) && size <= 256;
-            Some((u32::try_from(heads).ok().filter(|_| fits)?, size as u32))
-        }
-        _ => None,
-    }
+/// A state's keys and values, if kernels take heads of their size.
+fn layer(state: &StateDesc) -> Option<KvShape> {
+    state.kv_shape().filter(|kv| (1..=256).contains(&kv.head_dim) && kv.head_dim.is_multiple_of(16))
 }
 
 impl StatesMap {
@@ -57,7 +50,7 @@ impl StatesMap {
         let dims = family.state_bounds(pages);
         let mut map = StatesMap { pages, ..StatesMap::default() };
         for state in &family.states {
-            if let Some((heads, size)) = kv_shape(&state.ty) {
+            if let Some(KvShape { heads, head_dim: size }) = layer(state) {
                 map.places.push(Place::Layer { offset: map.page_bytes, heads, size });
                 map.page_bytes += layer_bytes(heads, size);
             } else {

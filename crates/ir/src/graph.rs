@@ -97,6 +97,14 @@ impl Node {
         self.inputs[i].expect("V003: required operands are present")
     }
 
+    /// The operand of this name, which the op requires.
+    ///
+    /// # Panics
+    /// If the op has no such operand, or the node lacks it.
+    pub fn operand(&self, name: &str) -> ValueId {
+        self.input(self.op.place(name))
+    }
+
     /// An operand that may be absent.
     pub fn optional(&self, i: usize) -> Option<ValueId> {
         self.inputs.get(i).copied().flatten()

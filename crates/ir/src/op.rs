@@ -90,6 +90,16 @@ const fn opt(name: &'static str) -> Operand {
     Operand { name, optional: true }
 }
 
+/// `a == b`, in constants.
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
+}
+
 const fn attr(name: &'static str, kind: AttrKind, default: D) -> AttrSpec {
     AttrSpec { name, kind, default }
 }
@@ -263,6 +273,22 @@ impl Op {
     /// The op's declaration.
     pub fn spec(self) -> &'static OpSpec {
         &SPECS[self as usize]
+    }
+
+    /// The place of an operand. Meant for constants, where a name that the op lacks is an error of the compiler.
+    ///
+    /// # Panics
+    /// If the op has no such operand.
+    pub const fn place(self, operand: &str) -> usize {
+        let operands = SPECS[self as usize].operands;
+        let mut place = 0;
+        while place < operands.len() {
+            if same(operands[place].name, operand) {
+                return place;
+            }
+            place += 1;
+        }
+        panic!("the op has no operand of this name")
     }
 
     /// The keyword in the text form.

@@ -4,10 +4,10 @@
 //! recognise one: it builds the body again and compares. What a kernel takes from the kind's numbers is therefore what
 //! the body says. Called by `aio-compiler` when it fuses and by [`crate::verify`].
 
-use crate::kind::{Activation, AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec, TaskKind};
-use crate::kinds::{Class, KindSpec, OperandSpec};
+use crate::kinds::{KindSpec, OperandSpec, TaskKind, gate_up, head, linear, qkv};
+use crate::numbers::{Activation, AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec};
 use aio_ir::graph::BuildError;
-use aio_ir::{Attr, Builder, DType, Def, Graph, Op, Shape, Sym, TensorType, ValueId};
+use aio_ir::{Attr, Builder, Def, Graph, Op, Shape, TensorType, ValueId};
 use smallvec::SmallVec;
 
 /// An operand as a body declares it.
@@ -71,14 +71,13 @@ pub fn fused(kind: &TaskKind, operands: &[Option<Declared>]) -> Result<Graph, Bo
         return Err(BodyError::Number { name: "op", got: name.name().to_owned() });
     };
     check(spec, operands)?;
-    check_rows(kind, spec, operands)?;
     let mut body = Body::new(name.name(), operands);
     let out = match kind {
-        TaskKind::Qkv(numbers) => body.qkv(spec, numbers),
-        TaskKind::Attend(numbers) => body.attend(operands, numbers),
-        TaskKind::Linear(numbers) => body.linear(spec, numbers),
-        TaskKind::GateUp(numbers) => body.gate_up(numbers),
-        TaskKind::Head(numbers) => body.head(numbers),
+        TaskKind::Qkv(numbers) => body.qkv(qkv::Operands::of(&body.values), numbers),
+        TaskKind::Attend(numbers) => body.attend(numbers),
+        TaskKind::Linear(numbers) => body.linear(linear::Operands::of(&body.values), numbers),
+        TaskKind::GateUp(numbers) => body.gate_up(gate_up::Operands::of(&body.values), numbers),
+        TaskKind::Head(numbers) => body.head(head::Operands::of(&body.values), numbers),
         TaskKind::Op(_) => unreachable!("a task of one op has no declaration in the table of kinds"),
     }?;
     body.b.output("r0", out);
@@ -103,7 +102,7 @@ pub fn single(op: Op, operands: &[Option<Declared>], attrs: &[Attr]) -> Result<G
     Ok(body.b.finish())
 }
 
-/// Checks operands one by one: presence, element type, rank and origin.
+/// Checks operands one by one: presence and class.
 fn check(spec: &KindSpec, operands: &[Option<Declared>]) -> Result<(), BodyError> {
     if operands.len() != spec.operands.len() {
         return Err(BodyError::Count { expected: spec.operands.len(), got: operands.len() });
@@ -118,46 +117,28 @@ fn check(spec: &KindSpec, operands: &[Option<Declared>]) -> Result<(), BodyError
     Ok(())
 }
 
-/// Kernels of fused kinds go over the step's rows; products also over the rows that ask for an output.
-fn check_rows(kind: &TaskKind, spec: &KindSpec, operands: &[Option<Declared>]) -> Result<(), BodyError> {
-    let rows: &[(usize, &[Sym])] = match kind {
-        TaskKind::Linear(_) => &[(0, &[Sym::Rows, Sym::Outs])],
-        TaskKind::Head(_) => &[(0, &[Sym::Rows]), (crate::kinds::head::INDEX, &[Sym::Outs])],
-        _ => &[(0, &[Sym::Rows])],
-    };
-    for (place, syms) in rows {
-        let Some(Declared { ty, .. }) = &operands[*place] else { continue };
-        let first = ty.shape.dims().first();
-        if !syms.iter().any(|&sym| first == Some(&sym.into())) {
-            let expected =
-                format!("a first dimension of {}", syms.iter().map(|s| s.name()).collect::<Vec<_>>().join(" or "));
-            return Err(BodyError::Operand { operand: spec.operands[*place].name, expected, got: ty.clone() });
-        }
-    }
-    Ok(())
-}
-
 fn check_class(operand: &OperandSpec, Declared { def, ty }: &Declared) -> Result<(), BodyError> {
-    let rank = ty.shape.rank();
-    let (fits, expected) = match operand.class {
-        Class::Values => (ty.dtype == DType::F32, "f32 elements"),
-        Class::Vector => (*def == Def::Weight && ty.dtype == DType::F32 && rank == 1, "a weight vector of f32"),
-        Class::Matrix => (*def == Def::Weight && ty.dtype.is_float() && rank == 2, "a weight matrix"),
-        Class::Index => (ty.dtype == DType::U32, "u32 elements"),
-        Class::Pages => (ty.dtype == DType::F16 && rank == 5, "pages of keys and values"),
-    };
-    if fits {
-        Ok(())
-    } else {
-        Err(BodyError::Operand { operand: operand.name, expected: expected.into(), got: ty.clone() })
+    if operand.class.admits(*def, ty) {
+        return Ok(());
     }
+    Err(BodyError::Operand { operand: operand.name, expected: operand.class.expected().to_owned(), got: ty.clone() })
 }
 
 /// A body under construction.
 struct Body {
     b: Builder,
     /// Operands by place.
-    values: SmallVec<[Option<ValueId>; 16]>,
+    values: SmallVec<[Value; 16]>,
+}
+
+/// An operand; required ones are there.
+type Value = Option<ValueId>;
+/// An operand that may be absent, with its name.
+type Optional = (&'static str, Value);
+
+/// `check` found the required operands.
+fn need(value: Value) -> ValueId {
+    value.expect("a required operand")
 }
 
 impl Body {
@@ -168,10 +149,6 @@ impl Body {
         };
         let values = operands.iter().enumerate().map(declare).collect();
         Body { b, values }
-    }
-
-    fn value(&self, place: usize) -> ValueId {
-        self.values[place].expect("`check` found the required operands")
     }
 
     fn ty(&self, value: ValueId) -> &TensorType {
@@ -186,37 +163,52 @@ impl Body {
         self.op(Op::RmsNorm, &[x, weight], &[("eps", Attr::F32(eps))])
     }
 
+    /// A norm whose weight and epsilon are both there or neither.
+    fn optional_norm(
+        &mut self,
+        x: ValueId,
+        (operand, weight): Optional,
+        (name, eps): (&'static str, Option<f32>),
+    ) -> Result<ValueId, BodyError> {
+        match (weight, eps) {
+            (Some(weight), Some(eps)) => self.norm(x, weight, eps),
+            (None, None) => Ok(x),
+            (None, Some(_)) => Err(BodyError::Missing { operand }),
+            (Some(_), None) => Err(BodyError::Number { name, got: "missing".to_owned() }),
+        }
+    }
+
     /// `x * w + bias`, with a bias of the product's width.
-    fn projection(&mut self, spec: &KindSpec, x: ValueId, w: usize, bias: usize) -> Result<ValueId, BodyError> {
-        let product = self.op(Op::Matmul, &[x, self.value(w)], &[])?;
-        let Some(vector) = self.values[bias] else { return Ok(product) };
+    fn projection(&mut self, x: ValueId, w: ValueId, (operand, bias): Optional) -> Result<ValueId, BodyError> {
+        let product = self.op(Op::Matmul, &[x, w], &[])?;
+        let Some(vector) = bias else { return Ok(product) };
         let width = self.ty(product).shape.last();
         if self.ty(vector).shape.last() != width {
-            let (operand, got) = (spec.operands[bias].name, self.ty(vector).clone());
+            let got = self.ty(vector).clone();
             return Err(BodyError::Operand { operand, expected: format!("{width} elements"), got });
         }
         self.op(Op::Add, &[product, vector], &[])
     }
 
-    fn qkv(&mut self, spec: &KindSpec, n: &QkvSpec) -> Result<ValueId, BodyError> {
-        use crate::kinds::qkv::*;
+    fn qkv(&mut self, o: qkv::Operands<Value>, n: &QkvSpec) -> Result<ValueId, BodyError> {
         if n.kv_heads == 0 || !n.heads.is_multiple_of(n.kv_heads) {
             return Err(BodyError::Number { name: "kv_heads", got: n.kv_heads.to_string() });
         }
-        let h = self.norm(self.value(X), self.value(NORM), n.norm_eps)?;
-        let q = self.projection(spec, h, WQ, BQ)?;
+        let eps = ("qk_norm_eps", n.qk_norm_eps);
+        let h = self.norm(need(o.x), need(o.norm), n.norm_eps)?;
+        let q = self.projection(h, need(o.wq), ("bq", o.bq))?;
         let q = self.heads(q, n.heads, n.head_dim)?;
-        let q = self.head_norm(spec, q, Q_NORM, n.qk_norm_eps)?;
-        let q = self.rotated(q, n, POSITIONS, FREQ_FACTORS)?;
-        let k = self.projection(spec, h, WK, BK)?;
+        let q = self.optional_norm(q, ("q_norm", o.q_norm), eps)?;
+        let q = self.rotated(q, n, need(o.positions), o.freq_factors)?;
+        let k = self.projection(h, need(o.wk), ("bk", o.bk))?;
         let k = self.heads(k, n.kv_heads, n.head_dim)?;
-        let k = self.head_norm(spec, k, K_NORM, n.qk_norm_eps)?;
-        let k = self.rotated(k, n, POSITIONS, FREQ_FACTORS)?;
-        let v = self.projection(spec, h, WV, BV)?;
+        let k = self.optional_norm(k, ("k_norm", o.k_norm), eps)?;
+        let k = self.rotated(k, n, need(o.positions), o.freq_factors)?;
+        let v = self.projection(h, need(o.wv), ("bv", o.bv))?;
         let v = self.heads(v, n.kv_heads, n.head_dim)?;
-        let [kv, table, row_seq, positions] = [KV, TABLE, ROW_SEQ, POSITIONS].map(|place| self.value(place));
-        let written = self.op(Op::PageWrite, &[kv, k, v, table, row_seq, positions], &[])?;
-        self.b.final_state(kv, written);
+        let written =
+            self.op(Op::PageWrite, &[need(o.kv), k, v, need(o.page_table), need(o.row_seq), need(o.positions)], &[])?;
+        self.b.final_state(need(o.kv), written);
         Ok(q)
     }
 
@@ -227,69 +219,50 @@ impl Body {
         self.op(Op::Reshape, &[x], &[("shape", Attr::Shape(shape))])
     }
 
-    fn head_norm(&mut self, spec: &KindSpec, x: ValueId, place: usize, eps: Option<f32>) -> Result<ValueId, BodyError> {
-        match (self.values[place], eps) {
-            (Some(weight), Some(eps)) => self.norm(x, weight, eps),
-            (None, None) => Ok(x),
-            (None, Some(_)) => Err(BodyError::Missing { operand: spec.operands[place].name }),
-            (Some(_), None) => Err(BodyError::Number { name: "qk_norm_eps", got: "missing".to_owned() }),
-        }
-    }
-
-    fn rotated(&mut self, x: ValueId, n: &QkvSpec, positions: usize, factors: usize) -> Result<ValueId, BodyError> {
-        let inputs = [Some(x), self.values[positions], self.values[factors]];
-        let node = self.b.apply(Op::Rope, &inputs, &n.rope.attrs())?;
+    fn rotated(&mut self, x: ValueId, n: &QkvSpec, positions: ValueId, factors: Value) -> Result<ValueId, BodyError> {
+        let node = self.b.apply(Op::Rope, &[Some(x), Some(positions), factors], &n.rope.attrs())?;
         Ok(self.b.graph().node(node).results[0])
     }
 
-    fn attend(&mut self, operands: &[Option<Declared>], n: &AttendSpec) -> Result<ValueId, BodyError> {
+    fn attend(&mut self, n: &AttendSpec) -> Result<ValueId, BodyError> {
         let attrs = [
             ("scale", Attr::F32(n.scale)),
             ("window", Attr::Int(n.window.into())),
             ("soft_cap", Attr::F32(n.soft_cap)),
         ];
         let node = self.b.apply(Op::Attend, &self.values, &attrs)?;
-        let known = |place: usize, axis: usize| {
-            operands[place].as_ref().and_then(|o| o.ty.shape.dims().get(axis)).and_then(|d| d.known())
-        };
+        let node = self.b.graph().node(node);
+        let wrong = |name, number: u32| BodyError::Number { name, got: number.to_string() };
+        let found = AttendSpec::from_node(self.b.graph(), node).ok_or_else(|| wrong("heads", n.heads))?;
         let numbers = [
-            ("heads", n.heads, known(0, 1)),
-            ("head_dim", n.head_dim, known(0, 2)),
-            ("kv_heads", n.kv_heads, known(1, 2)),
+            ("heads", n.heads, found.heads),
+            ("head_dim", n.head_dim, found.head_dim),
+            ("kv_heads", n.kv_heads, found.kv_heads),
         ];
-        for (name, number, size) in numbers {
-            if size != Some(number.into()) {
-                return Err(BodyError::Number { name, got: number.to_string() });
-            }
+        match numbers.into_iter().find(|(_, number, size)| number != size) {
+            Some((name, number, _)) => Err(wrong(name, number)),
+            None => Ok(node.results[0]),
         }
-        Ok(self.b.graph().node(node).results[0])
     }
 
-    fn linear(&mut self, spec: &KindSpec, n: &LinearSpec) -> Result<ValueId, BodyError> {
-        use crate::kinds::linear::{BIAS, NORM, RESIDUAL, W, X};
-        let x = match (self.values[NORM], n.norm_eps) {
-            (Some(weight), Some(eps)) => self.norm(self.value(X), weight, eps)?,
-            (None, None) => self.value(X),
-            (None, Some(_)) => return Err(BodyError::Missing { operand: spec.operands[NORM].name }),
-            (Some(_), None) => return Err(BodyError::Number { name: "norm_eps", got: "missing".to_owned() }),
-        };
-        let product = self.projection(spec, x, W, BIAS)?;
-        let Some(residual) = self.values[RESIDUAL] else { return Ok(product) };
+    fn linear(&mut self, o: linear::Operands<Value>, n: &LinearSpec) -> Result<ValueId, BodyError> {
+        let x = self.optional_norm(need(o.x), ("norm", o.norm), ("norm_eps", n.norm_eps))?;
+        let product = self.projection(x, need(o.w), ("bias", o.bias))?;
+        let Some(residual) = o.residual else { return Ok(product) };
         if self.ty(residual) != self.ty(product) {
-            let (operand, got) = (spec.operands[RESIDUAL].name, self.ty(residual).clone());
-            return Err(BodyError::Operand { operand, expected: self.ty(product).to_string(), got });
+            let (expected, got) = (self.ty(product).to_string(), self.ty(residual).clone());
+            return Err(BodyError::Operand { operand: "residual", expected, got });
         }
         self.op(Op::Add, &[product, residual], &[])
     }
 
-    fn gate_up(&mut self, n: &GateUpSpec) -> Result<ValueId, BodyError> {
-        use crate::kinds::gate_up::{GATE, NORM, UP, X};
-        let h = self.norm(self.value(X), self.value(NORM), n.norm_eps)?;
-        let gate = self.op(Op::Matmul, &[h, self.value(GATE)], &[])?;
-        let up = self.op(Op::Matmul, &[h, self.value(UP)], &[])?;
+    fn gate_up(&mut self, o: gate_up::Operands<Value>, n: &GateUpSpec) -> Result<ValueId, BodyError> {
+        let h = self.norm(need(o.x), need(o.norm), n.norm_eps)?;
+        let gate = self.op(Op::Matmul, &[h, need(o.gate)], &[])?;
+        let up = self.op(Op::Matmul, &[h, need(o.up)], &[])?;
         if self.ty(gate) != self.ty(up) {
-            let got = self.ty(self.value(UP)).clone();
-            return Err(BodyError::Operand { operand: "up", expected: self.ty(self.value(GATE)).to_string(), got });
+            let (expected, got) = (self.ty(need(o.gate)).to_string(), self.ty(need(o.up)).clone());
+            return Err(BodyError::Operand { operand: "up", expected, got });
         }
         let activation = match n.activation {
             Activation::Silu => Op::Silu,
@@ -299,11 +272,10 @@ impl Body {
         self.op(Op::Mul, &[active, up], &[])
     }
 
-    fn head(&mut self, n: &HeadSpec) -> Result<ValueId, BodyError> {
-        use crate::kinds::head::{INDEX, NORM, W, X};
-        let rows = self.op(Op::Gather, &[self.value(X), self.value(INDEX)], &[])?;
-        let h = self.norm(rows, self.value(NORM), n.norm_eps)?;
-        let logits = self.op(Op::Matmul, &[h, self.value(W)], &[])?;
+    fn head(&mut self, o: head::Operands<Value>, n: &HeadSpec) -> Result<ValueId, BodyError> {
+        let rows = self.op(Op::Gather, &[need(o.x), need(o.out_rows)], &[])?;
+        let h = self.norm(rows, need(o.norm), n.norm_eps)?;
+        let logits = self.op(Op::Matmul, &[h, need(o.w)], &[])?;
         if n.argmax { self.op(Op::Argmax, &[logits], &[]) } else { Ok(logits) }
     }
 }

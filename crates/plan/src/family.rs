@@ -3,7 +3,7 @@
 use crate::bucket::Bucket;
 use crate::target::Layout;
 use crate::task::Task;
-use aio_ir::{Dims, Sym, TensorType};
+use aio_ir::{DType, Dim, Dims, PAGE_POSITIONS, Sym, TensorType};
 use serde::{Deserialize, Serialize};
 
 /// A weight in the form that a device keeps it.
@@ -12,7 +12,7 @@ pub struct WeightDesc {
     /// Its name in the model file.
     pub name: String,
     /// Its type in the model file.
-    #[serde(with = "crate::artefact::wire::tensor_type")]
+    #[serde(with = "crate::wire::tensor_type")]
     pub ty: TensorType,
     /// How the device lays it out.
     pub layout: Layout,
@@ -24,11 +24,31 @@ pub struct StateDesc {
     /// Its name in the graph.
     pub name: String,
     /// Its type; `pages` is the size of the pool.
-    #[serde(with = "crate::artefact::wire::tensor_type")]
+    #[serde(with = "crate::wire::tensor_type")]
     pub ty: TensorType,
 }
 
+/// Keys and values of a layer, as one state: `f16[pages, 2, heads, PAGE_POSITIONS, head_dim]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvShape {
+    /// Key and value heads.
+    pub heads: u32,
+    /// Elements of a head.
+    pub head_dim: u32,
+}
+
 impl StateDesc {
+    /// Its shape as a layer's keys and values, if it is one.
+    pub fn kv_shape(&self) -> Option<KvShape> {
+        let [Dim::Sym(Sym::Pages), Dim::Const(2), Dim::Const(heads), Dim::Const(PAGE_POSITIONS), Dim::Const(size)] =
+            *self.ty.shape.dims()
+        else {
+            return None;
+        };
+        let shape = KvShape { heads: u32::try_from(heads).ok()?, head_dim: u32::try_from(size).ok()? };
+        (self.ty.dtype == DType::F16).then_some(shape)
+    }
+
     /// Whether its outermost dimension are the pages of the pool.
     pub fn is_paged(&self) -> bool {
         self.ty.shape.dims().first() == Some(&Sym::Pages.into())
@@ -41,7 +61,7 @@ pub struct Binding {
     /// Its name in the graph.
     pub name: String,
     /// Its type.
-    #[serde(with = "crate::artefact::wire::tensor_type")]
+    #[serde(with = "crate::wire::tensor_type")]
     pub ty: TensorType,
     /// Whether a step may leave it out; never for outputs.
     pub optional: bool,
@@ -51,7 +71,7 @@ pub struct Binding {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Buffer {
     /// What it holds; sizes are upper bounds of the bucket.
-    #[serde(with = "crate::artefact::wire::tensor_type")]
+    #[serde(with = "crate::wire::tensor_type")]
     pub ty: TensorType,
     /// Byte offset in the arena.
     pub offset: u64,

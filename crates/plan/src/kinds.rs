@@ -1,23 +1,65 @@
-//! The table of fused task kinds: the operands and results of each, declared once.
+//! The table of fused task kinds: each kind declared once.
 //!
-//! [`crate::body`] builds a task's body from it, the verifier checks slots against it, and it says which operands are matrices
-//! that a back end may lay out its own way. A task of one op has the operands of the op table instead.
+//! From one entry come the variants of [`KindName`] and [`TaskKind`], the name in plans, and a module with the kind's
+//! operands and results by name. [`crate::body`] says what a kind computes, the verifier checks operands against the
+//! classes stated here, and back ends take slots by name. A task of one op has the operands of the op table instead.
 
-use crate::kind::KindName;
+use crate::numbers::{AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec};
+use aio_ir::{DType, Def, Op, Sym, TensorType};
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// What an operand may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// f32 elements, from anywhere.
+    /// f32 elements, a row for each of the step's rows.
+    Rows,
+    /// f32 elements, a row for each of the step's rows or of its output rows.
+    AnyRows,
+    /// f32 elements of any shape.
     Values,
     /// A weight of f32 elements and one dimension.
     Vector,
     /// A weight of any float type and two dimensions: rows are outputs. May lie in the back end's own layout.
     Matrix,
-    /// u32 elements, from anywhere.
+    /// u32 elements of any shape.
     Index,
+    /// u32 elements, one for each of the step's output rows.
+    OutIndex,
     /// A layer's keys and values.
     Pages,
+}
+
+impl Class {
+    /// Whether a value that a body declares is of the class.
+    pub fn admits(self, def: Def, ty: &TensorType) -> bool {
+        let (rank, first) = (ty.shape.rank(), ty.shape.dims().first().copied());
+        let grows = |syms: &[Sym]| syms.iter().any(|&sym| first == Some(sym.into()));
+        match self {
+            Class::Rows => ty.dtype == DType::F32 && grows(&[Sym::Rows]),
+            Class::AnyRows => ty.dtype == DType::F32 && grows(&[Sym::Rows, Sym::Outs]),
+            Class::Values => ty.dtype == DType::F32,
+            Class::Vector => def == Def::Weight && ty.dtype == DType::F32 && rank == 1,
+            Class::Matrix => def == Def::Weight && ty.dtype.is_float() && rank == 2,
+            Class::Index => ty.dtype == DType::U32,
+            Class::OutIndex => ty.dtype == DType::U32 && grows(&[Sym::Outs]),
+            Class::Pages => ty.dtype == DType::F16 && rank == 5,
+        }
+    }
+
+    /// The class in messages, after "expected".
+    pub fn expected(self) -> &'static str {
+        match self {
+            Class::Rows => "f32 elements with a first dimension of rows",
+            Class::AnyRows => "f32 elements with a first dimension of rows or outs",
+            Class::Values => "f32 elements",
+            Class::Vector => "a weight vector of f32",
+            Class::Matrix => "a weight matrix",
+            Class::Index => "u32 elements",
+            Class::OutIndex => "u32 elements with a first dimension of outs",
+            Class::Pages => "pages of keys and values",
+        }
+    }
 }
 
 /// One operand of a kind.
@@ -34,101 +76,187 @@ pub struct OperandSpec {
 /// The declaration of a fused kind.
 #[derive(Debug)]
 pub struct KindSpec {
+    /// The name in plans and tables.
+    pub name: &'static str,
     /// Operands in order.
     pub operands: &'static [OperandSpec],
-    /// How many results it has; an updated state comes last.
-    pub results: usize,
+    /// Names of the results in order; an updated state comes last.
+    pub results: &'static [&'static str],
+    /// One sentence.
+    pub summary: &'static str,
 }
 
-const fn req(name: &'static str, class: Class) -> OperandSpec {
-    OperandSpec { name, class, optional: false }
-}
-
-const fn opt(name: &'static str, class: Class) -> OperandSpec {
-    OperandSpec { name, class, optional: true }
+macro_rules! is_optional {
+    (req) => {
+        false
+    };
+    (opt) => {
+        true
+    };
 }
 
 macro_rules! kind_table {
-    ($($(#[$doc:meta])* $module:ident $results:literal {
-        $($place:ident $need:ident $name:literal $class:ident;)*
-    })*) => {$(
-        $(#[$doc])*
-        pub mod $module {
-            use super::{Class, KindSpec};
-
-            #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "variants only count the constants below")]
-            enum Place { $($place,)* }
-
-            $(#[doc = concat!("Place of the operand `", $name, "`.")] pub const $place: usize = Place::$place as usize;)*
-
-            pub(super) static SPEC: KindSpec =
-                KindSpec { operands: &[$(super::$need($name, Class::$class),)*], results: $results };
+    ($($variant:ident $numbers:ident $module:ident $name:literal $summary:literal
+        ($($need:ident $operand:ident: $class:ident),* $(,)?) -> ($($result:ident),*);)*) => {
+        /// A kind without its numbers: the key of support tables and reports.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum KindName {
+            $(#[doc = $summary] $variant,)*
+            /// One node as it is.
+            Op(Op),
         }
-    )*};
+
+        /// What a task computes, with a kernel's numbers.
+        #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+        pub enum TaskKind {
+            $(#[doc = $summary] #[doc = concat!("Operands and results: [`", stringify!($module), "`].")] $variant($numbers),)*
+            /// One node as it is. Operands and results are the op's.
+            Op(#[serde(with = "crate::wire::op")] Op),
+        }
+
+        impl KindName {
+            /// All fused kinds, in table order.
+            pub const FUSED: &'static [KindName] = &[$(KindName::$variant,)*];
+
+            /// The declaration of a fused kind; `None` for a task of one op.
+            pub fn spec(self) -> Option<&'static KindSpec> {
+                match self {
+                    $(KindName::$variant => Some(&$module::SPEC),)*
+                    KindName::Op(_) => None,
+                }
+            }
+        }
+
+        impl TaskKind {
+            /// The kind alone.
+            pub fn name(&self) -> KindName {
+                match self {
+                    $(TaskKind::$variant(_) => KindName::$variant,)*
+                    TaskKind::Op(op) => KindName::Op(*op),
+                }
+            }
+        }
+
+        $(#[doc = concat!("Operands and results of [`TaskKind::", stringify!($variant), "`].")]
+        pub mod $module {
+            use super::{Class, KindSpec, OperandSpec};
+
+            #[allow(non_camel_case_types, reason = "variants only count the operands")]
+            enum Place { $($operand,)* }
+
+            #[allow(non_camel_case_types, reason = "variants only count the results")]
+            enum ResultPlace { $($result,)* }
+
+            /// Something for each operand.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub struct Operands<T> {
+                $(#[doc = concat!("Class [`", stringify!($class), "`](Class::", stringify!($class), ").")]
+                pub $operand: T,)*
+            }
+
+            /// Something for each result.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub struct Results<T> {
+                $(#[doc = concat!("The result `", stringify!($result), "`.")] pub $result: T,)*
+            }
+
+            /// The operands' places in a task.
+            pub const AT: Operands<usize> = Operands { $($operand: Place::$operand as usize,)* };
+            /// The results' places in a task.
+            pub const OUT: Results<usize> = Results { $($result: ResultPlace::$result as usize,)* };
+
+            pub(super) static SPEC: KindSpec = KindSpec {
+                name: $name,
+                operands: &[$(OperandSpec {
+                    name: stringify!($operand),
+                    class: Class::$class,
+                    optional: is_optional!($need),
+                },)*],
+                results: &[$(stringify!($result),)*],
+                summary: $summary,
+            };
+
+            impl<T> Operands<T> {
+                /// The operands in the kind's order.
+                pub fn into_list(self) -> Vec<T> {
+                    vec![$(self.$operand,)*]
+                }
+            }
+
+            impl<T: Copy> Operands<T> {
+                /// The operands of a list in the kind's order.
+                ///
+                /// # Panics
+                /// If the list is shorter than the kind's.
+                pub fn of(list: &[T]) -> Operands<T> {
+                    Operands { $($operand: list[AT.$operand],)* }
+                }
+            }
+        })*
+    };
 }
 
 kind_table! {
-    /// Operands of [`TaskKind::Qkv`](crate::TaskKind::Qkv).
-    qkv 2 {
-        X req "x" Values;
-        NORM req "norm" Vector;
-        WQ req "wq" Matrix;
-        WK req "wk" Matrix;
-        WV req "wv" Matrix;
-        BQ opt "bq" Vector;
-        BK opt "bk" Vector;
-        BV opt "bv" Vector;
-        Q_NORM opt "q norm" Vector;
-        K_NORM opt "k norm" Vector;
-        POSITIONS req "positions" Index;
-        FREQ_FACTORS opt "frequency factors" Values;
-        KV req "kv" Pages;
-        TABLE req "page table" Index;
-        ROW_SEQ req "row sequences" Index;
-    }
-    /// Operands of [`TaskKind::Attend`](crate::TaskKind::Attend).
-    attend 1 {
-        Q req "q" Values;
-        KV req "kv" Pages;
-        TABLE req "page table" Index;
-        ROW_SEQ req "row sequences" Index;
-        POSITIONS req "positions" Index;
-        SINKS opt "sinks" Values;
-    }
-    /// Operands of [`TaskKind::Linear`](crate::TaskKind::Linear).
-    linear 1 {
-        X req "x" Values;
-        NORM opt "norm" Vector;
-        W req "w" Matrix;
-        BIAS opt "bias" Vector;
-        RESIDUAL opt "residual" Values;
-    }
-    /// Operands of [`TaskKind::GateUp`](crate::TaskKind::GateUp).
-    gate_up 1 {
-        X req "x" Values;
-        NORM req "norm" Vector;
-        GATE req "gate" Matrix;
-        UP req "up" Matrix;
-    }
-    /// Operands of [`TaskKind::Head`](crate::TaskKind::Head).
-    head 1 {
-        X req "x" Values;
-        INDEX req "row index" Index;
-        NORM req "norm" Vector;
-        W req "w" Matrix;
-    }
+    Qkv QkvSpec qkv "qkv"
+        "Norm, query, key and value projections with biases, head norms, rotation, page write."
+        (req x: Rows, req norm: Vector, req wq: Matrix, req wk: Matrix, req wv: Matrix,
+         opt bq: Vector, opt bk: Vector, opt bv: Vector, opt q_norm: Vector, opt k_norm: Vector,
+         req positions: Index, opt freq_factors: Values, req kv: Pages, req page_table: Index, req row_seq: Index)
+        -> (q, kv);
+    Attend AttendSpec attend "attend_pages"
+        "Attention over pages."
+        (req q: Rows, req kv: Pages, req page_table: Index, req row_seq: Index, req positions: Index, opt sinks: Values)
+        -> (out);
+    Linear LinearSpec linear "linear"
+        "`norm(x) * w + bias + residual`."
+        (req x: AnyRows, opt norm: Vector, req w: Matrix, opt bias: Vector, opt residual: Values)
+        -> (out);
+    GateUp GateUpSpec gate_up "gate_up"
+        "`act(norm(x) * gate) * (norm(x) * up)`."
+        (req x: Rows, req norm: Vector, req gate: Matrix, req up: Matrix)
+        -> (out);
+    Head HeadSpec head "head"
+        "The last norm and the projection onto the vocabulary for the output rows: f32[outs, vocabulary], or u32[outs] with `argmax`."
+        (req x: Rows, req out_rows: OutIndex, req norm: Vector, req w: Matrix)
+        -> (out);
 }
 
 impl KindName {
-    /// The declaration of a fused kind; `None` for a task of one op.
-    pub fn spec(self) -> Option<&'static KindSpec> {
+    /// The name in plans and tables.
+    pub fn name(self) -> &'static str {
         match self {
-            KindName::Qkv => Some(&qkv::SPEC),
-            KindName::Attend => Some(&attend::SPEC),
-            KindName::Linear => Some(&linear::SPEC),
-            KindName::GateUp => Some(&gate_up::SPEC),
-            KindName::Head => Some(&head::SPEC),
-            KindName::Op(_) => None,
+            KindName::Op(op) => op.mnemonic(),
+            fused => fused.spec().map_or("", |spec| spec.name),
+        }
+    }
+
+    /// Whether the operand at a place is a matrix that products or look-ups take: the weights that may lie in a back
+    /// end's own layout. All other operands lie as in the file.
+    pub fn is_matrix(self, place: usize) -> bool {
+        match self {
+            KindName::Op(Op::Matmul) => place == const { Op::Matmul.place("w") },
+            KindName::Op(Op::Embed) => place == const { Op::Embed.place("table") },
+            _ => self.spec().and_then(|s| s.operands.get(place)).is_some_and(|o| o.class == Class::Matrix),
+        }
+    }
+}
+
+impl TaskKind {
+    /// Which operands may be absent, in the kind's order.
+    pub fn optional_operands(&self) -> SmallVec<[bool; 16]> {
+        match (self, self.name().spec()) {
+            (_, Some(spec)) => spec.operands.iter().map(|o| o.optional).collect(),
+            (TaskKind::Op(op), None) => op.spec().operands.iter().map(|o| o.optional).collect(),
+            (_, None) => SmallVec::new(),
+        }
+    }
+
+    /// How many results the kind has.
+    pub fn result_count(&self) -> usize {
+        match (self, self.name().spec()) {
+            (_, Some(spec)) => spec.results.len(),
+            (TaskKind::Op(op), None) => op.spec().results.len(),
+            (_, None) => 0,
         }
     }
 }

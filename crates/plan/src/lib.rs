@@ -14,21 +14,24 @@ pub mod body;
 pub mod bucket;
 pub mod cost;
 pub mod family;
-pub mod kind;
 pub mod kinds;
+mod numbers;
+pub mod rope;
+mod slot;
 pub mod target;
 pub mod task;
 pub mod text;
 mod verify;
+mod wire;
 
 pub use bucket::{Bucket, Tail};
-pub use family::{Binding, Buffer, Plan, PlanFamily, StateDesc, WeightDesc};
-pub use kind::{
-    Activation, AttendSpec, GateUpSpec, HeadSpec, KindName, LinearSpec, QkvSpec, RopePairs, RopeScaling, RopeSpec,
-    TaskKind,
-};
+pub use family::{Binding, Buffer, KvShape, Plan, PlanFamily, StateDesc, WeightDesc};
+pub use kinds::{KindName, TaskKind};
+pub use numbers::{Activation, AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec};
+pub use rope::{RopePairs, RopeScaling, RopeSpec};
+pub use slot::{BufferId, InputId, OutputId, Slot, StateId, WeightId};
 pub use target::{KindSupport, Layout, Target};
-pub use task::{BufferId, InputId, OutputId, Slot, StateId, Task, TaskId, WeightId};
+pub use task::{Task, TaskId};
 pub use verify::{MAX_BUCKET, PlanError, verify};
 
 /// Hash of the sources of this crate that decide what lies in an artefact, hexadecimal.

@@ -1,6 +1,6 @@
 //! Targets: all that the compiler knows of a device, as plain data.
 
-use crate::kind::KindName;
+use crate::kinds::KindName;
 use aio_ir::DType;
 use serde::{Deserialize, Serialize};
 

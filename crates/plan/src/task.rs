@@ -1,67 +1,15 @@
 //! Tasks: one kernel's work each.
 
 use crate::bucket::Bucket;
-use crate::kind::TaskKind;
+use crate::kinds::TaskKind;
+use crate::slot::Slot;
 use aio_ir::{Cost, Graph, entity_id};
-use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use std::fmt;
 use std::sync::Arc;
 
 entity_id! {
-    /// A buffer of a plan's arena.
-    BufferId, "b"
-}
-entity_id! {
     /// A task of a plan.
     TaskId, "t"
-}
-entity_id! {
-    /// A weight of a family.
-    WeightId, "w"
-}
-entity_id! {
-    /// A state of a family.
-    StateId, "s"
-}
-entity_id! {
-    /// An input that a step binds.
-    InputId, "in"
-}
-entity_id! {
-    /// An output that a step binds.
-    OutputId, "out"
-}
-
-/// Where an operand or result lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "crate::artefact::wire::WireSlot", try_from = "crate::artefact::wire::WireSlot")]
-pub enum Slot {
-    /// In the arena.
-    Buffer(BufferId),
-    /// In what the step binds.
-    Input(InputId),
-    /// In what the step binds for results.
-    Output(OutputId),
-    /// A weight.
-    Weight(WeightId),
-    /// A state, read or updated in place.
-    State(StateId),
-    /// Nowhere: an optional operand that the model lacks.
-    Absent,
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Slot::Buffer(id) => write!(f, "{id}"),
-            Slot::Input(id) => write!(f, "{id}"),
-            Slot::Output(id) => write!(f, "{id}"),
-            Slot::Weight(id) => write!(f, "{id}"),
-            Slot::State(id) => write!(f, "{id}"),
-            Slot::Absent => f.write_str("_"),
-        }
-    }
 }
 
 /// One kernel's work.

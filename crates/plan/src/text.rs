@@ -1,7 +1,7 @@
 //! The text form of plans, for people and for diffs: `aio graph plan` prints it.
 
 use crate::family::{Plan, PlanFamily};
-use crate::task::Slot;
+use crate::slot::Slot;
 use std::fmt::Write;
 
 /// A plan as text: its bindings, its buffers and its tasks with operands, results, bytes and flops. The cost of attention

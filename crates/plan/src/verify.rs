@@ -27,7 +27,8 @@
 
 use crate::bucket::Bucket;
 use crate::family::{Plan, PlanFamily};
-use crate::task::{Slot, TaskId};
+use crate::slot::Slot;
+use crate::task::TaskId;
 use aio_ir::{Dim, Dims, Graph, Sym, TensorType};
 use std::collections::BTreeMap;
 use task::{Rules, Sound};

@@ -10,6 +10,7 @@ use crate::kernels::attend::{
 };
 use crate::pool::Worker;
 use crate::step::Step;
+use aio_plan::kinds::attend;
 use aio_plan::{AttendSpec, Slot, Task};
 use std::ops::Range;
 
@@ -50,13 +51,14 @@ struct Pass {
 
 impl Attend {
     pub(crate) fn new(task: &Task, spec: AttendSpec) -> Attend {
-        let o = &task.operands;
+        let o = attend::Operands::of(&task.operands);
         let rule = AttendRule {
             scale: spec.scale,
             window: (spec.window > 0).then_some(spec.window),
             soft_cap: (spec.soft_cap > 0.0).then_some(spec.soft_cap),
         };
-        Attend { spec, rule, q: o[0], kv: o[1], table: o[2], positions: o[4], sinks: o[5], out: task.results[0] }
+        let out = task.results[attend::OUT.out];
+        Attend { spec, rule, q: o.q, kv: o.kv, table: o.page_table, positions: o.positions, sinks: o.sinks, out }
     }
 
     fn partial_floats(&self, rows: usize, splits: usize) -> usize {

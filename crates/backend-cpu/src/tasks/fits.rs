@@ -4,37 +4,20 @@
 //! otherwise is valid; its tasks run node by node.
 
 use aio_ir::{DType, Op, Sym, TensorType};
-use aio_plan::{AttendSpec, InputId, KindName, Plan, PlanFamily, Slot, Task, TaskKind};
+use aio_plan::kinds::{attend, gate_up, head, linear, qkv};
+use aio_plan::{AttendSpec, InputId, KindName, Plan, PlanFamily, QkvSpec, Slot, Task, TaskKind};
 
 /// Whether the kernels of a task's kind fit its operands and results.
 pub(super) fn fits(task: &Task, family: &PlanFamily, plan: &Plan) -> bool {
     let t = Operands { task, family, plan };
-    let (o, r) = (&task.operands, &task.results);
-    let rows = |slot: Slot, width: Option<u64>| t.row_major(slot, Sym::Rows, width);
     t.vectors()
         && match task.kind {
-            TaskKind::Qkv(spec) => {
-                let places = reads(task, plan).places;
-                let factors = matches!(o[11], Slot::Absent | Slot::Weight(_));
-                let heads = spec.head_dim.is_multiple_of(16);
-                places
-                    && factors
-                    && heads
-                    && t.matrices(&[2, 3, 4])
-                    && rows(o[0], t.size(2, 1))
-                    && rows(r[0], t.size(2, 0))
-            }
+            TaskKind::Qkv(spec) => t.qkv(&spec),
             TaskKind::Attend(spec) => t.attend(&spec),
-            TaskKind::Op(Op::Attend) => t.attend(&attend_spec(task)),
-            TaskKind::Linear(_) => {
-                let ends = rows(o[4], t.size(2, 0)) && rows(r[0], t.size(2, 0));
-                t.matrices(&[2]) && rows(o[0], t.size(2, 1)) && ends
-            }
-            TaskKind::GateUp(_) => t.matrices(&[2, 3]) && rows(o[0], t.size(2, 1)) && rows(r[0], t.size(2, 0)),
-            TaskKind::Head(_) => {
-                let out = t.row_major(r[0], Sym::Outs, None);
-                reads(task, plan).out_rows && t.matrices(&[3]) && rows(o[0], t.size(3, 1)) && out
-            }
+            TaskKind::Op(Op::Attend) => attend_spec(task).is_some_and(|spec| t.attend(&spec)),
+            TaskKind::Linear(_) => t.linear(),
+            TaskKind::GateUp(_) => t.gate_up(),
+            TaskKind::Head(_) => t.head(),
             TaskKind::Op(_) => false,
         }
 }
@@ -57,37 +40,33 @@ impl Reads {
 
 /// What a task reads so.
 pub(crate) fn reads(task: &Task, plan: &Plan) -> Reads {
-    let named = |place: usize, name: &str| named(task, plan, place, name);
+    let named = |slot: Slot, name: &str| plan.input(name).is_some_and(|i| slot == Slot::Input(InputId::new(i)));
     let places = |table, row_seq, positions| {
         named(table, "page_table") && named(row_seq, "row_seq") && named(positions, "positions")
     };
-    let places = match task.kind {
-        TaskKind::Qkv(_) => places(13, 14, 10),
-        TaskKind::Attend(_) | TaskKind::Op(Op::Attend) => places(2, 3, 4),
-        TaskKind::Op(Op::PageWrite) => places(3, 4, 5),
-        _ => false,
-    };
-    Reads { places, out_rows: matches!(task.kind, TaskKind::Head(_)) && named(1, "out_rows") }
-}
-
-/// Whether an operand is the input of this name.
-fn named(task: &Task, plan: &Plan, place: usize, name: &str) -> bool {
-    plan.input(name).is_some_and(|i| task.operands[place] == Slot::Input(InputId::new(i)))
+    let operand = |name: &str, op: Op| task.operands[op.place(name)];
+    match task.kind {
+        TaskKind::Qkv(_) => {
+            let o = qkv::Operands::of(&task.operands);
+            Reads { places: places(o.page_table, o.row_seq, o.positions), out_rows: false }
+        }
+        TaskKind::Attend(_) => {
+            let o = attend::Operands::of(&task.operands);
+            Reads { places: places(o.page_table, o.row_seq, o.positions), out_rows: false }
+        }
+        TaskKind::Op(op @ (Op::Attend | Op::PageWrite)) => {
+            let [table, row_seq, positions] = ["table", "row_seq", "positions"].map(|name| operand(name, op));
+            Reads { places: places(table, row_seq, positions), out_rows: false }
+        }
+        TaskKind::Head(_) => Reads { places: false, out_rows: named(task.operands[head::AT.out_rows], "out_rows") },
+        _ => Reads::default(),
+    }
 }
 
 /// The numbers of an `attend` that is a task of its own, unfused.
-pub(super) fn attend_spec(task: &Task) -> AttendSpec {
-    let body = &task.body;
-    let (_, node) = body.nodes().next().expect("L005: a task of one op has one node");
-    let size = |operand: usize, dim: usize| body.ty(node.input(operand)).shape.dims()[dim].known().unwrap_or(0) as u32;
-    AttendSpec {
-        heads: size(0, 1),
-        kv_heads: size(1, 2),
-        head_dim: size(0, 2),
-        scale: node.f32("scale"),
-        window: u32::try_from(node.int("window")).unwrap_or(0),
-        soft_cap: node.f32("soft_cap"),
-    }
+pub(super) fn attend_spec(task: &Task) -> Option<AttendSpec> {
+    let (_, node) = task.body.nodes().next()?;
+    AttendSpec::from_node(&task.body, node)
 }
 
 /// A task's operands with what they are.
@@ -98,19 +77,53 @@ struct Operands<'a> {
 }
 
 impl Operands<'_> {
+    fn qkv(&self, spec: &QkvSpec) -> bool {
+        let (o, q) = (qkv::Operands::of(&self.task.operands), self.task.results[qkv::OUT.q]);
+        reads(self.task, self.plan).places
+            && matches!(o.freq_factors, Slot::Absent | Slot::Weight(_))
+            && spec.head_dim.is_multiple_of(16)
+            && self.matrices(&[o.wq, o.wk, o.wv])
+            && self.rows(o.x, self.size(o.wq, 1))
+            && self.rows(q, self.size(o.wq, 0))
+    }
+
+    fn linear(&self) -> bool {
+        let (o, out) = (linear::Operands::of(&self.task.operands), self.task.results[linear::OUT.out]);
+        let (inputs, outputs) = (self.size(o.w, 1), self.size(o.w, 0));
+        self.matrices(&[o.w]) && self.rows(o.x, inputs) && self.rows(o.residual, outputs) && self.rows(out, outputs)
+    }
+
+    fn gate_up(&self) -> bool {
+        let (o, out) = (gate_up::Operands::of(&self.task.operands), self.task.results[gate_up::OUT.out]);
+        self.matrices(&[o.gate, o.up]) && self.rows(o.x, self.size(o.gate, 1)) && self.rows(out, self.size(o.gate, 0))
+    }
+
+    fn head(&self) -> bool {
+        let (o, out) = (head::Operands::of(&self.task.operands), self.task.results[head::OUT.out]);
+        reads(self.task, self.plan).out_rows
+            && self.matrices(&[o.w])
+            && self.rows(o.x, self.size(o.w, 1))
+            && self.row_major(out, Sym::Outs, None)
+    }
+
+    /// Whether a slot is absent or holds a row of `width` elements for each of the step's rows.
+    fn rows(&self, slot: Slot, width: Option<u64>) -> bool {
+        self.row_major(slot, Sym::Rows, width)
+    }
+
     /// A dimension of a weight.
-    fn size(&self, place: usize, axis: usize) -> Option<u64> {
-        let Slot::Weight(w) = self.task.operands[place] else { return None };
+    fn size(&self, slot: Slot, axis: usize) -> Option<u64> {
+        let Slot::Weight(w) = slot else { return None };
         self.family.weights[w.index()].ty.shape.dims().get(axis).and_then(|d| d.known())
     }
 
     /// Whether these operands are packed weights.
-    fn matrices(&self, places: &[usize]) -> bool {
-        let layout = |place: &usize| match self.task.operands[*place] {
+    fn matrices(&self, slots: &[Slot]) -> bool {
+        let layout = |slot: &Slot| match slot {
             Slot::Weight(w) => Some(self.family.weights[w.index()].layout),
             _ => None,
         };
-        places.iter().all(|p| layout(p) == Some(aio_plan::Layout::Packed))
+        slots.iter().all(|p| layout(p) == Some(aio_plan::Layout::Packed))
     }
 
     /// Whether all other weights are vectors of f32.
@@ -127,15 +140,16 @@ impl Operands<'_> {
     }
 
     fn attend(&self, spec: &AttendSpec) -> bool {
-        let (o, r) = (&self.task.operands, &self.task.results);
-        let places = reads(self.task, self.plan).places;
-        let kernel = spec.head_dim > 0 && spec.head_dim.is_multiple_of(16) && matches!(o[1], Slot::State(_));
-        let sinks = matches!(o[5], Slot::Absent | Slot::Weight(_));
-        let rows = |slot| self.row_major(slot, Sym::Rows, None);
-        places && kernel && sinks && rows(o[0]) && rows(r[0])
+        let (o, out) = (attend::Operands::of(&self.task.operands), self.task.results[attend::OUT.out]);
+        let kernel = spec.head_dim > 0 && spec.head_dim.is_multiple_of(16) && matches!(o.kv, Slot::State(_));
+        reads(self.task, self.plan).places
+            && kernel
+            && matches!(o.sinks, Slot::Absent | Slot::Weight(_))
+            && self.rows(o.q, None)
+            && self.rows(out, None)
     }
 
-    /// Whether a slot is absent or holds a row of `width` elements for each of the step's rows.
+    /// Whether a slot is absent or holds a row of `width` elements for each count of the symbol.
     fn row_major(&self, slot: Slot, first: Sym, width: Option<u64>) -> bool {
         let ty = match slot {
             Slot::Absent => return true,

@@ -11,6 +11,7 @@ use crate::pack::groups_of;
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::weights::Weight;
+use aio_plan::kinds::gate_up;
 use aio_plan::{Activation, GateUpSpec, Slot, Task};
 
 /// Groups of 16 columns whose gate and up products are held at a time.
@@ -28,9 +29,9 @@ pub(crate) struct GateUp {
 
 impl GateUp {
     pub(crate) fn new<'w>(task: &Task, spec: GateUpSpec, weight: impl Fn(Slot) -> Option<&'w Weight>) -> GateUp {
-        let o = &task.operands;
-        let acts = Acts::new(Some((o[1], spec.norm_eps)), [o[2], o[3]].into_iter().filter_map(weight));
-        GateUp { acts, activation: spec.activation, x: o[0], gate: o[2], up: o[3], out: task.results[0] }
+        let gate_up::Operands { x, norm, gate, up } = gate_up::Operands::of(&task.operands);
+        let acts = Acts::new(Some((norm, spec.norm_eps)), [gate, up].into_iter().filter_map(weight));
+        GateUp { acts, activation: spec.activation, x, gate, up, out: task.results[gate_up::OUT.out] }
     }
 
     pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {

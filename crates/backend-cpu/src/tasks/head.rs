@@ -11,6 +11,7 @@ use crate::pack::groups_of;
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::weights::Weight;
+use aio_plan::kinds::head;
 use aio_plan::{HeadSpec, Slot, Task};
 
 /// Groups of 16 logits that are held at a time when only their arg-max is wanted.
@@ -28,9 +29,9 @@ pub(crate) struct Head {
 
 impl Head {
     pub(crate) fn new<'w>(task: &Task, spec: HeadSpec, weight: impl Fn(Slot) -> Option<&'w Weight>) -> Head {
-        let o = &task.operands;
-        let acts = Acts::new(Some((o[2], spec.norm_eps)), weight(o[3]));
-        Head { acts, x: o[0], rows: o[1], w: o[3], out: task.results[0], argmax: spec.argmax }
+        let head::Operands { x, out_rows, norm, w } = head::Operands::of(&task.operands);
+        let acts = Acts::new(Some((norm, spec.norm_eps)), weight(w));
+        Head { acts, x, rows: out_rows, w, out: task.results[head::OUT.out], argmax: spec.argmax }
     }
 
     pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {

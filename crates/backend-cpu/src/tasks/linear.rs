@@ -9,6 +9,7 @@ use crate::pack::groups_of;
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::weights::Weight;
+use aio_plan::kinds::linear;
 use aio_plan::{LinearSpec, Slot, Task};
 
 /// `norm(x) * w + bias + residual`.
@@ -39,10 +40,9 @@ impl Linear {
     }
 
     pub(crate) fn new<'w>(task: &Task, spec: LinearSpec, weight: impl Fn(Slot) -> Option<&'w Weight>) -> Linear {
-        let o = &task.operands;
-        let norm = spec.norm_eps.map(|eps| (o[1], eps));
-        let acts = Acts::new(norm, weight(o[2]));
-        Linear { acts, x: o[0], w: o[2], bias: o[3], residual: o[4], out: task.results[0] }
+        let linear::Operands { x, norm, w, bias, residual } = linear::Operands::of(&task.operands);
+        let acts = Acts::new(spec.norm_eps.map(|eps| (norm, eps)), weight(w));
+        Linear { acts, x, w, bias, residual, out: task.results[linear::OUT.out] }
     }
 
     pub(crate) fn scratch(&self, bounds: &Bounds) -> Scratch {

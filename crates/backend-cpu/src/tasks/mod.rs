@@ -19,10 +19,10 @@ pub(crate) use prelude::Prelude;
 use crate::executable::Bounds;
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::states::kv_shape;
 use crate::step::{Check, Step};
 use aio_backend::DeviceError;
 use aio_ir::Op;
+use aio_plan::kinds;
 use aio_plan::{Layout, Plan, PlanFamily, Slot, Task, TaskKind};
 use ops::{Cx, Nodes};
 
@@ -134,7 +134,8 @@ fn whole(task: &Task, plan: &Plan, resident: &Resident, prelude: &mut Prelude) -
     };
     match task.kind {
         TaskKind::Qkv(spec) => {
-            let table = prelude.table(spec.rope, task.operands[11], task.operands[10], resident);
+            let o = kinds::qkv::Operands::of(&task.operands);
+            let table = prelude.table(spec.rope, o.freq_factors, o.positions, resident);
             let rope = prelude.rows(table, plan.bucket.rows as usize);
             Lowered::Qkv(qkv::Qkv::new(task, spec, weight, rope))
         }
@@ -142,7 +143,10 @@ fn whole(task: &Task, plan: &Plan, resident: &Resident, prelude: &mut Prelude) -
         TaskKind::Linear(spec) => Lowered::Linear(linear::Linear::new(task, spec, weight)),
         TaskKind::GateUp(spec) => Lowered::GateUp(gate_up::GateUp::new(task, spec, weight)),
         TaskKind::Head(spec) => Lowered::Head(head::Head::new(task, spec, weight)),
-        TaskKind::Op(_) => Lowered::Attend(attend::Attend::new(task, fits::attend_spec(task))),
+        TaskKind::Op(_) => {
+            let spec = fits::attend_spec(task).expect("`fits` takes no other op, and only with such numbers");
+            Lowered::Attend(attend::Attend::new(task, spec))
+        }
     }
 }
 
@@ -152,7 +156,7 @@ fn check_states(task: &Task, family: &PlanFamily) -> Result<(), DeviceError> {
     if !matches!(task.kind, TaskKind::Op(op) if !knows(op)) {
         return Ok(());
     }
-    let kv = |slot: &&Slot| matches!(slot, Slot::State(s) if kv_shape(&family.states[s.index()].ty).is_some());
+    let kv = |slot: &&Slot| matches!(slot, Slot::State(s) if family.states[s.index()].kv_shape().is_some());
     match task.operands.iter().chain(&task.results).find(kv) {
         Some(slot) => Err(unsupported(task, format!("keys and values in {slot} as a plain tensor"))),
         None => Ok(()),

@@ -15,6 +15,7 @@ use crate::kernels::rows::{NormArgs, RopeArgs, RopeStyle};
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::weights::Weight;
+use aio_plan::kinds::qkv;
 use aio_plan::{QkvSpec, RopePairs, Slot, Task};
 
 /// See the module's header.
@@ -40,21 +41,22 @@ impl Qkv {
         weight: impl Fn(Slot) -> Option<&'w Weight>,
         rope: RopeRows,
     ) -> Qkv {
-        let o = &task.operands;
-        let acts = Acts::new(Some((o[1], spec.norm_eps)), o[2..5].iter().filter_map(|&w| weight(w)));
+        let o = qkv::Operands::of(&task.operands);
+        let weights = [o.wq, o.wk, o.wv];
+        let acts = Acts::new(Some((o.norm, spec.norm_eps)), weights.into_iter().filter_map(weight));
         Qkv {
             spec,
             acts,
             rope,
-            x: o[0],
-            weights: [o[2], o[3], o[4]],
-            biases: [o[5], o[6], o[7]],
-            norms: [o[8], o[9]],
-            positions: o[10],
-            kv: o[12],
-            table: o[13],
-            row_seq: o[14],
-            out: task.results[0],
+            x: o.x,
+            weights,
+            biases: [o.bq, o.bk, o.bv],
+            norms: [o.q_norm, o.k_norm],
+            positions: o.positions,
+            kv: o.kv,
+            table: o.page_table,
+            row_seq: o.row_seq,
+            out: task.results[qkv::OUT.q],
         }
     }
 

@@ -6,7 +6,8 @@ use super::{Call, CutKey, Lowering, Region, RopeKey, unsupported};
 use crate::args::{AttendArgs, AttendPlanArgs, PageWriteArgs, QkvArgs, RopeArgs, RopeTableArgs};
 use crate::format::passes;
 use aio_backend::DeviceError;
-use aio_ir::{DType, Sym};
+use aio_ir::{DType, Op, Sym};
+use aio_plan::kinds;
 use aio_plan::{AttendSpec, QkvSpec, RopePairs, RopeSpec, Slot, Task};
 
 /// Positions of a split of attention.
@@ -34,34 +35,36 @@ fn pairs(rope: &RopeSpec) -> u32 {
 impl Lowering<'_> {
     /// Norm, projections, biases, head norms, rotation, page write; a launch for each form of the three matrices.
     pub(super) fn qkv(&mut self, task: &Task, spec: &QkvSpec) -> Result<(), DeviceError> {
-        let (wq, q_form) = self.matrix(task, 2)?;
-        let forms = [q_form, self.matrix(task, 3)?.1, self.matrix(task, 4)?.1];
+        use kinds::qkv::{AT, OUT, Operands};
+        let (o, q) = (Operands::of(&task.operands), task.results[OUT.q]);
+        let (wq, q_form) = self.matrix(task, AT.wq)?;
+        let forms = [q_form, self.matrix(task, AT.wk)?.1, self.matrix(task, AT.wv)?.1];
         let k = wq.cols as u64;
-        let rows = self.rows_of(task, task.operands[0], k)?;
+        let rows = self.rows_of(task, o.x, k)?;
         let width = u64::from(spec.heads) * u64::from(spec.head_dim);
-        self.rows_of(task, task.results[0], width)?;
-        let (kv, ..) = self.layer(task, task.operands[12])?;
+        self.rows_of(task, q, width)?;
+        let (kv, ..) = self.layer(task, o.kv)?;
         if rows.sym != Sym::Rows {
             return Err(unsupported(task, "rows that are not the step's"));
         }
-        let places = self.places(task, 13, 14, 10)?;
-        let norm = self.vector(task, 1)?;
-        let source = Source { x: self.at(task.operands[0]), rows, norm, eps: spec.norm_eps, picked: 0 };
+        let places = self.places(task, o.page_table, o.row_seq, o.positions)?;
+        let norm = self.vector(task, AT.norm)?;
+        let source = Source { x: self.at(o.x), rows, norm, eps: spec.norm_eps, picked: 0 };
         let all_heads = u64::from(spec.heads) + 2 * u64::from(spec.kv_heads);
         let count = u64::from(self.bound(Sym::Rows));
         let args = QkvArgs {
             step: self.header(),
-            wq: self.operand(task, 2),
-            wk: self.operand(task, 3),
-            wv: self.operand(task, 4),
+            wq: self.operand(task, AT.wq),
+            wk: self.operand(task, AT.wk),
+            wv: self.operand(task, AT.wv),
             acts: 0,
-            bq: self.vector(task, 5)?,
-            bk: self.vector(task, 6)?,
-            bv: self.vector(task, 7)?,
-            q_norm: self.vector(task, 8)?,
-            k_norm: self.vector(task, 9)?,
-            rope: self.rope_table(task, spec.rope, task.operands[11], task.operands[10])?,
-            q: self.at(task.results[0]),
+            bq: self.vector(task, AT.bq)?,
+            bk: self.vector(task, AT.bk)?,
+            bv: self.vector(task, AT.bv)?,
+            q_norm: self.vector(task, AT.q_norm)?,
+            k_norm: self.vector(task, AT.k_norm)?,
+            rope: self.rope_table(task, spec.rope, o.freq_factors, o.positions)?,
+            q: self.at(q),
             kv,
             table: places.table,
             row_seq: places.row_seq,
@@ -124,8 +127,8 @@ impl Lowering<'_> {
     /// Which rows read their pages together, worked out once a step; its address.
     fn cut(&mut self, task: &Task, spec: &AttendSpec, places: &Places) -> u64 {
         let block_rows = (COLUMNS / (spec.heads / spec.kv_heads)).max(1);
-        let (row_seq, positions) = (task.operands[3], task.operands[4]);
-        let key = CutKey { window: spec.window, block_rows, row_seq, positions };
+        let o = kinds::attend::Operands::of(&task.operands);
+        let key = CutKey { window: spec.window, block_rows, row_seq: o.row_seq, positions: o.positions };
         if let Some((_, at)) = self.cuts.iter().find(|(k, _)| *k == key) {
             return *at;
         }
@@ -146,8 +149,10 @@ impl Lowering<'_> {
 
     /// Attention over pages.
     pub(super) fn attend(&mut self, task: &Task, spec: &AttendSpec) -> Result<(), DeviceError> {
-        let (kv, kv_heads, head_dim) = self.layer(task, task.operands[1])?;
-        let (rows, out) = (self.rows(task, task.operands[0])?, self.rows(task, task.results[0])?);
+        use kinds::attend::{AT, OUT, Operands};
+        let (o, result) = (Operands::of(&task.operands), task.results[OUT.out]);
+        let (kv, kv_heads, head_dim) = self.layer(task, o.kv)?;
+        let (rows, out) = (self.rows(task, o.q)?, self.rows(task, result)?);
         let group = spec.heads / spec.kv_heads.max(1);
         let fits = (kv_heads, head_dim) == (spec.kv_heads, spec.head_dim)
             && rows.sym == Sym::Rows
@@ -157,7 +162,7 @@ impl Lowering<'_> {
         if !fits {
             return Err(unsupported(task, format!("{group} query heads a key-value head of {head_dim} elements")));
         }
-        let places = self.places(task, 2, 3, 4)?;
+        let places = self.places(task, o.page_table, o.row_seq, o.positions)?;
         let count = u64::from(self.bound(Sym::Rows));
         let splits = (u64::from(self.model.states.pages) * 64).div_ceil(SPLIT);
         let partials = 4 * count * u64::from(spec.heads) * splits * (u64::from(head_dim) + 2);
@@ -166,17 +171,17 @@ impl Lowering<'_> {
         let alone = count.div_ceil(u64::from(COLUMNS / group)) * u64::from(kv_heads);
         let few = alone < u64::from(together);
         let splitting = partials <= if few { MAX_PARTIALS_OF_FEW } else { MAX_PARTIALS };
-        let chain = if head_dim.is_multiple_of(32) { self.chain(task.results[0], &out) } else { None };
+        let chain = if head_dim.is_multiple_of(32) { self.chain(result, &out) } else { None };
         let (whole, tickets) = (count * u64::from(kv_heads), 4 * count * u64::from(spec.heads));
         let args = AttendArgs {
             step: self.header(),
             plan: self.cut(task, spec, &places),
-            q: self.at(task.operands[0]),
+            q: self.at(o.q),
             kv,
             table: places.table,
             positions: places.positions,
-            sinks: self.vector(task, 5)?,
-            out: if chain.is_some() { 0 } else { self.at(task.results[0]) },
+            sinks: self.vector(task, AT.sinks)?,
+            out: if chain.is_some() { 0 } else { self.at(result) },
             acts_out: chain.map_or(0, |c| c.1),
             partials: if splitting { self.scratch.take(Region::Partials, partials) } else { 0 },
             tickets: if splitting { self.scratch.take(Region::Tickets, tickets) } else { 0 },
@@ -198,16 +203,8 @@ impl Lowering<'_> {
     /// The same, as a node of its own.
     pub(super) fn attend_alone(&mut self, task: &Task) -> Result<(), DeviceError> {
         let node = self.node(task);
-        let size =
-            |operand: usize, dim: usize| task.body.ty(node.input(operand)).shape.dims()[dim].known().unwrap_or(0);
-        let spec = AttendSpec {
-            heads: size(0, 1) as u32,
-            kv_heads: size(1, 2) as u32,
-            head_dim: size(0, 2) as u32,
-            scale: node.f32("scale"),
-            window: u32::try_from(node.int("window")).unwrap_or(0),
-            soft_cap: node.f32("soft_cap"),
-        };
+        let spec = AttendSpec::from_node(&task.body, node);
+        let spec = spec.ok_or_else(|| unsupported(task, "heads whose number depends on the step"))?;
         if spec.kv_heads == 0 || !spec.heads.is_multiple_of(spec.kv_heads) {
             return Err(unsupported(task, "heads whose number depends on the step"));
         }
@@ -216,18 +213,20 @@ impl Lowering<'_> {
 
     /// Keys and values of the rows to their pages.
     pub(super) fn page_write(&mut self, task: &Task) -> Result<(), DeviceError> {
-        let (kv, kv_heads, head_dim) = self.layer(task, task.operands[0])?;
+        let [kv, k, v, table, row_seq, positions] =
+            ["kv", "k", "v", "table", "row_seq", "positions"].map(|name| task.operands[Op::PageWrite.place(name)]);
+        let (kv, kv_heads, head_dim) = self.layer(task, kv)?;
         let width = u64::from(kv_heads) * u64::from(head_dim);
-        for place in [1, 2] {
-            if self.rows_of(task, task.operands[place], width)?.sym != Sym::Rows {
+        for slot in [k, v] {
+            if self.rows_of(task, slot, width)?.sym != Sym::Rows {
                 return Err(unsupported(task, "rows that are not the step's"));
             }
         }
-        let places = self.places(task, 3, 4, 5)?;
+        let places = self.places(task, table, row_seq, positions)?;
         let args = PageWriteArgs {
             step: self.header(),
-            k: self.at(task.operands[1]),
-            v: self.at(task.operands[2]),
+            k: self.at(k),
+            v: self.at(v),
             kv,
             table: places.table,
             row_seq: places.row_seq,
@@ -243,18 +242,20 @@ impl Lowering<'_> {
     /// Rotation as a node of its own.
     pub(super) fn rope(&mut self, task: &Task) -> Result<(), DeviceError> {
         let node = self.node(task);
+        let [x, positions, factors] =
+            ["x", "positions", "freq_factors"].map(|name| task.operands[Op::Rope.place(name)]);
         let spec = RopeSpec::from_node(node);
-        let rows = self.rows(task, task.operands[0])?;
-        let head_dim = task.body.ty(node.input(0)).shape.last().known().unwrap_or(0);
-        let positions = task.body.ty(node.input(1));
-        let by_row = positions.dtype == DType::U32 && positions.shape.dims() == [Sym::Rows.into()];
+        let rows = self.rows(task, x)?;
+        let head_dim = task.body.ty(node.operand("x")).shape.last().known().unwrap_or(0);
+        let places = task.body.ty(node.operand("positions"));
+        let by_row = places.dtype == DType::U32 && places.shape.dims() == [Sym::Rows.into()];
         if rows.sym != Sym::Rows || head_dim == 0 || !by_row {
             return Err(unsupported(task, "positions that are not the step's rows'"));
         }
         let args = RopeArgs {
             step: self.header(),
-            x: self.at(task.operands[0]),
-            rope: self.rope_table(task, spec, task.operands[2], task.operands[1])?,
+            x: self.at(x),
+            rope: self.rope_table(task, spec, factors, positions)?,
             out: self.at(task.results[0]),
             heads: small(task, rows.width / head_dim)?,
             head_dim: small(task, head_dim)?,

@@ -225,7 +225,7 @@ impl<'a> Lowering<'a> {
         for (place, slot) in task.operands.iter().enumerate() {
             if let Slot::Input(i) = slot
                 && self.plan.inputs[i.index()].optional
-                && !(bias && place == 4)
+                && !(bias && place == const { aio_ir::Op::Sample.place("bias") })
             {
                 return Err(unsupported(task, format!("operand {place} is an input that may not be bound")));
             }

@@ -251,6 +251,7 @@ impl Lowering<'_> {
     }
 
     fn sample(&mut self, task: &Task) -> Result<(), DeviceError> {
+        const BIAS: usize = Op::Sample.place("bias");
         let node = self.node(task);
         let ty = |place: usize| task.body.ty(node.input(place));
         let recent = (0..4).all(|i| Self::grows_by(ty(i), Sym::Outs, Some(Sym::Recent).filter(|_| i == 3)));
@@ -259,21 +260,22 @@ impl Lowering<'_> {
             return Err(unsupported(task, "rows that are not the step's output rows"));
         }
         let vocabulary = ty(0).shape.last().known().unwrap_or(0);
-        let bias = match task.operands[4] {
+        let bias = match task.operands[BIAS] {
             Slot::Input(i) if self.plan.inputs[i.index()].optional => {
                 self.bias = Some(i);
-                self.at(task.operands[4])
+                self.at(task.operands[BIAS])
             }
             Slot::Absent => 0,
             slot => return Err(unsupported(task, format!("a bias in {slot}, which is always there"))),
         };
         let outs = u64::from(self.bound(Sym::Outs));
+        let at = |name: &str| self.operand(task, Op::Sample.place(name));
         let args = SampleArgs {
             step: self.header(),
-            logits: self.operand(task, 0),
-            params: self.operand(task, 1),
-            noise: self.operand(task, 2),
-            recent: self.operand(task, 3),
+            logits: at("logits"),
+            params: at("params"),
+            noise: at("noise"),
+            recent: at("recent"),
             bias,
             keys: self.scratch.take(Region::Keys, 8 * outs * vocabulary),
             tokens: self.at(task.results[0]),
@@ -290,11 +292,12 @@ impl Lowering<'_> {
         if !(grows(0, Sym::Outs) && grows(1, Sym::Outs) && grows(2, Sym::Seqs)) {
             return Err(unsupported(task, "rows that are not the step's output rows"));
         }
+        let at = |name: &str| self.operand(task, Op::Verify.place(name));
         let args = VerifyArgs {
             step: self.header(),
-            sampled: self.operand(task, 0),
-            drafts: self.operand(task, 1),
-            spans: self.operand(task, 2),
+            sampled: at("sampled"),
+            drafts: at("drafts"),
+            spans: at("spans"),
             accepted: self.at(task.results[0]),
             next: self.at(task.results[1]),
         };

@@ -8,6 +8,7 @@ use crate::lower::ops::{MAP_COPY, ROWS_RMS_NORM};
 use crate::weights::WeightMap;
 use aio_backend::DeviceError;
 use aio_ir::{Dim, Op, Sym};
+use aio_plan::kinds::{gate_up, head, linear};
 use aio_plan::{Activation, GateUpSpec, HeadSpec, Slot, Task, TaskKind};
 use bytemuck::{Pod, Zeroable};
 
@@ -133,7 +134,7 @@ impl<'a> Lowering<'a> {
     /// Rows for a product without a norm, perhaps prepared already by the task before.
     fn plain_acts(&mut self, task: &Task, source: &Source, form: Form) -> Result<u64, DeviceError> {
         match self.chained {
-            Some((slot, acts, at)) if slot == task.operands[0] && source.norm == 0 => {
+            Some((slot, acts, at)) if slot == task.operands[linear::AT.x] && source.norm == 0 => {
                 debug_assert_eq!(acts, form.format().acts());
                 Ok(at)
             }
@@ -147,9 +148,9 @@ impl<'a> Lowering<'a> {
         let Slot::Buffer(_) = slot else { return None };
         let next = self.plan.tasks.get(self.task + 1)?;
         let later = self.plan.tasks[self.task + 1..].iter().flat_map(|t| &t.operands);
-        let alone = later.filter(|s| **s == slot).count() == 1 && next.operands.first() == Some(&slot);
+        let alone = later.filter(|s| **s == slot).count() == 1 && next.operands.get(linear::AT.x) == Some(&slot);
         let plain = matches!(next.kind, TaskKind::Linear(spec) if spec.norm_eps.is_none());
-        let weight = self.weight(next, 2).filter(|w| w.packed.is_some() && w.cols as u64 == rows.width)?;
+        let weight = self.weight(next, linear::AT.w).filter(|w| w.packed.is_some() && w.cols as u64 == rows.width)?;
         let Some(Form::Same(format)) = weight.form() else { return None };
         let acts = format.acts();
         if !(alone && plain && acts.chains() && rows.sym == Sym::Rows) {
@@ -162,9 +163,11 @@ impl<'a> Lowering<'a> {
 
     /// `norm(x) * w + bias + residual`.
     pub(super) fn linear(&mut self, task: &Task, eps: Option<f32>) -> Result<(), DeviceError> {
-        let (w, form) = self.matrix(task, 2)?;
+        use linear::{AT, OUT};
+        let (w, form) = self.matrix(task, AT.w)?;
         let (n, k) = (w.rows as u64, w.cols as u64);
-        let [x, residual, out] = [task.operands[0], task.operands[4], task.results[0]];
+        let linear::Operands { x, residual, .. } = linear::Operands::of(&task.operands);
+        let out = task.results[OUT.out];
         let rows = self.rows_of(task, x, k)?;
         let ends = [out, residual].into_iter().filter(|s| *s != Slot::Absent);
         for slot in ends {
@@ -172,13 +175,13 @@ impl<'a> Lowering<'a> {
                 return Err(unsupported(task, "operands with rows of different counts"));
             }
         }
-        let norm = if eps.is_some() { self.vector(task, 1)? } else { 0 };
+        let norm = if eps.is_some() { self.vector(task, AT.norm)? } else { 0 };
         let source = Source { x: self.at(x), rows, norm, eps: eps.unwrap_or(0.0), picked: 0 };
         let args = LinearArgs {
             step: self.header(),
-            w: self.operand(task, 2),
+            w: self.operand(task, AT.w),
             acts: self.plain_acts(task, &source, form)?,
-            bias: self.vector(task, 3)?,
+            bias: self.vector(task, AT.bias)?,
             residual: self.at(residual),
             out: self.at(out),
             n: small(task, n)?,
@@ -205,13 +208,15 @@ impl<'a> Lowering<'a> {
 
     /// A `matmul` with a packed weight, unfused.
     pub(super) fn row_product(&mut self, task: &Task) -> Result<(), DeviceError> {
-        let (w, form) = self.matrix(task, 1)?;
+        const X: usize = Op::Matmul.place("x");
+        const W: usize = Op::Matmul.place("w");
+        let (w, form) = self.matrix(task, W)?;
         let (n, k) = (w.rows as u64, w.cols as u64);
-        let rows = self.rows_of(task, task.operands[0], k)?;
-        let source = Source { x: self.at(task.operands[0]), rows, norm: 0, eps: 0.0, picked: 0 };
+        let rows = self.rows_of(task, task.operands[X], k)?;
+        let source = Source { x: self.at(task.operands[X]), rows, norm: 0, eps: 0.0, picked: 0 };
         let args = LinearArgs {
             step: self.header(),
-            w: self.operand(task, 1),
+            w: self.operand(task, W),
             acts: self.prepare(task, &source, form)?,
             bias: 0,
             residual: 0,
@@ -227,25 +232,32 @@ impl<'a> Lowering<'a> {
 
     /// `act(norm(x) * wg) * (norm(x) * wu)`.
     pub(super) fn gate_up(&mut self, task: &Task, spec: &GateUpSpec) -> Result<(), DeviceError> {
-        let ((gate, form), (up, up_form)) = (self.matrix(task, 2)?, self.matrix(task, 3)?);
+        use gate_up::{AT, OUT};
+        let out = task.results[OUT.out];
+        let ((gate, form), (up, up_form)) = (self.matrix(task, AT.gate)?, self.matrix(task, AT.up)?);
         if form != up_form || (gate.rows, gate.cols) != (up.rows, up.cols) {
             return Err(unsupported(task, "gate and up matrices of different types or shapes"));
         }
         let (n, k) = (gate.rows as u64, gate.cols as u64);
-        let rows = self.rows_of(task, task.operands[0], k)?;
-        let results = self.rows_of(task, task.results[0], n)?;
+        let rows = self.rows_of(task, task.operands[AT.x], k)?;
+        let results = self.rows_of(task, out, n)?;
         if rows.sym != Sym::Rows {
             return Err(unsupported(task, "rows that are not the step's"));
         }
-        let source =
-            Source { x: self.at(task.operands[0]), rows, norm: self.vector(task, 1)?, eps: spec.norm_eps, picked: 0 };
-        let chain = self.chain(task.results[0], &results);
+        let source = Source {
+            x: self.at(task.operands[AT.x]),
+            rows,
+            norm: self.vector(task, AT.norm)?,
+            eps: spec.norm_eps,
+            picked: 0,
+        };
+        let chain = self.chain(out, &results);
         let args = GateUpArgs {
             step: self.header(),
-            gate: self.operand(task, 2),
-            up: self.operand(task, 3),
+            gate: self.operand(task, AT.gate),
+            up: self.operand(task, AT.up),
             acts: 0,
-            out: if chain.is_some() { 0 } else { self.at(task.results[0]) },
+            out: if chain.is_some() { 0 } else { self.at(out) },
             acts_out: chain.map_or(0, |c| c.1),
             n: small(task, n)?,
             k: small(task, form.kernel_cols(k))?,
@@ -258,19 +270,25 @@ impl<'a> Lowering<'a> {
 
     /// The last norm and the projection of the output rows.
     pub(super) fn head(&mut self, task: &Task, spec: &HeadSpec) -> Result<(), DeviceError> {
-        let (w, form) = self.matrix(task, 3)?;
+        use head::{AT, OUT};
+        let (w, form) = self.matrix(task, AT.w)?;
         let (n, k) = (w.rows as u64, w.cols as u64);
-        let rows = self.rows_of(task, task.operands[0], k)?;
-        if !self.indices(task, 1, "row", rows.sym.into()) {
+        let rows = self.rows_of(task, task.operands[AT.x], k)?;
+        if !self.indices(task, AT.out_rows, "row", rows.sym.into()) {
             return Err(unsupported(task, "output rows that no step binds"));
         }
-        let norm = self.vector(task, 2)?;
-        let source =
-            Source { x: self.at(task.operands[0]), rows, norm, eps: spec.norm_eps, picked: self.at(task.operands[1]) };
-        let (outs, out) = (self.bound(Sym::Outs), self.at(task.results[0]));
+        let norm = self.vector(task, AT.norm)?;
+        let source = Source {
+            x: self.at(task.operands[AT.x]),
+            rows,
+            norm,
+            eps: spec.norm_eps,
+            picked: self.at(task.operands[AT.out_rows]),
+        };
+        let (outs, out) = (self.bound(Sym::Outs), self.at(task.results[OUT.out]));
         let args = HeadArgs {
             step: self.header(),
-            w: self.operand(task, 3),
+            w: self.operand(task, AT.w),
             acts: 0,
             logits: if spec.argmax { 0 } else { out },
             tokens: if spec.argmax { out } else { 0 },
@@ -288,15 +306,17 @@ impl<'a> Lowering<'a> {
 
     /// Rows of a table by id.
     pub(super) fn embed(&mut self, task: &Task) -> Result<(), DeviceError> {
+        const TABLE: usize = Op::Embed.place("table");
+        const IDS: usize = Op::Embed.place("ids");
         debug_assert_eq!(task.kind, TaskKind::Op(Op::Embed));
         let node = self.node(task);
-        let table = task.body.ty(node.input(0)).shape.dims()[0];
-        self.indices(task, 1, "token", table);
-        if self.weight(task, 0).is_none_or(|w| w.packed.is_none()) || self.copies_decoded(task, 0) {
+        let table = task.body.ty(node.input(TABLE)).shape.dims()[0];
+        self.indices(task, IDS, "token", table);
+        if self.weight(task, TABLE).is_none_or(|w| w.packed.is_none()) || self.copies_decoded(task, TABLE) {
             return self.gather_table(task);
         }
-        let (w, form) = self.matrix(task, 0)?;
-        let (per, sym) = task.body.ty(node.input(1)).shape.factors();
+        let (w, form) = self.matrix(task, TABLE)?;
+        let (per, sym) = task.body.ty(node.input(IDS)).shape.factors();
         let sym = match sym[..] {
             [] => None,
             [sym] => Some(sym),
@@ -305,8 +325,8 @@ impl<'a> Lowering<'a> {
         let per = small(task, per.unwrap_or(u64::MAX))?;
         let args = crate::args::EmbedArgs {
             step: self.header(),
-            w: self.operand(task, 0),
-            ids: self.at(task.operands[1]),
+            w: self.operand(task, TABLE),
+            ids: self.at(task.operands[IDS]),
             out: self.at(task.results[0]),
             n: small(task, w.rows as u64)?,
             k: small(task, w.cols as u64)?,

@@ -128,11 +128,11 @@ impl<'a> Lowering<'a> {
     pub(super) fn places(
         &mut self,
         task: &Task,
-        table: usize,
-        row_seq: usize,
-        positions: usize,
+        table: Slot,
+        row_seq: Slot,
+        positions: Slot,
     ) -> Result<Places, DeviceError> {
-        let place = |i: usize| match task.operands[i] {
+        let place = |slot: Slot| match slot {
             Slot::Input(input) => Ok(input),
             slot => Err(unsupported(task, format!("places of rows in {slot}, which no step binds"))),
         };
@@ -140,8 +140,7 @@ impl<'a> Lowering<'a> {
         if !self.checks.contains(&check) {
             self.checks.push(check);
         }
-        let at = |i: usize| self.at(task.operands[i]);
-        Ok(Places { table: at(table), row_seq: at(row_seq), positions: at(positions) })
+        Ok(Places { table: self.at(table), row_seq: self.at(row_seq), positions: self.at(positions) })
     }
 
     /// Has the indices at a place checked before every step, if the step binds them; whether it does.

@@ -2,6 +2,7 @@
 
 use super::{Cluster, Matcher, Nodes};
 use aio_ir::{NodeId, Op, ValueId};
+use aio_plan::kinds::gate_up;
 use aio_plan::{Activation, GateUpSpec, TaskKind};
 
 pub(super) fn gate_up(m: &Matcher<'_>, id: NodeId) -> Option<Result<Cluster, &'static str>> {
@@ -31,8 +32,8 @@ fn gated(m: &Matcher<'_>, id: NodeId, gate: ValueId, up: ValueId) -> Result<Clus
         return Err("the projections have different inputs");
     }
     let norm = m.norm(g.x, 2, &mut nodes).ok_or("their input is no norm with a weight that nothing else uses")?;
-    let operands = vec![Some(norm.x), Some(norm.weight), Some(g.w), Some(u.w)];
+    let operands = gate_up::Operands { x: Some(norm.x), norm: Some(norm.weight), gate: Some(g.w), up: Some(u.w) };
     let results = m.graph.node(id).results.to_vec();
     let kind = TaskKind::GateUp(GateUpSpec { norm_eps: norm.eps, activation });
-    Ok(Cluster { kind, nodes: nodes.to_vec(), operands, results })
+    Ok(Cluster { kind, nodes: nodes.to_vec(), operands: operands.into_list(), results })
 }

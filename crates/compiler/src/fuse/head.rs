@@ -2,6 +2,7 @@
 
 use super::{Cluster, Matcher, Nodes};
 use aio_ir::{NodeId, Op, ValueId};
+use aio_plan::kinds::head;
 use aio_plan::{HeadSpec, TaskKind};
 
 pub(super) fn head(m: &Matcher<'_>, id: NodeId) -> Option<Cluster> {
@@ -20,9 +21,14 @@ pub(super) fn head(m: &Matcher<'_>, id: NodeId) -> Option<Cluster> {
     let (x, w) = product(m, logits)?;
     let norm = m.norm(x, 1, &mut nodes)?;
     let gather = m.inner(norm.x, Op::Gather, 1, &mut nodes)?;
-    let operands = vec![Some(gather.input(0)), Some(gather.input(1)), Some(norm.weight), Some(w)];
+    let operands = head::Operands {
+        x: Some(gather.operand("x")),
+        out_rows: Some(gather.operand("index")),
+        norm: Some(norm.weight),
+        w: Some(w),
+    };
     let kind = TaskKind::Head(HeadSpec { norm_eps: norm.eps, argmax });
-    Some(Cluster { kind, nodes: nodes.to_vec(), operands, results: node.results.to_vec() })
+    Some(Cluster { kind, nodes: nodes.to_vec(), operands: operands.into_list(), results: node.results.to_vec() })
 }
 
 fn product(m: &Matcher<'_>, logits: ValueId) -> Option<(ValueId, ValueId)> {

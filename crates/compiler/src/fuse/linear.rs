@@ -2,6 +2,7 @@
 
 use super::{Cluster, Matcher, Nodes, Projection};
 use aio_ir::{NodeId, Op, ValueId};
+use aio_plan::kinds::linear;
 use aio_plan::{LinearSpec, TaskKind};
 
 pub(super) fn linear(m: &Matcher<'_>, id: NodeId) -> Option<Cluster> {
@@ -52,6 +53,6 @@ fn finish(m: &Matcher<'_>, id: NodeId, p: Projection, residual: Option<ValueId>,
     let norm = m.norm(p.x, 1, &mut nodes);
     let kind = TaskKind::Linear(LinearSpec { norm_eps: norm.as_ref().map(|n| n.eps) });
     let x = norm.as_ref().map_or(p.x, |n| n.x);
-    let operands = vec![Some(x), norm.map(|n| n.weight), Some(p.w), p.bias, residual];
-    Cluster { kind, nodes: nodes.to_vec(), operands, results: m.graph.node(id).results.to_vec() }
+    let operands = linear::Operands { x: Some(x), norm: norm.map(|n| n.weight), w: Some(p.w), bias: p.bias, residual };
+    Cluster { kind, nodes: nodes.to_vec(), operands: operands.into_list(), results: m.graph.node(id).results.to_vec() }
 }

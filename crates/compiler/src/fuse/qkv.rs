@@ -2,6 +2,7 @@
 
 use super::{Cluster, Matcher, Nodes};
 use aio_ir::{Node, NodeId, Op, ValueId};
+use aio_plan::kinds::qkv;
 use aio_plan::{QkvSpec, RopeSpec, TaskKind};
 
 /// A rotated and perhaps normed head projection.
@@ -22,17 +23,19 @@ pub(super) fn qkv(m: &Matcher<'_>, id: NodeId) -> Option<Result<Cluster, &'stati
 
 fn tied(m: &Matcher<'_>, attend: &Node) -> Result<Cluster, &'static str> {
     let mut nodes = Nodes::new();
-    let (write_id, write) = m.node(attend.input(1), Op::PageWrite).ok_or("no page write comes before the attention")?;
+    let (write_id, write) =
+        m.node(attend.operand("kv"), Op::PageWrite).ok_or("no page write comes before the attention")?;
     nodes.push(write_id);
-    let q = rotated(m, attend.input(0), &mut nodes)
+    let q = rotated(m, attend.operand("q"), &mut nodes)
         .ok_or("the query is no rotated projection, perhaps with a head norm, that nothing else uses")?;
-    let k = rotated(m, write.input(1), &mut nodes)
+    let k = rotated(m, write.operand("k"), &mut nodes)
         .ok_or("the key is no rotated projection, perhaps with a head norm, that nothing else uses")?;
-    let v_value = m.unreshaped(write.input(2), &mut nodes);
+    let v_value = m.unreshaped(write.operand("v"), &mut nodes);
     let v = m.projection(v_value, &mut nodes).ok_or("the value is no projection that nothing else uses")?;
     let same_input = k.x == q.x && v.x == q.x;
     let same_rotation = k.rope == q.rope && k.positions == q.positions && k.factors == q.factors;
-    let same_places = write.input(5) == q.positions && (2..5).all(|i| write.input(i + 1) == attend.input(i));
+    let same_places = write.operand("positions") == q.positions
+        && ["table", "row_seq", "positions"].iter().all(|name| write.operand(name) == attend.operand(name));
     let same_norms = q.norm.map(|n| n.1) == k.norm.map(|n| n.1);
     let rules = [
         (same_input, "the projections have different inputs"),
@@ -50,32 +53,31 @@ fn tied(m: &Matcher<'_>, attend: &Node) -> Result<Cluster, &'static str> {
     };
     let spec = QkvSpec {
         norm_eps: norm.eps,
-        heads: known(attend.input(0), 1)?,
-        kv_heads: known(write.input(1), 1)?,
-        head_dim: known(attend.input(0), 2)?,
+        heads: known(attend.operand("q"), 1)?,
+        kv_heads: known(write.operand("k"), 1)?,
+        head_dim: known(attend.operand("q"), 2)?,
         qk_norm_eps: q.norm.map(|n| n.1),
         rope: q.rope,
     };
-    let some = Some;
-    let operands = vec![
-        some(norm.x),
-        some(norm.weight),
-        some(q.w),
-        some(k.w),
-        some(v.w),
-        q.bias,
-        k.bias,
-        v.bias,
-        q.norm.map(|n| n.0),
-        k.norm.map(|n| n.0),
-        some(q.positions),
-        q.factors,
-        some(write.input(0)),
-        some(write.input(3)),
-        some(write.input(4)),
-    ];
-    let results = vec![attend.input(0), write.results[0]];
-    Ok(Cluster { kind: TaskKind::Qkv(spec), nodes: nodes.to_vec(), operands, results })
+    let operands = qkv::Operands {
+        x: Some(norm.x),
+        norm: Some(norm.weight),
+        wq: Some(q.w),
+        wk: Some(k.w),
+        wv: Some(v.w),
+        bq: q.bias,
+        bk: k.bias,
+        bv: v.bias,
+        q_norm: q.norm.map(|n| n.0),
+        k_norm: k.norm.map(|n| n.0),
+        positions: Some(q.positions),
+        freq_factors: q.factors,
+        kv: Some(write.operand("kv")),
+        page_table: Some(write.operand("table")),
+        row_seq: Some(write.operand("row_seq")),
+    };
+    let results = vec![attend.operand("q"), write.results[0]];
+    Ok(Cluster { kind: TaskKind::Qkv(spec), nodes: nodes.to_vec(), operands: operands.into_list(), results })
 }
 
 fn rotated(m: &Matcher<'_>, value: ValueId, nodes: &mut Nodes) -> Option<Heads> {
@@ -92,5 +94,13 @@ fn rotated(m: &Matcher<'_>, value: ValueId, nodes: &mut Nodes) -> Option<Heads> 
     let flat = m.unreshaped(inner, nodes);
     let p = m.projection(flat, nodes)?;
     let spec = RopeSpec::from_node(rope);
-    Some(Heads { x: p.x, w: p.w, bias: p.bias, norm, rope: spec, positions: rope.input(1), factors: rope.optional(2) })
+    Some(Heads {
+        x: p.x,
+        w: p.w,
+        bias: p.bias,
+        norm,
+        rope: spec,
+        positions: rope.operand("positions"),
+        factors: rope.optional(2),
+    })
 }

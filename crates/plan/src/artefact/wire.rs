@@ -7,111 +7,14 @@
 use super::ArtefactError;
 use crate::bucket::Bucket;
 use crate::family::{Binding, Buffer, Plan, PlanFamily, StateDesc, WeightDesc};
-use crate::kind::TaskKind;
-use crate::task::{BufferId, InputId, OutputId, Slot, StateId, Task, WeightId};
+use crate::kinds::TaskKind;
+use crate::slot::Slot;
+use crate::task::Task;
 use aio_ir::{Cost, Graph};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// The largest index that an id can have.
-const MAX_INDEX: u32 = u32::MAX - 1;
-
-/// A [`Slot`]: its kind and its index.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) enum WireSlot {
-    Buffer(u32),
-    Input(u32),
-    Output(u32),
-    Weight(u32),
-    State(u32),
-    Absent,
-}
-
-impl From<Slot> for WireSlot {
-    fn from(slot: Slot) -> WireSlot {
-        match slot {
-            Slot::Buffer(id) => WireSlot::Buffer(id.index() as u32),
-            Slot::Input(id) => WireSlot::Input(id.index() as u32),
-            Slot::Output(id) => WireSlot::Output(id.index() as u32),
-            Slot::Weight(id) => WireSlot::Weight(id.index() as u32),
-            Slot::State(id) => WireSlot::State(id.index() as u32),
-            Slot::Absent => WireSlot::Absent,
-        }
-    }
-}
-
-impl TryFrom<WireSlot> for Slot {
-    type Error = &'static str;
-
-    fn try_from(slot: WireSlot) -> Result<Slot, &'static str> {
-        let index = |i: u32| if i < MAX_INDEX { Ok(i as usize) } else { Err("an index out of range") };
-        Ok(match slot {
-            WireSlot::Buffer(i) => Slot::Buffer(BufferId::new(index(i)?)),
-            WireSlot::Input(i) => Slot::Input(InputId::new(index(i)?)),
-            WireSlot::Output(i) => Slot::Output(OutputId::new(index(i)?)),
-            WireSlot::Weight(i) => Slot::Weight(WeightId::new(index(i)?)),
-            WireSlot::State(i) => Slot::State(StateId::new(index(i)?)),
-            WireSlot::Absent => Slot::Absent,
-        })
-    }
-}
-
-/// An op by its mnemonic.
-pub(crate) mod op {
-    use aio_ir::Op;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(crate) fn serialize<S: Serializer>(op: &Op, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(op.mnemonic())
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Op, D::Error> {
-        Op::from_mnemonic(<&str>::deserialize(d)?).ok_or_else(|| D::Error::custom("an unknown op"))
-    }
-}
-
-/// A tensor type: the element type's name and the dimensions, symbols by name.
-pub(crate) mod tensor_type {
-    use aio_ir::{DType, Dim, Shape, Sym, TensorType};
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-    use smallvec::SmallVec;
-
-    #[derive(Serialize, Deserialize)]
-    enum WireDim<'a> {
-        Const(u64),
-        Sym(&'a str),
-    }
-
-    #[derive(Serialize, Deserialize)]
-    struct WireType<'a> {
-        dtype: &'a str,
-        #[serde(borrow)]
-        dims: SmallVec<[WireDim<'a>; 4]>,
-    }
-
-    pub(crate) fn serialize<S: Serializer>(ty: &TensorType, s: S) -> Result<S::Ok, S::Error> {
-        let dim = |d: &Dim| match *d {
-            Dim::Const(n) => WireDim::Const(n),
-            Dim::Sym(s) => WireDim::Sym(s.name()),
-        };
-        WireType { dtype: ty.dtype.name(), dims: ty.shape.dims().iter().map(dim).collect() }.serialize(s)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<TensorType, D::Error> {
-        let wire = WireType::deserialize(d)?;
-        let dtype = DType::from_name(wire.dtype).ok_or_else(|| D::Error::custom("an unknown element type"))?;
-        let dim = |d: &WireDim<'_>| match *d {
-            WireDim::Const(n) => Ok(Dim::Const(n)),
-            WireDim::Sym(name) => {
-                Sym::from_name(name).map(Dim::Sym).ok_or_else(|| D::Error::custom("an unknown symbol"))
-            }
-        };
-        let dims = wire.dims.iter().map(dim).collect::<Result<Vec<_>, _>>()?;
-        Ok(TensorType::new(dtype, Shape::new(dims)))
-    }
-}
 
 #[derive(Serialize, Deserialize)]
 struct WireTask {

@@ -2,10 +2,10 @@
 
 use crate::body::{self, BodyError, Declared};
 use crate::family::{Plan, PlanFamily};
-use crate::kind::TaskKind;
-use crate::kinds::Class;
+use crate::kinds::{Class, TaskKind};
+use crate::slot::Slot;
 use crate::target::Layout;
-use crate::task::{Slot, Task};
+use crate::task::Task;
 use aio_ir::{DType, Def, Graph, Op, Sym, TensorType, Value};
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -125,8 +125,8 @@ impl Rules<'_> {
     /// Only a state has pages where kernels look for them.
     fn pages(&self) -> Result<(), Broken> {
         let kv = |op: Op| match op {
-            Op::Attend => Some(1),
-            Op::PageWrite => Some(0),
+            Op::Attend => Some(const { Op::Attend.place("kv") }),
+            Op::PageWrite => Some(const { Op::PageWrite.place("kv") }),
             _ => None,
         };
         let place = match self.task.kind {

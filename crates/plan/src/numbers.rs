@@ -1,0 +1,94 @@
+//! The numbers of each fused kind, in the form that kernels want.
+//!
+//! A task's body is built from them ([`crate::body`]), so they say nothing that the body does not.
+
+use crate::rope::RopeSpec;
+use aio_ir::{Graph, Node, Op};
+use serde::{Deserialize, Serialize};
+
+/// Numbers of [`TaskKind::Qkv`](crate::TaskKind::Qkv).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QkvSpec {
+    /// Epsilon of the norm before the projections.
+    pub norm_eps: f32,
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads.
+    pub kv_heads: u32,
+    /// Elements of a head.
+    pub head_dim: u32,
+    /// Epsilon of the norms of query and key heads, where the model has them.
+    pub qk_norm_eps: Option<f32>,
+    /// Rotation of queries and keys.
+    pub rope: RopeSpec,
+}
+
+/// Numbers of [`TaskKind::Attend`](crate::TaskKind::Attend).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttendSpec {
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads.
+    pub kv_heads: u32,
+    /// Elements of a head.
+    pub head_dim: u32,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// Positions that a row sees, its own included; 0 for all.
+    pub window: u32,
+    /// `cap * tanh(score / cap)`; 0 for none.
+    pub soft_cap: f32,
+}
+
+impl AttendSpec {
+    /// The numbers of an `attend` node; `None` if head counts or sizes are no numbers, or a number exceeds 32 bits.
+    pub fn from_node(graph: &Graph, node: &Node) -> Option<AttendSpec> {
+        const KV: usize = Op::Attend.place("kv");
+        let size = |operand: usize, axis: usize| {
+            let dim = graph.ty(node.input(operand)).shape.dims().get(axis).copied();
+            dim.and_then(|d| d.known()).and_then(|d| u32::try_from(d).ok())
+        };
+        Some(AttendSpec {
+            heads: size(0, 1)?,
+            kv_heads: size(KV, 2)?,
+            head_dim: size(0, 2)?,
+            scale: node.f32("scale"),
+            window: u32::try_from(node.int("window")).ok()?,
+            soft_cap: node.f32("soft_cap"),
+        })
+    }
+}
+
+/// Numbers of [`TaskKind::Linear`](crate::TaskKind::Linear).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinearSpec {
+    /// Epsilon of a norm before the product, if there is one.
+    pub norm_eps: Option<f32>,
+}
+
+/// What multiplies the up projection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Activation {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// The tanh form of GELU.
+    Gelu,
+}
+
+/// Numbers of [`TaskKind::GateUp`](crate::TaskKind::GateUp).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GateUpSpec {
+    /// Epsilon of the norm before the projections.
+    pub norm_eps: f32,
+    /// Applied to the gate.
+    pub activation: Activation,
+}
+
+/// Numbers of [`TaskKind::Head`](crate::TaskKind::Head).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeadSpec {
+    /// Epsilon of the norm before the projection.
+    pub norm_eps: f32,
+    /// Whether the result is the arg-max (u32 a row) instead of the logits.
+    pub argmax: bool,
+}
