@@ -4,6 +4,9 @@
 //! functions stay readable. Exceptions are named here, one by one.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
+#[path = "tidy/circles.rs"]
+mod circles;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -193,4 +196,11 @@ fn nothing_is_left_undone_without_an_owner() {
     let left: Vec<_> =
         all_files().into_iter().filter(|(_, t)| marks.iter().any(|m| t.contains(m))).map(|(n, _)| n).collect();
     assert!(left.is_empty(), "files with loose ends: {left:?}");
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let found = circles::circles(&all_files());
+    let lines: Vec<String> = found.iter().map(|imports| imports.join("\n  ")).collect();
+    assert!(found.is_empty(), "{} circles:\n  {}", lines.len(), lines.join("\n\n  "));
 }
