@@ -38,10 +38,12 @@ fn module_of(name: &str) -> Option<(&str, Path)> {
     Some((folder, path))
 }
 
-/// Source without comments, texts and tests.
+/// Source without comments and tests; where something is visible is no import, and a module inside the file takes its
+/// names from the file.
 fn bare(text: &str) -> String {
     let shipped = text.split("#[cfg(test)]").next().unwrap_or("");
-    shipped.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n")
+    let lines = shipped.lines().map(|line| line.split("//").next().unwrap_or(""));
+    lines.collect::<Vec<_>>().join("\n").replace("pub(in crate::", "pub(in ").replace("    use super::*;", "")
 }
 
 /// Splits at commas outside of braces.

@@ -1,5 +1,6 @@
 //! The CPU as a device.
 
+use crate::engine::{Engine, Tally};
 use crate::executable::{Bound, CpuExecutable};
 use crate::isa::{Isa, IsaLevel};
 use crate::kernels::Kernels;
@@ -37,25 +38,6 @@ impl Default for CpuOptions {
     fn default() -> CpuOptions {
         CpuOptions { threads: 0, isa: None, pin: true }
     }
-}
-
-/// Kernels of one level and the threads that run them.
-#[derive(Debug)]
-pub(crate) struct Engine {
-    pub kernels: Kernels,
-    pub pool: Pool,
-    pub tally: Tally,
-}
-
-/// Counters that threads may read while a step runs.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub submissions: AtomicU64,
-    pub launches: AtomicU64,
-    pub barriers: AtomicU64,
-    pub allocations: AtomicU64,
-    pub bytes_read: AtomicU64,
-    pub bytes_written: AtomicU64,
 }
 
 /// The CPU. See the crate's front page.

@@ -1,15 +1,16 @@
 //! A plan bound to kernels: one task object each, run by all threads with a barrier between tasks.
 
 use crate::activation::MAX_PANEL_ROWS;
-use crate::device::Engine;
+use crate::bounds::{Bounds, Scratch};
+use crate::engine::Engine;
 use crate::memory::prefetch;
 use crate::pool::Worker;
 use crate::resident::Resident;
 use crate::step::{Check, Fault, Run, Step};
-use crate::tasks::{Lowered, Prelude, Reads, Scratch, lower, reads};
+use crate::tasks::{Lowered, Prelude, Reads, lower, reads};
 use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, Pending};
-use aio_ir::{Dims, Sym, TensorType};
-use aio_plan::{Plan, PlanFamily, Slot, StateDesc};
+use aio_ir::{Sym, TensorType};
+use aio_plan::{Plan, PlanFamily, StateDesc, Traffic};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,27 +44,6 @@ struct Offsets {
     prelude: usize,
     held: usize,
     shared: usize,
-}
-
-/// Bytes that a step moves: weights once, KV by position.
-#[derive(Clone, Copy, Debug, Default)]
-struct Traffic {
-    weights: u64,
-    kv_per_position: u64,
-}
-
-impl Traffic {
-    fn of(family: &PlanFamily, plan: &Plan) -> Traffic {
-        let slots = plan.tasks.iter().flat_map(|t| t.operands.iter());
-        let mut weights: Vec<_> =
-            slots.filter_map(|s| if let Slot::Weight(w) = s { Some(w.index()) } else { None }).collect();
-        weights.sort_unstable();
-        weights.dedup();
-        let dims = Dims { pages: 1, ..Dims::default() };
-        let weights = weights.iter().filter_map(|&w| family.weights[w].ty.bytes(&dims)).sum();
-        let page: u64 = family.states.iter().filter_map(|s| s.ty.bytes(&dims)).sum();
-        Traffic { weights, kv_per_position: page / aio_ir::PAGE_POSITIONS }
-    }
 }
 
 /// A plan's tasks bound to a model, and the scratch memory that they need.
@@ -235,14 +215,6 @@ fn meet(worker: &mut Worker<'_>, weights: &[u8]) -> bool {
 fn next_weights(tasks: &[Lowered]) -> Vec<Option<usize>> {
     let next = |i: usize| (i + 1..tasks.len()).find(|&next| tasks[next].has_weights());
     (0..tasks.len()).map(next).collect()
-}
-
-/// Upper bounds that scratch memory is sized by.
-pub(crate) struct Bounds {
-    pub rows: usize,
-    pub outs: usize,
-    pub threads: usize,
-    pub pages: usize,
 }
 
 impl CpuExecutable {

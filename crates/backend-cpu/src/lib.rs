@@ -5,13 +5,17 @@
 //! [`CpuDevice`] implements the back-end traits; used by the engine.
 
 pub mod activation;
+mod bounds;
 mod device;
+mod engine;
+mod error;
 mod executable;
 pub mod format;
 pub mod isa;
 pub mod kernels;
 pub mod memory;
 pub mod pack;
+mod place;
 pub mod pool;
 pub mod probe;
 mod resident;

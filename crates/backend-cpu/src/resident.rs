@@ -1,5 +1,6 @@
 //! A model in memory: packed weights, KV pool, arena and scratch, shared by all executables of the model.
 
+use crate::error::allocate;
 use crate::memory::AlignedBytes;
 use crate::states::States;
 use crate::weights::{self, Packed, Region, Weight};
@@ -77,9 +78,4 @@ impl Resident {
         let bytes = self.lock().states.download(state);
         bytes.ok_or_else(|| DeviceError::Failed(format!("there is no state {state}")))
     }
-}
-
-/// Zeroed memory, or an error that says what it was for.
-pub(crate) fn allocate(bytes: usize, what: impl FnOnce() -> String) -> Result<AlignedBytes, DeviceError> {
-    AlignedBytes::try_zeroed(bytes).ok_or_else(|| DeviceError::OutOfMemory { what: what(), bytes: bytes as u64 })
 }

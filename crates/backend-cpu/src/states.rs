@@ -4,9 +4,9 @@
 //! system's pages, which are large and cleared on first touch, and a page is copied in one piece. Owned by the resident
 //! model.
 
+use crate::error::allocate;
 use crate::kernels::attend::row_major;
 use crate::memory::AlignedBytes;
-use crate::resident::allocate;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Dims, PAGE_POSITIONS};
 use aio_plan::{KvShape, PlanFamily, StateDesc};

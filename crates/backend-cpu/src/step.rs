@@ -5,8 +5,8 @@
 
 use crate::kernels::Kernels;
 use crate::kernels::attend::KvLayer;
+use crate::place::Place;
 use crate::resident::Resident;
-use crate::tasks::ops::{Place, dims_at};
 use crate::weights::Weight;
 use aio_backend::{Bindings, Data, DeviceError};
 use aio_ir::{Dim, Dims, Op};
@@ -197,7 +197,7 @@ impl<'a> Step<'a> {
 
     /// Numbers of the symbols for a tensor in this place.
     pub(crate) fn dims_at(&self, place: Place) -> Dims {
-        dims_at(place, self.dims, self.resident.pages)
+        place.dims(self.dims, self.resident.pages)
     }
 
     /// A layer's keys and values, which begin at `start`.

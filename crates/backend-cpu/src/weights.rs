@@ -3,10 +3,10 @@
 //! One region means whole huge pages: a matrix of its own is often smaller than one, and on small pages the translation
 //! buffers and the processor's own prefetching stop every 4 KiB. Filled at upload, read by every task.
 
+use crate::error::allocate;
 use crate::memory::AlignedBytes;
 use crate::pack::{PackArgs, groups_of, pack, packed_bytes};
 use crate::pool::Pool;
-use crate::resident::allocate;
 use aio_backend::{DeviceError, ImageAccess, WeightSource, weights};
 use aio_ir::DType;
 use aio_plan::artefact::{ArtefactError, MappedWeights, WeightFile};

@@ -11,6 +11,7 @@ use crate::images::KernelImages;
 use crate::probe::Probe;
 use crate::resident::{GraphsNeed, Resident};
 use crate::states::StatesMap;
+use crate::tally::Tally;
 use crate::weights::WeightsMap;
 use aio_backend::{Burst, Counters, Device, DeviceError, Executable, LoadOptions, WeightSet, WeightSource};
 use aio_ir::{DType, Op};
@@ -45,16 +46,6 @@ pub struct CudaOptions {
     /// The share of each multiprocessor's first-level memory that kernels ask for as shared memory, in percent (0..=100); `None`
     /// leaves it to the driver, kernel by kernel.
     pub carveout: Option<u32>,
-}
-
-/// Totals of all steps.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub submissions: AtomicU64,
-    pub launches: AtomicU64,
-    pub syncs: AtomicU64,
-    pub bytes_read: AtomicU64,
-    pub bytes_written: AtomicU64,
 }
 
 /// A GPU, or the emulation of one. See the crate's front page.

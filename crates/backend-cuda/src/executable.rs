@@ -5,16 +5,16 @@
 
 use crate::args::{FLAG_BIAS, StepHeader};
 use crate::checks::Checked;
-use crate::device::Tally;
 use crate::driver::nvtx::{self, Range};
 use crate::driver::{Driver, Launch, Pinned};
 use crate::error::CudaError;
 use crate::lower::{Dispatched, MAX_RECENT};
 use crate::resident::{Bound, Resident};
+use crate::tally::Tally;
 use crate::weights;
 use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, Pending, device::Running};
 use aio_ir::Dims;
-use aio_plan::{Plan, PlanFamily};
+use aio_plan::{Plan, PlanFamily, Traffic};
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -58,21 +58,6 @@ pub(crate) struct CudaExecutable {
 // the memory behind them is borrowed; all other parts are `Send`.
 unsafe impl Send for CudaExecutable {}
 
-/// Bytes that a step moves: weights once, keys and values by position.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Traffic {
-    pub weights: u64,
-    pub kv_per_position: u64,
-}
-
-impl Traffic {
-    pub(crate) fn new(family: &PlanFamily, plan: &Plan) -> Traffic {
-        let page = Dims { pages: 1, ..Dims::default() };
-        let kv: u64 = family.states.iter().filter(|s| s.is_paged()).filter_map(|s| s.ty.bytes(&page)).sum();
-        Traffic { weights: weights::read_bytes(family, plan), kv_per_position: kv / aio_ir::PAGE_POSITIONS }
-    }
-}
-
 impl CudaExecutable {
     pub(crate) fn new(
         driver: Arc<dyn Driver>,
@@ -97,7 +82,7 @@ impl CudaExecutable {
         let step = &bound.program.step;
         let staging = Pinned::new(&driver, step.staging_bytes)?;
         let results = Pinned::new(&driver, step.results_bytes)?;
-        let traffic = Traffic::new(family, plan);
+        let traffic = Traffic::of(family, plan);
         Ok(CudaExecutable {
             driver,
             tally,

@@ -31,6 +31,7 @@ mod pack;
 mod probe;
 mod resident;
 mod states;
+mod tally;
 mod weights;
 
 pub use device::{CudaDevice, CudaOptions, Gpu};

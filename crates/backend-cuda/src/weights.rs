@@ -146,12 +146,3 @@ impl WeightMap {
         Ok(())
     }
 }
-
-/// Bytes that a step reads of a plan's weights, in the file's form, each once.
-pub(crate) fn read_bytes(family: &PlanFamily, plan: &aio_plan::Plan) -> u64 {
-    let slots = plan.tasks.iter().flat_map(|t| t.operands.iter());
-    let mut used: Vec<_> = slots.filter_map(|s| if let Slot::Weight(w) = s { Some(w.index()) } else { None }).collect();
-    used.sort_unstable();
-    used.dedup();
-    used.iter().filter_map(|&w| family.weights[w].ty.bytes(&Dims::default())).sum()
-}

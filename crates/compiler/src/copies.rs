@@ -4,23 +4,11 @@
 //! may be any value of its state's type. Each is one `reshape` task, which copies. Called by `emit`.
 
 use crate::CompileError;
-use crate::emit::Emitter;
-use aio_ir::{Attr, Def, Op, TensorType, ValueId};
+use crate::emitter::{Copy, Emitter};
+use aio_ir::{Attr, Def, Op, ValueId};
 use aio_plan::body::{self, Declared};
 use aio_plan::{KindName, Slot, Task, TaskKind};
 use std::sync::Arc;
-
-/// A value that has to lie somewhere else too.
-pub(crate) struct Copy {
-    /// The value whose bytes they are.
-    pub from: ValueId,
-    /// The type at the new place.
-    pub ty: TensorType,
-    /// The new place.
-    pub to: Slot,
-    /// Name of the output or state, for messages.
-    pub name: String,
-}
 
 impl Emitter<'_> {
     /// Tasks of copies into outputs and then into states. What comes from a state waits in a buffer, since another copy

@@ -16,6 +16,7 @@
 mod batch_verify;
 mod copies;
 mod emit;
+mod emitter;
 mod error;
 mod fuse;
 pub mod memory;

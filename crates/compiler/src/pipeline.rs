@@ -2,7 +2,8 @@
 
 use crate::CompileError;
 use crate::batch_verify::batch_verify;
-use crate::emit::{Shared, emit};
+use crate::emit::emit;
+use crate::emitter::Shared;
 use crate::fuse::{Cluster, Miss, fuse};
 use crate::report::FusionReport;
 use crate::schedule::schedule;

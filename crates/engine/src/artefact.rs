@@ -6,7 +6,7 @@
 use crate::engine::{
     Dispatch, Engine, EngineOptions, Parts, bucket_rows, compile_family, context_of, pages_of, prefill_rows,
 };
-use crate::memory::MemoryNeed;
+use crate::need::MemoryNeed;
 use crate::runner::Runner;
 use crate::source::ModelWeights;
 use crate::{EngineError, PagePool};

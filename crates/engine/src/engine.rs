@@ -1,14 +1,15 @@
 //! A model on a device.
 
-use crate::batch::MAX_DRAFTS;
 use crate::burst::Bursts;
-use crate::memory::MemoryNeed;
+use crate::dispatch::Dispatch;
+use crate::limits::{MAX_DRAFTS, SMALL_ROWS, WIDE_ROWS};
+use crate::need::MemoryNeed;
 use crate::request::{Request, Sampling};
 use crate::runner::{RowTally, Runner};
 use crate::source::ModelWeights;
 use crate::step::{DraftSpan, Step, StepInputs, Verified, token_tail};
 use crate::{EngineError, ModelWork, PagePool, Sequence};
-use aio_backend::{Counters, Device, LoadOptions, WeightImage};
+use aio_backend::{Counters, Device, WeightImage};
 use aio_compiler::{Compiled, Options, compile};
 use aio_ir::{DType, Dim, Dims, Graph, PAGE_POSITIONS, Sym};
 use aio_model::Model;
@@ -17,11 +18,6 @@ use aio_orchestrator::{Ceilings, SpeculationOptions, Speculator, StepCost, StepM
 use aio_plan::{Bucket, PlanFamily, Tail};
 use std::sync::Arc;
 use std::time::Instant;
-
-/// Rows of a step that verifies a run of sixteen drafts.
-pub(crate) const SMALL_ROWS: u32 = 17;
-/// Rows of a step that verifies eight sequences with eight drafts each, or a long copy. No step has more output rows.
-pub(crate) const WIDE_ROWS: u32 = 72;
 
 /// A small desktop's, for want of measurements.
 const CEILINGS: Ceilings = Ceilings { bandwidth: 20e9, peak: 150e9 };
@@ -88,29 +84,6 @@ impl EngineOptions {
     /// The buckets that a model is compiled for on a device.
     pub fn buckets(&self, device: &dyn Device) -> Vec<Bucket> {
         buckets(&bucket_rows(self, device))
-    }
-}
-
-/// How a step's work is cut up and submitted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dispatch {
-    /// The fused plan, in one submission.
-    #[default]
-    Graph,
-    /// The fused plan; but each draft is verified in a step of its own and compared by the host: a baseline.
-    Token,
-    /// Each node of the graph is a task of its own, submitted and waited for alone: a baseline.
-    Op,
-}
-
-impl Dispatch {
-    /// What the device is told.
-    pub(crate) fn load_options(self) -> LoadOptions {
-        let dispatch = match self {
-            Dispatch::Graph | Dispatch::Token => aio_backend::Dispatch::Graph,
-            Dispatch::Op => aio_backend::Dispatch::Task,
-        };
-        LoadOptions { dispatch }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong in the engine.
 
-use crate::memory::MemoryNeed;
+use crate::need::MemoryNeed;
 use aio_backend::DeviceError;
 use aio_compiler::CompileError;
 use aio_ir::{TensorType, VerifyErrors};

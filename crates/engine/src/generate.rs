@@ -5,15 +5,6 @@ use crate::request::{Completion, Request};
 use crate::{Engine, EngineError, Sequence};
 use aio_orchestrator::Drafter;
 
-/// What a caller's sink says after each piece of text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// Go on.
-    Continue,
-    /// End after this step.
-    Stop,
-}
-
 impl Engine {
     /// Generates a continuation; `sink` gets each piece of text as soon as it is final (whole characters, no part of a
     /// stop string), at least once a step, and may end the run.

@@ -1,7 +1,7 @@
 //! The output of one request as it grows: text, stop strings, the reason to end.
 
 use crate::EngineError;
-use crate::generate::Flow;
+use crate::flow::Flow;
 use crate::request::{Request, StopReason};
 use crate::stop::{Scan, StopScanner};
 use aio_model::tokenizer::{StreamDecoder, Tokenizer};

@@ -1,7 +1,7 @@
 //! What is asked of the engine and what comes back.
 
 use crate::batch::SpeculationStats;
-use crate::{Engine, EngineError, LogitMask};
+use crate::{EngineError, LogitMask};
 use aio_ir::sampling::SampleParams;
 use aio_model::tokenizer::Vocab;
 use std::sync::Arc;
@@ -115,20 +115,19 @@ impl Request {
         own.chain(self.stop_tokens.iter().copied()).collect()
     }
 
-    /// Checks it against the engine that it is for.
+    /// Checks it against the context, in positions, and the vocabulary of the engine that it is for.
     ///
     /// # Errors
     /// [`EngineError::EmptyPrompt`], [`EngineError::ContextOverflow`], [`EngineError::Token`], [`EngineError::Option`].
-    pub(crate) fn check(&self, engine: &Engine) -> Result<(), EngineError> {
+    pub(crate) fn check(&self, context: usize, vocabulary: u32) -> Result<(), EngineError> {
         self.sampling.check()?;
-        let (prompt, context) = (self.prompt.len(), engine.context());
+        let prompt = self.prompt.len();
         if prompt == 0 {
             return Err(EngineError::EmptyPrompt);
         }
         if prompt >= context {
             return Err(EngineError::ContextOverflow { prompt, context });
         }
-        let vocabulary = engine.model().hyper.vocab_size;
         if let Some(&token) = self.prompt.iter().find(|&&t| t >= vocabulary) {
             return Err(EngineError::Token { token, vocabulary });
         }

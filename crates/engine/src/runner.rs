@@ -2,9 +2,10 @@
 //!
 //! Outputs are kept and reused, so a step of a size that was seen before allocates nothing. Called by the engine.
 
-use crate::engine::SMALL_ROWS;
+use crate::EngineError;
+use crate::dispatch::Dispatch;
+use crate::limits::SMALL_ROWS;
 use crate::step::StepInputs;
-use crate::{Dispatch, EngineError};
 use aio_backend::{Bindings, Burst, Data, Device, Executable, WeightImage, WeightSet};
 use aio_ir::Dims;
 use aio_plan::{Bucket, Plan, PlanFamily, Tail};

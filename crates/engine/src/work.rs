@@ -1,7 +1,7 @@
 //! What a model's steps read and compute: the numbers of its roofline.
 
-use aio_ir::{Dims, Op, PAGE_POSITIONS};
-use aio_plan::{PlanFamily, Slot, TaskKind, WeightDesc, WeightId};
+use aio_ir::Op;
+use aio_plan::{PlanFamily, Slot, TaskKind, Traffic, WeightDesc, WeightId};
 
 /// Work of a model's steps, by the shapes of its weights and states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,21 +20,18 @@ pub struct ModelWork {
 impl ModelWork {
     /// Of a family's weights and states.
     pub fn of(family: &PlanFamily) -> ModelWork {
-        let mut work = ModelWork::default();
-        for weight in streamed(family) {
-            let dims = Dims { pages: 1, ..Dims::default() };
-            work.weight_bytes += weight.ty.bytes(&dims).unwrap_or(0);
-            let elements = weight.ty.shape.dims().iter().try_fold(1u64, |n, d| n.checked_mul(d.known()?));
-            let macs = elements.filter(|_| weight.ty.shape.rank() == 2).unwrap_or(0);
+        let traffic = family.plans.iter().map(|plan| Traffic::of(family, plan)).max_by_key(|t| t.weights);
+        let Traffic { weights, kv_per_position } = traffic.unwrap_or_default();
+        let mut work =
+            ModelWork { weight_bytes: weights, kv_bytes_per_position: kv_per_position, ..ModelWork::default() };
+        for weight in streamed(family).filter(|w| w.ty.shape.rank() == 2) {
+            let macs = weight.ty.shape.dims().iter().try_fold(1u64, |n, d| n.checked_mul(d.known()?)).unwrap_or(0);
             if weight.ty.dtype.is_quantized() {
                 work.int8_macs += macs;
             } else {
                 work.f32_macs += macs;
             }
         }
-        let page = Dims { pages: 1, ..Dims::default() };
-        let page: u64 = family.states.iter().filter_map(|s| s.ty.bytes(&page)).sum();
-        work.kv_bytes_per_position = page / PAGE_POSITIONS;
         work
     }
 }

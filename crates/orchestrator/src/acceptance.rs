@@ -6,7 +6,7 @@
 //! with few trials lean on that class as a whole, and the class on what was believed before. Old trials fade, so that
 //! the estimate follows a text that changes.
 
-use crate::drafter::Match;
+use crate::drafter::{DrafterKind, Match};
 
 /// Match lengths 0, 1, 2, 3-4, 5-8, 9-16, 17-32, 33 and more.
 const CLASSES: usize = 8;
@@ -23,15 +23,6 @@ const CLASS_WEIGHT: f64 = 8.0;
 const IDLE_MEMORY: f64 = 256.0;
 /// What other sequences saw is forgotten this much more slowly.
 const SHARED_FACTOR: f64 = 8.0;
-
-/// What kind of drafter the drafts come from; decides what is believed before anything was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DrafterKind {
-    /// Text that was found earlier: a longer match is a better sign.
-    Text,
-    /// A smaller model: about equally good everywhere.
-    Model,
-}
 
 impl DrafterKind {
     /// Chance of a draft whose predecessors were accepted, by match class.

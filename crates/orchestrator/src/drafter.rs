@@ -3,7 +3,6 @@
 //! A drafter guesses, the plan verifies, the acceptance estimate learns. A drafter sees only what was committed, so it
 //! never has to take anything back.
 
-use crate::acceptance::DrafterKind;
 use std::error::Error;
 
 /// What a drafter found. Shapes the belief in its drafts.
@@ -12,6 +11,15 @@ pub struct Match {
     /// Tokens of the history's end that were found earlier; 0: nothing found, nothing drafted. A draft model, which
     /// finds nothing but always drafts, says 1.
     pub len: u32,
+}
+
+/// What kind of drafter the drafts come from; decides what is believed before anything was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrafterKind {
+    /// Text that was found earlier: a longer match is a better sign.
+    Text,
+    /// A smaller model: about equally good everywhere.
+    Model,
 }
 
 /// A drafter that failed; text drafters never do.

@@ -70,8 +70,8 @@ mod speculator;
 mod step_time;
 mod suffix;
 
-pub use acceptance::{Acceptance, DrafterKind};
-pub use drafter::{DraftError, Drafter, Match};
+pub use acceptance::Acceptance;
+pub use drafter::{DraftError, Drafter, DrafterKind, Match};
 pub use lookup::{LookupOptions, PromptLookup};
 pub use profile::{Costs, DeviceProfile, Figure, Peak, ProfileError, ReadLevel};
 pub use roofline::{Ceilings, Regime, StepCost, StepModel};

@@ -202,7 +202,7 @@ pub(crate) fn losers(considered: &[Alternative], chosen: usize) -> SmallVec<[Alt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::acceptance::DrafterKind;
+    use crate::drafter::DrafterKind;
 
     /// An estimate that has seen drafts fail at some rate, and a match.
     fn seen(len: u32, per_mille: u32) -> Acceptance {

@@ -3,7 +3,8 @@
 //! It puts together step times, acceptance, selection and the account. No clock: seconds come in as data, so a run can be
 //! repeated from its figures, and the same figures give the same choices.
 
-use crate::acceptance::{Acceptance, DrafterKind};
+use crate::acceptance::Acceptance;
+use crate::drafter::DrafterKind;
 use crate::drafter::Match;
 use crate::ledger::{CAP, Entry, Ledger};
 use crate::roofline::StepModel;

@@ -21,6 +21,7 @@ mod slot;
 pub mod target;
 pub mod task;
 pub mod text;
+mod traffic;
 mod verify;
 mod wire;
 
@@ -32,6 +33,7 @@ pub use rope::{RopePairs, RopeScaling, RopeSpec};
 pub use slot::{BufferId, InputId, OutputId, Slot, StateId, WeightId};
 pub use target::{KindSupport, Layout, Target};
 pub use task::{Task, TaskId};
+pub use traffic::Traffic;
 pub use verify::{MAX_BUCKET, PlanError, verify};
 
 /// Hash of the sources of this crate that decide what lies in an artefact, hexadecimal.

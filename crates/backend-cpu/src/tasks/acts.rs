@@ -3,9 +3,8 @@
 //! With few rows every thread prepares all of them for itself, which costs less than a barrier; with more, threads
 //! share the work. Either way a row's bits depend on that row alone.
 
-use super::Scratch;
 use crate::activation::{ActBlock, act_blocks, act_row};
-use crate::executable::Bounds;
+use crate::bounds::{Bounds, Scratch};
 use crate::format::layout;
 use crate::kernels::matmul::Input;
 use crate::kernels::rows::{NormArgs, QuantizeArgs};

@@ -3,8 +3,7 @@
 //! Work is cut into items: some rows of one sequence, one key-value head, one split of 256 positions. A row with a
 //! single split is finished by the thread that did it; otherwise threads meet and then join the splits in order.
 
-use super::Scratch;
-use crate::executable::Bounds;
+use crate::bounds::{Bounds, Scratch};
 use crate::kernels::attend::{
     ATTEND_SCRATCH_LEN, AttendArgs, AttendRule, CombineArgs, PAGE_POSITIONS, Partials, SPLIT_POSITIONS, partials_len,
 };

@@ -1,9 +1,8 @@
 //! Gate and up projections with the gated activation.
 
-use super::Scratch;
 use super::acts::Acts;
 use super::linear::{groups_from, packed};
-use crate::executable::Bounds;
+use crate::bounds::{Bounds, Scratch};
 use crate::format::GROUP_ROWS;
 use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::kernels::rows::GateArgs;

@@ -1,9 +1,8 @@
 //! The last norm and the projection onto the vocabulary, with the arg-max folded in where only the token is wanted.
 
-use super::Scratch;
 use super::acts::Acts;
 use super::linear::{chunk_groups, groups_from, packed};
-use crate::executable::Bounds;
+use crate::bounds::{Bounds, Scratch};
 use crate::format::GROUP_ROWS;
 use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::kernels::rows::Best;

@@ -1,9 +1,8 @@
 //! A projection with its norm, bias and residual.
 
-use super::Scratch;
 use super::acts::Acts;
 use crate::activation::MAX_PANEL_ROWS;
-use crate::executable::Bounds;
+use crate::bounds::{Bounds, Scratch};
 use crate::kernels::matmul::{MatmulArgs, Output, Weights};
 use crate::pack::groups_of;
 use crate::pool::Worker;

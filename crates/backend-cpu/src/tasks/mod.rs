@@ -16,7 +16,8 @@ mod qkv;
 
 pub(crate) use prelude::Prelude;
 
-use crate::executable::Bounds;
+use crate::bounds::{Bounds, Scratch};
+use crate::error::unsupported;
 use crate::pool::Worker;
 use crate::resident::Resident;
 use crate::step::{Check, Step};
@@ -27,28 +28,6 @@ use aio_plan::{Layout, Plan, PlanFamily, Slot, Task, TaskKind};
 use ops::{Cx, Nodes};
 
 pub(crate) use fits::{Reads, reads};
-
-/// Scratch memory of a task, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Scratch {
-    /// For each thread.
-    pub private: usize,
-    /// Shared by all threads.
-    pub shared: usize,
-    /// For values that never leave the task.
-    pub held: usize,
-}
-
-impl Scratch {
-    /// The larger of each.
-    pub(crate) fn max(self, other: Scratch) -> Scratch {
-        Scratch {
-            private: self.private.max(other.private),
-            shared: self.shared.max(other.shared),
-            held: self.held.max(other.held),
-        }
-    }
-}
 
 /// A task bound to its slots and numbers.
 pub(crate) enum Lowered {
@@ -100,10 +79,6 @@ impl Lowered {
             Lowered::Nodes(t) => t.run(step, worker),
         }
     }
-}
-
-fn unsupported(task: &Task, reason: impl Into<String>) -> DeviceError {
-    DeviceError::Unsupported { device: "cpu".to_owned(), kind: task.kind.name().name(), reason: reason.into() }
 }
 
 /// Binds a task to its kernels: those of its kind if they fit its operands, else those of its nodes.

@@ -1,6 +1,6 @@
 //! What a step computes once for all layers: the sines and cosines of its rows' positions.
 
-use crate::executable::Bounds;
+use crate::bounds::Bounds;
 use crate::kernels::rows::rope_angles;
 use crate::pool::Worker;
 use crate::resident::Resident;

@@ -3,11 +3,10 @@
 //! Threads take whole heads of queries, keys and values, so that norm, rotation and page write need no barrier after
 //! the products.
 
-use super::Scratch;
 use super::acts::{Acts, Prepared};
 use super::linear::{groups_from, packed};
 use super::prelude::RopeRows;
-use crate::executable::Bounds;
+use crate::bounds::{Bounds, Scratch};
 use crate::format::GROUP_ROWS;
 use crate::kernels::attend::PAGE_POSITIONS;
 use crate::kernels::matmul::{MatmulArgs, Output};

@@ -5,20 +5,21 @@
 //! blocks as the device holds at once, and the reading of a mail box in memory of the host while it runs.
 
 mod program;
+mod refused;
 
 use crate::args::{BurstArgs, BurstMail, end};
-use crate::device::Tally;
 use crate::driver::{Driver, Launch, Mapped, Memory, Pinned, Properties};
-use crate::error::{CudaError, DEVICE};
-use crate::executable::Traffic;
+use crate::error::CudaError;
 use crate::lower::{Bases, MAX_RECENT, Model, Program as Lowered};
 use crate::resident::Resident;
 use crate::states::StatesMap;
+use crate::tally::Tally;
 use crate::weights::WeightsMap;
 use aio_backend::{Burst, BurstEnd, BurstRequest, BurstStep, DeviceError};
 use aio_ir::PAGE_POSITIONS;
-use aio_plan::{Plan, PlanFamily};
+use aio_plan::{Plan, PlanFamily, Traffic};
 use program::Program;
+use refused::refused;
 use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -126,7 +127,7 @@ impl CudaBurst {
         let staging = Staging::new(&driver, words, resident.states.pages)?;
         let mail = Mapped::new(&driver, MAIL + 2 * MAX_BUDGET as usize)?;
         let launch = Launch { kernel: kernel.kernel, grid: [kernel.blocks, 1], shared_bytes, args: Box::default() };
-        let (traffic, tries) = (Traffic::new(family, plan), FIRST_DRAFTS);
+        let (traffic, tries) = (Traffic::of(family, plan), FIRST_DRAFTS);
         driver.synchronize()?;
         Ok(CudaBurst {
             driver,
@@ -342,11 +343,6 @@ fn sorted(mut names: Vec<String>) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names
-}
-
-/// The error of a plan that cannot run in a burst.
-fn refused(reason: String) -> DeviceError {
-    DeviceError::NoBurst { device: DEVICE.to_owned(), reason }
 }
 
 /// Tokens that penalties look back on; none if there are no penalties.

@@ -3,7 +3,7 @@
 //! Between two tasks stands a barrier of the whole grid, unless both are the work of one block, or stand before everything
 //! that reads them: what the step prepares for all its layers, and the embedding.
 
-use super::refused;
+use super::refused::refused;
 use crate::args::{BurstProgram, BurstTask, TASK_BARRIER, TASK_SOLO, TASK_WORDS};
 use crate::checks::Check;
 use crate::driver::{Driver, Memory, Pinned};

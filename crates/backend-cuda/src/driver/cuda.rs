@@ -6,6 +6,7 @@
 
 mod attributes;
 mod event;
+mod failed;
 mod function;
 
 use super::cache::Cache;
@@ -17,6 +18,7 @@ use attributes::{overlapping, together};
 use cudarc::driver::result::{self, DriverError, stream};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use event::Event;
+use failed::failed;
 use function::Function;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
@@ -69,16 +71,6 @@ unsafe impl Sync for Cuda {}
 unsafe impl Send for Captured {}
 // SAFETY: as for `Cuda`.
 unsafe impl Sync for Captured {}
-
-/// What the driver calls an error.
-fn reason(e: DriverError) -> String {
-    let name = e.error_name().map(|n| n.to_string_lossy().into_owned());
-    name.unwrap_or_else(|_| format!("error {}", e.0 as u32))
-}
-
-fn failed(call: &'static str) -> impl Fn(DriverError) -> CudaError {
-    move |e| CudaError::Call { call, reason: reason(e) }
-}
 
 fn out_of_memory(call: &'static str, bytes: usize) -> impl Fn(DriverError) -> CudaError {
     move |e| match e.0 {

@@ -4,172 +4,20 @@
 //! and the largest normalised mean square error against the oracle. It names no device. A [`Run`] runs and times a case
 //! that someone has compiled for a device; comparing with the oracle is the test driver's (`aio-filetest`) part.
 
+mod case;
 mod graphs;
 mod ops;
 mod runner;
 mod values;
 
+pub use case::{Case, Compare, POOL_PAGES, ROWS, SEED, Step, WEIGHT_TYPES, page, page_table, positions_per_sequence};
 pub use runner::{Run, Tensor, Timing};
 pub use values::{Weights, nmse};
 
-use aio_ir::{DType, Dims, PAGE_POSITIONS};
-use aio_plan::{Bucket, KindName, Tail};
+use aio_ir::DType;
+use aio_plan::{KindName, Tail};
+use case::{base, long_steps, mixed_steps};
 use graphs::{AttendForm, LinearForm, QkvForm, Rope};
-
-/// Seed of every case's inputs and weights.
-pub const SEED: u64 = 0x5eed_0001;
-/// Rows of the steps: one, few, a whole tile, one more, several tiles and a rest.
-pub const ROWS: [u32; 6] = [1, 2, 5, 16, 17, 33];
-/// Pages of the KV pool.
-pub const POOL_PAGES: u32 = 48;
-/// Types of weight matrices that a model file may have.
-pub const WEIGHT_TYPES: [DType; 14] = [
-    DType::F32,
-    DType::F16,
-    DType::BF16,
-    DType::Q4_0,
-    DType::Q4_1,
-    DType::Q5_0,
-    DType::Q5_1,
-    DType::Q8_0,
-    DType::Q2K,
-    DType::Q3K,
-    DType::Q4K,
-    DType::Q5K,
-    DType::Q6K,
-    DType::IQ4NL,
-];
-
-/// How a result is compared with the oracle's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compare {
-    /// By normalised mean square error.
-    Numbers,
-    /// A token may differ from the oracle's arg-max if its logit is nearly as large.
-    BestToken,
-    /// Tokens must agree.
-    Tokens,
-}
-
-/// One step of a case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Position of each row.
-    pub positions: Vec<u32>,
-    /// Sequence of each row.
-    pub row_seq: Vec<u32>,
-    /// Rows that ask for an output.
-    pub out_rows: Vec<u32>,
-}
-
-impl Step {
-    /// The step's dimensions.
-    pub fn dims(&self) -> Dims {
-        let (rows, outs) = (self.positions.len() as u32, self.out_rows.len() as u32);
-        Dims { rows, seqs: 2, pages: POOL_PAGES, outs, recent: 4 }
-    }
-}
-
-/// One entry of the list.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Case {
-    /// Unique; also what a filter matches.
-    pub name: String,
-    /// The kind of task that it is about.
-    pub kind: KindName,
-    /// Type of its weight matrices.
-    pub weights: DType,
-    /// The graph in the text form.
-    pub text: String,
-    /// Whether its nodes are fused; else each is a task of its own.
-    pub fuse: bool,
-    /// What becomes of the logits, for graphs that have some.
-    pub tail: Tail,
-    /// How results are compared.
-    pub compare: Compare,
-    /// The largest error.
-    pub max_nmse: f64,
-    /// Sampling numbers of each output row.
-    pub sampling: [f32; 7],
-    /// Run in order, on the same states.
-    pub steps: Vec<Step>,
-}
-
-impl Case {
-    /// A bucket that holds every step.
-    pub fn bucket(&self) -> Bucket {
-        let rows = ROWS[ROWS.len() - 1];
-        Bucket { rows, seqs: 2, outs: rows, tail: self.tail, verify: false }
-    }
-
-    /// The bucket of one step, whose tasks' costs are the step's.
-    pub fn bucket_of(&self, step: usize) -> Bucket {
-        let dims = self.steps[step].dims();
-        Bucket { rows: dims.rows, seqs: dims.seqs, outs: dims.outs, tail: self.tail, verify: false }
-    }
-}
-
-/// Error bound of one product.
-///
-/// Plain weights meet f32 activations: only the order of the sum differs. Block formats meet activations of 8 bits per
-/// 32, whose rounding error is uniform with step `amax / 127`; normal numbers have `amax` near 2.2 deviations, which
-/// gives `(2.2 / 127)^2 / 12 = 2.5e-5`. The bound leaves a factor of four for short sums.
-fn product_bound(weights: DType) -> f64 {
-    if weights.is_quantized() { 1e-4 } else { 1e-10 }
-}
-
-/// Steps of one sequence from position 0, one for each count of rows; every second row asks, in falling order.
-fn plain_steps() -> Vec<Step> {
-    let step = |rows: u32| Step {
-        positions: (0..rows).collect(),
-        row_seq: vec![0; rows as usize],
-        out_rows: (0..rows).rev().step_by(2).collect(),
-    };
-    ROWS.iter().map(|&rows| step(rows)).collect()
-}
-
-/// Steps that go on where the last one ended; `rows` are rows of sequence 0 and of sequence 1.
-fn growing_steps(rows: &[(u32, u32)]) -> Vec<Step> {
-    let mut ends = [0u32; 2];
-    let mut steps = Vec::new();
-    for &(a, b) in rows {
-        let mut step = Step { positions: Vec::new(), row_seq: Vec::new(), out_rows: Vec::new() };
-        for (seq, count) in [(0, a), (1, b)] {
-            step.positions.extend(ends[seq]..ends[seq] + count);
-            step.row_seq.extend(std::iter::repeat_n(seq as u32, count as usize));
-            ends[seq] += count;
-        }
-        steps.push(step);
-    }
-    steps
-}
-
-/// Steps over two sequences that cross the borders of pages.
-fn mixed_steps() -> Vec<Step> {
-    growing_steps(&[(33, 0), (10, 7), (0, 1), (1, 1), (16, 0), (3, 2), (16, 17), (1, 0), (0, 33), (2, 3)])
-}
-
-/// Fills positions up to `context`, then single rows and a few.
-fn long_steps(context: u32) -> Vec<Step> {
-    let mut rows = vec![(33, 0); context.div_ceil(33) as usize];
-    rows.extend([(1, 2), (1, 0), (5, 0), (17, 1)]);
-    growing_steps(&rows)
-}
-
-/// A page of sequence `seq`: all different, in no order.
-pub fn page(seq: u32, slot: u32) -> u32 {
-    ((2 * slot + seq) * 5 + 1) % POOL_PAGES
-}
-
-/// The page table of both sequences.
-pub fn page_table() -> Vec<u32> {
-    (0..2).flat_map(|seq| (0..POOL_PAGES).map(move |slot| page(seq, slot))).collect()
-}
-
-/// Positions that a sequence has room for.
-pub fn positions_per_sequence() -> u32 {
-    POOL_PAGES / 2 * PAGE_POSITIONS as u32
-}
 
 /// The cases whose names contain `filter`; all of them if it is empty.
 pub fn matching(filter: &str) -> Vec<Case> {
@@ -197,21 +45,6 @@ pub fn cases() -> Vec<Case> {
     all.extend(single_ops());
     all.extend(ops::cases());
     all
-}
-
-fn base(name: String, kind: KindName, weights: DType, text: String) -> Case {
-    Case {
-        name,
-        kind,
-        weights,
-        text,
-        fuse: true,
-        tail: Tail::Logits,
-        compare: Compare::Numbers,
-        max_nmse: product_bound(weights),
-        sampling: [0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0],
-        steps: plain_steps(),
-    }
 }
 
 fn linear_cases(weights: DType) -> Vec<Case> {

@@ -3,7 +3,7 @@
 //! A row is a name, the op and a graph; `{t}` in it stands for each of a list of types. Values follow from the names of
 //! the inputs (`values.rs`).
 
-use super::{Case, base, mixed_steps};
+use super::case::{Case, base, mixed_steps};
 use aio_ir::{DType, Op};
 use aio_plan::KindName;
 

@@ -1,6 +1,7 @@
 //! Attention over pages: a node alone, with its numbers at hand.
 
-use super::{Cluster, Matcher};
+use super::cluster::Cluster;
+use super::matcher::Matcher;
 use aio_ir::{NodeId, Op};
 use aio_plan::{AttendSpec, TaskKind};
 

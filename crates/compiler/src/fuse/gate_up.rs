@@ -1,6 +1,7 @@
 //! Norm, gate and up projections and the gated activation become one task.
 
-use super::{Cluster, Matcher, Nodes};
+use super::cluster::Cluster;
+use super::matcher::{Matcher, Nodes};
 use aio_ir::{NodeId, Op, ValueId};
 use aio_plan::kinds::gate_up;
 use aio_plan::{Activation, GateUpSpec, TaskKind};

@@ -1,6 +1,7 @@
 //! Picking the output rows, the last norm, the projection onto the vocabulary and the arg-max become one task.
 
-use super::{Cluster, Matcher, Nodes};
+use super::cluster::Cluster;
+use super::matcher::{Matcher, Nodes};
 use aio_ir::{NodeId, Op, ValueId};
 use aio_plan::kinds::head;
 use aio_plan::{HeadSpec, TaskKind};

@@ -1,6 +1,7 @@
 //! A projection with its norm, bias and residual becomes one task.
 
-use super::{Cluster, Matcher, Nodes, Projection};
+use super::cluster::Cluster;
+use super::matcher::{Matcher, Nodes, Projection};
 use aio_ir::{NodeId, Op, ValueId};
 use aio_plan::kinds::linear;
 use aio_plan::{LinearSpec, TaskKind};

@@ -1,6 +1,7 @@
 //! Norm, query, key and value projections, head norms, rotation and page write become one task.
 
-use super::{Cluster, Matcher, Nodes};
+use super::cluster::Cluster;
+use super::matcher::{Matcher, Nodes};
 use aio_ir::{Node, NodeId, Op, ValueId};
 use aio_plan::kinds::qkv;
 use aio_plan::{QkvSpec, RopeSpec, TaskKind};

@@ -1,7 +1,8 @@
 //! The step of a batch: rows of all members, one submission, the outcome of each.
 
 use super::member::{Member, Outcome};
-use crate::engine::{Dispatch, Engine};
+use crate::dispatch::Dispatch;
+use crate::engine::Engine;
 use crate::step::{DraftSpan, Step, StepRow, StepWants};
 use crate::{EngineError, Sequence};
 use smallvec::SmallVec;

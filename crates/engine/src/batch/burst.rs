@@ -6,7 +6,7 @@
 use super::member::Member;
 use super::{Batch, MemberId};
 use crate::engine::Dispatch;
-use crate::generate::Flow;
+use crate::flow::Flow;
 use crate::request::Speculation;
 use crate::step::token_tail;
 use crate::{Engine, EngineError};

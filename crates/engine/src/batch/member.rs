@@ -1,7 +1,7 @@
 //! One sequence of a batch: its tokens, its drafts, its output.
 
 use super::SpeculationStats;
-use crate::generate::Flow;
+use crate::flow::Flow;
 use crate::output::Output;
 use crate::request::{Completion, Request, Speculation, StopReason, Timing};
 use crate::{Engine, EngineError, Sequence};

@@ -12,7 +12,8 @@ mod stats;
 pub use member::MemberId;
 pub use stats::SpeculationStats;
 
-use crate::generate::Flow;
+use crate::flow::Flow;
+use crate::limits::MAX_DRAFTS;
 use crate::request::{Completion, Speculation};
 use crate::{Engine, EngineError, Request, Sequence};
 use aio_orchestrator::{Choice, Drafter, Observed};
@@ -20,9 +21,6 @@ use assemble::{Outcomes, run};
 use member::Member;
 use smallvec::SmallVec;
 use std::time::Instant;
-
-/// Most drafts of a sequence in a step.
-pub const MAX_DRAFTS: usize = 64;
 
 /// Sequences that are decoded together. Their pages are the engine's: members leave, or [`Batch::clear`] gives all back, before
 /// a batch is dropped, or the pages are lost to the engine.
@@ -86,7 +84,7 @@ impl Batch {
         if self.members.len() >= limit {
             return Err((EngineError::BatchFull { limit }, sequence));
         }
-        if let Err(error) = request.check(engine) {
+        if let Err(error) = request.check(engine.context(), engine.model().hyper.vocab_size) {
             return Err((error, sequence));
         }
         let id = MemberId(self.joined);

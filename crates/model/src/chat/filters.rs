@@ -6,8 +6,9 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::checks::is_namespace;
 use super::json;
-use super::methods::{capitalize, is_space, replace};
+use super::methods::{capitalize, replace};
 use super::python::{show, text};
+use super::split::is_space;
 use super::split::split_lines;
 use crate::render::{MAX_BYTES, Text, escaped};
 

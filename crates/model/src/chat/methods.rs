@@ -75,11 +75,6 @@ fn string(state: &State<'_, '_>, text: &str, name: &str, args: &[Value]) -> Resu
     Ok(Some(value))
 }
 
-/// What Python counts as white space: Unicode's, and four separators.
-pub(super) fn is_space(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '\x1c'..='\x1f')
-}
-
 fn strip(text: &str, name: &str, args: &[Value]) -> Result<String, Error> {
     let (chars,): (Option<&str>,) = from_args(args)?;
     let goes = |c: char| chars.map_or_else(|| is_space(c), |set| set.contains(c));

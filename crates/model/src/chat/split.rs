@@ -3,7 +3,10 @@
 use minijinja::value::{Kwargs, from_args};
 use minijinja::{Error, ErrorKind, Value};
 
-use super::methods::is_space;
+/// What Python counts as white space: Unicode's, and four separators.
+pub(super) fn is_space(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\x1c'..='\x1f')
+}
 
 /// Where splitting begins.
 #[derive(Clone, Copy, PartialEq, Eq)]

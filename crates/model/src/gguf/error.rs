@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use aio_mapped::MapError;
 
-use super::tensor::TensorType;
+use super::tensor_type::TensorType;
 use super::value::ValueType;
 
 /// What is wrong with a GGUF file or with a use of it.
@@ -200,7 +200,7 @@ pub enum GgufError {
         name: String,
     },
     /// A tensor of a type that aio does not read.
-    #[error("tensor {name:?} has type {ty}, which is not supported (supported: {})", super::tensor::supported())]
+    #[error("tensor {name:?} has type {ty}, which is not supported (supported: {})", super::tensor_type::supported())]
     UnsupportedType {
         /// The tensor.
         name: String,

@@ -10,12 +10,14 @@ mod error;
 mod index;
 mod open;
 mod tensor;
+mod tensor_type;
 mod value;
 pub mod write;
 
 pub use error::GgufError;
 pub use index::Index;
-pub use tensor::{TensorInfo, TensorType};
+pub use tensor::TensorInfo;
+pub use tensor_type::TensorType;
 pub use value::{Array, ArrayIter, MetaValue, Value, ValueType};
 
 use std::collections::HashMap;

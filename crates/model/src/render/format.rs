@@ -7,7 +7,10 @@ use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
-use super::{MAX_BYTES, Show, Text, measure};
+use super::{MAX_BYTES, Text, measure};
+
+/// How a value is written by `~`.
+pub(crate) type Show = fn(&State<'_, '_>, &Value, &mut Text) -> Result<(), Error>;
 
 /// How fields are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

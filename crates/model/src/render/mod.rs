@@ -8,6 +8,7 @@
 mod arithmetic;
 mod bound;
 mod depth;
+mod error;
 mod format;
 mod lex;
 mod literal;
@@ -21,15 +22,11 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 pub(crate) use arithmetic::escaped;
 pub(crate) use bound::{MAX_BYTES, Text, measure};
-pub(crate) use format::{Style, bounded_format};
-
-use crate::template::TemplateError;
+pub use error::TemplateError;
+pub(crate) use format::{Show, Style, bounded_format};
 
 /// Bytes of the stack on which templates are parsed and rendered; only what is used takes memory.
 const STACK: usize = 64 << 20;
-
-/// How a value is written by `~`.
-pub(crate) type Show = fn(&State<'_, '_>, &Value, &mut Text) -> Result<(), Error>;
 
 /// Templates, parsed, that render within bounds.
 #[derive(Clone, Debug)]

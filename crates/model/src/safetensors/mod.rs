@@ -9,6 +9,7 @@
 
 mod config;
 mod error;
+mod files;
 mod names;
 mod tokens;
 
@@ -19,9 +20,9 @@ use crate::gguf::{Gguf, TensorInfo, TensorType};
 use aio_ir::DType;
 use aio_mapped::Map;
 use config::Config;
+use files::read_json;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -62,15 +63,6 @@ pub fn open(path: &Path) -> Result<Gguf, SafetensorsError> {
     vectors.extend(config.rope_factors().map(|values| Vector { name: "rope_freqs.weight".to_owned(), values }));
     let header = header(metadata, &vectors)?;
     Ok(Gguf::of_files(header, files.into_iter().map(|f| (f.map, f.matrices)).collect())?)
-}
-
-fn read_text(path: &Path) -> Result<String, SafetensorsError> {
-    std::fs::read_to_string(path).map_err(|source| SafetensorsError::Read { path: path.to_path_buf(), source })
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, SafetensorsError> {
-    let fail = |e: serde_json::Error| SafetensorsError::Json { path: path.to_path_buf(), message: e.to_string() };
-    serde_json::from_str(&read_text(path)?).map_err(fail)
 }
 
 /// The part of an index that matters.

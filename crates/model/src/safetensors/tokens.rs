@@ -4,7 +4,8 @@
 //! files ask for, is not done, as llama.cpp does not do it either.
 
 use super::config::{Config, Ids};
-use super::{SafetensorsError, read_json, read_text};
+use super::error::SafetensorsError;
+use super::files::{read_json, read_text};
 use crate::gguf::write::GgufWriter;
 use crate::tokenizer::pre;
 use serde::Deserialize;

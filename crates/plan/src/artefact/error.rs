@@ -1,10 +1,13 @@
 //! Why an artefact cannot be used. Each says what is wrong, so that the command line can say what to do.
 
-use super::header::{FORMAT_VERSION, Hash};
+use super::hash::Hash;
 use crate::PlanError;
 use aio_mapped::MapError;
 use std::io;
 use std::path::PathBuf;
+
+/// The version of the format; a reader takes no other.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// What is wrong with an artefact, or with writing one.
 #[derive(Debug, thiserror::Error)]

@@ -1,12 +1,10 @@
 //! The fixed header of an artefact: its fields, their places, and what must hold of the section table.
 
-use super::ArtefactError;
-use std::fmt;
+use super::error::{ArtefactError, FORMAT_VERSION};
+use super::hash::Hash;
 
 /// The first bytes of every artefact; like PNG's they break when a transfer takes the file for text.
 pub const MAGIC: [u8; 8] = *b"\x89AIO\r\n\x1a\n";
-/// The version of the format; a reader takes no other.
-pub const FORMAT_VERSION: u32 = 2;
 /// Bytes of the weights that share a checksum.
 pub const CHUNK_BYTES: u64 = 1 << 20;
 
@@ -34,44 +32,6 @@ const CHECKSUM: usize = HEADER_BYTES - 32;
 
 /// Stands in the header where there is no key.
 const NO_KEY: Hash = Hash([0; 32]);
-
-/// A blake3 hash.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Hash(pub [u8; 32]);
-
-impl Hash {
-    /// The hash of some bytes.
-    pub fn of(bytes: &[u8]) -> Hash {
-        Hash(*blake3::hash(bytes).as_bytes())
-    }
-
-    /// The hash of a list of texts; lists that differ in any way have different hashes.
-    pub fn of_texts(texts: &[&str]) -> Hash {
-        let mut hasher = blake3::Hasher::new();
-        for text in texts {
-            hasher.update(&(text.len() as u64).to_le_bytes());
-            hasher.update(text.as_bytes());
-        }
-        Hash(*hasher.finalize().as_bytes())
-    }
-
-    /// The first digits, for messages.
-    pub fn short(&self) -> String {
-        self.to_string()[..12].to_owned()
-    }
-}
-
-impl fmt::Display for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
-    }
-}
-
-impl fmt::Debug for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// What an artefact says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,13 +14,15 @@
 //! engine; nothing here knows a device.
 
 mod error;
+mod hash;
 mod header;
 mod read;
 pub(crate) mod wire;
 mod write;
 
-pub use error::ArtefactError;
-pub use header::{CHUNK_BYTES, FORMAT_VERSION, Hash, Header, MAGIC};
+pub use error::{ArtefactError, FORMAT_VERSION};
+pub use hash::Hash;
+pub use header::{CHUNK_BYTES, Header, MAGIC};
 pub use read::{Artefact, MappedWeights, WeightFile, is_artefact};
 pub use wire::{decode, encode};
 pub use write::{Contents, Written, write};

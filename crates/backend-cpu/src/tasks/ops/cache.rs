@@ -1,12 +1,11 @@
 //! Ops on states: `page_write`, `attend` in a form for any shape, `commit`.
 
+use super::single::{Node, Single};
 use super::tensor::{Indices, Tensor};
-use super::{Node, Single};
-use crate::executable::Bounds;
+use crate::bounds::{Bounds, Scratch};
 use crate::kernels::attend::{KvLayer, PAGE_POSITIONS};
 use crate::pool::Worker;
 use crate::step::Step;
-use crate::tasks::Scratch;
 use aio_ir::Op;
 
 /// Page table, row sequences and positions.

@@ -1,11 +1,10 @@
 //! Ops that choose tokens: `argmax`, `top_k`, `verify`; `sample` has a file of its own.
 
+use super::single::{Node, Single};
 use super::tensor::Tensor;
-use super::{Node, Single};
-use crate::executable::Bounds;
+use crate::bounds::{Bounds, Scratch};
 use crate::pool::Worker;
 use crate::step::Step;
-use crate::tasks::Scratch;
 use aio_ir::Op;
 use aio_ir::sampling::NO_TOKEN;
 use std::cmp::Ordering;

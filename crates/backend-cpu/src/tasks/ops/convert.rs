@@ -1,8 +1,8 @@
 //! Ops that change the element type: `cast`, `quantize`, `dequantize`.
 
 use super::elements::{PIECE, load_floats, load_ints, saturate, store_floats, store_ints};
+use super::single::{Node, Single};
 use super::tensor::Tensor;
-use super::{Node, Single};
 use crate::pool::Worker;
 use crate::step::Step;
 use aio_ir::quant;

@@ -1,9 +1,9 @@
 //! Ops on one element at a time, broadcasting; f32 or i64 inside, whatever the stored type.
 
 use super::elements::{PIECE, load_floats, load_ints, store_floats, store_ints};
+use super::single::{Node, Single};
 use super::tensor::{Extents, Tensor};
 use super::walk::{Piece, Walk};
-use super::{Node, Single};
 use crate::kernels::rows::GateArgs;
 use crate::pool::Worker;
 use crate::step::Step;

@@ -1,9 +1,9 @@
 //! Ops that make or move elements: `fill`, `iota`, `slice`, `concat`, `reshape`, `transpose`, `broadcast`.
 
 use super::elements::{PIECE, saturate, store_floats, store_ints};
+use super::single::{Node, Single};
 use super::tensor::{Extents, MAX_RANK, Tensor};
 use super::walk::{Piece, Walk, row_major};
-use super::{Node, Single};
 use crate::pool::Worker;
 use crate::step::Step;
 use aio_ir::{Attr, Op};

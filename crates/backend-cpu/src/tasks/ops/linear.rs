@@ -1,14 +1,14 @@
 //! `matmul` alone: with a packed weight as the fused projections do it, else a plain loop.
 
 use super::elements::PIECE;
-use super::tensor::{Place, Tensor};
-use super::{Cx, Node, Single};
-use crate::executable::Bounds;
+use super::single::{Cx, Node, Single};
+use super::tensor::Tensor;
+use crate::bounds::{Bounds, Scratch};
 use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::pack::groups_of;
+use crate::place::Place;
 use crate::pool::Worker;
 use crate::step::Step;
-use crate::tasks::Scratch;
 use crate::tasks::acts::Acts;
 use crate::tasks::linear::packed;
 use aio_ir::{DType, Op, quant};

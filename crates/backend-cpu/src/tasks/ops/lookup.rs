@@ -1,7 +1,8 @@
 //! Ops that pick or replace slices by index: `embed`, `gather`, `scatter`.
 
-use super::tensor::{Place, Tensor};
-use super::{Cx, Node, Single};
+use super::single::{Cx, Node, Single};
+use super::tensor::Tensor;
+use crate::place::Place;
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::unpack::unpack_row;

@@ -15,62 +15,22 @@ mod norm;
 mod position;
 mod reduce;
 mod sample;
+mod single;
 mod tensor;
 mod walk;
 
-pub(crate) use tensor::Place;
+pub(crate) use single::Cx;
 
-use super::{Scratch, unsupported};
-use crate::executable::Bounds;
+use crate::bounds::{Bounds, Scratch};
+use crate::error::unsupported;
+use crate::place::Place;
 use crate::pool::Worker;
-use crate::resident::Resident;
 use crate::step::{Check, Step};
 use aio_backend::DeviceError;
-use aio_ir::{Def, Dim, Dims, Op, Sym, ValueId};
-use aio_plan::{Plan, Slot, Task};
-use smallvec::SmallVec;
+use aio_ir::{Def, Dim, Op, Sym, ValueId};
+use aio_plan::{Slot, Task};
+use single::{Node, Single};
 use tensor::{MAX_RANK, Tensor};
-
-/// A node bound to a kernel. All threads run it at once.
-pub(crate) trait Single: Send + Sync {
-    /// Scratch memory that it needs in a step within the bounds.
-    fn scratch(&self, _: &Bounds) -> Scratch {
-        Scratch::default()
-    }
-
-    /// This thread's share.
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>);
-}
-
-/// What binding a node looks at, and the checks that it asks each step for.
-pub(crate) struct Cx<'a> {
-    pub task: &'a Task,
-    pub plan: &'a Plan,
-    pub resident: &'a Resident,
-    pub checks: &'a mut Vec<Check>,
-}
-
-impl Cx<'_> {
-    /// Asks for a check, before each step, of indices that the step binds. Others are checked as they are used.
-    fn check_index(&mut self, op: Op, what: &'static str, index: &Tensor, below: Dim) {
-        if let Place::Slot(Slot::Input(input)) = index.place {
-            self.checks.push(Check::Index { input, op, what, below });
-        }
-    }
-}
-
-/// A node with its operands and results in their places.
-pub(crate) struct Node<'a> {
-    pub node: &'a aio_ir::Node,
-    pub inputs: SmallVec<[Option<Tensor>; 6]>,
-    pub outs: SmallVec<[Tensor; 2]>,
-}
-
-impl Node<'_> {
-    fn input(&self, i: usize) -> &Tensor {
-        self.inputs[i].as_ref().expect("V003: required operands are present")
-    }
-}
 
 /// A task that runs node by node, with a barrier between nodes.
 pub(crate) struct Nodes {
@@ -223,13 +183,5 @@ fn kernel(cx: &mut Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
         TopK => Box::new(choose::TopK::new(node)),
         Sample => Box::new(sample::Sample::new(cx, node)),
         Verify => Box::new(choose::Verify::new(node)),
-    }
-}
-
-/// Numbers of the symbols for a tensor in its place: states belong to the pool, all else to the step.
-pub(crate) fn dims_at(place: Place, step: Dims, pool_pages: u32) -> Dims {
-    match place {
-        Place::Slot(Slot::State(_)) => Dims { pages: pool_pages, ..step },
-        _ => step,
     }
 }

@@ -1,8 +1,8 @@
 //! Ops over the last dimension, a row at a time: norms, softmax, running sums.
 
 use super::elements::{load_floats, load_ints, store_floats, store_ints};
+use super::single::{Node, Single};
 use super::tensor::Tensor;
-use super::{Node, Single};
 use crate::kernels::rows::NormArgs;
 use crate::pool::Worker;
 use crate::step::Step;

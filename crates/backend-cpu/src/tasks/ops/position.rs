@@ -1,12 +1,12 @@
 //! `rope` alone: the angles of a row are made where they are used.
 
-use super::tensor::{Place, Tensor};
-use super::{Cx, Node, Single};
-use crate::executable::Bounds;
+use super::single::{Cx, Node, Single};
+use super::tensor::Tensor;
+use crate::bounds::{Bounds, Scratch};
 use crate::kernels::rows::{RopeArgs, RopeStyle, rope_angles};
+use crate::place::Place;
 use crate::pool::Worker;
 use crate::step::Step;
-use crate::tasks::Scratch;
 use aio_plan::{RopePairs, RopeSpec, Slot};
 
 /// See the module's header.

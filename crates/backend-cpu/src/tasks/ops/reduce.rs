@@ -1,7 +1,7 @@
 //! `reduce`: folds one dimension to 1, each result element on its own.
 
+use super::single::{Node, Single};
 use super::tensor::Tensor;
-use super::{Node, Single};
 use crate::pool::Worker;
 use crate::step::Step;
 use aio_ir::float::{maximum, minimum};

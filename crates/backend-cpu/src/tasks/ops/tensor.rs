@@ -3,6 +3,7 @@
 //! Kernels of single ops take any shape, so they look sizes up when they run. Nothing here allocates.
 
 use super::elements::index_at;
+use crate::place::Place;
 use crate::step::Step;
 use aio_ir::{DType, Dims, Shape, TensorType};
 use aio_plan::Slot;
@@ -11,15 +12,6 @@ use std::ops::{Deref, Range};
 
 /// Dimensions of a tensor at most.
 pub(crate) const MAX_RANK: usize = 8;
-
-/// Where a tensor lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Where the plan says.
-    Slot(Slot),
-    /// In scratch memory, so many bytes behind the begin of the held values: it never leaves its task.
-    Held(usize),
-}
 
 /// Dimensions as numbers, outermost first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

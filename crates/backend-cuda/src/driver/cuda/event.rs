@@ -1,6 +1,6 @@
 //! Marks in a stream, for the time between two of them. Used by the driver in `cuda.rs` to measure.
 
-use super::failed;
+use super::failed::failed;
 use crate::error::CudaError;
 use cudarc::driver::{result, sys};
 

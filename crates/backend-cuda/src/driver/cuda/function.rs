@@ -1,6 +1,6 @@
 //! A kernel as the driver has it, and what is asked of it before its first launch. Used by the driver in `cuda.rs`.
 
-use super::failed;
+use super::failed::failed;
 use crate::driver::must_ask;
 use crate::error::CudaError;
 use cudarc::driver::result::function;

@@ -8,14 +8,13 @@ mod chain;
 #[cfg(test)]
 mod tests;
 
+use super::single::{Cx, Node, Single};
 use super::tensor::Tensor;
-use super::{Cx, Node, Single};
-use crate::executable::Bounds;
+use crate::bounds::{Bounds, Scratch};
 use crate::kernels::choose::{BLOCK_TOKENS, NoisyArgs, Surveyed};
 use crate::kernels::rows::Best;
 use crate::pool::Worker;
 use crate::step::Step;
-use crate::tasks::Scratch;
 use aio_ir::SAMPLE_PARAMS;
 use aio_ir::sampling::{SampleParams, SampleRow, sample};
 use chain::{Chain, Work, is_adjusted, is_unfiltered};

@@ -1,0 +1,52 @@
+//! A node on its own: what binding it looks at, and what its kernel is.
+
+use super::tensor::Tensor;
+use crate::bounds::{Bounds, Scratch};
+use crate::place::Place;
+use crate::pool::Worker;
+use crate::resident::Resident;
+use crate::step::{Check, Step};
+use aio_ir::{Dim, Op};
+use aio_plan::{Plan, Slot, Task};
+use smallvec::SmallVec;
+
+/// A node bound to a kernel. All threads run it at once.
+pub(crate) trait Single: Send + Sync {
+    /// Scratch memory that it needs in a step within the bounds.
+    fn scratch(&self, _: &Bounds) -> Scratch {
+        Scratch::default()
+    }
+
+    /// This thread's share.
+    fn run(&self, step: &Step<'_>, worker: Worker<'_>);
+}
+
+/// What binding a node looks at, and the checks that it asks each step for.
+pub(crate) struct Cx<'a> {
+    pub task: &'a Task,
+    pub plan: &'a Plan,
+    pub resident: &'a Resident,
+    pub checks: &'a mut Vec<Check>,
+}
+
+impl Cx<'_> {
+    /// Asks for a check, before each step, of indices that the step binds. Others are checked as they are used.
+    pub(super) fn check_index(&mut self, op: Op, what: &'static str, index: &Tensor, below: Dim) {
+        if let Place::Slot(Slot::Input(input)) = index.place {
+            self.checks.push(Check::Index { input, op, what, below });
+        }
+    }
+}
+
+/// A node with its operands and results in their places.
+pub(crate) struct Node<'a> {
+    pub node: &'a aio_ir::Node,
+    pub inputs: SmallVec<[Option<Tensor>; 6]>,
+    pub outs: SmallVec<[Tensor; 2]>,
+}
+
+impl Node<'_> {
+    pub(super) fn input(&self, i: usize) -> &Tensor {
+        self.inputs[i].as_ref().expect("V003: required operands are present")
+    }
+}

@@ -1,0 +1,9 @@
+//! The error of a plan that cannot run in a burst.
+
+use crate::error::DEVICE;
+use aio_backend::DeviceError;
+
+/// With the reason.
+pub(super) fn refused(reason: String) -> DeviceError {
+    DeviceError::NoBurst { device: DEVICE.to_owned(), reason }
+}

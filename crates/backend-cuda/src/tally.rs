@@ -1,0 +1,13 @@
+//! Counters of a device, which executables add to.
+
+use std::sync::atomic::AtomicU64;
+
+/// Totals of all steps.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub submissions: AtomicU64,
+    pub launches: AtomicU64,
+    pub syncs: AtomicU64,
+    pub bytes_read: AtomicU64,
+    pub bytes_written: AtomicU64,
+}
