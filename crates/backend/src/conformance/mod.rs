@@ -8,6 +8,7 @@ mod graphs;
 mod ops;
 mod runner;
 mod values;
+mod zero;
 
 pub use runner::{Run, Tensor, Timing};
 pub use values::{Weights, nmse};
