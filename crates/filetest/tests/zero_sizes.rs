@@ -4,7 +4,9 @@
 use aio_backend::conformance::Weights;
 use aio_backend::{Bindings, Data, Device, DeviceError, ImageAccess, LoadOptions, WeightSet};
 use aio_backend_cpu::{CpuDevice, CpuOptions};
+use aio_backend_cuda::EmulationOptions;
 use aio_compiler::{Options, compile};
+use aio_filetest::cuda;
 use aio_interp::InterpDevice;
 use aio_ir::{Dims, Graph, text, verify};
 use aio_plan::artefact::{Artefact, Contents, Hash, Header, write};
@@ -82,5 +84,19 @@ fn a_symbol_of_0_along_an_axis_that_needs_elements_is_refused_on_every_device() 
         assert!(matches!(refused, DeviceError::EmptyAxis { symbol: "rows", .. }), "{refused}");
         assert!(refused.to_string().contains("`reduce max` along axis 1"), "{refused}");
         step(device, &family, &resident, Dims::single(1, 1)).unwrap();
+    }
+}
+
+#[test]
+fn a_task_without_results_to_write_launches_nothing_on_cuda() {
+    let Some(device) = cuda::device("cuda zero sizes", EmulationOptions::default()) else { return };
+    let dims = Dims::single(ROWS, 1);
+    for (columns, launches) in [(0, 0), (32, 1)] {
+        let graph = graph(&format!("%x = input \"x\" : f32[rows, {columns}]\n%y = neg %x\noutput \"y\" = %y\n"));
+        let family = family(&graph, &device);
+        let resident = device.upload(&family, &Weights::of(&graph), 1).unwrap();
+        let before = device.counters().launches;
+        assert_eq!(step(&device, &family, &resident, dims).unwrap().len(), columns * ROWS as usize);
+        assert_eq!(device.counters().launches - before, launches, "{columns} columns");
     }
 }
