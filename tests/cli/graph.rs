@@ -164,6 +164,38 @@ fn run_writes_final_states_and_takes_them_back() {
 }
 
 #[test]
+fn tensors_without_elements_come_from_files_and_go_to_files() {
+    let place = Place::new();
+    let graph = "aio 1\ngraph \"t\"\n%x = input \"x\" : f32[rows, 0]\n%w = weight \"w\" : f32[4, 0]\n%y = matmul %x, %w\n\
+                 %z = slice %y {axis = 1, start = 4, len = 0}\noutput \"y\" = %y\noutput \"z\" = %z\n";
+    place.write("g", graph);
+    place.write("x.npy", floats("(3, 0)", []));
+    place.write("w.npy", floats("(4, 0)", []));
+    place.good(&["graph", "verify", "g"]);
+    place.good(&["graph", "plan", "g"]);
+    for device in ["interp", "cpu"] {
+        let args = ["graph", "run", "g", "--in", "x=x.npy", "--in", "w=w.npy", "--device", device];
+        place.good(&[&args[..], &["--out", "y=y.npy", "--out", "z=z.npy"]].concat());
+        assert_eq!(read(&place, "y.npy"), [0.0; 12], "{device}");
+        let empty = std::fs::read(place.path("z.npy")).unwrap();
+        assert!(String::from_utf8_lossy(&empty).contains("(3, 0)") && empty.ends_with(b"\n"), "{device}");
+    }
+    place.write("s", "aio 1\ngraph \"t\"\n%x = input \"x\" : f32[4, rows]\n%y = softmax %x\noutput \"y\" = %y\n");
+    for device in ["interp", "cpu"] {
+        let args = ["graph", "run", "s", "--in", "x=w.npy", "--device", device];
+        place.bad(&args, 2, "`softmax` along axis 1, which has no elements");
+    }
+    place.write(
+        "m",
+        "aio 1\ngraph \"t\"\n%x = input \"x\" : f32[4, 0]\n%y = reduce %x {kind = mean, axis = 1}\noutput \"y\" = %y\n",
+    );
+    let output = place.run(&["graph", "verify", "m"]);
+    crate::check_failure(&output, 1, "1 fault");
+    let shown = crate::text(&output.stdout);
+    assert!(shown.contains("m:4:") && shown.contains("`reduce mean` along axis 1, which has no elements"), "{shown}");
+}
+
+#[test]
 fn rows_need_not_be_the_steps() {
     let place = Place::new();
     linear(&place);

@@ -4,7 +4,7 @@ use crate::Table;
 use crate::graph::graph;
 use aio::backend::LoadOptions;
 use aio::backend::null::{NullDevice, permissive_target};
-use aio::backend::{Bindings, Device, WeightData, WeightSource};
+use aio::backend::{Bindings, Data, Device, WeightData, WeightSource};
 use aio::compiler::{Options, compile};
 use aio::cpu::pack::{PackArgs, pack};
 use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
@@ -52,9 +52,21 @@ pub(crate) fn cause(table: &mut Table) {
     let huge = family(state, &permissive_target("any"));
     table.add("DeviceError", cpu.upload(&huge, &Nothing, u32::MAX).unwrap_err());
     table.add("DeviceError", cpu.load_burst(&other, &other.plans[0], &resident).err().unwrap());
+    empty_axis(table);
     let null = NullDevice::default();
     let mut executable = null.load(&other, &other.plans[0], &foreign, &LoadOptions::default()).unwrap();
     let mut bindings = Bindings { dims: Dims::default(), inputs: &[None], outputs: &mut [&mut [0; 4]] };
+    table.add("DeviceError", executable.submit(&mut bindings).err().unwrap());
+}
+
+/// A step that has none of what an op needs one of.
+fn empty_axis(table: &mut Table) {
+    let null = NullDevice::default();
+    let top = family("%x = input \"x\" : f32[3, rows]\n%y = argmax %x\noutput \"y\" = %y\n", &null.target());
+    let resident = null.upload(&top, &Nothing, 1).unwrap();
+    let mut executable = null.load(&top, &top.plans[0], &resident, &LoadOptions::default()).unwrap();
+    let nothing = [Some(Data::F32(&[]))];
+    let mut bindings = Bindings { dims: Dims::default(), inputs: &nothing, outputs: &mut [&mut [0; 3]] };
     table.add("DeviceError", executable.submit(&mut bindings).err().unwrap());
 }
 

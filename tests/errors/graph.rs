@@ -21,7 +21,9 @@ fn build(table: &mut Table) {
     let mut op = |op: Op, inputs: &[_], attrs: &[(&str, Attr)]| b.op(op, inputs, attrs).unwrap_err();
     let infer = op(Op::Matmul, &[x, x], &[]);
     let attribute = op(Op::Slice, &[x], &[("axis", Attr::Int(3)), ("start", Attr::Int(0)), ("len", Attr::Int(1))]);
-    for error in [&infer, &attribute] {
+    let nothing = b.input("nothing", TensorType::f32(Shape::consts(&[4, 0])));
+    let empty = b.op(Op::Reduce, &[nothing], &[("kind", Attr::Word("mean")), ("axis", Attr::Int(1))]).unwrap_err();
+    for error in [&infer, &attribute, &empty] {
         let BuildError::Infer { source, .. } = error else { panic!("{error:?}") };
         table.add("InferError", source.clone());
     }
@@ -82,6 +84,8 @@ pub(crate) fn cause(table: &mut Table) {
     let pick = "%x = input \"x\" : f32[3]\n%i = input \"i\" : u32[1]\n%y = gather %x, %i\noutput \"y\" = %y\n";
     table.add("EvalError", evaluation(pick, None, 0));
     table.add("EvalError", evaluation(pick, Some(Tensor::f32(vec![3], vec![0.0; 3])), 7));
+    let fold = "%x = input \"x\" : f32[seqs]\n%y = softmax %x\noutput \"y\" = %y\n";
+    table.add("EvalError", evaluation(fold, Some(Tensor::f32(vec![0], Vec::new())), 0));
     let large = "%y = iota {shape = [1099511627776], dtype = u32}\noutput \"y\" = %y\n";
     table.add("EvalError", evaluation(large, None, 0));
     let all = permissive_target("any");

@@ -8,7 +8,7 @@ use crate::pool::Worker;
 use crate::resident::Resident;
 use crate::step::{Check, Fault, Run, Step};
 use crate::tasks::{Lowered, Prelude, Reads, lower, reads};
-use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, Pending};
+use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, FullAxes, Pending};
 use aio_ir::{Sym, TensorType};
 use aio_plan::{Plan, PlanFamily, StateDesc, Traffic};
 use smallvec::SmallVec;
@@ -29,6 +29,7 @@ pub(crate) struct CpuExecutable {
     /// For each task the next one that streams weights.
     next_weights: Vec<Option<usize>>,
     checks: Vec<Check>,
+    full: FullAxes,
     /// Whether a step without rows has nothing to do.
     needs_rows: bool,
     reads: Reads,
@@ -103,6 +104,7 @@ impl CpuExecutable {
             next_weights: next_weights(&tasks),
             tasks,
             checks,
+            full: FullAxes::of(plan),
             needs_rows: plan.outputs.iter().all(|o| has_rows(&o.ty)) && family.states.iter().all(StateDesc::is_paged),
             reads,
             offsets,
@@ -254,6 +256,7 @@ impl CpuExecutable {
 impl Executable for CpuExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         bindings.check(&self.plan)?;
+        self.full.check(&bindings.dims)?;
         self.check_rows(bindings)?;
         for check in &self.checks {
             check.run(&self.plan, bindings, self.resident.pages)?;

@@ -12,7 +12,7 @@ use crate::lower::{Dispatched, MAX_RECENT};
 use crate::resident::{Bound, Resident};
 use crate::tally::Tally;
 use crate::weights;
-use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, Pending, device::Running};
+use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, FullAxes, Pending, device::Running};
 use aio_ir::Dims;
 use aio_plan::{Plan, PlanFamily, Traffic};
 use std::ffi::CString;
@@ -35,6 +35,7 @@ pub(crate) struct CudaExecutable {
     resident: Arc<Resident>,
     /// Without its tasks, which are lowered.
     plan: Plan,
+    full: FullAxes,
     /// The bucket, for profilers.
     name: CString,
     bound: Bound,
@@ -87,6 +88,7 @@ impl CudaExecutable {
             driver,
             tally,
             resident,
+            full: FullAxes::of(plan),
             plan: Plan { tasks: Vec::new(), ..plan.clone() },
             name: CString::new(plan.bucket.to_string()).unwrap_or_default(),
             bound,
@@ -105,6 +107,7 @@ impl CudaExecutable {
 
     fn check(&self, bindings: &Bindings<'_, '_>) -> Result<(), DeviceError> {
         bindings.check(&self.plan)?;
+        self.full.check(&bindings.dims)?;
         let bad = |name: &str, message: String| Err(DeviceError::Binding { name: name.to_owned(), message });
         let (dims, pages) = (bindings.dims, self.resident.states.pages);
         if dims.pages > pages {

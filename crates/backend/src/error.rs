@@ -1,6 +1,7 @@
 //! What can go wrong on a device.
 
 use aio_ir::TensorType;
+use aio_ir::infer::EmptyAxis;
 
 /// An error of a device.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -32,6 +33,14 @@ pub enum DeviceError {
         name: String,
         /// What does not fit.
         message: String,
+    },
+    /// A symbol is 0 in a step whose plan needs elements along it.
+    #[error("`{symbol}` is 0, but the plan applies {axis}")]
+    EmptyAxis {
+        /// The symbol.
+        symbol: &'static str,
+        /// The first op that needs them.
+        axis: EmptyAxis,
     },
     /// Memory could not be had.
     #[error("out of memory: {what} needs {bytes} bytes")]

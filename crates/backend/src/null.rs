@@ -3,7 +3,8 @@
 //! For tests of everything above the back ends, and as the shortest example of the traits.
 
 use crate::{
-    Bindings, Counters, Device, DeviceError, Executable, LoadOptions, Pending, WeightSet, WeightSource, weights,
+    Bindings, Counters, Device, DeviceError, Executable, FullAxes, LoadOptions, Pending, WeightSet, WeightSource,
+    weights,
 };
 use aio_ir::Op;
 use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
@@ -16,6 +17,7 @@ pub struct NullDevice {
 }
 
 struct NullExecutable {
+    full: FullAxes,
     plan: Plan,
     /// Submissions of a step.
     submissions: u64,
@@ -60,7 +62,12 @@ impl Device for NullDevice {
         options: &LoadOptions,
     ) -> Result<Box<dyn Executable>, DeviceError> {
         let submissions = options.dispatch.submissions(plan);
-        Ok(Box::new(NullExecutable { plan: plan.clone(), submissions, counters: Arc::clone(&self.counters) }))
+        Ok(Box::new(NullExecutable {
+            full: FullAxes::of(plan),
+            plan: plan.clone(),
+            submissions,
+            counters: Arc::clone(&self.counters),
+        }))
     }
 
     fn copy_pages(&self, _: &WeightSet, _: &[(u32, u32)]) -> Result<(), DeviceError> {
@@ -75,6 +82,7 @@ impl Device for NullDevice {
 impl Executable for NullExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         bindings.check(&self.plan)?;
+        self.full.check(&bindings.dims)?;
         count(&self.counters, |c| {
             c.submissions += self.submissions;
             c.syncs += self.submissions;

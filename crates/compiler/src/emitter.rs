@@ -189,9 +189,11 @@ impl<'a> Emitter<'a> {
         Slot::State(self.shared.state(StateDesc { name: v.name.clone(), ty: v.ty.clone() }))
     }
 
-    /// Matrices lie as the kind's kernels like them best. Other weights, and views of any, lie as in the file.
+    /// Matrices lie as the kind's kernels like them best. Other weights, views of any, and matrices without elements lie
+    /// as in the file.
     fn layout(&self, cluster: &Cluster, value: ValueId) -> Layout {
-        let matrix = self.graph.ty(value).shape.rank() == 2;
+        let shape = &self.graph.ty(value).shape;
+        let matrix = shape.rank() == 2 && !shape.is_empty();
         let support = self.target.support(cluster.kind.name()).filter(|_| matrix);
         support.and_then(|s| s.layouts.first().copied()).unwrap_or(Layout::Plain)
     }

@@ -140,6 +140,39 @@ fn l019_pages_are_a_state() {
     });
 }
 
+/// A family of one product of the step's rows with a matrix.
+fn product(rows: u64, columns: u64) -> PlanFamily {
+    let text = format!(
+        "aio 1\ngraph \"t\"\n%x = input \"x\" : f32[rows, {columns}]\n%w = weight \"w\" : f32[{rows}, {columns}]\n\
+         %y = matmul %x, %w\noutput \"y\" = %y\n"
+    );
+    family(&aio_ir::text::parse(&text).unwrap().graph)
+}
+
+#[test]
+fn l012_fused_kinds_have_no_dimension_of_0() {
+    for (rows, columns) in [(0, 32), (8, 0), (0, 0)] {
+        let mut plain = product(rows, columns);
+        let task = &mut plain.plans[0].tasks[0];
+        assert_eq!(task.kind, TaskKind::Op(Op::Matmul), "[{rows}, {columns}] stays a task of one op");
+        let operands = [task.operands[0], Slot::Absent, task.operands[1], Slot::Absent, Slot::Absent];
+        task.kind = TaskKind::Linear(LinearSpec { norm_eps: None });
+        task.operands = operands.into_iter().collect();
+        let errors = verify(&plain).unwrap_err();
+        assert!(errors.iter().all(|e| e.code == "L012" && e.message.contains("no dimension of 0")), "{errors:?}");
+    }
+    assert_eq!(product(8, 32).plans[0].tasks[0].kind.name(), KindName::Linear);
+}
+
+#[test]
+fn l016_packed_weights_have_elements() {
+    let mut plain = product(0, 32);
+    verify(&plain).unwrap();
+    assert_eq!(plain.weights[0].layout, Layout::Plain);
+    plain.weights[0].layout = Layout::Packed;
+    assert_eq!(verify(&plain).unwrap_err()[0].code, "L016");
+}
+
 #[test]
 fn l016_packed_weights_are_matrices() {
     only("L016", |f| {

@@ -3,8 +3,8 @@
 use crate::eval::evaluate;
 use crate::tensor::Tensor;
 use aio_backend::{
-    Bindings, Counters, Data, Device, DeviceError, Executable, LoadOptions, Pending, WeightSet, WeightSource, null,
-    weights,
+    Bindings, Counters, Data, Device, DeviceError, Executable, FullAxes, LoadOptions, Pending, WeightSet, WeightSource,
+    null, weights,
 };
 use aio_ir::{Dims, ValueId, verify};
 use aio_plan::{Plan, PlanFamily, Slot, Target, Task, TaskId};
@@ -27,6 +27,7 @@ struct Resident {
 }
 
 struct InterpExecutable {
+    full: FullAxes,
     family: Arc<PlanFamily>,
     plan: Plan,
     /// Submissions of a step.
@@ -76,6 +77,7 @@ impl Device for InterpDevice {
         let shared = PlanFamily { plans: Vec::new(), ..family.clone() };
         Ok(Box::new(InterpExecutable {
             family: Arc::new(shared),
+            full: FullAxes::of(plan),
             plan: plan.clone(),
             submissions: options.dispatch.submissions(plan),
             resident: weights.get()?,
@@ -107,6 +109,7 @@ impl Device for InterpDevice {
 impl Executable for InterpExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         bindings.check(&self.plan)?;
+        self.full.check(&bindings.dims)?;
         let mut step = Step {
             exe: self,
             dims: bindings.dims,

@@ -2,6 +2,7 @@
 
 use crate::ops;
 use crate::tensor::Tensor;
+use aio_ir::infer::{EmptyAxis, full_axis};
 use aio_ir::{Def, Dims, Graph, Node, Op, Value, ValueId, Verified};
 use std::fmt;
 use std::sync::Arc;
@@ -52,6 +53,14 @@ pub enum EvalError {
         /// The tensor's size.
         len: usize,
     },
+    /// An op goes along an axis that has no elements in this step.
+    #[error("{at}: {axis}")]
+    EmptyAxis {
+        /// The node.
+        at: At,
+        /// Its axis.
+        axis: EmptyAxis,
+    },
     /// A result is larger than an oracle should compute.
     #[error("{at}: {ty} has more than {max} elements", max = MAX_ELEMS)]
     TooLarge {
@@ -67,7 +76,7 @@ impl EvalError {
     pub fn at(&mut self) -> Option<&mut At> {
         match self {
             EvalError::Unbound { .. } => None,
-            EvalError::Index { at, .. } | EvalError::TooLarge { at, .. } => Some(at),
+            EvalError::Index { at, .. } | EvalError::EmptyAxis { at, .. } | EvalError::TooLarge { at, .. } => Some(at),
         }
     }
 }
@@ -162,11 +171,22 @@ fn run<'w>(graph: &Graph, node: &Node, dims: &Dims, values: &mut [Option<Arc<Ten
         check_sizes(graph, node, dims)?;
     }
     let args = OpArgs { graph, node, inputs: &inputs, dims };
+    check_axis(&args)?;
     let results = ops::apply(&args, owned.map(Arc::unwrap_or_clone))?;
     for (&id, tensor) in node.results.iter().zip(results) {
         values[id.index()] = Some(Arc::new(tensor));
     }
     Ok(())
+}
+
+/// Refuses an axis without elements where the op needs some: shapes are numbers now.
+fn check_axis(a: &OpArgs<'_, '_>) -> Result<(), EvalError> {
+    let Some(Some(first)) = a.inputs.first() else { return Ok(()) };
+    let axis = full_axis(a.node.op, &a.node.attrs, first.shape.len());
+    match axis.filter(|found| first.shape[found.axis] == 0) {
+        Some(axis) => Err(EvalError::EmptyAxis { at: At::new(a.node.results[0], a.node.op), axis }),
+        None => Ok(()),
+    }
 }
 
 /// Refuses results that are too large; a replaced state exists already.

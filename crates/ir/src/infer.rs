@@ -37,6 +37,37 @@ pub enum InferError {
         /// What is there.
         got: Attr,
     },
+    /// The op needs an element along an axis that has none.
+    #[error(transparent)]
+    Empty(#[from] EmptyAxis),
+}
+
+/// An axis without elements, along which an op cannot go: nothing is the largest of none, and no mean divides by 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{op}` along axis {axis}, which has no elements")]
+pub struct EmptyAxis {
+    /// The op's keyword, with the kind of a fold.
+    pub op: &'static str,
+    /// The axis, counted from the outermost.
+    pub axis: usize,
+}
+
+/// The axis of operand 0 that must have elements: the dimension of a fold that has no value for none. Where its size is
+/// a symbol, whoever binds the symbol checks it.
+pub fn full_axis(op: Op, attrs: &[Attr], rank: usize) -> Option<EmptyAxis> {
+    let last = rank.checked_sub(1);
+    let (name, axis) = match (op, attrs) {
+        (Op::Reduce, [Attr::Word("sum"), ..]) => return None,
+        (Op::Reduce, [Attr::Word(kind), Attr::Int(axis)]) => (
+            ["reduce max", "reduce min", "reduce mean"].into_iter().find(|n| n.ends_with(kind)),
+            usize::try_from(*axis).ok(),
+        ),
+        (Op::RmsNorm | Op::LayerNorm | Op::Softmax | Op::Argmax | Op::TopK | Op::Sample, _) => {
+            (Some(op.mnemonic()), last)
+        }
+        _ => return None,
+    };
+    Some(EmptyAxis { op: name?, axis: axis.filter(|&a| a < rank)? })
 }
 
 /// What a shape rule sees of a node.
@@ -107,6 +138,13 @@ impl<'a> Args<'a> {
     fn bad_attr(&self, i: usize, expected: impl Into<String>) -> InferError {
         let name = self.op.spec().attrs[i].name;
         InferError::Attribute { name, expected: expected.into(), got: self.attrs[i].clone() }
+    }
+
+    /// The axis that the op goes along has elements, or a symbol's number of them.
+    fn full_axis(&self) -> Result<(), InferError> {
+        let dims = self.input(0).shape.dims();
+        let axis = full_axis(self.op, self.attrs, dims.len());
+        axis.filter(|found| dims[found.axis] == Dim::Const(0)).map_or(Ok(()), |found| Err(found.into()))
     }
 
     /// Attribute `i` as an axis of operand 0.
@@ -266,9 +304,16 @@ pub(crate) fn unary_float(a: &Args<'_>) -> Result<Types, InferError> {
     same(a.plain_float(0)?)
 }
 
+pub(crate) fn softmax(a: &Args<'_>) -> Result<Types, InferError> {
+    let x = a.plain_float(0)?;
+    a.full_axis()?;
+    same(x)
+}
+
 pub(crate) fn norm(a: &Args<'_>) -> Result<Types, InferError> {
     let x = a.plain_float(0)?;
     a.require(0, x.shape.rank() >= 1, "rank 1 or more")?;
+    a.full_axis()?;
     for i in (1..a.inputs.len()).filter(|&i| a.optional(i).is_some()) {
         a.exact(i, DType::F32, &[x.shape.last()])?;
     }
@@ -300,9 +345,9 @@ fn kv_dims(a: &Args<'_>, i: usize) -> Result<(Dim, Dim), InferError> {
             &[
                 Dim::Sym(Sym::Pages),
                 Dim::Const(2),
-                heads @ Dim::Const(_),
+                heads @ Dim::Const(1..),
                 Dim::Const(PAGE_POSITIONS),
-                head @ Dim::Const(_),
+                head @ Dim::Const(1..),
             ],
         ) => Ok((heads, head)),
         _ => Err(a.bad(i, want)),
@@ -333,7 +378,7 @@ pub(crate) fn attend(a: &Args<'_>) -> Result<Types, InferError> {
     let (kv_heads, head) = kv_dims(a, 1)?;
     let &[rows, heads, q_head] = q.shape.dims() else { unreachable!("rank is 3") };
     let grouped = match (heads.known(), kv_heads.known()) {
-        (Some(h), Some(k)) => k > 0 && h % k == 0,
+        (Some(h), Some(k)) => h > 0 && k > 0 && h % k == 0,
         _ => false,
     };
     a.require(0, grouped && q_head == head, format!("heads a multiple of {kv_heads}, head size {head}"))?;
@@ -362,8 +407,8 @@ pub(crate) fn slice(a: &Args<'_>) -> Result<Types, InferError> {
     if start < 0 {
         return Err(a.bad_attr(1, "0 or more"));
     }
-    if len <= 0 {
-        return Err(a.bad_attr(2, "1 or more"));
+    if len < 0 {
+        return Err(a.bad_attr(2, "0 or more"));
     }
     if (start as u64).checked_add(len as u64).is_none_or(|end| end > size) {
         return Err(a.bad_attr(2, format!("start + len at most {size}")));
@@ -443,6 +488,7 @@ pub(crate) fn dequantize(a: &Args<'_>) -> Result<Types, InferError> {
 pub(crate) fn reduce(a: &Args<'_>) -> Result<Types, InferError> {
     let x = a.plain_float(0)?;
     let axis = a.axis(1)?;
+    a.full_axis()?;
     let mut shape = x.shape.clone();
     shape.0[axis] = Dim::Const(1);
     one(x.dtype, shape)
@@ -451,11 +497,13 @@ pub(crate) fn reduce(a: &Args<'_>) -> Result<Types, InferError> {
 pub(crate) fn argmax(a: &Args<'_>) -> Result<Types, InferError> {
     let x = a.plain_float(0)?;
     a.require(0, x.shape.rank() >= 1, "rank 1 or more")?;
+    a.full_axis()?;
     one(DType::U32, Shape::new(x.shape.dims()[..x.shape.rank() - 1].iter().copied()))
 }
 
 pub(crate) fn top_k(a: &Args<'_>) -> Result<Types, InferError> {
     let x = a.plain_float(0)?;
+    a.full_axis()?;
     let k = a.int(0);
     let fits = k > 0 && x.shape.rank() >= 1 && x.shape.last().known().is_some_and(|n| k as u64 <= n);
     if !fits {
@@ -468,6 +516,7 @@ pub(crate) fn top_k(a: &Args<'_>) -> Result<Types, InferError> {
 pub(crate) fn sample(a: &Args<'_>) -> Result<Types, InferError> {
     let logits = a.plain_float(0)?;
     a.require(0, logits.shape.rank() == 2, "rank 2: rows, vocabulary")?;
+    a.full_axis()?;
     let rows = logits.shape.dims()[0];
     a.exact(1, DType::F32, &[rows, Dim::Const(SAMPLE_PARAMS)])?;
     a.exact(2, DType::U32, &[rows, Dim::Const(4)])?;

@@ -167,6 +167,9 @@ impl Shape {
 
     /// Number of elements; `None` if it overflows.
     pub fn elems(&self, dims: &Dims) -> Option<u64> {
+        if self.0.iter().any(|d| d.resolve(dims) == 0) {
+            return Some(0);
+        }
         self.0.iter().try_fold(1u64, |n, d| n.checked_mul(d.resolve(dims)))
     }
 
@@ -179,9 +182,17 @@ impl Shape {
         s
     }
 
+    /// Whether it holds no elements whatever the symbols are.
+    pub fn is_empty(&self) -> bool {
+        self.0.contains(&Dim::Const(0))
+    }
+
     /// The product of the numeric dimensions and the multiset of symbols: equal for shapes that hold the
     /// same number of elements whatever the symbols are.
     pub fn factors(&self) -> (Option<u64>, SmallVec<[Sym; 4]>) {
+        if self.is_empty() {
+            return (Some(0), SmallVec::new());
+        }
         let product = self.0.iter().filter_map(|d| d.known()).try_fold(1u64, |n, d| n.checked_mul(d));
         let mut syms: SmallVec<[Sym; 4]> =
             self.0.iter().filter_map(|d| if let Dim::Sym(s) = d { Some(*s) } else { None }).collect();
@@ -226,6 +237,13 @@ impl TensorType {
         TensorType::new(DType::F32, shape)
     }
 
+    /// Bytes of the tensor whose empty dimensions count as 1, so that what holds none is of a possible size too;
+    /// `None` on overflow.
+    pub fn bytes_of_full(&self, dims: &Dims) -> Option<u64> {
+        let elems = self.shape.0.iter().try_fold(1u64, |n, d| n.checked_mul(d.resolve(dims).max(1)))?;
+        elems.checked_mul(self.dtype.block_bytes() as u64)
+    }
+
     /// Bytes of the tensor; `None` on overflow or if a row is no whole number of blocks.
     pub fn bytes(&self, dims: &Dims) -> Option<u64> {
         let elems = self.shape.elems(dims)?;
@@ -266,5 +284,14 @@ mod tests {
         let a = Shape::new([Sym::Rows.into(), 6.into()]);
         let b = Shape::new([2.into(), 3.into(), Sym::Rows.into()]);
         assert_eq!(a.factors(), b.factors());
+    }
+
+    #[test]
+    fn a_shape_without_elements_has_none_for_all_symbols() {
+        let (a, b) = (Shape::new([Sym::Rows.into(), 0.into()]), Shape::consts(&[u64::MAX, 0, u64::MAX]));
+        assert_eq!(a.factors(), b.factors());
+        assert_ne!(a.factors(), Shape::new([Sym::Rows.into()]).factors());
+        let blocks = |dims: &[u64]| TensorType::new(DType::Q4_0, Shape::consts(dims)).bytes(&Dims::default());
+        assert_eq!((blocks(&[4, 0]), blocks(&[0, 32]), blocks(&[0, 33])), (Some(0), Some(0), None));
     }
 }

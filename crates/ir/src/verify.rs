@@ -14,7 +14,7 @@
 //! | V010 | a state is not used after a node has replaced it, nor named by an output or a final |
 //! | V011 | an optional input stands only where the operand is optional, and is no output and no final |
 //! | V012 | output names are unique, not empty and no state's, as a final goes by its state's name; a graph has an output or a final |
-//! | V013 | sizes fit in 64 bits and rows of quantised types are whole blocks |
+//! | V013 | sizes fit in 64 bits, with empty dimensions counted as 1, and rows of quantised types are whole blocks (none of a row of 0) |
 //! | V014 | a replaced state's last value is that state's final (an update that nobody keeps is a mistake) |
 //!
 //! Not checked: that indices at run time are in range (the engine's duty), and that symbols are bound.
@@ -22,7 +22,7 @@
 
 use crate::graph::{Def, Graph, Node, check_attrs, check_operands};
 use crate::ids::{NodeId, ValueId};
-use crate::shape::{Dim, Dims};
+use crate::shape::Dims;
 use crate::text::print_node;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -180,9 +180,10 @@ impl Verifier<'_> {
         // The largest step that 32-bit counts allow would overflow anything; 2^20 of each is the promise.
         let large = Dims { rows: 1 << 20, seqs: 1 << 10, pages: 1 << 20, outs: 1 << 20, recent: 1 << 20 };
         for (id, value) in self.graph.values() {
-            let zero = value.ty.shape.dims().contains(&Dim::Const(0));
-            let open_row = value.ty.dtype.is_quantized() && value.ty.shape.last().known().is_none();
-            if zero || open_row || value.ty.bytes(&large).is_none() {
+            let ty = &value.ty;
+            let open_row = ty.dtype.is_quantized() && ty.shape.last().known().is_none();
+            // An empty dimension counts as 1, as parts of the shape are multiplied apart.
+            if open_row || ty.bytes(&large).is_none() || ty.bytes_of_full(&large).is_none() {
                 self.error("V013", Entity::Value(id), format!("{} is no possible size", value.ty));
             }
         }

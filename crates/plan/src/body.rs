@@ -117,11 +117,14 @@ fn check(spec: &KindSpec, operands: &[Option<Declared>]) -> Result<(), BodyError
     Ok(())
 }
 
+/// Kernels of fused kinds cut rows and columns into tiles, of which there is at least one.
 fn check_class(operand: &OperandSpec, Declared { def, ty }: &Declared) -> Result<(), BodyError> {
-    if operand.class.admits(*def, ty) {
-        return Ok(());
-    }
-    Err(BodyError::Operand { operand: operand.name, expected: operand.class.expected().to_owned(), got: ty.clone() })
+    let expected = match operand.class.admits(*def, ty) {
+        true if !ty.shape.is_empty() => return Ok(()),
+        true => "no dimension of 0",
+        false => operand.class.expected(),
+    };
+    Err(BodyError::Operand { operand: operand.name, expected: expected.to_owned(), got: ty.clone() })
 }
 
 /// A body under construction.

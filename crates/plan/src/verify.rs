@@ -17,7 +17,7 @@
 //! | L013 | weights have known sizes; states depend on pages or sequences, as their outermost dimension, alone; the alignment is a power of two from 64 on |
 //! | L014 | an input that may be unbound stands only where the body takes an optional one |
 //! | L015 | a replaced state stays where it is, and a task that writes a state does not read it otherwise |
-//! | L016 | packed weights stand only where a kind takes a matrix |
+//! | L016 | packed weights have elements, and stand only where a kind takes a matrix |
 //! | L017 | sizes at a bucket's bounds, empty dimensions counted as 1, are below 2^47 bytes |
 //! | L018 | a bucket has at most 4,194,304 rows, sequences and output rows; a family has a plan |
 //! | L019 | keys and values that a task reads or writes by pages are a state |
@@ -26,8 +26,9 @@
 //! nothing that a plan says of itself is taken on trust, whoever wrote it.
 
 use crate::bucket::Bucket;
-use crate::family::{Plan, PlanFamily};
+use crate::family::{Plan, PlanFamily, WeightDesc};
 use crate::slot::Slot;
+use crate::target::Layout;
 use crate::task::TaskId;
 use aio_ir::{Dim, Dims, Graph, Sym, TensorType};
 use std::collections::BTreeMap;
@@ -130,6 +131,10 @@ impl Verifier<'_> {
         if !self.family.alignment.is_power_of_two() || self.family.alignment < MIN_ALIGNMENT {
             self.error("L013", format!("the alignment is {}", self.family.alignment));
         }
+        let void = |w: &&WeightDesc| w.layout == Layout::Packed && w.ty.shape.is_empty();
+        if let Some(w) = self.family.weights.iter().find(void) {
+            self.error("L016", format!("weight `{}` : {} is packed, but has no elements", w.name, w.ty));
+        }
     }
 
     /// Scratch memory is sized by products of the plan's sizes, which therefore stay far below 64 bits.
@@ -149,7 +154,7 @@ impl Verifier<'_> {
         }
         let inside = bodies.iter().flat_map(|body| body.values().map(|(_, v)| &v.ty));
         let mut all = bindings.chain(kept).chain(self.plan.buffers.iter().map(|b| &b.ty)).chain(inside);
-        if let Some(ty) = all.find(|ty| largest(ty, &bounds).is_none_or(|bytes| bytes >= MAX_BYTES)) {
+        if let Some(ty) = all.find(|ty| ty.bytes_of_full(&bounds).is_none_or(|bytes| bytes >= MAX_BYTES)) {
             self.error("L017", ty.to_string());
         }
     }
@@ -262,10 +267,4 @@ impl Verifier<'_> {
             None => _ = live.insert(start, i),
         }
     }
-}
-
-/// Bytes of a tensor whose empty dimensions count as 1.
-fn largest(ty: &TensorType, bounds: &Dims) -> Option<u64> {
-    let elems = ty.shape.dims().iter().try_fold(1u64, |n, d| n.checked_mul(d.resolve(bounds).max(1)))?;
-    elems.checked_mul(ty.dtype.block_bytes() as u64)
 }

@@ -188,7 +188,12 @@ impl<'a> Lowering<'a> {
         for (i, task) in self.plan.tasks.iter().enumerate() {
             self.task = i;
             self.optional_inputs(task)?;
+            let before = self.calls.len();
             self.task(task)?;
+            if task.body.roots().all(|v| task.body.ty(v).shape.is_empty()) {
+                // Nothing to write: the task's checks stay, its launches do not.
+                self.calls.truncate(before);
+            }
             self.ends.push(self.calls.len());
         }
         let before = self.prelude.len();

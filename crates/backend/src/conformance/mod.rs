@@ -9,6 +9,7 @@ mod graphs;
 mod ops;
 mod runner;
 mod values;
+mod zero;
 
 pub use case::{Case, Compare, POOL_PAGES, ROWS, SEED, Step, WEIGHT_TYPES, page, page_table, positions_per_sequence};
 pub use runner::{Run, Tensor, Timing};

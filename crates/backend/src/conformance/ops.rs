@@ -17,14 +17,14 @@ const TABLES: &[DType] = &[DType::F32, DType::F16, DType::Q4_0, DType::Q6K];
 const ENCODED: &[DType] = &[DType::Q4_0, DType::Q4_1, DType::Q8_0];
 
 /// A row of the list.
-struct Row {
+pub(super) struct Row {
     name: &'static str,
     op: Op,
     types: &'static [DType],
     graph: &'static str,
 }
 
-const fn row(name: &'static str, op: Op, types: &'static [DType], graph: &'static str) -> Row {
+pub(super) const fn row(name: &'static str, op: Op, types: &'static [DType], graph: &'static str) -> Row {
     Row { name, op, types, graph }
 }
 
@@ -290,7 +290,7 @@ const PAGES: &str = "%t = input \"page_table\" : u32[seqs, pages]\n%r = input \"
 
 /// The cases of this list.
 pub(super) fn cases() -> Vec<Case> {
-    let mut all: Vec<Case> = ROWS.iter().flat_map(typed).collect();
+    let mut all: Vec<Case> = ROWS.iter().chain(super::zero::ROWS).flat_map(typed).collect();
     all.extend(binary_cases());
     all.extend(unary_cases());
     all.extend(reduce_cases());

@@ -136,8 +136,10 @@ fn concat<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
     let axis = a.node.int("axis") as usize;
     let chunk = |t: &Tensor<'_>| t.shape[axis..].iter().product::<usize>() * t.dtype.block_bytes();
     let (xb, yb) = (x.to_bytes(), y.to_bytes());
-    let pairs = xb.chunks(chunk(x).max(1)).zip(yb.chunks(chunk(y).max(1)));
-    let bytes: Vec<u8> = pairs.flat_map(|(p, q)| p.iter().chain(q).copied()).collect();
+    let (p, q) = (chunk(x), chunk(y));
+    let parts = |i: usize| [&xb[i * p..(i + 1) * p], &yb[i * q..(i + 1) * q]];
+    let outer: usize = shape[..axis].iter().product();
+    let bytes: Vec<u8> = (0..outer).flat_map(parts).flatten().copied().collect();
     let ty =
         aio_ir::TensorType::new(x.dtype, aio_ir::Shape::consts(&shape.iter().map(|&d| d as u64).collect::<Vec<_>>()));
     Tensor::from_bytes(&ty, a.dims, bytes.into()).expect("the bytes of both operands")

@@ -139,10 +139,14 @@ fn v012_an_output_has_no_name_of_a_state() {
 
 #[test]
 fn v013_sizes_are_possible() {
-    for ty in ["f32[0]", "q4_0[33]", "q4_0[8, rows]", "q4_k[2, 128]", "f32[rows, pages, outs, recent]"] {
+    for ty in ["q4_0[0, 33]", "q4_0[33]", "q4_0[8, rows]", "q4_k[2, 128]", "f32[rows, pages, outs, recent]"] {
         assert_eq!(codes(&format!("%x = input \"x\" : {ty}\noutput \"y\" = %x\n")), [("V013", 3)], "{ty}");
     }
+    for ty in ["f32[0]", "u8[4, 0]", "f32[rows, 0]", "q4_0[8, 0]", "q4_k[0, 256]"] {
+        assert_eq!(codes(&format!("%x = input \"x\" : {ty}\noutput \"y\" = %x\n")), [], "{ty}");
+    }
     let max = u64::MAX;
+    assert_eq!(codes(&format!("%x = input \"x\" : f32[{max}, 0, 2]\noutput \"y\" = %x\n")), [("V013", 3)]);
     assert_eq!(codes(&format!("%x = input \"x\" : f32[{max}, {max}]\noutput \"y\" = %x\n")), [("V013", 3)]);
 }
 
@@ -157,7 +161,7 @@ fn v014_updates_are_kept_by_their_own_state() {
 
 #[test]
 fn all_errors_are_collected_with_their_lines() {
-    let text = "%a = input \"a\" : f32[0]\n%b = input \"a\" : f32[0]\n%c = add %a, %b\noutput \"\" = %c\n";
+    let text = "%a = input \"a\" : f32[rows, pages, outs, recent]\n%b = input \"a\" : f32[rows, pages, outs, recent]\n%c = add %a, %b\noutput \"\" = %c\n";
     let found: Vec<_> = codes(text).into_iter().map(|(code, _)| code).collect();
     assert_eq!(found, ["V007", "V012", "V013", "V013", "V013"]);
 }

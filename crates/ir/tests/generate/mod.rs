@@ -74,12 +74,37 @@ impl Generator<'_> {
         self.below(4) as u64 + 1
     }
 
+    /// A small size, of which one in five is 0.
+    fn size(&mut self) -> u64 {
+        self.below(5) as u64
+    }
+
+    /// A row of whole blocks, perhaps of none.
+    fn columns(&mut self) -> u64 {
+        self.pick(&[256, 256, 0])
+    }
+
     /// Rank 1 to 3 with at most one symbol, so that no product overflows.
     fn shape(&mut self) -> Shape {
         let rank = self.below(3) + 1;
         let symbol = self.below(2 * rank);
         let sym = self.pick(&Sym::ALL);
-        Shape::new((0..rank).map(|i| if i == symbol { Dim::Sym(sym) } else { Dim::Const(self.small()) }))
+        Shape::new((0..rank).map(|i| if i == symbol { Dim::Sym(sym) } else { Dim::Const(self.size()) }))
+    }
+
+    /// A shape with elements along an axis.
+    fn full_along(&mut self, axis: impl Fn(&Shape) -> usize) -> Shape {
+        let mut shape = self.shape();
+        let axis = axis(&shape);
+        if shape.dims()[axis] == Dim::Const(0) {
+            shape.0[axis] = Dim::Const(self.small());
+        }
+        shape
+    }
+
+    /// A shape whose last dimension has elements.
+    fn full_rows(&mut self) -> Shape {
+        self.full_along(|shape| shape.rank() - 1)
     }
 
     fn fresh(&mut self, ty: TensorType) -> ValueId {
@@ -164,14 +189,15 @@ impl Generator<'_> {
     }
 
     fn lookup(&mut self, op: Op) {
-        let count = self.pick(&[Dim::Const(2), Dim::Sym(Sym::Outs), Dim::Sym(Sym::Rows)]);
+        let count = self.pick(&[Dim::Const(2), Dim::Const(0), Dim::Sym(Sym::Outs), Dim::Sym(Sym::Rows)]);
         let index = self.u32(&[count]);
         if op == Op::Embed {
             let dtype = self.pick(&WEIGHTS);
-            let table = self.value(dtype, Shape::consts(&[4, 256]));
+            let columns = self.columns();
+            let table = self.value(dtype, Shape::consts(&[4, columns]));
             return self.plain(op, &[table, index], &[]);
         }
-        let (dtype, rest) = (self.pick(&PLAIN), self.small());
+        let (dtype, rest) = (self.pick(&PLAIN), self.size());
         let x = self.value(dtype, Shape::consts(&[5, rest]));
         match op {
             Op::Scatter => {
@@ -183,14 +209,14 @@ impl Generator<'_> {
     }
 
     fn linear(&mut self, op: Op) {
-        let (dtype, n) = (self.pick(&WEIGHTS), self.small());
-        let x = self.f32(Shape::new([Sym::Rows.into(), 256.into()]));
+        let (dtype, n, k) = (self.pick(&WEIGHTS), self.size(), self.columns());
+        let x = self.f32(Shape::new([Sym::Rows.into(), k.into()]));
         if self.below(3) == 0 {
             let experts = self.u32(&[Sym::Rows.into()]);
-            let w = self.value(dtype, Shape::consts(&[2, n, 256]));
+            let w = self.value(dtype, Shape::consts(&[2, n, k]));
             return self.plain(op, &[x, w, experts], &[]);
         }
-        let w = self.value(dtype, Shape::consts(&[n, 256]));
+        let w = self.value(dtype, Shape::consts(&[n, k]));
         self.plain(op, &[x, w], &[]);
     }
 
@@ -226,7 +252,7 @@ impl Generator<'_> {
     }
 
     fn norm(&mut self, op: Op) {
-        let shape = self.shape();
+        let shape = self.full_rows();
         let last = Shape::new([shape.last()]);
         let x = self.f32(shape);
         let eps = [("eps", Attr::F32(self.number()))];
@@ -316,8 +342,8 @@ impl Generator<'_> {
             Op::Slice => {
                 let axis = self.pick(&known);
                 let size = shape.dims()[axis].known().unwrap_or(1);
-                let start = self.below(size as usize) as i64;
-                let len = self.below((size as i64 - start) as usize) as i64 + 1;
+                let start = self.below(size as usize + 1) as i64;
+                let len = self.below((size as i64 - start) as usize + 1) as i64;
                 let x = self.value(dtype, shape);
                 let attrs = [("axis", Attr::Int(axis as i64)), ("start", Attr::Int(start)), ("len", Attr::Int(len))];
                 self.plain(op, &[x], &attrs);
@@ -325,7 +351,7 @@ impl Generator<'_> {
             _ => {
                 let axis = self.pick(&known);
                 let mut other = shape.clone();
-                other.0[axis] = Dim::Const(self.small());
+                other.0[axis] = Dim::Const(self.size());
                 let (a, b) = (self.value(dtype, shape), self.value(dtype, other));
                 self.plain(op, &[a, b], &[("axis", Attr::Int(axis as i64))]);
             }
@@ -341,29 +367,30 @@ impl Generator<'_> {
                 self.plain(op, &[x], &[("to", to)]);
             }
             Op::Quantize => {
-                let rows = self.small();
-                let x = self.f32(Shape::consts(&[rows, 64]));
+                let (rows, columns) = (self.size(), self.pick(&[64, 0]));
+                let x = self.f32(Shape::consts(&[rows, columns]));
                 let to = Attr::DType(self.pick(&ENCODED));
                 self.plain(op, &[x], &[("to", to)]);
             }
             _ => {
-                let (dtype, rows) = (self.pick(&WEIGHTS), self.small());
-                let x = self.value(dtype, Shape::consts(&[rows, 256]));
+                let (dtype, rows, columns) = (self.pick(&WEIGHTS), self.size(), self.columns());
+                let x = self.value(dtype, Shape::consts(&[rows, columns]));
                 self.plain(op, &[x], &[]);
             }
         }
     }
 
     fn reduce(&mut self, op: Op) {
-        let shape = self.shape();
-        let axis = Attr::Int(self.below(shape.rank()) as i64);
         if op == Op::Cumsum {
-            let dtype = self.pick(&PLAIN);
+            let (dtype, shape) = (self.pick(&PLAIN), self.shape());
             let x = self.value(dtype, shape);
             return self.plain(op, &[x], &[]);
         }
+        let (kind, place) = (self.pick(&["sum", "max", "min", "mean"]), self.below(6));
+        let along = |shape: &Shape| place % shape.rank();
+        let shape = if kind == "sum" { self.shape() } else { self.full_along(along) };
+        let (kind, axis) = (Attr::Word(kind), Attr::Int(along(&shape) as i64));
         let x = self.f32(shape);
-        let kind = Attr::Word(self.pick(&["sum", "max", "min", "mean"]));
         self.plain(op, &[x], &[("kind", kind), ("axis", axis)]);
     }
 
@@ -371,7 +398,7 @@ impl Generator<'_> {
         let outs = Dim::Sym(Sym::Outs);
         match op {
             Op::Argmax => {
-                let shape = self.shape();
+                let shape = self.full_rows();
                 let x = self.f32(shape);
                 self.plain(op, &[x], &[]);
             }
