@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod device;
+mod error;
 mod eval;
 mod ops;
 mod tensor;
 
 pub use device::InterpDevice;
-pub use eval::{At, EvalError, evaluate};
+pub use error::{At, EvalError};
+pub use eval::evaluate;
 pub use tensor::{Data, Tensor};

@@ -7,6 +7,7 @@
 mod case;
 mod graphs;
 mod ops;
+mod row;
 mod runner;
 mod values;
 mod zero;

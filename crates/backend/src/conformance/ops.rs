@@ -4,6 +4,7 @@
 //! the inputs (`values.rs`).
 
 use super::case::{Case, base, mixed_steps};
+use super::row::{Row, row};
 use aio_ir::{DType, Op};
 use aio_plan::KindName;
 
@@ -15,18 +16,6 @@ const F32: &[DType] = &[DType::F32];
 /// A table, a block of 32 and a super-block.
 const TABLES: &[DType] = &[DType::F32, DType::F16, DType::Q4_0, DType::Q6K];
 const ENCODED: &[DType] = &[DType::Q4_0, DType::Q4_1, DType::Q8_0];
-
-/// A row of the list.
-pub(super) struct Row {
-    name: &'static str,
-    op: Op,
-    types: &'static [DType],
-    graph: &'static str,
-}
-
-pub(super) const fn row(name: &'static str, op: Op, types: &'static [DType], graph: &'static str) -> Row {
-    Row { name, op, types, graph }
-}
 
 /// Operands of the same shape, and ones that broadcast: a row, a column, a middle dimension, a scalar.
 const BROADCAST: [(&str, &str, &str); 5] = [

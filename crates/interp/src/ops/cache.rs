@@ -1,7 +1,7 @@
 //! The paged KV cache: writing, attention, committed lengths.
 
-use super::Results;
-use crate::eval::{EvalError, OpArgs};
+use super::args::{OpArgs, Results};
+use crate::error::EvalError;
 use crate::tensor::{Data, Tensor, wrap};
 use aio_ir::{Op, PAGE_POSITIONS};
 use half::f16;

@@ -1,7 +1,6 @@
 //! Choosing tokens: arg-max, top-k, the sampling chain, verification of drafts.
 
-use super::Results;
-use crate::eval::OpArgs;
+use super::args::{OpArgs, Results};
 use crate::tensor::Tensor;
 use aio_ir::sampling::{NO_TOKEN, SampleParams, SampleRow, is_broken, sample};
 use aio_ir::{DType, Op};

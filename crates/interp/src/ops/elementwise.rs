@@ -1,7 +1,6 @@
 //! Ops on one element at a time, with the numpy rule of broadcasting.
 
-use super::Results;
-use crate::eval::OpArgs;
+use super::args::{OpArgs, Results};
 use crate::tensor::{Tensor, wrap};
 use aio_ir::float::{maximum, minimum};
 use aio_ir::{DType, Op};

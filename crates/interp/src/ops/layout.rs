@@ -1,7 +1,7 @@
 //! Ops that make, pick, move or convert elements.
 
-use super::Results;
-use crate::eval::{EvalError, OpArgs};
+use super::args::{OpArgs, Results};
+use crate::error::EvalError;
 use crate::tensor::{Data, Tensor};
 use aio_ir::{Attr, DType, Op};
 

@@ -1,7 +1,6 @@
 //! Matrix products, accumulated in f64.
 
-use super::Results;
-use crate::eval::OpArgs;
+use super::args::{OpArgs, Results};
 use crate::tensor::Tensor;
 
 pub(crate) fn matmul<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {

@@ -1,5 +1,6 @@
 //! The meaning of each op, one file a group; [`apply`] dispatches by op.
 
+mod args;
 mod cache;
 mod choose;
 mod elementwise;
@@ -7,11 +8,11 @@ mod layout;
 mod linear;
 mod norm;
 
-use crate::eval::{EvalError, OpArgs};
+pub(crate) use args::OpArgs;
+
 use crate::tensor::Tensor;
 use aio_ir::Op;
-
-pub(crate) type Results<'w> = Result<Vec<Tensor<'w>>, EvalError>;
+use args::Results;
 
 /// Results of a node; `state` is the state that it replaces, if it does.
 pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>, state: Option<Tensor<'w>>) -> Results<'w> {

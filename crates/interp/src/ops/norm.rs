@@ -1,7 +1,6 @@
 //! Ops over a dimension: norms, softmax, rotation, folds.
 
-use super::Results;
-use crate::eval::OpArgs;
+use super::args::{OpArgs, Results};
 use crate::tensor::{Tensor, wrap};
 use aio_ir::Op;
 use aio_ir::float::{maximum, minimum};
