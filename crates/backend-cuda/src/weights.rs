@@ -8,7 +8,7 @@ use crate::error::CudaError;
 use crate::format::Form;
 use crate::pack::{Matrix, pack};
 use aio_backend::{DeviceError, WeightSource, weights};
-use aio_ir::{DType, Dims, quant};
+use aio_ir::{DType, quant};
 use aio_plan::{PlanFamily, Slot, WeightDesc};
 use std::sync::Arc;
 

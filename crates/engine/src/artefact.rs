@@ -3,9 +3,8 @@
 //! What an engine is loaded from does not show: the plans, the packed weights and the tokens are the same. From an artefact
 //! nothing is compiled and nothing packed. Called by the command line for `aio compile` and the cache.
 
-use crate::engine::{
-    Dispatch, Engine, EngineOptions, Parts, bucket_rows, compile_family, context_of, pages_of, prefill_rows,
-};
+use crate::dispatch::Dispatch;
+use crate::engine::{Engine, EngineOptions, Parts, bucket_rows, compile_family, context_of, pages_of, prefill_rows};
 use crate::need::MemoryNeed;
 use crate::runner::Runner;
 use crate::source::ModelWeights;

@@ -1,6 +1,7 @@
 //! Generation of one text: a batch of one.
 
 use crate::batch::Batch;
+use crate::flow::Flow;
 use crate::request::{Completion, Request};
 use crate::{Engine, EngineError, Sequence};
 use aio_orchestrator::Drafter;

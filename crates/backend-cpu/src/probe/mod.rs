@@ -8,7 +8,8 @@ mod read;
 
 pub use read::ReadBuffer;
 
-use crate::device::{CpuDevice, Engine};
+use crate::device::CpuDevice;
+use crate::engine::Engine;
 use crate::pool::Worker;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@
 
 use super::member::Member;
 use super::{Batch, MemberId};
-use crate::engine::Dispatch;
+use crate::dispatch::Dispatch;
 use crate::flow::Flow;
 use crate::request::Speculation;
 use crate::step::token_tail;

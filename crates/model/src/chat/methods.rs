@@ -8,7 +8,7 @@ use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback as contrib;
 
 use super::python;
-use super::split::{self, Side};
+use super::split::{self, Side, is_space};
 use crate::render::{MAX_BYTES, Style, Text, bounded_format};
 
 /// `value.name(args)`.

@@ -11,7 +11,8 @@ use std::ops::Range;
 use aio_ir::DType;
 
 use super::error::GgufError;
-use super::tensor::{TensorInfo, TensorType};
+use super::tensor::TensorInfo;
+use super::tensor_type::TensorType;
 use super::value::{Value, ValueType, take_value};
 
 /// Arrays may hold arrays this deep; real files have none at all.

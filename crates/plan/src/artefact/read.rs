@@ -1,6 +1,7 @@
 //! Reading an artefact: everything but the weights at once, the weights chunk by chunk or as a map.
 
-use super::header::{CHUNK_BYTES, HEADER_BYTES, Hash, Header, MAGIC, SECTIONS, Section, WEIGHTS, from_bytes};
+use super::hash::Hash;
+use super::header::{CHUNK_BYTES, HEADER_BYTES, Header, MAGIC, SECTIONS, Section, WEIGHTS, from_bytes};
 use super::{ArtefactError, wire};
 use crate::PlanFamily;
 use aio_mapped::Map;

@@ -1,6 +1,7 @@
 //! Writing an artefact: beside its place, then renamed, so that it is whole or not there at all.
 
-use super::header::{CHUNK_BYTES, HEADER_BYTES, Hash, Header, SECTIONS, Section, WEIGHTS, places, to_bytes};
+use super::hash::Hash;
+use super::header::{CHUNK_BYTES, HEADER_BYTES, Header, SECTIONS, Section, WEIGHTS, places, to_bytes};
 use super::{ArtefactError, wire};
 use crate::PlanFamily;
 use aio_mapped::PartFile;
