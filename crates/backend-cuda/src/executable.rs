@@ -73,6 +73,7 @@ impl CudaExecutable {
         let _capture = nvtx::range(c"capture");
         let count = launches.len() as u64;
         let dispatched = match dispatch {
+            _ if launches.is_empty() => Dispatched::Nothing,
             // SAFETY: lowering filled in the kernels' own structs (a test compares them), with addresses in the weights,
             // states, arena, scratch and step memory that this executable holds.
             Dispatch::Graph => Dispatched::Graph(unsafe { driver.capture(&launches) }?),
@@ -162,6 +163,7 @@ impl CudaExecutable {
     /// Begins the launches; between tasks that are dispatched alone it waits.
     fn launch(&self) -> Result<(), CudaError> {
         match &self.dispatched {
+            Dispatched::Nothing => Ok(()),
             // SAFETY: as in `new`: the graph's addresses are of memory that `self` holds.
             Dispatched::Graph(graph) => unsafe { self.driver.launch_graph(graph) },
             Dispatched::Tasks(launches) => {

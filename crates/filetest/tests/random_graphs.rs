@@ -4,13 +4,13 @@
 #[path = "../../ir/tests/generate/mod.rs"]
 mod generate;
 
-use aio_backend::conformance::Weights;
-use aio_backend::{Bindings, Data, Device, DeviceError, LoadOptions};
+use aio_backend::{Bindings, Data, Device, DeviceError, LoadOptions, WeightData, WeightSource};
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_compiler::{Options, compile};
 use aio_interp::InterpDevice;
 use aio_ir::{DType, Dims, Graph, Op, text, verify};
-use aio_plan::{Bucket, PlanFamily, Tail};
+use aio_plan::{Bucket, PlanFamily, Tail, WeightDesc};
+use std::collections::BTreeMap;
 
 const SEED: u64 = 9;
 const PAGES: u32 = 2;
@@ -41,10 +41,33 @@ fn input(dtype: DType, bytes: usize, random: &mut Random) -> Vec<u32> {
     words
 }
 
+/// The weights of a family, by name.
+struct Weights(BTreeMap<String, (DType, Vec<u64>, Vec<u32>, usize)>);
+
+impl Weights {
+    fn of(family: &PlanFamily) -> Weights {
+        let mut random = Random(SEED);
+        let weight = |w: &WeightDesc| {
+            let bytes = w.ty.bytes(&Dims::default()).unwrap() as usize;
+            let shape = w.ty.shape.dims().iter().filter_map(|d| d.known()).collect();
+            (w.name.clone(), (w.ty.dtype, shape, input(w.ty.dtype, bytes, &mut random), bytes))
+        };
+        Weights(family.weights.iter().map(weight).collect())
+    }
+}
+
+impl WeightSource for Weights {
+    fn weight(&self, name: &str) -> Option<WeightData<'_>> {
+        let (dtype, shape, words, bytes) = self.0.get(name)?;
+        let bytes = &bytemuck::cast_slice(words)[..*bytes];
+        Some(WeightData { dtype: *dtype, shape: shape.clone(), bytes })
+    }
+}
+
 /// Bytes of each output of one step.
-fn run(graph: &Graph, family: &PlanFamily, device: &dyn Device, dims: Dims) -> Result<Vec<u64>, DeviceError> {
+fn run(family: &PlanFamily, device: &dyn Device, dims: Dims) -> Result<Vec<u64>, DeviceError> {
     let plan = &family.plans[0];
-    let resident = device.upload(family, &Weights::of(graph), PAGES)?;
+    let resident = device.upload(family, &Weights::of(family), PAGES)?;
     let mut executable = device.load(family, plan, &resident, &LoadOptions::default())?;
     let size = |ty: &aio_ir::TensorType| ty.bytes(&dims).unwrap() as usize;
     let mut random = Random(SEED);
@@ -69,8 +92,8 @@ fn agrees(graph: &Graph, dims: Dims, fuse: bool, cpu: &CpuDevice) -> bool {
     let options = Options { buckets: vec![bucket], fuse };
     let verified = verify(graph).unwrap();
     let Ok(compiled) = compile(verified, &cpu.target(), &options) else { return false };
-    let oracle = run(graph, &compiled.family, &InterpDevice::default(), dims);
-    let got = run(graph, &compiled.family, cpu, dims);
+    let oracle = run(&compiled.family, &InterpDevice::default(), dims);
+    let got = run(&compiled.family, cpu, dims);
     match (&oracle, &got) {
         (_, Err(DeviceError::Unsupported { .. })) | (Err(_), _) => false,
         _ => {

@@ -119,6 +119,8 @@ impl Program {
 
 /// How a program's launches reach the device.
 pub(crate) enum Dispatched {
+    /// None are needed: all results are empty. A graph of no launches cannot be captured.
+    Nothing,
     /// All at once.
     Graph(Graph),
     /// Each task with a synchronisation of its own.

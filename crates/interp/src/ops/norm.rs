@@ -81,6 +81,8 @@ fn reduce<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let fold = |column: &mut dyn Iterator<Item = f32>| match a.node.word("kind") {
         "max" => column.fold(f32::NEG_INFINITY, maximum),
         "min" => column.fold(f32::INFINITY, minimum),
+        // Rust's sum of nothing is -0.
+        "sum" if size == 0 => 0.0,
         "sum" => column.map(f64::from).sum::<f64>() as f32,
         _ => (column.map(f64::from).sum::<f64>() / size as f64) as f32,
     };

@@ -98,6 +98,10 @@ impl Single for Plain {
 
 /// A row of x times a stored row of a matrix, piece by piece.
 fn dot(x: &[f32], dtype: DType, row: &[u8]) -> f32 {
+    if x.is_empty() {
+        // Rust's sum of nothing is -0.
+        return 0.0;
+    }
     if dtype == DType::F32 {
         return sum_of_products(x, bytemuck::cast_slice(row));
     }

@@ -24,6 +24,8 @@ impl Reduce {
         match self.kind {
             "max" => column.fold(f32::NEG_INFINITY, maximum),
             "min" => column.fold(f32::INFINITY, minimum),
+            // Rust's sum of nothing is -0.
+            "sum" if size == 0 => 0.0,
             "sum" => column.map(f64::from).sum::<f64>() as f32,
             _ => (column.map(f64::from).sum::<f64>() / size as f64) as f32,
         }
