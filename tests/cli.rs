@@ -139,6 +139,34 @@ fn every_subcommand_has_help_with_examples() {
 }
 
 #[test]
+fn a_negative_number_is_told_what_the_flag_admits() {
+    let place = Place::new();
+    for (flag, admitted) in [
+        ("--top-k", "0..=4294967295"),
+        ("-n", "0 or more"),
+        ("--seed", "0 or more"),
+        ("--burst", "0 or more"),
+        ("--repeat-last-n", "0 or more"),
+        ("--ctx", "1.."),
+        ("--threads", "1..=1024"),
+    ] {
+        let shown = place.bad(&["run", "-p", "x", flag, "-1"], 2, "invalid value '-1' for");
+        assert!(shown.contains(admitted), "{flag}: {shown}");
+    }
+    place.bad(&["bench", "spec", "--seed", "-1"], 2, "invalid value '-1' for '--seed");
+    place.bad(&["cache", "clear", "--older-than", "-1"], 2, "invalid value '-1' for");
+}
+
+#[test]
+fn arguments_are_escaped_in_messages_of_flags() {
+    let place = Place::new();
+    for args in [&["run", "--\u{1b}[31mred"][..], &["\u{1b}[31mred"], &["run", "--top-k", "\u{1b}]0;t\u{7}"]] {
+        let shown = place.bad(args, 2, "\\u{1b}");
+        assert!(!shown.contains(['\u{1b}', '\u{7}']), "{shown:?}");
+    }
+}
+
+#[test]
 fn bad_flags_end_with_status_2() {
     let place = Place::new();
     place.bad(&["run", "--no-such-flag"], 2, "--no-such-flag");

@@ -21,7 +21,7 @@ pub(crate) use speculate::{DrafterArg, SpeculateArgs, speculation_name};
 use aio::engine::Dispatch;
 use aio::ir::DType;
 use aio::model::synth::{Preset, presets};
-use clap::{Args as ClapArgs, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -34,6 +34,24 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("AIO_COMMIT"
 pub(crate) struct Args {
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Reads the command line.
+pub(crate) fn parse() -> Result<Args, clap::Error> {
+    Args::from_arg_matches(&take_negative(Args::command()).try_get_matches()?)
+}
+
+/// Lets the value of every flag begin with a hyphen and a digit, so that `--top-k -1` is told which values there are and
+/// `-1` is not taken for a flag.
+fn take_negative(command: clap::Command) -> clap::Command {
+    let takes = |arg: &clap::Arg| arg.get_action().takes_values() && !arg.is_positional();
+    let command = command.mut_args(|arg| if takes(&arg) { arg.allow_negative_numbers(true) } else { arg });
+    command.mut_subcommands(take_negative)
+}
+
+/// A count; the message of a wrong one says what is right.
+fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "it must be a whole number, 0 or more".to_owned())
 }
 
 /// Rows of a plan at most, where a person names them.
@@ -211,7 +229,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, default_value_t = 1.0, value_name = "X")]
     pub repeat_penalty: f32,
     /// Tokens that count as recent.
-    #[arg(long, default_value_t = 64, value_name = "N")]
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = whole::<usize>)]
     pub repeat_last_n: usize,
     /// Subtracted from the logits of recent tokens.
     #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
@@ -220,7 +238,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
     pub frequency_penalty: f32,
     /// Seed of the sampling noise; the same seed gives the same text [default: random, printed].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     pub seed: Option<u64>,
 }
 
@@ -251,7 +269,7 @@ pub(crate) struct RunArgs {
     pub dispatch: DispatchArg,
     /// Tokens that the device generates at most without the host in between; 0 for step after step, as with
     /// --drafter, whose drafts come from the host [default: 64, where the device can].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub burst: Option<usize>,
     #[command(flatten)]
     pub speculate: SpeculateArgs,
@@ -275,7 +293,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
     /// Tokens to generate at most [default: until the model ends or the context is full].
-    #[arg(short = 'n', long = "max-tokens", value_name = "N")]
+    #[arg(short = 'n', long = "max-tokens", value_name = "N", value_parser = whole::<usize>)]
     pub max_tokens: Option<usize>,
     #[command(flatten)]
     pub sampling: SamplingArgs,
@@ -382,7 +400,7 @@ pub(crate) struct SynthArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub layers: Option<u32>,
     /// Seed of the weights.
-    #[arg(long, default_value_t = 0, value_name = "S")]
+    #[arg(long, default_value_t = 0, value_name = "S", value_parser = whole::<u64>)]
     pub seed: u64,
     /// The file to write.
     #[arg(short, long = "output", value_name = "FILE")]

@@ -8,7 +8,7 @@ use aio::backend::threads::work_together;
 use aio::engine::compiler_hash;
 use aio::model::gguf::Gguf;
 use aio::plan::artefact::{Artefact, ArtefactError, WeightFile};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -93,15 +93,23 @@ fn verify(args: &CacheVerifyArgs) -> Result<Outcome> {
         [] => store::artefacts(&store::folder()?)?.into_iter().map(|(path, _, _)| path).collect(),
         files => files.to_vec(),
     };
-    let mut damaged = 0;
+    let (mut damaged, mut unread) = (0, 0);
     for path in &paths {
-        match check(path)? {
-            None => print_now(&format!("{}: ok\n", path.display()))?,
-            Some(fault) => {
+        match check(path) {
+            Ok(None) => print_now(&format!("{}: ok\n", path.display()))?,
+            Ok(Some(fault)) => {
                 damaged += 1;
                 print_now(&format!("{}: {fault}\n", path.display()))?;
             }
+            Err(e) if signals::interrupted() => return Err(e),
+            Err(e) => {
+                unread += 1;
+                print_now(&format!("{}: {}\n", path.display(), output::describe(&e)))?;
+            }
         }
+    }
+    if unread > 0 {
+        bail!("{unread} of {} artefacts cannot be read, {damaged} cannot be used", paths.len());
     }
     if damaged == 0 {
         return Ok(Outcome::Fine);
@@ -169,14 +177,19 @@ fn faults(weights: &WeightFile, progress: &(dyn Fn(u64) + Sync)) -> Vec<String> 
 fn clear(args: &CacheClearArgs) -> Result<Outcome> {
     let folder = store::folder()?;
     let least = Duration::from_secs(u64::from(args.older_than.unwrap_or(0)) * 86400);
-    let (mut count, mut bytes) = (0, 0);
+    let (mut count, mut bytes, mut kept) = (0, 0, 0);
     for (path, size, used) in store::artefacts(&folder)? {
         let idle = SystemTime::now().duration_since(used).unwrap_or_default();
         if args.older_than.is_some() && idle < least {
             continue;
         }
-        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        (count, bytes) = (count + 1, bytes + size);
+        match std::fs::remove_file(&path) {
+            Ok(()) => (count, bytes) = (count + 1, bytes + size),
+            Err(e) => {
+                kept += 1;
+                note!("error: cannot remove {}: {e}", path.display());
+            }
+        }
     }
     store::clean(&folder);
     if args.older_than.is_none() {
@@ -184,5 +197,8 @@ fn clear(args: &CacheClearArgs) -> Result<Outcome> {
         let _ = std::fs::remove_dir_all(folder.join("index"));
     }
     print_now(&format!("removed {count} artefacts, {bytes} bytes\n"))?;
+    if kept > 0 {
+        bail!("{kept} artefacts could not be removed");
+    }
     Ok(Outcome::Fine)
 }

@@ -15,6 +15,10 @@ use std::time::Duration;
 
 /// How long a server may take to accept a connection, and to begin its answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of the disk that a download leaves to others.
+const KEPT_FREE: u64 = 16 << 20;
+/// Bytes between two looks at the disk's free space.
+const ROOM_EVERY: u64 = 64 << 20;
 /// Bytes that are hashed at once.
 const PIECE: usize = 1 << 18;
 
@@ -203,8 +207,17 @@ impl Part {
                 );
             }
         }
+        let whole = whole_size(&response);
         let body = response.into_body();
         let total = body.content_length().map(|left| self.have.saturating_add(left));
+        if let (Some(whole), Some(total)) = (whole, total)
+            && whole != total
+        {
+            self.remove();
+            bail!("{source} is {whole} bytes by its range and {total} by its length; what was there is removed");
+        }
+        let total = total.or(whole);
+        self.check_room(source, total.unwrap_or(self.have).saturating_sub(self.have))?;
         let bar = output::bar(total.unwrap_or(0), "fetching");
         bar.set_position(self.have);
         let stream = Stream::new(body.into_reader(), source.patience);
@@ -225,6 +238,14 @@ impl Part {
                 }
                 Err(e) => return Err(self.broken(source, total, &e.to_string())),
             };
+            if total.is_some_and(|t| self.have.saturating_add(piece.len() as u64) > t) {
+                self.remove();
+                bail!("{source} sent more than the {} bytes that it announced", total.unwrap_or(0));
+            }
+            let at = self.have / ROOM_EVERY;
+            if at != (self.have + piece.len() as u64) / ROOM_EVERY {
+                self.check_room(source, piece.len() as u64)?;
+            }
             if let Err(e) = self.file.write_all(&piece) {
                 self.remove();
                 return Err(e).with_context(|| format!("cannot write {}", self.path.display()));
@@ -233,6 +254,16 @@ impl Part {
             self.have += piece.len() as u64;
             bar.inc(piece.len() as u64);
         }
+    }
+
+    /// Whether `bytes` more fit on the disk; if not, nothing stays behind. A system that does not say is asked by writing.
+    fn check_room(&self, source: Source<'_>, bytes: u64) -> Result<()> {
+        let Some(free) = free_bytes(&self.file) else { return Ok(()) };
+        if bytes.saturating_add(KEPT_FREE) <= free {
+            return Ok(());
+        }
+        self.remove();
+        bail!("{source} needs {bytes} more bytes, but {} has only {free} free", self.path.display());
     }
 
     fn broken(&self, source: Source<'_>, total: Option<u64>, why: &str) -> anyhow::Error {
@@ -269,9 +300,31 @@ impl Part {
     }
 }
 
+/// Free bytes of the file system on which a file lies.
+#[cfg(unix)]
+fn free_bytes(file: &File) -> Option<u64> {
+    let stat = rustix::fs::fstatvfs(file).ok()?;
+    stat.f_bavail.checked_mul(stat.f_frsize)
+}
+
+#[cfg(not(unix))]
+fn free_bytes(_: &File) -> Option<u64> {
+    None
+}
+
+/// The whole file's size, as a partial answer gives it.
+fn whole_size(response: &ureq::http::Response<ureq::Body>) -> Option<u64> {
+    if response.status().as_u16() != 206 {
+        return None;
+    }
+    let range = response.headers().get("content-range").and_then(|v| v.to_str().ok())?;
+    range.rsplit_once('/').and_then(|(_, all)| all.parse().ok())
+}
+
 /// Asks for a file from byte `from` on.
 fn request(url: &str, from: u64) -> Result<ureq::http::Response<ureq::Body>> {
-    if !url.starts_with("http://") && !url.starts_with("https://") {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if !scheme.is_some_and(|s| s == "http" || s == "https") {
         bail!("only http:// and https:// addresses are fetched");
     }
     let config = ureq::Agent::config_builder()

@@ -16,7 +16,7 @@ pub(crate) fn main(args: &OpsArgs) -> Result<Outcome> {
         (OpsForm::Text, Some(op)) => described(op),
         (OpsForm::Md, None) => {
             let ops: Vec<String> = specs().map(markdown).collect();
-            format!("# Ops ({})\n\n{}", ops.len(), ops.join("\n"))
+            format!("# Ops ({})\n\n{UNREAD}\n\n{}", ops.len(), ops.join("\n"))
         }
         (OpsForm::Md, Some(op)) => markdown(op),
         (OpsForm::Json, None) => format!("{}\n", Value::Array(specs().map(json).collect())),
@@ -25,6 +25,10 @@ pub(crate) fn main(args: &OpsArgs) -> Result<Outcome> {
     print_now(&text)?;
     Ok(Outcome::Fine)
 }
+
+/// What the reference says of all ops.
+const UNREAD: &str =
+    "A node that no output or final depends on is not evaluated, on any device, so its operands cannot fail a step.";
 
 /// The op of that name, or an error with the names that are nearest to it.
 pub(crate) fn parse(name: &str) -> Result<Op, String> {

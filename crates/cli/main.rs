@@ -45,8 +45,7 @@ mod stream;
 mod synth;
 mod table;
 
-use args::{Args, Command};
-use clap::Parser;
+use args::Command;
 use std::process::ExitCode;
 
 /// How a subcommand ended, short of an error.
@@ -59,13 +58,16 @@ enum Outcome {
 }
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match args::parse() {
         Ok(args) => args,
-        Err(e) => {
-            // Help and version are printed through the same path and are no errors.
-            let code = if e.use_stderr() { 2 } else { 0 };
+        // Help and version are no errors.
+        Err(e) if !e.use_stderr() => {
             let _ = e.print();
-            return ExitCode::from(code);
+            return ExitCode::SUCCESS;
+        }
+        Err(e) => {
+            output::note_same_line(&e.render().to_string());
+            return ExitCode::from(2);
         }
     };
     signals::install();

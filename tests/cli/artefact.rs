@@ -444,5 +444,9 @@ fn a_cache_that_cannot_be_read_is_an_error() {
     assert!(place.good(&["cache", "list", "-o", "json"]).contains("[]"), "no folder is an empty cache");
     place.write("cache", "a file where the folder should be");
     place.bad(&["cache", "list"], 2, "cannot read");
-    place.bad(&["cache", "verify", "none.aio"], 2, "none.aio");
+    let output = place.run(&["cache", "verify", "none.aio", "cache", "none either.aio"]);
+    let (shown, message) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(shown.contains("none.aio: ") && shown.contains("none either.aio: "), "all are looked at: {shown}");
+    assert!(message.contains("2 of 3 artefacts cannot be read, 1 cannot be used"), "{message}");
 }

@@ -24,6 +24,10 @@ enum Answer {
     Breaks(usize),
     /// The header and some bytes, then one byte in a while, without end.
     Drips,
+    /// A header that announces this many bytes.
+    Announces(u64),
+    /// A partial answer whose range is of a larger file than its length.
+    TwoSizes,
     /// This status and nothing else.
     Status(&'static str),
 }
@@ -61,7 +65,11 @@ fn respond(request: &str, answer: Answer) -> Vec<u8> {
         }
         (_, Some(from)) => ("206 Partial Content", from),
     };
-    let (rest, last, all) = (&content[from..], content.len() - 1, content.len());
+    if let Answer::Announces(bytes) = answer {
+        return format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n").into_bytes();
+    }
+    let all = content.len() + usize::from(matches!(answer, Answer::TwoSizes));
+    let (rest, last) = (&content[from..], content.len() - 1);
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{last}/{all}\r\nConnection: close\r\n\r\n",
         rest.len()
@@ -114,6 +122,27 @@ fn a_part_that_is_all_or_too_much_ends_well() {
         place.good(&["pull", &url, "--sha256", &sha256(&content()), "-o", "x.bin"]);
         assert_eq!(std::fs::read(place.path("x.bin")).unwrap(), content());
     }
+}
+
+#[test]
+fn a_file_larger_than_the_disk_or_than_announced_is_refused_and_leaves_nothing() {
+    let place = Place::new();
+    let zeros = "0".repeat(64);
+    let url = serve(vec![Answer::Announces(1 << 60), Answer::Breaks(100), Answer::TwoSizes]);
+    let args = ["pull", &url, "--sha256", &zeros, "-o", "x.bin"];
+    place.bad(&args, 2, "free");
+    let before = place.listing();
+    check_failure(&place.run(&args), 2, "broke after 100");
+    assert!(place.listing().len() > before.len(), "the part is kept");
+    check_failure(&place.run(&args), 2, "by its length");
+    assert_eq!(place.listing(), before);
+}
+
+#[test]
+fn the_scheme_of_an_address_may_be_upper_case() {
+    let place = Place::new();
+    let url = serve(vec![Answer::Whole]).replace("http://", "HTTP://");
+    place.good(&["pull", &url, "--sha256", &sha256(&content()), "-o", "x.bin"]);
 }
 
 #[test]

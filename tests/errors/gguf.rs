@@ -85,6 +85,10 @@ fn split(table: &mut Table, folder: &Path) {
     table.add("GgufError", inner(&first));
     part(2, 0, 2, "b");
     table.add("GgufError", inner(&first));
+    let mut w = GgufWriter::new();
+    w.set("split.no", 1u16).set("split.count", 2u16).set("llama.block_count", 1u32);
+    w.write_to(&folder.join("m-00002-of-00002.gguf"), &mut zeros).unwrap();
+    table.add("GgufError", inner(&first));
 }
 
 fn files(table: &mut Table, folder: &Path) {

@@ -95,6 +95,9 @@ pub(crate) fn cause(table: &mut Table) {
     table.add("CompileError", compilation(neg, Tail::Logits, &none));
     let no_tokens = "%x = input \"x\" : f32[outs, 70]\n%y = neg %x\noutput \"logits\" = %y\n";
     table.add("CompileError", compilation(no_tokens, Tail::Sample, &all));
+    let taken = "%x = input \"x\" : f32[outs, 70]\n%s = state \"token\" : f32[outs, 70]\n%y = neg %x\n\
+                 output \"logits\" = %y\nfinal %s = %x\n";
+    table.add("CompileError", compilation(taken, Tail::Argmax, &all));
     let odd = "%t = input \"tokens\" : u32[rows]\n%o = input \"out_rows\" : u32[outs]\n%x = input \"x\" : f32[outs]\n\
                %y = neg %x\noutput \"token\" = %y\n";
     table.add("CompileError", batch_verify(&graph(odd)).unwrap_err());

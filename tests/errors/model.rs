@@ -66,6 +66,8 @@ fn tokenizer(table: &mut Table) {
         w.set("tokenizer.ggml.tokens", vec!["a".to_owned(); 512]);
     };
     table.add("TokenizerError", Tokenizer::from_gguf(&altered(twice)).unwrap_err());
+    let spelled = Tokenizer::from_gguf(&set("tokenizer.ggml.tokens", vec!["a".to_owned()])).unwrap();
+    table.add("TokenizerError", spelled.encode("é", false).unwrap_err());
     let whole = Tokenizer::from_gguf(&altered(|_| ())).unwrap();
     table.add("TokenizerError", whole.decode(&[512], false).unwrap_err());
 }
@@ -78,6 +80,11 @@ fn templates(table: &mut Table) {
     let facts = Facts::new(&model.gguf, &model.hyper).unwrap();
     let render = |text: &str| Templates::new([("t", text)]).render("t", &facts).unwrap_err();
     table.add("TemplateError", render("\n{{ no_such_name }}"));
+    let templates = Templates::new([("t", "{{ meta('tokenizer.ggml.tokens', 7) }}")]);
+    match model.graph_text(&templates, Some("t")).unwrap_err() {
+        ModelError::Hyper(error) => table.add("HyperError", error),
+        other => panic!("{other:?}"),
+    }
     let deep = format!("\n{{{{ {}true }}}}", "not ".repeat(20_000));
     table.add("TemplateError", render(&deep));
     table.add("TemplateError", render("{% set x = 'x' * 9000000 %}{{ x }}{{ x }}"));

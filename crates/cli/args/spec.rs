@@ -42,7 +42,7 @@ pub(crate) struct SpecArgs {
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1048576))]
     pub max_tokens: Option<u32>,
     /// Seed of the sampling noise, the same for all prompts.
-    #[arg(long, default_value_t = 1, value_name = "S")]
+    #[arg(long, default_value_t = 1, value_name = "S", value_parser = super::whole::<u64>)]
     pub seed: u64,
     /// Form of the results on stdout.
     #[arg(short, long, value_enum, default_value = "md", value_name = "FORM")]

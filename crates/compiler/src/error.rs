@@ -13,8 +13,16 @@ pub enum CompileError {
     /// The graph has no input of the name that the verification of drafts needs.
     #[error("the graph has no input `{0}`")]
     NoInput(&'static str),
-    /// An output is not what the verification of drafts needs.
-    #[error("output `{output}` cannot be verified: {source}")]
+    /// A pass adds an output whose name the graph has given to a state or another output.
+    #[error("the pass `{pass}` adds an output `{name}`, a name that the graph has already; rename it")]
+    NameTaken {
+        /// The pass.
+        pass: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// An output is not what the tail or the verification of drafts needs.
+    #[error("output `{output}` is not what the plan adds an op to: {source}")]
     OddOutput {
         /// The output.
         output: &'static str,

@@ -9,8 +9,9 @@ use crate::report::FusionReport;
 use crate::schedule::schedule;
 use crate::simplify::simplify;
 use crate::tail::with_tail;
-use aio_ir::{Graph, Verified, verify};
+use aio_ir::{Def, Graph, Verified, verify};
 use aio_plan::{Bucket, Plan, PlanError, PlanFamily, Target};
+use std::collections::HashSet;
 
 /// What to compile.
 #[derive(Clone, Debug)]
@@ -74,12 +75,22 @@ fn checked(pass: &'static str, graph: Graph) -> Result<Graph, CompileError> {
     }
 }
 
+/// Refuses an output of a pass that has the name of a state or another output: the graph was right before the pass.
+fn names_free(pass: &'static str, graph: Graph) -> Result<Graph, CompileError> {
+    let states = graph.values().filter(|(_, v)| matches!(v.def, Def::State)).map(|(_, v)| v.name.as_str());
+    let mut taken: HashSet<&str> = states.collect();
+    match graph.outputs.iter().find(|o| !taken.insert(&o.name)).map(|o| o.name.clone()) {
+        Some(name) => Err(CompileError::NameTaken { pass, name }),
+        None => Ok(graph),
+    }
+}
+
 type Lowered = (Graph, Vec<Cluster>, Vec<Miss>);
 
 fn lower(graph: &Graph, target: &Target, bucket: Bucket, on: bool) -> Result<Lowered, CompileError> {
-    let mut stepped = checked("tail", with_tail(graph, bucket.tail)?)?;
+    let mut stepped = checked("tail", names_free("tail", with_tail(graph, bucket.tail)?)?)?;
     if bucket.verify {
-        stepped = checked("batch_verify", batch_verify(&stepped)?)?;
+        stepped = checked("batch_verify", names_free("batch_verify", batch_verify(&stepped)?)?)?;
     }
     let simple = checked("simplify", simplify(&stepped))?;
     let (clusters, misses) = fuse(&simple, target, on)?;

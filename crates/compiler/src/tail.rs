@@ -7,7 +7,8 @@ use aio_plan::Tail;
 /// The step graph with its tail.
 ///
 /// # Errors
-/// [`CompileError::NoOutput`] if a tail other than `Logits` is wanted and the graph has no logits.
+/// [`CompileError::NoOutput`] if a tail other than `Logits` is wanted and the graph has no logits,
+/// [`CompileError::OddOutput`] if they are no f32 rows.
 pub(crate) fn with_tail(graph: &Graph, tail: Tail) -> Result<Graph, CompileError> {
     if tail == Tail::Logits {
         return Ok(graph.clone());
@@ -20,7 +21,7 @@ pub(crate) fn with_tail(graph: &Graph, tail: Tail) -> Result<Graph, CompileError
         Tail::Argmax => b.op(Op::Argmax, &[logits], &[]),
         _ => sample(&mut b, logits),
     };
-    let token = token.map_err(|_| CompileError::NoOutput("logits"))?;
+    let token = token.map_err(|source| CompileError::OddOutput { output: "logits", source })?;
     b.output("token", token);
     Ok(b.finish())
 }

@@ -4,14 +4,15 @@
 //! Changes are structural, and types can be changed everywhere at once, so that many changed families pass the verifier:
 //! damaged bytes alone never get past the checksums, and rarely past the first rule.
 
+use crate::hostile_graphs::{Graph, graphs};
 use aio_backend::conformance::{Case, cases};
 use aio_backend::{Bindings, Data, Device, DeviceError, LoadOptions, WeightData, WeightSource};
 use aio_compiler::{CompileError, Options, compile};
 use aio_ir::{DType, Dim, Dims, Op, Shape, Sym, TensorType};
 use aio_plan::artefact::{decode, encode};
 use aio_plan::{
-    Activation, Buffer, BufferId, InputId, Layout, OutputId, PlanFamily, RopePairs, RopeScaling, Slot, StateId, Target,
-    TaskKind, WeightId,
+    Activation, Bucket, Buffer, BufferId, InputId, Layout, OutputId, PlanFamily, RopePairs, RopeScaling, Slot, StateId,
+    Target, TaskKind, WeightId,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -22,6 +23,9 @@ const MAX_BYTES: u64 = 8 << 20;
 const PAGES: u32 = 4;
 /// Rows of a step at most.
 const MAX_ROWS: u32 = 40;
+/// Bytes of the choice of fusion from which on the graph is one of `hostile_graphs`: few, so that older corpora mean what
+/// they meant.
+const OTHER_GRAPHS: u8 = 240;
 
 /// Bytes that decide; zeros once they are used up.
 pub struct Choices<'a>(&'a [u8]);
@@ -79,13 +83,9 @@ pub enum Fate {
 /// # Panics
 /// If a case of the conformance list does not compile: a fault of aio.
 pub fn check(bytes: &[u8], devices: &[&dyn Device]) -> Fate {
-    static CASES: OnceLock<Vec<Case>> = OnceLock::new();
     let Some(target) = devices.last().map(|d| d.target()) else { return Fate::Refused };
     let mut choices = Choices::new(bytes);
-    let all = CASES.get_or_init(cases);
-    let case = &all[choices.below(all.len())];
-    let fuse = choices.byte().is_multiple_of(2);
-    let Some(mut family) = compiled(&Case { fuse, ..case.clone() }, &target) else { return Fate::Refused };
+    let Some(mut family) = chosen(&mut choices, &target) else { return Fate::Refused };
     while !choices.done() {
         change(&mut family, &mut choices);
         if choices.byte().is_multiple_of(2) {
@@ -100,15 +100,33 @@ pub fn check(bytes: &[u8], devices: &[&dyn Device]) -> Fate {
     devices.iter().fold(Fate::Refused, |_, &device| run(&family, device, bytes))
 }
 
-/// The family of a case; `None` if the target has no kernel for it.
-fn compiled(case: &Case, target: &Target) -> Option<PlanFamily> {
-    let graph = aio_ir::text::parse(&case.text).unwrap_or_else(|e| panic!("{}: {e}", case.name)).graph;
-    let verified = aio_ir::verify(&graph).unwrap_or_else(|e| panic!("{}: {e}", case.name));
-    let options = Options { buckets: vec![case.bucket()], fuse: case.fuse };
-    match compile(verified, target, &options) {
+/// The number of graphs beside the conformance list.
+pub fn other_graphs() -> usize {
+    graphs().len()
+}
+
+/// The family of a case of the conformance list, or of a graph of [`hostile_graphs`](crate::hostile_graphs); `None` if
+/// the target has no kernel for it.
+fn chosen(choices: &mut Choices<'_>, target: &Target) -> Option<PlanFamily> {
+    static CASES: OnceLock<(Vec<Case>, Vec<Graph>)> = OnceLock::new();
+    let (cases, graphs) = CASES.get_or_init(|| (cases(), graphs()));
+    let case = &cases[choices.below(cases.len())];
+    let byte = choices.byte();
+    let fuse = byte.is_multiple_of(2);
+    if byte < OTHER_GRAPHS {
+        return compiled(&case.name, &case.text, case.bucket(), fuse, target);
+    }
+    let graph = &graphs[choices.below(graphs.len())];
+    compiled("a hostile graph", &graph.text, graph.bucket, fuse, target)
+}
+
+fn compiled(name: &str, text: &str, bucket: Bucket, fuse: bool, target: &Target) -> Option<PlanFamily> {
+    let graph = aio_ir::text::parse(text).unwrap_or_else(|e| panic!("{name}: {e}")).graph;
+    let verified = aio_ir::verify(&graph).unwrap_or_else(|e| panic!("{name}: {e}"));
+    match compile(verified, target, &Options { buckets: vec![bucket], fuse }) {
         Ok(compiled) => Some(compiled.family),
         Err(CompileError::Unsupported { .. }) => None,
-        Err(e) => panic!("{}: {e}", case.name),
+        Err(e) => panic!("{name}: {e}"),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod cuda;
 pub mod drafting;
 pub mod edit;
 pub mod graph_file;
+mod hostile_graphs;
 pub mod hostile_plans;
 pub mod hugging_face;
 pub mod logits;

@@ -5,7 +5,7 @@ use aio_backend::Device;
 use aio_backend_cpu::{CpuDevice, CpuOptions, IsaLevel};
 use aio_backend_cuda::EmulationOptions;
 use aio_filetest::cuda;
-use aio_filetest::hostile_plans::{Fate, check};
+use aio_filetest::hostile_plans::{Fate, check, other_graphs};
 use aio_interp::InterpDevice;
 use std::collections::BTreeMap;
 
@@ -24,6 +24,20 @@ fn the_corpus_does_no_harm() {
     assert!(!files.is_empty());
     for file in files {
         check(&std::fs::read(&file).expect("the file can be read"), &[&interp as &dyn Device, &cpu]);
+    }
+}
+
+/// Several KV states, finals of every kind, copied outputs, `recent` and `pages`, checks of drafts.
+#[test]
+fn the_graphs_beside_the_conformance_list_compile_to_plans_that_load() {
+    let (cpu, interp) = devices();
+    assert!(aio_backend::conformance::cases().len() > 256, "two bytes choose a case");
+    for graph in 0..other_graphs() as u8 {
+        for fusion in [240, 241] {
+            let fate = check(&[0, 0, fusion, graph], &[&interp as &dyn Device, &cpu]);
+            // A row may name a sequence that a small step does not have.
+            assert!(matches!(fate, Fate::Ran | Fate::DeviceRefused), "graph {graph}, fusion {fusion}: {fate:?}");
+        }
     }
 }
 

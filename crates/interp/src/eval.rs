@@ -8,7 +8,8 @@ use aio_ir::{Def, Dims, Graph, Node, Value, ValueId, Verified};
 use std::sync::Arc;
 
 /// Runs a graph; `bind` gives a tensor for each declared value, or `None` for an optional input that is not bound.
-/// Returns the tensors of outputs and then of finals, in order.
+/// Returns the tensors of outputs and then of finals, in order. A node that no output or final depends on is not
+/// evaluated, as no plan has it, so its operands cannot fail a step.
 ///
 /// # Errors
 /// [`EvalError`] if a binding is missing or an index is out of range.
@@ -19,10 +20,10 @@ pub fn evaluate<'w>(
 ) -> Result<Vec<Tensor<'w>>, EvalError> {
     let graph = graph.graph();
     let mut values: Vec<Option<Arc<Tensor<'w>>>> = vec![None; graph.values().len()];
-    let mut uses = graph.use_counts();
+    let (live, mut uses) = live_nodes(graph);
     for (id, value) in graph.values() {
         match value.def {
-            Def::Node { node, result: 0 } => {
+            Def::Node { node, result: 0 } if live[node.index()] => {
                 let node = graph.node(node);
                 run(graph, node, dims, &mut values)?;
                 release(node, &mut uses, &mut values);
@@ -33,6 +34,22 @@ pub fn evaluate<'w>(
     }
     let take = |id: ValueId| values[id.index()].as_deref().cloned().expect("roots are kept");
     Ok(graph.roots().map(take).collect())
+}
+
+/// Which nodes an output or final depends on, and how often these and the roots use each value.
+fn live_nodes(graph: &Graph) -> (Vec<bool>, Vec<u32>) {
+    let mut uses = vec![0; graph.values().len()];
+    graph.roots().for_each(|root| uses[root.index()] += 1);
+    let mut live = vec![false; graph.nodes().len()];
+    // Operands are older than their users.
+    let nodes: Vec<_> = graph.nodes().collect();
+    for (id, node) in nodes.into_iter().rev() {
+        live[id.index()] = node.results.iter().any(|result| uses[result.index()] > 0);
+        if live[id.index()] {
+            node.used().for_each(|operand| uses[operand.index()] += 1);
+        }
+    }
+    (live, uses)
 }
 
 fn declared<'w>(

@@ -39,6 +39,15 @@ fn indices_out_of_range_are_errors() {
 }
 
 #[test]
+fn a_node_that_nothing_reads_is_not_evaluated() {
+    let body = "%x = weight \"x\" : f32[3, 2]\n%i = input \"i\" : i32[1]\n%dead = embed %x, %i\n%deader = neg %dead\n\
+                %y = neg %x\noutput \"y\" = %y";
+    assert_eq!(eval(body, &DIMS, &[("x", &[]), ("i", &[99.0])]), Ok(6));
+    let read = body.replace("= %y", "= %y\noutput \"z\" = %deader");
+    assert!(matches!(eval(&read, &DIMS, &[("x", &[]), ("i", &[99.0])]), Err(EvalError::Index { .. })));
+}
+
+#[test]
 fn huge_results_are_refused() {
     for body in [
         "%y = iota {shape = [1099511627776], dtype = u32}\noutput \"y\" = %y",

@@ -27,6 +27,8 @@ struct Inner {
     vocab_size: u32,
     /// All metadata except the tokenizer's lists, which no graph depends on and which can be large.
     meta: HashMap<String, MetaValue>,
+    /// Keys of the lists that `meta` leaves out: to ask for one is an error, never the default.
+    left_out: BTreeSet<String>,
     dtypes: HashMap<String, DType>,
     record: Mutex<Record>,
 }
@@ -50,11 +52,12 @@ impl Facts {
         let small = |key: &str, value: &crate::gguf::Value<'_>| {
             !(key.starts_with("tokenizer.") && matches!(value, crate::gguf::Value::Array(_)))
         };
-        let meta = gguf.metadata().filter(|(key, value)| small(key, value));
+        let (meta, left_out): (Vec<_>, Vec<_>) = gguf.metadata().partition(|(key, value)| small(key, value));
         Ok(Facts(Arc::new(Inner {
             architecture: hyper.architecture.clone(),
             vocab_size: hyper.vocab_size,
-            meta: meta.map(|(key, value)| (key.to_owned(), value.to_meta())).collect(),
+            meta: meta.into_iter().map(|(key, value)| (key.to_owned(), value.to_meta())).collect(),
+            left_out: left_out.into_iter().map(|(key, _)| key.to_owned()).collect(),
             dtypes,
             record: Mutex::default(),
         })))
@@ -125,15 +128,18 @@ impl Facts {
     }
 
     /// The key in full and its value; from here on it counts as read.
-    fn find(&self, key: &str) -> (String, Option<&MetaValue>) {
+    fn find(&self, key: &str) -> Result<(String, Option<&MetaValue>), HyperError> {
         let full = self.full_key(key);
+        if self.0.left_out.contains(&full) {
+            return Err(HyperError::LeftOut { key: full });
+        }
         self.record().keys.insert(full.clone());
         let value = self.0.meta.get(&full);
-        (full, value)
+        Ok((full, value))
     }
 
     fn meta(&self, key: &str, default: Option<Value>) -> Result<Value, HyperError> {
-        let (full, value) = self.find(key);
+        let (full, value) = self.find(key)?;
         match (value, default) {
             (Some(found), Some(default)) if kind(&to_value(found)) != kind(&default) && !default.is_none() => {
                 Err(self.value_error(key, kind(&default)))
@@ -146,7 +152,7 @@ impl Facts {
 
     /// A positive number. A list that says the same for every layer is that number.
     fn count(&self, key: &str, default: Option<u32>) -> Result<u32, HyperError> {
-        let (full, value) = self.find(key);
+        let (full, value) = self.find(key)?;
         let found = match value {
             None => return default.ok_or_else(|| GgufError::MissingKey { name: full }.into()),
             Some(MetaValue::Array(_, items)) => self.uniform(key, items)?,
@@ -169,7 +175,7 @@ impl Facts {
 
     /// A finite number, as the f64 with the same shortest decimal form.
     fn number(&self, key: &str, default: Option<f64>) -> Result<f64, HyperError> {
-        let (full, value) = self.find(key);
+        let (full, value) = self.find(key)?;
         let Some(found) = value else {
             return default.ok_or_else(|| GgufError::MissingKey { name: full }.into());
         };

@@ -40,6 +40,12 @@ pub enum HyperError {
         /// Its value.
         got: String,
     },
+    /// A list of the tokenizer that a graph template asks for.
+    #[error("a graph template cannot read {key}: it is a list of the tokenizer, on which no graph depends")]
+    LeftOut {
+        /// The metadata key.
+        key: String,
+    },
     /// The token embedding has another number of rows than there are tokens.
     #[error("tensor token_embd.weight has dimensions {got:?}, but {vocab_size} rows are needed, one for each token")]
     Embedding {

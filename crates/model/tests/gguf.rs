@@ -282,6 +282,38 @@ fn split_files_open_as_one() {
 }
 
 #[test]
+fn later_parts_say_nothing_that_the_first_part_does_not_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = |no: u16, set: &dyn Fn(&mut GgufWriter)| {
+        let mut w = GgufWriter::new();
+        w.set("split.no", no).set("split.count", 2u16).set("split.tensors.count", 2i32);
+        set(&mut w);
+        w.tensor(&format!("t{no}"), DType::F32, &[8]);
+        let path = dir.path().join(format!("m-{:05}-of-00002.gguf", no + 1));
+        w.write_to(&path, &mut fill).unwrap();
+        path
+    };
+    let first = part(0, &|w| {
+        w.set("llama.block_count", 2u32).set("llama.list", vec![1i32, 2]);
+    });
+    let open = || Gguf::open(&first);
+    part(1, &|w| {
+        w.set("llama.block_count", 2u32).set("llama.list", vec![1i32, 2]);
+    });
+    assert_eq!(open().unwrap().tensors().len(), 2, "the same keys again");
+    let refused = |set: &dyn Fn(&mut GgufWriter), key: &str, end: &str| {
+        part(1, set);
+        let message = open().unwrap_err().to_string();
+        assert!(message.contains("m-00002-of-00002.gguf: part 2 has the metadata key"), "{message}");
+        assert!(message.contains(key) && message.ends_with(end), "{message}");
+    };
+    refused(&|w| _ = w.set("llama.block_count", 3u32), "\"llama.block_count\"", "has with another value");
+    refused(&|w| _ = w.set("llama.block_count", 2u64), "\"llama.block_count\"", "has with another value");
+    refused(&|w| _ = w.set("llama.list", vec![1i32, 3]), "\"llama.list\"", "has with another value");
+    refused(&|w| _ = w.set("llama.unheard", 1u32), "\"llama.unheard\"", "lacks");
+}
+
+#[test]
 fn a_failed_write_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.gguf");

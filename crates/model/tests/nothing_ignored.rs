@@ -338,6 +338,16 @@ fn faults_of_templates_name_their_line() {
 }
 
 #[test]
+fn a_list_that_templates_cannot_read_is_an_error_and_not_the_default() {
+    let asks =
+        ["meta('tokenizer.ggml.tokens', 7)", "meta('tokenizer.ggml.tokens')", "count('tokenizer.ggml.merges', 7)"];
+    for ask in asks {
+        let message = render(&format!("{{{{ {ask} }}}}"), &llama()).unwrap_err().to_string();
+        assert!(message.contains("cannot read tokenizer.ggml."), "{ask}: {message}");
+    }
+}
+
+#[test]
 fn a_model_of_a_thousand_layers_renders_within_the_fuel() {
     let mut preset = Preset::find("llama-1b").unwrap().tiny();
     (preset.block_count, preset.embedding_length, preset.feed_forward_length) = (1000, 32, 32);

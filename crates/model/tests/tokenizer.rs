@@ -282,12 +282,31 @@ fn a_text_has_at_least_the_tokens_that_its_length_tells() {
         }
     }
     assert_eq!(t.least_tokens(&"<|im_end|>".repeat(1000)), 1000);
-    // Where bytes are lost, nothing is known.
-    let mut lossy = byte_level();
-    lossy.set("tokenizer.ggml.tokens", vec!["a".to_owned(), "b".to_owned(), "ab".to_owned()]);
-    lossy.set("tokenizer.ggml.token_type", vec![1i32; 3]);
-    let t = build(&lossy).unwrap();
-    assert_eq!((t.least_tokens("xxxxxxxx"), t.encode("xxxxxxxx", true).unwrap().len()), (0, 0));
+    // Where bytes have no token, nothing is known.
+    assert_eq!(build(&three_letters()).unwrap().least_tokens("xxxxxxxx"), 0);
+}
+
+/// A byte-level vocabulary of three tokens.
+fn three_letters() -> GgufWriter {
+    let mut w = byte_level();
+    w.set("tokenizer.ggml.tokens", vec!["a".to_owned(), "b".to_owned(), "ab".to_owned()]);
+    w.set("tokenizer.ggml.token_type", vec![1i32; 3]);
+    w
+}
+
+#[test]
+fn a_byte_without_a_token_becomes_the_unknown_one_or_is_an_error_that_names_it() {
+    let message = |t: &Tokenizer, text: &str| match t.encode(text, true) {
+        Err(e @ TokenizerError::NoToken { .. }) => e.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let t = build(&three_letters()).unwrap();
+    assert_eq!(t.encode("ab", true).unwrap(), [2]);
+    let said = "the vocabulary has no token for the byte 0xc3 of \"é\", and no unknown token";
+    assert!(message(&t, "é").starts_with(said), "{}", message(&t, "é"));
+    assert!(message(&t, &format!("ab {}", "x".repeat(10_000))).len() < 200);
+    let t = build(three_letters().set("tokenizer.ggml.unknown_token_id", 0u32)).unwrap();
+    assert_eq!(t.encode("bé", true).unwrap(), [1, 0, 0]);
 }
 
 #[test]

@@ -233,6 +233,16 @@ pub enum GgufError {
         /// The number found.
         got: u64,
     },
+    /// A key of a later part that the first part lacks, or has with another value.
+    #[error("part {part} has the metadata key {key:?}, which the first part {}", if *missing { "lacks" } else { "has with another value" })]
+    SplitKey {
+        /// The part, from 1.
+        part: u32,
+        /// The key.
+        key: String,
+        /// Whether the first part has no such key.
+        missing: bool,
+    },
     /// Writing failed.
     #[error("cannot write {}: {source}", path.display())]
     Write {

@@ -38,6 +38,11 @@ impl Entry {
         take_value(&mut bytes, self.ty)
     }
 
+    /// Whether another entry, perhaps of another file, has the same type and the same bytes.
+    pub(super) fn same_value(&self, bytes: &[u8], other: &Entry, others: &[u8]) -> bool {
+        self.ty == other.ty && bytes.get(self.at.clone()) == others.get(other.at.clone())
+    }
+
     pub(super) fn ty(&self) -> ValueType {
         self.ty
     }

@@ -125,6 +125,9 @@ fn open_split(path: &Path, count: u32) -> Result<Gguf, GgufError> {
         let part_path: PathBuf = path.with_file_name(format!("{stem}-{number:05}-of-{count:05}.gguf"));
         let part = open_part(&part_path)?;
         check_part(&part, number, count).map_err(|e| in_file(&part_path, e))?;
+        if let Some(first) = parts.first() {
+            check_keys(first, &part, number).map_err(|e| in_file(&part_path, e))?;
+        }
         parts.push(part);
     }
     let gguf = Gguf::from_parts(parts)?;
@@ -135,6 +138,22 @@ fn open_split(path: &Path, count: u32) -> Result<Gguf, GgufError> {
         }
     }
     Ok(gguf)
+}
+
+/// Metadata is read from the first part alone, so a later part may only say the same, or what is of itself: its place in
+/// the split, and its alignment.
+fn check_keys(first: &Part, part: &Part, number: u32) -> Result<(), GgufError> {
+    for entry in &part.index.entries {
+        let key = entry.key.as_str();
+        if key.starts_with("split.") || key == "general.alignment" {
+            continue;
+        }
+        let known = first.index.by_key.get(key).and_then(|&i| first.index.entries.get(i));
+        if !known.is_some_and(|known| known.same_value(first.bytes.get(), entry, part.bytes.get())) {
+            return Err(GgufError::SplitKey { part: number, key: key.to_owned(), missing: known.is_none() });
+        }
+    }
+    Ok(())
 }
 
 /// The part of the file name before `-NNNNN-of-NNNNN.gguf`, if the name has that end.

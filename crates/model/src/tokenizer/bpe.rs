@@ -14,6 +14,9 @@ use super::vocab::Vocab;
 use crate::gguf::{Gguf, GgufError, ValueType};
 use crate::warning::Warning;
 
+/// Characters of a text that a message shows.
+const SHOWN_CHARS: usize = 40;
+
 /// A byte-level encoder.
 pub(super) struct Bpe {
     merges: Merges,
@@ -52,39 +55,67 @@ impl Bpe {
         self.bytes.iter().all(Option::is_some)
     }
 
-    /// Appends the ids of `text`, in which no special token is looked for. A byte without a token is lost.
+    /// Appends the ids of `text`, in which no special token is looked for. A byte without a token becomes the unknown one.
     /// Stops once there are more than `limit` ids in all.
-    pub(super) fn encode(&self, vocab: &Vocab, text: &str, limit: usize, out: &mut Vec<u32>) {
+    ///
+    /// # Errors
+    /// [`TokenizerError::NoToken`] for a byte without a token where the vocabulary has no unknown one.
+    pub(super) fn encode(
+        &self,
+        vocab: &Vocab,
+        text: &str,
+        limit: usize,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
         let mut words = vec![text];
         for split in &self.splits {
             let whole = std::mem::take(&mut words);
             whole.into_iter().for_each(|word| split.cut(word, &mut words));
         }
         let mut stray = Vec::new();
+        let mut tokens = Vec::new();
         for word in words {
             if out.len() > limit {
-                return;
+                return Ok(());
             }
             let whole = || vocab.id(&word.bytes().map(byte_to_char).collect::<String>());
-            let tokens = word.bytes().filter_map(|b| self.bytes[usize::from(b)]);
-            match if self.ignore_merges { whole() } else { None } {
-                Some(id) => out.push(id),
-                None if self.strays.is_empty() => self.merges.apply(tokens, out),
-                None => {
-                    self.merges.apply(tokens, &mut stray);
-                    stray.drain(..).for_each(|id| self.push(vocab, id, out));
-                }
+            if let Some(id) = if self.ignore_merges { whole() } else { None } {
+                out.push(id);
+                continue;
             }
+            tokens.clear();
+            for byte in word.bytes() {
+                let id = self.bytes[usize::from(byte)].or_else(|| vocab.unknown());
+                tokens.push(id.ok_or_else(|| TokenizerError::NoToken { byte, text: shortened(word) })?);
+            }
+            if self.strays.is_empty() {
+                self.merges.apply(tokens.iter().copied(), out);
+                continue;
+            }
+            self.merges.apply(tokens.iter().copied(), &mut stray);
+            stray.drain(..).try_for_each(|id| self.push(vocab, id, out))?;
         }
+        Ok(())
     }
 
-    /// Appends a token, or the bytes of a text that is none.
-    fn push(&self, vocab: &Vocab, id: u32, out: &mut Vec<u32>) {
-        match self.strays.get((id as usize).wrapping_sub(vocab.len())) {
-            None => out.push(id),
-            Some(text) => out.extend(text.chars().filter_map(|c| vocab.id(c.encode_utf8(&mut [0; 4])))),
+    /// Appends a token, or the characters of a text that is none.
+    fn push(&self, vocab: &Vocab, id: u32, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
+        let Some(text) = self.strays.get((id as usize).wrapping_sub(vocab.len())) else {
+            out.push(id);
+            return Ok(());
+        };
+        for c in text.chars() {
+            let id = vocab.id(c.encode_utf8(&mut [0; 4])).or_else(|| vocab.unknown());
+            let byte = char_to_byte(c).unwrap_or_default();
+            out.push(id.ok_or_else(|| TokenizerError::NoToken { byte, text: shortened(text) })?);
         }
+        Ok(())
     }
+}
+
+/// The start of a text, for a message.
+fn shortened(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS).collect()
 }
 
 /// Ids of texts that merges name: tokens, and texts that are none.

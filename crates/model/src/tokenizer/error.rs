@@ -69,6 +69,14 @@ pub enum TokenizerError {
         /// What the library says.
         message: String,
     },
+    /// A text that the vocabulary cannot spell.
+    #[error("the vocabulary has no token for the byte 0x{byte:02x} of {text:?}, and no unknown token")]
+    NoToken {
+        /// The byte.
+        byte: u8,
+        /// The start of the word that it is in.
+        text: String,
+    },
     /// An id outside the vocabulary.
     #[error("token id {id} is outside the vocabulary of {tokens}")]
     TokenId {

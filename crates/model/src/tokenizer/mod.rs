@@ -110,7 +110,7 @@ impl Tokenizer {
     /// written in the text become those tokens; otherwise they are encoded as plain text.
     ///
     /// # Errors
-    /// None with the tokenizers there are; the signature leaves room for others.
+    /// [`TokenizerError::NoToken`] for a byte that the vocabulary cannot spell, if there is no unknown token either.
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
         self.encode_up_to(text, parse_special, usize::MAX)
     }
@@ -130,7 +130,7 @@ impl Tokenizer {
             }
             match piece {
                 Piece::Token(id) => out.push(id),
-                Piece::Text(text) => self.encode_plain(text, after_special, limit, &mut out),
+                Piece::Text(text) => self.encode_plain(text, after_special, limit, &mut out)?,
             }
             after_special = matches!(piece, Piece::Token(_));
         }
@@ -189,12 +189,18 @@ impl Tokenizer {
     }
 
     /// Appends the ids of a text without special tokens; byte-level encoding stops once there are more than `limit`.
-    fn encode_plain(&self, text: &str, after_special: bool, limit: usize, out: &mut Vec<u32>) {
+    fn encode_plain(
+        &self,
+        text: &str,
+        after_special: bool,
+        limit: usize,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
         match &self.kind {
             Kind::Bpe(bpe) => bpe.encode(&self.vocab, text, limit, out),
             Kind::Spm { space_prefix } => {
                 let prefix = if *space_prefix && after_special { spm::SPACE } else { "" };
-                spm::encode(&self.vocab, &format!("{prefix}{}", text.replace(' ', spm::SPACE)), out);
+                spm::encode(&self.vocab, &format!("{prefix}{}", text.replace(' ', spm::SPACE)), out)
             }
         }
     }

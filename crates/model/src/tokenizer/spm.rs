@@ -7,6 +7,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
+use super::error::TokenizerError;
 use super::vocab::Vocab;
 
 /// What a space is written as in such vocabularies.
@@ -60,15 +61,19 @@ impl PartialEq for Pair {
 impl Eq for Pair {}
 
 /// Appends the ids of `text`, in which spaces are already written as [`SPACE`].
-pub(super) fn encode(vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
+///
+/// # Errors
+/// [`TokenizerError::NoToken`] for a byte without a token where the vocabulary has no unknown one.
+pub(super) fn encode(vocab: &Vocab, text: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
     let mut merge = Merge { vocab, text, runs: runs_of(text), queue: BinaryHeap::new() };
     for right in 1..merge.runs.len() {
         merge.offer(Some(right - 1), Some(right));
     }
     merge.join_all();
     for run in merge.runs.iter().filter(|r| r.len > 0) {
-        push_run(vocab, &text[run.start..run.start + run.len], out);
+        push_run(vocab, &text[run.start..run.start + run.len], out)?;
     }
+    Ok(())
 }
 
 fn runs_of(text: &str) -> Vec<Run> {
@@ -118,15 +123,16 @@ impl Merge<'_> {
     }
 }
 
-fn push_run(vocab: &Vocab, run: &str, out: &mut Vec<u32>) {
+fn push_run(vocab: &Vocab, run: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
     if let Some(id) = vocab.id(run) {
         out.push(id);
-        return;
+        return Ok(());
     }
     for byte in run.bytes() {
-        // A vocabulary without byte tokens has at least the unknown one, or the byte is lost.
-        out.extend(vocab.id(&format!("<0x{byte:02X}>")).or_else(|| vocab.unknown()));
+        let id = vocab.id(&format!("<0x{byte:02X}>")).or_else(|| vocab.unknown());
+        out.push(id.ok_or_else(|| TokenizerError::NoToken { byte, text: run.replace(SPACE, " ") })?);
     }
+    Ok(())
 }
 
 /// Whether no byte is lost.
