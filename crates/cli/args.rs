@@ -3,8 +3,10 @@
 mod artefact;
 mod graph;
 mod measure;
+mod op;
 mod spec;
 mod speculate;
+mod table;
 
 pub(crate) use artefact::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, CompileArgs};
 pub(crate) use graph::{
@@ -13,10 +15,11 @@ pub(crate) use graph::{
 #[cfg(feature = "cuda")]
 pub(crate) use measure::KernelsArgs;
 pub(crate) use measure::{
-    BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm, TableForm,
+    BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm,
 };
 pub(crate) use spec::SpecArgs;
 pub(crate) use speculate::{DrafterArg, SpeculateArgs, speculation_name};
+pub(crate) use table::TableForm;
 
 use aio::engine::Dispatch;
 use aio::ir::DType;

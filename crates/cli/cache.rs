@@ -1,9 +1,10 @@
 //! `aio cache`: the compiled models in the cache folder; what they are, whether they are whole, and away with them.
 
 use crate::args::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, ShowForm};
+use crate::outcome::Outcome;
 use crate::output::{json_line, print_now};
 use crate::table::Table;
-use crate::{Outcome, output, signals, store};
+use crate::{output, signals, store};
 use aio::backend::threads::work_together;
 use aio::engine::compiler_hash;
 use aio::model::gguf::Gguf;

@@ -2,7 +2,8 @@
 
 use crate::args::{CompileArgs, MAX_ROWS};
 use crate::content::{FileState, hash_files};
-use crate::{Outcome, models, output, signals};
+use crate::outcome::Outcome;
+use crate::{models, output, signals};
 use aio::engine::{Compiled, EngineOptions};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;

@@ -2,7 +2,7 @@
 //! the profile of a GPU.
 
 use crate::args::KernelsArgs;
-use crate::device::{self, Listed, Profile};
+use crate::profiles::{self, Listed, Profile};
 use crate::{folders, input, machine, output};
 use aio::backend::{Device, DeviceError};
 use aio::cuda::{CudaDevice, CudaOptions};
@@ -35,7 +35,7 @@ pub(crate) fn listed() -> Result<Listed> {
     Ok(match CudaDevice::probe() {
         Ok(gpu) => Listed {
             threads: gpu.multiprocessors as usize,
-            profile: device::profile(&gpu.target, 0)?,
+            profile: profiles::profile(&gpu.target, 0)?,
             name: gpu.target,
             what: gpu.name,
         },
@@ -108,7 +108,7 @@ pub(crate) fn profile(reps: u32) -> Result<DeviceProfile> {
 /// The figure of some samples of a device that may fail.
 fn sampled(reps: u32, sample: &dyn Fn() -> Result<f64, DeviceError>) -> Result<Figure> {
     let mut failed = None;
-    let figure = device::figure(reps, || match sample() {
+    let figure = profiles::figure(reps, || match sample() {
         Ok(value) => value,
         Err(e) => {
             failed = Some(e);

@@ -3,7 +3,6 @@
 
 use crate::folders;
 use crate::output;
-use crate::pull::hex;
 use crate::stream::Stream;
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
@@ -343,6 +342,11 @@ fn request(url: &str, from: u64) -> Result<ureq::http::Response<ureq::Body>> {
 fn starts_at(response: &ureq::http::Response<ureq::Body>, from: u64) -> bool {
     let range = response.headers().get("content-range").and_then(|v| v.to_str().ok());
     range.is_some_and(|r| r.starts_with(&format!("bytes {from}-")))
+}
+
+/// A finished checksum in hexadecimal.
+pub(crate) fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `aio gguf`: everything in a GGUF file. Needs no model of a known architecture, so that any file can be looked into.
 
-use crate::Outcome;
 use crate::args::{GgufArgs, GgufOutput};
+use crate::outcome::Outcome;
 use crate::output::{json_line, print_now};
 use crate::table::Table;
 use aio::model::gguf::{Array, Gguf, TensorInfo, Value};

@@ -1,9 +1,10 @@
 //! `aio graph buckets`: the plans that a model is compiled to, and what each costs.
 
 use crate::args::{BucketsArgs, TextOrJson};
+use crate::models;
+use crate::outcome::Outcome;
 use crate::output::{json_line, print_now};
 use crate::table::Table;
-use crate::{Outcome, models};
 use aio::compiler::{Compiled, Options, compile};
 use aio::engine::EngineOptions;
 use aio::plan::{Bucket, artefact};

@@ -1,7 +1,7 @@
 //! `aio graph run --device DEVICE`: the graph becomes one plan, and the plan runs as a model's plans do.
 
 use crate::args::GraphRunArgs;
-use crate::graph_run::Job;
+use crate::graph_job::Job;
 use crate::models;
 use crate::npy::Npy;
 use aio::backend::bindings::OutputWords;

@@ -1,7 +1,7 @@
 //! `aio graph ops`: the op reference, from the op table. Its forms are kept together so that none leaves a field out.
 
-use crate::Outcome;
 use crate::args::{OpsArgs, OpsForm};
+use crate::outcome::Outcome;
 use crate::output::print_now;
 use aio::ir::Op;
 use aio::ir::attr::{Attr, AttrSpec};
@@ -29,22 +29,6 @@ pub(crate) fn main(args: &OpsArgs) -> Result<Outcome> {
 /// What the reference says of all ops.
 const UNREAD: &str =
     "A node that no output or final depends on is not evaluated, on any device, so its operands cannot fail a step.";
-
-/// The op of that name, or an error with the names that are nearest to it.
-pub(crate) fn parse(name: &str) -> Result<Op, String> {
-    Op::from_mnemonic(name).ok_or_else(|| {
-        let near = nearest(name).join("`, `");
-        format!("there is no such op; the nearest are `{near}`; `aio graph ops` lists all")
-    })
-}
-
-/// The three names that take the fewest edits.
-fn nearest(name: &str) -> Vec<&'static str> {
-    let mut names: Vec<_> = Op::ALL.iter().map(|op| op.mnemonic()).collect();
-    names.sort_by_cached_key(|known| strsim::damerau_levenshtein(known, name));
-    names.truncate(3);
-    names
-}
 
 /// All ops, a line each.
 fn list() -> String {
@@ -175,11 +159,5 @@ mod tests {
             "out = attend q, kv, table, row_seq, positions, [sinks] {scale, [window = 0], [soft_cap = 0.0]}"
         );
         assert_eq!(signature(Op::Fill.spec()), "out = fill {shape, value, dtype}");
-    }
-
-    #[test]
-    fn a_name_that_is_nearly_one_gets_that_one() {
-        assert_eq!((nearest("atend")[0], nearest("rmsnorm")[0], nearest("topk")[0]), ("attend", "rms_norm", "top_k"));
-        assert_eq!(parse("matmul"), Ok(Op::Matmul));
     }
 }

@@ -26,15 +26,19 @@ mod gguf;
 mod graph;
 mod graph_buckets;
 mod graph_device;
+mod graph_job;
 mod graph_memory;
 mod graph_ops;
 mod graph_run;
+mod graph_source;
 mod input;
 mod machine;
 mod models;
 mod npy;
+mod outcome;
 mod output;
 mod perplexity;
+mod profiles;
 mod pull;
 mod run;
 mod scratch;
@@ -46,16 +50,8 @@ mod synth;
 mod table;
 
 use args::Command;
+use outcome::Outcome;
 use std::process::ExitCode;
-
-/// How a subcommand ended, short of an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// All is well.
-    Fine,
-    /// What was checked does not hold.
-    CheckFailed,
-}
 
 fn main() -> ExitCode {
     let args = match args::parse() {

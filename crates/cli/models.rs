@@ -1,8 +1,8 @@
 //! Finding and loading models for the subcommands.
 
 use crate::args::{DeviceArg, IsaArg, LoadArgs, ModelArgs};
-use crate::device;
 use crate::input;
+use crate::profiles;
 use crate::pull;
 use crate::store::Slot;
 use aio::backend::{Device, ImageAccess};
@@ -146,7 +146,7 @@ pub(crate) fn load_on(
     device: Arc<dyn Device>,
     options: &EngineOptions,
 ) -> Result<Loaded> {
-    let known = device::ceilings(&device.target().name, args.threads.unwrap_or(0) as usize);
+    let known = profiles::ceilings(&device.target().name, args.threads.unwrap_or(0) as usize);
     let options = &EngineOptions { ceilings: known.unwrap_or(options.ceilings), ..options.clone() };
     let path = path(args)?;
     let access = if load.mmap { ImageAccess::Map } else { ImageAccess::Read };

@@ -5,7 +5,6 @@
 mod format;
 
 use crate::input;
-use aio_ir::DType;
 use anyhow::{Context, Result};
 use format::{parse, to_bytes};
 use std::path::Path;

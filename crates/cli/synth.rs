@@ -1,7 +1,8 @@
 //! `aio synth`: writes a model with random weights, so that tests and benchmarks need no download.
 
 use crate::args::SynthArgs;
-use crate::{Outcome, output, signals};
+use crate::outcome::Outcome;
+use crate::{output, signals};
 use aio::model::synth::Synth;
 use anyhow::{Context, Result};
 use std::ops::ControlFlow;

@@ -102,7 +102,7 @@ pub(crate) enum OpsForm {
 )]
 pub(crate) struct OpsArgs {
     /// The op [default: all].
-    #[arg(value_name = "OP", value_parser = crate::graph_ops::parse)]
+    #[arg(value_name = "OP", value_parser = super::op::parse)]
     pub op: Option<Op>,
     /// Output form.
     #[arg(short, long, value_enum, default_value = "text", value_name = "FORM")]

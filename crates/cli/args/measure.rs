@@ -1,6 +1,6 @@
 //! Flags of the subcommands that measure: `bench` and `device`.
 
-use super::{DeviceArg, IsaArg, LoadArgs, SpecArgs};
+use super::{DeviceArg, IsaArg, LoadArgs, SpecArgs, TableForm};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -46,19 +46,6 @@ fn range(item: &str, all: &mut Vec<u32>) -> Result<(), String> {
         at = next(at);
     }
     Ok(())
-}
-
-/// Forms of a table of results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TableForm {
-    /// A table in Markdown.
-    Md,
-    /// Comma-separated values with a line of headings.
-    Csv,
-    /// One array of objects.
-    Json,
-    /// An object a line.
-    Jsonl,
 }
 
 /// Arguments of `aio bench`.

@@ -5,9 +5,10 @@
 
 use super::meter::{Hardware, Meter};
 use super::row::{Limits, Row};
+use super::samples::Samples;
 use crate::models::Loaded;
 use crate::{allocations, signals};
-use aio::engine::{Engine, ModelWork, RowTally, Sampling, Sequence, Step, StepRow, StepWants};
+use aio::engine::{Engine, ModelWork, Sampling, Sequence, Step, StepRow, StepWants};
 use aio::ir::sampling::NO_TOKEN;
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
@@ -77,31 +78,6 @@ pub(crate) fn sequences(tests: &[Test]) -> u32 {
         *most = test.kind.sequences().max(*most);
     }
     most.values().sum()
-}
-
-/// What was measured of one test.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Samples {
-    /// Tokens a second, one a repetition.
-    pub tok_s: Vec<f64>,
-    /// Seconds, one a step.
-    pub step_s: Vec<f64>,
-    /// Seconds of reads of the whole buffer.
-    pub read_s: Vec<f64>,
-    /// Seconds of copies of half the buffer inside the device, where it has memory of its own.
-    pub copy_s: Vec<f64>,
-    /// Totals of all steps.
-    pub submissions: u64,
-    /// As above.
-    pub syncs: u64,
-    /// As above.
-    pub barriers: u64,
-    /// As above.
-    pub allocations: u64,
-    /// Sum over steps of the positions whose keys and values were read.
-    pub positions: u64,
-    /// Rows of the steps and of their buckets.
-    pub rows: RowTally,
 }
 
 /// Tests on one engine.

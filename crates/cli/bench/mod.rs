@@ -1,19 +1,23 @@
 //! `aio bench`: speed of a model's steps, beside what the machine could do at best in the same run; and what speculation
 //! does to the speed of texts.
 
+mod bar;
 mod forms;
 mod measure;
 mod meter;
 mod row;
+mod samples;
 mod spec;
 
 use crate::args::{BenchArgs, BenchCommand, IsaArg, ModelArgs};
-use crate::{Outcome, escape, models, output};
+use crate::outcome::Outcome;
+use crate::{escape, models, output};
 use aio::engine::{EngineOptions, Sampling};
 use aio::ir::sampling::SampleParams;
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use bar::bar;
 use measure::{Bench, Kind, Test};
+use indicatif::ProgressBar;
 use meter::Hardware;
 use row::Row;
 use std::path::{Path, PathBuf};
@@ -89,11 +93,6 @@ fn bench(
     }
     bench.keep();
     Ok(bench.rows(path, args.reps))
-}
-
-fn bar(tests: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
-    ProgressBar::new(tests).with_style(style.expect("the template is well formed"))
 }
 
 impl ModelArgs {

@@ -1,7 +1,7 @@
 //! One row of results and the forms it is printed in. The field names are an interface: scripts read them.
 
 use super::forms;
-use super::measure::Samples;
+use super::samples::Samples;
 use aio::engine::ModelWork;
 use aio::orchestrator::Figure;
 use serde::Serialize;

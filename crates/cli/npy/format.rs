@@ -2,9 +2,9 @@
 //!
 //! A file is the magic number, a version, a header length, a header in Python's notation and the elements. Versions 1
 //! and 2 are read, 1 is written. Called by `npy`; the fuzz target `npy` compiles this file too, so it uses nothing of
-//! the command line but the parent's `DType`.
+//! the command line.
 
-use super::DType;
+use aio_ir::DType;
 use thiserror::Error;
 
 const MAGIC: &[u8] = b"\x93NUMPY";

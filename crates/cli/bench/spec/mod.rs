@@ -12,9 +12,10 @@ mod workloads;
 use super::forms;
 use crate::args::{DeviceArg, DispatchArg, DrafterArg, SamplingArgs, SpecArgs, SpeculateArgs, speculation_name};
 use crate::models::{self, Loaded};
+use crate::outcome::Outcome;
+use crate::output;
 use crate::run::sampling;
 use crate::speculate::Drafting;
-use crate::{Outcome, output};
 use aio::backend::Device;
 use aio::engine::{Dispatch, Engine, EngineOptions, Request, Speculation};
 use aio::orchestrator::Speculator;
@@ -137,7 +138,7 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn new(args: &'a SpecArgs, workloads: Vec<Workload>, draftings: Vec<(DrafterArg, Drafting)>) -> Session<'a> {
-        let (groups, texts, bar) = (Vec::new(), BTreeMap::new(), super::bar(0));
+        let (groups, texts, bar) = (Vec::new(), BTreeMap::new(), super::bar::bar(0));
         let session = Session { args, workloads, draftings, groups, texts, bar };
         let workloads = 0..session.workloads.len();
         let of = |d| workloads.clone().map(|w| session.size(d, w)).map(|(p, r)| p as u64 * u64::from(r)).sum::<u64>();

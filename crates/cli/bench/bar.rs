@@ -1,0 +1,9 @@
+//! The progress bar of a benchmark.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Over so many tests.
+pub(super) fn bar(tests: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+    ProgressBar::new(tests).with_style(style.expect("the template is well formed"))
+}
