@@ -1,6 +1,7 @@
 //! Random graphs with sizes of 0 among their dimensions: what the oracle computes, the CPU computes or says that it cannot.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[allow(dead_code, reason = "graphs of one op are enough here")]
 #[path = "../../ir/tests/generate/mod.rs"]
 mod generate;
 
