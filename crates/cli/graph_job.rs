@@ -116,6 +116,7 @@ fn logical_shape(dtype: DType, shape: &[u64]) -> Option<Vec<u64>> {
     Some(shape)
 }
 
+/// Names in a message.
 pub(crate) fn list(names: &[&str]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
