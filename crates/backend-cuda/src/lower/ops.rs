@@ -59,6 +59,9 @@ fn map_code(op: Op, word: &str) -> Option<u32> {
 impl Lowering<'_> {
     /// A task of one op.
     pub(super) fn op(&mut self, task: &Task, op: Op) -> Result<(), DeviceError> {
+        if !matches!(op, Op::PageWrite | Op::Attend) {
+            self.whole_pool(task);
+        }
         match op {
             Op::Embed => self.embed(task),
             Op::Gather => self.gather(task),
@@ -86,13 +89,13 @@ impl Lowering<'_> {
         [self.blocks(self.elems(task, self.node(task).results[0]).div_ceil(THREADS)), 1]
     }
 
-    /// States that are read whole have the pool's pages, and so must the step.
+    /// States that are read or written whole have the pool's pages, and so must the step.
     fn whole_pool(&mut self, task: &Task) {
         let paged = |slot: &Slot| {
             let ty = if let Slot::State(_) = slot { self.ty(*slot) } else { None };
             ty.is_some_and(|ty| ty.shape.dims().contains(&Sym::Pages.into()))
         };
-        if task.operands.iter().any(paged) && !self.checks.contains(&Check::WholePool) {
+        if task.operands.iter().chain(&task.results).any(paged) && !self.checks.contains(&Check::WholePool) {
             self.checks.push(Check::WholePool);
         }
     }
@@ -101,12 +104,16 @@ impl Lowering<'_> {
         let node = self.node(task);
         let word = if op == Op::Compare { node.word("kind") } else { "" };
         let code = map_code(op, word).ok_or_else(|| unsupported(task, "it has no kernel"))?;
-        self.whole_pool(task);
         // The condition of a choice is the kernel's third operand.
         let places = if op == Op::Select { [1, 2, 0] } else { [0, 1, 2] };
         let [a, b, c] = places.map(|place| self.input(task, place));
         let value = if op == Op::Fill { node.f32("value") } else { 0.0 };
-        let args = MapArgs { step: self.header(), out: self.output(task, 0)?, a: a?, b: b?, c: c?, code, value };
+        let (out, mut a) = (self.output(task, 0)?, a?);
+        if op == Op::Reshape {
+            // The same elements in the same order; the kernel would read another shape as one that broadcasts.
+            a = Tensor { data: a.data, ..out };
+        }
+        let args = MapArgs { step: self.header(), out, a, b: b?, c: c?, code, value };
         self.call("op_map", self.element_blocks(task), 0, &args);
         Ok(())
     }

@@ -171,6 +171,14 @@ const ROWS: &[Row] = &[
         "%x = input \"x\" : {t}[rows, 3, 8]\n%n = neg %x\n%r = reshape %n {shape = [4, rows, 6]}\n%y = neg %r\n",
     ),
     row(
+        "reshape-input",
+        Op::Reshape,
+        PLAIN,
+        "%x = input \"x\" : {t}[rows, 3, 8]\n%y = reshape %x {shape = [4, rows, 6]}\n",
+    ),
+    row("reshape-flat", Op::Reshape, F32, "%x = input \"x\" : {t}[rows, 3, 8]\n%y = reshape %x {shape = [24, rows]}\n"),
+    row("reshape-deeper", Op::Reshape, F32, "%w = weight \"w\" : {t}[24]\n%y = reshape %w {shape = [2, 3, 4]}\n"),
+    row(
         "reshape-state",
         Op::Reshape,
         F32,
