@@ -3,12 +3,12 @@
 //! Everything is checked before anything runs: names, types, shapes, symbols, memory.
 
 use crate::args::{DeviceArg, GraphRunArgs, NamedFile};
+use crate::graph_device;
 use crate::graph_job::{Job, list};
 use crate::graph_source::Source;
 use crate::npy::{self, Npy};
 use crate::outcome::Outcome;
 use crate::output::print_now;
-use crate::graph_device;
 use aio::interp::{EvalError, Tensor, evaluate};
 use aio::ir::{DType, Def, Dims, Graph, TensorType, Verified};
 use anyhow::{Context, Result};
