@@ -10,7 +10,7 @@ use crate::step::{Check, Fault, Run, Step};
 use crate::tasks::{Lowered, Prelude, Reads, lower, reads};
 use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, FullAxes, Pending};
 use aio_ir::{Sym, TensorType};
-use aio_plan::{Plan, PlanFamily, StateDesc, Traffic};
+use aio_plan::{Plan, PlanFamily, StateDesc, StepInput, Traffic};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -115,7 +115,7 @@ impl CpuExecutable {
 
     /// Checks what kernels index by: sequences, positions, pages and output rows.
     fn check_rows(&mut self, bindings: &Bindings<'_, '_>) -> Result<(), DeviceError> {
-        let words = |name: &str| match self.plan.input(name).and_then(|i| bindings.inputs[i]) {
+        let words = |input| match self.plan.step_input(input).and_then(|i| bindings.inputs[i.index()]) {
             Some(Data::U32(w)) => w,
             _ => &[],
         };
@@ -124,36 +124,36 @@ impl CpuExecutable {
         if dims.pages > self.resident.pages {
             return bad("pages", format!("{} are more than the pool's {}", dims.pages, self.resident.pages));
         }
-        let (row_seq, positions, table) = (words("row_seq"), words("positions"), words("page_table"));
+        let [row_seq, positions, table] = [StepInput::RowSeq, StepInput::Positions, StepInput::PageTable].map(words);
         self.runs.clear();
         // Where no task takes them so, the names mean something else.
         let row_seq = if self.reads.places { row_seq } else { &[] };
-        let out_rows = if self.reads.out_rows { words("out_rows") } else { &[] };
+        let out_rows = if self.reads.out_rows { words(StepInput::OutRows) } else { &[] };
         for (row, &seq) in row_seq.iter().enumerate() {
             if seq >= dims.seqs {
-                return bad("row_seq", format!("row {row} names sequence {seq} of {}", dims.seqs));
+                return bad(StepInput::RowSeq.name(), format!("row {row} names sequence {seq} of {}", dims.seqs));
             }
             match self.runs.last_mut() {
                 Some(run) if run.seq == seq as usize => run.rows.end = row + 1,
                 _ => self.runs.push(Run { seq: seq as usize, rows: row..row + 1 }),
             }
             let Some(&position) = positions.get(row) else {
-                return bad("positions", format!("row {row} has none"));
+                return bad(StepInput::Positions.name(), format!("row {row} has none"));
             };
             let page = position as usize / aio_ir::PAGE_POSITIONS as usize;
             let pages = table.chunks_exact((dims.pages as usize).max(1)).nth(seq as usize).unwrap_or(&[]);
             if pages.get(..=page).is_none_or(|p| p.iter().any(|&p| p >= self.resident.pages)) {
-                return bad("page_table", format!("row {row} at position {position} has no page"));
+                return bad(StepInput::PageTable.name(), format!("row {row} at position {position} has no page"));
             }
         }
         match out_rows.iter().find(|&&r| r >= dims.rows) {
-            Some(row) => bad("out_rows", format!("{row} is not below {}", dims.rows)),
+            Some(row) => bad(StepInput::OutRows.name(), format!("{row} is not below {}", dims.rows)),
             None => Ok(()),
         }
     }
 
     fn count(&self, bindings: &Bindings<'_, '_>) {
-        let positions = match self.plan.input("positions").and_then(|i| bindings.inputs[i]) {
+        let positions = match self.plan.step_input(StepInput::Positions).and_then(|i| bindings.inputs[i.index()]) {
             Some(Data::U32(positions)) => positions,
             _ => &[],
         };

@@ -12,7 +12,7 @@ use crate::lower::{Dispatched, MAX_RECENT};
 use crate::resident::{Bound, Resident};
 use crate::tally::Tally;
 use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, FullAxes, Pending, device::Running};
-use aio_plan::{Plan, PlanFamily, Traffic};
+use aio_plan::{Plan, PlanFamily, StepInput, Traffic};
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -203,7 +203,7 @@ impl CudaExecutable {
     }
 
     fn count(&self, bindings: &Bindings<'_, '_>) {
-        let positions = match self.plan.input("positions").and_then(|i| bindings.inputs[i]) {
+        let positions = match self.plan.step_input(StepInput::Positions).and_then(|i| bindings.inputs[i.index()]) {
             Some(Data::U32(positions)) => positions,
             _ => &[],
         };

@@ -2,7 +2,7 @@
 
 use super::{DeviceArg, IsaArg, MAX_ROWS, ModelArgs, TextOrJson};
 use aio::ir::{Graph, Op, Sym};
-use aio::plan::{Bucket, Tail};
+use aio::plan::{Bucket, StepOutput, Tail};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -137,7 +137,7 @@ pub(crate) struct BucketArgs {
 impl BucketArgs {
     /// The bucket for a graph.
     pub(crate) fn bucket(&self, graph: &Graph) -> Bucket {
-        let logits = graph.outputs.iter().any(|o| o.name == "logits");
+        let logits = graph.outputs.iter().any(|o| o.name == StepOutput::Logits.name());
         let tail = self.tail.map_or(if logits { Tail::Argmax } else { Tail::Logits }, TailArg::tail);
         match self.drafts {
             None => Bucket::new(self.rows, self.outs, tail),

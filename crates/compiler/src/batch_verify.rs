@@ -8,6 +8,7 @@
 
 use crate::CompileError;
 use aio_ir::{Builder, DType, Def, Dim, Graph, Op, Shape, Sym, TensorType, ValueId};
+use aio_plan::{StepInput, StepOutput};
 
 /// The step graph `graph`, whose output `token` is the sample of each row of its input `out_rows`, as a verification
 /// graph. Symbols stay as they are: `k` drafts are a matter of the bucket, which needs `k + 1` rows a sequence.
@@ -21,19 +22,20 @@ use aio_ir::{Builder, DType, Def, Dim, Graph, Op, Shape, Sym, TensorType, ValueI
 /// # Errors
 /// [`CompileError::NoInput`], [`CompileError::NoOutput`] and [`CompileError::OddOutput`] if the graph is no such step graph.
 pub fn batch_verify(graph: &Graph) -> Result<Graph, CompileError> {
-    let sampled = graph.outputs.iter().find(|o| o.name == "token").ok_or(CompileError::NoOutput("token"))?.value;
-    let [tokens, out_rows] = [input(graph, "tokens")?, input(graph, "out_rows")?];
+    const TOKEN: &str = StepOutput::Token.name();
+    let sampled = graph.outputs.iter().find(|o| o.name == TOKEN).ok_or(CompileError::NoOutput(TOKEN))?.value;
+    let [tokens, out_rows] = [input(graph, StepInput::Tokens)?, input(graph, StepInput::OutRows)?];
     let mut out = graph.clone();
-    out.outputs.retain(|o| o.name != "token");
+    out.outputs.retain(|o| o.name != TOKEN);
     let mut b = Builder::from(out);
     let seqs = Dim::Sym(Sym::Seqs);
-    let spans = b.input("spans", TensorType::new(DType::U32, Shape::new([seqs, Dim::Const(2)])));
-    let lens = b.input("lens", TensorType::new(DType::U32, Shape::new([seqs])));
+    let spans = b.input(StepInput::Spans.name(), TensorType::new(DType::U32, Shape::new([seqs, Dim::Const(2)])));
+    let lens = b.input(StepInput::Lens.name(), TensorType::new(DType::U32, Shape::new([seqs])));
     let built = verified_rows(&mut b, [tokens, out_rows, sampled, spans, lens]);
-    let [accepted, next, lens] = built.map_err(|source| CompileError::OddOutput { output: "token", source })?;
-    b.output("accepted", accepted);
-    b.output("next", next);
-    b.output("lens", lens);
+    let [accepted, next, lens] = built.map_err(|source| CompileError::OddOutput { output: TOKEN, source })?;
+    b.output(StepOutput::Accepted.name(), accepted);
+    b.output(StepOutput::Next.name(), next);
+    b.output(StepOutput::Lens.name(), lens);
     Ok(b.finish())
 }
 
@@ -48,7 +50,8 @@ fn verified_rows(
     Ok([accepted, next, committed])
 }
 
-fn input(graph: &Graph, name: &'static str) -> Result<ValueId, CompileError> {
+fn input(graph: &Graph, input: StepInput) -> Result<ValueId, CompileError> {
+    let name = input.name();
     let found = graph.find(name).filter(|&v| matches!(graph.value(v).def, Def::Input { .. }));
     found.ok_or(CompileError::NoInput(name))
 }

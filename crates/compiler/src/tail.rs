@@ -2,7 +2,7 @@
 
 use crate::CompileError;
 use aio_ir::{Builder, DType, Dim, Graph, Op, SAMPLE_PARAMS, Shape, Sym, TensorType, ValueId};
-use aio_plan::Tail;
+use aio_plan::{StepInput, StepOutput, Tail};
 
 /// The step graph with its tail.
 ///
@@ -13,16 +13,17 @@ pub(crate) fn with_tail(graph: &Graph, tail: Tail) -> Result<Graph, CompileError
     if tail == Tail::Logits {
         return Ok(graph.clone());
     }
-    let logits = graph.outputs.iter().find(|o| o.name == "logits").ok_or(CompileError::NoOutput("logits"))?.value;
+    const LOGITS: &str = StepOutput::Logits.name();
+    let logits = graph.outputs.iter().find(|o| o.name == LOGITS).ok_or(CompileError::NoOutput(LOGITS))?.value;
     let mut out = graph.clone();
-    out.outputs.retain(|o| o.name != "logits");
+    out.outputs.retain(|o| o.name != LOGITS);
     let mut b = Builder::from(out);
     let token = match tail {
         Tail::Argmax => b.op(Op::Argmax, &[logits], &[]),
         _ => sample(&mut b, logits),
     };
-    let token = token.map_err(|source| CompileError::OddOutput { output: "logits", source })?;
-    b.output("token", token);
+    let token = token.map_err(|source| CompileError::OddOutput { output: LOGITS, source })?;
+    b.output(StepOutput::Token.name(), token);
     Ok(b.finish())
 }
 
@@ -30,9 +31,9 @@ fn sample(b: &mut Builder, logits: ValueId) -> Result<ValueId, aio_ir::graph::Bu
     let ty = b.graph().ty(logits).clone();
     let rows = ty.shape.dims().first().copied().unwrap_or(Dim::Const(1));
     let of = |dtype, last: Dim| TensorType::new(dtype, Shape::new([rows, last]));
-    let params = b.input("sampling", of(DType::F32, Dim::Const(SAMPLE_PARAMS)));
-    let noise = b.input("noise", of(DType::U32, Dim::Const(4)));
-    let recent = b.input("recent", of(DType::I32, Dim::Sym(Sym::Recent)));
-    let bias = b.optional_input("logit_bias", ty);
+    let params = b.input(StepInput::Sampling.name(), of(DType::F32, Dim::Const(SAMPLE_PARAMS)));
+    let noise = b.input(StepInput::Noise.name(), of(DType::U32, Dim::Const(4)));
+    let recent = b.input(StepInput::Recent.name(), of(DType::I32, Dim::Sym(Sym::Recent)));
+    let bias = b.optional_input(StepInput::LogitBias.name(), ty);
     b.op(Op::Sample, &[logits, params, noise, recent, bias], &[])
 }

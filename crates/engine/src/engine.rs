@@ -15,7 +15,7 @@ use aio_ir::{DType, Dim, Dims, Graph, PAGE_POSITIONS, Sym};
 use aio_model::Model;
 use aio_model::hyper::HyperParams;
 use aio_orchestrator::{Ceilings, SpeculationOptions, Speculator, StepCost, StepModel};
-use aio_plan::{Bucket, PlanFamily, Tail};
+use aio_plan::{Bucket, PlanFamily, StepOutput, Tail};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -133,7 +133,7 @@ pub(crate) struct Parts {
 fn check_logits(parts: &Parts) -> Result<(), EngineError> {
     let vocabulary = parts.model.hyper.vocab_size;
     let wanted = [Dim::Sym(Sym::Outs), Dim::Const(vocabulary.into())];
-    let logits = parts.family.plans.iter().flat_map(|p| &p.outputs).filter(|o| o.name == "logits");
+    let logits = parts.family.plans.iter().flat_map(|p| &p.outputs).filter(|o| o.name == StepOutput::Logits.name());
     match logits.map(|o| &o.ty).find(|ty| ty.dtype != DType::F32 || ty.shape.dims() != wanted) {
         Some(ty) => Err(EngineError::Logits { got: ty.clone(), vocabulary }),
         None => Ok(()),

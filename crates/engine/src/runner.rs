@@ -8,7 +8,7 @@ use crate::limits::SMALL_ROWS;
 use crate::step::StepInputs;
 use aio_backend::{Bindings, Burst, Data, Device, Executable, WeightImage, WeightSet};
 use aio_ir::Dims;
-use aio_plan::{Bucket, Plan, PlanFamily, Tail};
+use aio_plan::{Bucket, Plan, PlanFamily, StepInput, Tail};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ impl std::ops::AddAssign for RowTally {
 
 struct Loaded {
     bucket: Bucket,
-    inputs: Vec<String>,
+    inputs: Vec<Option<StepInput>>,
     executable: Box<dyn Executable>,
 }
 
@@ -71,7 +71,7 @@ impl Runner {
         let options = dispatch.load_options();
         for plan in &family.plans {
             let executable = device.load(family, plan, &weights, &options)?;
-            let inputs = plan.inputs.iter().map(|b| b.name.clone()).collect();
+            let inputs = plan.inputs.iter().map(|b| StepInput::from_name(&b.name)).collect();
             plans.push(Loaded { bucket: plan.bucket, inputs, executable });
         }
         plans.sort_by_key(|p| (p.bucket.rows, p.bucket.outs));
@@ -116,7 +116,8 @@ impl Runner {
                 output.resize(words, 0);
             }
         }
-        let data: SmallVec<[Option<Data<'_>>; 16]> = plan.inputs.iter().map(|n| inputs.data(n)).collect();
+        let data: SmallVec<[Option<Data<'_>>; 16]> =
+            plan.inputs.iter().map(|i| i.and_then(|i| inputs.data(i))).collect();
         let mut outputs: SmallVec<[&mut [u32]; 3]> =
             self.outputs[..words.len()].iter_mut().map(Vec::as_mut_slice).collect();
         let mut bindings = Bindings { dims: inputs.dims, inputs: &data, outputs: &mut outputs };

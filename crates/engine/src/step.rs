@@ -6,7 +6,7 @@
 use crate::{EngineError, PagePool, Sampling, Sequence};
 use aio_backend::Data;
 use aio_ir::{Dims, PAGE_POSITIONS};
-use aio_plan::Tail;
+use aio_plan::{StepInput, Tail};
 
 /// One token row of a step.
 #[derive(Clone, Copy, Debug)]
@@ -90,22 +90,22 @@ pub(crate) struct StepInputs {
 }
 
 impl StepInputs {
-    pub(crate) fn data(&self, name: &str) -> Option<Data<'_>> {
-        match name {
-            "tokens" => Some(Data::U32(&self.tokens)),
-            "positions" => Some(Data::U32(&self.positions)),
-            "row_seq" => Some(Data::U32(&self.row_seq)),
-            "page_table" => Some(Data::U32(&self.page_table)),
-            "out_rows" => Some(Data::U32(&self.out_rows)),
-            "sampling" => Some(Data::F32(&self.sampling)),
-            "noise" => Some(Data::U32(&self.noise)),
-            "recent" => Some(Data::I32(&self.recent)),
-            "logit_bias" if self.logit_bias.is_empty() => None,
-            "logit_bias" => Some(Data::F32(&self.logit_bias)),
-            "spans" => Some(Data::U32(&self.spans)),
-            "lens" => Some(Data::U32(&self.lens)),
-            _ => None,
-        }
+    /// What an input binds; `None` for a bias that no row has.
+    pub(crate) fn data(&self, input: StepInput) -> Option<Data<'_>> {
+        Some(match input {
+            StepInput::Tokens => Data::U32(&self.tokens),
+            StepInput::Positions => Data::U32(&self.positions),
+            StepInput::RowSeq => Data::U32(&self.row_seq),
+            StepInput::PageTable => Data::U32(&self.page_table),
+            StepInput::OutRows => Data::U32(&self.out_rows),
+            StepInput::Sampling => Data::F32(&self.sampling),
+            StepInput::Noise => Data::U32(&self.noise),
+            StepInput::Recent => Data::I32(&self.recent),
+            StepInput::LogitBias if self.logit_bias.is_empty() => return None,
+            StepInput::LogitBias => Data::F32(&self.logit_bias),
+            StepInput::Spans => Data::U32(&self.spans),
+            StepInput::Lens => Data::U32(&self.lens),
+        })
     }
 
     /// Takes a step over, with the drafts of each sequence or none at all; the tail that serves all its rows. `pages` is

@@ -1,6 +1,8 @@
 //! Plans and the family that shares their weights, states and arena.
 
 use crate::bucket::Bucket;
+use crate::slot::{InputId, OutputId};
+use crate::step::{StepInput, StepOutput};
 use crate::target::Layout;
 use crate::task::Task;
 use aio_ir::{DType, Dim, Dims, PAGE_POSITIONS, Sym, TensorType};
@@ -99,6 +101,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The input that binds this, if the plan has it.
+    pub fn step_input(&self, input: StepInput) -> Option<InputId> {
+        self.input(input.name()).map(InputId::new)
+    }
+
+    /// The output that gives this, if the plan has it.
+    pub fn step_output(&self, output: StepOutput) -> Option<OutputId> {
+        self.output(output.name()).map(OutputId::new)
+    }
+
     /// The place of an input by name.
     pub fn input(&self, name: &str) -> Option<usize> {
         self.inputs.iter().position(|b| b.name == name)

@@ -5,7 +5,7 @@
 
 use aio_ir::{DType, Op, Sym, TensorType};
 use aio_plan::kinds::{attend, gate_up, head, linear, qkv};
-use aio_plan::{AttendSpec, InputId, KindName, Plan, PlanFamily, QkvSpec, Slot, Task, TaskKind};
+use aio_plan::{AttendSpec, KindName, Plan, PlanFamily, QkvSpec, Slot, StepInput, Task, TaskKind};
 
 /// Whether the kernels of a task's kind fit its operands and results.
 pub(super) fn fits(task: &Task, family: &PlanFamily, plan: &Plan) -> bool {
@@ -40,9 +40,9 @@ impl Reads {
 
 /// What a task reads so.
 pub(crate) fn reads(task: &Task, plan: &Plan) -> Reads {
-    let named = |slot: Slot, name: &str| plan.input(name).is_some_and(|i| slot == Slot::Input(InputId::new(i)));
+    let is = |slot: Slot, input| plan.step_input(input).is_some_and(|i| slot == Slot::Input(i));
     let places = |table, row_seq, positions| {
-        named(table, "page_table") && named(row_seq, "row_seq") && named(positions, "positions")
+        is(table, StepInput::PageTable) && is(row_seq, StepInput::RowSeq) && is(positions, StepInput::Positions)
     };
     let operand = |name: &str, op: Op| task.operands[op.place(name)];
     match task.kind {
@@ -58,7 +58,9 @@ pub(crate) fn reads(task: &Task, plan: &Plan) -> Reads {
             let [table, row_seq, positions] = ["table", "row_seq", "positions"].map(|name| operand(name, op));
             Reads { places: places(table, row_seq, positions), out_rows: false }
         }
-        TaskKind::Head(_) => Reads { places: false, out_rows: named(task.operands[head::AT.out_rows], "out_rows") },
+        TaskKind::Head(_) => {
+            Reads { places: false, out_rows: is(task.operands[head::AT.out_rows], StepInput::OutRows) }
+        }
         _ => Reads::default(),
     }
 }

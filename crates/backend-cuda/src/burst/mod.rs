@@ -17,7 +17,7 @@ use crate::tally::Tally;
 use crate::weights::WeightsMap;
 use aio_backend::{Burst, BurstEnd, BurstRequest, BurstStep, DeviceError};
 use aio_ir::PAGE_POSITIONS;
-use aio_plan::{Plan, PlanFamily, Traffic};
+use aio_plan::{Plan, PlanFamily, StepInput, Traffic};
 use program::Program;
 use refused::refused;
 use std::mem::offset_of;
@@ -181,7 +181,7 @@ impl CudaBurst {
         if self.common.pages != request.pages {
             let len = self.staging.put(self.staging.pages, bytemuck::cast_slice(request.pages));
             for program in programs {
-                program.write("page_table", &self.staging.memory, self.staging.pages, len)?;
+                program.write(StepInput::PageTable, &self.staging.memory, self.staging.pages, len)?;
             }
             self.common.pages.clear();
             self.common.pages.extend_from_slice(request.pages);
@@ -191,7 +191,7 @@ impl CudaBurst {
             let rows = [params; MOST_ROWS as usize];
             let len = self.staging.put(self.staging.params, bytemuck::cast_slice(&rows));
             for program in programs {
-                program.write("sampling", &self.staging.memory, self.staging.params, len)?;
+                program.write(StepInput::Sampling, &self.staging.memory, self.staging.params, len)?;
             }
             self.common.params = Some(params);
         }

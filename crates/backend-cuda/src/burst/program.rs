@@ -12,13 +12,23 @@ use crate::lower::{Call, Spot};
 use crate::resident::{Bound, Resident};
 use aio_backend::DeviceError;
 use aio_ir::Dims;
-use aio_plan::{Bucket, InputId, Plan, PlanFamily};
+use aio_plan::{Bucket, Plan, PlanFamily, StepInput, StepOutput};
 use bytemuck::Zeroable;
 use std::sync::Arc;
 
 /// Inputs that a burst binds; any other must be optional.
-const INPUTS: [&str; 10] =
-    ["tokens", "positions", "row_seq", "page_table", "out_rows", "spans", "lens", "sampling", "noise", "recent"];
+const INPUTS: [StepInput; 10] = [
+    StepInput::Tokens,
+    StepInput::Positions,
+    StepInput::RowSeq,
+    StepInput::PageTable,
+    StepInput::OutRows,
+    StepInput::Spans,
+    StepInput::Lens,
+    StepInput::Sampling,
+    StepInput::Noise,
+    StepInput::Recent,
+];
 
 /// See the module's header.
 pub(super) struct Program {
@@ -56,12 +66,12 @@ impl Program {
 
     /// Whether tokens are sampled.
     pub(super) fn samples(&self) -> bool {
-        self.plan.input("noise").is_some()
+        self.plan.step_input(StepInput::Noise).is_some()
     }
 
     /// What tokens must be below.
     fn vocabulary(&self) -> Option<u64> {
-        let tokens = self.plan.input("tokens").map(InputId::new)?;
+        let tokens = self.plan.step_input(StepInput::Tokens)?;
         self.bound.program.checks.iter().find_map(|c| match c {
             Check::Below { input, below, .. } if *input == tokens => below.known(),
             _ => None,
@@ -79,18 +89,18 @@ impl Program {
 
     /// Writes what no burst changes: every row is of sequence 0, which zeros say, and every row is an output row.
     fn constants(&self) -> Result<(), DeviceError> {
-        let Some(place) = self.plan.input("out_rows") else { return Ok(()) };
-        let spot = self.bound.program.step.inputs[place];
+        let Some(input) = self.plan.step_input(StepInput::OutRows) else { return Ok(()) };
+        let spot = self.bound.program.step.inputs[input.index()];
         let rows: Vec<u32> = (0..self.rows()).collect();
         let bytes: &[u8] = bytemuck::cast_slice(&rows);
         Ok(self.bound.memory(spot).write(spot.offset, &bytes[..bytes.len().min(spot.bytes)])?)
     }
 
-    /// Begins to write an input from the `len` bytes of `staging` at `at`; nothing if the plan has none of this name. What lies
+    /// Begins to write an input from the `len` bytes of `staging` at `at`; nothing if the plan lacks it. What lies
     /// behind them stays.
-    pub(super) fn write(&self, name: &str, staging: &Pinned, at: usize, len: usize) -> Result<(), CudaError> {
-        let Some(place) = self.plan.input(name) else { return Ok(()) };
-        let spot = self.bound.program.step.inputs[place];
+    pub(super) fn write(&self, input: StepInput, staging: &Pinned, at: usize, len: usize) -> Result<(), CudaError> {
+        let Some(input) = self.plan.step_input(input) else { return Ok(()) };
+        let spot = self.bound.program.step.inputs[input.index()];
         self.bound.memory(spot).write_pinned(spot.offset, staging, at, len.min(spot.bytes))
     }
 
@@ -121,19 +131,19 @@ impl Program {
     pub(super) fn args(&self) -> BurstProgram {
         let step = &self.bound.program.step;
         let at = |spot: Spot| self.bound.memory(spot).at() + spot.offset as u64;
-        let input = |name: &str| self.plan.input(name).map_or(0, |i| at(step.inputs[i]));
-        let output = |name: &str| self.plan.output(name).map_or(0, |i| at(step.outputs[i]));
+        let input = |input| self.plan.step_input(input).map_or(0, |i| at(step.inputs[i.index()]));
+        let output = |output| self.plan.step_output(output).map_or(0, |o| at(step.outputs[o.index()]));
         BurstProgram {
             tasks: self.tasks.as_ref().map_or(0, Memory::at),
             step: self.bound.step.at(),
-            tokens: input("tokens"),
-            positions: input("positions"),
-            noise: input("noise"),
-            recent: input("recent"),
-            spans: input("spans"),
-            lens: input("lens"),
-            accepted: output("accepted"),
-            next: output("next"),
+            tokens: input(StepInput::Tokens),
+            positions: input(StepInput::Positions),
+            noise: input(StepInput::Noise),
+            recent: input(StepInput::Recent),
+            spans: input(StepInput::Spans),
+            lens: input(StepInput::Lens),
+            accepted: output(StepOutput::Accepted),
+            next: output(StepOutput::Next),
             count: self.bound.program.calls.len() as u32,
             rows: self.rows(),
         }
@@ -151,16 +161,19 @@ pub(super) fn of_rows(plan: &Plan, rows: u32) -> Plan {
 /// Refuses plans whose inputs a burst cannot make, or whose outcome it would not find.
 fn check_names(plan: &Plan) -> Result<(), DeviceError> {
     let dims = Dims { pages: 1, recent: 1, ..plan.bucket.bounds() };
-    let unknown = plan.inputs.iter().find(|i| !INPUTS.contains(&i.name.as_str()) && !i.optional);
+    let bound = |name: &str| StepInput::from_name(name).is_some_and(|input| INPUTS.contains(&input));
+    let unknown = plan.inputs.iter().find(|i| !bound(&i.name) && !i.optional);
     if let Some(input) = unknown {
         return Err(refused(format!("it cannot bind the input `{}`", input.name)));
     }
-    let needed = ["tokens", "positions", "spans", "lens"].into_iter().find(|n| plan.input(n).is_none());
-    let outcome = ["accepted", "next"].into_iter().find(|n| plan.output(n).is_none());
+    let needed = [StepInput::Tokens, StepInput::Positions, StepInput::Spans, StepInput::Lens];
+    let needed = needed.into_iter().find(|&i| plan.step_input(i).is_none()).map(StepInput::name);
+    let outcome = [StepOutput::Accepted, StepOutput::Next];
+    let outcome = outcome.into_iter().find(|&o| plan.step_output(o).is_none()).map(StepOutput::name);
     if let Some(name) = needed.or(outcome) {
         return Err(refused(format!("the plan has no `{name}`")));
     }
-    let words = plan.inputs.iter().filter(|i| INPUTS.contains(&i.name.as_str()));
+    let words = plan.inputs.iter().filter(|i| bound(&i.name));
     match words.into_iter().find(|i| i.ty.dtype.is_quantized() || i.ty.bytes(&dims).is_none()) {
         Some(input) => Err(refused(format!("the input `{}` is no array of words", input.name))),
         None => Ok(()),

@@ -25,6 +25,7 @@ pub fn tensor(ty: &TensorType, dims: &Dims, values: &[f64]) -> Tensor<'static> {
 }
 
 /// Results of a graph whose declarations are bound by name; what has no entry is not bound.
+#[allow(dead_code, reason = "each of the tests that share this file uses a part")]
 pub fn run(graph: &Graph, dims: &Dims, inputs: &[(&str, &[f64])]) -> Result<Vec<Tensor<'static>>, EvalError> {
     let verified = verify(graph).unwrap_or_else(|e| panic!("{e}"));
     evaluate(verified, dims, |_, v| {

@@ -1,0 +1,86 @@
+//! What a step binds and what it gives, by meaning.
+//!
+//! Graphs have these inputs and outputs by name. Passes, the engine and back ends mean them by the enums here, so that each
+//! name stands once.
+
+macro_rules! step_names {
+    ($(#[$doc:meta])* $kind:ident { $($(#[$about:meta])* $variant:ident $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $kind { $($(#[$about])* $variant,)* }
+
+        impl $kind {
+            /// All of them.
+            pub const ALL: &'static [$kind] = &[$($kind::$variant,)*];
+
+            /// Its name in graphs.
+            pub const fn name(self) -> &'static str {
+                match self { $($kind::$variant => $name,)* }
+            }
+
+            /// The one of this name.
+            pub fn from_name(name: &str) -> Option<$kind> {
+                $kind::ALL.iter().copied().find(|s| s.name() == name)
+            }
+        }
+    };
+}
+
+step_names! {
+    /// An input that the engine binds.
+    StepInput {
+        /// u32\[rows\]: the token of each row.
+        Tokens "tokens",
+        /// u32\[rows\]: its position in its sequence.
+        Positions "positions",
+        /// u32\[rows\]: its sequence, by place in the step; rows of a sequence lie side by side.
+        RowSeq "row_seq",
+        /// u32\[seqs, pages\]: the pages of each sequence, in order of position.
+        PageTable "page_table",
+        /// u32\[outs\]: the rows that ask for an output.
+        OutRows "out_rows",
+        /// f32\[outs, 7\]: sampling numbers of each output row, as the op `sample` takes them.
+        Sampling "sampling",
+        /// u32\[outs, 4\]: seed low, seed high, choice and position of each output row.
+        Noise "noise",
+        /// i32\[outs, recent\]: tokens on which penalties look back; -1 is padding.
+        Recent "recent",
+        /// f32\[outs, vocabulary\]: added to the logits. May be left out.
+        LogitBias "logit_bias",
+        /// u32\[seqs, 2\]: place among the output rows of a sequence's last token, and how many drafts follow it.
+        Spans "spans",
+        /// u32\[seqs\]: positions that are committed whatever becomes of the drafts.
+        Lens "lens",
+    }
+}
+
+step_names! {
+    /// An output that the engine reads.
+    StepOutput {
+        /// f32\[outs, vocabulary\].
+        Logits "logits",
+        /// u32\[outs\]: the token that follows each output row, or `NO_TOKEN`.
+        Token "token",
+        /// u32\[seqs\]: drafts that plain decoding would have given.
+        Accepted "accepted",
+        /// u32\[seqs\]: the token after the accepted drafts, or `NO_TOKEN`.
+        Next "next",
+        /// u32\[seqs\]: positions that are committed, accepted drafts included.
+        Lens "lens",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        for &input in StepInput::ALL {
+            assert_eq!(StepInput::from_name(input.name()), Some(input));
+        }
+        for &output in StepOutput::ALL {
+            assert_eq!(StepOutput::from_name(output.name()), Some(output));
+        }
+    }
+}
