@@ -2,6 +2,8 @@
 //!
 //! Called by the builder, the parser (types may be left out) and the verifier (types must agree).
 
+pub use crate::infer_error::{EmptyAxis, InferError, full_axis};
+
 use crate::attr::Attr;
 use crate::op::Op;
 use crate::shape::{Dim, Shape, Sym, TensorType};
@@ -13,62 +15,6 @@ pub type Types = SmallVec<[TensorType; 2]>;
 
 /// A shape rule.
 pub type InferRule = fn(&Args<'_>) -> Result<Types, InferError>;
-
-/// Why operands do not fit an op.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum InferError {
-    /// An operand has the wrong element type or shape.
-    #[error("operand `{operand}` is {got}, expected {expected}")]
-    Operand {
-        /// The operand's name in the op table.
-        operand: &'static str,
-        /// What the op takes there.
-        expected: String,
-        /// What is there.
-        got: TensorType,
-    },
-    /// An attribute's value does not fit the operands.
-    #[error("attribute `{name}` is {got}, expected {expected}")]
-    Attribute {
-        /// The attribute's name.
-        name: &'static str,
-        /// What would fit.
-        expected: String,
-        /// What is there.
-        got: Attr,
-    },
-    /// The op needs an element along an axis that has none.
-    #[error(transparent)]
-    Empty(#[from] EmptyAxis),
-}
-
-/// An axis without elements, along which an op cannot go: nothing is the largest of none, and no mean divides by 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{op}` along axis {axis}, which has no elements")]
-pub struct EmptyAxis {
-    /// The op's keyword, with the kind of a fold.
-    pub op: &'static str,
-    /// The axis, counted from the outermost.
-    pub axis: usize,
-}
-
-/// The axis of operand 0 that must have elements: the dimension of a fold that has no value for none. Where its size is
-/// a symbol, whoever binds the symbol checks it.
-pub fn full_axis(op: Op, attrs: &[Attr], rank: usize) -> Option<EmptyAxis> {
-    let last = rank.checked_sub(1);
-    let (name, axis) = match (op, attrs) {
-        (Op::Reduce, [Attr::Word("sum"), ..]) => return None,
-        (Op::Reduce, [Attr::Word(kind), Attr::Int(axis)]) => (
-            ["reduce max", "reduce min", "reduce mean"].into_iter().find(|n| n.ends_with(kind)),
-            usize::try_from(*axis).ok(),
-        ),
-        (Op::RmsNorm | Op::LayerNorm | Op::Softmax | Op::Argmax | Op::TopK | Op::Sample, _) => {
-            (Some(op.mnemonic()), last)
-        }
-        _ => return None,
-    };
-    Some(EmptyAxis { op: name?, axis: axis.filter(|&a| a < rank)? })
-}
 
 /// What a shape rule sees of a node.
 pub struct Args<'a> {

@@ -24,6 +24,7 @@ pub mod float;
 pub mod graph;
 pub mod ids;
 pub mod infer;
+mod infer_error;
 pub mod op;
 pub mod quant;
 pub mod sampling;

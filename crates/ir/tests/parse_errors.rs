@@ -131,7 +131,7 @@ fn message(line: &str) -> String {
 #[test]
 fn messages_name_the_rule_that_is_broken_and_what_there_is() {
     for (line, part) in [
-        ("%y = slice %x {axis = 1, start = 0, len = 0}", "attribute `len` is 0, expected 1 or more"),
+        ("%y = slice %x {axis = 1, start = 0, len = -1}", "attribute `len` is -1, expected 0 or more"),
         ("%y = slice %x {axis = 1, start = -1, len = 2}", "attribute `start` is -1, expected 0 or more"),
         ("%y = slice %x {axis = 1, start = 6, len = 3}", "attribute `len` is 3, expected start + len at most 8"),
         (
