@@ -22,7 +22,7 @@ pub enum CompileError {
         name: String,
     },
     /// An output is not what the tail or the verification of drafts needs.
-    #[error("output `{output}` is not what the plan adds an op to: {source}")]
+    #[error("output `{output}` does not fit the op that the plan adds to it: {source}")]
     OddOutput {
         /// The output.
         output: &'static str,
