@@ -20,7 +20,7 @@ fn default_tokenizer(test: &str) -> Option<Tokenizer> {
 #[test]
 fn golden_prompts() {
     let Some(tokenizer) = default_tokenizer("golden_prompts") else { return };
-    let rows: Value = serde_json::from_str(include_str!("data/golden-smollm2.json")).unwrap();
+    let rows: Value = serde_json::from_str(include_str!("../../../tests/data/golden-smollm2.json")).unwrap();
     for row in rows.as_array().unwrap() {
         let prompt = row["prompt"].as_str().unwrap();
         assert_eq!(tokenizer.encode_prompt(prompt, true).unwrap(), ids(&row["prompt_ids"]), "{prompt:?}");
