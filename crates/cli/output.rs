@@ -3,6 +3,7 @@
 //! All that the program prints passes here, and through `escape` if it is for people.
 
 use crate::escape;
+use aio::engine::EngineError;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -28,7 +29,8 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     stdout.is_some_and(|e| e.0.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// An error with its causes, outermost first; a cause that the text before it says already is left out.
+/// An error with its causes, outermost first, and the flag that would help. A cause that the text already ends with is
+/// left out.
 pub(crate) fn describe(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -38,7 +40,19 @@ pub(crate) fn describe(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    text
+    match error.chain().find_map(hint) {
+        Some(hint) => format!("{text}; {hint}"),
+        None => text,
+    }
+}
+
+/// What to do about an error of the libraries, which know no flags.
+fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    match cause.downcast_ref::<EngineError>()? {
+        EngineError::Memory { .. } => Some("a smaller --ctx needs less"),
+        EngineError::ContextOverflow { .. } => Some("use a larger --ctx or a shorter prompt"),
+        _ => None,
+    }
 }
 
 /// Writes text for people to stdout at once. Strings of files in it are not obeyed by a terminal.

@@ -119,9 +119,7 @@ fn ids(engine: &Engine, text: &str) -> Result<Vec<u32>> {
     let ids = if least > context { Vec::new() } else { tokenizer.encode_up_to(text, true, context)? };
     let least = least.max(ids.len());
     if least > context {
-        bail!(
-            "the prompt has {least} tokens at least, the context only {context}; use a larger --ctx or a shorter prompt"
-        );
+        bail!("the prompt has at least {least} tokens, the context {context}; use a larger --ctx or a shorter prompt");
     }
     Ok(ids)
 }
@@ -358,7 +356,11 @@ fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Samp
         let prompt = match chat_ids(&loaded.engine, &render(&loaded.engine, &template, &messages)?) {
             Ok(prompt) if prompt.len() < loaded.engine.context() => prompt,
             Ok(prompt) => {
-                note!("the conversation has {} tokens, the context only {}", prompt.len(), loaded.engine.context());
+                note!(
+                    "the conversation has {} tokens, which leaves no room in a context of {}",
+                    prompt.len(),
+                    loaded.engine.context()
+                );
                 messages.pop();
                 continue;
             }

@@ -46,11 +46,11 @@ fn run_refuses_what_cannot_be() {
     let place = Place::new();
     let model = place.model("smollm2-135m", DType::Q8_0);
     let long = "word ".repeat(40);
-    place.bad(&["run", "-m", &model, "-p", &long, "--ctx", "16"], 2, "context only 16");
+    place.bad(&["run", "-m", &model, "-p", &long, "--ctx", "16"], 2, "in a context of 16; use a larger --ctx");
     place.write("long.txt", "one two three ".repeat(800_000));
     for chat in [&[][..], &["--chat"]] {
         let args = ["run", "-m", &model, "-f", "long.txt", "--ctx", "16"];
-        let stderr = place.bad(&[&args[..], chat].concat(), 2, "tokens at least, the context only 16");
+        let stderr = place.bad(&[&args[..], chat].concat(), 2, "tokens, the context 16; use a larger --ctx");
         assert!(stderr.len() < 1000, "{stderr}");
     }
     place.bad(&["run", "-m", &model, "-p", ""], 2, "prompt is empty");

@@ -25,7 +25,7 @@ pub enum EngineError {
     #[error(transparent)]
     Artefact(#[from] ArtefactError),
     /// More memory than there is.
-    #[error("not enough memory: {need}, but only {available} bytes are available; a smaller --ctx needs less")]
+    #[error("not enough memory: {need}, but only {available} bytes are available")]
     Memory {
         /// What is needed.
         need: MemoryNeed,
@@ -33,7 +33,7 @@ pub enum EngineError {
         available: u64,
     },
     /// The prompt leaves no room for a token.
-    #[error("the prompt has {prompt} tokens, the context only {context}; use a larger --ctx or a shorter prompt")]
+    #[error("the prompt has {prompt} tokens, which leaves no room in a context of {context}")]
     ContextOverflow {
         /// Tokens of the prompt.
         prompt: usize,
