@@ -228,7 +228,7 @@ fn bad_workloads_end_with_status_2() {
     place.write("bytes.jsonl", [0xff, 0xfe]);
     bad("bytes.jsonl", "bytes.jsonl");
     bad("none.jsonl", "none.jsonl");
-    bad("poetry", "there is no workload poetry; there is copy, grounded");
+    bad("poetry", "unknown workload poetry, expected one of copy, grounded");
     place.bad(&["bench", "spec", "-m", &model, "--spec", "2,65"], 2, "up to 64");
     place.bad(&["bench", "spec", "-m", "no.gguf"], 2, "no.gguf");
     place.bad(&["bench", "-r", "1", "spec"], 2, "spec");

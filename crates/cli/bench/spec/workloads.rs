@@ -79,7 +79,7 @@ fn built_in(name: &Path) -> Option<(&'static str, &'static str)> {
 fn read(path: &Path) -> Result<String> {
     if path.extension().is_none_or(|e| e != "jsonl") {
         let names: Vec<_> = BUILT_IN.iter().map(|(n, _)| *n).collect();
-        bail!("there is no workload {}; there is {}, or a file FILE.jsonl", path.display(), names.join(", "));
+        bail!("unknown workload {}, expected one of {}, or a file FILE.jsonl", path.display(), names.join(", "));
     }
     input::text(path, input::TEXT)
 }
