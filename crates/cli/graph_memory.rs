@@ -26,7 +26,7 @@ fn fits(parsed: &Parsed, dims: &Dims, device: DeviceArg, given: u64, available: 
         held = held.saturating_add(bytes);
         if held > available {
             bail!(
-                "%{name} : {} needs {bytes} bytes, {held} with what is held beside it, only {available} are available",
+                "%{name} : {} needs {bytes} bytes, {held} in total, but only {available} are available",
                 value.ty
             );
         }

@@ -50,7 +50,7 @@ fn check_outputs(graph: &Graph, wanted: &[NamedFile]) -> Result<Vec<usize>> {
     let place = |file: &NamedFile| {
         let place = names.iter().position(|n| *n == file.name);
         place
-            .with_context(|| format!("the graph has no output or changed state `{}`, only {}", file.name, list(&names)))
+            .with_context(|| format!("the graph has no output or updated state `{}`; expected one of {}", file.name, list(&names)))
     };
     wanted.iter().map(place).collect()
 }

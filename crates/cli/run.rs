@@ -100,7 +100,7 @@ fn template(args: &RunArgs, engine: &Engine) -> Result<ChatTemplate> {
     }
     let text = input::text(given, input::TEMPLATE).with_context(|| {
         let names: Vec<_> = aio::model::chat::FORMATS.iter().map(|(name, _)| *name).collect();
-        format!("--chat-template {}: no format ({}), and no file to be read", given.display(), names.join(", "))
+        format!("--chat-template {}: neither a format ({}) nor a readable file", given.display(), names.join(", "))
     })?;
     ChatTemplate::new(&text, clock()).with_context(|| format!("--chat-template {}", given.display()))
 }
@@ -182,7 +182,7 @@ fn generate(
     let joined = batch.join(engine, request.clone(), std::mem::take(sequence), drafter);
     let id = joined.map_err(|(error, _)| error)?;
     if show.choices && request.speculation != Speculation::Auto {
-        note!("nothing is weighed with --spec {}", speculation_name(request.speculation));
+        note!("--explain has nothing to show with --spec {}", speculation_name(request.speculation));
     }
     let mut first = None;
     while batch.running() > 0 {

@@ -145,7 +145,7 @@ fn synth_writes_a_model_that_opens() {
     let args = ["synth", "--preset", "smollm2-135m", "--type", "Q4_K", "--layers", "1", "--seed", "3", "-o", "s.gguf"];
     let output = place.run(&args);
     assert!(output.status.success());
-    assert!(crate::text(&output.stderr).contains("q5_0 and not q4_k"), "rows of 576 are no whole blocks");
+    assert!(crate::text(&output.stderr).contains("q5_0 instead of q4_k"), "rows of 576 are not whole blocks");
     let out = json(&place.good(&["gguf", "s.gguf", "-o", "json"]));
     assert_eq!(out["file_bytes"].as_u64(), Some(std::fs::metadata(place.path("s.gguf")).unwrap().len()));
     let bad = ["synth", "--preset", "smollm2-135m", "--type", "q4_1", "--layers", "1", "-o", "no/such/folder/x.gguf"];
@@ -195,7 +195,7 @@ fn run_takes_a_chat_template_from_a_file_or_by_name() {
     let with_own = place.run(&[&base[..], &["--chat-template", "own.jinja", "--verbose-prompt"]].concat());
     assert!(crate::text(&with_own.stderr).contains("\"!\""), "{}", crate::text(&with_own.stderr));
     let bad = |name, message| place.bad(&[&base[..], &["--chat-template", name]].concat(), 2, message);
-    bad("chatlm", "--chat-template chatlm: no format (alpaca, chatml,");
+    bad("chatlm", "--chat-template chatlm: neither a format (alpaca, chatml,");
     std::fs::write(place.path("deep.jinja"), "{{ ".to_owned() + &"not ".repeat(20_000) + "1 }}").unwrap();
     bad("deep.jinja", "the template nests too deeply");
 }

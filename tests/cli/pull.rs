@@ -158,8 +158,8 @@ fn what_goes_wrong_leaves_nothing() {
     place.bad(&["pull", "not a url", "--sha256", &zeros, "-o", "x.bin"], 2, "only http");
     place.bad(&["pull", &url, "--sha256", &zeros, "-o", "no/folder/x.bin"], 2, "no/folder");
     place.bad(&["pull", &url, "--sha256", &zeros, "-o", "."], 2, "folder");
-    place.bad(&["pull", "http://127.0.0.1:1/", "--sha256", &zeros], 2, "no plain file name");
-    place.bad(&["pull", "http://127.0.0.1:1/a/..", "--sha256", &zeros], 2, "no plain file name");
+    place.bad(&["pull", "http://127.0.0.1:1/", "--sha256", &zeros], 2, "does not end in a file name");
+    place.bad(&["pull", "http://127.0.0.1:1/a/..", "--sha256", &zeros], 2, "does not end in a file name");
 }
 
 #[test]

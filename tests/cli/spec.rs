@@ -174,7 +174,7 @@ fn run_drafts_as_its_flags_say() {
     let output = place.run(&[&base[..10], &["--spec", "auto", "--explain"]].concat());
     assert!(text(&output.stderr).contains("drafts"), "{}", text(&output.stderr));
     let output = place.run(&[&base[..10], &["--spec", "2", "--explain"]].concat());
-    assert!(text(&output.stderr).contains("nothing is weighed with --spec 2"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("nothing to show with --spec 2"), "{}", text(&output.stderr));
     place.bad(&[&base[..], &["--drafter", "model"]].concat(), 2, "belong together");
     place.bad(&[&base[..], &["--spec", "65"]].concat(), 2, "up to 64");
 }

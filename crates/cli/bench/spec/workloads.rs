@@ -94,7 +94,7 @@ fn parse(name: &str, text: &str, prompts: &mut Vec<Prompt>) -> Result<()> {
         prompts.push(prompt);
     }
     if prompts.len() == before {
-        bail!("{name} has no prompt");
+        bail!("{name} has no prompts");
     }
     Ok(())
 }
