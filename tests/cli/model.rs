@@ -211,7 +211,7 @@ fn a_model_without_finite_logits_ends_with_one_message() {
     std::fs::write(&path, bytes).unwrap();
     for more in [&["--temp", "0"][..], &["--temp", "0.8"], &["--spec", "4"], &["-o", "json"], &["--dispatch", "op"]] {
         let run = ["run", "-m", &name, "-p", "hello", "-n", "5", "--ignore-eos", "--no-cache"];
-        place.bad(&[&run[..], more].concat(), 2, "step 1 gave no token: a logit behind position");
+        place.bad(&[&run[..], more].concat(), 2, "step 1 gave no token: a logit at position");
     }
     place.bad(&["bench", "-m", &name, "-n", "4", "-p", "0", "--no-cache"], 2, "a logit is NaN or infinite");
 }

@@ -219,7 +219,7 @@ fn what_is_no_file_is_not_replaced_and_links_stay() {
     let place = Place::new();
     let sum = sha256(&content());
     let _socket = std::os::unix::net::UnixListener::bind(place.path("socket")).unwrap();
-    place.bad(&["pull", "http://127.0.0.1:1/x", "--sha256", &sum, "-o", "socket", "--force"], 2, "no regular file");
+    place.bad(&["pull", "http://127.0.0.1:1/x", "--sha256", &sum, "-o", "socket", "--force"], 2, "not a regular file");
     place.write("target", "old");
     std::os::unix::fs::symlink("target", place.path("link")).unwrap();
     place.good(&["pull", &serve(vec![Answer::Whole]), "--sha256", &sum, "-o", "link", "--force"]);
