@@ -100,3 +100,16 @@ pub(crate) fn beside(path: &Path, before: &str, after: &str) -> PathBuf {
     name.push(after);
     path.with_file_name(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_engine_ends_with_the_flag_that_helps() {
+        let error = anyhow::Error::from(EngineError::ContextOverflow { prompt: 9, context: 8 }).context("cannot run");
+        let shown = describe(&error);
+        assert!(shown.starts_with("cannot run: the prompt has 9 tokens"), "{shown}");
+        assert!(shown.ends_with("; use a larger --ctx or a shorter prompt"), "{shown}");
+    }
+}

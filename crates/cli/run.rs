@@ -356,11 +356,7 @@ fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Samp
         let prompt = match chat_ids(&loaded.engine, &render(&loaded.engine, &template, &messages)?) {
             Ok(prompt) if prompt.len() < loaded.engine.context() => prompt,
             Ok(prompt) => {
-                note!(
-                    "the conversation has {} tokens, which leaves no room in a context of {}",
-                    prompt.len(),
-                    loaded.engine.context()
-                );
+                note!("the conversation has {} tokens, the context {}", prompt.len(), loaded.engine.context());
                 messages.pop();
                 continue;
             }

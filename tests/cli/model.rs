@@ -46,7 +46,7 @@ fn run_refuses_what_cannot_be() {
     let place = Place::new();
     let model = place.model("smollm2-135m", DType::Q8_0);
     let long = "word ".repeat(40);
-    place.bad(&["run", "-m", &model, "-p", &long, "--ctx", "16"], 2, "in a context of 16; use a larger --ctx");
+    place.bad(&["run", "-m", &model, "-p", &long, "--ctx", "16"], 2, "tokens, the context 16; use a larger --ctx");
     place.write("long.txt", "one two three ".repeat(800_000));
     for chat in [&[][..], &["--chat"]] {
         let args = ["run", "-m", &model, "-f", "long.txt", "--ctx", "16"];
