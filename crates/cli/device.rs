@@ -99,7 +99,7 @@ fn calibrate(args: &CalibrateArgs) -> Result<()> {
         DeviceArg::Cpu => measure(&models::cpu(args.isa, args.threads)?, args.reps)?,
         #[cfg(feature = "cuda")]
         DeviceArg::Cuda => crate::cuda::profile(args.reps)?,
-        DeviceArg::Interp => bail!("the oracle is not made for speed, so it has no profile"),
+        DeviceArg::Interp => bail!("the oracle is not built for speed and has no profile"),
     };
     let path = match &args.file {
         Some(path) => path.clone(),
@@ -168,7 +168,7 @@ fn measure(device: &CpuDevice, reps: u32) -> Result<DeviceProfile> {
 }
 
 fn read_level(probe: &Probe, bytes: u64, threads: usize, reps: u32) -> Result<Figure> {
-    let buffer = probe.read_buffer(bytes as usize).with_context(|| format!("no memory for {bytes} bytes"))?;
+    let buffer = probe.read_buffer(bytes as usize).with_context(|| format!("cannot allocate {bytes} bytes"))?;
     let passes = TIMED_BYTES.div_ceil(bytes).max(1) as usize;
     let read = buffer.len() as f64 * passes as f64;
     figure(reps, || read / probe.read_seconds(&buffer, threads, passes) / 1e9)

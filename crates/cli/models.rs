@@ -58,7 +58,7 @@ pub(crate) fn open(args: &ModelArgs) -> Result<Model> {
 
 fn open_path(path: &Path) -> Result<Model> {
     if is_artefact(path) {
-        bail!("{} is a compiled artefact; this needs the model file that it was made of", path.display());
+        bail!("{} is a compiled artefact; this command needs the original model file", path.display());
     }
     Model::open(path).with_context(|| format!("cannot open model {}", path.display()))
 }
@@ -157,7 +157,7 @@ pub(crate) fn load_on(
         Loaded { engine, slot: None }
     } else if is_artefact(&path) {
         if args.template.is_some() {
-            bail!("{} is compiled already; --template needs the model file", path.display());
+            bail!("{} is already compiled; --template needs the original model file", path.display());
         }
         let named = || format!("cannot load {}", path.display());
         let artefact = Artefact::open(&path).with_context(named)?;
@@ -171,7 +171,7 @@ pub(crate) fn load_on(
     warn(loaded.engine.model());
     let trained = loaded.engine.model().hyper.context_length;
     if let Some(ctx) = options.context.filter(|&c| c > trained) {
-        note!("warning: a context of {ctx} is longer than the model's {trained}; its text may degrade beyond that");
+        note!("warning: the context of {ctx} exceeds the model's {trained}; the text may degrade beyond that");
     }
     Ok(loaded)
 }

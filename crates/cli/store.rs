@@ -162,7 +162,7 @@ impl Slot {
             Ok(Err(fault)) => Ok(discard(&path, &fault)),
             Err(e) if is_unsound(&e) => Ok(discard(&path, &e.to_string())),
             Err(e @ (EngineError::Artefact(_) | EngineError::Device(DeviceError::ImageRead(_)))) => {
-                note!("note: {} in the cache cannot be used now: {e}", path.display());
+                note!("note: cannot use {} from the cache now: {e}", path.display());
                 Ok(None)
             }
             Err(e) => Err(e.into()),
@@ -191,7 +191,7 @@ impl Slot {
         let states = || paths.iter().map(|p| FileState::of(&p.canonicalize()?)).collect::<std::io::Result<Vec<_>>>();
         let files = states().context("cannot read the model")?;
         if !files.iter().any(|f| f.is_same_file(&self.state)) || !files.iter().all(FileState::is_settled) {
-            bail!("the model's file has just changed");
+            bail!("the model file has just changed");
         }
         if let Some((path, text)) = &self.template
             && input::text(path, input::TEMPLATE).ok().as_ref() != Some(text)
@@ -203,7 +203,7 @@ impl Slot {
         let content = hash_files(&paths, &|n| bar.inc(n))?;
         engine.model().gguf.check_unchanged()?;
         if states()? != files {
-            bail!("the model's file has just changed");
+            bail!("the model file has just changed");
         }
         let key = self.key(&content.to_string());
         let path = path_of(&self.folder, key);
@@ -257,7 +257,7 @@ fn is_unsound(error: &EngineError) -> bool {
 
 /// Removes an entry of no use.
 fn discard(path: &Path, fault: &str) -> Option<Engine> {
-    note!("note: {} in the cache is packed anew: {fault}", path.display());
+    note!("note: {} in the cache is replaced: {fault}", path.display());
     // One that cannot be removed stays, and the note comes again at the next run.
     let _ = fs::remove_file(path);
     None
@@ -294,7 +294,7 @@ fn make_room(folder: &Path, keep: &Path, limit: u64) {
 fn limit() -> u64 {
     let Some(text) = std::env::var_os("AIO_CACHE_LIMIT").filter(|v| !v.is_empty()) else { return DEFAULT_LIMIT };
     text.to_str().and_then(bytes).unwrap_or_else(|| {
-        note!("note: AIO_CACHE_LIMIT is no number of bytes such as 500M or 20G; {DEFAULT_LIMIT} is used");
+        note!("note: AIO_CACHE_LIMIT is not a number of bytes such as 500M or 20G; using {DEFAULT_LIMIT}");
         DEFAULT_LIMIT
     })
 }

@@ -134,7 +134,7 @@ impl Resident {
     /// The elements of a vector of f32.
     fn vector(&self, weight: usize) -> Result<Vec<f32>, DeviceError> {
         let map = &self.weights.weights[weight];
-        let at = map.file.ok_or_else(|| DeviceError::Failed("frequency factors that are no vector".to_owned()))?;
+        let at = map.file.ok_or_else(|| DeviceError::Failed("frequency factors that are not a vector".to_owned()))?;
         let bytes = self.weights_memory.read(at, 4 * map.rows * map.cols)?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }

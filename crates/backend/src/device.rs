@@ -181,7 +181,7 @@ pub trait Device: Send + Sync {
     /// [`DeviceError::NoBurst`] if this device, or this plan on it, runs none; [`DeviceError::OutOfMemory`].
     fn load_burst(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Burst>, DeviceError> {
         let _ = (family, plan, weights);
-        Err(DeviceError::NoBurst { device: self.target().name, reason: "it takes step after step".to_owned() })
+        Err(DeviceError::NoBurst { device: self.target().name, reason: "it runs only single steps".to_owned() })
     }
 
     /// Copies whole KV pages `(from, to)` in every state, in order. Waits for it.

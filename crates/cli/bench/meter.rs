@@ -26,7 +26,7 @@ impl Hardware {
             DeviceArg::Cpu => Ok(Hardware::Cpu(models::cpu(isa, threads)?)),
             #[cfg(feature = "cuda")]
             DeviceArg::Cuda => Ok(Hardware::Cuda(crate::cuda::device()?)),
-            DeviceArg::Interp => bail!("the oracle is not made for speed, so there is nothing to measure"),
+            DeviceArg::Interp => bail!("the oracle is not built for speed; there is nothing to measure"),
         }
     }
 
@@ -54,7 +54,7 @@ impl Hardware {
             Hardware::Cpu(device) => {
                 let probe = device.probe();
                 let buffer = probe.read_buffer(bytes as usize);
-                let buffer = buffer.context("no memory for the buffer of streaming reads")?;
+                let buffer = buffer.context("cannot allocate the buffer for streaming reads")?;
                 Ok(Meter::Cpu(probe, buffer))
             }
             #[cfg(feature = "cuda")]

@@ -85,7 +85,7 @@ impl<'a> Emitter<'a> {
             let Some(operand) = node.op.spec().updates.or(pages) else { continue };
             if self.state_root(node.input(operand)).is_none() {
                 let (target, op) = (self.target.name.clone(), node.op.mnemonic());
-                let reason = format!("`{}` is no state", node.op.spec().operands[operand].name);
+                let reason = format!("`{}` is not a state", node.op.spec().operands[operand].name);
                 return Err(CompileError::Unsupported { target, op, reason });
             }
         }

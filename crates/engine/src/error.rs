@@ -25,7 +25,7 @@ pub enum EngineError {
     #[error(transparent)]
     Artefact(#[from] ArtefactError),
     /// More memory than there is.
-    #[error("not enough memory: {need}, but only {available} bytes are available; a smaller --ctx needs less")]
+    #[error("not enough memory: {need}, but only {available} bytes are available")]
     Memory {
         /// What is needed.
         need: MemoryNeed,
@@ -33,7 +33,7 @@ pub enum EngineError {
         available: u64,
     },
     /// The prompt leaves no room for a token.
-    #[error("the prompt has {prompt} tokens, the context only {context}; use a larger --ctx or a shorter prompt")]
+    #[error("the prompt has {prompt} tokens, which leaves no room in a context of {context}")]
     ContextOverflow {
         /// Tokens of the prompt.
         prompt: usize,
@@ -41,7 +41,7 @@ pub enum EngineError {
         context: usize,
     },
     /// Nothing to continue.
-    #[error("the prompt is empty, and the model has no token to begin with")]
+    #[error("the prompt is empty, and the model has no token to start with")]
     EmptyPrompt,
     /// A token id that the vocabulary does not have.
     #[error("token {token} is not below the vocabulary's {vocabulary}")]
@@ -69,7 +69,7 @@ pub enum EngineError {
     },
     /// A row from whose logits no token can be chosen.
     #[error(
-        "step {step} gave no token: a logit behind position {position} is NaN or infinite; the weights are damaged, or the \
+        "step {step} gave no token: a logit at position {position} is NaN or infinite; the weights are damaged, or the \
          model's numbers are too large"
     )]
     NoToken {
@@ -107,7 +107,7 @@ pub enum EngineError {
         reason: String,
     },
     /// No more sequences run in one step.
-    #[error("the batch has {limit} members already, which is as many as run in a step")]
+    #[error("the batch is full: a step runs at most {limit} members")]
     BatchFull {
         /// Members at most.
         limit: usize,

@@ -373,7 +373,7 @@ pub(crate) fn concat(a: &Args<'_>) -> Result<Types, InferError> {
     let sum = (|| x.shape.dims()[axis].known()?.checked_add(y.shape.dims().get(axis)?.known()?))();
     let sum = sum.filter(|_| fits).ok_or_else(|| a.bad(1, format!("{} along axis {axis} of known size", x)))?;
     shape.0[axis] = y.shape.dims()[axis];
-    a.require(1, shape == y.shape, format!("{shape} but for axis {axis}"))?;
+    a.require(1, shape == y.shape, format!("{shape} except for axis {axis}"))?;
     shape.0[axis] = Dim::Const(sum);
     one(x.dtype, shape)
 }

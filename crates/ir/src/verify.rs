@@ -184,7 +184,7 @@ impl Verifier<'_> {
             let open_row = ty.dtype.is_quantized() && ty.shape.last().known().is_none();
             // An empty dimension counts as 1, as parts of the shape are multiplied apart.
             if open_row || ty.bytes(&large).is_none() || ty.bytes_of_full(&large).is_none() {
-                self.error("V013", Entity::Value(id), format!("{} is no possible size", value.ty));
+                self.error("V013", Entity::Value(id), format!("{} is not a possible size", value.ty));
             }
         }
     }
@@ -218,7 +218,7 @@ impl Verifier<'_> {
         for (i, f) in self.graph.finals.iter().enumerate() {
             let state = self.graph.value(f.state);
             if state.def != Def::State || !seen.insert(f.state) {
-                self.error("V008", Entity::Final(i), format!("{} is no state, or has a final already", f.state));
+                self.error("V008", Entity::Final(i), format!("{} is not a state, or already has a final", f.state));
             } else if state.ty != *self.graph.ty(f.value) {
                 let message = format!("{} is {}, its final {}", f.state, state.ty, self.graph.ty(f.value));
                 self.error("V009", Entity::Final(i), message);
@@ -253,7 +253,7 @@ impl Verifier<'_> {
             let root = roots[&result];
             let of_state = self.graph.value(root).def == Def::State;
             if kept.get(&result).is_none_or(|&state| of_state && state != root) {
-                self.error("V014", Entity::Node(id), format!("{result} is no final of {root}, which it updates"));
+                self.error("V014", Entity::Node(id), format!("{result} is not a final of {root}, which it updates"));
             }
         }
     }

@@ -138,9 +138,9 @@ fn messages_name_the_rule_that_is_broken_and_what_there_is() {
             "%y = fill {shape = [2], value = 300, dtype = u8}",
             "attribute `value` is 300.0, expected a number that u8 can hold",
         ),
-        ("%y = negate %x", "there are fill, iota, embed"),
-        ("%y = cast %x {to = float}", "there are f32, f16"),
-        ("%y = iota {shape = [cols], dtype = u32}", "there are rows, seqs, pages, outs, recent"),
+        ("%y = negate %x", "expected one of fill, iota, embed"),
+        ("%y = cast %x {to = float}", "expected one of f32, f16"),
+        ("%y = iota {shape = [cols], dtype = u32}", "expected one of rows, seqs, pages, outs, recent"),
     ] {
         let text = message(line);
         assert!(text.contains(part), "{line}: {text}");

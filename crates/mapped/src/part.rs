@@ -50,7 +50,7 @@ impl PartFile {
         let name = place.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         // Of the path as it was given: some links of the system lead to pipes that have no place.
         if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is no regular file"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file"));
         }
         let (file, beside) = (0..ATTEMPTS)
             .find_map(|_| begin(&place.with_file_name(hidden(name))).transpose())

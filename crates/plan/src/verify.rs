@@ -185,7 +185,8 @@ impl Verifier<'_> {
                 self.error("L002", format!("b{i} is {} bytes at {}", b.bytes, b.offset));
             }
             if !b.offset.is_multiple_of(self.family.alignment.max(1)) {
-                let message = format!("b{i} lies at {}, which is no multiple of {}", b.offset, self.family.alignment);
+                let message =
+                    format!("b{i} lies at {}, which is not a multiple of {}", b.offset, self.family.alignment);
                 self.error("L010", message);
             }
         }

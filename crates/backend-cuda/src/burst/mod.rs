@@ -159,7 +159,7 @@ impl CudaBurst {
             return bad("pages", format!("{positions} positions for {len} tokens and {budget} more"));
         }
         if request.pages.len() > pages as usize || request.pages.iter().any(|&p| p >= pages) {
-            return bad("pages", format!("some are none of the pool's {pages}"));
+            return bad("pages", format!("some are outside the pool of {pages}"));
         }
         if let Some(token) = request.history.iter().find(|&&t| self.few.tokens.is_some_and(|n| u64::from(t) >= n)) {
             return bad("history", format!("token {token} is none"));

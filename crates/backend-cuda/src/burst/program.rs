@@ -175,7 +175,7 @@ fn check_names(plan: &Plan) -> Result<(), DeviceError> {
     }
     let words = plan.inputs.iter().filter(|i| bound(&i.name));
     match words.into_iter().find(|i| i.ty.dtype.is_quantized() || i.ty.bytes(&dims).is_none()) {
-        Some(input) => Err(refused(format!("the input `{}` is no array of words", input.name))),
+        Some(input) => Err(refused(format!("the input `{}` is not an array of words", input.name))),
         None => Ok(()),
     }
 }

@@ -103,7 +103,7 @@ impl Lowering<'_> {
         let values = match factors {
             Slot::Absent => None,
             Slot::Weight(w) => Some((self.model.vector)(w.index())?),
-            _ => return Err(unsupported(task, "frequency factors that are no weight")),
+            _ => return Err(unsupported(task, "frequency factors that are not a weight")),
         };
         let (frequencies, magnitude) = rope.frequencies(values.as_deref());
         let half = frequencies.len() as u32;

@@ -196,7 +196,7 @@ impl Lowering<'_> {
             _ => (ROWS_ARGMAX, 0.0),
         };
         if !task.body.ty(node.input(0)).dtype.is_float() {
-            return Err(unsupported(task, "elements that are no floats"));
+            return Err(unsupported(task, "elements that are not floats"));
         }
         let vector = |place: usize| {
             let tensor = if node.optional(place).is_some() { self.input(task, place)? } else { Tensor::zeroed() };
@@ -235,9 +235,9 @@ impl Lowering<'_> {
     fn top_k(&mut self, task: &Task) -> Result<(), DeviceError> {
         let node = self.node(task);
         if !task.body.ty(node.input(0)).dtype.is_float() {
-            return Err(unsupported(task, "elements that are no floats"));
+            return Err(unsupported(task, "elements that are not floats"));
         }
-        let k = u32::try_from(node.int("k")).map_err(|_| unsupported(task, "k is no size"))?;
+        let k = u32::try_from(node.int("k")).map_err(|_| unsupported(task, "k is not a size"))?;
         let args = TopKArgs {
             step: self.header(),
             values: self.output(task, 0)?,

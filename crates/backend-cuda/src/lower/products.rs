@@ -44,7 +44,7 @@ impl<'a> Lowering<'a> {
     pub(super) fn matrix(&self, task: &Task, place: usize) -> Result<(&'a WeightMap, Form), DeviceError> {
         let weight = self.weight(task, place).filter(|w| w.packed.is_some());
         let found = weight.and_then(|w| Some((w, w.form()?)));
-        found.ok_or_else(|| unsupported(task, format!("operand {place} is no packed matrix")))
+        found.ok_or_else(|| unsupported(task, format!("operand {place} is not a packed matrix")))
     }
 
     fn prepare_args(&self, task: &Task, source: &Source, form: Form) -> Result<PrepareArgs, DeviceError> {

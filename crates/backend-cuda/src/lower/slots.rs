@@ -85,7 +85,7 @@ impl<'a> Lowering<'a> {
         match self.ty(task.operands[place]) {
             None => Ok(0),
             Some(ty) if ty.dtype == DType::F32 && ty.shape.factors().1.is_empty() => Ok(self.operand(task, place)),
-            Some(ty) => Err(unsupported(task, format!("operand {place} : {ty} is no vector of f32"))),
+            Some(ty) => Err(unsupported(task, format!("operand {place} : {ty} is not a vector of f32"))),
         }
     }
 

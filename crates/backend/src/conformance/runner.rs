@@ -94,7 +94,7 @@ impl<'a> Run<'a> {
             let len = binding.ty.bytes(&dims).unwrap_or(0) as usize;
             let bytes: &[u8] = bytemuck::cast_slice(&words);
             if words[len.div_ceil(4)..].iter().any(|&w| w != SENTINEL) {
-                return Err(DeviceError::Failed(format!("the device wrote behind output `{}`", binding.name)));
+                return Err(DeviceError::Failed(format!("the device wrote past the end of output `{}`", binding.name)));
             }
             Ok(Tensor { dtype: binding.ty.dtype, bytes: bytes[..len].to_vec() })
         });

@@ -31,7 +31,7 @@ pub enum QuantError {
         dtype: DType,
     },
     /// The number of elements is no whole number of blocks.
-    #[error("{elems} elements are no whole number of {dtype} blocks")]
+    #[error("{elems} elements are not a whole number of {dtype} blocks")]
     PartialBlock {
         /// The type asked for.
         dtype: DType,

@@ -28,13 +28,13 @@ pub enum ParseErrorKind {
         found: String,
     },
     /// No such op.
-    #[error("there is no op `{0}`; there are {ops}", ops = listed(Op::ALL.iter().map(|op| op.mnemonic())))]
+    #[error("there is no op `{0}`; expected one of {ops}", ops = listed(Op::ALL.iter().map(|op| op.mnemonic())))]
     UnknownOp(String),
     /// No such element type.
-    #[error("there is no element type `{0}`; there are {types}", types = listed(DType::ALL.iter().map(|t| t.name())))]
+    #[error("there is no element type `{0}`; expected one of {types}", types = listed(DType::ALL.iter().map(|t| t.name())))]
     UnknownType(String),
     /// No such dimension symbol.
-    #[error("there is no dimension symbol `{0}`; there are {symbols}", symbols = listed(Sym::ALL.iter().map(|s| s.name())))]
+    #[error("there is no dimension symbol `{0}`; expected one of {symbols}", symbols = listed(Sym::ALL.iter().map(|s| s.name())))]
     UnknownSymbol(String),
     /// No such attribute, or not of its kind.
     #[error("`{op}` has no attribute `{name}`")]

@@ -136,7 +136,7 @@ pub enum GgufError {
         dims: Vec<u64>,
     },
     /// A tensor offset that is no multiple of the alignment.
-    #[error("tensor {name:?} starts at data offset {got}, which is no multiple of {alignment}")]
+    #[error("tensor {name:?} starts at data offset {got}, which is not a multiple of {alignment}")]
     Misaligned {
         /// The tensor.
         name: String,

@@ -52,7 +52,7 @@ pub enum SafetensorsError {
         path: PathBuf,
     },
     /// An index names a file in another folder.
-    #[error("{} names {file:?}, which is no plain file name", path.display())]
+    #[error("{} names {file:?}, which is not a plain file name", path.display())]
     FileName {
         /// The index.
         path: PathBuf,
@@ -63,7 +63,7 @@ pub enum SafetensorsError {
     #[error(transparent)]
     Map(#[from] MapError),
     /// A file of weights is cut short or has another form.
-    #[error("{} is no whole safetensors file: {message}", path.display())]
+    #[error("{} is not a complete safetensors file: {message}", path.display())]
     Header {
         /// The file.
         path: PathBuf,
@@ -79,7 +79,7 @@ pub enum SafetensorsError {
         name: String,
     },
     /// A tensor whose meaning is not known; to leave it out would change the model.
-    #[error("{} has the tensor {name:?}, which is no part of a model that aio knows", path.display())]
+    #[error("{} has the tensor {name:?}, which no supported model has", path.display())]
     UnknownTensor {
         /// The file.
         path: PathBuf,

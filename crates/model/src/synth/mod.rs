@@ -59,7 +59,7 @@ pub enum SynthError {
     #[error(transparent)]
     Gguf(#[from] GgufError),
     /// A type that cannot hold weights.
-    #[error("{dtype} is no type for weights")]
+    #[error("{dtype} is not a weight type")]
     Type {
         /// The type asked for.
         dtype: DType,
@@ -71,7 +71,7 @@ pub enum SynthError {
         got: u32,
     },
     /// An optional tensor that aio does not write.
-    #[error("the preset has the optional tensor {name:?}, which is none of [{}]", OPTIONAL.join(", "))]
+    #[error("the preset has the unknown optional tensor {name:?}; expected one of [{}]", OPTIONAL.join(", "))]
     Optional {
         /// The name.
         name: String,

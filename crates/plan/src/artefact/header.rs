@@ -130,7 +130,7 @@ pub(super) fn from_bytes(bytes: &[u8; HEADER_BYTES], file_bytes: u64) -> Result<
     check_places(&sections, file_bytes)?;
     let text = |range: std::ops::Range<usize>| {
         let text = std::str::from_utf8(&bytes[range]).map(|t| t.trim_end_matches('\0').to_owned());
-        text.map_err(|_| ArtefactError::Header { reason: "a name in its header is no text" })
+        text.map_err(|_| ArtefactError::Header { reason: "a name in its header is not UTF-8" })
     };
     let (target, form) = (text(TARGET)?, text(FORM)?);
     let key = Some(Hash(array(bytes, KEY))).filter(|key| *key != NO_KEY);

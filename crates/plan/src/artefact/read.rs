@@ -37,7 +37,7 @@ impl Artefact {
     pub fn open(path: &Path) -> Result<Artefact, ArtefactError> {
         let fail: Fail<'_> = &|source| ArtefactError::Read { path: path.to_path_buf(), source };
         if !std::fs::metadata(path).map_err(fail)?.is_file() {
-            return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
+            return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
         }
         let file = File::open(path).map_err(fail)?;
         let file_bytes = file.metadata().map_err(fail)?.len();

@@ -135,7 +135,7 @@ impl Rules<'_> {
         };
         match place.map(|place| self.task.operands[place]) {
             Some(slot) if !matches!(slot, Slot::State(_)) => {
-                Err(("L019", format!("{slot} is no state, but read by pages")))
+                Err(("L019", format!("{slot} is not a state, but is read by pages")))
             }
             _ => Ok(()),
         }
@@ -177,11 +177,11 @@ impl Rules<'_> {
         let outputs = self.task.body.outputs.len();
         let (copies, finals) = self.task.results.split_at(outputs);
         if finals.len() > 1 || finals.first().copied() != updated {
-            return Err(("L015", "a replaced state is no operand, or lies elsewhere".to_owned()));
+            return Err(("L015", "a replaced state is not an operand, or is elsewhere".to_owned()));
         }
         let reads = |state: Slot| self.task.operands.iter().filter(|s| **s == state).count();
         if updated.is_some_and(|s| !matches!(s, Slot::State(_)) || reads(s) > 1) {
-            return Err(("L015", "the replaced operand is no state, or an operand twice".to_owned()));
+            return Err(("L015", "the replaced operand is not a state, or is an operand twice".to_owned()));
         }
         let mut written = copies.iter().filter(|s| matches!(s, Slot::State(_)));
         match written.find(|&&s| reads(s) > 0 || updated == Some(s)) {

@@ -130,7 +130,7 @@ impl<'a> Places<'a> {
         };
         let unbounded = |v: ValueId| symbols(v).any(|s| matches!(s, Sym::Pages | Sym::Recent));
         if node.op == Op::Matmul && node.results.iter().any(|&v| unbounded(v)) {
-            return Err(unsupported(cx.task, "a product of as many rows as no bucket bounds"));
+            return Err(unsupported(cx.task, "a product whose number of rows no bucket bounds"));
         }
         let outs = node.results.iter().map(|&v| self.tensor(v, paged, cx)).collect::<Result<_, _>>()?;
         Ok(Node { node, inputs, outs })
