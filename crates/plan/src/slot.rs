@@ -1,10 +1,10 @@
-//! Where operands and results of tasks lie.
+//! Slots: where operands and results of tasks are stored.
 
 use aio_ir::entity_id;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The largest index that an id can have.
+/// The largest index of an id.
 const MAX_INDEX: u32 = u32::MAX - 1;
 
 entity_id! {
@@ -28,21 +28,21 @@ entity_id! {
     OutputId, "out"
 }
 
-/// Where an operand or result lies.
+/// Where an operand or result is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "WireSlot", try_from = "WireSlot")]
 pub enum Slot {
-    /// In the arena.
+    /// A buffer of the arena.
     Buffer(BufferId),
-    /// In what the step binds.
+    /// An input bound by the step.
     Input(InputId),
-    /// In what the step binds for results.
+    /// An output bound by the step.
     Output(OutputId),
     /// A weight.
     Weight(WeightId),
     /// A state, read or updated in place.
     State(StateId),
-    /// Nowhere: an optional operand that the model lacks.
+    /// Nowhere: an optional operand that the model does not have.
     Absent,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for Slot {
     }
 }
 
-/// A [`Slot`]: its kind and its index.
+/// The serialised form of a [`Slot`]: its kind and its index.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum WireSlot {
     Buffer(u32),

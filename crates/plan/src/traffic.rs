@@ -1,22 +1,22 @@
-//! Bytes that a step moves, by one definition: what counters, rooflines and benchmarks report.
+//! Bytes that a step moves: the one definition behind counters, rooflines and benchmarks.
 
 use crate::family::{Plan, PlanFamily};
 use crate::kinds::TaskKind;
 use crate::slot::Slot;
 use aio_ir::{Dims, Op, PAGE_POSITIONS};
 
-/// Weights once, keys and values by position.
+/// Memory traffic of a step: weights once, keys and values per position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Bytes of the weights that a step reads, as the model file stores them, each once. Of a table that is only looked up
-    /// a few rows are read, so it does not count.
+    /// Bytes of the weights that a step reads, as stored in the model file, each once. Tables that are only looked up
+    /// are excluded, since only a few rows are read.
     pub weights: u64,
-    /// Bytes of keys and values of one position, over all layers.
+    /// Bytes of keys and values per position, over all layers.
     pub kv_per_position: u64,
 }
 
 impl Traffic {
-    /// Of a step of a plan.
+    /// The traffic of a step of a plan.
     pub fn of(family: &PlanFamily, plan: &Plan) -> Traffic {
         let page = Dims { pages: 1, ..Dims::default() };
         let whole = plan.tasks.iter().filter(|t| t.kind != TaskKind::Op(Op::Embed));

@@ -1,4 +1,4 @@
-//! Rules about one task: its slots, its body, and how they fit.
+//! Rules about a single task: its slots and its body, and that they match.
 
 use crate::body::{self, BodyError, Declared};
 use crate::family::{Plan, PlanFamily};
@@ -11,13 +11,13 @@ use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A broken rule, to which the caller adds plan and task.
+/// A broken rule. The caller adds plan and task.
 pub(super) type Broken = (&'static str, String);
 
-/// Bodies that were found sound, with the kind and the presence of operands that they are the body of.
+/// Bodies found sound, with the kind and the present operands they were checked for.
 pub(super) type Sound = HashMap<*const Graph, (TaskKind, u64)>;
 
-/// What the rules look at.
+/// The subject of the rules.
 pub(super) struct Rules<'a> {
     pub family: &'a PlanFamily,
     pub plan: &'a Plan,
@@ -25,7 +25,7 @@ pub(super) struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// Checks the task, whose slots are in range.
+    /// Checks the task. Its slots must be in range.
     pub(super) fn check(&self, sound: &mut Sound) -> Result<(), Broken> {
         self.places()?;
         let (body, key) = (Arc::as_ptr(&self.task.body), (self.task.kind, self.present()));
@@ -44,13 +44,13 @@ impl Rules<'_> {
         self.task.kind.name().name()
     }
 
-    /// A bit for each operand that is not absent.
+    /// A bit mask of the operands that are present.
     fn present(&self) -> u64 {
         let bits = self.task.operands.iter().enumerate().filter(|(_, s)| **s != Slot::Absent);
         bits.fold(0, |bits, (place, _)| bits | 1 << place)
     }
 
-    /// Kernels find operands by place, so a kind's places are all there.
+    /// Checks the number of operands and results, because kernels find operands by index.
     fn places(&self) -> Result<(), Broken> {
         let optional = self.task.kind.optional_operands();
         let (operands, results) = (self.task.operands.len(), self.task.results.len());
@@ -64,7 +64,7 @@ impl Rules<'_> {
         }
     }
 
-    /// The body's declared values by operand; one missing or too many is an error.
+    /// The body's declared values by operand. Fails if there are too few or too many.
     fn declared(&self) -> Result<SmallVec<[Option<&Value>; 16]>, String> {
         let mut values = self.task.body.values().map(|(_, v)| v).filter(|v| !matches!(v.def, Def::Node { .. }));
         let mut declared = SmallVec::new();
@@ -80,7 +80,7 @@ impl Rules<'_> {
         }
     }
 
-    /// The body is that of the kind: built again from its numbers, it is the same graph.
+    /// Checks that the body is the kind's: rebuilt from the numbers, it is the same graph.
     fn meaning(&self) -> Result<(), String> {
         let declare = |v: &Value| Declared { def: v.def, ty: v.ty.clone() };
         let declared: Vec<_> = self.declared()?.into_iter().map(|v| v.map(declare)).collect();
@@ -122,7 +122,7 @@ impl Rules<'_> {
         Ok(())
     }
 
-    /// Only a state has pages where kernels look for them.
+    /// Checks that kernels find KV pages only in states.
     fn pages(&self) -> Result<(), Broken> {
         let kv = |op: Op| match op {
             Op::Attend => Some(const { Op::Attend.place("kv") }),
@@ -168,8 +168,8 @@ impl Rules<'_> {
         Ok(())
     }
 
-    /// A state is replaced in place: the result lies where the operand does, and nothing else of the task is it. Any other
-    /// result in a state is a copy into one that the task does not read.
+    /// Checks that a state is replaced in place: the result has the operand's slot, and no other operand or result
+    /// does. Any other result in a state is a copy into one that the task does not read.
     fn replaced(&self) -> Result<(), Broken> {
         let declared = self.declared().map_err(|message| ("L005", message))?;
         let pairs = || self.task.operands.iter().zip(&declared);
@@ -191,7 +191,7 @@ impl Rules<'_> {
     }
 }
 
-/// The type of what lies at a slot; `None` for an absent one.
+/// The type of a slot's contents; `None` for an absent one.
 fn slot_type<'a>(family: &'a PlanFamily, plan: &'a Plan, slot: Slot) -> Option<&'a TensorType> {
     match slot {
         Slot::Buffer(b) => Some(&plan.buffers[b.index()].ty),
@@ -203,8 +203,8 @@ fn slot_type<'a>(family: &'a PlanFamily, plan: &'a Plan, slot: Slot) -> Option<&
     }
 }
 
-/// Whether a slot holds what a body declares. States, and weights declared as such, have their own shape; all else may
-/// be another shape of the same elements.
+/// Whether a slot holds what a body declares. States, and weights declared as such, keep their shape; everything else
+/// may be another shape of the same elements.
 fn holds(slot: Slot, ty: &TensorType, value: &Value) -> bool {
     match (slot, value.def) {
         (Slot::State(_), Def::State | Def::Input { .. }) | (Slot::Weight(_), Def::Weight) => *ty == value.ty,
@@ -213,7 +213,7 @@ fn holds(slot: Slot, ty: &TensorType, value: &Value) -> bool {
     }
 }
 
-/// A type up to reshaping: what matters to storage.
+/// A type up to reshaping: all that matters for storage.
 fn storage(ty: &TensorType) -> (DType, (Option<u64>, SmallVec<[Sym; 4]>)) {
     (ty.dtype, ty.shape.factors())
 }
