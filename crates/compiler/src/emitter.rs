@@ -1,4 +1,4 @@
-//! Where the values of a plan lie: slots, buffers, and what has to be copied. Used by `emit` and `copies`.
+//! Storage for the values of a plan: slots, buffers, and the copies needed. Used by `emit` and `copies`.
 
 use crate::CompileError;
 use crate::fuse::{Cluster, is_view};
@@ -12,7 +12,7 @@ use indexmap::IndexSet;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// Weights and states that the plans of a family share, in order of first use.
+/// Weights and states shared by the plans of a family, in order of first use.
 #[derive(Default)]
 pub(crate) struct Shared {
     weights: IndexSet<WeightDesc>,
@@ -20,7 +20,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Weights and states by id.
+    /// The weights and states, by id.
     pub(crate) fn finish(self) -> (Vec<WeightDesc>, Vec<StateDesc>) {
         (self.weights.into_iter().collect(), self.states.into_iter().collect())
     }
@@ -34,13 +34,13 @@ impl Shared {
     }
 }
 
-/// A value that has to lie somewhere else too.
+/// A value that must be copied to another slot.
 pub(crate) struct Copy {
-    /// The value whose bytes they are.
+    /// The value to copy.
     pub from: ValueId,
-    /// The type at the new place.
+    /// The type at the destination.
     pub ty: TensorType,
-    /// The new place.
+    /// The destination.
     pub to: Slot,
     /// Name of the output or state, for messages.
     pub name: String,
@@ -62,7 +62,7 @@ impl<'a> Emitter<'a> {
         Emitter { graph, target, shared, bucket, slots: HashMap::new(), buffers: Vec::new(), lives: Vec::new() }
     }
 
-    /// The buffers, which have no offsets yet, and when each is live.
+    /// The buffers, still without offsets, and their lifetimes.
     pub(crate) fn into_buffers(self) -> (Vec<Buffer>, Vec<Lifetime>) {
         (self.buffers, self.lives)
     }
@@ -78,7 +78,7 @@ impl<'a> Emitter<'a> {
         inputs
     }
 
-    /// What ops update in place, and what they read by pages, are states: nothing else has a place of its own.
+    /// Checks that values updated in place or read by pages are states, since only states have fixed storage.
     pub(crate) fn states(&self, clusters: &[Cluster]) -> Result<(), CompileError> {
         for node in clusters.iter().flat_map(|c| &c.nodes).map(|&n| self.graph.node(n)) {
             let pages = (node.op == Op::Attend).then_some(1);
@@ -92,7 +92,8 @@ impl<'a> Emitter<'a> {
         Ok(())
     }
 
-    /// Outputs, and those that no task writes: a value is written to the first output that it is.
+    /// The outputs, and copies for those that no task writes. A value is written directly to the first output that has
+    /// it.
     pub(crate) fn outputs(&mut self, clusters: &[Cluster]) -> (Vec<Binding>, Vec<Copy>) {
         let computed: HashSet<ValueId> = clusters.iter().flat_map(|c| c.results.iter().copied()).collect();
         let (mut outputs, mut copies) = (Vec::new(), Vec::new());
@@ -110,7 +111,7 @@ impl<'a> Emitter<'a> {
         (outputs, copies)
     }
 
-    /// Finals that no op makes of their state in place.
+    /// Copies for the finals that are not in-place updates of their state.
     pub(crate) fn finals(&mut self) -> Vec<Copy> {
         let graph = self.graph;
         let strays = graph.finals.iter().filter(|f| self.state_root(f.value) != Some(f.state)).collect::<Vec<_>>();
@@ -123,7 +124,7 @@ impl<'a> Emitter<'a> {
         strays.into_iter().map(copy).collect()
     }
 
-    /// The value whose bytes a value shares.
+    /// The value whose storage a value shares.
     fn storage(&self, mut value: ValueId) -> ValueId {
         while let Some((_, node)) = self.graph.def_node(value).filter(|(_, n)| is_view(self.graph, n)) {
             value = node.input(0);
@@ -131,7 +132,7 @@ impl<'a> Emitter<'a> {
         value
     }
 
-    /// The state that a value is a version of.
+    /// The state that a value is a version of, if any.
     fn state_root(&self, mut value: ValueId) -> Option<ValueId> {
         loop {
             match self.graph.value(value).def {
@@ -163,7 +164,7 @@ impl<'a> Emitter<'a> {
         slot
     }
 
-    /// Where a value lies that is no view; the layout is that of a weight.
+    /// The slot of a value that is not a view. `layout` applies to weights.
     pub(crate) fn slot(&mut self, value: ValueId, layout: Layout) -> Slot {
         if let Some(root) = self.state_root(value) {
             return self.state(root);
@@ -177,7 +178,7 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// Notes that task `index` reads a slot.
+    /// Extends the lifetime of a slot's buffer to task `index`, which reads it.
     pub(crate) fn read(&mut self, slot: Slot, index: usize) {
         if let Slot::Buffer(b) = slot {
             self.lives[b.index()].last = index;
@@ -189,8 +190,8 @@ impl<'a> Emitter<'a> {
         Slot::State(self.shared.state(StateDesc { name: v.name.clone(), ty: v.ty.clone() }))
     }
 
-    /// Matrices lie as the kind's kernels like them best. Other weights, views of any, and matrices without elements lie
-    /// as in the file.
+    /// The layout of a weight. Matrices take the kind's preferred layout. Other weights, views, and matrices without
+    /// elements keep the file's.
     fn layout(&self, cluster: &Cluster, value: ValueId) -> Layout {
         let shape = &self.graph.ty(value).shape;
         let matrix = shape.rank() == 2 && !shape.is_empty();
@@ -210,7 +211,7 @@ impl<'a> Emitter<'a> {
         Ok(slot)
     }
 
-    /// A new buffer that task `index` writes.
+    /// Adds a buffer that task `index` writes.
     pub(crate) fn buffer(&mut self, ty: &TensorType, index: usize, name: &str) -> Result<Slot, CompileError> {
         let bytes = ty.bytes(&self.bucket.bounds()).filter(|&b| b <= isize::MAX as u64);
         let bytes = bytes.ok_or_else(|| CompileError::TooLarge {
@@ -223,7 +224,7 @@ impl<'a> Emitter<'a> {
         Ok(slot)
     }
 
-    /// The type of what lies in a buffer.
+    /// The type of a buffer.
     pub(crate) fn buffer_type(&self, slot: Slot) -> &TensorType {
         match slot {
             Slot::Buffer(b) => &self.buffers[b.index()].ty,

@@ -1,4 +1,4 @@
-//! Norm, gate and up projections and the gated activation become one task.
+//! Fuses norm, gate and up projections, and the gated activation.
 
 use super::cluster::Cluster;
 use super::matcher::{Matcher, Nodes};

@@ -1,4 +1,4 @@
-//! Norm, query, key and value projections, head norms, rotation and page write become one task.
+//! Fuses norm, query, key and value projections, head norms, rotation and page write.
 
 use super::cluster::Cluster;
 use super::matcher::{Matcher, Nodes};
@@ -6,7 +6,7 @@ use aio_ir::{Node, NodeId, Op, ValueId};
 use aio_plan::kinds::qkv;
 use aio_plan::{QkvSpec, RopeSpec, TaskKind};
 
-/// A rotated and perhaps normed head projection.
+/// A rotated head projection, with an optional norm.
 struct Heads {
     x: ValueId,
     w: ValueId,
@@ -17,7 +17,7 @@ struct Heads {
     factors: Option<ValueId>,
 }
 
-/// Starts at the attention that reads the written pages: it is what ties query, key and value together.
+/// Starts at the attention that reads the written pages, because it connects query, key and value.
 pub(super) fn qkv(m: &Matcher<'_>, id: NodeId) -> Option<Result<Cluster, &'static str>> {
     Some(m.graph.node(id)).filter(|n| n.op == Op::Attend).map(|attend| tied(m, attend))
 }
