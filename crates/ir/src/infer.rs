@@ -1,6 +1,6 @@
-//! Shape rules: result types from operand types and attributes, one function an op or family.
+//! Shape rules: result types from operand types and attributes, one function per op or family.
 //!
-//! Called by the builder, the parser (types may be left out) and the verifier (types must agree).
+//! Called by the builder, the parser (types are optional) and the verifier (types must agree).
 
 pub use crate::infer_error::{EmptyAxis, InferError, full_axis};
 
@@ -16,7 +16,7 @@ pub type Types = SmallVec<[TensorType; 2]>;
 /// A shape rule.
 pub type InferRule = fn(&Args<'_>) -> Result<Types, InferError>;
 
-/// What a shape rule sees of a node.
+/// The arguments of a shape rule.
 pub struct Args<'a> {
     /// The op.
     pub op: Op,
@@ -44,7 +44,7 @@ impl<'a> Args<'a> {
         if ok { Ok(()) } else { Err(self.bad(i, expected)) }
     }
 
-    /// The operand must have exactly this type.
+    /// Requires operand `i` to have exactly this type.
     fn exact(&self, i: usize, dtype: DType, dims: &[Dim]) -> Result<(), InferError> {
         let want = TensorType::new(dtype, Shape::new(dims.iter().copied()));
         self.require(i, *self.input(i) == want, want.to_string())
@@ -86,7 +86,7 @@ impl<'a> Args<'a> {
         InferError::Attribute { name, expected: expected.into(), got: self.attrs[i].clone() }
     }
 
-    /// The axis that the op goes along has elements, or a symbol's number of them.
+    /// Requires the op's axis to have elements or a symbolic size.
     fn full_axis(&self) -> Result<(), InferError> {
         let dims = self.input(0).shape.dims();
         let axis = full_axis(self.op, self.attrs, dims.len());
@@ -120,7 +120,7 @@ pub(crate) fn fill(a: &Args<'_>) -> Result<Types, InferError> {
     plain_result(a, 2, a.shape(0))
 }
 
-/// Whether a plain type has the number: an integer type just that, a float type one that rounds to it.
+/// Whether a plain type can hold the number: exactly for integer types, rounded for float types.
 fn holds(dtype: DType, value: f32) -> bool {
     let whole = |from: f64, to: f64| value.fract() == 0.0 && (from..=to).contains(&f64::from(value));
     match dtype {
@@ -162,7 +162,7 @@ fn prefixed(prefix: &Shape, rest: &[Dim]) -> Shape {
     Shape::new(prefix.dims().iter().chain(rest).copied())
 }
 
-/// Operand 0 has slices to pick, of whole blocks; operand 1 is a list of indices.
+/// Requires operand 0 to have slices of whole blocks, and operand 1 to be a list of indices.
 fn slices(a: &Args<'_>) -> Result<(), InferError> {
     let x = a.input(0);
     let rank = if x.dtype.is_quantized() { 2 } else { 1 };
@@ -199,7 +199,7 @@ pub(crate) fn matmul(a: &Args<'_>) -> Result<Types, InferError> {
     one(DType::F32, x.shape.with_last(w.shape.dims()[rank - 2]))
 }
 
-/// The numpy rule: align at the last dimension; equal, or one of them 1.
+/// The numpy rule: aligned at the last dimension, sizes are equal or one of them is 1.
 fn broadcast_shapes(a: &Shape, b: &Shape) -> Option<Shape> {
     let rank = a.rank().max(b.rank());
     let at = |s: &Shape, i: usize| {
@@ -281,7 +281,7 @@ pub(crate) fn rope(a: &Args<'_>) -> Result<Types, InferError> {
     same(x)
 }
 
-/// Key heads and head size of a KV state, whose shape is fixed by DESIGN: pages, 2, heads, 64, head size.
+/// Key-value heads and head size of a KV state, whose shape is fixed: pages, 2, heads, 64, head size.
 fn kv_dims(a: &Args<'_>, i: usize) -> Result<(Dim, Dim), InferError> {
     let kv = a.input(i);
     let want = "f16[pages, 2, kv heads, 64, head size]";
@@ -300,7 +300,7 @@ fn kv_dims(a: &Args<'_>, i: usize) -> Result<(Dim, Dim), InferError> {
     }
 }
 
-/// Page table, row sequences and positions, from operand `i` on.
+/// Checks the page table, row sequences and positions, from operand `i` on.
 fn row_places(a: &Args<'_>, i: usize, rows: Dim) -> Result<(), InferError> {
     a.exact(i, DType::U32, &[Sym::Seqs.into(), Sym::Pages.into()])?;
     a.exact(i + 1, DType::U32, &[rows])?;
@@ -477,7 +477,7 @@ pub(crate) fn verify(a: &Args<'_>) -> Result<Types, InferError> {
     let sampled = a.input(0);
     a.require(0, sampled.dtype == DType::U32 && sampled.shape.rank() == 1, "u32 of rank 1")?;
     a.exact(1, DType::U32, sampled.shape.dims())?;
-    // Of each sequence the first of its sampled rows and how many drafts follow it.
+    // For each sequence, the index of its first sampled row and the number of drafts after it.
     a.exact(2, DType::U32, &[Sym::Seqs.into(), Dim::Const(2)])?;
     let per_seq = TensorType::new(DType::U32, Shape::new([Sym::Seqs.into()]));
     Ok(smallvec![per_seq.clone(), per_seq])

@@ -1,10 +1,10 @@
-//! Why a shape rule refuses a node, and the axes that must have elements.
+//! Errors of shape rules, and the axes that must have elements.
 
 use crate::attr::Attr;
 use crate::op::Op;
 use crate::shape::TensorType;
 
-/// Why operands do not fit an op.
+/// Why operands do not satisfy a shape rule.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum InferError {
     /// An operand has the wrong element type or shape.
@@ -12,9 +12,9 @@ pub enum InferError {
     Operand {
         /// The operand's name in the op table.
         operand: &'static str,
-        /// What the op takes there.
+        /// What the op takes.
         expected: String,
-        /// What is there.
+        /// The operand's type.
         got: TensorType,
     },
     /// An attribute's value does not fit the operands.
@@ -22,28 +22,28 @@ pub enum InferError {
     Attribute {
         /// The attribute's name.
         name: &'static str,
-        /// What would fit.
+        /// The values allowed.
         expected: String,
-        /// What is there.
+        /// The value given.
         got: Attr,
     },
-    /// The op needs an element along an axis that has none.
+    /// The op needs elements along an axis that has none.
     #[error(transparent)]
     Empty(#[from] EmptyAxis),
 }
 
-/// An axis without elements, along which an op cannot go: nothing is the largest of none, and no mean divides by 0.
+/// An axis without elements along which an op needs some: there is no maximum of nothing, and no mean over 0 elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{op}` along axis {axis}, which has no elements")]
 pub struct EmptyAxis {
-    /// The op's keyword, with the kind of a fold.
+    /// The op's keyword, with the kind of a reduction.
     pub op: &'static str,
-    /// The axis, counted from the outermost.
+    /// The axis, from the outermost.
     pub axis: usize,
 }
 
-/// The axis of operand 0 that must have elements: the dimension of a fold that has no value for none. Where its size is
-/// a symbol, whoever binds the symbol checks it.
+/// The axis of operand 0 that must have elements, because the op has no value for an empty axis. If its size is a
+/// symbol, it is checked when the symbol is bound.
 pub fn full_axis(op: Op, attrs: &[Attr], rank: usize) -> Option<EmptyAxis> {
     let last = rank.checked_sub(1);
     let (name, axis) = match (op, attrs) {

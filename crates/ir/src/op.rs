@@ -1,23 +1,23 @@
-//! The op table: each op declared once.
+//! The op table: each op is declared once.
 //!
-//! From one entry come the enum variant, the parser's keyword, the printer, arity and attribute checks, the
-//! shape rule, the cost rule, the DOT colour and `aio graph ops`. To add an op: one entry here, its shape
-//! rule in [`crate::infer`], its meaning in `aio-interp`; the compiler points at every place left.
+//! An entry generates the enum variant, the parser's keyword, the printer, arity and attribute checks, the shape rule,
+//! the cost rule, the DOT colour and `aio graph ops`. To add an op, add one entry here, its shape rule in
+//! [`crate::infer`] and its meaning in `aio-interp`; the compiler points at every remaining place.
 
 use crate::attr::{Attr, AttrKind, AttrSpec, Default as D};
 use crate::cost::{self, CostRule};
 use crate::infer::{self, InferRule};
 
-/// What an op is about; ops of one group share rules and a colour.
+/// The category of an op. Ops of one group share rules and a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
-    /// Makes a value from attributes alone.
+    /// Creates a value from attributes alone.
     Source,
     /// Picks rows by index.
     Lookup,
     /// Matrix products.
     Linear,
-    /// One output element from one element of each operand.
+    /// Computes each output element from one element of each operand.
     Elementwise,
     /// Normalisation over a dimension.
     Norm,
@@ -25,11 +25,11 @@ pub enum Group {
     Position,
     /// The paged KV cache.
     Cache,
-    /// Moves elements, computes nothing.
+    /// Moves elements without computing.
     Layout,
     /// Changes the element type.
     Convert,
-    /// Folds a dimension.
+    /// Reduces a dimension.
     Reduce,
     /// Chooses tokens.
     Choose,
@@ -40,7 +40,7 @@ pub enum Group {
 pub struct Operand {
     /// Name in messages and documentation.
     pub name: &'static str,
-    /// Whether `_` may stand in its place, or an optional input that is not bound.
+    /// Whether `_`, or an optional input that is not bound, may take its place.
     pub optional: bool,
 }
 
@@ -49,36 +49,36 @@ pub struct Operand {
 pub struct OpSpec {
     /// Keyword in the text form.
     pub mnemonic: &'static str,
-    /// What it is about.
+    /// Its category.
     pub group: Group,
-    /// Operands in order; optional ones come last.
+    /// Operands in order, optional ones last.
     pub operands: &'static [Operand],
     /// Names of the results in order.
     pub results: &'static [&'static str],
     /// Attributes in order.
     pub attrs: &'static [AttrSpec],
-    /// For ops that return an updated state: the operand it replaces (always result 0).
+    /// For ops that return an updated state: the operand that result 0 replaces.
     pub updates: Option<usize>,
-    /// One sentence.
+    /// Description, one sentence.
     pub summary: &'static str,
     /// Result types from operand types and attributes.
     pub infer: InferRule,
-    /// Bytes and flops.
+    /// Cost rule.
     pub cost: CostRule,
-    /// The rest of its documentation.
+    /// Further documentation.
     pub notes: Notes,
 }
 
-/// What the reference says of an op beside its summary; each text is one or more sentences.
+/// Reference documentation of an op besides its summary. Each text is one or more sentences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notes {
-    /// Admitted element types.
+    /// Element types allowed.
     pub types: &'static str,
     /// Shapes, broadcasting and layouts.
     pub shapes: &'static str,
     /// NaN, overflow and rounding.
     pub numbers: &'static str,
-    /// Ranges of indices; empty if the op has none.
+    /// Ranges of indices; empty if the op takes none.
     pub indices: &'static str,
 }
 
@@ -90,7 +90,7 @@ const fn opt(name: &'static str) -> Operand {
     Operand { name, optional: true }
 }
 
-/// `a == b`, in constants.
+/// `a == b`, usable in constants.
 const fn same(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut i = 0;
@@ -108,7 +108,7 @@ const fn notes(types: &'static str, shapes: &'static str, numbers: &'static str,
     Notes { types, shapes, numbers, indices }
 }
 
-/// Types that are not stored in blocks: [`DType::is_quantized`](crate::DType::is_quantized) is false.
+/// The types not stored in blocks: [`DType::is_quantized`](crate::DType::is_quantized) is false.
 const PLAIN_X: &str = "x: any plain type (f32, f16, bf16, i32, u32, i8, u8, bool).";
 const SAME_PLAIN: &str = "a and b: any plain type (f32, f16, bf16, i32, u32, i8, u8, bool), the same for both.";
 const F32_X: &str = "x and out: f32.";
@@ -155,7 +155,7 @@ const INTS: AttrKind = AttrKind::Ints;
 const DTYPE: AttrKind = AttrKind::DType;
 const COMPARE: AttrKind = AttrKind::Word(&["eq", "ne", "lt", "le", "gt", "ge"]);
 const REDUCE: AttrKind = AttrKind::Word(&["sum", "max", "min", "mean"]);
-/// How the two members of a rotated pair lie in a head: neighbours, or half a head apart.
+/// Positions of the two members of a rotated pair in a head: adjacent, or half a head apart.
 const ROPE_PAIRS: AttrKind = AttrKind::Word(&["adjacent", "halves"]);
 const ROPE_SCALING: AttrKind = AttrKind::Word(&["none", "linear", "yarn"]);
 
@@ -276,7 +276,7 @@ impl Op {
         &SPECS[self as usize]
     }
 
-    /// The place of an operand. Meant for constants, where a name that the op lacks is an error of the compiler.
+    /// The index of an operand. Meant for constants, where a name that the op lacks is a compile error.
     ///
     /// # Panics
     /// If the op has no such operand.
@@ -304,12 +304,12 @@ impl Op {
 }
 
 impl OpSpec {
-    /// Where an attribute lies in a node's list.
+    /// The index of an attribute in a node's list.
     pub fn attr_index(&self, name: &str) -> Option<usize> {
         self.attrs.iter().position(|a| a.name == name)
     }
 
-    /// The attributes with their defaults; `None` where one is required.
+    /// The defaults of all attributes; `None` for a required one.
     pub fn default_attrs(&self) -> impl Iterator<Item = Option<Attr>> + '_ {
         self.attrs.iter().map(|a| a.default.value())
     }
@@ -337,7 +337,7 @@ mod tests {
         }
     }
 
-    /// Operands and attributes that are places in something else.
+    /// Operands and attributes that index into another tensor.
     const PLACES: [&str; 7] = ["ids", "index", "experts", "row_seq", "recent", "spans", "start"];
 
     #[test]
@@ -357,7 +357,7 @@ mod tests {
         }
     }
 
-    /// An attribute that fits an operand of 2 x 256 elements.
+    /// An attribute value that fits an operand of 2 x 256 elements.
     fn fitting(op: Op, a: &AttrSpec) -> Attr {
         match a.kind {
             AttrKind::Int => Attr::Int(1),

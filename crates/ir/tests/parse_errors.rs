@@ -1,4 +1,4 @@
-//! Each parse code fires, at the right line and column, with a caret under the place.
+//! Tests that each parse code fires at the right line and column, with a caret under it.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_ir::text::parse;
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 const HEAD: &str = "aio 1\ngraph \"t\"\n";
 const X: &str = "aio 1\ngraph \"t\"\n%x = input \"x\" : f32[4]\n";
 
-/// Code, the good lines before, and the faulty line, in which `§` stands before the place.
+/// Code, the valid lines before, and the faulty line, with `§` before the position.
 const CASES: &[(&str, &str, &str)] = &[
     ("P001", "", "§aio 2"),
     ("P001", "", "§graph \"t\""),
@@ -122,7 +122,7 @@ fn comments_blank_lines_and_names_are_free() {
     assert_eq!(parsed.output_lines, [8]);
 }
 
-/// Says what follows the caret of an error.
+/// The printed error for a faulty line.
 fn message(line: &str) -> String {
     let source = format!("aio 1\ngraph \"g\"\n%x = input \"x\" : f32[rows, 8]\n{line}\n");
     parse(&source).unwrap_err().to_string()

@@ -6,7 +6,7 @@
 
 use half::f16;
 
-/// The 16 values that an iq4_nl index stands for.
+/// The 16 values that iq4_nl indices select.
 pub const IQ4_NL_VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 fn half_at(block: &[u8], at: usize) -> f32 {
@@ -85,7 +85,7 @@ fn put_nibbles(qs: &mut [u8], x: &[f32], q: impl Fn(f32) -> f32) {
 }
 
 pub(super) fn encode_q4_0(x: &[f32], block: &mut [u8]) {
-    // The value farthest from zero, with its sign: it maps to -8 exactly.
+    // The value farthest from zero, with its sign, maps exactly to -8.
     let far = x.iter().fold(0.0f32, |far, &v| if v.abs() > far.abs() { v } else { far });
     let d = far / -8.0;
     put_half(block, 0, d);
