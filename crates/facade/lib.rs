@@ -1,7 +1,7 @@
 //! aio: a kernel-level compute-graph runtime for LLM decoding on memory-bound devices.
 //!
-//! A model file becomes a step graph (text, verified), the graph a family of precompiled plans, a plan an executable on a
-//! device; one step is one submission and one synchronisation. This crate gathers the parts:
+//! A model file becomes a verified step graph, the graph becomes a family of precompiled plans, and a device makes each
+//! plan executable. One step is one submission and one synchronisation. This crate re-exports the parts:
 //!
 //! ```no_run
 //! use aio::engine::{EngineOptions, Flow, Request, Sampling};
@@ -42,29 +42,29 @@ use aio_plan::artefact::Artefact;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The commit this was built from.
+/// The commit it was built from.
 pub const COMMIT: &str = env!("AIO_COMMIT");
 
-/// The graph templates that come with aio: all files of `graphs/`, by name.
+/// The built-in graph templates: all files of `graphs/`, by name.
 pub fn templates() -> Templates {
     const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/graph_templates.rs"));
     Templates::new(FILES.iter().copied())
 }
 
-/// The CUDA kernels that come with aio: all sources, and machine code where a toolkit was there when this was built.
+/// The built-in CUDA kernels: all sources, and machine code if a toolkit was available at build time.
 #[cfg(feature = "cuda")]
 pub fn kernel_images() -> aio_backend_cuda::KernelImages {
     aio_backend_cuda::KernelImages { sources: kernels::SOURCES, cubins: kernels::CUBINS }
 }
 
-/// `SOURCES` and `CUBINS`, written by the build script out of `kernels/cuda`.
+/// `SOURCES` and `CUBINS`, which the build script generates from `kernels/cuda`.
 #[cfg(feature = "cuda")]
 mod kernels {
     use aio_backend_cuda::{Cubin, Source};
     include!(concat!(env!("OUT_DIR"), "/cuda_kernels.rs"));
 }
 
-/// Loads a model from a compiled artefact (`aio compile`): nothing is compiled, nothing packed.
+/// Loads a model from a compiled artefact (`aio compile`), without compiling or packing.
 ///
 /// # Errors
 /// See [`Engine::from_artefact`].
@@ -72,7 +72,7 @@ pub fn load_artefact(path: &Path, device: Arc<dyn Device>, options: &EngineOptio
     Engine::from_artefact(Artefact::open(path)?, device, options, ImageAccess::Read)
 }
 
-/// Loads a model with the template of its architecture.
+/// Loads a model with the template for its architecture.
 ///
 /// # Errors
 /// See [`EngineError`].

@@ -1,4 +1,4 @@
-//! The oracle as a device: runs each task's body through the evaluator.
+//! The oracle as a device: evaluates each task's body.
 
 use crate::eval::evaluate;
 use crate::tensor::Tensor;
@@ -11,17 +11,17 @@ use aio_plan::{Plan, PlanFamily, Slot, Target, Task, TaskId};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Runs plans by their bodies. See the crate's front page.
+/// A device that runs the bodies of plans. See the crate's front page.
 #[derive(Debug, Default)]
 pub struct InterpDevice {
     counters: Arc<Mutex<Counters>>,
 }
 
-/// A model on the oracle: weights in the file's form and states.
+/// A model on the oracle: weights in the file's form, and states.
 struct Resident {
     weights: Vec<Vec<u8>>,
     states: Mutex<Vec<Vec<u8>>>,
-    /// Whether each state lies in pages.
+    /// Whether each state is paged.
     paged: Vec<bool>,
     pages: u32,
 }
@@ -30,14 +30,14 @@ struct InterpExecutable {
     full: FullAxes,
     family: Arc<PlanFamily>,
     plan: Plan,
-    /// Submissions of a step.
+    /// Submissions per step.
     submissions: u64,
     resident: Arc<Resident>,
     counters: Arc<Mutex<Counters>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What the lock guards is replaced whole, so a panic elsewhere cannot have left it half-written.
+    // The guarded value is replaced as a whole, so a panic elsewhere cannot leave it half-written.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -124,7 +124,7 @@ impl Executable for InterpExecutable {
         for (words, bytes) in bindings.outputs.iter_mut().zip(&outputs) {
             bytemuck::cast_slice_mut::<u32, u8>(words)[..bytes.len()].copy_from_slice(bytes);
         }
-        // States are replaced only now, so a step that fails leaves them as they were.
+        // States are replaced only now, so a failed step leaves them unchanged.
         *lock(&self.resident.states) = states;
         let mut counters = lock(&self.counters);
         counters.submissions += self.submissions;
@@ -136,7 +136,7 @@ impl Executable for InterpExecutable {
     }
 }
 
-/// One step under way.
+/// A step in progress.
 struct Step<'a> {
     exe: &'a InterpExecutable,
     dims: Dims,
@@ -149,7 +149,7 @@ impl Step<'_> {
     fn task(&mut self, id: TaskId, task: &Task, inputs: &[Option<Data<'_>>]) -> Result<(), DeviceError> {
         let body = verify(&task.body).map_err(failed)?;
         let slots: Vec<Slot> = task.operands.iter().copied().filter(|s| *s != Slot::Absent).collect();
-        // The pool's size belongs to the resident model, the rest to the step.
+        // The pool's size comes from the resident model, the other dimensions from the step.
         let dims = Dims { pages: self.exe.resident.pages, ..self.dims };
         let results = evaluate(body, &dims, |value: ValueId, v| {
             let slot = slots[value.index()];

@@ -20,7 +20,7 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>, state: Option<Tensor<'w>>) -> Result
     }
 }
 
-/// Where rows' positions lie in a KV state; operands from `at` on are page table, row sequences, positions.
+/// Locates the positions of rows in a KV state. Operands from `at` on are page table, row sequences, positions.
 struct Places<'a, 'w> {
     args: &'a OpArgs<'a, 'w>,
     table: &'a [i64],

@@ -15,8 +15,8 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     }
 }
 
-/// Indices of a row, largest element first, lowest index first on ties; a NaN is larger than any number, as where numpy
-/// sorts.
+/// Indices of a row, largest element first, lowest index first on ties. NaN ranks above all numbers, as in numpy's
+/// sorting.
 fn ranked(row: &[f32]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..row.len()).collect();
     let by_nan = |i: usize, j: usize| row[j].is_nan().cmp(&row[i].is_nan());
@@ -76,8 +76,8 @@ fn sample_rows<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     Ok(vec![Tensor::int(DType::U32, a.shape(0), tokens)])
 }
 
-/// Sequence `s` has its last token at row `first` and drafts after it; row `i` samples what row `i + 1` should hold. A row
-/// without a token agrees with no draft.
+/// The last token of sequence `s` is at row `first`, followed by its drafts. Row `i` samples what row `i + 1` should
+/// hold. A row without a token accepts no draft.
 fn verify<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let (sampled, drafts) = (a.input(0).ints(), a.input(1).ints());
     let (mut accepted, mut next) = (Vec::new(), Vec::new());
