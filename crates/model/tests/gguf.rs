@@ -1,4 +1,4 @@
-//! The GGUF reader against files of the writer, against damaged ones and against hostile ones.
+//! Tests the GGUF reader on files from the writer, on damaged files and on hostile ones.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use std::io::Write;
@@ -9,7 +9,7 @@ use aio_model::gguf::{Gguf, GgufError, MetaValue, TensorType, Value, ValueType};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-/// Data that tells tensors apart: each byte is the tensor's name length plus its position.
+/// Data that distinguishes tensors: each byte is the tensor's name length plus its position.
 fn fill(spec: &TensorSpec, out: &mut dyn Write) -> std::io::Result<()> {
     let bytes: Vec<u8> = (0..spec.bytes().unwrap()).map(|i| (spec.name.len() as u64 + i) as u8).collect();
     out.write_all(&bytes)
@@ -77,7 +77,7 @@ fn typed_access_names_the_key() {
     assert!(matches!(g.get_u32("big"), Err(GgufError::Range { .. })));
 }
 
-/// Reads everything a file offers, so that a panic anywhere shows.
+/// Reads everything in a file, to expose panics.
 fn touch(g: &Gguf) {
     for (_, v) in g.metadata() {
         v.to_meta();
@@ -190,7 +190,7 @@ fn a_string_that_is_not_utf8_hides_nothing_else() {
     let Some(Value::Array(items)) = g.get("list") else { panic!("the list is there") };
     assert_eq!(items.iter().collect::<Vec<_>>(), [Value::Bytes(&[b'M', 0xe8]), Value::Str("b")]);
     assert_eq!(g.get_u32("after").unwrap(), Some(7));
-    // The head of an artefact keeps the bytes.
+    // The head of an artefact preserves the bytes.
     let again = Gguf::from_head(g.head().unwrap()).unwrap();
     assert!(again.metadata().eq(g.metadata()));
 }

@@ -1,14 +1,14 @@
-//! What a GGUF file says about one tensor. Made by the parser, read by everyone.
+//! A tensor's entry in a GGUF file. Created by the parser, read by everything else.
 
 use aio_ir::DType;
 
 use super::error::GgufError;
 use super::tensor_type::TensorType;
 
-/// One row of a file's tensor table.
+/// A row of a file's tensor table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// The name, as in `blk.0.attn_q.weight`.
+    /// The name, such as `blk.0.attn_q.weight`.
     pub name: String,
     /// The element type.
     pub ty: TensorType,
@@ -20,12 +20,12 @@ pub struct TensorInfo {
     pub file_offset: u64,
     /// Bytes of data; `None` for unknown types.
     pub bytes: Option<u64>,
-    /// Which file of a split model holds it, from 0.
+    /// Index of the split model's file that contains it, from 0.
     pub part: usize,
 }
 
 impl TensorInfo {
-    /// The type.
+    /// The element type.
     ///
     /// # Errors
     /// [`GgufError::UnsupportedType`] names the tensor and the type if aio does not read it.

@@ -1,8 +1,7 @@
-//! SentencePiece byte-pair encoding, as the first Llama models do it.
+//! SentencePiece byte-pair encoding, as in the first Llama models.
 //!
-//! A text is a list of characters; of all neighbours that together are a token, the pair with the
-//! best score (leftmost among equals) is joined, until none is left. A character that is no token
-//! becomes its bytes' tokens `<0xNN>`.
+//! A text is a list of characters. Of all neighbours that together form a token, the pair with the best score (leftmost
+//! among equals) is joined, until none is left. A character that is not a token becomes its bytes' tokens `<0xNN>`.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -10,27 +9,27 @@ use std::collections::BinaryHeap;
 use super::error::TokenizerError;
 use super::vocab::Vocab;
 
-/// What a space is written as in such vocabularies.
+/// The character that stands for a space in such vocabularies.
 pub(super) const SPACE: &str = "▁";
 
-/// Begin-of-sequence, end-of-sequence and unknown tokens of files that name none, as SentencePiece numbers them.
+/// SentencePiece's default begin-of-sequence, end-of-sequence and unknown tokens, for files that name none.
 pub(super) const USUAL_IDS: [Option<u32>; 3] = [Some(1), Some(2), Some(0)];
 
-/// A run of the text: one character at first, a token's text in the end.
+/// A run of the text: initially a character, finally a token's text.
 struct Run {
     start: usize,
-    /// Bytes; 0 once joined to its left neighbour.
+    /// Length in bytes; 0 once joined to its left neighbour.
     len: usize,
     prev: Option<usize>,
     next: Option<usize>,
 }
 
-/// Two neighbours that could be joined.
+/// Two neighbours that can be joined.
 struct Pair {
     score: f32,
     left: usize,
     right: usize,
-    /// Bytes of both when the pair was found; if they differ later, the pair is stale.
+    /// Total bytes when the pair was found. If they have changed, the pair is stale.
     len: usize,
 }
 
@@ -63,7 +62,7 @@ impl Eq for Pair {}
 /// Appends the ids of `text`, in which spaces are already written as [`SPACE`].
 ///
 /// # Errors
-/// [`TokenizerError::NoToken`] for a byte without a token where the vocabulary has no unknown one.
+/// [`TokenizerError::NoToken`] for a byte without a token if the vocabulary has no unknown token.
 pub(super) fn encode(vocab: &Vocab, text: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
     let mut merge = Merge { vocab, text, runs: runs_of(text), queue: BinaryHeap::new() };
     for right in 1..merge.runs.len() {
@@ -135,7 +134,7 @@ fn push_run(vocab: &Vocab, run: &str, out: &mut Vec<u32>) -> Result<(), Tokenize
     Ok(())
 }
 
-/// Whether no byte is lost.
+/// Whether every byte can be encoded.
 pub(super) fn has_all_bytes(vocab: &Vocab) -> bool {
     vocab.unknown().is_some() || (0..=u8::MAX).all(|byte| vocab.id(&format!("<0x{byte:02X}>")).is_some())
 }
