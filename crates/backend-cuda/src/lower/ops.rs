@@ -1,4 +1,4 @@
-//! Single ops: nodes that no fused task holds, each one launch or two.
+//! Single ops: nodes not in any fused task, one or two launches each.
 
 use super::slots::small;
 use super::{Lowering, Region, unsupported};
@@ -19,12 +19,12 @@ pub(super) const ROWS_RMS_NORM: u32 = 0;
 const ROWS_LAYER_NORM: u32 = 1;
 const ROWS_SOFTMAX: u32 = 2;
 const ROWS_ARGMAX: u32 = 3;
-/// The code of a running sum among those of `op_fold`.
+/// The code of a running sum in `op_fold`.
 const FOLD_CUMSUM: u32 = 4;
-/// Threads of a block.
+/// Threads per block.
 const THREADS: u64 = 256;
 
-/// The code of an element-wise op.
+/// The code of an elementwise op.
 fn map_code(op: Op, word: &str) -> Option<u32> {
     let compare = ["eq", "ne", "lt", "le", "gt", "ge"];
     Some(match op {
@@ -57,7 +57,7 @@ fn map_code(op: Op, word: &str) -> Option<u32> {
 }
 
 impl Lowering<'_> {
-    /// A task of one op.
+    /// A single-op task.
     pub(super) fn op(&mut self, task: &Task, op: Op) -> Result<(), DeviceError> {
         if !matches!(op, Op::PageWrite | Op::Attend) {
             self.whole_pool(task);
@@ -84,12 +84,12 @@ impl Lowering<'_> {
         }
     }
 
-    /// Blocks of a kernel that goes through the elements of the first result.
+    /// The grid of a kernel over the elements of the first result.
     fn element_blocks(&self, task: &Task) -> [u32; 2] {
         [self.blocks(self.elems(task, self.node(task).results[0]).div_ceil(THREADS)), 1]
     }
 
-    /// States that are read or written whole have the pool's pages, and so must the step.
+    /// States that are read or written whole have all pages of the pool, so the step must too.
     fn whole_pool(&mut self, task: &Task) {
         let paged = |slot: &Slot| {
             let ty = if let Slot::State(_) = slot { self.ty(*slot) } else { None };
@@ -104,7 +104,7 @@ impl Lowering<'_> {
         let node = self.node(task);
         let word = if op == Op::Compare { node.word("kind") } else { "" };
         let code = map_code(op, word).ok_or_else(|| unsupported(task, "it has no kernel"))?;
-        // The condition of a choice is the kernel's third operand.
+        // The condition of a `select` is the kernel's third operand.
         let places = if op == Op::Select { [1, 2, 0] } else { [0, 1, 2] };
         let [a, b, c] = places.map(|place| self.input(task, place));
         let value = if op == Op::Fill { node.f32("value") } else { 0.0 };
@@ -118,7 +118,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// f32 from weights, which lie decoded, or from another plain type.
+    /// Converts to f32: weights, which are stored decoded, or another plain type.
     fn dequantize(&mut self, task: &Task) -> Result<(), DeviceError> {
         let code = if self.copies_decoded(task, 0) { MAP_COPY } else { MAP_CAST };
         let (out, a) = (self.output(task, 0)?, self.input(task, 0)?);
@@ -136,7 +136,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Rows of a plain table of f32.
+    /// Looks up rows of a plain f32 table.
     pub(super) fn gather_table(&mut self, task: &Task) -> Result<(), DeviceError> {
         let (out, x, index) = (self.output(task, 0)?, self.input(task, 0)?, self.input(task, 1)?);
         if x.element != out.element {
@@ -251,7 +251,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Whether a type's first dimension is this symbol and nothing else grows but what is allowed.
+    /// Whether a type's first dimension is this symbol and no other dimension is symbolic except as allowed.
     fn grows_by(ty: &TensorType, first: Sym, rest: Option<Sym>) -> bool {
         let Some((head, tail)) = ty.shape.dims().split_first() else { return false };
         *head == first.into() && tail.iter().all(|d| d.known().is_some() || rest.is_some_and(|s| *d == s.into()))

@@ -1,4 +1,4 @@
-//! What lies at a slot: its type, its address, and its shape as kernels count it.
+//! The contents of slots: type, address, and shape as kernels count it.
 
 use super::step_map::Spot;
 use super::{Lowering, unsupported};
@@ -11,7 +11,7 @@ use aio_backend::DeviceError;
 use aio_ir::{DType, Dim, Sym, TensorType};
 use aio_plan::{Slot, Task};
 
-/// The header's count of a symbol.
+/// The header count of a symbol.
 pub(super) fn symbol_of(sym: Sym) -> u32 {
     match sym {
         Sym::Rows => symbol::ROWS,
@@ -22,7 +22,7 @@ pub(super) fn symbol_of(sym: Sym) -> u32 {
     }
 }
 
-/// A matrix of rows: how many there are, and elements of each.
+/// A matrix of rows: their number, and elements of each.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rows {
     pub sym: Sym,
@@ -30,7 +30,7 @@ pub(super) struct Rows {
 }
 
 impl<'a> Lowering<'a> {
-    /// The type at a slot; `None` if it is absent.
+    /// The type of a slot; `None` if it is absent.
     pub(super) fn ty(&self, slot: Slot) -> Option<&'a TensorType> {
         match slot {
             Slot::Buffer(b) => Some(&self.plan.buffers[b.index()].ty),
@@ -42,7 +42,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Address of what a task has at a slot that is no weight; 0 if it is absent.
+    /// Address of a slot other than a weight; 0 if it is absent.
     pub(super) fn at(&self, slot: Slot) -> u64 {
         match slot {
             Slot::Buffer(b) => self.bases.arena + self.plan.buffers[b.index()].offset,
@@ -61,7 +61,7 @@ impl<'a> Lowering<'a> {
         (if spot.small { self.bases.step } else { self.bases.large }) + spot.offset as u64
     }
 
-    /// The weight at a place, if there is one.
+    /// The weight operand at a place, if it is one.
     pub(super) fn weight(&self, task: &Task, place: usize) -> Option<&'a WeightMap> {
         match task.operands[place] {
             Slot::Weight(w) => Some(&self.model.weights.weights[w.index()]),
@@ -69,7 +69,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Address of the operand at a place, a weight in the copy that the task's kernels read.
+    /// Address of the operand at a place; for a weight, of the copy that the task's kernels read.
     pub(super) fn operand(&self, task: &Task, place: usize) -> u64 {
         let Some(weight) = self.weight(task, place) else { return self.at(task.operands[place]) };
         let offset = match copy_of(self.model.family, task, place) {
@@ -80,7 +80,7 @@ impl<'a> Lowering<'a> {
         self.bases.weights + offset.expect("upload made the copies that `copy_of` names") as u64
     }
 
-    /// Address of a vector of f32 among the weights; 0 if it is absent.
+    /// Address of an f32 vector among the weights; 0 if it is absent.
     pub(super) fn vector(&self, task: &Task, place: usize) -> Result<u64, DeviceError> {
         match self.ty(task.operands[place]) {
             None => Ok(0),
@@ -89,7 +89,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// An operand or result as rows of f32.
+    /// An operand or result as f32 rows.
     pub(super) fn rows(&self, task: &Task, slot: Slot) -> Result<Rows, DeviceError> {
         let ty = self.ty(slot).filter(|ty| ty.dtype == DType::F32);
         let rows = ty.and_then(|ty| {
@@ -113,7 +113,7 @@ impl<'a> Lowering<'a> {
         Err(unsupported(task, format!("{slot} has rows of {} elements, not {width}", rows.width)))
     }
 
-    /// The KV pool's layer at a slot: its address, heads, their size.
+    /// The KV layer at a slot: its address, number of heads, and head size.
     pub(super) fn layer(&self, task: &Task, slot: Slot) -> Result<(u64, u32, u32), DeviceError> {
         if let Slot::State(s) = slot
             && let Place::Layer { heads, size, .. } = self.model.states.places[s.index()]
@@ -124,7 +124,8 @@ impl<'a> Lowering<'a> {
         Err(unsupported(task, format!("keys and values in {slot} : {ty}")))
     }
 
-    /// Takes the operands that say where a row's keys and values are, and has them checked before every step.
+    /// Collects the operands that locate a row's keys and values, and registers checks of their indices before every
+    /// step.
     pub(super) fn places(
         &mut self,
         task: &Task,
@@ -143,7 +144,7 @@ impl<'a> Lowering<'a> {
         Ok(Places { table: self.at(table), row_seq: self.at(row_seq), positions: self.at(positions) })
     }
 
-    /// Has the indices at a place checked before every step, if the step binds them; whether it does.
+    /// Registers a check of the indices at a place before every step, if the step binds them. Returns whether it does.
     pub(super) fn indices(&mut self, task: &Task, place: usize, what: &'static str, below: Dim) -> bool {
         let Slot::Input(input) = task.operands[place] else { return false };
         let check = Check::Below { input, what, below };
@@ -154,7 +155,7 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// Addresses of what says where a row's keys and values are.
+/// Addresses of the operands that locate a row's keys and values.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
     pub table: u64,
@@ -162,7 +163,7 @@ pub(super) struct Places {
     pub positions: u64,
 }
 
-/// A size as kernels take it.
+/// A size as a 32-bit kernel argument.
 pub(super) fn small(task: &Task, size: u64) -> Result<u32, DeviceError> {
     u32::try_from(size).map_err(|_| unsupported(task, format!("a size of {size}")))
 }

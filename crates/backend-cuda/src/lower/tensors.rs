@@ -1,4 +1,4 @@
-//! Tensors of op kernels: an address, an element type, dimensions as multiples of the header's counts.
+//! Tensors of op kernels: an address, an element type, and dimensions as multiples of the header's counts.
 
 use super::slots::{small, symbol_of};
 use super::{Lowering, unsupported};
@@ -25,12 +25,12 @@ fn element(dtype: DType) -> Option<u32> {
 }
 
 impl Lowering<'_> {
-    /// The one node of a task of its own.
+    /// The node of a single-op task.
     pub(super) fn node<'t>(&self, task: &'t Task) -> &'t Node {
         task.body.nodes().next().expect("L005: a task of one op has one node").1
     }
 
-    /// A dimension; pages of states are the pool's, all others the step's.
+    /// A dimension. The pages of states are the pool's; other symbols are the step's.
     pub(super) fn dim(&self, task: &Task, slot: Slot, dim: Dim) -> Result<ArgDim, DeviceError> {
         match dim {
             Dim::Const(n) => Ok(ArgDim { value: small(task, n)?, symbol: symbol::ONE }),
@@ -41,7 +41,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// A tensor of a type at an address.
+    /// A tensor of a given type at an address.
     fn tensor_at(&self, task: &Task, slot: Slot, ty: &TensorType, data: u64) -> Result<Tensor, DeviceError> {
         let element = element(ty.dtype).ok_or_else(|| unsupported(task, format!("a plain tensor of {}", ty.dtype)))?;
         let dims = ty.shape.dims();
@@ -65,7 +65,7 @@ impl Lowering<'_> {
         self.tensor_at(task, Slot::Absent, &TensorType::f32(aio_ir::Shape::new(dims)), at)
     }
 
-    /// The operand at a place, with the shape under which the node sees it.
+    /// The operand at a place, with the shape that the node sees.
     pub(super) fn input(&self, task: &Task, place: usize) -> Result<Tensor, DeviceError> {
         let node = self.node(task);
         let Some(value) = node.inputs.get(place).copied().flatten() else { return Ok(Tensor::zeroed()) };
@@ -96,13 +96,13 @@ impl Lowering<'_> {
             if matches!(self.model.states.places[s.index()], crate::states::Place::Layer { .. }))
     }
 
-    /// Whether the operand at a place is a weight that lies decoded.
+    /// Whether the operand at a place is a weight stored decoded.
     pub(super) fn copies_decoded(&self, task: &Task, place: usize) -> bool {
         let weight = matches!(task.operands.get(place), Some(Slot::Weight(_)));
         weight && copy_of(self.model.family, task, place) == Copy::Decoded
     }
 
-    /// The most elements of a value in any step.
+    /// Maximum number of elements of a value in any step.
     pub(super) fn elems(&self, task: &Task, value: ValueId) -> u64 {
         task.body.ty(value).shape.elems(&self.bounds()).unwrap_or(u64::MAX)
     }
