@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// determines the grid.
 const FEW_ROWS: u32 = 2;
 const MOST_ROWS: u32 = 16;
-/// Drafts tried by the first step of a request.
+/// Drafts tried by the very first step.
 const FIRST_DRAFTS: u32 = 3;
 /// Maximum tokens of a burst.
 const MAX_BUDGET: u32 = 1024;
