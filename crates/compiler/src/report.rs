@@ -75,7 +75,7 @@ fn leads_to<'m>(graph: &Graph, projection: ValueId, misses: &'m [Miss]) -> Optio
 }
 
 /// Whether a task ending in this node would have included the producer of `operand`: any factor of a product, but only
-/// query and key-value of an attention.
+/// query and KV pages of an attention.
 fn takes(graph: &Graph, node: NodeId, operand: ValueId) -> bool {
     let node = graph.node(node);
     node.op != Op::Attend || node.inputs[..2].contains(&Some(operand))

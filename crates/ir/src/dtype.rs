@@ -1,8 +1,8 @@
 //! Element types: plain numbers and the block formats of GGUF.
 //!
-//! A block format stores `block_elems` consecutive elements of the innermost dimension in
-//! `block_bytes` bytes. The layouts are those of ggml (`ggml-common.h` of llama.cpp b11434);
-//! `crate::quant` decodes them. Used by every crate of the workspace.
+//! A block format stores `block_elems` consecutive elements of the innermost dimension in `block_bytes` bytes. The
+//! layouts are those of ggml (`ggml-common.h` of llama.cpp b11434); `crate::quant` decodes them. Used by every crate of
+//! the workspace.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Dimensions, shapes and tensor types.
 //!
-//! A dimension is a number or one of a few symbols that a step binds to numbers at run time, so that one
-//! graph serves prefill, decode and verification. Used by the op table, the verifier and the planner.
+//! A dimension is a number or one of a few symbols that a step binds to numbers at run time, so that one graph serves
+//! prefill, decode and verification. Used by the op table, the verifier and the planner.
 
 use crate::DType;
 use smallvec::SmallVec;

@@ -20,19 +20,19 @@ pub enum QuantError {
     /// The type is not a float type.
     #[error("{dtype} holds no real numbers")]
     NotFloat {
-        /// The type asked for.
+        /// The requested type.
         dtype: DType,
     },
     /// This module has no encoder for the type.
     #[error("no encoder for {dtype}")]
     NoEncoder {
-        /// The type asked for.
+        /// The requested type.
         dtype: DType,
     },
     /// The number of elements is not a whole number of blocks.
     #[error("{elems} elements are not a whole number of {dtype} blocks")]
     PartialBlock {
-        /// The type asked for.
+        /// The requested type.
         dtype: DType,
         /// Elements on the f32 side.
         elems: usize,
@@ -40,7 +40,7 @@ pub enum QuantError {
     /// The byte buffer does not match the number of elements.
     #[error("{elems} elements of {dtype} take {expected} bytes, not {got}")]
     ByteLength {
-        /// The type asked for.
+        /// The requested type.
         dtype: DType,
         /// Elements on the f32 side.
         elems: usize,

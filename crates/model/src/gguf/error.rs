@@ -178,7 +178,7 @@ pub enum GgufError {
     WrongType {
         /// The key.
         name: String,
-        /// The type asked for.
+        /// The requested type.
         expected: &'static str,
         /// The type in the file.
         got: ValueType,
@@ -188,7 +188,7 @@ pub enum GgufError {
     Range {
         /// The key.
         name: String,
-        /// The type asked for.
+        /// The requested type.
         expected: &'static str,
         /// The value found.
         got: String,

@@ -36,8 +36,8 @@ const NO_KEY: Hash = Hash([0; 32]);
 /// The metadata in an artefact's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The target its plans were compiled for, such as `cpu-avx512-vnni`. Informative only:
-    /// `form` decides.
+    /// The target its plans were compiled for, such as `cpu-avx512-vnni`. Informative only: `form`
+    /// decides.
     pub target: String,
     /// The form of its weights: the device's name for its layout.
     pub form: String,
