@@ -1,8 +1,8 @@
 //! Block formats of 32 elements with f16 scales: q4_0, q4_1, q5_0, q5_1, q8_0, iq4_nl.
 //!
 //! In the 4- and 5-bit formats byte `j` holds element `j` in its low nibble and element `j + 16` in its high one. The
-//! fifth bits of all 32 elements form one little-endian word. Called by `super::dequantize` and `super::encode` with one
-//! block at a time.
+//! fifth bits of all 32 elements form one little-endian word. Called by `super::dequantize` and `super::encode` with
+//! one block at a time.
 
 use half::f16;
 
