@@ -1,4 +1,4 @@
-//! What the passes make of small graphs: the tail, the order of tasks, the unfused plan, reshapes that vanish.
+//! Tests of the passes on small graphs: the tail, the order of tasks, the unfused plan, collapsed reshapes.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_compiler::{CompileError, Options, compile};
@@ -7,7 +7,7 @@ use aio_plan::{Bucket, KindName, KindSupport, Layout, Plan, PlanFamily, Slot, St
 
 const BUCKET: Bucket = Bucket { rows: 4, seqs: 2, outs: 2, tail: Tail::Logits, verify: false };
 
-/// A device with every kind of task.
+/// A device that supports every task kind.
 fn target() -> Target {
     let kinds = KindName::FUSED.iter().copied().chain(Op::ALL.iter().map(|&op| KindName::Op(op)));
     let support = |kind| KindSupport { kind, weights: DType::ALL.to_vec(), layouts: vec![Layout::Packed] };
@@ -85,7 +85,7 @@ fn a_state_is_read_before_it_is_replaced_though_the_reader_is_younger() {
     let body = "%l = state \"lens\" : u32[seqs]\n%a = input \"few\" : u32[seqs]\n%m = input \"more\" : u32[seqs]\n\
                 %z = commit %l, %a\n%r = add %l, %m\noutput \"old\" = %r\nfinal %l = %z\n";
     let parsed = graph(body);
-    // The rules forbid a use after the replacement in the text's order, and so the compiler may rely on it.
+    // The rules forbid a use after the replacement in text order, so the compiler may rely on that.
     assert!(verify(&parsed).is_err());
     let body = body.replace("%z = commit %l, %a\n%r = add %l, %m\n", "%r = add %l, %m\n%z = commit %l, %a\n");
     for fuse in [true, false] {
