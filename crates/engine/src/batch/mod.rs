@@ -112,8 +112,8 @@ impl Batch {
     /// one member is running. `sink` receives each member's text as soon as it is final, at least once per step, and
     /// may end the member.
     ///
-    /// Neither a failing drafter nor a full pool fails a step: the drafter is dropped ([`SpeculationStats::failure`]),
-    /// and drafts without pages are left out.
+    /// Drafting never fails a step: a failing drafter is dropped ([`SpeculationStats::failure`]), and drafts for which
+    /// the pool has no pages are left out.
     ///
     /// # Errors
     /// Device errors and [`EngineError::PoolFull`]. All members are unchanged and may continue or leave. A member whose
