@@ -15,7 +15,7 @@ pub mod isa;
 pub mod kernels;
 pub mod memory;
 pub mod pack;
-mod place;
+mod tensor_loc;
 pub mod pool;
 pub mod probe;
 mod resident;

@@ -5,12 +5,12 @@
 
 use crate::kernels::Kernels;
 use crate::kernels::attend::KvLayer;
-use crate::place::Place;
+use crate::tensor_loc::TensorLoc;
 use crate::resident::Resident;
 use crate::weights::Weight;
 use aio_backend::{Bindings, Data, DeviceError};
 use aio_ir::{Dim, Dims, Op};
-use aio_plan::{InputId, Plan, Slot};
+use aio_plan::{InputId, Plan, Loc};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -129,35 +129,35 @@ impl<'a> Step<'a> {
         self.dims.rows as usize
     }
 
-    /// The weight at a slot.
-    pub(crate) fn weight(&self, slot: Slot) -> &'a Weight {
-        match slot {
-            Slot::Weight(w) => &self.resident.weights[w.index()],
+    /// The weight at a location.
+    pub(crate) fn weight(&self, loc: Loc) -> &'a Weight {
+        match loc {
+            Loc::Weight(w) => &self.resident.weights[w.index()],
             other => unreachable!("L005: {other} should be a weight"),
         }
     }
 
-    /// The plain f32 vector at a slot, if there is one.
-    pub(crate) fn vector(&self, slot: Slot) -> Option<&'a [f32]> {
-        match slot {
-            Slot::Absent => None,
-            slot => Some(self.weight(slot).f32s()),
+    /// The plain f32 vector at a location, if there is one.
+    pub(crate) fn vector(&self, loc: Loc) -> Option<&'a [f32]> {
+        match loc {
+            Loc::Absent => None,
+            loc => Some(self.weight(loc).f32s()),
         }
     }
 
     /// An input of 32-bit words.
-    pub(crate) fn words(&self, slot: Slot) -> &'a [u32] {
-        match self.input(slot) {
+    pub(crate) fn words(&self, loc: Loc) -> &'a [u32] {
+        match self.input(loc) {
             Some(Data::U32(words)) => words,
-            _ => unreachable!("Bindings::check: {slot} is bound to u32"),
+            _ => unreachable!("Bindings::check: {loc} is bound to u32"),
         }
     }
 
     /// An input's data; `None` if it is optional and not bound, or absent.
-    pub(crate) fn input(&self, slot: Slot) -> Option<Data<'a>> {
-        match slot {
-            Slot::Input(i) => self.inputs[i.index()],
-            Slot::Absent => None,
+    pub(crate) fn input(&self, loc: Loc) -> Option<Data<'a>> {
+        match loc {
+            Loc::Input(i) => self.inputs[i.index()],
+            Loc::Absent => None,
             other => unreachable!("L005: {other} should be an input"),
         }
     }
@@ -165,24 +165,24 @@ impl<'a> Step<'a> {
     /// `len` floats that an earlier task or the caller wrote.
     ///
     /// # Safety
-    /// The slot holds at least `len` floats in this step, and nobody writes to them while the slice lives.
-    pub(crate) unsafe fn floats(&self, slot: Slot, len: usize) -> &'a [f32] {
-        if let Slot::Input(_) = slot {
-            return match self.input(slot) {
+    /// The location holds at least `len` floats in this step, and nobody writes to them while the slice lives.
+    pub(crate) unsafe fn floats(&self, loc: Loc, len: usize) -> &'a [f32] {
+        if let Loc::Input(_) = loc {
+            return match self.input(loc) {
                 Some(Data::F32(values)) => &values[..len],
-                _ => unreachable!("Bindings::check: {slot} is bound to f32"),
+                _ => unreachable!("Bindings::check: {loc} is bound to f32"),
             };
         }
         // SAFETY: the caller's promise; the address is aligned to 64 bytes, or to 4 in an output.
-        unsafe { std::slice::from_raw_parts(self.address(slot).cast(), len) }
+        unsafe { std::slice::from_raw_parts(self.address(loc).cast(), len) }
     }
 
-    /// Where a slot's bytes begin, for writing.
-    pub(crate) fn address(&self, slot: Slot) -> *mut u8 {
-        match slot {
-            Slot::Buffer(b) => self.arena.wrapping_add(self.plan.buffers[b.index()].offset as usize),
-            Slot::Output(o) => self.outputs[o.index()].cast(),
-            Slot::State(s) => self.states[s.index()],
+    /// Where a location's bytes begin, for writing.
+    pub(crate) fn address(&self, loc: Loc) -> *mut u8 {
+        match loc {
+            Loc::Buffer(b) => self.arena.wrapping_add(self.plan.buffers[b.index()].offset as usize),
+            Loc::Output(o) => self.outputs[o.index()].cast(),
+            Loc::State(s) => self.states[s.index()],
             other => unreachable!("L008: {other} is not written"),
         }
     }
@@ -190,7 +190,7 @@ impl<'a> Step<'a> {
     /// Where a place's bytes begin, for writing.
     pub(crate) fn place(&self, place: Place) -> *mut u8 {
         match place {
-            Place::Slot(slot) => self.address(slot),
+            Place::Planned(loc) => self.address(loc),
             Place::Held(offset) => self.scratch.wrapping_add(self.held_offset + offset),
         }
     }

@@ -1,4 +1,4 @@
-//! From ordered clusters to a plan: bodies, slots, buffers, costs.
+//! From ordered clusters to a plan: bodies, locations, buffers, costs.
 
 use crate::CompileError;
 use crate::emitter::{Emitter, Shared};

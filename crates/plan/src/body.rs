@@ -16,7 +16,7 @@ pub struct Declared {
     /// Where it comes from: [`Def::State`] for a state that the task replaces, [`Def::Weight`] for a weight in its own
     /// shape, [`Def::Input`] for all else.
     pub def: Def,
-    /// Its type, which may be another shape of what its slot holds.
+    /// Its type, which may be another shape of what its location holds.
     pub ty: TensorType,
 }
 

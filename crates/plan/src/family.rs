@@ -1,7 +1,7 @@
 //! Plans and the family that shares their weights, states and arena.
 
 use crate::bucket::Bucket;
-use crate::slot::{InputId, OutputId};
+use crate::loc::{InputId, OutputId};
 use crate::step::{StepInput, StepOutput};
 use crate::target::Layout;
 use crate::task::Task;

@@ -2,7 +2,7 @@
 //!
 //! From one entry come the variants of [`KindName`] and [`TaskKind`], the name in plans, and a module with the kind's
 //! operands and results by name. [`crate::body`] says what a kind computes, the verifier checks operands against the
-//! classes stated here, and back ends take slots by name. A task of one op has the operands of the op table instead.
+//! classes stated here, and back ends take locations by name. A task of one op has the operands of the op table instead.
 
 use crate::numbers::{AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec};
 use aio_ir::{DType, Def, Op, Sym, TensorType};
@@ -69,7 +69,7 @@ pub struct OperandSpec {
     pub name: &'static str,
     /// What it may be.
     pub class: Class,
-    /// Whether [`Slot::Absent`](crate::Slot::Absent) may stand in its place.
+    /// Whether [`Loc::Absent`](crate::Loc::Absent) may stand in its place.
     pub optional: bool,
 }
 

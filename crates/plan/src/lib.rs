@@ -17,7 +17,7 @@ pub mod family;
 pub mod kinds;
 mod numbers;
 pub mod rope;
-mod slot;
+mod loc;
 mod step;
 pub mod target;
 pub mod task;
@@ -31,7 +31,7 @@ pub use family::{Binding, Buffer, KvShape, Plan, PlanFamily, StateDesc, WeightDe
 pub use kinds::{KindName, TaskKind};
 pub use numbers::{Activation, AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec};
 pub use rope::{RopePairs, RopeScaling, RopeSpec};
-pub use slot::{BufferId, InputId, OutputId, Slot, StateId, WeightId};
+pub use loc::{BufferId, InputId, OutputId, Loc, StateId, WeightId};
 pub use step::{StepInput, StepOutput};
 pub use target::{KindSupport, Layout, Target};
 pub use task::{Task, TaskId};

@@ -2,14 +2,14 @@
 //!
 //! | code | rule |
 //! |---|---|
-//! | L001 | every slot's id is in range |
+//! | L001 | every location's id is in range |
 //! | L002 | a buffer lies inside the arena and has the bytes of its type at the bucket's bounds |
 //! | L003 | buffers that are live at the same time share no bytes |
 //! | L004 | a buffer is written by one task, before any task reads it |
 //! | L005 | operands and results agree in number and type with the task's body; states and weights have its very shapes |
 //! | L006 | every output is written exactly once |
 //! | L007 | a task's body satisfies the IR's rules |
-//! | L008 | results never go to inputs, weights or absent slots |
+//! | L008 | results never go to inputs, weights or absent locations |
 //! | L009 | a task has its kind's number of operands and results; only optional operands are absent |
 //! | L010 | a buffer's offset is a multiple of the family's alignment |
 //! | L011 | an output is read only after it is written |
@@ -22,12 +22,12 @@
 //! | L018 | a bucket has at most 4,194,304 rows, sequences and output rows; a family has a plan |
 //! | L019 | keys and values that a task reads or writes by pages are a state |
 //!
-//! Kernels take a kind's numbers as they are; L012 ties them to the body, and L005 the body to what lies in the slots. So
+//! Kernels take a kind's numbers as they are; L012 ties them to the body, and L005 the body to what lies in the locations. So
 //! nothing that a plan says of itself is taken on trust, whoever wrote it.
 
 use crate::bucket::Bucket;
 use crate::family::{Plan, PlanFamily, WeightDesc};
-use crate::slot::Slot;
+use crate::loc::Loc;
 use crate::target::Layout;
 use crate::task::TaskId;
 use aio_ir::{Dim, Dims, Graph, Sym, TensorType};
@@ -161,17 +161,17 @@ impl Verifier<'_> {
 
     fn ranges(&mut self) {
         for (i, task) in self.plan.tasks.iter().enumerate() {
-            for &slot in task.operands.iter().chain(&task.results) {
-                let (index, len) = match slot {
-                    Slot::Buffer(b) => (b.index(), self.plan.buffers.len()),
-                    Slot::Input(b) => (b.index(), self.plan.inputs.len()),
-                    Slot::Output(b) => (b.index(), self.plan.outputs.len()),
-                    Slot::Weight(b) => (b.index(), self.family.weights.len()),
-                    Slot::State(b) => (b.index(), self.family.states.len()),
-                    Slot::Absent => continue,
+            for &loc in task.operands.iter().chain(&task.results) {
+                let (index, len) = match loc {
+                    Loc::Buffer(b) => (b.index(), self.plan.buffers.len()),
+                    Loc::Input(b) => (b.index(), self.plan.inputs.len()),
+                    Loc::Output(b) => (b.index(), self.plan.outputs.len()),
+                    Loc::Weight(b) => (b.index(), self.family.weights.len()),
+                    Loc::State(b) => (b.index(), self.family.states.len()),
+                    Loc::Absent => continue,
                 };
                 if index >= len {
-                    self.error("L001", format!("{slot} of {} is out of range", TaskId::new(i)));
+                    self.error("L001", format!("{loc} of {} is out of range", TaskId::new(i)));
                 }
             }
         }
@@ -196,21 +196,21 @@ impl Verifier<'_> {
         let mut written = vec![0u32; self.plan.buffers.len()];
         let mut outputs = vec![0u32; self.plan.outputs.len()];
         for (i, task) in self.plan.tasks.iter().enumerate() {
-            for slot in &task.operands {
-                match slot {
-                    Slot::Buffer(b) if written[b.index()] == 0 => {
+            for loc in &task.operands {
+                match loc {
+                    Loc::Buffer(b) if written[b.index()] == 0 => {
                         self.error("L004", format!("{b} is read by t{i} before it is written"));
                     }
-                    Slot::Output(o) if outputs[o.index()] == 0 => {
+                    Loc::Output(o) if outputs[o.index()] == 0 => {
                         self.error("L011", format!("{o} is read by t{i} before it is written"));
                     }
                     _ => {}
                 }
             }
-            for slot in &task.results {
-                match slot {
-                    Slot::Buffer(b) => written[b.index()] += 1,
-                    Slot::Output(o) => outputs[o.index()] += 1,
+            for loc in &task.results {
+                match loc {
+                    Loc::Buffer(b) => written[b.index()] += 1,
+                    Loc::Output(o) => outputs[o.index()] += 1,
                     _ => {}
                 }
             }
@@ -227,8 +227,8 @@ impl Verifier<'_> {
     fn live_ranges(&self) -> Vec<Option<(usize, usize)>> {
         let mut ranges = vec![None; self.plan.buffers.len()];
         for (i, task) in self.plan.tasks.iter().enumerate() {
-            for slot in task.operands.iter().chain(&task.results) {
-                if let Slot::Buffer(b) = slot {
+            for loc in task.operands.iter().chain(&task.results) {
+                if let Loc::Buffer(b) = loc {
                     let (first, _) = ranges[b.index()].unwrap_or((i, i));
                     ranges[b.index()] = Some((first, i));
                 }

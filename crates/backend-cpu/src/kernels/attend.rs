@@ -53,8 +53,8 @@ impl KvLayer {
     ///
     /// # Safety
     /// The page is inside the layer's memory, and nobody writes to this position while the iterator lives.
-    pub unsafe fn key(&self, page: u32, slot: usize, kv_head: usize) -> impl Iterator<Item = f16> {
-        let block = self.key_index(page, kv_head) + slot / LANES * LANES * self.head_dim + slot % LANES;
+    pub unsafe fn key(&self, page: u32, offset: usize, kv_head: usize) -> impl Iterator<Item = f16> {
+        let block = self.key_index(page, kv_head) + offset / LANES * LANES * self.head_dim + offset % LANES;
         let start = self.start;
         // SAFETY: the caller's promise; one element of each of the key's vectors is this position's.
         (0..self.head_dim).map(move |i| unsafe { *start.add(block + i * LANES) })
@@ -64,8 +64,8 @@ impl KvLayer {
     ///
     /// # Safety
     /// As `key`, while the slice lives.
-    pub unsafe fn value<'a>(&self, page: u32, slot: usize, kv_head: usize) -> &'a [f16] {
-        let at = self.key_index(page, kv_head) + self.value_offset() + slot * self.head_dim;
+    pub unsafe fn value<'a>(&self, page: u32, offset: usize, kv_head: usize) -> &'a [f16] {
+        let at = self.key_index(page, kv_head) + self.value_offset() + offset * self.head_dim;
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts(self.start.add(at).cast_const(), self.head_dim) }
     }
@@ -74,9 +74,9 @@ impl KvLayer {
     ///
     /// # Safety
     /// The page is inside the layer's memory, and nobody else uses this position's keys.
-    pub unsafe fn write_key(&self, page: u32, slot: usize, kv_head: usize, key: &[f32]) {
+    pub unsafe fn write_key(&self, page: u32, offset: usize, kv_head: usize, key: &[f32]) {
         use half::slice::HalfFloatSliceExt;
-        let block = self.key_index(page, kv_head) + slot / LANES * LANES * self.head_dim + slot % LANES;
+        let block = self.key_index(page, kv_head) + offset / LANES * LANES * self.head_dim + offset % LANES;
         let mut halves = [f16::ZERO; LANES];
         for (i, key) in key.chunks(LANES).enumerate() {
             let halves = &mut halves[..key.len()];
@@ -92,9 +92,9 @@ impl KvLayer {
     ///
     /// # Safety
     /// The page is inside the layer's memory, and nobody else uses this position's values.
-    pub unsafe fn write_value(&self, page: u32, slot: usize, kv_head: usize, value: &[f32]) {
+    pub unsafe fn write_value(&self, page: u32, offset: usize, kv_head: usize, value: &[f32]) {
         use half::slice::HalfFloatSliceExt;
-        let at = self.key_index(page, kv_head) + self.value_offset() + slot * self.head_dim;
+        let at = self.key_index(page, kv_head) + self.value_offset() + offset * self.head_dim;
         // SAFETY: the caller's promise.
         let out = unsafe { std::slice::from_raw_parts_mut(self.start.add(at), self.head_dim) };
         out.convert_from_f32_slice(value);
@@ -110,10 +110,10 @@ pub fn row_major(bytes: &[u8], kv_heads: usize, head_dim: usize) -> Vec<u8> {
     for (to, from) in out.chunks_exact_mut(page).zip(bytes.chunks_exact(page)) {
         let heads = to.chunks_exact_mut(head * element).zip(from.chunks_exact(head * element));
         for (to, from) in heads.take(kv_heads) {
-            for slot in 0..PAGE_POSITIONS {
+            for offset in 0..PAGE_POSITIONS {
                 for i in 0..head_dim {
-                    let source = (slot / LANES * head_dim + i) * LANES + slot % LANES;
-                    let (to_at, from_at) = ((slot * head_dim + i) * element, source * element);
+                    let source = (offset / LANES * head_dim + i) * LANES + offset % LANES;
+                    let (to_at, from_at) = ((offset * head_dim + i) * element, source * element);
                     to[to_at..to_at + element].copy_from_slice(&from[from_at..from_at + element]);
                 }
             }

@@ -80,8 +80,8 @@ impl TileTable {
     /// Functions for 1, 2, .. rows, and perhaps one for 16.
     pub fn new(dense: &[TileFn], full: Option<TileFn>) -> TileTable {
         let mut fns = [None; MAX_TILE_ROWS + 1];
-        for (slot, f) in fns[1..].iter_mut().zip(dense) {
-            *slot = Some(*f);
+        for (entry, f) in fns[1..].iter_mut().zip(dense) {
+            *entry = Some(*f);
         }
         fns[MAX_TILE_ROWS] = full.or(fns[MAX_TILE_ROWS]);
         TileTable { fns, dense: dense.len(), pairs: [None; MAX_PAIR_ROWS] }
@@ -89,8 +89,8 @@ impl TileTable {
 
     /// The same with functions of two groups for 1, 2, .. rows.
     pub fn with_pairs(mut self, pairs: &[PairFn]) -> TileTable {
-        for (slot, f) in self.pairs.iter_mut().zip(pairs) {
-            *slot = Some(*f);
+        for (entry, f) in self.pairs.iter_mut().zip(pairs) {
+            *entry = Some(*f);
         }
         self
     }

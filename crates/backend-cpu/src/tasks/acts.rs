@@ -11,7 +11,7 @@ use crate::kernels::rows::{NormArgs, QuantizeArgs};
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::weights::Weight;
-use aio_plan::Slot;
+use aio_plan::Loc;
 use std::ops::Range;
 
 /// Up to this many rows each thread prepares them all.
@@ -23,7 +23,7 @@ pub(crate) struct Acts {
     /// Elements of a row.
     pub cols: usize,
     /// Norm weight and epsilon.
-    pub norm: Option<(Slot, f32)>,
+    pub norm: Option<(Loc, f32)>,
     /// Some weight matrix wants quantised blocks.
     blocks: bool,
     /// Some weight matrix wants f32 rows.
@@ -48,7 +48,7 @@ pub(crate) type RowSource<'s> = &'s (dyn Fn(usize) -> &'s [f32] + Sync);
 
 impl Acts {
     /// For products with these matrices, whose columns agree.
-    pub(crate) fn new<'w>(norm: Option<(Slot, f32)>, matrices: impl IntoIterator<Item = &'w Weight>) -> Acts {
+    pub(crate) fn new<'w>(norm: Option<(Loc, f32)>, matrices: impl IntoIterator<Item = &'w Weight>) -> Acts {
         let mut acts = Acts { cols: 0, norm, blocks: false, plain: false };
         for w in matrices {
             acts.cols = w.cols;

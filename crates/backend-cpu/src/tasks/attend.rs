@@ -10,7 +10,7 @@ use crate::kernels::attend::{
 use crate::pool::Worker;
 use crate::step::Step;
 use aio_plan::kinds::attend;
-use aio_plan::{AttendSpec, Slot, Task};
+use aio_plan::{AttendSpec, Loc, Task};
 use std::ops::Range;
 
 /// Rows of an item at most.
@@ -26,12 +26,12 @@ const PARTIAL_BYTES: usize = 32 << 20;
 pub(crate) struct Attend {
     spec: AttendSpec,
     rule: AttendRule,
-    q: Slot,
-    kv: Slot,
-    table: Slot,
-    positions: Slot,
-    sinks: Slot,
-    out: Slot,
+    q: Loc,
+    kv: Loc,
+    table: Loc,
+    positions: Loc,
+    sinks: Loc,
+    out: Loc,
 }
 
 /// Some rows of one sequence.

@@ -11,7 +11,7 @@ use crate::pool::Worker;
 use crate::step::Step;
 use crate::weights::Weight;
 use aio_plan::kinds::gate_up;
-use aio_plan::{Activation, GateUpSpec, Slot, Task};
+use aio_plan::{Activation, GateUpSpec, Loc, Task};
 
 /// Groups of 16 columns whose gate and up products are held at a time.
 const BLOCK_GROUPS: usize = 4;
@@ -20,14 +20,14 @@ const BLOCK_GROUPS: usize = 4;
 pub(crate) struct GateUp {
     acts: Acts,
     activation: Activation,
-    x: Slot,
-    gate: Slot,
-    up: Slot,
-    out: Slot,
+    x: Loc,
+    gate: Loc,
+    up: Loc,
+    out: Loc,
 }
 
 impl GateUp {
-    pub(crate) fn new<'w>(task: &Task, spec: GateUpSpec, weight: impl Fn(Slot) -> Option<&'w Weight>) -> GateUp {
+    pub(crate) fn new<'w>(task: &Task, spec: GateUpSpec, weight: impl Fn(Loc) -> Option<&'w Weight>) -> GateUp {
         let gate_up::Operands { x, norm, gate, up } = gate_up::Operands::of(&task.operands);
         let acts = Acts::new(Some((norm, spec.norm_eps)), [gate, up].into_iter().filter_map(weight));
         GateUp { acts, activation: spec.activation, x, gate, up, out: task.results[gate_up::OUT.out] }

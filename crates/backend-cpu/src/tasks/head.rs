@@ -11,7 +11,7 @@ use crate::pool::Worker;
 use crate::step::Step;
 use crate::weights::Weight;
 use aio_plan::kinds::head;
-use aio_plan::{HeadSpec, Slot, Task};
+use aio_plan::{HeadSpec, Loc, Task};
 
 /// Groups of 16 logits that are held at a time when only their arg-max is wanted.
 const BLOCK_GROUPS: usize = 16;
@@ -19,15 +19,15 @@ const BLOCK_GROUPS: usize = 16;
 /// See the module's header.
 pub(crate) struct Head {
     acts: Acts,
-    x: Slot,
-    rows: Slot,
-    w: Slot,
-    out: Slot,
+    x: Loc,
+    rows: Loc,
+    w: Loc,
+    out: Loc,
     argmax: bool,
 }
 
 impl Head {
-    pub(crate) fn new<'w>(task: &Task, spec: HeadSpec, weight: impl Fn(Slot) -> Option<&'w Weight>) -> Head {
+    pub(crate) fn new<'w>(task: &Task, spec: HeadSpec, weight: impl Fn(Loc) -> Option<&'w Weight>) -> Head {
         let head::Operands { x, out_rows, norm, w } = head::Operands::of(&task.operands);
         let acts = Acts::new(Some((norm, spec.norm_eps)), weight(w));
         Head { acts, x, rows: out_rows, w, out: task.results[head::OUT.out], argmax: spec.argmax }

@@ -9,16 +9,16 @@ use crate::pool::Worker;
 use crate::step::Step;
 use crate::weights::Weight;
 use aio_plan::kinds::linear;
-use aio_plan::{LinearSpec, Slot, Task};
+use aio_plan::{LinearSpec, Loc, Task};
 
 /// `norm(x) * w + bias + residual`.
 pub(crate) struct Linear {
     acts: Acts,
-    x: Slot,
-    w: Slot,
-    bias: Slot,
-    residual: Slot,
-    out: Slot,
+    x: Loc,
+    w: Loc,
+    bias: Loc,
+    residual: Loc,
+    out: Loc,
 }
 
 /// A packed weight as the matrix kernels want it.
@@ -38,7 +38,7 @@ impl Linear {
         groups_from(w, worker.share(groups_of(w.rows)).start)
     }
 
-    pub(crate) fn new<'w>(task: &Task, spec: LinearSpec, weight: impl Fn(Slot) -> Option<&'w Weight>) -> Linear {
+    pub(crate) fn new<'w>(task: &Task, spec: LinearSpec, weight: impl Fn(Loc) -> Option<&'w Weight>) -> Linear {
         let linear::Operands { x, norm, w, bias, residual } = linear::Operands::of(&task.operands);
         let acts = Acts::new(spec.norm_eps.map(|eps| (norm, eps)), weight(w));
         Linear { acts, x, w, bias, residual, out: task.results[linear::OUT.out] }
@@ -55,7 +55,7 @@ impl Linear {
         let prepared = self.acts.prepare(step, worker, rows, &|row| &x[row * w.cols..][..w.cols]);
         let output = Output { start: step.address(self.out).cast(), stride: w.rows };
         // SAFETY: an earlier task wrote the residual, and it shares no memory with the result.
-        let residual = (self.residual != Slot::Absent).then(|| unsafe { step.floats(self.residual, rows * w.rows) });
+        let residual = (self.residual != Loc::Absent).then(|| unsafe { step.floats(self.residual, rows * w.rows) });
         let args = MatmulArgs {
             weights: packed(w),
             input: prepared.input(w),

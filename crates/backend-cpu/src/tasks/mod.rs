@@ -24,12 +24,12 @@ use crate::step::{Check, Step};
 use aio_backend::DeviceError;
 use aio_ir::Op;
 use aio_plan::kinds;
-use aio_plan::{Layout, Plan, PlanFamily, Slot, Task, TaskKind};
+use aio_plan::{Layout, Plan, PlanFamily, Loc, Task, TaskKind};
 use ops::{Cx, Nodes};
 
 pub(crate) use fits::{Reads, reads};
 
-/// A task bound to its slots and numbers.
+/// A task bound to its locations and numbers.
 pub(crate) enum Lowered {
     Qkv(qkv::Qkv),
     Attend(attend::Attend),
@@ -103,8 +103,8 @@ pub(crate) fn lower(
 
 /// The kernels of a task's kind.
 fn whole(task: &Task, plan: &Plan, resident: &Resident, prelude: &mut Prelude) -> Lowered {
-    let weight = |slot: Slot| match slot {
-        Slot::Weight(w) => Some(&resident.weights[w.index()]),
+    let weight = |loc: Loc| match loc {
+        Loc::Weight(w) => Some(&resident.weights[w.index()]),
         _ => None,
     };
     match task.kind {
@@ -131,17 +131,17 @@ fn check_states(task: &Task, family: &PlanFamily) -> Result<(), DeviceError> {
     if !matches!(task.kind, TaskKind::Op(op) if !knows(op)) {
         return Ok(());
     }
-    let kv = |slot: &&Slot| matches!(slot, Slot::State(s) if family.states[s.index()].kv_shape().is_some());
+    let kv = |loc: &&Loc| matches!(loc, Loc::State(s) if family.states[s.index()].kv_shape().is_some());
     match task.operands.iter().chain(&task.results).find(kv) {
-        Some(slot) => Err(unsupported(task, format!("keys and values in {slot} as a plain tensor"))),
+        Some(loc) => Err(unsupported(task, format!("keys and values in {loc} as a plain tensor"))),
         None => Ok(()),
     }
 }
 
 /// Packed weights are matrices that a product or a look-up takes; the rest lies as in the file.
 fn check_layouts(task: &Task, family: &PlanFamily) -> Result<(), DeviceError> {
-    for (place, slot) in task.operands.iter().enumerate() {
-        let Slot::Weight(w) = slot else { continue };
+    for (place, loc) in task.operands.iter().enumerate() {
+        let Loc::Weight(w) = loc else { continue };
         let weight = &family.weights[w.index()];
         let packed = weight.layout == Layout::Packed;
         if packed && !(weight.ty.shape.rank() == 2 && task.kind.name().is_matrix(place)) {

@@ -5,16 +5,16 @@ use crate::kernels::rows::rope_angles;
 use crate::pool::Worker;
 use crate::resident::Resident;
 use crate::step::Step;
-use aio_plan::{RopeSpec, Slot};
+use aio_plan::{RopeSpec, Loc};
 
 /// One rotation that some layers share.
 #[derive(Clone, Debug)]
 struct Table {
     rope: RopeSpec,
-    factors: Slot,
+    factors: Loc,
     frequencies: Vec<f32>,
     magnitude: f32,
-    positions: Slot,
+    positions: Loc,
 }
 
 /// Tables of rotations; most models have one.
@@ -29,13 +29,13 @@ pub(crate) struct RopeTable(usize);
 
 impl Prelude {
     /// The table of a rotation, made when first asked for.
-    pub(crate) fn table(&mut self, rope: RopeSpec, factors: Slot, positions: Slot, resident: &Resident) -> RopeTable {
+    pub(crate) fn table(&mut self, rope: RopeSpec, factors: Loc, positions: Loc, resident: &Resident) -> RopeTable {
         let same = |t: &Table| t.rope == rope && t.factors == factors && t.positions == positions;
         if let Some(index) = self.tables.iter().position(same) {
             return RopeTable(index);
         }
         let values = match factors {
-            Slot::Weight(w) => Some(resident.weights[w.index()].f32s()),
+            Loc::Weight(w) => Some(resident.weights[w.index()].f32s()),
             _ => None,
         };
         let (frequencies, magnitude) = rope.frequencies(values);

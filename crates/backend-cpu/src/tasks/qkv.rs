@@ -15,29 +15,29 @@ use crate::pool::Worker;
 use crate::step::Step;
 use crate::weights::Weight;
 use aio_plan::kinds::qkv;
-use aio_plan::{QkvSpec, RopePairs, Slot, Task};
+use aio_plan::{QkvSpec, RopePairs, Loc, Task};
 
 /// See the module's header.
 pub(crate) struct Qkv {
     spec: QkvSpec,
     acts: Acts,
     rope: RopeRows,
-    x: Slot,
-    weights: [Slot; 3],
-    biases: [Slot; 3],
-    norms: [Slot; 2],
-    positions: Slot,
-    kv: Slot,
-    table: Slot,
-    row_seq: Slot,
-    out: Slot,
+    x: Loc,
+    weights: [Loc; 3],
+    biases: [Loc; 3],
+    norms: [Loc; 2],
+    positions: Loc,
+    kv: Loc,
+    table: Loc,
+    row_seq: Loc,
+    out: Loc,
 }
 
 impl Qkv {
     pub(crate) fn new<'w>(
         task: &Task,
         spec: QkvSpec,
-        weight: impl Fn(Slot) -> Option<&'w Weight>,
+        weight: impl Fn(Loc) -> Option<&'w Weight>,
         rope: RopeRows,
     ) -> Qkv {
         let o = qkv::Operands::of(&task.operands);
@@ -115,7 +115,7 @@ impl Qkv {
     }
 
     /// Norm and rotation of a head in place; `spare` is a head's worth of memory.
-    fn finish_head(&self, step: &Step<'_>, row: usize, norm: Slot, head: &mut [f32], spare: &mut [f32]) {
+    fn finish_head(&self, step: &Step<'_>, row: usize, norm: Loc, head: &mut [f32], spare: &mut [f32]) {
         if let (Some(eps), Some(weight)) = (self.spec.qk_norm_eps, step.vector(norm)) {
             spare.copy_from_slice(head);
             step.kernels.norm(NormArgs { x: spare, weight, eps, out: head });
@@ -164,12 +164,12 @@ impl Qkv {
         for (row, x) in heads.chunks_exact_mut(hd).enumerate() {
             let position = positions[row] as usize;
             let page = table[seqs[row] as usize * stride + position / PAGE_POSITIONS];
-            let slot = position % PAGE_POSITIONS;
+            let offset = position % PAGE_POSITIONS;
             if !value {
                 self.finish_head(step, row, self.norms[1], x, spare);
             }
             // SAFETY: the executable checked the page; one thread writes a head's keys, one its values.
-            unsafe { if value { kv.write_value(page, slot, head, x) } else { kv.write_key(page, slot, head, x) } }
+            unsafe { if value { kv.write_value(page, offset, head, x) } else { kv.write_key(page, offset, head, x) } }
         }
     }
 }

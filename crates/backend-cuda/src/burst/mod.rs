@@ -36,7 +36,7 @@ const MAX_BUDGET: u32 = 1024;
 /// Stop tokens at most.
 const MAX_STOPS: usize = 64;
 /// Places of a table of the index, at least and at most.
-const SLOTS: (u32, u32) = (1 << 10, 1 << 18);
+const ENTRIES: (u32, u32) = (1 << 10, 1 << 18);
 /// Words of the text's memory before the text: the barrier's counter, the step's program, then the stop tokens.
 const HISTORY: usize = 2 + MAX_STOPS;
 /// Words of the mail before the tokens.
@@ -121,9 +121,9 @@ impl CudaBurst {
         }
         let positions = resident.states.pages as usize * PAGE_POSITIONS as usize;
         let words = HISTORY + positions + 1 + MOST_ROWS as usize;
-        let slots = slots(positions as u32) as usize;
+        let entries = entries(positions as u32) as usize;
         let memory = |words: usize| Memory::new(&driver, 4 * words).map_err(|e| e.taking("a burst's text"));
-        let (text, index) = (memory(words)?, memory(2 * slots)?);
+        let (text, index) = (memory(words)?, memory(2 * entries)?);
         let staging = Staging::new(&driver, words, resident.states.pages)?;
         let mail = Mapped::new(&driver, MAIL + 2 * MAX_BUDGET as usize)?;
         let launch = Launch { kernel: kernel.kernel, grid: [kernel.blocks, 1], shared_bytes, args: Box::default() };
@@ -219,7 +219,7 @@ impl CudaBurst {
             mail,
             out: mail + words(MAIL),
             taken: mail + words(MAIL + MAX_BUDGET as usize),
-            slots: slots(reserved).min((self.index.bytes() / 8) as u32),
+            entries: entries(reserved).min((self.index.bytes() / 8) as u32),
             length,
             reserved,
             budget: request.budget.min(MAX_BUDGET),
@@ -351,6 +351,6 @@ fn recent(request: &BurstRequest<'_>) -> u32 {
 }
 
 /// Places of a table for texts of so many tokens.
-fn slots(tokens: u32) -> u32 {
-    tokens.saturating_mul(2).checked_next_power_of_two().unwrap_or(SLOTS.1).clamp(SLOTS.0, SLOTS.1)
+fn entries(tokens: u32) -> u32 {
+    tokens.saturating_mul(2).checked_next_power_of_two().unwrap_or(ENTRIES.1).clamp(ENTRIES.0, ENTRIES.1)
 }

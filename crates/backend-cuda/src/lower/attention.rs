@@ -1,14 +1,14 @@
 //! Attention: projections with rotation and page write, attention over pages, and what they need once a step.
 
 use super::products::{ProductLaunch, Source};
-use super::slots::{Places, small};
+use super::locs::{Places, small};
 use super::{Call, CutKey, Lowering, Region, RopeKey, unsupported};
 use crate::args::{AttendArgs, AttendPlanArgs, PageWriteArgs, QkvArgs, RopeArgs, RopeTableArgs};
 use crate::format::passes;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Op, Sym};
 use aio_plan::kinds;
-use aio_plan::{AttendSpec, QkvSpec, RopePairs, RopeSpec, Slot, Task};
+use aio_plan::{AttendSpec, QkvSpec, RopePairs, RopeSpec, Loc, Task};
 
 /// Positions of a split of attention.
 const SPLIT: u64 = 256;
@@ -95,14 +95,14 @@ impl Lowering<'_> {
     }
 
     /// Cosines and sines of the rows' positions, computed once a step where the step binds them; their address.
-    fn rope_table(&mut self, task: &Task, rope: RopeSpec, factors: Slot, positions: Slot) -> Result<u64, DeviceError> {
+    fn rope_table(&mut self, task: &Task, rope: RopeSpec, factors: Loc, positions: Loc) -> Result<u64, DeviceError> {
         let key = RopeKey { rope, factors, positions };
         if let Some((_, at)) = self.ropes.iter().find(|(k, _)| *k == key) {
             return Ok(*at);
         }
         let values = match factors {
-            Slot::Absent => None,
-            Slot::Weight(w) => Some((self.model.vector)(w.index())?),
+            Loc::Absent => None,
+            Loc::Weight(w) => Some((self.model.vector)(w.index())?),
             _ => return Err(unsupported(task, "frequency factors that are not a weight")),
         };
         let (frequencies, magnitude) = rope.frequencies(values.as_deref());
@@ -115,7 +115,7 @@ impl Lowering<'_> {
             half,
             magnitude,
         };
-        let bound = matches!(positions, Slot::Input(_));
+        let bound = matches!(positions, Loc::Input(_));
         self.call("rope_table", [self.bound(Sym::Rows).max(1), 1], 0, &args);
         self.hoist(bound);
         if bound {
@@ -217,8 +217,8 @@ impl Lowering<'_> {
             ["kv", "k", "v", "table", "row_seq", "positions"].map(|name| task.operands[Op::PageWrite.place(name)]);
         let (kv, kv_heads, head_dim) = self.layer(task, kv)?;
         let width = u64::from(kv_heads) * u64::from(head_dim);
-        for slot in [k, v] {
-            if self.rows_of(task, slot, width)?.sym != Sym::Rows {
+        for loc in [k, v] {
+            if self.rows_of(task, loc, width)?.sym != Sym::Rows {
                 return Err(unsupported(task, "rows that are not the step's"));
             }
         }

@@ -144,13 +144,13 @@ pub(super) fn long_steps(context: u32) -> Vec<Step> {
 }
 
 /// A page of sequence `seq`: all different, in no order.
-pub fn page(seq: u32, slot: u32) -> u32 {
-    ((2 * slot + seq) * 5 + 1) % POOL_PAGES
+pub fn page(seq: u32, index: u32) -> u32 {
+    ((2 * index + seq) * 5 + 1) % POOL_PAGES
 }
 
 /// The page table of both sequences.
 pub fn page_table() -> Vec<u32> {
-    (0..2).flat_map(|seq| (0..POOL_PAGES).map(move |slot| page(seq, slot))).collect()
+    (0..2).flat_map(|seq| (0..POOL_PAGES).map(move |index| page(seq, index))).collect()
 }
 
 /// Positions that a sequence has room for.

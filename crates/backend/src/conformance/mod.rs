@@ -204,8 +204,8 @@ mod tests {
                 assert!(step.positions.iter().all(|&p| p < positions_per_sequence()), "{}", case.name);
             }
         }
-        let slots = POOL_PAGES / 2;
-        let pages: HashSet<_> = (0..2).flat_map(|s| (0..slots).map(move |i| page(s, i))).collect();
+        let each = POOL_PAGES / 2;
+        let pages: HashSet<_> = (0..2).flat_map(|s| (0..each).map(move |i| page(s, i))).collect();
         assert_eq!(pages.len() as u32, POOL_PAGES);
     }
 }

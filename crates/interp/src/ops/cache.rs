@@ -39,8 +39,8 @@ impl<'a, 'w> Places<'a, 'w> {
     /// Element index of a position's vector; `half` is 0 for keys, 1 for values.
     fn element(&self, seq: i64, position: usize, half: usize, head: usize) -> Result<usize, EvalError> {
         let seq = self.args.checked("sequence", seq, self.seqs)?;
-        let slot = self.args.checked("position", (position / PAGE) as i64, self.stride)?;
-        let page = self.args.checked("page", self.table[seq * self.stride + slot], self.kv[0])?;
+        let index = self.args.checked("position", (position / PAGE) as i64, self.stride)?;
+        let page = self.args.checked("page", self.table[seq * self.stride + index], self.kv[0])?;
         let [_, halves, heads, _, size] = self.kv;
         Ok((((page * halves + half) * heads + head) * PAGE + position % PAGE) * size)
     }

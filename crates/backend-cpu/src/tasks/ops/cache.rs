@@ -53,8 +53,8 @@ impl StepPlaces<'_> {
     fn page(&self, row: usize, position: usize) -> Option<u32> {
         let (fault, op) = (self.step.fault, self.op);
         let seq = fault.check(op, "sequence", self.row_seq.get(row), self.seqs)?;
-        let slot = fault.check(op, "page of the sequence", (position / PAGE_POSITIONS) as i64, self.stride)?;
-        let page = fault.check(op, "page", self.table.get(seq * self.stride + slot), self.pages)?;
+        let index = fault.check(op, "page of the sequence", (position / PAGE_POSITIONS) as i64, self.stride)?;
+        let page = fault.check(op, "page", self.table.get(seq * self.stride + index), self.pages)?;
         Some(page as u32)
     }
 }
@@ -144,8 +144,8 @@ impl Attend {
             let page = at.places.page(at.row, p)?;
             // SAFETY: the page was checked, and states are not written while a task reads them.
             let (key, value) = unsafe {
-                let slot = p % PAGE_POSITIONS;
-                (at.kv.key(page, slot, at.kv_head), at.kv.value(page, slot, at.kv_head))
+                let offset = p % PAGE_POSITIONS;
+                (at.kv.key(page, offset, at.kv_head), at.kv.value(page, offset, at.kv_head))
             };
             let score = self.score(q, key);
             let new = top.max(score);

@@ -6,22 +6,22 @@ use super::tensor::Tensor;
 use crate::bounds::{Bounds, Scratch};
 use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::pack::groups_of;
-use crate::place::Place;
+use crate::tensor_loc::TensorLoc;
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::tasks::acts::Acts;
 use crate::tasks::linear::packed;
 use aio_ir::{DType, Op, quant};
-use aio_plan::{Layout, Slot};
+use aio_plan::{Layout, Loc};
 
 /// The kernel for a node's operands.
 pub(crate) fn matmul(cx: &mut Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
     let (x, w, out) = (node.input(0).clone(), node.input(1).clone(), node.outs[0].clone());
-    if let Place::Slot(slot @ Slot::Weight(id)) = w.place {
+    if let Place::Planned(loc @ Loc::Weight(id)) = w.place {
         let weight = &cx.resident.weights[id.index()];
         if weight.layout == Layout::Packed {
             let rows = out.extents_at(&cx.plan.bucket.bounds()).rows();
-            return Box::new(Packed { acts: Acts::new(None, [weight]), rows, x, w: slot, out });
+            return Box::new(Packed { acts: Acts::new(None, [weight]), rows, x, w: loc, out });
         }
     }
     let experts = node.inputs.get(2).cloned().flatten();
@@ -37,7 +37,7 @@ struct Packed {
     /// Rows at the bucket's bounds.
     rows: usize,
     x: Tensor,
-    w: Slot,
+    w: Loc,
     out: Tensor,
 }
 

@@ -2,18 +2,18 @@
 
 use super::single::{Cx, Node, Single};
 use super::tensor::Tensor;
-use crate::place::Place;
+use crate::tensor_loc::TensorLoc;
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::unpack::unpack_row;
 use aio_ir::{Op, quant};
-use aio_plan::{Layout, Slot};
+use aio_plan::{Layout, Loc};
 
 /// `embed`: rows of a float table, decoded.
 pub(crate) struct Embed {
     table: Tensor,
-    /// The table's slot, if it is a packed weight.
-    packed: Option<Slot>,
+    /// The table's location, if it is a packed weight.
+    packed: Option<Loc>,
     ids: Tensor,
     out: Tensor,
 }
@@ -23,8 +23,8 @@ impl Embed {
         let (table, ids) = (node.input(0).clone(), node.input(1).clone());
         cx.check_index(Op::Embed, "token", &ids, table.shape.dims()[0]);
         let packed = match table.place {
-            Place::Slot(slot @ Slot::Weight(w)) if cx.resident.weights[w.index()].layout == Layout::Packed => {
-                Some(slot)
+            Place::Planned(loc @ Loc::Weight(w)) if cx.resident.weights[w.index()].layout == Layout::Packed => {
+                Some(loc)
             }
             _ => None,
         };
@@ -43,8 +43,8 @@ impl Single for Embed {
             let out = unsafe { self.out.part::<f32>(step, i * cols..(i + 1) * cols) };
             let Some(row) = step.fault.check(Op::Embed, "token", ids.get(i), rows) else { continue };
             match self.packed {
-                Some(slot) => {
-                    let w = step.weight(slot);
+                Some(loc) => {
+                    let w = step.weight(loc);
                     unpack_row(w.dtype, &w.bytes, row, out);
                 }
                 None => {

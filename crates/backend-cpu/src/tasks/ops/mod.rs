@@ -23,12 +23,12 @@ pub(crate) use single::Cx;
 
 use crate::bounds::{Bounds, Scratch};
 use crate::error::unsupported;
-use crate::place::Place;
+use crate::tensor_loc::TensorLoc;
 use crate::pool::Worker;
 use crate::step::{Check, Step};
 use aio_backend::DeviceError;
 use aio_ir::{Def, Dim, Op, Sym, ValueId};
-use aio_plan::{Slot, Task};
+use aio_plan::{Loc, Task};
 use single::{Node, Single};
 use tensor::{MAX_RANK, Tensor};
 
@@ -93,9 +93,9 @@ impl<'a> Places<'a> {
         let body = &task.body;
         let mut places = Places { task, of: vec![None; body.values().len()], held_bytes: 0 };
         let declared = body.values().filter(|(_, v)| !matches!(v.def, Def::Node { .. })).map(|(id, _)| id);
-        let operands = task.operands.iter().filter(|s| **s != Slot::Absent);
-        for (value, slot) in declared.zip(operands).chain(body.roots().zip(&task.results)) {
-            places.set(value, Some(Place::Slot(*slot)));
+        let operands = task.operands.iter().filter(|s| **s != Loc::Absent);
+        for (value, loc) in declared.zip(operands).chain(body.roots().zip(&task.results)) {
+            places.set(value, Some(Place::Planned(*loc)));
         }
         places
     }
@@ -145,10 +145,10 @@ impl<'a> Places<'a> {
             return Err(unsupported(cx.task, format!("a value of {ty}, of more than {MAX_RANK} dimensions")));
         }
         match place {
-            Place::Held(_) | Place::Slot(Slot::Buffer(_)) if unbounded => {
+            Place::Held(_) | Place::Planned(Loc::Buffer(_)) if unbounded => {
                 Err(unsupported(cx.task, format!("a computed value of {ty}, whose size no bucket bounds")))
             }
-            Place::Slot(Slot::State(_)) if unbounded && !paged => {
+            Place::Planned(Loc::State(_)) if unbounded && !paged => {
                 cx.checks.push(Check::WholePool);
                 Ok(Tensor::new(place, ty))
             }

@@ -4,10 +4,10 @@ use super::single::{Cx, Node, Single};
 use super::tensor::Tensor;
 use crate::bounds::{Bounds, Scratch};
 use crate::kernels::rows::{RopeArgs, RopeStyle, rope_angles};
-use crate::place::Place;
+use crate::tensor_loc::TensorLoc;
 use crate::pool::Worker;
 use crate::step::Step;
-use aio_plan::{RopePairs, RopeSpec, Slot};
+use aio_plan::{RopePairs, RopeSpec, Loc};
 
 /// See the module's header.
 pub(crate) struct Rope {
@@ -27,7 +27,7 @@ impl Rope {
         let spec = RopeSpec::from_node(node.node);
         let factors = node.inputs.get(2).cloned().flatten();
         let constant = match factors.as_ref().map(|f| f.place) {
-            Some(Place::Slot(Slot::Weight(w))) => Some(cx.resident.weights[w.index()].f32s()),
+            Some(Place::Planned(Loc::Weight(w))) => Some(cx.resident.weights[w.index()].f32s()),
             _ => None,
         };
         let (frequencies, magnitude) = spec.frequencies(constant);

@@ -2,12 +2,12 @@
 
 use super::tensor::Tensor;
 use crate::bounds::{Bounds, Scratch};
-use crate::place::Place;
+use crate::tensor_loc::TensorLoc;
 use crate::pool::Worker;
 use crate::resident::Resident;
 use crate::step::{Check, Step};
 use aio_ir::{Dim, Op};
-use aio_plan::{Plan, Slot, Task};
+use aio_plan::{Plan, Loc, Task};
 use smallvec::SmallVec;
 
 /// A node bound to a kernel. All threads run it at once.
@@ -32,7 +32,7 @@ pub(crate) struct Cx<'a> {
 impl Cx<'_> {
     /// Asks for a check, before each step, of indices that the step binds. Others are checked as they are used.
     pub(super) fn check_index(&mut self, op: Op, what: &'static str, index: &Tensor, below: Dim) {
-        if let Place::Slot(Slot::Input(input)) = index.place {
+        if let Place::Planned(Loc::Input(input)) = index.place {
             self.checks.push(Check::Index { input, op, what, below });
         }
     }

@@ -3,10 +3,10 @@
 //! Kernels of single ops take any shape, so they look sizes up when they run. Nothing here allocates.
 
 use super::elements::index_at;
-use crate::place::Place;
+use crate::tensor_loc::TensorLoc;
 use crate::step::Step;
 use aio_ir::{DType, Dims, Shape, TensorType};
-use aio_plan::Slot;
+use aio_plan::Loc;
 use bytemuck::Pod;
 use std::ops::{Deref, Range};
 
@@ -89,8 +89,8 @@ impl Tensor {
     pub(crate) unsafe fn bytes<'s>(&self, step: &Step<'s>) -> Option<&'s [u8]> {
         let len = self.bytes_of(&self.extents(step));
         match self.place {
-            Place::Slot(slot @ (Slot::Input(_) | Slot::Absent)) => step.input(slot).map(|d| &d.bytes()[..len]),
-            Place::Slot(slot @ Slot::Weight(_)) => Some(&step.weight(slot).bytes[..len]),
+            Place::Planned(loc @ (Loc::Input(_) | Loc::Absent)) => step.input(loc).map(|d| &d.bytes()[..len]),
+            Place::Planned(loc @ Loc::Weight(_)) => Some(&step.weight(loc).bytes[..len]),
             // SAFETY: the plan gives the place this many bytes; the rest is the caller's promise.
             place => Some(unsafe { std::slice::from_raw_parts(step.place(place), len) }),
         }

@@ -1,13 +1,13 @@
 //! Where tensors of single ops lie.
 
 use aio_ir::Dims;
-use aio_plan::Slot;
+use aio_plan::Loc;
 
 /// Where a tensor lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// Where the plan says.
-    Slot(Slot),
+    Planned(Loc),
     /// In scratch memory, so many bytes behind the begin of the held values: it never leaves its task.
     Held(usize),
 }
@@ -16,7 +16,7 @@ impl Place {
     /// Numbers of the symbols for a tensor in its place: states belong to the pool, all else to the step.
     pub(crate) fn dims(self, step: Dims, pool_pages: u32) -> Dims {
         match self {
-            Place::Slot(Slot::State(_)) => Dims { pages: pool_pages, ..step },
+            Place::Planned(Loc::State(_)) => Dims { pages: pool_pages, ..step },
             _ => step,
         }
     }

@@ -1,4 +1,4 @@
-//! What lies at a slot: its type, its address, and its shape as kernels count it.
+//! What lies at a location: its type, its address, and its shape as kernels count it.
 
 use super::step_map::Spot;
 use super::{Lowering, unsupported};
@@ -9,7 +9,7 @@ use crate::states::Place;
 use crate::weights::WeightMap;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Dim, Sym, TensorType};
-use aio_plan::{Slot, Task};
+use aio_plan::{Loc, Task};
 
 /// The header's count of a symbol.
 pub(super) fn symbol_of(sym: Sym) -> u32 {
@@ -30,30 +30,30 @@ pub(super) struct Rows {
 }
 
 impl<'a> Lowering<'a> {
-    /// The type at a slot; `None` if it is absent.
-    pub(super) fn ty(&self, slot: Slot) -> Option<&'a TensorType> {
-        match slot {
-            Slot::Buffer(b) => Some(&self.plan.buffers[b.index()].ty),
-            Slot::Input(i) => Some(&self.plan.inputs[i.index()].ty),
-            Slot::Output(o) => Some(&self.plan.outputs[o.index()].ty),
-            Slot::Weight(w) => Some(&self.model.family.weights[w.index()].ty),
-            Slot::State(s) => Some(&self.model.family.states[s.index()].ty),
-            Slot::Absent => None,
+    /// The type at a location; `None` if it is absent.
+    pub(super) fn ty(&self, loc: Loc) -> Option<&'a TensorType> {
+        match loc {
+            Loc::Buffer(b) => Some(&self.plan.buffers[b.index()].ty),
+            Loc::Input(i) => Some(&self.plan.inputs[i.index()].ty),
+            Loc::Output(o) => Some(&self.plan.outputs[o.index()].ty),
+            Loc::Weight(w) => Some(&self.model.family.weights[w.index()].ty),
+            Loc::State(s) => Some(&self.model.family.states[s.index()].ty),
+            Loc::Absent => None,
         }
     }
 
-    /// Address of what a task has at a slot that is no weight; 0 if it is absent.
-    pub(super) fn at(&self, slot: Slot) -> u64 {
-        match slot {
-            Slot::Buffer(b) => self.bases.arena + self.plan.buffers[b.index()].offset,
-            Slot::Input(i) => self.spot(self.step.inputs[i.index()]),
-            Slot::Output(o) => self.spot(self.step.outputs[o.index()]),
-            Slot::State(s) => {
+    /// Address of what a task has at a location that is no weight; 0 if it is absent.
+    pub(super) fn at(&self, loc: Loc) -> u64 {
+        match loc {
+            Loc::Buffer(b) => self.bases.arena + self.plan.buffers[b.index()].offset,
+            Loc::Input(i) => self.spot(self.step.inputs[i.index()]),
+            Loc::Output(o) => self.spot(self.step.outputs[o.index()]),
+            Loc::State(s) => {
                 let (Place::Layer { offset, .. } | Place::Own { offset, .. }) = self.model.states.places[s.index()];
                 self.bases.states + offset as u64
             }
-            Slot::Absent => 0,
-            Slot::Weight(_) => unreachable!("a weight's address depends on the copy"),
+            Loc::Absent => 0,
+            Loc::Weight(_) => unreachable!("a weight's address depends on the copy"),
         }
     }
 
@@ -64,7 +64,7 @@ impl<'a> Lowering<'a> {
     /// The weight at a place, if there is one.
     pub(super) fn weight(&self, task: &Task, place: usize) -> Option<&'a WeightMap> {
         match task.operands[place] {
-            Slot::Weight(w) => Some(&self.model.weights.weights[w.index()]),
+            Loc::Weight(w) => Some(&self.model.weights.weights[w.index()]),
             _ => None,
         }
     }
@@ -90,51 +90,51 @@ impl<'a> Lowering<'a> {
     }
 
     /// An operand or result as rows of f32.
-    pub(super) fn rows(&self, task: &Task, slot: Slot) -> Result<Rows, DeviceError> {
-        let ty = self.ty(slot).filter(|ty| ty.dtype == DType::F32);
+    pub(super) fn rows(&self, task: &Task, loc: Loc) -> Result<Rows, DeviceError> {
+        let ty = self.ty(loc).filter(|ty| ty.dtype == DType::F32);
         let rows = ty.and_then(|ty| {
             let (first, rest) = ty.shape.dims().split_first()?;
             let Dim::Sym(sym) = *first else { return None };
             let width = rest.iter().try_fold(1u64, |n, d| n.checked_mul(d.known()?))?;
             matches!(sym, Sym::Rows | Sym::Outs).then_some(Rows { sym, width })
         });
-        rows.ok_or_else(|| match self.ty(slot) {
-            Some(ty) => unsupported(task, format!("{slot} : {ty} has no rows of the step")),
+        rows.ok_or_else(|| match self.ty(loc) {
+            Some(ty) => unsupported(task, format!("{loc} : {ty} has no rows of the step")),
             None => unsupported(task, "an operand is absent"),
         })
     }
 
     /// Rows of a known width.
-    pub(super) fn rows_of(&self, task: &Task, slot: Slot, width: u64) -> Result<Rows, DeviceError> {
-        let rows = self.rows(task, slot)?;
+    pub(super) fn rows_of(&self, task: &Task, loc: Loc, width: u64) -> Result<Rows, DeviceError> {
+        let rows = self.rows(task, loc)?;
         if rows.width == width {
             return Ok(rows);
         }
-        Err(unsupported(task, format!("{slot} has rows of {} elements, not {width}", rows.width)))
+        Err(unsupported(task, format!("{loc} has rows of {} elements, not {width}", rows.width)))
     }
 
-    /// The KV pool's layer at a slot: its address, heads, their size.
-    pub(super) fn layer(&self, task: &Task, slot: Slot) -> Result<(u64, u32, u32), DeviceError> {
-        if let Slot::State(s) = slot
+    /// The KV pool's layer at a location: its address, heads, their size.
+    pub(super) fn layer(&self, task: &Task, loc: Loc) -> Result<(u64, u32, u32), DeviceError> {
+        if let Loc::State(s) = loc
             && let Place::Layer { heads, size, .. } = self.model.states.places[s.index()]
         {
-            return Ok((self.at(slot), heads, size));
+            return Ok((self.at(loc), heads, size));
         }
-        let ty = self.ty(slot).map(|ty| ty.to_string()).unwrap_or_default();
-        Err(unsupported(task, format!("keys and values in {slot} : {ty}")))
+        let ty = self.ty(loc).map(|ty| ty.to_string()).unwrap_or_default();
+        Err(unsupported(task, format!("keys and values in {loc} : {ty}")))
     }
 
     /// Takes the operands that say where a row's keys and values are, and has them checked before every step.
     pub(super) fn places(
         &mut self,
         task: &Task,
-        table: Slot,
-        row_seq: Slot,
-        positions: Slot,
+        table: Loc,
+        row_seq: Loc,
+        positions: Loc,
     ) -> Result<Places, DeviceError> {
-        let place = |slot: Slot| match slot {
-            Slot::Input(input) => Ok(input),
-            slot => Err(unsupported(task, format!("places of rows in {slot}, which no step binds"))),
+        let place = |loc: Loc| match loc {
+            Loc::Input(input) => Ok(input),
+            loc => Err(unsupported(task, format!("places of rows in {loc}, which no step binds"))),
         };
         let check = Check::Places { table: place(table)?, row_seq: place(row_seq)?, positions: place(positions)? };
         if !self.checks.contains(&check) {
@@ -145,7 +145,7 @@ impl<'a> Lowering<'a> {
 
     /// Has the indices at a place checked before every step, if the step binds them; whether it does.
     pub(super) fn indices(&mut self, task: &Task, place: usize, what: &'static str, below: Dim) -> bool {
-        let Slot::Input(input) = task.operands[place] else { return false };
+        let Loc::Input(input) = task.operands[place] else { return false };
         let check = Check::Below { input, what, below };
         if !self.checks.contains(&check) {
             self.checks.push(check);
