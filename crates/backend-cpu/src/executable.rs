@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::memory::prefetch;
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::step::{Check, Fault, Run, Step};
+use crate::step::{Check, Fault, SequenceRows, Step};
 use crate::tasks::{Lowered, Prelude, Reads, lower, reads};
 use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, FullAxes, Pending};
 use aio_ir::{Sym, TensorType};
@@ -34,7 +34,7 @@ pub(crate) struct CpuExecutable {
     needs_rows: bool,
     reads: Reads,
     offsets: Offsets,
-    runs: Vec<Run>,
+    runs: Vec<SequenceRows>,
     traffic: Traffic,
 }
 
@@ -135,7 +135,7 @@ impl CpuExecutable {
             }
             match self.runs.last_mut() {
                 Some(run) if run.seq == seq as usize => run.rows.end = row + 1,
-                _ => self.runs.push(Run { seq: seq as usize, rows: row..row + 1 }),
+                _ => self.runs.push(SequenceRows { seq: seq as usize, rows: row..row + 1 }),
             }
             let Some(&position) = positions.get(row) else {
                 return bad(StepInput::Positions.name(), format!("row {row} has none"));
@@ -174,9 +174,9 @@ fn has_rows(ty: &TensorType) -> bool {
 }
 
 /// A list with room for the runs of so many rows, so that no step grows it.
-fn room_for(rows: u32) -> Result<Vec<Run>, DeviceError> {
-    let mut runs: Vec<Run> = Vec::new();
-    let bytes = u64::from(rows) * size_of::<Run>() as u64;
+fn room_for(rows: u32) -> Result<Vec<SequenceRows>, DeviceError> {
+    let mut runs: Vec<SequenceRows> = Vec::new();
+    let bytes = u64::from(rows) * size_of::<SequenceRows>() as u64;
     let lack = |_| DeviceError::OutOfMemory { what: "the runs of a step's rows".to_owned(), bytes };
     runs.try_reserve_exact(rows as usize).map_err(lack)?;
     Ok(runs)

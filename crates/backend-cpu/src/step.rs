@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Rows of a step that belong to one sequence and lie side by side.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct SequenceRows {
     /// The sequence.
     pub seq: usize,
     /// Its rows.
@@ -116,7 +116,7 @@ pub(crate) struct Step<'a> {
     /// Where values begin that never leave their task.
     pub held_offset: usize,
     pub fault: &'a Fault,
-    pub runs: &'a [Run],
+    pub runs: &'a [SequenceRows],
 }
 
 // SAFETY: the pointers lead into memory that the executable holds exclusively for the step; tasks give each thread
@@ -188,15 +188,15 @@ impl<'a> Step<'a> {
     }
 
     /// Where a place's bytes begin, for writing.
-    pub(crate) fn place(&self, place: Place) -> *mut u8 {
+    pub(crate) fn place(&self, place: TensorLoc) -> *mut u8 {
         match place {
-            Place::Planned(loc) => self.address(loc),
-            Place::Held(offset) => self.scratch.wrapping_add(self.held_offset + offset),
+            TensorLoc::Planned(loc) => self.address(loc),
+            TensorLoc::Held(offset) => self.scratch.wrapping_add(self.held_offset + offset),
         }
     }
 
     /// Numbers of the symbols for a tensor in this place.
-    pub(crate) fn dims_at(&self, place: Place) -> Dims {
+    pub(crate) fn dims_at(&self, place: TensorLoc) -> Dims {
         place.dims(self.dims, self.resident.pages)
     }
 

@@ -74,7 +74,7 @@ impl Weight {
 }
 
 /// What a weight is and where in the region it lies.
-struct Place {
+struct WeightSpan {
     dtype: DType,
     rows: usize,
     cols: usize,
@@ -83,7 +83,7 @@ struct Place {
 }
 
 /// Lays the family's weights out one behind the other, in the family's order.
-fn places(family: &PlanFamily) -> Result<Vec<Place>, DeviceError> {
+fn places(family: &PlanFamily) -> Result<Vec<WeightSpan>, DeviceError> {
     let mut end = 0usize;
     let mut places = Vec::with_capacity(family.weights.len());
     for desc in &family.weights {
@@ -99,7 +99,7 @@ fn places(family: &PlanFamily) -> Result<Vec<Place>, DeviceError> {
         let len = len.ok_or_else(|| fail(format!("no packed form of {dtype} with {cols} columns")))?;
         let start = end.next_multiple_of(ALIGNMENT);
         end = start.checked_add(len).ok_or_else(|| fail("the weights are larger than memory".to_owned()))?;
-        places.push(Place { dtype, rows, cols, layout: desc.layout, range: start..end });
+        places.push(WeightSpan { dtype, rows, cols, layout: desc.layout, range: start..end });
     }
     Ok(places)
 }
@@ -170,9 +170,9 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    fn new(region: Region, places: Vec<Place>) -> Packed {
+    fn new(region: Region, places: Vec<WeightSpan>) -> Packed {
         let region = Arc::new(region);
-        let weight = |p: Place| {
+        let weight = |p: WeightSpan| {
             let bytes = Part { region: Arc::clone(&region), range: p.range };
             Weight { dtype: p.dtype, rows: p.rows, cols: p.cols, layout: p.layout, bytes }
         };
@@ -185,7 +185,7 @@ impl Packed {
 /// # Errors
 /// [`DeviceError::Failed`], [`DeviceError::OutOfMemory`].
 pub(crate) fn shapes(family: &PlanFamily) -> Result<Vec<Weight>, DeviceError> {
-    let shape = |p: Place| {
+    let shape = |p: WeightSpan| {
         let len = if p.layout == Layout::Plain { p.range.len() } else { 0 };
         let zeros = allocate(len, || "the weights' shapes".to_owned())?;
         let bytes = Part { region: Arc::new(Region::Owned(zeros)), range: 0..len };
@@ -194,7 +194,7 @@ pub(crate) fn shapes(family: &PlanFamily) -> Result<Vec<Weight>, DeviceError> {
     places(family)?.into_iter().map(shape).collect()
 }
 
-fn fill(pool: &Pool, desc: &WeightDesc, place: &Place, bytes: &[u8], out: &mut [u8]) -> Result<(), DeviceError> {
+fn fill(pool: &Pool, desc: &WeightDesc, place: &WeightSpan, bytes: &[u8], out: &mut [u8]) -> Result<(), DeviceError> {
     if place.layout == Layout::Plain {
         out.copy_from_slice(bytes);
         return Ok(());

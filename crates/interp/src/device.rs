@@ -110,7 +110,7 @@ impl Executable for InterpExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         bindings.check(&self.plan)?;
         self.full.check(&bindings.dims)?;
-        let mut step = Step {
+        let mut step = Execution {
             exe: self,
             dims: bindings.dims,
             states: lock(&self.resident.states).clone(),
@@ -120,7 +120,7 @@ impl Executable for InterpExecutable {
         for (i, task) in self.plan.tasks.iter().enumerate() {
             step.task(TaskId::new(i), task, bindings.inputs)?;
         }
-        let Step { states, outputs, .. } = step;
+        let Execution { states, outputs, .. } = step;
         for (words, bytes) in bindings.outputs.iter_mut().zip(&outputs) {
             bytemuck::cast_slice_mut::<u32, u8>(words)[..bytes.len()].copy_from_slice(bytes);
         }
@@ -137,7 +137,7 @@ impl Executable for InterpExecutable {
 }
 
 /// One step under way.
-struct Step<'a> {
+struct Execution<'a> {
     exe: &'a InterpExecutable,
     dims: Dims,
     states: Vec<Vec<u8>>,
@@ -145,7 +145,7 @@ struct Step<'a> {
     outputs: Vec<Vec<u8>>,
 }
 
-impl Step<'_> {
+impl Execution<'_> {
     fn task(&mut self, id: TaskId, task: &Task, inputs: &[Option<Data<'_>>]) -> Result<(), DeviceError> {
         let body = verify(&task.body).map_err(failed)?;
         let locs: Vec<Loc> = task.operands.iter().copied().filter(|s| *s != Loc::Absent).collect();

@@ -142,10 +142,10 @@ macro_rules! kind_table {
             use super::{Class, KindSpec, OperandSpec};
 
             #[allow(non_camel_case_types, reason = "variants only count the operands")]
-            enum Place { $($operand,)* }
+            enum OperandIndex { $($operand,)* }
 
             #[allow(non_camel_case_types, reason = "variants only count the results")]
-            enum ResultPlace { $($result,)* }
+            enum ResultIndex { $($result,)* }
 
             /// Something for each operand.
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,9 +161,9 @@ macro_rules! kind_table {
             }
 
             /// The operands' places in a task.
-            pub const AT: Operands<usize> = Operands { $($operand: Place::$operand as usize,)* };
+            pub const AT: Operands<usize> = Operands { $($operand: OperandIndex::$operand as usize,)* };
             /// The results' places in a task.
-            pub const OUT: Results<usize> = Results { $($result: ResultPlace::$result as usize,)* };
+            pub const OUT: Results<usize> = Results { $($result: ResultIndex::$result as usize,)* };
 
             pub(super) static SPEC: KindSpec = KindSpec {
                 name: $name,

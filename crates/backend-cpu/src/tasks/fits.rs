@@ -9,7 +9,7 @@ use aio_plan::{AttendSpec, KindName, Plan, PlanFamily, QkvSpec, Loc, StepInput, 
 
 /// Whether the kernels of a task's kind fit its operands and results.
 pub(super) fn fits(task: &Task, family: &PlanFamily, plan: &Plan) -> bool {
-    let t = Operands { task, family, plan };
+    let t = Fit { task, family, plan };
     t.vectors()
         && match task.kind {
             TaskKind::Qkv(spec) => t.qkv(&spec),
@@ -72,13 +72,13 @@ pub(super) fn attend_spec(task: &Task) -> Option<AttendSpec> {
 }
 
 /// A task's operands with what they are.
-struct Operands<'a> {
+struct Fit<'a> {
     task: &'a Task,
     family: &'a PlanFamily,
     plan: &'a Plan,
 }
 
-impl Operands<'_> {
+impl Fit<'_> {
     fn qkv(&self, spec: &QkvSpec) -> bool {
         let (o, q) = (qkv::Operands::of(&self.task.operands), self.task.results[qkv::OUT.q]);
         reads(self.task, self.plan).places

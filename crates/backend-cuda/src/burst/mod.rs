@@ -18,7 +18,7 @@ use crate::weights::WeightsMap;
 use aio_backend::{Burst, BurstEnd, BurstRequest, BurstStep, DeviceError};
 use aio_ir::PAGE_POSITIONS;
 use aio_plan::{Plan, PlanFamily, StepInput, Traffic};
-use program::Program;
+use program::TaskList;
 use refused::refused;
 use std::mem::offset_of;
 use std::sync::Arc;
@@ -81,8 +81,8 @@ pub(crate) struct CudaBurst {
     driver: Arc<dyn Driver>,
     tally: Arc<Tally>,
     resident: Arc<Resident>,
-    few: Program,
-    many: Program,
+    few: TaskList,
+    many: TaskList,
     /// Without arguments.
     launch: Launch,
     /// Counter, program, stop tokens, text.
@@ -108,8 +108,8 @@ impl CudaBurst {
         if !plan.bucket.verify {
             return Err(refused("the plan verifies no drafts".to_owned()));
         }
-        let mut few = Program::new(&driver, &resident, family, plan, FEW_ROWS)?;
-        let mut many = Program::new(&driver, &resident, family, plan, MOST_ROWS)?;
+        let mut few = TaskList::new(&driver, &resident, family, plan, FEW_ROWS)?;
+        let mut many = TaskList::new(&driver, &resident, family, plan, MOST_ROWS)?;
         let names = sorted([few.kernels(), many.kernels()].concat());
         let shared_bytes = few.shared_bytes().max(many.shared_bytes());
         let kernel = driver.burst_kernel(&names, shared_bytes).map_err(|e| match e {

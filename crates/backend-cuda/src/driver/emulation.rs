@@ -148,14 +148,14 @@ impl Emulation {
     }
 
     /// A launch whose blocks so many threads of the host run; 0 gives each block one of its own.
-    fn run(&self, launch: &Launch, host_threads: u32) -> Run {
+    fn run(&self, launch: &Launch, host_threads: u32) -> EmulatedLaunch {
         let (name, args_bytes) = self.kernels[launch.kernel.0].clone();
-        Run { run: self.launch, name, args_bytes, of: launch.clone(), order: self.options.order, host_threads }
+        EmulatedLaunch { run: self.launch, name, args_bytes, of: launch.clone(), order: self.options.order, host_threads }
     }
 }
 
 /// A launch and everything that it takes, for any thread.
-struct Run {
+struct EmulatedLaunch {
     run: LaunchFn,
     name: CString,
     args_bytes: usize,
@@ -164,7 +164,7 @@ struct Run {
     host_threads: u32,
 }
 
-impl Run {
+impl EmulatedLaunch {
     /// Runs it to its end.
     ///
     /// # Safety

@@ -1,7 +1,7 @@
 //! Attention: projections with rotation and page write, attention over pages, and what they need once a step.
 
 use super::products::{ProductLaunch, Source};
-use super::locs::{Places, small};
+use super::locs::{PagedRows, small};
 use super::{Call, CutKey, Lowering, Region, RopeKey, unsupported};
 use crate::args::{AttendArgs, AttendPlanArgs, PageWriteArgs, QkvArgs, RopeArgs, RopeTableArgs};
 use crate::format::passes;
@@ -125,7 +125,7 @@ impl Lowering<'_> {
     }
 
     /// Which rows read their pages together, worked out once a step; its address.
-    fn cut(&mut self, task: &Task, spec: &AttendSpec, places: &Places) -> u64 {
+    fn cut(&mut self, task: &Task, spec: &AttendSpec, places: &PagedRows) -> u64 {
         let block_rows = (COLUMNS / (spec.heads / spec.kv_heads)).max(1);
         let o = kinds::attend::Operands::of(&task.operands);
         let key = CutKey { window: spec.window, block_rows, row_seq: o.row_seq, positions: o.positions };

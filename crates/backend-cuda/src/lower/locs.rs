@@ -5,7 +5,7 @@ use super::{Lowering, unsupported};
 use crate::args::symbol;
 use crate::checks::Check;
 use crate::copies::{Copy, copy_of};
-use crate::states::Place;
+use crate::states::Residence;
 use crate::weights::WeightMap;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Dim, Sym, TensorType};
@@ -49,7 +49,7 @@ impl<'a> Lowering<'a> {
             Loc::Input(i) => self.spot(self.step.inputs[i.index()]),
             Loc::Output(o) => self.spot(self.step.outputs[o.index()]),
             Loc::State(s) => {
-                let (Place::Layer { offset, .. } | Place::Own { offset, .. }) = self.model.states.places[s.index()];
+                let (Residence::Layer { offset, .. } | Residence::Own { offset, .. }) = self.model.states.places[s.index()];
                 self.bases.states + offset as u64
             }
             Loc::Absent => 0,
@@ -116,7 +116,7 @@ impl<'a> Lowering<'a> {
     /// The KV pool's layer at a location: its address, heads, their size.
     pub(super) fn layer(&self, task: &Task, loc: Loc) -> Result<(u64, u32, u32), DeviceError> {
         if let Loc::State(s) = loc
-            && let Place::Layer { heads, size, .. } = self.model.states.places[s.index()]
+            && let Residence::Layer { heads, size, .. } = self.model.states.places[s.index()]
         {
             return Ok((self.at(loc), heads, size));
         }
@@ -131,16 +131,16 @@ impl<'a> Lowering<'a> {
         table: Loc,
         row_seq: Loc,
         positions: Loc,
-    ) -> Result<Places, DeviceError> {
+    ) -> Result<PagedRows, DeviceError> {
         let place = |loc: Loc| match loc {
             Loc::Input(input) => Ok(input),
             loc => Err(unsupported(task, format!("places of rows in {loc}, which no step binds"))),
         };
-        let check = Check::Places { table: place(table)?, row_seq: place(row_seq)?, positions: place(positions)? };
+        let check = Check::PagedRows { table: place(table)?, row_seq: place(row_seq)?, positions: place(positions)? };
         if !self.checks.contains(&check) {
             self.checks.push(check);
         }
-        Ok(Places { table: self.at(table), row_seq: self.at(row_seq), positions: self.at(positions) })
+        Ok(PagedRows { table: self.at(table), row_seq: self.at(row_seq), positions: self.at(positions) })
     }
 
     /// Has the indices at a place checked before every step, if the step binds them; whether it does.
@@ -156,7 +156,7 @@ impl<'a> Lowering<'a> {
 
 /// Addresses of what says where a row's keys and values are.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Places {
+pub(super) struct PagedRows {
     pub table: u64,
     pub row_seq: u64,
     pub positions: u64,

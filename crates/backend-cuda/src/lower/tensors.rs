@@ -93,7 +93,7 @@ impl Lowering<'_> {
 
     fn is_layer(&self, loc: Loc) -> bool {
         matches!(loc, Loc::State(s)
-            if matches!(self.model.states.places[s.index()], crate::states::Place::Layer { .. }))
+            if matches!(self.model.states.places[s.index()], crate::states::Residence::Layer { .. }))
     }
 
     /// Whether the operand at a place is a weight that lies decoded.

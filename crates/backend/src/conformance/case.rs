@@ -40,7 +40,7 @@ pub enum Compare {
 
 /// One step of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct CaseStep {
     /// Position of each row.
     pub positions: Vec<u32>,
     /// Sequence of each row.
@@ -49,7 +49,7 @@ pub struct Step {
     pub out_rows: Vec<u32>,
 }
 
-impl Step {
+impl CaseStep {
     /// The step's dimensions.
     pub fn dims(&self) -> Dims {
         let (rows, outs) = (self.positions.len() as u32, self.out_rows.len() as u32);
@@ -79,7 +79,7 @@ pub struct Case {
     /// Sampling numbers of each output row.
     pub sampling: [f32; 7],
     /// Run in order, on the same states.
-    pub steps: Vec<Step>,
+    pub steps: Vec<CaseStep>,
 }
 
 impl Case {
@@ -106,8 +106,8 @@ pub(super) fn product_bound(weights: DType) -> f64 {
 }
 
 /// Steps of one sequence from position 0, one for each count of rows; every second row asks, in falling order.
-pub(super) fn plain_steps() -> Vec<Step> {
-    let step = |rows: u32| Step {
+pub(super) fn plain_steps() -> Vec<CaseStep> {
+    let step = |rows: u32| CaseStep {
         positions: (0..rows).collect(),
         row_seq: vec![0; rows as usize],
         out_rows: (0..rows).rev().step_by(2).collect(),
@@ -116,11 +116,11 @@ pub(super) fn plain_steps() -> Vec<Step> {
 }
 
 /// Steps that go on where the last one ended; `rows` are rows of sequence 0 and of sequence 1.
-pub(super) fn growing_steps(rows: &[(u32, u32)]) -> Vec<Step> {
+pub(super) fn growing_steps(rows: &[(u32, u32)]) -> Vec<CaseStep> {
     let mut ends = [0u32; 2];
     let mut steps = Vec::new();
     for &(a, b) in rows {
-        let mut step = Step { positions: Vec::new(), row_seq: Vec::new(), out_rows: Vec::new() };
+        let mut step = CaseStep { positions: Vec::new(), row_seq: Vec::new(), out_rows: Vec::new() };
         for (seq, count) in [(0, a), (1, b)] {
             step.positions.extend(ends[seq]..ends[seq] + count);
             step.row_seq.extend(std::iter::repeat_n(seq as u32, count as usize));
@@ -132,12 +132,12 @@ pub(super) fn growing_steps(rows: &[(u32, u32)]) -> Vec<Step> {
 }
 
 /// Steps over two sequences that cross the borders of pages.
-pub(super) fn mixed_steps() -> Vec<Step> {
+pub(super) fn mixed_steps() -> Vec<CaseStep> {
     growing_steps(&[(33, 0), (10, 7), (0, 1), (1, 1), (16, 0), (3, 2), (16, 17), (1, 0), (0, 33), (2, 3)])
 }
 
 /// Fills positions up to `context`, then single rows and a few.
-pub(super) fn long_steps(context: u32) -> Vec<Step> {
+pub(super) fn long_steps(context: u32) -> Vec<CaseStep> {
     let mut rows = vec![(33, 0); context.div_ceil(33) as usize];
     rows.extend([(1, 2), (1, 0), (5, 0), (17, 1)]);
     growing_steps(&rows)

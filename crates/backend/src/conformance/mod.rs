@@ -12,7 +12,7 @@ mod runner;
 mod values;
 mod zero;
 
-pub use case::{Case, Compare, POOL_PAGES, ROWS, SEED, Step, WEIGHT_TYPES, page, page_table, positions_per_sequence};
+pub use case::{Case, Compare, POOL_PAGES, ROWS, SEED, CaseStep, WEIGHT_TYPES, page, page_table, positions_per_sequence};
 pub use runner::{Run, Tensor, Timing};
 pub use values::{Weights, nmse};
 
@@ -88,7 +88,7 @@ fn embed(weights: DType) -> Case {
 }
 
 /// Keys and values are stored as f16 (error near 1e-7), and scores sharpen the error of queries and keys.
-fn qkv(name: &str, weights: DType, q: QkvForm, a: AttendForm, steps: Vec<Step>) -> Case {
+fn qkv(name: &str, weights: DType, q: QkvForm, a: AttendForm, steps: Vec<CaseStep>) -> Case {
     let case = base(format!("qkv-{name}-{weights}"), KindName::Qkv, weights, graphs::qkv(weights, q, a));
     let max_nmse = if weights.is_quantized() { 5e-4 } else { 1e-6 };
     Case { max_nmse, steps, ..case }

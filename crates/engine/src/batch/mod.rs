@@ -151,7 +151,7 @@ impl Batch {
     }
 
     /// Drafts, reserves and runs.
-    fn run(&mut self, engine: &mut Engine) -> Result<Run, EngineError> {
+    fn run(&mut self, engine: &mut Engine) -> Result<StepOutcome, EngineError> {
         for member in &mut self.members {
             member.ran = false;
         }
@@ -173,7 +173,7 @@ impl Batch {
         let started = Instant::now();
         let outcomes = run(engine, &running)?;
         let seconds = engine.clock().seconds(rows, kv_bytes, started);
-        Ok(Run { outcomes, seconds, draft_seconds, kv_bytes, weighed })
+        Ok(StepOutcome { outcomes, seconds, draft_seconds, kv_bytes, weighed })
     }
 
     /// Gives each member its drafts: the seconds that making them took, of chosen and of fixed ones, and whether their number
@@ -208,20 +208,20 @@ impl Batch {
     }
 
     /// Tells the speculator what a step taught.
-    fn learn(&mut self, engine: &mut Engine, run: &Run) {
+    fn learn(&mut self, engine: &mut Engine, run: &StepOutcome) {
         if !run.weighed {
             return;
         }
         let ran = self.members.iter_mut().filter(|m| m.ran);
         let mut outcomes: SmallVec<[_; 8]> = ran.map(Member::lesson).collect();
-        let Run { kv_bytes, seconds, draft_seconds: [chosen, fixed_seconds], .. } = *run;
+        let StepOutcome { kv_bytes, seconds, draft_seconds: [chosen, fixed_seconds], .. } = *run;
         let (draft_seconds, outcomes) = (chosen + fixed_seconds, &mut outcomes);
         engine.speculator.observe(Observed { kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes });
     }
 }
 
 /// A step that was run.
-struct Run {
+struct StepOutcome {
     outcomes: Outcomes,
     seconds: f64,
     /// Of chosen and of fixed drafts.

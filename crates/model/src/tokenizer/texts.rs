@@ -7,14 +7,14 @@ use super::hash::Key;
 
 /// A place of the table.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct TextEntry {
     /// Half of the text's hash: most texts that are not the one looked for differ in it, and are not looked at.
     tag: u32,
     id: u32,
 }
 
 /// What holds nothing.
-const EMPTY: Place = Place { tag: 0, id: u32::MAX };
+const EMPTY: TextEntry = TextEntry { tag: 0, id: u32::MAX };
 
 /// Texts that all differ, numbered as they were pushed.
 pub(super) struct Texts {
@@ -22,7 +22,7 @@ pub(super) struct Texts {
     /// Where each text ends.
     ends: Vec<usize>,
     /// Ids by hash of their text, the next free place taken; a power of two, at most half full.
-    table: Vec<Place>,
+    table: Vec<TextEntry>,
     key: Key,
 }
 
@@ -54,7 +54,7 @@ impl Texts {
         if let Some(id) = id {
             return Err(id);
         }
-        self.table[place] = Place { tag, id: self.len() as u32 };
+        self.table[place] = TextEntry { tag, id: self.len() as u32 };
         self.bytes.push_str(text);
         self.ends.push(self.bytes.len());
         Ok(())

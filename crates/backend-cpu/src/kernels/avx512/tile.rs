@@ -37,7 +37,7 @@ impl FormatVisitor for Tiles {
 }
 
 /// What a tile reads.
-struct Operands {
+struct TileReads {
     weights: *const u8,
     /// Bytes from a group to the next.
     group_bytes: usize,
@@ -140,7 +140,7 @@ unsafe fn add_part<F: Format, const G: usize, const M: usize>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn products<F: Format, const G: usize, const M: usize>(
-    args: &Operands,
+    args: &TileReads,
     mut fetch: impl FnMut(*const u8),
 ) -> [[__m512; G]; M] {
     let mut sums = [[_mm512_setzero_ps(); G]; M];
@@ -184,7 +184,7 @@ unsafe fn tile<F: Format, const M: usize>(args: &TileArgs) {
     };
     // SAFETY: the caller's promise.
     unsafe {
-        let operands = Operands { weights, group_bytes: 0, x: acts.cast(), stride, steps };
+        let operands = TileReads { weights, group_bytes: 0, x: acts.cast(), stride, steps };
         for (m, [sum]) in products::<F, 1, M>(&operands, fetch).into_iter().enumerate() {
             _mm512_storeu_ps(out.add(m).cast(), sum);
         }
@@ -226,7 +226,7 @@ unsafe fn pair<F: Format, const M: usize>(args: &PairArgs) {
     };
     // SAFETY: the caller's promise.
     unsafe {
-        let operands = Operands { weights, group_bytes, x: acts.cast(), stride, steps };
+        let operands = TileReads { weights, group_bytes, x: acts.cast(), stride, steps };
         for (m, sums) in products::<F, 2, M>(&operands, fetch).into_iter().enumerate() {
             for (i, sum) in sums.into_iter().enumerate() {
                 store(args, m, 16 * i, sum);

@@ -9,31 +9,31 @@ use crate::step::Step;
 use aio_ir::Op;
 
 /// Page table, row sequences and positions.
-struct Places {
+struct PagedRows {
     op: Op,
     table: Tensor,
     row_seq: Tensor,
     positions: Tensor,
 }
 
-impl Places {
+impl PagedRows {
     /// Operands from `at` on.
-    fn new(node: &Node<'_>, at: usize) -> Places {
+    fn new(node: &Node<'_>, at: usize) -> PagedRows {
         let [table, row_seq, positions] = [0, 1, 2].map(|i| node.input(at + i).clone());
-        Places { op: node.node.op, table, row_seq, positions }
+        PagedRows { op: node.node.op, table, row_seq, positions }
     }
 
-    fn in_step<'s>(&self, step: &'s Step<'_>, pages: usize) -> StepPlaces<'s> {
+    fn in_step<'s>(&self, step: &'s Step<'_>, pages: usize) -> StepPagedRows<'s> {
         let [seqs, stride] = [0, 1].map(|d| self.table.extents(step)[d]);
         // SAFETY: earlier tasks or the caller wrote them.
         let [table, row_seq, positions] =
             [&self.table, &self.row_seq, &self.positions].map(|t| unsafe { t.indices(step) });
-        StepPlaces { step, op: self.op, table, row_seq, positions, seqs, stride, pages }
+        StepPagedRows { step, op: self.op, table, row_seq, positions, seqs, stride, pages }
     }
 }
 
 /// The same in a step, every index checked where it is used.
-struct StepPlaces<'s> {
+struct StepPagedRows<'s> {
     step: &'s Step<'s>,
     op: Op,
     table: Indices<'s>,
@@ -44,7 +44,7 @@ struct StepPlaces<'s> {
     pages: usize,
 }
 
-impl StepPlaces<'_> {
+impl StepPagedRows<'_> {
     fn position(&self, row: usize) -> usize {
         self.positions.get(row) as usize
     }
@@ -69,13 +69,13 @@ pub(crate) struct PageWrite {
     kv: Tensor,
     k: Tensor,
     v: Tensor,
-    places: Places,
+    places: PagedRows,
 }
 
 impl PageWrite {
     pub(crate) fn new(node: &Node<'_>) -> PageWrite {
         let [kv, k, v] = [0, 1, 2].map(|i| node.input(i).clone());
-        PageWrite { kv, k, v, places: Places::new(node, 3) }
+        PageWrite { kv, k, v, places: PagedRows::new(node, 3) }
     }
 }
 
@@ -108,7 +108,7 @@ pub(crate) struct Attend {
     soft_cap: f64,
     q: Tensor,
     kv: Tensor,
-    places: Places,
+    places: PagedRows,
     sinks: Option<Tensor>,
     out: Tensor,
 }
@@ -122,7 +122,7 @@ impl Attend {
             soft_cap: f64::from(n.f32("soft_cap")),
             q: node.input(0).clone(),
             kv: node.input(1).clone(),
-            places: Places::new(node, 2),
+            places: PagedRows::new(node, 2),
             sinks: node.inputs.get(5).cloned().flatten(),
             out: node.outs[0].clone(),
         }
@@ -161,7 +161,7 @@ impl Attend {
 
 /// One row and key-value head.
 struct HeadAt<'a> {
-    places: &'a StepPlaces<'a>,
+    places: &'a StepPagedRows<'a>,
     kv: KvLayer,
     row: usize,
     kv_head: usize,

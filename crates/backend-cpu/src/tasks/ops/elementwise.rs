@@ -51,7 +51,7 @@ impl Single for Elementwise {
         walk.pieces(range, |piece| {
             // SAFETY: elements of the result are shared out.
             let target = unsafe { self.out.part::<u8>(step, piece.at * size..(piece.at + piece.len) * size) };
-            let piece = Operands { op: self, piece, strides, bytes };
+            let piece = PieceInputs { op: self, piece, strides, bytes };
             match (self.op, self.dtype().is_float()) {
                 (Op::Select, true) => piece.select_floats(target),
                 (Op::Select, false) => piece.select_ints(target),
@@ -63,14 +63,14 @@ impl Single for Elementwise {
 }
 
 /// The operands of a piece.
-struct Operands<'a> {
+struct PieceInputs<'a> {
     op: &'a Elementwise,
     piece: Piece<3>,
     strides: [usize; 3],
     bytes: [&'a [u8]; 3],
 }
 
-impl Operands<'_> {
+impl PieceInputs<'_> {
     fn load_floats(&self, i: usize, out: &mut [f32; PIECE]) {
         let out = &mut out[..self.piece.len];
         load_floats(self.op.inputs[i].dtype, self.bytes[i], self.piece.from[i], self.strides[i], out);

@@ -17,7 +17,7 @@ use aio_plan::{Layout, Loc};
 /// The kernel for a node's operands.
 pub(crate) fn matmul(cx: &mut Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
     let (x, w, out) = (node.input(0).clone(), node.input(1).clone(), node.outs[0].clone());
-    if let Place::Planned(loc @ Loc::Weight(id)) = w.place {
+    if let TensorLoc::Planned(loc @ Loc::Weight(id)) = w.place {
         let weight = &cx.resident.weights[id.index()];
         if weight.layout == Layout::Packed {
             let rows = out.extents_at(&cx.plan.bucket.bounds()).rows();

@@ -23,7 +23,7 @@ impl Embed {
         let (table, ids) = (node.input(0).clone(), node.input(1).clone());
         cx.check_index(Op::Embed, "token", &ids, table.shape.dims()[0]);
         let packed = match table.place {
-            Place::Planned(loc @ Loc::Weight(w)) if cx.resident.weights[w.index()].layout == Layout::Packed => {
+            TensorLoc::Planned(loc @ Loc::Weight(w)) if cx.resident.weights[w.index()].layout == Layout::Packed => {
                 Some(loc)
             }
             _ => None,

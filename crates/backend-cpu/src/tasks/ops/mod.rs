@@ -45,7 +45,7 @@ impl Nodes {
     /// [`DeviceError::Unsupported`] for tensors of too many dimensions, and for values whose size no bucket bounds.
     pub(crate) fn new(cx: &mut Cx<'_>) -> Result<Nodes, DeviceError> {
         let task = cx.task;
-        let mut places = Places::of(task);
+        let mut places = BodyLocs::of(task);
         let mut kernels = Vec::new();
         for (_, node) in task.body.nodes() {
             let view = node.op == Op::Reshape && places.get(node.results[0]).is_none();
@@ -80,31 +80,31 @@ impl Nodes {
     }
 }
 
-/// Places of a body's values as they become known.
-struct Places<'a> {
+/// Locations of a body's values as they become known.
+struct BodyLocs<'a> {
     task: &'a Task,
-    of: Vec<Option<Place>>,
+    of: Vec<Option<TensorLoc>>,
     held_bytes: usize,
 }
 
-impl<'a> Places<'a> {
+impl<'a> BodyLocs<'a> {
     /// Declared values stand for the operands that are not absent, roots for the results.
-    fn of(task: &'a Task) -> Places<'a> {
+    fn of(task: &'a Task) -> BodyLocs<'a> {
         let body = &task.body;
-        let mut places = Places { task, of: vec![None; body.values().len()], held_bytes: 0 };
+        let mut places = BodyLocs { task, of: vec![None; body.values().len()], held_bytes: 0 };
         let declared = body.values().filter(|(_, v)| !matches!(v.def, Def::Node { .. })).map(|(id, _)| id);
         let operands = task.operands.iter().filter(|s| **s != Loc::Absent);
         for (value, loc) in declared.zip(operands).chain(body.roots().zip(&task.results)) {
-            places.set(value, Some(Place::Planned(*loc)));
+            places.set(value, Some(TensorLoc::Planned(*loc)));
         }
         places
     }
 
-    fn get(&self, value: ValueId) -> Option<Place> {
+    fn get(&self, value: ValueId) -> Option<TensorLoc> {
         self.of[value.index()]
     }
 
-    fn set(&mut self, value: ValueId, place: Option<Place>) {
+    fn set(&mut self, value: ValueId, place: Option<TensorLoc>) {
         self.of[value.index()] = place;
     }
 
@@ -113,7 +113,7 @@ impl<'a> Places<'a> {
         let ty = self.task.body.ty(value);
         let bytes = ty.bytes(&cx.plan.bucket.bounds()).and_then(|b| usize::try_from(b).ok());
         let bytes = bytes.ok_or_else(|| unsupported(cx.task, format!("a value of {ty}, which is too large")))?;
-        self.set(value, Some(Place::Held(self.held_bytes)));
+        self.set(value, Some(TensorLoc::Held(self.held_bytes)));
         self.held_bytes += bytes.next_multiple_of(64);
         Ok(())
     }
@@ -145,10 +145,10 @@ impl<'a> Places<'a> {
             return Err(unsupported(cx.task, format!("a value of {ty}, of more than {MAX_RANK} dimensions")));
         }
         match place {
-            Place::Held(_) | Place::Planned(Loc::Buffer(_)) if unbounded => {
+            TensorLoc::Held(_) | TensorLoc::Planned(Loc::Buffer(_)) if unbounded => {
                 Err(unsupported(cx.task, format!("a computed value of {ty}, whose size no bucket bounds")))
             }
-            Place::Planned(Loc::State(_)) if unbounded && !paged => {
+            TensorLoc::Planned(Loc::State(_)) if unbounded && !paged => {
                 cx.checks.push(Check::WholePool);
                 Ok(Tensor::new(place, ty))
             }

@@ -27,7 +27,7 @@ impl Rope {
         let spec = RopeSpec::from_node(node.node);
         let factors = node.inputs.get(2).cloned().flatten();
         let constant = match factors.as_ref().map(|f| f.place) {
-            Some(Place::Planned(Loc::Weight(w))) => Some(cx.resident.weights[w.index()].f32s()),
+            Some(TensorLoc::Planned(Loc::Weight(w))) => Some(cx.resident.weights[w.index()].f32s()),
             _ => None,
         };
         let (frequencies, magnitude) = spec.frequencies(constant);

@@ -32,7 +32,7 @@ pub(crate) struct Cx<'a> {
 impl Cx<'_> {
     /// Asks for a check, before each step, of indices that the step binds. Others are checked as they are used.
     pub(super) fn check_index(&mut self, op: Op, what: &'static str, index: &Tensor, below: Dim) {
-        if let Place::Planned(Loc::Input(input)) = index.place {
+        if let TensorLoc::Planned(Loc::Input(input)) = index.place {
             self.checks.push(Check::Index { input, op, what, below });
         }
     }

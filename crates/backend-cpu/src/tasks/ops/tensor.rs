@@ -57,13 +57,13 @@ impl Deref for Extents {
 /// A tensor that a kernel reads or writes.
 #[derive(Clone, Debug)]
 pub(crate) struct Tensor {
-    pub place: Place,
+    pub place: TensorLoc,
     pub dtype: DType,
     pub shape: Shape,
 }
 
 impl Tensor {
-    pub(crate) fn new(place: Place, ty: &TensorType) -> Tensor {
+    pub(crate) fn new(place: TensorLoc, ty: &TensorType) -> Tensor {
         Tensor { place, dtype: ty.dtype, shape: ty.shape.clone() }
     }
 
@@ -89,8 +89,8 @@ impl Tensor {
     pub(crate) unsafe fn bytes<'s>(&self, step: &Step<'s>) -> Option<&'s [u8]> {
         let len = self.bytes_of(&self.extents(step));
         match self.place {
-            Place::Planned(loc @ (Loc::Input(_) | Loc::Absent)) => step.input(loc).map(|d| &d.bytes()[..len]),
-            Place::Planned(loc @ Loc::Weight(_)) => Some(&step.weight(loc).bytes[..len]),
+            TensorLoc::Planned(loc @ (Loc::Input(_) | Loc::Absent)) => step.input(loc).map(|d| &d.bytes()[..len]),
+            TensorLoc::Planned(loc @ Loc::Weight(_)) => Some(&step.weight(loc).bytes[..len]),
             // SAFETY: the plan gives the place this many bytes; the rest is the caller's promise.
             place => Some(unsafe { std::slice::from_raw_parts(step.place(place), len) }),
         }

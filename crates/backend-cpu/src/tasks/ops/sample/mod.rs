@@ -34,7 +34,7 @@ pub(crate) struct Sample {
 }
 
 /// The operands of a step.
-struct Operands<'s> {
+struct SampleInputs<'s> {
     logits: &'s [f32],
     params: &'s [f32],
     noise: &'s [u32],
@@ -45,7 +45,7 @@ struct Operands<'s> {
     vocabulary: usize,
 }
 
-impl<'s> Operands<'s> {
+impl<'s> SampleInputs<'s> {
     fn logits(&self, row: usize) -> &'s [f32] {
         &self.logits[row * self.vocabulary..][..self.vocabulary]
     }
@@ -76,11 +76,11 @@ impl Sample {
         Sample { logits, params, noise, recent, bias, out: node.outs[0].clone(), rows, vocabulary }
     }
 
-    fn operands<'s>(&self, step: &Step<'s>) -> Operands<'s> {
+    fn operands<'s>(&self, step: &Step<'s>) -> SampleInputs<'s> {
         let size = self.logits.extents(step);
         // SAFETY: earlier tasks or the caller wrote all operands.
         unsafe {
-            Operands {
+            SampleInputs {
                 logits: self.logits.f32s(step),
                 params: self.params.f32s(step),
                 noise: self.noise.values(step).unwrap_or(&[]),
@@ -119,7 +119,7 @@ impl Sample {
     }
 
     /// Surveys a part of a row, and draws from it if nothing filters.
-    fn part(&self, step: &Step<'_>, all: &Operands<'_>, item: usize, parts: usize) {
+    fn part(&self, step: &Step<'_>, all: &SampleInputs<'_>, item: usize, parts: usize) {
         let (row, part) = (item / parts, item % parts);
         let blocks = all.vocabulary.div_ceil(BLOCK_TOKENS);
         let share = |part: usize| blocks * part / parts;
@@ -139,7 +139,7 @@ impl Sample {
     }
 
     /// The token of a row whose parts are done.
-    fn joined(&self, step: &Step<'_>, all: &Operands<'_>, row: usize, parts: usize, work: Work<'_>) -> u32 {
+    fn joined(&self, step: &Step<'_>, all: &SampleInputs<'_>, row: usize, parts: usize, work: Work<'_>) -> u32 {
         let sample_row = all.row(row);
         if is_unfiltered(&sample_row.params, all.vocabulary) {
             // SAFETY: all parts were written, by this thread or before the barrier.
@@ -152,7 +152,7 @@ impl Sample {
     }
 
     /// Rows of a size that no bucket bounds, which no model has: as they are defined, on the heap.
-    fn unbounded(&self, step: &Step<'_>, worker: Worker<'_>, all: &Operands<'_>) {
+    fn unbounded(&self, step: &Step<'_>, worker: Worker<'_>, all: &SampleInputs<'_>) {
         let mut list = Vec::new();
         for row in worker.share(all.rows) {
             self.write(step, row, sample(all.logits(row), &all.row(row), &mut list));
