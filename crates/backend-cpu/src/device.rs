@@ -149,7 +149,7 @@ impl Device for CpuDevice {
         options: &LoadOptions,
     ) -> Result<Box<dyn Executable>, DeviceError> {
         let resident = weights.get::<Resident>()?;
-        Ok(Box::new(CpuExecutable::new(Arc::clone(&self.engine), family, plan, resident, options.dispatch)?))
+        Ok(Box::new(CpuExecutable::new(Arc::clone(&self.engine), family, plan, resident, options.submission)?))
     }
 
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {

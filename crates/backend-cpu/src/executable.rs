@@ -8,7 +8,7 @@ use crate::pool::Worker;
 use crate::resident::Resident;
 use crate::step::{Check, Fault, SequenceRows, Step};
 use crate::tasks::{Lowered, Prelude, Reads, lower, reads};
-use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, FullAxes, Pending};
+use aio_backend::{Bindings, Data, DeviceError, Executable, FullAxes, Pending, Submission};
 use aio_ir::{Sym, TensorType};
 use aio_plan::{Plan, PlanFamily, StateDesc, StepInput, Traffic};
 use smallvec::SmallVec;
@@ -21,7 +21,7 @@ pub(crate) struct CpuExecutable {
     resident: Arc<Resident>,
     /// Without its tasks, which are bound.
     plan: Plan,
-    dispatch: Dispatch,
+    submission: Submission,
     /// Of one step.
     submissions: u64,
     prelude: Prelude,
@@ -87,7 +87,7 @@ impl CpuExecutable {
         family: &PlanFamily,
         plan: &Plan,
         resident: Arc<Resident>,
-        dispatch: Dispatch,
+        submission: Submission,
     ) -> Result<CpuExecutable, DeviceError> {
         let Bound { prelude, tasks, checks, offsets, bytes } =
             Bound::new(family, plan, &resident, engine.pool.threads())?;
@@ -98,8 +98,8 @@ impl CpuExecutable {
             engine,
             resident,
             plan: without_tasks(plan),
-            dispatch,
-            submissions: dispatch.submissions(plan),
+            submission,
+            submissions: submission.submissions(plan),
             prelude,
             next_weights: next_weights(&tasks),
             tasks,
@@ -223,9 +223,9 @@ impl CpuExecutable {
     /// Runs the tasks of a step, in one program or in one each.
     fn run(&self, step: &Step<'_>) {
         let pool = &self.engine.pool;
-        let crossed = match self.dispatch {
-            Dispatch::Graph => pool.run_stages(&|worker| self.run_from(step, worker)),
-            Dispatch::Task => {
+        let crossed = match self.submission {
+            Submission::Graph => pool.run_stages(&|worker| self.run_from(step, worker)),
+            Submission::Task => {
                 let one = |i| pool.run_stages(&|worker| self.run_task(step, worker, i));
                 (0..self.tasks.len()).map(one).fold(0, u32::wrapping_add)
             }

@@ -5,12 +5,12 @@
 
 use crate::kernels::Kernels;
 use crate::kernels::attend::KvLayer;
-use crate::tensor_loc::TensorLoc;
 use crate::resident::Resident;
+use crate::tensor_loc::TensorLoc;
 use crate::weights::Weight;
 use aio_backend::{Bindings, Data, DeviceError};
 use aio_ir::{Dim, Dims, Op};
-use aio_plan::{InputId, Plan, Loc};
+use aio_plan::{InputId, Loc, Plan};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 

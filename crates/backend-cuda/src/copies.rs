@@ -4,7 +4,7 @@
 
 use crate::format::Form;
 use aio_ir::{DType, Op, Sym};
-use aio_plan::{Layout, PlanFamily, Loc, Task, TaskKind};
+use aio_plan::{Layout, Loc, PlanFamily, Task, TaskKind};
 
 /// A copy of a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use crate::format::Form;
 use crate::pack::{Matrix, pack};
 use aio_backend::{DeviceError, WeightSource, weights};
 use aio_ir::{DType, quant};
-use aio_plan::{PlanFamily, Loc, WeightDesc};
+use aio_plan::{Loc, PlanFamily, WeightDesc};
 use std::sync::Arc;
 
 /// Where each copy begins.

@@ -33,7 +33,7 @@ impl fmt::Debug for WeightSet {
 
 /// How the tasks of a plan reach the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dispatch {
+pub enum Submission {
     /// All in one submission, with one synchronisation at the end.
     #[default]
     Graph,
@@ -41,12 +41,12 @@ pub enum Dispatch {
     Task,
 }
 
-impl Dispatch {
+impl Submission {
     /// Submissions, and as many synchronisations, of one step of a plan.
     pub fn submissions(self, plan: &Plan) -> u64 {
         match self {
-            Dispatch::Graph => 1,
-            Dispatch::Task => plan.tasks.len() as u64,
+            Submission::Graph => 1,
+            Submission::Task => plan.tasks.len() as u64,
         }
     }
 }
@@ -56,7 +56,7 @@ impl Dispatch {
 pub struct LoadOptions {
     /// How its tasks reach the device. Results do not depend on it; the counters of submissions and
     /// synchronisations do.
-    pub dispatch: Dispatch,
+    pub submission: Submission,
 }
 
 /// The form in which a device keeps weights. Two devices with the same form take each other's images.

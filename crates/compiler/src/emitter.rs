@@ -5,7 +5,7 @@ use crate::fuse::{Cluster, is_view};
 use crate::memory::Lifetime;
 use aio_ir::{Def, Final, Graph, Op, TensorType, ValueId};
 use aio_plan::{
-    Binding, Bucket, Buffer, BufferId, InputId, Layout, OutputId, Loc, StateDesc, StateId, Target, Task, WeightDesc,
+    Binding, Bucket, Buffer, BufferId, InputId, Layout, Loc, OutputId, StateDesc, StateId, Target, Task, WeightDesc,
     WeightId,
 };
 use indexmap::IndexSet;

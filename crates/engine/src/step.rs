@@ -62,7 +62,7 @@ pub struct DraftSpan {
 
 /// What became of drafts, by place in [`Step::sequences`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verified<'a> {
+pub struct DraftOutcome<'a> {
     /// How many of each sequence's drafts were what plain decoding would have given.
     pub accepted: &'a [u32],
     /// The token after the accepted ones, or [`aio_ir::sampling::NO_TOKEN`].

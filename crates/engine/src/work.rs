@@ -1,7 +1,7 @@
 //! What a model's steps read and compute: the numbers of its roofline.
 
 use aio_ir::Op;
-use aio_plan::{PlanFamily, Loc, TaskKind, Traffic, WeightDesc, WeightId};
+use aio_plan::{Loc, PlanFamily, TaskKind, Traffic, WeightDesc, WeightId};
 
 /// Work of a model's steps, by the shapes of its weights and states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use aio_compiler::{CompileError, Options, compile};
 use aio_ir::{DType, Dim, Op, Shape, Sym, TensorType};
 use aio_plan::artefact::{decode, encode};
 use aio_plan::{
-    Activation, Bucket, Buffer, BufferId, InputId, Layout, OutputId, PlanFamily, RopePairs, RopeScaling, Loc, StateId,
+    Activation, Bucket, Buffer, BufferId, InputId, Layout, Loc, OutputId, PlanFamily, RopePairs, RopeScaling, StateId,
     Target, TaskKind, WeightId,
 };
 use std::sync::{Arc, OnceLock};

@@ -6,7 +6,7 @@ use aio_compiler::{Options, compile};
 use aio_filetest::tiny;
 use aio_ir::{DType, Graph, Op, Shape, Sym, TensorType};
 use aio_plan::{
-    Binding, Bucket, BufferId, InputId, KindName, Layout, LinearSpec, OutputId, PlanFamily, Loc, StateDesc, StateId,
+    Binding, Bucket, BufferId, InputId, KindName, Layout, LinearSpec, Loc, OutputId, PlanFamily, StateDesc, StateId,
     Tail, Task, TaskKind, WeightId, verify,
 };
 use std::collections::BTreeSet;

@@ -7,7 +7,7 @@ use aio_backend::{
     null, weights,
 };
 use aio_ir::{Dims, ValueId, verify};
-use aio_plan::{Plan, PlanFamily, Loc, Target, Task, TaskId};
+use aio_plan::{Loc, Plan, PlanFamily, Target, Task, TaskId};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -79,7 +79,7 @@ impl Device for InterpDevice {
             family: Arc::new(shared),
             full: FullAxes::of(plan),
             plan: plan.clone(),
-            submissions: options.dispatch.submissions(plan),
+            submissions: options.submission.submissions(plan),
             resident: weights.get()?,
             counters: Arc::clone(&self.counters),
         }))

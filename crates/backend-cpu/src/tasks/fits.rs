@@ -5,7 +5,7 @@
 
 use aio_ir::{DType, Op, Sym, TensorType};
 use aio_plan::kinds::{attend, gate_up, head, linear, qkv};
-use aio_plan::{AttendSpec, KindName, Plan, PlanFamily, QkvSpec, Loc, StepInput, Task, TaskKind};
+use aio_plan::{AttendSpec, KindName, Loc, Plan, PlanFamily, QkvSpec, StepInput, Task, TaskKind};
 
 /// Whether the kernels of a task's kind fit its operands and results.
 pub(super) fn fits(task: &Task, family: &PlanFamily, plan: &Plan) -> bool {

@@ -24,7 +24,7 @@ use crate::step::{Check, Step};
 use aio_backend::DeviceError;
 use aio_ir::Op;
 use aio_plan::kinds;
-use aio_plan::{Layout, Plan, PlanFamily, Loc, Task, TaskKind};
+use aio_plan::{Layout, Loc, Plan, PlanFamily, Task, TaskKind};
 use ops::{Cx, Nodes};
 
 pub(crate) use fits::{Reads, reads};

@@ -5,7 +5,7 @@ use crate::kernels::rows::rope_angles;
 use crate::pool::Worker;
 use crate::resident::Resident;
 use crate::step::Step;
-use aio_plan::{RopeSpec, Loc};
+use aio_plan::{Loc, RopeSpec};
 
 /// One rotation that some layers share.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use crate::pool::Worker;
 use crate::step::Step;
 use crate::weights::Weight;
 use aio_plan::kinds::qkv;
-use aio_plan::{QkvSpec, RopePairs, Loc, Task};
+use aio_plan::{Loc, QkvSpec, RopePairs, Task};
 
 /// See the module's header.
 pub(crate) struct Qkv {

@@ -150,7 +150,14 @@ impl Emulation {
     /// A launch whose blocks so many threads of the host run; 0 gives each block one of its own.
     fn run(&self, launch: &Launch, host_threads: u32) -> EmulatedLaunch {
         let (name, args_bytes) = self.kernels[launch.kernel.0].clone();
-        EmulatedLaunch { run: self.launch, name, args_bytes, of: launch.clone(), order: self.options.order, host_threads }
+        EmulatedLaunch {
+            run: self.launch,
+            name,
+            args_bytes,
+            of: launch.clone(),
+            order: self.options.order,
+            host_threads,
+        }
     }
 }
 

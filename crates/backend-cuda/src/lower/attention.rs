@@ -1,14 +1,14 @@
 //! Attention: projections with rotation and page write, attention over pages, and what they need once a step.
 
-use super::products::{ProductLaunch, Source};
 use super::locs::{PagedRows, small};
+use super::products::{ProductLaunch, Source};
 use super::{Call, CutKey, Lowering, Region, RopeKey, unsupported};
 use crate::args::{AttendArgs, AttendPlanArgs, PageWriteArgs, QkvArgs, RopeArgs, RopeTableArgs};
 use crate::format::passes;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Op, Sym};
 use aio_plan::kinds;
-use aio_plan::{AttendSpec, QkvSpec, RopePairs, RopeSpec, Loc, Task};
+use aio_plan::{AttendSpec, Loc, QkvSpec, RopePairs, RopeSpec, Task};
 
 /// Positions of a split of attention.
 const SPLIT: u64 = 256;

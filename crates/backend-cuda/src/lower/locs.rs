@@ -49,7 +49,8 @@ impl<'a> Lowering<'a> {
             Loc::Input(i) => self.spot(self.step.inputs[i.index()]),
             Loc::Output(o) => self.spot(self.step.outputs[o.index()]),
             Loc::State(s) => {
-                let (Residence::Layer { offset, .. } | Residence::Own { offset, .. }) = self.model.states.places[s.index()];
+                let (Residence::Layer { offset, .. } | Residence::Own { offset, .. }) =
+                    self.model.states.places[s.index()];
                 self.bases.states + offset as u64
             }
             Loc::Absent => 0,

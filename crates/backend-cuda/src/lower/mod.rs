@@ -6,11 +6,11 @@
 //! says what a family needs.
 
 mod attention;
+mod locs;
 mod moves;
 mod ops;
 mod products;
 mod scratch;
-mod locs;
 mod step_map;
 mod tensors;
 
@@ -26,7 +26,7 @@ use crate::states::StatesMap;
 use crate::weights::WeightsMap;
 use aio_backend::DeviceError;
 use aio_ir::{Dims, Sym};
-use aio_plan::{InputId, Plan, PlanFamily, RopeSpec, Loc, Task, TaskKind};
+use aio_plan::{InputId, Loc, Plan, PlanFamily, RopeSpec, Task, TaskKind};
 use bytemuck::Pod;
 
 /// Where things begin on the device.

@@ -12,7 +12,9 @@ mod runner;
 mod values;
 mod zero;
 
-pub use case::{Case, Compare, POOL_PAGES, ROWS, SEED, CaseStep, WEIGHT_TYPES, page, page_table, positions_per_sequence};
+pub use case::{
+    Case, CaseStep, Compare, POOL_PAGES, ROWS, SEED, WEIGHT_TYPES, page, page_table, positions_per_sequence,
+};
 pub use runner::{Run, Tensor, Timing};
 pub use values::{Weights, nmse};
 

@@ -1,6 +1,6 @@
 //! Deterministic inputs and weights of the conformance cases, and the error measure.
 
-use super::{Case, SEED, CaseStep, page_table};
+use super::{Case, CaseStep, SEED, page_table};
 use crate::{WeightData, WeightSource};
 use aio_ir::{DType, Def, Dims, Graph, TensorType, quant};
 use std::collections::BTreeMap;

@@ -70,21 +70,21 @@ pub(super) fn encode(vocab: &Vocab, text: &str, out: &mut Vec<u32>) -> Result<()
         merge.offer(Some(right - 1), Some(right));
     }
     merge.join_all();
-    for run in merge.symbols.iter().filter(|r| r.len > 0) {
-        push_run(vocab, &text[run.start..run.start + run.len], out)?;
+    for symbol in merge.symbols.iter().filter(|r| r.len > 0) {
+        push_symbol(vocab, &text[symbol.start..symbol.start + symbol.len], out)?;
     }
     Ok(())
 }
 
 fn symbols_of(text: &str) -> Vec<Symbol> {
     let count = text.chars().count();
-    let run = |(i, (start, c)): (usize, (usize, char))| Symbol {
+    let symbol = |(i, (start, c)): (usize, (usize, char))| Symbol {
         start,
         len: c.len_utf8(),
         prev: i.checked_sub(1),
         next: Some(i + 1).filter(|&n| n < count),
     };
-    text.char_indices().enumerate().map(run).collect()
+    text.char_indices().enumerate().map(symbol).collect()
 }
 
 struct Merge<'a> {
@@ -123,14 +123,14 @@ impl Merge<'_> {
     }
 }
 
-fn push_run(vocab: &Vocab, run: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
-    if let Some(id) = vocab.id(run) {
+fn push_symbol(vocab: &Vocab, symbol: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    if let Some(id) = vocab.id(symbol) {
         out.push(id);
         return Ok(());
     }
-    for byte in run.bytes() {
+    for byte in symbol.bytes() {
         let id = vocab.id(&format!("<0x{byte:02X}>")).or_else(|| vocab.unknown());
-        out.push(id.ok_or_else(|| TokenizerError::NoToken { byte, text: run.replace(SPACE, " ") })?);
+        out.push(id.ok_or_else(|| TokenizerError::NoToken { byte, text: symbol.replace(SPACE, " ") })?);
     }
     Ok(())
 }

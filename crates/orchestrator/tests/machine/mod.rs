@@ -302,7 +302,8 @@ impl Simulation<'_> {
 
 pub fn run(setting: &Setting) -> Report {
     let (noise, speculator) = (Noise::new(setting.seed), speculator(setting));
-    let mut run = Simulation { setting, noise, speculator, members: Vec::new(), memory: setting.machine.drift.memory(0) };
+    let mut run =
+        Simulation { setting, noise, speculator, members: Vec::new(), memory: setting.machine.drift.memory(0) };
     (0..setting.sequences).for_each(|_| run.join());
     let mut report = Report::default();
     (0..setting.steps).for_each(|step| run.step(step, &mut report));

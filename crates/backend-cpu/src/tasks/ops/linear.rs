@@ -6,11 +6,11 @@ use super::tensor::Tensor;
 use crate::bounds::{Bounds, Scratch};
 use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::pack::groups_of;
-use crate::tensor_loc::TensorLoc;
 use crate::pool::Worker;
 use crate::step::Step;
 use crate::tasks::acts::Acts;
 use crate::tasks::linear::packed;
+use crate::tensor_loc::TensorLoc;
 use aio_ir::{DType, Op, quant};
 use aio_plan::{Layout, Loc};
 

@@ -2,9 +2,9 @@
 
 use super::single::{Cx, Node, Single};
 use super::tensor::Tensor;
-use crate::tensor_loc::TensorLoc;
 use crate::pool::Worker;
 use crate::step::Step;
+use crate::tensor_loc::TensorLoc;
 use crate::unpack::unpack_row;
 use aio_ir::{Op, quant};
 use aio_plan::{Layout, Loc};

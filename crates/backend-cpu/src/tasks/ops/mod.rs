@@ -23,9 +23,9 @@ pub(crate) use single::Cx;
 
 use crate::bounds::{Bounds, Scratch};
 use crate::error::unsupported;
-use crate::tensor_loc::TensorLoc;
 use crate::pool::Worker;
 use crate::step::{Check, Step};
+use crate::tensor_loc::TensorLoc;
 use aio_backend::DeviceError;
 use aio_ir::{Def, Dim, Op, Sym, ValueId};
 use aio_plan::{Loc, Task};

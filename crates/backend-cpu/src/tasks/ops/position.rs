@@ -4,10 +4,10 @@ use super::single::{Cx, Node, Single};
 use super::tensor::Tensor;
 use crate::bounds::{Bounds, Scratch};
 use crate::kernels::rows::{RopeArgs, RopeStyle, rope_angles};
-use crate::tensor_loc::TensorLoc;
 use crate::pool::Worker;
 use crate::step::Step;
-use aio_plan::{RopePairs, RopeSpec, Loc};
+use crate::tensor_loc::TensorLoc;
+use aio_plan::{Loc, RopePairs, RopeSpec};
 
 /// See the module's header.
 pub(crate) struct Rope {

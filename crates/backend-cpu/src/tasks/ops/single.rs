@@ -2,12 +2,12 @@
 
 use super::tensor::Tensor;
 use crate::bounds::{Bounds, Scratch};
-use crate::tensor_loc::TensorLoc;
 use crate::pool::Worker;
 use crate::resident::Resident;
 use crate::step::{Check, Step};
+use crate::tensor_loc::TensorLoc;
 use aio_ir::{Dim, Op};
-use aio_plan::{Plan, Loc, Task};
+use aio_plan::{Loc, Plan, Task};
 use smallvec::SmallVec;
 
 /// A node bound to a kernel. All threads run it at once.

@@ -3,8 +3,8 @@
 //! Kernels of single ops take any shape, so they look sizes up when they run. Nothing here allocates.
 
 use super::elements::index_at;
-use crate::tensor_loc::TensorLoc;
 use crate::step::Step;
+use crate::tensor_loc::TensorLoc;
 use aio_ir::{DType, Dims, Shape, TensorType};
 use aio_plan::Loc;
 use bytemuck::Pod;
