@@ -239,6 +239,6 @@ fn share(wanted: impl Iterator<Item = u32> + Clone, room: u32) -> u32 {
 
 /// Bytes of keys and values that a step of these members reads.
 fn kv_bytes(engine: &Engine, members: &[&Member]) -> f64 {
-    let positions: usize = members.iter().map(|m| m.known).sum();
+    let positions: usize = members.iter().map(|m| m.committed).sum();
     positions as f64 * engine.work().kv_bytes_per_position as f64
 }
