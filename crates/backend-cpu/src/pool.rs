@@ -3,28 +3,28 @@
 //! Starting threads or tasks costs more than a decode task takes. Here every thread runs the same
 //! program, meets the others at barriers inside it, and between steps spins briefly and then parks. Work between two
 //! barriers is cut into chunks: each thread has its own, and takes over others' when it is through. A program that is
-//! made of stages runs on those threads that have a processor, stage by stage (`pool/crew.rs`).
+//! made of stages runs on those threads that have a processor, stage by stage (`pool/team.rs`).
 //! Nothing is allocated in `run`. Used by executables; the caller is thread 0.
 
 mod barrier;
-mod claims;
+mod chunks;
 mod cpus;
-mod crew;
-mod late;
+mod preempted;
 mod sync;
+mod team;
 
-pub use claims::Chunks;
+pub use chunks::Chunks;
 
 use barrier::{Poisoned, Spin};
 use cpus::{Cpus, Handle};
-use crew::{Crew, Entry};
-use late::Waiting;
+use preempted::Waiting;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use team::{EntryPoint, Team};
 
 /// A thread that had to leave so soon after it came rests before it comes again, longer each time: its processor is so
 /// busy that its visits cost more than they bring.
@@ -54,7 +54,7 @@ impl<'a> Worker<'a> {
     pub fn barrier(&self) {
         let epoch = self.epoch.get();
         let mut waiting = self.shared.waiting(self.id, Some(epoch), || false);
-        self.shared.crew.wait(self.id, epoch, &mut waiting);
+        self.shared.team.wait(self.id, epoch, &mut waiting);
         self.epoch.set(epoch.wrapping_add(1));
     }
 
@@ -74,11 +74,11 @@ impl<'a> Worker<'a> {
     pub fn next_stage(&mut self, idle: impl FnMut() -> bool) -> bool {
         self.stage += 1;
         let epoch = self.epoch.get();
-        let next = Entry { stage: self.stage, epoch: epoch.wrapping_add(1) };
+        let next = EntryPoint { stage: self.stage, epoch: epoch.wrapping_add(1) };
         self.epoch.set(next.epoch);
         let mut waiting = self.shared.waiting(self.id, Some(epoch), idle);
-        let stays = self.shared.crew.meet(self.id, next, &mut waiting);
-        (self.tid, self.threads) = self.shared.crew.place(self.id);
+        let stays = self.shared.team.meet(self.id, next, &mut waiting);
+        (self.tid, self.threads) = self.shared.team.place(self.id);
         stays
     }
 
@@ -88,29 +88,29 @@ impl<'a> Worker<'a> {
     /// Between two barriers, and before the first and after the last, every thread calls this at most once, all with
     /// the same numbers.
     pub fn chunks(&self, count: usize, size: usize) -> Chunks<'a> {
-        self.shared.crew.claims.chunks(self.epoch.get(), self.tid, self.threads, count, size)
+        self.shared.team.queue.chunks(self.epoch.get(), self.tid, self.threads, count, size)
     }
 
     /// This thread's share of `0..count`: contiguous, and equal up to one.
     pub fn share(&self, count: usize) -> std::ops::Range<usize> {
-        claims::share(self.tid, self.threads, count)
+        chunks::share(self.tid, self.threads, count)
     }
 }
 
-type Program<'a> = dyn Fn(Worker<'_>) + Sync + 'a;
+type ThreadFn<'a> = dyn Fn(Worker<'_>) + Sync + 'a;
 
 /// A program's address, its lifetime erased while a run is under way.
 #[derive(Clone, Copy)]
-struct Job(*const Program<'static>);
+struct Job(*const ThreadFn<'static>);
 
 // SAFETY: the program is `Sync`, and `Pool::run` keeps it alive until every worker has returned.
 unsafe impl Send for Job {}
 
 struct Shared {
     threads: usize,
-    /// The crew may change in a run; not with more threads than processors, where all are late at times.
+    /// The team may change in a run; not with more threads than processors, where all are late at times.
     elastic: bool,
-    crew: Crew,
+    team: Team,
     handles: Box<[OnceLock<Handle>]>,
     job: Mutex<Option<Job>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -125,8 +125,8 @@ impl std::fmt::Debug for Shared {
 impl Shared {
     fn waiting<F: FnMut() -> bool>(&self, id: usize, epoch: Option<u32>, idle: F) -> Waiting<'_, F, Handle> {
         // A run that has called in all of them wakes sleepers up, whose processor time stands still as well.
-        let changes = self.elastic && self.crew.is_open();
-        Waiting { crew: &self.crew, threads: changes.then_some(&*self.handles), id, epoch, idle, suspect: None }
+        let changes = self.elastic && self.team.is_open();
+        Waiting { team: &self.team, threads: changes.then_some(&*self.handles), id, epoch, idle, suspect: None }
     }
 }
 
@@ -163,7 +163,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             threads,
             elastic: fits,
-            crew: Crew::new(threads, if fits { Spin::LONG } else { Spin::SHORT }),
+            team: Team::new(threads, if fits { Spin::LONG } else { Spin::SHORT }),
             handles: (0..threads).map(|_| OnceLock::new()).collect(),
             job: Mutex::new(None),
             panic: Mutex::new(None),
@@ -186,7 +186,7 @@ impl Pool {
     ///
     /// # Panics
     /// With the first panic of any thread. The pool stays usable.
-    pub fn run(&self, program: &Program<'_>) {
+    pub fn run(&self, program: &ThreadFn<'_>) {
         self.start(program, true);
     }
 
@@ -196,24 +196,24 @@ impl Pool {
     ///
     /// # Panics
     /// As [`Pool::run`].
-    pub fn run_stages(&self, program: &Program<'_>) -> u32 {
+    pub fn run_stages(&self, program: &ThreadFn<'_>) -> u32 {
         self.start(program, !self.shared.elastic)
     }
 
-    fn start(&self, program: &Program<'_>, all: bool) -> u32 {
+    fn start(&self, program: &ThreadFn<'_>, all: bool) -> u32 {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes; this function does not return before every worker
         // has returned from the program.
-        let program = unsafe { std::mem::transmute::<*const Program<'_>, *const Program<'static>>(program) };
+        let program = unsafe { std::mem::transmute::<*const ThreadFn<'_>, *const ThreadFn<'static>>(program) };
         *lock(&shared.job) = Some(Job(program));
-        let entry = shared.crew.begin(all);
+        let entry = shared.team.begin(all);
         let last = execute(shared, 0, entry, program);
-        shared.crew.finish(&mut shared.waiting(0, None, || false));
+        shared.team.finish(&mut shared.waiting(0, None, || false));
         *lock(&shared.job) = None;
         let panic = lock(&shared.panic).take();
         if let Some(panic) = panic {
-            shared.crew.barrier.reset();
+            shared.team.barrier.reset();
             drop(_turn);
             resume_unwind(panic);
         }
@@ -227,8 +227,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Runs the program on this thread; a panic is kept and the barrier broken, so that nobody hangs. Gives the epoch in
 /// which it ended.
-fn execute(shared: &Shared, id: usize, entry: Entry, program: *const Program<'_>) -> u32 {
-    let (tid, threads) = shared.crew.place(id);
+fn execute(shared: &Shared, id: usize, entry: EntryPoint, program: *const ThreadFn<'_>) -> u32 {
+    let (tid, threads) = shared.team.place(id);
     let epoch = &Cell::new(entry.epoch);
     let worker = Worker { tid, threads, shared, id, stage: entry.stage, epoch };
     // SAFETY: `Pool::run` keeps the program alive until every worker is done with it.
@@ -237,7 +237,7 @@ fn execute(shared: &Shared, id: usize, entry: Entry, program: *const Program<'_>
         if !panic.is::<Poisoned>() {
             lock(&shared.panic).get_or_insert(panic);
         }
-        shared.crew.barrier.poison();
+        shared.team.barrier.poison();
     }
     epoch.get()
 }
@@ -249,11 +249,11 @@ fn serve(shared: &Shared, id: usize, pin: bool) {
         let _ = shared.handles[id].set(handle);
     }
     let mut rest = Duration::ZERO;
-    while let Some(entry) = shared.crew.attend(id) {
+    while let Some(entry) = shared.team.stand_by(id) {
         let came = Instant::now();
         let job = lock(&shared.job).expect("a run sets the job before it begins");
         execute(shared, id, entry, job.0);
-        if !shared.crew.leave(id) {
+        if !shared.team.leave(id) {
             rest = Duration::ZERO;
             continue;
         }
@@ -276,7 +276,7 @@ fn settle(id: usize, pin: bool) -> (Option<Cpus>, Option<Handle>) {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.crew.dismiss();
+        self.shared.team.shut_down();
         for worker in self.workers.drain(..) {
             // Programs' panics are caught, so a worker ends in order.
             let _ = worker.join();

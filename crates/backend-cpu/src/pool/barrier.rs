@@ -2,7 +2,7 @@
 //!
 //! A waiter spins for some microseconds, yields once or twice and then sleeps on a condition
 //! variable; an opener takes the lock only if somebody sleeps. With more threads than processors
-//! spinning only keeps the others from running, so it is short then. Used by the pool's crew.
+//! spinning only keeps the others from running, so it is short then. Used by the pool's team.
 
 use super::sync::{AtomicBool, AtomicU32, Condvar, Mutex, spin_loop, yield_now};
 use std::panic::resume_unwind;

@@ -1,45 +1,45 @@
 //! Who works on which part of a run.
 //!
-//! A run is a row of stages with a barrier between. At each of these barriers the crew may change: a thread whose
+//! A run is a row of stages with a barrier between. At each of these barriers the team may change: a thread whose
 //! processor went to another process leaves, one that waits at the door comes in. So a busy neighbour costs what it takes
-//! and not, at every barrier, the time until the system gives the late thread its turn. Inside a stage the crew is fixed,
+//! and not, at every barrier, the time until the system gives the late thread its turn. Inside a stage the team is fixed,
 //! and its members are numbered without gaps.
 //!
 //! Whoever comes last to the barrier decides for all: everybody else waits. Thread 0, which called for the run, is always
-//! in the crew. Used by the pool; `late.rs` says who should leave.
+//! in the team. Used by the pool; `late.rs` says who should leave.
 
 use super::barrier::{Barrier, Gate, Meanwhile, Spin};
-use super::claims::Claims;
+use super::chunks::ChunkQueue;
 use super::sync::{AtomicBool, AtomicU32, spin_loop};
 use std::sync::atomic::Ordering;
 
-/// Neither in the crew nor at the door: asleep, or on the way.
+/// Neither in the team nor at the door: asleep, or on the way.
 const AWAY: u32 = 0;
 /// At the door and awake.
-const READY: u32 = 1;
-/// In the crew.
-const IN: u32 = 2;
+const STANDBY: u32 = 1;
+/// In the team.
+const ACTIVE: u32 = 2;
 
 /// What is known of one thread; on cache lines of its own, since the thread writes there at every barrier.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Seat {
+struct WorkerState {
     state: AtomicU32,
-    /// Its number in the crew.
+    /// Its number in the team.
     rank: AtomicU32,
     /// The epoch of the last barrier that it came to.
     arrived: AtomicU32,
     /// It is to leave at the end of the stage.
-    relieved: AtomicBool,
+    released: AtomicBool,
 }
 
-/// The crew of a pool's runs.
+/// The team of a pool's runs.
 #[derive(Debug)]
-pub(super) struct Crew {
+pub(super) struct Team {
     pub(super) barrier: Barrier,
-    pub(super) claims: Claims,
-    seats: Box<[Seat]>,
-    /// Somebody came to the door, or is to leave, since the crew was last looked at.
+    pub(super) queue: ChunkQueue,
+    workers: Box<[WorkerState]>,
+    /// Somebody came to the door, or is to leave, since the team was last looked at.
     changes: AtomicU32,
     /// Stage and epoch in which those begin that came in last.
     stage: AtomicU32,
@@ -55,19 +55,19 @@ pub(super) struct Crew {
 
 /// Where a thread's part of a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct EntryPoint {
     pub(super) stage: usize,
     pub(super) epoch: u32,
 }
 
 /// A waiter outside: who sleeps is not called in, since its waking takes longer than a stage. So it stays awake as long as a
 /// run is under way that it may come in to, however long the stage takes.
-struct AtTheDoor<'a> {
-    seat: &'a Seat,
+struct OnStandby<'a> {
+    worker: &'a WorkerState,
     busy: &'a AtomicBool,
 }
 
-impl Meanwhile for AtTheDoor<'_> {
+impl Meanwhile for OnStandby<'_> {
     fn idle(&mut self) -> bool {
         // A model checker tries every number of turns.
         let stays = !cfg!(loom) && self.busy.load(Ordering::Relaxed);
@@ -79,22 +79,22 @@ impl Meanwhile for AtTheDoor<'_> {
 
     fn before_sleep(&mut self) {
         // If it was called in just now, the gate is about to open.
-        let _ = self.seat.state.compare_exchange(READY, AWAY, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self.worker.state.compare_exchange(STANDBY, AWAY, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 
-impl Crew {
-    pub(super) fn new(threads: usize, spin: Spin) -> Crew {
-        let seat = || Seat {
+impl Team {
+    pub(super) fn new(threads: usize, spin: Spin) -> Team {
+        let worker = || WorkerState {
             state: AtomicU32::new(AWAY),
             rank: AtomicU32::new(0),
             arrived: AtomicU32::new(0),
-            relieved: AtomicBool::new(false),
+            released: AtomicBool::new(false),
         };
-        Crew {
+        Team {
             barrier: Barrier::new(threads, spin),
-            claims: Claims::new(threads),
-            seats: (0..threads).map(|_| seat()).collect(),
+            queue: ChunkQueue::new(threads),
+            workers: (0..threads).map(|_| worker()).collect(),
             changes: AtomicU32::new(0),
             stage: AtomicU32::new(0),
             epoch: AtomicU32::new(0),
@@ -105,61 +105,61 @@ impl Crew {
         }
     }
 
-    /// A thread's number in the crew, and how many are in it. For members.
+    /// A thread's number in the team, and how many are in it. For members.
     pub(super) fn place(&self, id: usize) -> (usize, usize) {
-        (self.seats[id].rank.load(Ordering::Relaxed) as usize, self.barrier.threads())
+        (self.workers[id].rank.load(Ordering::Relaxed) as usize, self.barrier.threads())
     }
 
     /// Begins a run with all threads, or with those that are awake; the others come in as they wake up. Called by
     /// thread 0 when no run is under way.
-    pub(super) fn begin(&self, all: bool) -> Entry {
-        let entry = Entry { stage: 0, epoch: self.barrier.gate().epoch().wrapping_add(1) };
+    pub(super) fn begin(&self, all: bool) -> EntryPoint {
+        let entry = EntryPoint { stage: 0, epoch: self.barrier.gate().epoch().wrapping_add(1) };
         self.busy.store(!all, Ordering::Relaxed);
-        self.seats[0].state.store(IN, Ordering::Relaxed);
-        self.claims.reset();
+        self.workers[0].state.store(ACTIVE, Ordering::Relaxed);
+        self.queue.reset();
         self.form(entry, all);
         self.barrier.gate().open();
         entry
     }
 
-    /// Whether the crew of the run under way may change.
+    /// Whether the team of the run under way may change.
     pub(super) fn is_open(&self) -> bool {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Puts the crew together that begins at `entry`, when the gate opens: who is in it and stays, and who is at the door.
-    fn form(&self, entry: Entry, all: bool) {
+    /// Puts the team together that begins at `entry`, when the gate opens: who is in it and stays, and who is at the door.
+    fn form(&self, entry: EntryPoint, all: bool) {
         self.stage.store(entry.stage as u32, Ordering::Relaxed);
         self.epoch.store(entry.epoch, Ordering::Relaxed);
         let (mut members, mut came) = (0, 0);
-        for seat in &self.seats {
-            if seat.state.load(Ordering::Relaxed) == IN {
-                if seat.relieved.load(Ordering::Relaxed) {
-                    seat.state.store(AWAY, Ordering::Relaxed);
+        for worker in &self.workers {
+            if worker.state.load(Ordering::Relaxed) == ACTIVE {
+                if worker.released.load(Ordering::Relaxed) {
+                    worker.state.store(AWAY, Ordering::Relaxed);
                     continue;
                 }
-            } else if seat.call_in(all) {
+            } else if worker.call_in(all) {
                 came += 1;
             } else {
                 continue;
             }
-            seat.rank.store(members as u32, Ordering::Relaxed);
-            self.claims.clear(entry.epoch, members);
+            worker.rank.store(members as u32, Ordering::Relaxed);
+            self.queue.clear(entry.epoch, members);
             members += 1;
         }
         self.running.fetch_add(came, Ordering::Relaxed);
         self.barrier.set_threads(members);
     }
 
-    /// Waits until everybody in the crew has come; see `Gate::wait` for `meanwhile`.
+    /// Waits until everybody in the team has come; see `Gate::wait` for `meanwhile`.
     pub(super) fn wait(&self, id: usize, epoch: u32, meanwhile: &mut impl Meanwhile) {
         self.arrive(id, epoch, || {}, meanwhile);
     }
 
-    /// Ends a stage, as `wait`; whether this thread is in the crew of the next one.
-    pub(super) fn meet(&self, id: usize, next: Entry, meanwhile: &mut impl Meanwhile) -> bool {
-        let seat = &self.seats[id];
-        if seat.relieved.load(Ordering::Relaxed) {
+    /// Ends a stage, as `wait`; whether this thread is in the team of the next one.
+    pub(super) fn meet(&self, id: usize, next: EntryPoint, meanwhile: &mut impl Meanwhile) -> bool {
+        let worker = &self.workers[id];
+        if worker.released.load(Ordering::Relaxed) {
             self.changes.store(1, Ordering::Release);
         }
         let last = || {
@@ -168,54 +168,54 @@ impl Crew {
             }
         };
         self.arrive(id, next.epoch.wrapping_sub(1), last, meanwhile);
-        seat.state.load(Ordering::Relaxed) == IN
+        worker.state.load(Ordering::Relaxed) == ACTIVE
     }
 
     fn arrive(&self, id: usize, epoch: u32, last: impl FnOnce(), meanwhile: &mut impl Meanwhile) {
-        let seat = &self.seats[id];
-        self.claims.clear(epoch.wrapping_add(1), seat.rank.load(Ordering::Relaxed) as usize);
-        seat.arrived.store(epoch, Ordering::Relaxed);
+        let worker = &self.workers[id];
+        self.queue.clear(epoch.wrapping_add(1), worker.rank.load(Ordering::Relaxed) as usize);
+        worker.arrived.store(epoch, Ordering::Relaxed);
         self.barrier.pass(epoch, last, meanwhile);
     }
 
     /// The first member, thread 0 and `id` apart, that has not come to the barrier which ends `epoch`; for no epoch,
     /// that is not through with the run.
     pub(super) fn missing(&self, id: usize, epoch: Option<u32>) -> Option<usize> {
-        let missing = |seat: &Seat| {
-            seat.state.load(Ordering::Relaxed) == IN && epoch != Some(seat.arrived.load(Ordering::Relaxed))
+        let missing = |worker: &WorkerState| {
+            worker.state.load(Ordering::Relaxed) == ACTIVE && epoch != Some(worker.arrived.load(Ordering::Relaxed))
         };
-        (1..self.seats.len()).find(|&other| other != id && missing(&self.seats[other]))
+        (1..self.workers.len()).find(|&other| other != id && missing(&self.workers[other]))
     }
 
     /// Whether somebody would be called in at the end of this stage. Stays so while the run is open: who is at the door
     /// keeps awake then.
     #[cfg(test)]
-    pub(super) fn someone_is_at_the_door(&self) -> bool {
-        let ready = |seat: &Seat| seat.state.load(Ordering::Acquire) == READY;
-        self.changes.load(Ordering::Acquire) != 0 && self.seats.iter().any(ready)
+    pub(super) fn has_standby(&self) -> bool {
+        let ready = |worker: &WorkerState| worker.state.load(Ordering::Acquire) == STANDBY;
+        self.changes.load(Ordering::Acquire) != 0 && self.workers.iter().any(ready)
     }
 
     /// Whether a member is to leave.
     #[cfg(test)]
-    pub(super) fn is_relieved(&self, id: usize) -> bool {
-        self.seats[id].relieved.load(Ordering::Relaxed)
+    pub(super) fn is_released(&self, id: usize) -> bool {
+        self.workers[id].released.load(Ordering::Relaxed)
     }
 
     /// Lets a member leave at the end of the stage it is in.
-    pub(super) fn relieve(&self, id: usize) {
-        self.seats[id].relieved.store(true, Ordering::Relaxed);
+    pub(super) fn release(&self, id: usize) {
+        self.workers[id].released.store(true, Ordering::Relaxed);
     }
 
-    /// The end of a worker's part of a run; whether it was relieved.
+    /// The end of a worker's part of a run; whether it was released.
     pub(super) fn leave(&self, id: usize) -> bool {
-        let seat = &self.seats[id];
-        let relieved = seat.relieved.swap(false, Ordering::Relaxed);
+        let worker = &self.workers[id];
+        let released = worker.released.swap(false, Ordering::Relaxed);
         // Who is through is awake, so the next run may count on it.
-        seat.state.store(if relieved { AWAY } else { READY }, Ordering::Release);
+        worker.state.store(if released { AWAY } else { STANDBY }, Ordering::Release);
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.done.open();
         }
-        relieved
+        released
     }
 
     /// Waits until all workers are through with the run.
@@ -231,47 +231,47 @@ impl Crew {
     }
 
     /// Waits at the door until this worker is called in; `None` if it should end.
-    pub(super) fn attend(&self, id: usize) -> Option<Entry> {
-        let (seat, gate) = (&self.seats[id], self.barrier.gate());
+    pub(super) fn stand_by(&self, id: usize) -> Option<EntryPoint> {
+        let (worker, gate) = (&self.workers[id], self.barrier.gate());
         loop {
             // Before the state: who is called in later sees another epoch.
             let epoch = gate.epoch();
             if self.stop.load(Ordering::Acquire) {
                 return None;
             }
-            match seat.state.compare_exchange(AWAY, READY, Ordering::AcqRel, Ordering::Acquire) {
+            match worker.state.compare_exchange(AWAY, STANDBY, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => self.changes.store(1, Ordering::Release),
-                Err(IN) => {
-                    let entry = Entry {
+                Err(ACTIVE) => {
+                    let entry = EntryPoint {
                         stage: self.stage.load(Ordering::Relaxed) as usize,
                         epoch: self.epoch.load(Ordering::Relaxed),
                     };
-                    // Not before the gate has opened: until then the crew is being put together.
+                    // Not before the gate has opened: until then the team is being put together.
                     if epoch.wrapping_sub(entry.epoch) as i32 >= 0 {
                         return Some(entry);
                     }
                 }
                 Err(_) => {}
             }
-            gate.wait(epoch, &mut AtTheDoor { seat, busy: &self.busy });
+            gate.wait(epoch, &mut OnStandby { worker, busy: &self.busy });
         }
     }
 
     /// Ends all waiting at the door.
-    pub(super) fn dismiss(&self) {
+    pub(super) fn shut_down(&self) {
         self.stop.store(true, Ordering::Release);
         self.barrier.gate().open();
     }
 }
 
-impl Seat {
-    /// Whether a thread outside is now in the crew.
+impl WorkerState {
+    /// Whether a thread outside is now in the team.
     fn call_in(&self, even_away: bool) -> bool {
         if even_away {
             // Not a store: of two changes of the state one comes second.
-            self.state.swap(IN, Ordering::AcqRel);
+            self.state.swap(ACTIVE, Ordering::AcqRel);
             return true;
         }
-        self.state.compare_exchange(READY, IN, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.state.compare_exchange(STANDBY, ACTIVE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }

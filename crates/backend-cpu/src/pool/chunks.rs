@@ -19,14 +19,14 @@ struct Counter(AtomicU32);
 
 /// The counters of all threads.
 #[derive(Debug)]
-pub(super) struct Claims {
+pub(super) struct ChunkQueue {
     sets: [Box<[Counter]>; 2],
 }
 
-impl Claims {
-    pub(super) fn new(threads: usize) -> Claims {
+impl ChunkQueue {
+    pub(super) fn new(threads: usize) -> ChunkQueue {
         let set = || (0..threads).map(|_| Counter(AtomicU32::new(0))).collect();
-        Claims { sets: [set(), set()] }
+        ChunkQueue { sets: [set(), set()] }
     }
 
     /// Clears everything. No thread may be in a program.

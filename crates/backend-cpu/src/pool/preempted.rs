@@ -3,11 +3,11 @@
 //! Who waits long at a barrier reads the processor time of a thread that is missing, twice: if it stands still, the thread
 //! is not slow but does not run, and will not before the other process's time slice ends, which takes longer than a
 //! whole step. It is then moved to the processor of the waiter, which has nothing to do: there it finishes the chunk that
-//! it has begun, leaves the crew, and goes back to its own processor to wait for its turn. Used by the pool.
+//! it has begun, leaves the team, and goes back to its own processor to wait for its turn. Used by the pool.
 
 use super::barrier::Meanwhile;
 use super::cpus::{Cpus, Handle};
-use super::crew::Crew;
+use super::team::Team;
 use std::sync::OnceLock;
 
 /// A thread as its waiters see it.
@@ -29,9 +29,9 @@ impl Thread for Handle {
     }
 }
 
-/// What a member of the crew does while it waits.
+/// What a member of the team does while it waits.
 pub(super) struct Waiting<'a, F, T> {
-    pub(super) crew: &'a Crew,
+    pub(super) team: &'a Team,
     /// Its threads, if late ones should be looked for.
     pub(super) threads: Option<&'a [OnceLock<T>]>,
     pub(super) id: usize,
@@ -50,7 +50,7 @@ pub(super) struct Suspect {
 
 impl<F, T: Thread> Waiting<'_, F, T> {
     fn missing(&self) -> Option<(Suspect, &T)> {
-        let id = self.crew.missing(self.id, self.epoch)?;
+        let id = self.team.missing(self.id, self.epoch)?;
         let handle = self.threads?.get(id)?.get()?;
         Some((Suspect { id, ran_ns: handle.ran_ns()? }, handle))
     }
@@ -67,7 +67,7 @@ impl<F: FnMut() -> bool, T: Thread> Meanwhile for Waiting<'_, F, T> {
             self.suspect = Some(now);
         } else if self.suspect == Some(now) && handle.come_here() {
             // After the move: should the thread come just now, it leaves one stage later.
-            self.crew.relieve(now.id);
+            self.team.release(now.id);
         }
     }
 }
@@ -97,26 +97,26 @@ mod tests {
     }
 
     /// Thread 0 waits for thread 1 at the first barrier; between its two looks thread 1 has run for so long.
-    fn relieved(ran_ns: u64) -> (bool, bool) {
-        let crew = Crew::new(2, Spin::SHORT);
-        let entry = crew.begin(true);
+    fn released(ran_ns: u64) -> (bool, bool) {
+        let team = Team::new(2, Spin::SHORT);
+        let entry = team.begin(true);
         let threads = [OnceLock::new(), OnceLock::from(Fake::default())];
         let epoch = Some(entry.epoch);
-        let mut waiting = Waiting { crew: &crew, threads: Some(&threads), id: 0, epoch, idle: || false, suspect: None };
+        let mut waiting = Waiting { team: &team, threads: Some(&threads), id: 0, epoch, idle: || false, suspect: None };
         waiting.overdue(false);
         let late = threads[1].get().expect("it was set");
         late.ran_ns.store(ran_ns, Ordering::Relaxed);
         waiting.overdue(true);
-        (crew.is_relieved(1), late.came.load(Ordering::Relaxed))
+        (team.is_released(1), late.came.load(Ordering::Relaxed))
     }
 
     #[test]
-    fn a_thread_that_stands_still_is_moved_and_relieved() {
-        assert_eq!(relieved(0), (true, true));
+    fn a_thread_that_stands_still_is_moved_and_released() {
+        assert_eq!(released(0), (true, true));
     }
 
     #[test]
     fn a_thread_that_runs_is_waited_for() {
-        assert_eq!(relieved(1), (false, false));
+        assert_eq!(released(1), (false, false));
     }
 }
