@@ -1,4 +1,4 @@
-//! The pool's protocols under the model checker: every order of two threads' steps with up to two preemptions.
+//! The pool's protocols under the model checker: every interleaving of two threads with up to two preemptions.
 //!
 //! Compiled with `--cfg loom` only: `RUSTFLAGS="--cfg loom" cargo test --release -p aio-backend-cpu model`.
 
@@ -8,10 +8,10 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-/// Runs a body on two threads under every order.
+/// Runs a body on two threads in every interleaving.
 fn two_threads<T: Send + Sync + 'static>(make: fn() -> T, body: fn(&T, usize)) {
     let mut model = loom::model::Builder::new();
-    // Without a bound the barrier alone has more orders than can be tried.
+    // Without a bound the barrier alone has more interleavings than can be tried.
     model.preemption_bound = Some(2);
     model.check(move || {
         let shared = Arc::new(make());
@@ -27,7 +27,7 @@ struct Cells {
     cells: [UnsafeCell<u32>; 2],
 }
 
-// SAFETY: the model checker watches every access to the cells and reports those that race.
+// SAFETY: the model checker tracks every access to the cells and reports races.
 unsafe impl Sync for Cells {}
 
 #[test]
@@ -38,7 +38,7 @@ fn what_is_written_before_a_barrier_is_read_after_it() {
             // SAFETY: each thread writes its own cell; the model checker reports a race.
             shared.cells[tid].with_mut(|p| unsafe { *p = round });
             shared.barrier.pass(2 * round - 2, || {}, &mut ());
-            // SAFETY: nobody writes between the two barriers.
+            // SAFETY: no thread writes between the two barriers.
             shared.cells[1 - tid].with(|p| assert_eq!(unsafe { *p }, round));
             shared.barrier.pass(2 * round - 1, || {}, &mut ());
         }
@@ -46,7 +46,7 @@ fn what_is_written_before_a_barrier_is_read_after_it() {
 }
 
 #[test]
-fn a_gate_wakes_whoever_waits() {
+fn a_gate_wakes_a_waiting_thread() {
     two_threads(
         || Gate::new(Spin::NONE),
         |gate, tid| {
@@ -62,7 +62,7 @@ fn a_gate_wakes_whoever_waits() {
 
 struct Stages {
     team: Team,
-    /// How often each item of each stage was taken; written by whoever claims it.
+    /// How often each item of each stage was claimed, counted by the claiming thread.
     taken: [[UnsafeCell<u32>; 2]; 3],
 }
 
@@ -75,7 +75,7 @@ impl Stages {
         Stages { team: Team::new(2, Spin::NONE), taken }
     }
 
-    /// A member's part of a run, from where it came in. After the barrier every item of a stage was taken once.
+    /// A member's part of a run, from its entry point on. After the barrier every item of a stage was claimed once.
     fn work(&self, id: usize, entry: EntryPoint, release: bool) {
         let EntryPoint { stage: first, mut epoch } = entry;
         for (stage, taken) in self.taken.iter().enumerate().skip(first) {
@@ -97,7 +97,7 @@ impl Stages {
 
     fn check(&self, stage: usize) {
         for item in &self.taken[stage] {
-            // SAFETY: nobody writes to a stage's items after the barrier.
+            // SAFETY: no thread writes to a stage's items after its barrier.
             item.with(|p| assert_eq!(unsafe { *p }, 1));
         }
     }

@@ -1,35 +1,34 @@
-//! Who works on which part of a run.
+//! The team: the threads that work on a stage of a run.
 //!
-//! A run is a row of stages with a barrier between. At each of these barriers the team may change: a thread whose
-//! processor went to another process leaves, one that waits at the door comes in. So a busy neighbour costs what it takes
-//! and not, at every barrier, the time until the system gives the late thread its turn. Inside a stage the team is fixed,
-//! and its members are numbered without gaps.
+//! A run is a sequence of stages separated by barriers, and the team may change at each: a preempted thread leaves, a
+//! thread on standby joins. A busy neighbour then costs the processor time it takes, rather than a scheduler time slice
+//! at every barrier. Within a stage the team is fixed, and its members are ranked without gaps.
 //!
-//! Whoever comes last to the barrier decides for all: everybody else waits. Thread 0, which called for the run, is always
-//! in the team. Used by the pool; `late.rs` says who should leave.
+//! The last thread to arrive at the barrier forms the next team while the others wait. Thread 0, which started the run, is
+//! always a member. Used by the pool; `preempted.rs` decides which threads to release.
 
 use super::barrier::{Barrier, Gate, Meanwhile, Spin};
 use super::chunks::ChunkQueue;
 use super::sync::{AtomicBool, AtomicU32, spin_loop};
 use std::sync::atomic::Ordering;
 
-/// Neither in the team nor at the door: asleep, or on the way.
+/// Neither a member nor on standby: asleep, or on the way.
 const AWAY: u32 = 0;
-/// At the door and awake.
+/// Awake, waiting to join.
 const STANDBY: u32 = 1;
-/// In the team.
+/// A member of the team.
 const ACTIVE: u32 = 2;
 
-/// What is known of one thread; on cache lines of its own, since the thread writes there at every barrier.
+/// The state of one thread, on separate cache lines because the thread writes it at every barrier.
 #[derive(Debug)]
 #[repr(align(128))]
 struct WorkerState {
     state: AtomicU32,
-    /// Its number in the team.
+    /// Its rank in the team.
     rank: AtomicU32,
-    /// The epoch of the last barrier that it came to.
+    /// Epoch of the last barrier it arrived at.
     arrived: AtomicU32,
-    /// It is to leave at the end of the stage.
+    /// Leaves the team at the end of the stage.
     released: AtomicBool,
 }
 
@@ -39,29 +38,29 @@ pub(super) struct Team {
     pub(super) barrier: Barrier,
     pub(super) queue: ChunkQueue,
     workers: Box<[WorkerState]>,
-    /// Somebody came to the door, or is to leave, since the team was last looked at.
+    /// Nonzero if a thread went on standby or was released since the team was last formed.
     changes: AtomicU32,
-    /// Stage and epoch in which those begin that came in last.
+    /// Stage and epoch at which the newest members start.
     stage: AtomicU32,
     epoch: AtomicU32,
-    /// Members, thread 0 apart, that are not through with the run.
+    /// Members other than thread 0 that have not finished the run.
     running: AtomicU32,
-    /// Opens when there are none.
+    /// Opens when `running` reaches 0.
     done: Gate,
-    /// A run is under way that others may come in to.
+    /// A run is in progress that threads on standby may join.
     busy: AtomicBool,
     stop: AtomicBool,
 }
 
-/// Where a thread's part of a run begins.
+/// Where a thread starts in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EntryPoint {
     pub(super) stage: usize,
     pub(super) epoch: u32,
 }
 
-/// A waiter outside: who sleeps is not called in, since its waking takes longer than a stage. So it stays awake as long as a
-/// run is under way that it may come in to, however long the stage takes.
+/// A thread waiting to join. Waking a sleeping thread takes longer than a stage, so only threads that are awake are called
+/// in; this one therefore stays awake while there is a run to join, however long its stages are.
 struct OnStandby<'a> {
     worker: &'a WorkerState,
     busy: &'a AtomicBool,
@@ -69,7 +68,7 @@ struct OnStandby<'a> {
 
 impl Meanwhile for OnStandby<'_> {
     fn idle(&mut self) -> bool {
-        // A model checker tries every number of turns.
+        // The model checker would try every number of turns.
         let stays = !cfg!(loom) && self.busy.load(Ordering::Relaxed);
         if stays {
             spin_loop();
@@ -78,7 +77,7 @@ impl Meanwhile for OnStandby<'_> {
     }
 
     fn before_sleep(&mut self) {
-        // If it was called in just now, the gate is about to open.
+        // On failure it was just called in, and the gate is about to open.
         let _ = self.worker.state.compare_exchange(STANDBY, AWAY, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
@@ -105,13 +104,13 @@ impl Team {
         }
     }
 
-    /// A thread's number in the team, and how many are in it. For members.
+    /// A member's rank, and the size of the team.
     pub(super) fn place(&self, id: usize) -> (usize, usize) {
         (self.workers[id].rank.load(Ordering::Relaxed) as usize, self.barrier.threads())
     }
 
-    /// Begins a run with all threads, or with those that are awake; the others come in as they wake up. Called by
-    /// thread 0 when no run is under way.
+    /// Starts a run with all threads, or with those awake; the others join as they wake up. Called by thread 0 while no run
+    /// is in progress.
     pub(super) fn begin(&self, all: bool) -> EntryPoint {
         let entry = EntryPoint { stage: 0, epoch: self.barrier.gate().epoch().wrapping_add(1) };
         self.busy.store(!all, Ordering::Relaxed);
@@ -122,12 +121,12 @@ impl Team {
         entry
     }
 
-    /// Whether the team of the run under way may change.
+    /// Whether the team of the current run may change.
     pub(super) fn is_open(&self) -> bool {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Puts the team together that begins at `entry`, when the gate opens: who is in it and stays, and who is at the door.
+    /// Forms the team that starts at `entry` when the gate opens: remaining members and threads on standby, or all threads.
     fn form(&self, entry: EntryPoint, all: bool) {
         self.stage.store(entry.stage as u32, Ordering::Relaxed);
         self.epoch.store(entry.epoch, Ordering::Relaxed);
@@ -151,12 +150,12 @@ impl Team {
         self.barrier.set_threads(members);
     }
 
-    /// Waits until everybody in the team has come; see `Gate::wait` for `meanwhile`.
+    /// Waits until every member has arrived; see `Gate::wait` for `meanwhile`.
     pub(super) fn wait(&self, id: usize, epoch: u32, meanwhile: &mut impl Meanwhile) {
         self.arrive(id, epoch, || {}, meanwhile);
     }
 
-    /// Ends a stage, as `wait`; whether this thread is in the team of the next one.
+    /// Ends a stage, as `wait`. Returns whether this thread is in the next stage's team.
     pub(super) fn meet(&self, id: usize, next: EntryPoint, meanwhile: &mut impl Meanwhile) -> bool {
         let worker = &self.workers[id];
         if worker.released.load(Ordering::Relaxed) {
@@ -178,8 +177,8 @@ impl Team {
         self.barrier.pass(epoch, last, meanwhile);
     }
 
-    /// The first member, thread 0 and `id` apart, that has not come to the barrier which ends `epoch`; for no epoch,
-    /// that is not through with the run.
+    /// The first member, other than thread 0 and `id`, that has not arrived at the barrier ending `epoch`; without an
+    /// epoch, the first that has not finished the run.
     pub(super) fn missing(&self, id: usize, epoch: Option<u32>) -> Option<usize> {
         let missing = |worker: &WorkerState| {
             worker.state.load(Ordering::Relaxed) == ACTIVE && epoch != Some(worker.arrived.load(Ordering::Relaxed))
@@ -187,30 +186,30 @@ impl Team {
         (1..self.workers.len()).find(|&other| other != id && missing(&self.workers[other]))
     }
 
-    /// Whether somebody would be called in at the end of this stage. Stays so while the run is open: who is at the door
-    /// keeps awake then.
+    /// Whether a thread would join at the end of this stage. Stays true while the run is open, since threads on standby
+    /// stay awake.
     #[cfg(test)]
     pub(super) fn has_standby(&self) -> bool {
         let ready = |worker: &WorkerState| worker.state.load(Ordering::Acquire) == STANDBY;
         self.changes.load(Ordering::Acquire) != 0 && self.workers.iter().any(ready)
     }
 
-    /// Whether a member is to leave.
+    /// Whether a member leaves at the end of its stage.
     #[cfg(test)]
     pub(super) fn is_released(&self, id: usize) -> bool {
         self.workers[id].released.load(Ordering::Relaxed)
     }
 
-    /// Lets a member leave at the end of the stage it is in.
+    /// Makes a member leave at the end of its stage.
     pub(super) fn release(&self, id: usize) {
         self.workers[id].released.store(true, Ordering::Relaxed);
     }
 
-    /// The end of a worker's part of a run; whether it was released.
+    /// Ends a worker's part of a run. Returns whether it was released.
     pub(super) fn leave(&self, id: usize) -> bool {
         let worker = &self.workers[id];
         let released = worker.released.swap(false, Ordering::Relaxed);
-        // Who is through is awake, so the next run may count on it.
+        // A worker that finished is awake, so the next run can start with it.
         worker.state.store(if released { AWAY } else { STANDBY }, Ordering::Release);
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.done.open();
@@ -218,7 +217,7 @@ impl Team {
         released
     }
 
-    /// Waits until all workers are through with the run.
+    /// Waits until all workers have finished the run.
     pub(super) fn finish(&self, meanwhile: &mut impl Meanwhile) {
         loop {
             let epoch = self.done.epoch();
@@ -230,11 +229,11 @@ impl Team {
         }
     }
 
-    /// Waits at the door until this worker is called in; `None` if it should end.
+    /// Waits on standby until this worker joins a run; `None` when the pool shuts down.
     pub(super) fn stand_by(&self, id: usize) -> Option<EntryPoint> {
         let (worker, gate) = (&self.workers[id], self.barrier.gate());
         loop {
-            // Before the state: who is called in later sees another epoch.
+            // Read before the state: a worker called in after this sees another epoch.
             let epoch = gate.epoch();
             if self.stop.load(Ordering::Acquire) {
                 return None;
@@ -246,7 +245,7 @@ impl Team {
                         stage: self.stage.load(Ordering::Relaxed) as usize,
                         epoch: self.epoch.load(Ordering::Relaxed),
                     };
-                    // Not before the gate has opened: until then the team is being put together.
+                    // Until the gate opens, the team is still being formed.
                     if epoch.wrapping_sub(entry.epoch) as i32 >= 0 {
                         return Some(entry);
                     }
@@ -257,7 +256,7 @@ impl Team {
         }
     }
 
-    /// Ends all waiting at the door.
+    /// Makes every worker on standby end.
     pub(super) fn shut_down(&self) {
         self.stop.store(true, Ordering::Release);
         self.barrier.gate().open();
@@ -265,10 +264,10 @@ impl Team {
 }
 
 impl WorkerState {
-    /// Whether a thread outside is now in the team.
+    /// Makes a thread that is not a member one, if it is on standby or with `even_away`. Returns whether it joined.
     fn call_in(&self, even_away: bool) -> bool {
         if even_away {
-            // Not a store: of two changes of the state one comes second.
+            // A swap, not a store: it is ordered against the worker's own changes of the state.
             self.state.swap(ACTIVE, Ordering::AcqRel);
             return true;
         }
