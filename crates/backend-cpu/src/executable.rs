@@ -1,4 +1,4 @@
-//! A plan bound to kernels: one task object each, run by all threads with a barrier between tasks.
+//! A plan bound to kernels: one object per task, run by all threads, with a barrier between tasks.
 
 use crate::activation::MAX_PANEL_ROWS;
 use crate::bounds::{Bounds, Scratch};
@@ -15,18 +15,18 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// See the module's header.
+/// See the module documentation.
 pub(crate) struct CpuExecutable {
     engine: Arc<Engine>,
     resident: Arc<Resident>,
-    /// Without its tasks, which are bound.
+    /// Without its tasks, which are bound in `tasks`.
     plan: Plan,
     submission: Submission,
-    /// Of one step.
+    /// Submissions per step.
     submissions: u64,
     prelude: Prelude,
     tasks: Vec<Lowered>,
-    /// For each task the next one that streams weights.
+    /// For each task, the next one that streams weights.
     next_weights: Vec<Option<usize>>,
     checks: Vec<Check>,
     full: FullAxes,
@@ -38,7 +38,7 @@ pub(crate) struct CpuExecutable {
     traffic: Traffic,
 }
 
-/// Where the parts of scratch memory begin, in bytes; threads' own parts begin at 0.
+/// Byte offsets of the parts of scratch memory; the threads' private parts start at 0.
 #[derive(Clone, Copy, Debug)]
 struct Offsets {
     private_bytes: usize,
@@ -47,13 +47,13 @@ struct Offsets {
     shared: usize,
 }
 
-/// A plan's tasks bound to a model, and the scratch memory that they need.
+/// A plan's tasks bound to a model, and the scratch memory they need.
 pub(crate) struct Bound {
     prelude: Prelude,
     tasks: Vec<Lowered>,
     checks: Vec<Check>,
     offsets: Offsets,
-    /// Scratch memory in all.
+    /// Total scratch memory.
     pub bytes: usize,
 }
 
@@ -113,7 +113,7 @@ impl CpuExecutable {
         })
     }
 
-    /// Checks what kernels index by: sequences, positions, pages and output rows.
+    /// Checks the values that kernels index by: sequences, positions, pages and output rows.
     fn check_rows(&mut self, bindings: &Bindings<'_, '_>) -> Result<(), DeviceError> {
         let words = |input| match self.plan.step_input(input).and_then(|i| bindings.inputs[i.index()]) {
             Some(Data::U32(w)) => w,
@@ -126,7 +126,7 @@ impl CpuExecutable {
         }
         let [row_seq, positions, table] = [StepInput::RowSeq, StepInput::Positions, StepInput::PageTable].map(words);
         self.runs.clear();
-        // Where no task takes them so, the names mean something else.
+        // If no task reads them this way, the names mean something else.
         let row_seq = if self.reads.places { row_seq } else { &[] };
         let out_rows = if self.reads.out_rows { words(StepInput::OutRows) } else { &[] };
         for (row, &seq) in row_seq.iter().enumerate() {
@@ -173,7 +173,7 @@ fn has_rows(ty: &TensorType) -> bool {
     [Sym::Rows, Sym::Outs].iter().any(|&sym| ty.shape.dims().contains(&sym.into()))
 }
 
-/// A list with room for the runs of so many rows, so that no step grows it.
+/// A list with room for the runs of `rows` rows, so that no step grows it.
 fn room_for(rows: u32) -> Result<Vec<SequenceRows>, DeviceError> {
     let mut runs: Vec<SequenceRows> = Vec::new();
     let bytes = u64::from(rows) * size_of::<SequenceRows>() as u64;
@@ -182,7 +182,7 @@ fn room_for(rows: u32) -> Result<Vec<SequenceRows>, DeviceError> {
     Ok(runs)
 }
 
-/// What steps need of a plan whose tasks are bound. An engine has a dozen plans of hundreds of tasks.
+/// The plan without its tasks, which are bound separately: an engine has a dozen plans of hundreds of tasks.
 fn without_tasks(plan: &Plan) -> Plan {
     let Plan { bucket, inputs, outputs, buffers, tasks: _, arena_bytes, arena_lower_bound } = plan;
     Plan {
@@ -196,17 +196,17 @@ fn without_tasks(plan: &Plan) -> Plan {
     }
 }
 
-/// Bytes of the next task's weights that a thread asks for before it meets the others: what memory delivers while they
-/// prepare their rows. It holds up who comes last.
+/// Bytes of the next task's weights that a thread prefetches before the barrier: as much as memory delivers while the
+/// threads prepare their rows. Prefetching delays the last thread to arrive.
 const AHEAD_BYTES: usize = 8 << 10;
-/// Bytes that it asks for while it waits, which costs nothing.
+/// Bytes it prefetches while it waits, at no cost.
 const IDLE_BYTES: usize = 32 << 10;
-/// Bytes that it asks for before it looks again whether the others have come.
+/// Bytes it prefetches between two looks at the barrier.
 const IDLE_STEP: usize = 256;
-/// Steps with more rows are not bound by memory: they go through the weights more than once.
+/// Steps with more rows are not memory-bound: they read the weights more than once.
 const AHEAD_ROWS: usize = MAX_PANEL_ROWS;
 
-/// Waits for the other threads; in the meantime memory is kept busy with what this thread reads next. Whether it goes on.
+/// Ends a stage, prefetching the weights this thread reads next. Returns whether it stays in the team.
 fn meet(worker: &mut Worker<'_>, weights: &[u8]) -> bool {
     let (now, later) = weights[..weights.len().min(AHEAD_BYTES + IDLE_BYTES)].split_at(weights.len().min(AHEAD_BYTES));
     prefetch(now);
@@ -220,7 +220,7 @@ fn next_weights(tasks: &[Lowered]) -> Vec<Option<usize>> {
 }
 
 impl CpuExecutable {
-    /// Runs the tasks of a step, in one program or in one each.
+    /// Runs the tasks of a step, in one program or one program per task.
     fn run(&self, step: &Step<'_>) {
         let pool = &self.engine.pool;
         let crossed = match self.submission {
@@ -233,7 +233,7 @@ impl CpuExecutable {
         self.engine.tally.barriers.fetch_add(u64::from(crossed), Ordering::Relaxed);
     }
 
-    /// A thread's part of a step, from the stage on in which it begins: a task is a stage.
+    /// A thread's part of a step, from the stage it joins; each task is a stage.
     fn run_from(&self, step: &Step<'_>, mut worker: Worker<'_>) {
         for i in worker.stage()..self.tasks.len() {
             self.run_task(step, worker, i);
@@ -266,7 +266,7 @@ impl Executable for CpuExecutable {
         let outputs: SmallVec<[*mut u32; 4]> = bindings.outputs.iter_mut().map(|o| o.as_mut_ptr()).collect();
         let mutable = &mut *mutable;
         let (states, kv_page_stride) = (mutable.states.addresses(), mutable.states.page_stride());
-        // The only places where a step may take memory: lists that outgrow what is kept for them.
+        // The only allocations a step can make: lists that outgrow their inline storage.
         let grown = u64::from(outputs.spilled()) + u64::from(states.spilled());
         self.engine.tally.allocations.fetch_add(grown, Ordering::Relaxed);
         let fault = Fault::default();

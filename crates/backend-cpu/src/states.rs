@@ -1,8 +1,7 @@
-//! What steps keep from one to the next: the KV pool and other states.
+//! State kept between steps: the KV pool and other states.
 //!
-//! All layers' keys and values of a page lie together, page after page, so that a short context touches few of the
-//! system's pages, which are large and cleared on first touch, and a page is copied in one piece. Owned by the resident
-//! model.
+//! The keys and values of all layers in a KV page are contiguous. A short context then touches few of the system's pages,
+//! which are large and zeroed on first touch, and a KV page is copied in one piece. Owned by the resident model.
 
 use crate::error::allocate;
 use crate::kernels::attend::row_major;
@@ -24,13 +23,13 @@ pub(crate) struct States {
 
 #[derive(Debug)]
 enum Residence {
-    /// Keys and values of a layer: this far into each page of the pool.
+    /// Keys and values of a layer, at this byte offset in each page of the pool.
     Layer { offset: usize, heads: usize, size: usize },
-    /// Memory of its own.
+    /// Separate memory.
     Own { bytes: AlignedBytes, paged: bool },
 }
 
-/// A size that memory can have.
+/// A size in bytes that memory can have, or the error.
 fn sized(bytes: Option<u64>, what: &str) -> Result<usize, DeviceError> {
     let size = bytes.and_then(|b| usize::try_from(b).ok()).filter(|&b| b <= isize::MAX as usize);
     size.ok_or_else(|| DeviceError::OutOfMemory { what: what.to_owned(), bytes: bytes.unwrap_or(u64::MAX) })
@@ -66,12 +65,12 @@ impl States {
         States { pool: AlignedBytes::zeroed(0), page_bytes: 0, pages: 0, places: Vec::new() }
     }
 
-    /// Bytes from a page of a layer to its next one.
+    /// Bytes between consecutive pages of a layer.
     pub(crate) fn page_stride(&self) -> usize {
         self.page_bytes
     }
 
-    /// Where each state begins.
+    /// The address of each state.
     pub(crate) fn addresses(&mut self) -> SmallVec<[*mut u8; 128]> {
         let pool = self.pool.as_mut_ptr();
         let address = |place: &mut Residence| match place {
@@ -81,7 +80,7 @@ impl States {
         self.places.iter_mut().map(address).collect()
     }
 
-    /// Copies whole pages `(from, to)`, which exist, in every state that has pages.
+    /// Copies existing pages `(from, to)` in every paged state.
     pub(crate) fn copy_pages(&mut self, pages: &[(u32, u32)]) {
         copy(&mut self.pool, self.page_bytes, pages);
         for place in &mut self.places {

@@ -1,7 +1,7 @@
-//! What a task sees of the step under way: sizes, places, rows, scratch.
+//! A task's view of the current step: sizes, addresses, rows, scratch.
 //!
-//! All threads share one `Step`. Tasks write through raw pointers, each thread its own part; the pool's barrier
-//! between tasks makes what one task wrote visible to the next.
+//! All threads share one `Step`. Tasks write through raw pointers, each thread only its own part; the pool's barrier
+//! between tasks makes the writes of one task visible to the next.
 
 use crate::kernels::Kernels;
 use crate::kernels::attend::KvLayer;
@@ -14,7 +14,7 @@ use aio_plan::{InputId, Loc, Plan};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// Rows of a step that belong to one sequence and lie side by side.
+/// Consecutive rows of a step that belong to one sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SequenceRows {
     /// The sequence.
@@ -23,26 +23,26 @@ pub(crate) struct SequenceRows {
     pub rows: Range<usize>,
 }
 
-/// What a plan's single ops ask of every step before it runs.
+/// A check of every step before it runs, required by a plan's single ops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// Indices that the step binds are below a dimension.
+    /// Indices bound by the step are below a dimension.
     Index {
         /// The input.
         input: InputId,
         /// The op that uses them.
         op: Op,
-        /// What they are indices of.
+        /// What they index.
         what: &'static str,
         /// The dimension.
         below: Dim,
     },
-    /// The step's pages are all pages of the pool: some op reads a state whole.
+    /// The step has all pages of the pool, because an op reads a state whole.
     WholePool,
 }
 
 impl Check {
-    /// Checks a step whose bindings fit the plan.
+    /// Checks a step. Its bindings must fit the plan.
     ///
     /// # Errors
     /// [`DeviceError::Binding`].
@@ -69,12 +69,12 @@ impl Check {
     }
 }
 
-/// The first index out of range that a thread met while the step ran; the step then fails.
+/// The first out-of-range index found by a thread during the step; it makes the step fail.
 #[derive(Debug, Default)]
 pub(crate) struct Fault(Mutex<Option<DeviceError>>);
 
 impl Fault {
-    /// An index of an op that must be below `len`; notes the fault and gives `None` if it is not.
+    /// Returns an op's index if it is below `len`; otherwise records the fault and returns `None`.
     pub(crate) fn check(&self, op: Op, what: &str, index: i64, len: usize) -> Option<usize> {
         let found = usize::try_from(index).ok().filter(|i| *i < len);
         if found.is_none() {
@@ -84,7 +84,7 @@ impl Fault {
         found
     }
 
-    /// The fault, if there was one.
+    /// The recorded fault, if any.
     pub(crate) fn into_result(self) -> Result<(), DeviceError> {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
@@ -94,7 +94,7 @@ fn outside(op: Op, what: &str, index: i64, len: i64) -> String {
     format!("{}: {what} {index} is not below {len}", op.mnemonic())
 }
 
-/// The step under way.
+/// The current step.
 pub(crate) struct Step<'a> {
     pub dims: Dims,
     pub kernels: &'a Kernels,
@@ -103,24 +103,24 @@ pub(crate) struct Step<'a> {
     pub inputs: &'a [Option<Data<'a>>],
     pub outputs: &'a [*mut u32],
     pub states: &'a [*mut u8],
-    /// Bytes from a page of a layer's keys and values to its next one.
+    /// Bytes between consecutive pages of a layer's keys and values.
     pub kv_page_stride: usize,
     pub arena: *mut u8,
     pub scratch: *mut u8,
-    /// Bytes of scratch that belong to one thread; thread `t`'s begins at `t` times this.
+    /// Bytes of each thread's private scratch; thread `t`'s starts at `t` times this.
     pub private_bytes: usize,
-    /// Where the scratch that threads share begins.
+    /// Byte offset of the scratch shared by all threads.
     pub shared_offset: usize,
-    /// Where the prelude's tables begin.
+    /// Byte offset of the prelude's tables.
     pub prelude_offset: usize,
-    /// Where values begin that never leave their task.
+    /// Byte offset of values that never leave their task.
     pub held_offset: usize,
     pub fault: &'a Fault,
     pub runs: &'a [SequenceRows],
 }
 
-// SAFETY: the pointers lead into memory that the executable holds exclusively for the step; tasks give each thread
-// its own part to write, and a barrier lies between a write and the next task's read.
+// SAFETY: the pointers refer to memory that the executable holds exclusively during the step; within a task each thread
+// writes only its own part, and a barrier separates a write from the next task's read.
 unsafe impl Sync for Step<'_> {}
 
 impl<'a> Step<'a> {
@@ -137,7 +137,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// The plain f32 vector at a location, if there is one.
+    /// The plain f32 vector at a location; `None` if absent.
     pub(crate) fn vector(&self, loc: Loc) -> Option<&'a [f32]> {
         match loc {
             Loc::Absent => None,
@@ -165,7 +165,7 @@ impl<'a> Step<'a> {
     /// `len` floats that an earlier task or the caller wrote.
     ///
     /// # Safety
-    /// The location holds at least `len` floats in this step, and nobody writes to them while the slice lives.
+    /// The location holds at least `len` floats in this step, and nothing writes to them while the slice lives.
     pub(crate) unsafe fn floats(&self, loc: Loc, len: usize) -> &'a [f32] {
         if let Loc::Input(_) = loc {
             return match self.input(loc) {
@@ -173,11 +173,11 @@ impl<'a> Step<'a> {
                 _ => unreachable!("Bindings::check: {loc} is bound to f32"),
             };
         }
-        // SAFETY: the caller's promise; the address is aligned to 64 bytes, or to 4 in an output.
+        // SAFETY: guaranteed by the caller; the address is aligned to 64 bytes, or to 4 in an output.
         unsafe { std::slice::from_raw_parts(self.address(loc).cast(), len) }
     }
 
-    /// Where a location's bytes begin, for writing.
+    /// Address of a location, for writing.
     pub(crate) fn address(&self, loc: Loc) -> *mut u8 {
         match loc {
             Loc::Buffer(b) => self.arena.wrapping_add(self.plan.buffers[b.index()].offset as usize),
@@ -187,7 +187,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Where a place's bytes begin, for writing.
+    /// Address of a tensor, for writing.
     pub(crate) fn place(&self, place: TensorLoc) -> *mut u8 {
         match place {
             TensorLoc::Planned(loc) => self.address(loc),
@@ -195,23 +195,23 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Numbers of the symbols for a tensor in this place.
+    /// Symbol values for a tensor at this location.
     pub(crate) fn dims_at(&self, place: TensorLoc) -> Dims {
         place.dims(self.dims, self.resident.pages)
     }
 
-    /// A layer's keys and values, which begin at `start`.
+    /// A layer's keys and values, starting at `start`.
     pub(crate) fn kv_layer(&self, start: *mut u8, kv_heads: usize, head_dim: usize) -> KvLayer {
         let page_stride = self.kv_page_stride / size_of::<half::f16>();
         KvLayer { start: start.cast(), page_stride, kv_heads, head_dim }
     }
 
-    /// A thread's own scratch memory.
+    /// A thread's private scratch memory.
     pub(crate) fn private(&self, tid: usize) -> *mut u8 {
         self.scratch.wrapping_add(tid * self.private_bytes)
     }
 
-    /// Scratch memory that all threads share.
+    /// Scratch memory shared by all threads.
     pub(crate) fn shared(&self) -> *mut u8 {
         self.scratch.wrapping_add(self.shared_offset)
     }

@@ -1,7 +1,7 @@
-//! What the kernels of a task's kind take for granted, checked when its plan is loaded.
+//! Preconditions of the kernels of a task's kind, checked when the plan is loaded.
 //!
-//! They work on a step's rows and index by a few inputs that each step checks by name. A graph that is laid out
-//! otherwise is valid; its tasks run node by node.
+//! These kernels work on a step's rows and index by a few inputs that each step checks by name. A graph with another layout
+//! is valid; its tasks run node by node.
 
 use aio_ir::{DType, Op, Sym, TensorType};
 use aio_plan::kinds::{attend, gate_up, head, linear, qkv};
@@ -22,7 +22,7 @@ pub(super) fn fits(task: &Task, family: &PlanFamily, plan: &Plan) -> bool {
         }
 }
 
-/// Which inputs, by name, a plan's tasks index by. A step checks those.
+/// The inputs, by name, that a plan's tasks index by. Each step checks them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reads {
     /// `positions`, `page_table` and `row_seq`.
@@ -32,13 +32,13 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
-    /// What either reads.
+    /// The union of both.
     pub(crate) fn or(self, other: Reads) -> Reads {
         Reads { places: self.places || other.places, out_rows: self.out_rows || other.out_rows }
     }
 }
 
-/// What a task reads so.
+/// The inputs a task indexes by.
 pub(crate) fn reads(task: &Task, plan: &Plan) -> Reads {
     let is = |loc: Loc, input| plan.step_input(input).is_some_and(|i| loc == Loc::Input(i));
     let places = |table, row_seq, positions| {
@@ -65,13 +65,13 @@ pub(crate) fn reads(task: &Task, plan: &Plan) -> Reads {
     }
 }
 
-/// The numbers of an `attend` that is a task of its own, unfused.
+/// The numbers of an unfused `attend`.
 pub(super) fn attend_spec(task: &Task) -> Option<AttendSpec> {
     let (_, node) = task.body.nodes().next()?;
     AttendSpec::from_node(&task.body, node)
 }
 
-/// A task's operands with what they are.
+/// A task with the plan and family that describe its operands.
 struct Fit<'a> {
     task: &'a Task,
     family: &'a PlanFamily,

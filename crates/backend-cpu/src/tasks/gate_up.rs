@@ -13,7 +13,7 @@ use crate::weights::Weight;
 use aio_plan::kinds::gate_up;
 use aio_plan::{Activation, GateUpSpec, Loc, Task};
 
-/// Groups of 16 columns whose gate and up products are held at a time.
+/// Groups of 16 columns whose gate and up products are held at once.
 const BLOCK_GROUPS: usize = 4;
 
 /// `act(norm(x) * wg) * (norm(x) * wu)`.
@@ -38,7 +38,7 @@ impl GateUp {
         groups_from(gate, worker.share(groups_of(gate.rows)).start)
     }
 
-    /// The gate and up products of a block of columns lie behind the prepared rows in private memory.
+    /// The gate and up products of a block of columns follow the prepared rows in private memory.
     fn products_offset(&self, bounds: &Bounds) -> usize {
         self.acts.scratch(bounds, bounds.rows).private.next_multiple_of(64)
     }
@@ -82,7 +82,7 @@ impl GateUp {
         let stride = BLOCK_GROUPS * GROUP_ROWS;
         let out: *mut f32 = step.address(self.out).cast();
         for row in 0..rows {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             let args = unsafe {
                 GateArgs {
                     gate: std::slice::from_raw_parts(held.add(row * stride), len),

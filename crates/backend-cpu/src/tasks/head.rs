@@ -1,4 +1,4 @@
-//! The last norm and the projection onto the vocabulary, with the arg-max folded in where only the token is wanted.
+//! The last norm and the projection onto the vocabulary, with a fused arg-max if only the token is needed.
 
 use super::acts::Acts;
 use super::linear::{chunk_groups, groups_from, packed};
@@ -13,10 +13,10 @@ use crate::weights::Weight;
 use aio_plan::kinds::head;
 use aio_plan::{HeadSpec, Loc, Task};
 
-/// Groups of 16 logits that are held at a time when only their arg-max is wanted.
+/// Groups of 16 logits held at once when only their arg-max is needed.
 const BLOCK_GROUPS: usize = 16;
 
-/// See the module's header.
+/// See the module documentation.
 pub(crate) struct Head {
     acts: Acts,
     x: Loc,
@@ -38,12 +38,12 @@ impl Head {
         groups_from(w, worker.share(groups_of(w.rows)).start)
     }
 
-    /// Held logits lie behind the prepared rows in private memory.
+    /// Held logits follow the prepared rows in private memory.
     fn held_offset(&self, bounds: &Bounds) -> usize {
         self.acts.scratch(bounds, bounds.outs).private.next_multiple_of(64)
     }
 
-    /// Each thread's best token of each row lies behind the prepared rows in shared memory.
+    /// Each thread's best token of each row follows the prepared rows in shared memory.
     fn best_offset(&self, bounds: &Bounds) -> usize {
         self.acts.scratch(bounds, bounds.outs).shared.next_multiple_of(64)
     }
@@ -81,7 +81,7 @@ impl Head {
         }
     }
 
-    /// The arg-max of each row: each thread over the columns it claims, then joined, lowest index first on ties.
+    /// The arg-max of each row: first over the columns each thread claims, then joined; the lowest index wins ties.
     fn best(&self, step: &Step<'_>, worker: Worker<'_>, args: MatmulArgs<'_>) {
         let rows = args.rows;
         let bucket = &step.plan.bucket;

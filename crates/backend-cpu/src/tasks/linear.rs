@@ -21,7 +21,7 @@ pub(crate) struct Linear {
     out: Loc,
 }
 
-/// A packed weight as the matrix kernels want it.
+/// A packed weight in the form the matrix kernels take.
 pub(crate) fn packed(w: &Weight) -> Weights<'_> {
     Weights { dtype: w.dtype, rows: w.rows, cols: w.cols, packed: &w.bytes }
 }
@@ -72,12 +72,12 @@ impl Linear {
     }
 }
 
-/// Bytes of weights that a thread claims at a time: some microseconds of streaming.
+/// Bytes of weights per claimed chunk: some microseconds of streaming.
 const CHUNK_BYTES: usize = 24 << 10;
-/// The same where many rows pass over each chunk, and should find it in cache.
+/// The same when many rows pass over each chunk, which should stay in cache.
 const LARGE_CHUNK_BYTES: usize = 160 << 10;
 
-/// Groups of a weight that a thread claims at a time; an even number, for kernels that take two.
+/// Groups of a weight per claimed chunk: an even number, for kernels that take two.
 pub(super) fn chunk_groups(w: &Weight, rows: usize) -> usize {
     let bytes = if rows <= MAX_PANEL_ROWS { CHUNK_BYTES } else { LARGE_CHUNK_BYTES };
     let group_len = w.bytes.len().checked_div(groups_of(w.rows)).unwrap_or(0);

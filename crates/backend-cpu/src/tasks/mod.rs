@@ -1,8 +1,7 @@
-//! Tasks of a plan as this back end runs them: one file a kind.
+//! Tasks of a plan as this back end runs them: one file per kind.
 //!
-//! A task runs on all threads at once; each takes its share. `executable` puts a barrier between tasks, so a task may
-//! read whatever earlier ones wrote. Inside a task a barrier is used only where a step has so many rows that sharing
-//! the preparation pays.
+//! All threads of the team run a task at once, each its share. `executable` puts a barrier between tasks, so a task may read
+//! anything earlier ones wrote. Barriers within a task are used only with enough rows for shared preparation to pay.
 
 mod acts;
 mod attend;
@@ -40,7 +39,7 @@ pub(crate) enum Lowered {
 }
 
 impl Lowered {
-    /// Scratch memory that the task needs in a step within the bounds.
+    /// Scratch memory the task needs in a step within the bounds.
     pub(crate) fn scratch(&self, bounds: &Bounds) -> Scratch {
         match self {
             Lowered::Qkv(t) => t.scratch(bounds),
@@ -125,7 +124,7 @@ fn whole(task: &Task, plan: &Plan, resident: &Resident, prelude: &mut Prelude) -
     }
 }
 
-/// Keys lie in an order of this device's own, which only writing and attending know.
+/// Rejects KV states as plain operands: their key order is private to this device's page writes and attention.
 fn check_states(task: &Task, family: &PlanFamily) -> Result<(), DeviceError> {
     let knows = |op: Op| matches!(op, Op::PageWrite | Op::Attend);
     if !matches!(task.kind, TaskKind::Op(op) if !knows(op)) {
@@ -138,7 +137,7 @@ fn check_states(task: &Task, family: &PlanFamily) -> Result<(), DeviceError> {
     }
 }
 
-/// Packed weights are matrices that a product or a look-up takes; the rest lies as in the file.
+/// Checks that packed weights are matrices of a product or a look-up; all others are stored as in the file.
 fn check_layouts(task: &Task, family: &PlanFamily) -> Result<(), DeviceError> {
     for (place, loc) in task.operands.iter().enumerate() {
         let Loc::Weight(w) = loc else { continue };

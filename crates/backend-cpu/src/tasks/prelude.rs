@@ -1,4 +1,4 @@
-//! What a step computes once for all layers: the sines and cosines of its rows' positions.
+//! Computed once per step for all layers: the sines and cosines of its rows' positions.
 
 use crate::bounds::Bounds;
 use crate::kernels::rows::rope_angles;
@@ -7,7 +7,7 @@ use crate::resident::Resident;
 use crate::step::Step;
 use aio_plan::{Loc, RopeSpec};
 
-/// One rotation that some layers share.
+/// A rotation shared by several layers.
 #[derive(Clone, Debug)]
 struct Table {
     rope: RopeSpec,
@@ -28,7 +28,7 @@ pub(crate) struct Prelude {
 pub(crate) struct RopeTable(usize);
 
 impl Prelude {
-    /// The table of a rotation, made when first asked for.
+    /// The table of a rotation, created on first use.
     pub(crate) fn table(&mut self, rope: RopeSpec, factors: Loc, positions: Loc, resident: &Resident) -> RopeTable {
         let same = |t: &Table| t.rope == rope && t.factors == factors && t.positions == positions;
         if let Some(index) = self.tables.iter().position(same) {
@@ -48,7 +48,7 @@ impl Prelude {
         self.tables.iter().map(|t| row_bytes(t) * bounds.rows).sum()
     }
 
-    /// Fills this thread's rows of the tables; whether there are any.
+    /// Fills this thread's rows of the tables. Returns whether there are any tables.
     pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) -> bool {
         for (i, table) in self.tables.iter().enumerate() {
             let positions = step.words(table.positions);
@@ -73,7 +73,7 @@ fn row_bytes(table: &Table) -> usize {
     (2 * table.frequencies.len() * size_of::<f32>()).next_multiple_of(64)
 }
 
-/// Where a task reads its table's rows.
+/// The location of a task's table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RopeRows {
     offset: usize,
@@ -95,7 +95,7 @@ impl RopeRows {
     pub(crate) fn get<'s>(&self, step: &'s Step<'_>, row: usize) -> (&'s [f32], &'s [f32]) {
         let at = step.scratch.wrapping_add(step.prelude_offset + self.offset + row * self.stride);
         let at: *const f32 = at.cast();
-        // SAFETY: the prelude wrote the row before the barrier that precedes every task, and nobody writes it again.
+        // SAFETY: the prelude wrote the row before the barrier that precedes every task, and nothing writes it again.
         unsafe { (std::slice::from_raw_parts(at, self.half), std::slice::from_raw_parts(at.add(self.half), self.half)) }
     }
 }

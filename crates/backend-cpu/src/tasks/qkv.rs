@@ -1,7 +1,7 @@
 //! Query, key and value projections, head norms, rotation and page write.
 //!
-//! Threads take whole heads of queries, keys and values, so that norm, rotation and page write need no barrier after
-//! the products.
+//! Threads process whole heads of queries, keys and values, so norm, rotation and page write need no barrier after the
+//! products.
 
 use super::acts::{Acts, Prepared};
 use super::linear::{groups_from, packed};
@@ -17,7 +17,7 @@ use crate::weights::Weight;
 use aio_plan::kinds::qkv;
 use aio_plan::{Loc, QkvSpec, RopePairs, Task};
 
-/// See the module's header.
+/// See the module documentation.
 pub(crate) struct Qkv {
     spec: QkvSpec,
     acts: Acts,
@@ -73,7 +73,7 @@ impl Qkv {
         self.spec.head_dim as usize
     }
 
-    /// A spare head, and one key or value head of all rows, lie behind the prepared rows in private memory.
+    /// A spare head, and one key or value head of all rows, follow the prepared rows in private memory.
     fn held_offset(&self, bounds: &Bounds) -> usize {
         self.acts.scratch(bounds, bounds.rows).private.next_multiple_of(64)
     }

@@ -32,7 +32,7 @@ impl PagedRows {
     }
 }
 
-/// The same in a step, every index checked where it is used.
+/// The same within a step; every index is checked where it is used.
 struct StepPagedRows<'s> {
     step: &'s Step<'s>,
     op: Op,
@@ -64,7 +64,7 @@ fn layer(step: &Step<'_>, kv: &Tensor) -> (KvLayer, usize) {
     (step.kv_layer(step.place(kv.place), size[2], size[4]), size[0])
 }
 
-/// `page_write`: each thread owns heads, so rows at the same place are written in order.
+/// `page_write`: each thread owns heads, so rows at the same position are written in order.
 pub(crate) struct PageWrite {
     kv: Tensor,
     k: Tensor,
@@ -101,7 +101,7 @@ impl Single for PageWrite {
     }
 }
 
-/// `attend` for shapes that the paged kernel does not take: a row and head at a time, position by position.
+/// `attend` for shapes the paged kernel does not support: one row and head at a time, position by position.
 pub(crate) struct Attend {
     scale: f64,
     window: usize,
@@ -134,7 +134,7 @@ impl Attend {
         if self.soft_cap > 0.0 { self.soft_cap * (score / self.soft_cap).tanh() } else { score }
     }
 
-    /// Adds up a row's values, weighted; the weights' sum, or `None` if a page is missing.
+    /// Sums a row's weighted values. Returns the sum of the weights, or `None` if a page is missing.
     fn add_up(&self, at: &HeadAt<'_>, q: &[f32], sink: Option<f64>, sum: &mut [f64]) -> Option<f64> {
         let (mut top, mut total) = (sink.unwrap_or(f64::NEG_INFINITY), if sink.is_some() { 1.0 } else { 0.0 });
         let position = at.places.position(at.row);

@@ -1,4 +1,4 @@
-//! Ops that choose tokens: `argmax`, `top_k`, `verify`; `sample` has a file of its own.
+//! Ops that choose tokens: `argmax`, `top_k`, `verify`; `sample` is in its own module.
 
 use super::single::{Node, Single};
 use super::tensor::Tensor;
@@ -75,8 +75,8 @@ impl Single for TopK {
     }
 }
 
-/// The first `k` of `order` become the indices of the largest elements, lowest index first on ties; a NaN is larger than
-/// any number.
+/// Sets the first `k` of `order` to the indices of the largest elements, lowest index first on ties. A NaN is larger than any
+/// number.
 fn rank(x: &[f32], k: usize, order: &mut [u32]) {
     for (i, order) in order.iter_mut().enumerate() {
         *order = i as u32;

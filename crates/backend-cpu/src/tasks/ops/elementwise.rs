@@ -14,7 +14,7 @@ use std::cmp::Ordering;
 /// One op on up to three operands.
 pub(crate) struct Elementwise {
     op: Op,
-    /// What `compare` asks for.
+    /// The relation of `compare`.
     kind: &'static str,
     inputs: Vec<Tensor>,
     out: Tensor,
@@ -27,7 +27,7 @@ impl Elementwise {
         Elementwise { op: node.node.op, kind, inputs, out: node.outs[0].clone() }
     }
 
-    /// Type that the op computes in.
+    /// The type the op computes in.
     fn dtype(&self) -> DType {
         self.inputs[self.inputs.len() - 1].dtype
     }
@@ -40,7 +40,7 @@ impl Single for Elementwise {
         if range.is_empty() {
             return;
         }
-        // Absent operands read the last one, and nobody looks at what they read.
+        // Absent operands read the last one; the result is ignored.
         let input = |i: usize| &self.inputs[i.min(self.inputs.len() - 1)];
         let sizes: [Extents; 3] = std::array::from_fn(|i| input(i).extents(step));
         let walk = Walk::broadcast(&out, [&sizes[0], &sizes[1], &sizes[2]]);
@@ -177,7 +177,7 @@ fn int_binary(op: Op, x: i64, y: i64) -> i64 {
         Op::Add => x + y,
         Op::Sub => x - y,
         Op::Mul => x.wrapping_mul(y),
-        // As the oracle has it: a division by zero gives zero.
+        // As in the oracle, division by zero gives zero.
         Op::Div => x.checked_div(y).unwrap_or(0),
         Op::Min => x.min(y),
         _ => x.max(y),
@@ -197,7 +197,7 @@ fn sigmoid(x: f32) -> f32 {
 
 fn unary(step: &Step<'_>, op: Op, x: &[f32], out: &mut [f32]) {
     if matches!(op, Op::Silu | Op::Gelu) && x.iter().all(|v| v.is_finite()) {
-        // The kernels of the gated activation, which are for finite numbers.
+        // The gated-activation kernels, which require finite numbers.
         let args = GateArgs { gate: x, up: &ONES[..x.len()], out };
         return if op == Op::Silu { step.kernels.silu_mul(args) } else { step.kernels.gelu_mul(args) };
     }

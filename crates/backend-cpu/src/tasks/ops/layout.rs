@@ -44,7 +44,7 @@ impl Single for Source {
     }
 }
 
-/// How the elements of a copy lie in its operand.
+/// The layout of a copy's elements in its operand.
 #[derive(Clone, Debug)]
 enum View {
     /// As in the result.

@@ -1,4 +1,4 @@
-//! `matmul` alone: with a packed weight as the fused projections do it, else a plain loop.
+//! Unfused `matmul`: with a packed weight like the fused projections, otherwise a plain loop.
 
 use super::elements::PIECE;
 use super::single::{Cx, Node, Single};
@@ -60,7 +60,7 @@ impl Single for Packed {
     }
 }
 
-/// A product of any two tensors, perhaps with a matrix for each row.
+/// A product of any two tensors, optionally with a separate matrix for each row.
 struct Plain {
     x: Tensor,
     w: Tensor,
@@ -99,7 +99,7 @@ impl Single for Plain {
 /// A row of x times a stored row of a matrix, piece by piece.
 fn dot(x: &[f32], dtype: DType, row: &[u8]) -> f32 {
     if x.is_empty() {
-        // Rust's sum of nothing is -0.
+        // In Rust an empty sum is -0.
         return 0.0;
     }
     if dtype == DType::F32 {
@@ -116,7 +116,7 @@ fn dot(x: &[f32], dtype: DType, row: &[u8]) -> f32 {
     x.chunks(PIECE).zip(row.chunks(bytes)).map(piece).sum()
 }
 
-/// Sixteen sums side by side, joined in order.
+/// Sixteen parallel sums, joined in order.
 fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
     let mut sums = [0.0f32; 16];

@@ -59,7 +59,7 @@ impl Single for Embed {
     }
 }
 
-/// `gather`: slices of the first dimension, as they are stored.
+/// `gather`: slices of the first dimension, in stored form.
 pub(crate) struct Gather {
     x: Tensor,
     index: Tensor,
@@ -88,7 +88,7 @@ impl Single for Gather {
     }
 }
 
-/// `scatter`: a copy with some slices replaced. Threads own slices of the result, so the last write wins.
+/// `scatter`: a copy with some slices replaced. Each thread owns slices of the result, so the last write wins.
 pub(crate) struct Scatter {
     x: Tensor,
     index: Tensor,

@@ -1,7 +1,7 @@
-//! Single ops: what a node computes on its own, for any shape and every element type that the oracle takes.
+//! Single ops: a node by itself, for any shape and every element type the oracle supports.
 //!
-//! An unfused plan consists of these. A fused task whose kernels do not fit its operands runs by them too, node by
-//! node as its body says. One file a group of ops; kernels split whole result elements, rows or heads between threads.
+//! An unfused plan consists of these. A fused task whose kernels do not fit its operands also runs as the single ops of its
+//! body. One file per group of ops; kernels divide whole result elements, rows or heads between threads.
 
 mod cache;
 mod choose;
@@ -42,7 +42,7 @@ impl Nodes {
     /// Binds the nodes of a task's body.
     ///
     /// # Errors
-    /// [`DeviceError::Unsupported`] for tensors of too many dimensions, and for values whose size no bucket bounds.
+    /// [`DeviceError::Unsupported`] for tensors with too many dimensions, and for values of unbounded size.
     pub(crate) fn new(cx: &mut Cx<'_>) -> Result<Nodes, DeviceError> {
         let task = cx.task;
         let mut places = BodyLocs::of(task);
@@ -88,7 +88,7 @@ struct BodyLocs<'a> {
 }
 
 impl<'a> BodyLocs<'a> {
-    /// Declared values stand for the operands that are not absent, roots for the results.
+    /// Declared values correspond to the operands that are present, roots to the results.
     fn of(task: &'a Task) -> BodyLocs<'a> {
         let body = &task.body;
         let mut places = BodyLocs { task, of: vec![None; body.values().len()], held_bytes: 0 };
@@ -108,7 +108,7 @@ impl<'a> BodyLocs<'a> {
         self.of[value.index()] = place;
     }
 
-    /// A place in scratch memory for a value that never leaves the task; states keep theirs.
+    /// Reserves scratch memory for a value that never leaves the task; states keep their location.
     fn hold(&mut self, value: ValueId, cx: &Cx<'_>) -> Result<(), DeviceError> {
         let ty = self.task.body.ty(value);
         let bytes = ty.bytes(&cx.plan.bucket.bounds()).and_then(|b| usize::try_from(b).ok());

@@ -1,4 +1,4 @@
-//! Ops over the last dimension, a row at a time: norms, softmax, running sums.
+//! Ops over the last dimension, one row at a time: norms, softmax, running sums.
 
 use super::elements::{load_floats, load_ints, store_floats, store_ints};
 use super::single::{Node, Single};
@@ -111,7 +111,7 @@ impl Single for Cumsum {
                 if dtype.is_float() {
                     let mut v = [0.0];
                     load_floats(dtype, x, row * n + i, 0, &mut v);
-                    // The first element stays as it is: 0 + -0 would lose its sign.
+                    // The first element is copied: 0 + -0 would lose its sign.
                     let sum = *float.insert(float.map_or(v[0], |s| s + v[0]));
                     store_floats(dtype, &[sum], out);
                 } else {

@@ -1,4 +1,4 @@
-//! `rope` alone: the angles of a row are made where they are used.
+//! Unfused `rope`: the angles of a row are computed where they are used.
 
 use super::single::{Cx, Node, Single};
 use super::tensor::Tensor;
@@ -9,7 +9,7 @@ use crate::step::Step;
 use crate::tensor_loc::TensorLoc;
 use aio_plan::{Loc, RopePairs, RopeSpec};
 
-/// See the module's header.
+/// See the module documentation.
 pub(crate) struct Rope {
     style: RopeStyle,
     /// Angle per position of each pair, factors of a weight included.
@@ -17,7 +17,7 @@ pub(crate) struct Rope {
     magnitude: f32,
     x: Tensor,
     positions: Tensor,
-    /// Factors that are no weight: they divide the frequencies anew in each step.
+    /// Factors that are not a weight: they divide the frequencies in each step.
     factors: Option<Tensor>,
     out: Tensor,
 }

@@ -1,4 +1,4 @@
-//! `reduce`: folds one dimension to 1, each result element on its own.
+//! `reduce`: folds one dimension to 1, each result element independently.
 
 use super::single::{Node, Single};
 use super::tensor::Tensor;
@@ -6,7 +6,7 @@ use crate::pool::Worker;
 use crate::step::Step;
 use aio_ir::float::{maximum, minimum};
 
-/// See the module's header.
+/// See the module documentation.
 pub(crate) struct Reduce {
     kind: &'static str,
     axis: usize,
@@ -24,7 +24,7 @@ impl Reduce {
         match self.kind {
             "max" => column.fold(f32::NEG_INFINITY, maximum),
             "min" => column.fold(f32::INFINITY, minimum),
-            // Rust's sum of nothing is -0.
+            // In Rust an empty sum is -0.
             "sum" if size == 0 => 0.0,
             "sum" => column.map(f64::from).sum::<f64>() as f32,
             _ => (column.map(f64::from).sum::<f64>() / size as f64) as f32,

@@ -1,4 +1,4 @@
-//! A node on its own: what binding it looks at, and what its kernel is.
+//! A single node: the context it is bound in, and its kernel.
 
 use super::tensor::Tensor;
 use crate::bounds::{Bounds, Scratch};
@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 /// A node bound to a kernel. All threads run it at once.
 pub(crate) trait Single: Send + Sync {
-    /// Scratch memory that it needs in a step within the bounds.
+    /// Scratch memory it needs in a step within the bounds.
     fn scratch(&self, _: &Bounds) -> Scratch {
         Scratch::default()
     }
@@ -21,7 +21,7 @@ pub(crate) trait Single: Send + Sync {
     fn run(&self, step: &Step<'_>, worker: Worker<'_>);
 }
 
-/// What binding a node looks at, and the checks that it asks each step for.
+/// The context in which a node is bound, and the checks it requires of each step.
 pub(crate) struct Cx<'a> {
     pub task: &'a Task,
     pub plan: &'a Plan,
@@ -30,7 +30,7 @@ pub(crate) struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    /// Asks for a check, before each step, of indices that the step binds. Others are checked as they are used.
+    /// Requires a check, before each step, of indices bound by the step. Other indices are checked on use.
     pub(super) fn check_index(&mut self, op: Op, what: &'static str, index: &Tensor, below: Dim) {
         if let TensorLoc::Planned(Loc::Input(input)) = index.place {
             self.checks.push(Check::Index { input, op, what, below });
@@ -38,7 +38,7 @@ impl Cx<'_> {
     }
 }
 
-/// A node with its operands and results in their places.
+/// A node with the tensors of its operands and results.
 pub(crate) struct Node<'a> {
     pub node: &'a aio_ir::Node,
     pub inputs: SmallVec<[Option<Tensor>; 6]>,

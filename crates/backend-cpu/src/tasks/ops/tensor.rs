@@ -1,6 +1,6 @@
-//! Tensors of single ops: where they lie and how large they are in the step under way.
+//! Tensors of single ops: their location, and their size in the current step.
 //!
-//! Kernels of single ops take any shape, so they look sizes up when they run. Nothing here allocates.
+//! Kernels of single ops take any shape, so they look up sizes when they run. Nothing here allocates.
 
 use super::elements::index_at;
 use crate::step::Step;
@@ -10,7 +10,7 @@ use aio_plan::Loc;
 use bytemuck::Pod;
 use std::ops::{Deref, Range};
 
-/// Dimensions of a tensor at most.
+/// Maximum dimensions of a tensor.
 pub(crate) const MAX_RANK: usize = 8;
 
 /// Dimensions as numbers, outermost first.
@@ -72,7 +72,7 @@ impl Tensor {
         self.extents_at(&step.dims_at(self.place))
     }
 
-    /// Dimensions for these numbers of the symbols.
+    /// Dimensions for these symbol values.
     pub(crate) fn extents_at(&self, dims: &Dims) -> Extents {
         Extents::new(self.shape.dims().iter().map(|d| d.resolve(dims) as usize))
     }
@@ -85,13 +85,13 @@ impl Tensor {
     /// The stored bytes; `None` if it is an optional input that is not bound.
     ///
     /// # Safety
-    /// An earlier task or the caller wrote it, and nobody writes to it while the slice lives.
+    /// An earlier task or the caller wrote it, and nothing writes to it while the slice lives.
     pub(crate) unsafe fn bytes<'s>(&self, step: &Step<'s>) -> Option<&'s [u8]> {
         let len = self.bytes_of(&self.extents(step));
         match self.place {
             TensorLoc::Planned(loc @ (Loc::Input(_) | Loc::Absent)) => step.input(loc).map(|d| &d.bytes()[..len]),
             TensorLoc::Planned(loc @ Loc::Weight(_)) => Some(&step.weight(loc).bytes[..len]),
-            // SAFETY: the plan gives the place this many bytes; the rest is the caller's promise.
+            // SAFETY: the plan gives the location this many bytes; the rest is guaranteed by the caller.
             place => Some(unsafe { std::slice::from_raw_parts(step.place(place), len) }),
         }
     }
@@ -102,7 +102,7 @@ impl Tensor {
     /// As for [`Tensor::bytes`].
     pub(crate) unsafe fn values<'s, T: Pod>(&self, step: &Step<'s>) -> Option<&'s [T]> {
         debug_assert_eq!(self.dtype.block_bytes(), size_of::<T>());
-        // SAFETY: the caller's promise. Tensors of 32-bit elements are aligned to 4 bytes wherever they lie.
+        // SAFETY: guaranteed by the caller. Tensors of 32-bit elements are aligned to 4 bytes at every location.
         unsafe { self.bytes(step) }.map(bytemuck::cast_slice)
     }
 
@@ -111,7 +111,7 @@ impl Tensor {
     /// # Safety
     /// As for [`Tensor::bytes`].
     pub(crate) unsafe fn f32s<'s>(&self, step: &Step<'s>) -> &'s [f32] {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.values(step) }.unwrap_or(&[])
     }
 
@@ -120,19 +120,19 @@ impl Tensor {
     /// # Safety
     /// As for [`Tensor::bytes`].
     pub(crate) unsafe fn indices<'s>(&self, step: &Step<'s>) -> Indices<'s> {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         Indices { dtype: self.dtype, bytes: unsafe { self.bytes(step) }.unwrap_or(&[]) }
     }
 
     /// A part of a result, for writing; in units of `T`.
     ///
     /// # Safety
-    /// Nobody else uses these elements while the slice lives, and they lie inside the tensor.
+    /// Nothing else uses these elements while the slice lives, and they lie inside the tensor.
     #[expect(clippy::mut_from_ref, reason = "threads write disjoint parts of what the step's pointers lead to")]
     pub(crate) unsafe fn part<'s, T: Pod>(&self, step: &'s Step<'_>, range: Range<usize>) -> &'s mut [T] {
         debug_assert!(range.end * size_of::<T>() <= self.bytes_of(&self.extents(step)));
         let start: *mut T = step.place(self.place).cast();
-        // SAFETY: the caller's promise; places are aligned for their elements.
+        // SAFETY: guaranteed by the caller; places are aligned for their elements.
         unsafe { std::slice::from_raw_parts_mut(start.add(range.start), range.len()) }
     }
 }
@@ -145,12 +145,12 @@ pub(crate) struct Indices<'a> {
 }
 
 impl Indices<'_> {
-    /// How many there are.
+    /// Number of indices.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() / self.dtype.block_bytes()
     }
 
-    /// One of them.
+    /// The `i`-th index.
     pub(crate) fn get(&self, i: usize) -> i64 {
         index_at(self.dtype, self.bytes, i)
     }

@@ -1,8 +1,8 @@
 //! `sample`: the chain of `aio_ir::sampling` on each row.
 //!
-//! A step of fewer rows than threads cuts each row's vocabulary into parts, which threads survey, and from which they
-//! draw where nothing filters; then one thread a row does what is left (`chain`). Rows that bias or penalties change are
-//! taken whole. How rows are cut cannot be seen in the tokens: surveys and arg-max are the same however they are joined.
+//! In a step with fewer rows than threads, each row's vocabulary is divided into parts. Threads survey the parts, and draw
+//! from them if nothing filters; then one thread per row does the rest (`chain`). Rows changed by bias or penalties are
+//! not divided. The division does not affect the tokens: surveys and arg-max are the same however they are joined.
 
 mod chain;
 #[cfg(test)]
@@ -20,7 +20,7 @@ use aio_ir::sampling::{SampleParams, SampleRow, sample};
 use chain::{Chain, Work, is_adjusted, is_unfiltered};
 use std::ops::Range;
 
-/// See the module's header.
+/// See the module documentation.
 pub(crate) struct Sample {
     logits: Tensor,
     params: Tensor,
@@ -28,7 +28,7 @@ pub(crate) struct Sample {
     recent: Tensor,
     bias: Option<Tensor>,
     out: Tensor,
-    /// Rows and tokens that memory is laid out for: those of the largest step.
+    /// Rows and tokens of the largest step, for which memory is laid out.
     rows: usize,
     vocabulary: usize,
 }
@@ -61,7 +61,7 @@ impl<'s> SampleInputs<'s> {
     }
 }
 
-/// Parts that each row is cut into.
+/// Number of parts per row.
 fn parts(rows: usize, threads: usize) -> usize {
     if rows < threads { threads.div_ceil(rows.max(1)) } else { 1 }
 }
@@ -97,7 +97,7 @@ impl Sample {
         self.vocabulary.div_ceil(BLOCK_TOKENS)
     }
 
-    /// Bytes of the surveys of all rows; behind them lie the parts' best tokens.
+    /// Bytes of the surveys of all rows; the parts' best tokens follow them.
     fn survey_bytes(&self) -> usize {
         (self.rows * self.blocks() * size_of::<f32>()).next_multiple_of(64)
     }
@@ -105,15 +105,15 @@ impl Sample {
     /// The survey of some blocks of a row.
     ///
     /// # Safety
-    /// Nobody writes to it while the slice lives, and nobody else uses it if this slice is written to.
+    /// Nothing writes to it while the slice lives, and nothing else uses it if this slice is written to.
     #[expect(clippy::mut_from_ref, reason = "threads write disjoint parts of what the step's pointers lead to")]
     unsafe fn survey<'s>(&self, step: &'s Step<'_>, row: usize, blocks: Range<usize>) -> &'s mut [f32] {
         let start = step.shared().cast::<f32>().wrapping_add(row * self.blocks() + blocks.start);
-        // SAFETY: `scratch` asks for an entry a block of each row; the rest is the caller's promise.
+        // SAFETY: `scratch` reserves an entry for each block of each row; the rest is guaranteed by the caller.
         unsafe { std::slice::from_raw_parts_mut(start, blocks.len()) }
     }
 
-    /// Where the best token of a part goes. All threads' parts lie inside what `scratch` asks for.
+    /// Location of a part's best token. All parts lie inside the memory reserved by `scratch`.
     fn best(&self, step: &Step<'_>, item: usize) -> *mut Best {
         step.shared().wrapping_add(self.survey_bytes()).cast::<Best>().wrapping_add(item)
     }
@@ -138,7 +138,7 @@ impl Sample {
         }
     }
 
-    /// The token of a row whose parts are done.
+    /// The token of a row whose parts are finished.
     fn joined(&self, step: &Step<'_>, all: &SampleInputs<'_>, row: usize, parts: usize, work: Work<'_>) -> u32 {
         let sample_row = all.row(row);
         if is_unfiltered(&sample_row.params, all.vocabulary) {
@@ -146,12 +146,12 @@ impl Sample {
             let best = (row * parts..(row + 1) * parts).map(|item| unsafe { self.best(step, item).read() });
             return best.fold(Best::NONE, Best::or).index;
         }
-        // SAFETY: as above; nobody writes to them any more.
+        // SAFETY: as above; nothing writes to them any more.
         let maxima = unsafe { self.survey(step, row, 0..all.vocabulary.div_ceil(BLOCK_TOKENS)) };
         Chain { kernels: step.kernels, row: &sample_row }.surveyed(Surveyed { x: all.logits(row), maxima }, work)
     }
 
-    /// Rows of a size that no bucket bounds, which no model has: as they are defined, on the heap.
+    /// Rows of unbounded size, which no model has: computed by the definition, on the heap.
     fn unbounded(&self, step: &Step<'_>, worker: Worker<'_>, all: &SampleInputs<'_>) {
         let mut list = Vec::new();
         for row in worker.share(all.rows) {
