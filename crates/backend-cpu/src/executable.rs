@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::memory::prefetch;
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::step::{Check, Fault, SequenceRows, Step};
+use crate::step::{Check, Fault, SequenceRows, StepView};
 use crate::tasks::{Lowered, Prelude, Reads, lower, reads};
 use aio_backend::{Bindings, Data, DeviceError, Executable, FullAxes, Pending, Submission};
 use aio_ir::{Sym, TensorType};
@@ -221,7 +221,7 @@ fn next_weights(tasks: &[Lowered]) -> Vec<Option<usize>> {
 
 impl CpuExecutable {
     /// Runs the tasks of a step, in one program or one program per task.
-    fn run(&self, step: &Step<'_>) {
+    fn run(&self, step: &StepView<'_>) {
         let pool = &self.engine.pool;
         let crossed = match self.submission {
             Submission::Graph => pool.run_stages(&|worker| self.run_from(step, worker)),
@@ -234,7 +234,7 @@ impl CpuExecutable {
     }
 
     /// A thread's part of a step, from the stage it joins; each task is a stage.
-    fn run_from(&self, step: &Step<'_>, mut worker: Worker<'_>) {
+    fn run_from(&self, step: &StepView<'_>, mut worker: Worker<'_>) {
         for i in worker.stage()..self.tasks.len() {
             self.run_task(step, worker, i);
             let ahead = self.next_weights[i].filter(|_| step.rows() <= AHEAD_ROWS);
@@ -245,7 +245,7 @@ impl CpuExecutable {
         }
     }
 
-    fn run_task(&self, step: &Step<'_>, worker: Worker<'_>, i: usize) {
+    fn run_task(&self, step: &StepView<'_>, worker: Worker<'_>, i: usize) {
         if i == 0 && self.prelude.run(step, worker) {
             worker.barrier();
         }
@@ -270,7 +270,7 @@ impl Executable for CpuExecutable {
         let grown = u64::from(outputs.spilled()) + u64::from(states.spilled());
         self.engine.tally.allocations.fetch_add(grown, Ordering::Relaxed);
         let fault = Fault::default();
-        let step = Step {
+        let step = StepView {
             dims: bindings.dims,
             kernels: &self.engine.kernels,
             resident: &resident,

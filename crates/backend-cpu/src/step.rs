@@ -1,6 +1,6 @@
 //! A task's view of the current step: sizes, addresses, rows, scratch.
 //!
-//! All threads share one `Step`. Tasks write through raw pointers, each thread only its own part; the pool's barrier
+//! All threads share one `StepView`. Tasks write through raw pointers, each thread only its own part; the pool's barrier
 //! between tasks makes the writes of one task visible to the next.
 
 use crate::kernels::Kernels;
@@ -95,7 +95,7 @@ fn outside(op: Op, what: &str, index: i64, len: i64) -> String {
 }
 
 /// The current step.
-pub(crate) struct Step<'a> {
+pub(crate) struct StepView<'a> {
     pub dims: Dims,
     pub kernels: &'a Kernels,
     pub resident: &'a Resident,
@@ -121,9 +121,9 @@ pub(crate) struct Step<'a> {
 
 // SAFETY: the pointers refer to memory that the executable holds exclusively during the step; within a task each thread
 // writes only its own part, and a barrier separates a write from the next task's read.
-unsafe impl Sync for Step<'_> {}
+unsafe impl Sync for StepView<'_> {}
 
-impl<'a> Step<'a> {
+impl<'a> StepView<'a> {
     /// Rows of the step.
     pub(crate) fn rows(&self) -> usize {
         self.dims.rows as usize

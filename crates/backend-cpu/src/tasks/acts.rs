@@ -9,7 +9,7 @@ use crate::format::layout;
 use crate::kernels::matmul::Input;
 use crate::kernels::rows::{NormArgs, QuantizeArgs};
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use crate::weights::Weight;
 use aio_plan::Loc;
 use std::ops::Range;
@@ -82,7 +82,7 @@ impl Acts {
     /// Prepares `rows` rows. All threads call it; with many rows it contains a barrier.
     pub(crate) fn prepare<'s>(
         &self,
-        step: &'s Step<'_>,
+        step: &'s StepView<'_>,
         worker: Worker<'_>,
         rows: usize,
         source: RowSource<'_>,
@@ -113,7 +113,7 @@ impl Acts {
     #[expect(clippy::too_many_arguments, reason = "places computed once by `prepare`, its only caller")]
     fn rows(
         &self,
-        step: &Step<'_>,
+        step: &StepView<'_>,
         mine: Range<usize>,
         rows: usize,
         spare: usize,
@@ -140,7 +140,7 @@ impl Acts {
         }
     }
 
-    fn norm_or_copy(&self, step: &Step<'_>, x: &[f32], out: &mut [f32]) {
+    fn norm_or_copy(&self, step: &StepView<'_>, x: &[f32], out: &mut [f32]) {
         match self.norm {
             None => out.copy_from_slice(x),
             Some((weight, eps)) => {

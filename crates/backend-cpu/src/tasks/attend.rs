@@ -8,7 +8,7 @@ use crate::kernels::attend::{
     ATTEND_SCRATCH_LEN, AttendArgs, AttendRule, CombineArgs, PAGE_POSITIONS, Partials, SPLIT_POSITIONS, partials_len,
 };
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_plan::kinds::attend;
 use aio_plan::{AttendSpec, Loc, Task};
 use std::ops::Range;
@@ -78,7 +78,7 @@ impl Attend {
         Scratch { private: ATTEND_SCRATCH_LEN * size_of::<f32>(), shared, held: 0 }
     }
 
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let positions = step.words(self.positions);
         let last = positions.iter().copied().max().unwrap_or(0);
         let splits = self.rule.splits(last).end;
@@ -96,7 +96,7 @@ impl Attend {
     }
 
     /// Divides rows into blocks of one sequence, at multiples of `item_rows` of the step's rows.
-    fn blocks<'s>(&'s self, step: &'s Step<'_>, pass: &Pass) -> impl Iterator<Item = Block> + 's {
+    fn blocks<'s>(&'s self, step: &'s StepView<'_>, pass: &Pass) -> impl Iterator<Item = Block> + 's {
         let positions = step.words(self.positions);
         let Pass { rows, item_rows } = pass.clone();
         step.runs.iter().flat_map(move |run| {
@@ -112,7 +112,7 @@ impl Attend {
         })
     }
 
-    fn pass(&self, step: &Step<'_>, worker: Worker<'_>, pass: Pass, splits: usize) {
+    fn pass(&self, step: &StepView<'_>, worker: Worker<'_>, pass: Pass, splits: usize) {
         let kv_heads = self.spec.kv_heads as usize;
         let partials = Partials { start: step.shared().cast(), splits };
         let (mut items, mut joined_later) = (0, false);
@@ -146,7 +146,7 @@ impl Attend {
     #[expect(clippy::too_many_arguments, reason = "the coordinates of an item, spelled out by its only caller")]
     fn item(
         &self,
-        step: &Step<'_>,
+        step: &StepView<'_>,
         worker: Worker<'_>,
         block: &Block,
         kv_head: usize,
@@ -188,7 +188,7 @@ impl Attend {
     }
 
     /// Joins the splits of all rows that have more than one item.
-    fn join(&self, step: &Step<'_>, worker: Worker<'_>, pass: &Pass, partials: Partials) {
+    fn join(&self, step: &StepView<'_>, worker: Worker<'_>, pass: &Pass, partials: Partials) {
         let (heads, first) = (self.spec.heads as usize, pass.rows.start);
         let mine = worker.share(pass.rows.len() * heads);
         for block in self.blocks(step, pass).filter(|b| b.splits.len() > 1) {
@@ -200,7 +200,7 @@ impl Attend {
         }
     }
 
-    fn combine(&self, step: &Step<'_>, row: usize, head: usize, partials: Partials, pass_start: usize) {
+    fn combine(&self, step: &StepView<'_>, row: usize, head: usize, partials: Partials, pass_start: usize) {
         let (heads, hd) = (self.spec.heads as usize, self.spec.head_dim as usize);
         let start: *mut f32 = step.address(self.out).cast();
         // SAFETY: the result has an element range for each row and head, and one thread joins each.

@@ -8,7 +8,7 @@ use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::kernels::rows::GateArgs;
 use crate::pack::groups_of;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use crate::weights::Weight;
 use aio_plan::kinds::gate_up;
 use aio_plan::{Activation, GateUpSpec, Loc, Task};
@@ -33,7 +33,7 @@ impl GateUp {
         GateUp { acts, activation: spec.activation, x, gate, up, out: task.results[gate_up::OUT.out] }
     }
 
-    pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
+    pub(crate) fn first_weights<'s>(&self, step: &StepView<'s>, worker: Worker<'_>) -> &'s [u8] {
         let gate = step.weight(self.gate);
         groups_from(gate, worker.share(groups_of(gate.rows)).start)
     }
@@ -49,7 +49,7 @@ impl GateUp {
         Scratch { private: self.products_offset(bounds) + products, ..acts }
     }
 
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let rows = step.rows();
         let (gate, up) = (step.weight(self.gate), step.weight(self.up));
         // SAFETY: an earlier task wrote all rows of x.
@@ -76,7 +76,7 @@ impl GateUp {
 
     /// # Safety
     /// `held` has gate and up products of `rows` rows; columns `from..to` of the output are the caller's.
-    unsafe fn multiply(&self, step: &Step<'_>, held: *const f32, rows: usize, from: usize, to: usize) {
+    unsafe fn multiply(&self, step: &StepView<'_>, held: *const f32, rows: usize, from: usize, to: usize) {
         let cols = step.weight(self.gate).rows;
         let len = to.min(cols) - from;
         let stride = BLOCK_GROUPS * GROUP_ROWS;

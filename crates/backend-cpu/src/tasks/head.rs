@@ -8,7 +8,7 @@ use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::kernels::rows::Best;
 use crate::pack::groups_of;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use crate::weights::Weight;
 use aio_plan::kinds::head;
 use aio_plan::{HeadSpec, Loc, Task};
@@ -33,7 +33,7 @@ impl Head {
         Head { acts, x, rows: out_rows, w, out: task.results[head::OUT.out], argmax: spec.argmax }
     }
 
-    pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
+    pub(crate) fn first_weights<'s>(&self, step: &StepView<'s>, worker: Worker<'_>) -> &'s [u8] {
         let w = step.weight(self.w);
         groups_from(w, worker.share(groups_of(w.rows)).start)
     }
@@ -58,7 +58,7 @@ impl Head {
         Scratch { private: self.held_offset(bounds) + held, shared: self.best_offset(bounds) + best, held: 0 }
     }
 
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let (index, w) = (step.words(self.rows), step.weight(self.w));
         if index.is_empty() {
             return;
@@ -82,7 +82,7 @@ impl Head {
     }
 
     /// The arg-max of each row: first over the columns each thread claims, then joined; the lowest index wins ties.
-    fn best(&self, step: &Step<'_>, worker: Worker<'_>, args: MatmulArgs<'_>) {
+    fn best(&self, step: &StepView<'_>, worker: Worker<'_>, args: MatmulArgs<'_>) {
         let rows = args.rows;
         let bucket = &step.plan.bucket;
         let bounds =

@@ -6,7 +6,7 @@ use crate::bounds::{Bounds, Scratch};
 use crate::kernels::matmul::{MatmulArgs, Output, Weights};
 use crate::pack::groups_of;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use crate::weights::Weight;
 use aio_plan::kinds::linear;
 use aio_plan::{LinearSpec, Loc, Task};
@@ -33,7 +33,7 @@ pub(crate) fn groups_from(w: &Weight, group: usize) -> &[u8] {
 }
 
 impl Linear {
-    pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
+    pub(crate) fn first_weights<'s>(&self, step: &StepView<'s>, worker: Worker<'_>) -> &'s [u8] {
         let w = step.weight(self.w);
         groups_from(w, worker.share(groups_of(w.rows)).start)
     }
@@ -48,7 +48,7 @@ impl Linear {
         self.acts.scratch(bounds, bounds.rows)
     }
 
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let (rows, w) = (step.rows(), step.weight(self.w));
         // SAFETY: an earlier task wrote all rows of x.
         let x = unsafe { step.floats(self.x, rows * w.cols) };

@@ -19,7 +19,7 @@ use crate::bounds::{Bounds, Scratch};
 use crate::error::unsupported;
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::step::{Check, Step};
+use crate::step::{Check, StepView};
 use aio_backend::DeviceError;
 use aio_ir::Op;
 use aio_plan::kinds;
@@ -52,7 +52,7 @@ impl Lowered {
     }
 
     /// The packed weights that this thread reads first; empty if the task has none.
-    pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
+    pub(crate) fn first_weights<'s>(&self, step: &StepView<'s>, worker: Worker<'_>) -> &'s [u8] {
         match self {
             Lowered::Qkv(t) => t.first_weights(step, worker),
             Lowered::Linear(t) => t.first_weights(step, worker),
@@ -68,7 +68,7 @@ impl Lowered {
     }
 
     /// This thread's share of the task.
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         match self {
             Lowered::Qkv(t) => t.run(step, worker),
             Lowered::Attend(t) => t.run(step, worker),

@@ -4,7 +4,7 @@ use crate::bounds::Bounds;
 use crate::kernels::rows::rope_angles;
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_plan::{Loc, RopeSpec};
 
 /// A rotation shared by several layers.
@@ -49,7 +49,7 @@ impl Prelude {
     }
 
     /// Fills this thread's rows of the tables. Returns whether there are any tables.
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) -> bool {
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) -> bool {
         for (i, table) in self.tables.iter().enumerate() {
             let positions = step.words(table.positions);
             for row in worker.share(positions.len()) {
@@ -63,7 +63,7 @@ impl Prelude {
         !self.tables.is_empty()
     }
 
-    fn place(&self, step: &Step<'_>, table: usize, row: usize) -> *mut f32 {
+    fn place(&self, step: &StepView<'_>, table: usize, row: usize) -> *mut f32 {
         let before: usize = self.tables[..table].iter().map(|t| row_bytes(t) * step.plan.bucket.rows as usize).sum();
         step.scratch.wrapping_add(step.prelude_offset + before + row * row_bytes(&self.tables[table])).cast()
     }
@@ -92,7 +92,7 @@ impl Prelude {
 
 impl RopeRows {
     /// Cosines and sines of a row.
-    pub(crate) fn get<'s>(&self, step: &'s Step<'_>, row: usize) -> (&'s [f32], &'s [f32]) {
+    pub(crate) fn get<'s>(&self, step: &'s StepView<'_>, row: usize) -> (&'s [f32], &'s [f32]) {
         let at = step.scratch.wrapping_add(step.prelude_offset + self.offset + row * self.stride);
         let at: *const f32 = at.cast();
         // SAFETY: the prelude wrote the row before the barrier that precedes every task, and nothing writes it again.

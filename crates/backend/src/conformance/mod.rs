@@ -15,7 +15,7 @@ mod zero;
 pub use case::{
     Case, CaseStep, Compare, POOL_PAGES, ROWS, SEED, WEIGHT_TYPES, page, page_table, positions_per_sequence,
 };
-pub use runner::{Run, Tensor, Timing};
+pub use runner::{ResultTensor, Run, Timing};
 pub use values::{Weights, nmse};
 
 use aio_ir::DType;

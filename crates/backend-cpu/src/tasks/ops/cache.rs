@@ -1,19 +1,19 @@
 //! Ops on states: `page_write`, `attend` in a form for any shape, `commit`.
 
 use super::single::{Node, Single};
-use super::tensor::{Indices, Tensor};
+use super::tensor::{Indices, OpTensor};
 use crate::bounds::{Bounds, Scratch};
 use crate::kernels::attend::{KvLayer, PAGE_POSITIONS};
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_ir::Op;
 
 /// Page table, row sequences and positions.
 struct PagedRows {
     op: Op,
-    table: Tensor,
-    row_seq: Tensor,
-    positions: Tensor,
+    table: OpTensor,
+    row_seq: OpTensor,
+    positions: OpTensor,
 }
 
 impl PagedRows {
@@ -23,7 +23,7 @@ impl PagedRows {
         PagedRows { op: node.node.op, table, row_seq, positions }
     }
 
-    fn in_step<'s>(&self, step: &'s Step<'_>, pages: usize) -> StepPagedRows<'s> {
+    fn in_step<'s>(&self, step: &'s StepView<'_>, pages: usize) -> StepPagedRows<'s> {
         let [seqs, stride] = [0, 1].map(|d| self.table.extents(step)[d]);
         // SAFETY: earlier tasks or the caller wrote them.
         let [table, row_seq, positions] =
@@ -34,7 +34,7 @@ impl PagedRows {
 
 /// The same within a step; every index is checked where it is used.
 struct StepPagedRows<'s> {
-    step: &'s Step<'s>,
+    step: &'s StepView<'s>,
     op: Op,
     table: Indices<'s>,
     row_seq: Indices<'s>,
@@ -59,16 +59,16 @@ impl StepPagedRows<'_> {
     }
 }
 
-fn layer(step: &Step<'_>, kv: &Tensor) -> (KvLayer, usize) {
+fn layer(step: &StepView<'_>, kv: &OpTensor) -> (KvLayer, usize) {
     let size = kv.extents(step);
     (step.kv_layer(step.place(kv.place), size[2], size[4]), size[0])
 }
 
 /// `page_write`: each thread owns heads, so rows at the same position are written in order.
 pub(crate) struct PageWrite {
-    kv: Tensor,
-    k: Tensor,
-    v: Tensor,
+    kv: OpTensor,
+    k: OpTensor,
+    v: OpTensor,
     places: PagedRows,
 }
 
@@ -80,7 +80,7 @@ impl PageWrite {
 }
 
 impl Single for PageWrite {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let (kv, pages) = layer(step, &self.kv);
         let (heads, n, rows) = (kv.kv_heads, kv.head_dim, self.k.extents(step)[0]);
         let places = self.places.in_step(step, pages);
@@ -106,11 +106,11 @@ pub(crate) struct Attend {
     scale: f64,
     window: usize,
     soft_cap: f64,
-    q: Tensor,
-    kv: Tensor,
+    q: OpTensor,
+    kv: OpTensor,
     places: PagedRows,
-    sinks: Option<Tensor>,
-    out: Tensor,
+    sinks: Option<OpTensor>,
+    out: OpTensor,
 }
 
 impl Attend {
@@ -173,7 +173,7 @@ impl Single for Attend {
         Scratch { private: n * size_of::<f64>(), ..Scratch::default() }
     }
 
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let size = self.q.extents(step);
         let (heads, n) = (size[1], size[2]);
         let (kv, pages) = layer(step, &self.kv);
@@ -197,8 +197,8 @@ impl Single for Attend {
 
 /// `commit`: committed lengths grow in place.
 pub(crate) struct Commit {
-    lens: Tensor,
-    accepted: Tensor,
+    lens: OpTensor,
+    accepted: OpTensor,
 }
 
 impl Commit {
@@ -208,7 +208,7 @@ impl Commit {
 }
 
 impl Single for Commit {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         // SAFETY: an earlier task or the caller wrote them.
         let accepted = unsafe { self.accepted.values::<u32>(step) }.unwrap_or(&[]);
         let mine = worker.share(accepted.len());

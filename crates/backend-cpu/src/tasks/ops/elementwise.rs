@@ -2,11 +2,11 @@
 
 use super::elements::{PIECE, load_floats, load_ints, store_floats, store_ints};
 use super::single::{Node, Single};
-use super::tensor::{Extents, Tensor};
+use super::tensor::{Extents, OpTensor};
 use super::walk::{Piece, Walk};
 use crate::kernels::rows::GateArgs;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_ir::float::{maximum, minimum};
 use aio_ir::{DType, Op};
 use std::cmp::Ordering;
@@ -16,8 +16,8 @@ pub(crate) struct Elementwise {
     op: Op,
     /// The relation of `compare`.
     kind: &'static str,
-    inputs: Vec<Tensor>,
-    out: Tensor,
+    inputs: Vec<OpTensor>,
+    out: OpTensor,
 }
 
 impl Elementwise {
@@ -34,7 +34,7 @@ impl Elementwise {
 }
 
 impl Single for Elementwise {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let out = self.out.extents(step);
         let range = worker.share(out.elems());
         if range.is_empty() {
@@ -81,7 +81,7 @@ impl PieceInputs<'_> {
         load_ints(self.op.inputs[i].dtype, self.bytes[i], self.piece.from[i], self.strides[i], out);
     }
 
-    fn floats(&self, step: &Step<'_>, target: &mut [u8]) {
+    fn floats(&self, step: &StepView<'_>, target: &mut [u8]) {
         let (mut a, mut b, mut y) = ([0.0; PIECE], [0.0; PIECE], [0.0; PIECE]);
         self.load_floats(0, &mut a);
         let len = self.piece.len;
@@ -195,7 +195,7 @@ fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-fn unary(step: &Step<'_>, op: Op, x: &[f32], out: &mut [f32]) {
+fn unary(step: &StepView<'_>, op: Op, x: &[f32], out: &mut [f32]) {
     if matches!(op, Op::Silu | Op::Gelu) && x.iter().all(|v| v.is_finite()) {
         // The gated-activation kernels, which require finite numbers.
         let args = GateArgs { gate: x, up: &ONES[..x.len()], out };

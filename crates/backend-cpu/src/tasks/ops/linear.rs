@@ -2,12 +2,12 @@
 
 use super::elements::PIECE;
 use super::single::{Cx, Node, Single};
-use super::tensor::Tensor;
+use super::tensor::OpTensor;
 use crate::bounds::{Bounds, Scratch};
 use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::pack::groups_of;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use crate::tasks::acts::Acts;
 use crate::tasks::linear::packed;
 use crate::tensor_loc::TensorLoc;
@@ -36,9 +36,9 @@ struct Packed {
     acts: Acts,
     /// Rows at the bucket's bounds.
     rows: usize,
-    x: Tensor,
+    x: OpTensor,
     w: Loc,
-    out: Tensor,
+    out: OpTensor,
 }
 
 impl Single for Packed {
@@ -46,7 +46,7 @@ impl Single for Packed {
         self.acts.scratch(bounds, self.rows)
     }
 
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let (rows, w) = (self.out.extents(step).rows(), step.weight(self.w));
         // SAFETY: an earlier task wrote all rows of x.
         let x = unsafe { self.x.f32s(step) };
@@ -62,15 +62,15 @@ impl Single for Packed {
 
 /// A product of any two tensors, optionally with a separate matrix for each row.
 struct Plain {
-    x: Tensor,
-    w: Tensor,
-    experts: Option<Tensor>,
-    out: Tensor,
+    x: OpTensor,
+    w: OpTensor,
+    experts: Option<OpTensor>,
+    out: OpTensor,
 }
 
 impl Plain {
     /// The matrix for a row of x, by its first row.
-    fn first_row(&self, step: &Step<'_>, row: usize, columns: usize, matrices: usize) -> usize {
+    fn first_row(&self, step: &StepView<'_>, row: usize, columns: usize, matrices: usize) -> usize {
         // SAFETY: an earlier task or the caller wrote them.
         let experts = self.experts.as_ref().map(|e| unsafe { e.indices(step) }).filter(|e| e.len() > row);
         let expert = experts.and_then(|e| step.fault.check(Op::Matmul, "expert", e.get(row), matrices));
@@ -79,7 +79,7 @@ impl Plain {
 }
 
 impl Single for Plain {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let (out, k) = (self.out.extents(step), self.x.extents(step).last());
         let (rows, n, matrices) = (out.rows(), out.last(), self.w.extents(step)[0]);
         // SAFETY: earlier tasks or the caller wrote the operands.

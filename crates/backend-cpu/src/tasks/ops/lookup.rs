@@ -1,9 +1,9 @@
 //! Ops that pick or replace slices by index: `embed`, `gather`, `scatter`.
 
 use super::single::{Cx, Node, Single};
-use super::tensor::Tensor;
+use super::tensor::OpTensor;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use crate::tensor_loc::TensorLoc;
 use crate::unpack::unpack_row;
 use aio_ir::{Op, quant};
@@ -11,11 +11,11 @@ use aio_plan::{Layout, Loc};
 
 /// `embed`: rows of a float table, decoded.
 pub(crate) struct Embed {
-    table: Tensor,
+    table: OpTensor,
     /// The table's location, if it is a packed weight.
     packed: Option<Loc>,
-    ids: Tensor,
-    out: Tensor,
+    ids: OpTensor,
+    out: OpTensor,
 }
 
 impl Embed {
@@ -33,7 +33,7 @@ impl Embed {
 }
 
 impl Single for Embed {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         // SAFETY: an earlier task or the caller wrote them.
         let ids = unsafe { self.ids.indices(step) };
         let table = self.table.extents(step);
@@ -61,9 +61,9 @@ impl Single for Embed {
 
 /// `gather`: slices of the first dimension, in stored form.
 pub(crate) struct Gather {
-    x: Tensor,
-    index: Tensor,
-    out: Tensor,
+    x: OpTensor,
+    index: OpTensor,
+    out: OpTensor,
 }
 
 impl Gather {
@@ -75,7 +75,7 @@ impl Gather {
 }
 
 impl Single for Gather {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         // SAFETY: earlier tasks or the caller wrote the operands.
         let (x, index) = unsafe { (self.x.bytes(step).unwrap_or(&[]), self.index.indices(step)) };
         let rows = self.x.extents(step)[0];
@@ -90,10 +90,10 @@ impl Single for Gather {
 
 /// `scatter`: a copy with some slices replaced. Each thread owns slices of the result, so the last write wins.
 pub(crate) struct Scatter {
-    x: Tensor,
-    index: Tensor,
-    updates: Tensor,
-    out: Tensor,
+    x: OpTensor,
+    index: OpTensor,
+    updates: OpTensor,
+    out: OpTensor,
 }
 
 impl Scatter {
@@ -105,7 +105,7 @@ impl Scatter {
 }
 
 impl Single for Scatter {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         // SAFETY: earlier tasks or the caller wrote the operands.
         let (x, index, updates) = unsafe {
             (self.x.bytes(step).unwrap_or(&[]), self.index.indices(step), self.updates.bytes(step).unwrap_or(&[]))

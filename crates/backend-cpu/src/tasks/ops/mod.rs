@@ -24,13 +24,13 @@ pub(crate) use single::Cx;
 use crate::bounds::{Bounds, Scratch};
 use crate::error::unsupported;
 use crate::pool::Worker;
-use crate::step::{Check, Step};
+use crate::step::{Check, StepView};
 use crate::tensor_loc::TensorLoc;
 use aio_backend::DeviceError;
 use aio_ir::{Def, Dim, Op, Sym, ValueId};
 use aio_plan::{Loc, Task};
 use single::{Node, Single};
-use tensor::{MAX_RANK, Tensor};
+use tensor::{MAX_RANK, OpTensor};
 
 /// A task that runs node by node, with a barrier between nodes.
 pub(crate) struct Nodes {
@@ -70,7 +70,7 @@ impl Nodes {
         Scratch { held: self.held_bytes, ..all }
     }
 
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         for (i, kernel) in self.kernels.iter().enumerate() {
             if i > 0 {
                 worker.barrier();
@@ -136,7 +136,7 @@ impl<'a> BodyLocs<'a> {
         Ok(Node { node, inputs, outs })
     }
 
-    fn tensor(&self, value: ValueId, paged: bool, cx: &mut Cx<'_>) -> Result<Tensor, DeviceError> {
+    fn tensor(&self, value: ValueId, paged: bool, cx: &mut Cx<'_>) -> Result<OpTensor, DeviceError> {
         let ty = self.task.body.ty(value);
         let place = self.get(value).expect("operands come before their users");
         let symbols = || ty.shape.dims().iter().filter_map(|d| if let Dim::Sym(s) = d { Some(*s) } else { None });
@@ -150,9 +150,9 @@ impl<'a> BodyLocs<'a> {
             }
             TensorLoc::Planned(Loc::State(_)) if unbounded && !paged => {
                 cx.checks.push(Check::WholePool);
-                Ok(Tensor::new(place, ty))
+                Ok(OpTensor::new(place, ty))
             }
-            _ => Ok(Tensor::new(place, ty)),
+            _ => Ok(OpTensor::new(place, ty)),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Unfused `rope`: the angles of a row are computed where they are used.
 
 use super::single::{Cx, Node, Single};
-use super::tensor::Tensor;
+use super::tensor::OpTensor;
 use crate::bounds::{Bounds, Scratch};
 use crate::kernels::rows::{RopeArgs, RopeStyle, rope_angles};
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use crate::tensor_loc::TensorLoc;
 use aio_plan::{Loc, RopePairs, RopeSpec};
 
@@ -15,11 +15,11 @@ pub(crate) struct Rope {
     /// Angle per position of each pair, factors of a weight included.
     frequencies: Vec<f32>,
     magnitude: f32,
-    x: Tensor,
-    positions: Tensor,
+    x: OpTensor,
+    positions: OpTensor,
     /// Factors that are not a weight: they divide the frequencies in each step.
-    factors: Option<Tensor>,
-    out: Tensor,
+    factors: Option<OpTensor>,
+    out: OpTensor,
 }
 
 impl Rope {
@@ -46,7 +46,7 @@ impl Single for Rope {
         Scratch { private: 3 * self.frequencies.len() * size_of::<f32>(), ..Scratch::default() }
     }
 
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let size = self.x.extents(step);
         let (heads, n, half) = (size[1], size[2], self.frequencies.len());
         // SAFETY: earlier tasks or the caller wrote the operands.

@@ -1,10 +1,10 @@
 //! A single node: the context it is bound in, and its kernel.
 
-use super::tensor::Tensor;
+use super::tensor::OpTensor;
 use crate::bounds::{Bounds, Scratch};
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::step::{Check, Step};
+use crate::step::{Check, StepView};
 use crate::tensor_loc::TensorLoc;
 use aio_ir::{Dim, Op};
 use aio_plan::{Loc, Plan, Task};
@@ -18,7 +18,7 @@ pub(crate) trait Single: Send + Sync {
     }
 
     /// This thread's share.
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>);
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>);
 }
 
 /// The context in which a node is bound, and the checks it requires of each step.
@@ -31,7 +31,7 @@ pub(crate) struct Cx<'a> {
 
 impl Cx<'_> {
     /// Requires a check, before each step, of indices bound by the step. Other indices are checked on use.
-    pub(super) fn check_index(&mut self, op: Op, what: &'static str, index: &Tensor, below: Dim) {
+    pub(super) fn check_index(&mut self, op: Op, what: &'static str, index: &OpTensor, below: Dim) {
         if let TensorLoc::Planned(Loc::Input(input)) = index.place {
             self.checks.push(Check::Index { input, op, what, below });
         }
@@ -41,12 +41,12 @@ impl Cx<'_> {
 /// A node with the tensors of its operands and results.
 pub(crate) struct Node<'a> {
     pub node: &'a aio_ir::Node,
-    pub inputs: SmallVec<[Option<Tensor>; 6]>,
-    pub outs: SmallVec<[Tensor; 2]>,
+    pub inputs: SmallVec<[Option<OpTensor>; 6]>,
+    pub outs: SmallVec<[OpTensor; 2]>,
 }
 
 impl Node<'_> {
-    pub(super) fn input(&self, i: usize) -> &Tensor {
+    pub(super) fn input(&self, i: usize) -> &OpTensor {
         self.inputs[i].as_ref().expect("V003: required operands are present")
     }
 }

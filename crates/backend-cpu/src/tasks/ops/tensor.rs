@@ -3,7 +3,7 @@
 //! Kernels of single ops take any shape, so they look up sizes when they run. Nothing here allocates.
 
 use super::elements::index_at;
-use crate::step::Step;
+use crate::step::StepView;
 use crate::tensor_loc::TensorLoc;
 use aio_ir::{DType, Dims, Shape, TensorType};
 use aio_plan::Loc;
@@ -56,19 +56,19 @@ impl Deref for Extents {
 
 /// A tensor that a kernel reads or writes.
 #[derive(Clone, Debug)]
-pub(crate) struct Tensor {
+pub(crate) struct OpTensor {
     pub place: TensorLoc,
     pub dtype: DType,
     pub shape: Shape,
 }
 
-impl Tensor {
-    pub(crate) fn new(place: TensorLoc, ty: &TensorType) -> Tensor {
-        Tensor { place, dtype: ty.dtype, shape: ty.shape.clone() }
+impl OpTensor {
+    pub(crate) fn new(place: TensorLoc, ty: &TensorType) -> OpTensor {
+        OpTensor { place, dtype: ty.dtype, shape: ty.shape.clone() }
     }
 
     /// Dimensions in a step.
-    pub(crate) fn extents(&self, step: &Step<'_>) -> Extents {
+    pub(crate) fn extents(&self, step: &StepView<'_>) -> Extents {
         self.extents_at(&step.dims_at(self.place))
     }
 
@@ -86,7 +86,7 @@ impl Tensor {
     ///
     /// # Safety
     /// An earlier task or the caller wrote it, and nothing writes to it while the slice lives.
-    pub(crate) unsafe fn bytes<'s>(&self, step: &Step<'s>) -> Option<&'s [u8]> {
+    pub(crate) unsafe fn bytes<'s>(&self, step: &StepView<'s>) -> Option<&'s [u8]> {
         let len = self.bytes_of(&self.extents(step));
         match self.place {
             TensorLoc::Planned(loc @ (Loc::Input(_) | Loc::Absent)) => step.input(loc).map(|d| &d.bytes()[..len]),
@@ -99,8 +99,8 @@ impl Tensor {
     /// The elements of a tensor of 32-bit elements.
     ///
     /// # Safety
-    /// As for [`Tensor::bytes`].
-    pub(crate) unsafe fn values<'s, T: Pod>(&self, step: &Step<'s>) -> Option<&'s [T]> {
+    /// As for [`OpTensor::bytes`].
+    pub(crate) unsafe fn values<'s, T: Pod>(&self, step: &StepView<'s>) -> Option<&'s [T]> {
         debug_assert_eq!(self.dtype.block_bytes(), size_of::<T>());
         // SAFETY: guaranteed by the caller. Tensors of 32-bit elements are aligned to 4 bytes at every location.
         unsafe { self.bytes(step) }.map(bytemuck::cast_slice)
@@ -109,8 +109,8 @@ impl Tensor {
     /// The elements of an f32 tensor that is bound.
     ///
     /// # Safety
-    /// As for [`Tensor::bytes`].
-    pub(crate) unsafe fn f32s<'s>(&self, step: &Step<'s>) -> &'s [f32] {
+    /// As for [`OpTensor::bytes`].
+    pub(crate) unsafe fn f32s<'s>(&self, step: &StepView<'s>) -> &'s [f32] {
         // SAFETY: guaranteed by the caller.
         unsafe { self.values(step) }.unwrap_or(&[])
     }
@@ -118,8 +118,8 @@ impl Tensor {
     /// A tensor of indices.
     ///
     /// # Safety
-    /// As for [`Tensor::bytes`].
-    pub(crate) unsafe fn indices<'s>(&self, step: &Step<'s>) -> Indices<'s> {
+    /// As for [`OpTensor::bytes`].
+    pub(crate) unsafe fn indices<'s>(&self, step: &StepView<'s>) -> Indices<'s> {
         // SAFETY: guaranteed by the caller.
         Indices { dtype: self.dtype, bytes: unsafe { self.bytes(step) }.unwrap_or(&[]) }
     }
@@ -129,7 +129,7 @@ impl Tensor {
     /// # Safety
     /// Nothing else uses these elements while the slice lives, and they lie inside the tensor.
     #[expect(clippy::mut_from_ref, reason = "threads write disjoint parts of what the step's pointers lead to")]
-    pub(crate) unsafe fn part<'s, T: Pod>(&self, step: &'s Step<'_>, range: Range<usize>) -> &'s mut [T] {
+    pub(crate) unsafe fn part<'s, T: Pod>(&self, step: &'s StepView<'_>, range: Range<usize>) -> &'s mut [T] {
         debug_assert!(range.end * size_of::<T>() <= self.bytes_of(&self.extents(step)));
         let start: *mut T = step.place(self.place).cast();
         // SAFETY: guaranteed by the caller; places are aligned for their elements.

@@ -9,12 +9,12 @@ mod chain;
 mod tests;
 
 use super::single::{Cx, Node, Single};
-use super::tensor::Tensor;
+use super::tensor::OpTensor;
 use crate::bounds::{Bounds, Scratch};
 use crate::kernels::choose::{BLOCK_TOKENS, NoisyArgs, Surveyed};
 use crate::kernels::rows::Best;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_ir::SAMPLE_PARAMS;
 use aio_ir::sampling::{SampleParams, SampleRow, sample};
 use chain::{Chain, Work, is_adjusted, is_unfiltered};
@@ -22,12 +22,12 @@ use std::ops::Range;
 
 /// See the module documentation.
 pub(crate) struct Sample {
-    logits: Tensor,
-    params: Tensor,
-    noise: Tensor,
-    recent: Tensor,
-    bias: Option<Tensor>,
-    out: Tensor,
+    logits: OpTensor,
+    params: OpTensor,
+    noise: OpTensor,
+    recent: OpTensor,
+    bias: Option<OpTensor>,
+    out: OpTensor,
     /// Rows and tokens of the largest step, for which memory is laid out.
     rows: usize,
     vocabulary: usize,
@@ -76,7 +76,7 @@ impl Sample {
         Sample { logits, params, noise, recent, bias, out: node.outs[0].clone(), rows, vocabulary }
     }
 
-    fn operands<'s>(&self, step: &Step<'s>) -> SampleInputs<'s> {
+    fn operands<'s>(&self, step: &StepView<'s>) -> SampleInputs<'s> {
         let size = self.logits.extents(step);
         // SAFETY: earlier tasks or the caller wrote all operands.
         unsafe {
@@ -107,19 +107,19 @@ impl Sample {
     /// # Safety
     /// Nothing writes to it while the slice lives, and nothing else uses it if this slice is written to.
     #[expect(clippy::mut_from_ref, reason = "threads write disjoint parts of what the step's pointers lead to")]
-    unsafe fn survey<'s>(&self, step: &'s Step<'_>, row: usize, blocks: Range<usize>) -> &'s mut [f32] {
+    unsafe fn survey<'s>(&self, step: &'s StepView<'_>, row: usize, blocks: Range<usize>) -> &'s mut [f32] {
         let start = step.shared().cast::<f32>().wrapping_add(row * self.blocks() + blocks.start);
         // SAFETY: `scratch` reserves an entry for each block of each row; the rest is guaranteed by the caller.
         unsafe { std::slice::from_raw_parts_mut(start, blocks.len()) }
     }
 
     /// Location of a part's best token. All parts lie inside the memory reserved by `scratch`.
-    fn best(&self, step: &Step<'_>, item: usize) -> *mut Best {
+    fn best(&self, step: &StepView<'_>, item: usize) -> *mut Best {
         step.shared().wrapping_add(self.survey_bytes()).cast::<Best>().wrapping_add(item)
     }
 
     /// Surveys a part of a row, and draws from it if nothing filters.
-    fn part(&self, step: &Step<'_>, all: &SampleInputs<'_>, item: usize, parts: usize) {
+    fn part(&self, step: &StepView<'_>, all: &SampleInputs<'_>, item: usize, parts: usize) {
         let (row, part) = (item / parts, item % parts);
         let blocks = all.vocabulary.div_ceil(BLOCK_TOKENS);
         let share = |part: usize| blocks * part / parts;
@@ -139,7 +139,7 @@ impl Sample {
     }
 
     /// The token of a row whose parts are finished.
-    fn joined(&self, step: &Step<'_>, all: &SampleInputs<'_>, row: usize, parts: usize, work: Work<'_>) -> u32 {
+    fn joined(&self, step: &StepView<'_>, all: &SampleInputs<'_>, row: usize, parts: usize, work: Work<'_>) -> u32 {
         let sample_row = all.row(row);
         if is_unfiltered(&sample_row.params, all.vocabulary) {
             // SAFETY: all parts were written, by this thread or before the barrier.
@@ -152,14 +152,14 @@ impl Sample {
     }
 
     /// Rows of unbounded size, which no model has: computed by the definition, on the heap.
-    fn unbounded(&self, step: &Step<'_>, worker: Worker<'_>, all: &SampleInputs<'_>) {
+    fn unbounded(&self, step: &StepView<'_>, worker: Worker<'_>, all: &SampleInputs<'_>) {
         let mut list = Vec::new();
         for row in worker.share(all.rows) {
             self.write(step, row, sample(all.logits(row), &all.row(row), &mut list));
         }
     }
 
-    fn write(&self, step: &Step<'_>, row: usize, token: u32) {
+    fn write(&self, step: &StepView<'_>, row: usize, token: u32) {
         // SAFETY: the result has a word for each row, and each row is given to one thread.
         unsafe { self.out.part(step, row..row + 1).copy_from_slice(&[token]) };
     }
@@ -172,7 +172,7 @@ impl Single for Sample {
         Scratch { private: Work::bytes(self.vocabulary), shared, held: 0 }
     }
 
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let all = self.operands(step);
         if all.rows > self.rows || all.vocabulary > self.vocabulary {
             return self.unbounded(step, worker, &all);
