@@ -138,7 +138,7 @@ args! {
     /// `burst`.
     BurstArgs {
         few: BurstProgram, many: BurstProgram, history: u64, index: u64, stops: u64, barrier: u64, program: u64,
-        mail: u64, out: u64, taken: u64, slots: u32, length: u32, reserved: u32, budget: u32, most: u32, first: u32,
+        mail: u64, out: u64, taken: u64, entries: u32, length: u32, reserved: u32, budget: u32, most: u32, first: u32,
         stop_count: u32, pages: u32, recent: u32, seed_low: u32, seed_high: u32, choice: u32,
     }
 

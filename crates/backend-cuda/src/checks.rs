@@ -11,7 +11,7 @@ use aio_plan::{InputId, Plan};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
     /// Each row has a sequence of the step, and that sequence has pages of the pool up to the row's position.
-    Places { table: InputId, row_seq: InputId, positions: InputId },
+    PagedRows { table: InputId, row_seq: InputId, positions: InputId },
     /// Indices are below a dimension.
     Below { input: InputId, what: &'static str, below: Dim },
     /// The step has all pages of the pool, because an op reads a whole state.
@@ -48,7 +48,7 @@ impl<'a> Checked<'a, '_> {
     pub(crate) fn run(&self, check: &Check) -> Result<(), DeviceError> {
         let dims = self.bindings.dims;
         match *check {
-            Check::Places { table, row_seq, positions } => self.places(table, row_seq, positions),
+            Check::PagedRows { table, row_seq, positions } => self.places(table, row_seq, positions),
             Check::WholePool if dims.pages != self.pages => {
                 let message = format!("a state of {} is read whole, the step has {}", self.pages, dims.pages);
                 Err(bad("pages", message))

@@ -4,7 +4,7 @@
 
 use crate::format::Form;
 use aio_ir::{DType, Op, Sym};
-use aio_plan::{Layout, PlanFamily, Slot, Task, TaskKind};
+use aio_plan::{Layout, Loc, PlanFamily, Task, TaskKind};
 
 /// A copy of a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(crate) enum Copy {
 
 /// The copy of the weight operand at `place` that a task's kernels read.
 pub(crate) fn copy_of(family: &PlanFamily, task: &Task, place: usize) -> Copy {
-    let Slot::Weight(w) = task.operands[place] else { return Copy::File };
+    let Loc::Weight(w) = task.operands[place] else { return Copy::File };
     let weight = &family.weights[w.index()];
     let dtype = weight.ty.dtype;
     let own_form = matches!(Form::of(dtype), Some(Form::Same(_)));

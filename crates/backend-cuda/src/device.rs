@@ -228,7 +228,7 @@ impl Device for CudaDevice {
     ) -> Result<Box<dyn Executable>, DeviceError> {
         let (driver, tally) = (Arc::clone(&self.driver), Arc::clone(&self.tally));
         let resident = weights.get::<Resident>()?;
-        Ok(Box::new(CudaExecutable::new(driver, tally, resident, family, plan, options.dispatch)?))
+        Ok(Box::new(CudaExecutable::new(driver, tally, resident, family, plan, options.submission)?))
     }
 
     fn load_burst(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Burst>, DeviceError> {

@@ -11,7 +11,7 @@ use crate::error::CudaError;
 use crate::lower::{Dispatched, MAX_RECENT};
 use crate::resident::{Bound, Resident};
 use crate::tally::Tally;
-use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, FullAxes, Pending, device::Running};
+use aio_backend::{Bindings, Data, DeviceError, Executable, FullAxes, Pending, Submission, device::Running};
 use aio_plan::{Plan, PlanFamily, StepInput, Traffic};
 use std::ffi::CString;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl CudaExecutable {
         resident: Arc<Resident>,
         family: &PlanFamily,
         plan: &Plan,
-        dispatch: Dispatch,
+        submission: Submission,
     ) -> Result<CudaExecutable, DeviceError> {
         let lowering = nvtx::range(c"lower");
         let bound = resident.bind(&driver, driver.properties(), family, plan)?;
@@ -72,12 +72,12 @@ impl CudaExecutable {
         drop(lowering);
         let _capture = nvtx::range(c"capture");
         let count = launches.len() as u64;
-        let dispatched = match dispatch {
+        let dispatched = match submission {
             _ if launches.is_empty() => Dispatched::Nothing,
             // SAFETY: lowering filled in the kernels' own structs (a test compares them), with addresses in the weights,
             // states, arena, scratch and step memory that this executable holds.
-            Dispatch::Graph => Dispatched::Graph(unsafe { driver.capture(&launches) }?),
-            Dispatch::Task => Dispatched::Tasks(launches),
+            Submission::Graph => Dispatched::Graph(unsafe { driver.capture(&launches) }?),
+            Submission::Task => Dispatched::Tasks(launches),
         };
         let step = &bound.program.step;
         let staging = Pinned::new(&driver, step.staging_bytes)?;
@@ -93,7 +93,7 @@ impl CudaExecutable {
             bound,
             dispatched,
             launches: count,
-            submissions: dispatch.submissions(plan),
+            submissions: submission.submissions(plan),
             staging,
             results,
             targets: Vec::with_capacity(plan.outputs.len()),

@@ -19,7 +19,7 @@ const POSITIONS: usize = PAGE_POSITIONS as usize;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StatesMap {
     /// Positions, by state.
-    pub places: Vec<Place>,
+    pub places: Vec<Residence>,
     /// Bytes of a page over all layers.
     page_bytes: usize,
     pub pages: u32,
@@ -29,7 +29,7 @@ pub(crate) struct StatesMap {
 
 /// Byte offset of a state within the state buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Residence {
     /// Keys and values of a layer: the offset within each page of the pool.
     Layer { offset: usize, heads: u32, size: u32 },
     /// A separate range; `page` is the size of one page in bytes, if it is paged.
@@ -51,20 +51,20 @@ impl StatesMap {
         let mut map = StatesMap { pages, ..StatesMap::default() };
         for state in &family.states {
             if let Some(KvShape { heads, head_dim: size }) = layer(state) {
-                map.places.push(Place::Layer { offset: map.page_bytes, heads, size });
+                map.places.push(Residence::Layer { offset: map.page_bytes, heads, size });
                 map.page_bytes += layer_bytes(heads, size);
             } else {
                 // Its offset is set once the pool's size is known.
                 let large = || DeviceError::OutOfMemory { what: format!("state `{}`", state.name), bytes: u64::MAX };
                 let bytes = state.ty.bytes(&dims).and_then(|b| usize::try_from(b).ok()).ok_or_else(large)?;
                 let page = state.is_paged().then(|| bytes / pages.max(1) as usize);
-                map.places.push(Place::Own { offset: 0, bytes, page });
+                map.places.push(Residence::Own { offset: 0, bytes, page });
             }
         }
         let large = || DeviceError::OutOfMemory { what: "the KV pool".to_owned(), bytes: u64::MAX };
         map.bytes = map.page_bytes.checked_mul(pages as usize).ok_or_else(large)?;
         for place in &mut map.places {
-            if let Place::Own { offset, bytes, .. } = place {
+            if let Residence::Own { offset, bytes, .. } = place {
                 *offset = map.bytes.next_multiple_of(256);
                 map.bytes = offset.checked_add(*bytes).ok_or_else(large)?;
             }
@@ -90,7 +90,7 @@ impl StatesMap {
         let (from, to) = (from as usize, to as usize);
         memory.copy_within(from * self.page_bytes, to * self.page_bytes, self.page_bytes)?;
         self.places.iter().try_for_each(|place| match *place {
-            Place::Own { offset, page: Some(page), .. } => {
+            Residence::Own { offset, page: Some(page), .. } => {
                 memory.copy_within(offset + from * page, offset + to * page, page)
             }
             _ => Ok(()),
@@ -101,8 +101,8 @@ impl StatesMap {
     pub(crate) fn download(&self, memory: &Memory, state: usize) -> Result<Option<Vec<u8>>, CudaError> {
         match self.places.get(state) {
             None => Ok(None),
-            Some(&Place::Own { offset, bytes, .. }) => memory.read(offset, bytes).map(Some),
-            Some(&Place::Layer { offset, heads, size }) => {
+            Some(&Residence::Own { offset, bytes, .. }) => memory.read(offset, bytes).map(Some),
+            Some(&Residence::Layer { offset, heads, size }) => {
                 let mut all = Vec::new();
                 for page in 0..self.pages as usize {
                     let bytes = memory.read(page * self.page_bytes + offset, layer_bytes(heads, size))?;

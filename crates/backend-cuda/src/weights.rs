@@ -9,7 +9,7 @@ use crate::format::Form;
 use crate::pack::{Matrix, pack};
 use aio_backend::{DeviceError, WeightSource, weights};
 use aio_ir::{DType, quant};
-use aio_plan::{PlanFamily, Slot, WeightDesc};
+use aio_plan::{Loc, PlanFamily, WeightDesc};
 use std::sync::Arc;
 
 /// Alignment of each copy.
@@ -74,8 +74,8 @@ impl WeightsMap {
         };
         let mut map = WeightsMap { weights: family.weights.iter().map(blank).collect(), bytes: 0 };
         for task in family.plans.iter().flat_map(|p| &p.tasks) {
-            for (place, slot) in task.operands.iter().enumerate() {
-                if let Slot::Weight(w) = slot {
+            for (place, loc) in task.operands.iter().enumerate() {
+                if let Loc::Weight(w) = loc {
                     map.want(w.index(), copy_of(family, task, place), &family.weights[w.index()])?;
                 }
             }

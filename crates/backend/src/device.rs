@@ -33,7 +33,7 @@ impl fmt::Debug for WeightSet {
 
 /// How the tasks of a plan are submitted to the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dispatch {
+pub enum Submission {
     /// One submission for all tasks, with one synchronisation at the end.
     #[default]
     Graph,
@@ -41,12 +41,12 @@ pub enum Dispatch {
     Task,
 }
 
-impl Dispatch {
+impl Submission {
     /// Submissions, and synchronisations, per step of a plan.
     pub fn submissions(self, plan: &Plan) -> u64 {
         match self {
-            Dispatch::Graph => 1,
-            Dispatch::Task => plan.tasks.len() as u64,
+            Submission::Graph => 1,
+            Submission::Task => plan.tasks.len() as u64,
         }
     }
 }
@@ -55,7 +55,7 @@ impl Dispatch {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadOptions {
     /// How tasks are submitted. This affects only the counters of submissions and synchronisations, never results.
-    pub dispatch: Dispatch,
+    pub submission: Submission,
 }
 
 /// The form in which a device stores weights. Devices with the same form accept each other's images.

@@ -31,7 +31,9 @@ pub mod weights;
 pub use bindings::{Bindings, Data};
 pub use burst::{Burst, BurstEnd, BurstRequest, BurstSampling, BurstStep};
 pub use counters::Counters;
-pub use device::{Device, Dispatch, Executable, ImageAccess, ImageForm, LoadOptions, Pending, WeightImage, WeightSet};
+pub use device::{
+    Device, Executable, ImageAccess, ImageForm, LoadOptions, Pending, Submission, WeightImage, WeightSet,
+};
 pub use error::DeviceError;
 pub use full_axes::FullAxes;
 pub use weights::{WeightData, WeightSource};

@@ -61,7 +61,7 @@ impl Device for NullDevice {
         _: &WeightSet,
         options: &LoadOptions,
     ) -> Result<Box<dyn Executable>, DeviceError> {
-        let submissions = options.dispatch.submissions(plan);
+        let submissions = options.submission.submissions(plan);
         Ok(Box::new(NullExecutable {
             full: FullAxes::of(plan),
             plan: plan.clone(),

@@ -5,7 +5,7 @@ use crate::fuse::{Cluster, is_view};
 use crate::memory::Lifetime;
 use aio_ir::{Def, Final, Graph, Op, TensorType, ValueId};
 use aio_plan::{
-    Binding, Bucket, Buffer, BufferId, InputId, Layout, OutputId, Slot, StateDesc, StateId, Target, Task, WeightDesc,
+    Binding, Bucket, Buffer, BufferId, InputId, Layout, Loc, OutputId, StateDesc, StateId, Target, Task, WeightDesc,
     WeightId,
 };
 use indexmap::IndexSet;
@@ -41,7 +41,7 @@ pub(crate) struct Copy {
     /// The type at the destination.
     pub ty: TensorType,
     /// The destination.
-    pub to: Slot,
+    pub to: Loc,
     /// Name of the output or state, for messages.
     pub name: String,
 }
@@ -52,14 +52,14 @@ pub(crate) struct Emitter<'a> {
     pub target: &'a Target,
     shared: &'a mut Shared,
     pub bucket: Bucket,
-    slots: HashMap<ValueId, Slot>,
+    locs: HashMap<ValueId, Loc>,
     buffers: Vec<Buffer>,
     lives: Vec<Lifetime>,
 }
 
 impl<'a> Emitter<'a> {
     pub(crate) fn new(graph: &'a Graph, target: &'a Target, shared: &'a mut Shared, bucket: Bucket) -> Emitter<'a> {
-        Emitter { graph, target, shared, bucket, slots: HashMap::new(), buffers: Vec::new(), lives: Vec::new() }
+        Emitter { graph, target, shared, bucket, locs: HashMap::new(), buffers: Vec::new(), lives: Vec::new() }
     }
 
     /// The buffers, still without offsets, and their lifetimes.
@@ -71,7 +71,7 @@ impl<'a> Emitter<'a> {
         let mut inputs = Vec::new();
         for (id, value) in self.graph.values() {
             if let Def::Input { optional } = value.def {
-                self.slots.insert(id, Slot::Input(InputId::new(inputs.len())));
+                self.locs.insert(id, Loc::Input(InputId::new(inputs.len())));
                 inputs.push(Binding { name: value.name.clone(), ty: value.ty.clone(), optional });
             }
         }
@@ -99,10 +99,10 @@ impl<'a> Emitter<'a> {
         let (mut outputs, mut copies) = (Vec::new(), Vec::new());
         for output in &self.graph.outputs {
             let from = self.storage(output.value);
-            let to = Slot::Output(OutputId::new(outputs.len()));
+            let to = Loc::Output(OutputId::new(outputs.len()));
             let (name, ty) = (output.name.clone(), self.graph.ty(output.value).clone());
-            if computed.contains(&from) && self.state_root(from).is_none() && !self.slots.contains_key(&from) {
-                self.slots.insert(from, to);
+            if computed.contains(&from) && self.state_root(from).is_none() && !self.locs.contains_key(&from) {
+                self.locs.insert(from, to);
             } else {
                 copies.push(Copy { from, ty: ty.clone(), to, name: name.clone() });
             }
@@ -154,40 +154,40 @@ impl<'a> Emitter<'a> {
         Ok(Task::new(cluster.kind, Arc::new(body), operands, results, self.bucket))
     }
 
-    fn operand(&mut self, index: usize, cluster: &Cluster, place: usize, value: Option<ValueId>) -> Slot {
-        let Some(named) = value else { return Slot::Absent };
+    fn operand(&mut self, index: usize, cluster: &Cluster, place: usize, value: Option<ValueId>) -> Loc {
+        let Some(named) = value else { return Loc::Absent };
         let value = self.storage(named);
         let matrix = value == named && cluster.kind.name().is_matrix(place);
         let layout = if matrix { self.layout(cluster, value) } else { Layout::Plain };
-        let slot = self.slot(value, layout);
-        self.read(slot, index);
-        slot
+        let loc = self.loc(value, layout);
+        self.read(loc, index);
+        loc
     }
 
     /// The slot of a value that is not a view. `layout` applies to weights.
-    pub(crate) fn slot(&mut self, value: ValueId, layout: Layout) -> Slot {
+    pub(crate) fn loc(&mut self, value: ValueId, layout: Layout) -> Loc {
         if let Some(root) = self.state_root(value) {
             return self.state(root);
         }
         let v = self.graph.value(value);
         match v.def {
             Def::Weight => {
-                Slot::Weight(self.shared.weight(WeightDesc { name: v.name.clone(), ty: v.ty.clone(), layout }))
+                Loc::Weight(self.shared.weight(WeightDesc { name: v.name.clone(), ty: v.ty.clone(), layout }))
             }
-            _ => *self.slots.get(&value).expect("schedule: operands come first"),
+            _ => *self.locs.get(&value).expect("schedule: operands come first"),
         }
     }
 
     /// Extends the lifetime of a slot's buffer to task `index`, which reads it.
-    pub(crate) fn read(&mut self, slot: Slot, index: usize) {
-        if let Slot::Buffer(b) = slot {
+    pub(crate) fn read(&mut self, loc: Loc, index: usize) {
+        if let Loc::Buffer(b) = loc {
             self.lives[b.index()].last = index;
         }
     }
 
-    fn state(&mut self, root: ValueId) -> Slot {
+    fn state(&mut self, root: ValueId) -> Loc {
         let v = self.graph.value(root);
-        Slot::State(self.shared.state(StateDesc { name: v.name.clone(), ty: v.ty.clone() }))
+        Loc::State(self.shared.state(StateDesc { name: v.name.clone(), ty: v.ty.clone() }))
     }
 
     /// The layout of a weight. Matrices take the kind's preferred layout. Other weights, views, and matrices without
@@ -199,35 +199,35 @@ impl<'a> Emitter<'a> {
         support.and_then(|s| s.layouts.first().copied()).unwrap_or(Layout::Plain)
     }
 
-    fn result(&mut self, index: usize, value: ValueId) -> Result<Slot, CompileError> {
+    fn result(&mut self, index: usize, value: ValueId) -> Result<Loc, CompileError> {
         if let Some(root) = self.state_root(value) {
             return Ok(self.state(root));
         }
-        if let Some(&slot) = self.slots.get(&value) {
-            return Ok(slot);
+        if let Some(&loc) = self.locs.get(&value) {
+            return Ok(loc);
         }
-        let slot = self.buffer(self.graph.ty(value), index, &value.to_string())?;
-        self.slots.insert(value, slot);
-        Ok(slot)
+        let loc = self.buffer(self.graph.ty(value), index, &value.to_string())?;
+        self.locs.insert(value, loc);
+        Ok(loc)
     }
 
     /// Adds a buffer that task `index` writes.
-    pub(crate) fn buffer(&mut self, ty: &TensorType, index: usize, name: &str) -> Result<Slot, CompileError> {
+    pub(crate) fn buffer(&mut self, ty: &TensorType, index: usize, name: &str) -> Result<Loc, CompileError> {
         let bytes = ty.bytes(&self.bucket.bounds()).filter(|&b| b <= isize::MAX as u64);
         let bytes = bytes.ok_or_else(|| CompileError::TooLarge {
             bucket: self.bucket.to_string(),
             what: format!("{name} : {ty}"),
         })?;
-        let slot = Slot::Buffer(BufferId::new(self.buffers.len()));
+        let loc = Loc::Buffer(BufferId::new(self.buffers.len()));
         self.buffers.push(Buffer { ty: ty.clone(), offset: 0, bytes });
         self.lives.push(Lifetime { first: index, last: index, bytes });
-        Ok(slot)
+        Ok(loc)
     }
 
     /// The type of a buffer.
-    pub(crate) fn buffer_type(&self, slot: Slot) -> &TensorType {
-        match slot {
-            Slot::Buffer(b) => &self.buffers[b.index()].ty,
+    pub(crate) fn buffer_type(&self, loc: Loc) -> &TensorType {
+        match loc {
+            Loc::Buffer(b) => &self.buffers[b.index()].ty,
             other => unreachable!("{other} is no buffer"),
         }
     }

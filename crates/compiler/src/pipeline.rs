@@ -24,7 +24,7 @@ pub struct Options {
 
 /// A plan family with its fusion reports.
 #[derive(Clone, Debug)]
-pub struct Compiled {
+pub struct Compilation {
     /// The plan family.
     pub family: PlanFamily,
     /// One report per plan, in the same order.
@@ -35,7 +35,7 @@ pub struct Compiled {
 ///
 /// # Errors
 /// See [`CompileError`]. `BrokenGraph` and `BrokenPlan` are compiler bugs.
-pub fn compile(graph: Verified<'_>, target: &Target, options: &Options) -> Result<Compiled, CompileError> {
+pub fn compile(graph: Verified<'_>, target: &Target, options: &Options) -> Result<Compilation, CompileError> {
     let mut shared = Shared::default();
     let mut plans: Vec<Plan> = Vec::new();
     let mut reports = Vec::new();
@@ -55,7 +55,7 @@ pub fn compile(graph: Verified<'_>, target: &Target, options: &Options) -> Resul
         plans,
     };
     match aio_plan::verify(&family) {
-        Ok(()) => Ok(Compiled { family, reports }),
+        Ok(()) => Ok(Compilation { family, reports }),
         Err(errors) => Err(broken(errors.into_iter().next().expect("an error was found"))),
     }
 }

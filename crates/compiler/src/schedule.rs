@@ -32,8 +32,8 @@ pub(crate) fn schedule(graph: &Graph, clusters: Vec<Cluster>) -> Vec<Cluster> {
         }
     }
     assert_eq!(order.len(), clusters.len(), "clusters are convex, so their graph has no cycle");
-    let mut slots: Vec<_> = clusters.into_iter().map(Some).collect();
-    order.into_iter().map(|i| slots[i].take().expect("each cluster is ordered once")).collect()
+    let mut clusters: Vec<_> = clusters.into_iter().map(Some).collect();
+    order.into_iter().map(|i| clusters[i].take().expect("each cluster is ordered once")).collect()
 }
 
 fn owners(clusters: &[Cluster]) -> HashMap<NodeId, usize> {

@@ -1,6 +1,6 @@
 //! Dispatch: how steps are submitted.
 
-use aio_backend::LoadOptions;
+use aio_backend::{LoadOptions, Submission};
 
 /// How a step's work is divided and submitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,10 +17,10 @@ pub enum Dispatch {
 impl Dispatch {
     /// The load options for the device.
     pub(crate) fn load_options(self) -> LoadOptions {
-        let dispatch = match self {
-            Dispatch::Graph | Dispatch::Token => aio_backend::Dispatch::Graph,
-            Dispatch::Op => aio_backend::Dispatch::Task,
+        let submission = match self {
+            Dispatch::Graph | Dispatch::Token => Submission::Graph,
+            Dispatch::Op => Submission::Task,
         };
-        LoadOptions { dispatch }
+        LoadOptions { submission }
     }
 }

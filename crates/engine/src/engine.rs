@@ -7,10 +7,10 @@ use crate::need::MemoryNeed;
 use crate::request::{Request, Sampling};
 use crate::runner::{RowTally, Runner};
 use crate::source::ModelWeights;
-use crate::step::{DraftSpan, Step, StepInputs, Verified, token_tail};
+use crate::step::{DraftOutcome, DraftSpan, Step, StepInputs, token_tail};
 use crate::{EngineError, ModelWork, PagePool, Sequence};
 use aio_backend::{Counters, Device, WeightImage};
-use aio_compiler::{Compiled, Options, compile};
+use aio_compiler::{Compilation, Options, compile};
 use aio_ir::{DType, Dim, Dims, Graph, PAGE_POSITIONS, Sym};
 use aio_model::Model;
 use aio_model::hyper::HyperParams;
@@ -173,7 +173,7 @@ pub(crate) fn compile_family(
 ) -> Result<PlanFamily, EngineError> {
     let verified = aio_ir::verify(graph)?;
     let options = Options { buckets: buckets(rows), fuse: dispatch != Dispatch::Op };
-    let Compiled { family, .. } = compile(verified, &device.target(), &options)?;
+    let Compilation { family, .. } = compile(verified, &device.target(), &options)?;
     Ok(family)
 }
 
@@ -447,13 +447,13 @@ impl Engine {
     ///
     /// # Errors
     /// The errors of [`Engine::step`], and [`EngineError::Spans`].
-    pub fn verify(&mut self, step: &Step<'_>, spans: &[DraftSpan]) -> Result<Verified<'_>, EngineError> {
+    pub fn verify(&mut self, step: &Step<'_>, spans: &[DraftSpan]) -> Result<DraftOutcome<'_>, EngineError> {
         step.check(self.model.hyper.vocab_size, &self.pool)?;
         step.check_spans(spans)?;
         let tail = self.inputs.fill(step, spans, self.pool.pages());
         let words = spans.len();
         self.runner.run(&self.inputs, tail, &[words; 3])?;
         let [accepted, next, lens] = &self.runner.outputs;
-        Ok(Verified { accepted: &accepted[..words], next: &next[..words], lens: &lens[..words] })
+        Ok(DraftOutcome { accepted: &accepted[..words], next: &next[..words], lens: &lens[..words] })
     }
 }

@@ -47,5 +47,5 @@ pub(crate) use pages::PagePool;
 pub use request::{Completion, Request, Sampling, Speculation, StopReason, Timing};
 pub use runner::RowTally;
 pub use sequence::Sequence;
-pub use step::{DraftSpan, Step, StepRow, StepWants, Verified};
+pub use step::{DraftOutcome, DraftSpan, Step, StepRow, StepWants};
 pub use work::ModelWork;

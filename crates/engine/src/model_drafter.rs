@@ -25,7 +25,7 @@ pub struct ModelDrafter {
     /// The committed tokens followed by the last drafts. The cache holds the first `sequence.len()` tokens.
     text: Vec<u32>,
     /// Number of committed tokens.
-    known: usize,
+    committed: usize,
     sequence: Sequence,
     /// Context length of the draft model in positions.
     context: usize,
@@ -44,16 +44,16 @@ impl ModelDrafter {
         let common = Common::of(lock(&engine).model().tokenizer.vocab(), target.model().tokenizer.vocab())?;
         let (text, sequence) = (Vec::new(), Sequence::new());
         let context = lock(&engine).context();
-        Ok(ModelDrafter { engine, sampling, text, known: 0, sequence, context, common, seconds: 0.0 })
+        Ok(ModelDrafter { engine, sampling, text, committed: 0, sequence, context, common, seconds: 0.0 })
     }
 
     /// Drafts up to `max` tokens after the committed ones, stopping at a token that the target does not have.
     fn run(&mut self, max: usize, out: &mut Vec<u32>) -> Result<(), EngineError> {
         let mut engine = lock(&self.engine);
-        self.text.truncate(self.known);
+        self.text.truncate(self.committed);
         // The last token always runs, for its logits.
-        self.sequence.commit(self.sequence.len().min(self.known - 1));
-        for _ in 0..max.min(self.context.saturating_sub(self.known)) {
+        self.sequence.commit(self.sequence.len().min(self.committed - 1));
+        for _ in 0..max.min(self.context.saturating_sub(self.committed)) {
             let token = next(&mut engine, &mut self.sequence, &self.text, &self.sampling)?;
             if token >= self.common.tokens {
                 break;
@@ -128,12 +128,12 @@ impl Drafter for ModelDrafter {
 
     fn extend(&mut self, tokens: &[u32]) {
         for token in tokens.iter().map(|&token| self.common.read(token)) {
-            if self.text.get(self.known) != Some(&token) {
-                self.text.truncate(self.known);
-                self.sequence.commit(self.sequence.len().min(self.known));
+            if self.text.get(self.committed) != Some(&token) {
+                self.text.truncate(self.committed);
+                self.sequence.commit(self.sequence.len().min(self.committed));
                 self.text.push(token);
             }
-            self.known += 1;
+            self.committed += 1;
         }
     }
 
@@ -148,11 +148,11 @@ impl Drafter for ModelDrafter {
     }
 
     fn most(&self) -> usize {
-        self.context.saturating_sub(self.known)
+        self.context.saturating_sub(self.committed)
     }
 
     fn draft(&mut self, max: usize, out: &mut Vec<u32>) -> Result<Match, DraftError> {
-        if self.known == 0 || max == 0 {
+        if self.committed == 0 || max == 0 {
             return Ok(Match::default());
         }
         let (started, old) = (Instant::now(), out.len());
@@ -171,7 +171,7 @@ impl Drafter for ModelDrafter {
 
     fn clear(&mut self) {
         self.text.clear();
-        self.known = 0;
+        self.committed = 0;
         self.sequence.commit(0);
     }
 

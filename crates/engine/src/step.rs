@@ -62,7 +62,7 @@ pub struct DraftSpan {
 
 /// Outcome of the drafts, by index in [`Step::sequences`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verified<'a> {
+pub struct DraftOutcome<'a> {
     /// Number of each sequence's drafts that plain decoding would have produced.
     pub accepted: &'a [u32],
     /// The token after the accepted ones, or [`aio_ir::sampling::NO_TOKEN`].

@@ -1,7 +1,7 @@
 //! What a model's steps read and compute, for its roofline.
 
 use aio_ir::Op;
-use aio_plan::{PlanFamily, Slot, TaskKind, Traffic, WeightDesc, WeightId};
+use aio_plan::{Loc, PlanFamily, TaskKind, Traffic, WeightDesc, WeightId};
 
 /// The work of a model's steps, from the shapes of its weights and states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ fn streamed(family: &PlanFamily) -> impl Iterator<Item = &WeightDesc> {
     let read = |w: usize| {
         let tasks = family.plans.iter().flat_map(|p| &p.tasks);
         let whole = tasks.filter(|t| t.kind != TaskKind::Op(Op::Embed));
-        whole.flat_map(|t| &t.operands).any(|s| *s == Slot::Weight(WeightId::new(w)))
+        whole.flat_map(|t| &t.operands).any(|s| *s == Loc::Weight(WeightId::new(w)))
     };
     family.weights.iter().enumerate().filter(move |(i, _)| read(*i)).map(|(_, w)| w)
 }

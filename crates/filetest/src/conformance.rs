@@ -1,6 +1,6 @@
 //! Runs conformance cases: compiles a case for a device and for the oracle, and compares step by step.
 
-use aio_backend::conformance::{Case, Compare, Run, Tensor, Timing, nmse};
+use aio_backend::conformance::{Case, Compare, ResultTensor, Run, Timing, nmse};
 use aio_backend::{Device, DeviceError};
 use aio_compiler::{CompileError, Options, compile};
 use aio_interp::InterpDevice;
@@ -36,10 +36,10 @@ impl Outcome {
 /// What the oracle computed for a case; reused for every device.
 #[derive(Debug)]
 pub struct Reference {
-    outputs: Vec<Vec<Tensor>>,
+    outputs: Vec<Vec<ResultTensor>>,
     /// For cases whose result is a token: the logits behind it.
-    logits: Vec<Vec<Tensor>>,
-    states: Vec<Tensor>,
+    logits: Vec<Vec<ResultTensor>>,
+    states: Vec<ResultTensor>,
 }
 
 /// Runs a case on the oracle.
@@ -89,7 +89,7 @@ pub fn time_case(case: &Case, device: &dyn Device, step: usize, repetitions: usi
 }
 
 /// The error of a tensor of floats; any other must be the same.
-fn difference(got: &Tensor, want: &Tensor) -> Result<f64, String> {
+fn difference(got: &ResultTensor, want: &ResultTensor) -> Result<f64, String> {
     match (got.floats(), want.floats()) {
         (Some(got), Some(want)) => Ok(nmse(&got, &want)),
         _ if got == want => Ok(0.0),
@@ -98,16 +98,16 @@ fn difference(got: &Tensor, want: &Tensor) -> Result<f64, String> {
 }
 
 /// The first bytes in which a tensor differs.
-fn first(a: &Tensor, b: &Tensor) -> Vec<u8> {
+fn first(a: &ResultTensor, b: &ResultTensor) -> Vec<u8> {
     let at = a.bytes.iter().zip(&b.bytes).position(|(a, b)| a != b).unwrap_or(0);
     a.bytes[at..].iter().copied().take(8).collect()
 }
 
-fn words(tensor: &Tensor) -> Vec<u32> {
+fn words(tensor: &ResultTensor) -> Vec<u32> {
     bytemuck::allocation::pod_collect_to_vec(&tensor.bytes)
 }
 
-fn compare(case: &Case, got: &[Tensor], reference: &Reference, index: usize) -> Result<f64, String> {
+fn compare(case: &Case, got: &[ResultTensor], reference: &Reference, index: usize) -> Result<f64, String> {
     let want = &reference.outputs[index];
     match case.compare {
         Compare::Numbers => got.iter().zip(want).try_fold(0.0f64, |worst, (g, w)| Ok(worst.max(difference(g, w)?))),
@@ -136,7 +136,7 @@ fn regret(token: u32, row: &[f32]) -> Result<f64, String> {
     Ok(f64::from(best - logit).powi(2) / energy / 64.0)
 }
 
-type Results = (Vec<Vec<Tensor>>, Vec<Tensor>);
+type Results = (Vec<Vec<ResultTensor>>, Vec<ResultTensor>);
 
 /// Outputs of every step and the states after the last.
 fn run(case: &Case, device: &dyn Device) -> Result<Results, Outcome> {

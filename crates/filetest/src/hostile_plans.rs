@@ -12,7 +12,7 @@ use aio_compiler::{CompileError, Options, compile};
 use aio_ir::{DType, Dim, Op, Shape, Sym, TensorType};
 use aio_plan::artefact::{decode, encode};
 use aio_plan::{
-    Activation, Bucket, Buffer, BufferId, InputId, Layout, OutputId, PlanFamily, RopePairs, RopeScaling, Slot, StateId,
+    Activation, Bucket, Buffer, BufferId, InputId, Layout, Loc, OutputId, PlanFamily, RopePairs, RopeScaling, StateId,
     Target, TaskKind, WeightId,
 };
 use std::sync::{Arc, OnceLock};
@@ -136,7 +136,7 @@ fn change(family: &mut PlanFamily, c: &mut Choices<'_>) {
     match c.below(12) {
         0 => everywhere(family, c),
         1 => change_number(family, c),
-        2 => change_slot(family, c),
+        2 => change_loc(family, c),
         3 => change_tasks(family, c),
         4 => change_type(family, c),
         5 => change_body(family, c),
@@ -270,28 +270,28 @@ fn task<'f>(family: &'f mut PlanFamily, c: &mut Choices<'_>) -> Option<&'f mut a
     plan.tasks.get_mut(at)
 }
 
-/// A slot of any kind; most are in range.
-fn slot(family: &PlanFamily, c: &mut Choices<'_>) -> Slot {
-    let Some(plan) = family.plans.first() else { return Slot::Absent };
+/// A location of any kind; most are in range.
+fn loc(family: &PlanFamily, c: &mut Choices<'_>) -> Loc {
+    let Some(plan) = family.plans.first() else { return Loc::Absent };
     let kind = c.below(6);
     match kind {
-        0 => Slot::Buffer(BufferId::new(c.below(plan.buffers.len() + 1))),
-        1 => Slot::Input(InputId::new(c.below(plan.inputs.len() + 1))),
-        2 => Slot::Output(OutputId::new(c.below(plan.outputs.len() + 1))),
-        3 => Slot::Weight(WeightId::new(c.below(family.weights.len() + 1))),
-        4 => Slot::State(StateId::new(c.below(family.states.len() + 1))),
-        _ => Slot::Absent,
+        0 => Loc::Buffer(BufferId::new(c.below(plan.buffers.len() + 1))),
+        1 => Loc::Input(InputId::new(c.below(plan.inputs.len() + 1))),
+        2 => Loc::Output(OutputId::new(c.below(plan.outputs.len() + 1))),
+        3 => Loc::Weight(WeightId::new(c.below(family.weights.len() + 1))),
+        4 => Loc::State(StateId::new(c.below(family.states.len() + 1))),
+        _ => Loc::Absent,
     }
 }
 
-fn change_slot(family: &mut PlanFamily, c: &mut Choices<'_>) {
-    let slot = slot(family, c);
+fn change_loc(family: &mut PlanFamily, c: &mut Choices<'_>) {
+    let loc = loc(family, c);
     let results = c.byte().is_multiple_of(3);
     let Some(task) = task(family, c) else { return };
-    let slots: &mut [Slot] = if results { &mut task.results } else { &mut task.operands };
-    let at = c.below(slots.len());
-    if let Some(place) = slots.get_mut(at) {
-        *place = slot;
+    let locs: &mut [Loc] = if results { &mut task.results } else { &mut task.operands };
+    let at = c.below(locs.len());
+    if let Some(place) = locs.get_mut(at) {
+        *place = loc;
     }
 }
 

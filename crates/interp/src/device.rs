@@ -7,7 +7,7 @@ use aio_backend::{
     null, weights,
 };
 use aio_ir::{Dims, ValueId, verify};
-use aio_plan::{Plan, PlanFamily, Slot, Target, Task, TaskId};
+use aio_plan::{Loc, Plan, PlanFamily, Target, Task, TaskId};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -79,7 +79,7 @@ impl Device for InterpDevice {
             family: Arc::new(shared),
             full: FullAxes::of(plan),
             plan: plan.clone(),
-            submissions: options.dispatch.submissions(plan),
+            submissions: options.submission.submissions(plan),
             resident: weights.get()?,
             counters: Arc::clone(&self.counters),
         }))
@@ -110,7 +110,7 @@ impl Executable for InterpExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         bindings.check(&self.plan)?;
         self.full.check(&bindings.dims)?;
-        let mut step = Step {
+        let mut step = Execution {
             exe: self,
             dims: bindings.dims,
             states: lock(&self.resident.states).clone(),
@@ -120,7 +120,7 @@ impl Executable for InterpExecutable {
         for (i, task) in self.plan.tasks.iter().enumerate() {
             step.task(TaskId::new(i), task, bindings.inputs)?;
         }
-        let Step { states, outputs, .. } = step;
+        let Execution { states, outputs, .. } = step;
         for (words, bytes) in bindings.outputs.iter_mut().zip(&outputs) {
             bytemuck::cast_slice_mut::<u32, u8>(words)[..bytes.len()].copy_from_slice(bytes);
         }
@@ -137,7 +137,7 @@ impl Executable for InterpExecutable {
 }
 
 /// A step in progress.
-struct Step<'a> {
+struct Execution<'a> {
     exe: &'a InterpExecutable,
     dims: Dims,
     states: Vec<Vec<u8>>,
@@ -145,16 +145,16 @@ struct Step<'a> {
     outputs: Vec<Vec<u8>>,
 }
 
-impl Step<'_> {
+impl Execution<'_> {
     fn task(&mut self, id: TaskId, task: &Task, inputs: &[Option<Data<'_>>]) -> Result<(), DeviceError> {
         let body = verify(&task.body).map_err(failed)?;
-        let slots: Vec<Slot> = task.operands.iter().copied().filter(|s| *s != Slot::Absent).collect();
+        let locs: Vec<Loc> = task.operands.iter().copied().filter(|s| *s != Loc::Absent).collect();
         // The pool's size comes from the resident model, the other dimensions from the step.
         let dims = Dims { pages: self.exe.resident.pages, ..self.dims };
         let results = evaluate(body, &dims, |value: ValueId, v| {
-            let slot = slots[value.index()];
-            let mut bytes = self.bytes(slot, inputs)?;
-            if let (Slot::State(_), Cow::Borrowed(all)) = (slot, &bytes) {
+            let loc = locs[value.index()];
+            let mut bytes = self.bytes(loc, inputs)?;
+            if let (Loc::State(_), Cow::Borrowed(all)) = (loc, &bytes) {
                 // A state has room for the largest step.
                 bytes = Cow::Borrowed(all.get(..v.ty.bytes(&dims)? as usize)?);
             }
@@ -163,27 +163,27 @@ impl Step<'_> {
         let results = results.map_err(|e| failed(format!("{id} ({}): {e}", task.kind.name().name())))?;
         let owned: Vec<_> = results.iter().map(Tensor::to_bytes).collect();
         drop(results);
-        for (slot, bytes) in task.results.iter().zip(owned) {
-            match slot {
-                Slot::Buffer(b) => self.buffers[b.index()] = bytes,
-                Slot::Output(o) => self.outputs[o.index()] = bytes,
-                Slot::State(s) => self.states[s.index()][..bytes.len()].copy_from_slice(&bytes),
+        for (loc, bytes) in task.results.iter().zip(owned) {
+            match loc {
+                Loc::Buffer(b) => self.buffers[b.index()] = bytes,
+                Loc::Output(o) => self.outputs[o.index()] = bytes,
+                Loc::State(s) => self.states[s.index()][..bytes.len()].copy_from_slice(&bytes),
                 _ => unreachable!("L008: results have a place"),
             }
         }
         Ok(())
     }
 
-    fn bytes<'s>(&'s self, slot: Slot, inputs: &'s [Option<Data<'s>>]) -> Option<Cow<'s, [u8]>> {
-        let bytes = match slot {
-            Slot::Buffer(b) => &self.buffers[b.index()],
-            Slot::Output(o) => &self.outputs[o.index()],
-            Slot::Weight(w) => &self.exe.resident.weights[w.index()],
-            Slot::State(s) => &self.states[s.index()],
-            Slot::Input(i) => return inputs[i.index()].map(|d| Cow::Borrowed(d.bytes())),
-            Slot::Absent => return None,
+    fn bytes<'s>(&'s self, loc: Loc, inputs: &'s [Option<Data<'s>>]) -> Option<Cow<'s, [u8]>> {
+        let bytes = match loc {
+            Loc::Buffer(b) => &self.buffers[b.index()],
+            Loc::Output(o) => &self.outputs[o.index()],
+            Loc::Weight(w) => &self.exe.resident.weights[w.index()],
+            Loc::State(s) => &self.states[s.index()],
+            Loc::Input(i) => return inputs[i.index()].map(|d| Cow::Borrowed(d.bytes())),
+            Loc::Absent => return None,
         };
-        debug_assert!(!matches!(slot, Slot::Weight(w) if w.index() >= self.exe.family.weights.len()), "L001");
+        debug_assert!(!matches!(loc, Loc::Weight(w) if w.index() >= self.exe.family.weights.len()), "L001");
         Some(Cow::Borrowed(bytes))
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use aio_ir::DType;
 use aio_model::gguf::write::{GgufWriter, TensorSpec};
-use aio_model::gguf::{Gguf, GgufError, MetaValue, TensorType, Value, ValueType};
+use aio_model::gguf::{GgmlType, Gguf, GgufError, MetaValue, Value, ValueType};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
@@ -56,7 +56,7 @@ fn reads_what_the_writer_wrote() {
     let Some(Value::Array(nested)) = g.get("nested") else { panic!("no array") };
     assert_eq!(nested.iter().count(), 2);
     let a = g.tensor("a").unwrap();
-    assert_eq!((a.ty, a.shape(), a.bytes), (TensorType::Known(DType::F32), vec![2, 3], Some(24)));
+    assert_eq!((a.ty, a.shape(), a.bytes), (GgmlType::Known(DType::F32), vec![2, 3], Some(24)));
     assert_eq!(g.tensor_data("a").unwrap()[..3], [1, 2, 3]);
     assert_eq!(g.tensor_data("bb").unwrap().len(), 36);
     assert_eq!(g.tensor_data("empty").unwrap().len(), 0);
@@ -238,9 +238,9 @@ fn hostile_tensors_are_refused() {
 fn unknown_types_are_kept_until_used() {
     let g = with(|o| tensor(o, "t", &[256], 16, 0), 1, 0).unwrap();
     let t = g.tensor("t").unwrap();
-    assert_eq!((t.ty, t.bytes, t.ty.to_string().as_str()), (TensorType::Unknown(16), None, "IQ2_XXS"));
+    assert_eq!((t.ty, t.bytes, t.ty.to_string().as_str()), (GgmlType::Unknown(16), None, "IQ2_XXS"));
     let error = g.tensor_data("t").unwrap_err();
-    assert!(matches!(error, GgufError::UnsupportedType { ty: TensorType::Unknown(16), .. }));
+    assert!(matches!(error, GgufError::UnsupportedType { ty: GgmlType::Unknown(16), .. }));
     assert!(error.to_string().contains("\"t\" has type IQ2_XXS") && error.to_string().contains("Q4_K"), "{error}");
 }
 

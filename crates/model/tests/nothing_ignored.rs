@@ -2,7 +2,7 @@
 //! them.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
-use aio_filetest::edit::{File, Tensor};
+use aio_filetest::edit::{File, FileTensor};
 use aio_filetest::{baseline, tiny, workspace};
 use aio_ir::DType;
 use aio_model::facts::Facts;
@@ -103,14 +103,14 @@ fn every_optional_tensor_is_read_in_the_layers_that_have_it() {
 #[test]
 fn query_key_and_value_may_be_one_matrix() {
     let mut file = llama();
-    let parts: Vec<Tensor> =
+    let parts: Vec<FileTensor> =
         ["q", "k", "v"].iter().map(|p| file.get(&format!("blk.0.attn_{p}.weight")).clone()).collect();
     for t in &parts {
         file = file.without(&t.name);
     }
     let dims = vec![parts[0].dims[0], parts.iter().map(|t| t.dims[1]).sum()];
     let bytes = parts.into_iter().flat_map(|t| t.bytes).collect();
-    let file = file.tensor(Tensor { name: "blk.0.attn_qkv.weight".to_owned(), dtype: DType::F16, dims, bytes });
+    let file = file.tensor(FileTensor { name: "blk.0.attn_qkv.weight".to_owned(), dtype: DType::F16, dims, bytes });
     checked(&file.clone().vector("blk.0.attn_qkv.bias", &[0.0; 512])).unwrap();
     checked(&file.clone().vector("blk.0.attn_k.bias", &[0.0; 128])).unwrap();
     aio_ir::verify(&file.model().unwrap().graph(&tiny::templates(), None).unwrap()).unwrap();

@@ -65,12 +65,12 @@ impl PromptLookup {
     pub fn new(options: LookupOptions) -> PromptLookup {
         let min_n = options.min_n.clamp(1, LookupOptions::MAX_N);
         let options = LookupOptions { min_n, max_n: options.max_n.clamp(min_n, LookupOptions::MAX_N) };
-        let slots = options.max_n as usize + 1;
+        let sizes = options.max_n as usize + 1;
         let mut lookup = PromptLookup {
             options,
             history: Vec::new(),
-            suffixes: vec![NONE; slots],
-            earlier: vec![NONE; slots],
+            suffixes: vec![NONE; sizes],
+            earlier: vec![NONE; sizes],
             children: HashMap::new(),
             last_end: vec![NONE],
         };

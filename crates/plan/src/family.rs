@@ -1,7 +1,7 @@
 //! Plans, and the family that shares weights, states and arena between them.
 
 use crate::bucket::Bucket;
-use crate::slot::{InputId, OutputId};
+use crate::loc::{InputId, OutputId};
 use crate::step::{StepInput, StepOutput};
 use crate::target::Layout;
 use crate::task::Task;

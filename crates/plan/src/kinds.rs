@@ -69,7 +69,7 @@ pub struct OperandSpec {
     pub name: &'static str,
     /// What it must be.
     pub class: Class,
-    /// Whether [`Slot::Absent`](crate::Slot::Absent) may take its place.
+    /// Whether [`Loc::Absent`](crate::Loc::Absent) may take its place.
     pub optional: bool,
 }
 
@@ -142,10 +142,10 @@ macro_rules! kind_table {
             use super::{Class, KindSpec, OperandSpec};
 
             #[allow(non_camel_case_types, reason = "variants only count the operands")]
-            enum Place { $($operand,)* }
+            enum OperandIndex { $($operand,)* }
 
             #[allow(non_camel_case_types, reason = "variants only count the results")]
-            enum ResultPlace { $($result,)* }
+            enum ResultIndex { $($result,)* }
 
             /// One `T` for each operand.
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,9 +161,9 @@ macro_rules! kind_table {
             }
 
             /// Index of each operand in a task.
-            pub const AT: Operands<usize> = Operands { $($operand: Place::$operand as usize,)* };
+            pub const AT: Operands<usize> = Operands { $($operand: OperandIndex::$operand as usize,)* };
             /// Index of each result in a task.
-            pub const OUT: Results<usize> = Results { $($result: ResultPlace::$result as usize,)* };
+            pub const OUT: Results<usize> = Results { $($result: ResultIndex::$result as usize,)* };
 
             pub(super) static SPEC: KindSpec = KindSpec {
                 name: $name,

@@ -2,7 +2,7 @@
 
 use crate::bucket::Bucket;
 use crate::kinds::TaskKind;
-use crate::slot::Slot;
+use crate::loc::Loc;
 use aio_ir::{Cost, Graph, entity_id};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ pub struct Task {
     /// body.
     pub body: Arc<Graph>,
     /// Operands in the kind's order.
-    pub operands: SmallVec<[Slot; 8]>,
+    pub operands: SmallVec<[Loc; 8]>,
     /// Results in the kind's order.
-    pub results: SmallVec<[Slot; 2]>,
+    pub results: SmallVec<[Loc; 2]>,
     /// Cost of a full bucket with an empty context.
     pub cost: Cost,
     /// Additional cost per position of context, for tasks that read the KV cache.
@@ -41,8 +41,8 @@ impl Task {
     pub fn new(
         kind: TaskKind,
         body: Arc<Graph>,
-        operands: SmallVec<[Slot; 8]>,
-        results: SmallVec<[Slot; 2]>,
+        operands: SmallVec<[Loc; 8]>,
+        results: SmallVec<[Loc; 2]>,
         bucket: Bucket,
     ) -> Task {
         let (cost, cost_per_position) = crate::cost::of_task(&body, bucket);

@@ -1,7 +1,7 @@
 //! The text form of plans, for reading and diffing: `aio graph plan` prints it.
 
 use crate::family::{Plan, PlanFamily};
-use crate::slot::Slot;
+use crate::loc::Loc;
 use std::fmt::Write;
 
 /// Prints a plan: its bindings, buffers, and tasks with operands, results, bytes and flops. The cost of attention grows
@@ -43,13 +43,13 @@ pub fn print(family: &PlanFamily, plan: &Plan) -> String {
     out
 }
 
-fn describe(family: &PlanFamily, slot: Slot) -> String {
-    match slot {
-        Slot::Weight(w) => {
+fn describe(family: &PlanFamily, loc: Loc) -> String {
+    match loc {
+        Loc::Weight(w) => {
             let weight = &family.weights[w.index()];
             format!("{}:{}", weight.name, weight.ty.dtype)
         }
-        Slot::State(s) => family.states[s.index()].name.clone(),
+        Loc::State(s) => family.states[s.index()].name.clone(),
         other => other.to_string(),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::family::{Plan, PlanFamily};
 use crate::kinds::TaskKind;
-use crate::slot::Slot;
+use crate::loc::Loc;
 use aio_ir::{Dims, Op, PAGE_POSITIONS};
 
 /// Memory traffic of a step: weights once, keys and values per position.
@@ -20,9 +20,9 @@ impl Traffic {
     pub fn of(family: &PlanFamily, plan: &Plan) -> Traffic {
         let page = Dims { pages: 1, ..Dims::default() };
         let whole = plan.tasks.iter().filter(|t| t.kind != TaskKind::Op(Op::Embed));
-        let slots = whole.flat_map(|t| t.operands.iter());
+        let locs = whole.flat_map(|t| t.operands.iter());
         let mut read: Vec<_> =
-            slots.filter_map(|s| if let Slot::Weight(w) = s { Some(w.index()) } else { None }).collect();
+            locs.filter_map(|s| if let Loc::Weight(w) = s { Some(w.index()) } else { None }).collect();
         read.sort_unstable();
         read.dedup();
         let kv: u64 = family.states.iter().filter(|s| s.is_paged()).filter_map(|s| s.ty.bytes(&page)).sum();

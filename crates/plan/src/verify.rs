@@ -28,7 +28,7 @@
 
 use crate::bucket::Bucket;
 use crate::family::{Plan, PlanFamily, WeightDesc};
-use crate::slot::Slot;
+use crate::loc::Loc;
 use crate::target::Layout;
 use crate::task::TaskId;
 use aio_ir::{Dim, Dims, Graph, Sym, TensorType};
@@ -162,17 +162,17 @@ impl Verifier<'_> {
 
     fn ranges(&mut self) {
         for (i, task) in self.plan.tasks.iter().enumerate() {
-            for &slot in task.operands.iter().chain(&task.results) {
-                let (index, len) = match slot {
-                    Slot::Buffer(b) => (b.index(), self.plan.buffers.len()),
-                    Slot::Input(b) => (b.index(), self.plan.inputs.len()),
-                    Slot::Output(b) => (b.index(), self.plan.outputs.len()),
-                    Slot::Weight(b) => (b.index(), self.family.weights.len()),
-                    Slot::State(b) => (b.index(), self.family.states.len()),
-                    Slot::Absent => continue,
+            for &loc in task.operands.iter().chain(&task.results) {
+                let (index, len) = match loc {
+                    Loc::Buffer(b) => (b.index(), self.plan.buffers.len()),
+                    Loc::Input(b) => (b.index(), self.plan.inputs.len()),
+                    Loc::Output(b) => (b.index(), self.plan.outputs.len()),
+                    Loc::Weight(b) => (b.index(), self.family.weights.len()),
+                    Loc::State(b) => (b.index(), self.family.states.len()),
+                    Loc::Absent => continue,
                 };
                 if index >= len {
-                    self.error("L001", format!("{slot} of {} is out of range", TaskId::new(i)));
+                    self.error("L001", format!("{loc} of {} is out of range", TaskId::new(i)));
                 }
             }
         }
@@ -197,21 +197,21 @@ impl Verifier<'_> {
         let mut written = vec![0u32; self.plan.buffers.len()];
         let mut outputs = vec![0u32; self.plan.outputs.len()];
         for (i, task) in self.plan.tasks.iter().enumerate() {
-            for slot in &task.operands {
-                match slot {
-                    Slot::Buffer(b) if written[b.index()] == 0 => {
+            for loc in &task.operands {
+                match loc {
+                    Loc::Buffer(b) if written[b.index()] == 0 => {
                         self.error("L004", format!("{b} is read by t{i} before it is written"));
                     }
-                    Slot::Output(o) if outputs[o.index()] == 0 => {
+                    Loc::Output(o) if outputs[o.index()] == 0 => {
                         self.error("L011", format!("{o} is read by t{i} before it is written"));
                     }
                     _ => {}
                 }
             }
-            for slot in &task.results {
-                match slot {
-                    Slot::Buffer(b) => written[b.index()] += 1,
-                    Slot::Output(o) => outputs[o.index()] += 1,
+            for loc in &task.results {
+                match loc {
+                    Loc::Buffer(b) => written[b.index()] += 1,
+                    Loc::Output(o) => outputs[o.index()] += 1,
                     _ => {}
                 }
             }
@@ -228,8 +228,8 @@ impl Verifier<'_> {
     fn live_ranges(&self) -> Vec<Option<(usize, usize)>> {
         let mut ranges = vec![None; self.plan.buffers.len()];
         for (i, task) in self.plan.tasks.iter().enumerate() {
-            for slot in task.operands.iter().chain(&task.results) {
-                if let Slot::Buffer(b) = slot {
+            for loc in task.operands.iter().chain(&task.results) {
+                if let Loc::Buffer(b) = loc {
                     let (first, _) = ranges[b.index()].unwrap_or((i, i));
                     ranges[b.index()] = Some((first, i));
                 }

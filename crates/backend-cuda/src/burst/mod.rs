@@ -18,7 +18,7 @@ use crate::weights::WeightsMap;
 use aio_backend::{Burst, BurstEnd, BurstRequest, BurstStep, DeviceError};
 use aio_ir::PAGE_POSITIONS;
 use aio_plan::{Plan, PlanFamily, StepInput, Traffic};
-use program::Program;
+use program::TaskList;
 use refused::refused;
 use std::mem::offset_of;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ const MAX_BUDGET: u32 = 1024;
 /// Maximum stop tokens.
 const MAX_STOPS: usize = 64;
 /// Minimum and maximum slots of an index table.
-const SLOTS: (u32, u32) = (1 << 10, 1 << 18);
+const ENTRIES: (u32, u32) = (1 << 10, 1 << 18);
 /// Words before the text in its memory: the barrier's counter, the step's program, then the stop tokens.
 const HISTORY: usize = 2 + MAX_STOPS;
 /// Words before the tokens in the mail.
@@ -82,8 +82,8 @@ pub(crate) struct CudaBurst {
     driver: Arc<dyn Driver>,
     tally: Arc<Tally>,
     resident: Arc<Resident>,
-    few: Program,
-    many: Program,
+    few: TaskList,
+    many: TaskList,
     /// The launch, without arguments.
     launch: Launch,
     /// Counter, program, stop tokens, text.
@@ -109,8 +109,8 @@ impl CudaBurst {
         if !plan.bucket.verify {
             return Err(refused("the plan verifies no drafts".to_owned()));
         }
-        let mut few = Program::new(&driver, &resident, family, plan, FEW_ROWS)?;
-        let mut many = Program::new(&driver, &resident, family, plan, MOST_ROWS)?;
+        let mut few = TaskList::new(&driver, &resident, family, plan, FEW_ROWS)?;
+        let mut many = TaskList::new(&driver, &resident, family, plan, MOST_ROWS)?;
         let names = sorted([few.kernels(), many.kernels()].concat());
         let shared_bytes = few.shared_bytes().max(many.shared_bytes());
         let kernel = driver.burst_kernel(&names, shared_bytes).map_err(|e| match e {
@@ -122,9 +122,9 @@ impl CudaBurst {
         }
         let positions = resident.states.pages as usize * PAGE_POSITIONS as usize;
         let words = HISTORY + positions + 1 + MOST_ROWS as usize;
-        let slots = slots(positions as u32) as usize;
+        let entries = entries(positions as u32) as usize;
         let memory = |words: usize| Memory::new(&driver, 4 * words).map_err(|e| e.taking("a burst's text"));
-        let (text, index) = (memory(words)?, memory(2 * slots)?);
+        let (text, index) = (memory(words)?, memory(2 * entries)?);
         let staging = Staging::new(&driver, words, resident.states.pages)?;
         let mail = Mapped::new(&driver, MAIL + 2 * MAX_BUDGET as usize)?;
         let launch = Launch { kernel: kernel.kernel, grid: [kernel.blocks, 1], shared_bytes, args: Box::default() };
@@ -220,7 +220,7 @@ impl CudaBurst {
             mail,
             out: mail + words(MAIL),
             taken: mail + words(MAIL + MAX_BUDGET as usize),
-            slots: slots(reserved).min((self.index.bytes() / 8) as u32),
+            entries: entries(reserved).min((self.index.bytes() / 8) as u32),
             length,
             reserved,
             budget: request.budget.min(MAX_BUDGET),
@@ -353,6 +353,6 @@ fn recent(request: &BurstRequest<'_>) -> u32 {
 }
 
 /// Slots of a table for texts of this many tokens.
-fn slots(tokens: u32) -> u32 {
-    tokens.saturating_mul(2).checked_next_power_of_two().unwrap_or(SLOTS.1).clamp(SLOTS.0, SLOTS.1)
+fn entries(tokens: u32) -> u32 {
+    tokens.saturating_mul(2).checked_next_power_of_two().unwrap_or(ENTRIES.1).clamp(ENTRIES.0, ENTRIES.1)
 }

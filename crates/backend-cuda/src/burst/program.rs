@@ -31,7 +31,7 @@ const INPUTS: [StepInput; 10] = [
 ];
 
 /// A task list. See the module docs.
-pub(super) struct Program {
+pub(super) struct TaskList {
     bound: Bound,
     plan: Plan,
     tasks: Option<Memory>,
@@ -39,7 +39,7 @@ pub(super) struct Program {
     pub tokens: Option<u64>,
 }
 
-impl Program {
+impl TaskList {
     /// Lowers a plan for steps of one sequence with up to `rows` rows.
     pub(super) fn new(
         driver: &Arc<dyn Driver>,
@@ -47,14 +47,14 @@ impl Program {
         family: &PlanFamily,
         plan: &Plan,
         rows: u32,
-    ) -> Result<Program, DeviceError> {
+    ) -> Result<TaskList, DeviceError> {
         let plan = of_rows(plan, rows);
         check_names(&plan)?;
         let bound = resident.bind(driver, &driver.properties().of_bursts(), family, &plan)?;
         if let Some(call) = bound.program.calls.iter().find(|c| c.grid[1] > 1 || c.args.len() > 8 * TASK_WORDS) {
             return Err(refused(format!("`{}` does not fit a task", call.kernel)));
         }
-        let mut program = Program { bound, tasks: None, tokens: None, plan: Plan { tasks: Vec::new(), ..plan } };
+        let mut program = TaskList { bound, tasks: None, tokens: None, plan: Plan { tasks: Vec::new(), ..plan } };
         program.tokens = program.vocabulary();
         program.constants()?;
         Ok(program)

@@ -148,14 +148,21 @@ impl Emulation {
     }
 
     /// A launch whose blocks run on `host_threads` host threads; 0 gives each block a thread.
-    fn run(&self, launch: &Launch, host_threads: u32) -> Run {
+    fn run(&self, launch: &Launch, host_threads: u32) -> EmulatedLaunch {
         let (name, args_bytes) = self.kernels[launch.kernel.0].clone();
-        Run { run: self.launch, name, args_bytes, of: launch.clone(), order: self.options.order, host_threads }
+        EmulatedLaunch {
+            run: self.launch,
+            name,
+            args_bytes,
+            of: launch.clone(),
+            order: self.options.order,
+            host_threads,
+        }
     }
 }
 
 /// A launch with everything it needs to run on any thread.
-struct Run {
+struct EmulatedLaunch {
     run: LaunchFn,
     name: CString,
     args_bytes: usize,
@@ -164,7 +171,7 @@ struct Run {
     host_threads: u32,
 }
 
-impl Run {
+impl EmulatedLaunch {
     /// Runs it to completion.
     ///
     /// # Safety

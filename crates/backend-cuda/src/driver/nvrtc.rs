@@ -122,9 +122,9 @@ fn include_folder(cache: &Cache) -> Result<PathBuf, CudaError> {
 }
 
 /// A program of the compiler, destroyed when dropped.
-struct Program(sys::nvrtcProgram);
+struct NvrtcProgram(sys::nvrtcProgram);
 
-impl Drop for Program {
+impl Drop for NvrtcProgram {
     fn drop(&mut self) {
         // SAFETY: `create` made it.
         let _ = unsafe { result::destroy_program(self.0) };
@@ -157,7 +157,7 @@ fn compile(
         sys::nvrtcCreateProgram(&mut program, source.as_ptr(), name.as_ptr(), count, texts.as_ptr(), names.as_ptr())
     };
     made.result().map_err(error("nvrtcCreateProgram"))?;
-    let program = Program(program);
+    let program = NvrtcProgram(program);
     let mut options = vec![
         "--std=c++17".to_owned(),
         format!("--gpu-architecture=sm_{architecture}{}", if architecture == 90 { "a" } else { "" }),

@@ -1,14 +1,14 @@
 //! Attention: projections with rotation and page write, attention over pages, and what they prepare once per step.
 
+use super::locs::{PagedRows, small};
 use super::products::{ProductLaunch, Source};
-use super::slots::{Places, small};
 use super::{Call, CutKey, Lowering, Region, RopeKey, unsupported};
 use crate::args::{AttendArgs, AttendPlanArgs, PageWriteArgs, QkvArgs, RopeArgs, RopeTableArgs};
 use crate::format::passes;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Op, Sym};
 use aio_plan::kinds;
-use aio_plan::{AttendSpec, QkvSpec, RopePairs, RopeSpec, Slot, Task};
+use aio_plan::{AttendSpec, Loc, QkvSpec, RopePairs, RopeSpec, Task};
 
 /// Positions per split of the context.
 const SPLIT: u64 = 256;
@@ -97,14 +97,14 @@ impl Lowering<'_> {
 
     /// The address of the cosines and sines of the rows' positions, computed once per step if the step binds the
     /// positions.
-    fn rope_table(&mut self, task: &Task, rope: RopeSpec, factors: Slot, positions: Slot) -> Result<u64, DeviceError> {
+    fn rope_table(&mut self, task: &Task, rope: RopeSpec, factors: Loc, positions: Loc) -> Result<u64, DeviceError> {
         let key = RopeKey { rope, factors, positions };
         if let Some((_, at)) = self.ropes.iter().find(|(k, _)| *k == key) {
             return Ok(*at);
         }
         let values = match factors {
-            Slot::Absent => None,
-            Slot::Weight(w) => Some((self.model.vector)(w.index())?),
+            Loc::Absent => None,
+            Loc::Weight(w) => Some((self.model.vector)(w.index())?),
             _ => return Err(unsupported(task, "frequency factors that are not a weight")),
         };
         let (frequencies, magnitude) = rope.frequencies(values.as_deref());
@@ -117,7 +117,7 @@ impl Lowering<'_> {
             half,
             magnitude,
         };
-        let bound = matches!(positions, Slot::Input(_));
+        let bound = matches!(positions, Loc::Input(_));
         self.call("rope_table", [self.bound(Sym::Rows).max(1), 1], 0, &args);
         self.hoist(bound);
         if bound {
@@ -127,7 +127,7 @@ impl Lowering<'_> {
     }
 
     /// The address of the partition into rows that read their pages together, computed once per step.
-    fn cut(&mut self, task: &Task, spec: &AttendSpec, places: &Places) -> u64 {
+    fn cut(&mut self, task: &Task, spec: &AttendSpec, places: &PagedRows) -> u64 {
         let block_rows = (COLUMNS / (spec.heads / spec.kv_heads)).max(1);
         let o = kinds::attend::Operands::of(&task.operands);
         let key = CutKey { window: spec.window, block_rows, row_seq: o.row_seq, positions: o.positions };
@@ -219,8 +219,8 @@ impl Lowering<'_> {
             ["kv", "k", "v", "table", "row_seq", "positions"].map(|name| task.operands[Op::PageWrite.place(name)]);
         let (kv, kv_heads, head_dim) = self.layer(task, kv)?;
         let width = u64::from(kv_heads) * u64::from(head_dim);
-        for slot in [k, v] {
-            if self.rows_of(task, slot, width)?.sym != Sym::Rows {
+        for loc in [k, v] {
+            if self.rows_of(task, loc, width)?.sym != Sym::Rows {
                 return Err(unsupported(task, "rows that are not the step's"));
             }
         }

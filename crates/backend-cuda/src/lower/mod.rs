@@ -6,11 +6,11 @@
 //! uploaded, the first run alone determines what a family needs.
 
 mod attention;
+mod locs;
 mod moves;
 mod ops;
 mod products;
 mod scratch;
-mod slots;
 mod step_map;
 mod tensors;
 
@@ -26,7 +26,7 @@ use crate::states::StatesMap;
 use crate::weights::WeightsMap;
 use aio_backend::DeviceError;
 use aio_ir::{Dims, Sym};
-use aio_plan::{InputId, Plan, PlanFamily, RopeSpec, Slot, Task, TaskKind};
+use aio_plan::{InputId, Loc, Plan, PlanFamily, RopeSpec, Task, TaskKind};
 use bytemuck::Pod;
 
 /// Base addresses on the device.
@@ -131,8 +131,8 @@ pub(crate) enum Dispatched {
 #[derive(Clone, Copy, PartialEq)]
 struct RopeKey {
     rope: RopeSpec,
-    factors: Slot,
-    positions: Slot,
+    factors: Loc,
+    positions: Loc,
 }
 
 /// Key of an attention partition, computed once per step.
@@ -140,8 +140,8 @@ struct RopeKey {
 struct CutKey {
     window: u32,
     block_rows: u32,
-    row_seq: Slot,
-    positions: Slot,
+    row_seq: Loc,
+    positions: Loc,
 }
 
 /// A plan being lowered.
@@ -160,7 +160,7 @@ struct Lowering<'a> {
     ropes: Vec<(RopeKey, u64)>,
     cuts: Vec<(CutKey, u64)>,
     /// Rows that the last task left prepared for a product: the buffer, their form, their address.
-    chained: Option<(Slot, Acts, u64)>,
+    chained: Option<(Loc, Acts, u64)>,
     /// Index of the current task.
     task: usize,
 }
@@ -229,8 +229,8 @@ impl<'a> Lowering<'a> {
     /// Kernels read whatever is at an input's address; only `sample` handles a bias that is not bound.
     fn optional_inputs(&self, task: &Task) -> Result<(), DeviceError> {
         let bias = matches!(task.kind, TaskKind::Op(aio_ir::Op::Sample));
-        for (place, slot) in task.operands.iter().enumerate() {
-            if let Slot::Input(i) = slot
+        for (place, loc) in task.operands.iter().enumerate() {
+            if let Loc::Input(i) = loc
                 && self.plan.inputs[i.index()].optional
                 && !(bias && place == const { aio_ir::Op::Sample.place("bias") })
             {

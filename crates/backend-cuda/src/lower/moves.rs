@@ -1,7 +1,7 @@
 //! Ops that move boxes of elements: slices, transposed tensors, parts of a concatenation.
 
 use super::Lowering;
-use super::slots::small;
+use super::locs::small;
 use crate::args::{CopyArgs, Dim, Tensor};
 use aio_backend::DeviceError;
 use aio_ir::Attr;

@@ -1,6 +1,6 @@
 //! Single ops: nodes not in any fused task, one or two launches each.
 
-use super::slots::small;
+use super::locs::small;
 use super::{Lowering, Region, unsupported};
 use crate::args::{
     FoldArgs, GatherArgs, MapArgs, MatmulArgs, RowsArgs, SampleArgs, ScatterArgs, Tensor, TopKArgs, VerifyArgs,
@@ -8,7 +8,7 @@ use crate::args::{
 use crate::checks::Check;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Op, Sym, TensorType};
-use aio_plan::{Slot, Task};
+use aio_plan::{Loc, Task};
 use bytemuck::Zeroable;
 
 /// Codes of `op_map`.
@@ -91,8 +91,8 @@ impl Lowering<'_> {
 
     /// States that are read or written whole have all pages of the pool, so the step must too.
     fn whole_pool(&mut self, task: &Task) {
-        let paged = |slot: &Slot| {
-            let ty = if let Slot::State(_) = slot { self.ty(*slot) } else { None };
+        let paged = |loc: &Loc| {
+            let ty = if let Loc::State(_) = loc { self.ty(*loc) } else { None };
             ty.is_some_and(|ty| ty.shape.dims().contains(&Sym::Pages.into()))
         };
         if task.operands.iter().chain(&task.results).any(paged) && !self.checks.contains(&Check::WholePool) {
@@ -268,12 +268,12 @@ impl Lowering<'_> {
         }
         let vocabulary = ty(0).shape.last().known().unwrap_or(0);
         let bias = match task.operands[BIAS] {
-            Slot::Input(i) if self.plan.inputs[i.index()].optional => {
+            Loc::Input(i) if self.plan.inputs[i.index()].optional => {
                 self.bias = Some(i);
                 self.at(task.operands[BIAS])
             }
-            Slot::Absent => 0,
-            slot => return Err(unsupported(task, format!("a bias in {slot}, which is always there"))),
+            Loc::Absent => 0,
+            loc => return Err(unsupported(task, format!("a bias in {loc}, which is always there"))),
         };
         let outs = u64::from(self.bound(Sym::Outs));
         let at = |name: &str| self.operand(task, Op::Sample.place(name));

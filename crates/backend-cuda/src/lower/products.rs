@@ -1,6 +1,6 @@
 //! Products: prepares activations for a weight's form, then launches the kernel of the task's kind.
 
-use super::slots::{Rows, small, symbol_of};
+use super::locs::{Rows, small, symbol_of};
 use super::{Call, Lowering, Region, unsupported};
 use crate::args::{GateUpArgs, HeadArgs, LinearArgs, MapArgs, PrepareArgs, RowsArgs};
 use crate::format::{Acts, Form, NORM_ROWS, TILE_ROWS, Walk, passes};
@@ -9,7 +9,7 @@ use crate::weights::WeightMap;
 use aio_backend::DeviceError;
 use aio_ir::{Dim, Op, Sym};
 use aio_plan::kinds::{gate_up, head, linear};
-use aio_plan::{Activation, GateUpSpec, HeadSpec, Slot, Task, TaskKind};
+use aio_plan::{Activation, GateUpSpec, HeadSpec, Loc, Task, TaskKind};
 use bytemuck::{Pod, Zeroable};
 
 /// The input rows of a product.
@@ -135,7 +135,7 @@ impl<'a> Lowering<'a> {
     /// Prepared rows for a product without a norm, possibly already prepared by the previous task.
     fn plain_acts(&mut self, task: &Task, source: &Source, form: Form) -> Result<u64, DeviceError> {
         match self.chained {
-            Some((slot, acts, at)) if slot == task.operands[linear::AT.x] && source.norm == 0 => {
+            Some((loc, acts, at)) if loc == task.operands[linear::AT.x] && source.norm == 0 => {
                 debug_assert_eq!(acts, form.format().acts());
                 Ok(at)
             }
@@ -144,12 +144,12 @@ impl<'a> Lowering<'a> {
     }
 
     /// If a result is used only as prepared rows of the next task's product, returns their form and address.
-    pub(super) fn chain(&mut self, slot: Slot, rows: &Rows) -> Option<(Acts, u64)> {
+    pub(super) fn chain(&mut self, loc: Loc, rows: &Rows) -> Option<(Acts, u64)> {
         self.chained = None;
-        let Slot::Buffer(_) = slot else { return None };
+        let Loc::Buffer(_) = loc else { return None };
         let next = self.plan.tasks.get(self.task + 1)?;
         let later = self.plan.tasks[self.task + 1..].iter().flat_map(|t| &t.operands);
-        let alone = later.filter(|s| **s == slot).count() == 1 && next.operands.get(linear::AT.x) == Some(&slot);
+        let alone = later.filter(|s| **s == loc).count() == 1 && next.operands.get(linear::AT.x) == Some(&loc);
         let plain = matches!(next.kind, TaskKind::Linear(spec) if spec.norm_eps.is_none());
         let weight = self.weight(next, linear::AT.w).filter(|w| w.packed.is_some() && w.cols as u64 == rows.width)?;
         let Some(Form::Same(format)) = weight.form() else { return None };
@@ -158,7 +158,7 @@ impl<'a> Lowering<'a> {
             return None;
         }
         let at = self.scratch.take(Region::Chained, acts.bytes(self.bound(rows.sym).into(), rows.width));
-        self.chained = Some((slot, acts, at));
+        self.chained = Some((loc, acts, at));
         Some((acts, at))
     }
 
@@ -170,9 +170,9 @@ impl<'a> Lowering<'a> {
         let linear::Operands { x, residual, .. } = linear::Operands::of(&task.operands);
         let out = task.results[OUT.out];
         let rows = self.rows_of(task, x, k)?;
-        let ends = [out, residual].into_iter().filter(|s| *s != Slot::Absent);
-        for slot in ends {
-            if self.rows_of(task, slot, n)?.sym != rows.sym {
+        let ends = [out, residual].into_iter().filter(|s| *s != Loc::Absent);
+        for loc in ends {
+            if self.rows_of(task, loc, n)?.sym != rows.sym {
                 return Err(unsupported(task, "operands with rows of different counts"));
             }
         }

@@ -137,7 +137,7 @@ fn pack_step(matrix: Matrix<'_>, format: Format, rows: &[Option<&[u8]>; TILE_ROW
     }
     for (r, row) in rows.iter().enumerate() {
         let Some(row) = row else { continue };
-        let place = Place { g: r % 8, h: r / 8 };
+        let place = ScaleRow { g: r % 8, h: r / 8 };
         match format {
             Format::Q4K => place.super4(&row[col / 256 * 144..][..144], &mut step[2048..]),
             Format::Q6K => place.super6(&row[col / 256 * 210..][..210], col / 128 % 2, &mut step[1536..]),
@@ -147,12 +147,12 @@ fn pack_step(matrix: Matrix<'_>, format: Format, rows: &[Option<&[u8]>; TILE_ROW
 }
 
 /// The position of a row's scales among those of its tile.
-struct Place {
+struct ScaleRow {
     g: usize,
     h: usize,
 }
 
-impl Place {
+impl ScaleRow {
     /// The scale, and minimum if there is one, of block `block` of a row, the `b`-th of the step.
     fn block(&self, format: Format, row: &[u8], block: usize, b: usize, step: &mut [u8]) {
         let mut put = |at: usize, half: [u8; 2]| step[at + 2 * self.h..][..2].copy_from_slice(&half);

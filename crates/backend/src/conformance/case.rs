@@ -40,7 +40,7 @@ pub enum Compare {
 
 /// One step of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct CaseStep {
     /// Position of each row.
     pub positions: Vec<u32>,
     /// Sequence of each row.
@@ -49,7 +49,7 @@ pub struct Step {
     pub out_rows: Vec<u32>,
 }
 
-impl Step {
+impl CaseStep {
     /// The step's dimensions.
     pub fn dims(&self) -> Dims {
         let (rows, outs) = (self.positions.len() as u32, self.out_rows.len() as u32);
@@ -79,7 +79,7 @@ pub struct Case {
     /// Sampling parameters of each output row.
     pub sampling: [f32; 7],
     /// Steps, run in order on the same states.
-    pub steps: Vec<Step>,
+    pub steps: Vec<CaseStep>,
 }
 
 impl Case {
@@ -107,8 +107,8 @@ pub(super) fn product_bound(weights: DType) -> f64 {
 }
 
 /// Steps of one sequence from position 0, one per row count. Every second row produces an output, in descending order.
-pub(super) fn plain_steps() -> Vec<Step> {
-    let step = |rows: u32| Step {
+pub(super) fn plain_steps() -> Vec<CaseStep> {
+    let step = |rows: u32| CaseStep {
         positions: (0..rows).collect(),
         row_seq: vec![0; rows as usize],
         out_rows: (0..rows).rev().step_by(2).collect(),
@@ -117,11 +117,11 @@ pub(super) fn plain_steps() -> Vec<Step> {
 }
 
 /// Steps that continue where the previous one ended. `rows` are the row counts of sequences 0 and 1.
-pub(super) fn growing_steps(rows: &[(u32, u32)]) -> Vec<Step> {
+pub(super) fn growing_steps(rows: &[(u32, u32)]) -> Vec<CaseStep> {
     let mut ends = [0u32; 2];
     let mut steps = Vec::new();
     for &(a, b) in rows {
-        let mut step = Step { positions: Vec::new(), row_seq: Vec::new(), out_rows: Vec::new() };
+        let mut step = CaseStep { positions: Vec::new(), row_seq: Vec::new(), out_rows: Vec::new() };
         for (seq, count) in [(0, a), (1, b)] {
             step.positions.extend(ends[seq]..ends[seq] + count);
             step.row_seq.extend(std::iter::repeat_n(seq as u32, count as usize));
@@ -133,25 +133,25 @@ pub(super) fn growing_steps(rows: &[(u32, u32)]) -> Vec<Step> {
 }
 
 /// Steps over two sequences that cross page boundaries.
-pub(super) fn mixed_steps() -> Vec<Step> {
+pub(super) fn mixed_steps() -> Vec<CaseStep> {
     growing_steps(&[(33, 0), (10, 7), (0, 1), (1, 1), (16, 0), (3, 2), (16, 17), (1, 0), (0, 33), (2, 3)])
 }
 
 /// Steps that fill positions up to `context`, followed by steps of one or a few rows.
-pub(super) fn long_steps(context: u32) -> Vec<Step> {
+pub(super) fn long_steps(context: u32) -> Vec<CaseStep> {
     let mut rows = vec![(33, 0); context.div_ceil(33) as usize];
     rows.extend([(1, 2), (1, 0), (5, 0), (17, 1)]);
     growing_steps(&rows)
 }
 
 /// A page of sequence `seq`. All pages are distinct and unordered.
-pub fn page(seq: u32, slot: u32) -> u32 {
-    ((2 * slot + seq) * 5 + 1) % POOL_PAGES
+pub fn page(seq: u32, index: u32) -> u32 {
+    ((2 * index + seq) * 5 + 1) % POOL_PAGES
 }
 
 /// The page table of both sequences.
 pub fn page_table() -> Vec<u32> {
-    (0..2).flat_map(|seq| (0..POOL_PAGES).map(move |slot| page(seq, slot))).collect()
+    (0..2).flat_map(|seq| (0..POOL_PAGES).map(move |index| page(seq, index))).collect()
 }
 
 /// Positions available to each sequence.

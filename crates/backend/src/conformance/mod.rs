@@ -12,8 +12,10 @@ mod runner;
 mod values;
 mod zero;
 
-pub use case::{Case, Compare, POOL_PAGES, ROWS, SEED, Step, WEIGHT_TYPES, page, page_table, positions_per_sequence};
-pub use runner::{Run, Tensor, Timing};
+pub use case::{
+    Case, CaseStep, Compare, POOL_PAGES, ROWS, SEED, WEIGHT_TYPES, page, page_table, positions_per_sequence,
+};
+pub use runner::{ResultTensor, Run, Timing};
 pub use values::{Weights, nmse};
 
 use aio_ir::DType;
@@ -88,7 +90,7 @@ fn embed(weights: DType) -> Case {
 }
 
 /// Keys and values are stored as f16 (error near 1e-7), and attention scores amplify the error of queries and keys.
-fn qkv(name: &str, weights: DType, q: QkvForm, a: AttendForm, steps: Vec<Step>) -> Case {
+fn qkv(name: &str, weights: DType, q: QkvForm, a: AttendForm, steps: Vec<CaseStep>) -> Case {
     let case = base(format!("qkv-{name}-{weights}"), KindName::Qkv, weights, graphs::qkv(weights, q, a));
     let max_nmse = if weights.is_quantized() { 5e-4 } else { 1e-6 };
     Case { max_nmse, steps, ..case }
@@ -204,8 +206,8 @@ mod tests {
                 assert!(step.positions.iter().all(|&p| p < positions_per_sequence()), "{}", case.name);
             }
         }
-        let slots = POOL_PAGES / 2;
-        let pages: HashSet<_> = (0..2).flat_map(|s| (0..slots).map(move |i| page(s, i))).collect();
+        let each = POOL_PAGES / 2;
+        let pages: HashSet<_> = (0..2).flat_map(|s| (0..each).map(move |i| page(s, i))).collect();
         assert_eq!(pages.len() as u32, POOL_PAGES);
     }
 }

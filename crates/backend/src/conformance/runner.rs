@@ -15,14 +15,14 @@ const SENTINELS: usize = 16;
 
 /// A result tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tensor {
+pub struct ResultTensor {
     /// Element type.
     pub dtype: DType,
     /// Its bytes as stored.
     pub bytes: Vec<u8>,
 }
 
-impl Tensor {
+impl ResultTensor {
     /// The elements of a float type as f32; `None` for other types.
     pub fn floats(&self) -> Option<Vec<f32>> {
         let elems = self.bytes.len() / self.dtype.block_bytes() * self.dtype.block_elems();
@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// The device's errors, and [`DeviceError::Failed`] if it wrote past the end of an output.
-    pub fn step(&mut self, index: usize) -> Result<Vec<Tensor>, DeviceError> {
+    pub fn step(&mut self, index: usize) -> Result<Vec<ResultTensor>, DeviceError> {
         let mut outputs = Vec::new();
         self.submit(index, 1, &mut outputs)?;
         let dims = self.case.steps[index].dims();
@@ -96,7 +96,7 @@ impl<'a> Run<'a> {
             if words[len.div_ceil(4)..].iter().any(|&w| w != SENTINEL) {
                 return Err(DeviceError::Failed(format!("the device wrote past the end of output `{}`", binding.name)));
             }
-            Ok(Tensor { dtype: binding.ty.dtype, bytes: bytes[..len].to_vec() })
+            Ok(ResultTensor { dtype: binding.ty.dtype, bytes: bytes[..len].to_vec() })
         });
         results.collect()
     }
@@ -117,10 +117,10 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// The device's errors.
-    pub fn states(&self) -> Result<Vec<Tensor>, DeviceError> {
+    pub fn states(&self) -> Result<Vec<ResultTensor>, DeviceError> {
         let states = self.family.states.iter().enumerate();
         let tensor = |(i, s): (usize, &aio_plan::StateDesc)| {
-            Ok(Tensor { dtype: s.ty.dtype, bytes: self.device.download_state(&self.weights, i)? })
+            Ok(ResultTensor { dtype: s.ty.dtype, bytes: self.device.download_state(&self.weights, i)? })
         };
         states.map(tensor).collect()
     }

@@ -1,6 +1,6 @@
 //! Deterministic inputs and weights of the conformance cases, and the error measure.
 
-use super::{Case, SEED, Step, page_table};
+use super::{Case, CaseStep, SEED, page_table};
 use crate::{WeightData, WeightSource};
 use aio_ir::{DType, Def, Dims, Graph, TensorType, quant};
 use std::collections::BTreeMap;
@@ -103,7 +103,7 @@ fn set_scales(dtype: DType, block: &mut [u8], random: u64) {
 impl Case {
     /// An input of a step as whole words: the bytes of its type, padded with zeros to a full word.
     pub fn input(&self, name: &str, ty: &TensorType, index: usize) -> Vec<u32> {
-        let step: &Step = &self.steps[index];
+        let step: &CaseStep = &self.steps[index];
         let elems = ty.shape.elems(&step.dims()).unwrap_or(0) as usize;
         let mut random = Random::new(&format!("{name} {index}"));
         // A name may start with `other`, so that tests can rename an input.

@@ -248,7 +248,7 @@ impl<'a> Session<'a> {
             engine.swap_speculator(&mut entry.learned);
             let run = run::generate(engine, drafting, &request);
             engine.swap_speculator(&mut entry.learned);
-            entry.runs.push(run::Run { prompt, round, ..run? });
+            entry.runs.push(run::TextRun { prompt, round, ..run? });
             self.bar.inc(1);
         }
         Ok(())

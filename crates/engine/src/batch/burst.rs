@@ -61,9 +61,9 @@ impl Member {
 
     fn burst(&mut self, engine: &mut Engine, sink: &mut dyn FnMut(MemberId, &str) -> Flow) -> Result<(), EngineError> {
         let context = engine.context();
-        let budget = self.output.left().min(context - self.known).min(engine.burst());
-        engine.reserve(&mut self.sequence, self.known - 1 + budget)?;
-        let (drafts, id, known) = (self.drafts_of_burst(), self.id, self.known);
+        let budget = self.output.left().min(context - self.committed).min(engine.burst());
+        engine.reserve(&mut self.sequence, self.committed - 1 + budget)?;
+        let (drafts, id, committed) = (self.drafts_of_burst(), self.id, self.committed);
         let Member { request, sequence, tokens, output, .. } = self;
         let tail = token_tail(&request.sampling, false);
         let (model, bursts) = engine.bursts();
@@ -92,7 +92,7 @@ impl Member {
                     break;
                 }
                 new.push(token);
-                output.push(tokenizer, request, token, (known + new.len(), context), &mut sink);
+                output.push(tokenizer, request, token, (committed + new.len(), context), &mut sink);
             }
             output.is_open() && !broken
         };
@@ -102,12 +102,12 @@ impl Member {
         let steps = std::mem::take(steps);
         output.steps += steps.len();
         if broken {
-            output.fail(known - 1 + new.len(), &mut sink);
+            output.fail(committed - 1 + new.len(), &mut sink);
         } else if output.reason.is_some() {
             output.finish(&mut sink);
         }
         self.take_burst(&new, ran.is_ok());
-        engine.trim(&mut self.sequence, self.known);
+        engine.trim(&mut self.sequence, self.committed);
         self.count_burst(&steps, new.len());
         *engine.bursts().1.get(tail).expect("as above").1 = steps;
         ran?;
@@ -117,9 +117,9 @@ impl Member {
     /// Adds the new tokens. After an error their keys and values count as missing.
     fn take_burst(&mut self, new: &[u32], whole: bool) {
         self.tokens.extend_from_slice(new);
-        self.known = self.tokens.len();
+        self.committed = self.tokens.len();
         if whole {
-            self.sequence.commit(self.known - 1);
+            self.sequence.commit(self.committed - 1);
         }
         if let Some(drafter) = &mut self.drafter {
             drafter.extend(new);

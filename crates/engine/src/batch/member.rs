@@ -25,7 +25,7 @@ pub(super) struct Member {
     /// Prompt and output, followed by the drafts during a step.
     pub tokens: Vec<u32>,
     /// Number of `tokens` that are not drafts.
-    pub known: usize,
+    pub committed: usize,
     /// End of the positions that this step runs, excluding drafts; at most `known`.
     end: usize,
     pub(super) drafter: Option<Box<dyn Drafter>>,
@@ -56,7 +56,7 @@ pub(super) struct Member {
 
 impl fmt::Debug for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Member").field("id", &self.id).field("tokens", &self.known).finish_non_exhaustive()
+        f.debug_struct("Member").field("id", &self.id).field("tokens", &self.committed).finish_non_exhaustive()
     }
 }
 
@@ -86,10 +86,10 @@ impl Member {
         if let Some(drafter) = &mut drafter {
             drafter.extend(&tokens);
         }
-        let (known, output) = (tokens.len(), Output::new(&request));
+        let (committed, output) = (tokens.len(), Output::new(&request));
         if output.reason.is_none() {
             // The last token always runs, for its logits.
-            sequence.commit(sequence.len().min(known.saturating_sub(1)));
+            sequence.commit(sequence.len().min(committed.saturating_sub(1)));
         }
         let (stats, timing) = (SpeculationStats::default(), Timing::default());
         Member {
@@ -97,7 +97,7 @@ impl Member {
             request,
             sequence,
             tokens,
-            known,
+            committed,
             end: 0,
             drafter,
             acceptance: engine.speculator.sequence(kind),
@@ -109,7 +109,7 @@ impl Member {
             pages: 0,
             ran: false,
             drafted: 0,
-            before: known,
+            before: committed,
             output,
             stats,
             timing,
@@ -125,7 +125,7 @@ impl Member {
     /// Plans one pending row, plus up to `spare` more.
     pub(super) fn plan_chunk(&mut self, spare: &mut usize) {
         self.began.get_or_insert_with(Instant::now);
-        let pending = self.known - self.sequence.len();
+        let pending = self.committed - self.sequence.len();
         let more = (pending - 1).min(*spare);
         self.end = self.sequence.len() + 1 + more;
         *spare -= more;
@@ -133,7 +133,7 @@ impl Member {
 
     /// Whether this step runs only the last token, so that drafts may follow it.
     pub(super) fn decodes(&self) -> bool {
-        self.sequence.len() + 1 == self.known
+        self.sequence.len() + 1 == self.committed
     }
 
     /// Lets the drafter read the prompt, in the step that ends it.
@@ -150,7 +150,7 @@ impl Member {
     /// Finds up to `most` drafts for this step. Drafts of a model are only counted here, and made once they are chosen.
     /// The step that gives the first token belongs to the prompt and has no drafts.
     pub(super) fn look_ahead(&mut self, context: usize, most: usize) {
-        debug_assert_eq!(self.tokens.len(), self.known, "drafts of the last step are gone");
+        debug_assert_eq!(self.tokens.len(), self.committed, "drafts of the last step are gone");
         self.offer.clear();
         self.available = 0;
         let most = most.min(self.most_drafts(context));
@@ -174,7 +174,7 @@ impl Member {
             Speculation::Fixed(k) => k,
             Speculation::Auto => usize::MAX,
         };
-        limit.min(context - self.known).min(self.output.left().saturating_sub(1))
+        limit.min(context - self.committed).min(self.output.left().saturating_sub(1))
     }
 
     /// Fills `offer` with up to `count` drafts.
@@ -209,7 +209,7 @@ impl Member {
 
     /// The output so far.
     pub(super) fn generated(&self) -> &[u32] {
-        &self.tokens[self.request.prompt.len()..self.known]
+        &self.tokens[self.request.prompt.len()..self.committed]
     }
 
     /// The input for the choice of drafts. `fixed` is the number of drafts of a member that does not use `auto`.
@@ -252,7 +252,7 @@ impl Member {
         }
         let end = self.rows().end;
         match engine.reserve(&mut self.sequence, end) {
-            Err(EngineError::PoolFull { .. }) => self.tokens.truncate(self.known),
+            Err(EngineError::PoolFull { .. }) => self.tokens.truncate(self.committed),
             reserved => reserved?,
         }
         Ok(())
@@ -260,7 +260,7 @@ impl Member {
 
     /// Releases pages that only rejected or unused drafts needed.
     fn trim(&mut self, engine: &mut Engine) {
-        let positions = self.known.max(self.pages * PAGE_POSITIONS as usize);
+        let positions = self.committed.max(self.pages * PAGE_POSITIONS as usize);
         engine.trim(&mut self.sequence, positions);
     }
 
@@ -281,7 +281,7 @@ impl Member {
 
     /// Number of drafts in this step.
     pub(super) fn drafts(&self) -> usize {
-        self.tokens.len() - self.known
+        self.tokens.len() - self.committed
     }
 
     /// Position of the first row whose sample counts: the last token's, or the last row of a chunk.
@@ -291,7 +291,7 @@ impl Member {
 
     /// Whether the step's sample is the next token, because no prompt is left.
     pub(super) fn samples(&self) -> bool {
-        self.end == self.known
+        self.end == self.committed
     }
 
     /// Adds the mask and bias for the token after position `at` to `bias`, which must be all zeros.
@@ -329,20 +329,20 @@ impl Member {
             self.timing.prefill = self.began.map_or(Duration::ZERO, |began| now - began);
             self.first_token = Some(now);
         }
-        (self.drafted, self.before) = (self.drafts(), self.known);
-        let old = self.known;
+        (self.drafted, self.before) = (self.drafts(), self.committed);
+        let old = self.committed;
         self.tokens.truncate(old + outcome.accepted);
         self.tokens.extend(Some(outcome.next).filter(|&t| t != NO_TOKEN));
         self.push_output(engine, sink);
         if outcome.next == NO_TOKEN && self.is_running() {
-            self.output.fail(self.known - 1, &mut |text| sink(self.id, text));
+            self.output.fail(self.committed - 1, &mut |text| sink(self.id, text));
         }
         if !first {
             // Drafts after the end of the output were never compared, so they do not count.
-            let new = self.known - old;
+            let new = self.committed - old;
             self.stats.add(self.drafted, outcome.accepted.min(new), new <= outcome.accepted);
         }
-        self.sequence.commit(self.known - 1);
+        self.sequence.commit(self.committed - 1);
         if self.drafted > 0 {
             self.trim(engine);
         }
@@ -355,12 +355,12 @@ impl Member {
     fn push_output(&mut self, engine: &Engine, sink: &mut dyn FnMut(MemberId, &str) -> Flow) {
         let mut sink = |text: &str| sink(self.id, text);
         let tokenizer = &engine.model().tokenizer;
-        while self.known < self.tokens.len() && self.is_running() {
-            let token = self.tokens[self.known];
-            self.known += 1;
-            self.output.push(tokenizer, &self.request, token, (self.known, engine.context()), &mut sink);
+        while self.committed < self.tokens.len() && self.is_running() {
+            let token = self.tokens[self.committed];
+            self.committed += 1;
+            self.output.push(tokenizer, &self.request, token, (self.committed, engine.context()), &mut sink);
         }
-        self.tokens.truncate(self.known);
+        self.tokens.truncate(self.committed);
         if self.output.reason.is_some() {
             self.output.finish(&mut sink);
         }
@@ -370,7 +370,7 @@ impl Member {
     pub(super) fn drop_drafts(&mut self, engine: &mut Engine) {
         self.ran = false;
         if self.drafts() > 0 {
-            self.tokens.truncate(self.known);
+            self.tokens.truncate(self.committed);
             self.trim(engine);
         }
     }

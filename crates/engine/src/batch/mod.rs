@@ -151,7 +151,7 @@ impl Batch {
     }
 
     /// Drafts, reserves pages and runs the step.
-    fn run(&mut self, engine: &mut Engine) -> Result<Run, EngineError> {
+    fn run(&mut self, engine: &mut Engine) -> Result<StepOutcome, EngineError> {
         for member in &mut self.members {
             member.ran = false;
         }
@@ -173,7 +173,7 @@ impl Batch {
         let started = Instant::now();
         let outcomes = run(engine, &running)?;
         let seconds = engine.clock().seconds(rows, kv_bytes, started);
-        Ok(Run { outcomes, seconds, draft_seconds, kv_bytes, weighed })
+        Ok(StepOutcome { outcomes, seconds, draft_seconds, kv_bytes, weighed })
     }
 
     /// Chooses each member's drafts. Returns the seconds spent making chosen and fixed drafts, and whether their number
@@ -208,20 +208,20 @@ impl Batch {
     }
 
     /// Reports the step to the speculator.
-    fn learn(&mut self, engine: &mut Engine, run: &Run) {
+    fn learn(&mut self, engine: &mut Engine, run: &StepOutcome) {
         if !run.weighed {
             return;
         }
         let ran = self.members.iter_mut().filter(|m| m.ran);
         let mut outcomes: SmallVec<[_; 8]> = ran.map(Member::lesson).collect();
-        let Run { kv_bytes, seconds, draft_seconds: [chosen, fixed_seconds], .. } = *run;
+        let StepOutcome { kv_bytes, seconds, draft_seconds: [chosen, fixed_seconds], .. } = *run;
         let (draft_seconds, outcomes) = (chosen + fixed_seconds, &mut outcomes);
         engine.speculator.observe(Observed { kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes });
     }
 }
 
 /// A completed step.
-struct Run {
+struct StepOutcome {
     outcomes: Outcomes,
     seconds: f64,
     /// Seconds spent on chosen and on fixed drafts.
@@ -239,6 +239,6 @@ fn share(wanted: impl Iterator<Item = u32> + Clone, room: u32) -> u32 {
 
 /// Bytes of keys and values that a step of these members reads.
 fn kv_bytes(engine: &Engine, members: &[&Member]) -> f64 {
-    let positions: usize = members.iter().map(|m| m.known).sum();
+    let positions: usize = members.iter().map(|m| m.committed).sum();
     positions as f64 * engine.work().kv_bytes_per_position as f64
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use aio_mapped::MapError;
 
-use super::tensor_type::TensorType;
+use super::ggml_type::GgmlType;
 use super::value::ValueType;
 
 /// An error in a GGUF file or in its use.
@@ -200,12 +200,12 @@ pub enum GgufError {
         name: String,
     },
     /// A tensor has a type that aio does not read.
-    #[error("tensor {name:?} has type {ty}, which is not supported (supported: {})", super::tensor_type::supported())]
+    #[error("tensor {name:?} has type {ty}, which is not supported (supported: {})", super::ggml_type::supported())]
     UnsupportedType {
         /// The tensor.
         name: String,
         /// Its type.
-        ty: TensorType,
+        ty: GgmlType,
     },
     /// A file that claims to be part of a split model has no such name.
     #[error("the file is one of {count} parts, but its name does not end in \"-NNNNN-of-{count:05}.gguf\"")]

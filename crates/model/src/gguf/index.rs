@@ -10,8 +10,8 @@ use std::ops::Range;
 use aio_ir::DType;
 
 use super::error::GgufError;
+use super::ggml_type::GgmlType;
 use super::tensor::TensorInfo;
-use super::tensor_type::TensorType;
 use super::value::{Value, ValueType, take_value};
 
 /// Maximum nesting of arrays; real files have none.
@@ -162,7 +162,7 @@ fn read_tensor(cur: &mut Cursor<'_>, alignment: u64) -> Result<TensorInfo, GgufE
         dims.push(cur.u64("a dimension")?);
     }
     let id = cur.u32("a tensor type")?;
-    let ty = DType::from_ggml_id(id).map_or(TensorType::Unknown(id), TensorType::Known);
+    let ty = DType::from_ggml_id(id).map_or(GgmlType::Unknown(id), GgmlType::Known);
     let offset = cur.u64("a tensor offset")?;
     let Some(size) = checked_bytes(ty, &dims) else {
         return Err(GgufError::Shape { name, ty: ty.to_string(), dims });
@@ -174,10 +174,10 @@ fn read_tensor(cur: &mut Cursor<'_>, alignment: u64) -> Result<TensorInfo, GgufE
 }
 
 /// Bytes of a tensor: outer `None` for an impossible shape, inner `None` for an unknown type.
-fn checked_bytes(ty: TensorType, dims: &[u64]) -> Option<Option<u64>> {
+fn checked_bytes(ty: GgmlType, dims: &[u64]) -> Option<Option<u64>> {
     let elems = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d))?;
     i64::try_from(elems).ok()?;
-    let TensorType::Known(dtype) = ty else { return Some(None) };
+    let GgmlType::Known(dtype) = ty else { return Some(None) };
     let (row, rows) = dims.split_first()?;
     let row_bytes = dtype.row_bytes(*row)?;
     let rows = rows.iter().try_fold(1u64, |n, &d| n.checked_mul(d))?;

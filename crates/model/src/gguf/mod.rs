@@ -6,17 +6,17 @@
 //! rest of this crate, by `aio gguf` and by `aio synth`.
 
 mod error;
+mod ggml_type;
 mod index;
 mod open;
 mod tensor;
-mod tensor_type;
 mod value;
 pub mod write;
 
 pub use error::GgufError;
+pub use ggml_type::GgmlType;
 pub use index::Index;
 pub use tensor::TensorInfo;
-pub use tensor_type::TensorType;
 pub use value::{Array, ArrayIter, MetaValue, Value, ValueType};
 
 use std::collections::HashMap;

@@ -3,7 +3,7 @@
 use aio_ir::DType;
 
 use super::error::GgufError;
-use super::tensor_type::TensorType;
+use super::ggml_type::GgmlType;
 
 /// A row of a file's tensor table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct TensorInfo {
     /// The name, such as `blk.0.attn_q.weight`.
     pub name: String,
     /// The element type.
-    pub ty: TensorType,
+    pub ty: GgmlType,
     /// Sizes in ggml's order: the innermost (contiguous) dimension first.
     pub dims: Vec<u64>,
     /// Byte offset from the start of its file's data section.
@@ -31,8 +31,8 @@ impl TensorInfo {
     /// [`GgufError::UnsupportedType`] names the tensor and the type if aio does not read it.
     pub fn dtype(&self) -> Result<DType, GgufError> {
         match self.ty {
-            TensorType::Known(t) => Ok(t),
-            ty @ TensorType::Unknown(_) => Err(GgufError::UnsupportedType { name: self.name.clone(), ty }),
+            GgmlType::Known(t) => Ok(t),
+            ty @ GgmlType::Unknown(_) => Err(GgufError::UnsupportedType { name: self.name.clone(), ty }),
         }
     }
 

@@ -101,7 +101,7 @@ impl Meter<'_, '_, '_> {
         if !changed {
             return Ok(None);
         }
-        // A slot costs half a unit, as in minijinja.
+        // An item costs half a unit, as in minijinja.
         self.state.consume_fuel(items.len() as u64 / 2)?;
         let is_tuple = value.is_tuple();
         Ok(Some(if is_tuple { Value::from(Tuple::from(items)) } else { Value::from(items) }))

@@ -15,7 +15,7 @@ mod tokens;
 pub use error::SafetensorsError;
 
 use crate::gguf::write::GgufWriter;
-use crate::gguf::{Gguf, TensorInfo, TensorType};
+use crate::gguf::{GgmlType, Gguf, TensorInfo};
 use aio_ir::DType;
 use aio_mapped::Map;
 use config::Config;
@@ -142,7 +142,7 @@ fn open_file(
             }
             &[rows, cols] if rows > 0 && cols > 0 => matrices.push(TensorInfo {
                 name: own_name,
-                ty: TensorType::Known(dtype),
+                ty: GgmlType::Known(dtype),
                 dims: vec![cols as u64, rows as u64],
                 offset: start as u64,
                 file_offset: (data_start + start) as u64,

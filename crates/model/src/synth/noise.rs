@@ -123,12 +123,12 @@ fn fill_blocks(noise: &mut Noise, form: &BlockForm, block_bytes: usize, sigma: f
 }
 
 fn fill_plain(noise: &mut Noise, dtype: DType, mean: f32, sigma: f32, buffer: &mut [u8]) -> io::Result<()> {
-    for slot in buffer.chunks_exact_mut(dtype.block_bytes()) {
+    for element in buffer.chunks_exact_mut(dtype.block_bytes()) {
         let value = mean + sigma * noise.normal();
         match dtype {
-            DType::F32 => slot.copy_from_slice(&value.to_le_bytes()),
-            DType::F16 => slot.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
-            DType::BF16 => slot.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
+            DType::F32 => element.copy_from_slice(&value.to_le_bytes()),
+            DType::F16 => element.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+            DType::BF16 => element.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
             other => return Err(io::Error::other(format!("{other} cannot hold weights"))),
         }
     }

@@ -7,14 +7,14 @@ use super::hash::Key;
 
 /// A slot of the table.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct TextEntry {
     /// Half of the text's hash. It differs for most other texts, so those need not be compared.
     tag: u32,
     id: u32,
 }
 
 /// An empty slot.
-const EMPTY: Place = Place { tag: 0, id: u32::MAX };
+const EMPTY: TextEntry = TextEntry { tag: 0, id: u32::MAX };
 
 /// Distinct texts, numbered in order of insertion.
 pub(super) struct Texts {
@@ -22,7 +22,7 @@ pub(super) struct Texts {
     /// End of each text.
     ends: Vec<usize>,
     /// Ids by hash of their text, with linear probing; the size is a power of two, at most half full.
-    table: Vec<Place>,
+    table: Vec<TextEntry>,
     key: Key,
 }
 
@@ -55,7 +55,7 @@ impl Texts {
         if let Some(id) = id {
             return Err(id);
         }
-        self.table[place] = Place { tag, id: self.len() as u32 };
+        self.table[place] = TextEntry { tag, id: self.len() as u32 };
         self.bytes.push_str(text);
         self.ends.push(self.bytes.len());
         Ok(())

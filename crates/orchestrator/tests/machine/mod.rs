@@ -214,7 +214,7 @@ impl Member {
 }
 
 /// A run in progress.
-struct Run<'a> {
+struct Simulation<'a> {
     setting: &'a Setting,
     noise: Noise,
     speculator: Speculator,
@@ -223,7 +223,7 @@ struct Run<'a> {
     memory: f64,
 }
 
-impl Run<'_> {
+impl Simulation<'_> {
     fn join(&mut self) {
         let (count, fixed) = self.setting.fixed;
         let always = Some(fixed).filter(|_| self.members.len() < count);
@@ -302,7 +302,8 @@ impl Run<'_> {
 
 pub fn run(setting: &Setting) -> Report {
     let (noise, speculator) = (Noise::new(setting.seed), speculator(setting));
-    let mut run = Run { setting, noise, speculator, members: Vec::new(), memory: setting.machine.drift.memory(0) };
+    let mut run =
+        Simulation { setting, noise, speculator, members: Vec::new(), memory: setting.machine.drift.memory(0) };
     (0..setting.sequences).for_each(|_| run.join());
     let mut report = Report::default();
     (0..setting.steps).for_each(|step| run.step(step, &mut report));

@@ -8,7 +8,7 @@ use super::ArtefactError;
 use crate::bucket::Bucket;
 use crate::family::{Binding, Buffer, Plan, PlanFamily, StateDesc, WeightDesc};
 use crate::kinds::TaskKind;
-use crate::slot::Slot;
+use crate::loc::Loc;
 use crate::task::Task;
 use aio_ir::{Cost, Graph};
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,8 @@ struct WireTask {
     kind: TaskKind,
     /// Index in the family's list of bodies.
     body: u32,
-    operands: SmallVec<[Slot; 8]>,
-    results: SmallVec<[Slot; 2]>,
+    operands: SmallVec<[Loc; 8]>,
+    results: SmallVec<[Loc; 2]>,
 }
 
 #[derive(Serialize, Deserialize)]

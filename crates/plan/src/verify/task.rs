@@ -3,7 +3,7 @@
 use crate::body::{self, BodyError, Declared};
 use crate::family::{Plan, PlanFamily};
 use crate::kinds::{Class, TaskKind};
-use crate::slot::Slot;
+use crate::loc::Loc;
 use crate::target::Layout;
 use crate::task::Task;
 use aio_ir::{DType, Def, Graph, Op, Sym, TensorType, Value};
@@ -46,7 +46,7 @@ impl Rules<'_> {
 
     /// A bit mask of the operands that are present.
     fn present(&self) -> u64 {
-        let bits = self.task.operands.iter().enumerate().filter(|(_, s)| **s != Slot::Absent);
+        let bits = self.task.operands.iter().enumerate().filter(|(_, s)| **s != Loc::Absent);
         bits.fold(0, |bits, (place, _)| bits | 1 << place)
     }
 
@@ -58,7 +58,7 @@ impl Rules<'_> {
             let message = format!("{operands} operands and {results} results are not those of {}", self.name());
             return Err(("L009", message));
         }
-        match self.task.operands.iter().zip(optional).position(|(s, optional)| *s == Slot::Absent && !optional) {
+        match self.task.operands.iter().zip(optional).position(|(s, optional)| *s == Loc::Absent && !optional) {
             Some(place) => Err(("L009", format!("operand {place} is absent, but required"))),
             None => Ok(()),
         }
@@ -68,9 +68,9 @@ impl Rules<'_> {
     fn declared(&self) -> Result<SmallVec<[Option<&Value>; 16]>, String> {
         let mut values = self.task.body.values().map(|(_, v)| v).filter(|v| !matches!(v.def, Def::Node { .. }));
         let mut declared = SmallVec::new();
-        for slot in &self.task.operands {
-            declared.push(match slot {
-                Slot::Absent => None,
+        for loc in &self.task.operands {
+            declared.push(match loc {
+                Loc::Absent => None,
                 _ => Some(values.next().ok_or("the body has fewer operands than the task")?),
             });
         }
@@ -101,21 +101,21 @@ impl Rules<'_> {
 
     fn operands(&self) -> Result<(), Broken> {
         let declared = self.declared().map_err(|message| ("L005", message))?;
-        for (place, (&slot, value)) in self.task.operands.iter().zip(declared).enumerate() {
-            let Some((value, ty)) = value.zip(slot_type(self.family, self.plan, slot)) else { continue };
-            if !holds(slot, ty, value) {
+        for (place, (&loc, value)) in self.task.operands.iter().zip(declared).enumerate() {
+            let Some((value, ty)) = value.zip(loc_type(self.family, self.plan, loc)) else { continue };
+            if !holds(loc, ty, value) {
                 return Err((
                     "L005",
-                    format!("operand {place} is {slot} : {ty}, the body takes {:?} {}", value.def, value.ty),
+                    format!("operand {place} is {loc} : {ty}, the body takes {:?} {}", value.def, value.ty),
                 ));
             }
-            if self.is_optional(slot) && value.def != (Def::Input { optional: true }) {
-                return Err(("L014", format!("operand {place} is {slot}, which may be unbound, but required")));
+            if self.is_optional(loc) && value.def != (Def::Input { optional: true }) {
+                return Err(("L014", format!("operand {place} is {loc}, which may be unbound, but required")));
             }
-            if self.is_packed(slot) && !(value.def == Def::Weight && self.task.kind.name().is_matrix(place)) {
+            if self.is_packed(loc) && !(value.def == Def::Weight && self.task.kind.name().is_matrix(place)) {
                 return Err((
                     "L016",
-                    format!("operand {place} is {slot}, a packed weight, but no matrix of {}", self.name()),
+                    format!("operand {place} is {loc}, a packed weight, but no matrix of {}", self.name()),
                 ));
             }
         }
@@ -134,23 +134,23 @@ impl Rules<'_> {
             kind => kind.name().spec().and_then(|s| s.operands.iter().position(|o| o.class == Class::Pages)),
         };
         match place.map(|place| self.task.operands[place]) {
-            Some(slot) if !matches!(slot, Slot::State(_)) => {
-                Err(("L019", format!("{slot} is not a state, but is read by pages")))
+            Some(loc) if !matches!(loc, Loc::State(_)) => {
+                Err(("L019", format!("{loc} is not a state, but is read by pages")))
             }
             _ => Ok(()),
         }
     }
 
-    fn is_optional(&self, slot: Slot) -> bool {
-        matches!(slot, Slot::Input(i) if self.plan.inputs[i.index()].optional)
+    fn is_optional(&self, loc: Loc) -> bool {
+        matches!(loc, Loc::Input(i) if self.plan.inputs[i.index()].optional)
     }
 
-    fn is_packed(&self, slot: Slot) -> bool {
-        matches!(slot, Slot::Weight(w) if self.family.weights[w.index()].layout == Layout::Packed)
+    fn is_packed(&self, loc: Loc) -> bool {
+        matches!(loc, Loc::Weight(w) if self.family.weights[w.index()].layout == Layout::Packed)
     }
 
     fn results(&self) -> Result<(), Broken> {
-        let misplaced = |s: &Slot| matches!(s, Slot::Input(_) | Slot::Weight(_) | Slot::Absent);
+        let misplaced = |s: &Loc| matches!(s, Loc::Input(_) | Loc::Weight(_) | Loc::Absent);
         if self.task.results.iter().any(misplaced) {
             return Err(("L008", "a result has no place".to_owned()));
         }
@@ -158,11 +158,11 @@ impl Rules<'_> {
         if body.roots().count() != self.task.results.len() {
             return Err(("L005", "the body has another number of results".to_owned()));
         }
-        for (value, &slot) in body.roots().map(|v| body.ty(v)).zip(&self.task.results) {
-            let Some(ty) = slot_type(self.family, self.plan, slot) else { continue };
-            let exact = matches!(slot, Slot::State(_));
+        for (value, &loc) in body.roots().map(|v| body.ty(v)).zip(&self.task.results) {
+            let Some(ty) = loc_type(self.family, self.plan, loc) else { continue };
+            let exact = matches!(loc, Loc::State(_));
             if if exact { ty != value } else { storage(ty) != storage(value) } {
-                return Err(("L005", format!("result {slot} is {ty}, the body gives {value}")));
+                return Err(("L005", format!("result {loc} is {ty}, the body gives {value}")));
             }
         }
         Ok(())
@@ -173,17 +173,17 @@ impl Rules<'_> {
     fn replaced(&self) -> Result<(), Broken> {
         let declared = self.declared().map_err(|message| ("L005", message))?;
         let pairs = || self.task.operands.iter().zip(&declared);
-        let updated = pairs().find(|(_, v)| v.is_some_and(|v| v.def == Def::State)).map(|(slot, _)| *slot);
+        let updated = pairs().find(|(_, v)| v.is_some_and(|v| v.def == Def::State)).map(|(loc, _)| *loc);
         let outputs = self.task.body.outputs.len();
         let (copies, finals) = self.task.results.split_at(outputs);
         if finals.len() > 1 || finals.first().copied() != updated {
             return Err(("L015", "a replaced state is not an operand, or is elsewhere".to_owned()));
         }
-        let reads = |state: Slot| self.task.operands.iter().filter(|s| **s == state).count();
-        if updated.is_some_and(|s| !matches!(s, Slot::State(_)) || reads(s) > 1) {
+        let reads = |state: Loc| self.task.operands.iter().filter(|s| **s == state).count();
+        if updated.is_some_and(|s| !matches!(s, Loc::State(_)) || reads(s) > 1) {
             return Err(("L015", "the replaced operand is not a state, or is an operand twice".to_owned()));
         }
-        let mut written = copies.iter().filter(|s| matches!(s, Slot::State(_)));
+        let mut written = copies.iter().filter(|s| matches!(s, Loc::State(_)));
         match written.find(|&&s| reads(s) > 0 || updated == Some(s)) {
             Some(state) => Err(("L015", format!("{state} is read while it is written"))),
             None => Ok(()),
@@ -192,23 +192,23 @@ impl Rules<'_> {
 }
 
 /// The type of a slot's contents; `None` for an absent one.
-fn slot_type<'a>(family: &'a PlanFamily, plan: &'a Plan, slot: Slot) -> Option<&'a TensorType> {
-    match slot {
-        Slot::Buffer(b) => Some(&plan.buffers[b.index()].ty),
-        Slot::Input(i) => Some(&plan.inputs[i.index()].ty),
-        Slot::Output(o) => Some(&plan.outputs[o.index()].ty),
-        Slot::Weight(w) => Some(&family.weights[w.index()].ty),
-        Slot::State(s) => Some(&family.states[s.index()].ty),
-        Slot::Absent => None,
+fn loc_type<'a>(family: &'a PlanFamily, plan: &'a Plan, loc: Loc) -> Option<&'a TensorType> {
+    match loc {
+        Loc::Buffer(b) => Some(&plan.buffers[b.index()].ty),
+        Loc::Input(i) => Some(&plan.inputs[i.index()].ty),
+        Loc::Output(o) => Some(&plan.outputs[o.index()].ty),
+        Loc::Weight(w) => Some(&family.weights[w.index()].ty),
+        Loc::State(s) => Some(&family.states[s.index()].ty),
+        Loc::Absent => None,
     }
 }
 
 /// Whether a slot holds what a body declares. States, and weights declared as such, keep their shape; everything else
 /// may be another shape of the same elements.
-fn holds(slot: Slot, ty: &TensorType, value: &Value) -> bool {
-    match (slot, value.def) {
-        (Slot::State(_), Def::State | Def::Input { .. }) | (Slot::Weight(_), Def::Weight) => *ty == value.ty,
-        (Slot::State(_), _) | (_, Def::Weight | Def::State) => false,
+fn holds(loc: Loc, ty: &TensorType, value: &Value) -> bool {
+    match (loc, value.def) {
+        (Loc::State(_), Def::State | Def::Input { .. }) | (Loc::Weight(_), Def::Weight) => *ty == value.ty,
+        (Loc::State(_), _) | (_, Def::Weight | Def::State) => false,
         _ => storage(ty) == storage(&value.ty),
     }
 }

@@ -5,11 +5,11 @@ use super::{Lowering, unsupported};
 use crate::args::symbol;
 use crate::checks::Check;
 use crate::copies::{Copy, copy_of};
-use crate::states::Place;
+use crate::states::Residence;
 use crate::weights::WeightMap;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Dim, Sym, TensorType};
-use aio_plan::{Slot, Task};
+use aio_plan::{Loc, Task};
 
 /// The header count of a symbol.
 pub(super) fn symbol_of(sym: Sym) -> u32 {
@@ -31,29 +31,30 @@ pub(super) struct Rows {
 
 impl<'a> Lowering<'a> {
     /// The type of a slot; `None` if it is absent.
-    pub(super) fn ty(&self, slot: Slot) -> Option<&'a TensorType> {
-        match slot {
-            Slot::Buffer(b) => Some(&self.plan.buffers[b.index()].ty),
-            Slot::Input(i) => Some(&self.plan.inputs[i.index()].ty),
-            Slot::Output(o) => Some(&self.plan.outputs[o.index()].ty),
-            Slot::Weight(w) => Some(&self.model.family.weights[w.index()].ty),
-            Slot::State(s) => Some(&self.model.family.states[s.index()].ty),
-            Slot::Absent => None,
+    pub(super) fn ty(&self, loc: Loc) -> Option<&'a TensorType> {
+        match loc {
+            Loc::Buffer(b) => Some(&self.plan.buffers[b.index()].ty),
+            Loc::Input(i) => Some(&self.plan.inputs[i.index()].ty),
+            Loc::Output(o) => Some(&self.plan.outputs[o.index()].ty),
+            Loc::Weight(w) => Some(&self.model.family.weights[w.index()].ty),
+            Loc::State(s) => Some(&self.model.family.states[s.index()].ty),
+            Loc::Absent => None,
         }
     }
 
     /// Address of a slot other than a weight; 0 if it is absent.
-    pub(super) fn at(&self, slot: Slot) -> u64 {
-        match slot {
-            Slot::Buffer(b) => self.bases.arena + self.plan.buffers[b.index()].offset,
-            Slot::Input(i) => self.spot(self.step.inputs[i.index()]),
-            Slot::Output(o) => self.spot(self.step.outputs[o.index()]),
-            Slot::State(s) => {
-                let (Place::Layer { offset, .. } | Place::Own { offset, .. }) = self.model.states.places[s.index()];
+    pub(super) fn at(&self, loc: Loc) -> u64 {
+        match loc {
+            Loc::Buffer(b) => self.bases.arena + self.plan.buffers[b.index()].offset,
+            Loc::Input(i) => self.spot(self.step.inputs[i.index()]),
+            Loc::Output(o) => self.spot(self.step.outputs[o.index()]),
+            Loc::State(s) => {
+                let (Residence::Layer { offset, .. } | Residence::Own { offset, .. }) =
+                    self.model.states.places[s.index()];
                 self.bases.states + offset as u64
             }
-            Slot::Absent => 0,
-            Slot::Weight(_) => unreachable!("a weight's address depends on the copy"),
+            Loc::Absent => 0,
+            Loc::Weight(_) => unreachable!("a weight's address depends on the copy"),
         }
     }
 
@@ -64,7 +65,7 @@ impl<'a> Lowering<'a> {
     /// The weight operand at a place, if it is one.
     pub(super) fn weight(&self, task: &Task, place: usize) -> Option<&'a WeightMap> {
         match task.operands[place] {
-            Slot::Weight(w) => Some(&self.model.weights.weights[w.index()]),
+            Loc::Weight(w) => Some(&self.model.weights.weights[w.index()]),
             _ => None,
         }
     }
@@ -90,38 +91,38 @@ impl<'a> Lowering<'a> {
     }
 
     /// An operand or result as f32 rows.
-    pub(super) fn rows(&self, task: &Task, slot: Slot) -> Result<Rows, DeviceError> {
-        let ty = self.ty(slot).filter(|ty| ty.dtype == DType::F32);
+    pub(super) fn rows(&self, task: &Task, loc: Loc) -> Result<Rows, DeviceError> {
+        let ty = self.ty(loc).filter(|ty| ty.dtype == DType::F32);
         let rows = ty.and_then(|ty| {
             let (first, rest) = ty.shape.dims().split_first()?;
             let Dim::Sym(sym) = *first else { return None };
             let width = rest.iter().try_fold(1u64, |n, d| n.checked_mul(d.known()?))?;
             matches!(sym, Sym::Rows | Sym::Outs).then_some(Rows { sym, width })
         });
-        rows.ok_or_else(|| match self.ty(slot) {
-            Some(ty) => unsupported(task, format!("{slot} : {ty} has no rows of the step")),
+        rows.ok_or_else(|| match self.ty(loc) {
+            Some(ty) => unsupported(task, format!("{loc} : {ty} has no rows of the step")),
             None => unsupported(task, "an operand is absent"),
         })
     }
 
     /// Rows of a known width.
-    pub(super) fn rows_of(&self, task: &Task, slot: Slot, width: u64) -> Result<Rows, DeviceError> {
-        let rows = self.rows(task, slot)?;
+    pub(super) fn rows_of(&self, task: &Task, loc: Loc, width: u64) -> Result<Rows, DeviceError> {
+        let rows = self.rows(task, loc)?;
         if rows.width == width {
             return Ok(rows);
         }
-        Err(unsupported(task, format!("{slot} has rows of {} elements, not {width}", rows.width)))
+        Err(unsupported(task, format!("{loc} has rows of {} elements, not {width}", rows.width)))
     }
 
     /// The KV layer at a slot: its address, number of heads, and head size.
-    pub(super) fn layer(&self, task: &Task, slot: Slot) -> Result<(u64, u32, u32), DeviceError> {
-        if let Slot::State(s) = slot
-            && let Place::Layer { heads, size, .. } = self.model.states.places[s.index()]
+    pub(super) fn layer(&self, task: &Task, loc: Loc) -> Result<(u64, u32, u32), DeviceError> {
+        if let Loc::State(s) = loc
+            && let Residence::Layer { heads, size, .. } = self.model.states.places[s.index()]
         {
-            return Ok((self.at(slot), heads, size));
+            return Ok((self.at(loc), heads, size));
         }
-        let ty = self.ty(slot).map(|ty| ty.to_string()).unwrap_or_default();
-        Err(unsupported(task, format!("keys and values in {slot} : {ty}")))
+        let ty = self.ty(loc).map(|ty| ty.to_string()).unwrap_or_default();
+        Err(unsupported(task, format!("keys and values in {loc} : {ty}")))
     }
 
     /// Collects the operands that locate a row's keys and values, and registers checks of their indices before every
@@ -129,24 +130,24 @@ impl<'a> Lowering<'a> {
     pub(super) fn places(
         &mut self,
         task: &Task,
-        table: Slot,
-        row_seq: Slot,
-        positions: Slot,
-    ) -> Result<Places, DeviceError> {
-        let place = |slot: Slot| match slot {
-            Slot::Input(input) => Ok(input),
-            slot => Err(unsupported(task, format!("places of rows in {slot}, which no step binds"))),
+        table: Loc,
+        row_seq: Loc,
+        positions: Loc,
+    ) -> Result<PagedRows, DeviceError> {
+        let place = |loc: Loc| match loc {
+            Loc::Input(input) => Ok(input),
+            loc => Err(unsupported(task, format!("places of rows in {loc}, which no step binds"))),
         };
-        let check = Check::Places { table: place(table)?, row_seq: place(row_seq)?, positions: place(positions)? };
+        let check = Check::PagedRows { table: place(table)?, row_seq: place(row_seq)?, positions: place(positions)? };
         if !self.checks.contains(&check) {
             self.checks.push(check);
         }
-        Ok(Places { table: self.at(table), row_seq: self.at(row_seq), positions: self.at(positions) })
+        Ok(PagedRows { table: self.at(table), row_seq: self.at(row_seq), positions: self.at(positions) })
     }
 
     /// Registers a check of the indices at a place before every step, if the step binds them. Returns whether it does.
     pub(super) fn indices(&mut self, task: &Task, place: usize, what: &'static str, below: Dim) -> bool {
-        let Slot::Input(input) = task.operands[place] else { return false };
+        let Loc::Input(input) = task.operands[place] else { return false };
         let check = Check::Below { input, what, below };
         if !self.checks.contains(&check) {
             self.checks.push(check);
@@ -157,7 +158,7 @@ impl<'a> Lowering<'a> {
 
 /// Addresses of the operands that locate a row's keys and values.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Places {
+pub(super) struct PagedRows {
     pub table: u64,
     pub row_seq: u64,
     pub positions: u64,

@@ -8,28 +8,28 @@ use aio_ir::DType;
 ///
 /// Unknown numbers are kept so that tools can show every file; only using the tensor fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum TensorType {
+pub enum GgmlType {
     /// A type that aio reads.
     Known(DType),
     /// A type number of ggml that aio does not read.
     Unknown(u32),
 }
 
-impl TensorType {
+impl GgmlType {
     /// The type, if aio reads it.
     pub fn dtype(self) -> Option<DType> {
         match self {
-            TensorType::Known(t) => Some(t),
-            TensorType::Unknown(_) => None,
+            GgmlType::Known(t) => Some(t),
+            GgmlType::Unknown(_) => None,
         }
     }
 }
 
-impl fmt::Display for TensorType {
+impl fmt::Display for GgmlType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TensorType::Known(t) => t.fmt(f),
-            TensorType::Unknown(id) => match UNREAD.iter().find(|(number, _)| number == id) {
+            GgmlType::Known(t) => t.fmt(f),
+            GgmlType::Unknown(id) => match UNREAD.iter().find(|(number, _)| number == id) {
                 Some((_, name)) => f.write_str(name),
                 None => write!(f, "unknown({id})"),
             },
@@ -87,7 +87,7 @@ mod tests {
         }
         let named = |id: u32| DType::from_ggml_id(id).is_some() || UNREAD.iter().any(|(n, _)| *n == id);
         assert!((0..=42).all(named));
-        assert_eq!(TensorType::Unknown(23).to_string(), "IQ4_XS");
-        assert_eq!(TensorType::Unknown(99).to_string(), "unknown(99)");
+        assert_eq!(GgmlType::Unknown(23).to_string(), "IQ4_XS");
+        assert_eq!(GgmlType::Unknown(99).to_string(), "unknown(99)");
     }
 }
