@@ -41,7 +41,7 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// The slot of a value that task `index` reads.
+    /// The location of a value that task `index` reads.
     fn place(&mut self, value: ValueId, index: usize) -> Loc {
         let loc = self.loc(value, aio_plan::Layout::Plain);
         self.read(loc, index);

@@ -1,4 +1,4 @@
-//! Turns ordered clusters into a plan: bodies, slots, buffers, costs.
+//! Turns ordered clusters into a plan: bodies, locations, buffers, costs.
 
 use crate::CompileError;
 use crate::emitter::{Emitter, Shared};

@@ -1,4 +1,4 @@
-//! Storage for the values of a plan: slots, buffers, and the copies needed. Used by `emit` and `copies`.
+//! Storage for the values of a plan: locations, buffers, and the copies needed. Used by `emit` and `copies`.
 
 use crate::CompileError;
 use crate::fuse::{Cluster, is_view};
@@ -34,7 +34,7 @@ impl Shared {
     }
 }
 
-/// A value that must be copied to another slot.
+/// A value that must be copied to another location.
 pub(crate) struct Copy {
     /// The value to copy.
     pub from: ValueId,
@@ -164,7 +164,7 @@ impl<'a> Emitter<'a> {
         loc
     }
 
-    /// The slot of a value that is not a view. `layout` applies to weights.
+    /// The location of a value that is not a view. `layout` applies to weights.
     pub(crate) fn loc(&mut self, value: ValueId, layout: Layout) -> Loc {
         if let Some(root) = self.state_root(value) {
             return self.state(root);
@@ -178,7 +178,7 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// Extends the lifetime of a slot's buffer to task `index`, which reads it.
+    /// Extends the lifetime of a location's buffer to task `index`, which reads it.
     pub(crate) fn read(&mut self, loc: Loc, index: usize) {
         if let Loc::Buffer(b) = loc {
             self.lives[b.index()].last = index;

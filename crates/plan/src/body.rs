@@ -16,7 +16,7 @@ pub struct Declared {
     /// Its source: [`Def::State`] for a state that the task replaces, [`Def::Weight`] for a weight in its own shape,
     /// [`Def::Input`] for everything else.
     pub def: Def,
-    /// Its type. The shape may differ from that in the slot.
+    /// Its type. The shape may differ from that in the location.
     pub ty: TensorType,
 }
 

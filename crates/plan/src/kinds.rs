@@ -2,7 +2,7 @@
 //!
 //! An entry generates the variants of [`KindName`] and [`TaskKind`], the name in plans, and a module with the kind's
 //! operands and results by name. [`crate::body`] defines what a kind computes, the verifier checks operands against the
-//! classes stated here, and back ends take slots by name. Single-op tasks have the operands of the op table instead.
+//! classes stated here, and back ends take locations by name. Single-op tasks have the operands of the op table instead.
 
 use crate::numbers::{AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec};
 use aio_ir::{DType, Def, Op, Sym, TensorType};

@@ -2,7 +2,7 @@
 //!
 //! | code | rule |
 //! |---|---|
-//! | L001 | every slot's id is in range |
+//! | L001 | every location's id is in range |
 //! | L002 | a buffer lies inside the arena and has the bytes of its type at the bucket's bounds |
 //! | L003 | buffers that are live at the same time share no bytes |
 //! | L004 | a buffer is written by one task, before any task reads it |
@@ -11,7 +11,7 @@
 //! | L005 | operands and results agree in number and type with the task's body; states and weights match its shapes exactly |
 //! | L006 | every output is written exactly once |
 //! | L007 | a task's body satisfies the IR's rules |
-//! | L008 | results never go to inputs, weights or absent slots |
+//! | L008 | results never go to inputs, weights or absent locations |
 //! | L009 | a task has its kind's number of operands and results; only optional operands are absent |
 //! | L010 | a buffer's offset is a multiple of the family's alignment |
 //! | L013 | weights have known sizes; states depend on pages or sequences, as their outermost dimension, alone; the alignment is a power of two from 64 on |
@@ -24,7 +24,7 @@
 //! | L019 | keys and values that a task reads or writes by pages are a state |
 //!
 //! Kernels use a kind's numbers unchecked. L012 ties the numbers to the body, and L005 ties the body to the contents of
-//! the slots, so nothing a plan says about itself is taken on trust.
+//! the locations, so nothing a plan says about itself is taken on trust.
 
 use crate::bucket::Bucket;
 use crate::family::{Plan, PlanFamily, WeightDesc};

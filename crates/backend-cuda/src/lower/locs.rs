@@ -1,4 +1,4 @@
-//! The contents of slots: type, address, and shape as kernels count it.
+//! The contents of locations: type, address, and shape as kernels count it.
 
 use super::step_map::Spot;
 use super::{Lowering, unsupported};
@@ -30,7 +30,7 @@ pub(super) struct Rows {
 }
 
 impl<'a> Lowering<'a> {
-    /// The type of a slot; `None` if it is absent.
+    /// The type of a location; `None` if it is absent.
     pub(super) fn ty(&self, loc: Loc) -> Option<&'a TensorType> {
         match loc {
             Loc::Buffer(b) => Some(&self.plan.buffers[b.index()].ty),
@@ -42,7 +42,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Address of a slot other than a weight; 0 if it is absent.
+    /// Address of a location other than a weight; 0 if it is absent.
     pub(super) fn at(&self, loc: Loc) -> u64 {
         match loc {
             Loc::Buffer(b) => self.bases.arena + self.plan.buffers[b.index()].offset,
@@ -114,7 +114,7 @@ impl<'a> Lowering<'a> {
         Err(unsupported(task, format!("{loc} has rows of {} elements, not {width}", rows.width)))
     }
 
-    /// The KV layer at a slot: its address, number of heads, and head size.
+    /// The KV layer at a location: its address, number of heads, and head size.
     pub(super) fn layer(&self, task: &Task, loc: Loc) -> Result<(u64, u32, u32), DeviceError> {
         if let Loc::State(s) = loc
             && let Residence::Layer { heads, size, .. } = self.model.states.places[s.index()]

@@ -1,4 +1,4 @@
-//! Rules about a single task: its slots and its body, and that they match.
+//! Rules about a single task: its locations and its body, and that they match.
 
 use crate::body::{self, BodyError, Declared};
 use crate::family::{Plan, PlanFamily};
@@ -25,7 +25,7 @@ pub(super) struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// Checks the task. Its slots must be in range.
+    /// Checks the task. Its locations must be in range.
     pub(super) fn check(&self, sound: &mut Sound) -> Result<(), Broken> {
         self.places()?;
         let (body, key) = (Arc::as_ptr(&self.task.body), (self.task.kind, self.present()));
@@ -168,7 +168,7 @@ impl Rules<'_> {
         Ok(())
     }
 
-    /// Checks that a state is replaced in place: the result has the operand's slot, and no other operand or result
+    /// Checks that a state is replaced in place: the result has the operand's location, and no other operand or result
     /// does. Any other result in a state is a copy into one that the task does not read.
     fn replaced(&self) -> Result<(), Broken> {
         let declared = self.declared().map_err(|message| ("L005", message))?;
@@ -191,7 +191,7 @@ impl Rules<'_> {
     }
 }
 
-/// The type of a slot's contents; `None` for an absent one.
+/// The type of a location's contents; `None` for an absent one.
 fn loc_type<'a>(family: &'a PlanFamily, plan: &'a Plan, loc: Loc) -> Option<&'a TensorType> {
     match loc {
         Loc::Buffer(b) => Some(&plan.buffers[b.index()].ty),
@@ -203,7 +203,7 @@ fn loc_type<'a>(family: &'a PlanFamily, plan: &'a Plan, loc: Loc) -> Option<&'a 
     }
 }
 
-/// Whether a slot holds what a body declares. States, and weights declared as such, keep their shape; everything else
+/// Whether a location holds what a body declares. States, and weights declared as such, keep their shape; everything else
 /// may be another shape of the same elements.
 fn holds(loc: Loc, ty: &TensorType, value: &Value) -> bool {
     match (loc, value.def) {
