@@ -3,7 +3,7 @@
 
 use aio_compiler::{CompileError, Options, compile};
 use aio_ir::{DType, Graph, Op, verify};
-use aio_plan::{Bucket, KindName, KindSupport, Layout, Plan, PlanFamily, Slot, StepInput, StepOutput, Tail, Target};
+use aio_plan::{Bucket, KindName, KindSupport, Layout, Loc, Plan, PlanFamily, StepInput, StepOutput, Tail, Target};
 
 const BUCKET: Bucket = Bucket { rows: 4, seqs: 2, outs: 2, tail: Tail::Logits, verify: false };
 
@@ -92,7 +92,7 @@ fn a_state_is_read_before_it_is_replaced_though_the_reader_is_younger() {
         let plan = plan(&body, BUCKET, fuse);
         assert_eq!(kinds(&plan), ["add", "commit"]);
         let state = plan.tasks[1].results[0];
-        assert!(matches!(state, Slot::State(_)) && plan.tasks[0].operands[0] == state, "{:?}", plan.tasks);
+        assert!(matches!(state, Loc::State(_)) && plan.tasks[0].operands[0] == state, "{:?}", plan.tasks);
     }
 }
 

@@ -443,7 +443,7 @@ impl Engine {
     }
 
     /// Runs one step that verifies drafts: one submission and one synchronisation, however many drafts there are. The
-    /// caller commits the lengths of the sequences according to [`Verified::lens`].
+    /// caller commits the lengths of the sequences according to [`DraftOutcome::lens`].
     ///
     /// # Errors
     /// The errors of [`Engine::step`], and [`EngineError::Spans`].
