@@ -86,9 +86,9 @@ pub struct Buffer {
 pub struct Plan {
     /// The bucket it is for.
     pub bucket: Bucket,
-    /// Inputs, by [`InputId`](crate::InputId).
+    /// Inputs, by [`InputId`].
     pub inputs: Vec<Binding>,
-    /// Outputs, by [`OutputId`](crate::OutputId).
+    /// Outputs, by [`OutputId`].
     pub outputs: Vec<Binding>,
     /// Arena buffers, by [`BufferId`](crate::BufferId).
     pub buffers: Vec<Buffer>,

@@ -216,7 +216,7 @@ kind_table! {
         (req x: Rows, req norm: Vector, req gate: Matrix, req up: Matrix)
         -> (out);
     Head HeadSpec head "head"
-        "The last norm and the projection onto the vocabulary for the output rows: f32[outs, vocabulary], or u32[outs] with `argmax`."
+        "The last norm and the projection onto the vocabulary for the output rows: f32\\[outs, vocabulary\\], or u32\\[outs\\] with `argmax`."
         (req x: Rows, req out_rows: OutIndex, req norm: Vector, req w: Matrix)
         -> (out);
 }
