@@ -1,4 +1,4 @@
-//! Slots: where operands and results of tasks are stored.
+//! Locations: where operands and results of tasks are stored.
 
 use aio_ir::entity_id;
 use serde::{Deserialize, Serialize};

@@ -35,7 +35,7 @@ const FIRST_DRAFTS: u32 = 3;
 const MAX_BUDGET: u32 = 1024;
 /// Maximum stop tokens.
 const MAX_STOPS: usize = 64;
-/// Minimum and maximum slots of an index table.
+/// Minimum and maximum entries of an index table.
 const ENTRIES: (u32, u32) = (1 << 10, 1 << 18);
 /// Words before the text in its memory: the barrier's counter, the step's program, then the stop tokens.
 const HISTORY: usize = 2 + MAX_STOPS;
@@ -352,7 +352,7 @@ fn recent(request: &BurstRequest<'_>) -> u32 {
     if request.sampling.params.penalizes() { request.sampling.look_back } else { 0 }
 }
 
-/// Slots of a table for texts of this many tokens.
+/// Entries of a table for texts of this many tokens.
 fn entries(tokens: u32) -> u32 {
     tokens.saturating_mul(2).checked_next_power_of_two().unwrap_or(ENTRIES.1).clamp(ENTRIES.0, ENTRIES.1)
 }

@@ -5,7 +5,7 @@
 
 use super::hash::Key;
 
-/// A slot of the table.
+/// An entry of the table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct TextEntry {
     /// Half of the text's hash. It differs for most other texts, so those need not be compared.
@@ -13,7 +13,7 @@ struct TextEntry {
     id: u32,
 }
 
-/// An empty slot.
+/// An empty entry.
 const EMPTY: TextEntry = TextEntry { tag: 0, id: u32::MAX };
 
 /// Distinct texts, numbered in order of insertion.
