@@ -13,7 +13,7 @@ pub(crate) enum Check {
     /// Each row has a sequence of the step, and that sequence has pages of the pool up to the row's position.
     PagedRows { table: InputId, row_seq: InputId, positions: InputId },
     /// Indices are below a dimension.
-    Below { input: InputId, what: &'static str, below: Dim },
+    Below { input: InputId, task: &'static str, what: &'static str, below: Dim },
     /// The step has all pages of the pool, because an op reads a whole state.
     WholePool,
 }
@@ -54,14 +54,14 @@ impl<'a> Checked<'a, '_> {
                 Err(bad("pages", message))
             }
             Check::WholePool => Ok(()),
-            Check::Below { input, what, below } => {
+            Check::Below { input, task, what, below } => {
                 let below = below.resolve(&dims);
                 let wrong = match self.bindings.inputs[input.index()] {
                     Some(Data::U32(words)) => words.iter().map(|&w| i64::from(w)).find(|&i| i as u64 >= below),
                     Some(Data::I32(words)) => words.iter().map(|&w| i64::from(w)).find(|&i| i < 0 || i as u64 >= below),
                     _ => None,
                 };
-                let error = |index| bad(self.name(input), format!("{what} {index} is not below {below}"));
+                let error = |index| bad(self.name(input), format!("{task}: {what} {index} is not below {below}"));
                 wrong.map_or(Ok(()), |index| Err(error(index)))
             }
         }

@@ -57,9 +57,22 @@ impl Device for InterpDevice {
     fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
         let copy = |w: &aio_plan::WeightDesc| Ok(weights::checked(source, &w.name, &w.ty)?.to_vec());
         let dims = family.state_bounds(pages);
+        // What a file says of its sizes is refused as a whole before any of it is allocated.
+        let held =
+            family.weights.iter().map(|w| w.ty.bytes(&dims)).chain(family.states.iter().map(|s| s.ty.bytes(&dims)));
+        let total = held.chain([Some(family.arena_bytes)]).try_fold(0u64, |sum, bytes| sum.checked_add(bytes?));
+        if total.is_none_or(|bytes| bytes > isize::MAX as u64) {
+            return Err(failed("the family's weights and states are too large".to_owned()));
+        }
         let state = |s: &aio_plan::StateDesc| {
             let bytes = s.ty.bytes(&dims).and_then(|b| usize::try_from(b).ok());
-            bytes.map(|b| vec![0u8; b]).ok_or_else(|| failed(format!("state `{}` is too large", s.name)))
+            let zeroed = |bytes: usize| {
+                let mut state: Vec<u8> = Vec::new();
+                state.try_reserve_exact(bytes).ok()?;
+                state.resize(bytes, 0);
+                Some(state)
+            };
+            bytes.and_then(zeroed).ok_or_else(|| failed(format!("state `{}` is too large", s.name)))
         };
         let weights = family.weights.iter().map(copy).collect::<Result<_, _>>()?;
         let states = family.states.iter().map(state).collect::<Result<_, _>>()?;

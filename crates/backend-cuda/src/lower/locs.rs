@@ -148,7 +148,7 @@ impl<'a> Lowering<'a> {
     /// Registers a check of the indices at a place before every step, if the step binds them. Returns whether it does.
     pub(super) fn indices(&mut self, task: &Task, place: usize, what: &'static str, below: Dim) -> bool {
         let Loc::Input(input) = task.operands[place] else { return false };
-        let check = Check::Below { input, what, below };
+        let check = Check::Below { input, task: task.kind.name().name(), what, below };
         if !self.checks.contains(&check) {
             self.checks.push(check);
         }
