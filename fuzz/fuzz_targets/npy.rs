@@ -1,7 +1,6 @@
 //! Arbitrary bytes as a .npy file: a tensor or a typed error; what is read is written and read again the same.
 #![no_main]
 
-use aio_ir::DType;
 use libfuzzer_sys::fuzz_target;
 
 // The command line is a binary, so its file is compiled here once more.
