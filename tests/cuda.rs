@@ -45,11 +45,10 @@ fn bursts_compile_for_a_models_kernels_and_are_kept() {
 #[cfg(feature = "gpu-tests")]
 mod gpu {
     use super::*;
-    use aio::backend::conformance::cases;
+    use aio::conformance::{Outcome, cases, reference, run_case};
     use aio::engine::{EngineOptions, Flow, Request, Sampling, Speculation};
     use aio::ir::DType;
     use aio::ir::sampling::SampleParams;
-    use aio_filetest::conformance::{Outcome, reference, run_case};
     use aio_filetest::tiny;
     use std::sync::Arc;
 
@@ -72,7 +71,7 @@ mod gpu {
         let cases = cases();
         for case in &cases {
             println!("case {}", case.name);
-            let Outcome::Fail(reason) = run_case(case, &device, &reference(case)) else { continue };
+            let Outcome::Fail(reason) = run_case(case, &device, &reference(case).unwrap()) else { continue };
             println!("failed: {reason}");
             failures.push(format!("{}: {reason}", case.name));
             if let Err(e) = device.synchronize() {

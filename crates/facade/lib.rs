@@ -26,6 +26,7 @@ pub use aio_backend_cpu as cpu;
 #[cfg(feature = "cuda")]
 pub use aio_backend_cuda as cuda;
 pub use aio_compiler as compiler;
+pub use aio_conformance as conformance;
 pub use aio_engine as engine;
 pub use aio_interp as interp;
 pub use aio_ir as ir;

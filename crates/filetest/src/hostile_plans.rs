@@ -5,9 +5,9 @@
 //! damaged bytes alone never get past the checksums, and rarely past the first rule.
 
 use crate::hostile_graphs::{Graph, graphs};
-use aio_backend::conformance::{Case, cases};
 use aio_backend::{Bindings, Data, Device, DeviceError, LoadOptions, WeightData, WeightSource};
 use aio_compiler::{CompileError, Options, compile};
+use aio_conformance::{Case, cases};
 use aio_ir::{DType, Dim, Dims, Op, Shape, Sym, TensorType};
 use aio_plan::artefact::{decode, encode};
 use aio_plan::{

@@ -1,9 +1,10 @@
 //! Runs a case that has been compiled: binds its inputs, keeps sentinels behind its outputs, takes its time.
 //!
-//! Used by the test driver on every back end, and by whoever times kernels.
+//! Used by the driver, and by whoever times kernels.
 
-use super::{Case, POOL_PAGES, Weights};
-use crate::{Bindings, Data, Device, DeviceError, Executable, LoadOptions, WeightSet, bindings::OutputWords};
+use crate::{Case, POOL_PAGES, Weights};
+use aio_backend::bindings::OutputWords;
+use aio_backend::{Bindings, Data, Device, DeviceError, Executable, LoadOptions, WeightSet};
 use aio_ir::{Cost, DType, Dims, Graph, Load, Op, quant};
 use aio_plan::{Plan, PlanFamily};
 use std::time::Instant;
