@@ -1,36 +1,19 @@
 //! The registry of devices: names, options and measurements that do not exist.
 
 use crate::Table;
-use aio::devices::{
-    DeviceEntry, DeviceOptions, Found, KernelRequest, Opened, Registry, RegistryError, Sampler, options,
-};
+use aio::backend::null::NullDevice;
+use aio::devices::{DeviceOptions, KernelRequest, Registry, RegistryError, Sampler, SimpleEntry, options};
+use std::sync::Arc;
 
 /// A device that takes a name that is taken.
-struct Second;
-
-impl DeviceEntry for Second {
-    fn name(&self) -> &'static str {
-        "cpu"
-    }
-
-    fn summary(&self) -> &'static str {
-        "Another CPU"
-    }
-
-    fn list(&self) -> Result<Vec<Found>, aio::backend::DeviceError> {
-        Ok(Vec::new())
-    }
-
-    fn open(&self, _: &DeviceOptions) -> Result<Opened, aio::backend::DeviceError> {
-        Ok(Opened::unmeasured(aio::backend::null::NullDevice::default(), "none"))
-    }
-}
+const SECOND: SimpleEntry =
+    SimpleEntry { name: "cpu", summary: "Another", chip: "none", make: || Ok(Arc::new(NullDevice::default())) };
 
 pub(crate) fn cause(table: &mut Table) {
     let mut devices = Registry::new();
-    devices.add(Second).unwrap();
+    devices.add(SECOND).unwrap();
     table.add("RegistryError", devices.open("npu", &DeviceOptions::new()).unwrap_err());
-    table.add("RegistryError", devices.add(Second).unwrap_err());
+    table.add("RegistryError", devices.add(SECOND).unwrap_err());
     let devices = Registry::with_defaults();
     table.add("RegistryError", devices.open("interp", &DeviceOptions::new().with(options::THREADS, 2)).unwrap_err());
     table.add("RegistryError", devices.open("cpu", &DeviceOptions::new().with(options::ISA, "sse9")).unwrap_err());

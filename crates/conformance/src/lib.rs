@@ -14,6 +14,7 @@ mod ops;
 mod outcome;
 mod row;
 mod runner;
+mod summary;
 mod values;
 mod zero;
 
@@ -21,6 +22,7 @@ pub use case::{Case, Compare, POOL_PAGES, ROWS, SEED, Step, WEIGHT_TYPES, page, 
 pub use driver::{Reference, Report, reference, run_case, run_cases, time_case};
 pub use outcome::{Difference, Fault, Outcome, Place};
 pub use runner::{Run, Tensor, Timing};
+pub use summary::Summary;
 pub use values::{Weights, nmse};
 
 use aio_ir::DType;

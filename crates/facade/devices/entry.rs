@@ -48,6 +48,37 @@ pub trait DeviceEntry: Send + Sync {
     }
 }
 
+/// An entry as data, for a device of one thread that is there on any machine, has no options and is not measured.
+#[derive(Clone, Copy, Debug)]
+pub struct SimpleEntry {
+    /// See [`DeviceEntry::name`].
+    pub name: &'static str,
+    /// See [`DeviceEntry::summary`].
+    pub summary: &'static str,
+    /// The chip's own name.
+    pub chip: &'static str,
+    /// Makes the device.
+    pub make: fn() -> Result<Arc<dyn Device>, DeviceError>,
+}
+
+impl DeviceEntry for SimpleEntry {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn summary(&self) -> &'static str {
+        self.summary
+    }
+
+    fn list(&self) -> Result<Vec<Found>, DeviceError> {
+        Ok(vec![Found { target: self.name.to_owned(), chip: self.chip.to_owned(), threads: 1 }])
+    }
+
+    fn open(&self, _: &DeviceOptions) -> Result<Opened, DeviceError> {
+        Ok(Opened { device: (self.make)()?, chip: self.chip.to_owned(), threads: 1, hardware: None })
+    }
+}
+
 /// A device that could be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -79,13 +110,6 @@ pub struct Opened {
     pub threads: u32,
     /// What measures it, if anything does.
     pub hardware: Option<Arc<dyn Hardware>>,
-}
-
-impl Opened {
-    /// A device of one thread that nothing measures.
-    pub fn unmeasured(device: impl Device + 'static, chip: &str) -> Opened {
-        Opened { device: Arc::new(device), chip: chip.to_owned(), threads: 1, hardware: None }
-    }
 }
 
 impl fmt::Debug for Opened {

@@ -1,30 +1,15 @@
 //! The registry's entry of the oracle.
 
-use super::entry::{DeviceEntry, Found, Opened};
-use super::options::DeviceOptions;
-use aio_backend::DeviceError;
+use super::entry::SimpleEntry;
 use aio_interp::InterpDevice;
+use std::sync::Arc;
 
 /// The name of the oracle among the devices.
 pub const ORACLE: &str = "interp";
-const CHIP: &str = "the scalar oracle";
 
-pub(super) struct InterpEntry;
-
-impl DeviceEntry for InterpEntry {
-    fn name(&self) -> &'static str {
-        ORACLE
-    }
-
-    fn summary(&self) -> &'static str {
-        "The scalar oracle: slow, exact, for comparison"
-    }
-
-    fn list(&self) -> Result<Vec<Found>, DeviceError> {
-        Ok(vec![Found { target: ORACLE.to_owned(), chip: CHIP.to_owned(), threads: 1 }])
-    }
-
-    fn open(&self, _: &DeviceOptions) -> Result<Opened, DeviceError> {
-        Ok(Opened::unmeasured(InterpDevice::default(), CHIP))
-    }
-}
+pub(super) const ENTRY: SimpleEntry = SimpleEntry {
+    name: ORACLE,
+    summary: "The scalar oracle: slow, exact, for comparison",
+    chip: "the scalar oracle",
+    make: || Ok(Arc::new(InterpDevice::default())),
+};

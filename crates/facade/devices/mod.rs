@@ -6,31 +6,22 @@
 //! aio is added at run time:
 //!
 //! ```
-//! # use aio::devices::{DeviceEntry, DeviceOptions, Found, Opened, Registry};
-//! # use aio::backend::{DeviceError, null::NullDevice};
-//! struct Null;
-//!
-//! impl DeviceEntry for Null {
-//!     fn name(&self) -> &'static str {
-//!         "null"
-//!     }
-//!     fn summary(&self) -> &'static str {
-//!         "A device that runs nothing"
-//!     }
-//!     fn list(&self) -> Result<Vec<Found>, DeviceError> {
-//!         Ok(vec![Found { target: "null".to_owned(), chip: "none".to_owned(), threads: 1 }])
-//!     }
-//!     fn open(&self, _: &DeviceOptions) -> Result<Opened, DeviceError> {
-//!         Ok(Opened::unmeasured(NullDevice::default(), "none"))
-//!     }
-//! }
-//!
+//! # use aio::backend::null::NullDevice;
+//! # use aio::devices::{DeviceOptions, Registry, SimpleEntry};
+//! # use std::sync::Arc;
 //! let mut devices = Registry::with_defaults();
-//! devices.add(Null)?;
+//! devices.add(SimpleEntry {
+//!     name: "null",
+//!     summary: "A device that runs nothing",
+//!     chip: "none",
+//!     make: || Ok(Arc::new(NullDevice::default())),
+//! })?;
 //! let opened = devices.open("null", &DeviceOptions::new())?;
 //! assert_eq!(opened.device.target().name, "null");
 //! # Ok::<(), aio::devices::RegistryError>(())
 //! ```
+//!
+//! `examples/custom_backend.rs` is a whole one.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -45,7 +36,7 @@ mod registry;
 
 #[cfg(feature = "cuda")]
 pub use cuda::kernel_images;
-pub use entry::{DeviceEntry, Found, KernelRequest, Opened};
+pub use entry::{DeviceEntry, Found, KernelRequest, Opened, SimpleEntry};
 pub use error::RegistryError;
 pub use host::processor;
 pub use interp::ORACLE;

@@ -23,7 +23,7 @@ impl Registry {
             Box::new(super::cpu::CpuEntry),
             #[cfg(feature = "cuda")]
             Box::new(super::cuda::CudaEntry),
-            Box::new(super::interp::InterpEntry),
+            Box::new(super::interp::ENTRY),
         ];
         Registry { entries }
     }
