@@ -19,7 +19,7 @@ const PAGE: usize = PAGE_POSITIONS as usize;
 /// The elements of a tensor: u32, or the bits of f32. Weights are decoded at upload; pages hold f32 numbers that f16 has.
 type Words = Vec<u32>;
 /// What lies in every slot; weights and states from the beginning.
-type Memory = HashMap<Slot, Words>;
+type Memory = HashMap<Loc, Words>;
 type Done<T, E = DeviceError> = Result<T, E>;
 
 struct Toy;
@@ -57,12 +57,12 @@ impl Device for Toy {
             let mut numbers = vec![0.0; w.ty.shape.elems(&Dims::default()).unwrap_or(0) as usize];
             let decoded = quant::dequantize(w.ty.dtype, weights::checked(source, &w.name, &w.ty)?, &mut numbers);
             decoded.map_err(|_| unsupported("weight", format!("elements of {}", w.ty.dtype)))?;
-            memory.insert(Slot::Weight(WeightId::new(i)), bits(numbers));
+            memory.insert(Loc::Weight(WeightId::new(i)), bits(numbers));
         }
         for (i, state) in family.states.iter().enumerate() {
             state.kv_shape().ok_or_else(|| unsupported("state", format!("{} is no KV pages", state.ty)))?;
             let elems = state.ty.shape.elems(&family.state_bounds(pages)).unwrap_or(0) as usize;
-            memory.insert(Slot::State(StateId::new(i)), vec![0; elems]);
+            memory.insert(Loc::State(StateId::new(i)), vec![0; elems]);
         }
         Ok(WeightSet::new(Resident(Mutex::new(memory), pages as usize)))
     }
@@ -75,7 +75,7 @@ impl Device for Toy {
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Done<()> {
         let resident = weights.get::<Resident>()?;
         let mut memory = resident.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, state) in memory.iter_mut().filter(|(slot, _)| matches!(slot, Slot::State(_))) {
+        for (_, state) in memory.iter_mut().filter(|(slot, _)| matches!(slot, Loc::State(_))) {
             let size = state.len() / resident.1.max(1);
             for &(from, to) in pages {
                 let (from, to) = (below(from, resident.1)? * size, below(to, resident.1)? * size);
@@ -88,14 +88,14 @@ impl Device for Toy {
     fn download_state(&self, weights: &WeightSet, state: usize) -> Done<Vec<u8>> {
         let resident = weights.get::<Resident>()?;
         let memory = resident.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let words = memory.get(&Slot::State(StateId::new(state))).ok_or(DeviceError::ForeignHandle)?;
+        let words = memory.get(&Loc::State(StateId::new(state))).ok_or(DeviceError::ForeignHandle)?;
         Ok(words.iter().flat_map(|&w| f16::from_f32(f32::from_bits(w)).to_le_bytes()).collect())
     }
 }
 
 /// Whether there is code for a task: one op on types that [`Words`] hold, in its usual form.
 fn check(task: &Task) -> Done<()> {
-    let (name, has) = (task.kind.name().name(), |i| task.operands.get(i).is_some_and(|s| *s != Slot::Absent));
+    let (name, has) = (task.kind.name().name(), |i| task.operands.get(i).is_some_and(|s| *s != Loc::Absent));
     let Some((_, node)) = task.body.nodes().next() else { return Ok(()) };
     let (op, out) = (node.op, task.body.ty(node.results[0]).shape.dims());
     let odd = match op {
@@ -123,13 +123,13 @@ impl Executable for ToyPlan {
         let mut memory = resident.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (i, data) in bindings.inputs.iter().enumerate() {
             let words = data.map(|d| bytemuck::allocation::pod_collect_to_vec(d.bytes()));
-            memory.insert(Slot::Input(InputId::new(i)), words.unwrap_or_default());
+            memory.insert(Loc::Input(InputId::new(i)), words.unwrap_or_default());
         }
         // The pool's size belongs to the resident model, the rest to the step.
         let dims = Dims { pages: resident.1 as u32, ..bindings.dims };
         plan.tasks.iter().try_for_each(|task| run(task, &dims, &mut memory))?;
         for (i, out) in bindings.outputs.iter_mut().enumerate() {
-            let words = &memory[&Slot::Output(OutputId::new(i))];
+            let words = &memory[&Loc::Output(OutputId::new(i))];
             out[..words.len()].copy_from_slice(words);
         }
         Ok(Pending::Done)

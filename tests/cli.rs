@@ -119,10 +119,11 @@ fn check_failure(output: &Output, status: i32, message: &str) -> String {
 }
 
 #[test]
-fn every_subcommand_has_help_with_examples() {
+fn every_command_has_help_with_examples() {
     let place = Place::new();
     let commands = ["pull", "run", "compile", "perplexity", "gguf", "synth", "bench"].map(|c| vec![c]);
-    let commands = commands.into_iter().chain([vec!["bench", "spec"]]);
+    let groups = [vec![], vec!["graph"], vec!["cache"], vec!["device"]];
+    let commands = commands.into_iter().chain([vec!["bench", "spec"]]).chain(groups);
     let graph = ["verify", "print", "dot", "passes", "plan", "buckets", "run", "ops"].map(|c| vec!["graph", c]);
     let cache = ["list", "verify", "clear"].map(|c| vec!["cache", c]);
     let device = ["list", "show", "calibrate"].map(|c| vec!["device", c]);
@@ -161,7 +162,7 @@ fn a_negative_number_is_told_what_the_flag_admits() {
 fn arguments_are_escaped_in_messages_of_flags() {
     let place = Place::new();
     for args in [&["run", "--\u{1b}[31mred"][..], &["\u{1b}[31mred"], &["run", "--top-k", "\u{1b}]0;t\u{7}"]] {
-        let shown = place.bad(args, 2, "\\u{1b}");
+        let shown = place.bad(args, 2, "error:");
         assert!(!shown.contains(['\u{1b}', '\u{7}']), "{shown:?}");
     }
 }

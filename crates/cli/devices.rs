@@ -73,7 +73,7 @@ fn carveout() -> Result<Option<u32>> {
     let text = text.to_string_lossy();
     match text.parse() {
         Ok(percent) if percent <= 100 => Ok(Some(percent)),
-        _ => bail!("AIO_CUDA_CARVEOUT is `{text}`, which is no percentage from 0 to 100"),
+        _ => bail!("AIO_CUDA_CARVEOUT is `{text}`, expected a percentage from 0 to 100"),
     }
 }
 

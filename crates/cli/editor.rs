@@ -43,7 +43,7 @@ impl Turns {
                     // The rest of what was pasted would be taken for turns.
                     signals::drop_typed();
                     self.editor = editor(self.history.as_deref())?;
-                    note!("\nwhat was typed is not UTF-8 and is dropped");
+                    note!("\nthe input is not UTF-8 and was discarded");
                 }
                 Err(e) => return Err(e).context("cannot read from the terminal"),
             }

@@ -56,14 +56,14 @@ pub(crate) fn file(source: Source<'_>, sha256: &str, output: Option<&Path>, forc
     };
     match path.metadata() {
         Ok(meta) if meta.is_dir() => bail!("{} is a folder", path.display()),
-        Ok(meta) if !meta.is_file() => bail!("{} exists and is no regular file", path.display()),
+        Ok(meta) if !meta.is_file() => bail!("{} exists and is not a regular file", path.display()),
         _ => {}
     }
     if !force && let Some(found) = existing(&path)? {
         if found == sha256 {
             return Ok(path);
         }
-        bail!("{} is there and has SHA-256 {found}, not {sha256}; --force replaces it", path.display());
+        bail!("{} exists with SHA-256 {found}, not {sha256}; --force replaces it", path.display());
     }
     let mut part = Part::open(&path)?;
     let digest = match part.download(source)? {
@@ -86,7 +86,7 @@ fn default_path(source: Source<'_>) -> Result<PathBuf> {
     let name = rest.split_once('/').map(|(_, path)| path.rsplit('/').next().unwrap_or("")).unwrap_or("");
     let plain = !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c));
     if name.is_empty() || !plain {
-        bail!("{source} ends in no plain file name; say with -o where the file goes");
+        bail!("{source} does not end in a file name; name the file with -o");
     }
     let folder = folders::inside("models")?;
     folders::create(&folder)?;
@@ -178,7 +178,7 @@ impl Part {
             bail!("another aio is fetching {}", path.display());
         }
         let mut hash = Sha256::new();
-        let have = hash_rest(&mut file, &mut hash, "checking what is there").with_context(fail)?;
+        let have = hash_rest(&mut file, &mut hash, "checking the partial file").with_context(fail)?;
         Ok(Part { path, file, have, hash })
     }
 
@@ -213,7 +213,7 @@ impl Part {
             && whole != total
         {
             self.remove();
-            bail!("{source} is {whole} bytes by its range and {total} by its length; what was there is removed");
+            bail!("{source} has {whole} bytes by its range and {total} by its length; the partial file was removed");
         }
         let total = total.or(whole);
         self.check_room(source, total.unwrap_or(self.have).saturating_sub(self.have))?;
@@ -239,7 +239,7 @@ impl Part {
             };
             if total.is_some_and(|t| self.have.saturating_add(piece.len() as u64) > t) {
                 self.remove();
-                bail!("{source} sent more than the {} bytes that it announced", total.unwrap_or(0));
+                bail!("{source} sent more than the announced {} bytes", total.unwrap_or(0));
             }
             let at = self.have / ROOM_EVERY;
             if at != (self.have + piece.len() as u64) / ROOM_EVERY {
@@ -289,7 +289,7 @@ impl Part {
     fn finish(self, path: &Path, source: Source<'_>, digest: &str, wanted: &str) -> Result<()> {
         if digest != wanted {
             self.remove();
-            bail!("what {source} sent has SHA-256 {digest}, expected {wanted}; it was removed");
+            bail!("the file from {source} has SHA-256 {digest}, expected {wanted}; it was removed");
         }
         let named = self.file.sync_all().and_then(|()| fs::rename(&self.path, path));
         if named.is_err() {

@@ -5,7 +5,7 @@ use crate::models;
 use crate::outcome::Outcome;
 use crate::output::{json_line, print_now};
 use crate::table::Table;
-use aio::compiler::{Compiled, Options, compile};
+use aio::compiler::{Compilation, Options, compile};
 use aio::engine::EngineOptions;
 use aio::plan::{Bucket, artefact};
 use anyhow::Result;
@@ -30,7 +30,7 @@ pub(crate) fn main(args: &BucketsArgs) -> Result<Outcome> {
     let mut rows = Vec::new();
     for &bucket in &buckets {
         let started = Instant::now();
-        let Compiled { family, .. } = compile(verified, &target, &Options { buckets: vec![bucket], fuse: true })?;
+        let Compilation { family, .. } = compile(verified, &target, &Options { buckets: vec![bucket], fuse: true })?;
         let compile_ms = 1e3 * started.elapsed().as_secs_f64();
         let plan = &family.plans[0];
         let plan_bytes = artefact::encode(&family).len();

@@ -28,7 +28,7 @@ impl Job {
             let declared: Vec<&str> = declared(graph).map(|v| v.name.as_str()).collect();
             let value = graph.find(&file.name).map(|id| graph.value(id));
             let value = value.with_context(|| {
-                format!("the graph has no input, weight or state `{}`, only {}", file.name, list(&declared))
+                format!("the graph has no input, weight or state `{}`; expected one of {}", file.name, list(&declared))
             })?;
             let npy = npy::read(&file.path)?;
             dims.fit(value, &npy)?;
@@ -72,14 +72,14 @@ impl Symbols {
     fn fit(&mut self, value: &Value, npy: &Npy) -> Result<()> {
         let (name, ty) = (&value.name, &value.ty);
         let stored = if npy::has(ty.dtype) { ty.dtype } else { DType::U8 };
-        ensure!(npy.dtype == stored, "`{name}` : {ty} is given as {}, not as {stored}", npy.dtype);
+        ensure!(npy.dtype == stored, "`{name}` : {ty} is given as {}, expected {stored}", npy.dtype);
         let shape = logical_shape(ty.dtype, &npy.shape);
         let shape = shape.filter(|s| s.len() == ty.shape.rank());
-        let shape = shape.with_context(|| format!("`{name}` : {ty} is given in the shape {:?}", npy.shape))?;
+        let shape = shape.with_context(|| format!("`{name}` : {ty} is given with shape {:?}", npy.shape))?;
         for (dim, &number) in ty.shape.dims().iter().zip(&shape) {
             match dim {
                 Dim::Sym(sym) => self.bind(*sym, number, &format!("`{name}` : {ty}"))?,
-                Dim::Const(n) => ensure!(*n == number, "`{name}` : {ty} is given in the shape {:?}", npy.shape),
+                Dim::Const(n) => ensure!(*n == number, "`{name}` : {ty} is given with shape {:?}", npy.shape),
             }
         }
         Ok(())
@@ -94,7 +94,7 @@ impl Symbols {
                 if let Dim::Sym(sym) = dim
                     && !self.0.contains_key(sym)
                 {
-                    bail!("no input tells how many {0} there are; give --dim {0}=N", sym.name());
+                    bail!("no input determines the size of `{0}`; give --dim {0}=N", sym.name());
                 }
             }
         }

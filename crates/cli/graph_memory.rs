@@ -25,10 +25,7 @@ fn fits(parsed: &Parsed, dims: &Dims, device: DeviceArg, given: u64, available: 
         let bytes = size(value).with_context(|| format!("%{name}"))?;
         held = held.saturating_add(bytes);
         if held > available {
-            bail!(
-                "%{name} : {} needs {bytes} bytes, {held} with what is held beside it, only {available} are available",
-                value.ty
-            );
+            bail!("%{name} : {} needs {bytes} bytes, {held} in total, but only {available} are available", value.ty);
         }
         if let Def::Node { node, result: 0 } = value.def {
             held -= released(graph, graph.node(node), &mut uses).map(size).sum::<Result<u64>>()?;

@@ -52,8 +52,9 @@ fn check_outputs(graph: &Graph, wanted: &[NamedFile]) -> Result<Vec<usize>> {
     let names: Vec<&str> = named_roots(graph).map(|(name, _)| name).collect();
     let place = |file: &NamedFile| {
         let place = names.iter().position(|n| *n == file.name);
-        place
-            .with_context(|| format!("the graph has no output or changed state `{}`, only {}", file.name, list(&names)))
+        place.with_context(|| {
+            format!("the graph has no output or updated state `{}`; expected one of {}", file.name, list(&names))
+        })
     };
     wanted.iter().map(place).collect()
 }

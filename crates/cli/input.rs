@@ -29,7 +29,7 @@ pub(crate) fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
 pub(crate) fn stdin(limit: u64) -> Result<String> {
     let read = signals::while_waiting(|| whole(std::io::stdin().lock(), limit))?;
     let bytes = read.context("cannot read the prompt from standard input")?;
-    let Some(bytes) = bytes else { bail!("standard input brings more than {limit} bytes") };
+    let Some(bytes) = bytes else { bail!("standard input has more than {limit} bytes") };
     String::from_utf8(bytes).context("cannot read the prompt from standard input: it is not UTF-8")
 }
 

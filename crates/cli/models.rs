@@ -5,7 +5,7 @@ use crate::devices;
 use crate::input;
 use crate::profiles;
 use crate::pull;
-use crate::store::Slot;
+use crate::store::CacheEntry;
 use aio::backend::{Device, ImageAccess};
 use aio::engine::{Engine, EngineOptions};
 use aio::ir::Graph;
@@ -36,7 +36,7 @@ pub(crate) fn open(args: &ModelArgs) -> Result<Model> {
 
 fn open_path(path: &Path) -> Result<Model> {
     if is_artefact(path) {
-        bail!("{} is a compiled artefact; this needs the model file that it was made of", path.display());
+        bail!("{} is a compiled artefact; this command needs the original model file", path.display());
     }
     Model::open(path).with_context(|| format!("cannot open model {}", path.display()))
 }
@@ -83,17 +83,17 @@ pub(crate) fn graph(model: &Model, args: &ModelArgs) -> Result<Graph> {
 /// A loaded model, and its place in the cache if it is not there yet.
 pub(crate) struct Loaded {
     pub engine: Engine,
-    slot: Option<Slot>,
+    entry: Option<CacheEntry>,
 }
 
 /// A place in the cache that is to be filled.
-pub(crate) struct Keep(Option<Slot>);
+pub(crate) struct Keep(Option<CacheEntry>);
 
 impl Keep {
     /// As [`Loaded::keep`].
     pub(crate) fn keep(&mut self, engine: &Engine) {
-        if let Some(slot) = self.0.take() {
-            slot.fill(engine);
+        if let Some(entry) = self.0.take() {
+            entry.fill(engine);
         }
     }
 }
@@ -101,13 +101,13 @@ impl Keep {
 impl Loaded {
     /// The engine alone, and what [`Loaded::keep`] would do.
     pub(crate) fn split(self) -> (Engine, Keep) {
-        (self.engine, Keep(self.slot))
+        (self.engine, Keep(self.entry))
     }
 
     /// Puts the model into the cache if it is not there. To be called when the work is done: nobody waits for it then.
     pub(crate) fn keep(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            slot.fill(&self.engine);
+        if let Some(entry) = self.entry.take() {
+            entry.fill(&self.engine);
         }
     }
 }
@@ -128,28 +128,28 @@ pub(crate) fn load_on(
     let options = &EngineOptions { ceilings: known.unwrap_or(options.ceilings), ..options.clone() };
     let path = path(args)?;
     let access = if load.mmap { ImageAccess::Map } else { ImageAccess::Read };
-    let slot = Slot::of(&path, args, load, &*device, options);
-    let kept = slot.as_ref().map(|s| s.load(Arc::clone(&device), options, access)).transpose()?.flatten();
+    let entry = CacheEntry::of(&path, args, load, &*device, options);
+    let kept = entry.as_ref().map(|s| s.load(Arc::clone(&device), options, access)).transpose()?.flatten();
     // The cache comes first, so that nothing of the file is read if the model is there.
     let loaded = if let Some(engine) = kept {
-        Loaded { engine, slot: None }
+        Loaded { engine, entry: None }
     } else if is_artefact(&path) {
         if args.template.is_some() {
-            bail!("{} is compiled already; --template needs the model file", path.display());
+            bail!("{} is already compiled; --template needs the original model file", path.display());
         }
         let named = || format!("cannot load {}", path.display());
         let artefact = Artefact::open(&path).with_context(named)?;
         let engine = Engine::from_artefact(artefact, device, options, access).with_context(named)?;
-        Loaded { engine, slot: None }
+        Loaded { engine, entry: None }
     } else {
         let model = open_path(&path)?;
         let graph = graph(&model, args)?;
-        Loaded { engine: Engine::load(model, &graph, device, options)?, slot }
+        Loaded { engine: Engine::load(model, &graph, device, options)?, entry }
     };
     warn(loaded.engine.model());
     let trained = loaded.engine.model().hyper.context_length;
     if let Some(ctx) = options.context.filter(|&c| c > trained) {
-        note!("warning: a context of {ctx} is longer than the model's {trained}; its text may degrade beyond that");
+        note!("warning: the context of {ctx} exceeds the model's {trained}; the text may degrade beyond that");
     }
     Ok(loaded)
 }

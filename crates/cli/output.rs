@@ -3,6 +3,7 @@
 //! All that the program prints passes here, and through `escape` if it is for people.
 
 use crate::escape;
+use aio::engine::EngineError;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -28,7 +29,8 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     stdout.is_some_and(|e| e.0.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// An error with its causes, outermost first; a cause that the text before it says already is left out.
+/// An error with its causes, outermost first, and the flag that would help. A cause that the text already ends with is
+/// left out.
 pub(crate) fn describe(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -38,7 +40,19 @@ pub(crate) fn describe(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    text
+    match error.chain().find_map(hint) {
+        Some(hint) => format!("{text}; {hint}"),
+        None => text,
+    }
+}
+
+/// What to do about an error of the libraries, which know no flags.
+fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    match cause.downcast_ref::<EngineError>()? {
+        EngineError::Memory { .. } => Some("a smaller --ctx needs less"),
+        EngineError::ContextOverflow { .. } => Some("use a larger --ctx or a shorter prompt"),
+        _ => None,
+    }
 }
 
 /// Writes text for people to stdout at once. Strings of files in it are not obeyed by a terminal.
@@ -85,4 +99,17 @@ pub(crate) fn beside(path: &Path, before: &str, after: &str) -> PathBuf {
     name.push(path.file_name().unwrap_or_default());
     name.push(after);
     path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_engine_ends_with_the_flag_that_helps() {
+        let error = anyhow::Error::from(EngineError::ContextOverflow { prompt: 9, context: 8 }).context("cannot run");
+        let shown = describe(&error);
+        assert!(shown.starts_with("cannot run: the prompt has 9 tokens"), "{shown}");
+        assert!(shown.ends_with("; use a larger --ctx or a shorter prompt"), "{shown}");
+    }
 }

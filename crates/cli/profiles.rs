@@ -27,7 +27,7 @@ pub(crate) fn path_of(entry: &dyn DeviceEntry, target: &str, threads: u32) -> Re
 pub(crate) fn read(path: &Path) -> Result<DeviceProfile> {
     // A pipe without a writer would be waited for.
     if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-        bail!("{} is no regular file", path.display());
+        bail!("{} is not a regular file", path.display());
     }
     let text = input::text(path, input::TEMPLATE)?;
     DeviceProfile::from_toml(&text).with_context(|| format!("{}", path.display()))

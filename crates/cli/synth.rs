@@ -28,7 +28,7 @@ pub(crate) fn main(args: SynthArgs) -> Result<Outcome> {
 fn report_fallbacks(synth: &Synth) {
     let Some(first) = synth.fallbacks().first() else { return };
     note!(
-        "note: {} tensors are {} and not {}, since rows such as the {} elements of {} are no whole blocks",
+        "note: {} tensors are {} instead of {}: rows such as the {} elements of {} are not a whole number of blocks",
         synth.fallbacks().len(),
         first.got,
         first.wanted,

@@ -1,7 +1,7 @@
 //! aio: a kernel-level compute-graph runtime for LLM decoding on memory-bound devices.
 //!
-//! A model file becomes a step graph (text, verified), the graph a family of precompiled plans, a plan an executable on a
-//! device; one step is one submission and one synchronisation. This crate gathers the parts:
+//! A model file becomes a verified step graph, the graph becomes a family of precompiled plans, and a device makes each
+//! plan executable. One step is one submission and one synchronisation. This crate re-exports the parts:
 //!
 //! ```no_run
 //! use aio::engine::{EngineOptions, Flow, Request, Sampling};
@@ -45,16 +45,16 @@ use aio_plan::artefact::Artefact;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The commit this was built from.
+/// The commit it was built from.
 pub const COMMIT: &str = env!("AIO_COMMIT");
 
-/// The graph templates that come with aio: all files of `graphs/`, by name.
+/// The built-in graph templates: all files of `graphs/`, by name.
 pub fn templates() -> Templates {
     const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/graph_templates.rs"));
     Templates::new(FILES.iter().copied())
 }
 
-/// Loads a model from a compiled artefact (`aio compile`): nothing is compiled, nothing packed.
+/// Loads a model from a compiled artefact (`aio compile`), without compiling or packing.
 ///
 /// # Errors
 /// See [`Engine::from_artefact`].
@@ -62,7 +62,7 @@ pub fn load_artefact(path: &Path, device: Arc<dyn Device>, options: &EngineOptio
     Engine::from_artefact(Artefact::open(path)?, device, options, ImageAccess::Read)
 }
 
-/// Loads a model with the template of its architecture.
+/// Loads a model with the template for its architecture.
 ///
 /// # Errors
 /// See [`EngineError`].

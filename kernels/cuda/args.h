@@ -280,14 +280,14 @@ struct BurstArgs {
     BurstProgram few;  // for steps of few rows
     BurstProgram many; // for all others
     u32* history;      // [capacity + rows of a step]: prompt and output; the last token has not run
-    u32* index;        // [2][slots]: ends of runs of LONG_RUN and of SHORT_RUN tokens, by hash
+    u32* index;        // [2][entries]: ends of runs of LONG_RUN and of SHORT_RUN tokens, by hash
     const u32* stops;  // [stop_count]: tokens that end the output
     u32* barrier;      // a counter, zero before the launch
     u32* program;      // which program the step under way runs
     BurstMail* mail;
     u32* out;     // [budget] in memory of the host: the tokens
     u32* taken;   // [budget] in memory of the host: of each step drafts + 65536 * accepted drafts
-    u32 slots;    // a power of two
+    u32 entries;  // a power of two
     u32 length;   // tokens of the history
     u32 reserved; // positions with pages
     u32 budget;   // tokens at most, at least 1

@@ -12,24 +12,24 @@
 __device__ inline u32 run_tokens(u32 which) { return which == 0 ? 4 : 2; }
 
 /// The place of the run that ends before `end`: FNV-1a over its tokens (Fowler, Noll, Vo), its upper bits folded in.
-__device__ inline u32* run_slot(const BurstArgs& a, u32 which, u32 end) {
+__device__ inline u32* run_entry(const BurstArgs& a, u32 which, u32 end) {
     u32 hash = 2166136261u;
     for (u32 i = end - run_tokens(which); i < end; i++) hash = (hash ^ a.history[i]) * 16777619u;
     hash = (hash ^ hash >> 15) * 2246822519u;
-    return a.index + which * a.slots + ((hash ^ hash >> 13) & (a.slots - 1));
+    return a.index + which * a.entries + ((hash ^ hash >> 13) & (a.entries - 1));
 }
 
 /// Notes the runs that end before `end`. Any threads in any order: the last run wins.
 __device__ inline void note_runs(const BurstArgs& a, u32 end) {
     for (u32 which = 0; which < RUNS; which++) {
-        if (end >= run_tokens(which)) atomicMax(run_slot(a, which, end), end);
+        if (end >= run_tokens(which)) atomicMax(run_entry(a, which, end), end);
     }
 }
 
 /// The index of the history, but for its last runs. All blocks together; a grid barrier must follow.
 __device__ inline void build_index(const BurstArgs& a) {
     u32 from = blockIdx.x * THREADS + threadIdx.x, step = gridDim.x * THREADS;
-    for (u32 i = from; i < RUNS * a.slots; i += step) a.index[i] = 0;
+    for (u32 i = from; i < RUNS * a.entries; i += step) a.index[i] = 0;
     come_to_grid_barrier();
     wait_for_grid_barrier();
     for (u32 end = from; end < a.length; end += step) note_runs(a, end);
@@ -39,7 +39,7 @@ __device__ inline void build_index(const BurstArgs& a) {
 __device__ inline u32 find_run(const BurstArgs& a, u32 which, u32 length) {
     u32 run = run_tokens(which);
     if (length <= run) return 0;
-    u32 end = *run_slot(a, which, length);
+    u32 end = *run_entry(a, which, length);
     for (u32 i = 1; i <= run && end != 0; i++) {
         if (a.history[end - i] != a.history[length - i]) end = 0;
     }

@@ -38,12 +38,12 @@ struct Stream {
     u32 steps;     // of a tile
     u32 item, sub; // the tile to ask for next
     u32 step;      // the step to ask for next
-    u32 slot;      // the oldest step in the ring
+    u32 oldest;    // the oldest step in the ring
 
     __device__ Stream(const Work& work, u8* ring, u32 k)
-        : work(work), ring(ring), steps(ceil_div(k, F::COLS)), item(blockIdx.x), sub(0), step(threadIdx.x / 32), slot(0) {}
+        : work(work), ring(ring), steps(ceil_div(k, F::COLS)), item(blockIdx.x), sub(0), step(threadIdx.x / 32), oldest(0) {}
 
-    __device__ u8* at(u32 m) const { return ring + (slot * M + m) * F::BYTES; }
+    __device__ u8* at(u32 m) const { return ring + (oldest * M + m) * F::BYTES; }
 
     /// Fills the ring.
     __device__ void begin() {
@@ -60,7 +60,7 @@ struct Stream {
             advance();
         }
         copies_close();
-        slot = slot + 1 == DEPTH ? 0 : slot + 1;
+        oldest = oldest + 1 == DEPTH ? 0 : oldest + 1;
     }
 
     __device__ void advance() {

@@ -55,13 +55,13 @@ struct Stages {
     u8* ring;
     u32 steps, row_tiles;
     u32 tile, matrix;    // the warp's
-    u32 step, left, slot; // to ask for next
+    u32 step, left, entry; // to ask for next
 
     __device__ void begin(u32 run) {
         u32 warp = threadIdx.x / 32;
         tile = least(run * S::RUN + warp % S::RUN, work.items * M - 1);
         matrix = warp / S::RUN;
-        step = slot = 0;
+        step = entry = 0;
         left = steps;
         for (u32 i = 0; i + 1 < S::STAGES; i++) ask();
     }
@@ -73,9 +73,9 @@ struct Stages {
         if (left > 0) {
             u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
             const u8* weights = work.tile(tile, matrix) + u64(step) * F::BYTES;
-            u8* to = at(slot) + warp * F::BYTES;
+            u8* to = at(entry) + warp * F::BYTES;
             for (u32 i = lane * 16; i < F::BYTES; i += 512) copy16_begin(to + i, weights + i);
-            to = at(slot) + WARPS * F::BYTES;
+            to = at(entry) + WARPS * F::BYTES;
             for (u32 i = threadIdx.x * 16; i < row_tiles * S::ACT_BYTES; i += THREADS * 16) {
                 u64 from = u64(i / S::ACT_BYTES) * steps + step;
                 copy16_begin(to + i, acts + from * S::ACT_BYTES + i % S::ACT_BYTES);
@@ -84,7 +84,7 @@ struct Stages {
             left -= 1;
         }
         copies_close();
-        slot = slot + 1 == S::STAGES ? 0 : slot + 1;
+        entry = entry + 1 == S::STAGES ? 0 : entry + 1;
     }
 
     /// The step after one: eight further on, else the first of the next slice.
@@ -118,14 +118,14 @@ struct GroupSums {
 template <class F, u32 M, class Work>
 __device__ inline void wide_run(Stages<F, M, Work>& stages, u32 run) {
     typedef WideShape<F, M> S;
-    u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, step = 0, slot = 0;
+    u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, step = 0, entry = 0;
     GroupSums groups[2] = {};
     stages.begin(run);
     for (u32 n = 0; n < stages.steps; n++) {
         copies_wait<S::STAGES - 2>();
         __syncthreads();
         stages.ask();
-        const u8* stage = stages.at(slot);
+        const u8* stage = stages.at(entry);
         AIO_UNROLL
         for (u32 g = 0; g < 2; g++) {
             u32 before = g * GROUP_TILES;
@@ -135,7 +135,7 @@ __device__ inline void wide_run(Stages<F, M, Work>& stages, u32 run) {
             if (step + WARPS >= stages.steps) groups[g].close();
         }
         step = stages.next(step);
-        slot = slot + 1 == S::STAGES ? 0 : slot + 1;
+        entry = entry + 1 == S::STAGES ? 0 : entry + 1;
     }
     copies_wait<0>();
     __syncthreads();

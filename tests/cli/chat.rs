@@ -99,7 +99,8 @@ fn pasted_lines_are_one_turn_and_the_history_is_the_users_alone() {
     let place = Place::new();
     let paste = "\x1b[200~first line\nsecond line\x1b[201~\r";
     let long = "x".repeat(6000) + "\r";
-    let steps = [wait(READY), send(paste), wait(READY), send(&long), wait("context only"), wait(READY), send("\x04")];
+    let steps =
+        [wait(READY), send(paste), wait(READY), send(&long), wait("tokens, the context"), wait(READY), send("\x04")];
     let Some((shown, last)) = chat("pasted_lines_are_one_turn", &place, model(), &steps) else { return };
     assert_eq!(last, "0 same", "{shown}");
     assert_eq!(shown.matches(READY).count(), 3, "{shown:?}");

@@ -256,7 +256,7 @@ fn run_refuses_what_does_not_fit() {
         (&["--in", "x=short.npy"], "3072 bytes, but it has"),
         (&["--in", "x=missing.npy"], "missing.npy"),
         (&["--in", "x=x.npy", "--in", "w=w.npy", "--dim", "rows=4"], "3 here and 4 elsewhere"),
-        (&["--in", "x=x.npy", "--in", "w=w.npy", "--out", "z=z.npy"], "no output or changed state `z`"),
+        (&["--in", "x=x.npy", "--in", "w=w.npy", "--out", "z=z.npy"], "no output or updated state `z`"),
         (&["--in", "x=x.npy", "--in", "w=w.npy", "--out", "y=no/folder/y.npy"], "no/folder/y.npy"),
     ];
     for (args, message) in cases {

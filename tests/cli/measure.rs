@@ -74,11 +74,11 @@ fn bench_has_four_forms_and_leaves_tests_out() {
     assert!(crate::text(&both.stdout).starts_with("| model |"));
     assert!(crate::text(&both.stderr).contains("[{\"test\":\"tg2\""));
     place.bad(&["bench", "-m", &model, "-p", "0", "-n", "0"], 2, "nothing to measure");
-    place.bad(&["bench", "-m", &model, "-p", "9-1"], 2, "does not rise");
+    place.bad(&["bench", "-m", &model, "-p", "9-1"], 2, "does not increase");
     place.bad(&["bench", "-m", &model, "--temp", "-1"], 2, "temperature");
     place.bad(&["bench", "-m", "no.gguf"], 2, "no.gguf");
     place.bad(&["bench", "-m", &model, "--rows", "1,73"], 2, "--rows 73");
-    place.bad(&["bench", "-m", &model, "--batch", "73"], 2, "72 is the most");
+    place.bad(&["bench", "-m", &model, "--batch", "73"], 2, "the maximum is 72");
     place.bad(&["bench", "-m", &model, "-t", "4294967295"], 2, "more than 1024");
 }
 

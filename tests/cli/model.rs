@@ -46,11 +46,11 @@ fn run_refuses_what_cannot_be() {
     let place = Place::new();
     let model = place.model("smollm2-135m", DType::Q8_0);
     let long = "word ".repeat(40);
-    place.bad(&["run", "-m", &model, "-p", &long, "--ctx", "16"], 2, "context only 16");
+    place.bad(&["run", "-m", &model, "-p", &long, "--ctx", "16"], 2, "tokens, the context 16; use a larger --ctx");
     place.write("long.txt", "one two three ".repeat(800_000));
     for chat in [&[][..], &["--chat"]] {
         let args = ["run", "-m", &model, "-f", "long.txt", "--ctx", "16"];
-        let stderr = place.bad(&[&args[..], chat].concat(), 2, "tokens at least, the context only 16");
+        let stderr = place.bad(&[&args[..], chat].concat(), 2, "tokens, the context 16; use a larger --ctx");
         assert!(stderr.len() < 1000, "{stderr}");
     }
     place.bad(&["run", "-m", &model, "-p", ""], 2, "prompt is empty");
@@ -145,7 +145,7 @@ fn synth_writes_a_model_that_opens() {
     let args = ["synth", "--preset", "smollm2-135m", "--type", "Q4_K", "--layers", "1", "--seed", "3", "-o", "s.gguf"];
     let output = place.run(&args);
     assert!(output.status.success());
-    assert!(crate::text(&output.stderr).contains("q5_0 and not q4_k"), "rows of 576 are no whole blocks");
+    assert!(crate::text(&output.stderr).contains("q5_0 instead of q4_k"), "rows of 576 are not whole blocks");
     let out = json(&place.good(&["gguf", "s.gguf", "-o", "json"]));
     assert_eq!(out["file_bytes"].as_u64(), Some(std::fs::metadata(place.path("s.gguf")).unwrap().len()));
     let bad = ["synth", "--preset", "smollm2-135m", "--type", "q4_1", "--layers", "1", "-o", "no/such/folder/x.gguf"];
@@ -195,7 +195,7 @@ fn run_takes_a_chat_template_from_a_file_or_by_name() {
     let with_own = place.run(&[&base[..], &["--chat-template", "own.jinja", "--verbose-prompt"]].concat());
     assert!(crate::text(&with_own.stderr).contains("\"!\""), "{}", crate::text(&with_own.stderr));
     let bad = |name, message| place.bad(&[&base[..], &["--chat-template", name]].concat(), 2, message);
-    bad("chatlm", "--chat-template chatlm: no format (alpaca, chatml,");
+    bad("chatlm", "--chat-template chatlm: neither a format (alpaca, chatml,");
     std::fs::write(place.path("deep.jinja"), "{{ ".to_owned() + &"not ".repeat(20_000) + "1 }}").unwrap();
     bad("deep.jinja", "the template nests too deeply");
 }
@@ -211,7 +211,7 @@ fn a_model_without_finite_logits_ends_with_one_message() {
     std::fs::write(&path, bytes).unwrap();
     for more in [&["--temp", "0"][..], &["--temp", "0.8"], &["--spec", "4"], &["-o", "json"], &["--dispatch", "op"]] {
         let run = ["run", "-m", &name, "-p", "hello", "-n", "5", "--ignore-eos", "--no-cache"];
-        place.bad(&[&run[..], more].concat(), 2, "step 1 gave no token: a logit behind position");
+        place.bad(&[&run[..], more].concat(), 2, "step 1 gave no token: a logit at position");
     }
     place.bad(&["bench", "-m", &name, "-n", "4", "-p", "0", "--no-cache"], 2, "a logit is NaN or infinite");
 }

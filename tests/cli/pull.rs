@@ -158,8 +158,8 @@ fn what_goes_wrong_leaves_nothing() {
     place.bad(&["pull", "not a url", "--sha256", &zeros, "-o", "x.bin"], 2, "only http");
     place.bad(&["pull", &url, "--sha256", &zeros, "-o", "no/folder/x.bin"], 2, "no/folder");
     place.bad(&["pull", &url, "--sha256", &zeros, "-o", "."], 2, "folder");
-    place.bad(&["pull", "http://127.0.0.1:1/", "--sha256", &zeros], 2, "no plain file name");
-    place.bad(&["pull", "http://127.0.0.1:1/a/..", "--sha256", &zeros], 2, "no plain file name");
+    place.bad(&["pull", "http://127.0.0.1:1/", "--sha256", &zeros], 2, "does not end in a file name");
+    place.bad(&["pull", "http://127.0.0.1:1/a/..", "--sha256", &zeros], 2, "does not end in a file name");
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn what_is_no_file_is_not_replaced_and_links_stay() {
     let place = Place::new();
     let sum = sha256(&content());
     let _socket = std::os::unix::net::UnixListener::bind(place.path("socket")).unwrap();
-    place.bad(&["pull", "http://127.0.0.1:1/x", "--sha256", &sum, "-o", "socket", "--force"], 2, "no regular file");
+    place.bad(&["pull", "http://127.0.0.1:1/x", "--sha256", &sum, "-o", "socket", "--force"], 2, "not a regular file");
     place.write("target", "old");
     std::os::unix::fs::symlink("target", place.path("link")).unwrap();
     place.good(&["pull", &serve(vec![Answer::Whole]), "--sha256", &sum, "-o", "link", "--force"]);

@@ -197,9 +197,9 @@ fn what_is_no_regular_file_is_not_replaced() {
     place
         .write("g.graph", "aio 1\ngraph \"g\"\n%x = fill {shape = [4], value = 1.0, dtype = f32}\noutput \"y\" = %x\n");
     let synth = ["synth", "--preset", "smollm2-135m", "--type", "q4_1", "--layers", "1", "-o", "pipe"];
-    place.bad(&synth, 2, "no regular file");
-    place.bad(&["graph", "run", "g.graph", "--out", "y=pipe"], 2, "no regular file");
-    place.bad(&["device", "show", "pipe"], 2, "no regular file");
+    place.bad(&synth, 2, "not a regular file");
+    place.bad(&["graph", "run", "g.graph", "--out", "y=pipe"], 2, "not a regular file");
+    place.bad(&["device", "show", "pipe"], 2, "not a regular file");
     assert!(!place.path("pipe").is_file());
 }
 

@@ -174,7 +174,7 @@ fn run_drafts_as_its_flags_say() {
     let output = place.run(&[&base[..10], &["--spec", "auto", "--explain"]].concat());
     assert!(text(&output.stderr).contains("drafts"), "{}", text(&output.stderr));
     let output = place.run(&[&base[..10], &["--spec", "2", "--explain"]].concat());
-    assert!(text(&output.stderr).contains("nothing is weighed with --spec 2"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("nothing to show with --spec 2"), "{}", text(&output.stderr));
     place.bad(&[&base[..], &["--drafter", "model"]].concat(), 2, "belong together");
     place.bad(&[&base[..], &["--spec", "65"]].concat(), 2, "up to 64");
 }
@@ -228,7 +228,7 @@ fn bad_workloads_end_with_status_2() {
     place.write("bytes.jsonl", [0xff, 0xfe]);
     bad("bytes.jsonl", "bytes.jsonl");
     bad("none.jsonl", "none.jsonl");
-    bad("poetry", "there is no workload poetry; there is copy, grounded");
+    bad("poetry", "unknown workload poetry, expected one of copy, grounded");
     place.bad(&["bench", "spec", "-m", &model, "--spec", "2,65"], 2, "up to 64");
     place.bad(&["bench", "spec", "-m", "no.gguf"], 2, "no.gguf");
     place.bad(&["bench", "-r", "1", "spec"], 2, "spec");

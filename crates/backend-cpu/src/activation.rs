@@ -1,15 +1,15 @@
-//! Quantised activations in the order in which the matrix kernels read them.
+//! Quantised activations in the order the matrix kernels read them.
 //!
-//! Rows are cut into panels of 16; up to 24 rows are one panel. Inside a panel the blocks of one column position lie side by
-//! side, so that a tile of rows walks one contiguous stream with constant offsets. Written by
-//! the row kernels, read by the matrix kernels.
+//! Rows are grouped into panels of 16; up to 24 rows form a single panel. Within a panel, the blocks of a column position
+//! are adjacent, so a tile of rows reads one contiguous stream at constant offsets. Written by the row kernels, read by the
+//! matrix kernels.
 
 use crate::format::BLOCK_COLS;
 use aio_ir::quant::Q8Block;
 
-/// Rows of a full panel where there are several.
+/// Rows of a full panel when there are several panels.
 pub const PANEL_ROWS: usize = 16;
-/// Up to so many rows are one panel: a step that checks sixteen drafts reads its weights once.
+/// Up to this many rows form one panel, so a step that verifies sixteen drafts reads its weights once.
 pub const MAX_PANEL_ROWS: usize = 24;
 
 /// Rows of every panel but the last.
@@ -17,15 +17,15 @@ pub const fn panel_rows(rows: usize) -> usize {
     if rows <= MAX_PANEL_ROWS { MAX_PANEL_ROWS } else { PANEL_ROWS }
 }
 
-/// The bits of 3 * 2^22 as f32. An integer below 2^22 in size that is added to them makes the bits of that float plus the
-/// integer: sums that begin here are floats as they are, and one fused multiply-add takes 3 * 2^22 off again, exactly.
+/// The bits of 3 * 2^22 as f32. Adding an integer of magnitude below 2^22 gives the bits of that float plus the integer.
+/// Integer sums that start here are therefore valid floats; one fused multiply-add subtracts 3 * 2^22 again, exactly.
 pub const FLOAT_BITS: i32 = 0x4B40_0000;
-/// `FLOAT_BITS` as the number that they are.
+/// The number that `FLOAT_BITS` encodes.
 pub const FLOAT_OFFSET: f32 = 12_582_912.0;
-/// Unsigned codes of eight bits are stored plus this.
+/// Eight-bit codes are stored unsigned, plus this offset.
 const CODE_OFFSET: i32 = 128;
 
-/// Thirty-two activations and what the kernels need of them.
+/// Thirty-two activations and the derived values that kernels need.
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(16))]
 pub struct ActBlock {
@@ -33,9 +33,9 @@ pub struct ActBlock {
     pub q: [i8; BLOCK_COLS],
     /// Scale of the codes.
     pub d: f32,
-    /// Where the sum of products with weights plus 128 begins: `FLOAT_BITS` minus 128 times the sum of the codes.
+    /// Initial value of a sum of products with weights stored plus 128: `FLOAT_BITS` minus 128 times the sum of the codes.
     pub start: i32,
-    /// `d` times the sum of the codes. Not beside `d`: two neighbours get loaded as one and taken apart again.
+    /// `d` times the sum of the codes. Kept apart from `d`: adjacent, the two would be loaded together and then split.
     pub s: f32,
     /// `start` for the first 16 codes alone.
     pub start_low: i32,
@@ -43,7 +43,7 @@ pub struct ActBlock {
 
 const _: () = assert!(size_of::<ActBlock>() == 48);
 
-/// Where the products of codes with this sum begin.
+/// Initial value of a sum of products with codes of this sum.
 #[inline(always)]
 pub const fn start_of(sum: i32) -> i32 {
     FLOAT_BITS - CODE_OFFSET * sum
@@ -81,7 +81,7 @@ pub const fn act_blocks(rows: usize, cols: usize) -> usize {
     rows * (cols / BLOCK_COLS)
 }
 
-/// Where a row's blocks lie: the first one's index and the distance between neighbours.
+/// Index of a row's first block, and the distance between its blocks.
 pub const fn act_row(row: usize, rows: usize, cols: usize) -> (usize, usize) {
     let panel = panel_rows(rows);
     let first_of_panel = row / panel * panel;

@@ -1,6 +1,6 @@
-//! How large a step can be, and the scratch memory that a task needs for it.
+//! Upper bounds of a step, and the scratch memory a task needs for it.
 
-/// Upper bounds that scratch memory is sized by.
+/// Upper bounds that size the scratch memory.
 pub(crate) struct Bounds {
     pub rows: usize,
     pub outs: usize,

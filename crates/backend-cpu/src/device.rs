@@ -17,15 +17,15 @@ use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The form of packed weights, one for all levels of instruction sets; see [`crate::format`].
+/// The form of packed weights, the same for all instruction sets; see [`crate::format`].
 pub const IMAGE_FORM: ImageForm = ImageForm { name: "cpu-rows16", sources: crate::SOURCE_HASH };
 
-/// How the CPU is used.
+/// Options of the CPU device.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuOptions {
-    /// Threads, the caller's included; 0 for one a core, or fewer where the system does not start as many.
+    /// Threads, including the caller's; 0 for one per core, or fewer if the system cannot start that many.
     pub threads: usize,
-    /// The highest instruction-set level to use; `None` for the best there is.
+    /// The instruction-set level to use; `None` for the best available.
     pub isa: Option<IsaLevel>,
     /// Bind threads to cores.
     pub pin: bool,
@@ -40,7 +40,7 @@ impl Default for CpuOptions {
     }
 }
 
-/// The CPU. See the crate's front page.
+/// The CPU as a device. See the crate documentation.
 #[derive(Clone, Debug)]
 pub struct CpuDevice {
     pub(crate) engine: Arc<Engine>,
@@ -50,7 +50,7 @@ impl CpuDevice {
     /// Detects the instruction set and starts the threads.
     ///
     /// # Errors
-    /// [`DeviceError::Unavailable`] if the machine lacks the level asked for or threads cannot be started.
+    /// [`DeviceError::Unavailable`] if the machine lacks the requested level or threads cannot be started.
     pub fn new(options: CpuOptions) -> Result<CpuDevice, DeviceError> {
         let unavailable = |reason: String| DeviceError::Unavailable { device: "cpu".to_owned(), reason };
         let isa = match options.isa {
@@ -75,7 +75,7 @@ impl CpuDevice {
         self.engine.kernels.isa().level()
     }
 
-    /// Threads in use, the caller's included.
+    /// Threads in use, including the caller's.
     pub fn threads(&self) -> usize {
         self.engine.pool.threads()
     }
@@ -99,7 +99,7 @@ impl Device for CpuDevice {
         Counters {
             submissions,
             launches: read(&tally.launches),
-            // A submission returns when its tasks are over: each is one wait.
+            // A submission returns when its tasks have finished, so each is one synchronisation.
             syncs: submissions,
             barriers: read(&tally.barriers),
             bytes_read: read(&tally.bytes_read),
@@ -109,7 +109,7 @@ impl Device for CpuDevice {
     }
 
     fn scratch_bytes(&self, family: &PlanFamily, pages: u32) -> u64 {
-        // What cannot be packed is refused at upload, with its reason.
+        // Weights that cannot be packed are rejected at upload, with the reason.
         let Ok(shapes) = Resident::shapes(family, pages) else { return 0 };
         let need = |plan| Bound::new(family, plan, &shapes, self.threads()).map_or(0, |b| b.bytes as u64);
         family.plans.iter().map(need).max().unwrap_or(0)
@@ -149,7 +149,7 @@ impl Device for CpuDevice {
         options: &LoadOptions,
     ) -> Result<Box<dyn Executable>, DeviceError> {
         let resident = weights.get::<Resident>()?;
-        Ok(Box::new(CpuExecutable::new(Arc::clone(&self.engine), family, plan, resident, options.dispatch)?))
+        Ok(Box::new(CpuExecutable::new(Arc::clone(&self.engine), family, plan, resident, options.submission)?))
     }
 
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {

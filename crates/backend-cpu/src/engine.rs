@@ -1,10 +1,10 @@
-//! What all executables of a device share: kernels, threads, counters.
+//! Shared by all executables of a device: kernels, threads, counters.
 
 use crate::kernels::Kernels;
 use crate::pool::Pool;
 use std::sync::atomic::AtomicU64;
 
-/// Kernels of one level and the threads that run them.
+/// Kernels of one instruction-set level, and the threads that run them.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub kernels: Kernels,
@@ -12,7 +12,7 @@ pub(crate) struct Engine {
     pub tally: Tally,
 }
 
-/// Counters that threads may read while a step runs.
+/// Counters, readable while a step runs.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub submissions: AtomicU64,

@@ -1,4 +1,4 @@
-//! A plan bound to kernels: one task object each, run by all threads with a barrier between tasks.
+//! A plan bound to kernels: one object per task, run by all threads, with a barrier between tasks.
 
 use crate::activation::MAX_PANEL_ROWS;
 use crate::bounds::{Bounds, Scratch};
@@ -6,27 +6,27 @@ use crate::engine::Engine;
 use crate::memory::prefetch;
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::step::{Check, Fault, Run, Step};
+use crate::step::{Check, Fault, SequenceRows, StepView};
 use crate::tasks::{Lowered, Prelude, Reads, lower, reads};
-use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, FullAxes, Pending};
+use aio_backend::{Bindings, Data, DeviceError, Executable, FullAxes, Pending, Submission};
 use aio_ir::{Sym, TensorType};
 use aio_plan::{Plan, PlanFamily, StateDesc, StepInput, Traffic};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// See the module's header.
+/// See the module documentation.
 pub(crate) struct CpuExecutable {
     engine: Arc<Engine>,
     resident: Arc<Resident>,
-    /// Without its tasks, which are bound.
+    /// Without its tasks, which are bound in `tasks`.
     plan: Plan,
-    dispatch: Dispatch,
-    /// Of one step.
+    submission: Submission,
+    /// Submissions per step.
     submissions: u64,
     prelude: Prelude,
     tasks: Vec<Lowered>,
-    /// For each task the next one that streams weights.
+    /// For each task, the next one that streams weights.
     next_weights: Vec<Option<usize>>,
     checks: Vec<Check>,
     full: FullAxes,
@@ -34,11 +34,11 @@ pub(crate) struct CpuExecutable {
     needs_rows: bool,
     reads: Reads,
     offsets: Offsets,
-    runs: Vec<Run>,
+    runs: Vec<SequenceRows>,
     traffic: Traffic,
 }
 
-/// Where the parts of scratch memory begin, in bytes; threads' own parts begin at 0.
+/// Byte offsets of the parts of scratch memory; the threads' private parts start at 0.
 #[derive(Clone, Copy, Debug)]
 struct Offsets {
     private_bytes: usize,
@@ -47,13 +47,13 @@ struct Offsets {
     shared: usize,
 }
 
-/// A plan's tasks bound to a model, and the scratch memory that they need.
+/// A plan's tasks bound to a model, and the scratch memory they need.
 pub(crate) struct Bound {
     prelude: Prelude,
     tasks: Vec<Lowered>,
     checks: Vec<Check>,
     offsets: Offsets,
-    /// Scratch memory in all.
+    /// Total scratch memory.
     pub bytes: usize,
 }
 
@@ -87,7 +87,7 @@ impl CpuExecutable {
         family: &PlanFamily,
         plan: &Plan,
         resident: Arc<Resident>,
-        dispatch: Dispatch,
+        submission: Submission,
     ) -> Result<CpuExecutable, DeviceError> {
         let Bound { prelude, tasks, checks, offsets, bytes } =
             Bound::new(family, plan, &resident, engine.pool.threads())?;
@@ -98,8 +98,8 @@ impl CpuExecutable {
             engine,
             resident,
             plan: without_tasks(plan),
-            dispatch,
-            submissions: dispatch.submissions(plan),
+            submission,
+            submissions: submission.submissions(plan),
             prelude,
             next_weights: next_weights(&tasks),
             tasks,
@@ -113,7 +113,7 @@ impl CpuExecutable {
         })
     }
 
-    /// Checks what kernels index by: sequences, positions, pages and output rows.
+    /// Checks the values that kernels index by: sequences, positions, pages and output rows.
     fn check_rows(&mut self, bindings: &Bindings<'_, '_>) -> Result<(), DeviceError> {
         let words = |input| match self.plan.step_input(input).and_then(|i| bindings.inputs[i.index()]) {
             Some(Data::U32(w)) => w,
@@ -126,7 +126,7 @@ impl CpuExecutable {
         }
         let [row_seq, positions, table] = [StepInput::RowSeq, StepInput::Positions, StepInput::PageTable].map(words);
         self.runs.clear();
-        // Where no task takes them so, the names mean something else.
+        // If no task reads them this way, the names mean something else.
         let row_seq = if self.reads.places { row_seq } else { &[] };
         let out_rows = if self.reads.out_rows { words(StepInput::OutRows) } else { &[] };
         for (row, &seq) in row_seq.iter().enumerate() {
@@ -135,7 +135,7 @@ impl CpuExecutable {
             }
             match self.runs.last_mut() {
                 Some(run) if run.seq == seq as usize => run.rows.end = row + 1,
-                _ => self.runs.push(Run { seq: seq as usize, rows: row..row + 1 }),
+                _ => self.runs.push(SequenceRows { seq: seq as usize, rows: row..row + 1 }),
             }
             let Some(&position) = positions.get(row) else {
                 return bad(StepInput::Positions.name(), format!("row {row} has none"));
@@ -173,16 +173,16 @@ fn has_rows(ty: &TensorType) -> bool {
     [Sym::Rows, Sym::Outs].iter().any(|&sym| ty.shape.dims().contains(&sym.into()))
 }
 
-/// A list with room for the runs of so many rows, so that no step grows it.
-fn room_for(rows: u32) -> Result<Vec<Run>, DeviceError> {
-    let mut runs: Vec<Run> = Vec::new();
-    let bytes = u64::from(rows) * size_of::<Run>() as u64;
+/// A list with room for the runs of `rows` rows, so that no step grows it.
+fn room_for(rows: u32) -> Result<Vec<SequenceRows>, DeviceError> {
+    let mut runs: Vec<SequenceRows> = Vec::new();
+    let bytes = u64::from(rows) * size_of::<SequenceRows>() as u64;
     let lack = |_| DeviceError::OutOfMemory { what: "the runs of a step's rows".to_owned(), bytes };
     runs.try_reserve_exact(rows as usize).map_err(lack)?;
     Ok(runs)
 }
 
-/// What steps need of a plan whose tasks are bound. An engine has a dozen plans of hundreds of tasks.
+/// The plan without its tasks, which are bound separately: an engine has a dozen plans of hundreds of tasks.
 fn without_tasks(plan: &Plan) -> Plan {
     let Plan { bucket, inputs, outputs, buffers, tasks: _, arena_bytes, arena_lower_bound } = plan;
     Plan {
@@ -196,17 +196,17 @@ fn without_tasks(plan: &Plan) -> Plan {
     }
 }
 
-/// Bytes of the next task's weights that a thread asks for before it meets the others: what memory delivers while they
-/// prepare their rows. It holds up who comes last.
+/// Bytes of the next task's weights that a thread prefetches before the barrier: as much as memory delivers while the
+/// threads prepare their rows. Prefetching delays the last thread to arrive.
 const AHEAD_BYTES: usize = 8 << 10;
-/// Bytes that it asks for while it waits, which costs nothing.
+/// Bytes it prefetches while it waits, at no cost.
 const IDLE_BYTES: usize = 32 << 10;
-/// Bytes that it asks for before it looks again whether the others have come.
+/// Bytes it prefetches between two looks at the barrier.
 const IDLE_STEP: usize = 256;
-/// Steps with more rows are not bound by memory: they go through the weights more than once.
+/// Steps with more rows are not memory-bound: they read the weights more than once.
 const AHEAD_ROWS: usize = MAX_PANEL_ROWS;
 
-/// Waits for the other threads; in the meantime memory is kept busy with what this thread reads next. Whether it goes on.
+/// Ends a stage, prefetching the weights this thread reads next. Returns whether it stays in the team.
 fn meet(worker: &mut Worker<'_>, weights: &[u8]) -> bool {
     let (now, later) = weights[..weights.len().min(AHEAD_BYTES + IDLE_BYTES)].split_at(weights.len().min(AHEAD_BYTES));
     prefetch(now);
@@ -220,12 +220,12 @@ fn next_weights(tasks: &[Lowered]) -> Vec<Option<usize>> {
 }
 
 impl CpuExecutable {
-    /// Runs the tasks of a step, in one program or in one each.
-    fn run(&self, step: &Step<'_>) {
+    /// Runs the tasks of a step, in one program or one program per task.
+    fn run(&self, step: &StepView<'_>) {
         let pool = &self.engine.pool;
-        let crossed = match self.dispatch {
-            Dispatch::Graph => pool.run_stages(&|worker| self.run_from(step, worker)),
-            Dispatch::Task => {
+        let crossed = match self.submission {
+            Submission::Graph => pool.run_stages(&|worker| self.run_from(step, worker)),
+            Submission::Task => {
                 let one = |i| pool.run_stages(&|worker| self.run_task(step, worker, i));
                 (0..self.tasks.len()).map(one).fold(0, u32::wrapping_add)
             }
@@ -233,8 +233,8 @@ impl CpuExecutable {
         self.engine.tally.barriers.fetch_add(u64::from(crossed), Ordering::Relaxed);
     }
 
-    /// A thread's part of a step, from the stage on in which it begins: a task is a stage.
-    fn run_from(&self, step: &Step<'_>, mut worker: Worker<'_>) {
+    /// A thread's part of a step, from the stage it joins; each task is a stage.
+    fn run_from(&self, step: &StepView<'_>, mut worker: Worker<'_>) {
         for i in worker.stage()..self.tasks.len() {
             self.run_task(step, worker, i);
             let ahead = self.next_weights[i].filter(|_| step.rows() <= AHEAD_ROWS);
@@ -245,7 +245,7 @@ impl CpuExecutable {
         }
     }
 
-    fn run_task(&self, step: &Step<'_>, worker: Worker<'_>, i: usize) {
+    fn run_task(&self, step: &StepView<'_>, worker: Worker<'_>, i: usize) {
         if i == 0 && self.prelude.run(step, worker) {
             worker.barrier();
         }
@@ -266,11 +266,11 @@ impl Executable for CpuExecutable {
         let outputs: SmallVec<[*mut u32; 4]> = bindings.outputs.iter_mut().map(|o| o.as_mut_ptr()).collect();
         let mutable = &mut *mutable;
         let (states, kv_page_stride) = (mutable.states.addresses(), mutable.states.page_stride());
-        // The only places where a step may take memory: lists that outgrow what is kept for them.
+        // The only allocations a step can make: lists that outgrow their inline storage.
         let grown = u64::from(outputs.spilled()) + u64::from(states.spilled());
         self.engine.tally.allocations.fetch_add(grown, Ordering::Relaxed);
         let fault = Fault::default();
-        let step = Step {
+        let step = StepView {
             dims: bindings.dims,
             kernels: &self.engine.kernels,
             resident: &resident,

@@ -1,4 +1,4 @@
-//! The packed form of every weight type: what lies where in a group of 16 output rows.
+//! The packed form of every weight type: the layout of a group of 16 output rows.
 //!
 //! One form serves all instruction sets. A group is a run of *units*; a unit is a head of scales and
 //! 1 or 8 *blocks* of 32 columns; a block is 512 codes of 16 rows. Decoded, a block is eight vectors of
@@ -14,7 +14,7 @@
 
 use aio_ir::DType;
 
-/// Output rows that are interleaved.
+/// Interleaved output rows.
 pub const GROUP_ROWS: usize = 16;
 /// Columns of a block.
 pub const BLOCK_COLS: usize = 32;
@@ -104,7 +104,7 @@ pub trait Format: 'static {
     const CODES: Codes;
     /// What the unit's head holds.
     const SCALES: Scales;
-    /// Codes are stored plus `1 << SHIFT`; 0 means that they are stored as they are.
+    /// Codes are stored plus `1 << SHIFT`; 0 means no offset.
     const SHIFT: u32;
     /// Bytes of a unit.
     const UNIT_BYTES: usize = Self::SCALES.bytes() + Self::SCALES.blocks() * Self::CODES.bytes();
@@ -176,8 +176,8 @@ pub struct Layout {
     pub unit_bytes: usize,
 }
 
-/// Bytes of one packed group of 16 rows with `cols` columns; `None` if the type holds no real
-/// numbers or `cols` is no whole number of its blocks.
+/// Bytes of a packed group of 16 rows with `cols` columns; `None` if the type is not a float type or `cols` is not a
+/// multiple of its block length.
 pub const fn group_bytes(dtype: DType, cols: usize) -> Option<usize> {
     if !dtype.is_float() || !cols.is_multiple_of(dtype.block_elems()) {
         return None;

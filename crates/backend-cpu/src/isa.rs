@@ -9,7 +9,7 @@ use std::fmt;
 /// The levels that kernels are compiled for, in rising order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IsaLevel {
-    /// What every target of the compiler has.
+    /// Available on every target.
     Portable,
     /// AVX2, FMA and F16C.
     Avx2,
@@ -42,7 +42,7 @@ impl fmt::Display for IsaLevel {
     }
 }
 
-/// A level that this machine has. Only detection makes one.
+/// A level that this machine supports. Only detection constructs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Isa(IsaLevel);
 
@@ -58,7 +58,7 @@ impl Isa {
         levels.find_map(Isa::at).unwrap_or(Isa(IsaLevel::Portable))
     }
 
-    /// This very level, if the machine has it.
+    /// Exactly this level, if the machine has it.
     pub fn at(level: IsaLevel) -> Option<Isa> {
         has(level).then_some(Isa(level))
     }

@@ -15,13 +15,13 @@ pub mod isa;
 pub mod kernels;
 pub mod memory;
 pub mod pack;
-mod place;
 pub mod pool;
 pub mod probe;
 mod resident;
 mod states;
 mod step;
 mod tasks;
+mod tensor_loc;
 pub mod unpack;
 mod weights;
 

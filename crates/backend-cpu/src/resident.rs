@@ -8,7 +8,7 @@ use aio_backend::DeviceError;
 use aio_plan::PlanFamily;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What steps write; one step at a time.
+/// Memory that steps write, one step at a time.
 #[derive(Debug)]
 pub(crate) struct Mutable {
     pub states: States,
@@ -16,18 +16,18 @@ pub(crate) struct Mutable {
     pub scratch: AlignedBytes,
 }
 
-/// See the module's header.
+/// See the module documentation.
 #[derive(Debug)]
 pub(crate) struct Resident {
     pub weights: Vec<Weight>,
-    /// What the weights are parts of; `None` where they are only shapes.
+    /// The memory that holds the weights; `None` if they are only shapes.
     pub region: Option<Arc<Region>>,
     pub pages: u32,
     mutable: Mutex<Mutable>,
 }
 
 impl Resident {
-    /// Makes KV pool and arena for weights that are in place.
+    /// Allocates the KV pool and the arena for packed weights.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`].
@@ -39,10 +39,10 @@ impl Resident {
         Ok(Resident { weights, region: Some(region), pages, mutable })
     }
 
-    /// A model without its matrices and states: enough to bind tasks and to see what memory they would need.
+    /// A model without its matrices and states: enough to bind tasks and measure the memory they need.
     ///
     /// # Errors
-    /// [`DeviceError::Failed`] for weights that have no packed form.
+    /// [`DeviceError::Failed`] for weights without a packed form.
     pub(crate) fn shapes(family: &PlanFamily, pages: u32) -> Result<Resident, DeviceError> {
         let empty = || AlignedBytes::zeroed(0);
         let mutable = Mutex::new(Mutable { states: States::none(), arena: empty(), scratch: empty() });
@@ -50,14 +50,14 @@ impl Resident {
         Ok(Resident { weights, region: None, pages, mutable })
     }
 
-    /// Exclusive use, for the time of a step.
+    /// Locks the mutable memory for a step.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Mutable> {
-        // A step that panicked may have left garbage in arena and scratch, which every step writes before it
-        // reads, and in KV positions that were not committed.
+        // A step that panicked may have left garbage in the arena and scratch, which every step writes before reading, and
+        // in KV positions that were not committed.
         self.mutable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the scratch memory at least this large.
+    /// Grows the scratch memory to at least `bytes`.
     pub(crate) fn reserve_scratch(&self, bytes: usize) -> Result<(), DeviceError> {
         let mut mutable = self.lock();
         if mutable.scratch.len() < bytes {

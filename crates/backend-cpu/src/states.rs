@@ -1,8 +1,7 @@
-//! What steps keep from one to the next: the KV pool and other states.
+//! State kept between steps: the KV pool and other states.
 //!
-//! All layers' keys and values of a page lie together, page after page, so that a short context touches few of the
-//! system's pages, which are large and cleared on first touch, and a page is copied in one piece. Owned by the resident
-//! model.
+//! The keys and values of all layers in a KV page are contiguous. A short context then touches few of the system's pages,
+//! which are large and zeroed on first touch, and a KV page is copied in one piece. Owned by the resident model.
 
 use crate::error::allocate;
 use crate::kernels::attend::row_major;
@@ -19,18 +18,18 @@ pub(crate) struct States {
     pool: AlignedBytes,
     page_bytes: usize,
     pages: usize,
-    places: Vec<Place>,
+    places: Vec<Residence>,
 }
 
 #[derive(Debug)]
-enum Place {
-    /// Keys and values of a layer: this far into each page of the pool.
+enum Residence {
+    /// Keys and values of a layer, at this byte offset in each page of the pool.
     Layer { offset: usize, heads: usize, size: usize },
-    /// Memory of its own.
+    /// Separate memory.
     Own { bytes: AlignedBytes, paged: bool },
 }
 
-/// A size that memory can have.
+/// A size in bytes that memory can have, or the error.
 fn sized(bytes: Option<u64>, what: &str) -> Result<usize, DeviceError> {
     let size = bytes.and_then(|b| usize::try_from(b).ok()).filter(|&b| b <= isize::MAX as usize);
     size.ok_or_else(|| DeviceError::OutOfMemory { what: what.to_owned(), bytes: bytes.unwrap_or(u64::MAX) })
@@ -50,7 +49,7 @@ impl States {
             if let Some(KvShape { heads, head_dim }) = state.kv_shape() {
                 let bytes = sized(state.ty.bytes(&one), &what)? as u64;
                 let (heads, size) = (heads as usize, head_dim as usize);
-                places.push(Place::Layer { offset: page_bytes as usize, heads, size });
+                places.push(Residence::Layer { offset: page_bytes as usize, heads, size });
                 page_bytes = page_bytes.saturating_add(bytes);
             } else {
                 places.push(own(state, &dims, &what)?);
@@ -66,26 +65,26 @@ impl States {
         States { pool: AlignedBytes::zeroed(0), page_bytes: 0, pages: 0, places: Vec::new() }
     }
 
-    /// Bytes from a page of a layer to its next one.
+    /// Bytes between consecutive pages of a layer.
     pub(crate) fn page_stride(&self) -> usize {
         self.page_bytes
     }
 
-    /// Where each state begins.
+    /// The address of each state.
     pub(crate) fn addresses(&mut self) -> SmallVec<[*mut u8; 128]> {
         let pool = self.pool.as_mut_ptr();
-        let address = |place: &mut Place| match place {
-            Place::Layer { offset, .. } => pool.wrapping_add(*offset),
-            Place::Own { bytes, .. } => bytes.as_mut_ptr(),
+        let address = |place: &mut Residence| match place {
+            Residence::Layer { offset, .. } => pool.wrapping_add(*offset),
+            Residence::Own { bytes, .. } => bytes.as_mut_ptr(),
         };
         self.places.iter_mut().map(address).collect()
     }
 
-    /// Copies whole pages `(from, to)`, which exist, in every state that has pages.
+    /// Copies existing pages `(from, to)` in every paged state.
     pub(crate) fn copy_pages(&mut self, pages: &[(u32, u32)]) {
         copy(&mut self.pool, self.page_bytes, pages);
         for place in &mut self.places {
-            if let Place::Own { bytes, paged: true } = place {
+            if let Residence::Own { bytes, paged: true } = place {
                 let size = bytes.len() / self.pages.max(1);
                 copy(bytes, size, pages);
             }
@@ -95,8 +94,8 @@ impl States {
     /// A state in its row-major form.
     pub(crate) fn download(&self, state: usize) -> Option<Vec<u8>> {
         Some(match self.places.get(state)? {
-            Place::Own { bytes, .. } => bytes.to_vec(),
-            &Place::Layer { offset, heads, size } => {
+            Residence::Own { bytes, .. } => bytes.to_vec(),
+            &Residence::Layer { offset, heads, size } => {
                 let len = 2 * heads * PAGE_POSITIONS as usize * size * DType::F16.block_bytes();
                 let page = |p: usize| &self.pool[p * self.page_bytes + offset..][..len];
                 let layer: Vec<u8> = (0..self.pages).flat_map(page).copied().collect();
@@ -106,9 +105,9 @@ impl States {
     }
 }
 
-fn own(state: &StateDesc, dims: &Dims, what: &str) -> Result<Place, DeviceError> {
+fn own(state: &StateDesc, dims: &Dims, what: &str) -> Result<Residence, DeviceError> {
     let bytes = allocate(sized(state.ty.bytes(dims), what)?, || what.to_owned())?;
-    Ok(Place::Own { bytes, paged: state.is_paged() })
+    Ok(Residence::Own { bytes, paged: state.is_paged() })
 }
 
 fn copy(bytes: &mut [u8], size: usize, pages: &[(u32, u32)]) {

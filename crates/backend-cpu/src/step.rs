@@ -1,48 +1,48 @@
-//! What a task sees of the step under way: sizes, places, rows, scratch.
+//! A task's view of the current step: sizes, addresses, rows, scratch.
 //!
-//! All threads share one `Step`. Tasks write through raw pointers, each thread its own part; the pool's barrier
-//! between tasks makes what one task wrote visible to the next.
+//! All threads share one `StepView`. Tasks write through raw pointers, each thread only its own part; the pool's barrier
+//! between tasks makes the writes of one task visible to the next.
 
 use crate::kernels::Kernels;
 use crate::kernels::attend::KvLayer;
-use crate::place::Place;
 use crate::resident::Resident;
+use crate::tensor_loc::TensorLoc;
 use crate::weights::Weight;
 use aio_backend::{Bindings, Data, DeviceError};
 use aio_ir::{Dim, Dims, Op};
-use aio_plan::{InputId, Plan, Slot};
+use aio_plan::{InputId, Loc, Plan};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// Rows of a step that belong to one sequence and lie side by side.
+/// Consecutive rows of a step that belong to one sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct SequenceRows {
     /// The sequence.
     pub seq: usize,
     /// Its rows.
     pub rows: Range<usize>,
 }
 
-/// What a plan's single ops ask of every step before it runs.
+/// A check of every step before it runs, required by a plan's single ops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// Indices that the step binds are below a dimension.
+    /// Indices bound by the step are below a dimension.
     Index {
         /// The input.
         input: InputId,
         /// The op that uses them.
         op: Op,
-        /// What they are indices of.
+        /// What they index.
         what: &'static str,
         /// The dimension.
         below: Dim,
     },
-    /// The step's pages are all pages of the pool: some op reads a state whole.
+    /// The step has all pages of the pool, because an op reads a state whole.
     WholePool,
 }
 
 impl Check {
-    /// Checks a step whose bindings fit the plan.
+    /// Checks a step. Its bindings must fit the plan.
     ///
     /// # Errors
     /// [`DeviceError::Binding`].
@@ -69,12 +69,12 @@ impl Check {
     }
 }
 
-/// The first index out of range that a thread met while the step ran; the step then fails.
+/// The first out-of-range index found by a thread during the step; it makes the step fail.
 #[derive(Debug, Default)]
 pub(crate) struct Fault(Mutex<Option<DeviceError>>);
 
 impl Fault {
-    /// An index of an op that must be below `len`; notes the fault and gives `None` if it is not.
+    /// Returns an op's index if it is below `len`; otherwise records the fault and returns `None`.
     pub(crate) fn check(&self, op: Op, what: &str, index: i64, len: usize) -> Option<usize> {
         let found = usize::try_from(index).ok().filter(|i| *i < len);
         if found.is_none() {
@@ -84,7 +84,7 @@ impl Fault {
         found
     }
 
-    /// The fault, if there was one.
+    /// The recorded fault, if any.
     pub(crate) fn into_result(self) -> Result<(), DeviceError> {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
@@ -94,8 +94,8 @@ fn outside(op: Op, what: &str, index: i64, len: i64) -> String {
     format!("{}: {what} {index} is not below {len}", op.mnemonic())
 }
 
-/// The step under way.
-pub(crate) struct Step<'a> {
+/// The current step.
+pub(crate) struct StepView<'a> {
     pub dims: Dims,
     pub kernels: &'a Kernels,
     pub resident: &'a Resident,
@@ -103,61 +103,61 @@ pub(crate) struct Step<'a> {
     pub inputs: &'a [Option<Data<'a>>],
     pub outputs: &'a [*mut u32],
     pub states: &'a [*mut u8],
-    /// Bytes from a page of a layer's keys and values to its next one.
+    /// Bytes between consecutive pages of a layer's keys and values.
     pub kv_page_stride: usize,
     pub arena: *mut u8,
     pub scratch: *mut u8,
-    /// Bytes of scratch that belong to one thread; thread `t`'s begins at `t` times this.
+    /// Bytes of each thread's private scratch; thread `t`'s starts at `t` times this.
     pub private_bytes: usize,
-    /// Where the scratch that threads share begins.
+    /// Byte offset of the scratch shared by all threads.
     pub shared_offset: usize,
-    /// Where the prelude's tables begin.
+    /// Byte offset of the prelude's tables.
     pub prelude_offset: usize,
-    /// Where values begin that never leave their task.
+    /// Byte offset of values that never leave their task.
     pub held_offset: usize,
     pub fault: &'a Fault,
-    pub runs: &'a [Run],
+    pub runs: &'a [SequenceRows],
 }
 
-// SAFETY: the pointers lead into memory that the executable holds exclusively for the step; tasks give each thread
-// its own part to write, and a barrier lies between a write and the next task's read.
-unsafe impl Sync for Step<'_> {}
+// SAFETY: the pointers refer to memory that the executable holds exclusively during the step; within a task each thread
+// writes only its own part, and a barrier separates a write from the next task's read.
+unsafe impl Sync for StepView<'_> {}
 
-impl<'a> Step<'a> {
+impl<'a> StepView<'a> {
     /// Rows of the step.
     pub(crate) fn rows(&self) -> usize {
         self.dims.rows as usize
     }
 
-    /// The weight at a slot.
-    pub(crate) fn weight(&self, slot: Slot) -> &'a Weight {
-        match slot {
-            Slot::Weight(w) => &self.resident.weights[w.index()],
+    /// The weight at a location.
+    pub(crate) fn weight(&self, loc: Loc) -> &'a Weight {
+        match loc {
+            Loc::Weight(w) => &self.resident.weights[w.index()],
             other => unreachable!("L005: {other} should be a weight"),
         }
     }
 
-    /// The plain f32 vector at a slot, if there is one.
-    pub(crate) fn vector(&self, slot: Slot) -> Option<&'a [f32]> {
-        match slot {
-            Slot::Absent => None,
-            slot => Some(self.weight(slot).f32s()),
+    /// The plain f32 vector at a location; `None` if absent.
+    pub(crate) fn vector(&self, loc: Loc) -> Option<&'a [f32]> {
+        match loc {
+            Loc::Absent => None,
+            loc => Some(self.weight(loc).f32s()),
         }
     }
 
     /// An input of 32-bit words.
-    pub(crate) fn words(&self, slot: Slot) -> &'a [u32] {
-        match self.input(slot) {
+    pub(crate) fn words(&self, loc: Loc) -> &'a [u32] {
+        match self.input(loc) {
             Some(Data::U32(words)) => words,
-            _ => unreachable!("Bindings::check: {slot} is bound to u32"),
+            _ => unreachable!("Bindings::check: {loc} is bound to u32"),
         }
     }
 
     /// An input's data; `None` if it is optional and not bound, or absent.
-    pub(crate) fn input(&self, slot: Slot) -> Option<Data<'a>> {
-        match slot {
-            Slot::Input(i) => self.inputs[i.index()],
-            Slot::Absent => None,
+    pub(crate) fn input(&self, loc: Loc) -> Option<Data<'a>> {
+        match loc {
+            Loc::Input(i) => self.inputs[i.index()],
+            Loc::Absent => None,
             other => unreachable!("L005: {other} should be an input"),
         }
     }
@@ -165,53 +165,53 @@ impl<'a> Step<'a> {
     /// `len` floats that an earlier task or the caller wrote.
     ///
     /// # Safety
-    /// The slot holds at least `len` floats in this step, and nobody writes to them while the slice lives.
-    pub(crate) unsafe fn floats(&self, slot: Slot, len: usize) -> &'a [f32] {
-        if let Slot::Input(_) = slot {
-            return match self.input(slot) {
+    /// The location holds at least `len` floats in this step, and nothing writes to them while the slice lives.
+    pub(crate) unsafe fn floats(&self, loc: Loc, len: usize) -> &'a [f32] {
+        if let Loc::Input(_) = loc {
+            return match self.input(loc) {
                 Some(Data::F32(values)) => &values[..len],
-                _ => unreachable!("Bindings::check: {slot} is bound to f32"),
+                _ => unreachable!("Bindings::check: {loc} is bound to f32"),
             };
         }
-        // SAFETY: the caller's promise; the address is aligned to 64 bytes, or to 4 in an output.
-        unsafe { std::slice::from_raw_parts(self.address(slot).cast(), len) }
+        // SAFETY: guaranteed by the caller; the address is aligned to 64 bytes, or to 4 in an output.
+        unsafe { std::slice::from_raw_parts(self.address(loc).cast(), len) }
     }
 
-    /// Where a slot's bytes begin, for writing.
-    pub(crate) fn address(&self, slot: Slot) -> *mut u8 {
-        match slot {
-            Slot::Buffer(b) => self.arena.wrapping_add(self.plan.buffers[b.index()].offset as usize),
-            Slot::Output(o) => self.outputs[o.index()].cast(),
-            Slot::State(s) => self.states[s.index()],
+    /// Address of a location, for writing.
+    pub(crate) fn address(&self, loc: Loc) -> *mut u8 {
+        match loc {
+            Loc::Buffer(b) => self.arena.wrapping_add(self.plan.buffers[b.index()].offset as usize),
+            Loc::Output(o) => self.outputs[o.index()].cast(),
+            Loc::State(s) => self.states[s.index()],
             other => unreachable!("L008: {other} is not written"),
         }
     }
 
-    /// Where a place's bytes begin, for writing.
-    pub(crate) fn place(&self, place: Place) -> *mut u8 {
+    /// Address of a tensor, for writing.
+    pub(crate) fn place(&self, place: TensorLoc) -> *mut u8 {
         match place {
-            Place::Slot(slot) => self.address(slot),
-            Place::Held(offset) => self.scratch.wrapping_add(self.held_offset + offset),
+            TensorLoc::Planned(loc) => self.address(loc),
+            TensorLoc::Held(offset) => self.scratch.wrapping_add(self.held_offset + offset),
         }
     }
 
-    /// Numbers of the symbols for a tensor in this place.
-    pub(crate) fn dims_at(&self, place: Place) -> Dims {
+    /// Symbol values for a tensor at this location.
+    pub(crate) fn dims_at(&self, place: TensorLoc) -> Dims {
         place.dims(self.dims, self.resident.pages)
     }
 
-    /// A layer's keys and values, which begin at `start`.
+    /// A layer's keys and values, starting at `start`.
     pub(crate) fn kv_layer(&self, start: *mut u8, kv_heads: usize, head_dim: usize) -> KvLayer {
         let page_stride = self.kv_page_stride / size_of::<half::f16>();
         KvLayer { start: start.cast(), page_stride, kv_heads, head_dim }
     }
 
-    /// A thread's own scratch memory.
+    /// A thread's private scratch memory.
     pub(crate) fn private(&self, tid: usize) -> *mut u8 {
         self.scratch.wrapping_add(tid * self.private_bytes)
     }
 
-    /// Scratch memory that all threads share.
+    /// Scratch memory shared by all threads.
     pub(crate) fn shared(&self) -> *mut u8 {
         self.scratch.wrapping_add(self.shared_offset)
     }

@@ -1,4 +1,4 @@
-//! One row back out of a packed matrix: the embedding table is stored packed too, for the head's sake.
+//! Decodes one row of a packed matrix: the embedding table is packed because the output head may share it.
 
 use crate::format::{BLOCK_COLS, Format, FormatVisitor, GROUP_ROWS, group_bytes, with_format};
 use crate::kernels::portable::block_scales;
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::pack::{PackArgs, groups_of, pack, packed_bytes};
 
-    /// Reproducible bytes with scales that stay finite.
+    /// Reproducible bytes whose scales are finite.
     fn source(dtype: DType, elems: usize) -> Vec<u8> {
         let mut state = 0x9E37_79B9u32;
         let mut next = || {

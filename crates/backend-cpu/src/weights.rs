@@ -1,7 +1,7 @@
-//! A family's weights, packed, in one region of memory, or in the mapped file of an artefact.
+//! A family's packed weights, in one region of memory or in the mapped file of an artefact.
 //!
-//! One region means whole huge pages: a matrix of its own is often smaller than one, and on small pages the translation
-//! buffers and the processor's own prefetching stop every 4 KiB. Filled at upload, read by every task.
+//! A single region fills whole huge pages: a separate matrix is often smaller than one, and on small pages TLB reach and
+//! hardware prefetching end every 4 KiB. Filled at upload, read by every task.
 
 use crate::error::allocate;
 use crate::memory::AlignedBytes;
@@ -14,10 +14,10 @@ use aio_plan::{Layout, PlanFamily, WeightDesc};
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where each weight begins: a cache line, so that vectors never straddle one.
+/// Alignment of each weight: a cache line, so that no vector straddles two.
 const ALIGNMENT: usize = 64;
 
-/// A weight in the form that kernels read.
+/// A weight in the form kernels read.
 #[derive(Debug)]
 pub(crate) struct Weight {
     pub dtype: DType,
@@ -28,7 +28,7 @@ pub(crate) struct Weight {
     pub bytes: Part,
 }
 
-/// Where all weights of a family lie.
+/// The memory that holds all weights of a family.
 #[derive(Debug)]
 pub(crate) enum Region {
     Owned(AlignedBytes),
@@ -51,7 +51,7 @@ impl AsRef<[u8]> for Region {
     }
 }
 
-/// Some bytes of the region.
+/// A byte range of the region.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     region: Arc<Region>,
@@ -73,8 +73,8 @@ impl Weight {
     }
 }
 
-/// What a weight is and where in the region it lies.
-struct Place {
+/// A weight's type, shape and range in the region.
+struct WeightSpan {
     dtype: DType,
     rows: usize,
     cols: usize,
@@ -82,8 +82,8 @@ struct Place {
     range: Range<usize>,
 }
 
-/// Lays the family's weights out one behind the other, in the family's order.
-fn places(family: &PlanFamily) -> Result<Vec<Place>, DeviceError> {
+/// Lays out the weights one after another, in the family's order.
+fn places(family: &PlanFamily) -> Result<Vec<WeightSpan>, DeviceError> {
     let mut end = 0usize;
     let mut places = Vec::with_capacity(family.weights.len());
     for desc in &family.weights {
@@ -99,7 +99,7 @@ fn places(family: &PlanFamily) -> Result<Vec<Place>, DeviceError> {
         let len = len.ok_or_else(|| fail(format!("no packed form of {dtype} with {cols} columns")))?;
         let start = end.next_multiple_of(ALIGNMENT);
         end = start.checked_add(len).ok_or_else(|| fail("the weights are larger than memory".to_owned()))?;
-        places.push(Place { dtype, rows, cols, layout: desc.layout, range: start..end });
+        places.push(WeightSpan { dtype, rows, cols, layout: desc.layout, range: start..end });
     }
     Ok(places)
 }
@@ -111,7 +111,7 @@ fn places(family: &PlanFamily) -> Result<Vec<Place>, DeviceError> {
 pub(crate) fn pack_all(pool: &Pool, family: &PlanFamily, source: &dyn WeightSource) -> Result<Packed, DeviceError> {
     let places = places(family)?;
     for desc in &family.weights {
-        // Everything that can be missing is found before memory is taken.
+        // Missing weights are found before memory is allocated.
         weights::checked(source, &desc.name, &desc.ty)?;
     }
     let len = places.last().map_or(0, |p| p.range.end);
@@ -123,7 +123,7 @@ pub(crate) fn pack_all(pool: &Pool, family: &PlanFamily, source: &dyn WeightSour
     Ok(Packed::new(Region::Owned(region), places))
 }
 
-/// Damage, or a file that cannot be read or mapped now.
+/// Distinguishes a damaged image from a file that cannot be read or mapped at the moment.
 fn image_error(error: ArtefactError) -> DeviceError {
     match error {
         ArtefactError::Read { .. } | ArtefactError::Map(_) => DeviceError::ImageRead(error.to_string()),
@@ -131,7 +131,7 @@ fn image_error(error: ArtefactError) -> DeviceError {
     }
 }
 
-/// Takes weights that were packed before, from an artefact's file.
+/// Loads weights already packed in an artefact's file.
 ///
 /// # Errors
 /// [`DeviceError::Image`], [`DeviceError::ImageRead`], [`DeviceError::OutOfMemory`].
@@ -147,7 +147,7 @@ pub(crate) fn take_all(
         let reason = format!("they are {} bytes, but the plans' weights take {len}", image.bytes());
         return Err(DeviceError::Image(reason));
     }
-    // There is nothing to map of a family without weights.
+    // A family without weights has nothing to map.
     let region = if access == ImageAccess::Map && len > 0 {
         let mapped = image.map().map_err(image_error)?;
         if mapped.as_ptr().align_offset(ALIGNMENT) != 0 {
@@ -162,7 +162,7 @@ pub(crate) fn take_all(
     Ok(Packed::new(region, places))
 }
 
-/// A family's weights and the region that they are parts of.
+/// A family's weights and the region that holds them.
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub weights: Vec<Weight>,
@@ -170,9 +170,9 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    fn new(region: Region, places: Vec<Place>) -> Packed {
+    fn new(region: Region, places: Vec<WeightSpan>) -> Packed {
         let region = Arc::new(region);
-        let weight = |p: Place| {
+        let weight = |p: WeightSpan| {
             let bytes = Part { region: Arc::clone(&region), range: p.range };
             Weight { dtype: p.dtype, rows: p.rows, cols: p.cols, layout: p.layout, bytes }
         };
@@ -180,12 +180,12 @@ impl Packed {
     }
 }
 
-/// Weights whose matrices hold nothing, and whose vectors hold zeros: their shapes.
+/// Shapes of the weights: the matrices are empty, the vectors zero.
 ///
 /// # Errors
 /// [`DeviceError::Failed`], [`DeviceError::OutOfMemory`].
 pub(crate) fn shapes(family: &PlanFamily) -> Result<Vec<Weight>, DeviceError> {
-    let shape = |p: Place| {
+    let shape = |p: WeightSpan| {
         let len = if p.layout == Layout::Plain { p.range.len() } else { 0 };
         let zeros = allocate(len, || "the weights' shapes".to_owned())?;
         let bytes = Part { region: Arc::new(Region::Owned(zeros)), range: 0..len };
@@ -194,7 +194,7 @@ pub(crate) fn shapes(family: &PlanFamily) -> Result<Vec<Weight>, DeviceError> {
     places(family)?.into_iter().map(shape).collect()
 }
 
-fn fill(pool: &Pool, desc: &WeightDesc, place: &Place, bytes: &[u8], out: &mut [u8]) -> Result<(), DeviceError> {
+fn fill(pool: &Pool, desc: &WeightDesc, place: &WeightSpan, bytes: &[u8], out: &mut [u8]) -> Result<(), DeviceError> {
     if place.layout == Layout::Plain {
         out.copy_from_slice(bytes);
         return Ok(());
@@ -204,7 +204,7 @@ fn fill(pool: &Pool, desc: &WeightDesc, place: &Place, bytes: &[u8], out: &mut [
     pack_parallel(pool, &args, out).map_err(failed)
 }
 
-/// Packs a matrix; each thread packs, and thereby places, the groups that it will read.
+/// Packs a matrix. Each thread packs the groups it will read later, which places their pages near it.
 fn pack_parallel(pool: &Pool, args: &PackArgs<'_>, out: &mut [u8]) -> Result<(), String> {
     let groups = groups_of(args.rows);
     let group_len = out.len().checked_div(groups).unwrap_or(0);
@@ -222,8 +222,8 @@ fn pack_parallel(pool: &Pool, args: &PackArgs<'_>, out: &mut [u8]) -> Result<(),
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-/// Reads an image into the region; each thread reads and checks chunks, as many as it gets to: the tokenizer is being
-/// built meanwhile.
+/// Reads an image into the region. Threads claim chunks, then read and verify them, since processors may be busy building
+/// the tokenizer at the same time.
 fn read_parallel(pool: &Pool, image: &WeightFile, out: &mut [u8]) -> Result<(), ArtefactError> {
     debug_assert_eq!(out.len() as u64, image.bytes());
     let start = Shared(out.as_mut_ptr());
@@ -232,8 +232,8 @@ fn read_parallel(pool: &Pool, image: &WeightFile, out: &mut [u8]) -> Result<(), 
         for chunk in worker.chunks(image.chunks(), 1).flatten() {
             let range = image.chunk(chunk);
             let (at, len) = (range.start as usize, (range.end - range.start) as usize);
-            // SAFETY: chunks are disjoint ranges of `out`, which has all of the image's bytes and is borrowed until
-            // `run` has returned; each chunk is given to one thread.
+            // SAFETY: chunks are disjoint ranges of `out`, which holds all of the image's bytes and is borrowed until
+            // `run` returns; each chunk is claimed by one thread.
             let part = unsafe { std::slice::from_raw_parts_mut(start.at(at), len) };
             if let Err(e) = image.read_chunk(chunk, part) {
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
@@ -244,14 +244,14 @@ fn read_parallel(pool: &Pool, image: &WeightFile, out: &mut [u8]) -> Result<(), 
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-/// An address that threads share; each uses its own part.
+/// An address shared by threads that each use their own part.
 struct Shared(*mut u8);
 
 // SAFETY: a plain address; `pack_parallel` and `read_parallel` hand out disjoint parts.
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    /// The address `offset` bytes on.
+    /// The address plus `offset` bytes.
     fn at(&self, offset: usize) -> *mut u8 {
         self.0.wrapping_add(offset)
     }

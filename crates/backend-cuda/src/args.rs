@@ -1,20 +1,20 @@
-//! What kernels take: the structs of `kernels/cuda/args.h`, field by field.
+//! Kernel arguments: the structs of `kernels/cuda/args.h`, field by field.
 //!
 //! Addresses are 64-bit words here. A test compares sizes and offsets with those of the C++ compiler, so the two files
-//! cannot drift apart.
+//! cannot diverge.
 
 use bytemuck::{Pod, Zeroable};
 
-/// Place of a field in its struct; the struct itself has an empty field name.
+/// Position of a field in its struct. An empty field name stands for the struct itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Field {
     /// The struct.
     pub kind: &'static str,
     /// The field.
     pub field: &'static str,
-    /// Where it begins, in bytes.
+    /// Byte offset.
     pub offset: usize,
-    /// Its bytes.
+    /// Size in bytes.
     pub bytes: usize,
 }
 
@@ -40,13 +40,13 @@ macro_rules! args {
     };
 }
 
-/// The most dimensions of a tensor of an op kernel.
+/// Maximum dimensions of an op kernel's tensor.
 pub(crate) const MAX_RANK: usize = 8;
-/// Words of a burst's task for the arguments of its kernel.
+/// Words of a burst task for its kernel's arguments.
 pub(crate) const TASK_WORDS: usize = 46;
 
 args! {
-    /// Counts of the step under way.
+    /// Counts of the current step.
     StepHeader { rows: u32, seqs: u32, outs: u32, pages: u32, recent: u32, flags: u32, spare0: u32, spare1: u32 }
 
     /// `prepare_*`.
@@ -96,7 +96,7 @@ args! {
         spare: u32,
     }
 
-    /// How a step's rows are cut; the blocks follow.
+    /// The partition of a step's rows; the blocks follow.
     AttendPlan { blocks: u32, items: u32, spare0: u32, spare1: u32 }
 
     /// `attend_plan`.
@@ -121,16 +121,16 @@ args! {
     /// `verify`.
     VerifyArgs { step: u64, sampled: u64, drafts: u64, spans: u64, accepted: u64, next: u64 }
 
-    /// A launch of a lowered plan, as a burst runs it.
+    /// A launch of a lowered plan, as run by a burst.
     BurstTask { kernel: u32, flags: u32, args: [u64; TASK_WORDS] }
 
-    /// A plan of a burst, and where it reads and writes what differs from step to step.
+    /// A plan of a burst, with the addresses of everything that differs between steps.
     BurstProgram {
         tasks: u64, step: u64, tokens: u64, positions: u64, noise: u64, recent: u64, spans: u64, lens: u64,
         accepted: u64, next: u64, count: u32, rows: u32,
     }
 
-    /// What host and burst tell each other.
+    /// Messages between host and burst.
     BurstMail {
         count: u32, end: u32, steps: u32, drafts: u32, stop: u32, spare0: u32, spare1: u32, spare2: u32,
     }
@@ -138,11 +138,11 @@ args! {
     /// `burst`.
     BurstArgs {
         few: BurstProgram, many: BurstProgram, history: u64, index: u64, stops: u64, barrier: u64, program: u64,
-        mail: u64, out: u64, taken: u64, slots: u32, length: u32, reserved: u32, budget: u32, most: u32, first: u32,
+        mail: u64, out: u64, taken: u64, entries: u32, length: u32, reserved: u32, budget: u32, most: u32, first: u32,
         stop_count: u32, pages: u32, recent: u32, seed_low: u32, seed_high: u32, choice: u32,
     }
 
-    /// A dimension: `value` times the header's count.
+    /// A dimension: `value` times a count of the header.
     Dim { value: u32, symbol: u32 }
 
     /// A tensor of an op kernel, row-major.
@@ -188,7 +188,7 @@ args! {
     RowsArgs { step: u64, out: Tensor, x: Tensor, weight: u64, bias: u64, code: u32, eps: f32 }
 }
 
-/// The header's count by which a dimension grows: `Symbol` of args.h.
+/// The header count that scales a dimension: `Symbol` of args.h.
 pub(crate) mod symbol {
     pub const ONE: u32 = 0;
     pub const ROWS: u32 = 1;
@@ -201,12 +201,12 @@ pub(crate) mod symbol {
 /// The optional bias of `sample` is bound in this step.
 pub(crate) const FLAG_BIAS: u32 = 1;
 
-/// All work of a burst's task is the first block's.
+/// The first block does all work of the task.
 pub(crate) const TASK_SOLO: u32 = 1;
-/// What comes after a burst's task reads results of other blocks.
+/// Tasks after this one read results of other blocks.
 pub(crate) const TASK_BARRIER: u32 = 2;
 
-/// Why a burst ended, in its mail.
+/// Reasons why a burst ended, in its mail.
 pub(crate) mod end {
     pub const BUDGET: u32 = 1;
     pub const TOKEN: u32 = 2;

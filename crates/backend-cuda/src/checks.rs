@@ -1,7 +1,7 @@
-//! What a step's indices must satisfy before kernels follow them.
+//! Checks of a step's indices before kernels use them.
 //!
-//! Kernels go where pages, positions and rows point, without looking. A plan's tasks note here which inputs those are; each
-//! step is checked on the host, so that a wrong one is an error and no write outside of the pool.
+//! Kernels use pages, positions and rows unchecked. A plan's tasks record here which inputs contain these. The host
+//! checks each step, so that a wrong index is an error and not a write outside the pool.
 
 use aio_backend::{Bindings, Data, DeviceError};
 use aio_ir::{Dim, PAGE_POSITIONS};
@@ -10,11 +10,11 @@ use aio_plan::{InputId, Plan};
 /// One condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// Each row has a sequence of the step, and that sequence pages of the pool up to the row's position.
-    Places { table: InputId, row_seq: InputId, positions: InputId },
+    /// Each row has a sequence of the step, and that sequence has pages of the pool up to the row's position.
+    PagedRows { table: InputId, row_seq: InputId, positions: InputId },
     /// Indices are below a dimension.
-    Below { input: InputId, what: &'static str, below: Dim },
-    /// The step's pages are all pages of the pool: some op reads a state whole.
+    Below { input: InputId, task: &'static str, what: &'static str, below: Dim },
+    /// The step has all pages of the pool, because an op reads a whole state.
     WholePool,
 }
 
@@ -22,7 +22,7 @@ fn bad(name: &str, message: String) -> DeviceError {
     DeviceError::Binding { name: name.to_owned(), message }
 }
 
-/// A step whose bindings fit the plan, and the pool's pages.
+/// A step whose bindings fit the plan, and the pool's number of pages.
 pub(crate) struct Checked<'a, 'b> {
     pub plan: &'a Plan,
     pub bindings: &'a Bindings<'b, 'a>,
@@ -41,25 +41,27 @@ impl<'a> Checked<'a, '_> {
         }
     }
 
+    /// Checks one condition.
+    ///
     /// # Errors
     /// [`DeviceError::Binding`].
     pub(crate) fn run(&self, check: &Check) -> Result<(), DeviceError> {
         let dims = self.bindings.dims;
         match *check {
-            Check::Places { table, row_seq, positions } => self.places(table, row_seq, positions),
+            Check::PagedRows { table, row_seq, positions } => self.places(table, row_seq, positions),
             Check::WholePool if dims.pages != self.pages => {
                 let message = format!("a state of {} is read whole, the step has {}", self.pages, dims.pages);
                 Err(bad("pages", message))
             }
             Check::WholePool => Ok(()),
-            Check::Below { input, what, below } => {
+            Check::Below { input, task, what, below } => {
                 let below = below.resolve(&dims);
                 let wrong = match self.bindings.inputs[input.index()] {
                     Some(Data::U32(words)) => words.iter().map(|&w| i64::from(w)).find(|&i| i as u64 >= below),
                     Some(Data::I32(words)) => words.iter().map(|&w| i64::from(w)).find(|&i| i < 0 || i as u64 >= below),
                     _ => None,
                 };
-                let error = |index| bad(self.name(input), format!("{what} {index} is not below {below}"));
+                let error = |index| bad(self.name(input), format!("{task}: {what} {index} is not below {below}"));
                 wrong.map_or(Ok(()), |index| Err(error(index)))
             }
         }

@@ -1,10 +1,10 @@
-//! In which copies a weight is wanted on the device: a question of its layout and of the kernels that read it.
+//! Which copies of a weight the device needs, depending on its layout and on the kernels that read it.
 //!
-//! Upload makes the copies that any task of the family wants, lowering takes the addresses; both ask here.
+//! Upload makes the copies that tasks of the family need, and lowering takes their addresses; both use this module.
 
 use crate::format::Form;
 use aio_ir::{DType, Op, Sym};
-use aio_plan::{Layout, PlanFamily, Slot, Task, TaskKind};
+use aio_plan::{Layout, Loc, PlanFamily, Task, TaskKind};
 
 /// A copy of a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +17,9 @@ pub(crate) enum Copy {
     File,
 }
 
-/// The copy of the weight at a place that the kernels of a task read.
+/// The copy of the weight operand at `place` that a task's kernels read.
 pub(crate) fn copy_of(family: &PlanFamily, task: &Task, place: usize) -> Copy {
-    let Slot::Weight(w) = task.operands[place] else { return Copy::File };
+    let Loc::Weight(w) = task.operands[place] else { return Copy::File };
     let weight = &family.weights[w.index()];
     let dtype = weight.ty.dtype;
     let own_form = matches!(Form::of(dtype), Some(Form::Same(_)));
@@ -29,7 +29,7 @@ pub(crate) fn copy_of(family: &PlanFamily, task: &Task, place: usize) -> Copy {
         TaskKind::Op(Op::Matmul) if place == const { Op::Matmul.place("w") } => {
             let plain = matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
             match weight.layout {
-                // A plain product is exact, and nobody asks for speed where each node is a task.
+                // An f32 product is exact, and unfused plans do not need speed.
                 Layout::Packed if dtype != DType::F32 && is_row_product(task) => Copy::Packed,
                 _ if plain => Copy::File,
                 _ => Copy::Decoded,
@@ -40,7 +40,7 @@ pub(crate) fn copy_of(family: &PlanFamily, task: &Task, place: usize) -> Copy {
     }
 }
 
-/// Whether a `matmul` is the product of the step's rows with one packed matrix: what `linear` computes.
+/// Whether a `matmul` multiplies the step's rows with one packed matrix, as `linear` does.
 pub(crate) fn is_row_product(task: &Task) -> bool {
     let Some((_, node)) = task.body.nodes().next() else { return false };
     let Some((first, rest)) = task.body.ty(node.input(0)).shape.dims().split_first() else { return false };

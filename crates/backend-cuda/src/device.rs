@@ -1,4 +1,4 @@
-//! CUDA as a device.
+//! The CUDA device.
 
 use crate::burst::{self, CudaBurst};
 use crate::driver::Driver;
@@ -21,34 +21,34 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A GPU that could be opened.
+/// A GPU that can be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
     /// Its name.
     pub name: String,
-    /// The name of its [`Target`], `cuda-sm90` for example.
+    /// The name of its [`Target`], for example `cuda-sm90`.
     pub target: String,
     /// Multiprocessors.
     pub multiprocessors: u32,
 }
 
-/// How a GPU is opened.
+/// Options for opening a GPU.
 #[derive(Clone, Debug, Default)]
 pub struct CudaOptions {
-    /// The folder in which compiled kernels are kept; `None` compiles them at each start.
+    /// The cache folder for compiled kernels; `None` compiles them at each start.
     pub cache: Option<PathBuf>,
-    /// Folders that may have CUDA's headers for the compiler of kernels, the best first.
+    /// Folders that may contain CUDA's headers for compiling kernels, best first.
     pub includes: Vec<PathBuf>,
-    /// Whether each kernel of a step waits for the whole end of the one before it to begin. Else, where GPU and driver can
-    /// (compute capability 9.0, CUDA 12.3), it begins earlier and has its first weights on their way. Results are the same;
-    /// comparisons and race checkers want it.
+    /// Whether each kernel of a step starts only after the previous one has finished. Otherwise, where GPU and driver
+    /// support it (compute capability 9.0, CUDA 12.3), it starts earlier and prefetches its first weights. Results are
+    /// the same; meant for comparisons and race checkers.
     pub serial: bool,
-    /// The share of each multiprocessor's first-level memory that kernels ask for as shared memory, in percent (0..=100); `None`
-    /// leaves it to the driver, kernel by kernel.
+    /// The share of each multiprocessor's L1 memory that kernels request as shared memory, in percent (0..=100); `None`
+    /// leaves the choice to the driver, per kernel.
     pub carveout: Option<u32>,
 }
 
-/// A GPU, or the emulation of one. See the crate's front page.
+/// A GPU, or an emulated one. See the crate's front page.
 #[derive(Clone)]
 pub struct CudaDevice {
     driver: Arc<dyn Driver>,
@@ -66,28 +66,29 @@ impl CudaDevice {
         CudaDevice { driver, tally: Arc::default() }
     }
 
-    /// Opens the first GPU. Kernels that were not built in are compiled, once for a cache folder.
+    /// Opens the first GPU. Kernels that were not built in are compiled, once per cache folder.
     ///
     /// # Errors
-    /// [`DeviceError::Unavailable`] with the reason: no driver, no GPU, one that is too old, no compiler for its kernels.
+    /// [`DeviceError::Unavailable`] with the reason: no driver, no GPU, a GPU that is too old, no compiler for its
+    /// kernels.
     pub fn open(images: &KernelImages, options: &CudaOptions) -> Result<CudaDevice, DeviceError> {
         let cache = Cache { folder: options.cache.clone(), includes: options.includes.clone() };
         let driver = Cuda::open(images, &cache, !options.serial, options.carveout).map_err(|e| e.unavailable())?;
         Ok(CudaDevice::on(Arc::new(driver)))
     }
 
-    /// The GPU that [`CudaDevice::open`] would take, without taking it.
+    /// The GPU that [`CudaDevice::open`] would use, without opening it.
     ///
     /// # Errors
-    /// [`DeviceError::Unavailable`] with the reason why there is none. Whether kernels can be had is not looked at.
+    /// [`DeviceError::Unavailable`] with the reason if there is none. Does not check whether kernels are available.
     pub fn probe() -> Result<Gpu, DeviceError> {
         let properties = cuda::probe().map_err(|e| e.unavailable())?;
         let target = properties.target();
         Ok(Gpu { name: properties.name, target, multiprocessors: properties.multiprocessors })
     }
 
-    /// Compiles all kernels for an architecture (ten times major plus minor) into the cache, as [`CudaDevice::open`] would;
-    /// needs no GPU. Bytes of machine code.
+    /// Compiles all kernels for an architecture (ten times major plus minor) into the cache, like [`CudaDevice::open`].
+    /// Needs no GPU. Returns the number of bytes of machine code.
     ///
     /// # Errors
     /// [`CudaError::NoCompiler`], [`CudaError::OldCompiler`], [`CudaError::NoHeaders`], [`CudaError::Compile`].
@@ -97,10 +98,11 @@ impl CudaDevice {
         Ok(cubins.iter().map(Vec::len).sum())
     }
 
-    /// The same for the kernel of bursts whose tasks run `kernels`, by the names of `kernels/cuda/README.md`.
+    /// Like [`CudaDevice::compile`], for the burst kernel whose tasks run `kernels`, named as in
+    /// `kernels/cuda/README.md`.
     ///
     /// # Errors
-    /// As [`CudaDevice::compile`].
+    /// See [`CudaDevice::compile`].
     pub fn compile_burst(
         images: &KernelImages,
         architecture: u32,
@@ -111,10 +113,10 @@ impl CudaDevice {
         crate::driver::compile_burst(images, architecture, &cache, kernels).map(|cubin| cubin.len())
     }
 
-    /// The kernels under emulation: for tests. `library` is built from `kernels/cuda/emulate.cpp`.
+    /// The kernels under emulation, for tests. `library` is built from `kernels/cuda/emulate.cpp`.
     ///
     /// # Errors
-    /// [`DeviceError::Unavailable`] if it is no such library.
+    /// [`DeviceError::Unavailable`] if it is not such a library.
     #[cfg(feature = "emulation")]
     pub fn emulated(
         library: &std::path::Path,
@@ -124,7 +126,7 @@ impl CudaDevice {
         Ok(CudaDevice::on(Arc::new(driver)))
     }
 
-    /// What the GPU can do at best, with a buffer of at least so many bytes for reads and copies.
+    /// Measures the GPU's peak rates, with a buffer of at least `bytes` for reads and copies.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`], [`DeviceError::Failed`].
@@ -132,25 +134,25 @@ impl CudaDevice {
         Probe::new(&self.driver, bytes)
     }
 
-    /// What the captured graphs of a family take, with a pool of `pages` pages. Nothing is loaded.
+    /// The memory that the captured graphs of a family need, with a pool of `pages` pages. Loads nothing.
     ///
     /// # Errors
-    /// Those of loading a plan, [`DeviceError::Unsupported`] above all.
+    /// The errors of loading a plan, mainly [`DeviceError::Unsupported`].
     pub fn graphs(&self, family: &PlanFamily, pages: u32) -> Result<GraphsNeed, DeviceError> {
         let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, pages)?);
         GraphsNeed::of(self.driver.as_ref(), family, &weights, &states)
     }
 
-    /// Names of the kernels that bursts of a plan run on such a device, for [`CudaDevice::compile_burst`]. Nothing is loaded.
+    /// Names of the kernels that bursts of a plan run on this device, for [`CudaDevice::compile_burst`]. Loads nothing.
     ///
     /// # Errors
-    /// Those of loading a plan, [`DeviceError::Unsupported`] above all.
+    /// The errors of loading a plan, mainly [`DeviceError::Unsupported`].
     pub fn burst_kernels(&self, family: &PlanFamily, plan: &Plan) -> Result<Vec<String>, DeviceError> {
         burst::kernels(self.driver.properties(), family, plan)
     }
 
-    /// Waits for all that was begun. After a kernel that went wrong (an address that is none, a trap) the driver refuses
-    /// everything until the process ends, which nothing else tells from the failure of one step.
+    /// Waits for all started work. After a kernel fault (invalid address, trap) the driver rejects everything until the
+    /// process ends; this distinguishes that from the failure of a single step.
     ///
     /// # Errors
     /// [`DeviceError::Failed`].
@@ -175,7 +177,7 @@ impl Device for CudaDevice {
         let fused = [KindName::Qkv, KindName::Attend, KindName::Linear, KindName::GateUp, KindName::Head];
         let single = Op::ALL.iter().filter(|op| **op != Op::Quantize).map(|&op| KindName::Op(op));
         let support = |kind: KindName| {
-            // Blocks are read by products, by look-ups, and by whatever decodes them.
+            // Only products, look-ups and ops that decode can read block formats.
             let takes_blocks =
                 !matches!(kind, KindName::Op(op) if !matches!(op, Op::Matmul | Op::Embed | Op::Dequantize));
             let weights = if takes_blocks { floats.clone() } else { Vec::new() };
@@ -185,7 +187,7 @@ impl Device for CudaDevice {
         Target { name, kinds: fused.into_iter().chain(single).map(support).collect(), alignment: 256 }
     }
 
-    /// Grids and kernels are the plan's, and few rows go without the launches that prepare rows.
+    /// Grids and kernels depend on the plan, and small steps skip the launches that prepare rows.
     fn step_rows(&self) -> &'static [u32] {
         &[NORM_ROWS]
     }
@@ -199,7 +201,7 @@ impl Device for CudaDevice {
             barriers: 0,
             bytes_read: read(&self.tally.bytes_read),
             bytes_written: read(&self.tally.bytes_written),
-            // Lists of a step are made when its plan is loaded.
+            // A step's lists are allocated when its plan is loaded.
             step_allocations: 0,
         }
     }
@@ -226,7 +228,7 @@ impl Device for CudaDevice {
     ) -> Result<Box<dyn Executable>, DeviceError> {
         let (driver, tally) = (Arc::clone(&self.driver), Arc::clone(&self.tally));
         let resident = weights.get::<Resident>()?;
-        Ok(Box::new(CudaExecutable::new(driver, tally, resident, family, plan, options.dispatch)?))
+        Ok(Box::new(CudaExecutable::new(driver, tally, resident, family, plan, options.submission)?))
     }
 
     fn load_burst(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Burst>, DeviceError> {

@@ -1,7 +1,7 @@
 //! A plan on the device: one copy of what the step binds, one graph, one wait.
 //!
-//! Everything is begun on one stream, so steps of a model follow one another on the device, whatever executable they are of.
-//! Inputs and outputs are the executable's own.
+//! Everything runs on one stream, so steps of a model run one after another on the device, whichever executable they
+//! belong to. Inputs and outputs belong to the executable.
 
 use crate::args::{FLAG_BIAS, StepHeader};
 use crate::checks::Checked;
@@ -11,27 +11,27 @@ use crate::error::CudaError;
 use crate::lower::{Dispatched, MAX_RECENT};
 use crate::resident::{Bound, Resident};
 use crate::tally::Tally;
-use aio_backend::{Bindings, Data, DeviceError, Dispatch, Executable, FullAxes, Pending, device::Running};
+use aio_backend::{Bindings, Data, DeviceError, Executable, FullAxes, Pending, Submission, device::Running};
 use aio_plan::{Plan, PlanFamily, StepInput, Traffic};
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Where an output of the step under way goes.
+/// The destination of an output of the running step.
 #[derive(Clone, Copy)]
 struct Target {
     words: *mut u32,
     bytes: usize,
 }
 
-/// See the module's header.
+/// A loaded plan. See the module docs.
 pub(crate) struct CudaExecutable {
-    /// First, so that a graph goes before the memory that it names and the driver that made it.
+    /// First, so that a graph is dropped before the memory it refers to and the driver that made it.
     dispatched: Dispatched,
     driver: Arc<dyn Driver>,
     tally: Arc<Tally>,
     resident: Arc<Resident>,
-    /// Without its tasks, which are lowered.
+    /// The plan without its tasks, which are lowered.
     plan: Plan,
     full: FullAxes,
     /// The bucket, for profilers.
@@ -39,11 +39,11 @@ pub(crate) struct CudaExecutable {
     bound: Bound,
     launches: u64,
     submissions: u64,
-    /// Header and inputs on their way to the device.
+    /// Header and inputs being copied to the device.
     staging: Pinned,
-    /// Small outputs on their way from it.
+    /// Small outputs being copied from it.
     results: Pinned,
-    /// Of the step under way, by output; empty if there is none.
+    /// Targets of the running step, by output; empty if none is running.
     targets: Vec<Target>,
     running: bool,
     /// For profilers, from `submit` to the end of `finish`.
@@ -53,8 +53,8 @@ pub(crate) struct CudaExecutable {
     traffic: Traffic,
 }
 
-// SAFETY: the addresses in `targets` are used only in `finish`, by whoever borrows the executable mutably for as long as
-// the memory behind them is borrowed; all other parts are `Send`.
+// SAFETY: the addresses in `targets` are used only in `finish`, while the executable is mutably borrowed for as long as
+// the memory at these addresses is borrowed; all other parts are `Send`.
 unsafe impl Send for CudaExecutable {}
 
 impl CudaExecutable {
@@ -64,7 +64,7 @@ impl CudaExecutable {
         resident: Arc<Resident>,
         family: &PlanFamily,
         plan: &Plan,
-        dispatch: Dispatch,
+        submission: Submission,
     ) -> Result<CudaExecutable, DeviceError> {
         let lowering = nvtx::range(c"lower");
         let bound = resident.bind(&driver, driver.properties(), family, plan)?;
@@ -72,12 +72,12 @@ impl CudaExecutable {
         drop(lowering);
         let _capture = nvtx::range(c"capture");
         let count = launches.len() as u64;
-        let dispatched = match dispatch {
+        let dispatched = match submission {
             _ if launches.is_empty() => Dispatched::Nothing,
             // SAFETY: lowering filled in the kernels' own structs (a test compares them), with addresses in the weights,
             // states, arena, scratch and step memory that this executable holds.
-            Dispatch::Graph => Dispatched::Graph(unsafe { driver.capture(&launches) }?),
-            Dispatch::Task => Dispatched::Tasks(launches),
+            Submission::Graph => Dispatched::Graph(unsafe { driver.capture(&launches) }?),
+            Submission::Task => Dispatched::Tasks(launches),
         };
         let step = &bound.program.step;
         let staging = Pinned::new(&driver, step.staging_bytes)?;
@@ -93,7 +93,7 @@ impl CudaExecutable {
             bound,
             dispatched,
             launches: count,
-            submissions: dispatch.submissions(plan),
+            submissions: submission.submissions(plan),
             staging,
             results,
             targets: Vec::with_capacity(plan.outputs.len()),
@@ -119,8 +119,8 @@ impl CudaExecutable {
         self.bound.program.checks.iter().try_for_each(|c| checked.run(c))
     }
 
-    /// Begins to copy what the step binds: header and small inputs together, large inputs each alone. Only one that is large
-    /// in fact, and not by its bound, is waited for.
+    /// Starts copying what the step binds: header and small inputs together, large inputs one by one. Waits only for
+    /// inputs whose actual size, not just their bound, is large.
     fn send(&mut self, bindings: &Bindings<'_, '_>) -> Result<(), CudaError> {
         let dims = bindings.dims;
         let program = &self.bound.program;
@@ -160,7 +160,7 @@ impl CudaExecutable {
         self.bound.step.write_pinned(0, &self.staging, 0, end)
     }
 
-    /// Begins the launches; between tasks that are dispatched alone it waits.
+    /// Starts the launches. Waits between tasks that are dispatched separately.
     fn launch(&self) -> Result<(), CudaError> {
         match &self.dispatched {
             Dispatched::Nothing => Ok(()),
@@ -186,7 +186,7 @@ impl CudaExecutable {
         launches.iter().try_for_each(|l| unsafe { self.driver.launch(l) })
     }
 
-    /// Begins to copy small outputs, which lie together, and notes where all go.
+    /// Starts copying small outputs, which are contiguous, and records the targets of all outputs.
     fn fetch(&mut self, bindings: &mut Bindings<'_, '_>) -> Result<(), CudaError> {
         self.targets.clear();
         let dims = bindings.dims;
@@ -207,7 +207,7 @@ impl CudaExecutable {
             Some(Data::U32(positions)) => positions,
             _ => &[],
         };
-        // Rows of a sequence read its keys together, so a run of rising positions counts once.
+        // Rows of a sequence read its keys together, so a run of increasing positions counts once.
         let ends = positions.iter().enumerate().filter(|(i, p)| positions.get(i + 1) != Some(&(**p + 1)));
         let seen: u64 = ends.map(|(_, &p)| u64::from(p) + 1).sum();
         let kv = self.traffic.kv_per_position;
@@ -224,7 +224,7 @@ impl Executable for CudaExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         self.check(bindings)?;
         if self.running {
-            // The last step was never waited for, and may still read what is staged.
+            // The last step was never waited for, and may still read the staging memory.
             self.driver.synchronize()?;
         }
         self.running = true;
@@ -234,7 +234,7 @@ impl Executable for CudaExecutable {
         }
         let begun = self.send(bindings).and_then(|()| self.launch()).and_then(|()| self.fetch(bindings));
         if let Err(e) = begun {
-            // What was begun must be over before its memory is used again; the first error is the one that counts.
+            // Started work must finish before its memory is reused. The first error is the one reported.
             let _ = self.driver.synchronize();
             self.running = false;
             self.range = None;
@@ -275,7 +275,7 @@ impl Running for CudaExecutable {
 impl Drop for CudaExecutable {
     fn drop(&mut self) {
         if self.running {
-            // A step that nobody waited for still uses the memory that goes now.
+            // A step that was not waited for still uses the memory that is freed now.
             let _ = self.driver.synchronize();
         }
     }

@@ -1,25 +1,25 @@
-//! Forms in which weights lie on the device, with the numbers of `kernels/cuda/README.md` that go with each.
+//! The forms of weights on the device, with the numbers from `kernels/cuda/README.md` for each.
 //!
-//! Packing writes these forms, lowering chooses kernels and sizes by them.
+//! Packing writes these forms; lowering chooses kernels and sizes accordingly.
 
 use aio_ir::DType;
 
 /// Output rows of a packed tile.
 pub(crate) const TILE_ROWS: usize = 16;
-/// Token rows that go over the weights together.
+/// Token rows processed in one pass over the weights.
 const PASS_ROWS: u32 = 24;
-/// Token rows that do in the kernels for many (`wide.cuh`).
+/// The same for the kernels for many rows (`wide.cuh`).
 const WIDE_ROWS: u32 = 48;
-/// Tiles of output rows that a block of those takes together.
+/// Tiles of output rows that a block of those kernels processes together.
 const WIDE_TILES: u64 = 8;
-/// Token rows up to which a product can take the norm itself.
+/// Maximum token rows for which a product computes the norm itself.
 pub(crate) const NORM_ROWS: u32 = 4;
-/// Columns of a step of activations.
+/// Columns per step of activations.
 pub(crate) const ACT_COLS: u64 = 64;
-/// Token rows of a tile of activations.
+/// Token rows per tile of activations.
 const ACT_ROWS: u64 = 8;
 
-/// How activations are prepared for a product: `ActKind` of args.h.
+/// The prepared form of activations for a product: `ActKind` of args.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Acts {
     Q8 = 1,
@@ -28,7 +28,7 @@ pub(crate) enum Acts {
 }
 
 impl Acts {
-    /// The kernel that prepares rows.
+    /// The kernel that prepares rows in this form.
     pub(crate) fn kernel(self) -> &'static str {
         match self {
             Acts::Q8 => "prepare_q8",
@@ -43,32 +43,32 @@ impl Acts {
         rows.div_ceil(ACT_ROWS) * k.div_ceil(ACT_COLS) * step
     }
 
-    /// Shared memory for `rows` rows of `k` columns that a product prepares for itself.
+    /// Shared memory in bytes for `rows` rows of `k` columns that a product prepares itself.
     pub(crate) fn shared_bytes(self, rows: u64, k: u64) -> u64 {
         k.div_ceil(ACT_COLS) * if self == Acts::Q8 { 64 * rows + 128 } else { 256 * rows + 32 }
     }
 
-    /// Whether `gate_up` and `attend` can write it themselves.
+    /// Whether `gate_up` and `attend` can write this form directly.
     pub(crate) fn chains(self) -> bool {
         self != Acts::F16
     }
 }
 
-/// How a product goes through rows and matrices.
+/// How a product iterates over rows and matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Walk {
-    /// What comes before the kernel's name.
+    /// Prefix of the kernel's name.
     pub prefix: &'static str,
-    /// Pieces that blocks share.
+    /// Pieces of work shared by the blocks.
     pub pieces: u64,
-    /// Passes of rows.
+    /// Passes over the rows.
     pub passes: u32,
     pub shared_bytes: u32,
 }
 
 impl Format {
-    /// The walk of a product of up to `rows` token rows with one matrix of `tiles` tiles of output rows, or with two at once;
-    /// `most` is the shared memory that a block can have. Bits do not depend on it.
+    /// The walk of a product of up to `rows` token rows with one matrix, or two matrices at once, of `tiles` tiles of
+    /// output rows. `most` is the maximum shared memory of a block. Results do not depend on the walk, to the bit.
     pub(crate) fn walk(self, rows: u32, tiles: u64, matrices: u64, most: u32) -> Walk {
         let wide = self.shared_for_many();
         if rows > PASS_ROWS && wide <= most && !matches!(self, Format::Q4K | Format::Q6K) {
@@ -76,12 +76,12 @@ impl Format {
             return Walk { prefix: "wide_", pieces, passes: rows.div_ceil(WIDE_ROWS), shared_bytes: wide };
         }
         let shared_bytes = if matrices == 1 { self.shared_for_one() } else { self.shared_for_two() };
-        // Kernels of two matrices take two tiles of each at a time.
+        // Kernels for two matrices process two tiles of each at a time.
         Walk { prefix: "", pieces: tiles.div_ceil(matrices), passes: passes(rows), shared_bytes }
     }
 }
 
-/// Passes of rows over the weights.
+/// Number of passes over the weights.
 pub(crate) fn passes(rows: u32) -> u32 {
     rows.div_ceil(PASS_ROWS).max(1)
 }
@@ -99,11 +99,11 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// All of them.
+    /// All formats.
     pub(crate) const ALL: [Format; 7] =
         [Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q4K, Format::Q6K];
 
-    /// The suffix of kernels' names.
+    /// The suffix of kernel names.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Format::Bf16 => "bf16",
@@ -116,7 +116,7 @@ impl Format {
         }
     }
 
-    /// Columns of a step.
+    /// Columns per step.
     pub(crate) fn step_cols(self) -> usize {
         match self {
             Format::Q4K => 256,
@@ -125,7 +125,7 @@ impl Format {
         }
     }
 
-    /// Bytes of a step.
+    /// Bytes per step.
     pub(crate) fn step_bytes(self) -> usize {
         match self {
             Format::Bf16 | Format::F16 => 2048,
@@ -137,7 +137,7 @@ impl Format {
         }
     }
 
-    /// Shared memory of a kernel that goes through one matrix.
+    /// Shared memory of a kernel that reads one matrix.
     pub(crate) fn shared_for_one(self) -> u32 {
         let ring = match self {
             Format::Bf16 | Format::F16 => 49152,
@@ -150,7 +150,7 @@ impl Format {
         ring + 12288
     }
 
-    /// Shared memory of a kernel that goes through two matrices together.
+    /// Shared memory of a kernel that reads two matrices together.
     pub(crate) fn shared_for_two(self) -> u32 {
         let ring = match self {
             Format::Bf16 | Format::F16 => 65536,
@@ -163,7 +163,8 @@ impl Format {
         ring + 24576
     }
 
-    /// Shared memory of a kernel for many rows: stages of weights of 8 tiles and activations of 48 rows, or their totals.
+    /// Shared memory of a kernel for many rows: stages with weights of 8 tiles and activations of 48 rows, or their
+    /// totals.
     pub(crate) fn shared_for_many(self) -> u32 {
         let acts = self.step_cols() as u32 / ACT_COLS as u32 * if self.acts() == Acts::Q8 { 640 } else { 2080 };
         let stage = 8 * self.step_bytes() as u32 + 6 * acts;
@@ -171,7 +172,7 @@ impl Format {
         (stages * stage).max(4 * (8 * 16 * 56 + 48 * 32))
     }
 
-    /// What it is multiplied with.
+    /// The form of the activations it is multiplied with.
     pub(crate) fn acts(self) -> Acts {
         match self {
             Format::Bf16 => Acts::Bf16,
@@ -184,16 +185,17 @@ impl Format {
 /// How a matrix of the model file is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Form {
-    /// Element by element, without loss.
+    /// Element by element, lossless.
     Same(Format),
-    /// Types without kernels of their own, f32 among them: decoded, and each row laid out as its nearest bf16 numbers
-    /// followed by the nearest of what is left. Multiplied with each row of activations twice over, that keeps 16 bits of a
-    /// weight. Rounding to one bf16 would keep 8, which tests against the oracle and whoever stores f32 would notice.
+    /// Types without dedicated kernels, including f32: each row is decoded and stored as its nearest bf16 numbers,
+    /// followed by the nearest bf16 numbers of the remainder. Multiplied with each row of activations repeated, this
+    /// keeps 16 bits of a weight. Rounding to a single bf16 would keep 8, which would be noticeable in tests against
+    /// the oracle and for f32 models.
     Split,
 }
 
 impl Form {
-    /// The form of a type; `None` for types that are no real numbers.
+    /// The form of a type; `None` for types other than real numbers.
     pub(crate) fn of(dtype: DType) -> Option<Form> {
         let same = match dtype {
             DType::BF16 => Format::Bf16,
@@ -208,7 +210,7 @@ impl Form {
         Some(Form::Same(same))
     }
 
-    /// The form that kernels see.
+    /// The format that kernels see.
     pub(crate) fn format(self) -> Format {
         match self {
             Form::Same(format) => format,
@@ -216,17 +218,17 @@ impl Form {
         }
     }
 
-    /// The columns that kernels see of a matrix with `cols` columns.
+    /// The number of columns that kernels see for a matrix with `cols` columns.
     pub(crate) fn kernel_cols(self, cols: u64) -> u64 {
         if self == Form::Split { 2 * cols } else { cols }
     }
 
-    /// Bytes of a packed matrix.
+    /// Size of a packed matrix in bytes.
     pub(crate) fn bytes(self, rows: usize, cols: usize) -> usize {
         rows.div_ceil(TILE_ROWS) * self.tile_bytes(cols)
     }
 
-    /// Bytes of 16 rows.
+    /// Bytes per tile of 16 rows.
     pub(crate) fn tile_bytes(self, cols: usize) -> usize {
         let format = self.format();
         (self.kernel_cols(cols as u64) as usize).div_ceil(format.step_cols()) * format.step_bytes()
@@ -253,7 +255,7 @@ mod tests {
         assert_eq!(Format::Bf16.walk(512, 513, 1, h100).pieces, 65);
     }
 
-    /// `kernels/cuda/README.md` has them too.
+    /// `kernels/cuda/README.md` lists the same numbers.
     #[test]
     fn shared_memory_is_what_the_kernels_take() {
         let all = [Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1];

@@ -1,25 +1,25 @@
-//! Kernels as data: sources, and cubins where a toolkit was there when the program was built.
+//! Kernels as data: sources, and cubins if a toolkit was available at build time.
 //!
-//! No crate reaches up for a file, so the package that embeds them hands them down.
+//! No crate reads files outside its folder, so the package that embeds the kernels passes them down.
 
-/// The unit that runs the kernels of all others inside one.
+/// The unit that runs the kernels of all others in one kernel.
 const BURST: &str = "burst.cu";
 
 /// A source file of the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Its name, by which others include it.
+    /// The name by which others include it.
     pub name: &'static str,
     /// Its text.
     pub text: &'static str,
 }
 
-/// A unit compiled for an architecture.
+/// A unit compiled for one architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cubin {
     /// The source's name.
     pub unit: &'static str,
-    /// Ten times major plus minor.
+    /// Architecture, ten times major plus minor.
     pub architecture: u32,
     /// The image.
     pub bytes: &'static [u8],
@@ -30,28 +30,28 @@ pub struct Cubin {
 pub struct KernelImages {
     /// Units (`.cu`) and headers.
     pub sources: &'static [Source],
-    /// What was compiled with the program; may be empty.
+    /// Cubins built with the program; may be empty.
     pub cubins: &'static [Cubin],
 }
 
 impl KernelImages {
-    /// What serves any model.
+    /// The units that every model uses.
     pub(crate) fn units(&self) -> impl Iterator<Item = &'static Source> {
         self.sources.iter().filter(|s| s.name.ends_with(".cu") && s.name != BURST)
     }
 
-    /// What is compiled for each model.
+    /// The unit compiled for each model.
     pub(crate) fn burst(&self) -> Option<&'static Source> {
         self.sources.iter().find(|s| s.name == BURST)
     }
 
-    /// What a unit may include.
+    /// The files that a unit may include.
     pub(crate) fn others(&self, unit: &Source) -> impl Iterator<Item = &'static Source> {
         let name = unit.name;
         self.sources.iter().filter(move |s| s.name != name)
     }
 
-    /// The image of a unit that a GPU runs: its own, or the latest for an older one of the same major version.
+    /// The image of a unit for a GPU: for its own architecture, or else the newest older one of the same major version.
     pub(crate) fn cubin(&self, unit: &str, architecture: u32) -> Option<&'static [u8]> {
         let runs = |c: &&Cubin| c.architecture / 10 == architecture / 10 && c.architecture <= architecture;
         let found = self.cubins.iter().filter(|c| c.unit == unit).filter(runs);

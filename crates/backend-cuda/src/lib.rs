@@ -1,18 +1,18 @@
-//! CUDA back end: plans as captured graphs of the kernels in `kernels/cuda`, on a GPU or on an emulation of one.
+//! CUDA back end: plans as captured graphs of the kernels in `kernels/cuda`, on a GPU or an emulated one.
 //!
-//! [`CudaDevice`] is the device; everything else is reached through `aio-backend`'s traits. A plan is lowered once, when it
-//! is loaded: each task becomes a few launches with every address and size filled in (`lower`), all of them one graph. A
-//! step is then one copy to the device, one graph, one wait. What differs from step to step, kernels read from device
-//! memory: counts from a header, inputs from fixed places.
+//! [`CudaDevice`] is the device; everything else is reached through `aio-backend`'s traits. A plan is lowered once,
+//! when it is loaded: each task becomes a few launches with every address and size filled in (`lower`), all in one
+//! graph. A step is then one copy to the device, one graph launch, one wait. Kernels read everything that differs
+//! between steps from device memory: counts from a header, inputs from fixed addresses.
 //!
 //! - Many steps of one sequence can be one launch (`burst`).
-//! - No toolkit is needed to build: the driver and the compiler of kernels are opened at run time, and what is missing is
-//!   an error with a reason ([`CudaError`]), never a panic.
-//! - Above the seam of `driver`, all code is the same for a GPU and for the emulation, which compiles the same kernels with
-//!   a C++ compiler. So all but one module is tested on any machine.
-//! - Kernels follow indices without looking; `checks` looks at what a step binds before it runs.
-//! - `unsafe` stands in `driver`, where memory and launches are handed over, in `executable`, `burst` and `probe`, which begin
-//!   launches; `executable` also writes results to the caller's memory. Each block says why it holds.
+//! - Building needs no toolkit: the driver and the kernel compiler are opened at run time, and a missing one is an
+//!   error with a reason ([`CudaError`]), never a panic.
+//! - Above the `driver` interface all code is the same for a GPU and for the emulation, which compiles the same kernels
+//!   with a C++ compiler. So all but one module is tested on any machine.
+//! - Kernels use indices unchecked; `checks` validates what a step binds before it runs.
+//! - `unsafe` is used in `driver`, which hands over memory and launches, and in `executable`, `burst` and `probe`,
+//!   which start launches; `executable` also writes results to the caller's memory. Each block says why it is sound.
 //!
 //! The contract with the kernels is `kernels/cuda/README.md`; `args`, `format` and `pack` are its Rust side.
 

@@ -1,7 +1,7 @@
-//! What a GPU can do at best: the denominators of benchmarks, and the figures of its profile.
+//! Measures a GPU's peak rates: the denominators of benchmarks, and the figures of its profile.
 //!
-//! Bandwidth is that of a plain kernel that reads a buffer, and of the driver's own copy inside the device; costs are those
-//! of empty launches. Used by the command line's `bench` and `device calibrate`.
+//! Bandwidth is that of a simple kernel that reads a buffer, and of the driver's copy within the device; costs are
+//! those of empty launches. Used by the command line's `bench` and `device calibrate`.
 
 use crate::args::ProbeArgs;
 use crate::driver::{Driver, Graph, Launch, Memory};
@@ -11,20 +11,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Blocks of 256 threads a multiprocessor that hide the latency of memory.
+/// Blocks of 256 threads per multiprocessor that hide memory latency.
 const BLOCKS: u32 = 8;
-/// Products of a round of a warp, and multiply-adds of a product (16 x 8 x 32 bytes, 16 x 8 x 16 halves).
+/// Products per round of a warp, and multiply-adds per product (16 x 8 x 32 bytes, 16 x 8 x 16 halves).
 const ROUND: u64 = 8;
 const INT8_MACS: u64 = 16 * 8 * 32;
 const BF16_MACS: u64 = 16 * 8 * 16;
-/// Warps of a block.
+/// Warps per block.
 const WARPS: u64 = 8;
-/// Launches that are timed together.
+/// Launches timed together.
 const LAUNCHES: u32 = 64;
-/// A result that the kernels do not give.
+/// A result that the kernels never produce.
 const NEVER: u32 = 0x5DEE_CE66;
 
-/// Measures a device beside whatever else it holds. Nothing else should run meanwhile.
+/// Measures a device alongside whatever else it holds. Nothing else should run meanwhile.
 pub struct Probe {
     graph: Graph,
     nothing: Launch,
@@ -40,7 +40,7 @@ impl fmt::Debug for Probe {
 }
 
 impl Probe {
-    /// With a buffer of at least so many bytes.
+    /// A probe with a buffer of at least `bytes` bytes.
     pub(crate) fn new(driver: &Arc<dyn Driver>, bytes: u64) -> Result<Probe, DeviceError> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX / 2).next_multiple_of(4096).max(4096);
         let buffer = Memory::zeroed(driver, bytes).map_err(|e| e.taking("the buffer of streaming reads"))?;
@@ -52,7 +52,7 @@ impl Probe {
         Ok(Probe { graph, nothing, driver: Arc::clone(driver), buffer, sink })
     }
 
-    /// Bytes of the buffer.
+    /// Size of the buffer in bytes.
     pub fn bytes(&self) -> u64 {
         self.buffer.bytes() as u64
     }
@@ -60,15 +60,15 @@ impl Probe {
     /// Seconds that the device takes to read the buffer once.
     ///
     /// # Errors
-    /// [`DeviceError::Failed`], as of all functions here.
+    /// [`DeviceError::Failed`], like all functions here.
     pub fn read_seconds(&self) -> Result<f64, DeviceError> {
         let args = ProbeArgs { count: self.bytes() / 16, ..args(&self.buffer, &self.sink) };
         let blocks = BLOCKS * self.driver.properties().multiprocessors;
         self.timed(&launch(self.driver.as_ref(), "probe_read", blocks, &args)?)
     }
 
-    /// Seconds that the device takes to copy one half of the buffer to the other: as many bytes as a read, half of them
-    /// written.
+    /// Seconds that the device takes to copy one half of the buffer to the other. Moves as many bytes as a read, half
+    /// of them written.
     ///
     /// # Errors
     /// As above.
@@ -77,7 +77,7 @@ impl Probe {
         Ok(self.driver.seconds(&mut || self.buffer.copy_within(0, half, half))?)
     }
 
-    /// 8-bit multiply-adds a second on tensor cores, from registers.
+    /// 8-bit multiply-adds per second on tensor cores, from registers.
     ///
     /// # Errors
     /// As above.
@@ -85,7 +85,7 @@ impl Probe {
         self.macs("probe_int8", INT8_MACS, rounds)
     }
 
-    /// bf16 multiply-adds a second on tensor cores, from registers. One with f32 activations takes two.
+    /// bf16 multiply-adds per second on tensor cores, from registers. A multiply-add with f32 activations takes two.
     ///
     /// # Errors
     /// As above.
@@ -100,7 +100,7 @@ impl Probe {
         Ok((u64::from(blocks) * WARPS * rounds * ROUND * macs) as f64 / seconds)
     }
 
-    /// Seconds of the host for a launch that does nothing, one of many.
+    /// Host seconds per empty launch, averaged over many.
     ///
     /// # Errors
     /// As above.
@@ -115,7 +115,7 @@ impl Probe {
         Ok(seconds)
     }
 
-    /// Seconds of the device from one kernel of a graph to the next.
+    /// Device seconds from one kernel of a graph to the next.
     ///
     /// # Errors
     /// As above.
@@ -125,7 +125,7 @@ impl Probe {
         Ok(seconds / f64::from(LAUNCHES))
     }
 
-    /// Seconds of the host to launch one kernel that does nothing and to wait for it: the least that a step costs.
+    /// Host seconds to launch an empty kernel and wait for it: the minimum cost of a step.
     ///
     /// # Errors
     /// As above.
@@ -137,7 +137,7 @@ impl Probe {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// Seconds of the host to wait for a device that has nothing to do.
+    /// Host seconds to wait for an idle device.
     ///
     /// # Errors
     /// As above.
@@ -155,7 +155,7 @@ impl Probe {
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        // What is under way still uses the memory that goes now.
+        // Running work still uses the memory that is freed now.
         let _ = self.driver.synchronize();
     }
 }

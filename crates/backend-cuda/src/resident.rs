@@ -9,7 +9,7 @@ use aio_plan::{Plan, PlanFamily};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// See the module's header.
+/// A resident model. See the module docs.
 #[derive(Debug)]
 pub(crate) struct Resident {
     weights: WeightsMap,
@@ -18,13 +18,13 @@ pub(crate) struct Resident {
     pub states_memory: Memory,
     arena: Memory,
     scratch: Growing,
-    /// Large inputs and outputs of the step under way.
+    /// Large inputs and outputs of the running step.
     large: Growing,
-    /// Steps that used the latter, so that one whose outputs were overwritten knows it.
+    /// Number of steps that used `large`, so that a step can detect that its outputs were overwritten.
     large_uses: AtomicU64,
 }
 
-/// Memory that grows when a plan is loaded that upload did not know; older executables keep what they have.
+/// Memory that grows when a plan not known at upload is loaded. Older executables keep the old memory.
 #[derive(Debug)]
 struct Growing {
     what: &'static str,
@@ -37,9 +37,9 @@ impl Growing {
         Ok(Growing { what, memory: Mutex::new(Arc::new(memory)) })
     }
 
-    /// At least so much.
+    /// Returns at least `bytes` bytes of memory.
     fn of(&self, driver: &Arc<dyn Driver>, bytes: usize) -> Result<Arc<Memory>, DeviceError> {
-        // The lock guards one pointer.
+        // The lock guards one pointer, which is valid even after a panic.
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         if memory.bytes() < bytes {
             *memory = Arc::new(Memory::new(driver, bytes).map_err(|e| e.taking(self.what))?);
@@ -48,26 +48,26 @@ impl Growing {
     }
 }
 
-/// A plan lowered for a resident model, and the memory that its launches are about.
+/// A plan lowered for a resident model, with the memory that its launches use.
 pub(crate) struct Bound {
     pub program: Program,
     /// The executable's own memory: header, small inputs and outputs, constants, zeros.
     pub step: Memory,
-    /// The model's: large inputs and outputs.
+    /// Large inputs and outputs, which belong to the model.
     pub large: Arc<Memory>,
-    /// Held so that the addresses in the launches stay good; arena, weights and states are the model's.
+    /// Keeps the addresses in the launches valid; arena, weights and states belong to the model.
     _scratch: Arc<Memory>,
 }
 
 impl Bound {
-    /// Where an input or output lies.
+    /// The memory of an input or output.
     pub(crate) fn memory(&self, spot: Spot) -> &Memory {
         if spot.small { &self.step } else { &self.large }
     }
 }
 
 impl Resident {
-    /// Takes a family's weights and makes its states, arena and scratch memory.
+    /// Uploads a family's weights and allocates its states, arena and scratch memory.
     pub(crate) fn new(
         driver: &Arc<dyn Driver>,
         family: &PlanFamily,
@@ -75,7 +75,7 @@ impl Resident {
         pages: u32,
     ) -> Result<Resident, DeviceError> {
         let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, pages)?);
-        // Plans that cannot be lowered say why when they are loaded.
+        // Plans that cannot be lowered report why when they are loaded.
         let need = GraphsNeed::of(driver.as_ref(), family, &weights, &states).unwrap_or_default();
         let weights_memory = weights.upload(driver, family, source)?;
         let states_memory = states.allocate(driver)?;
@@ -87,7 +87,7 @@ impl Resident {
         Ok(Resident { weights, states, weights_memory, states_memory, arena, scratch, large, large_uses })
     }
 
-    /// Lowers a plan with all addresses, for kernels that have `limits`.
+    /// Lowers a plan with all addresses, for kernels within `limits`.
     pub(crate) fn bind(
         &self,
         driver: &Arc<dyn Driver>,
@@ -121,25 +121,25 @@ impl Resident {
         Ok(Bound { program, step, large, _scratch: scratch })
     }
 
-    /// Takes the memory of large inputs and outputs for a step; what [`Resident::has_large`] wants to know.
+    /// Claims the memory of large inputs and outputs for a step. Returns the argument for [`Resident::has_large`].
     pub(crate) fn take_large(&self) -> u64 {
         1 + self.large_uses.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether no other step has taken it since.
+    /// Whether no other step has claimed it since.
     pub(crate) fn has_large(&self, taken: u64) -> bool {
         self.large_uses.load(Ordering::Relaxed) == taken
     }
 
-    /// The elements of a vector of f32.
+    /// The elements of an f32 vector.
     fn vector(&self, weight: usize) -> Result<Vec<f32>, DeviceError> {
         let map = &self.weights.weights[weight];
-        let at = map.file.ok_or_else(|| DeviceError::Failed("frequency factors that are no vector".to_owned()))?;
+        let at = map.file.ok_or_else(|| DeviceError::Failed("frequency factors that are not a vector".to_owned()))?;
         let bytes = self.weights_memory.read(at, 4 * map.rows * map.cols)?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
-    /// Copies pages one after the other and waits.
+    /// Copies pages one by one and waits.
     pub(crate) fn copy_pages(&self, driver: &dyn Driver, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
         if let Some(&(from, to)) = pages.iter().find(|(from, to)| *from.max(to) >= self.states.pages) {
             return Err(DeviceError::Failed(format!("page {} is not below {}", from.max(to), self.states.pages)));
@@ -149,39 +149,39 @@ impl Resident {
         Ok(driver.synchronize()?)
     }
 
-    /// A state in the order of the graph.
+    /// Downloads a state in row-major form.
     pub(crate) fn download_state(&self, state: usize) -> Result<Vec<u8>, DeviceError> {
         let bytes = self.states.download(&self.states_memory, state)?;
         bytes.ok_or_else(|| DeviceError::Failed(format!("there is no state {state}")))
     }
 }
 
-/// What the captured graphs of a family take beside weights, states and arena.
+/// Memory of a family's captured graphs, besides weights, states and arena.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GraphsNeed {
-    /// Bytes of scratch memory, which all share.
+    /// Shared scratch memory in bytes.
     pub scratch: u64,
-    /// Bytes of large inputs and outputs, likewise.
+    /// Shared memory for large inputs and outputs in bytes.
     pub large: u64,
-    /// By plan: bytes that its executable has for itself on the device.
+    /// By plan: device memory of its executable in bytes.
     pub own: Vec<u64>,
-    /// By plan: its launches.
+    /// By plan: number of launches.
     pub launches: Vec<u32>,
     /// By plan: bytes of its launches' arguments, which the driver keeps in the graph.
     pub arguments: Vec<u64>,
-    /// By plan: pinned bytes of the host.
+    /// By plan: pinned host memory in bytes.
     pub pinned: Vec<u64>,
 }
 
 impl GraphsNeed {
-    /// Of all plans of a family.
+    /// The memory of all plans of a family.
     pub(crate) fn of(
         driver: &dyn Driver,
         family: &PlanFamily,
         weights: &WeightsMap,
         states: &StatesMap,
     ) -> Result<GraphsNeed, DeviceError> {
-        // Values do not matter for sizes.
+        // Values do not affect sizes.
         let vector = |w: usize| Ok(weights.weights[w].ones());
         let model = Model { family, weights, states, limits: driver.properties(), vector: &vector };
         let mut need = GraphsNeed::default();
@@ -197,7 +197,7 @@ impl GraphsNeed {
         Ok(need)
     }
 
-    /// Bytes of device memory without what the driver takes for the graphs themselves.
+    /// Device memory in bytes, excluding what the driver takes for the graphs themselves.
     pub fn bytes(&self) -> u64 {
         self.scratch + self.large + self.own.iter().sum::<u64>()
     }

@@ -1,7 +1,7 @@
-//! What steps keep from one to the next: the KV pool and other states, in one allocation.
+//! State kept between steps: the KV pool and other states, in one allocation.
 //!
-//! All layers' keys and values of a page lie together, so a page is copied in one piece. Values lie transposed inside a
-//! page (`kernels/cuda/README.md`, "Keys and values"); downloads turn them back.
+//! Keys and values of all layers for a page are contiguous, so a page is copied in one piece. Values are transposed
+//! within a page (`kernels/cuda/README.md`, "Keys and values"); downloads transpose them back.
 
 use crate::driver::{Driver, Memory};
 use crate::error::CudaError;
@@ -10,33 +10,33 @@ use aio_ir::PAGE_POSITIONS;
 use aio_plan::{KvShape, PlanFamily, StateDesc};
 use std::sync::Arc;
 
-/// Bytes of an element of keys and values.
+/// Size of an element of keys and values in bytes.
 const HALF: usize = 2;
-/// Positions of a page.
+/// Positions per page.
 const POSITIONS: usize = PAGE_POSITIONS as usize;
 
-/// Where the states of a family lie.
+/// The layout of a family's states.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StatesMap {
-    /// By state.
-    pub places: Vec<Place>,
-    /// Bytes of a page of all layers.
+    /// Positions, by state.
+    pub places: Vec<Residence>,
+    /// Bytes of a page over all layers.
     page_bytes: usize,
     pub pages: u32,
-    /// Bytes of everything.
+    /// Total size in bytes.
     pub bytes: usize,
 }
 
-/// Where a state lies, in bytes from the begin of all states.
+/// Byte offset of a state within the state buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Keys and values of a layer: this far into each page of the pool.
+pub(crate) enum Residence {
+    /// Keys and values of a layer: the offset within each page of the pool.
     Layer { offset: usize, heads: u32, size: u32 },
-    /// A piece of its own; `page` is the bytes of one page, if it lies in pages.
+    /// A separate range; `page` is the size of one page in bytes, if it is paged.
     Own { offset: usize, bytes: usize, page: Option<usize> },
 }
 
-/// A state's keys and values, if kernels take heads of their size.
+/// The shape of a state's keys and values, if kernels support the head size.
 fn layer(state: &StateDesc) -> Option<KvShape> {
     state.kv_shape().filter(|kv| (1..=256).contains(&kv.head_dim) && kv.head_dim.is_multiple_of(16))
 }
@@ -45,26 +45,26 @@ impl StatesMap {
     /// Lays out a family's states with a pool of `pages` pages.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`] for sizes that no memory has.
+    /// [`DeviceError::OutOfMemory`] for impossibly large sizes.
     pub(crate) fn new(family: &PlanFamily, pages: u32) -> Result<StatesMap, DeviceError> {
         let dims = family.state_bounds(pages);
         let mut map = StatesMap { pages, ..StatesMap::default() };
         for state in &family.states {
             if let Some(KvShape { heads, head_dim: size }) = layer(state) {
-                map.places.push(Place::Layer { offset: map.page_bytes, heads, size });
+                map.places.push(Residence::Layer { offset: map.page_bytes, heads, size });
                 map.page_bytes += layer_bytes(heads, size);
             } else {
-                // Its offset follows once the pool's size is known.
+                // Its offset is set once the pool's size is known.
                 let large = || DeviceError::OutOfMemory { what: format!("state `{}`", state.name), bytes: u64::MAX };
                 let bytes = state.ty.bytes(&dims).and_then(|b| usize::try_from(b).ok()).ok_or_else(large)?;
                 let page = state.is_paged().then(|| bytes / pages.max(1) as usize);
-                map.places.push(Place::Own { offset: 0, bytes, page });
+                map.places.push(Residence::Own { offset: 0, bytes, page });
             }
         }
         let large = || DeviceError::OutOfMemory { what: "the KV pool".to_owned(), bytes: u64::MAX };
         map.bytes = map.page_bytes.checked_mul(pages as usize).ok_or_else(large)?;
         for place in &mut map.places {
-            if let Place::Own { offset, bytes, .. } = place {
+            if let Residence::Own { offset, bytes, .. } = place {
                 *offset = map.bytes.next_multiple_of(256);
                 map.bytes = offset.checked_add(*bytes).ok_or_else(large)?;
             }
@@ -72,17 +72,17 @@ impl StatesMap {
         Ok(map)
     }
 
-    /// Elements from a page of a layer to its next one.
+    /// Elements from a page of a layer to the next one.
     pub(crate) fn page_stride(&self) -> u64 {
         (self.page_bytes / HALF) as u64
     }
 
-    /// Zeroed states.
+    /// Allocates zeroed states.
     pub(crate) fn allocate(&self, driver: &Arc<dyn Driver>) -> Result<Memory, DeviceError> {
         Memory::zeroed(driver, self.bytes).map_err(|e| e.taking("the KV pool"))
     }
 
-    /// Begins to copy a page, which exists, in every state that has pages.
+    /// Starts copying an existing page in every paged state.
     pub(crate) fn copy_page(&self, memory: &Memory, from: u32, to: u32) -> Result<(), CudaError> {
         if from == to {
             return Ok(());
@@ -90,19 +90,19 @@ impl StatesMap {
         let (from, to) = (from as usize, to as usize);
         memory.copy_within(from * self.page_bytes, to * self.page_bytes, self.page_bytes)?;
         self.places.iter().try_for_each(|place| match *place {
-            Place::Own { offset, page: Some(page), .. } => {
+            Residence::Own { offset, page: Some(page), .. } => {
                 memory.copy_within(offset + from * page, offset + to * page, page)
             }
             _ => Ok(()),
         })
     }
 
-    /// A state in its row-major form.
+    /// Downloads a state in row-major form.
     pub(crate) fn download(&self, memory: &Memory, state: usize) -> Result<Option<Vec<u8>>, CudaError> {
         match self.places.get(state) {
             None => Ok(None),
-            Some(&Place::Own { offset, bytes, .. }) => memory.read(offset, bytes).map(Some),
-            Some(&Place::Layer { offset, heads, size }) => {
+            Some(&Residence::Own { offset, bytes, .. }) => memory.read(offset, bytes).map(Some),
+            Some(&Residence::Layer { offset, heads, size }) => {
                 let mut all = Vec::new();
                 for page in 0..self.pages as usize {
                     let bytes = memory.read(page * self.page_bytes + offset, layer_bytes(heads, size))?;
@@ -118,7 +118,7 @@ fn layer_bytes(heads: u32, size: u32) -> usize {
     2 * heads as usize * POSITIONS * size as usize * HALF
 }
 
-/// Appends a page in the graph's order: keys as they are, values turned back from `[heads][size][64]`.
+/// Appends a page in the graph's order: keys unchanged, values transposed back from `[heads][size][64]`.
 fn row_major(page: &[u8], heads: usize, size: usize, out: &mut Vec<u8>) {
     let (keys, values) = page.split_at(page.len() / 2);
     out.extend_from_slice(keys);

@@ -1,4 +1,4 @@
-//! Counters of a device, which executables add to.
+//! Counters of a device, updated by executables.
 
 use std::sync::atomic::AtomicU64;
 

@@ -1,6 +1,6 @@
-//! A family's weights on the device: which copies, where they lie, and their way there.
+//! A family's weights on the device: which copies, their layout, and their upload.
 //!
-//! One allocation for all. A copy is made on the host, matrix by matrix, and sent; the host keeps nothing.
+//! All are in one allocation. Each copy is made on the host, matrix by matrix, and sent; the host keeps nothing.
 
 use crate::copies::{Copy, copy_of};
 use crate::driver::{Driver, Memory};
@@ -9,13 +9,13 @@ use crate::format::Form;
 use crate::pack::{Matrix, pack};
 use aio_backend::{DeviceError, WeightSource, weights};
 use aio_ir::{DType, quant};
-use aio_plan::{PlanFamily, Slot, WeightDesc};
+use aio_plan::{Loc, PlanFamily, WeightDesc};
 use std::sync::Arc;
 
-/// Where each copy begins.
+/// Alignment of each copy.
 const ALIGNMENT: usize = 256;
 
-/// A weight and where its copies begin among all weights, in bytes.
+/// A weight and the byte offsets of its copies among all weights.
 #[derive(Clone, Debug)]
 pub(crate) struct WeightMap {
     pub dtype: DType,
@@ -28,7 +28,7 @@ pub(crate) struct WeightMap {
     pub file: Option<usize>,
 }
 
-/// Where all weights lie.
+/// The layout of all weights.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WeightsMap {
     pub weights: Vec<WeightMap>,
@@ -36,7 +36,7 @@ pub(crate) struct WeightsMap {
 }
 
 impl WeightMap {
-    /// How it is packed.
+    /// The form in which it is packed.
     pub(crate) fn form(&self) -> Option<Form> {
         Form::of(self.dtype)
     }
@@ -49,7 +49,7 @@ impl WeightMap {
         }
     }
 
-    /// Bytes of a copy; `None` if there is no such copy of this type.
+    /// Size of a copy in bytes; `None` if this type has no such copy.
     fn bytes(&self, copy: Copy) -> Option<usize> {
         let elems = self.rows.checked_mul(self.cols)?;
         match copy {
@@ -61,7 +61,7 @@ impl WeightMap {
 }
 
 impl WeightsMap {
-    /// Lays out the copies that the tasks of a family want.
+    /// Lays out the copies that a family's tasks need.
     ///
     /// # Errors
     /// [`DeviceError::Failed`] for weights without such a copy, which the target rules out.
@@ -74,8 +74,8 @@ impl WeightsMap {
         };
         let mut map = WeightsMap { weights: family.weights.iter().map(blank).collect(), bytes: 0 };
         for task in family.plans.iter().flat_map(|p| &p.tasks) {
-            for (place, slot) in task.operands.iter().enumerate() {
-                if let Slot::Weight(w) = slot {
+            for (place, loc) in task.operands.iter().enumerate() {
+                if let Loc::Weight(w) = loc {
                     map.want(w.index(), copy_of(family, task, place), &family.weights[w.index()])?;
                 }
             }
@@ -97,7 +97,7 @@ impl WeightsMap {
         Ok(())
     }
 
-    /// Makes and sends all copies.
+    /// Makes and uploads all copies.
     ///
     /// # Errors
     /// [`DeviceError::Weight`], [`DeviceError::OutOfMemory`].
@@ -108,7 +108,7 @@ impl WeightsMap {
         source: &dyn WeightSource,
     ) -> Result<Memory, DeviceError> {
         for desc in &family.weights {
-            // Everything that can be missing is found before memory is taken.
+            // Finds all missing weights before memory is allocated.
             weights::checked(source, &desc.name, &desc.ty)?;
         }
         let memory = Memory::new(driver, self.bytes).map_err(|e| e.taking("the weights"))?;

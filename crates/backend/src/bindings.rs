@@ -1,4 +1,4 @@
-//! What a step binds to a plan's inputs and outputs.
+//! Bindings: the data a step supplies for a plan's inputs and outputs.
 
 use crate::DeviceError;
 use aio_ir::{DType, Dims};
@@ -39,17 +39,17 @@ impl<'a> Data<'a> {
     }
 }
 
-/// Where results go: 4-byte aligned words, since every output is f32, i32 or u32.
+/// An output buffer: 4-byte aligned words, since every output is f32, i32 or u32.
 pub type OutputWords<'a> = &'a mut [u32];
 
-/// One step's dimensions, inputs and outputs, by the plan's places.
+/// One step's dimensions, inputs and outputs, in the plan's order.
 #[derive(Debug)]
 pub struct Bindings<'a, 'b> {
-    /// The step's dimensions; at most the bucket's.
+    /// The step's dimensions, at most the bucket's.
     pub dims: Dims,
-    /// Inputs by [`InputId`](aio_plan::InputId); `None` leaves an optional one out.
+    /// Inputs by [`InputId`](aio_plan::InputId); `None` omits an optional one.
     pub inputs: &'b [Option<Data<'a>>],
-    /// Outputs by [`OutputId`](aio_plan::OutputId), as 32-bit words; at least as long as the step's dimensions ask.
+    /// Outputs by [`OutputId`](aio_plan::OutputId), as 32-bit words, at least as long as the step's dimensions require.
     pub outputs: &'b mut [OutputWords<'a>],
 }
 

@@ -1,73 +1,76 @@
-//! Bursts: many steps of one sequence in one launch, with drafts, acceptance and the end of the output decided on the device.
+//! Bursts: many steps of one sequence in one launch. The device itself drafts, accepts and decides where the output
+//! ends.
 //!
-//! Optional: a device that has none says why ([`Device::load_burst`](crate::Device::load_burst)), and its caller goes step by
-//! step. The tokens are those of plain steps, whatever the drafts do; [`Burst`] has the contract. Called by the engine.
+//! Bursts are optional: a device without them says why ([`Device::load_burst`](crate::Device::load_burst)), and the
+//! caller runs single steps instead. The tokens are the same as those of plain steps, whatever the drafts are;
+//! [`Burst`] has the contract. Called by the engine.
 
 use crate::DeviceError;
 use aio_ir::sampling::SampleParams;
 
-/// One sequence and how far to go.
+/// The sequence of a burst and the limits of the run.
 #[derive(Clone, Copy, Debug)]
 pub struct BurstRequest<'a> {
-    /// Tokens of the sequence, at least one. All but the last have run: their keys and values lie in `pages`.
+    /// Tokens of the sequence, at least one. All except the last have run: their keys and values are in `pages`.
     pub history: &'a [u32],
-    /// Pages of the sequence in order of position, enough for `history.len() + budget - 1` positions. Drafts go as far as they
-    /// reach.
+    /// Pages of the sequence in order of position, enough for `history.len() + budget - 1` positions. The pages also
+    /// limit the drafts.
     pub pages: &'a [u32],
-    /// Tokens to generate at most, at least 1.
+    /// Maximum number of tokens to generate, at least 1.
     pub budget: u32,
-    /// Tokens that end the output; the one that does is its last.
+    /// Tokens that end the output. The one that does is included as the last token.
     pub stops: &'a [u32],
-    /// Drafts of a step at most; 0 is a plain loop. A device may have a lower limit.
+    /// Maximum drafts per step; 0 runs a plain loop. A device may have a lower limit.
     pub drafts: u32,
-    /// How tokens are chosen; a plan whose tail is the arg-max ignores it.
+    /// Sampling parameters, ignored by a plan whose tail is the arg-max.
     pub sampling: BurstSampling,
 }
 
-/// The numbers of sampling that a step of the engine would bind.
+/// The sampling parameters that the engine would bind for a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BurstSampling {
-    /// The chain's numbers.
+    /// Parameters of the sampling chain.
     pub params: SampleParams,
     /// Seed of the noise.
     pub seed: u64,
-    /// Which of several choices for the seed.
+    /// Which of several choices with the same seed.
     pub choice: u32,
-    /// Tokens that penalties look back on.
+    /// Number of recent tokens that penalties apply to.
     pub look_back: u32,
 }
 
-/// What one step of a burst did.
+/// Statistics of one step of a burst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BurstStep {
-    /// Drafts that it verified.
+    /// Number of drafts verified.
     pub drafted: u32,
-    /// Those that were right, whether or not the output ended before them.
+    /// Number of drafts accepted, counting any past the end of the output.
     pub accepted: u32,
 }
 
 /// Why a burst ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BurstEnd {
-    /// As many tokens as were asked for, or as the device gives in one burst.
+    /// The token budget, or the device's limit for one burst, was used up.
     Budget,
-    /// One of the stop tokens.
+    /// A stop token was generated.
     Stop,
-    /// The caller said so.
+    /// The caller cancelled the burst.
     Cancelled,
 }
 
 /// A plan that is ready to run bursts.
 ///
-/// The tokens equal those of steps with the same plan's family, sampling and seed, to the last one. The states hold keys and
-/// values of all tokens but the last afterwards, and perhaps more behind them, which nothing reads. After an error
-/// they hold what they held, up to positions that the burst would have written.
+/// The tokens are exactly those of single steps with the same plan family, sampling and seed. Afterwards the states
+/// hold keys and values of all tokens except the last; positions past those may have been written too, but nothing
+/// reads them. After an error the states are unchanged up to the first position that the burst would have written.
 pub trait Burst: Send {
-    /// Runs a burst and waits for it. `show` gets the tokens as they come, some at a time; if it says no, the burst ends after
-    /// the step under way, and tokens that come later are not shown. `steps` is cleared and gets a record of each step.
+    /// Runs a burst and waits for it. `show` receives the tokens as they arrive, several at a time. If it returns
+    /// `false`, the burst ends after the current step, and later tokens are not shown. `steps` is cleared and filled
+    /// with one record per step.
     ///
     /// # Errors
-    /// [`DeviceError::Binding`] if the request does not fit; nothing has run then. [`DeviceError::Failed`].
+    /// [`DeviceError::Binding`] if the request does not fit, in which case nothing has run; [`DeviceError::Failed`].
     fn run(
         &mut self,
         request: &BurstRequest<'_>,

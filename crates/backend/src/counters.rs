@@ -1,23 +1,23 @@
-//! What a device has done: the same counters on every back end.
+//! Counters of a device's work, the same on every back end.
 
 use std::ops::Sub;
 
-/// Totals since the device was opened. The difference of two readings is a step's share.
+/// Totals since the device was opened. The difference between two readings is a step's share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Plans handed to the device; tasks, where each is submitted on its own.
+    /// Plans submitted to the device, or tasks where each is submitted separately.
     pub submissions: u64,
-    /// Kernels started, however they were submitted.
+    /// Kernel launches, however they were submitted.
     pub launches: u64,
-    /// Times the host waited for the device.
+    /// Number of times the host waited for the device.
     pub syncs: u64,
-    /// Times that a device's threads met inside a submission; 0 where that happens in hardware.
+    /// Barriers between the device's threads inside a submission; 0 where hardware synchronises them.
     pub barriers: u64,
-    /// Bytes that tasks read, by their cost rules.
+    /// Bytes read by tasks, according to the cost rules.
     pub bytes_read: u64,
-    /// Bytes that tasks wrote, by their cost rules.
+    /// Bytes written by tasks, according to the cost rules.
     pub bytes_written: u64,
-    /// Memory allocations inside steps; 0 unless something is broken.
+    /// Memory allocations during steps. Any value other than 0 indicates a bug.
     pub step_allocations: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The traits. See the crate's front page for the contract.
+//! The traits of a device. The crate's front page has the contract.
 
 use crate::{Bindings, Burst, Counters, DeviceError, WeightSource};
 use aio_plan::artefact::WeightFile;
@@ -7,19 +7,19 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-/// A model's weights, KV pool and arena on a device; handed back to the device that made it. Cloning shares it.
+/// A model's weights, KV pool and arena on a device, passed back to the device that made it. Clones share it.
 #[derive(Clone)]
 pub struct WeightSet {
     inner: Arc<dyn Any + Send + Sync>,
 }
 
 impl WeightSet {
-    /// Wraps what a device keeps of a model.
+    /// Wraps a device's representation of a model.
     pub fn new<T: Any + Send + Sync>(resident: T) -> WeightSet {
         WeightSet { inner: Arc::new(resident) }
     }
 
-    /// What the device put in; an error if another kind of device made it.
+    /// The wrapped value, or an error if another kind of device made it.
     pub fn get<T: Any + Send + Sync>(&self) -> Result<Arc<T>, DeviceError> {
         Arc::clone(&self.inner).downcast().map_err(|_| DeviceError::ForeignHandle)
     }
@@ -31,51 +31,50 @@ impl fmt::Debug for WeightSet {
     }
 }
 
-/// How the tasks of a plan reach the device.
+/// How the tasks of a plan are submitted to the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dispatch {
-    /// All in one submission, with one synchronisation at the end.
+pub enum Submission {
+    /// One submission for all tasks, with one synchronisation at the end.
     #[default]
     Graph,
-    /// Each in a submission and a synchronisation of its own: the baseline that whole plans are measured against.
+    /// One submission and one synchronisation per task: the baseline for measuring whole plans.
     Task,
 }
 
-impl Dispatch {
-    /// Submissions, and as many synchronisations, of one step of a plan.
+impl Submission {
+    /// Submissions, and synchronisations, per step of a plan.
     pub fn submissions(self, plan: &Plan) -> u64 {
         match self {
-            Dispatch::Graph => 1,
-            Dispatch::Task => plan.tasks.len() as u64,
+            Submission::Graph => 1,
+            Submission::Task => plan.tasks.len() as u64,
         }
     }
 }
 
-/// How a plan is made executable.
+/// Options for loading a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// How its tasks reach the device. Results do not depend on it; the counters of submissions and
-    /// synchronisations do.
-    pub dispatch: Dispatch,
+    /// How tasks are submitted. This affects only the counters of submissions and synchronisations, never results.
+    pub submission: Submission,
 }
 
-/// The form in which a device keeps weights. Two devices with the same form take each other's images.
+/// The form in which a device stores weights. Devices with the same form accept each other's images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageForm {
-    /// Its name, which artefacts carry.
+    /// Its name, which artefacts record.
     pub name: &'static str,
-    /// Hash of the sources that make it: a change of it makes older images stale.
+    /// Hash of the sources that make it. A change invalidates older images.
     pub sources: &'static str,
 }
 
-/// A family's weights as a device keeps them, byte for byte. Holds on to the weights.
+/// A family's weights exactly as the device stores them. Keeps the weights alive.
 #[derive(Clone)]
 pub struct WeightImage {
     bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
 }
 
 impl WeightImage {
-    /// Wraps what holds the bytes.
+    /// Wraps the owner of the bytes.
     pub fn new(bytes: Arc<dyn AsRef<[u8]> + Send + Sync>) -> WeightImage {
         WeightImage { bytes }
     }
@@ -92,23 +91,23 @@ impl fmt::Debug for WeightImage {
     }
 }
 
-/// How a device gets at an image that lies in a file.
+/// How a device accesses an image in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ImageAccess {
-    /// It is read into the device's memory, and each chunk is checked on the way.
+    /// Reads it into the device's memory, checking each chunk.
     #[default]
     Read,
-    /// The file is mapped and used in place where the device can; nothing is checked.
+    /// Maps the file, and uses it in place where the device can. Nothing is checked.
     Map,
 }
 
-/// Somewhere plans can run.
+/// A device that runs plans.
 pub trait Device: Send + Sync {
-    /// What the compiler needs to know.
+    /// The description that the compiler needs.
     fn target(&self) -> Target;
 
-    /// Sizes of steps, in rows, up to which it has other ways than for larger ones, so that a plan of that size is worth its
-    /// memory. None where all sizes go the same way.
+    /// Row counts at or below which the device uses different kernels, so a dedicated plan pays for its memory. Empty
+    /// if all sizes use the same kernels.
     fn step_rows(&self) -> &'static [u32] {
         &[]
     }
@@ -116,25 +115,25 @@ pub trait Device: Send + Sync {
     /// Totals of all steps so far.
     fn counters(&self) -> Counters;
 
-    /// Bytes of the device's own memory that can still be taken; `None` if it works in the host's memory, or does not say.
+    /// Free device memory in bytes; `None` if the device works in host memory or does not report it.
     fn available_bytes(&self) -> Option<u64> {
         None
     }
 
-    /// Bytes of working memory, beside weights, KV pool and arena, that steps of this family take with a pool of `pages`
-    /// pages. Asked before anything is loaded; 0 where there is none to speak of.
+    /// Bytes of working memory, besides weights, KV pool and arena, that steps of this family need with a pool of
+    /// `pages` pages. Called before anything is loaded; 0 if negligible.
     fn scratch_bytes(&self, family: &PlanFamily, pages: u32) -> u64 {
         let _ = (family, pages);
         0
     }
 
-    /// Takes a family's weights in the layouts it asks for, and makes its KV pool of `pages` pages and its arena.
+    /// Uploads a family's weights in the layouts it asks for, and allocates its KV pool of `pages` pages and its arena.
     ///
     /// # Errors
-    /// [`DeviceError::Weight`] if the source lacks a weight or has it in another type, [`DeviceError::OutOfMemory`].
+    /// [`DeviceError::Weight`] if the source lacks a weight or has it in another type; [`DeviceError::OutOfMemory`].
     fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError>;
 
-    /// The form of this device's images; `None` if it has none and so neither makes nor takes them.
+    /// The form of this device's images; `None` if it neither makes nor takes images.
     fn image_form(&self) -> Option<ImageForm> {
         None
     }
@@ -148,7 +147,8 @@ pub trait Device: Send + Sync {
         Err(DeviceError::NoImage { device: self.target().name })
     }
 
-    /// As [`Device::upload`], from an image that a device of the same form made of the same family: nothing is packed.
+    /// Like [`Device::upload`], from an image that a device of the same form made of the same family. Nothing is
+    /// packed.
     ///
     /// # Errors
     /// [`DeviceError::NoImage`], [`DeviceError::Image`] for a damaged or foreign image, [`DeviceError::OutOfMemory`].
@@ -163,7 +163,7 @@ pub trait Device: Send + Sync {
         Err(DeviceError::NoImage { device: self.target().name })
     }
 
-    /// Makes a plan of that family executable.
+    /// Makes a plan of the family executable.
     ///
     /// # Errors
     /// [`DeviceError::Unsupported`] if the device has no kernel for one of its tasks.
@@ -175,19 +175,19 @@ pub trait Device: Send + Sync {
         options: &LoadOptions,
     ) -> Result<Box<dyn Executable>, DeviceError>;
 
-    /// Makes a plan of that family, one that verifies drafts, ready for bursts of one sequence.
+    /// Prepares a plan of the family that verifies drafts for bursts of one sequence.
     ///
     /// # Errors
-    /// [`DeviceError::NoBurst`] if this device, or this plan on it, runs none; [`DeviceError::OutOfMemory`].
+    /// [`DeviceError::NoBurst`] if this device cannot run bursts, or not with this plan; [`DeviceError::OutOfMemory`].
     fn load_burst(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Burst>, DeviceError> {
         let _ = (family, plan, weights);
-        Err(DeviceError::NoBurst { device: self.target().name, reason: "it takes step after step".to_owned() })
+        Err(DeviceError::NoBurst { device: self.target().name, reason: "it runs only single steps".to_owned() })
     }
 
-    /// Copies whole KV pages `(from, to)` in every state, in order. Waits for it.
+    /// Copies whole KV pages `(from, to)` in every state, in order, and waits until done.
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError>;
 
-    /// Reads a state, in its row-major form, for tests and inspection.
+    /// Downloads a state in row-major form, for tests and inspection.
     fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError>;
 }
 
@@ -196,27 +196,27 @@ pub trait Executable: Send {
     /// Starts a step.
     ///
     /// # Errors
-    /// [`DeviceError::Binding`] if the step does not fit the plan; nothing has run then.
+    /// [`DeviceError::Binding`] if the step does not fit the plan, in which case nothing has run.
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError>;
 }
 
-/// A step under way.
+/// A submitted step.
 #[must_use = "a step is over only when it has been waited for"]
 pub enum Pending<'a> {
-    /// It ran to its end while it was submitted.
+    /// It finished during submission.
     Done,
-    /// The device still works on it.
+    /// The device is still running it.
     Running(&'a mut dyn Running),
 }
 
-/// What waits for a running step.
+/// A running step that can be waited for.
 pub trait Running {
-    /// Blocks until the step is over and its outputs are in place.
+    /// Blocks until the step is complete and its outputs are written.
     fn finish(&mut self) -> Result<(), DeviceError>;
 }
 
 impl Pending<'_> {
-    /// Blocks until the step is over and its outputs are in place.
+    /// Blocks until the step is complete and its outputs are written.
     pub fn wait(self) -> Result<(), DeviceError> {
         match self {
             Pending::Done => Ok(()),

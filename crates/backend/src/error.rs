@@ -1,4 +1,4 @@
-//! What can go wrong on a device.
+//! Errors of devices.
 
 use aio_ir::TensorType;
 use aio_ir::infer::EmptyAxis;
@@ -13,15 +13,15 @@ pub enum DeviceError {
         device: String,
         /// The task's kind.
         kind: &'static str,
-        /// What exactly is missing.
+        /// What is missing.
         reason: String,
     },
-    /// The model lacks a weight that the graph names, or has it in another type or shape.
+    /// The model lacks a weight that the graph names, or has it with another type or shape.
     #[error("weight `{name}` should be {expected}, {found}")]
     Weight {
         /// The weight's name.
         name: String,
-        /// What the graph says.
+        /// The type that the graph declares.
         expected: TensorType,
         /// What the model has.
         found: String,
@@ -34,46 +34,46 @@ pub enum DeviceError {
         /// What does not fit.
         message: String,
     },
-    /// A symbol is 0 in a step whose plan needs elements along it.
+    /// A symbol is 0 in a step, but the plan needs elements along it.
     #[error("`{symbol}` is 0, but the plan applies {axis}")]
     EmptyAxis {
         /// The symbol.
         symbol: &'static str,
-        /// The first op that needs them.
+        /// The first op that needs elements.
         axis: EmptyAxis,
     },
-    /// Memory could not be had.
+    /// An allocation failed.
     #[error("out of memory: {what} needs {bytes} bytes")]
     OutOfMemory {
-        /// For what.
+        /// The purpose of the memory.
         what: String,
-        /// How much.
+        /// The size in bytes.
         bytes: u64,
     },
-    /// The device keeps weights in no form of its own.
+    /// The device has no image form for weights.
     #[error("{device} has no packed form of weights, so it neither makes nor takes compiled artefacts")]
     NoImage {
         /// The device.
         device: String,
     },
-    /// The device cannot run steps without the host in between.
+    /// The device cannot run steps without the host.
     #[error("{device} runs no bursts: {reason}")]
     NoBurst {
         /// The device.
         device: String,
-        /// What stands in the way.
+        /// Why not.
         reason: String,
     },
-    /// An image of packed weights that cannot be used.
+    /// The packed weights are invalid.
     #[error("the packed weights cannot be used: {0}")]
     Image(String),
-    /// An image of packed weights that cannot be read now; it may be sound.
+    /// The packed weights could not be read. They may be valid.
     #[error("the packed weights cannot be read: {0}")]
     ImageRead(String),
-    /// A handle of another device.
+    /// The handle belongs to another device.
     #[error("the handle was made by another device")]
     ForeignHandle,
-    /// There is no such device, or it cannot be used.
+    /// The device does not exist or cannot be used.
     #[error("device {device} is not available: {reason}")]
     Unavailable {
         /// The device.
@@ -81,7 +81,7 @@ pub enum DeviceError {
         /// Why.
         reason: String,
     },
-    /// The device failed while a step ran.
+    /// The device failed during a step.
     #[error("the step failed on the device: {0}")]
     Failed(String),
 }

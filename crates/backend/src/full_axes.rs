@@ -1,19 +1,19 @@
 //! Axes along which a plan's ops need elements, by the symbols that a step binds.
 //!
-//! The shape rules refuse an axis of a known size 0. Where the size is a symbol, every back end collects the axes when it
-//! loads a plan and asks [`FullAxes::check`] before each step.
+//! The shape rules reject an axis of known size 0. For symbolic sizes, every back end collects the axes when it loads a
+//! plan and calls [`FullAxes::check`] before each step.
 
 use crate::DeviceError;
 use aio_ir::infer::{EmptyAxis, full_axis};
 use aio_ir::{Dim, Dims, Graph, Node, Sym};
 use aio_plan::Plan;
 
-/// See the module's header; the first such axis of each symbol.
+/// For each symbol, the first axis that needs elements. See the module docs.
 #[derive(Clone, Debug, Default)]
 pub struct FullAxes(Vec<(Sym, EmptyAxis)>);
 
 impl FullAxes {
-    /// Those of a plan.
+    /// Collects the axes of a plan.
     pub fn of(plan: &Plan) -> FullAxes {
         let mut axes: Vec<(Sym, EmptyAxis)> = Vec::new();
         for task in &plan.tasks {
@@ -25,8 +25,10 @@ impl FullAxes {
         FullAxes(axes)
     }
 
+    /// Checks that a step has elements along every collected axis.
+    ///
     /// # Errors
-    /// [`DeviceError::EmptyAxis`] if a step has none of what an op needs one of.
+    /// [`DeviceError::EmptyAxis`] if one has none.
     pub fn check(&self, dims: &Dims) -> Result<(), DeviceError> {
         match self.0.iter().find(|(sym, _)| dims.get(*sym) == 0) {
             Some((sym, axis)) => Err(DeviceError::EmptyAxis { symbol: sym.name(), axis: *axis }),
@@ -35,7 +37,7 @@ impl FullAxes {
     }
 }
 
-/// The axis of a node that must have elements, if a symbol says how many.
+/// The axis of a node that must have elements, if its size is a symbol.
 fn symbolic(graph: &Graph, node: &Node) -> Option<(Sym, EmptyAxis)> {
     let shape = &graph.ty((*node.inputs.first()?)?).shape;
     let axis = full_axis(node.op, &node.attrs, shape.rank())?;

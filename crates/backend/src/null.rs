@@ -1,6 +1,6 @@
-//! A device that runs nothing: it loads plans, checks bindings, counts, and leaves outputs as they are.
+//! A device that runs nothing: it loads plans, checks bindings, counts, and leaves outputs unchanged.
 //!
-//! For tests of everything above the back ends, and as the shortest example of the traits.
+//! For tests of the layers above the back ends, and as the shortest example of the traits.
 
 use crate::{
     Bindings, Counters, Device, DeviceError, Executable, FullAxes, LoadOptions, Pending, WeightSet, WeightSource,
@@ -10,7 +10,7 @@ use aio_ir::Op;
 use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
 use std::sync::{Arc, Mutex};
 
-/// See the module's header.
+/// The device that runs nothing. See the module docs.
 #[derive(Debug, Default)]
 pub struct NullDevice {
     counters: Arc<Mutex<Counters>>,
@@ -19,7 +19,7 @@ pub struct NullDevice {
 struct NullExecutable {
     full: FullAxes,
     plan: Plan,
-    /// Submissions of a step.
+    /// Submissions per step.
     submissions: u64,
     counters: Arc<Mutex<Counters>>,
 }
@@ -34,7 +34,7 @@ pub fn permissive_target(name: &str) -> Target {
 }
 
 fn count(counters: &Mutex<Counters>, add: impl FnOnce(&mut Counters)) {
-    // A poisoned lock still holds counters that are whole: each is one number.
+    // The counters are valid even after a panic, because each is a single number.
     add(&mut counters.lock().unwrap_or_else(|e| e.into_inner()));
 }
 
@@ -61,7 +61,7 @@ impl Device for NullDevice {
         _: &WeightSet,
         options: &LoadOptions,
     ) -> Result<Box<dyn Executable>, DeviceError> {
-        let submissions = options.dispatch.submissions(plan);
+        let submissions = options.submission.submissions(plan);
         Ok(Box::new(NullExecutable {
             full: FullAxes::of(plan),
             plan: plan.clone(),

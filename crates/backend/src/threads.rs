@@ -1,12 +1,12 @@
-//! Work that several threads share, on a host that may refuse to start threads.
+//! Shared work on several threads, on hosts that may refuse to start threads.
 //!
-//! Called where files are hashed, checked or packed; a step's threads are the back end's own.
+//! Used for hashing, checking and packing files. A back end manages the threads of a step itself.
 
 use std::thread::{Builder, scope};
 
-/// Runs `work` on the calling thread and on up to `threads - 1` helpers, and returns when all have returned. `work` takes
-/// piece after piece until there are none left, so threads that the system does not start (a limit on processes, no
-/// memory) only make it slower.
+/// Runs `work` on the calling thread and on up to `threads - 1` helpers, and returns when all are done. `work` takes
+/// one piece after another until none is left, so helpers that fail to start (process limit, no memory) only cost
+/// speed.
 ///
 /// # Panics
 /// If `work` panics.

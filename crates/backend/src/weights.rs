@@ -1,9 +1,9 @@
-//! Where a device gets a model's weights from.
+//! The source of a model's weights for a device.
 
 use crate::DeviceError;
 use aio_ir::{DType, TensorType};
 
-/// A weight as the model file has it.
+/// A weight as stored in the model file.
 #[derive(Clone, Debug)]
 pub struct WeightData<'a> {
     /// Element type.
@@ -20,10 +20,10 @@ pub trait WeightSource: Sync {
     fn weight(&self, name: &str) -> Option<WeightData<'_>>;
 }
 
-/// A weight that is there and of the type that the graph says.
+/// The bytes of a weight of the type that the graph declares.
 ///
 /// # Errors
-/// [`DeviceError::Weight`] otherwise.
+/// [`DeviceError::Weight`] if it is missing or has another type.
 pub fn checked<'a>(source: &'a dyn WeightSource, name: &str, ty: &TensorType) -> Result<&'a [u8], DeviceError> {
     let fail = |found: String| DeviceError::Weight { name: name.to_owned(), expected: ty.clone(), found };
     let data = source.weight(name).ok_or_else(|| fail("the model has none".to_owned()))?;

@@ -8,37 +8,37 @@ use std::path::PathBuf;
 /// Arguments of `aio compile`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "The file holds the plans, the packed weights, the tokenizer and the chat template: it takes the model's place wherever\na model is run. It fits every instruction set of the CPU back end, and only the version of aio that made it (another\none refuses it and says so). The same model and flags give the same bytes.\n\nExamples:\n  aio compile -o smollm2.aio\n  aio compile -m model.gguf -o model.aio --rows 1,17,128\n  aio run -m model.aio -p \"Hello\""
+    after_help = "The file holds the plans, packed weights, tokenizer and chat template: use it wherever a model is run. It works with every\ninstruction set of the CPU back end, but only with the version of aio that made it; other versions refuse it. The same\nmodel and flags give the same bytes.\n\nExamples:\n  aio compile -o smollm2.aio\n  aio compile -m model.gguf -o model.aio --rows 1,17,128\n  aio run -m model.aio -p \"Hello\""
 )]
 pub(crate) struct CompileArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// The file to write.
+    /// File to write.
     #[arg(short, long = "output", value_name = "FILE")]
     pub output: PathBuf,
-    /// Positions of the contexts that it is for; no step has more rows [default: any].
+    /// Longest context to support, which bounds the rows of a step [default: any].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub ctx: Option<u32>,
-    /// Sizes of steps to make plans for, in token rows [default: 1, 17, 72 and a prefill chunk of 512].
+    /// Step sizes to make plans for, in token rows [default: 1, 17, 72 and a prefill chunk of 512].
     #[arg(long, value_name = "LIST", value_parser = numbers)]
     pub rows: Option<Numbers>,
 }
 
-/// What to do with the cache.
+/// Subcommands of `aio cache`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
-    /// Show what is there, least recently used first.
+    /// List cached models, least recently used first.
     List(CacheListArgs),
-    /// Read every byte and compare checksums; names the damaged, with status 1.
+    /// Read every byte and compare checksums; exits with status 1 and names damaged files.
     Verify(CacheVerifyArgs),
-    /// Remove compiled models; they are made again when needed.
+    /// Remove cached models; they are made again when needed.
     Clear(CacheClearArgs),
 }
 
 /// Arguments of `aio cache list`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Every model that is run is kept in its packed form, up to AIO_CACHE_LIMIT (such as 500M; 0 keeps none; 20G if not set)\nin all; the least recently used go first. A stale one was made by another version of aio.\n\nExamples:\n  aio cache list\n  aio cache list -o json"
+    after_help = "Every model that is run is kept in packed form, up to AIO_CACHE_LIMIT in total (such as 500M; 0 keeps none; default 20G).\nThe least recently used are removed first. A stale model was made by another version of aio.\n\nExamples:\n  aio cache list\n  aio cache list -o json"
 )]
 pub(crate) struct CacheListArgs {
     /// Output form.
@@ -59,7 +59,7 @@ pub(crate) struct CacheVerifyArgs {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  aio cache clear\n  aio cache clear --older-than 30")]
 pub(crate) struct CacheClearArgs {
-    /// Only what was not used for so many days.
+    /// Only models that were not used for DAYS days.
     #[arg(long, value_name = "DAYS")]
     pub older_than: Option<u32>,
 }

@@ -6,24 +6,24 @@ use aio::plan::{Bucket, StepOutput, Tail};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// What to do with a graph.
+/// Subcommands of `aio graph`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum GraphCommand {
-    /// Check every rule; prints `ok`, or all faults with their places and status 1.
+    /// Check every rule; prints `ok`, or every fault with its place and exits with status 1.
     Verify(GraphArgs),
-    /// Print the graph in its normal form, or the one that verifies drafts.
+    /// Print the graph in canonical form, or the graph that verifies drafts.
     Print(PrintArgs),
     /// Draw the graph in the DOT language.
     Dot(GraphArgs),
-    /// Show what each compiler pass makes of the graph.
+    /// Show the graph after each compiler pass.
     Passes(PassesArgs),
-    /// Show the compiled plan: tasks, buffers, arena, what fused.
+    /// Show the compiled plan: tasks, buffers, arena, fusions.
     Plan(BucketArgs),
-    /// List the plans that a model is compiled to: tasks, bytes, time to compile and to load.
+    /// List a model's plans: tasks, bytes, time to compile and to load.
     Buckets(BucketsArgs),
-    /// Run a graph on .npy tensors.
+    /// Run a graph on `.npy` tensors.
     Run(GraphRunArgs),
-    /// Show what ops there are and what they mean.
+    /// List the ops and their meaning.
     Ops(OpsArgs),
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct GraphArgs {
     pub model: ModelArgs,
 }
 
-/// What becomes of the logits.
+/// What to return for the output rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TailArg {
     /// The most likely token.
@@ -68,7 +68,7 @@ impl TailArg {
 pub(crate) struct PrintArgs {
     #[command(flatten)]
     pub graph: GraphArgs,
-    /// Print what the pass `batch_verify` makes of it for this many drafts.
+    /// Print the graph after the pass `batch_verify` for K drafts.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(0..=4096))]
     pub drafts: Option<u32>,
 }
@@ -79,7 +79,7 @@ pub(crate) struct PrintArgs {
 pub(crate) struct BucketsArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Form of the list.
+    /// Output form.
     #[arg(short, long = "output", value_enum, default_value = "text", value_name = "FORM")]
     pub output: TextOrJson,
 }
@@ -87,11 +87,11 @@ pub(crate) struct BucketsArgs {
 /// Forms of the op reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OpsForm {
-    /// Aligned text; of all ops the signature and the summary.
+    /// Aligned text; for all ops only signature and summary.
     Text,
-    /// A section an op in Markdown.
+    /// Markdown, a section per op.
     Md,
-    /// An object an op.
+    /// One object per op.
     Json,
 }
 
@@ -101,7 +101,7 @@ pub(crate) enum OpsForm {
     after_help = "Examples:\n  aio graph ops\n  aio graph ops attend\n  aio graph ops -o md > ops.md\n  aio graph ops sample -o json"
 )]
 pub(crate) struct OpsArgs {
-    /// The op [default: all].
+    /// Op to show [default: all].
     #[arg(value_name = "OP", value_parser = super::op::parse)]
     pub op: Option<Op>,
     /// Output form.
@@ -117,19 +117,19 @@ pub(crate) struct OpsArgs {
 pub(crate) struct BucketArgs {
     #[command(flatten)]
     pub graph: GraphArgs,
-    /// Token rows of a step at most.
+    /// Maximum token rows of a step.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ROWS)))]
     pub rows: u32,
-    /// Output rows of a step at most.
+    /// Maximum output rows of a step.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ROWS)))]
     pub outs: u32,
-    /// Verify this many drafts of each sequence: a step of K + 1 rows a sequence.
+    /// Verify K drafts per sequence: a step has K + 1 rows per sequence.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(0..=4096), conflicts_with_all = ["rows", "outs"])]
     pub drafts: Option<u32>,
-    /// Sequences of a step that verifies drafts.
+    /// Number of sequences in a step that verifies drafts.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), requires = "drafts")]
     pub seqs: u32,
-    /// What becomes of the logits [default: argmax; logits where the graph has no output `logits`].
+    /// What to return for the output rows [default: argmax; logits if the graph has no output `logits`].
     #[arg(long, value_enum, value_name = "TAIL")]
     pub tail: Option<TailArg>,
 }
@@ -157,7 +157,7 @@ impl BucketArgs {
 pub(crate) struct PassesArgs {
     #[command(flatten)]
     pub bucket: BucketArgs,
-    /// Print the graph or the tasks after each pass too.
+    /// Also print the graph or the tasks after each pass.
     #[arg(long)]
     pub full: bool,
 }
@@ -182,36 +182,36 @@ fn named_file(text: &str) -> Result<NamedFile, String> {
 fn dim(text: &str) -> Result<(Sym, u32), String> {
     let (name, number) = text.split_once('=').ok_or("expected SYMBOL=N")?;
     let names = || Sym::ALL.map(Sym::name).join(", ");
-    let sym = Sym::from_name(name).ok_or_else(|| format!("there is no symbol `{name}`, only {}", names()))?;
-    let number = number.parse().map_err(|_| format!("`{number}` is no number of 32 bits"))?;
+    let sym = Sym::from_name(name).ok_or_else(|| format!("unknown symbol `{name}`, expected one of {}", names()))?;
+    let number = number.parse().map_err(|_| format!("`{number}` is not a number of 32 bits"))?;
     Ok((sym, number))
 }
 
 /// Arguments of `aio graph run`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Inputs, weights and states are given by name; a state that is not given starts as zeros, and its final value is\nwritten by its name. Symbols follow from the shapes of the inputs. Element types are f4 f2 i4 u4 i1 u1 b1,\nlittle-endian, C order; a tensor of a block type (q4_1, ...) or bf16 is given as u1 with rows of its stored bytes.\n\nExamples:\n  aio graph run my.graph --in x=x.npy --in w=w.npy --out y=y.npy\n  aio graph run step.graph --in tokens=t.npy --dim pages=4 --out logits=l.npy --out kv.0=kv.npy"
+    after_help = "Inputs, weights and states are given by name. A state that is not given starts as zeros; its final value is written under\nits name. Symbols follow from the shapes of the inputs. Element types are f4 f2 i4 u4 i1 u1 b1, little-endian, C order. A\ntensor of bf16 or a block type (q4_1, ...) is given as u1, in rows of its stored bytes.\n\nExamples:\n  aio graph run my.graph --in x=x.npy --in w=w.npy --out y=y.npy\n  aio graph run step.graph --in tokens=t.npy --dim pages=4 --out logits=l.npy --out kv.0=kv.npy"
 )]
 pub(crate) struct GraphRunArgs {
     /// Text graph.
     #[arg(value_name = "GRAPH")]
     pub file: PathBuf,
-    /// An input, weight or state; may be given several times.
+    /// Input, weight or state; repeatable.
     #[arg(long = "in", value_name = "NAME=FILE", value_parser = named_file)]
     pub inputs: Vec<NamedFile>,
-    /// An output or final state to write; may be given several times [default: types are printed, nothing is written].
+    /// Output or final state to write; repeatable [default: print types, write nothing].
     #[arg(long = "out", value_name = "NAME=FILE", value_parser = named_file)]
     pub outputs: Vec<NamedFile>,
-    /// A symbol that no input's shape tells; may be given several times.
+    /// Size of a symbol that no input's shape determines; repeatable.
     #[arg(long = "dim", value_name = "SYMBOL=N", value_parser = dim)]
     pub dims: Vec<(Sym, u32)>,
-    /// Where the graph runs.
+    /// Device to run on.
     #[arg(long, value_parser = super::device::parser(), default_value = "interp", value_name = "DEVICE")]
     pub device: DeviceArg,
-    /// Threads of the CPU back end [default: one a core].
+    /// Number of threads of the CPU back end [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
-    /// Highest instruction set to use [default: the best there is].
+    /// Highest instruction set to use [default: the best available].
     #[arg(long, value_enum, value_name = "ISA")]
     pub isa: Option<IsaArg>,
 }

@@ -24,7 +24,7 @@ pub(super) fn numbers(text: &str) -> Result<Numbers, String> {
 }
 
 fn range(item: &str, all: &mut Vec<u32>) -> Result<(), String> {
-    let number = |t: &str| t.parse::<u32>().map_err(|_| format!("`{t}` is no number in `{item}`"));
+    let number = |t: &str| t.parse::<u32>().map_err(|_| format!("`{t}` in `{item}` is not a number"));
     let Some((first, rest)) = item.split_once('-') else {
         all.push(number(item)?);
         return Ok(());
@@ -39,7 +39,7 @@ fn range(item: &str, all: &mut Vec<u32>) -> Result<(), String> {
     let (mut at, last) = (u64::from(number(first)?), u64::from(number(last)?));
     let next = |at: u64| at * u64::from(factor) + u64::from(step);
     if at > last || next(at) <= at {
-        return Err(format!("`{item}` does not rise"));
+        return Err(format!("`{item}` does not increase"));
     }
     while at <= last && all.len() <= MAX_LIST {
         all.push(at as u32);
@@ -53,12 +53,12 @@ fn range(item: &str, all: &mut Vec<u32>) -> Result<(), String> {
 #[command(
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    after_help = "Lists: 1,2,8 or ranges 1-17, 0-4096+1024, 32-512*2; 0 leaves a test out. Tests: ppN processes a prompt of N tokens,\ntgN generates N tokens, rowsN runs steps of N token rows (what checking N - 1 drafts costs), batchN decodes\nN sequences together, each with a context of its own. All tests of a model are interleaved round by round, with a\nstreaming read of a buffer of the weights' size after each step; the median read bandwidth is the denominator of\nfraction_of_read_bw.\n\nFields of a row: tok_s_* over repetitions, all rows or sequences together; ms_median of a step; weight_bytes and\nkv_bytes that a step reads; *_per_step counted by the device; allocations_per_step counted in the whole program;\npadding is the share of the plan's rows that no token filled; copy_bw_gb_s of copies inside a GPU, whose threads are\nits multiprocessors.\n\nExamples:\n  aio bench\n  aio bench -p 0 -n 64 -d 0-4096+2048 -o json\n  aio bench -p 0 -n 0 --rows 1-6,8,9,12,16,17 -o md\n  aio bench -p 0 -n 0 --rows 1,9 --temp 0.8 --top-k 40 --top-p 0.95\n  aio bench -p 0 -n 0 --batch 1,2,4,8 -d 0,1024\n  aio bench -m a.gguf -m b.gguf --threads 1,2 -o csv --output-err md"
+    after_help = "LIST is 1,2,8 or a range such as 1-17, 0-4096+1024, 32-512*2; 0 skips a test. Tests: ppN processes a prompt of N tokens,\ntgN generates N tokens, rowsN runs steps of N token rows (the cost of checking N - 1 drafts), batchN decodes N sequences\ntogether, each with its own context. All tests of a model are interleaved round by round, with a streaming read of a\nbuffer of the weights' size after each step; the median read bandwidth is the denominator of fraction_of_read_bw.\n\nFields of a row: tok_s_* over repetitions, all rows or sequences together; ms_median of a step; weight_bytes and kv_bytes\nread per step; *_per_step counted by the device; allocations_per_step counted in the whole program; padding, the share of\nthe plan's rows without a token; copy_bw_gb_s of copies inside a GPU, whose threads are its multiprocessors.\n\nExamples:\n  aio bench\n  aio bench -p 0 -n 64 -d 0-4096+2048 -o json\n  aio bench -p 0 -n 0 --rows 1-6,8,9,12,16,17 -o md\n  aio bench -p 0 -n 0 --rows 1,9 --temp 0.8 --top-k 40 --top-p 0.95\n  aio bench -p 0 -n 0 --batch 1,2,4,8 -d 0,1024\n  aio bench -m a.gguf -m b.gguf --threads 1,2 -o csv --output-err md"
 )]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     pub command: Option<BenchCommand>,
-    /// Model file; may be given several times [default: SmolLM2-135M-Instruct, fetched if need be].
+    /// Model file; repeatable [default: SmolLM2-135M-Instruct, fetched if missing].
     #[arg(short, long = "model", value_name = "FILE")]
     pub models: Vec<PathBuf>,
     #[command(flatten)]
@@ -72,55 +72,55 @@ pub(crate) struct BenchArgs {
     /// Numbers of tokens to generate.
     #[arg(short = 'n', long, default_value = "128", value_name = "LIST", value_parser = numbers)]
     pub decode: Numbers,
-    /// Tokens that are in the context before a test.
+    /// Tokens in the context before each test.
     #[arg(short, long, default_value = "0", value_name = "LIST", value_parser = numbers)]
     pub depth: Numbers,
-    /// Token rows of a step that all get a token, 72 at most.
+    /// Token rows per step, each with an output; at most 72.
     #[arg(long, default_value = "0", value_name = "LIST", value_parser = numbers)]
     pub rows: Numbers,
-    /// Sequences that decode together, a token each in a step, 72 at most.
+    /// Sequences decoded together, one token each per step; at most 72.
     #[arg(long, default_value = "0", value_name = "LIST", value_parser = numbers)]
     pub batch: Numbers,
-    /// Temperature at which tokens are sampled; 0 takes the most likely.
+    /// Sampling temperature; 0 takes the most likely token.
     #[arg(long, default_value_t = 0.0, value_name = "T", allow_negative_numbers = true)]
     pub temp: f32,
     /// Keep the K most likely tokens; 0 keeps all.
     #[arg(long, default_value_t = 0, value_name = "K")]
     pub top_k: u32,
-    /// Keep the fewest most likely tokens whose probability reaches P.
+    /// Keep the smallest set of most likely tokens whose probability reaches P.
     #[arg(long, default_value_t = 1.0, value_name = "P", allow_negative_numbers = true)]
     pub top_p: f32,
-    /// Drop tokens less likely than P times the most likely.
+    /// Drop tokens less likely than P times the most likely one.
     #[arg(long, default_value_t = 0.0, value_name = "P", allow_negative_numbers = true)]
     pub min_p: f32,
-    /// Threads, 0 for one a core.
+    /// Number of threads; 0 means one per core.
     #[arg(short, long, default_value = "0", value_name = "LIST", value_parser = numbers)]
     pub threads: Numbers,
-    /// Highest instruction sets to use, comma-separated [default: the best there is].
+    /// Highest instruction sets to use, comma-separated [default: the best available].
     #[arg(long, value_enum, value_name = "ISA", value_delimiter = ',')]
     pub isa: Vec<IsaArg>,
-    /// Rounds that count.
+    /// Measured rounds.
     #[arg(short, long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10000))]
     pub reps: u32,
-    /// Rounds before them that do not.
+    /// Warm-up rounds, not measured.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1000))]
     pub warmup: u32,
-    /// Form of the results on stdout.
+    /// Output form on stdout.
     #[arg(short, long, value_enum, default_value = "md", value_name = "FORM")]
     pub output: TableForm,
-    /// Print the results to stderr too, in this form.
+    /// Also print the results to stderr in this form.
     #[arg(long, value_enum, value_name = "FORM")]
     pub output_err: Option<TableForm>,
 }
 
-/// What else `aio bench` measures.
+/// Subcommands of `aio bench`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Measure what speculation gains and costs on workloads of prompts, and that it changes no text.
+    /// Measure what speculation gains and costs on workloads of prompts, and check that it changes no text.
     Spec(Box<SpecArgs>),
 }
 
-/// What to do with devices.
+/// Subcommands of `aio device`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeviceCommand {
     /// List the devices of this machine and their profiles.
@@ -129,14 +129,14 @@ pub(crate) enum DeviceCommand {
     Show(DeviceShowArgs),
     /// Measure this machine and write its device profile.
     Calibrate(CalibrateArgs),
-    /// Compile the CUDA kernels for GPUs that need not be here.
+    /// Compile the CUDA kernels, for this machine or another.
     Kernels(KernelsArgs),
 }
 
 /// Forms of what is shown of devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ShowForm {
-    /// A table in Markdown.
+    /// Markdown table.
     Md,
     /// One value.
     Json,
@@ -145,10 +145,10 @@ pub(crate) enum ShowForm {
 /// Arguments of `aio device list`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "With --device only that one, and exit status 2 with the reason if it cannot be used.\n\nExamples:\n  aio device list\n  aio device list -o json\n  aio device list --device cuda"
+    after_help = "With --device, lists only that device, or exits with status 2 and the reason if it cannot be used.\n\nExamples:\n  aio device list\n  aio device list -o json\n  aio device list --device cuda"
 )]
 pub(crate) struct DeviceListArgs {
-    /// Only this device, which must be there.
+    /// List only this device, which must be usable.
     #[arg(long, value_parser = super::device::parser(), value_name = "DEVICE")]
     pub device: Option<DeviceArg>,
     /// Output form.
@@ -160,7 +160,7 @@ pub(crate) struct DeviceListArgs {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  aio device show\n  aio device show other-machine.toml -o json")]
 pub(crate) struct DeviceShowArgs {
-    /// The profile [default: this machine's, from the cache folder].
+    /// Profile to show [default: this machine's, from the cache folder].
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Output form.
@@ -171,22 +171,22 @@ pub(crate) struct DeviceShowArgs {
 /// Arguments of `aio device calibrate`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Measured: read bandwidth by working set (L1, L2, L3, memory) and threads; multiply-adds a second from registers,\n8-bit and f32; the cost of a submission, of a barrier, of waking the threads. On a GPU: reads of memory and copies\ninside it; bf16 instead of f32; submission is a launch and a wait, barrier the edge between two kernels of a graph,\nwake-up a launch alone. Nothing else should run meanwhile.\n\nExamples:\n  aio device calibrate\n  aio device calibrate --threads 4 --file profile.toml\n  aio device calibrate --device cuda"
+    after_help = "Measures read bandwidth by working set (L1, L2, L3, memory) and threads; multiply-adds per second from registers, 8-bit\nand f32; the cost of a submission, of a barrier, of waking the threads. On a GPU: reads of its memory and copies inside\nit; bf16 instead of f32; a submission is a launch and a wait, a barrier the edge between two kernels of a graph, a wake-up\na launch alone. Nothing else should run meanwhile.\n\nExamples:\n  aio device calibrate\n  aio device calibrate --threads 4 --file profile.toml\n  aio device calibrate --device cuda"
 )]
 pub(crate) struct CalibrateArgs {
     /// Device to measure.
     #[arg(long, value_parser = super::device::parser(), default_value = "cpu", value_name = "DEVICE")]
     pub device: DeviceArg,
-    /// Threads [default: one a core].
+    /// Number of threads [default: one per core].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
-    /// Highest instruction set to use [default: the best there is].
+    /// Highest instruction set to use [default: the best available].
     #[arg(long, value_enum, value_name = "ISA")]
     pub isa: Option<IsaArg>,
-    /// Samples of each figure.
+    /// Samples per figure.
     #[arg(short, long, default_value_t = 9, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub reps: u32,
-    /// Where the profile goes [default: this machine's, in the cache folder].
+    /// File to write [default: this machine's profile, in the cache folder].
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
 }
@@ -194,16 +194,16 @@ pub(crate) struct CalibrateArgs {
 /// Arguments of `aio device kernels`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Kernels are compiled when a GPU is first used, which takes NVRTC and some seconds. This does it ahead: for another\nmachine without NVRTC, copy the folder into its cache as `aio/cuda`.\n\nExamples:\n  aio device kernels --arch 90\n  aio device kernels --arch 80,90 --out kernels"
+    after_help = "Kernels are compiled when a GPU is first used, which needs NVRTC and takes some seconds. This compiles them ahead of time.\nFor a machine without NVRTC, copy the folder into its cache as `aio/cuda`.\n\nExamples:\n  aio device kernels --arch 90\n  aio device kernels --arch 80,90 --out kernels"
 )]
 pub(crate) struct KernelsArgs {
     /// Compute capabilities without the point, comma-separated.
     #[arg(long, value_name = "LIST", default_value = "90", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(80..))]
     pub arch: Vec<u32>,
-    /// Where the machine code goes [default: this machine's cache folder].
+    /// Folder for the machine code [default: this machine's cache folder].
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Bursts to compile too: a file with the names of a model's kernels in each line.
+    /// Bursts to compile as well: a file whose lines each name the kernels of a model.
     #[arg(long, value_name = "FILE")]
     pub bursts: Option<PathBuf>,
 }

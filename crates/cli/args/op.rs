@@ -6,7 +6,7 @@ use aio::ir::Op;
 pub(crate) fn parse(name: &str) -> Result<Op, String> {
     Op::from_mnemonic(name).ok_or_else(|| {
         let near = nearest(name).join("`, `");
-        format!("there is no such op; the nearest are `{near}`; `aio graph ops` lists all")
+        format!("unknown op; the nearest are `{near}`; `aio graph ops` lists all")
     })
 }
 

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 /// Where drafts come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DrafterArg {
-    /// The longest end of the text, of up to a few tokens, that occurs earlier.
+    /// The longest suffix of the text, up to a few tokens, that occurs earlier.
     Lookup,
-    /// The longest end of the text, of any length, that occurs earlier.
+    /// The longest suffix of the text, of any length, that occurs earlier.
     Suffix,
     /// A smaller model; see --draft-model.
     Model,
@@ -18,13 +18,13 @@ pub(crate) enum DrafterArg {
 /// How tokens are drafted.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct SpeculateArgs {
-    /// Drafts of a step: as many as pay, none, or always K. The text is the same, only its speed is not.
+    /// Drafts per step: the number that pays best, none, or always K. Only the speed changes, never the text.
     #[arg(long, default_value = "auto", value_name = "off|auto|K", value_parser = speculation)]
     pub spec: Speculation,
-    /// Where drafts come from [default: suffix, or model with --draft-model].
+    /// Source of drafts [default: suffix, or model with --draft-model].
     #[arg(long, value_enum, value_name = "DRAFTER")]
     pub drafter: Option<DrafterArg>,
-    /// A smaller model with the same tokens, for --drafter model.
+    /// Smaller model with the same tokens, for --drafter model.
     #[arg(long, value_name = "FILE")]
     pub draft_model: Option<PathBuf>,
 }

@@ -5,12 +5,12 @@ use clap::ValueEnum;
 /// Forms of a table of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TableForm {
-    /// A table in Markdown.
+    /// Markdown table.
     Md,
-    /// Comma-separated values with a line of headings.
+    /// Comma-separated values with a header line.
     Csv,
     /// One array of objects.
     Json,
-    /// An object a line.
+    /// One object per line.
     Jsonl,
 }

@@ -317,7 +317,7 @@ fn check(kind: Kind, engine: &Engine, sampling: &Sampling) -> Result<()> {
         Kind::Batch(n) => ("--batch", n),
     };
     if engine.plan_name(n, n, sampling).is_empty() {
-        bail!("{flag} {n}: no plan gives so many rows a token each; {} is the most", engine.verify_rows());
+        bail!("{flag} {n}: no plan has that many output rows; the maximum is {}", engine.verify_rows());
     }
     Ok(())
 }

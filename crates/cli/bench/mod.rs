@@ -81,7 +81,7 @@ fn bench(
     sampling.params = SampleParams { temperature, top_k, top_p, min_p, ..SampleParams::GREEDY };
     sampling.check()?;
     let context = tests.iter().map(|t| u64::from(t.depth) + u64::from(t.kind.tokens())).max().unwrap_or(0);
-    let context = u32::try_from(context).context("the longest test has more positions than 32 bits count")?;
+    let context = u32::try_from(context).context("the longest test needs more than 2^32 positions")?;
     let options =
         EngineOptions { context: Some(context), sequences: measure::sequences(tests), ..EngineOptions::default() };
     let opened = devices::open(args.device, isa, threads)?;

@@ -180,8 +180,8 @@ impl Header<'_> {
 }
 
 /// Keeps what was parsed and gives back what follows.
-fn take<'a, T>(slot: &mut Option<T>, (value, after): (T, &'a str)) -> &'a str {
-    *slot = Some(value);
+fn take<'a, T>(field: &mut Option<T>, (value, after): (T, &'a str)) -> &'a str {
+    *field = Some(value);
     after
 }
 

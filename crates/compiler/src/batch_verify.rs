@@ -1,26 +1,28 @@
-//! Verification batching: the decode step becomes a step that checks a whole run of drafts by itself.
+//! Verification batching: turns the decode step into one that verifies a run of drafts without the host.
 //!
-//! The rows of a sequence are its last token and its drafts. Every output row samples the token that follows it; a draft
-//! is accepted if it is what the row before it sampled, so the output is that of plain decoding, token for token. What
-//! leaves the device is the number of accepted drafts, the token after them and the new length, and nothing for a
-//! host to decide in between. The idea is that of speculative decoding (Leviathan et al., arXiv 2211.17192), with samples
-//! that are compared instead of probabilities. Called by the pipeline after the tail.
+//! The rows of a sequence are its last token and its drafts. Every output row samples the next token. A draft is
+//! accepted if the row before it sampled the same token, so the output equals that of plain decoding, token for token.
+//! The device returns the number of accepted drafts, the token after them and the new length, so the host decides
+//! nothing in between. The idea is speculative decoding (Leviathan et al., arXiv 2211.17192), comparing samples instead
+//! of probabilities. Called by the pipeline after the tail.
 
 use crate::CompileError;
 use aio_ir::{Builder, DType, Def, Dim, Graph, Op, Shape, Sym, TensorType, ValueId};
 use aio_plan::{StepInput, StepOutput};
 
-/// The step graph `graph`, whose output `token` is the sample of each row of its input `out_rows`, as a verification
-/// graph. Symbols stay as they are: `k` drafts are a matter of the bucket, which needs `k + 1` rows a sequence.
+/// Turns the step graph `graph`, whose output `token` is the sample of each row of its input `out_rows`, into a
+/// verification graph. Symbols are unchanged: `k` drafts only need a bucket of `k + 1` rows per sequence.
 ///
 /// New inputs, for each sequence of the step:
-/// - `spans` u32\[seqs, 2\]: the place among the output rows of its last token, and how many drafts follow it;
-/// - `lens` u32\[seqs\]: positions that are committed whatever becomes of the drafts, its last token included.
+/// - `spans` u32\[seqs, 2\]: index among the output rows of its last token, and number of drafts after it;
+/// - `lens` u32\[seqs\]: positions committed regardless of the drafts, including the last token.
 ///
-/// Outputs instead of `token`, all u32\[seqs\]: `accepted` drafts, the `next` token, and `lens` with the accepted drafts.
+/// Outputs that replace `token`, all u32\[seqs\]: the number of `accepted` drafts, the `next` token, and `lens`
+/// including the accepted drafts.
 ///
 /// # Errors
-/// [`CompileError::NoInput`], [`CompileError::NoOutput`] and [`CompileError::OddOutput`] if the graph is no such step graph.
+/// [`CompileError::NoInput`], [`CompileError::NoOutput`] and [`CompileError::OddOutput`] if the graph is not such a
+/// step graph.
 pub fn batch_verify(graph: &Graph) -> Result<Graph, CompileError> {
     const TOKEN: &str = StepOutput::Token.name();
     let sampled = graph.outputs.iter().find(|o| o.name == TOKEN).ok_or(CompileError::NoOutput(TOKEN))?.value;

@@ -1,18 +1,18 @@
-//! Copies at the end of a plan: outputs that no task writes, and final states that are no in-place update.
+//! Copies at the end of a plan: outputs that no task writes, and final states that are not in-place updates.
 //!
-//! An output may be an input, a weight, a state, another shape of one, or a value that another output has already; a final
-//! may be any value of its state's type. Each is one `reshape` task, which copies. Called by `emit`.
+//! An output may be an input, a weight, a state, a reshape of one, or a value that another output already has. A final
+//! may be any value of its state's type. Each becomes one `reshape` task, which copies. Called by `emit`.
 
 use crate::CompileError;
 use crate::emitter::{Copy, Emitter};
 use aio_ir::{Attr, Def, Op, ValueId};
 use aio_plan::body::{self, Declared};
-use aio_plan::{KindName, Slot, Task, TaskKind};
+use aio_plan::{KindName, Loc, Task, TaskKind};
 use std::sync::Arc;
 
 impl Emitter<'_> {
-    /// Tasks of copies into outputs and then into states. What comes from a state waits in a buffer, since another copy
-    /// may replace that state first.
+    /// Adds the copies into outputs, then those into states. A value that comes from a state is buffered first, since
+    /// another copy may replace that state.
     pub(crate) fn copies(
         &mut self,
         tasks: &mut Vec<Task>,
@@ -26,7 +26,7 @@ impl Emitter<'_> {
         let mut sources = Vec::with_capacity(finals.len());
         for copy in &finals {
             let from = self.place(copy.from, tasks.len());
-            if !matches!(from, Slot::State(_)) {
+            if !matches!(from, Loc::State(_)) {
                 sources.push(from);
                 continue;
             }
@@ -41,22 +41,22 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// Where a value lies that task `index` reads.
-    fn place(&mut self, value: ValueId, index: usize) -> Slot {
-        let slot = self.slot(value, aio_plan::Layout::Plain);
-        self.read(slot, index);
-        slot
+    /// The location of a value that task `index` reads.
+    fn place(&mut self, value: ValueId, index: usize) -> Loc {
+        let loc = self.loc(value, aio_plan::Layout::Plain);
+        self.read(loc, index);
+        loc
     }
 
-    fn copy(&self, copy: &Copy, from: Slot, to: Slot) -> Result<Task, CompileError> {
+    fn copy(&self, copy: &Copy, from: Loc, to: Loc) -> Result<Task, CompileError> {
         let op = Op::Reshape;
         if self.target.support(KindName::Op(op)).is_none() {
             let (target, reason) = (self.target.name.clone(), "it has no kernel".to_owned());
             return Err(CompileError::Unsupported { target, op: op.mnemonic(), reason });
         }
-        let def = if matches!(from, Slot::Weight(_)) { Def::Weight } else { Def::Input { optional: false } };
-        // A buffer that holds a state has its final's type, which is the state's.
-        let ty = if matches!(from, Slot::Buffer(_)) { self.buffer_type(from) } else { self.graph.ty(copy.from) };
+        let def = if matches!(from, Loc::Weight(_)) { Def::Weight } else { Def::Input { optional: false } };
+        // A buffer that holds a state has the type of its final, which is the state's.
+        let ty = if matches!(from, Loc::Buffer(_)) { self.buffer_type(from) } else { self.graph.ty(copy.from) };
         let operands = [Some(Declared { def, ty: ty.clone() })];
         let body = body::single(op, &operands, &[Attr::Shape(copy.ty.shape.clone())]);
         let body = body.map_err(|source| CompileError::NoCopy { name: copy.name.clone(), source })?;

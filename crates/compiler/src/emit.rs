@@ -1,4 +1,4 @@
-//! From ordered clusters to a plan: bodies, slots, buffers, costs.
+//! Turns ordered clusters into a plan: bodies, locations, buffers, costs.
 
 use crate::CompileError;
 use crate::emitter::{Emitter, Shared};
@@ -7,7 +7,7 @@ use crate::memory::pack;
 use aio_ir::Graph;
 use aio_plan::{Bucket, Plan, Target};
 
-/// The plan of a bucket.
+/// Emits the plan of a bucket.
 ///
 /// # Errors
 /// [`CompileError::NoCopy`], [`CompileError::Unsupported`] and [`CompileError::TooLarge`].

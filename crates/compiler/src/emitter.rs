@@ -1,18 +1,18 @@
-//! Where the values of a plan lie: slots, buffers, and what has to be copied. Used by `emit` and `copies`.
+//! Storage for the values of a plan: locations, buffers, and the copies needed. Used by `emit` and `copies`.
 
 use crate::CompileError;
 use crate::fuse::{Cluster, is_view};
 use crate::memory::Lifetime;
 use aio_ir::{Def, Final, Graph, Op, TensorType, ValueId};
 use aio_plan::{
-    Binding, Bucket, Buffer, BufferId, InputId, Layout, OutputId, Slot, StateDesc, StateId, Target, Task, WeightDesc,
+    Binding, Bucket, Buffer, BufferId, InputId, Layout, Loc, OutputId, StateDesc, StateId, Target, Task, WeightDesc,
     WeightId,
 };
 use indexmap::IndexSet;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// Weights and states that the plans of a family share, in order of first use.
+/// Weights and states shared by the plans of a family, in order of first use.
 #[derive(Default)]
 pub(crate) struct Shared {
     weights: IndexSet<WeightDesc>,
@@ -20,7 +20,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Weights and states by id.
+    /// The weights and states, by id.
     pub(crate) fn finish(self) -> (Vec<WeightDesc>, Vec<StateDesc>) {
         (self.weights.into_iter().collect(), self.states.into_iter().collect())
     }
@@ -34,14 +34,14 @@ impl Shared {
     }
 }
 
-/// A value that has to lie somewhere else too.
+/// A value that must be copied to another location.
 pub(crate) struct Copy {
-    /// The value whose bytes they are.
+    /// The value to copy.
     pub from: ValueId,
-    /// The type at the new place.
+    /// The type at the destination.
     pub ty: TensorType,
-    /// The new place.
-    pub to: Slot,
+    /// The destination.
+    pub to: Loc,
     /// Name of the output or state, for messages.
     pub name: String,
 }
@@ -52,17 +52,17 @@ pub(crate) struct Emitter<'a> {
     pub target: &'a Target,
     shared: &'a mut Shared,
     pub bucket: Bucket,
-    slots: HashMap<ValueId, Slot>,
+    locs: HashMap<ValueId, Loc>,
     buffers: Vec<Buffer>,
     lives: Vec<Lifetime>,
 }
 
 impl<'a> Emitter<'a> {
     pub(crate) fn new(graph: &'a Graph, target: &'a Target, shared: &'a mut Shared, bucket: Bucket) -> Emitter<'a> {
-        Emitter { graph, target, shared, bucket, slots: HashMap::new(), buffers: Vec::new(), lives: Vec::new() }
+        Emitter { graph, target, shared, bucket, locs: HashMap::new(), buffers: Vec::new(), lives: Vec::new() }
     }
 
-    /// The buffers, which have no offsets yet, and when each is live.
+    /// The buffers, still without offsets, and their lifetimes.
     pub(crate) fn into_buffers(self) -> (Vec<Buffer>, Vec<Lifetime>) {
         (self.buffers, self.lives)
     }
@@ -71,37 +71,38 @@ impl<'a> Emitter<'a> {
         let mut inputs = Vec::new();
         for (id, value) in self.graph.values() {
             if let Def::Input { optional } = value.def {
-                self.slots.insert(id, Slot::Input(InputId::new(inputs.len())));
+                self.locs.insert(id, Loc::Input(InputId::new(inputs.len())));
                 inputs.push(Binding { name: value.name.clone(), ty: value.ty.clone(), optional });
             }
         }
         inputs
     }
 
-    /// What ops update in place, and what they read by pages, are states: nothing else has a place of its own.
+    /// Checks that values updated in place or read by pages are states, since only states have fixed storage.
     pub(crate) fn states(&self, clusters: &[Cluster]) -> Result<(), CompileError> {
         for node in clusters.iter().flat_map(|c| &c.nodes).map(|&n| self.graph.node(n)) {
             let pages = (node.op == Op::Attend).then_some(1);
             let Some(operand) = node.op.spec().updates.or(pages) else { continue };
             if self.state_root(node.input(operand)).is_none() {
                 let (target, op) = (self.target.name.clone(), node.op.mnemonic());
-                let reason = format!("`{}` is no state", node.op.spec().operands[operand].name);
+                let reason = format!("`{}` is not a state", node.op.spec().operands[operand].name);
                 return Err(CompileError::Unsupported { target, op, reason });
             }
         }
         Ok(())
     }
 
-    /// Outputs, and those that no task writes: a value is written to the first output that it is.
+    /// The outputs, and copies for those that no task writes. A value is written directly to the first output that has
+    /// it.
     pub(crate) fn outputs(&mut self, clusters: &[Cluster]) -> (Vec<Binding>, Vec<Copy>) {
         let computed: HashSet<ValueId> = clusters.iter().flat_map(|c| c.results.iter().copied()).collect();
         let (mut outputs, mut copies) = (Vec::new(), Vec::new());
         for output in &self.graph.outputs {
             let from = self.storage(output.value);
-            let to = Slot::Output(OutputId::new(outputs.len()));
+            let to = Loc::Output(OutputId::new(outputs.len()));
             let (name, ty) = (output.name.clone(), self.graph.ty(output.value).clone());
-            if computed.contains(&from) && self.state_root(from).is_none() && !self.slots.contains_key(&from) {
-                self.slots.insert(from, to);
+            if computed.contains(&from) && self.state_root(from).is_none() && !self.locs.contains_key(&from) {
+                self.locs.insert(from, to);
             } else {
                 copies.push(Copy { from, ty: ty.clone(), to, name: name.clone() });
             }
@@ -110,7 +111,7 @@ impl<'a> Emitter<'a> {
         (outputs, copies)
     }
 
-    /// Finals that no op makes of their state in place.
+    /// Copies for the finals that are not in-place updates of their state.
     pub(crate) fn finals(&mut self) -> Vec<Copy> {
         let graph = self.graph;
         let strays = graph.finals.iter().filter(|f| self.state_root(f.value) != Some(f.state)).collect::<Vec<_>>();
@@ -123,7 +124,7 @@ impl<'a> Emitter<'a> {
         strays.into_iter().map(copy).collect()
     }
 
-    /// The value whose bytes a value shares.
+    /// The value whose storage a value shares.
     fn storage(&self, mut value: ValueId) -> ValueId {
         while let Some((_, node)) = self.graph.def_node(value).filter(|(_, n)| is_view(self.graph, n)) {
             value = node.input(0);
@@ -131,7 +132,7 @@ impl<'a> Emitter<'a> {
         value
     }
 
-    /// The state that a value is a version of.
+    /// The state that a value is a version of, if any.
     fn state_root(&self, mut value: ValueId) -> Option<ValueId> {
         loop {
             match self.graph.value(value).def {
@@ -153,44 +154,44 @@ impl<'a> Emitter<'a> {
         Ok(Task::new(cluster.kind, Arc::new(body), operands, results, self.bucket))
     }
 
-    fn operand(&mut self, index: usize, cluster: &Cluster, place: usize, value: Option<ValueId>) -> Slot {
-        let Some(named) = value else { return Slot::Absent };
+    fn operand(&mut self, index: usize, cluster: &Cluster, place: usize, value: Option<ValueId>) -> Loc {
+        let Some(named) = value else { return Loc::Absent };
         let value = self.storage(named);
         let matrix = value == named && cluster.kind.name().is_matrix(place);
         let layout = if matrix { self.layout(cluster, value) } else { Layout::Plain };
-        let slot = self.slot(value, layout);
-        self.read(slot, index);
-        slot
+        let loc = self.loc(value, layout);
+        self.read(loc, index);
+        loc
     }
 
-    /// Where a value lies that is no view; the layout is that of a weight.
-    pub(crate) fn slot(&mut self, value: ValueId, layout: Layout) -> Slot {
+    /// The location of a value that is not a view. `layout` applies to weights.
+    pub(crate) fn loc(&mut self, value: ValueId, layout: Layout) -> Loc {
         if let Some(root) = self.state_root(value) {
             return self.state(root);
         }
         let v = self.graph.value(value);
         match v.def {
             Def::Weight => {
-                Slot::Weight(self.shared.weight(WeightDesc { name: v.name.clone(), ty: v.ty.clone(), layout }))
+                Loc::Weight(self.shared.weight(WeightDesc { name: v.name.clone(), ty: v.ty.clone(), layout }))
             }
-            _ => *self.slots.get(&value).expect("schedule: operands come first"),
+            _ => *self.locs.get(&value).expect("schedule: operands come first"),
         }
     }
 
-    /// Notes that task `index` reads a slot.
-    pub(crate) fn read(&mut self, slot: Slot, index: usize) {
-        if let Slot::Buffer(b) = slot {
+    /// Extends the lifetime of a location's buffer to task `index`, which reads it.
+    pub(crate) fn read(&mut self, loc: Loc, index: usize) {
+        if let Loc::Buffer(b) = loc {
             self.lives[b.index()].last = index;
         }
     }
 
-    fn state(&mut self, root: ValueId) -> Slot {
+    fn state(&mut self, root: ValueId) -> Loc {
         let v = self.graph.value(root);
-        Slot::State(self.shared.state(StateDesc { name: v.name.clone(), ty: v.ty.clone() }))
+        Loc::State(self.shared.state(StateDesc { name: v.name.clone(), ty: v.ty.clone() }))
     }
 
-    /// Matrices lie as the kind's kernels like them best. Other weights, views of any, and matrices without elements lie
-    /// as in the file.
+    /// The layout of a weight. Matrices take the kind's preferred layout. Other weights, views, and matrices without
+    /// elements keep the file's.
     fn layout(&self, cluster: &Cluster, value: ValueId) -> Layout {
         let shape = &self.graph.ty(value).shape;
         let matrix = shape.rank() == 2 && !shape.is_empty();
@@ -198,35 +199,35 @@ impl<'a> Emitter<'a> {
         support.and_then(|s| s.layouts.first().copied()).unwrap_or(Layout::Plain)
     }
 
-    fn result(&mut self, index: usize, value: ValueId) -> Result<Slot, CompileError> {
+    fn result(&mut self, index: usize, value: ValueId) -> Result<Loc, CompileError> {
         if let Some(root) = self.state_root(value) {
             return Ok(self.state(root));
         }
-        if let Some(&slot) = self.slots.get(&value) {
-            return Ok(slot);
+        if let Some(&loc) = self.locs.get(&value) {
+            return Ok(loc);
         }
-        let slot = self.buffer(self.graph.ty(value), index, &value.to_string())?;
-        self.slots.insert(value, slot);
-        Ok(slot)
+        let loc = self.buffer(self.graph.ty(value), index, &value.to_string())?;
+        self.locs.insert(value, loc);
+        Ok(loc)
     }
 
-    /// A new buffer that task `index` writes.
-    pub(crate) fn buffer(&mut self, ty: &TensorType, index: usize, name: &str) -> Result<Slot, CompileError> {
+    /// Adds a buffer that task `index` writes.
+    pub(crate) fn buffer(&mut self, ty: &TensorType, index: usize, name: &str) -> Result<Loc, CompileError> {
         let bytes = ty.bytes(&self.bucket.bounds()).filter(|&b| b <= isize::MAX as u64);
         let bytes = bytes.ok_or_else(|| CompileError::TooLarge {
             bucket: self.bucket.to_string(),
             what: format!("{name} : {ty}"),
         })?;
-        let slot = Slot::Buffer(BufferId::new(self.buffers.len()));
+        let loc = Loc::Buffer(BufferId::new(self.buffers.len()));
         self.buffers.push(Buffer { ty: ty.clone(), offset: 0, bytes });
         self.lives.push(Lifetime { first: index, last: index, bytes });
-        Ok(slot)
+        Ok(loc)
     }
 
-    /// The type of what lies in a buffer.
-    pub(crate) fn buffer_type(&self, slot: Slot) -> &TensorType {
-        match slot {
-            Slot::Buffer(b) => &self.buffers[b.index()].ty,
+    /// The type of a buffer.
+    pub(crate) fn buffer_type(&self, loc: Loc) -> &TensorType {
+        match loc {
+            Loc::Buffer(b) => &self.buffers[b.index()].ty,
             other => unreachable!("{other} is no buffer"),
         }
     }

@@ -1,4 +1,4 @@
-//! What can go wrong in the compiler.
+//! Errors of the compiler.
 
 use aio_ir::VerifyErrors;
 use aio_plan::PlanError;
@@ -7,13 +7,13 @@ use aio_plan::body::BodyError;
 /// An error of the compiler.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CompileError {
-    /// The graph has no output of the name that the tail needs.
+    /// The graph lacks the output that the tail needs.
     #[error("the graph has no output `{0}`")]
     NoOutput(&'static str),
-    /// The graph has no input of the name that the verification of drafts needs.
+    /// The graph lacks an input that verifying drafts needs.
     #[error("the graph has no input `{0}`")]
     NoInput(&'static str),
-    /// A pass adds an output whose name the graph has given to a state or another output.
+    /// A pass adds an output whose name a state or another output of the graph has.
     #[error("the pass `{pass}` adds an output `{name}`, a name that the graph has already; rename it")]
     NameTaken {
         /// The pass.
@@ -21,15 +21,15 @@ pub enum CompileError {
         /// The name.
         name: String,
     },
-    /// An output is not what the tail or the verification of drafts needs.
-    #[error("output `{output}` is not what the plan adds an op to: {source}")]
+    /// An output does not have the type that the tail or the verification of drafts needs.
+    #[error("output `{output}` does not fit the op that the plan adds to it: {source}")]
     OddOutput {
         /// The output.
         output: &'static str,
         /// What does not fit.
         source: aio_ir::graph::BuildError,
     },
-    /// The target cannot run an op, fused or alone.
+    /// The target cannot run an op, either fused or alone.
     #[error("{target} cannot run `{op}`: {reason}")]
     Unsupported {
         /// The target's name.
@@ -39,15 +39,15 @@ pub enum CompileError {
         /// What is missing.
         reason: String,
     },
-    /// An output that no task writes, or a final that is no update of its state, has elements that cannot be copied.
+    /// An output that no task writes, or a final that does not update its state, cannot be copied.
     #[error("`{name}` needs a copy: {source}")]
     NoCopy {
-        /// The output or state.
+        /// Name of the output or state.
         name: String,
         /// What does not fit.
         source: BodyError,
     },
-    /// A value is larger than a plan can hold at the bucket's bounds.
+    /// A value is larger than a plan allows at the bucket's bounds.
     #[error("bucket {bucket}: {what} is too large")]
     TooLarge {
         /// The bucket.
@@ -55,15 +55,15 @@ pub enum CompileError {
         /// The value.
         what: String,
     },
-    /// A pass broke the graph: a fault of the compiler.
+    /// A pass broke the graph: a compiler bug.
     #[error("after pass `{pass}`: {source}")]
     BrokenGraph {
         /// The pass.
         pass: &'static str,
-        /// The rules that the graph breaks now.
+        /// The broken rules.
         source: VerifyErrors,
     },
-    /// The plan is wrong: a fault of the compiler.
+    /// The plan is invalid: a compiler bug.
     #[error("the plan breaks a rule: {0}")]
     BrokenPlan(PlanError),
 }

@@ -1,16 +1,17 @@
-//! From a verified graph to a family of precompiled plans.
+//! Compiles a verified graph to a family of plans.
 //!
 //! [`compile`] takes the model's step graph (output `logits`), a [`Target`](aio_plan::Target) and the buckets wanted,
-//! and gives one [`PlanFamily`](aio_plan::PlanFamily). Passes, each verified before the next:
+//! and returns one [`PlanFamily`](aio_plan::PlanFamily). Each pass is verified before the next:
 //!
-//! 1. `tail`: what becomes of the logits (arg-max, sample, logits).
-//! 2. `batch_verify`, for buckets that verify drafts: samples are compared with drafts inside the plan.
-//! 3. `simplify`: reshapes collapse, what no output needs is dropped.
-//! 4. `fuse`: nodes are gathered into tasks that the target has kernels for.
-//! 5. `schedule`: tasks in order; states are read before they are replaced.
-//! 6. `memory`: buffers share one arena.
+//! 1. `tail`: what is computed from the logits (arg-max, sample, logits).
+//! 2. `batch_verify`, for buckets that verify drafts: compares samples with drafts inside the plan.
+//! 3. `simplify`: collapses reshapes, drops what no output needs.
+//! 4. `fuse`: gathers nodes into tasks that the target has kernels for.
+//! 5. `schedule`: orders tasks; states are read before they are replaced.
+//! 6. `memory`: places buffers in one arena.
 //!
-//! **Invariant:** a target is data; no device is in sight. The same input gives the same plans, byte for byte.
+//! **Invariant:** the compiler sees a target as data, never a device. The same input gives the same plans, byte for
+//! byte.
 #![forbid(unsafe_code)]
 
 mod batch_verify;
@@ -28,8 +29,8 @@ mod tail;
 
 pub use batch_verify::batch_verify;
 pub use error::CompileError;
-pub use pipeline::{Compiled, Options, PassDump, compile, passes};
+pub use pipeline::{Compilation, Options, PassDump, compile, passes};
 pub use report::FusionReport;
 
-/// Hash of the sources of this crate that decide what lies in an artefact, hexadecimal.
+/// Hash, in hexadecimal, of the sources of this crate that affect the contents of an artefact.
 pub const SOURCE_HASH: &str = env!("AIO_SOURCE_HASH");

@@ -1,33 +1,33 @@
-//! The memory planner: buffers that are never live together share bytes. A pure function, no device in sight.
+//! The memory planner: buffers that are never live together share bytes. A pure function, independent of devices.
 //!
-//! Greedy by size, as in "Efficient Memory Management for Deep Neural Net Inference" (arXiv 2001.03288): the
-//! largest buffer first, each at the lowest offset that is free for its whole life.
+//! Greedy by size, as in "Efficient Memory Management for Deep Neural Net Inference" (arXiv 2001.03288): the largest
+//! buffer first, each at the lowest offset that is free for its whole lifetime.
 
 use std::collections::BTreeMap;
 
-/// When a buffer is live, in task numbers (both ends included), and how large it is.
+/// Size and lifetime of a buffer, as an inclusive range of task indices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
     /// The task that writes it.
     pub first: usize,
     /// The last task that reads it.
     pub last: usize,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
-/// Where each buffer lies.
+/// The placement of buffers in the arena.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArenaMap {
-    /// Offsets in the order of the buffers.
+    /// Byte offsets, in the order of the buffers.
     pub offsets: Vec<u64>,
-    /// Size of the arena.
+    /// Size of the arena in bytes.
     pub bytes: u64,
-    /// The most bytes that are live at once: no map can be smaller.
+    /// Peak bytes live at once; no placement can be smaller.
     pub lower_bound: u64,
 }
 
-/// Packs buffers into an arena; offsets are multiples of `alignment` (a power of two).
+/// Places buffers in an arena at offsets that are multiples of `alignment`, a power of two.
 pub fn pack(buffers: &[Lifetime], alignment: u64) -> ArenaMap {
     let padded = |b: &Lifetime| b.bytes.next_multiple_of(alignment);
     let mut order: Vec<usize> = (0..buffers.len()).collect();
@@ -46,12 +46,12 @@ pub fn pack(buffers: &[Lifetime], alignment: u64) -> ArenaMap {
     ArenaMap { bytes: (0..buffers.len()).map(end).max().unwrap_or(0), lower_bound: peak(buffers), offsets }
 }
 
-/// Lives of placed buffers, to be asked which ones overlap another: a segment tree finds those that are live at a task, an
-/// ordered map those that begin after it. Both ask for logarithmic time and what they find.
+/// Lifetimes of placed buffers, for overlap queries: a segment tree finds the buffers live at a task, an ordered map
+/// those that start after it. Both take logarithmic time plus the size of the result.
 struct Intervals {
     /// A power of two.
     leaves: usize,
-    /// By node of the tree, the buffers that live throughout its tasks but not throughout its parent's.
+    /// By tree node, the buffers live throughout its tasks but not throughout its parent's.
     tree: Vec<Vec<usize>>,
     by_first: BTreeMap<usize, Vec<usize>>,
 }

@@ -1,4 +1,4 @@
-//! The passes in order, each verified before the next.
+//! Runs the passes in order and verifies the result of each.
 
 use crate::CompileError;
 use crate::batch_verify::batch_verify;
@@ -13,29 +13,29 @@ use aio_ir::{Def, Graph, Verified, verify};
 use aio_plan::{Bucket, Plan, PlanError, PlanFamily, Target};
 use std::collections::HashSet;
 
-/// What to compile.
+/// Compiler options.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// One plan for each.
+    /// Buckets, one plan each.
     pub buckets: Vec<Bucket>,
-    /// Whether nodes are gathered into tasks; off, each node is a task.
+    /// Whether to fuse; if not, each node is a task.
     pub fuse: bool,
 }
 
-/// A family and how its plans came about.
+/// A plan family with its fusion reports.
 #[derive(Clone, Debug)]
-pub struct Compiled {
-    /// The plans.
+pub struct Compilation {
+    /// The plan family.
     pub family: PlanFamily,
-    /// One report a plan, in the order of the plans.
+    /// One report per plan, in the same order.
     pub reports: Vec<FusionReport>,
 }
 
 /// Compiles a step graph for a target.
 ///
 /// # Errors
-/// See [`CompileError`]; `BrokenGraph` and `BrokenPlan` are faults of the compiler.
-pub fn compile(graph: Verified<'_>, target: &Target, options: &Options) -> Result<Compiled, CompileError> {
+/// See [`CompileError`]. `BrokenGraph` and `BrokenPlan` are compiler bugs.
+pub fn compile(graph: Verified<'_>, target: &Target, options: &Options) -> Result<Compilation, CompileError> {
     let mut shared = Shared::default();
     let mut plans: Vec<Plan> = Vec::new();
     let mut reports = Vec::new();
@@ -55,12 +55,12 @@ pub fn compile(graph: Verified<'_>, target: &Target, options: &Options) -> Resul
         plans,
     };
     match aio_plan::verify(&family) {
-        Ok(()) => Ok(Compiled { family, reports }),
+        Ok(()) => Ok(Compilation { family, reports }),
         Err(errors) => Err(broken(errors.into_iter().next().expect("an error was found"))),
     }
 }
 
-/// Sizes are the graph's and the bucket's; every other broken rule is a fault of the compiler.
+/// Converts a broken plan rule. Sizes come from the graph and the bucket; any other broken rule is a compiler bug.
 fn broken(error: PlanError) -> CompileError {
     match error.code {
         "L017" | "L018" => CompileError::TooLarge { bucket: error.bucket, what: error.message },
@@ -75,7 +75,7 @@ fn checked(pass: &'static str, graph: Graph) -> Result<Graph, CompileError> {
     }
 }
 
-/// Refuses an output of a pass that has the name of a state or another output: the graph was right before the pass.
+/// Rejects an output added by a pass whose name a state or another output has. Names were unique before the pass.
 fn names_free(pass: &'static str, graph: Graph) -> Result<Graph, CompileError> {
     let states = graph.values().filter(|(_, v)| matches!(v.def, Def::State)).map(|(_, v)| v.name.as_str());
     let mut taken: HashSet<&str> = states.collect();
@@ -98,21 +98,21 @@ fn lower(graph: &Graph, target: &Target, bucket: Bucket, on: bool) -> Result<Low
     Ok((simple, clusters, misses))
 }
 
-/// The state after a pass, for `aio graph passes`.
+/// The result of a pass, for `aio graph passes`.
 #[derive(Clone, Debug)]
 pub struct PassDump {
     /// The pass.
     pub pass: &'static str,
-    /// Nodes, or tasks once there are any.
+    /// Number of nodes, or of tasks after fusion.
     pub count: usize,
-    /// The graph or the tasks in text.
+    /// The graph or the tasks as text.
     pub text: String,
 }
 
-/// Each pass's result for one bucket.
+/// The result of each pass for one bucket.
 ///
 /// # Errors
-/// As [`compile`].
+/// The errors of [`compile`].
 pub fn passes(graph: Verified<'_>, target: &Target, bucket: Bucket) -> Result<Vec<PassDump>, CompileError> {
     let dump = |pass, g: &Graph| PassDump { pass, count: g.nodes().len(), text: aio_ir::text::print(g) };
     let tailed = checked("tail", with_tail(graph.graph(), bucket.tail)?)?;

@@ -1,4 +1,4 @@
-//! What fused and what could have but did not.
+//! Reports of what fused, and what could have fused but did not.
 
 use crate::fuse::{Cluster, Miss};
 use aio_ir::{Graph, Group, NodeId, Op, ValueId};
@@ -6,16 +6,17 @@ use aio_plan::KindName;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The fuser's decisions for one plan. Baselines of it are checked in and compared in both directions.
+/// The fuser's decisions for one plan. Tests compare it with checked-in baselines in both directions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FusionReport {
-    /// Nodes of the graph, views not counted.
+    /// Number of nodes in the graph, excluding views.
     pub nodes: usize,
-    /// Tasks by kind.
+    /// Number of tasks by kind.
     pub tasks: BTreeMap<&'static str, usize>,
-    /// Nodes of groups that fuse elsewhere but stayed alone here, printed.
+    /// Nodes left alone here that belong to groups which fuse elsewhere, printed.
     pub alone: Vec<String>,
-    /// Projections that became `linear` although they lead where `qkv` or `gate_up` would end: printed, with the reason.
+    /// Projections that became `linear` although they lead to the end of a `qkv` or `gate_up` pattern, printed with the
+    /// reason.
     pub missed: Vec<String>,
 }
 
@@ -45,13 +46,13 @@ impl FusionReport {
         FusionReport { nodes, tasks, alone, missed }
     }
 
-    /// Tasks in all.
+    /// Total number of tasks.
     pub fn task_count(&self) -> usize {
         self.tasks.values().sum()
     }
 }
 
-/// The miss at whose end a projection arrives through what a larger task would have taken in.
+/// The miss whose last node uses the projection through nodes that the larger task would have included.
 fn leads_to<'m>(graph: &Graph, projection: ValueId, misses: &'m [Miss]) -> Option<&'m Miss> {
     if misses.is_empty() {
         return None;
@@ -73,8 +74,8 @@ fn leads_to<'m>(graph: &Graph, projection: ValueId, misses: &'m [Miss]) -> Optio
     None
 }
 
-/// Whether a task that ends in this node would have taken what makes this operand: any factor of a product, but of an
-/// attention only query, key and value.
+/// Whether a task ending in this node would have included the producer of `operand`: any factor of a product, but only
+/// query and KV pages of an attention.
 fn takes(graph: &Graph, node: NodeId, operand: ValueId) -> bool {
     let node = graph.node(node);
     node.op != Op::Attend || node.inputs[..2].contains(&Some(operand))

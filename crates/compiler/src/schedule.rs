@@ -1,14 +1,14 @@
-//! The order of tasks: any order in which operands come first and a state is read before it is replaced.
+//! Orders tasks so that operands come first and a state is read before it is replaced.
 //!
-//! Of the tasks that are ready, the one whose first node is oldest goes next: the model's own order, so that equal
-//! graphs give equal plans and live ranges stay short.
+//! Among ready tasks, the one with the oldest first node goes next. This keeps the model's order, so that equal graphs
+//! give equal plans and live ranges stay short.
 
 use crate::fuse::Cluster;
 use aio_ir::{Graph, NodeId};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
-/// Clusters in order of execution.
+/// Returns the clusters in order of execution.
 pub(crate) fn schedule(graph: &Graph, clusters: Vec<Cluster>) -> Vec<Cluster> {
     let owner = owners(&clusters);
     let mut after: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); clusters.len()];
@@ -32,8 +32,8 @@ pub(crate) fn schedule(graph: &Graph, clusters: Vec<Cluster>) -> Vec<Cluster> {
         }
     }
     assert_eq!(order.len(), clusters.len(), "clusters are convex, so their graph has no cycle");
-    let mut slots: Vec<_> = clusters.into_iter().map(Some).collect();
-    order.into_iter().map(|i| slots[i].take().expect("each cluster is ordered once")).collect()
+    let mut clusters: Vec<_> = clusters.into_iter().map(Some).collect();
+    order.into_iter().map(|i| clusters[i].take().expect("each cluster is ordered once")).collect()
 }
 
 fn owners(clusters: &[Cluster]) -> HashMap<NodeId, usize> {
@@ -62,7 +62,7 @@ fn edges(graph: &Graph, clusters: &[Cluster], owner: &HashMap<NodeId, usize>) ->
     edges
 }
 
-/// The cluster that computes a value, seen through reshapes that are views.
+/// The cluster that computes a value, looking through views.
 fn source(graph: &Graph, mut value: aio_ir::ValueId, owner: &HashMap<NodeId, usize>) -> Option<usize> {
     loop {
         let (id, node) = graph.def_node(value)?;

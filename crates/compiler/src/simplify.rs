@@ -1,12 +1,12 @@
-//! Canonical form: reshapes collapse into one or none, and what no output needs is dropped.
+//! Canonical form: collapses chains of reshapes and drops what no output needs.
 //!
-//! Reachability is petgraph's, over the reversed dataflow graph.
+//! Reachability is computed with petgraph over the reversed dataflow graph.
 
 use aio_ir::{Attr, Builder, Def, Graph, Node, Op, ValueId};
 use petgraph::visit::{Reversed, Walker};
 use std::collections::HashSet;
 
-/// The canonical form of a verified graph. Names and the order of what stays are kept.
+/// The canonical form of a verified graph. Keeps names and the order of what remains.
 pub(crate) fn simplify(graph: &Graph) -> Graph {
     let live = live_nodes(graph);
     let mut rebuild = Rebuild { old: graph, new: Builder::new(&graph.name), map: vec![None; graph.values().len()] };
@@ -32,7 +32,7 @@ pub(crate) fn simplify(graph: &Graph) -> Graph {
     drop_bypassed(rebuild.new.finish())
 }
 
-/// Nodes from which a root can be reached.
+/// Nodes that a root depends on.
 fn live_nodes(graph: &Graph) -> HashSet<usize> {
     let flow = graph.dataflow();
     let mut live = HashSet::new();
@@ -44,14 +44,14 @@ fn live_nodes(graph: &Graph) -> HashSet<usize> {
     live
 }
 
-/// Inputs, weights and states that a live node, an output or a final needs.
+/// Inputs, weights and states used by a live node, an output or a final.
 fn used_declarations(graph: &Graph, live: &HashSet<usize>) -> HashSet<ValueId> {
     let of_nodes = graph.nodes().filter(|(id, _)| live.contains(&id.index())).flat_map(|(_, n)| n.used());
     let of_finals = graph.finals.iter().map(|f| f.state);
     of_nodes.chain(of_finals).chain(graph.roots()).collect()
 }
 
-/// Collapsing a chain of reshapes may leave its head unused: one more sweep removes it.
+/// Removes the heads of reshape chains that collapsing has left unused.
 fn drop_bypassed(graph: Graph) -> Graph {
     let live = live_nodes(&graph);
     if live.len() == graph.nodes().len() { graph } else { simplify(&graph) }

@@ -1,14 +1,14 @@
-//! The tail: replaces the output `logits` by what a bucket asks for.
+//! The tail: replaces the output `logits` by the result that a bucket asks for.
 
 use crate::CompileError;
 use aio_ir::{Builder, DType, Dim, Graph, Op, SAMPLE_PARAMS, Shape, Sym, TensorType, ValueId};
 use aio_plan::{StepInput, StepOutput, Tail};
 
-/// The step graph with its tail.
+/// Adds the tail to a step graph.
 ///
 /// # Errors
 /// [`CompileError::NoOutput`] if a tail other than `Logits` is wanted and the graph has no logits,
-/// [`CompileError::OddOutput`] if they are no f32 rows.
+/// [`CompileError::OddOutput`] if they are not f32 rows.
 pub(crate) fn with_tail(graph: &Graph, tail: Tail) -> Result<Graph, CompileError> {
     if tail == Tail::Logits {
         return Ok(graph.clone());

@@ -1,15 +1,15 @@
-//! One entry of the conformance list, its steps and its bounds.
+//! A conformance case: its steps and its error bounds.
 
 use aio_ir::{DType, Dims, PAGE_POSITIONS};
 use aio_plan::{Bucket, KindName, Tail};
 
-/// Seed of every case's inputs and weights.
+/// Seed of the inputs and weights of every case.
 pub const SEED: u64 = 0x5eed_0001;
-/// Rows of the steps: one, few, a whole tile, one more, several tiles and a rest.
+/// Row counts of the steps: one, a few, a full tile, one more than a tile, several tiles with a remainder.
 pub const ROWS: [u32; 6] = [1, 2, 5, 16, 17, 33];
 /// Pages of the KV pool.
 pub const POOL_PAGES: u32 = 48;
-/// Types of weight matrices that a model file may have.
+/// Weight matrix types that a model file may have.
 pub const WEIGHT_TYPES: [DType; 14] = [
     DType::F32,
     DType::F16,
@@ -32,24 +32,24 @@ pub const WEIGHT_TYPES: [DType; 14] = [
 pub enum Compare {
     /// By normalised mean square error.
     Numbers,
-    /// A token may differ from the oracle's arg-max if its logit is nearly as large.
+    /// Tokens, but one may differ from the oracle's arg-max if its logit is nearly as large.
     BestToken,
-    /// Tokens must agree.
+    /// Tokens, which must be equal.
     Tokens,
 }
 
 /// One step of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct CaseStep {
     /// Position of each row.
     pub positions: Vec<u32>,
     /// Sequence of each row.
     pub row_seq: Vec<u32>,
-    /// Rows that ask for an output.
+    /// Rows that produce an output.
     pub out_rows: Vec<u32>,
 }
 
-impl Step {
+impl CaseStep {
     /// The step's dimensions.
     pub fn dims(&self) -> Dims {
         let (rows, outs) = (self.positions.len() as u32, self.out_rows.len() as u32);
@@ -57,39 +57,39 @@ impl Step {
     }
 }
 
-/// One entry of the list.
+/// A conformance case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// Unique; also what a filter matches.
+    /// Unique name, which filters match.
     pub name: String,
-    /// The kind of task that it is about.
+    /// The task kind under test.
     pub kind: KindName,
-    /// Type of its weight matrices.
+    /// Type of the weight matrices.
     pub weights: DType,
     /// The graph in the text form.
     pub text: String,
-    /// Whether its nodes are fused; else each is a task of its own.
+    /// Whether nodes are fused; otherwise each node is a task.
     pub fuse: bool,
-    /// What becomes of the logits, for graphs that have some.
+    /// What is computed from the logits, for graphs that have them.
     pub tail: Tail,
     /// How results are compared.
     pub compare: Compare,
-    /// The largest error.
+    /// Largest allowed normalised mean square error.
     pub max_nmse: f64,
-    /// Sampling numbers of each output row.
+    /// Sampling parameters of each output row.
     pub sampling: [f32; 7],
-    /// Run in order, on the same states.
-    pub steps: Vec<Step>,
+    /// Steps, run in order on the same states.
+    pub steps: Vec<CaseStep>,
 }
 
 impl Case {
-    /// A bucket that holds every step.
+    /// A bucket large enough for every step.
     pub fn bucket(&self) -> Bucket {
         let rows = ROWS[ROWS.len() - 1];
         Bucket { rows, seqs: 2, outs: rows, tail: self.tail, verify: false }
     }
 
-    /// The bucket of one step, whose tasks' costs are the step's.
+    /// A bucket exactly as large as one step, so that its task costs are the step's.
     pub fn bucket_of(&self, step: usize) -> Bucket {
         let dims = self.steps[step].dims();
         Bucket { rows: dims.rows, seqs: dims.seqs, outs: dims.outs, tail: self.tail, verify: false }
@@ -98,16 +98,17 @@ impl Case {
 
 /// Error bound of one product.
 ///
-/// Plain weights meet f32 activations: only the order of the sum differs. Block formats meet activations of 8 bits per
-/// 32, whose rounding error is uniform with step `amax / 127`; normal numbers have `amax` near 2.2 deviations, which
-/// gives `(2.2 / 127)^2 / 12 = 2.5e-5`. The bound leaves a factor of four for short sums.
+/// Plain weights are multiplied with f32 activations, so only the order of summation differs. Block formats are
+/// multiplied with activations of 8 bits in blocks of 32, whose rounding error is uniform with step `amax / 127`. For
+/// normal numbers `amax` is near 2.2 standard deviations, which gives `(2.2 / 127)^2 / 12 = 2.5e-5`. The bound leaves a
+/// factor of four for short sums.
 pub(super) fn product_bound(weights: DType) -> f64 {
     if weights.is_quantized() { 1e-4 } else { 1e-10 }
 }
 
-/// Steps of one sequence from position 0, one for each count of rows; every second row asks, in falling order.
-pub(super) fn plain_steps() -> Vec<Step> {
-    let step = |rows: u32| Step {
+/// Steps of one sequence from position 0, one per row count. Every second row produces an output, in descending order.
+pub(super) fn plain_steps() -> Vec<CaseStep> {
+    let step = |rows: u32| CaseStep {
         positions: (0..rows).collect(),
         row_seq: vec![0; rows as usize],
         out_rows: (0..rows).rev().step_by(2).collect(),
@@ -115,12 +116,12 @@ pub(super) fn plain_steps() -> Vec<Step> {
     ROWS.iter().map(|&rows| step(rows)).collect()
 }
 
-/// Steps that go on where the last one ended; `rows` are rows of sequence 0 and of sequence 1.
-pub(super) fn growing_steps(rows: &[(u32, u32)]) -> Vec<Step> {
+/// Steps that continue where the previous one ended. `rows` are the row counts of sequences 0 and 1.
+pub(super) fn growing_steps(rows: &[(u32, u32)]) -> Vec<CaseStep> {
     let mut ends = [0u32; 2];
     let mut steps = Vec::new();
     for &(a, b) in rows {
-        let mut step = Step { positions: Vec::new(), row_seq: Vec::new(), out_rows: Vec::new() };
+        let mut step = CaseStep { positions: Vec::new(), row_seq: Vec::new(), out_rows: Vec::new() };
         for (seq, count) in [(0, a), (1, b)] {
             step.positions.extend(ends[seq]..ends[seq] + count);
             step.row_seq.extend(std::iter::repeat_n(seq as u32, count as usize));
@@ -131,34 +132,34 @@ pub(super) fn growing_steps(rows: &[(u32, u32)]) -> Vec<Step> {
     steps
 }
 
-/// Steps over two sequences that cross the borders of pages.
-pub(super) fn mixed_steps() -> Vec<Step> {
+/// Steps over two sequences that cross page boundaries.
+pub(super) fn mixed_steps() -> Vec<CaseStep> {
     growing_steps(&[(33, 0), (10, 7), (0, 1), (1, 1), (16, 0), (3, 2), (16, 17), (1, 0), (0, 33), (2, 3)])
 }
 
-/// Fills positions up to `context`, then single rows and a few.
-pub(super) fn long_steps(context: u32) -> Vec<Step> {
+/// Steps that fill positions up to `context`, followed by steps of one or a few rows.
+pub(super) fn long_steps(context: u32) -> Vec<CaseStep> {
     let mut rows = vec![(33, 0); context.div_ceil(33) as usize];
     rows.extend([(1, 2), (1, 0), (5, 0), (17, 1)]);
     growing_steps(&rows)
 }
 
-/// A page of sequence `seq`: all different, in no order.
-pub fn page(seq: u32, slot: u32) -> u32 {
-    ((2 * slot + seq) * 5 + 1) % POOL_PAGES
+/// A page of sequence `seq`. All pages are distinct and unordered.
+pub fn page(seq: u32, index: u32) -> u32 {
+    ((2 * index + seq) * 5 + 1) % POOL_PAGES
 }
 
 /// The page table of both sequences.
 pub fn page_table() -> Vec<u32> {
-    (0..2).flat_map(|seq| (0..POOL_PAGES).map(move |slot| page(seq, slot))).collect()
+    (0..2).flat_map(|seq| (0..POOL_PAGES).map(move |index| page(seq, index))).collect()
 }
 
-/// Positions that a sequence has room for.
+/// Positions available to each sequence.
 pub fn positions_per_sequence() -> u32 {
     POOL_PAGES / 2 * PAGE_POSITIONS as u32
 }
 
-/// A case of one product in the usual form.
+/// A case with the defaults for one product.
 pub(super) fn base(name: String, kind: KindName, weights: DType, text: String) -> Case {
     Case {
         name,

@@ -3,7 +3,7 @@
 //! Called by each back end's tests, and by whoever brings a back end of their own.
 
 use crate::outcome::{Difference, Fault, Outcome, Place};
-use crate::{Case, Compare, Run, Tensor, Timing, nmse};
+use crate::{Case, Compare, ResultTensor, Run, Timing, nmse};
 use aio_backend::{Device, DeviceError};
 use aio_compiler::{CompileError, Options, compile};
 use aio_interp::InterpDevice;
@@ -25,10 +25,10 @@ pub struct Report {
 /// What the oracle computed for a case; reused for every device.
 #[derive(Debug)]
 pub struct Reference {
-    outputs: Vec<Vec<Tensor>>,
+    outputs: Vec<Vec<ResultTensor>>,
     /// For cases whose result is a token: the logits behind it.
-    logits: Vec<Vec<Tensor>>,
-    states: Vec<Tensor>,
+    logits: Vec<Vec<ResultTensor>>,
+    states: Vec<ResultTensor>,
 }
 
 /// Runs cases on a device, one after the other. The oracle runs only those that the device supports.
@@ -76,8 +76,8 @@ pub fn time_case(case: &Case, device: &dyn Device, step: usize, repetitions: usi
 
 /// Outputs of every step and the states after the last.
 struct Results {
-    outputs: Vec<Vec<Tensor>>,
-    states: Vec<Tensor>,
+    outputs: Vec<Vec<ResultTensor>>,
+    states: Vec<ResultTensor>,
 }
 
 fn judge(case: &Case, results: &Results, reference: &Reference) -> Outcome {
@@ -97,7 +97,7 @@ fn judge(case: &Case, results: &Results, reference: &Reference) -> Outcome {
 }
 
 /// The error of a tensor of floats; any other must be the same.
-fn difference(got: &Tensor, want: &Tensor) -> Result<f64, Difference> {
+fn difference(got: &ResultTensor, want: &ResultTensor) -> Result<f64, Difference> {
     match (got.floats(), want.floats()) {
         (Some(got), Some(want)) => Ok(nmse(&got, &want)),
         _ if got == want => Ok(0.0),
@@ -106,23 +106,23 @@ fn difference(got: &Tensor, want: &Tensor) -> Result<f64, Difference> {
 }
 
 /// The first bytes in which a tensor differs.
-fn first(a: &Tensor, b: &Tensor) -> Vec<u8> {
+fn first(a: &ResultTensor, b: &ResultTensor) -> Vec<u8> {
     let at = a.bytes.iter().zip(&b.bytes).position(|(a, b)| a != b).unwrap_or(0);
     a.bytes.get(at..).unwrap_or_default().iter().copied().take(8).collect()
 }
 
-fn words(tensors: &[Tensor]) -> Vec<u32> {
+fn words(tensors: &[ResultTensor]) -> Vec<u32> {
     tensors.first().map(|t| bytemuck::allocation::pod_collect_to_vec(&t.bytes)).unwrap_or_default()
 }
 
-fn compare(case: &Case, got: &[Tensor], reference: &Reference, index: usize) -> Result<f64, Difference> {
+fn compare(case: &Case, got: &[ResultTensor], reference: &Reference, index: usize) -> Result<f64, Difference> {
     let want = &reference.outputs[index];
     match case.compare {
         Compare::Numbers => got.iter().zip(want).try_fold(0.0f64, |worst, (g, w)| Ok(worst.max(difference(g, w)?))),
         Compare::Tokens if got == want => Ok(0.0),
         Compare::Tokens => Err(Difference::Tokens { got: words(got), want: words(want) }),
         Compare::BestToken => {
-            let logits = reference.logits[index].first().and_then(Tensor::floats).ok_or(Difference::NoLogits)?;
+            let logits = reference.logits[index].first().and_then(ResultTensor::floats).ok_or(Difference::NoLogits)?;
             let tokens = words(got);
             let rows = logits.chunks((logits.len() / tokens.len().max(1)).max(1));
             tokens.iter().zip(rows).try_fold(0.0f64, |worst, (&token, row)| Ok(worst.max(regret(token, row)?)))

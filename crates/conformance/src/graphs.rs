@@ -4,7 +4,7 @@ use aio_ir::DType;
 
 /// Width of the residual stream: one super-block of the widest format.
 const WIDTH: u32 = 256;
-/// Output columns; no multiple of a group of 16.
+/// Output columns, deliberately not a multiple of a group of 16.
 const COLUMNS: u32 = 264;
 const VOCABULARY: u32 = 1000;
 const HEADS: u32 = 4;
@@ -12,7 +12,7 @@ const HEADS: u32 = 4;
 const START: &str = "aio 1\ngraph \"case\"\n%x = input \"x\" : f32[rows, 256]\n";
 const NORM: &str = "%an = weight \"norm\" : f32[256]\n%h = rms_norm %x, %an {eps = 1e-5}\n";
 
-/// What a projection has beside its matrix.
+/// What a projection has besides its matrix.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LinearForm {
     pub norm: bool,
@@ -52,14 +52,14 @@ pub(super) fn head(weights: DType) -> String {
     )
 }
 
-/// Every row asks, so nothing is picked and the arg-max stays a task of its own.
+/// A head whose every row produces an output: there is no `gather`, so the arg-max stays a separate task.
 pub(super) fn all_rows_head() -> String {
     format!(
         "{START}{NORM}%w = weight \"w\" : f32[{VOCABULARY}, {WIDTH}]\n%logits = matmul %h, %w\noutput \"logits\" = %logits\n"
     )
 }
 
-/// Picks rows of a product.
+/// Gathers rows of a product.
 pub(super) fn gathered() -> String {
     format!(
         "{START}%out_rows = input \"out_rows\" : u32[outs]\n%w = weight \"w\" : f32[{COLUMNS}, {WIDTH}]\n\
@@ -67,7 +67,7 @@ pub(super) fn gathered() -> String {
     )
 }
 
-/// A head whose rows may have logits that are no numbers.
+/// A head that may produce NaN or infinite logits.
 pub(super) fn broken_head(weights: DType) -> String {
     head(weights).replace("input \"x\"", "input \"x rare\"")
 }
@@ -87,7 +87,7 @@ pub(super) enum Rope {
     Yarn,
 }
 
-/// What the projections of attention have.
+/// What the projections of attention have besides their matrices.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QkvForm {
     pub bias: bool,
@@ -147,7 +147,7 @@ pub(super) fn qkv(weights: DType, q: QkvForm, a: AttendForm) -> String {
     )
 }
 
-/// One projection with what follows it; `%qr`, `%kr` and `%vh` are its last values.
+/// A projection and the ops after it, ending in the values `%qr`, `%kr` and `%vh`.
 fn heads_of(weights: DType, q: QkvForm, name: &str, heads: u32) -> String {
     let size = q.head_size;
     let columns = heads * size;

@@ -18,10 +18,12 @@ mod summary;
 mod values;
 mod zero;
 
-pub use case::{Case, Compare, POOL_PAGES, ROWS, SEED, Step, WEIGHT_TYPES, page, page_table, positions_per_sequence};
+pub use case::{
+    Case, CaseStep, Compare, POOL_PAGES, ROWS, SEED, WEIGHT_TYPES, page, page_table, positions_per_sequence,
+};
 pub use driver::{Reference, Report, reference, run_case, run_cases, time_case};
 pub use outcome::{Difference, Fault, Outcome, Place};
-pub use runner::{Run, Tensor, Timing};
+pub use runner::{ResultTensor, Run, Timing};
 pub use summary::Summary;
 pub use values::{Weights, nmse};
 
@@ -30,7 +32,7 @@ use aio_plan::{KindName, Tail};
 use case::{base, long_steps, mixed_steps};
 use graphs::{AttendForm, LinearForm, QkvForm, Rope};
 
-/// The cases whose names contain `filter`; all of them if it is empty.
+/// The cases whose names contain `filter`; all if it is empty.
 pub fn matching(filter: &str) -> Vec<Case> {
     cases().into_iter().filter(|c| c.name.contains(filter)).collect()
 }
@@ -71,7 +73,7 @@ fn linear_cases(weights: DType) -> Vec<Case> {
         .collect()
 }
 
-/// Two products, multiplied: their errors add.
+/// Two products multiplied, so that their errors add up.
 fn gate_up(weights: DType, activation: &str) -> Case {
     let text = graphs::gate_up(weights, activation);
     let case = base(format!("gate_up-{activation}-{weights}"), KindName::GateUp, weights, text);
@@ -84,20 +86,20 @@ fn head(weights: DType, tail: Tail) -> Case {
     Case { tail, compare, ..case }
 }
 
-/// Of rows with logits that are no numbers the arg-max is no token.
+/// Rows with NaN or infinite logits, whose arg-max is `NO_TOKEN`.
 fn broken_head(weights: DType, tail: Tail) -> Case {
     let name = format!("head-{}-special-{weights}", tail.name());
     Case { name, text: graphs::broken_head(weights), ..head(weights, tail) }
 }
 
-/// Decoding is exact in every back end.
+/// Decoding a weight is exact in every back end.
 fn embed(weights: DType) -> Case {
     let case = base(format!("embed-{weights}"), KindName::Op(aio_ir::Op::Embed), weights, graphs::embed(weights));
     Case { max_nmse: 1e-12, ..case }
 }
 
-/// Keys and values are stored as f16 (error near 1e-7), and scores sharpen the error of queries and keys.
-fn qkv(name: &str, weights: DType, q: QkvForm, a: AttendForm, steps: Vec<Step>) -> Case {
+/// Keys and values are stored as f16 (error near 1e-7), and attention scores amplify the error of queries and keys.
+fn qkv(name: &str, weights: DType, q: QkvForm, a: AttendForm, steps: Vec<CaseStep>) -> Case {
     let case = base(format!("qkv-{name}-{weights}"), KindName::Qkv, weights, graphs::qkv(weights, q, a));
     let max_nmse = if weights.is_quantized() { 5e-4 } else { 1e-6 };
     Case { max_nmse, steps, ..case }
@@ -144,7 +146,7 @@ fn attend_variants() -> Vec<Case> {
     by_group.into_iter().chain(by_form).collect()
 }
 
-/// F32 weights, so that logits agree to a few bits and tokens agree exactly.
+/// F32 weights, so that logits agree to within a few bits and tokens agree exactly.
 fn sample_cases() -> Vec<Case> {
     let numbers: [(&str, [f32; 7]); 6] = [
         ("greedy", [0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0]),
@@ -166,7 +168,7 @@ fn sample_cases() -> Vec<Case> {
     numbers.iter().copied().map(case).chain(numbers.iter().copied().map(case).map(broken)).collect()
 }
 
-/// Ops that are tasks of their own where no pattern takes them.
+/// Ops that remain separate tasks where no fusion pattern takes them.
 fn single_ops() -> [Case; 2] {
     let case =
         |op: aio_ir::Op, text: String| base(format!("{}-alone", op.mnemonic()), KindName::Op(op), DType::F32, text);
@@ -213,8 +215,8 @@ mod tests {
                 assert!(step.positions.iter().all(|&p| p < positions_per_sequence()), "{}", case.name);
             }
         }
-        let slots = POOL_PAGES / 2;
-        let pages: HashSet<_> = (0..2).flat_map(|s| (0..slots).map(move |i| page(s, i))).collect();
+        let each = POOL_PAGES / 2;
+        let pages: HashSet<_> = (0..2).flat_map(|s| (0..each).map(move |i| page(s, i))).collect();
         assert_eq!(pages.len() as u32, POOL_PAGES);
     }
 }

@@ -1,7 +1,7 @@
-//! Cases of single ops: every op of the table alone, with the element types and shapes that it takes.
+//! Cases of single ops: every op of the table alone, with the element types and shapes it takes.
 //!
-//! A row is a name, the op and a graph; `{t}` in it stands for each of a list of types. Values follow from the names of
-//! the inputs (`values.rs`).
+//! A row has a name, the op and a graph, in which `{t}` stands for each of a list of types. Values depend on the names
+//! of the inputs (`values.rs`).
 
 use crate::case::{Case, base, mixed_steps};
 use crate::row::{Row, row};
@@ -13,7 +13,7 @@ const PLAIN: &[DType] =
     &[DType::F32, DType::F16, DType::BF16, DType::I32, DType::U32, DType::I8, DType::U8, DType::Bool];
 const NUMBERS: &[DType] = &[DType::F32, DType::F16, DType::BF16, DType::I32, DType::U32, DType::I8, DType::U8];
 const F32: &[DType] = &[DType::F32];
-/// A table, a block of 32 and a super-block.
+/// Types of look-up tables: plain types, one with blocks of 32, and one with super-blocks.
 const TABLES: &[DType] = &[DType::F32, DType::F16, DType::Q4_0, DType::Q6K];
 const ENCODED: &[DType] = &[DType::Q4_0, DType::Q4_1, DType::Q8_0];
 
@@ -171,6 +171,14 @@ const ROWS: &[Row] = &[
         "%x = input \"x\" : {t}[rows, 3, 8]\n%n = neg %x\n%r = reshape %n {shape = [4, rows, 6]}\n%y = neg %r\n",
     ),
     row(
+        "reshape-input",
+        Op::Reshape,
+        PLAIN,
+        "%x = input \"x\" : {t}[rows, 3, 8]\n%y = reshape %x {shape = [4, rows, 6]}\n",
+    ),
+    row("reshape-flat", Op::Reshape, F32, "%x = input \"x\" : {t}[rows, 3, 8]\n%y = reshape %x {shape = [24, rows]}\n"),
+    row("reshape-deeper", Op::Reshape, F32, "%w = weight \"w\" : {t}[24]\n%y = reshape %w {shape = [2, 3, 4]}\n"),
+    row(
         "reshape-state",
         Op::Reshape,
         F32,
@@ -277,7 +285,7 @@ const ROWS: &[Row] = &[
 const PAGES: &str = "%t = input \"page_table\" : u32[seqs, pages]\n%r = input \"row_seq\" : u32[rows]\n\
                      %p = input \"positions\" : u32[rows]\n";
 
-/// The cases of this list.
+/// All cases of single ops.
 pub(super) fn cases() -> Vec<Case> {
     let mut all: Vec<Case> = ROWS.iter().chain(crate::zero::ROWS).flat_map(typed).collect();
     all.extend(binary_cases());
@@ -292,12 +300,12 @@ fn typed(row: &Row) -> Vec<Case> {
     row.types.iter().map(|&t| single(format!("op-{}-{t}", row.name), row.op, t, row.graph)).collect()
 }
 
-/// A graph whose result is `%y`, each node a task of its own.
+/// A case for a graph with the result `%y`. Nodes are not fused.
 fn single(name: String, op: Op, t: DType, graph: &str) -> Case {
     let graph = graph.replace("{t}", t.name());
     let text = format!("aio 1\ngraph \"case\"\n{graph}output \"y\" = %y\n");
     let case = base(name, KindName::Op(op), t, text);
-    // Only products meet activations of 8 bits.
+    // Only products use 8-bit activations.
     let max_nmse = if op == Op::Matmul { case.max_nmse } else { 1e-10 };
     Case { max_nmse, fuse: false, ..case }
 }
@@ -367,7 +375,7 @@ fn cast_cases() -> Vec<Case> {
     all
 }
 
-/// Heads of a size that the paged kernel takes, and of one that it does not.
+/// A head size that the paged kernel takes and one that it does not.
 fn paged_cases() -> Vec<Case> {
     let mut all = Vec::new();
     for size in [32, 24] {

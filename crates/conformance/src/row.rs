@@ -1,4 +1,4 @@
-//! A graph for one op and several element types, as the lists of `ops` and `zero` have it.
+//! A graph for one op and several element types, used by the lists in `ops` and `zero`.
 
 use aio_ir::{DType, Op};
 

@@ -1,4 +1,4 @@
-//! Runs a case that has been compiled: binds its inputs, keeps sentinels behind its outputs, takes its time.
+//! Runs and times a compiled case: binds its inputs and places sentinels after its outputs.
 //!
 //! Used by the driver, and by whoever times kernels.
 
@@ -9,21 +9,21 @@ use aio_ir::{Cost, DType, Dims, Graph, Load, Op, quant};
 use aio_plan::{Plan, PlanFamily};
 use std::time::Instant;
 
-/// Words behind an output, to show that a device writes no further.
+/// Value of the words after an output, which show whether the device writes past its end.
 const SENTINEL: u32 = 0x7fc0_dead;
-/// How many of them.
+/// Number of sentinel words.
 const SENTINELS: usize = 16;
 
-/// A result.
+/// A result tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tensor {
+pub struct ResultTensor {
     /// Element type.
     pub dtype: DType,
-    /// Its stored bytes.
+    /// Its bytes as stored.
     pub bytes: Vec<u8>,
 }
 
-impl Tensor {
+impl ResultTensor {
     /// The elements of a float type as f32; `None` for other types.
     pub fn floats(&self) -> Option<Vec<f32>> {
         let elems = self.bytes.len() / self.dtype.block_bytes() * self.dtype.block_elems();
@@ -32,28 +32,28 @@ impl Tensor {
     }
 }
 
-/// What a step of a case takes.
+/// Time and cost of one step of a case.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timing {
     /// Median over the repetitions, in seconds.
     pub seconds: f64,
-    /// Bytes and flops of the step by the cost rules.
+    /// Bytes and flops of the step according to the cost rules.
     pub cost: Cost,
 }
 
 impl Timing {
-    /// Bytes read and written by the time, in 10^9 a second.
+    /// Bytes read and written per second, in 10^9.
     pub fn gb_s(&self) -> f64 {
         (self.cost.bytes_read as f64 + self.cost.bytes_written as f64) / self.seconds / 1e9
     }
 
-    /// Operations by the time, in 10^9 a second.
+    /// Operations per second, in 10^9.
     pub fn gflop_s(&self) -> f64 {
         self.cost.flops as f64 / self.seconds / 1e9
     }
 }
 
-/// A case on a device.
+/// A case loaded on a device.
 pub struct Run<'a> {
     case: &'a Case,
     family: &'a PlanFamily,
@@ -64,10 +64,10 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Loads a case whose graph was compiled for the device; the family's first plan is the one that runs.
+    /// Loads a case whose graph was compiled for the device. Runs use the family's first plan.
     ///
     /// # Errors
-    /// As [`Device::upload`] and [`Device::load`].
+    /// The errors of [`Device::upload`] and [`Device::load`].
     ///
     /// # Panics
     /// If the family has no plan.
@@ -83,11 +83,11 @@ impl<'a> Run<'a> {
         Ok(Run { case, family, plan, device, weights, executable })
     }
 
-    /// Runs a step; its outputs, in the plan's order.
+    /// Runs a step and returns its outputs in the plan's order.
     ///
     /// # Errors
-    /// Those of the device, and [`DeviceError::Failed`] if it wrote behind an output.
-    pub fn step(&mut self, index: usize) -> Result<Vec<Tensor>, DeviceError> {
+    /// The device's errors, and [`DeviceError::Failed`] if it wrote past the end of an output.
+    pub fn step(&mut self, index: usize) -> Result<Vec<ResultTensor>, DeviceError> {
         let mut outputs = Vec::new();
         self.submit(index, 1, &mut outputs)?;
         let dims = self.case.steps[index].dims();
@@ -95,18 +95,18 @@ impl<'a> Run<'a> {
             let len = binding.ty.bytes(&dims).unwrap_or(0) as usize;
             let bytes: &[u8] = bytemuck::cast_slice(&words);
             if words[len.div_ceil(4)..].iter().any(|&w| w != SENTINEL) {
-                return Err(DeviceError::Failed(format!("the device wrote behind output `{}`", binding.name)));
+                return Err(DeviceError::Failed(format!("the device wrote past the end of output `{}`", binding.name)));
             }
-            Ok(Tensor { dtype: binding.ty.dtype, bytes: bytes[..len].to_vec() })
+            Ok(ResultTensor { dtype: binding.ty.dtype, bytes: bytes[..len].to_vec() })
         });
         results.collect()
     }
 
-    /// Times a step: runs it once to warm up and then `repetitions` times. The family should be compiled for
-    /// [`Case::bucket_of`] the step, so that the costs are the step's.
+    /// Times a step: one warm-up run, then `repetitions` runs. Compile the family for [`Case::bucket_of`] the step, so
+    /// that the costs are the step's.
     ///
     /// # Errors
-    /// As [`Run::step`].
+    /// See [`Run::step`].
     pub fn time(&mut self, index: usize, repetitions: usize) -> Result<Timing, DeviceError> {
         let mut seconds = self.submit(index, repetitions.max(1) + 1, &mut Vec::new())?;
         seconds.remove(0);
@@ -114,19 +114,19 @@ impl<'a> Run<'a> {
         Ok(Timing { seconds: seconds[seconds.len() / 2], cost: self.cost(index) })
     }
 
-    /// The states after the steps so far.
+    /// Downloads the states after the steps run so far.
     ///
     /// # Errors
-    /// Those of the device.
-    pub fn states(&self) -> Result<Vec<Tensor>, DeviceError> {
+    /// The device's errors.
+    pub fn states(&self) -> Result<Vec<ResultTensor>, DeviceError> {
         let states = self.family.states.iter().enumerate();
         let tensor = |(i, s): (usize, &aio_plan::StateDesc)| {
-            Ok(Tensor { dtype: s.ty.dtype, bytes: self.device.download_state(&self.weights, i)? })
+            Ok(ResultTensor { dtype: s.ty.dtype, bytes: self.device.download_state(&self.weights, i)? })
         };
         states.map(tensor).collect()
     }
 
-    /// Runs a step several times; seconds of each run.
+    /// Runs a step `times` times and returns the seconds of each run.
     fn submit(&mut self, index: usize, times: usize, outputs: &mut Vec<Vec<u32>>) -> Result<Vec<f64>, DeviceError> {
         let dims = self.case.steps[index].dims();
         let values: Vec<Vec<u32>> = self.plan.inputs.iter().map(|b| self.case.input(&b.name, &b.ty, index)).collect();
@@ -152,7 +152,7 @@ impl<'a> Run<'a> {
         Ok(seconds)
     }
 
-    /// The tasks' costs, and those of the positions that rows attend to.
+    /// Sum of the tasks' costs, including the context that the rows attend to.
     fn cost(&self, index: usize) -> Cost {
         let step = &self.case.steps[index];
         let seen: u64 = step.positions.iter().map(|&p| u64::from(p) + 1).sum();

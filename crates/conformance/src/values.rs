@@ -1,16 +1,16 @@
 //! Deterministic inputs and weights of the conformance cases, and the error measure.
 
-use crate::{Case, SEED, Step, page_table};
+use crate::{Case, CaseStep, SEED, page_table};
 use aio_backend::{WeightData, WeightSource};
 use aio_ir::{DType, Def, Dims, Graph, TensorType, quant};
 use std::collections::BTreeMap;
 
-/// Numbers that depend on the seed and a name alone.
+/// A generator that depends only on the seed and a name.
 struct Random(u64);
 
 impl Random {
     fn new(name: &str) -> Random {
-        // FNV-1a over the name, so that each tensor has numbers of its own.
+        // FNV-1a over the name, so that each tensor gets different numbers.
         let hash = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
         Random(name.bytes().fold(SEED ^ 0xcbf2_9ce4_8422_2325, hash))
     }
@@ -24,20 +24,20 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// About normal: twelve uniform numbers less their mean.
+    /// Approximately normal: twelve uniform numbers minus their mean.
     fn normal(&mut self) -> f32 {
         (0..12).map(|_| (self.next() >> 40) as f32 / 16_777_216.0).sum::<f32>() - 6.0
     }
 }
 
-/// The weights of a graph, as a device takes them.
+/// The weights of a graph, as a source for a device.
 #[derive(Debug)]
 pub struct Weights {
     tensors: BTreeMap<String, (TensorType, Vec<u8>)>,
 }
 
 impl Weights {
-    /// Weights for every weight that a graph declares.
+    /// Generates every weight that a graph declares.
     pub fn of(graph: &Graph) -> Weights {
         let declared = graph.values().filter(|(_, v)| v.def == Def::Weight);
         let tensors = declared.map(|(_, v)| (v.name.clone(), (v.ty.clone(), weight(&v.name, &v.ty)))).collect();
@@ -53,7 +53,7 @@ impl WeightSource for Weights {
     }
 }
 
-/// Vectors are near 1, or between 1 and 2 for what divides; matrices keep the size of what they multiply.
+/// Vectors are near 1, or between 1 and 2 if they are divisors; matrices preserve the magnitude of their input.
 fn weight(name: &str, ty: &TensorType) -> Vec<u8> {
     let mut random = Random::new(name);
     let elems = ty.shape.elems(&Dims::default()).unwrap_or(0) as usize;
@@ -76,9 +76,9 @@ fn weight(name: &str, ty: &TensorType) -> Vec<u8> {
     out
 }
 
-/// Replaces the f16 fields of a random block by small numbers, so that its values have a deviation near 1 / 16.
+/// Sets the f16 fields of a random block to small numbers, so that its values have a standard deviation near 1 / 16.
 fn set_scales(dtype: DType, block: &mut [u8], random: u64) {
-    // Place of the scale, deviation at scale 1, place of the minimum and its ratio that centres the values.
+    // Offset of the scale, deviation at scale 1, and offset of the minimum with the ratio that centres the values.
     let (at, deviation, min): (usize, f32, Option<(usize, f32)>) = match dtype {
         DType::Q5_0 => (0, 9.0, None),
         DType::Q5_1 => (0, 9.0, Some((2, -15.5))),
@@ -101,14 +101,14 @@ fn set_scales(dtype: DType, block: &mut [u8], random: u64) {
 }
 
 impl Case {
-    /// The bytes of an input of a step, in whole words: those of the type, and zeros to the word's end.
+    /// An input of a step as whole words: the bytes of its type, padded with zeros to a full word.
     pub fn input(&self, name: &str, ty: &TensorType, index: usize) -> Vec<u32> {
-        let step: &Step = &self.steps[index];
+        let step: &CaseStep = &self.steps[index];
         let elems = ty.shape.elems(&step.dims()).unwrap_or(0) as usize;
         let mut random = Random::new(&format!("{name} {index}"));
-        // A name may begin with `other`, so that tests can rename an input.
+        // A name may start with `other`, so that tests can rename an input.
         match name.strip_prefix("other ").unwrap_or(name) {
-            // A graph of constant row counts takes the first ones.
+            // A graph with constant row counts takes the first ones.
             "positions" => step.positions.iter().copied().take(elems).collect(),
             "row_seq" => step.row_seq.iter().copied().take(elems).collect(),
             "out_rows" => step.out_rows.iter().copied().take(elems).collect(),
@@ -116,9 +116,9 @@ impl Case {
             "sampling" => step.out_rows.iter().flat_map(|_| self.sampling.map(f32::to_bits)).collect(),
             "tokens" | "recent" => (0..elems).map(|_| (random.next() % 1000) as u32).collect(),
             "noise" => (0..elems).map(|_| random.next() as u32).collect(),
-            // Two sequences that share the rows; the first sequence's drafts, then the other's.
+            // Two sequences that share the rows: the first one's drafts, then the second one's.
             "spans" => vec![0, step.dims().rows / 2, step.dims().rows / 2, step.dims().rows.div_ceil(2) - 1],
-            // What `verify` compares with: as a rule the last row's token.
+            // Drafts for `verify`: usually the previous row's token.
             "drafts" => {
                 let sampled = self.input("few", ty, index);
                 (0..elems).map(|i| if i % 5 == 4 { 9 } else { sampled[i.saturating_sub(1)] }).collect()
@@ -129,9 +129,10 @@ impl Case {
 }
 
 impl Random {
-    /// An element of an input: indices below 9, few different numbers, wide ones, ones that are hard for floats, often or rarely.
+    /// An element of an input. The name selects small indices (below 9), few distinct values, wide ranges, or floats
+    /// that are hard to handle, frequent or rare.
     fn element(&mut self, name: &str, dtype: DType) -> f32 {
-        /// A third of a special input, in random order.
+        /// Values that make up a third of a `special` input, in random order.
         const SPECIAL: [f32; 6] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-40];
         let number = self.normal();
         match name {
@@ -140,7 +141,7 @@ impl Random {
             "places" => (self.next() % 300) as f32,
             "wide" => 60.0 * number,
             _ if name.starts_with("few") => (self.next() % 4) as f32,
-            // Rare enough that most rows of some tens of elements have none.
+            // Rare enough that most rows of some tens of elements contain none.
             _ if name.ends_with("rare") && !self.next().is_multiple_of(150) => number,
             _ if name.ends_with("rare") => SPECIAL[(self.next() % 6) as usize],
             _ if name.ends_with("special") && self.next().is_multiple_of(3) => SPECIAL[(self.next() % 6) as usize],
@@ -151,7 +152,7 @@ impl Random {
     }
 }
 
-/// Numbers in a type's stored form.
+/// Encodes numbers in a type's stored form.
 fn words(dtype: DType, values: &[f32]) -> Vec<u32> {
     let mut bytes = match dtype {
         DType::I32 | DType::U32 => values.iter().flat_map(|&v| (v as i32).to_le_bytes()).collect(),
@@ -167,8 +168,8 @@ fn words(dtype: DType, values: &[f32]) -> Vec<u32> {
     bytemuck::allocation::pod_collect_to_vec(&bytes)
 }
 
-/// Normalised mean square error: the error's energy by the reference's. Infinite where one side is not finite and the
-/// other is not just the same: NaN for NaN, infinity for infinity of its sign.
+/// Normalised mean square error: the energy of the error divided by that of the reference. Infinite if a value on one
+/// side is not finite and its counterpart is not the same: NaN with NaN, or infinity with infinity of the same sign.
 pub fn nmse(got: &[f32], want: &[f32]) -> f64 {
     let same_kind = |g: f32, w: f32| if w.is_finite() { g.is_finite() } else { g == w || (g.is_nan() && w.is_nan()) };
     if got.len() != want.len() || got.iter().zip(want).any(|(g, w)| !same_kind(*g, *w)) {

@@ -1,4 +1,4 @@
-//! Cases with known dimensions of 0: what numpy admits runs, and gives what numpy gives.
+//! Cases with known dimensions of 0: whatever numpy allows runs, with numpy's results.
 
 use crate::row::{Row, row};
 use aio_ir::{DType, Op};

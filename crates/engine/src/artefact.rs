@@ -1,7 +1,7 @@
-//! Artefacts on the engine's side: making one of a model, and loading a model from one.
+//! Makes an artefact of a model, and loads a model from one.
 //!
-//! What an engine is loaded from does not show: the plans, the packed weights and the tokens are the same. From an artefact
-//! nothing is compiled and nothing packed. Called by the command line for `aio compile` and the cache.
+//! An engine behaves the same whether it was loaded from a model or an artefact: plans, packed weights and tokens are
+//! equal. Loading an artefact skips compiling and packing. Called by the command line for `aio compile` and the cache.
 
 use crate::dispatch::Dispatch;
 use crate::engine::{Engine, EngineOptions, Parts, bucket_rows, compile_family, context_of, pages_of, prefill_rows};
@@ -19,13 +19,13 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Hash of all sources that decide what lies in an artefact of this form: graphs and their text, plans, compiler, packing.
-/// An artefact with another one is stale.
+/// Hash of all sources that affect the contents of an artefact of this form: graphs and their text, plans, compiler,
+/// packing. An artefact with a different hash is stale.
 pub fn compiler_hash(form: &ImageForm) -> Hash {
     Hash::of_texts(&[aio_ir::SOURCE_HASH, aio_plan::SOURCE_HASH, aio_compiler::SOURCE_HASH, form.name, form.sources])
 }
 
-/// A model in the form that artefacts hold: its head, its plans, its packed weights.
+/// The contents of an artefact: a model's head, its plans and its packed weights.
 #[derive(Debug)]
 pub struct Compiled {
     head: Vec<u8>,
@@ -35,11 +35,11 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// Compiles a model and packs its weights; no KV cache is made. `rows` are the sizes of steps to make plans for;
-    /// without any, those that [`Engine::load`] makes with these options.
+    /// Compiles a model and packs its weights, without allocating a KV cache. `rows` are the step sizes to make plans
+    /// for; if it is empty, those that [`Engine::load`] uses with these options.
     ///
     /// # Errors
-    /// As [`Engine::load`], and [`DeviceError::NoImage`].
+    /// The errors of [`Engine::load`], and [`DeviceError::NoImage`].
     pub fn new(
         model: &Model,
         graph: &Graph,
@@ -61,7 +61,7 @@ impl Compiled {
         Ok(Compiled { head: head(model)?, image: device.image(&set)?, family, form })
     }
 
-    /// What an engine that was loaded from a model has in memory.
+    /// The artefact contents of an engine that was loaded from a model.
     ///
     /// # Errors
     /// [`DeviceError::NoImage`].
@@ -77,12 +77,12 @@ impl Compiled {
         &self.family
     }
 
-    /// Bytes of the packed weights.
+    /// Size of the packed weights in bytes.
     pub fn weight_bytes(&self) -> u64 {
         self.image.bytes().len() as u64
     }
 
-    /// Writes the artefact; `model` is the hash of the model's content, `key` its name in a cache. See
+    /// Writes the artefact. `model` is the hash of the model's content, `key` its name in a cache. See
     /// [`artefact::write`].
     ///
     /// # Errors
@@ -106,12 +106,12 @@ fn head(model: &Model) -> Result<Vec<u8>, EngineError> {
 }
 
 impl Engine {
-    /// Loads a model from an artefact. It must be made for the device's form of weights and by this program's compiler;
-    /// the instruction set need not be the one it was compiled on, for all share plans and packed form.
+    /// Loads a model from an artefact, which must be made for the device's weight form and by this program's compiler.
+    /// It may have been compiled on another instruction set, since all share plans and packed form.
     ///
     /// # Errors
-    /// [`EngineError::Artefact`] for one that cannot be used, [`EngineError::Memory`] before anything large is allocated,
-    /// [`EngineError::Option`] for [`Dispatch::Op`]: its plans are fused.
+    /// [`EngineError::Artefact`] for an unusable artefact, [`EngineError::Memory`] before anything large is allocated,
+    /// [`EngineError::Option`] for [`Dispatch::Op`], because an artefact's plans are fused.
     pub fn from_artefact(
         mut artefact: Artefact,
         device: Arc<dyn Device>,
@@ -126,7 +126,7 @@ impl Engine {
         let form = device.image_form().ok_or_else(|| DeviceError::NoImage { device: target.name.clone() })?;
         artefact.check_made_for(form.name, compiler_hash(&form))?;
         let head = artefact.take_meta();
-        // Plans and head are read at the same time, then weights and tokenizer. Whatever is at fault comes with the model.
+        // Plans and head are read concurrently, then weights and tokenizer.
         let (model, loaded) = Model::from_gguf_while(
             || Gguf::from_head(head),
             |hyper| {
@@ -148,7 +148,7 @@ impl Engine {
     }
 }
 
-/// The plans of an artefact, for a target.
+/// Decodes an artefact's plans for a target.
 fn plans(artefact: &Artefact, target: Target) -> Result<PlanFamily, EngineError> {
     let mut family = artefact.family()?;
     if !family.alignment.is_multiple_of(target.alignment.max(1)) {
@@ -157,7 +157,7 @@ fn plans(artefact: &Artefact, target: Target) -> Result<PlanFamily, EngineError>
     }
     let named = family.weights.iter().filter_map(|w| w.ty.bytes(&Dims::default())).fold(0u64, u64::saturating_add);
     if named > artefact.weights().bytes() {
-        // A packed weight is no smaller than the model's own.
+        // A packed weight is never smaller than the model's own.
         let reason = format!("they name {named} bytes of weights, there are {}", artefact.weights().bytes());
         return Err(ArtefactError::Plans { reason }.into());
     }
@@ -165,7 +165,7 @@ fn plans(artefact: &Artefact, target: Target) -> Result<PlanFamily, EngineError>
     Ok(family)
 }
 
-/// The weights of an artefact, on a device.
+/// Uploads an artefact's weights to a device.
 fn upload(
     artefact: &Artefact,
     family: &PlanFamily,

@@ -1,18 +1,18 @@
-//! Which plans of an engine run in bursts: loaded when they are first wanted, and given up where the device has none.
+//! The plans of an engine that run bursts: loaded on first use, and given up if the device has none.
 
 use crate::runner::Runner;
 use aio_backend::{Burst, BurstStep};
 use aio_plan::{PlanFamily, Tail};
 
-/// See the module's header.
+/// The loaded bursts. See the module docs.
 #[derive(Default)]
 pub(crate) struct Bursts {
-    /// Tokens of a burst at most; 0: none run.
+    /// Maximum tokens of a burst; 0 disables bursts.
     pub limit: usize,
     loaded: Vec<(Tail, Box<dyn Burst>)>,
-    /// Why there are none.
+    /// Why the device runs no bursts.
     refusal: Option<String>,
-    /// Of the last burst.
+    /// Steps of the last burst.
     pub steps: Vec<BurstStep>,
 }
 
@@ -21,12 +21,12 @@ impl Bursts {
         Bursts { limit, ..Bursts::default() }
     }
 
-    /// Why the device runs none, once it was asked.
+    /// Why the device runs no bursts, if it was asked and refused.
     pub(crate) fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
     }
 
-    /// Whether bursts with this tail can run; loads them if that was not tried yet. A refusal is for good.
+    /// Whether bursts with this tail can run. Loads them on the first call; a refusal is final.
     pub(crate) fn ready(&mut self, runner: &Runner, family: &PlanFamily, tail: Tail) -> bool {
         if self.limit == 0 || self.refusal.is_some() {
             return false;
@@ -46,7 +46,7 @@ impl Bursts {
         }
     }
 
-    /// What runs them, after `ready` said yes, and where their steps are noted.
+    /// The burst for a tail after `ready` returned `true`, and the buffer for its steps.
     pub(crate) fn get(&mut self, tail: Tail) -> Option<(&mut dyn Burst, &mut Vec<BurstStep>)> {
         let (_, burst) = self.loaded.iter_mut().find(|(t, _)| *t == tail)?;
         Some((burst.as_mut(), &mut self.steps))

@@ -1,26 +1,26 @@
-//! How steps are submitted.
+//! Dispatch: how steps are submitted.
 
-use aio_backend::LoadOptions;
+use aio_backend::{LoadOptions, Submission};
 
-/// How a step's work is cut up and submitted.
+/// How a step's work is divided and submitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dispatch {
     /// The fused plan, in one submission.
     #[default]
     Graph,
-    /// The fused plan; but each draft is verified in a step of its own and compared by the host: a baseline.
+    /// The fused plan, but the host verifies each draft in a separate step: a baseline.
     Token,
-    /// Each node of the graph is a task of its own, submitted and waited for alone: a baseline.
+    /// Each node of the graph is a separate task, submitted and waited for alone: a baseline.
     Op,
 }
 
 impl Dispatch {
-    /// What the device is told.
+    /// The load options for the device.
     pub(crate) fn load_options(self) -> LoadOptions {
-        let dispatch = match self {
-            Dispatch::Graph | Dispatch::Token => aio_backend::Dispatch::Graph,
-            Dispatch::Op => aio_backend::Dispatch::Task,
+        let submission = match self {
+            Dispatch::Graph | Dispatch::Token => Submission::Graph,
+            Dispatch::Op => Submission::Task,
         };
-        LoadOptions { dispatch }
+        LoadOptions { submission }
     }
 }

@@ -1,4 +1,4 @@
-//! A model on a device.
+//! The engine: a model on a device.
 
 use crate::burst::Bursts;
 use crate::dispatch::Dispatch;
@@ -7,10 +7,10 @@ use crate::need::MemoryNeed;
 use crate::request::{Request, Sampling};
 use crate::runner::{RowTally, Runner};
 use crate::source::ModelWeights;
-use crate::step::{DraftSpan, Step, StepInputs, Verified, token_tail};
+use crate::step::{DraftOutcome, DraftSpan, Step, StepInputs, token_tail};
 use crate::{EngineError, ModelWork, PagePool, Sequence};
 use aio_backend::{Counters, Device, WeightImage};
-use aio_compiler::{Compiled, Options, compile};
+use aio_compiler::{Compilation, Options, compile};
 use aio_ir::{DType, Dim, Dims, Graph, PAGE_POSITIONS, Sym};
 use aio_model::Model;
 use aio_model::hyper::HyperParams;
@@ -19,45 +19,45 @@ use aio_plan::{Bucket, PlanFamily, StepOutput, Tail};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A small desktop's, for want of measurements.
+/// Default ceilings, typical of a small desktop.
 const CEILINGS: Ceilings = Ceilings { bandwidth: 20e9, peak: 150e9 };
-/// A guess at what a step takes beside its work.
+/// Estimated overhead of a step besides its work.
 const STEP_SECONDS: f64 = 50e-6;
 
-/// How a model is loaded.
+/// Options for loading a model.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Positions of the context; `None` for the model's own.
+    /// Context length in positions; `None` for the model's own.
     pub context: Option<u32>,
-    /// Rows of a prefill step at most.
+    /// Maximum rows of a prefill step.
     pub prefill_rows: u32,
-    /// Sequences that may run at once; the KV pool has room for each to fill its context.
+    /// Maximum sequences that run at once. The KV pool has room for each to fill its context.
     pub sequences: u32,
-    /// How a step's work is cut up and submitted.
+    /// How a step's work is divided and submitted.
     pub dispatch: Dispatch,
-    /// What the device does at best: what is believed of step times before any was measured. A guess, unless the caller
-    /// knows better, for instance from a device profile.
+    /// The device's peak rates, used to predict step times before any is measured. An estimate unless the caller knows
+    /// better, for example from a device profile.
     pub ceilings: Ceilings,
-    /// Tokens that a device generates at most without the host in between, where it can and a sequence is alone; 0 for step
-    /// after step. The tokens are the same.
+    /// Maximum tokens the device generates without the host, if it can and only one sequence is running; 0 for single
+    /// steps. The tokens are the same.
     pub burst: usize,
-    /// Source of the step times that the choice of drafts is based on.
+    /// Source of the step times that draft selection uses.
     pub clock: StepClock,
 }
 
-/// How step durations are obtained.
+/// The source of step durations.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum StepClock {
     /// Wall time.
     #[default]
     Measured,
-    /// Seconds by the step's rows and the bytes of keys and values that it reads: for simulations, and for tests whose
-    /// choices must not depend on the machine.
+    /// Seconds as a function of the step's rows and the KV bytes it reads. For simulations, and for tests whose choices
+    /// must not depend on the machine.
     Modelled(fn(rows: usize, kv_bytes: f64) -> f64),
 }
 
 impl StepClock {
-    /// Seconds of a step that began at `started` and has just ended.
+    /// Seconds of a step that started at `started` and has just ended.
     pub(crate) fn seconds(self, rows: usize, kv_bytes: f64, started: Instant) -> f64 {
         match self {
             StepClock::Measured => started.elapsed().as_secs_f64(),
@@ -99,7 +99,7 @@ pub struct Engine {
     inputs: StepInputs,
     work: ModelWork,
     bursts: Bursts,
-    /// What was learned of speculation, over all batches.
+    /// Learned speculation state, shared by all batches.
     pub(crate) speculator: Speculator,
     clock: StepClock,
 }
@@ -110,16 +110,16 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// What an engine is put together from.
+/// The parts of an engine.
 pub(crate) struct Parts {
     pub model: Model,
     pub family: PlanFamily,
     /// The plans on the device.
     pub runner: Runner,
     pub pool: PagePool,
-    /// Positions of the context.
+    /// Context length in positions.
     pub context: u32,
-    /// Rows of a prefill step at most.
+    /// Maximum rows of a prefill step.
     pub prefill_rows: u32,
     /// See [`EngineOptions::ceilings`].
     pub ceilings: Ceilings,
@@ -129,7 +129,7 @@ pub(crate) struct Parts {
     pub clock: StepClock,
 }
 
-/// Rows of logits are read by the vocabulary's size, whoever wrote the graph or the plans.
+/// Checks the shape of the logits: rows are read with the vocabulary's size, whatever graph or plans say.
 fn check_logits(parts: &Parts) -> Result<(), EngineError> {
     let vocabulary = parts.model.hyper.vocab_size;
     let wanted = [Dim::Sym(Sym::Outs), Dim::Const(vocabulary.into())];
@@ -140,7 +140,7 @@ fn check_logits(parts: &Parts) -> Result<(), EngineError> {
     }
 }
 
-/// Positions of the context that the options ask for.
+/// Context length in positions for these options.
 pub(crate) fn context_of(hyper: &HyperParams, options: &EngineOptions) -> u32 {
     options.context.unwrap_or(hyper.context_length).max(1)
 }
@@ -150,12 +150,12 @@ pub(crate) fn pages_of(context: u32, options: &EngineOptions) -> u32 {
     context.div_ceil(PAGE_POSITIONS as u32).saturating_mul(options.sequences.max(1))
 }
 
-/// Rows of a prefill step at most.
+/// Maximum rows of a prefill step.
 pub(crate) fn prefill_rows(options: &EngineOptions) -> u32 {
     options.prefill_rows.max(1)
 }
 
-/// Sizes of steps that an engine has plans for. They do not depend on the context, so that one artefact serves all.
+/// Step sizes that an engine has plans for. They do not depend on the context, so one artefact serves every context.
 pub(crate) fn bucket_rows(options: &EngineOptions, device: &dyn Device) -> Vec<u32> {
     let mut rows = vec![1, SMALL_ROWS, WIDE_ROWS, prefill_rows(options)];
     rows.extend_from_slice(device.step_rows());
@@ -164,7 +164,7 @@ pub(crate) fn bucket_rows(options: &EngineOptions, device: &dyn Device) -> Vec<u
     rows
 }
 
-/// Plans for steps of these sizes, each with every tail.
+/// Compiles plans for steps of these sizes, each with every tail.
 pub(crate) fn compile_family(
     graph: &Graph,
     device: &dyn Device,
@@ -173,7 +173,7 @@ pub(crate) fn compile_family(
 ) -> Result<PlanFamily, EngineError> {
     let verified = aio_ir::verify(graph)?;
     let options = Options { buckets: buckets(rows), fuse: dispatch != Dispatch::Op };
-    let Compiled { family, .. } = compile(verified, &device.target(), &options)?;
+    let Compilation { family, .. } = compile(verified, &device.target(), &options)?;
     Ok(family)
 }
 
@@ -196,7 +196,7 @@ fn verifying(family: &PlanFamily) -> impl Iterator<Item = &Bucket> {
     family.plans.iter().map(|p| &p.bucket).filter(|b| b.verify)
 }
 
-/// What chooses drafts. Before anything is measured it goes by the roofline.
+/// The speculator, which uses the roofline until step times are measured.
 fn speculator(family: &PlanFamily, work: ModelWork, ceilings: Ceilings) -> Speculator {
     let cost = StepCost {
         bytes: work.weight_bytes as f64,
@@ -215,8 +215,8 @@ impl Engine {
     /// Compiles the model's step graph for the device and loads everything.
     ///
     /// # Errors
-    /// [`EngineError::Memory`] before anything large is allocated, [`aio_model::ModelError::UnreadTensor`] for a tensor that the
-    /// graph does not read; see [`EngineError`] for the rest.
+    /// [`EngineError::Memory`] before anything large is allocated, [`aio_model::ModelError::UnreadTensor`] for a tensor
+    /// that the graph does not read; see [`EngineError`] for the rest.
     pub fn load(
         model: Model,
         graph: &Graph,
@@ -239,7 +239,7 @@ impl Engine {
         Engine::assemble(parts, options.dispatch)
     }
 
-    /// An engine at its beginning.
+    /// Assembles an engine in its initial state.
     ///
     /// # Errors
     /// [`EngineError::Logits`].
@@ -265,7 +265,7 @@ impl Engine {
         })
     }
 
-    /// Where the seconds of steps come from.
+    /// The source of step times.
     pub(crate) fn clock(&self) -> StepClock {
         self.clock
     }
@@ -290,37 +290,37 @@ impl Engine {
         &self.family
     }
 
-    /// Positions of the context.
+    /// Context length in positions.
     pub fn context(&self) -> usize {
         self.context
     }
 
-    /// Rows of a prefill step at most.
+    /// Maximum rows of a prefill step.
     pub fn prefill_rows(&self) -> usize {
         self.prefill_rows
     }
 
-    /// Sequences of a step that chooses tokens at most.
+    /// Maximum sequences in a step that chooses tokens.
     pub(crate) fn batch_rows(&self) -> usize {
         let plain = self.family.plans.iter().map(|p| &p.bucket).filter(|b| b.tail == Tail::Argmax && !b.verify);
         plain.map(|b| b.outs.min(b.seqs) as usize).max().unwrap_or(0)
     }
 
-    /// Rows of a step that verifies drafts at most; 0 if no plan does.
+    /// Maximum rows of a step that verifies drafts; 0 if no plan does.
     pub fn verify_rows(&self) -> usize {
         verifying(&self.family).map(|b| b.outs as usize).max().unwrap_or(0)
     }
 
-    /// How its steps are cut up.
+    /// How steps are submitted.
     pub fn dispatch(&self) -> Dispatch {
         self.dispatch
     }
 
-    /// Changes between [`Dispatch::Graph`] and [`Dispatch::Token`], which run the same plans, so that one model in memory
+    /// Switches between [`Dispatch::Graph`] and [`Dispatch::Token`], which run the same plans, so that one loaded model
     /// serves both.
     ///
     /// # Errors
-    /// [`EngineError::Option`] if the other way needs other plans; nothing has changed then.
+    /// [`EngineError::Option`] if `dispatch` needs other plans; nothing has changed then.
     pub fn set_dispatch(&mut self, dispatch: Dispatch) -> Result<(), EngineError> {
         if (dispatch == Dispatch::Op) != (self.dispatch == Dispatch::Op) {
             let expected = "one that runs the plans which the engine was loaded with";
@@ -330,17 +330,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Tokens of a burst at most; 0 if none run.
+    /// Maximum tokens of a burst; 0 if bursts are disabled.
     pub fn burst(&self) -> usize {
         self.bursts.limit
     }
 
-    /// Changes how many tokens a burst has at most, between steps; see [`EngineOptions::burst`].
+    /// Sets the maximum tokens of a burst, between steps; see [`EngineOptions::burst`].
     pub fn set_burst(&mut self, tokens: usize) {
         self.bursts.limit = tokens;
     }
 
-    /// Why the device runs no bursts; `None` if it does, or was never asked.
+    /// Why the device runs no bursts; `None` if it does or has not been asked.
     pub fn burst_refusal(&self) -> Option<&str> {
         self.bursts.refusal()
     }
@@ -350,18 +350,18 @@ impl Engine {
         self.bursts.ready(&self.runner, &self.family, tail)
     }
 
-    /// The bursts, and the model whose tokens they give.
+    /// The bursts, and the model they decode.
     pub(crate) fn bursts(&mut self) -> (&Model, &mut Bursts) {
         (&self.model, &mut self.bursts)
     }
 
-    /// What has been learned of speculation. A copy taken before the first step knows nothing yet.
+    /// The learned speculation state. A copy taken before the first step is untrained.
     pub fn speculator(&self) -> &Speculator {
         &self.speculator
     }
 
-    /// Exchanges what has been learned of speculation for `other`, between steps. Whoever compares ways to speculate on one
-    /// engine keeps a speculator for each, so that none profits from what another has learned.
+    /// Swaps the learned speculation state with `other`. Call between steps. To compare methods of speculation on one
+    /// engine, keep a speculator for each, so that none benefits from what another has learned.
     pub fn swap_speculator(&mut self, other: &mut Speculator) {
         std::mem::swap(&mut self.speculator, other);
     }
@@ -371,7 +371,7 @@ impl Engine {
         self.runner.device().counters()
     }
 
-    /// Rows of all steps so far, and how many their buckets have.
+    /// Row counts of all steps so far, and of their buckets.
     pub fn rows(&self) -> RowTally {
         self.runner.rows
     }
@@ -384,25 +384,25 @@ impl Engine {
     /// Makes positions up to `end` of a sequence writable.
     ///
     /// # Errors
-    /// [`EngineError::PoolFull`], [`EngineError::ForeignSequence`], and device errors of the copy of a shared page. The
-    /// sequence is as it was then.
+    /// [`EngineError::PoolFull`], [`EngineError::ForeignSequence`], and device errors from copying a shared page. The
+    /// sequence is unchanged then.
     pub fn reserve(&mut self, sequence: &mut Sequence, end: usize) -> Result<(), EngineError> {
         let runner = &self.runner;
         sequence.reserve(&mut self.pool, end, |from, to| runner.copy_pages(&[(from, to)]))
     }
 
-    /// Gives back the pages of a sequence that positions below `end` do not need; those of committed ones stay, and so
-    /// do those of another engine.
+    /// Releases the pages of a sequence that hold no position below `end`. Pages with committed positions stay, and so
+    /// do another engine's.
     pub fn trim(&mut self, sequence: &mut Sequence, end: usize) {
         sequence.trim(&mut self.pool, end);
     }
 
-    /// Gives a sequence's pages back; those of another engine stay.
+    /// Releases a sequence's pages. Pages of another engine stay.
     pub fn release(&mut self, sequence: &mut Sequence) {
         sequence.release(&mut self.pool);
     }
 
-    /// A second sequence with the same first `len` positions, or with all that are committed, if those are fewer.
+    /// Makes a second sequence with the same first `len` positions, or with all committed ones if those are fewer.
     ///
     /// # Errors
     /// [`EngineError::ForeignSequence`].
@@ -410,13 +410,13 @@ impl Engine {
         sequence.fork(&mut self.pool, len)
     }
 
-    /// Name of the plan that a decode step of this request takes.
+    /// Name of the plan that a decode step of this request uses.
     pub fn decode_plan(&self, request: &Request) -> String {
         self.bucket_name(1, 1, token_tail(&request.sampling, request.logit_bias.is_some() || request.mask.is_some()))
     }
 
-    /// Name of the plan that a step of `rows` rows of one sequence takes, `outs` of which ask for a token; empty if
-    /// none holds it.
+    /// Name of the plan that a step of `rows` rows of one sequence uses, `outs` of which ask for a token; empty if none
+    /// fits.
     pub fn plan_name(&self, rows: u32, outs: u32, sampling: &Sampling) -> String {
         self.bucket_name(rows, outs, token_tail(sampling, false))
     }
@@ -426,12 +426,12 @@ impl Engine {
         self.runner.bucket(&dims, tail, false).map_or_else(String::new, |b| b.to_string())
     }
 
-    /// Runs one step and returns the sampled tokens of the rows that asked, in order; or, if any row asked for
-    /// logits, all asking rows' logits as f32 bits.
+    /// Runs one step and returns the sampled tokens of the rows that asked for one, in order. If any row asked for
+    /// logits, returns the logits of all rows with an output instead, as f32 bits.
     ///
     /// # Errors
-    /// [`EngineError::Token`], [`EngineError::ForeignSequence`], [`EngineError::NotReserved`], [`EngineError::StepSize`],
-    /// and device errors, after which all sequences are as they were.
+    /// [`EngineError::Token`], [`EngineError::ForeignSequence`], [`EngineError::NotReserved`],
+    /// [`EngineError::StepSize`], and device errors, after which all sequences are unchanged.
     pub fn step(&mut self, step: &Step<'_>) -> Result<&[u32], EngineError> {
         let vocabulary = self.model.hyper.vocab_size;
         step.check(vocabulary, &self.pool)?;
@@ -442,18 +442,18 @@ impl Engine {
         Ok(&self.runner.outputs[0][..words])
     }
 
-    /// Runs one step that verifies drafts: one submission and one synchronisation, however many there are. Lengths of the
-    /// sequences are the caller's to commit, as [`Verified::lens`] says.
+    /// Runs one step that verifies drafts: one submission and one synchronisation, however many drafts there are. The
+    /// caller commits the lengths of the sequences according to [`DraftOutcome::lens`].
     ///
     /// # Errors
-    /// As [`Engine::step`], and [`EngineError::Spans`].
-    pub fn verify(&mut self, step: &Step<'_>, spans: &[DraftSpan]) -> Result<Verified<'_>, EngineError> {
+    /// The errors of [`Engine::step`], and [`EngineError::Spans`].
+    pub fn verify(&mut self, step: &Step<'_>, spans: &[DraftSpan]) -> Result<DraftOutcome<'_>, EngineError> {
         step.check(self.model.hyper.vocab_size, &self.pool)?;
         step.check_spans(spans)?;
         let tail = self.inputs.fill(step, spans, self.pool.pages());
         let words = spans.len();
         self.runner.run(&self.inputs, tail, &[words; 3])?;
         let [accepted, next, lens] = &self.runner.outputs;
-        Ok(Verified { accepted: &accepted[..words], next: &next[..words], lens: &lens[..words] })
+        Ok(DraftOutcome { accepted: &accepted[..words], next: &next[..words], lens: &lens[..words] })
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong in the engine.
+//! Errors of the engine.
 
 use crate::need::MemoryNeed;
 use aio_backend::DeviceError;
@@ -9,7 +9,7 @@ use aio_plan::artefact::ArtefactError;
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The model or its graph template.
+    /// The model or its graph template is invalid.
     #[error(transparent)]
     Model(#[from] aio_model::ModelError),
     /// The rendered template breaks a rule.
@@ -18,32 +18,32 @@ pub enum EngineError {
     /// The graph cannot be compiled for the device.
     #[error(transparent)]
     Compile(#[from] CompileError),
-    /// The device.
+    /// The device reported an error.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// The artefact that the model was to be loaded from.
+    /// The artefact cannot be used.
     #[error(transparent)]
     Artefact(#[from] ArtefactError),
-    /// More memory than there is.
-    #[error("not enough memory: {need}, but only {available} bytes are available; a smaller --ctx needs less")]
+    /// The model needs more memory than is available.
+    #[error("not enough memory: {need}, but only {available} bytes are available")]
     Memory {
-        /// What is needed.
+        /// Memory needed.
         need: MemoryNeed,
-        /// What there is.
+        /// Available memory in bytes.
         available: u64,
     },
-    /// The prompt leaves no room for a token.
-    #[error("the prompt has {prompt} tokens, the context only {context}; use a larger --ctx or a shorter prompt")]
+    /// The prompt leaves no room in the context.
+    #[error("the prompt has {prompt} tokens, which leaves no room in a context of {context}")]
     ContextOverflow {
-        /// Tokens of the prompt.
+        /// Tokens in the prompt.
         prompt: usize,
         /// Positions of the context.
         context: usize,
     },
-    /// Nothing to continue.
-    #[error("the prompt is empty, and the model has no token to begin with")]
+    /// There is nothing to continue.
+    #[error("the prompt is empty, and the model has no token to start with")]
     EmptyPrompt,
-    /// A token id that the vocabulary does not have.
+    /// A token id is not in the vocabulary.
     #[error("token {token} is not below the vocabulary's {vocabulary}")]
     Token {
         /// The id.
@@ -51,7 +51,7 @@ pub enum EngineError {
         /// The vocabulary's size.
         vocabulary: u32,
     },
-    /// The graph's logits are not one for each token of the vocabulary.
+    /// The graph's logits do not have one value per token of the vocabulary.
     #[error("the graph's logits are {got}, but the vocabulary has {vocabulary} tokens")]
     Logits {
         /// The output's type.
@@ -59,79 +59,79 @@ pub enum EngineError {
         /// The vocabulary's size.
         vocabulary: u32,
     },
-    /// A step that no plan holds.
+    /// No plan is large enough for the step.
     #[error("a step of {rows} rows, {outs} of which ask for an output, fits no plan")]
     StepSize {
-        /// Its rows.
+        /// Rows of the step.
         rows: u32,
-        /// Rows that ask for a token or for logits.
+        /// Rows that ask for a token or logits.
         outs: u32,
     },
-    /// A row from whose logits no token can be chosen.
+    /// No token can be chosen from a row's logits.
     #[error(
-        "step {step} gave no token: a logit behind position {position} is NaN or infinite; the weights are damaged, or the \
+        "step {step} gave no token: a logit at position {position} is NaN or infinite; the weights are damaged, or the \
          model's numbers are too large"
     )]
     NoToken {
-        /// The step of the sequence, from 1 on; pieces of its prompt count.
+        /// The step of the sequence, from 1, counting prefill chunks.
         step: usize,
         /// The position of the row.
         position: usize,
     },
-    /// Runs of drafts that do not lie in their step.
+    /// The runs of drafts do not fit their step.
     #[error("{spans} runs of drafts do not fit a step with {outs} rows that ask for a token")]
     Spans {
-        /// The runs; there must be one for each sequence.
+        /// Number of runs; there must be one per sequence.
         spans: usize,
         /// Rows that ask for an output.
         outs: usize,
     },
-    /// A row at a position that its sequence has no page for.
+    /// A row's position has no page.
     #[error("position {position} has no page; the sequence has room for {reserved}")]
     NotReserved {
         /// The row's position.
         position: usize,
-        /// Positions that the sequence's pages hold.
+        /// Positions that the sequence has pages for.
         reserved: usize,
     },
-    /// A sequence whose pages are of another engine.
+    /// The sequence's pages belong to another engine.
     #[error("the sequence has {pages} pages of another engine")]
     ForeignSequence {
-        /// Its pages.
+        /// Number of its pages.
         pages: usize,
     },
-    /// A draft model whose tokens are not the model's.
+    /// The draft model's tokens differ from the target model's.
     #[error("the draft model does not fit: {reason}")]
     DraftModel {
         /// Where they differ.
         reason: String,
     },
-    /// No more sequences run in one step.
-    #[error("the batch has {limit} members already, which is as many as run in a step")]
+    /// The batch has the maximum number of members.
+    #[error("the batch is full: a step runs at most {limit} members")]
     BatchFull {
-        /// Members at most.
+        /// Maximum number of members.
         limit: usize,
     },
     /// The pool has no free page left.
     #[error("the KV pool of {pages} pages is full")]
     PoolFull {
-        /// Pages of the pool.
+        /// Pages in the pool.
         pages: u32,
     },
-    /// A number of the request makes no sense.
+    /// An option of the request is out of range.
     #[error("{name} is {value}, expected {expected}")]
     Option {
         /// The option.
         name: &'static str,
         /// Its value.
         value: String,
-        /// What would do.
+        /// The values allowed.
         expected: &'static str,
     },
 }
 
 impl EngineError {
-    /// A logit bias of the wrong length.
+    /// The error for a logit bias of the wrong length.
     pub(crate) fn bias(len: usize) -> EngineError {
         let expected = "one number for each token of the vocabulary";
         EngineError::Option { name: "logit_bias", value: format!("{len} numbers"), expected }

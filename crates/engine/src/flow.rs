@@ -1,9 +1,9 @@
-//! Whether generation goes on, said by whoever takes the text.
+//! Whether generation continues, as decided by the receiver of the text.
 
-/// What a caller's sink says after each piece of text.
+/// The sink's answer after each piece of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Go on.
+    /// Continue.
     Continue,
     /// End after this step.
     Stop,

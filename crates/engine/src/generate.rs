@@ -7,8 +7,8 @@ use crate::{Engine, EngineError, Sequence};
 use aio_orchestrator::Drafter;
 
 impl Engine {
-    /// Generates a continuation; `sink` gets each piece of text as soon as it is final (whole characters, no part of a
-    /// stop string), at least once a step, and may end the run.
+    /// Generates a continuation. `sink` receives each piece of text as soon as it is final (whole characters, no part
+    /// of a stop string), at least once per step, and may end the run.
     ///
     /// # Errors
     /// [`EngineError::ContextOverflow`] and [`EngineError::EmptyPrompt`] before any step; [`EngineError::NoToken`] and
@@ -24,12 +24,13 @@ impl Engine {
         result
     }
 
-    /// Like [`Engine::generate`], going on in a sequence whose committed positions hold the prompt's first tokens
-    /// (chat turns). Drafts, if the request speculates, are those of `drafter`, or else of a suffix automaton. Afterwards the
-    /// sequence holds prompt and output but for the last token; with `max_tokens` 0 nothing runs and it is as it was.
+    /// Like [`Engine::generate`], continuing in a sequence whose committed positions hold the prompt's first tokens
+    /// (chat turns). If the request speculates, drafts come from `drafter`, or else from a suffix automaton. Afterwards
+    /// the sequence holds prompt and output except the last token. With `max_tokens` 0 nothing runs and the sequence is
+    /// unchanged.
     ///
     /// # Errors
-    /// As [`Engine::generate`].
+    /// The errors of [`Engine::generate`].
     pub fn generate_in(
         &mut self,
         sequence: &mut Sequence,

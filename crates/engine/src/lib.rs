@@ -1,12 +1,12 @@
 //! The engine: a model on a device, sequences with their KV pages, the step loop, streaming generation.
 //!
 //! [`Engine::load`] compiles the model's step graph for the device, checks that memory suffices, uploads the weights
-//! once and loads a plan per bucket. [`Engine::step`] runs one step for any rows of any sequences;
-//! [`Engine::from_artefact`] loads what was compiled and packed before, see [`Compiled`].
-//! [`Batch`] is the loop around it: prefill in chunks, drafts and their verification, stop, stream, for many sequences at
-//! once; [`Engine::generate`] is a batch of one.
+//! once and loads one plan per bucket. [`Engine::from_artefact`] loads what was compiled and packed earlier; see
+//! [`Compiled`]. [`Engine::step`] runs one step for any rows of any sequences. [`Batch`] is the loop around it for many
+//! sequences: prefill in chunks, drafts and their verification, stopping, streaming. [`Engine::generate`] is a batch of
+//! one.
 //!
-//! **Invariant:** a step that fails leaves every sequence as it was: lengths grow only after the device is done.
+//! **Invariant:** a step that fails leaves every sequence unchanged: lengths grow only after the device has finished.
 #![forbid(unsafe_code)]
 
 mod artefact;
@@ -47,5 +47,5 @@ pub(crate) use pages::PagePool;
 pub use request::{Completion, Request, Sampling, Speculation, StopReason, Timing};
 pub use runner::RowTally;
 pub use sequence::Sequence;
-pub use step::{DraftSpan, Step, StepRow, StepWants, Verified};
+pub use step::{DraftOutcome, DraftSpan, Step, StepRow, StepWants};
 pub use work::ModelWork;

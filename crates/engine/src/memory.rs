@@ -1,27 +1,28 @@
-//! How much memory a model needs, and how much there is: asked before anything is loaded.
+//! Memory checks before anything is loaded: how much a model needs, and how much is available.
 
 use crate::error::EngineError;
 use crate::need::MemoryNeed;
 
 impl MemoryNeed {
-    /// Refuses more than there is; asked before anything large is allocated.
+    /// Fails if more memory is needed than available. Called before anything large is allocated.
     pub(crate) fn check(self) -> Result<(), EngineError> {
         self.check_on(None, || 0)
     }
 
-    /// As [`MemoryNeed::check`], with what the device works in, and against its own memory if it has such.
+    /// Like [`MemoryNeed::check`], including the device's scratch memory and against the device's own memory, if it has
+    /// any.
     pub(crate) fn check_on(mut self, own: Option<u64>, scratch: impl FnOnce() -> u64) -> Result<(), EngineError> {
         let available = own.or_else(available_bytes).unwrap_or(u64::MAX);
         if self.total() <= available {
-            // Only now: to work it out takes long for a pool that is out of all reason.
+            // Computed only now, since it takes long for an unreasonably large pool.
             self.scratch = scratch();
         }
         if self.total() > available { Err(EngineError::Memory { need: self, available }) } else { Ok(()) }
     }
 }
 
-/// Bytes that this process may still take: the machine's available memory, or what its control groups leave if that is
-/// less. `None` where the system does not say.
+/// Bytes that this process may still allocate: the machine's available memory, or what its control groups leave if that
+/// is less. `None` if the system does not say.
 pub fn available_bytes() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let machine = meminfo_available(&read("/proc/meminfo")?);
@@ -38,12 +39,12 @@ fn meminfo_available(text: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// Where a version of control groups keeps its numbers.
+/// The files of one version of control groups.
 struct Hierarchy {
     root: &'static str,
     limit: &'static str,
     used: &'static str,
-    /// Lines of `memory.stat` whose bytes are given back under pressure although they count as used.
+    /// Lines of `memory.stat` whose bytes count as used but are reclaimed under pressure.
     cache: &'static [&'static str],
 }
 
@@ -60,7 +61,7 @@ const V1: Hierarchy = Hierarchy {
     cache: &["total_active_file ", "total_inactive_file "],
 };
 
-/// What the tightest control group above a process leaves, of either version; `own` is its `/proc/self/cgroup`.
+/// Bytes left in the tightest control group of a process, of either version. `own` is its `/proc/self/cgroup`.
 fn groups_left(own: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
     let of_line = |line: &str| {
         let (_, rest) = line.split_once(':')?;
@@ -75,7 +76,7 @@ fn groups_left(own: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<u64> 
 }
 
 impl Hierarchy {
-    /// The least that a group on the way up from `path` leaves.
+    /// The minimum left in any group from `path` up to the root.
     fn left(&self, path: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
         let mut path = path.trim_end_matches('/');
         let mut least: Option<u64> = None;
@@ -87,7 +88,7 @@ impl Hierarchy {
                 let left = limit.saturating_sub(used.saturating_sub(cache));
                 least = Some(least.map_or(left, |l| l.min(left)));
             }
-            // Inside a container the path may be the machine's; the root is then the container's own group.
+            // Inside a container the path may be the host's; the root is then the container's own group.
             match path.rfind('/') {
                 Some(parent) => path = &path[..parent],
                 None => return least,
@@ -105,7 +106,7 @@ impl Hierarchy {
 mod tests {
     use super::*;
 
-    /// Files by path.
+    /// Calls `groups_left` with files by path.
     fn left(own: &str, files: &[(&str, &str)]) -> Option<u64> {
         groups_left(own, &|path| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned()))
     }
@@ -146,7 +147,7 @@ mod tests {
         files.push(("/sys/fs/cgroup/memory.max", "2000\n"));
         files.push(("/sys/fs/cgroup/memory.current", "1900\n"));
         assert_eq!(left(own, &files), Some(100));
-        // The container sees its own group at the root, under the machine's path.
+        // The container sees its own group at the root, under the host's path.
         let inside = [
             ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "700\n"),
             ("/sys/fs/cgroup/memory/memory.usage_in_bytes", "600\n"),

@@ -1,10 +1,10 @@
-//! Drafts of a smaller model of the same tokenizer.
+//! Drafts from a smaller model with the same tokenizer.
 //!
-//! The two vocabularies may differ in length, as those of one family do that are padded to different sizes: the tokens
-//! that both have must agree, the others are never drafted, and the draft model reads a stand-in for those it lacks.
+//! The vocabularies may differ in length, since models of a family may be padded to different sizes. Tokens that both
+//! have must agree. Others are never drafted, and the draft model reads a stand-in for tokens it lacks.
 //!
-//! It samples with the request's own numbers and noise, so that where the two models agree on the probabilities they draw
-//! the same token, at any temperature. Tokens that were drafted and accepted are in its cache already.
+//! It samples with the request's own parameters and noise, so where the two models agree on the probabilities they draw
+//! the same token, at any temperature. Drafts that were accepted are already in its cache.
 
 use crate::step::{Step, StepRow, StepWants};
 use crate::{Engine, EngineError, Sampling, Sequence};
@@ -14,46 +14,46 @@ use aio_orchestrator::{DraftError, Drafter, DrafterKind, Match};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// The weight of the newest measurement in the running cost of a drafted token.
+/// Weight of the newest measurement in the moving average of the cost of a drafted token.
 const NEWEST: f64 = 0.2;
 
-/// Drafts for one sequence; several may share the model.
+/// Drafts for one sequence. Several drafters may share the model.
 #[derive(Debug)]
 pub struct ModelDrafter {
     engine: Arc<Mutex<Engine>>,
     sampling: Sampling,
-    /// What was committed, and the last drafts behind it. The cache holds the first `sequence.len()` of it.
+    /// The committed tokens followed by the last drafts. The cache holds the first `sequence.len()` tokens.
     text: Vec<u32>,
-    /// How many tokens were committed.
-    known: usize,
+    /// Number of committed tokens.
+    committed: usize,
     sequence: Sequence,
-    /// Positions of the draft model's context.
+    /// Context length of the draft model in positions.
     context: usize,
     common: Common,
     seconds: f64,
 }
 
 impl ModelDrafter {
-    /// Drafts of `engine` for a request of `target`, whose own sampling this should be: with another the drafts are worse.
-    /// Several drafters may share an engine that was loaded for as many sequences; each locks it when it drafts, and once
-    /// more when it is dropped, which must not happen under a lock that the same thread holds.
+    /// Drafts with `engine` for a request to `target`. `sampling` should be the request's; with any other the drafts
+    /// are worse. Several drafters may share an engine that was loaded for that many sequences. Each locks it to draft
+    /// and when dropped, so do not drop one on a thread that holds the lock.
     ///
     /// # Errors
-    /// [`EngineError::DraftModel`] if a token that both have is not the same.
+    /// [`EngineError::DraftModel`] if a token id that both vocabularies have differs.
     pub fn new(engine: Arc<Mutex<Engine>>, target: &Engine, sampling: Sampling) -> Result<ModelDrafter, EngineError> {
         let common = Common::of(lock(&engine).model().tokenizer.vocab(), target.model().tokenizer.vocab())?;
         let (text, sequence) = (Vec::new(), Sequence::new());
         let context = lock(&engine).context();
-        Ok(ModelDrafter { engine, sampling, text, known: 0, sequence, context, common, seconds: 0.0 })
+        Ok(ModelDrafter { engine, sampling, text, committed: 0, sequence, context, common, seconds: 0.0 })
     }
 
-    /// Drafts up to `max` tokens behind what is committed, and none from a token on that the target does not have.
+    /// Drafts up to `max` tokens after the committed ones, stopping at a token that the target does not have.
     fn run(&mut self, max: usize, out: &mut Vec<u32>) -> Result<(), EngineError> {
         let mut engine = lock(&self.engine);
-        self.text.truncate(self.known);
+        self.text.truncate(self.committed);
         // The last token always runs, for its logits.
-        self.sequence.commit(self.sequence.len().min(self.known - 1));
-        for _ in 0..max.min(self.context.saturating_sub(self.known)) {
+        self.sequence.commit(self.sequence.len().min(self.committed - 1));
+        for _ in 0..max.min(self.context.saturating_sub(self.committed)) {
             let token = next(&mut engine, &mut self.sequence, &self.text, &self.sampling)?;
             if token >= self.common.tokens {
                 break;
@@ -65,7 +65,7 @@ impl ModelDrafter {
     }
 }
 
-/// Runs what the cache lacks of the text; the token after it.
+/// Runs the part of the text that is not cached and returns the next token.
 fn next(engine: &mut Engine, sequence: &mut Sequence, text: &[u32], sampling: &Sampling) -> Result<u32, EngineError> {
     engine.reserve(sequence, text.len())?;
     loop {
@@ -88,21 +88,21 @@ fn next(engine: &mut Engine, sequence: &mut Sequence, text: &[u32], sampling: &S
 }
 
 fn lock(engine: &Mutex<Engine>) -> std::sync::MutexGuard<'_, Engine> {
-    // A step that panicked left the engine as it was.
+    // A step that panicked left the engine unchanged.
     engine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What two vocabularies share.
+/// The tokens that two vocabularies share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Common {
-    /// Tokens that both have: the ids below this one.
+    /// Number of common tokens: all ids below this one.
     tokens: u32,
-    /// What the draft model reads for a token that only the target has.
+    /// The token that the draft model reads in place of one that only the target has.
     stand_in: u32,
 }
 
 impl Common {
-    /// Checks that the tokens in common agree. Those that both vocabularies only fill their table with may differ.
+    /// Checks that the common tokens agree. Tokens that are padding in both vocabularies may differ.
     fn of(draft: &Vocab, target: &Vocab) -> Result<Common, EngineError> {
         let tokens = draft.len().min(target.len()) as u32;
         let unused = |id| [draft, target].iter().all(|v| v.kind(id) == Some(TokenKind::Unused));
@@ -115,7 +115,7 @@ impl Common {
         }
     }
 
-    /// A token of the target as the draft model reads it.
+    /// The draft model's token for a token of the target.
     fn read(self, token: u32) -> u32 {
         if token < self.tokens { token } else { self.stand_in }
     }
@@ -128,17 +128,17 @@ impl Drafter for ModelDrafter {
 
     fn extend(&mut self, tokens: &[u32]) {
         for token in tokens.iter().map(|&token| self.common.read(token)) {
-            if self.text.get(self.known) != Some(&token) {
-                self.text.truncate(self.known);
-                self.sequence.commit(self.sequence.len().min(self.known));
+            if self.text.get(self.committed) != Some(&token) {
+                self.text.truncate(self.committed);
+                self.sequence.commit(self.sequence.len().min(self.committed));
                 self.text.push(token);
             }
-            self.known += 1;
+            self.committed += 1;
         }
     }
 
     fn prepare(&mut self) -> Result<(), DraftError> {
-        // The first draft runs the prompt; the second, whose time is taken, is one like those to come.
+        // The first draft runs the prompt. The second is typical of those to come, and is timed.
         let mut unused = Vec::new();
         for _ in 0..2 {
             self.seconds = 0.0;
@@ -148,11 +148,11 @@ impl Drafter for ModelDrafter {
     }
 
     fn most(&self) -> usize {
-        self.context.saturating_sub(self.known)
+        self.context.saturating_sub(self.committed)
     }
 
     fn draft(&mut self, max: usize, out: &mut Vec<u32>) -> Result<Match, DraftError> {
-        if self.known == 0 || max == 0 {
+        if self.committed == 0 || max == 0 {
             return Ok(Match::default());
         }
         let (started, old) = (Instant::now(), out.len());
@@ -171,7 +171,7 @@ impl Drafter for ModelDrafter {
 
     fn clear(&mut self) {
         self.text.clear();
-        self.known = 0;
+        self.committed = 0;
         self.sequence.commit(0);
     }
 

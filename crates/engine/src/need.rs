@@ -1,24 +1,24 @@
-//! How much memory a model needs.
+//! The memory that a model needs.
 
 use aio_plan::PlanFamily;
 use std::fmt;
 
-/// Bytes that a loaded model takes.
+/// Memory of a loaded model in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryNeed {
-    /// Weights in the device's form; packing pads a little, so this is the file's size plus one part in 32. Of an artefact
-    /// its packed bytes, or none if they are mapped.
+    /// Weights in the device's form. Packing pads slightly, so this is the file's size plus 1/32. For an artefact, its
+    /// packed bytes, or 0 if they are mapped.
     pub weights: u64,
     /// The KV pool.
     pub kv: u64,
     /// The arena and step buffers.
     pub arena: u64,
-    /// What the device works in: activations, partial results of attention.
+    /// Working memory of the device: activations, partial results of attention.
     pub scratch: u64,
 }
 
 impl MemoryNeed {
-    /// What a family needs with a pool of `pages` pages; scratch memory is the device's to say, and 0 here.
+    /// The need of a family with a pool of `pages` pages. Scratch memory depends on the device and is 0 here.
     pub fn of(family: &PlanFamily, pages: u32) -> MemoryNeed {
         let dims = family.state_bounds(pages);
         let bytes = |ty: &aio_ir::TensorType| ty.bytes(&dims).unwrap_or(u64::MAX);
@@ -27,7 +27,7 @@ impl MemoryNeed {
         MemoryNeed { weights: weights.saturating_add(weights / 32), kv, arena: family.arena_bytes, scratch: 0 }
     }
 
-    /// All of it.
+    /// The total in bytes.
     pub fn total(&self) -> u64 {
         [self.kv, self.arena, self.scratch].iter().fold(self.weights, |n, part| n.saturating_add(*part))
     }
@@ -37,7 +37,7 @@ impl fmt::Display for MemoryNeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let MemoryNeed { weights, kv, arena, scratch } = self;
         write!(f, "{} bytes (weights {weights}, KV cache {kv}, arena {arena}", self.total())?;
-        // Where the rest is too much already, nobody asked for this part.
+        // Scratch is 0 if the rest already exceeded the available memory, because it was not computed.
         if *scratch > 0 { write!(f, ", scratch {scratch})") } else { f.write_str(")") }
     }
 }

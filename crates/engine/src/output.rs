@@ -1,4 +1,4 @@
-//! The output of one request as it grows: text, stop strings, the reason to end.
+//! The growing output of one request: text, stop strings, the reason it ended.
 
 use crate::EngineError;
 use crate::flow::Flow;
@@ -11,9 +11,9 @@ use aio_model::tokenizer::{StreamDecoder, Tokenizer};
 pub(crate) struct Output {
     pub ids: Vec<u32>,
     pub text: String,
-    /// Why it ended; `None` while it goes on.
+    /// Why it ended; `None` while it continues.
     pub reason: Option<StopReason>,
-    /// The error that ended it instead.
+    /// The error that ended it.
     pub failure: Option<EngineError>,
     /// Steps so far.
     pub steps: usize,
@@ -37,23 +37,23 @@ impl Output {
         }
     }
 
-    /// Whether it goes on.
+    /// Whether it continues.
     pub(crate) fn is_open(&self) -> bool {
         self.reason.is_none() && self.failure.is_none()
     }
 
-    /// Ends it, since the row at `position` gave no token; text that was held back goes to the sink.
+    /// Ends the output because the row at `position` gave no token. Text held back goes to the sink.
     pub(crate) fn fail(&mut self, position: usize, sink: &mut dyn FnMut(&str) -> Flow) {
         self.failure = Some(EngineError::NoToken { step: self.steps, position });
         self.finish(sink);
     }
 
-    /// Tokens that may still come.
+    /// Number of tokens that may still be generated.
     pub(crate) fn left(&self) -> usize {
         self.limit.saturating_sub(self.ids.len())
     }
 
-    /// Takes a token, with which the sequence has `len` tokens of `context`; text that is final goes to the sink.
+    /// Adds a token, which gives the sequence `len` of `context` tokens. Text that is final goes to the sink.
     pub(crate) fn push(
         &mut self,
         tokenizer: &Tokenizer,
@@ -87,7 +87,7 @@ impl Output {
         };
     }
 
-    /// Releases the text that was held back, unless a stop string ended the output.
+    /// Releases held-back text, unless a stop string ended the output.
     pub(crate) fn finish(&mut self, sink: &mut dyn FnMut(&str) -> Flow) {
         if self.reason != Some(StopReason::StopString) && !self.ids.is_empty() {
             let mut rest = self.scanner.finish();

@@ -1,12 +1,12 @@
-//! The KV page pool: which pages are free, and how many sequences share each.
+//! The KV page pool: free pages, and the number of sequences that share each other page.
 //!
-//! A page holds 64 positions of one sequence in all layers. Pages are reference-counted so that sequences may share
-//! a prefix; a page is written only by its sole owner ([`Sequence::reserve`](crate::Sequence::reserve) copies first).
+//! A page holds 64 positions of one sequence in all layers. Pages are reference-counted so that sequences may share a
+//! prefix. A page is written only by its sole owner ([`Sequence::reserve`](crate::Sequence::reserve) copies first).
 
 use crate::EngineError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Free pages and owners of the rest. Only sequences take and give back pages, and only of the pool whose id they carry.
+/// Free pages, and owner counts of the others. Only sequences with the pool's id take and release pages.
 #[derive(Debug)]
 pub(crate) struct PagePool {
     id: u64,
@@ -22,17 +22,17 @@ impl PagePool {
         PagePool { id, free: (0..pages).rev().collect(), owners: vec![0; pages as usize] }
     }
 
-    /// What tells the pool from all others of the process.
+    /// An id unique within the process.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Pages in all.
+    /// Number of pages.
     pub fn pages(&self) -> u32 {
         self.owners.len() as u32
     }
 
-    /// Pages that nobody owns.
+    /// Number of free pages.
     pub fn free_pages(&self) -> usize {
         self.free.len()
     }
@@ -53,7 +53,7 @@ impl PagePool {
         self.owners[page as usize] += 1;
     }
 
-    /// Removes an owner; the page is free when the last one goes.
+    /// Removes an owner. The page becomes free when the last owner is removed.
     pub fn release(&mut self, page: u32) {
         let owners = &mut self.owners[page as usize];
         debug_assert!(*owners > 0, "a page is released once per owner");

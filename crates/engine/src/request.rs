@@ -1,4 +1,4 @@
-//! What is asked of the engine and what comes back.
+//! Requests to the engine and their completions.
 
 use crate::batch::SpeculationStats;
 use crate::{EngineError, LogitMask};
@@ -7,16 +7,16 @@ use aio_model::tokenizer::Vocab;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How tokens are chosen.
+/// How tokens are sampled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// The chain's numbers.
+    /// Parameters of the sampling chain.
     pub params: SampleParams,
-    /// Tokens that the penalties look back on.
+    /// Number of recent tokens that penalties apply to.
     pub repeat_last_n: usize,
-    /// Seed of the noise: the same seed gives the same text.
+    /// Seed of the noise. The same seed gives the same text.
     pub seed: u64,
-    /// Which of several choices for the same seed this is.
+    /// Which of several choices with the same seed.
     pub choice: u32,
 }
 
@@ -26,7 +26,7 @@ impl Sampling {
         Sampling { params: SampleParams::GREEDY, repeat_last_n: 64, seed: 0, choice: 0 }
     }
 
-    /// Checks the ranges.
+    /// Checks that the parameters are in range.
     ///
     /// # Errors
     /// [`EngineError::Option`].
@@ -49,47 +49,47 @@ impl Sampling {
     }
 }
 
-/// Whether tokens are drafted, and how many.
+/// Whether to draft tokens, and how many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Speculation {
-    /// None.
+    /// No drafts.
     #[default]
     Off,
-    /// As many in each step as promise the most tokens a second; none where drafts would not pay, and none while another
-    /// member of the batch reads its prompt. What drafts gain is counted against the step with those of [`Speculation::Fixed`]
-    /// members alone, which come first.
+    /// Chooses the draft count in each step that maximises expected throughput: zero when speculation would not pay,
+    /// and while another member of the batch is in prefill. The gain of drafts is measured against a step with only the
+    /// drafts of [`Speculation::Fixed`] members, which come first.
     Auto,
-    /// This many in each step, as far as the drafter has them: at most 64, and no more than fit into the 72 rows of a step,
-    /// of which each member that still generates has one besides (fewer rows if the engine was loaded with smaller steps).
-    /// Where those of all members do not fit, they share evenly.
+    /// Up to this many drafts in each step, as the drafter finds them. The maximum is 64, and drafts must fit into the
+    /// 72 rows of a step besides one row for each running member (fewer rows if the engine was loaded with smaller
+    /// steps). If the drafts of all members do not fit, they share the rows evenly.
     Fixed(usize),
 }
 
-/// One text to continue.
+/// A text to continue.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Token ids of the prompt.
     pub prompt: Vec<u32>,
-    /// Tokens to generate at most; `None` until the end or the context is full.
+    /// Maximum tokens to generate; `None` for no limit besides the context.
     pub max_tokens: Option<usize>,
-    /// How tokens are chosen.
+    /// How tokens are sampled.
     pub sampling: Sampling,
-    /// Texts that end the output; they are not part of it.
+    /// Texts that end the output. They are not part of it.
     pub stop: Vec<String>,
-    /// Tokens that end the output as the model's own end-of-generation tokens do, whatever `ignore_eog` says.
+    /// Tokens that end the output like the model's own end-of-generation tokens, regardless of `ignore_eog`.
     pub stop_tokens: Vec<u32>,
-    /// Added to the logits of every step, one number a token of the vocabulary.
+    /// Added to the logits of every step, one value per token of the vocabulary.
     pub logit_bias: Option<Vec<f32>>,
-    /// Says before each token which ones may follow: a grammar, a schema.
+    /// Restricts which tokens may come next: a grammar, a schema.
     pub mask: Option<Arc<dyn LogitMask>>,
-    /// Whether tokens are drafted. It changes how long the output takes and nothing of the output.
+    /// Whether to draft tokens. Affects the speed, never the output.
     pub speculation: Speculation,
-    /// Go on after an end-of-generation token.
+    /// Continue after an end-of-generation token.
     pub ignore_eog: bool,
 }
 
 impl Request {
-    /// Continues a prompt until the model ends it or the context is full.
+    /// Continues a prompt until the model ends the output or the context is full.
     pub fn new(prompt: Vec<u32>, sampling: Sampling) -> Request {
         Request {
             prompt,
@@ -109,13 +109,13 @@ impl Request {
         vocab.is_end(token) && !self.ignore_eog || self.stop_tokens.contains(&token)
     }
 
-    /// All tokens that do.
+    /// All tokens that end the output.
     pub(crate) fn ends(&self, vocab: &Vocab) -> Vec<u32> {
         let own = vocab.ends().filter(|_| !self.ignore_eog);
         own.chain(self.stop_tokens.iter().copied()).collect()
     }
 
-    /// Checks it against the context, in positions, and the vocabulary of the engine that it is for.
+    /// Checks the request against the context length in positions and the vocabulary size of its engine.
     ///
     /// # Errors
     /// [`EngineError::EmptyPrompt`], [`EngineError::ContextOverflow`], [`EngineError::Token`], [`EngineError::Option`].
@@ -145,11 +145,11 @@ pub enum StopReason {
     EndOfGeneration,
     /// A stop string.
     StopString,
-    /// As many tokens as were asked for.
+    /// The maximum number of tokens was generated.
     MaxTokens,
     /// The context is full.
     ContextFull,
-    /// The caller said so.
+    /// The caller cancelled.
     Cancelled,
 }
 
@@ -166,7 +166,7 @@ impl StopReason {
     }
 }
 
-/// How long the phases took.
+/// Duration of each phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Timing {
     /// From the first step to the first token.
@@ -177,19 +177,19 @@ pub struct Timing {
     pub decode_steps: usize,
 }
 
-/// What was generated.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
-    /// Generated ids, with the end-of-generation token that stopped the run.
+    /// Generated ids, including the end-of-generation token that ended the output.
     pub ids: Vec<u32>,
-    /// Their text, without it.
+    /// Their text, excluding that token.
     pub text: String,
-    /// Why it ended.
+    /// Why the output ended.
     pub stop_reason: StopReason,
-    /// How long it took.
+    /// Duration of each phase.
     pub timing: Timing,
-    /// Name of the plan that decoded.
+    /// Name of the plan used for decoding.
     pub plan: String,
-    /// What became of drafts.
+    /// Speculation statistics.
     pub speculation: SpeculationStats,
 }

@@ -1,6 +1,6 @@
-//! One step on the device: picks the plan, submits, waits.
+//! Runs one step on the device: picks the plan, submits, waits.
 //!
-//! Outputs are kept and reused, so a step of a size that was seen before allocates nothing. Called by the engine.
+//! Output buffers are reused, so a step of a size seen before allocates nothing. Called by the engine.
 
 use crate::EngineError;
 use crate::dispatch::Dispatch;
@@ -12,17 +12,17 @@ use aio_plan::{Bucket, Plan, PlanFamily, StepInput, Tail};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// Rows of steps, and rows of the buckets that they ran in.
+/// Rows of steps, and rows of the buckets they ran in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RowTally {
-    /// With a token each.
+    /// Rows with a token.
     pub used: u64,
-    /// As many as the plans were made for: what is over is padding, whose cost depends on the device.
+    /// Rows of the buckets. The excess is padding, whose cost depends on the device.
     pub bucket: u64,
 }
 
 impl RowTally {
-    /// The share of the buckets' rows without a token; 0 before the first step.
+    /// The share of bucket rows without a token; 0 before the first step.
     pub fn padding(&self) -> f64 {
         if self.bucket == 0 { 0.0 } else { 1.0 - self.used as f64 / self.bucket as f64 }
     }
@@ -90,8 +90,8 @@ impl Runner {
         Ok(self.device.copy_pages(&self.weights, pages)?)
     }
 
-    /// Makes the smallest plan that verifies a run of sixteen drafts with this tail ready for bursts, or else the largest that
-    /// verifies any; or says why there is none.
+    /// Loads a burst with the smallest plan for this tail that verifies a run of sixteen drafts, or else the largest
+    /// that verifies any. Returns the reason if there is none.
     pub(crate) fn load_burst(&self, family: &PlanFamily, tail: Tail) -> Result<Box<dyn Burst>, String> {
         let plans = || family.plans.iter().filter(|p| p.bucket.verify && p.bucket.tail == tail);
         let size = |p: &&Plan| (p.bucket.rows, p.bucket.outs);
@@ -100,12 +100,13 @@ impl Runner {
         self.device.load_burst(family, plan, &self.weights).map_err(|e| e.to_string())
     }
 
-    /// The smallest bucket that holds the step.
+    /// The smallest bucket that fits the step.
     pub(crate) fn bucket(&self, dims: &Dims, tail: Tail, verify: bool) -> Option<Bucket> {
         self.plans.iter().map(|p| p.bucket).find(|b| serves(b, dims, tail, verify))
     }
 
-    /// Runs a step whose outputs have these numbers of words: one for a plain step, three for one that verifies drafts.
+    /// Runs a step. `words` has the size of each output in words: one output for a plain step, three if it verifies
+    /// drafts.
     pub(crate) fn run(&mut self, inputs: &StepInputs, tail: Tail, words: &[usize]) -> Result<(), EngineError> {
         let verify = words.len() > 1;
         let plan = self.plans.iter_mut().find(|p| serves(&p.bucket, &inputs.dims, tail, verify));

@@ -1,17 +1,17 @@
-//! A sequence: its committed length and the pages that hold its keys and values.
+//! A sequence: its committed length, and the pages with its keys and values.
 
 use crate::{EngineError, PagePool};
 use aio_ir::PAGE_POSITIONS;
 use smallvec::SmallVec;
 
-/// Positions `0..len` are in the KV cache. Rolling back is a change of `len`; pages past it are kept until released.
+/// Positions `0..len` are in the KV cache. Rolling back only changes `len`; pages past it are kept until released.
 ///
-/// Its pages are an engine's: any other engine refuses it.
+/// The pages belong to one engine; any other rejects the sequence.
 #[derive(Debug, Default)]
 pub struct Sequence {
     pages: Vec<u32>,
     len: usize,
-    /// The pool that the pages are of, while there are any.
+    /// Id of the pool that the pages belong to, if there are any.
     pool: Option<u64>,
 }
 
@@ -21,7 +21,7 @@ impl Sequence {
         Sequence::default()
     }
 
-    /// Committed positions.
+    /// Number of committed positions.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -36,11 +36,11 @@ impl Sequence {
         &self.pages
     }
 
-    /// Makes positions up to `end` writable: takes pages, and replaces shared pages that will be written; `copy` fills
-    /// the one whose content is needed, from the first page to the second. On error nothing has changed.
+    /// Makes positions up to `end` writable: takes pages, and replaces shared pages that will be written. `copy(from,
+    /// to)` fills the one page whose content is needed. On error nothing has changed.
     ///
     /// # Errors
-    /// [`EngineError::PoolFull`], [`EngineError::ForeignSequence`], and those of `copy`.
+    /// [`EngineError::PoolFull`], [`EngineError::ForeignSequence`], and the errors of `copy`.
     pub(crate) fn reserve(
         &mut self,
         pool: &mut PagePool,
@@ -50,8 +50,8 @@ impl Sequence {
         self.check(pool)?;
         let page = PAGE_POSITIONS as usize;
         let needed = end.div_ceil(page).saturating_sub(self.pages.len());
-        // Of the pages that will be written only the first can hold committed positions; after a rollback the
-        // others may still be shared, but nothing in them is worth a copy.
+        // Of the pages to be written only the first can hold committed positions. After a rollback the others may still
+        // be shared, but their content is not needed.
         let first = self.len / page;
         let written = first.min(self.pages.len())..end.div_ceil(page).min(self.pages.len());
         let shared: SmallVec<[usize; 4]> = written.filter(|&i| !pool.is_sole(self.pages[i])).collect();
@@ -61,7 +61,7 @@ impl Sequence {
         let mut copied = None;
         if shared.first() == Some(&first) && !self.len.is_multiple_of(page) {
             let to = pool.take()?;
-            // Before anything else: it may fail, and the rest cannot.
+            // First, because it may fail and the rest cannot.
             copy(self.pages[first], to).inspect_err(|_| pool.release(to))?;
             copied = Some(to);
         }
@@ -76,13 +76,13 @@ impl Sequence {
         Ok(())
     }
 
-    /// Counts positions as committed, after the step that wrote them. Positions without a page cannot be: at most those
-    /// that were reserved are counted.
+    /// Marks positions as committed after the step that wrote them, limited to those with reserved pages.
     pub fn commit(&mut self, len: usize) {
         self.len = len.min(self.pages.len() * PAGE_POSITIONS as usize);
     }
 
-    /// A second sequence with the same first `len` positions; full and partial pages are shared until one is written.
+    /// Makes a second sequence with the same first `len` positions. Full and partial pages are shared until one is
+    /// written.
     ///
     /// # Errors
     /// [`EngineError::ForeignSequence`].
@@ -96,7 +96,7 @@ impl Sequence {
         Ok(Sequence { pages, len, pool: self.pool })
     }
 
-    /// That the pages, if there are any, are of this pool.
+    /// Checks that the pages, if any, belong to this pool.
     ///
     /// # Errors
     /// [`EngineError::ForeignSequence`].
@@ -105,7 +105,7 @@ impl Sequence {
         if own { Ok(()) } else { Err(EngineError::ForeignSequence { pages: self.pages.len() }) }
     }
 
-    /// Gives back the pages that hold none of the positions below `end`, nor a committed one. Pages of another pool stay.
+    /// Releases pages that hold neither a position below `end` nor a committed one. Pages of another pool stay.
     pub(crate) fn trim(&mut self, pool: &mut PagePool, end: usize) {
         if self.check(pool).is_err() {
             return;
@@ -116,7 +116,7 @@ impl Sequence {
         }
     }
 
-    /// Gives all pages back. Pages of another pool stay, and so does the sequence.
+    /// Releases all pages. A sequence with pages of another pool is unchanged.
     pub(crate) fn release(&mut self, pool: &mut PagePool) {
         if self.check(pool).is_err() {
             return;
@@ -132,7 +132,7 @@ impl Sequence {
 mod tests {
     use super::*;
 
-    /// Reserves and gives the page that was copied.
+    /// Reserves, and returns the page copy that was made.
     fn reserve(a: &mut Sequence, pool: &mut PagePool, end: usize) -> Result<Option<(u32, u32)>, EngineError> {
         let mut copied = None;
         a.reserve(pool, end, |from, to| {
@@ -216,7 +216,7 @@ mod tests {
         a.trim(&mut other, 0);
         a.release(&mut other);
         assert_eq!((a.len(), a.pages().len(), other.free_pages(), own.free_pages()), (70, 2, 2, 2));
-        // Once its pages are given back it may be any engine's.
+        // Once its pages are released, the sequence can be used with any engine.
         a.release(&mut own);
         reserve(&mut a, &mut other, 1).unwrap();
         assert_eq!((own.free_pages(), other.free_pages()), (4, 1));

@@ -1,14 +1,14 @@
-//! A model file as a device's source of weights.
+//! A model file as a weight source for a device.
 
 use aio_backend::{WeightData, WeightSource};
 use aio_model::{Model, ModelError};
 use aio_plan::PlanFamily;
 
-/// See the module's header.
+/// The weight source. See the module docs.
 pub(crate) struct ModelWeights<'a>(&'a Model);
 
 impl<'a> ModelWeights<'a> {
-    /// The model's weights. One that is missing or of a type that aio does not read is the file's fault: it says which.
+    /// The model's weights. Fails if one is missing or has a type that aio does not read, naming it.
     pub(crate) fn checked(model: &'a Model, family: &PlanFamily) -> Result<ModelWeights<'a>, ModelError> {
         for weight in &family.weights {
             model.need_weight(&weight.name)?;

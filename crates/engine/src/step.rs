@@ -1,6 +1,6 @@
-//! What a step is asked for, and the form in which plans bind it.
+//! A step's request, and the form in which plans bind it.
 //!
-//! The engine's `step` and `verify` fill [`StepInputs`] from a [`Step`]; the buffers are kept, so a step of a size that was
+//! The engine's `step` and `verify` fill [`StepInputs`] from a [`Step`]. The buffers are reused, so a step of a size
 //! seen before allocates nothing.
 
 use crate::{EngineError, PagePool, Sampling, Sequence};
@@ -13,65 +13,65 @@ use aio_plan::{StepInput, Tail};
 pub struct StepRow<'a> {
     /// Its token.
     pub token: u32,
-    /// Its sequence, by place in [`Step::sequences`].
+    /// Its sequence, by index in [`Step::sequences`].
     pub sequence: usize,
     /// Its position.
     pub position: usize,
-    /// Whether it asks for an output, and how it is sampled.
+    /// The output it asks for, and how it is sampled.
     pub wants: StepWants<'a>,
 }
 
-/// What a row asks for.
+/// The output that a row asks for.
 #[derive(Clone, Copy, Debug)]
 pub enum StepWants<'a> {
-    /// Nothing: its keys and values are all that matters.
+    /// No output; the row only fills the KV cache.
     Nothing,
-    /// Its logits, as the model gives them.
+    /// The model's logits, unchanged.
     Logits,
-    /// The next token; [`aio_ir::sampling::NO_TOKEN`] where a logit is NaN or infinite.
+    /// The next token; [`aio_ir::sampling::NO_TOKEN`] if a logit is NaN or infinite.
     Token {
-        /// How it is chosen.
+        /// How it is sampled.
         sampling: &'a Sampling,
-        /// The row's own prefix, or its end: the tokens that penalties look back on, newest last.
+        /// The row's prefix, or the end of it: the tokens that penalties apply to, newest last.
         recent: &'a [u32],
-        /// Added to the logits, one number a token of the vocabulary.
+        /// Added to the logits, one value per token of the vocabulary.
         bias: Option<&'a [f32]>,
     },
 }
 
-/// Rows of sequences that run together. Positions of the rows must have pages.
+/// Rows of sequences that run together. Each row's position must have a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     /// The sequences.
     pub sequences: &'a [&'a Sequence],
-    /// The rows, those of a sequence in order of position.
+    /// The rows. Those of a sequence are in order of position.
     pub rows: &'a [StepRow<'a>],
 }
 
-/// The output rows of one sequence in a step that verifies drafts: its last token's, then one for each draft. All of
-/// them ask for a token.
+/// The output rows of one sequence in a step that verifies drafts: its last token's, then one for each draft. All ask
+/// for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DraftSpan {
-    /// Place of the first among the step's rows that ask for an output.
+    /// Index of the first among the step's output rows.
     pub first: usize,
-    /// Drafts after it.
+    /// Number of drafts after it.
     pub drafts: usize,
     /// Positions of the sequence up to and including the first row's.
     pub len: usize,
 }
 
-/// What became of drafts, by place in [`Step::sequences`].
+/// Outcome of the drafts, by index in [`Step::sequences`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verified<'a> {
-    /// How many of each sequence's drafts were what plain decoding would have given.
+pub struct DraftOutcome<'a> {
+    /// Number of each sequence's drafts that plain decoding would have produced.
     pub accepted: &'a [u32],
     /// The token after the accepted ones, or [`aio_ir::sampling::NO_TOKEN`].
     pub next: &'a [u32],
-    /// Positions that are committed now.
+    /// Number of committed positions.
     pub lens: &'a [u32],
 }
 
-/// Inputs of a step in the form that plans bind them.
+/// Inputs of a step in the form that plans bind.
 #[derive(Debug, Default)]
 pub(crate) struct StepInputs {
     pub dims: Dims,
@@ -83,14 +83,14 @@ pub(crate) struct StepInputs {
     sampling: Vec<f32>,
     noise: Vec<u32>,
     recent: Vec<i32>,
-    /// Empty if no row has one.
+    /// Empty if no row has a bias.
     logit_bias: Vec<f32>,
     spans: Vec<u32>,
     lens: Vec<u32>,
 }
 
 impl StepInputs {
-    /// What an input binds; `None` for a bias that no row has.
+    /// The data of an input; `None` for a bias if no row has one.
     pub(crate) fn data(&self, input: StepInput) -> Option<Data<'_>> {
         Some(match input {
             StepInput::Tokens => Data::U32(&self.tokens),
@@ -108,8 +108,8 @@ impl StepInputs {
         })
     }
 
-    /// Takes a step over, with the drafts of each sequence or none at all; the tail that serves all its rows. `pages` is
-    /// the size of the pool.
+    /// Fills the inputs from a step, with the drafts of each sequence or none at all. Returns the tail that serves all
+    /// its rows. `pages` is the size of the pool.
     pub(crate) fn fill(&mut self, step: &Step<'_>, spans: &[DraftSpan], pages: u32) -> Tail {
         self.rows(step.rows);
         self.pages(step.sequences, pages as usize);
@@ -145,7 +145,7 @@ impl StepInputs {
         }
     }
 
-    /// Output rows with their sampling numbers.
+    /// Fills the output rows and their sampling parameters.
     fn outputs(&mut self, rows: &[StepRow<'_>]) -> Tail {
         self.out_rows.clear();
         self.sampling.clear();
@@ -175,7 +175,7 @@ impl StepInputs {
         tail
     }
 
-    /// A row of numbers for each output row, zeros for those that have no bias; nothing if none has.
+    /// Fills one bias row per output row, zeros for those without a bias. Empty if none has one.
     fn bias(&mut self, rows: &[StepRow<'_>], tail: Tail) {
         self.logit_bias.clear();
         let of = |row: &StepRow<'_>| match row.wants {
@@ -196,7 +196,7 @@ impl StepInputs {
     }
 }
 
-/// Tokens of its prefix that a row's penalties look back on.
+/// Number of prefix tokens that a row's penalties apply to.
 fn look_back(row: &StepRow<'_>) -> usize {
     match row.wants {
         StepWants::Token { sampling, recent, .. } => recent.len().min(sampling.repeat_last_n),
@@ -204,13 +204,13 @@ fn look_back(row: &StepRow<'_>) -> usize {
     }
 }
 
-/// The cheapest tail that chooses a token as asked.
+/// The cheapest tail that chooses a token as requested.
 pub(crate) fn token_tail(sampling: &Sampling, biased: bool) -> Tail {
     if sampling.params.is_plain_argmax() && !biased { Tail::Argmax } else { Tail::Sample }
 }
 
 impl Step<'_> {
-    /// Checks what plans rely on: tokens of the vocabulary, positions with pages of this pool.
+    /// Checks what plans rely on: tokens in the vocabulary, positions with pages of this pool.
     pub(crate) fn check(&self, vocabulary: u32, pool: &PagePool) -> Result<(), EngineError> {
         self.sequences.iter().try_for_each(|s| s.check(pool))?;
         if let Some(row) = self.rows.iter().find(|r| r.token >= vocabulary) {
@@ -230,7 +230,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Checks that there is a run of drafts for each sequence and that all lie in the step.
+    /// Checks that each sequence has a run of drafts and that all fit the step.
     pub(crate) fn check_spans(&self, spans: &[DraftSpan]) -> Result<(), EngineError> {
         let outs = self.rows.iter().filter(|r| !matches!(r.wants, StepWants::Nothing)).count();
         let inside = |s: &DraftSpan| s.first.checked_add(s.drafts).is_some_and(|last| last < outs);

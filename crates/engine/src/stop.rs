@@ -1,18 +1,18 @@
-//! Stop strings in a stream: text is held back while it could still be the beginning of one.
+//! Stop strings in a stream: holds text back while it could be the start of one.
 
-/// Collects text piece by piece and releases what can no longer be part of a stop string.
+/// Collects text piece by piece and releases text that can no longer be part of a stop string.
 #[derive(Debug)]
 pub(crate) struct StopScanner {
     stops: Vec<String>,
     held: String,
 }
 
-/// What a piece of text led to.
+/// The result of a piece of text.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Scan {
-    /// This much may be shown.
+    /// Text that may be shown.
     Text(String),
-    /// A stop string was met; this came before it.
+    /// A stop string was found; this is the text before it.
     Stopped(String),
 }
 
@@ -21,7 +21,7 @@ impl StopScanner {
         StopScanner { stops, held: String::new() }
     }
 
-    /// Takes a piece.
+    /// Adds a piece of text.
     pub(crate) fn push(&mut self, piece: &str) -> Scan {
         self.held.push_str(piece);
         let hits = self.stops.iter().filter(|s| !s.is_empty()).filter_map(|s| self.held.find(s.as_str()));
@@ -34,13 +34,13 @@ impl StopScanner {
         Scan::Text(std::mem::replace(&mut self.held, rest))
     }
 
-    /// What is still held back, when the stream ends without a stop string.
+    /// Returns the text still held back when the stream ends without a stop string.
     pub(crate) fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 }
 
-/// Length of the longest end of `text` that begins `stop`.
+/// Length of the longest suffix of `text` that is a proper prefix of `stop`.
 fn partial_match(text: &str, stop: &str) -> usize {
     let longest = text.len().min(stop.len().saturating_sub(1));
     (1..=longest).rev().find(|&n| text.as_bytes()[text.len() - n..] == stop.as_bytes()[..n]).unwrap_or(0)

@@ -1,24 +1,24 @@
-//! What a model's steps read and compute: the numbers of its roofline.
+//! What a model's steps read and compute, for its roofline.
 
 use aio_ir::Op;
-use aio_plan::{PlanFamily, Slot, TaskKind, Traffic, WeightDesc, WeightId};
+use aio_plan::{Loc, PlanFamily, TaskKind, Traffic, WeightDesc, WeightId};
 
-/// Work of a model's steps, by the shapes of its weights and states.
+/// The work of a model's steps, from the shapes of its weights and states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ModelWork {
-    /// Bytes of the weights that every step reads, as the model file stores them; of an embedding table of its own only
-    /// a few rows are read, so it does not count.
+    /// Bytes of the weights that every step reads, as stored in the model file. A separate embedding table is excluded,
+    /// since only a few of its rows are read.
     pub weight_bytes: u64,
     /// Bytes of keys and values of one position, over all layers.
     pub kv_bytes_per_position: u64,
-    /// Multiply-adds of a row with weights in block formats, all of which ask for an output.
+    /// Multiply-adds per row with weights in block formats, if every row has an output.
     pub int8_macs: u64,
-    /// Multiply-adds of a row with weights in plain formats.
+    /// Multiply-adds per row with weights in plain formats.
     pub f32_macs: u64,
 }
 
 impl ModelWork {
-    /// Of a family's weights and states.
+    /// Computes the work from a family's weights and states.
     pub fn of(family: &PlanFamily) -> ModelWork {
         let traffic = family.plans.iter().map(|plan| Traffic::of(family, plan)).max_by_key(|t| t.weights);
         let Traffic { weights, kv_per_position } = traffic.unwrap_or_default();
@@ -36,12 +36,12 @@ impl ModelWork {
     }
 }
 
-/// Weights that steps read whole: all but tables that are only looked up.
+/// Weights that steps read whole: all except tables that are only looked up.
 fn streamed(family: &PlanFamily) -> impl Iterator<Item = &WeightDesc> {
     let read = |w: usize| {
         let tasks = family.plans.iter().flat_map(|p| &p.tasks);
         let whole = tasks.filter(|t| t.kind != TaskKind::Op(Op::Embed));
-        whole.flat_map(|t| &t.operands).any(|s| *s == Slot::Weight(WeightId::new(w)))
+        whole.flat_map(|t| &t.operands).any(|s| *s == Loc::Weight(WeightId::new(w)))
     };
     family.weights.iter().enumerate().filter(move |(i, _)| read(*i)).map(|(_, w)| w)
 }

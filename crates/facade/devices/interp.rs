@@ -9,7 +9,7 @@ pub const ORACLE: &str = "interp";
 
 pub(super) const ENTRY: SimpleEntry = SimpleEntry {
     name: ORACLE,
-    summary: "The scalar oracle: slow, exact, for comparison",
+    summary: "The scalar oracle: slow and exact, for comparison",
     chip: "the scalar oracle",
     make: || Ok(Arc::new(InterpDevice::default())),
 };

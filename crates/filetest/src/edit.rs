@@ -8,7 +8,7 @@ use aio_model::{Model, ModelError};
 
 /// A tensor: name, type, sizes (innermost first), bytes.
 #[derive(Clone, Debug)]
-pub struct Tensor {
+pub struct FileTensor {
     /// The name.
     pub name: String,
     /// The element type.
@@ -25,7 +25,7 @@ pub struct File {
     /// Metadata, in order.
     pub keys: Vec<(String, MetaValue)>,
     /// Tensors, in order.
-    pub tensors: Vec<Tensor>,
+    pub tensors: Vec<FileTensor>,
 }
 
 impl File {
@@ -44,7 +44,7 @@ impl File {
     pub fn of(preset: &Preset, dtype: DType) -> File {
         let bytes = Synth::new(preset, dtype, 7).and_then(|s| s.to_bytes()).expect("the preset can be made");
         let gguf = Gguf::from_bytes(bytes).expect("the file is valid");
-        let tensor = |t: &aio_model::gguf::TensorInfo| Tensor {
+        let tensor = |t: &aio_model::gguf::TensorInfo| FileTensor {
             name: t.name.clone(),
             dtype: t.dtype().expect("synthetic models have known types"),
             dims: t.dims.clone(),
@@ -72,11 +72,11 @@ impl File {
     /// Adds an f32 vector, or replaces a tensor by one.
     pub fn vector(self, name: &str, values: &[f32]) -> File {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.tensor(Tensor { name: name.to_owned(), dtype: DType::F32, dims: vec![values.len() as u64], bytes })
+        self.tensor(FileTensor { name: name.to_owned(), dtype: DType::F32, dims: vec![values.len() as u64], bytes })
     }
 
     /// Adds a tensor, or replaces the one of its name.
-    pub fn tensor(mut self, tensor: Tensor) -> File {
+    pub fn tensor(mut self, tensor: FileTensor) -> File {
         self.tensors.retain(|t| t.name != tensor.name);
         self.tensors.push(tensor);
         self
@@ -92,7 +92,7 @@ impl File {
     ///
     /// # Panics
     /// If there is none.
-    pub fn get(&self, name: &str) -> &Tensor {
+    pub fn get(&self, name: &str) -> &FileTensor {
         self.tensors.iter().find(|t| t.name == name).unwrap_or_else(|| panic!("no tensor {name}"))
     }
 

@@ -7,7 +7,7 @@
 
 use crate::bless;
 use aio_backend::null::permissive_target;
-use aio_compiler::{Compiled, Options, compile};
+use aio_compiler::{Compilation, Options, compile};
 use aio_ir::text::{parse, print};
 use aio_ir::verify;
 use aio_plan::{Bucket, Tail};
@@ -114,7 +114,7 @@ fn fuse_lines(source: &str, tail: Tail) -> Result<Vec<String>, String> {
     Ok(compiled(source, bucket(tail))?.reports[0].to_string().lines().map(str::to_owned).collect())
 }
 
-fn compiled(source: &str, bucket: Bucket) -> Result<Compiled, String> {
+fn compiled(source: &str, bucket: Bucket) -> Result<Compilation, String> {
     let graph = parse(source).map_err(|e| e.to_string())?.graph;
     let verified = verify(&graph).map_err(|e| e.to_string())?;
     let options = Options { buckets: vec![bucket], fuse: true };

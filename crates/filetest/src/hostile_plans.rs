@@ -5,24 +5,18 @@
 //! damaged bytes alone never get past the checksums, and rarely past the first rule.
 
 use crate::hostile_graphs::{Graph, graphs};
-use aio_backend::{Bindings, Data, Device, DeviceError, LoadOptions, WeightData, WeightSource};
+use crate::hostile_step::{MAX_BYTES, PAGES, step};
+use aio_backend::Device;
 use aio_compiler::{CompileError, Options, compile};
 use aio_conformance::{Case, cases};
-use aio_ir::{DType, Dim, Dims, Op, Shape, Sym, TensorType};
+use aio_ir::{DType, Dim, Op, Shape, Sym, TensorType};
 use aio_plan::artefact::{decode, encode};
 use aio_plan::{
-    Activation, Bucket, Buffer, BufferId, InputId, Layout, OutputId, PlanFamily, RopePairs, RopeScaling, Slot, StateId,
+    Activation, Bucket, Buffer, BufferId, InputId, Layout, Loc, OutputId, PlanFamily, RopePairs, RopeScaling, StateId,
     Target, TaskKind, WeightId,
 };
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-/// Weights, states and arena of a family that is run have at most this many bytes.
-const MAX_BYTES: u64 = 8 << 20;
-/// Pages of the pool.
-const PAGES: u32 = 4;
-/// Rows of a step at most.
-const MAX_ROWS: u32 = 40;
 /// Bytes of the choice of fusion from which on the graph is one of `hostile_graphs`: few, so that older corpora mean what
 /// they meant.
 const OTHER_GRAPHS: u8 = 240;
@@ -142,7 +136,7 @@ fn change(family: &mut PlanFamily, c: &mut Choices<'_>) {
     match c.below(12) {
         0 => everywhere(family, c),
         1 => change_number(family, c),
-        2 => change_slot(family, c),
+        2 => change_loc(family, c),
         3 => change_tasks(family, c),
         4 => change_type(family, c),
         5 => change_body(family, c),
@@ -276,28 +270,28 @@ fn task<'f>(family: &'f mut PlanFamily, c: &mut Choices<'_>) -> Option<&'f mut a
     plan.tasks.get_mut(at)
 }
 
-/// A slot of any kind; most are in range.
-fn slot(family: &PlanFamily, c: &mut Choices<'_>) -> Slot {
-    let Some(plan) = family.plans.first() else { return Slot::Absent };
+/// A location of any kind; most are in range.
+fn loc(family: &PlanFamily, c: &mut Choices<'_>) -> Loc {
+    let Some(plan) = family.plans.first() else { return Loc::Absent };
     let kind = c.below(6);
     match kind {
-        0 => Slot::Buffer(BufferId::new(c.below(plan.buffers.len() + 1))),
-        1 => Slot::Input(InputId::new(c.below(plan.inputs.len() + 1))),
-        2 => Slot::Output(OutputId::new(c.below(plan.outputs.len() + 1))),
-        3 => Slot::Weight(WeightId::new(c.below(family.weights.len() + 1))),
-        4 => Slot::State(StateId::new(c.below(family.states.len() + 1))),
-        _ => Slot::Absent,
+        0 => Loc::Buffer(BufferId::new(c.below(plan.buffers.len() + 1))),
+        1 => Loc::Input(InputId::new(c.below(plan.inputs.len() + 1))),
+        2 => Loc::Output(OutputId::new(c.below(plan.outputs.len() + 1))),
+        3 => Loc::Weight(WeightId::new(c.below(family.weights.len() + 1))),
+        4 => Loc::State(StateId::new(c.below(family.states.len() + 1))),
+        _ => Loc::Absent,
     }
 }
 
-fn change_slot(family: &mut PlanFamily, c: &mut Choices<'_>) {
-    let slot = slot(family, c);
+fn change_loc(family: &mut PlanFamily, c: &mut Choices<'_>) {
+    let loc = loc(family, c);
     let results = c.byte().is_multiple_of(3);
     let Some(task) = task(family, c) else { return };
-    let slots: &mut [Slot] = if results { &mut task.results } else { &mut task.operands };
-    let at = c.below(slots.len());
-    if let Some(place) = slots.get_mut(at) {
-        *place = slot;
+    let locs: &mut [Loc] = if results { &mut task.results } else { &mut task.operands };
+    let at = c.below(locs.len());
+    if let Some(place) = locs.get_mut(at) {
+        *place = loc;
     }
 }
 
@@ -420,85 +414,9 @@ fn repair(family: &mut PlanFamily) {
     family.arena_bytes = family.plans.iter().map(|p| p.arena_bytes).max().unwrap_or(0);
 }
 
-/// Weights for every description, whatever its type has become.
-struct Weights(BTreeMap<String, (TensorType, Vec<u8>)>);
-
-impl WeightSource for Weights {
-    fn weight(&self, name: &str) -> Option<WeightData<'_>> {
-        let (ty, bytes) = self.0.get(name)?;
-        let shape = ty.shape.dims().iter().filter_map(|d| d.known()).collect();
-        Some(WeightData { dtype: ty.dtype, shape, bytes })
-    }
-}
-
-fn weights(family: &PlanFamily) -> Weights {
-    let weight = |w: &aio_plan::WeightDesc| {
-        let len = w.ty.bytes(&Dims::default()).unwrap_or(0) as usize;
-        (w.name.clone(), (w.ty.clone(), (0..len).map(|i| (i * 37) as u8 & 0x3b).collect()))
-    };
-    Weights(family.weights.iter().map(weight).collect())
-}
-
 fn run(family: &PlanFamily, device: &dyn Device, bytes: &[u8]) -> Fate {
     match step(family, device, bytes) {
         Ok(()) => Fate::Ran,
         Err(_) => Fate::DeviceRefused,
     }
-}
-
-/// Loads every plan and runs two steps: a full one, and one of a few rows.
-fn step(family: &PlanFamily, device: &dyn Device, bytes: &[u8]) -> Result<(), DeviceError> {
-    device.scratch_bytes(family, PAGES);
-    let resident = device.upload(family, &weights(family), PAGES)?;
-    for plan in &family.plans {
-        let mut executable = device.load(family, plan, &resident, &LoadOptions::default())?;
-        for most in [MAX_ROWS, 2] {
-            let bucket = plan.bucket;
-            let (rows, seqs, outs) = (bucket.rows.min(most), bucket.seqs.min(most), bucket.outs.min(most));
-            let dims = Dims { rows, seqs, outs, pages: PAGES, recent: most.min(5) };
-            let data: Vec<Option<Bound>> = plan.inputs.iter().map(|i| bound(&i.ty, &dims, bytes)).collect();
-            let inputs: Vec<_> = data.iter().map(|d| d.as_ref().map(Bound::data)).collect();
-            let words = |b: &aio_plan::Binding| b.ty.bytes(&dims).map_or(0, |bytes| bytes.div_ceil(4) as usize);
-            if plan.outputs.iter().chain(&plan.inputs).map(words).sum::<usize>() as u64 > MAX_BYTES {
-                continue;
-            }
-            let mut outputs: Vec<Vec<u32>> = plan.outputs.iter().map(|o| vec![0; words(o)]).collect();
-            let mut outputs: Vec<&mut [u32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-            let mut bindings = Bindings { dims, inputs: &inputs, outputs: &mut outputs };
-            executable.submit(&mut bindings)?.wait()?;
-        }
-    }
-    device.copy_pages(&resident, &[(0, 1)])?;
-    (0..family.states.len()).try_for_each(|s| device.download_state(&resident, s).map(drop))
-}
-
-/// What an input is bound to.
-enum Bound {
-    F32(Vec<f32>),
-    I32(Vec<i32>),
-    U32(Vec<u32>),
-    Bytes(DType, Vec<u8>),
-}
-
-impl Bound {
-    fn data(&self) -> Data<'_> {
-        match self {
-            Bound::F32(v) => Data::F32(v),
-            Bound::I32(v) => Data::I32(v),
-            Bound::U32(v) => Data::U32(v),
-            Bound::Bytes(t, v) => Data::Bytes(*t, v),
-        }
-    }
-}
-
-/// Small indices, so that most steps are accepted.
-fn bound(ty: &TensorType, dims: &Dims, bytes: &[u8]) -> Option<Bound> {
-    let len = ty.bytes(dims).filter(|&len| len <= MAX_BYTES)? as usize;
-    let byte = |i: usize| bytes.get(i % bytes.len().max(1)).copied().unwrap_or(0) ^ i as u8;
-    Some(match ty.dtype {
-        DType::F32 => Bound::F32((0..len / 4).map(|i| f32::from(byte(i)) / 64.0 - 2.0).collect()),
-        DType::I32 => Bound::I32((0..len / 4).map(|i| i32::from(byte(i) % 4)).collect()),
-        DType::U32 => Bound::U32((0..len / 4).map(|i| u32::from(byte(i) % 3)).collect()),
-        other => Bound::Bytes(other, (0..len).map(|i| byte(i) & 0x3f).collect()),
-    })
 }

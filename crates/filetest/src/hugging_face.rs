@@ -24,7 +24,7 @@ const LAYER: [(&str, &str); 11] = [
 ];
 
 /// A tensor as a safetensors file has it.
-struct Tensor {
+struct HfTensor {
     name: String,
     dtype: &'static str,
     shape: Vec<u64>,
@@ -97,7 +97,7 @@ fn tokenizer(gguf: &Gguf) -> serde_json::Value {
     })
 }
 
-fn tensors(gguf: &Gguf, preset: &Preset) -> Vec<Tensor> {
+fn tensors(gguf: &Gguf, preset: &Preset) -> Vec<HfTensor> {
     let all = gguf.tensors().iter().filter(|t| t.name != "rope_freqs.weight");
     let tensor = |t: &aio_model::gguf::TensorInfo| {
         let bytes = gguf.tensor_data(&t.name).expect("the tensor is there");
@@ -109,7 +109,7 @@ fn tensors(gguf: &Gguf, preset: &Preset) -> Vec<Tensor> {
             DType::BF16 => "BF16",
             other => panic!("safetensors have no {other}"),
         };
-        Tensor { name: name(&t.name), dtype, shape: t.shape(), bytes }
+        HfTensor { name: name(&t.name), dtype, shape: t.shape(), bytes }
     };
     all.map(tensor).collect()
 }
@@ -138,7 +138,7 @@ fn halves(bytes: &[u8], shape: &[u64], head: usize) -> Vec<u8> {
 }
 
 /// The length of the header, the header in JSON, the data.
-fn file(tensors: &[Tensor]) -> Vec<u8> {
+fn file(tensors: &[HfTensor]) -> Vec<u8> {
     let mut header = Map::from_iter([("__metadata__".to_owned(), json!({"format": "pt"}))]);
     let mut data = Vec::new();
     for t in tensors {

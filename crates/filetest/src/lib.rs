@@ -13,6 +13,7 @@ pub mod edit;
 pub mod graph_file;
 mod hostile_graphs;
 pub mod hostile_plans;
+mod hostile_step;
 pub mod hugging_face;
 pub mod logits;
 pub mod needs;

@@ -61,12 +61,12 @@ fn what_no_kernel_can_do_is_refused() {
                  %p = input \"positions\" : u32[rows]\n";
     let kv = "f16[pages, 2, 1, 64, 16]";
     let graphs = [
-        (format!("{pages}%kv = input \"kv\" : {kv}\n%y = attend %k, %kv, %t, %s, %p {{scale = 1.0}}\noutput \"y\" = %y\n"), "is no state"),
+        (format!("{pages}%kv = input \"kv\" : {kv}\n%y = attend %k, %kv, %t, %s, %p {{scale = 1.0}}\noutput \"y\" = %y\n"), "is not a state"),
         (
             format!(
                 "{pages}%kv = input \"kv\" : {kv}\n%z = state \"z\" : {kv}\n%w = page_write %kv, %k, %k, %t, %s, %p\nfinal %z = %w\n"
             ),
-            "is no state",
+            "is not a state",
         ),
         (format!("{pages}%x = input \"x\" : {kv}\n%kv = state \"kv\" : {kv}\n%y = attend %k, %kv, %t, %s, %p {{scale = 1.0}}\noutput \"y\" = %y\nfinal %kv = %x\n"), "plain tensor"),
         ("%x = input \"x\" : f32[recent, 64]\n%w = weight \"w\" : f32[32, 64]\n%y = matmul %x, %w\noutput \"y\" = %y\n".to_owned(), "no bucket bounds"),

@@ -5,7 +5,7 @@ use aio_backend::Device;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_backend_cuda::EmulationOptions;
 use aio_engine::{Dispatch, Engine, EngineOptions};
-use aio_filetest::edit::{File, Tensor};
+use aio_filetest::edit::{File, FileTensor};
 use aio_filetest::{cuda, logits, tiny};
 use aio_interp::InterpDevice;
 use aio_ir::DType;
@@ -213,12 +213,12 @@ fn one_matrix_for_query_key_and_value_is_three() {
     for layer in 0..2 {
         for end in ["weight", "bias"] {
             let part = |p: &str| format!("blk.{layer}.attn_{p}.{end}");
-            let parts: Vec<Tensor> = ["q", "k", "v"].iter().map(|p| joined.get(&part(p)).clone()).collect();
+            let parts: Vec<FileTensor> = ["q", "k", "v"].iter().map(|p| joined.get(&part(p)).clone()).collect();
             let mut dims = parts[0].dims.clone();
             *dims.last_mut().unwrap() = parts.iter().map(|t| t.dims.last().unwrap()).sum();
             let bytes = parts.iter().flat_map(|t| t.bytes.clone()).collect();
             joined = parts.iter().fold(joined, |f, t| f.without(&t.name));
-            joined = joined.tensor(Tensor { name: part("qkv"), dtype: DType::F32, dims, bytes });
+            joined = joined.tensor(FileTensor { name: part("qkv"), dtype: DType::F32, dims, bytes });
         }
     }
     let want = Plain { file: &apart, magnitude: 1.0 }.logits();

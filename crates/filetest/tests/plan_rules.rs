@@ -6,7 +6,7 @@ use aio_compiler::{Options, compile};
 use aio_filetest::tiny;
 use aio_ir::{DType, Graph, Op, Shape, Sym, TensorType};
 use aio_plan::{
-    Binding, Bucket, BufferId, InputId, KindName, Layout, LinearSpec, OutputId, PlanFamily, Slot, StateDesc, StateId,
+    Binding, Bucket, BufferId, InputId, KindName, Layout, LinearSpec, Loc, OutputId, PlanFamily, StateDesc, StateId,
     Tail, Task, TaskKind, WeightId, verify,
 };
 use std::collections::BTreeSet;
@@ -94,7 +94,7 @@ fn rewrite(family: &mut PlanFamily, kind: KindName, from: &str, to: &str) {
 fn l005_weights_and_states_have_the_very_shape() {
     // As many elements, but rows and columns swapped.
     only("L005", |f| {
-        let Slot::Weight(w) = task(f, KindName::GateUp).operands[2] else { panic!("no weight") };
+        let Loc::Weight(w) = task(f, KindName::GateUp).operands[2] else { panic!("no weight") };
         f.weights[w.index()].ty.shape.0.swap(0, 1);
     });
     for (axis, size) in [(1, 1u64), (3, 32), (4, 8)] {
@@ -103,14 +103,14 @@ fn l005_weights_and_states_have_the_very_shape() {
     only("L005", |f| f.states[0].ty.dtype = DType::F32);
     // Attention's result, and another element type of a row.
     only("L005", |f| {
-        let Slot::Buffer(b) = task(f, KindName::Attend).results[0] else { panic!("no buffer") };
+        let Loc::Buffer(b) = task(f, KindName::Attend).results[0] else { panic!("no buffer") };
         let bounds = f.plans[0].bucket.bounds();
         let buffer = &mut f.plans[0].buffers[b.index()];
         buffer.ty.shape.0[1] = 1.into();
         buffer.bytes = buffer.ty.bytes(&bounds).unwrap();
     });
     only("L005", |f| {
-        let Slot::Buffer(b) = task(f, KindName::GateUp).results[0] else { panic!("no buffer") };
+        let Loc::Buffer(b) = task(f, KindName::GateUp).results[0] else { panic!("no buffer") };
         f.plans[0].buffers[b.index()].ty.dtype = DType::I32;
     });
 }
@@ -126,7 +126,7 @@ fn l015_a_replaced_state_stays_where_it_is() {
         let other = f.states[0].clone();
         f.states.push(StateDesc { name: "other".to_owned(), ..other });
         let id = StateId::new(f.states.len() - 1);
-        *task(f, KindName::Qkv).results.last_mut().unwrap() = Slot::State(id);
+        *task(f, KindName::Qkv).results.last_mut().unwrap() = Loc::State(id);
     });
 }
 
@@ -136,7 +136,7 @@ fn l019_pages_are_a_state() {
         let ty = f.states[0].ty.clone();
         f.plans[0].inputs.push(Binding { name: "pages".to_owned(), ty, optional: false });
         let id = InputId::new(f.plans[0].inputs.len() - 1);
-        task(f, KindName::Attend).operands[1] = Slot::Input(id);
+        task(f, KindName::Attend).operands[1] = Loc::Input(id);
     });
 }
 
@@ -155,7 +155,7 @@ fn l012_fused_kinds_have_no_dimension_of_0() {
         let mut plain = product(rows, columns);
         let task = &mut plain.plans[0].tasks[0];
         assert_eq!(task.kind, TaskKind::Op(Op::Matmul), "[{rows}, {columns}] stays a task of one op");
-        let operands = [task.operands[0], Slot::Absent, task.operands[1], Slot::Absent, Slot::Absent];
+        let operands = [task.operands[0], Loc::Absent, task.operands[1], Loc::Absent, Loc::Absent];
         task.kind = TaskKind::Linear(LinearSpec { norm_eps: None });
         task.operands = operands.into_iter().collect();
         let errors = verify(&plain).unwrap_err();
@@ -176,7 +176,7 @@ fn l016_packed_weights_have_elements() {
 #[test]
 fn l016_packed_weights_are_matrices() {
     only("L016", |f| {
-        let Slot::Weight(w) = task(f, KindName::GateUp).operands[1] else { panic!("no norm") };
+        let Loc::Weight(w) = task(f, KindName::GateUp).operands[1] else { panic!("no norm") };
         f.weights[w.index()].layout = Layout::Packed;
     });
 }
@@ -217,9 +217,9 @@ fn l013_weights_and_states_have_sizes() {
 }
 
 #[test]
-fn l001_slots_are_in_range() {
-    only("L001", |f| task(f, KindName::Linear).operands[2] = Slot::Weight(WeightId::new(9999)));
-    only("L001", |f| task(f, KindName::Head).results[0] = Slot::Output(OutputId::new(1)));
+fn l001_locations_are_in_range() {
+    only("L001", |f| task(f, KindName::Linear).operands[2] = Loc::Weight(WeightId::new(9999)));
+    only("L001", |f| task(f, KindName::Head).results[0] = Loc::Output(OutputId::new(1)));
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn l004_buffers_are_written_before_they_are_read() {
 }
 
 #[test]
-fn l005_slots_fit_the_body() {
+fn l005_locations_fit_the_body() {
     // The first projection's weight for the second's.
     only("L005", |f| {
         let norm = task(f, KindName::Qkv).operands[1];
@@ -282,11 +282,11 @@ fn l008_results_have_a_place() {
 #[test]
 fn l009_places_are_those_of_the_kind() {
     // An absent operand says nothing, so the body still fits.
-    only("L009", |f| task(f, KindName::Linear).operands.push(Slot::Absent));
+    only("L009", |f| task(f, KindName::Linear).operands.push(Loc::Absent));
     only("L009", |f| {
-        assert_eq!(task(f, KindName::Attend).operands.pop(), Some(Slot::Absent));
+        assert_eq!(task(f, KindName::Attend).operands.pop(), Some(Loc::Absent));
     });
-    let found = codes(|f| task(f, KindName::GateUp).operands[2] = Slot::Absent);
+    let found = codes(|f| task(f, KindName::GateUp).operands[2] = Loc::Absent);
     assert_eq!(found, BTreeSet::from(["L009"]));
     let found = codes(|f| {
         task(f, KindName::Qkv).results.pop();
@@ -309,7 +309,7 @@ fn l011_outputs_are_written_before_they_are_read() {
     let graph = aio_ir::text::parse(text).unwrap().graph;
     let mut broken = family(&graph);
     verify(&broken).unwrap();
-    assert_eq!(broken.plans[0].tasks[1].operands[0], Slot::Output(OutputId::new(0)));
+    assert_eq!(broken.plans[0].tasks[1].operands[0], Loc::Output(OutputId::new(0)));
     broken.plans[0].tasks.swap(0, 1);
     let codes: Vec<_> = verify(&broken).unwrap_err().iter().map(|e| e.code).collect();
     assert_eq!(codes, ["L011"]);
@@ -317,5 +317,5 @@ fn l011_outputs_are_written_before_they_are_read() {
 
 #[test]
 fn a_buffer_id_out_of_range_stops_the_rest() {
-    only("L001", |f| task(f, KindName::Linear).operands[0] = Slot::Buffer(BufferId::new(9999)));
+    only("L001", |f| task(f, KindName::Linear).operands[0] = Loc::Buffer(BufferId::new(9999)));
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::null::permissive_target;
-use aio_compiler::{Compiled, Options, compile};
+use aio_compiler::{Compilation, Options, compile};
 use aio_filetest::{baseline, tiny, workspace};
 use aio_ir::DType;
 use aio_plan::{Bucket, Tail};
@@ -14,7 +14,7 @@ fn buckets() -> Vec<Bucket> {
     sizes.into_iter().flat_map(bucket).collect()
 }
 
-fn compiled(preset: &str) -> Compiled {
+fn compiled(preset: &str) -> Compilation {
     let (_, graph) = tiny::model(preset, DType::Q8_0, 7);
     let options = Options { buckets: buckets(), fuse: true };
     compile(aio_ir::verify(&graph).unwrap(), &permissive_target("any"), &options).unwrap()
@@ -23,7 +23,7 @@ fn compiled(preset: &str) -> Compiled {
 #[test]
 fn every_architecture_compiles_to_its_baseline() {
     for (architecture, preset) in tiny::architectures() {
-        let Compiled { family, reports } = compiled(&preset);
+        let Compilation { family, reports } = compiled(&preset);
         let mut rows = BTreeMap::new();
         for (plan, report) in family.plans.iter().zip(&reports) {
             let mut put = |what: &str, value: u64| rows.insert(format!("{}:{what}", plan.bucket), value.to_string());

@@ -1,4 +1,4 @@
-//! The oracle as a device: runs each task's body through the evaluator.
+//! The oracle as a device: evaluates each task's body.
 
 use crate::eval::evaluate;
 use crate::tensor::Tensor;
@@ -7,21 +7,21 @@ use aio_backend::{
     null, weights,
 };
 use aio_ir::{Dims, ValueId, verify};
-use aio_plan::{Plan, PlanFamily, Slot, Target, Task, TaskId};
+use aio_plan::{Loc, Plan, PlanFamily, Target, Task, TaskId};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Runs plans by their bodies. See the crate's front page.
+/// A device that runs the bodies of plans. See the crate's front page.
 #[derive(Debug, Default)]
 pub struct InterpDevice {
     counters: Arc<Mutex<Counters>>,
 }
 
-/// A model on the oracle: weights in the file's form and states.
+/// A model on the oracle: weights in the file's form, and states.
 struct Resident {
     weights: Vec<Vec<u8>>,
     states: Mutex<Vec<Vec<u8>>>,
-    /// Whether each state lies in pages.
+    /// Whether each state is paged.
     paged: Vec<bool>,
     pages: u32,
 }
@@ -30,14 +30,14 @@ struct InterpExecutable {
     full: FullAxes,
     family: Arc<PlanFamily>,
     plan: Plan,
-    /// Submissions of a step.
+    /// Submissions per step.
     submissions: u64,
     resident: Arc<Resident>,
     counters: Arc<Mutex<Counters>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What the lock guards is replaced whole, so a panic elsewhere cannot have left it half-written.
+    // The guarded value is replaced as a whole, so a panic elsewhere cannot leave it half-written.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -57,9 +57,22 @@ impl Device for InterpDevice {
     fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
         let copy = |w: &aio_plan::WeightDesc| Ok(weights::checked(source, &w.name, &w.ty)?.to_vec());
         let dims = family.state_bounds(pages);
+        // What a file says of its sizes is refused as a whole before any of it is allocated.
+        let held =
+            family.weights.iter().map(|w| w.ty.bytes(&dims)).chain(family.states.iter().map(|s| s.ty.bytes(&dims)));
+        let total = held.chain([Some(family.arena_bytes)]).try_fold(0u64, |sum, bytes| sum.checked_add(bytes?));
+        if total.is_none_or(|bytes| bytes > isize::MAX as u64) {
+            return Err(failed("the family's weights and states are too large".to_owned()));
+        }
         let state = |s: &aio_plan::StateDesc| {
             let bytes = s.ty.bytes(&dims).and_then(|b| usize::try_from(b).ok());
-            bytes.map(|b| vec![0u8; b]).ok_or_else(|| failed(format!("state `{}` is too large", s.name)))
+            let zeroed = |bytes: usize| {
+                let mut state: Vec<u8> = Vec::new();
+                state.try_reserve_exact(bytes).ok()?;
+                state.resize(bytes, 0);
+                Some(state)
+            };
+            bytes.and_then(zeroed).ok_or_else(|| failed(format!("state `{}` is too large", s.name)))
         };
         let weights = family.weights.iter().map(copy).collect::<Result<_, _>>()?;
         let states = family.states.iter().map(state).collect::<Result<_, _>>()?;
@@ -79,7 +92,7 @@ impl Device for InterpDevice {
             family: Arc::new(shared),
             full: FullAxes::of(plan),
             plan: plan.clone(),
-            submissions: options.dispatch.submissions(plan),
+            submissions: options.submission.submissions(plan),
             resident: weights.get()?,
             counters: Arc::clone(&self.counters),
         }))
@@ -110,7 +123,7 @@ impl Executable for InterpExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         bindings.check(&self.plan)?;
         self.full.check(&bindings.dims)?;
-        let mut step = Step {
+        let mut step = Execution {
             exe: self,
             dims: bindings.dims,
             states: lock(&self.resident.states).clone(),
@@ -120,11 +133,11 @@ impl Executable for InterpExecutable {
         for (i, task) in self.plan.tasks.iter().enumerate() {
             step.task(TaskId::new(i), task, bindings.inputs)?;
         }
-        let Step { states, outputs, .. } = step;
+        let Execution { states, outputs, .. } = step;
         for (words, bytes) in bindings.outputs.iter_mut().zip(&outputs) {
             bytemuck::cast_slice_mut::<u32, u8>(words)[..bytes.len()].copy_from_slice(bytes);
         }
-        // States are replaced only now, so a step that fails leaves them as they were.
+        // States are replaced only now, so a failed step leaves them unchanged.
         *lock(&self.resident.states) = states;
         let mut counters = lock(&self.counters);
         counters.submissions += self.submissions;
@@ -136,8 +149,8 @@ impl Executable for InterpExecutable {
     }
 }
 
-/// One step under way.
-struct Step<'a> {
+/// A step in progress.
+struct Execution<'a> {
     exe: &'a InterpExecutable,
     dims: Dims,
     states: Vec<Vec<u8>>,
@@ -145,16 +158,16 @@ struct Step<'a> {
     outputs: Vec<Vec<u8>>,
 }
 
-impl Step<'_> {
+impl Execution<'_> {
     fn task(&mut self, id: TaskId, task: &Task, inputs: &[Option<Data<'_>>]) -> Result<(), DeviceError> {
         let body = verify(&task.body).map_err(failed)?;
-        let slots: Vec<Slot> = task.operands.iter().copied().filter(|s| *s != Slot::Absent).collect();
-        // The pool's size belongs to the resident model, the rest to the step.
+        let locs: Vec<Loc> = task.operands.iter().copied().filter(|s| *s != Loc::Absent).collect();
+        // The pool's size comes from the resident model, the other dimensions from the step.
         let dims = Dims { pages: self.exe.resident.pages, ..self.dims };
         let results = evaluate(body, &dims, |value: ValueId, v| {
-            let slot = slots[value.index()];
-            let mut bytes = self.bytes(slot, inputs)?;
-            if let (Slot::State(_), Cow::Borrowed(all)) = (slot, &bytes) {
+            let loc = locs[value.index()];
+            let mut bytes = self.bytes(loc, inputs)?;
+            if let (Loc::State(_), Cow::Borrowed(all)) = (loc, &bytes) {
                 // A state has room for the largest step.
                 bytes = Cow::Borrowed(all.get(..v.ty.bytes(&dims)? as usize)?);
             }
@@ -163,27 +176,27 @@ impl Step<'_> {
         let results = results.map_err(|e| failed(format!("{id} ({}): {e}", task.kind.name().name())))?;
         let owned: Vec<_> = results.iter().map(Tensor::to_bytes).collect();
         drop(results);
-        for (slot, bytes) in task.results.iter().zip(owned) {
-            match slot {
-                Slot::Buffer(b) => self.buffers[b.index()] = bytes,
-                Slot::Output(o) => self.outputs[o.index()] = bytes,
-                Slot::State(s) => self.states[s.index()][..bytes.len()].copy_from_slice(&bytes),
+        for (loc, bytes) in task.results.iter().zip(owned) {
+            match loc {
+                Loc::Buffer(b) => self.buffers[b.index()] = bytes,
+                Loc::Output(o) => self.outputs[o.index()] = bytes,
+                Loc::State(s) => self.states[s.index()][..bytes.len()].copy_from_slice(&bytes),
                 _ => unreachable!("L008: results have a place"),
             }
         }
         Ok(())
     }
 
-    fn bytes<'s>(&'s self, slot: Slot, inputs: &'s [Option<Data<'s>>]) -> Option<Cow<'s, [u8]>> {
-        let bytes = match slot {
-            Slot::Buffer(b) => &self.buffers[b.index()],
-            Slot::Output(o) => &self.outputs[o.index()],
-            Slot::Weight(w) => &self.exe.resident.weights[w.index()],
-            Slot::State(s) => &self.states[s.index()],
-            Slot::Input(i) => return inputs[i.index()].map(|d| Cow::Borrowed(d.bytes())),
-            Slot::Absent => return None,
+    fn bytes<'s>(&'s self, loc: Loc, inputs: &'s [Option<Data<'s>>]) -> Option<Cow<'s, [u8]>> {
+        let bytes = match loc {
+            Loc::Buffer(b) => &self.buffers[b.index()],
+            Loc::Output(o) => &self.outputs[o.index()],
+            Loc::Weight(w) => &self.exe.resident.weights[w.index()],
+            Loc::State(s) => &self.states[s.index()],
+            Loc::Input(i) => return inputs[i.index()].map(|d| Cow::Borrowed(d.bytes())),
+            Loc::Absent => return None,
         };
-        debug_assert!(!matches!(slot, Slot::Weight(w) if w.index() >= self.exe.family.weights.len()), "L001");
+        debug_assert!(!matches!(loc, Loc::Weight(w) if w.index() >= self.exe.family.weights.len()), "L001");
         Some(Cow::Borrowed(bytes))
     }
 }

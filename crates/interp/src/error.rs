@@ -1,4 +1,4 @@
-//! Why a graph could not be run.
+//! Errors of evaluating a graph.
 
 use aio_ir::infer::EmptyAxis;
 use aio_ir::{Op, ValueId};
@@ -7,9 +7,9 @@ use std::fmt;
 /// The node that an error is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At {
-    /// Its first result, or the one that is meant.
+    /// Its first result, or the result in question.
     pub value: ValueId,
-    /// What that is called; its number, unless who has a text of the graph says otherwise.
+    /// The value's name: its number, unless the caller has a text of the graph that names it.
     pub name: String,
     /// The node's op.
     pub op: Op,
@@ -27,10 +27,10 @@ impl fmt::Display for At {
     }
 }
 
-/// Why a graph could not be run.
+/// Why a graph could not be evaluated.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EvalError {
-    /// An input, weight or state has no value, or one of another type or size.
+    /// An input, weight or state is not bound, or bound with another type or size.
     #[error("`{name}` : {ty} is not bound to a tensor of that type")]
     Unbound {
         /// Its name.
@@ -38,27 +38,27 @@ pub enum EvalError {
         /// Its type.
         ty: String,
     },
-    /// An index (token, row, page, position) points outside its tensor.
+    /// An index (token, row, page, position) is out of range.
     #[error("{at}: {what} {index} is not below {len}")]
     Index {
         /// The node that has the index.
         at: At,
-        /// What kind of index.
+        /// The kind of index.
         what: &'static str,
         /// Its value.
         index: i64,
         /// The tensor's size.
         len: usize,
     },
-    /// An op goes along an axis that has no elements in this step.
+    /// An op's axis has no elements in this step.
     #[error("{at}: {axis}")]
     EmptyAxis {
         /// The node.
         at: At,
-        /// Its axis.
+        /// The axis.
         axis: EmptyAxis,
     },
-    /// A result is larger than an oracle should compute.
+    /// A result is larger than the oracle computes.
     #[error("{at}: {ty} has more than {max} elements", max = MAX_ELEMS)]
     TooLarge {
         /// The value.
@@ -78,5 +78,5 @@ impl EvalError {
     }
 }
 
-/// Elements of a result at most: the oracle is for small tensors, and memory that cannot be had aborts a process.
+/// Maximum elements of a result. The oracle is for small tensors, and a failed allocation aborts the process.
 pub(crate) const MAX_ELEMS: u64 = 1 << 28;

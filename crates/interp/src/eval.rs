@@ -1,4 +1,4 @@
-//! Runs a graph node by node.
+//! Evaluates a graph node by node.
 
 use crate::error::{At, EvalError, MAX_ELEMS};
 use crate::ops::{self, OpArgs};
@@ -7,9 +7,9 @@ use aio_ir::infer::full_axis;
 use aio_ir::{Def, Dims, Graph, Node, Value, ValueId, Verified};
 use std::sync::Arc;
 
-/// Runs a graph; `bind` gives a tensor for each declared value, or `None` for an optional input that is not bound.
-/// Returns the tensors of outputs and then of finals, in order. A node that no output or final depends on is not
-/// evaluated, as no plan has it, so its operands cannot fail a step.
+/// Evaluates a graph. `bind` returns a tensor for each declared value, or `None` for an unbound optional input. Returns
+/// the tensors of outputs, then of finals, in order. A node that no output or final depends on is not evaluated,
+/// because no plan contains it; its operands cannot fail a step.
 ///
 /// # Errors
 /// [`EvalError`] if a binding is missing or an index is out of range.
@@ -36,7 +36,7 @@ pub fn evaluate<'w>(
     Ok(graph.roots().map(take).collect())
 }
 
-/// Which nodes an output or final depends on, and how often these and the roots use each value.
+/// The nodes that an output or final depends on, and how often these nodes and the roots use each value.
 fn live_nodes(graph: &Graph) -> (Vec<bool>, Vec<u32>) {
     let mut uses = vec![0; graph.values().len()];
     graph.roots().for_each(|root| uses[root.index()] += 1);
@@ -72,7 +72,7 @@ fn declared<'w>(
 }
 
 fn run<'w>(graph: &Graph, node: &Node, dims: &Dims, values: &mut [Option<Arc<Tensor<'w>>>]) -> Result<(), EvalError> {
-    // A state that the node replaces is moved out, so that it is updated in place and not copied.
+    // A state that the node replaces is moved out, so that it is updated in place instead of copied.
     let updated = node.op.spec().updates.map(|i| node.input(i));
     let owned = updated.and_then(|id| values[id.index()].take());
     let inputs: Vec<_> = node.inputs.iter().map(|i| i.and_then(|id| values[id.index()].clone())).collect();
@@ -88,7 +88,7 @@ fn run<'w>(graph: &Graph, node: &Node, dims: &Dims, values: &mut [Option<Arc<Ten
     Ok(())
 }
 
-/// Refuses an axis without elements where the op needs some: shapes are numbers now.
+/// Rejects an axis without elements if the op needs some. All sizes are numbers here.
 fn check_axis(a: &OpArgs<'_, '_>) -> Result<(), EvalError> {
     let Some(Some(first)) = a.inputs.first() else { return Ok(()) };
     let axis = full_axis(a.node.op, &a.node.attrs, first.shape.len());
@@ -98,7 +98,7 @@ fn check_axis(a: &OpArgs<'_, '_>) -> Result<(), EvalError> {
     }
 }
 
-/// Refuses results that are too large; a replaced state exists already.
+/// Rejects results that are too large. A replaced state already exists.
 fn check_sizes(graph: &Graph, node: &Node, dims: &Dims) -> Result<(), EvalError> {
     let fits = |&&id: &&ValueId| graph.ty(id).shape.elems(dims).is_some_and(|n| n <= MAX_ELEMS);
     match node.results.iter().find(|id| !fits(id)) {
@@ -107,7 +107,7 @@ fn check_sizes(graph: &Graph, node: &Node, dims: &Dims) -> Result<(), EvalError>
     }
 }
 
-/// Drops operands that nothing uses any more.
+/// Drops operands that have no further use.
 fn release(node: &Node, uses: &mut [u32], values: &mut [Option<Arc<Tensor<'_>>>]) {
     for id in node.used() {
         uses[id.index()] -= 1;

@@ -1,7 +1,7 @@
-//! The scalar oracle: what graphs and plans mean, written for reading, not for speed.
+//! The scalar oracle: the meaning of graphs and plans, written for reading, not for speed.
 //!
-//! [`evaluate`] runs a verified graph on [`Tensor`]s. [`InterpDevice`] runs plans, task by task, through the same
-//! evaluator, as a back end like any other. Every op, every fused task and every back end is tested against it.
+//! [`evaluate`] runs a verified graph on [`Tensor`]s. [`InterpDevice`] runs plans task by task through the same
+//! evaluator, with the interface of any other back end. Every op, fused task and back end is tested against it.
 //! Products accumulate in f64 and weights are decoded exactly, so its error is far below any kernel's.
 #![forbid(unsafe_code)]
 

@@ -1,20 +1,20 @@
-//! Tensors of the oracle: a few representations, row-major.
+//! Row-major tensors of the oracle, in a few representations.
 
 use aio_ir::{DType, Dims, TensorType, quant};
 use std::borrow::Cow;
 
-/// Elements.
+/// Elements of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data<'a> {
     /// f32.
     F32(Vec<f32>),
     /// i32, u32, i8, u8 and bool, widened.
     Int(Vec<i64>),
-    /// Any other type, in its stored bytes.
+    /// Any other type, as stored bytes.
     Raw(Cow<'a, [u8]>),
 }
 
-/// A tensor with numbers for its dimensions.
+/// A tensor with resolved dimensions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor<'a> {
     /// Element type.
@@ -26,10 +26,10 @@ pub struct Tensor<'a> {
 }
 
 impl<'a> Tensor<'a> {
-    /// Numbers rounded to a float type.
+    /// A tensor of numbers rounded to a float type.
     ///
     /// # Panics
-    /// If the type has no encoder: V006 admits none.
+    /// If the type has no encoder, which V006 rules out.
     pub(crate) fn stored(dtype: DType, shape: Vec<usize>, values: &[f32]) -> Tensor<'a> {
         if dtype == DType::F32 {
             return Tensor::f32(shape, values.to_vec());
@@ -49,7 +49,7 @@ impl<'a> Tensor<'a> {
         Tensor { dtype, shape, data: Data::Int(values) }
     }
 
-    /// A tensor from its stored bytes; `None` if they are not as many as the type asks for.
+    /// A tensor from its stored bytes; `None` if their number does not match the type.
     pub fn from_bytes(ty: &TensorType, dims: &Dims, bytes: Cow<'a, [u8]>) -> Option<Tensor<'a>> {
         if ty.bytes(dims)? != bytes.len() as u64 {
             return None;
@@ -127,7 +127,7 @@ impl<'a> Tensor<'a> {
     }
 }
 
-/// Integer arithmetic wraps at the type's width.
+/// Wraps an integer at the type's width.
 pub(crate) fn wrap(dtype: DType, v: i64) -> i64 {
     match dtype {
         DType::I32 => i64::from(v as i32),

@@ -1,4 +1,4 @@
-//! Dimensions of 0: what numpy gives for them, and what has no value.
+//! Dimensions of 0: numpy's results, and the cases that have no value.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bound;
@@ -9,7 +9,7 @@ use aio_ir::text::parse;
 
 const DIMS: Dims = Dims { rows: 0, seqs: 1, pages: 1, outs: 1, recent: 0 };
 
-/// Shape and numbers of `%y`; all declared values are 1.
+/// Shape and values of `%y`, with all declared values set to 1.
 fn result(body: &str, dims: &Dims) -> Result<(Vec<usize>, Vec<f32>), EvalError> {
     let graph =
         parse(&format!("aio 1\ngraph \"t\"\n{body}output \"y\" = %y\n")).unwrap_or_else(|e| panic!("{e}")).graph;

@@ -70,7 +70,7 @@ fn what_is_not_bound_is_an_error() {
     assert_eq!(eval(body, &DIMS, &[("x", &[])]), Ok(2));
 }
 
-/// Small whole numbers, so that many indices are in range.
+/// Evaluates a graph with small whole numbers, so that many indices are in range.
 fn evaluate_random(graph: &aio_ir::Graph, dims: &Dims, words: &[u32]) {
     let mut at = 0;
     let mut next = || {

@@ -1,4 +1,4 @@
-//! What each op computes, against values worked out by hand.
+//! Checks each op against results computed by hand.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bound;
@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 const DIMS: Dims = Dims { rows: 2, seqs: 1, pages: 2, outs: 2, recent: 2 };
 
-/// A body of a graph, numbers by name, and the numbers of each output and final.
+/// The body of a graph, numbers by name, and the expected numbers of each output and final.
 type Case<'a> = (&'a str, &'a [(&'a str, &'a [f64])], &'a [&'a [f64]]);
 
 fn numbers(t: &Tensor<'_>) -> Vec<f64> {
@@ -20,7 +20,7 @@ fn numbers(t: &Tensor<'_>) -> Vec<f64> {
     }
 }
 
-/// Checks cases; which ops they have.
+/// Checks cases and returns the ops they contain.
 fn check(cases: &[Case<'_>]) -> HashSet<Op> {
     let mut seen = HashSet::new();
     for (body, inputs, want) in cases {
@@ -96,7 +96,7 @@ fn sources_and_layouts() -> HashSet<Op> {
 
 fn lookups_and_products() -> HashSet<Op> {
     let mut blocks = vec![0.0; 96];
-    // The scale is the largest magnitude by 127: whole multiples of 127 are kept.
+    // The scale is the largest magnitude divided by 127, so whole multiples of 127 are exact.
     blocks[32..64].fill(127.0);
     blocks[64..].fill(-254.0);
     let picked = [&blocks[64..], &blocks[32..64]].concat();
@@ -152,7 +152,7 @@ fn lookups_and_products() -> HashSet<Op> {
     ])
 }
 
-/// What `argmax` gives for a row without a largest element.
+/// The result of `argmax` for a row without a largest element.
 const NO_TOKEN: f64 = aio_ir::sampling::NO_TOKEN as f64;
 
 /// 1 + tanh(u) would cancel below -4.
@@ -310,7 +310,7 @@ const HEAD: &str = "%x = input \"x\" : f32[1, 1, 4]\n%p = input \"p\" : u32[1]\n
 fn positions() -> HashSet<Op> {
     let turn = |x: f64, y: f64, a: f64| (x * a.cos() - y * a.sin(), x * a.sin() + y * a.cos());
     let inputs: &[(&str, &[f64])] = &[("x", &[1.0, 2.0, 3.0, 4.0]), ("p", &[3.0]), ("f", &[2.0, 1.0])];
-    // Base 100 over 4 dimensions: pair 0 turns by 1 a position, pair 1 by 0.1.
+    // Base 100 over 4 dimensions: pair 0 turns by 1 per position, pair 1 by 0.1.
     let (a, b) = (turn(1.0, 3.0, 3.0), turn(2.0, 4.0, 0.3));
     let (c, d) = (turn(1.0, 2.0, 3.0), turn(3.0, 4.0, 0.3));
     let half = turn(1.0, 3.0, 1.5);
@@ -330,7 +330,7 @@ fn positions() -> HashSet<Op> {
         "pairs = halves, dims = 4, scaling = linear, factor = 2.0",
         [slow.0, slower.0, slow.1, slower.1],
     ));
-    // YaRN with a context so long that both pairs turn more often than beta_fast: angles as trained, magnitude scaled.
+    // YaRN with a context so long that both pairs turn more often than beta_fast: angles as trained, scaled magnitude.
     let m = 1.0 + 0.1 * 4f64.ln();
     let yarn = "pairs = halves, dims = 4, scaling = yarn, factor = 4.0, original_context = 1000000000";
     seen.extend(run("%y = rope %x, %p", yarn, [a.0 * m, b.0 * m, a.1 * m, b.1 * m]));
@@ -398,7 +398,7 @@ fn conversions() -> HashSet<Op> {
         ("%x = input \"x\" : i32[3]\n%y = cast %x {to = f32}\noutput \"y\" = %y", &[wide], &[&[-5.0, 300.0, 2_147_483_648.0]]),
         ("%x = input \"x\" : f32[1]\n%y = cast %x {to = bf16}\noutput \"y\" = %y", &[("x", &[1.003_906_25])], &[&[1.0]]),
         ("%x = input \"x\" : f16[1]\n%y = dequantize %x\noutput \"y\" = %y", &[("x", &[0.5])], &[&[0.5]]),
-        // The largest magnitude is 4: scale 4 / -8 for q4_0, so that multiples of a half are kept.
+        // The largest magnitude is 4: scale 4 / -8 for q4_0, so multiples of a half are exact.
         ("%x = input \"x\" : f32[32]\n%z = quantize %x {to = q4_0}\n%y = dequantize %z\noutput \"y\" = %y", &[("x", &eights)], &[&eights]),
         ("%x = input \"x\" : q4_1[32]\n%y = dequantize %x\noutput \"y\" = %y", &[("x", &[2.0; 32])], &[&[2.0; 32]]),
         ("%x = input \"x\" : f32[32]\n%z = quantize %x {to = q8_0}\n%y = dequantize %z\n%d = sub %y, %x\n%m = mul %d, %d\n%s = reduce %m {kind = max, axis = 0}\n%l = fill {shape = [1], value = 0.0003, dtype = f32}\n%c = compare %s, %l {kind = lt}\noutput \"c\" = %c", &[("x", &ramp)], &[&[1.0]]),

@@ -1,7 +1,7 @@
-//! Attributes: the constants that a node carries beside its operands.
+//! Attributes: the constants that a node carries besides its operands.
 //!
-//! The op table says which attributes an op has, their kinds and defaults; a node stores one value for each
-//! in that order, defaults filled in, so that two graphs that mean the same compare equal.
+//! The op table lists each op's attributes with their kinds and defaults. A node stores one value for each in that
+//! order, with defaults filled in, so that graphs with the same meaning compare equal.
 
 use crate::{DType, Shape};
 use std::fmt;
@@ -11,7 +11,7 @@ use std::fmt;
 pub enum Attr {
     /// An integer.
     Int(i64),
-    /// A number that is no NaN; printed so that it parses to the same bits.
+    /// A number other than NaN, printed so that it parses to the same bits.
     F32(f32),
     /// One word of a fixed list.
     Word(&'static str),
@@ -23,14 +23,14 @@ pub enum Attr {
     DType(DType),
 }
 
-/// What values an attribute takes.
+/// The values that an attribute takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttrKind {
     /// An integer.
     Int,
     /// A finite number.
     F32,
-    /// A finite number, `inf` or `-inf`. No NaN, which would make a graph unequal to itself.
+    /// A finite number, `inf` or `-inf`. Not NaN, which would make a graph unequal to itself.
     Extended,
     /// One of these words.
     Word(&'static [&'static str]),
@@ -72,10 +72,10 @@ impl fmt::Display for AttrKind {
     }
 }
 
-/// A default that can stand in a constant table.
+/// A default value, in a form usable in a constant table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Default {
-    /// The attribute has to be given.
+    /// No default: the attribute must be given.
     Required,
     /// An integer.
     Int(i64),
@@ -86,7 +86,7 @@ pub enum Default {
 }
 
 impl Default {
-    /// The value, unless the attribute is required.
+    /// The default value, or `None` if the attribute is required.
     pub fn value(self) -> Option<Attr> {
         match self {
             Default::Required => None,
@@ -102,9 +102,9 @@ impl Default {
 pub struct AttrSpec {
     /// Name in the text form.
     pub name: &'static str,
-    /// What values it takes.
+    /// The values it takes.
     pub kind: AttrKind,
-    /// Its value when not given.
+    /// Its default value.
     pub default: Default,
 }
 
@@ -112,7 +112,7 @@ impl fmt::Display for Attr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Attr::Int(v) => write!(f, "{v}"),
-            // `{:?}` is the shortest decimal that reads back as the same bits.
+            // `{:?}` prints the shortest decimal that reads back as the same bits.
             Attr::F32(v) => write!(f, "{v:?}"),
             Attr::Word(w) => f.write_str(w),
             Attr::Shape(s) => fmt::Display::fmt(s, f),

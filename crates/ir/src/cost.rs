@@ -1,19 +1,19 @@
 //! Cost rules: bytes and flops of a node, from the op table.
 //!
-//! Pure arithmetic over resolved shapes. The compiler adds them up per task, the orchestrator per plan.
+//! Pure arithmetic on resolved shapes. The compiler sums costs per task, the orchestrator per plan.
 
 use crate::shape::{Dims, TensorType};
 
-/// Step sizes that cost depends on.
+/// Step sizes that the cost depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     /// The step's dimensions.
     pub dims: Dims,
-    /// Positions that a row attends to, on average.
+    /// Average number of positions that a row attends to.
     pub context: u32,
 }
 
-/// Bytes that must move and floating-point operations, at the least.
+/// Minimum bytes moved and floating-point operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Bytes read.
@@ -52,13 +52,13 @@ impl std::iter::Sum for Cost {
     }
 }
 
-/// What a cost rule sees of a node.
+/// The arguments of a cost rule.
 pub struct CostArgs<'a> {
     /// Operand types; `None` for an absent optional operand.
     pub inputs: &'a [Option<&'a TensorType>],
     /// Result types.
     pub results: &'a [&'a TensorType],
-    /// The step.
+    /// The step's load.
     pub load: Load,
 }
 
@@ -87,24 +87,24 @@ impl CostArgs<'_> {
     }
 }
 
-/// Nothing moves: another view of the same bytes.
+/// Nothing moves: the result is another view of the same bytes.
 pub(crate) fn free(_: &CostArgs<'_>) -> Cost {
     Cost::default()
 }
 
-/// Everything is read and written once, nothing computed.
+/// Everything is read and written once; nothing is computed.
 pub(crate) fn moved(a: &CostArgs<'_>) -> Cost {
     Cost { bytes_read: a.read(), bytes_written: a.written(), flops: 0 }
 }
 
-/// One operation an element of the largest tensor.
+/// One operation per element of the largest tensor.
 pub(crate) fn per_element(a: &CostArgs<'_>) -> Cost {
     let inputs = a.inputs.iter().flatten().map(|t| a.elems(t));
     let flops = inputs.chain(a.results.iter().map(|t| a.elems(t))).max().unwrap_or(0);
     Cost { flops, ..moved(a) }
 }
 
-/// Only the picked part of the first operand is read.
+/// Reads only the selected part of the first operand.
 pub(crate) fn picked(a: &CostArgs<'_>) -> Cost {
     let out = a.results[0];
     let source = TensorType::new(a.input(0).dtype, out.shape.clone());
@@ -112,7 +112,7 @@ pub(crate) fn picked(a: &CostArgs<'_>) -> Cost {
     Cost { bytes_read: a.bytes(&source).saturating_add(index), bytes_written: a.written(), flops: 0 }
 }
 
-/// A multiply-add for each weight and row; with experts, only the picked matrices are read (at most all).
+/// One multiply-add per weight and row. With experts, only the selected matrices are read, at most all.
 pub(crate) fn matmul(a: &CostArgs<'_>) -> Cost {
     let (x, w) = (a.input(0), a.input(1));
     let k = x.shape.last().resolve(&a.load.dims);
@@ -131,14 +131,14 @@ fn weight_bytes(a: &CostArgs<'_>, w: &TensorType) -> u64 {
     }
 }
 
-/// Only the rows' own keys and values move.
+/// Moves only the keys and values of the rows.
 pub(crate) fn page_write(a: &CostArgs<'_>) -> Cost {
     let (k, v) = (a.input(1), a.input(2));
     let halves = a.elems(k).saturating_add(a.elems(v));
     Cost { bytes_read: a.bytes(k).saturating_add(a.bytes(v)), bytes_written: halves.saturating_mul(2), flops: 0 }
 }
 
-/// Each sequence's keys and values are read once; two multiply-adds an element, head and row.
+/// Reads each sequence's keys and values once; two multiply-adds per element, head and row.
 pub(crate) fn attend(a: &CostArgs<'_>) -> Cost {
     let (q, kv) = (a.input(0), a.input(1));
     let dims = kv.shape.resolve(&a.load.dims);

@@ -4,8 +4,8 @@ use crate::graph::{Def, Graph};
 use crate::op::Group;
 use petgraph::dot::{Config, Dot};
 
-/// The graph in DOT: a box a node, an edge a value with its type. Inputs, weights and states are left out;
-/// `aio graph print` shows them.
+/// The graph in DOT: a box per node, an edge per value with its type. Inputs, weights and states are omitted; `aio
+/// graph print` shows them.
 pub fn dot(graph: &Graph) -> String {
     let flow = graph.dataflow();
     let edges = |_, e: petgraph::graph::EdgeReference<'_, crate::ValueId>| {

@@ -1,8 +1,8 @@
 //! Element types: plain numbers and the block formats of GGUF.
 //!
-//! A block format stores `block_elems` consecutive elements of the innermost dimension in
-//! `block_bytes` bytes. The layouts are those of ggml (`ggml-common.h` of llama.cpp b11434);
-//! `crate::quant` decodes them. Used by every crate of the workspace.
+//! A block format stores `block_elems` consecutive elements of the innermost dimension in `block_bytes` bytes. The
+//! layouts are those of ggml (`ggml-common.h` of llama.cpp b11434); `crate::quant` decodes them. Used by every crate of
+//! the workspace.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ macro_rules! dtypes {
             /// All types, in declaration order.
             pub const ALL: &'static [DType] = &[$(DType::$variant,)*];
 
-            /// The name in the text form, as in `f32` or `q4_k`.
+            /// The name in the text form, such as `f32` or `q4_k`.
             pub const fn name(self) -> &'static str {
                 match self { $(DType::$variant => $name,)* }
             }
@@ -102,8 +102,7 @@ impl DType {
         !matches!(self, DType::I32 | DType::U32 | DType::I8 | DType::U8 | DType::Bool)
     }
 
-    /// Bytes of a row of `elems` elements; `None` if `elems` is no whole number of blocks or the
-    /// size overflows.
+    /// Bytes of a row of `elems` elements; `None` if `elems` is not a whole number of blocks or the size overflows.
     pub const fn row_bytes(self, elems: u64) -> Option<u64> {
         let block = self.block_elems() as u64;
         if !elems.is_multiple_of(block) {

@@ -1,7 +1,7 @@
-//! The larger and the smaller of two floats where a NaN stays, as in numpy and IEEE 754-2019 (`maximum`, `minimum`).
+//! Maximum and minimum of two floats that propagate NaN, as in numpy and IEEE 754-2019 (`maximum`, `minimum`).
 //!
-//! `f32::max` passes over NaNs, which would hide a broken number. The oracle and the CPU kernels compute `max`, `min` and
-//! `relu` with these.
+//! `f32::max` ignores NaN, which would hide a broken number. The oracle and the CPU kernels use these for `max`, `min`
+//! and `relu`.
 
 /// The larger; NaN if one is NaN.
 #[inline(always)]

@@ -1,8 +1,8 @@
 //! The graph: SSA values, nodes in order, named inputs, weights, states and outputs.
 //!
-//! Values and nodes lie in flat tables and refer to each other by id; a node may only use values that are
-//! older than its results, so the tables are already in a valid order of evaluation. Analyses that need
-//! edges ask for [`Graph::dataflow`]. Built by [`Builder`], by the text parser and by compiler passes.
+//! Values and nodes are stored in flat tables and refer to each other by id. A node may only use values older than its
+//! results, so the tables are always in a valid order of evaluation. Analyses that need edges call [`Graph::dataflow`].
+//! Built by [`Builder`], by the text parser and by compiler passes.
 
 use crate::attr::Attr;
 use crate::cost::{Cost, CostArgs, Load};
@@ -13,23 +13,23 @@ use crate::shape::TensorType;
 use petgraph::graph::DiGraph;
 use smallvec::SmallVec;
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Def {
-    /// Bound anew for each step; an optional one may be left unbound.
+    /// Bound by each step; an optional one may be left unbound.
     Input {
         /// Whether a step may leave it out.
         optional: bool,
     },
-    /// Constant for the model's life.
+    /// Constant as long as the model is loaded.
     Weight,
-    /// Kept by the device between steps; its final value is named by [`Graph::finals`].
+    /// Kept by the device between steps. [`Graph::finals`] names its final value.
     State,
     /// A node's result.
     Node {
         /// The node.
         node: NodeId,
-        /// Which of its results.
+        /// Index of the result.
         result: u32,
     },
 }
@@ -39,7 +39,7 @@ pub enum Def {
 pub struct Value {
     /// Element type and shape.
     pub ty: TensorType,
-    /// Where it comes from.
+    /// The source of the value.
     pub def: Def,
     /// Name of an input, weight or state; empty for a node's result.
     pub name: String,
@@ -50,7 +50,7 @@ pub struct Value {
 pub struct Node {
     /// The op.
     pub op: Op,
-    /// Operands in the op's order; `None` where an optional one is absent. Trailing absences are kept.
+    /// Operands in the op's order; `None` for an absent optional one. Trailing absences are kept.
     pub inputs: SmallVec<[Option<ValueId>; 4]>,
     /// Attributes in the op's order, defaults filled in.
     pub attrs: SmallVec<[Attr; 2]>,
@@ -62,13 +62,13 @@ impl Node {
     /// The attribute with this name.
     ///
     /// # Panics
-    /// If the op has none of that name: a typing error in the caller.
+    /// If the op has no such attribute, which is a bug in the caller.
     pub fn attr(&self, name: &str) -> &Attr {
         let index = self.op.spec().attr_index(name).expect("the op table has the attribute");
         &self.attrs[index]
     }
 
-    /// An attribute that is a number.
+    /// The value of a numeric attribute.
     pub fn f32(&self, name: &str) -> f32 {
         match self.attr(name) {
             Attr::F32(v) => *v,
@@ -76,7 +76,7 @@ impl Node {
         }
     }
 
-    /// An attribute that is an integer.
+    /// The value of an integer attribute.
     pub fn int(&self, name: &str) -> i64 {
         match self.attr(name) {
             Attr::Int(v) => *v,
@@ -84,7 +84,7 @@ impl Node {
         }
     }
 
-    /// An attribute that is a word.
+    /// The value of a word attribute.
     pub fn word(&self, name: &str) -> &'static str {
         match self.attr(name) {
             Attr::Word(w) => w,
@@ -97,7 +97,7 @@ impl Node {
         self.inputs[i].expect("V003: required operands are present")
     }
 
-    /// The operand of this name, which the op requires.
+    /// The required operand with this name.
     ///
     /// # Panics
     /// If the op has no such operand, or the node lacks it.
@@ -105,7 +105,7 @@ impl Node {
         self.input(self.op.place(name))
     }
 
-    /// An operand that may be absent.
+    /// The operand at an index, if present.
     pub fn optional(&self, i: usize) -> Option<ValueId> {
         self.inputs.get(i).copied().flatten()
     }
@@ -125,7 +125,7 @@ pub struct Output {
     pub value: ValueId,
 }
 
-/// The value that a state has after the step.
+/// The value of a state after the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Final {
     /// The state.
@@ -134,7 +134,7 @@ pub struct Final {
     pub value: ValueId,
 }
 
-/// A dataflow graph. See the module's header.
+/// A dataflow graph. See the module docs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
     /// Name, printed on the second line of the text form.
@@ -173,7 +173,7 @@ impl Graph {
         self.nodes.iter().enumerate().map(|(i, n)| (NodeId::new(i), n))
     }
 
-    /// The node that defines a value, if one does.
+    /// The node that defines a value, if any.
     pub fn def_node(&self, id: ValueId) -> Option<(NodeId, &Node)> {
         match self.value(id).def {
             Def::Node { node, .. } => Some((node, self.node(node))),
@@ -181,7 +181,7 @@ impl Graph {
         }
     }
 
-    /// Values that have to be computed: outputs and final states.
+    /// Values that must be computed: outputs and final states.
     pub fn roots(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.outputs.iter().map(|o| o.value).chain(self.finals.iter().map(|f| f.value))
     }
@@ -191,7 +191,7 @@ impl Graph {
         self.values().find(|(_, v)| !matches!(v.def, Def::Node { .. }) && v.name == name).map(|(id, _)| id)
     }
 
-    /// How often each value is used, by operands and roots.
+    /// The number of uses of each value by operands and roots.
     pub fn use_counts(&self) -> Vec<u32> {
         let mut counts = vec![0; self.values.len()];
         for id in self.nodes.iter().flat_map(Node::used).chain(self.roots()) {
@@ -217,14 +217,14 @@ impl Graph {
         flow
     }
 
-    /// Bytes and flops of a node in a step of this size.
+    /// Bytes and flops of a node in a step with this load.
     pub fn cost(&self, node: &Node, load: Load) -> Cost {
         let inputs: SmallVec<[_; 8]> = node.inputs.iter().map(|i| i.map(|i| self.ty(i))).collect();
         let results: SmallVec<[_; 2]> = node.results.iter().map(|&r| self.ty(r)).collect();
         (node.op.spec().cost)(&CostArgs { inputs: &inputs, results: &results, load })
     }
 
-    /// Result types of an op on operands of this graph, by the op's shape rule.
+    /// Result types of an op applied to operands of this graph, by its shape rule.
     pub(crate) fn infer(&self, op: Op, inputs: &[Option<ValueId>], attrs: &[Attr]) -> Result<Types, InferError> {
         let types: SmallVec<[_; 8]> = inputs.iter().map(|i| i.map(|i| self.ty(i))).collect();
         (op.spec().infer)(&Args { op, inputs: &types, attrs })
@@ -237,7 +237,7 @@ impl Graph {
         id
     }
 
-    /// Appends a node whose result types are given.
+    /// Appends a node with the given result types.
     pub(crate) fn push(&mut self, op: Op, inputs: &[Option<ValueId>], attrs: &[Attr], types: Types) -> NodeId {
         let id = NodeId::new(self.nodes.len());
         let first = self.values.len();
@@ -253,20 +253,20 @@ impl Graph {
     }
 }
 
-/// Why [`Builder::op`] refuses an application.
+/// Why [`Builder::op`] rejects an application.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BuildError {
-    /// Too few or too many operands, or an absent one that is required.
+    /// Too few or too many operands, or a required one is absent.
     #[error("`{op}` needs the operands {expected}, given: {got}")]
     Operands {
         /// The op's keyword.
         op: &'static str,
         /// The operands it takes.
         expected: String,
-        /// How many were given.
+        /// Number of operands given.
         got: usize,
     },
-    /// No such attribute, or the wrong kind of value.
+    /// The attribute does not exist or has another kind of value.
     #[error("`{op}` has no attribute `{name}` that could be {got}")]
     Attribute {
         /// The op's keyword.
@@ -284,17 +284,17 @@ pub enum BuildError {
         /// The attribute's name.
         name: &'static str,
     },
-    /// The operands' types do not fit.
+    /// The operands' types do not satisfy the shape rule.
     #[error("`{op}`: {source}")]
     Infer {
         /// The op's keyword.
         op: &'static str,
-        /// What does not fit.
+        /// The mismatch.
         source: InferError,
     },
 }
 
-/// Attributes in table order from named ones.
+/// Arranges named attributes in table order, with defaults.
 pub(crate) fn fill_attrs(op: Op, given: &[(&str, Attr)]) -> Result<SmallVec<[Attr; 2]>, BuildError> {
     let spec = op.spec();
     let mut attrs: SmallVec<[Option<Attr>; 8]> = spec.default_attrs().collect();
@@ -311,7 +311,7 @@ pub(crate) fn fill_attrs(op: Op, given: &[(&str, Attr)]) -> Result<SmallVec<[Att
     named.map(|(v, a)| v.ok_or(BuildError::Missing { op: spec.mnemonic, name: a.name })).collect()
 }
 
-/// Checks that attributes are complete, in table order and of their kinds.
+/// Checks that attributes are complete, in table order and of the right kinds.
 pub(crate) fn check_attrs(op: Op, attrs: &[Attr]) -> Result<(), BuildError> {
     let spec = op.spec();
     for (i, a) in spec.attrs.iter().enumerate() {
@@ -336,13 +336,13 @@ pub(crate) fn check_operands(op: Op, inputs: &[Option<ValueId>]) -> Result<(), B
     }
     let names = operands.iter().map(|o| if o.optional { format!("[{}]", o.name) } else { o.name.to_owned() });
     let expected = format!("({})", names.collect::<Vec<_>>().join(", "));
-    // One that is written as absent counts as not given.
+    // An operand written as absent counts as not given.
     let given = inputs.iter().flatten().count();
     let got = if inputs.len() > operands.len() { inputs.len() } else { given };
     Err(BuildError::Operands { op: op.mnemonic(), expected, got })
 }
 
-/// Builds a graph node by node; result types come from the shape rules.
+/// Builds a graph node by node. Result types come from the shape rules.
 ///
 /// ```
 /// use aio_ir::{Builder, DType, Op, Shape, TensorType};
@@ -358,14 +358,14 @@ pub struct Builder {
 }
 
 impl From<Graph> for Builder {
-    /// Goes on building a graph.
+    /// Continues building a graph.
     fn from(graph: Graph) -> Builder {
         Builder { graph }
     }
 }
 
 impl Builder {
-    /// An empty graph of this name.
+    /// An empty graph with this name.
     pub fn new(name: &str) -> Builder {
         Builder { graph: Graph { name: name.to_owned(), ..Graph::default() } }
     }
@@ -395,10 +395,10 @@ impl Builder {
         self.graph.declare(Def::State, name, ty)
     }
 
-    /// Declares an input, weight or state like one of another graph.
+    /// Declares an input, weight or state, for example copied from another graph.
     ///
     /// # Panics
-    /// If `def` is a node's result: those come from [`Builder::apply`].
+    /// If `def` is a node's result, which only [`Builder::apply`] makes.
     pub fn declare(&mut self, def: Def, name: &str, ty: TensorType) -> ValueId {
         assert!(!matches!(def, Def::Node { .. }), "node results are not declared");
         self.graph.declare(def, name, ty)
@@ -411,13 +411,13 @@ impl Builder {
         Ok(self.graph.node(node).results[0])
     }
 
-    /// Applies an op; operands may be absent, results may be several.
+    /// Applies an op with optional operands or several results.
     pub fn apply(&mut self, op: Op, inputs: &[Option<ValueId>], attrs: &[(&str, Attr)]) -> Result<NodeId, BuildError> {
         let attrs = fill_attrs(op, attrs)?;
         self.apply_filled(op, inputs, &attrs)
     }
 
-    /// Applies an op whose attributes are complete and in table order, as another node has them.
+    /// Applies an op with complete attributes in table order, for example those of another node.
     pub fn apply_filled(&mut self, op: Op, inputs: &[Option<ValueId>], attrs: &[Attr]) -> Result<NodeId, BuildError> {
         check_operands(op, inputs)?;
         check_attrs(op, attrs)?;
@@ -426,17 +426,17 @@ impl Builder {
         Ok(self.graph.push(op, inputs, attrs, types))
     }
 
-    /// Names a result of the graph.
+    /// Adds a named result.
     pub fn output(&mut self, name: &str, value: ValueId) {
         self.graph.outputs.push(Output { name: name.to_owned(), value });
     }
 
-    /// Names the value that a state has after the step.
+    /// Sets the value of a state after the step.
     pub fn final_state(&mut self, state: ValueId, value: ValueId) {
         self.graph.finals.push(Final { state, value });
     }
 
-    /// The graph.
+    /// Returns the graph.
     pub fn finish(self) -> Graph {
         self.graph
     }

@@ -1,7 +1,7 @@
 //! Typed ids that print as they parse: `%3` is a value, `n7` a node.
 //!
-//! Ids are minted by the table that owns the entities and are only meaningful together with it.
-//! `Option<Id>` is four bytes. One macro so that `aio-plan` can declare its own (`b2`, `t19`).
+//! Ids are created by the table that owns the entities and are meaningful only with it. `Option<Id>` takes four bytes.
+//! A macro, so that `aio-plan` can declare further ids (`b2`, `t19`).
 
 /// Declares a dense u32 id type with a printed prefix.
 ///
@@ -17,13 +17,13 @@ macro_rules! entity_id {
             /// The id of entity number `index` of its table.
             ///
             /// # Panics
-            /// If `index` does not fit in 32 bits less one: no table is that long.
+            /// If `index` is `u32::MAX` or more; no table is that long.
             pub fn new(index: usize) -> Self {
                 let raw = u32::try_from(index).ok().and_then(|i| i.checked_add(1)).and_then(std::num::NonZeroU32::new);
                 Self(raw.expect("fewer than 2^32 - 1 entities"))
             }
 
-            /// The entity's place in its table.
+            /// The entity's index in its table.
             pub fn index(self) -> usize {
                 self.0.get() as usize - 1
             }

@@ -1,6 +1,8 @@
-//! Shape rules: result types from operand types and attributes, one function an op or family.
+//! Shape rules: result types from operand types and attributes, one function per op or family.
 //!
-//! Called by the builder, the parser (types may be left out) and the verifier (types must agree).
+//! Called by the builder, the parser (types are optional) and the verifier (types must agree).
+
+pub use crate::infer_error::{EmptyAxis, InferError, full_axis};
 
 use crate::attr::Attr;
 use crate::op::Op;
@@ -14,63 +16,7 @@ pub type Types = SmallVec<[TensorType; 2]>;
 /// A shape rule.
 pub type InferRule = fn(&Args<'_>) -> Result<Types, InferError>;
 
-/// Why operands do not fit an op.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum InferError {
-    /// An operand has the wrong element type or shape.
-    #[error("operand `{operand}` is {got}, expected {expected}")]
-    Operand {
-        /// The operand's name in the op table.
-        operand: &'static str,
-        /// What the op takes there.
-        expected: String,
-        /// What is there.
-        got: TensorType,
-    },
-    /// An attribute's value does not fit the operands.
-    #[error("attribute `{name}` is {got}, expected {expected}")]
-    Attribute {
-        /// The attribute's name.
-        name: &'static str,
-        /// What would fit.
-        expected: String,
-        /// What is there.
-        got: Attr,
-    },
-    /// The op needs an element along an axis that has none.
-    #[error(transparent)]
-    Empty(#[from] EmptyAxis),
-}
-
-/// An axis without elements, along which an op cannot go: nothing is the largest of none, and no mean divides by 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{op}` along axis {axis}, which has no elements")]
-pub struct EmptyAxis {
-    /// The op's keyword, with the kind of a fold.
-    pub op: &'static str,
-    /// The axis, counted from the outermost.
-    pub axis: usize,
-}
-
-/// The axis of operand 0 that must have elements: the dimension of a fold that has no value for none. Where its size is
-/// a symbol, whoever binds the symbol checks it.
-pub fn full_axis(op: Op, attrs: &[Attr], rank: usize) -> Option<EmptyAxis> {
-    let last = rank.checked_sub(1);
-    let (name, axis) = match (op, attrs) {
-        (Op::Reduce, [Attr::Word("sum"), ..]) => return None,
-        (Op::Reduce, [Attr::Word(kind), Attr::Int(axis)]) => (
-            ["reduce max", "reduce min", "reduce mean"].into_iter().find(|n| n.ends_with(kind)),
-            usize::try_from(*axis).ok(),
-        ),
-        (Op::RmsNorm | Op::LayerNorm | Op::Softmax | Op::Argmax | Op::TopK | Op::Sample, _) => {
-            (Some(op.mnemonic()), last)
-        }
-        _ => return None,
-    };
-    Some(EmptyAxis { op: name?, axis: axis.filter(|&a| a < rank)? })
-}
-
-/// What a shape rule sees of a node.
+/// The arguments of a shape rule.
 pub struct Args<'a> {
     /// The op.
     pub op: Op,
@@ -98,7 +44,7 @@ impl<'a> Args<'a> {
         if ok { Ok(()) } else { Err(self.bad(i, expected)) }
     }
 
-    /// The operand must have exactly this type.
+    /// Requires operand `i` to have exactly this type.
     fn exact(&self, i: usize, dtype: DType, dims: &[Dim]) -> Result<(), InferError> {
         let want = TensorType::new(dtype, Shape::new(dims.iter().copied()));
         self.require(i, *self.input(i) == want, want.to_string())
@@ -140,7 +86,7 @@ impl<'a> Args<'a> {
         InferError::Attribute { name, expected: expected.into(), got: self.attrs[i].clone() }
     }
 
-    /// The axis that the op goes along has elements, or a symbol's number of them.
+    /// Requires the op's axis to have elements or a symbolic size.
     fn full_axis(&self) -> Result<(), InferError> {
         let dims = self.input(0).shape.dims();
         let axis = full_axis(self.op, self.attrs, dims.len());
@@ -174,7 +120,7 @@ pub(crate) fn fill(a: &Args<'_>) -> Result<Types, InferError> {
     plain_result(a, 2, a.shape(0))
 }
 
-/// Whether a plain type has the number: an integer type just that, a float type one that rounds to it.
+/// Whether a plain type can hold the number: exactly for integer types, rounded for float types.
 fn holds(dtype: DType, value: f32) -> bool {
     let whole = |from: f64, to: f64| value.fract() == 0.0 && (from..=to).contains(&f64::from(value));
     match dtype {
@@ -216,7 +162,7 @@ fn prefixed(prefix: &Shape, rest: &[Dim]) -> Shape {
     Shape::new(prefix.dims().iter().chain(rest).copied())
 }
 
-/// Operand 0 has slices to pick, of whole blocks; operand 1 is a list of indices.
+/// Requires operand 0 to have slices of whole blocks, and operand 1 to be a list of indices.
 fn slices(a: &Args<'_>) -> Result<(), InferError> {
     let x = a.input(0);
     let rank = if x.dtype.is_quantized() { 2 } else { 1 };
@@ -253,7 +199,7 @@ pub(crate) fn matmul(a: &Args<'_>) -> Result<Types, InferError> {
     one(DType::F32, x.shape.with_last(w.shape.dims()[rank - 2]))
 }
 
-/// The numpy rule: align at the last dimension; equal, or one of them 1.
+/// The numpy rule: aligned at the last dimension, sizes are equal or one of them is 1.
 fn broadcast_shapes(a: &Shape, b: &Shape) -> Option<Shape> {
     let rank = a.rank().max(b.rank());
     let at = |s: &Shape, i: usize| {
@@ -335,7 +281,7 @@ pub(crate) fn rope(a: &Args<'_>) -> Result<Types, InferError> {
     same(x)
 }
 
-/// Key heads and head size of a KV state, whose shape is fixed by DESIGN: pages, 2, heads, 64, head size.
+/// Key-value heads and head size of a KV state, whose shape is fixed: pages, 2, heads, 64, head size.
 fn kv_dims(a: &Args<'_>, i: usize) -> Result<(Dim, Dim), InferError> {
     let kv = a.input(i);
     let want = "f16[pages, 2, kv heads, 64, head size]";
@@ -354,7 +300,7 @@ fn kv_dims(a: &Args<'_>, i: usize) -> Result<(Dim, Dim), InferError> {
     }
 }
 
-/// Page table, row sequences and positions, from operand `i` on.
+/// Checks the page table, row sequences and positions, from operand `i` on.
 fn row_places(a: &Args<'_>, i: usize, rows: Dim) -> Result<(), InferError> {
     a.exact(i, DType::U32, &[Sym::Seqs.into(), Sym::Pages.into()])?;
     a.exact(i + 1, DType::U32, &[rows])?;
@@ -427,7 +373,7 @@ pub(crate) fn concat(a: &Args<'_>) -> Result<Types, InferError> {
     let sum = (|| x.shape.dims()[axis].known()?.checked_add(y.shape.dims().get(axis)?.known()?))();
     let sum = sum.filter(|_| fits).ok_or_else(|| a.bad(1, format!("{} along axis {axis} of known size", x)))?;
     shape.0[axis] = y.shape.dims()[axis];
-    a.require(1, shape == y.shape, format!("{shape} but for axis {axis}"))?;
+    a.require(1, shape == y.shape, format!("{shape} except for axis {axis}"))?;
     shape.0[axis] = Dim::Const(sum);
     one(x.dtype, shape)
 }
@@ -531,7 +477,7 @@ pub(crate) fn verify(a: &Args<'_>) -> Result<Types, InferError> {
     let sampled = a.input(0);
     a.require(0, sampled.dtype == DType::U32 && sampled.shape.rank() == 1, "u32 of rank 1")?;
     a.exact(1, DType::U32, sampled.shape.dims())?;
-    // Of each sequence the first of its sampled rows and how many drafts follow it.
+    // For each sequence, the index of its first sampled row and the number of drafts after it.
     a.exact(2, DType::U32, &[Sym::Seqs.into(), Dim::Const(2)])?;
     let per_seq = TensorType::new(DType::U32, Shape::new([Sym::Seqs.into()]));
     Ok(smallvec![per_seq.clone(), per_seq])

@@ -1,23 +1,23 @@
-//! The op table: each op declared once.
+//! The op table: each op is declared once.
 //!
-//! From one entry come the enum variant, the parser's keyword, the printer, arity and attribute checks, the
-//! shape rule, the cost rule, the DOT colour and `aio graph ops`. To add an op: one entry here, its shape
-//! rule in [`crate::infer`], its meaning in `aio-interp`; the compiler points at every place left.
+//! An entry generates the enum variant, the parser's keyword, the printer, arity and attribute checks, the shape rule,
+//! the cost rule, the DOT colour and `aio graph ops`. To add an op, add one entry here, its shape rule in
+//! [`crate::infer`] and its meaning in `aio-interp`; the compiler points at every remaining place.
 
 use crate::attr::{Attr, AttrKind, AttrSpec, Default as D};
 use crate::cost::{self, CostRule};
 use crate::infer::{self, InferRule};
 
-/// What an op is about; ops of one group share rules and a colour.
+/// The category of an op. Ops of one group share rules and a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
-    /// Makes a value from attributes alone.
+    /// Creates a value from attributes alone.
     Source,
     /// Picks rows by index.
     Lookup,
     /// Matrix products.
     Linear,
-    /// One output element from one element of each operand.
+    /// Computes each output element from one element of each operand.
     Elementwise,
     /// Normalisation over a dimension.
     Norm,
@@ -25,11 +25,11 @@ pub enum Group {
     Position,
     /// The paged KV cache.
     Cache,
-    /// Moves elements, computes nothing.
+    /// Moves elements without computing.
     Layout,
     /// Changes the element type.
     Convert,
-    /// Folds a dimension.
+    /// Reduces a dimension.
     Reduce,
     /// Chooses tokens.
     Choose,
@@ -40,7 +40,7 @@ pub enum Group {
 pub struct Operand {
     /// Name in messages and documentation.
     pub name: &'static str,
-    /// Whether `_` may stand in its place, or an optional input that is not bound.
+    /// Whether `_`, or an optional input that is not bound, may take its place.
     pub optional: bool,
 }
 
@@ -49,36 +49,36 @@ pub struct Operand {
 pub struct OpSpec {
     /// Keyword in the text form.
     pub mnemonic: &'static str,
-    /// What it is about.
+    /// Its category.
     pub group: Group,
-    /// Operands in order; optional ones come last.
+    /// Operands in order, optional ones last.
     pub operands: &'static [Operand],
     /// Names of the results in order.
     pub results: &'static [&'static str],
     /// Attributes in order.
     pub attrs: &'static [AttrSpec],
-    /// For ops that return an updated state: the operand it replaces (always result 0).
+    /// For ops that return an updated state: the operand that result 0 replaces.
     pub updates: Option<usize>,
-    /// One sentence.
+    /// Description, one sentence.
     pub summary: &'static str,
     /// Result types from operand types and attributes.
     pub infer: InferRule,
-    /// Bytes and flops.
+    /// Cost rule.
     pub cost: CostRule,
-    /// The rest of its documentation.
+    /// Further documentation.
     pub notes: Notes,
 }
 
-/// What the reference says of an op beside its summary; each text is one or more sentences.
+/// Reference documentation of an op besides its summary. Each text is one or more sentences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notes {
-    /// Admitted element types.
+    /// Element types allowed.
     pub types: &'static str,
     /// Shapes, broadcasting and layouts.
     pub shapes: &'static str,
     /// NaN, overflow and rounding.
     pub numbers: &'static str,
-    /// Ranges of indices; empty if the op has none.
+    /// Ranges of indices; empty if the op takes none.
     pub indices: &'static str,
 }
 
@@ -90,7 +90,7 @@ const fn opt(name: &'static str) -> Operand {
     Operand { name, optional: true }
 }
 
-/// `a == b`, in constants.
+/// `a == b`, usable in constants.
 const fn same(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut i = 0;
@@ -108,7 +108,7 @@ const fn notes(types: &'static str, shapes: &'static str, numbers: &'static str,
     Notes { types, shapes, numbers, indices }
 }
 
-/// Types that are not stored in blocks: [`DType::is_quantized`](crate::DType::is_quantized) is false.
+/// The types not stored in blocks: [`DType::is_quantized`](crate::DType::is_quantized) is false.
 const PLAIN_X: &str = "x: any plain type (f32, f16, bf16, i32, u32, i8, u8, bool).";
 const SAME_PLAIN: &str = "a and b: any plain type (f32, f16, bf16, i32, u32, i8, u8, bool), the same for both.";
 const F32_X: &str = "x and out: f32.";
@@ -155,13 +155,13 @@ const INTS: AttrKind = AttrKind::Ints;
 const DTYPE: AttrKind = AttrKind::DType;
 const COMPARE: AttrKind = AttrKind::Word(&["eq", "ne", "lt", "le", "gt", "ge"]);
 const REDUCE: AttrKind = AttrKind::Word(&["sum", "max", "min", "mean"]);
-/// How the two members of a rotated pair lie in a head: neighbours, or half a head apart.
+/// Positions of the two members of a rotated pair in a head: adjacent, or half a head apart.
 const ROPE_PAIRS: AttrKind = AttrKind::Word(&["adjacent", "halves"]);
 const ROPE_SCALING: AttrKind = AttrKind::Word(&["none", "linear", "yarn"]);
 
 op_table! {
     Fill "fill" Source "A tensor of one number." () -> ("out") ["shape" SHAPE, D::Required; "value" EXTENDED, D::Required; "dtype" DTYPE, D::Required] infer::fill, cost::moved,
-        notes("`dtype` is any plain type.", "out has `shape`.", "A float type takes the number nearest to `value`; an integer type only what it holds exactly. inf and -inf are for float types; NaN cannot be written.", "");
+        notes("`dtype` is any plain type.", "out has `shape`.", "A float type takes the number nearest to `value`; an integer type takes only values that it holds exactly. inf and -inf are for float types; NaN cannot be written.", "");
     Iota "iota" Source "0, 1, 2, ... along the last dimension." () -> ("out") ["shape" SHAPE, D::Required; "dtype" DTYPE, D::Required] infer::iota, cost::moved,
         notes("`dtype` is any plain type.", "out has `shape`; without dimensions it is 0.", "Numbers that the type cannot hold: integers and bool saturate, floats take the nearest (f32 counts exactly to 2^24).", "");
 
@@ -184,11 +184,11 @@ op_table! {
     Div "div" Elementwise "a / b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
         notes(SAME_PLAIN, BROADCAST, "Integers truncate, wrap, and give 0 where b is 0; floats then give an infinity or NaN. f16 and bf16 are computed in f32 and rounded to nearest even. NaN stays.", "");
     Min "min" Elementwise "The smaller, broadcasting; NaN if either is." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
-        notes(SAME_PLAIN, BROADCAST, "NaN where a or b is NaN. Of zeros of both signs either may be the result.", "");
+        notes(SAME_PLAIN, BROADCAST, "NaN where a or b is NaN. Of +0 and -0, either may be the result.", "");
     Max "max" Elementwise "The larger, broadcasting; NaN if either is." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
-        notes(SAME_PLAIN, BROADCAST, "NaN where a or b is NaN. Of zeros of both signs either may be the result.", "");
+        notes(SAME_PLAIN, BROADCAST, "NaN where a or b is NaN. Of +0 and -0, either may be the result.", "");
     Compare "compare" Elementwise "A comparison as bool, broadcasting." (req "a", req "b") -> ("out") ["kind" COMPARE, D::Required] infer::compare, cost::per_element,
-        notes("a and b: any plain type, the same; out: bool.", BROADCAST, "`kind` eq, ne, lt, le, gt, ge is =, !=, <, <=, >, >=. With NaN all are false but ne; zeros of both signs are equal.", "");
+        notes("a and b: any plain type, the same; out: bool.", BROADCAST, "`kind` eq, ne, lt, le, gt, ge is =, !=, <, <=, >, >=. With NaN, all are false except ne; +0 and -0 are equal.", "");
     Select "select" Elementwise "a where the condition holds, else b; broadcasting." (req "condition", req "a", req "b") -> ("out") [] infer::select, cost::per_element,
         notes("condition: bool; a, b and out: any plain type, the same.", "All three shapes broadcast as in numpy.", "Copies the number; a NaN that is not chosen has no effect.", "");
 
@@ -230,7 +230,7 @@ op_table! {
         notes("x: f32; positions: u32; freq_factors: f32; out: f32.", "x is [rows, heads, head size], positions [rows], freq_factors [dims / 2]; `dims` is even, 2 to head size, and elements from `dims` on are copied; out has x's shape. Pair i is elements 2i and 2i + 1 (`adjacent`) or i and i + dims / 2 (`halves`).", "`scaling` linear divides positions by `factor`; yarn is that of the YaRN paper (arXiv 2309.00071) with `factor`, `original_context`, `beta_fast` and `beta_slow`, and its magnitude times `attn_factor`. Angles are f32 numbers; kernels differ in the last bits. freq_factors divide the frequencies. NaN stays in its pair. A position may be any u32.", "");
 
     PageWrite "page_write" Cache "Stores a row's key and value at its position of its sequence's pages." (req "kv", req "k", req "v", req "table", req "row_seq", req "positions") -> ("kv") updates 0 [] infer::page_write, cost::page_write,
-        notes("kv: f16; k and v: f32; table, row_seq and positions: u32; out: f16.", "kv is [pages, 2, kv heads, 64, head size], the 2 being keys, values, heads and head size not 0; k and v are [rows, kv heads, head size]; table is [seqs, pages], row_seq and positions [rows]. Position p of sequence s lies in page table[s, p / 64] at p % 64.", "Rounded to f16, to nearest even; from 65520 on to infinity. NaN stays. Of rows at one place the last stays.", "row_seq is below seqs, p / 64 below the table's width, the page below kv's pages; any other fails the step.");
+        notes("kv: f16; k and v: f32; table, row_seq and positions: u32; out: f16.", "kv is [pages, 2, kv heads, 64, head size], the 2 being keys, values, heads and head size not 0; k and v are [rows, kv heads, head size]; table is [seqs, pages], row_seq and positions [rows]. Position p of sequence s lies in page table[s, p / 64] at p % 64.", "Rounded to f16, to nearest even; from 65520 on to infinity. NaN stays. Where several rows write one place, the last one stays.", "row_seq is below seqs, p / 64 below the table's width, the page below kv's pages; any other fails the step.");
     Attend "attend" Cache "Causal attention of each row over its sequence's pages, positions 0 to its own." (req "q", req "kv", req "table", req "row_seq", req "positions", opt "sinks") -> ("out")
         ["scale" NUM, D::Required; "window" INT, D::Int(0); "soft_cap" NUM, D::F32(0.0)] infer::attend, cost::attend,
         notes("q: f32; kv: f16; table, row_seq and positions: u32; sinks: f32; out: f32.", "q is [rows, heads, head size], heads a multiple of kv heads, none of the sizes 0; kv is [pages, 2, kv heads, 64, head size], the 2 being keys, values; table is [seqs, pages], row_seq and positions [rows], sinks [heads]; out has q's shape. Position p of sequence s lies in page table[s, p / 64] at p % 64. Head h reads kv head h / (heads / kv heads).", "Scores are `scale` times the products, then `soft_cap` * tanh(score / `soft_cap`) if that is not 0. A row reads the last `window` positions up to its own, all if 0. A sink is one more score, without a value. The oracle computes in f64; kernels add in f32 in other orders. A NaN in what a head reads makes its result NaN.", "row_seq is below seqs, p / 64 below the table's width, pages read below kv's; any other fails the step.");
@@ -240,9 +240,9 @@ op_table! {
     Slice "slice" Layout "Elements start to start + len of a dimension." (req "x") -> ("out") ["axis" INT, D::Required; "start" INT, D::Required; "len" INT, D::Required] infer::slice, cost::picked,
         notes(PLAIN_X, "`axis` is below x's rank and of known size; out is x with `len` there.", "Copies bits.", "`start` and `len` are 0 or more, start + len at most the dimension's size.");
     Concat "concat" Layout "a, then b, along a dimension." (req "a", req "b") -> ("out") ["axis" INT, D::Required] infer::concat, cost::moved,
-        notes(SAME_PLAIN, "a and b agree but for `axis`, which is of known size in both; out has the sum there.", "Copies bits.", "");
+        notes(SAME_PLAIN, "a and b agree except in `axis`, whose size is known in both; out has the sum there.", "Copies bits.", "");
     Reshape "reshape" Layout "The same elements under another shape." (req "x") -> ("out") ["shape" SHAPE, D::Required] infer::reshape, cost::free,
-        notes(PLAIN_X, "`shape` has as many elements as x, for all numbers of its symbols.", "Copies bits.", "");
+        notes(PLAIN_X, "`shape` has as many elements as x for every value of its symbols.", "Copies bits.", "");
     Transpose "transpose" Layout "Dimensions in another order: result dimension i is the operand's dimension that `perm` lists at i." (req "x") -> ("out") ["perm" INTS, D::Required] infer::transpose, cost::moved,
         notes(PLAIN_X, "`perm` lists each dimension of x once.", "Copies bits.", "");
     Broadcast "broadcast" Layout "Repeats dimensions of 1 up to the shape." (req "x") -> ("out") ["shape" SHAPE, D::Required] infer::broadcast, cost::moved,
@@ -251,12 +251,12 @@ op_table! {
     Cast "cast" Convert "The nearest value of another plain type; floats to integers truncate and saturate." (req "x") -> ("out") ["to" DTYPE, D::Required] infer::cast, cost::moved,
         notes(PLAIN_X, SAME_SHAPE, "Floats round to nearest even and overflow to infinity. To an integer type: the fraction is dropped, what is too large or small becomes the nearest limit, NaN becomes 0. To bool: 0 is false, all else true, NaN too.", "");
     Quantize "quantize" Convert "Blocks of a quantised type." (req "x") -> ("out") ["to" DTYPE, D::Required] infer::quantize, cost::moved,
-        notes("x: f32; `to` is a block type with an encoder: q4_0, q4_1 or q8_0.", "The last dimension is known and whole blocks; out has x's shape.", "Each block has a scale (and minimum) of its own, in f16. Finite numbers are expected.", "");
+        notes("x: f32; `to` is a block type with an encoder: q4_0, q4_1 or q8_0.", "The last dimension is known and whole blocks; out has x's shape.", "Each block has its own scale (and minimum), in f16. Finite numbers are expected.", "");
     Dequantize "dequantize" Convert "f32 from any float type." (req "x") -> ("out") [] infer::dequantize, cost::moved,
         notes("x: any float type; out: f32.", SAME_SHAPE, "Decoded to f32; NaN stays.", "");
 
     Reduce "reduce" Reduce "Folds a dimension to 1; NaN if an element is." (req "x") -> ("out") ["kind" REDUCE, D::Required; "axis" INT, D::Required] infer::reduce, cost::per_element,
-        notes(F32_X, "`axis` is below x's rank; out has 1 there.", "`kind` is the fold. NaN where an element is NaN. The oracle adds in f64; kernels may differ in the last bits. The sum of no elements is 0; max, min and mean along an axis without elements are refused, as their value would be none (numpy: an error, NaN for the mean).", "");
+        notes(F32_X, "`axis` is below x's rank; out has 1 there.", "`kind` is the fold. NaN where an element is NaN. The oracle adds in f64; kernels may differ in the last bits. The sum of no elements is 0; max, min and mean along an axis without elements are refused, since they have no value (numpy: an error, NaN for the mean).", "");
     Cumsum "cumsum" Reduce "Running sum along the last dimension." (req "x") -> ("out") [] infer::unary, cost::per_element,
         notes(PLAIN_X, SAME_SHAPE, "Added from left to right; integers wrap, bool is one bit. f16 and bf16 add in f32 and round each result. After a NaN all are NaN.", "");
 
@@ -265,7 +265,7 @@ op_table! {
     TopK "top_k" Choose "The k largest of the last dimension, largest first, lowest index first on ties; NaN is larger than any number." (req "x") -> ("values", "indices") ["k" INT, D::Required] infer::top_k, cost::per_element,
         notes("x and values: f32; indices: u32.", "`k` is 1 to x's last dimension, which is known and not 0; both results have `k` there.", "NaN ranks before inf; zeros of both signs are equal. Values are copied.", "");
     Sample "sample" Choose "A token per row: bias, penalties, top-k, top-p, min-p, temperature, then arg-max under counter-based Gumbel noise; 4294967295 (no token) where a logit is NaN or positive infinity." (req "logits", req "params", req "noise", req "recent", opt "bias") -> ("token") [] infer::sample, cost::per_element,
-        notes("logits, params and bias: f32; noise: u32; recent: i32; token: u32.", "logits and bias are [rows, vocabulary], the vocabulary not 0; token is [rows]. params is [rows, 7]: temperature, top-k, top-p, min-p, repetition, presence and frequency penalty; 0, 0, 1, 0, 1, 0, 0 is the arg-max. noise is [rows, 4]: seed low, seed high, choice, position. recent is [rows, recent].", "The same token to the bit on each device: crates/ir/src/sampling.rs is the definition. Ties go to the lowest id. -inf bars a token; where all are barred the token is 0.", "recent has token ids; others (-1 by custom) are padding.");
+        notes("logits, params and bias: f32; noise: u32; recent: i32; token: u32.", "logits and bias are [rows, vocabulary], the vocabulary not 0; token is [rows]. params is [rows, 7]: temperature, top-k, top-p, min-p, repetition, presence and frequency penalty; 0, 0, 1, 0, 1, 0, 0 is the arg-max. noise is [rows, 4]: seed low, seed high, choice, position. recent is [rows, recent].", "The same token to the bit on each device: crates/ir/src/sampling.rs is the definition. Ties go to the lowest id. -inf bars a token; where all are barred the token is 0.", "recent has token ids; others (-1 by convention) are padding.");
     Verify "verify" Choose "Accepted drafts per sequence and the next token, from each row's own sample; a row without a token agrees with no draft." (req "sampled", req "drafts", req "spans") -> ("accepted", "next") [] infer::verify, cost::moved,
         notes("All are u32.", "sampled and drafts are [rows]; spans is [seqs, 2]: a sequence's first row and how many drafts follow it; accepted and next are [seqs]. Row i samples what row i + 1 drafted; the first draft that differs ends the sequence's count, and next is the sample of the last row that agreed.", "Exact. 4294967295 (no token) agrees with nothing.", "Rows of a span are below rows; any other that is reached fails the step.");
 }
@@ -276,7 +276,7 @@ impl Op {
         &SPECS[self as usize]
     }
 
-    /// The place of an operand. Meant for constants, where a name that the op lacks is an error of the compiler.
+    /// The index of an operand. Meant for constants, where a name that the op lacks is a compile error.
     ///
     /// # Panics
     /// If the op has no such operand.
@@ -304,12 +304,12 @@ impl Op {
 }
 
 impl OpSpec {
-    /// Where an attribute lies in a node's list.
+    /// The index of an attribute in a node's list.
     pub fn attr_index(&self, name: &str) -> Option<usize> {
         self.attrs.iter().position(|a| a.name == name)
     }
 
-    /// The attributes with their defaults; `None` where one is required.
+    /// The defaults of all attributes; `None` for a required one.
     pub fn default_attrs(&self) -> impl Iterator<Item = Option<Attr>> + '_ {
         self.attrs.iter().map(|a| a.default.value())
     }
@@ -337,7 +337,7 @@ mod tests {
         }
     }
 
-    /// Operands and attributes that are places in something else.
+    /// Operands and attributes that index into another tensor.
     const PLACES: [&str; 7] = ["ids", "index", "experts", "row_seq", "recent", "spans", "start"];
 
     #[test]
@@ -357,7 +357,7 @@ mod tests {
         }
     }
 
-    /// An attribute that fits an operand of 2 x 256 elements.
+    /// An attribute value that fits an operand of 2 x 256 elements.
     fn fitting(op: Op, a: &AttrSpec) -> Attr {
         match a.kind {
             AttrKind::Int => Attr::Int(1),

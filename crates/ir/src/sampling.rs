@@ -1,27 +1,26 @@
-//! Sampling by coupled noise: what the `sample` op means, to the bit.
+//! Sampling by coupled noise: the bit-exact definition of the `sample` op.
 //!
 //! The token of an output row is the arg-max of `filtered / temperature + gumbel(seed, choice, position, token)`. The
-//! noise depends on the row's place in its sequence alone, so a row samples the same token however it is batched, and
-//! a draft is right exactly if it equals that sample: speculation never changes the text.
+//! noise depends only on the row's position in its sequence, so a row samples the same token however it is batched, and
+//! a draft is right exactly if it equals that sample. Speculation therefore never changes the text.
 //!
 //! The chain: bias, penalties over the recent tokens, top-k, top-p, min-p, temperature. Temperature 0 is the arg-max
-//! after bias and penalties. Tokens rank by logit, then by id; both zeros are equal. A row that has a NaN or positive
-//! infinity after bias and penalties has no token: the result is [`NO_TOKEN`]. Negative infinity bars a token, and where
-//! all are barred the first is taken.
-//! Each filter keeps some of the first in rank, so what a token's chances are depends on no order but this one.
-//! Probabilities of top-p are integers, [`weight`], whose sums are exact in whatever order they are taken.
+//! after bias and penalties. Tokens rank by logit, then by id; both zeros are equal. A row with a NaN or positive
+//! infinity after bias and penalties has no token: the result is [`NO_TOKEN`]. Negative infinity bars a token; if all
+//! are barred, the first is chosen. Each filter keeps a prefix in rank order, so a token's probability depends on no
+//! other order. Probabilities of top-p are integers, [`weight`], whose sums are exact in any order.
 //!
-//! Noise: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-//! SC 2011) with key (seed) and counter (token / 4, position, choice, 0); word token % 4 gives
-//! `u = (word / 2^9 + 1/2) * 2^-23` and `gumbel = -ln(-ln(u))`. [`ln`] and [`exp`] are formulas in f32 which use only
-//! operations that IEEE 754 rounds one way. The oracle runs this code; back ends give the same tokens.
+//! Noise: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) with key (seed) and
+//! counter (token / 4, position, choice, 0); word token % 4 gives `u = (word / 2^9 + 1/2) * 2^-23` and `gumbel =
+//! -ln(-ln(u))`. [`ln`] and [`exp`] are f32 formulas that use only operations IEEE 754 rounds uniquely. The oracle runs
+//! this code; back ends give the same tokens.
 
 use std::cmp::Ordering;
 
-/// The result of `argmax` and `sample` for a row without a token: one of its elements is NaN or positive infinity.
+/// The result of `argmax` and `sample` for a row without a token, because an element is NaN or positive infinity.
 pub const NO_TOKEN: u32 = u32::MAX;
 
-/// Whether an element leaves its row without a token.
+/// Whether a logit leaves its row without a token.
 pub fn is_broken(logit: f32) -> bool {
     logit.is_nan() || logit == f32::INFINITY
 }
@@ -48,11 +47,11 @@ pub fn accepted(sampled: &[u32], drafts: &[u32]) -> Option<(u32, u32)> {
 pub struct SampleParams {
     /// 0 for the most likely token.
     pub temperature: f32,
-    /// Keep the k most likely; 0 keeps all.
+    /// Keeps the k most likely tokens; 0 keeps all.
     pub top_k: u32,
-    /// Keep the fewest most likely tokens whose probability reaches p; 1 keeps all.
+    /// Keeps the fewest most likely tokens whose total probability reaches p; 1 keeps all.
     pub top_p: f32,
-    /// Drop tokens less likely than p times the most likely; 0 drops none.
+    /// Drops tokens less likely than p times the most likely; 0 drops none.
     pub min_p: f32,
     /// Divides positive and multiplies negative logits of recent tokens; 1 for none.
     pub repeat_penalty: f32,
@@ -74,14 +73,14 @@ impl SampleParams {
         frequency_penalty: 0.0,
     };
 
-    /// As the op's operand holds them.
+    /// The parameters as a row of the op's operand.
     pub fn to_row(self) -> [f32; crate::SAMPLE_PARAMS as usize] {
         let SampleParams { temperature, top_k, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty } =
             self;
         [temperature, top_k as f32, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty]
     }
 
-    /// From the op's operand.
+    /// The parameters from a row of the op's operand.
     pub fn from_row(row: &[f32]) -> SampleParams {
         SampleParams {
             temperature: row[0],
@@ -94,36 +93,36 @@ impl SampleParams {
         }
     }
 
-    /// Whether the logits' arg-max is the answer as it is.
+    /// Whether the token is simply the arg-max of the logits.
     pub fn is_plain_argmax(&self) -> bool {
         self.temperature == 0.0 && !self.penalizes()
     }
 
-    /// Whether recent tokens matter.
+    /// Whether any penalty applies.
     pub fn penalizes(&self) -> bool {
         self.repeat_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
     }
 
-    /// The logit of a token that is `count` of the recent ones, which is not 0.
+    /// The penalised logit of a token that occurs `count` times, at least once, among the recent ones.
     pub fn penalized(&self, logit: f32, count: usize) -> f32 {
         let logit = if logit > 0.0 { logit / self.repeat_penalty } else { logit * self.repeat_penalty };
         logit - (self.presence_penalty + self.frequency_penalty * count as f32)
     }
 
-    /// The smallest logit that min-p lets pass if the largest is `top`, which always passes.
+    /// The smallest logit that min-p keeps if the largest is `top`. `top` itself is always kept.
     pub fn min_p_floor(&self, top: f32) -> f32 {
         if self.min_p > 0.0 { (top + ln(self.min_p)).min(top) } else { f32::NEG_INFINITY }
     }
 }
 
-/// Everything a row's token depends on beside its logits.
+/// Everything besides the logits that a row's token depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleRow<'a> {
-    /// The chain's numbers.
+    /// Sampling parameters.
     pub params: SampleParams,
     /// Seed (low word, high word), choice, position.
     pub noise: [u32; 4],
-    /// Recent tokens of the row's own prefix; negative entries are padding.
+    /// Recent tokens of the row's prefix; negative entries are padding.
     pub recent: &'a [i32],
     /// Added to the logits; minus infinity bars a token.
     pub bias: Option<&'a [f32]>,
@@ -139,24 +138,25 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Its place among others: the larger logit comes first, then the lower id.
+    /// Rank order: larger logit first, then lower id.
     pub fn by_rank(&self, other: &Candidate) -> Ordering {
         let larger = number(other.logit).partial_cmp(&number(self.logit)).expect("NaN has another number");
         larger.then(self.token.cmp(&other.token))
     }
 
-    /// With its logit over the temperature and its noise added.
+    /// The candidate with its logit divided by the temperature and its noise added.
     pub fn noisy(&self, temperature: f32, noise: [u32; 4]) -> Candidate {
         Candidate { logit: number(self.logit / temperature + gumbel(noise, self.token)), token: self.token }
     }
 }
 
-/// Noise may make a NaN of a temperature that is none; it counts as negative infinity.
+/// Maps NaN, which an invalid temperature can produce, to negative infinity.
 fn number(x: f32) -> f32 {
     if x.is_nan() { f32::NEG_INFINITY } else { x }
 }
 
-/// The row's token, or [`NO_TOKEN`]. `scratch` is cleared and filled; with room for all logits nothing is allocated.
+/// The row's token, or [`NO_TOKEN`]. `scratch` is cleared and filled; if it has room for all logits, nothing is
+/// allocated.
 pub fn sample(logits: &[f32], row: &SampleRow<'_>, scratch: &mut Vec<Candidate>) -> u32 {
     adjust(logits, row, scratch);
     if scratch.iter().any(|c| is_broken(c.logit)) {
@@ -170,12 +170,12 @@ pub fn sample(logits: &[f32], row: &SampleRow<'_>, scratch: &mut Vec<Candidate>)
     first(scratch[..kept].iter().map(|c| c.noisy(temperature, row.noise)))
 }
 
-/// The first in rank; [`NO_TOKEN`] if there is none.
+/// The first in rank; [`NO_TOKEN`] if there are no candidates.
 fn first(candidates: impl Iterator<Item = Candidate>) -> u32 {
     candidates.min_by(Candidate::by_rank).map_or(NO_TOKEN, |c| c.token)
 }
 
-/// All tokens with their logits after bias and penalties, each distinct recent token once, with its count.
+/// All tokens with their logits after bias and penalties. Each distinct recent token is penalised once, by its count.
 fn adjust(logits: &[f32], row: &SampleRow<'_>, candidates: &mut Vec<Candidate>) {
     let bias = |i: usize| row.bias.map_or(0.0, |b| b[i]);
     candidates.clear();
@@ -192,7 +192,7 @@ fn adjust(logits: &[f32], row: &SampleRow<'_>, candidates: &mut Vec<Candidate>) 
     }
 }
 
-/// Moves the tokens that pass top-k, top-p and min-p to the front; how many there are (at least one, if there are any).
+/// Moves the tokens that pass top-k, top-p and min-p to the front. Returns their number, at least one if there are any.
 fn filter(candidates: &mut [Candidate], p: &SampleParams) -> usize {
     let mut kept = candidates.len();
     if p.top_k > 0 && (p.top_k as usize) < kept {
@@ -213,7 +213,7 @@ fn filter(candidates: &mut [Candidate], p: &SampleParams) -> usize {
     kept
 }
 
-/// How many of the sorted candidates it takes to reach probability `p`.
+/// The number of sorted candidates needed to reach probability `p`.
 fn nucleus(sorted: &[Candidate], p: f32) -> usize {
     let weights = || sorted.iter().map(|c| u64::from(weight(c.logit, sorted[0].logit)));
     let total = weights().sum();
@@ -225,14 +225,13 @@ fn nucleus(sorted: &[Candidate], p: f32) -> usize {
     reached.map_or(sorted.len(), |i| i + 1)
 }
 
-/// Whether a part of the weights reaches probability `p` of them all. Exact up to 2^23 tokens, beyond which a sum may
-/// not fit f64.
+/// Whether a part of the weights reaches probability `p`. Exact up to 2^23 tokens; beyond, a sum may not fit f64.
 pub fn reaches(part: u64, p: f32, total: u64) -> bool {
     part as f64 >= f64::from(p) * total as f64
 }
 
-/// What top-p takes for a token's probability, times a number that all tokens share: `e^(logit - top) * 2^30` without
-/// its fraction. `top` is the largest logit; neither is NaN. Of equal infinities the difference counts as 0.
+/// A token's unnormalised probability for top-p: `e^(logit - top) * 2^30`, truncated. `top` is the largest logit;
+/// neither is NaN. The difference of equal infinities counts as 0.
 pub fn weight(logit: f32, top: f32) -> u32 {
     (exp(-(top - logit).max(0.0)) * WEIGHT_ONE) as u32
 }
@@ -240,28 +239,28 @@ pub fn weight(logit: f32, top: f32) -> u32 {
 /// The weight of the most likely token.
 pub const WEIGHT_ONE: f32 = (1u32 << 30) as f32;
 
-/// Gumbel noise of a token at a row's place: `noise` is seed (two words), choice, position.
+/// Gumbel noise of a token. `noise` is seed (two words), choice, position.
 pub fn gumbel(noise: [u32; 4], token: u32) -> f32 {
     let [seed_low, seed_high, choice, position] = noise;
     let words = philox([token / 4, position, choice, 0], [seed_low, seed_high]);
     gumbel_of(words[(token % 4) as usize])
 }
 
-/// Gumbel noise of a random word. A larger word has no smaller noise.
+/// Gumbel noise of a random word, non-decreasing in the word.
 pub const fn gumbel_of(word: u32) -> f32 {
     let u = ((word >> 9) as f32 + 0.5) * (1.0 / 8_388_608.0);
     -ln(-ln(u))
 }
 
-/// A bound of a word's noise that takes no logarithm: the noise of the largest word with as many leading ones.
+/// An upper bound of a word's noise without a logarithm: the noise of the largest word with as many leading ones.
 pub fn gumbel_bound(word: u32) -> f32 {
     BOUNDS[word.leading_ones() as usize]
 }
 
-/// No noise is larger.
+/// Upper bound of the noise.
 pub const MAX_GUMBEL: f32 = BOUNDS[32];
 
-/// By the number of leading ones.
+/// Bounds by number of leading ones.
 const BOUNDS: [f32; 33] = {
     let mut bounds = [gumbel_of(u32::MAX); 33];
     let mut ones = 0;
@@ -283,9 +282,9 @@ pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// `e^x` within 2 units of the last place for x in -86..=0; below that e^-86.
+/// `e^x` within 2 units in the last place for x in -86..=0; e^-86 below that.
 ///
-/// `x = n ln 2 + r` with `|r| <= ln(2) / 2`; `e^r` by its power series, times `2^n` by adding to the exponent. As for
+/// `x = n ln 2 + r` with `|r| <= ln(2) / 2`; `e^r` by its power series, times `2^n` by adding to the exponent. As in
 /// [`ln`], no step may be contracted.
 pub fn exp(x: f32) -> f32 {
     /// Adding this leaves a rounded integer in the low bits.
@@ -293,7 +292,7 @@ pub fn exp(x: f32) -> f32 {
     let x = x.max(-86.0);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
-    // ln(2) in two parts, the first short enough that n times it is exact.
+    // ln(2) in two parts, the first short enough that its product with n is exact.
     let r = x - n * 0.693_359_4;
     let r = r - n * -2.121_944_4e-4;
     let series = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5].iter().fold(1.0 / 5040.0, |p, c| p * r + c);
@@ -301,10 +300,10 @@ pub fn exp(x: f32) -> f32 {
     f32::from_bits(e.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
-/// Natural logarithm of a positive normal number, within a few units of the last place.
+/// Natural logarithm of a positive normal number, within a few units in the last place.
 ///
 /// `x = m * 2^e` with `m` in \[1/sqrt(2), sqrt(2)); `ln m = 2 artanh(t)`, `t = (m - 1) / (m + 1)`, by its power series.
-/// No step may be contracted to a fused multiply-add: every back end has to give these bits.
+/// No step may be contracted to a fused multiply-add: every back end must produce the same bits.
 pub const fn ln(x: f32) -> f32 {
     let bits = x.to_bits();
     let mut exponent = (bits >> 23) as i32 - 127;

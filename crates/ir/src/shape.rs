@@ -1,13 +1,13 @@
 //! Dimensions, shapes and tensor types.
 //!
-//! A dimension is a number or one of a few symbols that a step binds to numbers at run time, so that one
-//! graph serves prefill, decode and verification. Used by the op table, the verifier and the planner.
+//! A dimension is a number or one of a few symbols that a step binds to numbers at run time, so that one graph serves
+//! prefill, decode and verification. Used by the op table, the verifier and the planner.
 
 use crate::DType;
 use smallvec::SmallVec;
 use std::fmt;
 
-/// A dimension that is known only when a step runs.
+/// A dimension known only when a step runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Sym {
@@ -17,9 +17,9 @@ pub enum Sym {
     Seqs,
     /// KV pages of the pool; also the stride of a sequence's page list.
     Pages,
-    /// Rows that ask for an output (a sampled token, logits).
+    /// Rows that produce an output (a sampled token, logits).
     Outs,
-    /// Recent tokens given per output row for the penalties.
+    /// Recent tokens per output row, for the penalties.
     Recent,
 }
 
@@ -44,7 +44,7 @@ impl Sym {
     }
 }
 
-/// Numbers for the symbols: those of one step, or a bucket's upper bounds.
+/// Values of the symbols: those of one step, or a bucket's upper bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Dims {
     /// Token rows.
@@ -53,14 +53,14 @@ pub struct Dims {
     pub seqs: u32,
     /// Pages of the KV pool.
     pub pages: u32,
-    /// Rows that ask for an output.
+    /// Rows that produce an output.
     pub outs: u32,
     /// Recent tokens per output row.
     pub recent: u32,
 }
 
 impl Dims {
-    /// A step of `rows` rows of one sequence in which the last row asks for an output.
+    /// A step of `rows` rows of one sequence whose last row produces an output.
     pub const fn single(rows: u32, pages: u32) -> Dims {
         Dims { rows, seqs: 1, pages, outs: 1, recent: 0 }
     }
@@ -76,7 +76,7 @@ impl Dims {
         }
     }
 
-    /// Whether every symbol is at most the other's.
+    /// Whether every symbol is at most the bound's.
     pub fn fits_in(&self, bound: &Dims) -> bool {
         Sym::ALL.into_iter().all(|s| self.get(s) <= bound.get(s))
     }
@@ -100,7 +100,7 @@ impl Dim {
         }
     }
 
-    /// The number, if it does not depend on the step.
+    /// The number, if it is constant.
     pub fn known(self) -> Option<u64> {
         match self {
             Dim::Const(n) => Some(n),
@@ -140,7 +140,7 @@ impl Shape {
         Shape(dims.into_iter().collect())
     }
 
-    /// A shape of numbers alone.
+    /// A shape of constant dimensions.
     pub fn consts(dims: &[u64]) -> Shape {
         Shape(dims.iter().map(|&d| Dim::Const(d)).collect())
     }
@@ -150,7 +150,7 @@ impl Shape {
         &self.0
     }
 
-    /// How many dimensions there are.
+    /// The number of dimensions.
     pub fn rank(&self) -> usize {
         self.0.len()
     }
@@ -173,7 +173,7 @@ impl Shape {
         self.0.iter().try_fold(1u64, |n, d| n.checked_mul(d.resolve(dims)))
     }
 
-    /// The same shape with another innermost dimension.
+    /// The same shape with a different innermost dimension.
     pub fn with_last(&self, last: Dim) -> Shape {
         let mut s = self.clone();
         if let Some(d) = s.0.last_mut() {
@@ -182,13 +182,13 @@ impl Shape {
         s
     }
 
-    /// Whether it holds no elements whatever the symbols are.
+    /// Whether it has no elements, regardless of the symbols.
     pub fn is_empty(&self) -> bool {
         self.0.contains(&Dim::Const(0))
     }
 
-    /// The product of the numeric dimensions and the multiset of symbols: equal for shapes that hold the
-    /// same number of elements whatever the symbols are.
+    /// The product of the constant dimensions and the multiset of symbols. Equal for shapes that have the same number
+    /// of elements for all values of the symbols.
     pub fn factors(&self) -> (Option<u64>, SmallVec<[Sym; 4]>) {
         if self.is_empty() {
             return (Some(0), SmallVec::new());
@@ -237,14 +237,14 @@ impl TensorType {
         TensorType::new(DType::F32, shape)
     }
 
-    /// Bytes of the tensor whose empty dimensions count as 1, so that what holds none is of a possible size too;
-    /// `None` on overflow.
+    /// Bytes of the tensor with empty dimensions counted as 1, so that tensors without elements are checked too; `None`
+    /// on overflow.
     pub fn bytes_of_full(&self, dims: &Dims) -> Option<u64> {
         let elems = self.shape.0.iter().try_fold(1u64, |n, d| n.checked_mul(d.resolve(dims).max(1)))?;
         elems.checked_mul(self.dtype.block_bytes() as u64)
     }
 
-    /// Bytes of the tensor; `None` on overflow or if a row is no whole number of blocks.
+    /// Bytes of the tensor; `None` on overflow or if a row is not a whole number of blocks.
     pub fn bytes(&self, dims: &Dims) -> Option<u64> {
         let elems = self.shape.elems(dims)?;
         let last = self.shape.last().resolve(dims);

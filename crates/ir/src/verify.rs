@@ -1,4 +1,4 @@
-//! The verifier: what every graph must satisfy, and the token that proves it.
+//! The verifier: the rules that every graph must satisfy, and the token that proves it.
 //!
 //! | code | rule |
 //! |---|---|
@@ -12,13 +12,13 @@
 //! | V008 | a final names a state, and each state at most once |
 //! | V009 | a final has its state's type |
 //! | V010 | a state is not used after a node has replaced it, nor named by an output or a final |
-//! | V011 | an optional input stands only where the operand is optional, and is no output and no final |
-//! | V012 | output names are unique, not empty and no state's, as a final goes by its state's name; a graph has an output or a final |
+//! | V011 | an optional input is used only where the operand is optional, and is neither an output nor a final |
+//! | V012 | output names are unique, not empty and not a state's, since a final goes by its state's name; a graph has an output or a final |
 //! | V013 | sizes fit in 64 bits, with empty dimensions counted as 1, and rows of quantised types are whole blocks (none of a row of 0) |
-//! | V014 | a replaced state's last value is that state's final (an update that nobody keeps is a mistake) |
+//! | V014 | a replaced state's last value is that state's final (an update that is not kept is a mistake) |
 //!
-//! Not checked: that indices at run time are in range (the engine's duty), and that symbols are bound.
-//! All errors are collected. Passes and back ends take [`Verified`], so nothing unchecked reaches them.
+//! Not checked: that indices are in range at run time (the engine's duty), and that symbols are bound. All errors are
+//! collected. Passes and back ends take [`Verified`], so they never receive an unchecked graph.
 
 use crate::graph::{Def, Graph, Node, check_attrs, check_operands};
 use crate::ids::{NodeId, ValueId};
@@ -27,7 +27,7 @@ use crate::text::print_node;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-/// What an error is about.
+/// The subject of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Entity {
     /// The graph as a whole.
@@ -36,22 +36,22 @@ pub enum Entity {
     Value(ValueId),
     /// A node.
     Node(NodeId),
-    /// An output, by place.
+    /// An output, by index.
     Output(usize),
-    /// A final, by place.
+    /// A final, by index.
     Final(usize),
 }
 
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VerifyError {
-    /// The rule's code, as in the module's header.
+    /// The rule's code; see the module docs.
     pub code: &'static str,
-    /// What breaks it.
+    /// The subject.
     pub entity: Entity,
-    /// How.
+    /// How the rule is broken.
     pub message: String,
-    /// The printed line of the node, where there is one.
+    /// The printed line of the node, if the subject is one.
     pub line: String,
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for VerifyError {
     }
 }
 
-/// All rules that a graph breaks; never empty.
+/// All rules that a graph breaks. Never empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VerifyErrors(pub Vec<VerifyError>);
 
@@ -91,11 +91,11 @@ impl<'g> Verified<'g> {
     }
 }
 
-/// Checks every rule of the module's header.
+/// Checks all rules listed in the module docs.
 pub fn verify(graph: &Graph) -> Result<Verified<'_>, VerifyErrors> {
     let mut v = Verifier { graph, errors: Vec::new() };
     v.ids();
-    // Later rules index the tables, so they run only when all ids are good.
+    // Later rules index the tables, so they run only if all ids are valid.
     if v.errors.is_empty() {
         v.names();
         v.sizes();
@@ -177,14 +177,14 @@ impl Verifier<'_> {
     }
 
     fn sizes(&mut self) {
-        // The largest step that 32-bit counts allow would overflow anything; 2^20 of each is the promise.
+        // A step with the largest 32-bit counts would overflow everything; up to 2^20 of each is guaranteed to work.
         let large = Dims { rows: 1 << 20, seqs: 1 << 10, pages: 1 << 20, outs: 1 << 20, recent: 1 << 20 };
         for (id, value) in self.graph.values() {
             let ty = &value.ty;
             let open_row = ty.dtype.is_quantized() && ty.shape.last().known().is_none();
-            // An empty dimension counts as 1, as parts of the shape are multiplied apart.
+            // An empty dimension counts as 1, because parts of the shape are multiplied separately.
             if open_row || ty.bytes(&large).is_none() || ty.bytes_of_full(&large).is_none() {
-                self.error("V013", Entity::Value(id), format!("{} is no possible size", value.ty));
+                self.error("V013", Entity::Value(id), format!("{} is not a possible size", value.ty));
             }
         }
     }
@@ -218,7 +218,7 @@ impl Verifier<'_> {
         for (i, f) in self.graph.finals.iter().enumerate() {
             let state = self.graph.value(f.state);
             if state.def != Def::State || !seen.insert(f.state) {
-                self.error("V008", Entity::Final(i), format!("{} is no state, or has a final already", f.state));
+                self.error("V008", Entity::Final(i), format!("{} is not a state, or already has a final", f.state));
             } else if state.ty != *self.graph.ty(f.value) {
                 let message = format!("{} is {}, its final {}", f.state, state.ty, self.graph.ty(f.value));
                 self.error("V009", Entity::Final(i), message);
@@ -228,7 +228,7 @@ impl Verifier<'_> {
 
     fn states(&mut self) {
         let mut replaced: HashMap<ValueId, NodeId> = HashMap::new();
-        // The declaration that each version of a state goes back to.
+        // The declaration that each version of a state derives from.
         let mut roots: HashMap<ValueId, ValueId> = HashMap::new();
         let mut updates = Vec::new();
         for (id, node) in self.graph.nodes() {
@@ -253,7 +253,7 @@ impl Verifier<'_> {
             let root = roots[&result];
             let of_state = self.graph.value(root).def == Def::State;
             if kept.get(&result).is_none_or(|&state| of_state && state != root) {
-                self.error("V014", Entity::Node(id), format!("{result} is no final of {root}, which it updates"));
+                self.error("V014", Entity::Node(id), format!("{result} is not a final of {root}, which it updates"));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Each parse code fires, at the right line and column, with a caret under the place.
+//! Tests that each parse code fires at the right line and column, with a caret under it.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_ir::text::parse;
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 const HEAD: &str = "aio 1\ngraph \"t\"\n";
 const X: &str = "aio 1\ngraph \"t\"\n%x = input \"x\" : f32[4]\n";
 
-/// Code, the good lines before, and the faulty line, in which `§` stands before the place.
+/// Code, the valid lines before, and the faulty line, with `§` before the position.
 const CASES: &[(&str, &str, &str)] = &[
     ("P001", "", "§aio 2"),
     ("P001", "", "§graph \"t\""),
@@ -122,7 +122,7 @@ fn comments_blank_lines_and_names_are_free() {
     assert_eq!(parsed.output_lines, [8]);
 }
 
-/// Says what follows the caret of an error.
+/// The printed error for a faulty line.
 fn message(line: &str) -> String {
     let source = format!("aio 1\ngraph \"g\"\n%x = input \"x\" : f32[rows, 8]\n{line}\n");
     parse(&source).unwrap_err().to_string()
@@ -131,16 +131,16 @@ fn message(line: &str) -> String {
 #[test]
 fn messages_name_the_rule_that_is_broken_and_what_there_is() {
     for (line, part) in [
-        ("%y = slice %x {axis = 1, start = 0, len = 0}", "attribute `len` is 0, expected 1 or more"),
+        ("%y = slice %x {axis = 1, start = 0, len = -1}", "attribute `len` is -1, expected 0 or more"),
         ("%y = slice %x {axis = 1, start = -1, len = 2}", "attribute `start` is -1, expected 0 or more"),
         ("%y = slice %x {axis = 1, start = 6, len = 3}", "attribute `len` is 3, expected start + len at most 8"),
         (
             "%y = fill {shape = [2], value = 300, dtype = u8}",
             "attribute `value` is 300.0, expected a number that u8 can hold",
         ),
-        ("%y = negate %x", "there are fill, iota, embed"),
-        ("%y = cast %x {to = float}", "there are f32, f16"),
-        ("%y = iota {shape = [cols], dtype = u32}", "there are rows, seqs, pages, outs, recent"),
+        ("%y = negate %x", "expected one of fill, iota, embed"),
+        ("%y = cast %x {to = float}", "expected one of f32, f16"),
+        ("%y = iota {shape = [cols], dtype = u32}", "expected one of rows, seqs, pages, outs, recent"),
     ] {
         let text = message(line);
         assert!(text.contains(part), "{line}: {text}");

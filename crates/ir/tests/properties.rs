@@ -89,7 +89,7 @@ fn random_texts_never_panic() {
         .unwrap();
 }
 
-/// Replaces, removes or repeats pieces of a text at character borders.
+/// Replaces, removes or repeats pieces of a text at character boundaries.
 fn mutate(text: &str, edits: &[(u32, u32, u8)]) -> String {
     const PIECES: [&str; 12] =
         ["%0", "-1", "[", "]", ",", "{", "1e40", "18446744073709551616", "\"", "rows", "_", "\n"];

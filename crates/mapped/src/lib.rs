@@ -1,14 +1,13 @@
-//! Files: read-only maps, the one place of aio that maps files into memory; and new files, which are whole or not there.
+//! Files: read-only memory maps, and new files that are either complete or missing.
 //!
-//! Model files and plan artefacts are read in place, so that opening an 8 GB model costs no copy.
-//! [`Map`] holds such a map together with the file's [`Identity`] at the time of opening;
-//! [`Map::check_unchanged`] compares it later. Used by `aio-model` (GGUF files) and `aio-plan`
-//! (artefacts). [`PartFile`] is how all of aio writes a file.
+//! Model files and plan artefacts are read in place, so that opening an 8 GB model costs no copy. [`Map`] holds such a
+//! map together with the file's [`Identity`] at the time of opening; [`Map::check_unchanged`] compares it later. This
+//! is the only crate of aio that maps files. Used by `aio-model` (GGUF files) and `aio-plan` (artefacts). All of aio
+//! writes files with [`PartFile`].
 //!
-//! A file that another process **truncates** while it is mapped makes the operating system raise
-//! `SIGBUS` at the next read behind its new end. This crate installs no signal handler: a library
-//! must not own process-wide state. A program that wants a message instead of a crash installs
-//! its own handler.
+//! If another process **truncates** a mapped file, the operating system raises `SIGBUS` at the next read past its new
+//! end. This crate installs no signal handler, because a library must not own process-wide state. A program that wants
+//! a message instead of a crash installs a handler itself.
 //!
 //! ```
 //! let file = tempfile::NamedTempFile::new()?;
@@ -31,7 +30,7 @@ use std::time::SystemTime;
 
 use memmap2::Mmap;
 
-/// What went wrong with a mapped file.
+/// An error of a mapped file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {
@@ -40,10 +39,10 @@ pub enum MapError {
     Open {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The path names a folder, a pipe or another thing that cannot be mapped.
+    /// The path names a folder, a pipe or something else that cannot be mapped.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
         /// The path.
@@ -60,7 +59,7 @@ pub enum MapError {
     Map {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The file at this path is no longer the one that was opened.
@@ -77,12 +76,12 @@ pub enum MapError {
     },
 }
 
-/// What tells one state of a file from another without reading it.
+/// Distinguishes versions of a file without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Size in bytes.
     pub bytes: u64,
-    /// Time of the last modification, where the file system keeps one.
+    /// Time of the last modification, if the file system records it.
     pub modified: Option<SystemTime>,
     /// Inode number; 0 on systems that have none.
     pub inode: u64,
@@ -106,7 +105,7 @@ fn inode(_meta: &Metadata) -> u64 {
 
 /// A whole file, mapped read-only. Dereferences to its bytes.
 ///
-/// See the crate documentation for what a truncation by another process does.
+/// See the crate documentation for the effect of a truncation by another process.
 #[derive(Debug)]
 pub struct Map {
     path: PathBuf,
@@ -118,21 +117,21 @@ impl Map {
     /// Maps the file at `path`.
     ///
     /// # Errors
-    /// [`MapError`] if it is missing, no regular file, empty, or cannot be mapped.
+    /// [`MapError`] if it is missing, empty, not a regular file, or cannot be mapped.
     pub fn open(path: impl AsRef<Path>) -> Result<Map, MapError> {
         let path = path.as_ref().to_path_buf();
         let fail = |source| MapError::Open { path: path.clone(), source };
-        // A pipe without a writer would block `open`, so the kind is looked at first.
+        // Checked first, because opening a pipe without a writer would block.
         if !std::fs::metadata(&path).map_err(fail)?.is_file() {
             return Err(MapError::NotAFile { path });
         }
         Map::of_file(&File::open(&path).map_err(fail)?, &path)
     }
 
-    /// Maps a file that is open already; the path is what it was opened with.
+    /// Maps an open file. `path` is the path it was opened with.
     ///
     /// # Errors
-    /// As [`Map::open`].
+    /// See [`Map::open`].
     pub fn of_file(file: &File, path: &Path) -> Result<Map, MapError> {
         let path = path.to_path_buf();
         let meta = file.metadata().map_err(|source| MapError::Open { path: path.clone(), source })?;
@@ -143,7 +142,7 @@ impl Map {
             return Err(MapError::Empty { path });
         }
         let bytes = map_read_only(file).map_err(|source| MapError::Map { path: path.clone(), source })?;
-        // The map's own length is what later reads rely on, so the record takes that one.
+        // Later reads rely on the map's length, so the identity records it.
         let identity = Identity { bytes: bytes.len() as u64, ..Identity::of(&meta) };
         Ok(Map { path, identity, bytes })
     }
@@ -158,7 +157,7 @@ impl Map {
         self.identity
     }
 
-    /// Compares the file that now lies at the path with the one that was opened.
+    /// Compares the file now at the path with the one that was opened.
     ///
     /// # Errors
     /// [`MapError::Changed`] names the first part that differs; [`MapError::Open`] if the file is gone.
@@ -180,14 +179,14 @@ impl Map {
         Ok(())
     }
 
-    /// Tells the system that the bytes will be read in order; a hint that may do nothing.
+    /// Tells the system that the bytes will be read in order. Only a hint.
     pub fn advise_sequential(&self) {
         #[cfg(unix)]
-        // A hint that the system refuses costs nothing but speed.
+        // If the system refuses the hint, only speed is lost.
         let _ = self.bytes.advise(memmap2::Advice::Sequential);
     }
 
-    /// Tells the system that the bytes are wanted soon; a hint that may do nothing.
+    /// Tells the system that the bytes will be needed soon. Only a hint.
     pub fn advise_willneed(&self) {
         #[cfg(unix)]
         // As above.
@@ -204,11 +203,10 @@ impl Deref for Map {
 }
 
 fn map_read_only(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the map is private to `Map`, read-only, and lives as long as every slice borrowed
-    // from it. What remains is that another process may change the file under us. Changed bytes
-    // are read as some `u8`, each of which is valid, and every reader checks what it parses, so
-    // no reader may rely on two reads of one byte agreeing. A truncation raises SIGBUS, which
-    // ends the process instead of returning wrong memory (see the crate documentation).
+    // SAFETY: the map is private to `Map`, read-only, and outlives every slice borrowed from it. Another process may
+    // still change the file. Changed bytes are read as some `u8`, all of which are valid. Every reader checks what it
+    // parses and must not rely on two reads of a byte agreeing. A truncation raises SIGBUS, which ends the process
+    // instead of returning wrong memory (see the crate documentation).
     unsafe { Mmap::map(file) }
 }
 

@@ -1,4 +1,5 @@
-//! Files that are whole or not there: written beside their place, then renamed. Used by everything that writes a file.
+//! Files that are either complete or missing: written under a temporary name, then renamed. All of aio writes files
+//! this way.
 
 use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
@@ -7,18 +8,18 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Symbolic links that lead on to one another at most; as many as Linux follows.
+/// Maximum length of a chain of symbolic links, as in Linux.
 const MAX_LINKS: usize = 40;
-/// Names that are tried for a partial file.
+/// Number of names tried for a partial file.
 const ATTEMPTS: u32 = 100;
-/// Bytes of a file's name at most, on the file systems that there are.
+/// Maximum length of a file name in bytes on common file systems.
 const MAX_NAME: usize = 255;
 
-/// A file under way to its place. It is hidden beside it as `.NAME.RANDOM.part` (of a long name the beginning), locked
-/// while it is written, and removed unless [`PartFile::finish`] names it. A left-over is one whose lock is free; process
-/// ids say nothing, since those of two containers may be equal.
+/// A file being written. Until [`PartFile::finish`] renames it, it is a hidden file in the same folder,
+/// `.NAME.RANDOM.part` (a long name is cut). It is locked while it is written, and removed if it is not finished. A
+/// left-over is recognised by its free lock, since process ids of two containers may be equal.
 ///
-/// A symbolic link stays: what it leads to is replaced.
+/// A symbolic link is kept, and its target is replaced.
 ///
 /// ```
 /// # use std::io::Write;
@@ -34,23 +35,23 @@ const MAX_NAME: usize = 255;
 #[derive(Debug)]
 pub struct PartFile {
     file: File,
-    /// Where it is; none once it has its name.
+    /// The temporary path; `None` after the rename.
     beside: Option<PathBuf>,
     place: PathBuf,
 }
 
 impl PartFile {
-    /// Begins a file that is to be at `path`.
+    /// Starts a file that will be placed at `path`.
     ///
     /// # Errors
-    /// Those of creating a file; [`io::ErrorKind::InvalidInput`] if the path has no file name, leads in a circle, or names
-    /// a folder, a device or a pipe, which a rename would replace.
+    /// Errors of creating a file; [`io::ErrorKind::InvalidInput`] if the path has no file name, is a circular link, or
+    /// names a folder, a device or a pipe, which a rename would replace.
     pub fn create(path: &Path) -> io::Result<PartFile> {
         let place = behind_links(path)?;
         let name = place.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        // Of the path as it was given: some links of the system lead to pipes that have no place.
+        // Checks the path as given: some system links lead to pipes that have no path.
         if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is no regular file"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file"));
         }
         let (file, beside) = (0..ATTEMPTS)
             .find_map(|_| begin(&place.with_file_name(hidden(name))).transpose())
@@ -58,12 +59,12 @@ impl PartFile {
         Ok(PartFile { file, beside: Some(beside), place })
     }
 
-    /// Gives the file its name.
+    /// Renames the file to its final name.
     ///
     /// # Errors
-    /// Those of writing to the disk and of renaming; the file is then removed.
+    /// Errors of writing to the disk and of renaming. The file is removed then.
     pub fn finish(mut self) -> io::Result<()> {
-        // Or a power cut might leave the name without the bytes.
+        // Otherwise a power failure might leave the name without the bytes.
         self.file.sync_data()?;
         if let Some(beside) = &self.beside {
             fs::rename(beside, &self.place)?;
@@ -73,7 +74,7 @@ impl PartFile {
     }
 }
 
-/// A hidden name beside a file that no other writer has; of a name that leaves no room for it, the beginning.
+/// A unique hidden name for a file in the same folder. The start of a name that is too long is kept.
 fn hidden(name: &OsStr) -> OsString {
     let end = format!(".{:016x}.part", unique());
     let room = MAX_NAME - 1 - end.len();
@@ -81,7 +82,7 @@ fn hidden(name: &OsStr) -> OsString {
     if name.len() <= room {
         hidden.push(name);
     } else {
-        // A character whose bytes do not all fit, or are no text, is replaced by at most three bytes each.
+        // Bytes that are not valid text are replaced by at most three bytes each.
         let text = name.to_string_lossy();
         let cut = text.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|&end| end <= room).last().unwrap_or(0);
         hidden.push(&text[..cut]);
@@ -90,15 +91,15 @@ fn hidden(name: &OsStr) -> OsString {
     hidden
 }
 
-/// A number that no other writer has, of this process or another: the hash keys of each map are random.
+/// A number unique across writers of this process and others, because the hash keys of each map are random.
 pub fn unique() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Whether the file at a path is this open one: another may have got its name, or it may be gone.
+/// Whether the path still names this open file. It may have been removed, or another file may have its name.
 ///
 /// # Errors
-/// Those of asking the system about the open file.
+/// Errors of querying the open file.
 #[cfg(unix)]
 pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -115,16 +116,16 @@ pub fn is_at(_: &File, path: &Path) -> io::Result<bool> {
     Ok(path.exists())
 }
 
-/// A new locked file; `None` if there is one of that name.
+/// Creates a locked file; `None` if the name is taken.
 fn begin(path: &Path) -> io::Result<Option<(File, PathBuf)>> {
     let file = match File::create_new(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         Err(error) => return Err(error),
     };
-    // Tells others that it is no left-over. File systems without locks have none to be held either.
+    // The lock marks the file as in use. On file systems without locks no other process can hold one either.
     let _ = file.lock();
-    // Before it was locked it looked like one, and may be gone.
+    // Before it was locked it looked like a left-over, and may have been removed.
     Ok(is_at(&file, path)?.then(|| (file, path.to_path_buf())))
 }
 
@@ -141,30 +142,30 @@ impl Write for PartFile {
 impl Drop for PartFile {
     fn drop(&mut self) {
         if let Some(path) = self.beside.take() {
-            // Nothing better can be done about a left-over that cannot be removed.
+            // A left-over that cannot be removed stays.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// Writes a file at once, as a [`PartFile`].
+/// Writes a complete file through a [`PartFile`].
 ///
 /// # Errors
-/// As [`PartFile::create`] and [`PartFile::finish`], and those of writing; no file is left behind.
+/// The errors of [`PartFile::create`], [`PartFile::finish`] and of writing; no file remains then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut part = PartFile::create(path)?;
     part.write_all(bytes)?;
     part.finish()
 }
 
-/// The path that symbolic links at this path lead to; it need not exist.
+/// Resolves symbolic links at this path. The target need not exist.
 fn behind_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_path_buf();
     for _ in 0..MAX_LINKS {
         match fs::read_link(&path) {
             // An absolute target replaces the folder.
             Ok(to) => path = path.parent().unwrap_or(Path::new("")).join(to),
-            // No link, or nothing there.
+            // Not a link, or nothing there.
             Err(_) => return Ok(path),
         }
     }

@@ -1,12 +1,12 @@
-//! Chat templates: a list of messages becomes the prompt that a model was trained on.
+//! Chat templates: turn a list of messages into the prompt format a model was trained on.
 //!
-//! The template comes with the model (`tokenizer.chat_template`) and was written for Python's jinja2 as Hugging Face's
-//! transformers sets it up; here it gives the same text. It is untrusted input, so it goes through `crate::render`, which
-//! bounds what it may take. Used by `aio run --chat` and by servers.
+//! The template comes with the model (`tokenizer.chat_template`) and was written for Python's jinja2 as set up by
+//! Hugging Face's transformers; it gives the same text here. It is untrusted input, so it goes through `crate::render`,
+//! which bounds its resource use. Used by `aio run --chat` and by servers.
 //!
-//! What minijinja cannot do, and no template seen so far needs: a macro's default that names another argument, `varargs`
-//! and `kwargs`, `%r` and `{!r}` in formats, generators (`map` gives a list), comparing texts with numbers (an error in
-//! Python), a method as a value.
+//! Not supported by minijinja, and not needed by any template seen so far: a macro default that names another argument,
+//! `varargs` and `kwargs`, `%r` and `{!r}` in formats, generators (`map` gives a list), comparing texts with numbers
+//! (an error in Python), a method as a value.
 
 mod checks;
 mod clock;
@@ -27,14 +27,14 @@ use crate::template::{TemplateError, from_json};
 pub use clock::Clock;
 pub use formats::{FORMATS, format};
 
-/// Instructions that a chat template may run, or 64 bytes each that it may make; a long chat takes some thousands.
+/// Fuel of a rendering: instructions, or 64 bytes of data each. A long chat takes some thousands.
 const FUEL: u64 = 4_000_000;
 const NAME: &str = "tokenizer.chat_template";
 
 /// One message of a chat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user` or `assistant`, or what else the template knows.
+    /// The speaker: `system`, `user`, `assistant`, or another role that the template knows.
     pub role: String,
     /// The text.
     pub content: String,
@@ -55,10 +55,10 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// The template of a model; `None` if it has none.
+    /// The chat template of a model; `None` if it has none.
     ///
     /// # Errors
-    /// The metadata are of another type ([`ChatError::Gguf`]) or the template does not parse.
+    /// The key has another type ([`ChatError::Gguf`]) or the template does not parse.
     pub fn from_gguf(gguf: &Gguf, clock: Clock) -> Result<Option<ChatTemplate>, ChatError> {
         gguf.get_str(NAME)?.map(|text| ChatTemplate::new(text, clock)).transpose()
     }
@@ -77,11 +77,11 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// The prompt for `messages`. With `add_generation_prompt` it ends where the assistant's
-    /// answer begins. `bos` and `eos` are the texts of those tokens, which some templates write.
+    /// The prompt for `messages`. With `add_generation_prompt` it ends where the assistant's answer begins. `bos` and
+    /// `eos` are the texts of those tokens, which some templates write.
     ///
     /// # Errors
-    /// [`ChatError::Template`]: the template refused the messages, failed, or took too much.
+    /// [`ChatError::Template`] if the template rejected the messages, failed, or exceeded a bound.
     pub fn render(
         &self,
         messages: &[Message],
@@ -98,11 +98,11 @@ impl ChatTemplate {
         self.render_variables(&variables)
     }
 
-    /// The prompt for any variables, of which `messages` is one: `tools`, `documents`, or switches that the template knows
-    /// (`enable_thinking`). `tools` and `documents` are none unless they are given. Maps keep their order.
+    /// The prompt for arbitrary variables, including `messages`: `tools`, `documents`, or switches that the template
+    /// knows (`enable_thinking`). `tools` and `documents` default to none. Maps keep their order.
     ///
     /// # Errors
-    /// As [`ChatTemplate::render`].
+    /// See [`ChatTemplate::render`].
     pub fn render_variables(&self, variables: &serde_json::Value) -> Result<String, ChatError> {
         let given = variables.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), from_json(value)));
         let absent = ["tools", "documents"].map(|name| (name, Value::from(())));
@@ -110,7 +110,7 @@ impl ChatTemplate {
     }
 }
 
-/// What transformers' `_compile_jinja_template` gives a template.
+/// Sets up the environment that transformers' `_compile_jinja_template` gives a template.
 fn imitate_transformers(env: &mut Environment<'static>, clock: Clock) {
     env.set_undefined_behavior(UndefinedBehavior::Lenient);
     env.set_unknown_method_callback(methods::call);
@@ -122,14 +122,14 @@ fn imitate_transformers(env: &mut Environment<'static>, clock: Clock) {
     env.add_function("strftime_now", move |format: &str| clock.strftime(format));
 }
 
-/// Why there is no chat prompt.
+/// Why a chat prompt cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChatError {
-    /// The metadata hold something else than a text.
+    /// The template's key does not hold a text.
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// The template does not parse, failed, took too much, or raised an exception of its own.
+    /// The template does not parse, failed, exceeded a bound, or raised an exception.
     #[error(transparent)]
     Template(#[from] TemplateError),
 }

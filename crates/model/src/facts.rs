@@ -1,8 +1,8 @@
-//! What a model file says, as a graph template asks for it, and a record of what was asked.
+//! A model file's facts for graph templates, and a record of what a template asked for.
 //!
 //! Templates are open: `meta` and `has` reach every key and tensor, so an architecture with a new key is a text file.
-//! The record is what lets [`crate::keys`] refuse a key that nothing read. Made by [`crate::Model::graph_text`] for
-//! one rendering; [`crate::template`] gives the functions to the template.
+//! The record lets [`crate::keys`] reject a key that nothing read. [`crate::Model::graph_text`] creates the facts for
+//! one rendering; [`crate::template`] passes the functions to the template.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use crate::gguf::{Gguf, GgufError, MetaValue};
 use crate::hyper::{HyperError, HyperParams};
 use crate::render::measure;
 
-/// Items of an array that a message shows.
+/// Array items shown in a message.
 const SHOWN_ITEMS: usize = 8;
 
 /// The facts of one model. Clones share the record.
@@ -25,19 +25,19 @@ pub struct Facts(Arc<Inner>);
 struct Inner {
     architecture: String,
     vocab_size: u32,
-    /// All metadata except the tokenizer's lists, which no graph depends on and which can be large.
+    /// All metadata except the tokenizer's lists, which can be large and do not affect the graph.
     meta: HashMap<String, MetaValue>,
-    /// Keys of the lists that `meta` leaves out: to ask for one is an error, never the default.
+    /// Keys of the lists missing from `meta`. Asking for one is an error, never the default.
     left_out: BTreeSet<String>,
     dtypes: HashMap<String, DType>,
     record: Mutex<Record>,
 }
 
-/// What a rendering did.
+/// What a rendering asked for.
 #[derive(Debug, Default)]
 struct Record {
     keys: BTreeSet<String>,
-    /// The first error of a function, with its type: the template engine keeps only a text.
+    /// The first error of a function, with its type; the template engine keeps only its text.
     fault: Option<HyperError>,
 }
 
@@ -45,7 +45,7 @@ impl Facts {
     /// The facts of a file.
     ///
     /// # Errors
-    /// [`GgufError::UnsupportedType`] names the first tensor of a type that aio does not read.
+    /// [`GgufError::UnsupportedType`] names the first tensor with a type that aio does not read.
     pub fn new(gguf: &Gguf, hyper: &HyperParams) -> Result<Facts, GgufError> {
         let dtypes =
             gguf.tensors().iter().map(|t| Ok((t.name.clone(), t.dtype()?))).collect::<Result<_, GgufError>>()?;
@@ -63,17 +63,17 @@ impl Facts {
         })))
     }
 
-    /// The keys that the rendering asked for, as the file writes them.
+    /// The keys that the rendering asked for, as spelled in the file.
     pub fn asked(&self) -> BTreeSet<String> {
         self.record().keys.clone()
     }
 
-    /// The error that ended the rendering, if one of these functions made it.
+    /// The error that ended the rendering, if one of these functions raised it.
     pub(crate) fn take_fault(&self) -> Option<HyperError> {
         self.record().fault.take()
     }
 
-    /// Variables of the template.
+    /// The template's variables.
     pub(crate) fn context(&self) -> Value {
         minijinja::context! {
             architecture => self.0.architecture.as_str(),
@@ -87,7 +87,7 @@ impl Facts {
         let facts = self.clone();
         env.add_function("meta", move |state: &State<'_, '_>, key: &str, default: Option<Value>| {
             let value = facts.ask(|f| f.meta(key, default))?;
-            // A list may be as long as the file: asking for it again and again takes fuel.
+            // A list may be as long as the file, so each request for it takes fuel.
             measure(state, &value)?;
             Ok::<_, Error>(value)
         });
@@ -109,7 +109,7 @@ impl Facts {
         self.0.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers a question, and keeps its error.
+    /// Answers a question and records its error.
     fn ask<T>(&self, question: impl FnOnce(&Facts) -> Result<T, HyperError>) -> Result<T, Error> {
         question(self).map_err(|fault| {
             let shown = Error::new(ErrorKind::InvalidOperation, fault.to_string());
@@ -118,7 +118,8 @@ impl Facts {
         })
     }
 
-    /// The key as the file writes it: below the architecture's name, but for the groups that all architectures share.
+    /// The key as spelled in the file: prefixed with the architecture's name, except in groups that all architectures
+    /// share.
     fn full_key(&self, key: &str) -> String {
         const SHARED: [&str; 3] = ["general.", "tokenizer.", "aio."];
         if SHARED.iter().any(|group| key.starts_with(group)) {
@@ -127,7 +128,7 @@ impl Facts {
         format!("{}.{key}", self.0.architecture)
     }
 
-    /// The key in full and its value; from here on it counts as read.
+    /// The full key and its value. Marks the key as read.
     fn find(&self, key: &str) -> Result<(String, Option<&MetaValue>), HyperError> {
         let full = self.full_key(key);
         if self.0.left_out.contains(&full) {
@@ -150,7 +151,7 @@ impl Facts {
         }
     }
 
-    /// A positive number. A list that says the same for every layer is that number.
+    /// A positive integer. A list with the same number for every layer counts as that number.
     fn count(&self, key: &str, default: Option<u32>) -> Result<u32, HyperError> {
         let (full, value) = self.find(key)?;
         let found = match value {
@@ -163,7 +164,7 @@ impl Facts {
         u32::try_from(int).ok().filter(|&n| n > 0).ok_or_else(|| self.value_error(key, "a positive 32-bit number"))
     }
 
-    /// The one number of a list with an entry for each layer.
+    /// The common value of a list with one entry per layer.
     fn uniform<'v>(&self, key: &str, items: &'v [MetaValue]) -> Result<&'v MetaValue, HyperError> {
         let layers = self.0.meta.get(&format!("{}.block_count", self.0.architecture)).and_then(MetaValue::as_int);
         if let Some(layers) = layers.filter(|&n| n != items.len() as i128) {
@@ -202,13 +203,13 @@ impl Facts {
     }
 }
 
-/// Writes an f32 as the f64 with the same shortest decimal form, so that a template prints `0.00001` and not
+/// Converts an f32 to the f64 with the same shortest decimal form, so that a template prints `0.00001` instead of
 /// `0.000009999999747378752`. Reading that text as f32 gives the same number.
 fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }
 
-/// What must agree between a default and the file's value.
+/// The type that a default and the file's value must share.
 fn kind(value: &Value) -> &'static str {
     match value.kind() {
         minijinja::value::ValueKind::Number => "a number",
@@ -219,7 +220,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// A value as a message shows it, in one line and not too long.
+/// A value as shown in a message, in one line of limited length.
 pub(crate) fn shown(value: &MetaValue) -> String {
     match value {
         MetaValue::Str(text) => format!("{:?}", text.chars().take(60).collect::<String>()),

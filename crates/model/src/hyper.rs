@@ -1,7 +1,7 @@
-//! The few hyper-parameters that aio's own code needs, read from a model's GGUF metadata.
+//! The few hyper-parameters that aio's own code needs, from a model's GGUF metadata.
 //!
-//! Everything else a graph template reads for itself (see [`crate::facts`]), so that a new architecture needs no code.
-//! Made by [`crate::Model::open`]; read by the engine.
+//! Graph templates read everything else themselves (see [`crate::facts`]), so that a new architecture needs no code.
+//! Created by [`crate::Model::open`], read by the engine.
 
 use crate::gguf::{Gguf, GgufError, ValueType};
 
@@ -9,30 +9,30 @@ use crate::gguf::{Gguf, GgufError, ValueType};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HyperError {
-    /// A key is missing or of the wrong type.
+    /// A key is missing or has the wrong type.
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// A value outside what a model can have.
+    /// A value is out of range.
     #[error("{key} is {got}, but must be {expected}")]
     Value {
         /// The metadata key.
         key: String,
-        /// What it says.
+        /// Its value.
         got: String,
-        /// What it may say.
+        /// The values allowed.
         expected: String,
     },
-    /// The file uses a feature that aio does not have.
+    /// The file uses a feature that aio does not support.
     #[error("the model uses {what} ({key:?} is {got}), which is not supported")]
     Unsupported {
-        /// The feature, in words.
+        /// Description of the feature.
         what: &'static str,
         /// The metadata key that shows it.
         key: String,
         /// Its value.
         got: String,
     },
-    /// A key of the architecture that neither the graph template nor aio reads.
+    /// A key of the architecture is read neither by the graph template nor by aio.
     #[error("nothing reads the key {key:?} ({got}), so the model would not be what the file says")]
     Unread {
         /// The metadata key.
@@ -40,13 +40,13 @@ pub enum HyperError {
         /// Its value.
         got: String,
     },
-    /// A list of the tokenizer that a graph template asks for.
+    /// A graph template asked for a list of the tokenizer.
     #[error("a graph template cannot read {key}: it is a list of the tokenizer, on which no graph depends")]
     LeftOut {
         /// The metadata key.
         key: String,
     },
-    /// The token embedding has another number of rows than there are tokens.
+    /// The number of rows of the token embedding differs from the number of tokens.
     #[error("tensor token_embd.weight has dimensions {got:?}, but {vocab_size} rows are needed, one for each token")]
     Embedding {
         /// Its dimensions, innermost first.
@@ -56,22 +56,22 @@ pub enum HyperError {
     },
 }
 
-/// What the engine must know of a model beside its graph.
+/// What the engine needs to know of a model besides its graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HyperParams {
     /// `general.architecture`.
     pub architecture: String,
     /// `general.name`, or empty.
     pub name: String,
-    /// Positions the model was trained on.
+    /// Context length in training, in positions.
     pub context_length: u32,
-    /// Tokens in the vocabulary; rows of the embedding.
+    /// Tokens in the vocabulary, which are the rows of the embedding.
     pub vocab_size: u32,
 }
 
 impl HyperParams {
-    /// Reads the parameters of a model. Whether there is a graph template for its architecture is another question:
-    /// see [`crate::template::Templates::of_architecture`].
+    /// Reads the parameters of a model. A graph template for its architecture need not exist; see
+    /// [`crate::template::Templates::of_architecture`].
     ///
     /// # Errors
     /// [`HyperError`] names the key at fault.
@@ -87,7 +87,7 @@ impl HyperParams {
     }
 }
 
-/// Tokens: rows of the embedding, which must agree with the token list where there is one.
+/// The number of tokens: rows of the embedding, which must match the token list if there is one.
 fn vocab_size(gguf: &Gguf) -> Result<u32, HyperError> {
     let name = "token_embd.weight";
     let embedding = gguf.tensor(name).ok_or_else(|| GgufError::MissingTensor { name: name.to_owned() })?;

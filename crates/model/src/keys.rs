@@ -1,7 +1,7 @@
-//! Keys below an architecture's name: none is ignored.
+//! Ensures that no key of an architecture is ignored.
 //!
-//! A key is honoured if the graph template asked for it or [`READ`] names it; it may be there if [`TABLE`] says why it
-//! changes nothing. Every other key is an error that names it, because the model would compute something else than the
+//! A key is honoured if the graph template asked for it or [`READ`] names it, and allowed if [`TABLE`] says why it
+//! changes nothing. Every other key is an error that names it, because the model would compute something other than the
 //! file says. `tests/baselines/keys.csv` lists all keys with the architectures that read them. Called by
 //! [`crate::Model::graph_text`] after each rendering.
 
@@ -11,28 +11,28 @@ use crate::facts::shown;
 use crate::gguf::{Gguf, MetaValue};
 use crate::hyper::HyperError;
 
-/// Keys that aio's own code reads, whatever the template asks.
+/// Keys that aio's own code reads, regardless of the template.
 pub const READ: &[&str] = &["context_length"];
 
-/// A key that no template has to ask for.
+/// A key that templates need not ask for.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// The key, without the architecture's name.
     pub name: &'static str,
-    /// Architectures for which this holds; all if empty.
+    /// Architectures to which this applies; all if empty.
     pub architectures: &'static [&'static str],
-    /// Which values change nothing.
+    /// The values that change nothing.
     pub inert: Inert,
-    /// Why they change nothing, or what another value asks for.
+    /// Why they change nothing, or the feature that another value requests.
     pub why: &'static str,
 }
 
 /// Values of a key that change nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Inert {
-    /// All of them.
+    /// All values.
     Any,
-    /// Numbers equal to this one, or false where it is 0 and true where it is 1.
+    /// Numbers equal to this one; for 0 and 1 also false and true.
     Only(i64),
 }
 
@@ -48,7 +48,7 @@ const fn off(name: &'static str, value: i64, feature: &'static str) -> Key {
     Key { name, architectures: &[], inert: Inert::Only(value), why: feature }
 }
 
-/// Facts about llama.cpp are those of b11434.
+/// The keys. Statements about llama.cpp refer to b11434.
 pub const TABLE: &[Key] = &[
     any("vocab_size", &[], "the token list says it, or the embedding"),
     any("tensor_data_layout", &[], "names the converter's source; llama.cpp reads it nowhere"),

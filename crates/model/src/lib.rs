@@ -1,14 +1,14 @@
-//! Models as aio reads them: GGUF files, tokenizers, chat and graph templates, synthetic models.
+//! Models: GGUF files, tokenizers, chat and graph templates, synthetic models.
 //!
-//! [`Model::open`] is the way in: it maps a file, checks it, and gives hyper-parameters,
-//! tokenizer and the raw bytes of each weight. Nothing here computes: weights keep the file's
-//! layout, and the graph of the model is text made by [`Model::graph_text`]. The crate reads no
-//! environment and no clock, and panics on no input. Used by `aio-engine` and the CLI.
+//! [`Model::open`] is the entry point: it maps a file, checks it, and provides hyper-parameters, tokenizer and the raw
+//! bytes of each weight. Nothing here computes: weights keep the file's layout, and [`Model::graph_text`] makes the
+//! model's graph as text. The crate reads no environment variables and no clock, and never panics on input. Used by
+//! `aio-engine` and the CLI.
 //!
-//! With the feature `safetensors` it opens folders of Hugging Face's form too.
+//! With the feature `safetensors` it also opens folders in Hugging Face's format.
 //!
-//! A file is mapped, not read: if another process truncates it while it is open, the system ends
-//! this process by `SIGBUS` (see [`aio_mapped`]). [`gguf::Gguf::check_unchanged`] finds milder changes.
+//! A file is mapped, not read: if another process truncates it while it is open, the system ends this process with
+//! `SIGBUS` (see [`aio_mapped`]). [`gguf::Gguf::check_unchanged`] detects milder changes.
 //!
 //! ```
 //! use aio_model::{Model, gguf::Gguf, synth};

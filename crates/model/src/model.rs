@@ -1,4 +1,4 @@
-//! A whole model: file, hyper-parameters, tokenizer, chat template and weights by name.
+//! A complete model: file, hyper-parameters, tokenizer, chat template and weights by name.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -19,43 +19,43 @@ use crate::{keys, unread};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// The file itself.
+    /// The file is invalid.
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// Its hyper-parameters.
+    /// The hyper-parameters are invalid.
     #[error(transparent)]
     Hyper(#[from] HyperError),
-    /// Its tokenizer.
+    /// The tokenizer is invalid.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// A folder or file of Hugging Face's form.
+    /// A folder or file in Hugging Face's format is invalid.
     #[cfg(feature = "safetensors")]
     #[error(transparent)]
     Safetensors(#[from] crate::safetensors::SafetensorsError),
-    /// Such a folder or file, in a build that does not read them.
+    /// Such a folder or file, in a build without support for it.
     #[error("{} holds no GGUF file; safetensors are read by builds with the feature `safetensors`", path.display())]
     NoSafetensors {
         /// The path.
         path: PathBuf,
     },
-    /// Its graph template.
+    /// The graph template failed.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// What its graph template gave is no graph.
+    /// The rendered graph template is not a graph.
     #[error("the rendered graph template does not parse: {0}")]
     Parse(#[from] ParseError),
-    /// A tensor that the graph does not read.
+    /// The graph does not read a tensor.
     #[error("the graph does not read tensor {name:?}{}", and_more(*others))]
     UnreadTensor {
         /// The first such tensor, in file order.
         name: String,
-        /// How many more there are.
+        /// Number of further such tensors.
         others: usize,
     },
-    /// There is no graph template of its architecture.
+    /// There is no graph template for the architecture.
     #[error("there is no graph template for architecture `{architecture}`")]
     NoTemplate {
-        /// The architecture as the file names it.
+        /// The architecture's name in the file.
         architecture: String,
     },
 }
@@ -65,31 +65,31 @@ fn and_more(others: usize) -> String {
     if others == 0 { String::new() } else { format!(", nor {others} more") }
 }
 
-/// An open model. The weights stay in the file's map.
+/// An open model. The weights stay in the mapped file.
 #[derive(Debug)]
 pub struct Model {
     /// The file.
     pub gguf: Gguf,
-    /// The shape.
+    /// The hyper-parameters.
     pub hyper: HyperParams,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
 }
 
-/// The bytes of a weight, with what they mean.
+/// A weight's bytes, type and shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weight<'a> {
     /// Element type.
     pub dtype: DType,
-    /// Sizes in row-major order, outermost first; the last one is contiguous.
+    /// Dimensions in row-major order, outermost first; the last one is contiguous.
     pub shape: Vec<u64>,
     /// The raw bytes, in the file's layout.
     pub bytes: &'a [u8],
 }
 
 impl Model {
-    /// Opens a GGUF file; any part of a split one opens the whole. With the feature `safetensors` also a folder of Hugging
-    /// Face's form, or a safetensors file or index in one.
+    /// Opens a GGUF file; any part of a split model opens the whole. With the feature `safetensors` also a folder in
+    /// Hugging Face's format, or a safetensors file or index in one.
     ///
     /// # Errors
     /// [`ModelError`].
@@ -114,8 +114,9 @@ impl Model {
         Ok(Model { gguf, hyper, tokenizer })
     }
 
-    /// As [`Model::from_gguf`], on a thread of its own while `work` runs on this one: a large vocabulary takes tens of
-    /// milliseconds. `work` gets a function that waits for the hyper-parameters; `None` if there will be none.
+    /// Like [`Model::from_gguf`], on another thread while `work` runs on this one, because a large vocabulary takes
+    /// tens of milliseconds. `work` gets a function that waits for the hyper-parameters and returns `None` if reading
+    /// them failed.
     ///
     /// # Errors
     /// [`ModelError`]; `work` has run then.
@@ -127,7 +128,7 @@ impl Model {
         let read = move || {
             let gguf = open()?;
             let hyper = HyperParams::from_gguf(&gguf)?;
-            // Nobody listens if the work failed already.
+            // There is no receiver if the work has already failed.
             let _ = found.send(hyper.clone());
             let tokenizer = Tokenizer::from_gguf(&gguf)?;
             Ok(Model { gguf, hyper, tokenizer })
@@ -140,24 +141,24 @@ impl Model {
                 let done = work(&|| hyper.recv().ok());
                 (model.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
             }
-            // The system has no thread to spare; the hyper-parameters wait in the channel then.
+            // The system cannot start a thread, so the model is read first; the hyper-parameters wait in the channel.
             Err(_) => (read(), work(&|| hyper.recv().ok())),
         });
         model.map(|model| (model, done))
     }
 
-    /// What the file says that cannot be followed to the letter, and what is done instead.
+    /// Metadata that cannot be followed exactly, and what is done instead.
     pub fn warnings(&self) -> Vec<Warning> {
         let name = self.gguf.get("general.name").filter(|v| matches!(v, crate::gguf::Value::Bytes(_)));
         let name = name.map(|_| Warning::NotUtf8 { what: "general.name".to_owned() });
         name.into_iter().chain(self.tokenizer.warnings().iter().cloned()).collect()
     }
 
-    /// The text of the step graph: the template of the model's architecture, or the one named.
+    /// Renders the text of the step graph with the template for the model's architecture, or the one named.
     ///
     /// # Errors
-    /// [`ModelError::NoTemplate`]; [`GgufError::UnsupportedType`] before anything is rendered; [`ModelError::Template`]
-    /// and [`ModelError::Hyper`] of the template; [`HyperError::Unread`] and [`HyperError::Unsupported`] for a key that
+    /// [`ModelError::NoTemplate`]; [`GgufError::UnsupportedType`] before rendering; [`ModelError::Template`] and
+    /// [`ModelError::Hyper`] from the template; [`HyperError::Unread`] and [`HyperError::Unsupported`] for a key that
     /// it does not honour.
     pub fn graph_text(&self, templates: &Templates, name: Option<&str>) -> Result<String, ModelError> {
         let architecture = &self.hyper.architecture;
@@ -166,16 +167,16 @@ impl Model {
         let name = name.ok_or_else(|| ModelError::NoTemplate { architecture: architecture.clone() })?;
         let facts = Facts::new(&self.gguf, &self.hyper)?;
         let rendered = templates.render(&name, &facts);
-        // A fault of a function is known by its type; the engine of the templates knows only its text.
+        // Prefers a function's typed error to its text from the template engine.
         let text = rendered.map_err(|e| facts.take_fault().map_or(ModelError::Template(e), ModelError::Hyper))?;
         keys::check(&self.gguf, architecture, &facts.asked())?;
         Ok(text)
     }
 
-    /// The step graph, as [`Model::graph_text`] gives it; not yet verified. It reads every tensor of the file.
+    /// The step graph from [`Model::graph_text`], not yet verified. It reads every tensor of the file.
     ///
     /// # Errors
-    /// Those of [`Model::graph_text`] and [`Model::check_tensors`], and [`ModelError::Parse`].
+    /// The errors of [`Model::graph_text`] and [`Model::check_tensors`], and [`ModelError::Parse`].
     pub fn graph(&self, templates: &Templates, name: Option<&str>) -> Result<Graph, ModelError> {
         let graph = aio_ir::text::parse(&self.graph_text(templates, name)?)?.graph;
         self.check_tensors(&graph)?;
@@ -192,8 +193,8 @@ impl Model {
         Err(ModelError::UnreadTensor { name: first.name.clone(), others: unread.count() })
     }
 
-    /// The chat template, parsed; `None` if the model has none. Parsed on demand, so that a faulty
-    /// template stops nobody who does not chat.
+    /// The parsed chat template; `None` if the model has none. Parsed on demand, so that an invalid template only
+    /// affects chat.
     ///
     /// # Errors
     /// [`ChatError`].
@@ -201,7 +202,7 @@ impl Model {
         ChatTemplate::from_gguf(&self.gguf, clock)
     }
 
-    /// The weight of this GGUF name; `None` if the model has no such tensor.
+    /// The weight with this GGUF name; `None` if the model has no such tensor.
     ///
     /// # Errors
     /// [`GgufError::UnsupportedType`] if aio does not read its type.
@@ -211,7 +212,7 @@ impl Model {
         Ok(Some(Weight { dtype, shape, bytes: self.gguf.tensor_data(name)? }))
     }
 
-    /// As [`Model::weight`], for a weight that must be there.
+    /// Like [`Model::weight`], for a required weight.
     ///
     /// # Errors
     /// [`GgufError::MissingTensor`], [`GgufError::UnsupportedType`].

@@ -11,10 +11,10 @@
 //! | `has(tensor)` | whether the file has the tensor |
 //! | `dtype(tensor)` | its element type; an error if the file has no such tensor |
 //!
-//! Variables: `architecture`, `vocab_size`, `tensor_count`. A key that was asked for counts as read; any other key of
-//! the architecture must be in [`crate::keys::TABLE`], and every tensor must be read by the graph.
+//! Variables: `architecture`, `vocab_size`, `tensor_count`. A key that was asked for counts as read. Any other key of
+//! the architecture must be in [`crate::keys::TABLE`], and the graph must read every tensor.
 //!
-//! A template is written for one architecture, so an undefined name is an error, where chat templates (`crate::chat`)
+//! A template is written for one architecture, so an undefined name is an error, while chat templates (`crate::chat`)
 //! are lenient. Called by the engine and by `aio graph`.
 
 use minijinja::{ErrorKind, State, UndefinedBehavior, Value};
@@ -23,10 +23,10 @@ use crate::facts::Facts;
 pub use crate::render::TemplateError;
 use crate::render::{Guarded, Text, measure};
 
-/// Instructions a template may run, or 64 bytes each that it may make; a model of 1,000 layers needs far fewer.
+/// Fuel of a rendering: instructions, or 64 bytes of data each. A model of 1,000 layers needs far less.
 const FUEL: u64 = 8_000_000;
 
-/// Graph templates by file name, as in `llama.graph.jinja`; a template may include another by that name.
+/// Graph templates by file name, such as `llama.graph.jinja`. A template may include another by that name.
 #[derive(Clone, Debug, Default)]
 pub struct Templates {
     files: Vec<(String, String)>,
@@ -38,18 +38,18 @@ impl Templates {
         Templates { files: files.into_iter().map(|(n, t)| (n.to_owned(), t.to_owned())).collect() }
     }
 
-    /// Adds a template, or replaces the one of that name.
+    /// Adds a template, replacing one with the same name.
     pub fn set(&mut self, name: &str, text: &str) {
         self.files.retain(|(n, _)| n != name);
         self.files.push((name.to_owned(), text.to_owned()));
     }
 
-    /// All names and texts, in order: what a rendered graph depends on beside the model.
+    /// All names and texts, in order: everything besides the model that a rendered graph depends on.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.files.iter().flat_map(|(name, text)| [name.as_str(), text.as_str()])
     }
 
-    /// Name of the template of an architecture, if there is one.
+    /// Name of an architecture's template, if there is one.
     pub fn of_architecture(&self, architecture: &str) -> Option<String> {
         let name = format!("{architecture}.graph.jinja");
         self.files.iter().any(|(n, _)| *n == name).then_some(name)
@@ -74,7 +74,7 @@ impl Templates {
     }
 }
 
-/// Writes a value as `{{ value }}` does.
+/// Prints a value like `{{ value }}`.
 fn show(state: &State<'_, '_>, value: &Value, out: &mut Text) -> Result<(), minijinja::Error> {
     if value.is_undefined() {
         return Err(minijinja::Error::from(ErrorKind::UndefinedError));

@@ -1,6 +1,6 @@
-//! Tensors of a file that a graph does not read: none is ignored.
+//! Ensures that a graph reads every tensor of a file.
 //!
-//! What is read follows from the graph itself: weights from which an output or a final state can be reached. Called by
+//! The tensors read follow from the graph itself: the weights that an output or a final state depends on. Called by
 //! [`crate::Model::check_tensors`].
 
 use std::collections::HashSet;
@@ -9,7 +9,7 @@ use aio_ir::{Def, Graph, ValueId};
 
 use crate::gguf::TensorInfo;
 
-/// Ends of tensor names that no graph has to read, with the reason.
+/// Suffixes of tensor names that no graph needs to read, with the reason.
 pub const INERT_TENSORS: &[(&str, &str)] =
     &[(".input_scale", "llama.cpp b11434 loads it beside NVFP4 weights and computes nothing with it")];
 

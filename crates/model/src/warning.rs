@@ -1,20 +1,20 @@
-//! What a file says that aio cannot follow to the letter but can do without, and what it does instead.
+//! Metadata that aio cannot follow exactly but can work around, and what it does instead.
 //!
-//! The one channel for such things: data in the library ([`crate::Model::warnings`]), lines on stderr in the command
-//! line. What would change the result beyond that is an error.
+//! The one channel for such cases: data in the library ([`crate::Model::warnings`]), lines on stderr in the command
+//! line. Anything that would change the result further is an error.
 
 use std::fmt;
 
-/// Something odd in a model's metadata, as llama.cpp b11434 would warn of too.
+/// An oddity in a model's metadata that llama.cpp b11434 would warn about too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// A text that is not UTF-8; it is shown with replacement characters.
+    /// A text is not UTF-8. It is shown with replacement characters.
     NotUtf8 {
-        /// The key, or which entry of a list.
+        /// The key, or the list entry.
         what: String,
     },
-    /// A special token's id outside the vocabulary; the key counts as missing.
+    /// A special token's id is outside the vocabulary. The key counts as missing.
     SpecialId {
         /// The metadata key.
         key: String,
@@ -23,23 +23,23 @@ pub enum Warning {
         /// The number of tokens.
         tokens: usize,
     },
-    /// A special token that a SentencePiece model does not name; the usual one is taken.
+    /// A SentencePiece model does not name a special token. The usual one is assumed.
     AssumedId {
         /// The metadata key that should name it.
         key: String,
-        /// The id taken.
+        /// The id assumed.
         id: u32,
         /// Its text.
         text: String,
     },
-    /// The file wants a token at an end of each text and does not have one; none is added.
+    /// The file asks for a token at the start or end of each text but has no such token. None is added.
     NotAdded {
-        /// The metadata key that asks.
+        /// The metadata key that asks for it.
         flag: &'static str,
         /// The metadata key that should name the token.
         id_key: &'static str,
     },
-    /// A list with an entry for each token that has more; the others mean nothing.
+    /// A list with one entry per token has extra entries, which are ignored.
     Longer {
         /// The metadata key.
         key: &'static str,
@@ -48,23 +48,23 @@ pub enum Warning {
         /// The number of tokens.
         tokens: usize,
     },
-    /// Tokens without a text; they never come out of a text.
+    /// Some tokens have no text and never result from encoding.
     EmptyTokens {
-        /// How many there are.
+        /// Number of such tokens.
         count: usize,
-        /// The first one's id.
+        /// Id of the first one.
         first: usize,
     },
     /// The file names no pre-tokenizer.
     NoPre {
-        /// The one that is taken.
+        /// The one assumed.
         assumed: &'static str,
     },
-    /// Merges whose result is no token; such text is encoded byte by byte.
+    /// The results of some merges are not tokens. Such text is encoded byte by byte.
     Merges {
-        /// How many there are.
+        /// Number of such merges.
         count: usize,
-        /// The first one's place in the list.
+        /// Index of the first one in the list.
         first: usize,
         /// Its text.
         text: String,

@@ -1,5 +1,5 @@
-//! Templates written to exhaust their reader: chat templates and graph templates end with an error, or with a text of
-//! bounded size, never with the process.
+//! Templates written to exhaust their reader: chat and graph templates end with an error or with a text of bounded
+//! size, and never end the process.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 use aio_model::Model;
@@ -26,7 +26,7 @@ fn graph(text: &str) -> Result<String, TemplateError> {
     Templates::new([("t", text)]).render("t", &facts())
 }
 
-/// Both kinds of template give this error.
+/// Checks that both kinds of template give this error.
 fn refused(text: &str, message: &str) {
     let start: String = text.chars().take(80).collect();
     let ours = chat(text).unwrap_err();
@@ -57,7 +57,7 @@ fn nesting_is_refused_before_it_is_parsed() {
     }
 }
 
-/// What is just allowed fits the stack, in parser, code generator, engine and destructors.
+/// The deepest template allowed fits the stack in parser, code generator, engine and destructors.
 #[test]
 fn the_deepest_that_is_allowed_runs() {
     let n = 990;

@@ -1,15 +1,15 @@
-//! The GGUF reader against files of the writer, against damaged ones and against hostile ones.
+//! Tests the GGUF reader on files from the writer, on damaged files and on hostile ones.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use std::io::Write;
 
 use aio_ir::DType;
 use aio_model::gguf::write::{GgufWriter, TensorSpec};
-use aio_model::gguf::{Gguf, GgufError, MetaValue, TensorType, Value, ValueType};
+use aio_model::gguf::{GgmlType, Gguf, GgufError, MetaValue, Value, ValueType};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-/// Data that tells tensors apart: each byte is the tensor's name length plus its position.
+/// Data that distinguishes tensors: each byte is the tensor's name length plus its position.
 fn fill(spec: &TensorSpec, out: &mut dyn Write) -> std::io::Result<()> {
     let bytes: Vec<u8> = (0..spec.bytes().unwrap()).map(|i| (spec.name.len() as u64 + i) as u8).collect();
     out.write_all(&bytes)
@@ -56,7 +56,7 @@ fn reads_what_the_writer_wrote() {
     let Some(Value::Array(nested)) = g.get("nested") else { panic!("no array") };
     assert_eq!(nested.iter().count(), 2);
     let a = g.tensor("a").unwrap();
-    assert_eq!((a.ty, a.shape(), a.bytes), (TensorType::Known(DType::F32), vec![2, 3], Some(24)));
+    assert_eq!((a.ty, a.shape(), a.bytes), (GgmlType::Known(DType::F32), vec![2, 3], Some(24)));
     assert_eq!(g.tensor_data("a").unwrap()[..3], [1, 2, 3]);
     assert_eq!(g.tensor_data("bb").unwrap().len(), 36);
     assert_eq!(g.tensor_data("empty").unwrap().len(), 0);
@@ -77,7 +77,7 @@ fn typed_access_names_the_key() {
     assert!(matches!(g.get_u32("big"), Err(GgufError::Range { .. })));
 }
 
-/// Reads everything a file offers, so that a panic anywhere shows.
+/// Reads everything in a file, to expose panics.
 fn touch(g: &Gguf) {
     for (_, v) in g.metadata() {
         v.to_meta();
@@ -190,7 +190,7 @@ fn a_string_that_is_not_utf8_hides_nothing_else() {
     let Some(Value::Array(items)) = g.get("list") else { panic!("the list is there") };
     assert_eq!(items.iter().collect::<Vec<_>>(), [Value::Bytes(&[b'M', 0xe8]), Value::Str("b")]);
     assert_eq!(g.get_u32("after").unwrap(), Some(7));
-    // The head of an artefact keeps the bytes.
+    // The head of an artefact preserves the bytes.
     let again = Gguf::from_head(g.head().unwrap()).unwrap();
     assert!(again.metadata().eq(g.metadata()));
 }
@@ -238,9 +238,9 @@ fn hostile_tensors_are_refused() {
 fn unknown_types_are_kept_until_used() {
     let g = with(|o| tensor(o, "t", &[256], 16, 0), 1, 0).unwrap();
     let t = g.tensor("t").unwrap();
-    assert_eq!((t.ty, t.bytes, t.ty.to_string().as_str()), (TensorType::Unknown(16), None, "IQ2_XXS"));
+    assert_eq!((t.ty, t.bytes, t.ty.to_string().as_str()), (GgmlType::Unknown(16), None, "IQ2_XXS"));
     let error = g.tensor_data("t").unwrap_err();
-    assert!(matches!(error, GgufError::UnsupportedType { ty: TensorType::Unknown(16), .. }));
+    assert!(matches!(error, GgufError::UnsupportedType { ty: GgmlType::Unknown(16), .. }));
     assert!(error.to_string().contains("\"t\" has type IQ2_XXS") && error.to_string().contains("Q4_K"), "{error}");
 }
 

@@ -1,5 +1,5 @@
-//! Damaged whole models: no byte of a file may make the reader, the hyper-parameters, the
-//! tokenizer, the chat template or the graph template panic. Also replays the corpus of the fuzz target `gguf`.
+//! Damaged complete models: no byte of a file may make the reader, the hyper-parameters, the tokenizer, the chat
+//! template or the graph template panic. Also replays the corpus of the fuzz target `gguf`.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use aio_filetest::tiny;
@@ -10,7 +10,7 @@ use aio_model::gguf::Gguf;
 use aio_model::synth::{Preset, Synth};
 use aio_model::template::Templates;
 
-/// Uses everything that the bytes offer. Returns how far it came: 0 no file, 1 no model, 2 a model.
+/// Uses everything in a file. Returns how far it got: 0 not a file, 1 not a model, 2 a model.
 fn exercise(bytes: Vec<u8>, templates: &Templates) -> u32 {
     let Ok(gguf) = Gguf::from_bytes(bytes) else { return 0 };
     for (_, value) in gguf.metadata() {
@@ -47,7 +47,7 @@ fn no_flipped_bit_of_a_model_panics() {
     let templates = tiny::templates();
     assert_eq!(exercise(bytes.clone(), &templates), 2);
     let mut came = [0; 3];
-    // Every third byte keeps this within seconds; the fuzz target covers the rest.
+    // Every third byte, which takes seconds; the fuzz target covers the rest.
     for at in (0..header).step_by(3) {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);

@@ -1,7 +1,7 @@
-//! Chat templates against Python's jinja2, set up as transformers does: the same text, or both refuse.
+//! Compares chat templates with Python's jinja2 set up like transformers: both give the same text, or both fail.
 //!
-//! Needs a Python with jinja2; the peer's templates are read from where `benches/peers/build` unpacked them. Conversations,
-//! constructs and our own templates lie in `tests/data/jinja`.
+//! Needs a Python with jinja2. The peer's templates are read from where `benches/peers/build` unpacked them.
+//! Conversations, constructs and our own templates are in `tests/data/jinja`.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/jinja").join(name)
 }
 
-/// The conversations, with what every call of transformers has.
+/// The conversations, with the variables of every transformers call.
 fn conversations() -> Vec<(String, Value)> {
     let text = std::fs::read_to_string(data("conversations.json")).unwrap();
     let all: Value = serde_json::from_str(&text).unwrap();
@@ -37,7 +37,7 @@ fn templates(folder: &Path) -> BTreeMap<String, String> {
     jinja.map(|p| (p.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(p).unwrap())).collect()
 }
 
-/// What jinja2 gives for each template and each of the variables, in that order.
+/// The results of jinja2 for each template and each of the variables, in that order.
 fn theirs(python: &mut Command, templates: &BTreeMap<String, String>, variables: &[(String, Value)]) -> Vec<Value> {
     let jobs: Vec<_> = templates.keys().flat_map(|t| variables.iter().map(move |(_, v)| json!([t, v]))).collect();
     let request = json!({"now": NOW, "templates": templates, "jobs": jobs});
@@ -49,7 +49,7 @@ fn theirs(python: &mut Command, templates: &BTreeMap<String, String>, variables:
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Where the two texts part.
+/// The position where the two texts differ.
 fn difference(ours: &str, theirs: &str) -> String {
     let at = ours.bytes().zip(theirs.bytes()).take_while(|(a, b)| a == b).count();
     let around = |text: &str| {
@@ -59,11 +59,11 @@ fn difference(ours: &str, theirs: &str) -> String {
     format!("at byte {at}\n    ours   {:?}\n    theirs {:?}", around(ours), around(theirs))
 }
 
-/// Where jinja2 fails and ours gives a text: the results of `map` are lists here, where jinja2 has generators, which
-/// `tojson` refuses.
+/// Templates that fail in jinja2 but give a text here: `map` gives lists here, and generators in jinja2, which `tojson`
+/// rejects.
 const MORE_LENIENT: [&str; 1] = ["llama-cpp-deepseek-r1"];
 
-/// Compares all templates on all variables. Templates that jinja2 itself does not compile are named and left out.
+/// Compares all templates on all variables. Templates that jinja2 itself does not compile are named and skipped.
 fn compare(test: &str, templates: &BTreeMap<String, String>, variables: &[(String, Value)]) {
     let Some(mut python) = needs::jinja(test) else { return };
     let theirs = theirs(&mut python, templates, variables);
@@ -116,7 +116,7 @@ fn our_templates_give_what_jinja2_gives() {
     compare("our_templates_give_what_jinja2_gives", &all, &conversations());
 }
 
-/// Each construct by itself, so that a difference names it.
+/// Each construct separately, so that a difference names it.
 #[test]
 fn constructs_give_what_jinja2_gives() {
     let text = std::fs::read_to_string(data("constructs.txt")).unwrap();

@@ -1,4 +1,4 @@
-//! Whole models: synthetic ones of every preset and type, and the default model.
+//! Complete models: synthetic ones of every preset and type, and the default model.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use aio_filetest::needs;
@@ -51,7 +51,7 @@ fn every_weight_type_is_written_and_reproducible() {
 
 #[test]
 fn decoded_noise_has_the_wanted_deviation() {
-    // Q8_0 is the one block type that is decoded in a line.
+    // Q8_0 is the one block type that can be decoded in one line.
     let model = tiny(&Preset::find("qwen3-0.6b").unwrap(), DType::Q8_0);
     let weight = model.need_weight("blk.0.ffn_up.weight").unwrap();
     let values = weight.bytes.chunks(34).flat_map(|b| {

@@ -1,7 +1,8 @@
-//! Nothing that a model file says is ignored: keys and tensors are honoured or refused by name, templates reach them all.
+//! Nothing in a model file is ignored: keys and tensors are honoured or rejected by name, and templates reach all of
+//! them.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
-use aio_filetest::edit::{File, Tensor};
+use aio_filetest::edit::{File, FileTensor};
 use aio_filetest::{baseline, tiny, workspace};
 use aio_ir::DType;
 use aio_model::facts::Facts;
@@ -26,12 +27,12 @@ fn checked(file: &File) -> Result<(), ModelError> {
     file.model()?.graph(&tiny::templates(), None).map(drop)
 }
 
-/// The message for a file with one more key.
+/// The error message for a file with an additional key.
 fn with_key(key: &str, value: impl Into<MetaValue>) -> String {
     checked(&llama().set(key, value)).unwrap_err().to_string()
 }
 
-/// A template's own text on a model.
+/// Renders a template text on a model.
 fn render(text: &str, file: &File) -> Result<String, ModelError> {
     file.model()?.graph_text(&Templates::new([("t", text)]), Some("t"))
 }
@@ -54,7 +55,7 @@ fn a_tensor_that_the_graph_does_not_read_is_an_error_that_names_it() {
         assert!(matches!(&error, ModelError::UnreadTensor { name: n, others: 0 } if n == name), "{name}: {error}");
         assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
     }
-    // What Llama reads, Qwen2 does not; what Qwen3 scales, Qwen2 does not.
+    // Llama reads the first, Qwen3 the second; Qwen2 reads neither.
     for (preset, name, values) in [("qwen2-0.5b", "rope_freqs.weight", 32), ("qwen2-0.5b", "blk.0.ffn_up.scale", 1)] {
         let file = File::tiny(preset, DType::F16).vector(name, &vec![1.0; values]);
         assert!(matches!(checked(&file), Err(ModelError::UnreadTensor { name: n, .. }) if n == name), "{name}");
@@ -102,14 +103,14 @@ fn every_optional_tensor_is_read_in_the_layers_that_have_it() {
 #[test]
 fn query_key_and_value_may_be_one_matrix() {
     let mut file = llama();
-    let parts: Vec<Tensor> =
+    let parts: Vec<FileTensor> =
         ["q", "k", "v"].iter().map(|p| file.get(&format!("blk.0.attn_{p}.weight")).clone()).collect();
     for t in &parts {
         file = file.without(&t.name);
     }
     let dims = vec![parts[0].dims[0], parts.iter().map(|t| t.dims[1]).sum()];
     let bytes = parts.into_iter().flat_map(|t| t.bytes).collect();
-    let file = file.tensor(Tensor { name: "blk.0.attn_qkv.weight".to_owned(), dtype: DType::F16, dims, bytes });
+    let file = file.tensor(FileTensor { name: "blk.0.attn_qkv.weight".to_owned(), dtype: DType::F16, dims, bytes });
     checked(&file.clone().vector("blk.0.attn_qkv.bias", &[0.0; 512])).unwrap();
     checked(&file.clone().vector("blk.0.attn_k.bias", &[0.0; 128])).unwrap();
     aio_ir::verify(&file.model().unwrap().graph(&tiny::templates(), None).unwrap()).unwrap();
@@ -124,7 +125,7 @@ fn a_key_that_nothing_reads_is_an_error_that_names_it() {
             format!("nothing reads the key {key:?} (0.5), so the model would not be what the file says")
         );
     }
-    // Keys of other prefixes are not the architecture's.
+    // Keys with other prefixes do not belong to the architecture.
     checked(&llama().set("llamas.something", 1u32).set("general.something", 1u32)).unwrap();
 }
 
@@ -157,7 +158,8 @@ fn inert_keys_are_inert_for_their_architectures_alone() {
     assert!(matches!(error, ModelError::Hyper(HyperError::Unread { .. })), "{error}");
 }
 
-/// The list of all keys: what each template asks for, what aio's own code reads, and what is inert and why.
+/// The list of all keys: those that each template asks for, those that aio's own code reads, and the inert ones with
+/// reasons.
 #[test]
 fn all_keys_are_listed_with_the_architectures_that_read_them() {
     let mut readers: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -193,7 +195,7 @@ fn templates_reach_every_key_and_tensor() {
         file.keys.iter().filter_map(|(k, _)| k.strip_prefix("llama.").map(str::to_owned)).collect();
     let reads: String = others.iter().map(|k| format!("{{% if meta('{k}') %}}{{% endif %}}")).collect();
     assert_eq!(render(&format!("{asked}{reads}"), &file).unwrap(), "3-4 é 2.5 7 True False f32 llama");
-    // What the template did not ask for is still an error.
+    // A key that the template did not ask for is still an error.
     let error = render("{{ meta('new.list')[0] }}", &file).unwrap_err();
     assert!(matches!(error, ModelError::Hyper(HyperError::Unread { .. })), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Folders in Hugging Face's form that are cut short, hostile or say something else: errors, never a panic.
+//! Folders in Hugging Face's format that are truncated, hostile or inconsistent give errors, never a panic.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use aio_filetest::hugging_face;
@@ -21,7 +21,7 @@ fn alter(folder: &Path, file: &str, change: impl FnOnce(&mut Value)) {
     std::fs::write(path, value.to_string()).unwrap();
 }
 
-/// The message for a folder in which one file's key is changed.
+/// The error message for a folder with one key of a file changed.
 fn message(file: &str, pointer: &str, new: Value) -> String {
     let folder = folder(DType::F16);
     alter(folder.path(), file, |v| *v.pointer_mut(pointer).unwrap() = new);

@@ -1,4 +1,4 @@
-//! Token ids against those of llama.cpp, frozen as data, and decoding back to text.
+//! Compares token ids with those of llama.cpp, stored as data, and decodes back to text.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use aio_filetest::needs;
@@ -20,7 +20,7 @@ fn default_tokenizer(test: &str) -> Option<Tokenizer> {
 #[test]
 fn golden_prompts() {
     let Some(tokenizer) = default_tokenizer("golden_prompts") else { return };
-    let rows: Value = serde_json::from_str(include_str!("data/golden-smollm2.json")).unwrap();
+    let rows: Value = serde_json::from_str(include_str!("../../../tests/data/golden-smollm2.json")).unwrap();
     for row in rows.as_array().unwrap() {
         let prompt = row["prompt"].as_str().unwrap();
         assert_eq!(tokenizer.encode_prompt(prompt, true).unwrap(), ids(&row["prompt_ids"]), "{prompt:?}");
@@ -50,7 +50,7 @@ fn ends_of_the_default_model() {
     let Some(tokenizer) = default_tokenizer("ends_of_the_default_model") else { return };
     let vocab = tokenizer.vocab();
     assert_eq!((vocab.bos(), vocab.eos(), tokenizer.add_bos()), (Some(1), Some(2), false));
-    // <|endoftext|>, <|im_end|> and, as llama.cpp has it, <reponame>.
+    // <|endoftext|>, <|im_end|> and, as in llama.cpp, <reponame>.
     assert_eq!(vocab.ends().collect::<Vec<_>>(), [0, 2, 4]);
 }
 
@@ -141,7 +141,7 @@ fn special_tokens_outside_the_vocabulary_are_warned_of_and_missing() {
         );
         assert_eq!((t.vocab().bos(), t.vocab().eos(), t.vocab().unknown()), (None, None, None));
     }
-    // As some converters write "no such token".
+    // Some converters write "no such token" this way.
     assert!(build(byte_level().set("tokenizer.ggml.bos_token_id", u32::MAX)).unwrap().warnings().is_empty());
 }
 
@@ -192,7 +192,7 @@ fn merges_that_make_no_token_are_warned_of_and_their_text_is_encoded_by_bytes() 
     let warning = Warning::Merges { count: 3, first: 0, text: "b c".to_owned() };
     assert_eq!(t.warnings(), [warning]);
     let bytes = |text: &str| text.bytes().map(u32::from).collect::<Vec<_>>();
-    // "b c" goes first, as its rank says, and leaves no "ab" to join.
+    // "b c" comes first by rank and leaves no "ab" to join.
     assert_eq!(t.encode("abc", false).unwrap(), bytes("abc"));
     assert_eq!(t.encode("ab xy", false).unwrap(), [&[256][..], &bytes(" xy")].concat());
 }
@@ -234,7 +234,7 @@ fn sentencepiece_joins_by_score() {
     w.set("tokenizer.ggml.tokens", tokens.map(str::to_owned).to_vec());
     w.set("tokenizer.ggml.token_type", kinds.to_vec()).set("tokenizer.ggml.scores", scores.to_vec());
     let t = build(&w).unwrap();
-    // "bc" goes before "ab"; then "abc" before "▁a".
+    // "bc" is joined before "ab"; then "abc" before "▁a".
     assert_eq!(t.encode_prompt("abc", false).unwrap(), [1, 5, 12]);
     assert_eq!(t.encode("ab</s>a", true).unwrap(), [5, 9, 2, 11]);
     assert_eq!(t.encode("ä", false).unwrap(), [5, 3, 4]);
@@ -282,7 +282,7 @@ fn a_text_has_at_least_the_tokens_that_its_length_tells() {
         }
     }
     assert_eq!(t.least_tokens(&"<|im_end|>".repeat(1000)), 1000);
-    // Where bytes have no token, nothing is known.
+    // If bytes have no tokens, there is no bound.
     assert_eq!(build(&three_letters()).unwrap().least_tokens("xxxxxxxx"), 0);
 }
 

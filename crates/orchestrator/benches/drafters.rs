@@ -1,6 +1,6 @@
-//! What a step costs on the host besides its device work: one committed token taken, up to eight drafted, drafts chosen.
+//! Host cost of a step besides its device work: taking one committed token, drafting up to eight, choosing drafts.
 //!
-//! Run with `cargo bench -p aio-orchestrator`. The target is below 20 us a step at 32k tokens, whatever the text, and about
+//! Run with `cargo bench -p aio-orchestrator`. The target is below 20 us per step at 32k tokens for any text, and about
 //! the same at 1k.
 
 #[path = "../tests/noise/mod.rs"]
@@ -14,7 +14,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use noise::Noise;
 use std::hint::black_box;
 
-/// Tokens taken in one measured round; the history grows by as many.
+/// Tokens taken per measured round, by which the history grows.
 const STEPS: usize = 256;
 const DRAFTS: usize = 8;
 
@@ -53,7 +53,7 @@ fn bench<D: Drafter + Clone + Default>(c: &mut Criterion) {
     group.finish();
 }
 
-/// A choice and what is learnt from its step, for some sequences and rows.
+/// A choice and its observed step, for several sequence and row counts.
 fn choose(c: &mut Criterion, sequences: usize, rows: u32) {
     let mut speculator = Speculator::new(SpeculationOptions {
         max_drafts: 16,

@@ -1,31 +1,32 @@
-//! How likely drafts are to be accepted: counted, by how long the drafter's match was and by the draft's position.
+//! Estimates how likely drafts are to be accepted, from counts by length of the drafter's match and position of the
+//! draft.
 //!
-//! A run of drafts ends at the first that fails, so what is estimated is the chance that draft `j` is accepted given that
-//! those before it were; the chance that all of the first `j` are is the product, which can only fall with `j`. An accepted
-//! draft makes the match longer by one, so draft `j` of a match of `n` tokens is of the class of matches of `n + j - 1`. Cells
-//! with few trials lean on that class as a whole, and the class on what was believed before. Old trials fade, so that
-//! the estimate follows a text that changes.
+//! A run of drafts ends at the first rejection. The estimate is therefore the chance that draft `j` is accepted given
+//! that those before it were. The chance that the first `j` drafts are all accepted is the product, which never rises
+//! with `j`. An accepted draft extends the match by one, so draft `j` of a match of `n` tokens belongs to the class of
+//! matches of `n + j - 1`. Cells with few trials lean on that class as a whole, and the class on the prior. Old trials
+//! decay, so that the estimate follows a changing text.
 
 use crate::drafter::{DrafterKind, Match};
 
-/// Match lengths 0, 1, 2, 3-4, 5-8, 9-16, 17-32, 33 and more.
+/// Match lengths 0, 1, 2, 3-4, 5-8, 9-16, 17-32, and 33 or more.
 const CLASSES: usize = 8;
-/// Positions 1, 2, 3-4, 5-8, 9 and more.
+/// Positions 1, 2, 3-4, 5-8, and 9 or more.
 const POSITIONS: usize = 5;
-/// Trials after which one fades to 1/e, in a class and in a cell.
+/// Decay constants of a class and a cell, in trials: older trials are weighted down by a factor of e.
 const CLASS_MEMORY: f64 = 48.0;
 const CELL_MEMORY: f64 = 32.0;
-/// Trials that the belief before any trial is worth.
+/// Weight of the prior, in trials.
 const PRIOR_WEIGHT: f64 = 4.0;
-/// Trials that a class is worth to its cells.
+/// Weight of a class in its cells, in trials.
 const CLASS_WEIGHT: f64 = 8.0;
-/// Steps without a trial after which all that is known fades to 1/e.
+/// Decay constant, in steps: without new trials, accumulated counts shrink by a factor of e.
 const IDLE_MEMORY: f64 = 256.0;
-/// What other sequences saw is forgotten this much more slowly.
+/// Factor by which the counts of the shared estimate decay more slowly.
 const SHARED_FACTOR: f64 = 8.0;
 
 impl DrafterKind {
-    /// Chance of a draft whose predecessors were accepted, by match class.
+    /// Prior chance that a draft is accepted after accepted predecessors, by match class.
     fn prior(self) -> [f64; CLASSES] {
         match self {
             DrafterKind::Text => [0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.88, 0.92],
@@ -34,7 +35,7 @@ impl DrafterKind {
     }
 }
 
-/// Trials and successes, faded.
+/// Decayed counts of trials and successes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     accepted: f64,
@@ -53,24 +54,24 @@ impl Tally {
         self.seen *= keep;
     }
 
-    /// The share of successes if `weight` more trials had succeeded at rate `prior`.
+    /// The success rate after adding `weight` trials that succeeded at rate `prior`.
     fn rate(self, prior: f64, weight: f64) -> f64 {
         ((self.accepted + weight * prior) / (self.seen + weight)).clamp(0.0, 1.0)
     }
 }
 
-/// The estimate for one sequence, or for all of an engine.
+/// The acceptance estimate for one sequence, or shared by all of an engine.
 #[derive(Clone, Debug)]
 pub struct Acceptance {
     kind: DrafterKind,
     prior: [f64; CLASSES],
     classes: [Tally; CLASSES],
     cells: [[Tally; POSITIONS]; CLASSES],
-    /// How much longer than usual trials are remembered.
+    /// Factor on the decay constants.
     slowness: f64,
 }
 
-/// 0 for 0, 1 for 1, 2 for 2, 3 for 3 and 4, then doubling.
+/// 0 for 0, 1 for 1, 2 for 2, 3 for 3 and 4, then one more for each doubling.
 fn octave(n: u32) -> usize {
     if n == 0 { 0 } else { (33 - (n - 1).leading_zeros()) as usize }
 }
@@ -79,18 +80,18 @@ fn class_of(matched: Match) -> usize {
     octave(matched.len).min(CLASSES - 1)
 }
 
-/// Of the match that there is at a position, from 1, if the drafts before it are accepted.
+/// Class of the match at a position (from 1), if the drafts before it are accepted.
 fn class_at(matched: Match, position: u32) -> usize {
     class_of(Match { len: matched.len.saturating_add(position.max(1) - 1) })
 }
 
-/// Of a position, from 1.
+/// Cell of a position, from 1.
 fn cell_of(position: u32) -> usize {
     (octave(position.max(1)) - 1).min(POSITIONS - 1)
 }
 
 impl Acceptance {
-    /// Before anything was seen.
+    /// An estimate without any trials.
     pub fn new(kind: DrafterKind) -> Acceptance {
         Acceptance {
             kind,
@@ -101,25 +102,25 @@ impl Acceptance {
         }
     }
 
-    /// Of which drafters.
+    /// The kind of drafter it is for.
     pub fn kind(&self) -> DrafterKind {
         self.kind
     }
 
-    /// One that gathers what many sequences see, for [`Acceptance::child`].
+    /// An estimate that collects the trials of many sequences, for [`Acceptance::child`].
     pub fn shared(kind: DrafterKind) -> Acceptance {
         Acceptance { slowness: SHARED_FACTOR, ..Acceptance::new(kind) }
     }
 
-    /// For a new sequence, which begins by believing what this one has seen so far.
+    /// An estimate for a new sequence, whose prior is the current state of this one.
     pub fn child(&self) -> Acceptance {
         let mut child = Acceptance::new(self.kind);
         child.prior = std::array::from_fn(|class| self.class_rate(class));
         child
     }
 
-    /// Learns that of `drafted` drafts of a match the first `accepted` were right. Drafts that were at hand but not in the
-    /// step count too, as far as the step's tokens tell whether they would have been accepted.
+    /// Records that the first `accepted` of `drafted` drafts of a match were right. Drafts that were available but not
+    /// part of the step count too, if the step's tokens show whether they would have been accepted.
     pub fn observe(&mut self, matched: Match, drafted: u32, accepted: u32) {
         let class = class_of(matched);
         for position in 1..=drafted.min(accepted.saturating_add(1)) {
@@ -129,8 +130,7 @@ impl Acceptance {
         }
     }
 
-    /// A step passed in which nothing could be learnt. What is known grows old, so that a drafter that was given up gets
-    /// another chance some day.
+    /// Records a step that gave no trial. Counts decay, so that an abandoned drafter eventually gets another chance.
     pub fn idle(&mut self) {
         let keep = 1.0 - 1.0 / (self.slowness * IDLE_MEMORY);
         let cells = self.cells.iter_mut().flatten();
@@ -179,12 +179,12 @@ mod tests {
             acceptance.observe(of(12), 4, 4);
         }
         assert!((acceptance.survival(of(2), 1) - 0.5).abs() < 0.1, "{}", acceptance.survival(of(2), 1));
-        // Those that come through the first always come through all.
+        // Runs that get past the first draft always get through.
         assert!(acceptance.survival(of(2), 4) > 0.3, "{}", acceptance.survival(of(2), 4));
         assert!(acceptance.survival(of(12), 4) > 0.9);
         let unseen = Acceptance::new(DrafterKind::Text);
         assert_eq!(acceptance.survival(of(40), 2), unseen.survival(of(40), 2));
-        // Accepted drafts make matches longer: matches of 5 were seen at the end of drafts of 4.
+        // Accepted drafts extend matches, so drafts of 4 ended with matches of 5.
         assert!(acceptance.survival(of(5), 1) > unseen.survival(of(5), 1));
     }
 

@@ -1,84 +1,84 @@
-//! Where drafts come from: the trait that text drafters and draft models share.
+//! The drafter trait, implemented by text drafters and draft models.
 //!
-//! A drafter guesses, the plan verifies, the acceptance estimate learns. A drafter sees only what was committed, so it
-//! never has to take anything back.
+//! A drafter guesses, the plan verifies, the acceptance estimate learns. A drafter only sees committed tokens, so it
+//! never has to roll back.
 
 use std::error::Error;
 
-/// What a drafter found. Shapes the belief in its drafts.
+/// What a drafter matched. Determines the expected acceptance of its drafts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Match {
-    /// Tokens of the history's end that were found earlier; 0: nothing found, nothing drafted. A draft model, which
-    /// finds nothing but always drafts, says 1.
+    /// Number of tokens at the end of the history that also occurred earlier. 0 means no match and no drafts. A draft
+    /// model, which matches nothing but always drafts, reports 1.
     pub len: u32,
 }
 
-/// What kind of drafter the drafts come from; decides what is believed before anything was seen.
+/// The kind of drafter, which selects the prior of the acceptance estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrafterKind {
-    /// Text that was found earlier: a longer match is a better sign.
+    /// Text that occurred earlier: longer matches are more reliable.
     Text,
-    /// A smaller model: about equally good everywhere.
+    /// A smaller model: about equally reliable everywhere.
     Model,
 }
 
-/// A drafter that failed; text drafters never do.
+/// A drafter failed. Text drafters never do.
 #[derive(Debug, thiserror::Error)]
 #[error("the drafter {drafter} failed: {source}")]
 pub struct DraftError {
     /// [`Drafter::name`].
     pub drafter: &'static str,
-    /// What went wrong, for instance in a draft model's step.
+    /// The cause, for example in a draft model's step.
     pub source: Box<dyn Error + Send + Sync>,
 }
 
-/// Where drafts for one sequence come from.
+/// A source of drafts for one sequence.
 ///
-/// It sees every committed token (prompt, then accepted output) once, in order, and never drafts that failed.
+/// It sees every committed token (prompt, then accepted output) once, in order, and never rejected drafts.
 pub trait Drafter: Send {
-    /// Name as in `--drafter`.
+    /// Its name in `--drafter`.
     fn name(&self) -> &'static str;
 
-    /// Takes tokens that were committed.
+    /// Adds committed tokens.
     fn extend(&mut self, tokens: &[u32]);
 
-    /// Appends up to `max` likely next tokens to `out`, which may hold other tokens already. The same history gives
-    /// the same drafts; fewer asked for are a prefix of more.
+    /// Appends up to `max` likely next tokens to `out`, which may already hold tokens. The same history gives the same
+    /// drafts, and a smaller `max` gives a prefix of them.
     ///
     /// # Errors
-    /// [`DraftError`], of drafters that run a model. `out` is then as it was.
+    /// [`DraftError`] from drafters that run a model; `out` is unchanged then.
     fn draft(&mut self, max: usize, out: &mut Vec<u32>) -> Result<Match, DraftError>;
 
-    /// Forgets everything: the sequence begins anew.
+    /// Resets it for a new sequence.
     fn clear(&mut self);
 
-    /// What its drafts are believed to be worth before any was verified.
+    /// Its kind, which selects the prior for its drafts.
     fn kind(&self) -> DrafterKind {
         DrafterKind::Text
     }
 
-    /// Does what the first draft would otherwise wait for: a draft model reads the prompt. Called in the step that ends the
-    /// prompt, if drafts may follow, and again if that step failed and is run again; its time counts as prefill.
+    /// Does work that the first draft would otherwise wait for: a draft model reads the prompt. Called in the step that
+    /// ends the prompt, if drafts may follow, and again if that step failed and is retried. Its time counts as prefill.
     ///
     /// # Errors
-    /// [`DraftError`], as [`Drafter::draft`].
+    /// [`DraftError`], see [`Drafter::draft`].
     fn prepare(&mut self) -> Result<(), DraftError> {
         Ok(())
     }
 
-    /// Tokens that it can draft at most behind what is committed now.
+    /// Maximum number of tokens it can draft after the committed ones.
     fn most(&self) -> usize {
         usize::MAX
     }
 
-    /// Seconds that drafting one token costs, where it is not negligible (a draft model).
+    /// Seconds to draft one token, if not negligible (a draft model).
     fn seconds_per_token(&self) -> f64 {
         0.0
     }
 }
 
-/// Appends `count` tokens that followed position `end` of `history`. Past the end of the history it goes on in what it
-/// wrote itself, so that text with a period is continued with that period.
+/// Appends `count` tokens that followed position `end` of `history`. Past the end of the history it continues with the
+/// tokens it wrote, so that periodic text continues with its period.
 pub(crate) fn follow(history: &[u32], end: usize, count: usize, out: &mut Vec<u32>) {
     debug_assert!(end + 1 < history.len(), "an earlier occurrence has a successor");
     let start = out.len();

@@ -1,79 +1,81 @@
-//! The account that keeps speculation from losing.
+//! The account that bounds the losses of speculation.
 //!
-//! *The bound.* Let `s_i` be what a plain step takes at the time of step `i` (the machine drifts), `V_i` the factor by which
-//! a step of its rows takes longer, `n_i` the share of a plain step's tokens that it produced. Then over any run, whatever
-//! the drafts do, `sum(s_i V_i) <= 1.01 sum(s_i n_i) + 8 plain steps`: expected time against that of plain steps making the same
-//! tokens on the same machine at the same time. Drafting is paid as well.
+//! *The bound.* Let `s_i` be the time of a plain step when step `i` runs (the machine drifts), `V_i` the factor by
+//! which a step of its rows takes longer, and `n_i` its number of tokens relative to a plain step's. Then over any run,
+//! whatever the drafts, `sum(s_i V_i) <= 1.01 sum(s_i n_i) + 8 plain steps`: the expected time is bounded by that of
+//! plain steps making the same tokens on the same machine at the same time. Time spent drafting is included.
 //!
-//! *How.* The account begins with a few plain steps' worth and gains a little less than one percent of the plain time as it
-//! passes. A step with drafts earns what its tokens would have cost in plain steps and spends what it takes. It is allowed
-//! only if the account can pay for it with no draft accepted. What does not fit between these numbers and the bound's is
-//! left for errors of estimation.
+//! *How.* The account starts with a few plain steps' worth of time and gains slightly less than one percent of the
+//! plain time that passes. A step with drafts earns what its tokens would have cost in plain steps and spends what it
+//! takes. It is allowed only if the account can pay for it with no draft accepted. The slack between these numbers and
+//! the bound's covers estimation errors.
 //!
-//! *What steps take* is booked as modelled seconds by rows, and multiplied by the shape's cautious estimate only when the
-//! balance is asked for. So single slow steps (a machine that hiccups hits plain steps as well) are no loss of
-//! speculation's, drift cancels, and when the shape is known better all that was spent is valued anew. When the shape turns
-//! out to have changed, what was spent before is settled at the old estimate: the new one, wide open again, says nothing of
-//! it, and would put the account so far below zero that nothing could be drafted to measure the new shape.
+//! *Step times* are booked as modelled seconds by rows. They are multiplied by the shape's cautious estimate only when
+//! the balance is read. So single slow steps (a hiccup hits plain steps as well) are not charged to speculation, drift
+//! cancels, and a better estimate of the shape revalues all earlier spending. When the shape itself has changed,
+//! earlier spending is settled at the old estimate. The new estimate starts out very uncertain and does not apply to
+//! that spending; using it would push the account so far below zero that no draft could be run to measure the new
+//! shape.
 //!
-//! *A second account* is kept beside it in measured seconds, against plain steps as they were last measured. It is noisier,
-//! but no wrong estimate of a shape can mislead it for long. The lower of both balances counts.
+//! *A second account* uses measured seconds, against plain steps as last measured. It is noisier, but no wrong estimate
+//! of a shape can mislead it for long. The lower of both balances counts.
 //!
-//! The estimates come from noisy times, so the bound is kept as surely as these allow: in thousands of simulated runs always
-//! while single steps vary by 10 %, and but for one in some thousands where they vary by 30 % (`tests/speculation.rs`).
+//! The estimates come from noisy times, so the bound holds only as reliably as they allow: in thousands of simulated
+//! runs it always holds while single steps vary by 10 %, and fails in about one of several thousand where they vary by
+//! 30 % (`tests/speculation.rs`).
 //!
-//! *Credit* is cut at a number of plain steps, by forgetting earlier bookings in proportion, so that a long gain cannot be
+//! *Credit* is capped at a number of plain steps, by scaling down earlier bookings, so that a long gain cannot be
 //! followed by an equally long loss.
 
-/// Plain steps' worth that the account begins with.
+/// Initial balance, in plain steps.
 const START: f64 = 4.0;
-/// Share of plain time that it gains.
+/// Share of plain time that the account gains.
 const RATE: f64 = 0.007;
-/// Plain steps' worth that it holds at most.
+/// Maximum balance, in plain steps.
 pub(crate) const CAP: f64 = 16.0;
 
-/// One step's figures, in seconds.
+/// The figures of one step, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
-    /// Rows of the step.
+    /// Number of rows in the step.
     pub rows: u32,
     /// Whether it had drafts.
     pub speculative: bool,
-    /// What its tokens would have taken in plain steps.
+    /// Time that its tokens would have taken in plain steps.
     pub worth: f64,
-    /// What the model gives for it at the present speed, without the shape.
+    /// Modelled time at the current speed, without the shape.
     pub modelled: f64,
-    /// What drafting took.
+    /// Time spent drafting.
     pub drafting: f64,
-    /// What it took by the clock.
+    /// Measured time.
     pub measured: f64,
-    /// What its tokens would have taken in plain steps as the last ones were measured.
+    /// Time that its tokens would have taken in plain steps, as the last ones were measured.
     pub measured_worth: f64,
 }
 
 /// The account, in seconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
-    /// Seconds of a plain step that it was opened with.
+    /// Plain step seconds used for the initial balance.
     start: Option<f64>,
     granted: f64,
     earned: f64,
     drafting: f64,
     /// Modelled seconds of steps with drafts, by rows minus 1.
     spent: Vec<f64>,
-    /// The second account's balance.
+    /// Balance of the second account.
     measured: f64,
 }
 
 impl Ledger {
-    /// An empty account for steps of up to `max_rows` rows, of one at least; larger steps are booked as the largest.
+    /// An empty account for steps of up to `max_rows` rows, at least one. Larger steps are booked as the largest.
     pub fn new(max_rows: u32) -> Ledger {
         let spent = vec![0.0; max_rows.max(1) as usize];
         Ledger { start: None, granted: 0.0, earned: 0.0, drafting: 0.0, spent, measured: 0.0 }
     }
 
-    /// Puts in what it begins with, `plain` being the seconds of a plain step; when said again, the least that was said. So a
-    /// first step that hiccups does not stay in the account.
+    /// Deposits the initial balance for plain steps of `plain` seconds. Later calls lower it to the smallest `plain`
+    /// given, so that a slow first step does not inflate the account.
     pub fn open(&mut self, plain: f64) {
         let start = START * self.start.map_or(plain, |before| before.min(plain));
         let change = start - START * self.start.unwrap_or(0.0);
@@ -95,17 +97,17 @@ impl Ledger {
         }
     }
 
-    /// Seconds that may yet be lost, with the cautious factors on modelled times by rows minus 1.
+    /// Seconds that may still be lost, given the cautious factors on modelled times by rows minus 1.
     pub fn balance(&self, caution: &[f64]) -> f64 {
         self.estimated(caution).min(self.measured)
     }
 
-    /// Seconds of the steps with drafts that are not settled, with the cautious factors.
+    /// Unsettled seconds of steps with drafts, with the cautious factors.
     pub fn spent(&self, caution: &[f64]) -> f64 {
         self.spent.iter().zip(caution).filter(|(s, _)| **s > 0.0).map(|(s, c)| s * c).sum()
     }
 
-    /// Takes the steps with drafts until now for what they were estimated at, whatever is learnt later.
+    /// Fixes the cost of all steps with drafts so far at `spent`, independent of later estimates.
     pub fn settle(&mut self, spent: f64) {
         self.earned -= spent;
         self.spent.fill(0.0);
@@ -115,10 +117,10 @@ impl Ledger {
         self.granted + self.earned - self.drafting - self.spent(caution)
     }
 
-    /// Cuts both balances at [`CAP`] plain steps of `plain` seconds.
+    /// Caps both balances at [`CAP`] plain steps of `plain` seconds.
     pub fn cut(&mut self, caution: &[f64], plain: f64) {
         let most = CAP * plain;
-        // What is cut off of the first grant cannot be taken back.
+        // The part of the initial balance above the cap cannot be taken back later.
         self.start = self.start.map(|start| start.min(most / START));
         self.measured = self.measured.min(most);
         let balance = self.estimated(caution);
@@ -150,7 +152,7 @@ mod tests {
         ledger.open(1.0);
         ledger.book(step(2, 1.0));
         assert!((ledger.balance(&CAUTION) - (START + RATE - 0.5)).abs() < 1e-12);
-        // The same step is worth it once its time is known to be less, and costs more than by the clock if more.
+        // The step's value rises if its time turns out to be lower, and falls below the measured one if higher.
         assert!((ledger.estimated(&[1.0; 4]) - (START + RATE)).abs() < 1e-12);
         assert!((ledger.balance(&[2.0; 4]) - (START + RATE - 1.0)).abs() < 1e-12);
         assert!((ledger.balance(&[1.0; 4]) - (START + RATE - 0.5)).abs() < 1e-12);
@@ -176,7 +178,7 @@ mod tests {
             ledger.open(plain);
         }
         assert!((ledger.balance(&CAUTION) - START).abs() < 1e-12);
-        // Nor is what was cut off taken back.
+        // Nor is the capped part taken back.
         let mut ledger = Ledger::new(4);
         ledger.open(10.0);
         ledger.cut(&CAUTION, 1.0);

@@ -1,23 +1,24 @@
-//! Decisions over numbers: what a device can do, and what to run on it.
+//! Decisions based on numbers: what a device can do, and what to run on it.
 //!
-//! Everything here is pure: no device, no clock, no environment, no randomness. Measurements come in as data, decisions go
-//! out as data with the reasons beside them, so that each can be tested and explained. Used by the engine and the command
-//! line.
+//! Everything here is pure: no device, no clock, no environment, no randomness. Measurements come in as data, and
+//! decisions are returned as data with their reasons, so that each can be tested and explained. Used by the engine and
+//! the command line.
 //!
 //! # Speculation
 //!
-//! A step that verifies several drafts reads the weights once for all of them. Whether that pays depends on three things,
-//! each with a type of its own:
+//! A step that verifies several drafts reads the weights once for all of them. Whether that pays depends on three
+//! things, each with its own type:
 //!
-//! - *What to draft.* A [`Drafter`] guesses the next tokens of a sequence: [`PromptLookup`] from the last occurrence of a
-//!   few tokens, [`SuffixDrafter`] from the longest suffix that occurred before, or a model behind the same trait.
+//! - *What to draft.* A [`Drafter`] guesses the next tokens of a sequence: [`PromptLookup`] from the last occurrence of
+//!   a few tokens, [`SuffixDrafter`] from the longest suffix that occurred before, or a model behind the same trait.
 //! - *How likely it is right.* [`Acceptance`] counts, by the length of the match and the position of the draft.
-//! - *What a step takes.* [`StepTimes`] knows rooflines ([`StepModel`]) before and measured steps afterwards; the machine's
-//!   drift and the steps' shape over the rows are told apart.
+//! - *How long a step takes.* [`StepTimes`] starts from a roofline or a table ([`StepModel`]) and then uses measured
+//!   steps. It separates the machine's drift from the dependence of step times on rows.
 //!
-//! The [`Speculator`] puts them together: it is asked before each step and told after it, divides drafts among the sequences
-//! of a batch, times plain steps now and then, and keeps an account so that speculation never costs more than a percent
-//! and a few steps, whatever the drafts do. A [`Choice`] prints as one line with what else was considered.
+//! The [`Speculator`] combines them. It is asked before each step and told the result after it, divides drafts among
+//! the sequences of a batch, occasionally times plain steps, and keeps an account so that speculation never costs more
+//! than one percent and a few steps, whatever the drafts. A [`Choice`] prints as one line with the alternatives
+//! considered.
 //!
 //! ```
 //! use aio_orchestrator::*;

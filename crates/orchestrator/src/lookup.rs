@@ -1,8 +1,8 @@
-//! Prompt lookup: drafts are what followed the last occurrence of the history's last few tokens.
+//! Prompt lookup: drafts the tokens that followed the last occurrence of the history's last few tokens.
 //!
-//! The n-grams of the history form a tree: an n-gram is the (n-1)-gram that ends one token earlier, and one more token.
-//! The node of each length is carried along, so a token costs one look-up a length and nothing is compared or hashed
-//! as a whole. After Saxena, "Prompt lookup decoding" (2023).
+//! The n-grams of the history form a tree: the parent of an n-gram is its prefix of n-1 tokens. The node of each length
+//! is carried along, so a token costs one look-up per length, and no n-gram is compared or hashed as a whole. After
+//! Saxena, "Prompt lookup decoding" (2023).
 
 use crate::drafter::{DraftError, Drafter, Match, follow};
 use std::collections::HashMap;
@@ -12,43 +12,44 @@ const NONE: u32 = u32::MAX;
 /// The empty n-gram.
 const ROOT: u32 = 0;
 
-/// Which n-grams prompt lookup keeps.
+/// The n-gram lengths that prompt lookup uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookupOptions {
-    /// Shortest n-gram to look for; at least 1.
+    /// Shortest n-gram to look for, at least 1.
     pub min_n: u32,
     /// Longest n-gram to look for.
     pub max_n: u32,
 }
 
 impl LookupOptions {
-    /// The longest n-gram that prompt lookup keeps; time and memory grow with it. [`SuffixDrafter`](crate::SuffixDrafter)
-    /// has no limit.
+    /// Maximum n-gram length; time and memory grow with it. [`SuffixDrafter`](crate::SuffixDrafter) has no limit.
     pub const MAX_N: u32 = 64;
 }
 
 impl Default for LookupOptions {
-    /// 1 to 6: one token's match is a weak sign, but the acceptance estimate knows how weak; beyond 6 little is gained.
+    /// 1 to 6: a match of one token is weak evidence, but the acceptance estimate accounts for that; beyond 6 there is
+    /// little to gain.
     fn default() -> LookupOptions {
         LookupOptions { min_n: 1, max_n: 6 }
     }
 }
 
-/// N-gram lookup, longest match first, its most recent earlier occurrence. Occurrences may overlap the history's end.
+/// N-gram lookup: the longest match first, at its most recent earlier occurrence. Occurrences may overlap the history's
+/// end.
 ///
-/// A token costs `max_n` look-ups, a draft `max_n` comparisons and its own length. Memory grows with the distinct
-/// n-grams: at most about `36 * max_n + 8` bytes a token.
+/// A token costs `max_n` look-ups; a draft costs `max_n` comparisons plus its length. Memory grows with the distinct
+/// n-grams: at most about `36 * max_n + 8` bytes per token.
 #[derive(Clone, Debug)]
 pub struct PromptLookup {
     options: LookupOptions,
     history: Vec<u32>,
-    /// Node of the n-gram that ends the history, at index n; `NONE` where the history is shorter.
+    /// At index n, the node of the n-gram that ends the history; `NONE` if the history is shorter.
     suffixes: Vec<u32>,
-    /// Where that n-gram ended before, at index n.
+    /// At index n, the previous end position of that n-gram.
     earlier: Vec<u32>,
-    /// The node of an n-gram and a token to the node of both together.
+    /// Maps the node of an n-gram and the next token to the node of the longer n-gram.
     children: HashMap<(u32, u32), u32>,
-    /// Last position at which a node's n-gram ended.
+    /// Last end position of each node's n-gram.
     last_end: Vec<u32>,
 }
 
@@ -59,17 +60,17 @@ impl Default for PromptLookup {
 }
 
 impl PromptLookup {
-    /// Of an empty history. A `min_n` of 0 means 1, a `max_n` below `min_n` means `min_n`, and either above
-    /// [`LookupOptions::MAX_N`] means that.
+    /// A drafter with an empty history. `min_n` is clamped to at least 1 and `max_n` to at least `min_n`, and both to
+    /// at most [`LookupOptions::MAX_N`].
     pub fn new(options: LookupOptions) -> PromptLookup {
         let min_n = options.min_n.clamp(1, LookupOptions::MAX_N);
         let options = LookupOptions { min_n, max_n: options.max_n.clamp(min_n, LookupOptions::MAX_N) };
-        let slots = options.max_n as usize + 1;
+        let sizes = options.max_n as usize + 1;
         let mut lookup = PromptLookup {
             options,
             history: Vec::new(),
-            suffixes: vec![NONE; slots],
-            earlier: vec![NONE; slots],
+            suffixes: vec![NONE; sizes],
+            earlier: vec![NONE; sizes],
             children: HashMap::new(),
             last_end: vec![NONE],
         };
@@ -80,7 +81,7 @@ impl PromptLookup {
     fn push(&mut self, token: u32) {
         let position = self.history.len() as u32;
         self.history.push(token);
-        // Longest first: each n-gram is made of the shorter one of the previous position.
+        // Longest first, because each n-gram extends the shorter one of the previous position.
         for n in (1..self.suffixes.len()).rev() {
             let shorter = self.suffixes[n - 1];
             if shorter == NONE {

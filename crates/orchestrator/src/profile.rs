@@ -1,38 +1,38 @@
-//! The device profile: what calibration measured, as a TOML file.
+//! The device profile: results of calibration, as a TOML file.
 //!
-//! Written by `aio device calibrate`, read by cost models. Figures are medians with their spread, so that a reader can
-//! tell a quiet machine's profile from a busy one's.
+//! Written by `aio device calibrate`, read by cost models. Figures are medians with their spread, which shows whether
+//! the machine was quiet or busy.
 
 use crate::roofline::Ceilings;
 use serde::{Deserialize, Serialize};
 
-/// Version of the file's form.
+/// Version of the file format.
 const VERSION: u32 = 1;
 
-/// What was measured on a device.
+/// Calibration results of a device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceProfile {
-    /// Version of the form; 1.
+    /// Version of the file format; 1.
     pub version: u32,
     /// Name of the machine.
     pub host: String,
-    /// Day of the measurement, `YYYY-MM-DD`, UTC.
+    /// Date of the measurement, `YYYY-MM-DD`, UTC.
     pub date: String,
-    /// The device, as plans name it: `cpu-avx512vnni`.
+    /// The device's name in plans, such as `cpu-avx512vnni`.
     pub device: String,
-    /// The processor's own name.
+    /// The processor's name.
     pub processor: String,
-    /// Threads that the device runs on.
+    /// Threads that the device uses.
     pub threads: u32,
     /// Commit of the program that measured.
     pub commit: String,
-    /// What a step costs besides its work.
+    /// Costs of a step besides its work.
     pub costs: Costs,
     /// Read bandwidth, by working set and threads.
     #[serde(rename = "read")]
     pub reads: Vec<ReadLevel>,
-    /// Multiply-adds from registers, by kind and threads.
+    /// Multiply-adds in registers, by kind and threads.
     #[serde(rename = "peak")]
     pub peaks: Vec<Peak>,
 }
@@ -50,7 +50,7 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// Of some samples; `None` of none or of samples that are not finite.
+    /// The figure of `samples`; `None` if there are none or one is not finite.
     pub fn of(samples: &[f64]) -> Option<Figure> {
         if samples.is_empty() || samples.iter().any(|s| !s.is_finite()) {
             return None;
@@ -63,7 +63,7 @@ impl Figure {
         Some(Figure { median, min: sorted[0], max: sorted[sorted.len() - 1] })
     }
 
-    /// Every number times a factor above 0.
+    /// Multiplies every number by a factor above 0.
     pub fn scaled(self, factor: f64) -> Figure {
         Figure { median: self.median * factor, min: self.min * factor, max: self.max * factor }
     }
@@ -75,15 +75,15 @@ impl Figure {
 pub struct ReadLevel {
     /// `L1`, `L2`, `L3` or `memory`.
     pub level: String,
-    /// Bytes of the working set, of all threads together.
+    /// Bytes of the working set of all threads together.
     pub bytes: u64,
     /// Threads that read.
     pub threads: u32,
-    /// 10^9 bytes a second.
+    /// 10^9 bytes per second.
     pub gb_s: Figure,
 }
 
-/// Multiply-adds of one kind.
+/// Multiply-add throughput of one kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peak {
@@ -91,63 +91,63 @@ pub struct Peak {
     pub kind: String,
     /// Threads that compute.
     pub threads: u32,
-    /// 10^9 multiply-adds a second.
+    /// 10^9 multiply-adds per second.
     pub gmac_s: Figure,
 }
 
-/// What a step costs besides its work, in microseconds.
+/// Costs of a step besides its work, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Costs {
-    /// An empty submission to a device that is awake.
+    /// An empty submission to an awake device.
     pub submission_us: Figure,
-    /// A meeting of all threads that arrive together.
+    /// A barrier at which all threads arrive together.
     pub barrier_us: Figure,
-    /// An empty submission to a device that has gone to sleep.
+    /// An empty submission to a sleeping device.
     pub wake_us: Figure,
 }
 
-/// A profile that cannot be used.
+/// Why a profile cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
-    /// The text is no profile.
+    /// The text is not a profile.
     #[error("not a device profile: {0}")]
     Form(String),
-    /// Another version wrote it.
+    /// Another format version.
     #[error("a device profile of version {found}, this program reads version {VERSION}; calibrate again")]
     Version {
         /// The file's version.
         found: u32,
     },
-    /// A figure that no device can have.
+    /// A figure is impossible.
     #[error("the device profile's {field} is {value}, expected a number above 0; calibrate again")]
     Value {
-        /// Which figure.
+        /// The figure's name.
         field: String,
         /// Its value.
         value: f64,
     },
 }
 
-/// The version alone, so that another version's other fields do not hide it.
+/// The version alone, which can be read even if other fields of another version are unknown.
 #[derive(Deserialize)]
 struct Head {
     version: u32,
 }
 
-/// Share of the peak from registers that kernels of 9 to 17 rows reach (`benches/NOTES.md`, 21).
+/// Share of the register peak that kernels of 9 to 17 rows reach (`benches/NOTES.md`, 21).
 const FEW_ROWS_SHARE: f64 = 1.0 / 3.0;
 
 impl DeviceProfile {
-    /// The current version of the form.
+    /// The current version of the file format.
     pub const VERSION: u32 = VERSION;
 
-    /// The file's text.
+    /// The profile as TOML text.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("tables come after plain fields, and keys are strings")
     }
 
-    /// Reads a file's text.
+    /// Parses TOML text.
     ///
     /// # Errors
     /// [`ProfileError`].
@@ -162,20 +162,20 @@ impl DeviceProfile {
         Ok(profile)
     }
 
-    /// Bandwidth of reads from memory with the most threads, 10^9 bytes a second.
+    /// Read bandwidth of memory with the most threads, in 10^9 bytes per second.
     pub fn memory_gb_s(&self) -> Option<f64> {
         let memory = self.reads.iter().filter(|r| r.level == "memory");
         memory.max_by_key(|r| r.threads).map(|r| r.gb_s.median)
     }
 
-    /// Peak of a kind with the most threads, 10^9 multiply-adds a second.
+    /// Peak of a kind with the most threads, in 10^9 multiply-adds per second.
     pub fn peak_gmac_s(&self, kind: &str) -> Option<f64> {
         let peaks = self.peaks.iter().filter(|p| p.kind == kind);
         peaks.max_by_key(|p| p.threads).map(|p| p.gmac_s.median)
     }
 
-    /// What steps of few rows can reach: bandwidth from memory, and a share of the int8 peak from registers. `None` if
-    /// either is missing.
+    /// The ceilings for steps of few rows: memory bandwidth, and a share of the int8 register peak. `None` if either is
+    /// missing.
     pub fn ceilings(&self) -> Option<Ceilings> {
         let (bandwidth, peak) = (self.memory_gb_s()?, self.peak_gmac_s("int8")?);
         Some(Ceilings { bandwidth: bandwidth * 1e9, peak: FEW_ROWS_SHARE * peak * 1e9 })
@@ -199,7 +199,7 @@ impl DeviceProfile {
     }
 }
 
-/// The error's message with its line; the library's own text spans several lines.
+/// The error's message with its line number. The library's own text spans several lines.
 fn one_line(error: &toml::de::Error, text: &str) -> String {
     let line = error.span().map(|s| text.get(..s.start).unwrap_or(text).lines().count().max(1));
     let message = error.message().replace('\n', " ");
@@ -215,7 +215,7 @@ mod tests {
         for text in ["é", "name = \"é", "名 = 1", "a = 世", "[é]\nx"] {
             assert!(DeviceProfile::from_toml(text).is_err(), "{text}");
             let error = toml::from_str::<toml::Table>(text).expect_err("it is no profile");
-            // A span of another text, or one that cuts a character, is still a message.
+            // A span of another text, or one that splits a character, still gives a message.
             assert!(!one_line(&error, "é").is_empty() && !one_line(&error, "").is_empty());
         }
     }

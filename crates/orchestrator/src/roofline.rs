@@ -1,36 +1,36 @@
-//! What a step should take by the roofline, and which of its terms decides.
+//! Predicts the time of a step with a roofline, and which term dominates.
 //!
-//! Pure arithmetic over numbers that a plan and a device profile give: after Williams, Waterman and Patterson, "Roofline: an
-//! insightful visual performance model" (2009), with the key/value cache and the costs of a submission told apart.
+//! Pure arithmetic on numbers from a plan and a device profile, after Williams, Waterman and Patterson, "Roofline: an
+//! insightful visual performance model" (2009), with separate terms for the KV cache and for submission costs.
 
 use std::fmt;
 
-/// What a step moves and computes.
+/// The traffic and work of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepCost {
-    /// Bytes read whatever the rows are: the weights.
+    /// Bytes read regardless of the rows: the weights.
     pub bytes: f64,
-    /// Bytes read and written for each row.
+    /// Bytes read and written per row.
     pub bytes_per_row: f64,
-    /// Multiply-adds of each row.
+    /// Multiply-adds per row.
     pub macs_per_row: f64,
-    /// Seconds of a step besides its work: submission, barriers, synchronisation.
+    /// Seconds besides the work: submission, barriers, synchronisation.
     pub seconds: f64,
 }
 
-/// What a device does at best.
+/// Peak rates of a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ceilings {
-    /// Bytes a second from memory.
+    /// Memory bandwidth in bytes per second.
     pub bandwidth: f64,
-    /// Multiply-adds a second that steps of few rows reach: not the register peak, of which they reach a third.
+    /// Multiply-adds per second that steps of few rows reach: about a third of the register peak.
     pub peak: f64,
 }
 
-/// Which term of a step's time is the largest.
+/// The largest term of a step's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Regime {
-    /// Costs of launching and synchronising.
+    /// Launch and synchronisation.
     Launch,
     /// Reading the weights.
     Weight,
@@ -68,16 +68,16 @@ impl StepCost {
         }
     }
 
-    /// Seconds of a step of `rows` rows that reads `kv_bytes` bytes of keys and values, and the fixed part. Memory and
-    /// arithmetic overlap, but not wholly: between their maximum and their sum the root of their squares' sum follows the
-    /// steps of 1 to 17 rows that were measured (`benches/NOTES.md`, 21). Not clamped: without a meaningful ceiling it is
-    /// not finite.
+    /// Seconds of a step of `rows` rows that reads `kv_bytes` bytes of keys and values, including the fixed part.
+    /// Memory and arithmetic overlap only partly. The square root of the sum of squares lies between their maximum and
+    /// their sum, and fits the measured steps of 1 to 17 rows (`benches/NOTES.md`, 21). Not clamped: the result is not
+    /// finite without a meaningful ceiling.
     pub fn time(&self, ceilings: &Ceilings, rows: u32, kv_bytes: f64) -> f64 {
         let terms = self.terms(ceilings, rows, kv_bytes);
         (terms.weights + terms.kv).hypot(terms.compute) + self.seconds
     }
 
-    /// Which term decides. Arithmetic hides behind memory or the reverse; the fixed part decides if it exceeds both.
+    /// The dominant term. Arithmetic overlaps with memory; the fixed part dominates if it exceeds both.
     pub fn regime(&self, ceilings: &Ceilings, rows: u32, kv_bytes: f64) -> Regime {
         let Terms { weights, kv, compute } = self.terms(ceilings, rows, kv_bytes);
         if self.seconds > (weights + kv).max(compute) {
@@ -92,22 +92,22 @@ impl StepCost {
     }
 }
 
-/// What is believed of step times before any was measured.
+/// Prediction of step times before any measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepModel {
     /// From bytes and operations.
     Roofline(StepCost, Ceilings),
     /// From a table.
     Table {
-        /// Rows and seconds, rows ascending; between them times lie on straight lines, outside they stay as at the ends.
+        /// Rows, in ascending order, and seconds. Interpolated linearly between entries, constant outside them.
         seconds: Vec<(u32, f64)>,
-        /// Seconds for each byte of keys and values beyond what the table was measured with.
+        /// Seconds per byte of keys and values beyond those included in the table.
         seconds_per_kv_byte: f64,
     },
 }
 
 impl StepModel {
-    /// Seconds of a step; a small positive number where the model has no meaningful one.
+    /// Seconds of a step; a small positive number if the model has no meaningful value.
     pub fn time(&self, rows: u32, kv_bytes: f64) -> f64 {
         let time = match self {
             StepModel::Roofline(cost, ceilings) => cost.time(ceilings, rows, kv_bytes),

@@ -1,68 +1,68 @@
-//! How many drafts each sequence gets: the most expected tokens for the expected time.
+//! Chooses the number of drafts of each sequence that maximises expected throughput.
 //!
-//! *Why greedy is exact.* A sequence's `j`-th draft adds the chance that its first `j` are all accepted, which never rises
-//! with `j`. The best `n` drafts of all sequences are therefore the `n` largest of all these chances: taking each time the
-//! largest that comes next never has to skip one. So for every total there is one best division, and all totals
-//! are compared: the time by rows has kinks and stairs, and a larger total may win where the next one does not. (With
-//! drafts that cost time of their own this holds if they cost the same in all sequences, as with one drafter for all.)
+//! *Why greedy is exact.* A sequence's `j`-th draft adds the chance that its first `j` drafts are all accepted, which
+//! never rises with `j`. The best `n` drafts of all sequences are therefore the `n` largest of these chances, and
+//! taking the largest next one each time never skips any. So every total has one best division, and all totals are
+//! compared: the time by rows has kinks and steps, so a larger total may win where the next one does not. (If drafts
+//! take time to make, this holds if they cost the same in all sequences, as with one drafter for all.)
 
 use crate::acceptance::Acceptance;
 use crate::drafter::Match;
 use smallvec::SmallVec;
 use std::fmt;
 
-/// Alternatives that a choice keeps.
+/// Maximum alternatives that a choice records.
 const KEPT: usize = 16;
 
 /// A sequence before its step.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    /// What is known of its drafts.
+    /// Acceptance estimate of its drafts.
     pub acceptance: &'a Acceptance,
-    /// What the drafter found.
+    /// The drafter's match.
     pub matched: Match,
-    /// Drafts at hand, or that can be had.
+    /// Number of drafts available, or that can be made.
     pub drafts: u32,
-    /// How many of these, the first ones, are in the step in any case. What is chosen comes on top.
+    /// Number of drafts, from the first, that are in the step regardless. Chosen drafts are added to them.
     pub fixed: u32,
-    /// Seconds that each costs if it is taken: of drafts that are yet to be made.
+    /// Seconds to make each draft that is taken, if it is not made yet.
     pub seconds_per_draft: f64,
 }
 
 /// One way to run the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Alternative {
-    /// Drafts of all sequences together, fixed ones included.
+    /// Drafts of all sequences together, including fixed ones.
     pub drafts: u32,
     /// Expected tokens of all sequences together.
     pub tokens: f64,
-    /// Expected seconds, drafting included.
+    /// Expected seconds, including drafting.
     pub seconds: f64,
 }
 
 impl Alternative {
-    /// Expected tokens a second.
+    /// Expected tokens per second.
     pub fn rate(&self) -> f64 {
         self.tokens / self.seconds
     }
 }
 
-/// Why a choice was made.
+/// The reason for a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Nothing was drafted but what is in the step in any case, or no rows are left.
+    /// There are no drafts besides fixed ones, or no rows left.
     NoDrafts,
     /// Plain steps must be timed first.
     WarmUp,
-    /// A plain step is timed again, to know what speculation gains.
+    /// A plain step is timed again, to measure the gain of speculation.
     Probe,
     /// Drafts would not pay.
     NoGain,
-    /// Drafts might pay, but the account cannot pay if they fail.
+    /// Drafts might pay, but the account cannot cover their failure.
     Account,
     /// Drafts pay.
     Gain,
-    /// Drafts might pay if steps take less than believed, which this step measures.
+    /// Drafts might pay if steps are faster than estimated, which this step measures.
     Explore,
 }
 
@@ -80,20 +80,20 @@ impl fmt::Display for Reason {
     }
 }
 
-/// How to run the step, and what else was considered.
+/// How to run the step, and the alternatives considered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
-    /// Drafts of each sequence, fixed ones included.
+    /// Drafts of each sequence, including fixed ones.
     pub drafts: SmallVec<[u32; 8]>,
-    /// Rows of the step: a sequence has one and its drafts.
+    /// Rows of the step: one per sequence, and its drafts.
     pub rows: u32,
-    /// Tokens expected, of all sequences.
+    /// Expected tokens of all sequences.
     pub expected_tokens: f64,
-    /// Seconds expected, drafting included.
+    /// Expected seconds, including drafting.
     pub expected_seconds: f64,
-    /// What was not chosen, best first; of many the best 16. Empty where nothing was weighed.
+    /// The rejected alternatives, best first, at most 16. Empty if nothing was weighed.
     pub losers: SmallVec<[Alternative; KEPT]>,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -112,21 +112,21 @@ impl fmt::Display for Choice {
     }
 }
 
-/// The best division of each total, and room to find it in.
+/// The best division of each total, with reusable buffers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Division {
-    /// Which sequence the next draft goes to.
+    /// The sequence that each next draft goes to.
     pub order: Vec<u32>,
-    /// Tokens expected with the fixed drafts and the first `n` of that order, at index `n`.
+    /// At index `n`, expected tokens with the fixed drafts and the first `n` of `order`.
     pub tokens: Vec<f64>,
-    /// Seconds of drafting for all of them.
+    /// Drafting seconds at the same index.
     pub drafting: Vec<f64>,
-    /// Chance that a sequence's next draft is accepted, and how many it has.
+    /// By sequence, the chance that its next draft is reached and accepted, and its number of drafts.
     next: Vec<(f64, u32)>,
 }
 
 impl Division {
-    /// Divides up to `total` drafts beside the fixed ones, so that no sequence has more than `each`.
+    /// Divides up to `total` drafts besides the fixed ones, at most `each` per sequence including those.
     pub fn fill(&mut self, candidates: &[Candidate<'_>], total: u32, each: u32) {
         self.order.clear();
         self.next.clear();
@@ -145,7 +145,7 @@ impl Division {
         }
     }
 
-    /// The step with fixed drafts only.
+    /// Starts from the step with fixed drafts only.
     fn start(&mut self, candidates: &[Candidate<'_>]) {
         let (mut tokens, mut drafting) = (candidates.len() as f64, 0.0);
         for candidate in candidates {
@@ -161,7 +161,7 @@ impl Division {
         self.drafting.push(drafting);
     }
 
-    /// The sequence with the likeliest next draft, the first of equals.
+    /// The sequence with the likeliest next draft, the first among equals.
     fn largest(&self, candidates: &[Candidate<'_>], each: u32) -> Option<usize> {
         let mut best: Option<usize> = None;
         for (at, (survival, taken)) in self.next.iter().enumerate() {
@@ -173,7 +173,7 @@ impl Division {
         best
     }
 
-    /// How many each sequence has with the first `total`.
+    /// The number of drafts per sequence with the first `total` of `order`.
     pub fn drafts(&self, candidates: &[Candidate<'_>], total: usize) -> SmallVec<[u32; 8]> {
         let mut drafts: SmallVec<[u32; 8]> = candidates.iter().map(|c| c.fixed).collect();
         for &sequence in &self.order[..total] {
@@ -183,7 +183,7 @@ impl Division {
     }
 }
 
-/// The alternatives but the chosen one, best first, at most [`KEPT`].
+/// The alternatives except the chosen one, best first, at most [`KEPT`].
 pub(crate) fn losers(considered: &[Alternative], chosen: usize) -> SmallVec<[Alternative; KEPT]> {
     let mut kept: SmallVec<[Alternative; KEPT]> = SmallVec::new();
     for (at, alternative) in considered.iter().enumerate() {
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use crate::drafter::DrafterKind;
 
-    /// An estimate that has seen drafts fail at some rate, and a match.
+    /// An estimate trained on drafts that succeed at a given rate, for matches of `len`.
     fn seen(len: u32, per_mille: u32) -> Acceptance {
         let mut acceptance = Acceptance::new(DrafterKind::Text);
         for i in 0..200u32 {
@@ -218,7 +218,7 @@ mod tests {
         Candidate { acceptance, matched: Match { len }, drafts, fixed: 0, seconds_per_draft: 0.0 }
     }
 
-    /// Largest expected tokens of `total` drafts, by trying every division.
+    /// Largest expected tokens with `total` drafts, by trying every division.
     fn brute(candidates: &[Candidate<'_>], total: u32) -> f64 {
         let Some((first, rest)) = candidates.split_first() else {
             return if total == 0 { 0.0 } else { f64::NEG_INFINITY };

@@ -1,59 +1,61 @@
-//! By how much steps of some rows are slower than the model says, compared with steps of other rows.
+//! Learns the shape: how much slower steps of some rows are than the model says, relative to steps of other rows.
 //!
-//! Learnt from pairs of neighbouring steps with different rows, for which the machine was the same: what is common to both,
-//! drift above all, cancels. No step is in two pairs, so that their errors are independent.
+//! It learns from pairs of neighbouring steps with different rows, which ran on the machine in the same state, so that
+//! common factors such as drift cancel. No step is in two pairs, so that their errors are independent.
 //!
-//! The unknown is a curve over the logarithm of the rows, the logarithm of measured over modelled time, 0 at one row. Before
-//! anything is measured it is a random walk (a model may be wrong by some factor with each doubling), so that what is learnt
-//! at some rows tells something of those nearby and less of those far away. Each pair is then an observation of a difference
-//! of two points, and the estimate is the usual linear one (Kalman 1960), whose variances say how well each is known. With
-//! time the variances grow again.
+//! The unknown is a curve over the logarithm of the rows: the logarithm of measured over modelled time, 0 at one row.
+//! Its prior is a random walk (a model may be wrong by some factor per doubling), so that what is learned at some rows
+//! informs those nearby, and less those far away. Each pair is an observation of the difference of two points. The
+//! estimate is the usual linear one (Kalman 1960), whose variances say how well each point is known. Variances grow
+//! again over time.
 //!
-//! A pair that disagrees wildly is left out at first: single steps can take ten times as long for reasons of their own. If
-//! more of them do the same, or pairs disagree a little again and again, the curve has changed, and is opened up there.
+//! A pair with a large disagreement is first left out, because single steps can take ten times as long for unrelated
+//! reasons. If several such pairs follow, or pairs keep disagreeing slightly, the curve has changed, and its variance
+//! is increased there.
 
-/// Variance that a doubling of the rows adds to what the model does not know: a factor of 1.9 either way.
+/// Prior variance of the model's error per doubling of rows: a factor of 1.9 either way.
 const PER_OCTAVE: f64 = 0.4;
-/// The same, that each step adds with time.
+/// The variance per doubling that each step adds.
 const AGEING: f64 = 3e-6;
-/// Rows with a point of their own; beyond, points lie eight to an octave.
+/// Row counts up to this have separate points; beyond, there are eight points per octave.
 pub(crate) const SINGLE: u32 = 16;
 const POINTS_PER_OCTAVE: f64 = 8.0;
-/// A pair is odd beyond this many deviations.
+/// A pair is odd beyond this many standard deviations.
 const ODD: f64 = 3.0;
-/// Odd pairs in a row that are news.
+/// Consecutive odd pairs after which they are believed.
 const NEWS: i32 = 3;
-/// Pairs that agree before a point is relied on, as far as its deviation goes.
+/// Number of agreeing pairs before a point and its deviation are relied on.
 const PROVEN: u32 = 1;
-/// Running mean of disagreements, in deviations, at which the curve must have changed, and the last pair's share in it.
+/// Running mean of disagreements, in standard deviations, at which the curve must have changed, and the weight of the
+/// last pair.
 const CHANGED: f64 = 1.5;
 const MEAN_SHARE: f64 = 0.125;
 
-/// What is remembered of the pairs that a point was in.
+/// Statistics of the pairs that a point was part of.
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
-    /// Those that agreed.
+    /// Number of pairs that agreed.
     pairs: u32,
-    /// Running mean of disagreements, in deviations.
+    /// Running mean of disagreements, in standard deviations.
     bias: f64,
-    /// Odd pairs in a row, below 0 if less time was taken than expected.
+    /// Consecutive odd pairs, negative if the time was shorter than expected.
     odd: i32,
 }
 
-/// The estimate.
+/// The estimate of the shape.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     /// The point of each row count, by rows minus 1.
     point: Vec<usize>,
-    /// Logarithm to base 2 of each point's rows.
+    /// Base-2 logarithm of each point's rows.
     place: Vec<f64>,
     mean: Vec<f64>,
-    /// Covariances, point by point.
+    /// Covariance matrix of the points.
     covariance: Vec<f64>,
     records: Vec<Record>,
-    /// A column of the covariances, while they are changed.
+    /// Scratch: a column of the covariances during an update.
     column: Vec<f64>,
-    /// Step in which it last grew older.
+    /// Step number at the last ageing.
     aged: u64,
     /// Whether the last pair was odd and left out.
     doubts: bool,
@@ -62,7 +64,7 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Of 1 to `max_rows` rows.
+    /// A shape for 1 to `max_rows` rows.
     pub fn new(max_rows: u32) -> Shape {
         let (mut point, mut place) = (Vec::new(), Vec::new());
         for rows in 1..=max_rows.max(1) {
@@ -89,23 +91,23 @@ impl Shape {
         shape
     }
 
-    /// The most rows.
+    /// Maximum rows.
     pub fn rows(&self) -> usize {
         self.point.len()
     }
 
-    /// Logarithm of the factor at some rows.
+    /// Logarithm of the factor for a row count.
     pub fn mean(&self, rows: usize) -> f64 {
         self.mean[self.point[rows - 1]]
     }
 
-    /// Deviation of the difference between two row counts' logarithms.
+    /// Standard deviation of the difference between two row counts' logarithms.
     pub fn deviation(&self, rows: usize, other: usize) -> f64 {
         let (a, b) = (self.point[rows - 1], self.point[other - 1]);
         self.difference(a, b).max(0.0).sqrt()
     }
 
-    /// Whether pairs agreed at some rows.
+    /// Whether pairs have agreed at a row count.
     pub fn proven(&self, rows: usize) -> bool {
         self.records[self.point[rows - 1]].pairs >= PROVEN
     }
@@ -120,19 +122,19 @@ impl Shape {
         self.changed
     }
 
-    /// Pairs that agreed at some rows.
+    /// Number of agreeing pairs at a row count.
     pub fn pairs(&self, rows: usize) -> u32 {
         self.records[self.point[rows - 1]].pairs
     }
 
-    /// Takes some rows as the ones to compare others with.
+    /// Marks a row count as the reference for others.
     pub fn prove(&mut self, rows: usize) {
         self.records[self.point[rows - 1]].pairs = PROVEN + 1;
     }
 
-    /// Learns that in two neighbouring steps, the latter being number `step`, the logarithm at `rows` exceeded that at
-    /// `other` by `difference`. `noise` is the variance of such differences. Gives the disagreement, and the variance that
-    /// was to be expected of it.
+    /// Learns that in two neighbouring steps, the second being number `step`, the logarithm at `rows` exceeded that at
+    /// `other` by `difference`. `noise` is the variance of such differences. Returns the disagreement and its expected
+    /// variance.
     pub fn compare(&mut self, rows: usize, other: usize, difference: f64, noise: f64, step: u64) -> (f64, f64) {
         let (a, b) = (self.point[rows - 1], self.point[other - 1]);
         self.changed = false;
@@ -144,8 +146,8 @@ impl Shape {
         let disagreement = difference - (self.mean[a] - self.mean[b]);
         let expected = self.difference(a, b) + noise;
         let normal = disagreement / expected.sqrt();
-        // Of the two the one with more rows is the one in question: plain steps are always about. As logarithms count
-        // from the other one, a disagreement has its sign.
+        // The step with more rows is the one in question, since plain steps are frequent. `sign` makes the disagreement
+        // that step's, relative to the other.
         let (judged, sign) = if a > b { (a, 1.0) } else { (b, -1.0) };
         if normal.abs() > ODD {
             self.doubts = !self.is_news(judged, sign * disagreement);
@@ -161,7 +163,7 @@ impl Shape {
         (disagreement, expected)
     }
 
-    /// Whether an odd pair is to be believed: the last of several in a row on the same side.
+    /// Whether to believe an odd pair: it is the last of several in a row on the same side.
     fn is_news(&mut self, judged: usize, disagreement: f64) -> bool {
         let record = &mut self.records[judged];
         let side = if disagreement > 0.0 { 1 } else { -1 };
@@ -169,7 +171,7 @@ impl Shape {
         record.odd.abs() >= NEWS
     }
 
-    /// Counts a pair that was learnt from.
+    /// Records a pair that was learned from.
     fn note(&mut self, a: usize, b: usize, judged: usize, normal: f64, noise: f64) {
         for point in [a, b] {
             let pairs = &mut self.records[point].pairs;
@@ -185,7 +187,7 @@ impl Shape {
         }
     }
 
-    /// The linear estimate's step, for an observation of `a` minus `b`.
+    /// Updates the linear estimate with an observation of `a` minus `b`.
     fn learn(&mut self, a: usize, b: usize, disagreement: f64, noise: f64) {
         let points = self.place.len();
         for i in 0..points {
@@ -201,7 +203,7 @@ impl Shape {
         }
     }
 
-    /// Adds the random walk's variances, times a factor.
+    /// Adds the random walk's variances times `factor`.
     fn open(&mut self, factor: f64) {
         let points = self.place.len();
         for i in 0..points {
@@ -211,7 +213,7 @@ impl Shape {
         }
     }
 
-    /// Adds variance to what lies between two points: all beyond moves with the farther one.
+    /// Adds variance between two points. Everything beyond the farther one moves with it.
     fn open_between(&mut self, a: usize, b: usize, variance: f64) {
         let points = self.place.len();
         let (low, high) = (self.place[a.min(b)], self.place[a.max(b)]);

@@ -1,7 +1,7 @@
-//! The speculator: what an engine holds for a batch, asks before each step and tells after it.
+//! The speculator, which an engine asks before each step and tells the result after it.
 //!
-//! It puts together step times, acceptance, selection and the account. No clock: seconds come in as data, so a run can be
-//! repeated from its figures, and the same figures give the same choices.
+//! It combines step times, acceptance, selection and the account. It has no clock: seconds come in as data, so a run
+//! can be replayed from its figures, and the same figures give the same choices.
 
 use crate::acceptance::Acceptance;
 use crate::drafter::DrafterKind;
@@ -14,99 +14,99 @@ use crate::step_time::{Curve, StepTimes};
 
 /// Plain steps before the first draft.
 const WARM_UP: u32 = 1;
-/// Plain steps by which their time is known well enough.
+/// Plain steps after which their time is considered known.
 const SETTLED: u32 = 3;
-/// Expected gain below which drafts are left alone, so that noise does not make choices flicker.
+/// Minimum expected gain, so that noise does not make choices flicker.
 const MARGIN: f64 = 0.02;
-/// Steps with drafts after which a plain one is timed: while the account is low, and while it is full enough not to care.
+/// Steps with drafts between timings of a plain step: while the account is low, and while it is well filled.
 const PROBE_LOW: u32 = 8;
 const PROBE_FULL: u32 = 32;
-/// The same when something is amiss.
+/// The same, when something looks wrong.
 const PROBE_SOON: u32 = 4;
-/// A gain so clear that no plain step can be misjudged by as much, and how much longer a timing may then wait for a
-/// step in which drafts promise less.
+/// A gain too large for any plausible misjudgement of plain steps, and the factor by which a timing may then be
+/// delayed, until a step in which drafts promise less.
 const CLEAR: f64 = 2.0;
 const PATIENCE: u32 = 4;
-/// Times the expected seconds that a step is booked at, at most: any step may hiccup, plain ones too.
+/// Cap on a step's booked time, relative to the expected time: any step may hiccup, including plain ones.
 const OUTLIER: f64 = 3.0;
-/// A change of speed, in logarithms, that calls for a plain step earlier; grows with the noise.
+/// Change of speed, in logarithms, that triggers an earlier plain step. Grows with the noise.
 const SURPRISE: f64 = 0.1;
 const SURPRISE_DEVIATIONS: f64 = 2.0;
-/// Steps between explorations: at first, at most after failures, and at most while drafts pay.
+/// Steps between explorations: initially, the maximum after failures, and the maximum while drafts pay.
 const EXPLORE_FIRST: u32 = 8;
 const EXPLORE_LAST: u32 = 512;
 const EXPLORE_PAYING: u32 = 24;
-/// Plain steps' worth that explorations leave in the account.
+/// Balance that an exploration must leave, in plain steps.
 const EXPLORE_LEAVES: f64 = 1.0;
-/// Plain steps' worth that a single step may risk, however full the account: what it costs may be estimated wrong.
+/// Maximum risk of a single step, in plain steps, however full the account: its cost estimate may be wrong.
 const RISK: f64 = 6.0;
 
-/// What an engine decides once.
+/// Fixed options of a speculator.
 #[derive(Clone, Debug)]
 pub struct SpeculationOptions {
-    /// Most drafts of a sequence in a step.
+    /// Maximum drafts of a sequence per step.
     pub max_drafts: u32,
-    /// Most rows of a step; 0 and 1 leave no room for drafts.
+    /// Maximum rows of a step; 0 and 1 leave no room for drafts.
     pub max_rows: u32,
-    /// What is believed of step times at first.
+    /// Initial prediction of step times.
     pub model: StepModel,
 }
 
-/// What became of a sequence in a step.
+/// Result of a step for one sequence.
 #[derive(Debug)]
 pub struct Outcome<'a> {
-    /// The sequence's estimate, which learns from it.
+    /// The sequence's estimate, which is updated.
     pub acceptance: &'a mut Acceptance,
-    /// What the drafter had found.
+    /// The drafter's match.
     pub matched: Match,
-    /// Drafts that were at hand, in the step or not.
+    /// Number of drafts available, in the step or not.
     pub offered: u32,
-    /// Drafts that were in the step.
+    /// Number of drafts in the step.
     pub drafted: u32,
-    /// How many of these were not chosen but in the step in any case.
+    /// Number of these that were fixed, not chosen.
     pub fixed: u32,
-    /// Tokens that came of it, at least 1.
+    /// Number of tokens produced, at least 1.
     pub produced: u32,
-    /// How many of these agree with the drafts at hand, counted from the first to the first that does not. May exceed
-    /// `drafted`: the token after the accepted ones shows whether one more draft would have been right.
+    /// Number of leading drafts that agree with these tokens. May exceed `drafted`: the token after the accepted ones
+    /// shows whether one more draft would have been right.
     pub agreed: u32,
 }
 
-/// A step that was run.
+/// A completed step.
 #[derive(Debug)]
 pub struct Observed<'a, 'b> {
-    /// Bytes of keys and values that it read.
+    /// Bytes of keys and values read.
     pub kv_bytes: f64,
-    /// Seconds that it took, drafting apart.
+    /// Seconds taken, excluding drafting.
     pub seconds: f64,
-    /// Seconds that drafting took, where it is not negligible.
+    /// Seconds spent drafting, if not negligible.
     pub draft_seconds: f64,
-    /// How many of these went into fixed drafts.
+    /// The part of these spent on fixed drafts.
     pub fixed_seconds: f64,
-    /// Its sequences.
+    /// Results for its sequences.
     pub outcomes: &'a mut [Outcome<'b>],
 }
 
 /// Chooses drafts for the steps of one batch.
 ///
-/// A *plain* step is one without chosen drafts. If sequences have fixed ones (a [`Candidate`]'s `fixed`), these are part of
-/// it: what the chosen ones gain or lose is counted against that step.
+/// A *plain* step is one without chosen drafts. Fixed drafts (a [`Candidate`]'s `fixed`) are part of it: gains and
+/// losses of chosen drafts are measured against that step.
 #[derive(Clone, Debug)]
 pub struct Speculator {
     options: SpeculationOptions,
     times: StepTimes,
     ledger: Ledger,
-    /// What sequences have seen of the drafts of each kind, by [`DrafterKind`].
+    /// Shared acceptance estimates, by [`DrafterKind`].
     shared: [Acceptance; 2],
     /// Plain steps seen, up to one more than [`SETTLED`].
     plain: u32,
-    /// Steps with drafts since the last plain one, and the speed then.
+    /// Steps with drafts since the last plain one, and the speed at that time.
     run: u32,
     anchor: f64,
     /// Rows of the last step.
     last_rows: u32,
-    /// Steps since the last exploration, how many there must be, and how many seconds the present one, if it is one, must
-    /// stay below to have been worth it.
+    /// Steps since the last exploration, the number required between two, and, during an exploration, the seconds it
+    /// must stay below to be worth it.
     waited: u32,
     wait: u32,
     exploring: Option<f64>,
@@ -116,7 +116,7 @@ pub struct Speculator {
 }
 
 impl Speculator {
-    /// Before the first step.
+    /// A speculator before its first step.
     pub fn new(options: SpeculationOptions) -> Speculator {
         let rows = options.max_rows.max(1);
         Speculator {
@@ -137,27 +137,28 @@ impl Speculator {
         }
     }
 
-    /// The estimate for a new sequence: it begins with what others with drafts of that kind have taught.
+    /// An estimate for a new sequence, starting from what other sequences with this kind of drafter have learned.
     pub fn sequence(&self, kind: DrafterKind) -> Acceptance {
         self.shared[kind as usize].child()
     }
 
-    /// What is known of step times.
+    /// The step time estimates.
     pub fn times(&self) -> &StepTimes {
         &self.times
     }
 
-    /// Seconds that speculation may yet lose, by the account.
+    /// Seconds that speculation may still lose, according to the account.
     pub fn balance(&self) -> f64 {
         self.ledger.balance(self.times.caution())
     }
 
-    /// Chooses for a step of one row and its drafts for each candidate, which reads `kv_bytes` bytes of keys and values.
+    /// Chooses drafts for a step with one row plus its drafts per candidate, which reads `kv_bytes` bytes of keys and
+    /// values.
     pub fn choose(&mut self, candidates: &[Candidate<'_>], kv_bytes: f64) -> Choice {
         let fixed: u32 = candidates.iter().map(|c| c.fixed).sum();
         let base = candidates.len() as u32 + fixed;
-        // Beyond the rows that the estimate tells apart, what a draft more costs a step that has many anyway is not known well
-        // enough.
+        // With fixed drafts, rows are limited to those with separate estimates. Beyond, the cost of one more draft in a
+        // step that already has many is not known well enough.
         let most = if fixed > 0 { self.options.max_rows.min(SINGLE) } else { self.options.max_rows };
         let room = most.saturating_sub(base);
         self.division.fill(candidates, room, self.options.max_drafts);
@@ -174,13 +175,13 @@ impl Speculator {
         }
     }
 
-    /// Learns from a step.
+    /// Learns from a completed step.
     pub fn observe(&mut self, step: Observed<'_, '_>) {
         let sum = |of: fn(&Outcome<'_>) -> u32| step.outcomes.iter().map(of).sum::<u32>();
         let most = self.options.max_rows.max(1);
         let [rows, base] = [sum(|o| 1 + o.drafted), sum(|o| 1 + o.fixed)].map(|rows| rows.min(most));
         let speculative = sum(|o| o.drafted.saturating_sub(o.fixed)) > 0;
-        // Without the chosen drafts there would have been these tokens.
+        // The tokens that the step would have produced without the chosen drafts.
         let (produced, kept) = (sum(|o| o.produced), sum(|o| o.produced.min(1 + o.fixed)));
         if kept == 0 {
             return;
@@ -207,7 +208,7 @@ impl Speculator {
             speculative,
             worth: plain * share,
             modelled: self.times.modelled(rows, step.kv_bytes),
-            // A plain step has its fixed drafts made too, and costs nothing.
+            // A plain step also makes its fixed drafts, so only chosen drafts are charged.
             drafting: step.draft_seconds - if speculative { 0.0 } else { step.fixed_seconds },
             measured: step.seconds.min(OUTLIER * self.times.time(rows, step.kv_bytes)),
             measured_worth: (self.times.plain_time(step.kv_bytes) + step.fixed_seconds) * share,
@@ -243,7 +244,7 @@ impl Speculator {
         }
     }
 
-    /// Works out tokens and seconds of each total beyond the `base` rows of a plain step, of which `fixed` are drafts.
+    /// Computes tokens and seconds of each total beyond the `base` rows of a plain step, of which `fixed` are drafts.
     fn consider(&mut self, base: u32, fixed: u32, kv_bytes: f64) {
         let totals = self.division.tokens.len() as u32;
         self.times.compare_with(base);
@@ -256,7 +257,7 @@ impl Speculator {
         }
     }
 
-    /// Seconds of a total by one of the curve's estimates, drafting included.
+    /// Seconds of a total by one of the curve's estimates, including drafting.
     fn seconds(&self, times: &[f64], base: u32, total: usize) -> f64 {
         let rows = (base as usize + total).clamp(1, times.len());
         times[rows - 1] + self.division.drafting[total]
@@ -279,7 +280,7 @@ impl Speculator {
         }
         let threshold = plain.rate() * (1.0 + MARGIN);
         let all = self.best(1..=most, threshold, |n| self.considered[n].rate());
-        // With less in the account fewer drafts may do: those whose failure it can pay.
+        // If the account is low, considers only totals whose failure it can pay for.
         let paid = (1..=most).filter(|&n| self.risk(base, n) <= purse);
         let best = self.best(paid, threshold, |n| self.considered[n].rate());
         if let Some(n) = self.explore(base, best.unwrap_or(0), purse) {
@@ -295,14 +296,14 @@ impl Speculator {
         }
     }
 
-    /// Whether a total repeats a step of which too little is known. Only a change of rows teaches what rows cost, so the
-    /// plain step that comes between is not lost.
+    /// Whether a total repeats a row count that is not yet proven. Only a change of rows teaches what rows cost, so the
+    /// plain step in between is not wasted.
     fn repeats_unproven(&self, base: u32, total: usize) -> bool {
         let rows = base + total as u32;
         rows == self.last_rows && !self.times.proven(rows)
     }
 
-    /// The total with the highest rate above a threshold, the smallest of equals.
+    /// The total with the highest rate above a threshold, the smallest among equals.
     fn best(&self, totals: impl Iterator<Item = usize>, threshold: f64, rate: impl Fn(usize) -> f64) -> Option<usize> {
         let mut best = None;
         let mut highest = threshold;
@@ -314,12 +315,12 @@ impl Speculator {
         best
     }
 
-    /// Seconds that a total loses if no draft is accepted.
+    /// Seconds lost if no draft of a total is accepted.
     fn risk(&self, base: u32, total: usize) -> f64 {
         self.seconds(&self.curve.cautious, base, total) - self.considered[0].seconds
     }
 
-    /// Whether it is time to see again what a plain step takes.
+    /// Whether a plain step is due to be timed.
     fn must_probe(&self, base: u32, balance: f64, purse: f64) -> bool {
         let plain = self.considered[0];
         let interval = if balance > CAP / 2.0 * plain.seconds { PROBE_FULL } else { PROBE_LOW };
@@ -327,7 +328,7 @@ impl Speculator {
         let surprise = SURPRISE + SURPRISE_DEVIATIONS * self.times.deviation();
         let amiss = self.times.doubts() || change > surprise || self.plain < SETTLED;
         let due = match amiss {
-            // What plain steps took before says nothing now.
+            // The speed has jumped, so earlier plain steps say nothing about the present.
             _ if change > self.times.jump() => 1,
             true => PROBE_SOON,
             false => interval,
@@ -337,7 +338,7 @@ impl Speculator {
         self.run >= if clear { PATIENCE * due } else { due }
     }
 
-    /// A total that would do better than the best known one if its steps took as little as they well might.
+    /// A total that would beat the best known one if its steps took only the hopeful time.
     fn explore(&mut self, base: u32, best: usize, purse: f64) -> Option<usize> {
         let wait = if best > 0 { self.wait.min(EXPLORE_PAYING) } else { self.wait };
         if self.waited < wait {
@@ -365,7 +366,7 @@ mod tests {
         })
     }
 
-    /// A step of each sequence's estimate, all drafts of which are right; gives the choice.
+    /// Runs a step in which all drafts are right, with the given estimates, and returns the choice.
     fn step(speculator: &mut Speculator, sequences: &mut [Acceptance], drafts: u32, seconds: f64) -> Choice {
         let matched = Match { len: 6 };
         let candidate = |acceptance| Candidate { acceptance, matched, drafts, fixed: 0, seconds_per_draft: 0.0 };

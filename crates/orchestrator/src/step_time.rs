@@ -1,30 +1,30 @@
-//! Running estimate of what a step takes, by its rows.
+//! Running estimate of step times by row count.
 //!
 //! Real machines drift by factors of two within seconds, and steps of all row counts drift together. So two things are
-//! kept apart: the present *speed*, a median over the last few steps, and the *shape*, by how much steps of some rows are
-//! slower than others (`shape.rs`), which changes slowly if at all.
+//! kept separate: the current *speed*, a median over the last few steps, and the *shape*, how much slower steps of some
+//! rows are than others (`shape.rs`), which changes slowly if at all.
 //!
-//! Everything is in logarithms of measured over modelled seconds. The model (a roofline, or a table) includes the bytes of
+//! All values are logarithms of measured over modelled seconds. The model (a roofline or a table) includes the bytes of
 //! keys and values, so that a growing context is not mistaken for drift.
 
 use crate::roofline::StepModel;
 use crate::shape::Shape;
 
-/// Steps whose median is the present speed, and plain steps whose median is theirs.
+/// Number of steps whose median is the current speed, and number of plain steps for theirs.
 const WINDOW: usize = 7;
 const PLAIN_WINDOW: usize = 5;
-/// Deviations by which the cautious estimate exceeds the likely one, and the hopeful one falls below it.
+/// Standard deviations of the cautious estimate above the likely one, and of the hopeful one below it.
 const CAUTION: f64 = 2.0;
 const HOPE: f64 = 1.0;
-/// Deviations by which a step with more rows may seem faster than its neighbour.
+/// Standard deviations by which a step with more rows may seem faster than its neighbour.
 const IMPOSSIBLE: f64 = 2.5;
-/// Deviations from a neighbour with the same rows beyond which a step is an outlier.
+/// Standard deviations from a neighbour with the same rows beyond which a step is an outlier.
 const OUTLIER: f64 = 3.0;
-/// A change of speed, in logarithms, after which earlier plain steps say nothing of later ones: a factor of 1.5, or more
-/// where so many deviations of a step are more.
+/// Change of speed, in logarithms, after which earlier plain steps say nothing about later ones: a factor of 1.5, or
+/// the given number of a step's standard deviations if that is more.
 const JUMP: f64 = 0.4;
 const JUMP_DEVIATIONS: f64 = 4.0;
-/// Smallest share of a difference in the running median of differences.
+/// Minimum step size of the running median of differences.
 const MEDIAN_STEP: f64 = 0.03;
 
 /// The last few steps: rows, and logarithm of measured over modelled seconds.
@@ -42,8 +42,8 @@ impl<const N: usize> Window<N> {
         self.count += 1;
     }
 
-    /// Median of what is left of the logarithms without the shape, as it is known by now: factors by rows minus 1. Of two
-    /// the lower: steps hiccup, but none is too fast.
+    /// Median of the logarithms minus the current shape (factors by rows minus 1). For an even count, the lower of the
+    /// middle two: steps hiccup, but none is too fast.
     fn level(&self, shape: &[f64]) -> f64 {
         let mut levels = self.steps.map(|(rows, x)| x - shape[rows - 1].ln());
         let held = &mut levels[..self.count.min(N)];
@@ -56,14 +56,14 @@ impl<const N: usize> Window<N> {
     }
 }
 
-/// Likely, cautious and hopeful seconds of steps, by rows minus 1, at the present speed. None falls with the rows.
+/// Likely, cautious and hopeful step times in seconds, by rows minus 1, at the current speed. None falls with the rows.
 #[derive(Clone, Debug, Default)]
 pub struct Curve {
-    /// What a step should take.
+    /// Expected time.
     pub likely: Vec<f64>,
-    /// What it will hardly exceed. For rows that were not measured: what two steps together would take that have as many.
+    /// Upper estimate, seldom exceeded. For unmeasured rows: the time of two steps that together have as many rows.
     pub cautious: Vec<f64>,
-    /// What it will hardly undercut.
+    /// Lower estimate, seldom undercut.
     pub hopeful: Vec<f64>,
 }
 
@@ -76,30 +76,30 @@ impl Curve {
     }
 }
 
-/// The estimate. Rows count from 1 to a maximum that is set at the start.
+/// The estimate, for 1 row up to a maximum fixed at the start.
 #[derive(Clone, Debug)]
 pub struct StepTimes {
     model: StepModel,
     shape: Shape,
-    /// Rows of plain steps, with which others are compared.
+    /// Rows of plain steps, the reference for others.
     anchor: usize,
-    /// Factors on the model for each row count, made from the shape after each step.
+    /// Factors on the model for each row count, recomputed from the shape after each step.
     factors: Curve,
     window: Window<WINDOW>,
     plain: Window<PLAIN_WINDOW>,
-    /// Their levels.
+    /// Levels of the two windows.
     level: f64,
     plain_level: f64,
-    /// Rows and logarithm of the last step, unless it is not to be compared with the next.
+    /// Rows and logarithm of the last step, unless it must not be compared with the next.
     last: Option<(usize, f64)>,
-    /// Median of the difference between two neighbouring steps, beside their shapes.
+    /// Median difference between two neighbouring steps, without their shapes.
     noise: f64,
     noise_seen: u32,
     steps: u64,
 }
 
 impl StepTimes {
-    /// For steps of 1 to `max_rows` rows, of which `model` is believed at first.
+    /// An estimate for steps of 1 to `max_rows` rows that starts from `model`.
     pub fn new(model: StepModel, max_rows: u32) -> StepTimes {
         let mut times = StepTimes {
             model,
@@ -119,7 +119,7 @@ impl StepTimes {
         times
     }
 
-    /// Says how many rows plain steps have: deviations are those of the difference to them. 1 at first.
+    /// Sets the rows of plain steps, to which deviations are relative. 1 at first.
     pub fn compare_with(&mut self, rows: u32) {
         let anchor = (rows as usize).clamp(1, self.shape.rows());
         if anchor != self.anchor {
@@ -128,9 +128,9 @@ impl StepTimes {
         }
     }
 
-    /// Learns that a step of `rows` rows which read `kv_bytes` bytes of keys and values took `seconds`. Steps of other
-    /// sizes and times that no clock gives are ignored. True if the step showed that the shape has changed: what is estimated
-    /// from now on says nothing of earlier steps.
+    /// Learns that a step of `rows` rows that read `kv_bytes` bytes of keys and values took `seconds`. Ignores other
+    /// sizes and invalid times. Returns `true` if the step showed that the shape has changed, so that new estimates do
+    /// not apply to earlier steps.
     pub fn observe(&mut self, rows: u32, kv_bytes: f64, seconds: f64) -> bool {
         let at = rows as usize;
         if at == 0 || at > self.shape.rows() || !(seconds.is_finite() && seconds > 0.0) {
@@ -139,7 +139,7 @@ impl StepTimes {
         let x = (seconds / self.model.time(rows, kv_bytes)).ln();
         self.steps += 1;
         if self.steps == 1 {
-            // The first rows measured are what others are compared with.
+            // The first measured row count is the reference for others.
             self.shape.prove(at);
         }
         let compared = self.last.is_some_and(|(before, y)| self.compare(at, x, before, y));
@@ -154,8 +154,8 @@ impl StepTimes {
         compared && self.shape.changed()
     }
 
-    /// Takes a plain step's logarithm into their window. If the speed has jumped since the last ones, and this one says so too,
-    /// they were another machine's.
+    /// Adds a plain step's logarithm to their window. If the speed has jumped since the last ones and this step
+    /// confirms it, the old ones are dropped.
     fn note_plain(&mut self, x: f64) {
         let now = x - self.factors.likely[self.anchor - 1].ln();
         let jumped = (self.plain_level - self.level).abs() > self.jump();
@@ -170,39 +170,39 @@ impl StepTimes {
         self.shape.proven((rows as usize).clamp(1, self.shape.rows()))
     }
 
-    /// Whether the last comparison was at odds with the estimate, so that another is wanted.
+    /// Whether the last comparison contradicted the estimate, so that another is wanted.
     pub fn doubts(&self) -> bool {
         self.shape.doubts()
     }
 
-    /// Logarithm of the present speed: measured over modelled seconds, beside the shape.
+    /// Logarithm of the current speed: measured over modelled seconds, without the shape.
     pub fn level(&self) -> f64 {
         self.level
     }
 
-    /// Deviation of a single step's logarithm.
+    /// Standard deviation of a single step's logarithm.
     pub fn deviation(&self) -> f64 {
         (self.pair_variance() / 2.0).sqrt()
     }
 
-    /// A change of the level that is another machine's.
+    /// A change of level that makes earlier plain steps irrelevant.
     pub fn jump(&self) -> f64 {
         JUMP.max(JUMP_DEVIATIONS * self.deviation())
     }
 
-    /// Likely seconds of a step, never falling with `rows`. `O(rows)`; more rows than the maximum count as the maximum.
+    /// Likely seconds of a step, never falling with `rows`. `O(rows)`; rows above the maximum count as the maximum.
     pub fn time(&self, rows: u32, kv_bytes: f64) -> f64 {
         let rows = rows.clamp(1, self.shape.rows() as u32);
         let likely = |r: u32| self.modelled(r, kv_bytes) * self.factors.likely[r as usize - 1];
         (1..=rows).map(likely).fold(0.0, f64::max)
     }
 
-    /// Seconds of a plain step as the last few of them were, whatever other steps took since.
+    /// Seconds of a plain step as last measured, regardless of later other steps.
     pub fn plain_time(&self, kv_bytes: f64) -> f64 {
         self.model.time(self.anchor as u32, kv_bytes) * self.factors.likely[self.anchor - 1] * self.plain_level.exp()
     }
 
-    /// Seconds that the model and the present speed give, without the shape.
+    /// Seconds by the model at the current speed, without the shape.
     pub fn modelled(&self, rows: u32, kv_bytes: f64) -> f64 {
         self.model.time(rows, kv_bytes) * self.level().exp()
     }
@@ -226,7 +226,7 @@ impl StepTimes {
         }
     }
 
-    /// Makes the factors from the cells.
+    /// Recomputes the factors from the shape.
     fn refill(&mut self) {
         let mut factors = std::mem::take(&mut self.factors);
         factors.clear(self.shape.rows());
@@ -236,7 +236,7 @@ impl StepTimes {
             let modelled = self.model.time(at as u32 + 1, 0.0);
             likely = likely.max(modelled * mean.exp());
             factors.likely[at] = likely / modelled;
-            // A single pair that speaks against it may have been an outlier, and is worth another.
+            // A single contradicting pair may have been an outlier and deserves another.
             if self.shape.pairs(at + 1) != 1 {
                 hope = hope.max(modelled * (mean - HOPE * deviation).exp());
             }
@@ -248,8 +248,9 @@ impl StepTimes {
         self.factors = factors;
     }
 
-    /// A step takes no longer than one with more rows that was measured, nor than two that together have its rows. What was
-    /// not measured is known by these bounds alone. Takes and gives cautious seconds and factors, by rows minus 1.
+    /// Bounds the cautious estimate: a step takes no longer than a measured one with more rows, nor than two steps that
+    /// together have its rows. For unmeasured rows these bounds are all that is known. Takes and returns cautious
+    /// seconds by rows minus 1.
     fn bound(&self, out: &mut [f64]) {
         let mut least = f64::INFINITY;
         for at in (0..out.len()).rev() {
@@ -275,19 +276,19 @@ impl StepTimes {
 
     /// Variance of the difference between two neighbouring steps' logarithms.
     fn pair_variance(&self) -> f64 {
-        // A normal variable's deviation is 1.48 times the median of its size.
+        // A normal variable's standard deviation is 1.48 times the median of its magnitude.
         (1.48 * self.noise).powi(2).max(1e-5)
     }
 
-    /// Learns from two neighbouring steps; true if the latter is not to be compared again.
+    /// Learns from two neighbouring steps. Returns `true` if the second must not be compared again.
     fn compare(&mut self, at: usize, x: f64, before: usize, y: f64) -> bool {
         let noise = self.pair_variance();
         if at == before {
             self.hear_noise((x - y).abs());
-            // A step unlike the one before it is no good to compare others with.
+            // A step unlike its predecessor is a poor reference for others.
             return (x - y).abs() > OUTLIER * noise.sqrt();
         }
-        // More rows take no less time: if they seem to, the machine changed between the two, or hiccuped.
+        // More rows never take less time. If they seem to, the machine changed or hiccuped in between.
         let longer = x - y + (self.model.time(at as u32, 0.0) / self.model.time(before as u32, 0.0)).ln();
         let backwards = if at > before { -longer } else { longer };
         if backwards > IMPOSSIBLE * noise.sqrt() {
@@ -300,7 +301,7 @@ impl StepTimes {
         true
     }
 
-    /// Moves the median of differences towards one more: up if it is larger, down if not.
+    /// Moves the running median of differences towards a new one: up if it is larger, down if not.
     fn hear_noise(&mut self, difference: f64) {
         self.noise_seen = self.noise_seen.saturating_add(1);
         let step = (1.0 / (f64::from(self.noise_seen) + 1.0)).max(MEDIAN_STEP);

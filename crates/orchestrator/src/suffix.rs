@@ -1,17 +1,18 @@
-//! The suffix drafter: drafts are what followed an earlier occurrence of the longest suffix of the history that has one.
+//! The suffix drafter: drafts the tokens that followed an earlier occurrence of the history's longest repeated suffix.
 //!
-//! An online suffix automaton over prompt and output (Blumer et al., "The smallest automaton recognizing the subwords of a
-//! text", 1985), used for speculation as in SAM-Decoding (arXiv 2411.10666) and suffix decoding (arXiv 2411.04975).
+//! An online suffix automaton over prompt and output (Blumer et al., "The smallest automaton recognizing the subwords
+//! of a text", 1985), used for speculation as in SAM-Decoding (arXiv 2411.10666) and suffix decoding (arXiv
+//! 2411.04975).
 //!
-//! A state stands for substrings that end at the same positions. The newest state stands for the whole history, which ends
-//! only here; its link is the longest suffix that ends elsewhere too. So the match is at hand after each token and is
-//! never searched for.
+//! A state stands for substrings that end at the same positions. The newest state stands for the whole history, which
+//! ends only here; its link is the longest suffix that also ends elsewhere. So the match is available after each token
+//! without a search.
 //!
-//! *Which occurrence to follow.* The first is free but stale; the most frequent continuation needs counts along the whole
-//! chain of links, which on a constant text is as long as the history. The most recent one follows what the text is
-//! about now. It is kept by writing the new position along the chain of links, for at most [`REFRESHED`] states. Text that
-//! people write has short chains, there it is exact; where chains are longer (periods within periods) the shortest suffixes
-//! may remember an older occurrence, which is one still.
+//! *Which occurrence to follow.* The first is free but stale. The most frequent continuation needs counts along the
+//! whole chain of links, which on a constant text is as long as the history. The most recent one follows the current
+//! subject of the text. It is kept by writing the new position along the chain of links, for at most [`REFRESHED`]
+//! states. Human text has short chains, for which this is exact. In longer chains (periods within periods) the shortest
+//! suffixes may remember an older occurrence, which is still a valid one.
 
 use crate::drafter::{DraftError, Drafter, Match, follow};
 use smallvec::SmallVec;
@@ -21,17 +22,17 @@ use std::collections::HashMap;
 const NONE: u32 = u32::MAX;
 /// The state of the empty string.
 const ROOT: u32 = 0;
-/// States whose last position is kept up to date at each token, from the longest suffix down.
+/// Maximum number of states whose last position is updated for each token, from the longest suffix down.
 const REFRESHED: usize = 32;
-/// Transitions that a state keeps in a list; more go into a hash map.
+/// Maximum transitions that a state keeps in a list; more use a hash map.
 const LISTED: usize = 8;
 
-/// How far the suffix drafter trusts a match.
+/// How much the suffix drafter trusts a match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SuffixOptions {
-    /// Shortest match to draft from; at least 1.
+    /// Shortest match to draft from, at least 1.
     pub min_match: u32,
-    /// Drafts proposed for each token of the match: a match of 3 proposes up to `3 * per_match`.
+    /// Drafts proposed per token of the match: a match of 3 proposes up to `3 * per_match`.
     pub per_match: u32,
 }
 
@@ -94,12 +95,12 @@ struct State {
     len: u32,
     /// State of the longest suffix that ends at more positions.
     link: u32,
-    /// A recent position at which its strings end; the most recent one within [`REFRESHED`] links.
+    /// A recent end position of its strings; the most recent one within [`REFRESHED`] links.
     last_end: u32,
     edges: Edges,
 }
 
-/// What was done, so that tests can bound it.
+/// Counts of work, which tests bound.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, Default)]
 struct Work {
@@ -109,8 +110,9 @@ struct Work {
 
 /// Drafts from the longest repeated suffix.
 ///
-/// A token costs amortised constant time (at most `3n` transitions are ever made, copies included), a draft its own
-/// length. Memory: at most two states a token, about 110 bytes, and 30 bytes for each transition beyond two of a state.
+/// A token costs amortised constant time (at most `3n` transitions are ever made, including copies), a draft costs its
+/// length. Memory: at most two states per token, about 110 bytes, and 30 bytes for each transition of a state beyond
+/// two.
 #[derive(Clone, Debug)]
 pub struct SuffixDrafter {
     options: SuffixOptions,
@@ -118,7 +120,7 @@ pub struct SuffixDrafter {
     states: Vec<State>,
     /// State of the whole history.
     newest: u32,
-    /// Where the longest repeated suffix ended before.
+    /// Previous end position of the longest repeated suffix.
     earlier: u32,
     #[cfg(test)]
     work: Work,
@@ -131,7 +133,7 @@ impl Default for SuffixDrafter {
 }
 
 impl SuffixDrafter {
-    /// Of an empty history.
+    /// A drafter with an empty history.
     pub fn new(options: SuffixOptions) -> SuffixDrafter {
         let mut drafter = SuffixDrafter {
             options,
@@ -146,7 +148,7 @@ impl SuffixDrafter {
         drafter
     }
 
-    /// Drafts that a match proposes: more for a longer one, since long matches go on for longer.
+    /// Number of drafts that a match proposes: more for longer matches, since these continue for longer.
     fn proposed(&self, matched: u32) -> usize {
         if matched < self.options.min_match.max(1) {
             return 0;
@@ -171,8 +173,8 @@ impl SuffixDrafter {
         self.refresh(repeated, position);
     }
 
-    /// Gives every suffix of the old history that lacks it a transition to the new state, and returns the state of the
-    /// longest suffix of the new history that occurred before.
+    /// Adds a transition to the new state to every suffix of the old history that lacks one, and returns the state of
+    /// the longest suffix of the new history that occurred before.
     fn lead_to(&mut self, fresh: u32, token: u32) -> u32 {
         let mut at = self.newest;
         while at != NONE {
@@ -187,8 +189,8 @@ impl SuffixDrafter {
         ROOT
     }
 
-    /// The state of the string of `at` and `token`, which leads to `next`. If `next` has longer strings as well, which
-    /// do not end where this one now ends, they part: a copy takes the shorter ones.
+    /// The state of the string of `at` followed by `token`, which leads to `next`. If `next` also has longer strings,
+    /// which do not end at the new position, the state is split: a copy takes the shorter ones.
     fn exactly(&mut self, at: u32, token: u32, next: u32) -> u32 {
         let len = self.states[at as usize].len + 1;
         if self.states[next as usize].len == len {
@@ -211,7 +213,7 @@ impl SuffixDrafter {
         shorter
     }
 
-    /// Notes the newest position in the states of the longest suffixes.
+    /// Writes the newest position to the states of the longest suffixes.
     fn refresh(&mut self, from: u32, position: u32) {
         let mut at = from;
         for _ in 0..REFRESHED {
@@ -324,7 +326,8 @@ mod tests {
                 drafter.extend(&[token]);
                 let n = i + 1;
                 let Work { visited, copied } = drafter.work;
-                // The automaton's own steps are bounded by its transitions, 3n; its merges by 2n; each refresh by its cap.
+                // The automaton's own steps are bounded by its transitions, 3n; its merges by 2n; each refresh by its
+                // cap.
                 assert!(visited <= (5 + REFRESHED) * n, "{name}: {visited} visits after {n} tokens");
                 assert!(copied <= 3 * n, "{name}: {copied} copies after {n} tokens");
                 assert!(drafter.states.len() <= 2 * n + 1, "{name}: {} states", drafter.states.len());

@@ -1,4 +1,4 @@
-//! Both text drafters against a search by brute force, at every position of texts that are easy to get wrong.
+//! Compares both text drafters with a brute-force search, at every position of difficult texts.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 mod noise;
@@ -14,7 +14,7 @@ fn common(text: &[u32], end: usize) -> usize {
     (0..=end).take_while(|&i| text[end - i] == text[text.len() - 1 - i]).count()
 }
 
-/// The longest suffix, up to `cap`, that ended earlier too, and all positions where it did.
+/// The longest suffix, up to `cap`, that also ended earlier, and all positions where it did.
 fn search(text: &[u32], cap: usize) -> (usize, Vec<usize>) {
     let ends = 0..text.len().saturating_sub(1);
     let lens: Vec<usize> = ends.map(|end| common(text, end).min(cap)).collect();
@@ -22,7 +22,7 @@ fn search(text: &[u32], cap: usize) -> (usize, Vec<usize>) {
     (longest, (0..lens.len()).filter(|&e| longest > 0 && lens[e] == longest).collect())
 }
 
-/// What follows position `end` if the text goes on as it did from there.
+/// The continuation after position `end` if the text repeats.
 fn continuation(text: &[u32], end: usize, count: usize) -> Vec<u32> {
     let mut all = text.to_vec();
     for i in 0..count {
@@ -41,7 +41,8 @@ fn fibonacci(n: usize) -> Vec<u32> {
     b
 }
 
-/// Texts with names; true where chains of repeated suffixes stay short, so that the most recent occurrence is promised.
+/// Texts with names. `true` where chains of repeated suffixes stay short, so that the most recent occurrence is
+/// guaranteed.
 fn texts() -> Vec<(String, Vec<u32>, bool)> {
     let mut all = vec![
         ("constant".to_owned(), vec![3; LENGTH], false),
@@ -124,7 +125,7 @@ fn a_fork_and_its_origin_go_their_own_ways() {
     }
 }
 
-/// Tokens at once or one by one give the same drafts.
+/// Adding tokens at once or one by one gives the same drafts.
 #[test]
 fn pieces_do_not_matter() {
     let text = Noise::new(3).copying(400, 40);

@@ -1,9 +1,10 @@
 //! The speculator on simulated machines: it never loses, and it gains where there is something to gain.
 //!
-//! *Losing* is measured without luck. A step counts with its expected seconds, the machine's drift included and the noise
-//! of the single step left out; each token counts with the expected seconds of a plain step at the time it was made, divided
-//! by the tokens of a plain step. Drafts of a model cost their expected seconds too. At no time may the former sum exceed 1.01 of the latter by more than 8 plain steps, these
-//! being the mean of plain steps so far. The speculator itself sees only noisy times.
+//! *Losing* is measured without luck. A step counts with its expected seconds, including the machine's drift but not
+//! the noise of the single step. Each token counts with the expected seconds of a plain step at the time it was made,
+//! divided by the tokens of a plain step. Drafts of a model cost their expected seconds too. At no time may the first
+//! sum exceed 1.01 times the second by more than 8 plain steps, at their mean so far. The speculator itself sees only
+//! noisy times.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 mod machine;
@@ -13,7 +14,7 @@ use aio_orchestrator::{DrafterKind, Reason};
 use machine::{Drift, Machine, Setting, Shape, Text, drawn, drawn_dear, run};
 use std::ops::Range;
 
-/// Settings of the test for losses; more by hand.
+/// Number of settings in the test for losses; the ignored test runs more.
 const SEEDS: u64 = 250;
 
 fn quiet(shape: Shape) -> Machine {
@@ -26,7 +27,7 @@ fn setting(machine: Machine, text: Text) -> Setting {
     Setting { machine, believed, text, kind, cost, sequences, rows: 17, fixed, comings, steps: 12_000, seed: 1 }
 }
 
-/// Tokens for a plain step's time with always `k` drafts of which each is right with chance `p`.
+/// Tokens per plain step's time with always `k` drafts, each right with chance `p`.
 fn fixed_gain(shape: Shape, p: f64, k: u32) -> f64 {
     let tokens: f64 = (0..=k).map(|j| p.powi(j as i32)).sum();
     tokens * shape.time(1, 1.0) / shape.time(k + 1, 1.0)
@@ -39,7 +40,7 @@ fn gains(setting: Setting, p: f64) -> (f64, f64) {
     (gain, best)
 }
 
-/// Largest excesses in plain steps, with seeds.
+/// Largest excesses in plain steps, with their seeds.
 fn excesses(drawn: fn(u64) -> Setting, seeds: Range<u64>) -> Vec<(f64, u64)> {
     let mut worst: Vec<(f64, u64)> = seeds.map(|seed| (run(&drawn(seed)).worst, seed)).collect();
     worst.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -57,9 +58,9 @@ fn it_never_loses() {
 
 /// The same for many more settings: `cargo test --release -p aio-orchestrator -- --ignored`.
 ///
-/// The account is an estimate from noisy times. While single steps vary by 10 % every run keeps the bound. Where they vary
-/// by 30 %, a few plain steps in a row that happen to be slow look like a slow machine, and no more than one run in a
-/// thousand may exceed it, by no more than as much again.
+/// The account is an estimate from noisy times. While single steps vary by 10 %, every run keeps the bound. At 30 %, a
+/// few consecutive plain steps that happen to be slow look like a slow machine: at most one run in a thousand may
+/// exceed the bound, by at most as much again.
 #[test]
 #[ignore = "takes minutes"]
 fn it_never_loses_in_many_settings() {
@@ -72,7 +73,7 @@ fn it_never_loses_in_many_settings() {
     }
 }
 
-/// A machine that others slow down again and again, by more than any gain.
+/// A machine that other load repeatedly slows down, by more than any gain.
 #[test]
 fn others_on_the_machine_do_not_make_it_lose() {
     for shape in machine::SHAPES {
@@ -87,7 +88,7 @@ fn others_on_the_machine_do_not_make_it_lose() {
     }
 }
 
-/// Rows that cost nothing, and drafts which are right until they are many: all that is lost is lost on drafting.
+/// Rows are free, and drafts are right until there are many: every loss comes from drafting.
 #[test]
 fn drafting_is_paid() {
     for (cost, sigma) in [(0.1, 0.1), (0.5, 0.3)] {

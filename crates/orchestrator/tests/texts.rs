@@ -1,8 +1,8 @@
-//! The speculator on real texts and a simulated machine: what drafts gain in short outputs, begun cold or warm.
+//! The speculator on real texts and a simulated machine: the gain of drafts in short outputs, started cold or warm.
 //!
-//! `texts.jsonl` has the tokens of the prompts in `benches/workloads` and of the default model's outputs. Drafters run for
-//! real, drafts are compared with the output, and step times come from a curve that was measured, with noise. So choices
-//! can be compared with fixed lengths to a percent, which no run on a shared machine can.
+//! `texts.jsonl` has the tokens of the prompts in `benches/workloads` and of the default model's outputs. Drafters are
+//! real, drafts are compared with the output, and step times come from a measured curve with noise. So choices can be
+//! compared with fixed lengths to a percent, which is impossible on a shared machine.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 mod noise;
@@ -13,8 +13,8 @@ use aio_orchestrator::{
 };
 use noise::Noise;
 
-/// Steps of 1 to 17 rows as the default model in Q4_1 takes them on two cores with AVX-512, in plain steps; beyond, the
-/// last slope.
+/// Times of steps of 1 to 17 rows of the default model in Q4_1 on two cores with AVX-512, in plain steps. Beyond, the
+/// last slope continues.
 const MEASURED: [(u32, f64); 11] = [
     (1, 1.0),
     (2, 1.04),
@@ -28,7 +28,7 @@ const MEASURED: [(u32, f64); 11] = [
     (16, 2.4),
     (17, 2.67),
 ];
-/// Numbers of drafts to compare with.
+/// Draft counts to compare with.
 const FIXED: [u32; 9] = [0, 1, 2, 3, 4, 6, 8, 12, 16];
 const WORKLOADS: [&str; 8] = ["copy", "grounded", "code", "lists", "chat", "chat-hot", "prose", "prose-hot"];
 /// Seconds of a plain step.
@@ -62,7 +62,7 @@ fn curve(rows: u32) -> f64 {
 }
 
 fn speculator() -> Speculator {
-    // What an engine believes of the default model before it has measured anything.
+    // An engine's initial prediction for the default model.
     let cost = StepCost { bytes: 96.6e6, bytes_per_row: 23e3, macs_per_row: 134.5e6, seconds: 50e-6 };
     Speculator::new(SpeculationOptions {
         max_drafts: 64,
@@ -71,27 +71,27 @@ fn speculator() -> Speculator {
     })
 }
 
-/// A clock on a machine that others use too.
+/// A clock on a shared machine.
 struct Clock {
     noise: Noise,
-    /// Deviation of a step's logarithm.
+    /// Standard deviation of a step's logarithm.
     sigma: f64,
-    /// What others do to a step while they are busy.
+    /// The effect of other load on a step while it is active.
     busy: Busy,
     is_busy: bool,
 }
 
-/// What others do to all steps for some time, again and again.
+/// Recurring effect of other load on all steps for some time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Busy {
     Never,
-    /// They take so many times as long.
+    /// Steps take this many times as long.
     Times(f64),
-    /// They take so many plain steps longer.
+    /// Steps take this many plain steps longer.
     Longer(f64),
 }
 
-/// Chances that others begin, and end, before a step.
+/// Chances that other load starts, and ends, before a step.
 const BEGIN: f64 = 1.0 / 150.0;
 const END: f64 = 1.0 / 50.0;
 
@@ -100,7 +100,7 @@ impl Clock {
         Clock { noise: Noise::new(seed), sigma, busy, is_busy: false }
     }
 
-    /// A step: whether others are busy now.
+    /// Advances by a step, which may start or end the other load.
     fn tick(&mut self) {
         if self.busy != Busy::Never && self.noise.happens(if self.is_busy { END } else { BEGIN }) {
             self.is_busy = !self.is_busy;
@@ -117,7 +117,7 @@ impl Clock {
         }
     }
 
-    /// By the clock.
+    /// The measured time.
     fn measured(&mut self, expected: f64) -> f64 {
         let slow = if self.noise.happens(0.01) { 5.0 } else { 1.0 };
         let sigma = if self.is_busy { 4.0 * self.sigma } else { self.sigma };
@@ -125,8 +125,8 @@ impl Clock {
     }
 }
 
-/// Makes a text's output, with always so many drafts or with as many as the speculator chooses: expected seconds, and those of
-/// plain steps for the same tokens at the same time.
+/// Generates a text's output, with a fixed number of drafts or the speculator's choice. Returns the expected seconds,
+/// and those of plain steps for the same tokens at the same time.
 fn replay(speculator: &mut Speculator, text: &Text, fixed: Option<u32>, clock: &mut Clock) -> (f64, f64) {
     let mut drafter = SuffixDrafter::new(SuffixOptions::default());
     drafter.extend(&text.prompt);
@@ -160,8 +160,8 @@ fn replay(speculator: &mut Speculator, text: &Text, fixed: Option<u32>, clock: &
     (spent, plain)
 }
 
-/// Gain over plain steps of all texts of a workload; `cold`: each text begins with a new speculator. Several seeds of noise,
-/// where that matters.
+/// Gain over plain steps for all texts of a workload. `cold`: each text starts with a new speculator. Averaged over
+/// several noise seeds where that matters.
 fn gain(texts: &[Text], workload: &str, fixed: Option<u32>, cold: bool, noise: (f64, Busy)) -> f64 {
     let (mut plain, mut spent) = (0.0, 0.0);
     let seeds = if fixed.is_some() && noise.1 == Busy::Never { 1 } else { 6 };
@@ -179,9 +179,9 @@ fn gain(texts: &[Text], workload: &str, fixed: Option<u32>, cold: bool, noise: (
     plain / spent
 }
 
-/// With the noise of a quiet machine, with three times as much, and on one where others make all steps four times slower for
-/// some fifty steps again and again. A process that makes one text begins cold: it has to measure what rows cost before it
-/// can rely on it, in outputs of 60 to 250 tokens.
+/// With the noise of a quiet machine, with three times as much, and on one where other load repeatedly makes all steps
+/// four times slower for about fifty steps. A process that generates one text starts cold: it must measure the cost of
+/// rows before it can rely on it, in outputs of 60 to 250 tokens.
 #[test]
 fn auto_is_about_as_good_as_the_best_fixed_length() {
     let texts = texts();

@@ -1,8 +1,8 @@
-//! The meaning of a task, built from its kind's numbers and the types of its operands.
+//! Builds the body of a task from its kind's numbers and the types of its operands.
 //!
-//! A kind has one body for given operands, so the compiler never writes one by hand and the verifier never has to
-//! recognise one: it builds the body again and compares. What a kernel takes from the kind's numbers is therefore what
-//! the body says. Called by `aio-compiler` when it fuses and by [`crate::verify`].
+//! A kind has exactly one body for given operands, so the compiler never writes one by hand and the verifier never has
+//! to recognise one: it builds the body again and compares. The numbers a kernel takes from the kind are therefore
+//! those of the body. Called by `aio-compiler` when it fuses and by [`crate::verify`].
 
 use crate::kinds::{KindSpec, OperandSpec, TaskKind, gate_up, head, linear, qkv};
 use crate::numbers::{Activation, AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec};
@@ -10,44 +10,44 @@ use aio_ir::graph::BuildError;
 use aio_ir::{Attr, Builder, Def, Graph, Op, Shape, TensorType, ValueId};
 use smallvec::SmallVec;
 
-/// An operand as a body declares it.
+/// An operand as the body declares it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Declared {
-    /// Where it comes from: [`Def::State`] for a state that the task replaces, [`Def::Weight`] for a weight in its own
-    /// shape, [`Def::Input`] for all else.
+    /// Its source: [`Def::State`] for a state that the task replaces, [`Def::Weight`] for a weight in its own shape,
+    /// [`Def::Input`] for everything else.
     pub def: Def,
-    /// Its type, which may be another shape of what its slot holds.
+    /// Its type. The shape may differ from that in the location.
     pub ty: TensorType,
 }
 
-/// Why a kind has no body for some operands.
+/// Why a kind has no body for given operands.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BodyError {
-    /// The wrong number of operands.
+    /// Wrong number of operands.
     #[error("{got} operands, not the {expected} of the kind")]
     Count {
-        /// How many the kind has.
+        /// The number the kind has.
         expected: usize,
-        /// How many there are.
+        /// The number given.
         got: usize,
     },
-    /// A required operand is missing, or one without which the other has no meaning.
+    /// A required operand is missing, or one that another operand needs.
     #[error("operand `{operand}` is missing")]
     Missing {
         /// The operand.
         operand: &'static str,
     },
-    /// An operand that the kind does not take.
+    /// The kind does not take this operand.
     #[error("operand `{operand}` is {got}, expected {expected}")]
     Operand {
         /// The operand.
         operand: &'static str,
-        /// What the kind takes there.
+        /// What the kind takes.
         expected: String,
-        /// What is there.
+        /// The type given.
         got: TensorType,
     },
-    /// A number of the kind that is not that of its operands.
+    /// A number of the kind contradicts the operands.
     #[error("`{name}` is {got}, which does not fit the operands")]
     Number {
         /// The number's name.
@@ -55,16 +55,16 @@ pub enum BodyError {
         /// Its value.
         got: String,
     },
-    /// An op refuses the operands.
+    /// An op rejects the operands.
     #[error(transparent)]
     Build(#[from] BuildError),
 }
 
-/// The body of a fused task.
+/// Builds the body of a fused task.
 ///
 /// # Errors
-/// [`BodyError`] if operands and numbers do not fit the kind, or each other. A [`TaskKind::Op`] has its body from
-/// [`single`]; here it is refused.
+/// [`BodyError`] if operands and numbers do not fit the kind or each other. [`TaskKind::Op`] is rejected: its body
+/// comes from [`single`].
 pub fn fused(kind: &TaskKind, operands: &[Option<Declared>]) -> Result<Graph, BodyError> {
     let name = kind.name();
     let Some(spec) = name.spec() else {
@@ -84,10 +84,10 @@ pub fn fused(kind: &TaskKind, operands: &[Option<Declared>]) -> Result<Graph, Bo
     Ok(body.b.finish())
 }
 
-/// The body of a task of one op, with its attributes in table order.
+/// Builds the body of a single-op task, with attributes in table order.
 ///
 /// # Errors
-/// [`BodyError::Build`] if the op does not take them.
+/// [`BodyError::Build`] if the op rejects operands or attributes.
 pub fn single(op: Op, operands: &[Option<Declared>], attrs: &[Attr]) -> Result<Graph, BodyError> {
     let mut body = Body::new(op.mnemonic(), operands);
     let node = body.b.apply_filled(op, &body.values, attrs)?;
@@ -102,7 +102,7 @@ pub fn single(op: Op, operands: &[Option<Declared>], attrs: &[Attr]) -> Result<G
     Ok(body.b.finish())
 }
 
-/// Checks operands one by one: presence and class.
+/// Checks presence and class of each operand.
 fn check(spec: &KindSpec, operands: &[Option<Declared>]) -> Result<(), BodyError> {
     if operands.len() != spec.operands.len() {
         return Err(BodyError::Count { expected: spec.operands.len(), got: operands.len() });
@@ -117,7 +117,8 @@ fn check(spec: &KindSpec, operands: &[Option<Declared>]) -> Result<(), BodyError
     Ok(())
 }
 
-/// Kernels of fused kinds cut rows and columns into tiles, of which there is at least one.
+/// Checks an operand's class. No dimension may be 0, since kernels of fused kinds expect at least one tile of rows and
+/// columns.
 fn check_class(operand: &OperandSpec, Declared { def, ty }: &Declared) -> Result<(), BodyError> {
     let expected = match operand.class.admits(*def, ty) {
         true if !ty.shape.is_empty() => return Ok(()),
@@ -130,16 +131,16 @@ fn check_class(operand: &OperandSpec, Declared { def, ty }: &Declared) -> Result
 /// A body under construction.
 struct Body {
     b: Builder,
-    /// Operands by place.
+    /// Operands by index.
     values: SmallVec<[Value; 16]>,
 }
 
-/// An operand; required ones are there.
+/// An operand. `check` guarantees the required ones.
 type Value = Option<ValueId>;
 /// An operand that may be absent, with its name.
 type Optional = (&'static str, Value);
 
-/// `check` found the required operands.
+/// A required operand, which `check` has found.
 fn need(value: Value) -> ValueId {
     value.expect("a required operand")
 }
@@ -166,7 +167,7 @@ impl Body {
         self.op(Op::RmsNorm, &[x, weight], &[("eps", Attr::F32(eps))])
     }
 
-    /// A norm whose weight and epsilon are both there or neither.
+    /// Applies a norm whose weight and epsilon are either both present or both absent.
     fn optional_norm(
         &mut self,
         x: ValueId,
@@ -181,7 +182,7 @@ impl Body {
         }
     }
 
-    /// `x * w + bias`, with a bias of the product's width.
+    /// `x * w + bias`. The bias must have the product's width.
     fn projection(&mut self, x: ValueId, w: ValueId, (operand, bias): Optional) -> Result<ValueId, BodyError> {
         let product = self.op(Op::Matmul, &[x, w], &[])?;
         let Some(vector) = bias else { return Ok(product) };
@@ -215,7 +216,7 @@ impl Body {
         Ok(q)
     }
 
-    /// Rows of a projection as heads.
+    /// Splits the rows of a projection into heads.
     fn heads(&mut self, x: ValueId, heads: u32, size: u32) -> Result<ValueId, BodyError> {
         let rows = self.ty(x).shape.dims()[0];
         let shape = Shape::new([rows, u64::from(heads).into(), u64::from(size).into()]);

@@ -1,13 +1,13 @@
-//! Buckets: for which steps a plan is made.
+//! Buckets: the step sizes and tails that plans are made for.
 
 use aio_ir::Dims;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What a step makes of the output rows' logits.
+/// What a step computes from the logits of the output rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Tail {
-    /// The most likely token; logits are never stored.
+    /// The most likely token. Logits are never stored.
     Argmax,
     /// A token drawn by the sampling chain.
     Sample,
@@ -29,38 +29,39 @@ impl Tail {
     }
 }
 
-/// An upper bound on a step and the tail it needs. Pages and recent tokens are bound per step, not per bucket.
+/// Upper bounds on a step, and its tail. Pages and recent tokens are bounded per step, not per bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Bucket {
-    /// Token rows at most.
+    /// Maximum token rows.
     pub rows: u32,
-    /// Sequences at most.
+    /// Maximum sequences.
     pub seqs: u32,
-    /// Output rows at most.
+    /// Maximum output rows.
     pub outs: u32,
-    /// What becomes of the logits.
+    /// What the step computes from the logits.
     pub tail: Tail,
-    /// Whether the plan compares the sampled tokens with drafts; never with [`Tail::Logits`].
+    /// Whether the plan verifies drafts against the sampled tokens. Never with [`Tail::Logits`].
     pub verify: bool,
 }
 
 impl Bucket {
-    /// For steps of up to `rows` rows of any sequences, `outs` of which ask for an output, without drafts.
+    /// A bucket for steps of up to `rows` rows and `outs` output rows, without drafts. Each row may be a separate
+    /// sequence.
     pub fn new(rows: u32, outs: u32, tail: Tail) -> Bucket {
         Bucket { rows, seqs: rows, outs, tail, verify: false }
     }
 
-    /// The same for steps whose drafts are verified.
+    /// The same bucket with draft verification.
     pub fn verifying(self) -> Bucket {
         Bucket { verify: true, ..self }
     }
 
-    /// Upper bounds as dimensions; pages and recent are 0, for they size no buffer of the arena.
+    /// The bounds as dimensions. Pages and recent are 0, because they size no arena buffer.
     pub fn bounds(&self) -> Dims {
         Dims { rows: self.rows, seqs: self.seqs, pages: 0, outs: self.outs, recent: 0 }
     }
 
-    /// Whether a step of these dimensions fits.
+    /// Whether a step of these dimensions fits the bucket.
     pub fn holds(&self, dims: &Dims) -> bool {
         dims.rows <= self.rows && dims.seqs <= self.seqs && dims.outs <= self.outs
     }

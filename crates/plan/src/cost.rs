@@ -1,18 +1,18 @@
-//! The cost of a task, from its body: what its nodes move and compute, less what never leaves the task.
+//! The cost of a task: what the nodes of its body move and compute, excluding values that never leave the task.
 //!
-//! Never read from a file: a plan's costs are what its bodies say. Called where tasks are made, by `aio-compiler` and by
-//! the reader of artefacts.
+//! Costs are computed from bodies and never read from a file. Called by `aio-compiler` and by the reader of artefacts
+//! when they make tasks.
 
 use crate::bucket::Bucket;
 use aio_ir::{Cost, Def, Graph, Load, Node, Op, ValueId};
 
-/// Cost of a full bucket whose context is empty, and what each position of the context adds to that.
+/// Cost of a full bucket with an empty context, and the additional cost per position of context.
 pub fn of_task(body: &Graph, bucket: Bucket) -> (Cost, Cost) {
     let empty = at_context(body, bucket, 0);
     (empty, at_context(body, bucket, 1) - empty)
 }
 
-/// The cost for rows that attend to `context` positions.
+/// Cost when every row attends to `context` positions.
 fn at_context(body: &Graph, bucket: Bucket, context: u32) -> Cost {
     let load = Load { dims: bucket.bounds(), context };
     if let Some(copied) = copied(body, load) {
@@ -32,7 +32,7 @@ fn at_context(body: &Graph, bucket: Bucket, context: u32) -> Cost {
     cost
 }
 
-/// A reshape costs nothing inside a task; one that is a task of its own copies.
+/// Cost of a task that is a lone reshape, which copies. A reshape inside a larger task is free.
 fn copied(body: &Graph, load: Load) -> Option<Cost> {
     let (_, node) = body.nodes().next().filter(|(_, n)| n.op == Op::Reshape && body.nodes().len() == 1)?;
     let bytes = body.ty(node.results[0]).bytes(&load.dims).unwrap_or(0);

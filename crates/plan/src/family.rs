@@ -1,14 +1,14 @@
-//! Plans and the family that shares their weights, states and arena.
+//! Plans, and the family that shares weights, states and arena between them.
 
 use crate::bucket::Bucket;
-use crate::slot::{InputId, OutputId};
+use crate::loc::{InputId, OutputId};
 use crate::step::{StepInput, StepOutput};
 use crate::target::Layout;
 use crate::task::Task;
 use aio_ir::{DType, Dim, Dims, PAGE_POSITIONS, Sym, TensorType};
 use serde::{Deserialize, Serialize};
 
-/// A weight in the form that a device keeps it.
+/// A weight as the device stores it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WeightDesc {
     /// Its name in the model file.
@@ -25,12 +25,12 @@ pub struct WeightDesc {
 pub struct StateDesc {
     /// Its name in the graph.
     pub name: String,
-    /// Its type; `pages` is the size of the pool.
+    /// Its type. The symbol `pages` is the size of the pool.
     #[serde(with = "crate::wire::tensor_type")]
     pub ty: TensorType,
 }
 
-/// Keys and values of a layer, as one state: `f16[pages, 2, heads, PAGE_POSITIONS, head_dim]`.
+/// Shape of one layer's KV state: `f16[pages, 2, heads, PAGE_POSITIONS, head_dim]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvShape {
     /// Key and value heads.
@@ -40,7 +40,7 @@ pub struct KvShape {
 }
 
 impl StateDesc {
-    /// Its shape as a layer's keys and values, if it is one.
+    /// The KV shape of the state, or `None` if it is not a KV cache.
     pub fn kv_shape(&self) -> Option<KvShape> {
         let [Dim::Sym(Sym::Pages), Dim::Const(2), Dim::Const(heads), Dim::Const(PAGE_POSITIONS), Dim::Const(size)] =
             *self.ty.shape.dims()
@@ -51,13 +51,13 @@ impl StateDesc {
         (self.ty.dtype == DType::F16).then_some(shape)
     }
 
-    /// Whether its outermost dimension are the pages of the pool.
+    /// Whether its outermost dimension is the pages of the pool.
     pub fn is_paged(&self) -> bool {
         self.ty.shape.dims().first() == Some(&Sym::Pages.into())
     }
 }
 
-/// Something that a step binds.
+/// An input or output that a step binds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Binding {
     /// Its name in the graph.
@@ -65,65 +65,65 @@ pub struct Binding {
     /// Its type.
     #[serde(with = "crate::wire::tensor_type")]
     pub ty: TensorType,
-    /// Whether a step may leave it out; never for outputs.
+    /// Whether a step may leave it out. Always false for outputs.
     pub optional: bool,
 }
 
-/// A piece of the arena.
+/// A buffer in the arena.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Buffer {
-    /// What it holds; sizes are upper bounds of the bucket.
+    /// Its type. Sizes are the bucket's upper bounds.
     #[serde(with = "crate::wire::tensor_type")]
     pub ty: TensorType,
     /// Byte offset in the arena.
     pub offset: u64,
-    /// Bytes at the bucket's bounds.
+    /// Size in bytes at the bucket's bounds.
     pub bytes: u64,
 }
 
 /// A flat list of tasks for one bucket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// For which steps.
+    /// The bucket it is for.
     pub bucket: Bucket,
-    /// What a step binds, by [`InputId`](crate::InputId).
+    /// Inputs, by [`InputId`].
     pub inputs: Vec<Binding>,
-    /// Where results go, by [`OutputId`](crate::OutputId).
+    /// Outputs, by [`OutputId`].
     pub outputs: Vec<Binding>,
-    /// Pieces of the arena, by [`BufferId`](crate::BufferId).
+    /// Arena buffers, by [`BufferId`](crate::BufferId).
     pub buffers: Vec<Buffer>,
-    /// In order of execution, by [`TaskId`](crate::TaskId).
+    /// Tasks in order of execution, by [`TaskId`](crate::TaskId).
     pub tasks: Vec<Task>,
-    /// Bytes of the arena that this plan needs.
+    /// Bytes of the arena that this plan uses.
     pub arena_bytes: u64,
-    /// The most bytes alive at once: no arena can be smaller.
+    /// Peak bytes of live buffers; no arena can be smaller.
     pub arena_lower_bound: u64,
 }
 
 impl Plan {
-    /// The input that binds this, if the plan has it.
+    /// The id of this step input, if the plan has it.
     pub fn step_input(&self, input: StepInput) -> Option<InputId> {
         self.input(input.name()).map(InputId::new)
     }
 
-    /// The output that gives this, if the plan has it.
+    /// The id of this step output, if the plan has it.
     pub fn step_output(&self, output: StepOutput) -> Option<OutputId> {
         self.output(output.name()).map(OutputId::new)
     }
 
-    /// The place of an input by name.
+    /// Index of an input by name.
     pub fn input(&self, name: &str) -> Option<usize> {
         self.inputs.iter().position(|b| b.name == name)
     }
 
-    /// The place of an output by name.
+    /// Index of an output by name.
     pub fn output(&self, name: &str) -> Option<usize> {
         self.outputs.iter().position(|b| b.name == name)
     }
 }
 
 impl PlanFamily {
-    /// Upper bounds for the sizes of states in a pool of `pages` pages: the largest step of any plan.
+    /// Upper bounds for the sizes of states with a pool of `pages` pages, over all plans.
     pub fn state_bounds(&self, pages: u32) -> Dims {
         let bounds = self.plans.iter().map(|p| p.bucket.bounds());
         bounds.fold(Dims { pages, ..Dims::default() }, |all, b| Dims {
@@ -146,10 +146,10 @@ pub struct PlanFamily {
     pub weights: Vec<WeightDesc>,
     /// States, by [`StateId`](crate::StateId).
     pub states: Vec<StateDesc>,
-    /// One plan a bucket.
+    /// Plans, one per bucket.
     pub plans: Vec<Plan>,
-    /// Bytes of the one arena that all plans share.
+    /// Size in bytes of the arena shared by all plans.
     pub arena_bytes: u64,
-    /// Buffers lie at multiples of this, in bytes.
+    /// Alignment of buffers in bytes.
     pub alignment: u64,
 }

@@ -1,37 +1,37 @@
-//! The table of fused task kinds: each kind declared once.
+//! The table of fused task kinds. Each kind is declared once.
 //!
-//! From one entry come the variants of [`KindName`] and [`TaskKind`], the name in plans, and a module with the kind's
-//! operands and results by name. [`crate::body`] says what a kind computes, the verifier checks operands against the
-//! classes stated here, and back ends take slots by name. A task of one op has the operands of the op table instead.
+//! An entry generates the variants of [`KindName`] and [`TaskKind`], the name in plans, and a module with the kind's
+//! operands and results by name. [`crate::body`] defines what a kind computes, the verifier checks operands against the
+//! classes stated here, and back ends take locations by name. Single-op tasks have the operands of the op table instead.
 
 use crate::numbers::{AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec};
 use aio_ir::{DType, Def, Op, Sym, TensorType};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-/// What an operand may be.
+/// What an operand must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// f32 elements, a row for each of the step's rows.
+    /// f32 elements, one row for each row of the step.
     Rows,
-    /// f32 elements, a row for each of the step's rows or of its output rows.
+    /// f32 elements, one row for each row or each output row of the step.
     AnyRows,
     /// f32 elements of any shape.
     Values,
-    /// A weight of f32 elements and one dimension.
+    /// A one-dimensional f32 weight.
     Vector,
-    /// A weight of any float type and two dimensions: rows are outputs. May lie in the back end's own layout.
+    /// A two-dimensional weight of any float type whose rows are outputs. May have the back end's own layout.
     Matrix,
     /// u32 elements of any shape.
     Index,
-    /// u32 elements, one for each of the step's output rows.
+    /// u32 elements, one for each output row of the step.
     OutIndex,
-    /// A layer's keys and values.
+    /// A layer's KV pages.
     Pages,
 }
 
 impl Class {
-    /// Whether a value that a body declares is of the class.
+    /// Whether a value declared by a body belongs to the class.
     pub fn admits(self, def: Def, ty: &TensorType) -> bool {
         let (rank, first) = (ty.shape.rank(), ty.shape.dims().first().copied());
         let grows = |syms: &[Sym]| syms.iter().any(|&sym| first == Some(sym.into()));
@@ -67,9 +67,9 @@ impl Class {
 pub struct OperandSpec {
     /// Its name in messages.
     pub name: &'static str,
-    /// What it may be.
+    /// What it must be.
     pub class: Class,
-    /// Whether [`Slot::Absent`](crate::Slot::Absent) may stand in its place.
+    /// Whether [`Loc::Absent`](crate::Loc::Absent) may take its place.
     pub optional: bool,
 }
 
@@ -80,9 +80,9 @@ pub struct KindSpec {
     pub name: &'static str,
     /// Operands in order.
     pub operands: &'static [OperandSpec],
-    /// Names of the results in order; an updated state comes last.
+    /// Names of the results in order. An updated state comes last.
     pub results: &'static [&'static str],
-    /// One sentence.
+    /// Description, one sentence.
     pub summary: &'static str,
 }
 
@@ -98,19 +98,19 @@ macro_rules! is_optional {
 macro_rules! kind_table {
     ($($variant:ident $numbers:ident $module:ident $name:literal $summary:literal
         ($($need:ident $operand:ident: $class:ident),* $(,)?) -> ($($result:ident),*);)*) => {
-        /// A kind without its numbers: the key of support tables and reports.
+        /// A kind without its numbers: the key in support tables and reports.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum KindName {
             $(#[doc = $summary] $variant,)*
-            /// One node as it is.
+            /// A single op.
             Op(Op),
         }
 
-        /// What a task computes, with a kernel's numbers.
+        /// What a task computes, with the numbers its kernel needs.
         #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
         pub enum TaskKind {
             $(#[doc = $summary] #[doc = concat!("Operands and results: [`", stringify!($module), "`].")] $variant($numbers),)*
-            /// One node as it is. Operands and results are the op's.
+            /// A single op. Operands and results are the op's.
             Op(#[serde(with = "crate::wire::op")] Op),
         }
 
@@ -118,7 +118,7 @@ macro_rules! kind_table {
             /// All fused kinds, in table order.
             pub const FUSED: &'static [KindName] = &[$(KindName::$variant,)*];
 
-            /// The declaration of a fused kind; `None` for a task of one op.
+            /// The declaration of a fused kind; `None` for a single op.
             pub fn spec(self) -> Option<&'static KindSpec> {
                 match self {
                     $(KindName::$variant => Some(&$module::SPEC),)*
@@ -128,7 +128,7 @@ macro_rules! kind_table {
         }
 
         impl TaskKind {
-            /// The kind alone.
+            /// The kind without its numbers.
             pub fn name(&self) -> KindName {
                 match self {
                     $(TaskKind::$variant(_) => KindName::$variant,)*
@@ -142,28 +142,28 @@ macro_rules! kind_table {
             use super::{Class, KindSpec, OperandSpec};
 
             #[allow(non_camel_case_types, reason = "variants only count the operands")]
-            enum Place { $($operand,)* }
+            enum OperandIndex { $($operand,)* }
 
             #[allow(non_camel_case_types, reason = "variants only count the results")]
-            enum ResultPlace { $($result,)* }
+            enum ResultIndex { $($result,)* }
 
-            /// Something for each operand.
+            /// One `T` for each operand.
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
             pub struct Operands<T> {
                 $(#[doc = concat!("Class [`", stringify!($class), "`](Class::", stringify!($class), ").")]
                 pub $operand: T,)*
             }
 
-            /// Something for each result.
+            /// One `T` for each result.
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
             pub struct Results<T> {
                 $(#[doc = concat!("The result `", stringify!($result), "`.")] pub $result: T,)*
             }
 
-            /// The operands' places in a task.
-            pub const AT: Operands<usize> = Operands { $($operand: Place::$operand as usize,)* };
-            /// The results' places in a task.
-            pub const OUT: Results<usize> = Results { $($result: ResultPlace::$result as usize,)* };
+            /// Index of each operand in a task.
+            pub const AT: Operands<usize> = Operands { $($operand: OperandIndex::$operand as usize,)* };
+            /// Index of each result in a task.
+            pub const OUT: Results<usize> = Results { $($result: ResultIndex::$result as usize,)* };
 
             pub(super) static SPEC: KindSpec = KindSpec {
                 name: $name,
@@ -184,7 +184,7 @@ macro_rules! kind_table {
             }
 
             impl<T: Copy> Operands<T> {
-                /// The operands of a list in the kind's order.
+                /// Takes the operands from a list in the kind's order.
                 ///
                 /// # Panics
                 /// If the list is shorter than the kind's.
@@ -216,7 +216,7 @@ kind_table! {
         (req x: Rows, req norm: Vector, req gate: Matrix, req up: Matrix)
         -> (out);
     Head HeadSpec head "head"
-        "The last norm and the projection onto the vocabulary for the output rows: f32[outs, vocabulary], or u32[outs] with `argmax`."
+        "The last norm and the projection onto the vocabulary for the output rows: f32\\[outs, vocabulary\\], or u32\\[outs\\] with `argmax`."
         (req x: Rows, req out_rows: OutIndex, req norm: Vector, req w: Matrix)
         -> (out);
 }
@@ -230,8 +230,8 @@ impl KindName {
         }
     }
 
-    /// Whether the operand at a place is a matrix that products or look-ups take: the weights that may lie in a back
-    /// end's own layout. All other operands lie as in the file.
+    /// Whether the operand at `place` is a matrix for products or look-ups. Only such weights may have the back end's
+    /// own layout; all others keep the file's.
     pub fn is_matrix(self, place: usize) -> bool {
         match self {
             KindName::Op(Op::Matmul) => place == const { Op::Matmul.place("w") },
@@ -242,7 +242,7 @@ impl KindName {
 }
 
 impl TaskKind {
-    /// Which operands may be absent, in the kind's order.
+    /// Whether each operand may be absent, in the kind's order.
     pub fn optional_operands(&self) -> SmallVec<[bool; 16]> {
         match (self, self.name().spec()) {
             (_, Some(spec)) => spec.operands.iter().map(|o| o.optional).collect(),
@@ -251,7 +251,7 @@ impl TaskKind {
         }
     }
 
-    /// How many results the kind has.
+    /// Number of results of the kind.
     pub fn result_count(&self) -> usize {
         match (self, self.name().spec()) {
             (_, Some(spec)) => spec.results.len(),

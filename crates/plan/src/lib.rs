@@ -1,12 +1,13 @@
 //! Precompiled plans: the narrow waist between the compiler and the back ends.
 //!
 //! A [`PlanFamily`] is what the compiler makes of a model for one [`Target`]: the weights with their layout, the
-//! states, and one [`Plan`] per [`Bucket`], all over one arena. A plan is a flat list of [`Task`]s in order. A task
-//! has a [`TaskKind`], which a back end maps to a kernel, and a body, the IR sub-graph that says what it means, which
-//! `aio-interp` runs. Back ends never see the compiler, the compiler sees no device: only this crate.
+//! states, and one [`Plan`] per [`Bucket`], all sharing one arena. A plan is a flat list of [`Task`]s in order. A task
+//! has a [`TaskKind`], which a back end maps to a kernel, and a body, the IR sub-graph that defines its meaning and
+//! that `aio-interp` runs. Back ends do not see the compiler and the compiler sees no device; both depend on this
+//! crate.
 //!
-//! **Invariant:** a plan that [`verify`] accepts can be executed without further checks: buffers that live at the
-//! same time share no bytes, each read is preceded by its write, every id is in range.
+//! **Invariant:** a plan that [`verify`] accepts can be executed without further checks: buffers that are live at the
+//! same time share no bytes, every read follows the write, every id is in range.
 #![forbid(unsafe_code)]
 
 pub mod artefact;
@@ -15,9 +16,9 @@ pub mod bucket;
 pub mod cost;
 pub mod family;
 pub mod kinds;
+mod loc;
 mod numbers;
 pub mod rope;
-mod slot;
 mod step;
 pub mod target;
 pub mod task;
@@ -29,14 +30,14 @@ mod wire;
 pub use bucket::{Bucket, Tail};
 pub use family::{Binding, Buffer, KvShape, Plan, PlanFamily, StateDesc, WeightDesc};
 pub use kinds::{KindName, TaskKind};
+pub use loc::{BufferId, InputId, Loc, OutputId, StateId, WeightId};
 pub use numbers::{Activation, AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec};
 pub use rope::{RopePairs, RopeScaling, RopeSpec};
-pub use slot::{BufferId, InputId, OutputId, Slot, StateId, WeightId};
 pub use step::{StepInput, StepOutput};
 pub use target::{KindSupport, Layout, Target};
 pub use task::{Task, TaskId};
 pub use traffic::Traffic;
 pub use verify::{MAX_BUCKET, PlanError, verify};
 
-/// Hash of the sources of this crate that decide what lies in an artefact, hexadecimal.
+/// Hash, in hexadecimal, of the sources of this crate that affect the contents of an artefact.
 pub const SOURCE_HASH: &str = env!("AIO_SOURCE_HASH");

@@ -1,6 +1,6 @@
-//! The numbers of each fused kind, in the form that kernels want.
+//! The numbers of each fused kind, in the form that kernels use.
 //!
-//! A task's body is built from them ([`crate::body`]), so they say nothing that the body does not.
+//! A task's body is built from them ([`crate::body`]), so they add nothing to the body.
 
 use crate::rope::RopeSpec;
 use aio_ir::{Graph, Node, Op};
@@ -17,7 +17,7 @@ pub struct QkvSpec {
     pub kv_heads: u32,
     /// Elements of a head.
     pub head_dim: u32,
-    /// Epsilon of the norms of query and key heads, where the model has them.
+    /// Epsilon of the query and key norms, if the model has them.
     pub qk_norm_eps: Option<f32>,
     /// Rotation of queries and keys.
     pub rope: RopeSpec,
@@ -32,16 +32,16 @@ pub struct AttendSpec {
     pub kv_heads: u32,
     /// Elements of a head.
     pub head_dim: u32,
-    /// Factor on the scores.
+    /// Factor applied to the scores.
     pub scale: f32,
-    /// Positions that a row sees, its own included; 0 for all.
+    /// Positions that a row sees, including its own; 0 for all.
     pub window: u32,
-    /// `cap * tanh(score / cap)`; 0 for none.
+    /// Scores become `cap * tanh(score / cap)`; 0 for none.
     pub soft_cap: f32,
 }
 
 impl AttendSpec {
-    /// The numbers of an `attend` node; `None` if head counts or sizes are no numbers, or a number exceeds 32 bits.
+    /// The numbers of an `attend` node. `None` if head counts or sizes are not constants, or a number exceeds 32 bits.
     pub fn from_node(graph: &Graph, node: &Node) -> Option<AttendSpec> {
         const KV: usize = Op::Attend.place("kv");
         let size = |operand: usize, axis: usize| {
@@ -62,11 +62,11 @@ impl AttendSpec {
 /// Numbers of [`TaskKind::Linear`](crate::TaskKind::Linear).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinearSpec {
-    /// Epsilon of a norm before the product, if there is one.
+    /// Epsilon of the norm before the product, if there is one.
     pub norm_eps: Option<f32>,
 }
 
-/// What multiplies the up projection.
+/// The function applied to the gate before it multiplies the up projection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Activation {
     /// `x * sigmoid(x)`.
@@ -80,7 +80,7 @@ pub enum Activation {
 pub struct GateUpSpec {
     /// Epsilon of the norm before the projections.
     pub norm_eps: f32,
-    /// Applied to the gate.
+    /// The function applied to the gate.
     pub activation: Activation,
 }
 
@@ -89,6 +89,6 @@ pub struct GateUpSpec {
 pub struct HeadSpec {
     /// Epsilon of the norm before the projection.
     pub norm_eps: f32,
-    /// Whether the result is the arg-max (u32 a row) instead of the logits.
+    /// Whether the result is the arg-max (one u32 per row) instead of the logits.
     pub argmax: bool,
 }

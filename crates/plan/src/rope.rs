@@ -1,11 +1,11 @@
-//! Rotary position embedding: its numbers, the attributes they stand for, and the frequencies that follow.
+//! Rotary position embedding (RoPE): its numbers, the attributes they come from, and the frequencies.
 //!
-//! Part of [`QkvSpec`](crate::QkvSpec); back ends and the oracle take frequencies from here so that they agree.
+//! Part of [`QkvSpec`](crate::QkvSpec). Back ends and the oracle take frequencies from here, so that they agree.
 
 use aio_ir::{Attr, Node};
 use serde::{Deserialize, Serialize};
 
-/// Where the members of a rotated pair lie.
+/// Which elements form a rotated pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RopePairs {
     /// Elements 2i and 2i + 1.
@@ -17,14 +17,14 @@ pub enum RopePairs {
 /// How positions beyond the trained context are scaled.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RopeScaling {
-    /// Not at all.
+    /// No scaling.
     None,
-    /// All angles divided by the factor.
+    /// All angles are divided by the factor.
     Linear {
         /// The factor.
         factor: f32,
     },
-    /// High frequencies as trained, low ones divided, a ramp between (YaRN, arXiv 2309.00071).
+    /// High frequencies as trained, low ones divided by the factor, with a ramp in between (YaRN, arXiv 2309.00071).
     Yarn {
         /// The factor.
         factor: f32,
@@ -32,7 +32,7 @@ pub enum RopeScaling {
         original_context: u32,
         /// Extra factor on the magnitude.
         attn_factor: f32,
-        /// Rotations from which a frequency counts as high.
+        /// Rotations at or above which a frequency counts as high.
         beta_fast: f32,
         /// Rotations below which a frequency counts as low.
         beta_slow: f32,
@@ -42,7 +42,7 @@ pub enum RopeScaling {
 /// Rotary position embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RopeSpec {
-    /// Where pairs lie.
+    /// Which elements form a pair.
     pub pairs: RopePairs,
     /// Rotated elements of each head.
     pub dims: u32,
@@ -71,7 +71,7 @@ impl RopeSpec {
         RopeSpec { pairs, dims: node.int("dims") as u32, base: node.f32("base"), scaling }
     }
 
-    /// The attributes of the `rope` node that these numbers stand for.
+    /// The attributes of the `rope` node with these numbers.
     pub fn attrs(&self) -> Vec<(&'static str, Attr)> {
         let pairs = match self.pairs {
             RopePairs::Adjacent => "adjacent",
@@ -96,7 +96,7 @@ impl RopeSpec {
         attrs
     }
 
-    /// Angle per position of pair `i`, for `i` in `0..dims / 2`, and the magnitude of the rotation. The factors divide
+    /// The angle per position of each pair `i` in `0..dims / 2`, and the magnitude of the rotation. `factors` divide
     /// the frequencies (Llama 3.1's `rope_freqs`). Every back end takes its table from here, so that they agree.
     pub fn frequencies(&self, factors: Option<&[f32]>) -> (Vec<f32>, f32) {
         let half = self.dims as usize / 2;
@@ -120,7 +120,7 @@ impl RopeSpec {
     }
 }
 
-/// The share of a frequency that YaRN leaves as trained: 1 for high ones, 0 for low ones.
+/// The share of a frequency that YaRN leaves as trained: 1 for high frequencies, 0 for low ones.
 struct YarnRamp {
     low: f64,
     high: f64,
@@ -128,7 +128,7 @@ struct YarnRamp {
 
 impl YarnRamp {
     fn new(rope: &RopeSpec, context: u32, beta_fast: f32, beta_slow: f32) -> YarnRamp {
-        // The pair that turns `rotations` times over the trained context.
+        // The pair that makes `rotations` turns over the trained context.
         let pair = |rotations: f32| {
             let turns = f64::from(context) / (f64::from(rotations) * std::f64::consts::TAU);
             f64::from(rope.dims) * turns.ln() / (2.0 * f64::from(rope.base).ln())

@@ -1,7 +1,6 @@
-//! What a step binds and what it gives, by meaning.
+//! The inputs and outputs of a step, by meaning.
 //!
-//! Graphs have these inputs and outputs by name. Passes, the engine and back ends mean them by the enums here, so that each
-//! name stands once.
+//! Graphs name these inputs and outputs. Passes, the engine and back ends use the enums, so each name is written once.
 
 macro_rules! step_names {
     ($(#[$doc:meta])* $kind:ident { $($(#[$about:meta])* $variant:ident $name:literal,)* }) => {
@@ -10,7 +9,7 @@ macro_rules! step_names {
         pub enum $kind { $($(#[$about])* $variant,)* }
 
         impl $kind {
-            /// All of them.
+            /// All variants.
             pub const ALL: &'static [$kind] = &[$($kind::$variant,)*];
 
             /// Its name in graphs.
@@ -18,7 +17,7 @@ macro_rules! step_names {
                 match self { $($kind::$variant => $name,)* }
             }
 
-            /// The one of this name.
+            /// The variant with this name.
             pub fn from_name(name: &str) -> Option<$kind> {
                 $kind::ALL.iter().copied().find(|s| s.name() == name)
             }
@@ -31,25 +30,25 @@ step_names! {
     StepInput {
         /// u32\[rows\]: the token of each row.
         Tokens "tokens",
-        /// u32\[rows\]: its position in its sequence.
+        /// u32\[rows\]: the position of each row in its sequence.
         Positions "positions",
-        /// u32\[rows\]: its sequence, by place in the step; rows of a sequence lie side by side.
+        /// u32\[rows\]: the sequence of each row, by index in the step. Rows of a sequence are adjacent.
         RowSeq "row_seq",
         /// u32\[seqs, pages\]: the pages of each sequence, in order of position.
         PageTable "page_table",
-        /// u32\[outs\]: the rows that ask for an output.
+        /// u32\[outs\]: the rows that produce an output.
         OutRows "out_rows",
-        /// f32\[outs, 7\]: sampling numbers of each output row, as the op `sample` takes them.
+        /// f32\[outs, 7\]: sampling parameters of each output row, as the op `sample` takes them.
         Sampling "sampling",
         /// u32\[outs, 4\]: seed low, seed high, choice and position of each output row.
         Noise "noise",
-        /// i32\[outs, recent\]: tokens on which penalties look back; -1 is padding.
+        /// i32\[outs, recent\]: recent tokens that penalties apply to; -1 is padding.
         Recent "recent",
-        /// f32\[outs, vocabulary\]: added to the logits. May be left out.
+        /// f32\[outs, vocabulary\]: added to the logits. Optional.
         LogitBias "logit_bias",
-        /// u32\[seqs, 2\]: place among the output rows of a sequence's last token, and how many drafts follow it.
+        /// u32\[seqs, 2\]: index among the output rows of the sequence's last token, and the number of drafts after it.
         Spans "spans",
-        /// u32\[seqs\]: positions that are committed whatever becomes of the drafts.
+        /// u32\[seqs\]: positions committed regardless of the drafts.
         Lens "lens",
     }
 }
@@ -61,11 +60,11 @@ step_names! {
         Logits "logits",
         /// u32\[outs\]: the token that follows each output row, or `NO_TOKEN`.
         Token "token",
-        /// u32\[seqs\]: drafts that plain decoding would have given.
+        /// u32\[seqs\]: number of accepted drafts, those that plain decoding would have produced.
         Accepted "accepted",
         /// u32\[seqs\]: the token after the accepted drafts, or `NO_TOKEN`.
         Next "next",
-        /// u32\[seqs\]: positions that are committed, accepted drafts included.
+        /// u32\[seqs\]: committed positions, including accepted drafts.
         Lens "lens",
     }
 }

@@ -1,11 +1,11 @@
-//! The text form of plans, for people and for diffs: `aio graph plan` prints it.
+//! The text form of plans, for reading and diffing: `aio graph plan` prints it.
 
 use crate::family::{Plan, PlanFamily};
-use crate::slot::Slot;
+use crate::loc::Loc;
 use std::fmt::Write;
 
-/// A plan as text: its bindings, its buffers and its tasks with operands, results, bytes and flops. The cost of attention
-/// grows with the context: what is written first is that of an empty one, then what each position adds for a full bucket.
+/// Prints a plan: its bindings, buffers, and tasks with operands, results, bytes and flops. The cost of attention grows
+/// with the context: the first figure is for an empty context, the second is added per position of a full bucket.
 pub fn print(family: &PlanFamily, plan: &Plan) -> String {
     let mut out = String::new();
     let mut line = |args: std::fmt::Arguments<'_>| {
@@ -43,13 +43,13 @@ pub fn print(family: &PlanFamily, plan: &Plan) -> String {
     out
 }
 
-fn describe(family: &PlanFamily, slot: Slot) -> String {
-    match slot {
-        Slot::Weight(w) => {
+fn describe(family: &PlanFamily, loc: Loc) -> String {
+    match loc {
+        Loc::Weight(w) => {
             let weight = &family.weights[w.index()];
             format!("{}:{}", weight.name, weight.ty.dtype)
         }
-        Slot::State(s) => family.states[s.index()].name.clone(),
+        Loc::State(s) => family.states[s.index()].name.clone(),
         other => other.to_string(),
     }
 }

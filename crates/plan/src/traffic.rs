@@ -1,28 +1,28 @@
-//! Bytes that a step moves, by one definition: what counters, rooflines and benchmarks report.
+//! Bytes that a step moves: the one definition behind counters, rooflines and benchmarks.
 
 use crate::family::{Plan, PlanFamily};
 use crate::kinds::TaskKind;
-use crate::slot::Slot;
+use crate::loc::Loc;
 use aio_ir::{Dims, Op, PAGE_POSITIONS};
 
-/// Weights once, keys and values by position.
+/// Memory traffic of a step: weights once, keys and values per position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Bytes of the weights that a step reads, as the model file stores them, each once. Of a table that is only looked up
-    /// a few rows are read, so it does not count.
+    /// Bytes of the weights that a step reads, as stored in the model file, each once. Tables that are only looked up
+    /// are excluded, since only a few rows are read.
     pub weights: u64,
-    /// Bytes of keys and values of one position, over all layers.
+    /// Bytes of keys and values per position, over all layers.
     pub kv_per_position: u64,
 }
 
 impl Traffic {
-    /// Of a step of a plan.
+    /// The traffic of a step of a plan.
     pub fn of(family: &PlanFamily, plan: &Plan) -> Traffic {
         let page = Dims { pages: 1, ..Dims::default() };
         let whole = plan.tasks.iter().filter(|t| t.kind != TaskKind::Op(Op::Embed));
-        let slots = whole.flat_map(|t| t.operands.iter());
+        let locs = whole.flat_map(|t| t.operands.iter());
         let mut read: Vec<_> =
-            slots.filter_map(|s| if let Slot::Weight(w) = s { Some(w.index()) } else { None }).collect();
+            locs.filter_map(|s| if let Loc::Weight(w) = s { Some(w.index()) } else { None }).collect();
         read.sort_unstable();
         read.dedup();
         let kv: u64 = family.states.iter().filter(|s| s.is_paged()).filter_map(|s| s.ty.bytes(&page)).sum();

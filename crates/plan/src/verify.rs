@@ -1,33 +1,34 @@
-//! The plan verifier: what a back end relies on.
+//! The plan verifier: everything a back end may rely on.
 //!
 //! | code | rule |
 //! |---|---|
-//! | L001 | every slot's id is in range |
+//! | L001 | every location's id is in range |
 //! | L002 | a buffer lies inside the arena and has the bytes of its type at the bucket's bounds |
 //! | L003 | buffers that are live at the same time share no bytes |
 //! | L004 | a buffer is written by one task, before any task reads it |
 //! | L005 | operands and results agree in number and type with the task's body; states and weights have its very shapes |
 //! | L006 | every output is written exactly once |
+//! | L005 | operands and results agree in number and type with the task's body; states and weights match its shapes exactly |
+//! | L006 | every output is written exactly once |
 //! | L007 | a task's body satisfies the IR's rules |
-//! | L008 | results never go to inputs, weights or absent slots |
+//! | L008 | results never go to inputs, weights or absent locations |
 //! | L009 | a task has its kind's number of operands and results; only optional operands are absent |
 //! | L010 | a buffer's offset is a multiple of the family's alignment |
-//! | L011 | an output is read only after it is written |
-//! | L012 | a task's body is the one that its kind has for these numbers and operands ([`crate::body`]) |
 //! | L013 | weights have known sizes; states depend on pages or sequences, as their outermost dimension, alone; the alignment is a power of two from 64 on |
-//! | L014 | an input that may be unbound stands only where the body takes an optional one |
-//! | L015 | a replaced state stays where it is, and a task that writes a state does not read it otherwise |
-//! | L016 | packed weights have elements, and stand only where a kind takes a matrix |
-//! | L017 | sizes at a bucket's bounds, empty dimensions counted as 1, are below 2^47 bytes |
+//! | L012 | a task's body is the one its kind has for these numbers and operands ([`crate::body`]) |
+//! | L013 | weights have known sizes; states depend only on pages or sequences, as their outermost dimension; the alignment is a power of two of at least 64 |
+//! | L014 | an input that may be unbound is used only where the body takes an optional one |
+//! | L015 | a replaced state is updated in place, and a task that writes a state does not read it otherwise |
+//! | L016 | packed weights have elements, and are used only where a kind takes a matrix |
 //! | L018 | a bucket has at most 4,194,304 rows, sequences and output rows; a family has a plan |
 //! | L019 | keys and values that a task reads or writes by pages are a state |
 //!
-//! Kernels take a kind's numbers as they are; L012 ties them to the body, and L005 the body to what lies in the slots. So
-//! nothing that a plan says of itself is taken on trust, whoever wrote it.
+//! Kernels use a kind's numbers unchecked. L012 ties the numbers to the body, and L005 ties the body to the contents of
+//! the locations, so nothing a plan says about itself is taken on trust.
 
 use crate::bucket::Bucket;
 use crate::family::{Plan, PlanFamily, WeightDesc};
-use crate::slot::Slot;
+use crate::loc::Loc;
 use crate::target::Layout;
 use crate::task::TaskId;
 use aio_ir::{Dim, Dims, Graph, Sym, TensorType};
@@ -36,16 +37,16 @@ use task::{Rules, Sound};
 
 mod task;
 
-/// Rows, sequences and output rows of a bucket at most.
+/// Maximum rows, sequences and output rows of a bucket.
 pub const MAX_BUCKET: u32 = 1 << 22;
-/// What every back end's vectors need.
+/// Minimum alignment in bytes that every back end's vectors need.
 const MIN_ALIGNMENT: u64 = 64;
-/// Nodes and values of a task's body at most; those of the largest kind are far below.
+/// Maximum nodes and values of a task's body, far above those of the largest kind.
 const MAX_BODY: usize = 128;
-/// Bytes that no tensor of a plan reaches.
+/// Exclusive upper bound on the size of a tensor in bytes.
 const MAX_BYTES: u64 = 1 << 47;
 
-/// A broken rule of a plan: always a fault of the compiler or a damaged artefact.
+/// A broken rule of a plan: always a compiler bug or a damaged artefact.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{code}: plan {bucket}: {message}")]
 pub struct PlanError {
@@ -57,7 +58,7 @@ pub struct PlanError {
     pub message: String,
 }
 
-/// Checks every plan of a family. All errors are collected.
+/// Checks every plan of a family and collects all errors.
 pub fn verify(family: &PlanFamily) -> Result<(), Vec<PlanError>> {
     let mut errors = Vec::new();
     if family.plans.is_empty() {
@@ -79,7 +80,7 @@ struct Verifier<'a> {
     family: &'a PlanFamily,
     plan: &'a Plan,
     errors: &'a mut Vec<PlanError>,
-    /// Bodies that were checked already and hold; tasks share them.
+    /// Bodies that have already passed; tasks share them.
     sound: &'a mut Sound,
 }
 
@@ -137,7 +138,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Scratch memory is sized by products of the plan's sizes, which therefore stay far below 64 bits.
+    /// Checks the bucket's bounds. Scratch memory is sized by products of them, which must stay far below 64 bits.
     fn bounded(&mut self) {
         let Bucket { rows, seqs, outs, .. } = self.plan.bucket;
         if rows.max(seqs).max(outs) > MAX_BUCKET {
@@ -161,17 +162,17 @@ impl Verifier<'_> {
 
     fn ranges(&mut self) {
         for (i, task) in self.plan.tasks.iter().enumerate() {
-            for &slot in task.operands.iter().chain(&task.results) {
-                let (index, len) = match slot {
-                    Slot::Buffer(b) => (b.index(), self.plan.buffers.len()),
-                    Slot::Input(b) => (b.index(), self.plan.inputs.len()),
-                    Slot::Output(b) => (b.index(), self.plan.outputs.len()),
-                    Slot::Weight(b) => (b.index(), self.family.weights.len()),
-                    Slot::State(b) => (b.index(), self.family.states.len()),
-                    Slot::Absent => continue,
+            for &loc in task.operands.iter().chain(&task.results) {
+                let (index, len) = match loc {
+                    Loc::Buffer(b) => (b.index(), self.plan.buffers.len()),
+                    Loc::Input(b) => (b.index(), self.plan.inputs.len()),
+                    Loc::Output(b) => (b.index(), self.plan.outputs.len()),
+                    Loc::Weight(b) => (b.index(), self.family.weights.len()),
+                    Loc::State(b) => (b.index(), self.family.states.len()),
+                    Loc::Absent => continue,
                 };
                 if index >= len {
-                    self.error("L001", format!("{slot} of {} is out of range", TaskId::new(i)));
+                    self.error("L001", format!("{loc} of {} is out of range", TaskId::new(i)));
                 }
             }
         }
@@ -185,7 +186,8 @@ impl Verifier<'_> {
                 self.error("L002", format!("b{i} is {} bytes at {}", b.bytes, b.offset));
             }
             if !b.offset.is_multiple_of(self.family.alignment.max(1)) {
-                let message = format!("b{i} lies at {}, which is no multiple of {}", b.offset, self.family.alignment);
+                let message =
+                    format!("b{i} lies at {}, which is not a multiple of {}", b.offset, self.family.alignment);
                 self.error("L010", message);
             }
         }
@@ -195,21 +197,21 @@ impl Verifier<'_> {
         let mut written = vec![0u32; self.plan.buffers.len()];
         let mut outputs = vec![0u32; self.plan.outputs.len()];
         for (i, task) in self.plan.tasks.iter().enumerate() {
-            for slot in &task.operands {
-                match slot {
-                    Slot::Buffer(b) if written[b.index()] == 0 => {
+            for loc in &task.operands {
+                match loc {
+                    Loc::Buffer(b) if written[b.index()] == 0 => {
                         self.error("L004", format!("{b} is read by t{i} before it is written"));
                     }
-                    Slot::Output(o) if outputs[o.index()] == 0 => {
+                    Loc::Output(o) if outputs[o.index()] == 0 => {
                         self.error("L011", format!("{o} is read by t{i} before it is written"));
                     }
                     _ => {}
                 }
             }
-            for slot in &task.results {
-                match slot {
-                    Slot::Buffer(b) => written[b.index()] += 1,
-                    Slot::Output(o) => outputs[o.index()] += 1,
+            for loc in &task.results {
+                match loc {
+                    Loc::Buffer(b) => written[b.index()] += 1,
+                    Loc::Output(o) => outputs[o.index()] += 1,
                     _ => {}
                 }
             }
@@ -222,12 +224,12 @@ impl Verifier<'_> {
         }
     }
 
-    /// First and last task that touch each buffer.
+    /// First and last task that use each buffer.
     fn live_ranges(&self) -> Vec<Option<(usize, usize)>> {
         let mut ranges = vec![None; self.plan.buffers.len()];
         for (i, task) in self.plan.tasks.iter().enumerate() {
-            for slot in task.operands.iter().chain(&task.results) {
-                if let Slot::Buffer(b) = slot {
+            for loc in task.operands.iter().chain(&task.results) {
+                if let Loc::Buffer(b) = loc {
                     let (first, _) = ranges[b.index()].unwrap_or((i, i));
                     ranges[b.index()] = Some((first, i));
                 }
@@ -236,7 +238,7 @@ impl Verifier<'_> {
         ranges
     }
 
-    /// Goes through the tasks in order with the buffers that are live, by offset.
+    /// Checks L003: walks the tasks in order, keeping the live buffers by offset.
     fn overlaps(&mut self) {
         let (mut born, mut dead) = (vec![Vec::new(); self.plan.tasks.len()], vec![Vec::new(); self.plan.tasks.len()]);
         for (i, range) in self.live_ranges().into_iter().enumerate() {
@@ -258,7 +260,8 @@ impl Verifier<'_> {
         }
     }
 
-    /// Live buffers are disjoint, so only the last one that begins before another's end can reach into it.
+    /// Adds a buffer to the live ones. Live buffers are disjoint, so only the last one that starts before its end can
+    /// overlap.
     fn enter(&mut self, live: &mut BTreeMap<u64, usize>, i: usize) {
         let end = |i: usize| self.plan.buffers[i].offset + self.plan.buffers[i].bytes;
         let start = self.plan.buffers[i].offset;

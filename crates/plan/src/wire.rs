@@ -1,4 +1,4 @@
-//! Serialised forms of types of `aio-ir`: by their names in the text form. Used where plans derive `Serialize`.
+//! Serialised forms of types of `aio-ir`, by their names in the text form. For the `Serialize` derives of plans.
 
 /// An op by its mnemonic.
 pub(crate) mod op {

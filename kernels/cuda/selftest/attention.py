@@ -70,9 +70,9 @@ class Attention(Ops):
         pool = kv.view(np.float16).reshape(-1, 2, kv_heads, 64 * hd)
         got_k, got_v = np.zeros((2, rows, kv_heads, hd))
         for r in range(rows):
-            page, slot = table[row_seq[r], positions[r] // 64], positions[r] % 64
-            got_k[r] = pool[page, 0].reshape(kv_heads, 64, hd)[:, slot]
-            got_v[r] = pool[page, 1].reshape(kv_heads, hd, 64)[:, :, slot]
+            page, offset = table[row_seq[r], positions[r] // 64], positions[r] % 64
+            got_k[r] = pool[page, 0].reshape(kv_heads, 64, hd)[:, offset]
+            got_v[r] = pool[page, 1].reshape(kv_heads, hd, 64)[:, :, offset]
         self.close(got_k, want[1], 2e-5 if fmt.acts == Q8 else 1e-6, f"qkv_{name} keys")
         self.close(got_v, want[2], 2e-5 if fmt.acts == Q8 else 1e-6, f"qkv_{name} values")
         assert (kv != 0x7E00).sum() == 2 * rows * kv_heads * hd, "nothing else is written"

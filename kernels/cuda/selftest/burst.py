@@ -19,23 +19,23 @@ BUDGET, TOKEN, STOPPED = 1, 2, 3
 M = 0xFFFFFFFF
 
 
-def place(run, slots):
+def place(run, entries):
     """Where the index keeps a run of tokens."""
     h = 2166136261
     for t in run:
         h = (h ^ int(t)) * 16777619 & M
     h = (h ^ h >> 15) * 2246822519 & M
-    return (h ^ h >> 13) & slots - 1
+    return (h ^ h >> 13) & entries - 1
 
 
-def last_run(text, length, slots):
+def last_run(text, length, entries):
     """The end of the last earlier run like the one that ends the first `length` tokens, longer ones first."""
     for run in (4, 2):
         if length <= run:
             continue
         own = text[length - run : length]
         for end in range(length - 1, run - 1, -1):
-            if place(text[end - run : end], slots) == place(own, slots):
+            if place(text[end - run : end], entries) == place(own, entries):
                 if text[end - run : end] == own:
                     return end
                 break
@@ -47,7 +47,7 @@ def steps_of(truth, length, a):
     text, tries, out, steps = truth[:length], a["first"], [], []
     while True:
         most = min(tries, a["budget"] - len(out) - 1, a["reserved"] - len(text))
-        end = last_run(text, len(text), a["slots"]) if most > 0 else 0
+        end = last_run(text, len(text), a["entries"]) if most > 0 else 0
         drafts = []
         for i in range(most if end else 0):
             drafts.append((text + drafts)[end + i])
@@ -121,9 +121,9 @@ class Burst(Ops):
         history[:length] = text[:length]
         stops, mail = np.array([*a["stops"], 0], np.uint32), np.zeros(8, np.uint32)
         out, taken = aligned(a["budget"], np.uint32), aligned(a["budget"], np.uint32)
-        index, words = aligned(2 * a["slots"], np.uint32), np.zeros(2, np.uint32)
+        index, words = aligned(2 * a["entries"], np.uint32), np.zeros(2, np.uint32)
         mail[4] = a.get("stop", 0)
-        numbers = {n: a[n] for n in ("slots", "reserved", "budget", "most", "first")}
+        numbers = {n: a[n] for n in ("entries", "reserved", "budget", "most", "first")}
         raw = self.e.args(
             "BurstArgs",
             {
@@ -148,7 +148,7 @@ class Burst(Ops):
         drafted = 0
         for case in range(24):
             truth, length = self.text(160), int(rng.integers(1, 90))
-            a = {"budget": int(rng.integers(1, 60)), "slots": (64, 4096)[case % 2], "most": (0, 1, 15)[case % 3]}
+            a = {"budget": int(rng.integers(1, 60)), "entries": (64, 4096)[case % 2], "most": (0, 1, 15)[case % 3]}
             a |= {"reserved": length + a["budget"] - 1 + int(rng.integers(0, 9)), "first": min(3, a["most"])}
             a["stops"] = [] if case % 4 else [int(truth[length + a["budget"] // 2]), 99]
             want = steps_of(truth, length, a)
@@ -162,12 +162,12 @@ class Burst(Ops):
         assert drafted > 100, drafted
 
     def test_burst_stops_when_it_is_told(self):
-        a = {"budget": 50, "slots": 64, "most": 3, "first": 3, "reserved": 100, "stops": [], "stop": 1}
+        a = {"budget": 50, "entries": 64, "most": 3, "first": 3, "reserved": 100, "stops": [], "stop": 1}
         out, steps, end = self.burst(self.text(160), 20, 2, **a)
         assert (len(steps), end) == (1, STOPPED) and len(out) == steps[0][1] + 1
 
     def test_a_failing_burst_ends(self):
-        a = {"budget": 5, "slots": 64, "most": 3, "first": 3, "reserved": 100, "stops": []}
+        a = {"budget": 5, "entries": 64, "most": 3, "first": 3, "reserved": 100, "stops": []}
         for grid in (1, 3):
             try:
                 self.burst(self.text(160), 20, grid, broken=True, **a)

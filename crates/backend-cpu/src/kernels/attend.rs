@@ -1,9 +1,9 @@
-//! Attention over paged f16 keys and values: what kernels are given, and where things lie.
+//! Attention over paged f16 keys and values: arguments of the kernels and memory layout.
 //!
-//! Work is cut by sequence, key-value head and *split*: 4 pages, 256 positions, counted from
-//! position 0. In a split the query heads of a group and the rows share the reads of the pages. What a row sees and
-//! sums depends on its own position only, so its bits do not depend on other rows, on threads or on the order of the
-//! splits. Called through `super::Kernels`; `tile` has the arithmetic of a split, `combine` that of joining them.
+//! Work is divided by sequence, key-value head and *split*: 4 pages, 256 positions, counted from position 0. Within a
+//! split, the rows and the query heads of a group share the page reads. What a row sees and sums depends only on its own
+//! position, so its bits do not depend on other rows, on threads or on the order of the splits. Called through
+//! `super::Kernels`; `tile` computes a split, `combine` joins splits.
 
 mod combine;
 mod tile;
@@ -26,7 +26,7 @@ pub const SPLIT_POSITIONS: usize = 4 * PAGE_POSITIONS;
 pub struct KvLayer {
     /// The layer's first element of page 0.
     pub start: *mut f16,
-    /// Elements from a page to the next; other layers may lie between.
+    /// Elements between consecutive pages; other layers may lie between them.
     pub page_stride: usize,
     /// Key-value heads.
     pub kv_heads: usize,
@@ -34,7 +34,7 @@ pub struct KvLayer {
     pub head_dim: usize,
 }
 
-// SAFETY: a plain address; whoever goes through it promises who owns what (`Kernels::attend`).
+// SAFETY: a plain address; code that dereferences it upholds the contract of `Kernels::attend`.
 unsafe impl Send for KvLayer {}
 // SAFETY: as above.
 unsafe impl Sync for KvLayer {}
@@ -52,11 +52,11 @@ impl KvLayer {
     /// A head's key at a position of its page.
     ///
     /// # Safety
-    /// The page is inside the layer's memory, and nobody writes to this position while the iterator lives.
-    pub unsafe fn key(&self, page: u32, slot: usize, kv_head: usize) -> impl Iterator<Item = f16> {
-        let block = self.key_index(page, kv_head) + slot / LANES * LANES * self.head_dim + slot % LANES;
+    /// The page is inside the layer's memory, and nothing writes to this position while the iterator lives.
+    pub unsafe fn key(&self, page: u32, offset: usize, kv_head: usize) -> impl Iterator<Item = f16> {
+        let block = self.key_index(page, kv_head) + offset / LANES * LANES * self.head_dim + offset % LANES;
         let start = self.start;
-        // SAFETY: the caller's promise; one element of each of the key's vectors is this position's.
+        // SAFETY: guaranteed by the caller; one element of each of the key's vectors is this position's.
         (0..self.head_dim).map(move |i| unsafe { *start.add(block + i * LANES) })
     }
 
@@ -64,25 +64,25 @@ impl KvLayer {
     ///
     /// # Safety
     /// As `key`, while the slice lives.
-    pub unsafe fn value<'a>(&self, page: u32, slot: usize, kv_head: usize) -> &'a [f16] {
-        let at = self.key_index(page, kv_head) + self.value_offset() + slot * self.head_dim;
-        // SAFETY: the caller's promise.
+    pub unsafe fn value<'a>(&self, page: u32, offset: usize, kv_head: usize) -> &'a [f16] {
+        let at = self.key_index(page, kv_head) + self.value_offset() + offset * self.head_dim;
+        // SAFETY: guaranteed by the caller.
         unsafe { std::slice::from_raw_parts(self.start.add(at).cast_const(), self.head_dim) }
     }
 
     /// Stores a head's key, `head_dim` floats, at a position of its page.
     ///
     /// # Safety
-    /// The page is inside the layer's memory, and nobody else uses this position's keys.
-    pub unsafe fn write_key(&self, page: u32, slot: usize, kv_head: usize, key: &[f32]) {
+    /// The page is inside the layer's memory, and nothing else uses this position's keys.
+    pub unsafe fn write_key(&self, page: u32, offset: usize, kv_head: usize, key: &[f32]) {
         use half::slice::HalfFloatSliceExt;
-        let block = self.key_index(page, kv_head) + slot / LANES * LANES * self.head_dim + slot % LANES;
+        let block = self.key_index(page, kv_head) + offset / LANES * LANES * self.head_dim + offset % LANES;
         let mut halves = [f16::ZERO; LANES];
         for (i, key) in key.chunks(LANES).enumerate() {
             let halves = &mut halves[..key.len()];
             halves.convert_from_f32_slice(key);
             for (j, half) in halves.iter().enumerate() {
-                // SAFETY: the caller's promise; one element of each of the key's vectors is this position's.
+                // SAFETY: guaranteed by the caller; one element of each of the key's vectors is this position's.
                 unsafe { *self.start.add(block + (i * LANES + j) * LANES) = *half };
             }
         }
@@ -91,18 +91,18 @@ impl KvLayer {
     /// Stores a head's value, `head_dim` floats, at a position of its page.
     ///
     /// # Safety
-    /// The page is inside the layer's memory, and nobody else uses this position's values.
-    pub unsafe fn write_value(&self, page: u32, slot: usize, kv_head: usize, value: &[f32]) {
+    /// The page is inside the layer's memory, and nothing else uses this position's values.
+    pub unsafe fn write_value(&self, page: u32, offset: usize, kv_head: usize, value: &[f32]) {
         use half::slice::HalfFloatSliceExt;
-        let at = self.key_index(page, kv_head) + self.value_offset() + slot * self.head_dim;
-        // SAFETY: the caller's promise.
+        let at = self.key_index(page, kv_head) + self.value_offset() + offset * self.head_dim;
+        // SAFETY: guaranteed by the caller.
         let out = unsafe { std::slice::from_raw_parts_mut(self.start.add(at), self.head_dim) };
         out.convert_from_f32_slice(value);
     }
 }
 
-/// A layer's pages with keys in row-major order, `[pages][2][kv_heads][64][head_dim]`, as f16 bytes: what people and
-/// other back ends see of this one's form.
+/// A layer's pages with keys in row-major order, `[pages][2][kv_heads][64][head_dim]`, as f16 bytes: the form visible
+/// outside this back end.
 pub fn row_major(bytes: &[u8], kv_heads: usize, head_dim: usize) -> Vec<u8> {
     let mut out = bytes.to_vec();
     let (head, element) = (PAGE_POSITIONS * head_dim, size_of::<f16>());
@@ -110,10 +110,10 @@ pub fn row_major(bytes: &[u8], kv_heads: usize, head_dim: usize) -> Vec<u8> {
     for (to, from) in out.chunks_exact_mut(page).zip(bytes.chunks_exact(page)) {
         let heads = to.chunks_exact_mut(head * element).zip(from.chunks_exact(head * element));
         for (to, from) in heads.take(kv_heads) {
-            for slot in 0..PAGE_POSITIONS {
+            for offset in 0..PAGE_POSITIONS {
                 for i in 0..head_dim {
-                    let source = (slot / LANES * head_dim + i) * LANES + slot % LANES;
-                    let (to_at, from_at) = ((slot * head_dim + i) * element, source * element);
+                    let source = (offset / LANES * head_dim + i) * LANES + offset % LANES;
+                    let (to_at, from_at) = ((offset * head_dim + i) * element, source * element);
                     to[to_at..to_at + element].copy_from_slice(&from[from_at..from_at + element]);
                 }
             }
@@ -122,7 +122,7 @@ pub fn row_major(bytes: &[u8], kv_heads: usize, head_dim: usize) -> Vec<u8> {
     out
 }
 
-/// What a row sees and how scores are formed.
+/// The positions a row sees, and how scores are computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttendRule {
     /// Scores are dot products times this.
@@ -141,7 +141,7 @@ impl AttendRule {
         start..end
     }
 
-    /// The splits in which it sees something.
+    /// The splits that contain those positions.
     pub fn splits(&self, position: u32) -> Range<usize> {
         let seen = self.seen(position);
         seen.start / SPLIT_POSITIONS..seen.end.div_ceil(SPLIT_POSITIONS)
@@ -154,11 +154,11 @@ impl AttendRule {
 pub struct Partials {
     /// Element 0.
     pub start: *mut f32,
-    /// Splits there is room for.
+    /// Capacity in splits.
     pub splits: usize,
 }
 
-// SAFETY: a plain address; whoever goes through it promises who owns what (`Kernels::attend`).
+// SAFETY: a plain address; code that dereferences it upholds the contract of `Kernels::attend`.
 unsafe impl Send for Partials {}
 // SAFETY: as above.
 unsafe impl Sync for Partials {}
@@ -173,7 +173,7 @@ pub const fn partials_len(rows: usize, q_heads: usize, splits: usize, head_dim: 
     rows * q_heads * splits * partial_len(head_dim)
 }
 
-/// Rows times query heads that go through a split together.
+/// Pairs of row and query head that go through a split together.
 pub(super) const MAX_PAIRS: usize = 8;
 /// Floats of scratch memory that `attend` needs: the scores of a split.
 pub const ATTEND_SCRATCH_LEN: usize = MAX_PAIRS * SPLIT_POSITIONS;
@@ -189,7 +189,7 @@ pub struct AttendArgs<'a> {
     pub positions: &'a [u32],
     /// Queries, f32 `[rows][q_heads][head_dim]`.
     pub q: &'a [f32],
-    /// Query heads in all; `q_heads / kv_heads` of them share a key-value head.
+    /// Total query heads; `q_heads / kv_heads` of them share a key-value head.
     pub q_heads: usize,
     /// Which key-value head.
     pub kv_head: usize,
@@ -197,7 +197,7 @@ pub struct AttendArgs<'a> {
     pub split: usize,
     /// What rows see.
     pub rule: AttendRule,
-    /// Where results go, row 0 being the first of `positions`.
+    /// Destination of the results; row 0 is the first of `positions`.
     pub partials: Partials,
     /// `ATTEND_SCRATCH_LEN` floats.
     pub scratch: &'a mut [f32],
@@ -212,7 +212,7 @@ pub struct CombineArgs<'a> {
     pub index: usize,
     /// `AttendRule::splits` of the row.
     pub splits: Range<usize>,
-    /// A score that takes its share of the weight and brings no value.
+    /// A score that takes part in the softmax but has no value.
     pub sink: Option<f32>,
     /// The head's output, `head_dim` floats.
     pub out: &'a mut [f32],

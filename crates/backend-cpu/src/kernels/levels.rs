@@ -9,7 +9,7 @@ use super::rows::{self, Best, GateArgs, NormArgs, QuantizeArgs, RopeArgs};
 use crate::isa::IsaLevel;
 use aio_ir::sampling::Candidate;
 
-/// One function for each job. All need the level they were made for.
+/// One function per operation. All require the level they were compiled for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowFns {
     pub(super) norm: unsafe fn(NormArgs<'_>),
@@ -35,79 +35,79 @@ macro_rules! level {
 
             #$attr
             unsafe fn norm(args: NormArgs<'_>) {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { rows::norm::<Level>(args) }
             }
 
             #$attr
             unsafe fn quantize(args: QuantizeArgs<'_>) {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { rows::quantize::<Level>(args) }
             }
 
             #$attr
             unsafe fn silu_mul(args: GateArgs<'_>) {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { rows::silu_mul::<Level>(args) }
             }
 
             #$attr
             unsafe fn gelu_mul(args: GateArgs<'_>) {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { rows::gelu_mul::<Level>(args) }
             }
 
             #$attr
             unsafe fn rope(args: RopeArgs<'_>) {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { rows::rope::<Level>(args) }
             }
 
             #$attr
             unsafe fn argmax(args: &[f32]) -> Best {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { rows::argmax::<Level>(args) }
             }
 
             #$attr
             unsafe fn survey(x: &[f32], out: &mut [f32]) {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { choose::survey::<Level>(x, out) }
             }
 
             #$attr
             unsafe fn gather(row: Surveyed<'_>, floor: f32, out: &mut [Candidate]) -> usize {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { choose::gather::<Level>(row, floor, out) }
             }
 
             #$attr
             unsafe fn mass(row: Surveyed<'_>, top: f32, floor: f32) -> u64 {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { choose::mass::<Level>(row, top, floor) }
             }
 
             #$attr
             unsafe fn noisy_best(args: NoisyArgs<'_>) -> Best {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { choose::noisy_best::<Level>(args) }
             }
 
             #$attr
             unsafe fn noisy_list(list: &[Candidate], temperature: f32, noise: [u32; 4]) -> Best {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { choose::noisy_list::<Level>(list, temperature, noise) }
             }
 
             #$attr
             unsafe fn attend(args: AttendArgs<'_>) {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { attend::attend::<Level>(args) }
             }
 
             #$attr
             unsafe fn combine(args: CombineArgs<'_>) {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { attend::combine::<Level>(args) }
             }
 

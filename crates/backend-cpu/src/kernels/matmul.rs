@@ -1,9 +1,8 @@
 //! The matrix product `y[M,N] = x[M,K] * W[N,K]^T` over a range of output groups.
 //!
-//! Up to 24 activation rows share one pass over the packed groups; more rows go panel by panel while a
-//! block of groups stays in cache. An output element is always summed over its columns in one
-//! order, so it does not depend on how many rows there are or where the ranges are cut. Called
-//! by executables, each thread with its own range.
+//! Up to 24 activation rows share one pass over the packed groups; more rows go panel by panel while a block of groups stays
+//! in cache. An output element is always summed over its columns in the same order, so it does not depend on the number of
+//! rows or on the ranges. Called by executables, each thread with its own range.
 
 use super::tile::{MAX_TILE_ROWS, PairArgs, PairFn, TileArgs, TileFn, TileTable};
 use crate::activation::{ActBlock, MAX_PANEL_ROWS, act_blocks, act_row, panel_rows};
@@ -15,7 +14,7 @@ use std::ops::Range;
 const NEAR_BYTES: usize = 16 << 10;
 /// Packed bytes that stay in the second-level cache while many panels pass.
 const FAR_BYTES: usize = 384 << 10;
-/// From this many panels on, the panel is kept near and the weights far.
+/// From this many panels on, the panel stays in the first-level cache and the weights in the second.
 const MANY_PANELS: usize = 4;
 
 /// The left operand.
@@ -40,16 +39,16 @@ pub struct Weights<'a> {
     pub packed: &'a [u8],
 }
 
-/// The result, f32 rows `stride` floats apart. Threads write disjoint columns of it.
+/// The result: f32 rows `stride` floats apart. Threads write disjoint columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     /// Element (0, 0).
     pub start: *mut f32,
-    /// Floats from one row to the next.
+    /// Floats between the starts of consecutive rows.
     pub stride: usize,
 }
 
-// SAFETY: a plain address; whoever writes through it promises disjointness (`Kernels::matmul`).
+// SAFETY: a plain address; code that writes through it upholds the contract of `Kernels::matmul`.
 unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
@@ -67,9 +66,9 @@ pub struct MatmulArgs<'a> {
     pub groups: Range<usize>,
     /// Added to every row, N floats.
     pub bias: Option<&'a [f32]>,
-    /// Added to every row: f32 rows laid out as the output is.
+    /// Added to every row: f32 rows with the layout of the output.
     pub residual: Option<&'a [f32]>,
-    /// Where results go: column `n` of the output is weight row `n`.
+    /// Destination of the results: column `n` of the output is weight row `n`.
     pub output: Output,
 }
 
@@ -77,26 +76,26 @@ pub struct MatmulArgs<'a> {
 ///
 /// # Safety
 /// `table` fits the weights' type and this machine; columns `16 * groups.start ..` up to
-/// `min(16 * groups.end, N)` of `rows` output rows are valid and nobody else uses them meanwhile.
+/// `min(16 * groups.end, N)` of `rows` output rows are valid and nothing else uses them meanwhile.
 pub(super) unsafe fn run(table: &TileTable, args: &MatmulArgs<'_>) {
     let w = &args.weights;
     let group_len = group_bytes(w.dtype, w.cols).expect("the plan's weights have a packed form");
     assert!(args.groups.end * group_len <= w.packed.len(), "groups lie inside the packed matrix");
     let panels = args.rows.div_ceil(panel_rows(args.rows));
     let budget = if panels < MANY_PANELS { NEAR_BYTES } else { FAR_BYTES };
-    // Whole pairs, whatever they take.
+    // Always whole pairs.
     let block = (budget / group_len).next_multiple_of(2).max(2);
     let acts = Acts::new(args, group_len);
     for first in args.groups.clone().step_by(block) {
         let last = (first + block).min(args.groups.end);
         for panel in 0..panels {
-            // SAFETY: passed on; the groups are whole and the panel exists.
+            // SAFETY: as guaranteed by the caller; the groups are whole and the panel exists.
             unsafe { run_block(table, args, &acts, first..last, panel) };
         }
     }
 }
 
-/// From this many rows on, groups go in pairs; fewer are bound by memory, which likes one stream.
+/// From this many rows on, groups go in pairs; fewer are memory-bound, which favours a single stream.
 const PAIR_ROWS: usize = 2;
 
 /// One panel of activation rows times some groups.
@@ -112,18 +111,18 @@ unsafe fn run_block(table: &TileTable, args: &MatmulArgs<'_>, acts: &Acts, group
         // The last group may have fewer rows than a pair function stores.
         let end = groups.end.min(args.weights.rows / GROUP_ROWS);
         while group + 2 <= end {
-            // SAFETY: passed on; two groups start here.
+            // SAFETY: as guaranteed by the caller; two groups start here.
             unsafe { run_pair(table.pairs(), args, acts, packed(group), group, rows.clone()) };
             group += 2;
         }
     }
     for group in group..groups.end {
-        // SAFETY: passed on; a group starts here.
+        // SAFETY: as guaranteed by the caller; a group starts here.
         unsafe { run_rows(table, args, acts, packed(group), group, rows.clone()) };
     }
 }
 
-/// The left operand with its checks done.
+/// The left operand, checked.
 struct Acts {
     base: *const u8,
     /// Units of a group; columns for plain types.
@@ -178,7 +177,7 @@ unsafe fn run_pair(
     let calls = rows.len().div_ceil(pairs.len());
     let mut row = rows.start;
     for call in 0..calls {
-        // As equal as can be: the fewer rows, the more is spent on decoding.
+        // Calls of nearly equal size: the fewer rows, the larger the share of decoding.
         let take = (rows.end - row).div_ceil(calls - call);
         let (offset, stride) = acts.at(args, row);
         let at = row * args.output.stride + column;
@@ -191,7 +190,7 @@ unsafe fn run_pair(
             steps: acts.steps,
             part: call,
             parts: if args.rows <= MAX_PANEL_ROWS { calls } else { 0 },
-            // The base may lie before the memory that it leads into: tasks shift it so that columns keep their numbers.
+            // The base may point before the buffer: tasks shift it so that columns keep their numbers.
             out: args.output.start.wrapping_add(at),
             out_stride: args.output.stride,
             bias: args.bias.map_or(std::ptr::null(), |bias| bias[column..column + 2 * GROUP_ROWS].as_ptr()),
@@ -251,7 +250,7 @@ unsafe fn store(args: &MatmulArgs<'_>, sums: &[f32; GROUP_ROWS], row: usize, gro
     let len = GROUP_ROWS.min(args.weights.rows - first);
     // SAFETY: the row's columns `first..first + len` are valid and ours.
     let y = unsafe {
-        // The base may lie before the memory that it leads into: tasks shift it so that columns keep their numbers.
+        // The base may point before the buffer: tasks shift it so that columns keep their numbers.
         let start = args.output.start.wrapping_add(row * args.output.stride + first);
         std::slice::from_raw_parts_mut(start, len)
     };

@@ -1,8 +1,7 @@
-//! The kernels and the table through which they are reached.
+//! The kernels, and the table through which they are called.
 //!
-//! A table is made once, from an `Isa` that detection gave out, and holds one function per job and
-//! type; nothing is looked up by instruction set afterwards. Owned by the device, used by
-//! executables.
+//! A table is built once, from a detected `Isa`, and holds one function per operation and type; nothing is selected by
+//! instruction set afterwards. Owned by the device, used by executables.
 
 pub mod attend;
 #[cfg(target_arch = "x86_64")]
@@ -36,7 +35,7 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// The table of a level that this machine has.
+    /// The table for a level that this machine has.
     pub fn new(isa: Isa) -> Kernels {
         let tiles = DType::ALL.iter().map(|&dtype| tiles(isa.level(), dtype)).collect();
         Kernels { isa, tiles, row_fns: row_fns(isa.level()) }
@@ -56,11 +55,11 @@ impl Kernels {
     ///
     /// # Safety
     /// Columns `16 * groups.start ..` up to `min(16 * groups.end, N)` of `rows` rows of `args.output`
-    /// are valid, and nobody else uses them during the call.
+    /// are valid, and nothing else uses them during the call.
     pub unsafe fn matmul(&self, args: &MatmulArgs<'_>) {
         let table = self.tiles[args.weights.dtype as usize].as_ref();
         let table = table.expect("the plan's weight type is supported");
-        // SAFETY: the table is of this machine and type; the rest is the caller's promise.
+        // SAFETY: the table is of this machine and type; the rest is guaranteed by the caller.
         unsafe { matmul::run(table, args) };
     }
 
@@ -73,9 +72,9 @@ impl Kernels {
     /// Quantises a row of activations to 8 bits.
     ///
     /// # Safety
-    /// The row's blocks at `args.out` are valid, and nobody else uses them during the call.
+    /// The row's blocks at `args.out` are valid, and nothing else uses them during the call.
     pub unsafe fn quantize(&self, args: QuantizeArgs<'_>) {
-        // SAFETY: the machine has the level; the rest is the caller's promise.
+        // SAFETY: the machine has the level; the rest is guaranteed by the caller.
         unsafe { (self.row_fns.quantize)(args) }
     }
 
@@ -111,8 +110,8 @@ impl Kernels {
         unsafe { (self.row_fns.survey)(x, out) }
     }
 
-    /// Writes the tokens with a logit of at least `floor` to `out`, which must have room, in order of their ids; how
-    /// many there are. A NaN counts as negative infinity.
+    /// Writes the tokens with a logit of at least `floor` to `out`, which must have room, in order of id. Returns their
+    /// number. A NaN counts as negative infinity.
     pub fn gather(&self, row: Surveyed<'_>, floor: f32, out: &mut [Candidate]) -> usize {
         // SAFETY: the machine has the level, as `self.isa` proves.
         unsafe { (self.row_fns.gather)(row, floor, out) }
@@ -130,7 +129,7 @@ impl Kernels {
         unsafe { (self.row_fns.noisy_best)(args) }
     }
 
-    /// The best token after temperature and noise of a list in any order; a NaN counts as negative infinity.
+    /// The best token after temperature and noise of a list, in any order. A NaN counts as negative infinity.
     pub fn noisy_list(&self, list: &[Candidate], temperature: f32, noise: [u32; 4]) -> Best {
         // SAFETY: the machine has the level, as `self.isa` proves.
         unsafe { (self.row_fns.noisy_list)(list, temperature, noise) }
@@ -139,20 +138,20 @@ impl Kernels {
     /// One split of attention for one key-value head; see `attend`.
     ///
     /// # Safety
-    /// The pages named are inside the layer's memory and nobody writes to them during the call; the
+    /// The pages named are inside the layer's memory and nothing writes to them during the call; the
     /// partial results of these rows, this head's group and this split are valid, and nobody
     /// else uses them during the call.
     pub unsafe fn attend(&self, args: AttendArgs<'_>) {
-        // SAFETY: the machine has the level; the rest is the caller's promise.
+        // SAFETY: the machine has the level; the rest is guaranteed by the caller.
         unsafe { (self.row_fns.attend)(args) }
     }
 
     /// Joins the splits of a row and query head.
     ///
     /// # Safety
-    /// `attend` has filled the partial results of `args.splits`, and nobody writes to them.
+    /// `attend` has filled the partial results of `args.splits`, and nothing writes to them.
     pub unsafe fn combine(&self, args: CombineArgs<'_>) {
-        // SAFETY: the machine has the level; the rest is the caller's promise.
+        // SAFETY: the machine has the level; the rest is guaranteed by the caller.
         unsafe { (self.row_fns.combine)(args) }
     }
 }

@@ -1,7 +1,7 @@
 //! Kernels on single rows: norm, activation quantiser, gated activations, rotary embedding, arg-max.
 //!
-//! Written once over `Lanes`; sums run in an order given by the row's length alone. Called through
-//! `super::Kernels`, which holds one compiled copy for each instruction-set level.
+//! Written once over `Lanes`; the order of a sum depends only on the row's length. Called through `super::Kernels`, which
+//! holds one compiled copy per instruction-set level.
 
 use super::lanes::{LANES, Lanes, exp, to_array};
 use crate::activation::{ActBlock, FLOAT_BITS, FLOAT_OFFSET, start_of};
@@ -35,7 +35,7 @@ pub struct QuantizeArgs<'a> {
 /// `out[i] = act(gate[i]) * up[i]`, all of one length.
 #[derive(Debug)]
 pub struct GateArgs<'a> {
-    /// What goes through the activation.
+    /// Input of the activation.
     pub gate: &'a [f32],
     /// The other factor.
     pub up: &'a [f32],
@@ -43,7 +43,7 @@ pub struct GateArgs<'a> {
     pub out: &'a mut [f32],
 }
 
-/// Which elements of a head the rotary embedding turns together.
+/// Which elements of a head the rotary embedding rotates together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RopeStyle {
     /// Elements `2i` and `2i + 1` (llama in GGUF files).
@@ -52,7 +52,7 @@ pub enum RopeStyle {
     Halves,
 }
 
-/// Turns one head in place; elements beyond twice the number of angles stay.
+/// Rotates one head in place; elements past twice the number of angles are unchanged.
 #[derive(Debug)]
 pub struct RopeArgs<'a> {
     /// The head.
@@ -61,12 +61,12 @@ pub struct RopeArgs<'a> {
     pub cos: &'a [f32],
     /// Sines of the position's angles.
     pub sin: &'a [f32],
-    /// Which elements belong together.
+    /// How elements are paired.
     pub style: RopeStyle,
 }
 
-/// Fills the cosines and sines of `position * inv_freq[i]`, each times `magnitude` (1 but for YaRN).
-/// Done once a step and row, not once a layer.
+/// Computes the cosines and sines of `position * inv_freq[i]`, each times `magnitude` (1 except for YaRN). Runs once per
+/// step and row, not per layer.
 pub fn rope_angles(position: u32, inv_freq: &[f32], magnitude: f32, cos: &mut [f32], sin: &mut [f32]) {
     for (i, freq) in inv_freq.iter().enumerate() {
         let (s, c) = (position as f32 * freq).sin_cos();
@@ -84,12 +84,12 @@ pub struct Best {
 }
 
 impl Best {
-    /// What every other one beats: that of an empty row.
+    /// The result of an empty row; loses to every other.
     pub const NONE: Best = Best { value: f32::NEG_INFINITY, index: NO_TOKEN };
-    /// What beats every other one: that of a part with a NaN or positive infinity.
+    /// The result of a part with a NaN or positive infinity; beats every other.
     pub const BROKEN: Best = Best { value: f32::NAN, index: NO_TOKEN };
 
-    /// The better of two: a broken one, then the larger value, then the lower index. The order of the calls does not
+    /// The better of two: a broken one first, then the larger value, then the lower index. The order of calls does not
     /// matter.
     pub fn or(self, other: Best) -> Best {
         if self.value.is_nan() {
@@ -120,7 +120,7 @@ pub(super) unsafe fn load_padded<L: Lanes>(x: &[f32], at: usize, pad: f32) -> L:
     unsafe { L::load(buffer.as_ptr()) }
 }
 
-/// Stores the vector to `out[at..]`, as far as that goes.
+/// Stores the vector to `out[at..]`, up to the end of `out`.
 ///
 /// # Safety
 /// The machine has the level.
@@ -131,7 +131,7 @@ unsafe fn store_cut<L: Lanes>(out: &mut [f32], at: usize, v: L::V) {
         // SAFETY: there is room for 16 elements.
         return unsafe { L::store(rest.as_mut_ptr(), v) };
     }
-    // SAFETY: the level is the caller's promise.
+    // SAFETY: the level is guaranteed by the caller.
     let buffer = unsafe { to_array::<L>(v) };
     let len = rest.len();
     rest.copy_from_slice(&buffer[..len]);
@@ -143,7 +143,7 @@ unsafe fn store_cut<L: Lanes>(out: &mut [f32], at: usize, v: L::V) {
 pub(super) unsafe fn norm<L: Lanes>(args: NormArgs<'_>) {
     let NormArgs { x, weight, eps, out } = args;
     assert!(weight.len() == x.len() && out.len() == x.len(), "norm operands have one length");
-    // SAFETY: the level is the caller's promise; loads and stores stay inside the slices.
+    // SAFETY: the level is guaranteed by the caller; loads and stores stay inside the slices.
     unsafe {
         let mut sums = [L::splat(0.0); 4];
         let (fours, rest) = x.as_chunks::<{ 4 * LANES }>();
@@ -172,20 +172,20 @@ pub(super) unsafe fn norm<L: Lanes>(args: NormArgs<'_>) {
     }
 }
 
-/// One block; the same as `aio_ir::quant::quantize_q8` for finite numbers. Written field by field: a block that is put
-/// together elsewhere waits for its narrow stores to be read back wide.
+/// Quantises one block; equal to `aio_ir::quant::quantize_q8` for finite numbers. Writes each field directly: copying an
+/// assembled block would stall, as it reads narrow stores back with wide loads.
 ///
 /// # Safety
-/// The machine has the level; the block at `out` is valid and nobody else uses it.
+/// The machine has the level; the block at `out` is valid and nothing else uses it.
 #[inline(always)]
 unsafe fn quantize_block<L: Lanes>(x: &[f32; BLOCK_COLS], out: *mut ActBlock) {
-    // SAFETY: the level is the caller's promise; loads and stores stay inside the blocks.
+    // SAFETY: the level is guaranteed by the caller; loads and stores stay inside the blocks.
     unsafe {
         let v = [L::load(x.as_ptr()), L::load(x.as_ptr().add(LANES))];
         let zero = L::splat(0.0);
         let abs = [L::max(v[0], L::sub(zero, v[0])), L::max(v[1], L::sub(zero, v[1]))];
         let mut d = L::largest(L::max(abs[0], abs[1])) / 127.0;
-        // A maximum may lose a NaN; an infinity makes the block as meaningless.
+        // The maximum may lose a NaN; an infinity makes the block just as meaningless.
         if L::any_not_finite(v[0]) || L::any_not_finite(v[1]) {
             d = f32::NAN;
         }
@@ -205,13 +205,13 @@ unsafe fn quantize_block<L: Lanes>(x: &[f32; BLOCK_COLS], out: *mut ActBlock) {
 }
 
 /// # Safety
-/// The machine has the level; the row's blocks are valid and nobody else uses them.
+/// The machine has the level; the row's blocks are valid and nothing else uses them.
 #[inline(always)]
 pub(super) unsafe fn quantize<L: Lanes>(args: QuantizeArgs<'_>) {
     let (blocks, rest) = args.x.as_chunks::<BLOCK_COLS>();
     assert!(rest.is_empty(), "a quantised row is whole blocks");
     for (b, x) in blocks.iter().enumerate() {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { quantize_block::<L>(x, args.out.add(b * args.stride)) };
     }
 }
@@ -223,7 +223,7 @@ pub(super) unsafe fn silu_mul<L: Lanes>(args: GateArgs<'_>) {
     let GateArgs { gate, up, out } = args;
     assert!(up.len() == gate.len() && out.len() == gate.len(), "gate operands have one length");
     for at in (0..gate.len()).step_by(LANES) {
-        // SAFETY: the level is the caller's promise; loads and stores stay inside the slices.
+        // SAFETY: the level is guaranteed by the caller; loads and stores stay inside the slices.
         unsafe {
             let g = load_padded::<L>(gate, at, 0.0);
             let e = exp::<L>(L::sub(L::splat(0.0), g));
@@ -245,7 +245,7 @@ pub(super) unsafe fn gelu_mul<L: Lanes>(args: GateArgs<'_>) {
     let GateArgs { gate, up, out } = args;
     assert!(up.len() == gate.len() && out.len() == gate.len(), "gate operands have one length");
     for at in (0..gate.len()).step_by(LANES) {
-        // SAFETY: the level is the caller's promise; loads and stores stay inside the slices.
+        // SAFETY: the level is guaranteed by the caller; loads and stores stay inside the slices.
         unsafe {
             let g = load_padded::<L>(gate, at, 0.0);
             let cube = L::mul(L::mul(g, g), L::mul(g, L::splat(0.044_715)));
@@ -279,17 +279,17 @@ pub(super) unsafe fn rope<L: Lanes>(args: RopeArgs<'_>) {
     }
 }
 
-/// The largest of `x`, the lowest index among equals; index 0 of the result means `x[0]`. With a NaN or positive infinity
-/// in it, [`Best::BROKEN`].
+/// The largest of `x`, the lowest index among equals; index 0 means `x[0]`. [`Best::BROKEN`] if `x` contains a NaN or
+/// positive infinity.
 ///
-/// The maximum passes over NaNs, so the elements are added up beside it: the sum of a lane with a NaN is one, and where a
-/// sum is NaN (an overflow may be met by a negative infinity too) the elements are looked at one by one.
+/// The maximum ignores NaNs, so the elements are also summed: a lane with a NaN sums to NaN. Where a sum is NaN, which an
+/// overflow meeting a negative infinity can cause too, the elements are checked one by one.
 ///
 /// # Safety
 /// The machine has the level.
 #[inline(always)]
 pub(super) unsafe fn argmax<L: Lanes>(x: &[f32]) -> Best {
-    // SAFETY: the level is the caller's promise; loads stay inside the slice.
+    // SAFETY: the level is guaranteed by the caller; loads stay inside the slice.
     let (value, sum) = unsafe { largest_and_sum::<L>(x) };
     if value == f32::INFINITY || (sum.is_nan() && x.iter().copied().any(is_broken)) {
         return Best::BROKEN;
@@ -300,13 +300,13 @@ pub(super) unsafe fn argmax<L: Lanes>(x: &[f32]) -> Best {
     }
 }
 
-/// The largest element, NaNs passed over, and a sum that is NaN if one of them is.
+/// The largest element, ignoring NaNs, and a sum that is NaN if any element is.
 ///
 /// # Safety
 /// The machine has the level.
 #[inline(always)]
 pub(super) unsafe fn largest_and_sum<L: Lanes>(x: &[f32]) -> (f32, f32) {
-    // SAFETY: the level is the caller's promise; loads stay inside the slice.
+    // SAFETY: the level is guaranteed by the caller; loads stay inside the slice.
     unsafe {
         let (mut best, mut sum) = (L::splat(f32::NEG_INFINITY), L::splat(0.0));
         let whole = x.len() / LANES * LANES;

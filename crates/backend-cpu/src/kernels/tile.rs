@@ -1,7 +1,7 @@
 //! The tile: 16 output rows by a few activation rows, over all columns.
 //!
-//! Each instruction set compiles one tile function per weight type and row count; the matrix
-//! driver picks among them through this table. Filled at load, read by `super::matmul`.
+//! Each instruction set compiles one tile function per weight type and row count; the matrix driver selects them through
+//! this table. Filled at load, read by `super::matmul`.
 
 use crate::format::GROUP_ROWS;
 
@@ -12,12 +12,11 @@ pub struct TileArgs {
     pub weights: *const u8,
     /// Block formats: the tile's first `ActBlock`. Plain types: the tile's first f32.
     pub acts: *const u8,
-    /// Block formats: blocks from one column position to the next. Plain types: floats from one row
-    /// to the next.
+    /// Block formats: blocks between consecutive column positions. Plain types: floats between consecutive rows.
     pub stride: usize,
     /// Block formats: units of the group. Plain types: columns.
     pub steps: usize,
-    /// Results, 16 floats an activation row.
+    /// Results, 16 floats per activation row.
     pub out: *mut [f32; GROUP_ROWS],
 }
 
@@ -37,21 +36,21 @@ pub struct PairArgs {
     pub group_bytes: usize,
     /// The first row's first `ActBlock`.
     pub acts: *const u8,
-    /// Blocks from one column position to the next.
+    /// Blocks between consecutive column positions.
     pub stride: usize,
     /// Units of a group.
     pub steps: usize,
-    /// Which of the calls this is that pass over the pair, each with other rows. Each asks for its part of the next pair.
+    /// Index of this call among those over the pair, each with other rows. Each prefetches its part of the next pair.
     pub part: usize,
-    /// Calls that pass over the pair; 0 if the next pair need not be asked for.
+    /// Number of calls over the pair; 0 disables prefetching of the next pair.
     pub parts: usize,
-    /// Results, 32 floats an activation row.
+    /// Results, 32 floats per activation row.
     pub out: *mut f32,
-    /// Floats from one row of the results to the next.
+    /// Floats between consecutive rows of the results.
     pub out_stride: usize,
     /// Added to every row, 32 floats; may be null.
     pub bias: *const f32,
-    /// Added to the results, laid out as they are; may be null.
+    /// Added to the results, in their layout; may be null.
     pub residual: *const f32,
 }
 
@@ -71,7 +70,7 @@ const MAX_PAIR_ROWS: usize = 6;
 #[derive(Clone, Copy, Debug)]
 pub struct TileTable {
     fns: [Option<TileFn>; MAX_TILE_ROWS + 1],
-    /// Every count from 1 to this one has a function.
+    /// Every row count from 1 to this one has a function.
     dense: usize,
     pairs: [Option<PairFn>; MAX_PAIR_ROWS],
 }
@@ -80,17 +79,17 @@ impl TileTable {
     /// Functions for 1, 2, .. rows, and perhaps one for 16.
     pub fn new(dense: &[TileFn], full: Option<TileFn>) -> TileTable {
         let mut fns = [None; MAX_TILE_ROWS + 1];
-        for (slot, f) in fns[1..].iter_mut().zip(dense) {
-            *slot = Some(*f);
+        for (entry, f) in fns[1..].iter_mut().zip(dense) {
+            *entry = Some(*f);
         }
         fns[MAX_TILE_ROWS] = full.or(fns[MAX_TILE_ROWS]);
         TileTable { fns, dense: dense.len(), pairs: [None; MAX_PAIR_ROWS] }
     }
 
-    /// The same with functions of two groups for 1, 2, .. rows.
+    /// The same, plus functions of two groups for 1, 2, .. rows.
     pub fn with_pairs(mut self, pairs: &[PairFn]) -> TileTable {
-        for (slot, f) in self.pairs.iter_mut().zip(pairs) {
-            *slot = Some(*f);
+        for (entry, f) in self.pairs.iter_mut().zip(pairs) {
+            *entry = Some(*f);
         }
         self
     }

@@ -1,7 +1,7 @@
 //! Packing of weights into the interleaved form of `crate::format`.
 //!
-//! Packing is a pure function of 16-row groups, so threads pack their own chunks and thereby place
-//! them in their own memory. Called when a model is loaded or an artefact is written.
+//! Packing is a pure function of 16-row groups, so each thread packs its own chunks, which places their pages near it. Called
+//! when a model is loaded or an artefact is written.
 
 mod planes;
 mod source;
@@ -15,7 +15,7 @@ use std::ops::Range;
 /// Why weights cannot be packed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
-    /// There is no packed form of this type with this many columns.
+    /// The type has no packed form with this many columns.
     #[error("no packed form of {dtype} with {cols} columns")]
     NoForm {
         /// The weights' type.
@@ -23,19 +23,19 @@ pub enum PackError {
         /// Columns of the matrix.
         cols: usize,
     },
-    /// A buffer has not the length that the shape asks for.
+    /// A buffer's length does not match the shape.
     #[error("{what} has {got} bytes, not {expected}")]
     Length {
         /// Which buffer.
         what: &'static str,
-        /// Bytes the shape asks for.
+        /// Bytes required by the shape.
         expected: usize,
         /// Bytes given.
         got: usize,
     },
 }
 
-/// A weight matrix as the model file stores it, and the part of it to pack.
+/// A weight matrix as stored in the model file, and the part to pack.
 #[derive(Clone, Debug)]
 pub struct PackArgs<'a> {
     /// Type of the weights.
@@ -55,12 +55,12 @@ pub const fn groups_of(rows: usize) -> usize {
     rows.div_ceil(GROUP_ROWS)
 }
 
-/// Bytes of a packed matrix; `None` if there is no packed form of it.
+/// Bytes of a packed matrix; `None` if it has no packed form.
 pub fn packed_bytes(dtype: DType, rows: usize, cols: usize) -> Option<usize> {
     group_bytes(dtype, cols)?.checked_mul(groups_of(rows))
 }
 
-/// Packs `args.groups` into `out`, which is exactly as long as they are.
+/// Packs `args.groups` into `out`, whose length must match exactly.
 pub fn pack(args: &PackArgs<'_>, out: &mut [u8]) -> Result<(), PackError> {
     let (dtype, cols) = (args.dtype, args.cols);
     let group = group_bytes(dtype, cols).filter(|b| *b > 0).ok_or(PackError::NoForm { dtype, cols })?;
@@ -84,7 +84,7 @@ fn expect_len(what: &'static str, got: usize, expected: usize) -> Result<(), Pac
     if got == expected { Ok(()) } else { Err(PackError::Length { what, expected, got }) }
 }
 
-/// Plain types: column after column, each the 16 rows' elements.
+/// Plain types: column by column, the elements of the 16 rows.
 fn pack_plain(rows: &[Option<&[u8]>; GROUP_ROWS], elem_bytes: usize, out: &mut [u8]) {
     for (k, column) in out.chunks_exact_mut(elem_bytes * GROUP_ROWS).enumerate() {
         for (row, elem) in rows.iter().zip(column.chunks_exact_mut(elem_bytes)) {

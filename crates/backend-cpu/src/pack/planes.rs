@@ -1,7 +1,7 @@
 //! The planes in which the codes of a block are stored; see `crate::format` for their definition.
 //!
-//! Writer and reader stand side by side so that they can be checked against each other; the reader
-//! is the portable kernels' decoder. Called by packing and by `kernels::portable`.
+//! Writer and reader are kept together so that they can be checked against each other; the reader is the portable kernels'
+//! decoder. Called by packing and by `kernels::portable`.
 
 use crate::format::Codes;
 use aio_ir::quant::IQ4_NL_VALUES;

@@ -1,7 +1,7 @@
-//! Reads codes and scales out of the blocks of a model file.
+//! Reads codes and scales from the blocks of a model file.
 //!
-//! The layouts are those that `aio_ir::quant` decodes; here codes stay integers, offset so that none
-//! is negative. Called by packing, one block of one row at a time.
+//! The layouts are those `aio_ir::quant` decodes; here codes stay integers, offset so that none is negative. Called by
+//! packing, one block of one row at a time.
 
 use aio_ir::DType;
 use aio_ir::quant::{k4_scale_min, q3_scales};

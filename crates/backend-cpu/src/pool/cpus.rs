@@ -1,4 +1,4 @@
-//! Processors that threads are bound to, and the processor time of threads: the system's calls. Used by the pool.
+//! System calls for binding threads to processors and reading their processor time. Used by the pool.
 
 #[cfg(target_os = "linux")]
 mod system {
@@ -14,7 +14,7 @@ mod system {
     }
 
     impl Cpus {
-        /// Those that a thread may use; the calling thread is 0.
+        /// The processors a thread may use; 0 is the calling thread.
         fn of(thread: libc::pid_t) -> Option<Cpus> {
             // SAFETY: the set is plain data, initialised here, and passed with its size.
             unsafe {
@@ -33,19 +33,19 @@ mod system {
             }
         }
 
-        /// Those that the calling thread may use.
+        /// The processors the calling thread may use.
         pub(in crate::pool) fn allowed() -> Option<Cpus> {
             Cpus::of(0)
         }
 
-        /// The one that the calling thread runs on.
+        /// The processor the calling thread runs on.
         pub(in crate::pool) fn here() -> Option<Cpus> {
             // SAFETY: takes nothing.
             let cpu = unsafe { libc::sched_getcpu() };
             usize::try_from(cpu).ok().map(Cpus::one)
         }
 
-        /// The `index`-th of the set, alone.
+        /// A set with only the `index`-th processor of this one.
         pub(in crate::pool) fn nth(&self, index: usize) -> Option<Cpus> {
             // SAFETY: the numbers are below the size of the set.
             let has = |&cpu: &usize| unsafe { libc::CPU_ISSET(cpu, &self.0) };
@@ -63,15 +63,15 @@ mod system {
             (result == 0).then_some(Handle { thread, clock })
         }
 
-        /// Processor time that the thread has used, nanoseconds.
+        /// Processor time used by the thread, in nanoseconds.
         pub(in crate::pool) fn ran_ns(&self) -> Option<u64> {
             let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            // SAFETY: the time is written in place; the clock of a thread that has ended is an error.
+            // SAFETY: the time is written in place; the clock of an ended thread gives an error.
             let result = unsafe { libc::clock_gettime(self.clock, &mut time) };
             (result == 0).then_some(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
         }
 
-        /// Binds the thread to these processors; whether that was possible.
+        /// Binds the thread to these processors. Returns whether that succeeded.
         pub(in crate::pool) fn move_to(&self, cpus: &Cpus) -> bool {
             // SAFETY: the set is plain data, passed with its size.
             unsafe { libc::sched_setaffinity(self.thread, size_of::<libc::cpu_set_t>(), &cpus.0) == 0 }
@@ -81,11 +81,11 @@ mod system {
 
 #[cfg(not(target_os = "linux"))]
 mod system {
-    /// A set of processors; unknown here.
+    /// A set of processors; not supported on this system.
     #[derive(Clone, Copy)]
     pub(in crate::pool) struct Cpus;
 
-    /// A running thread; unknown here.
+    /// A running thread; not supported on this system.
     #[derive(Clone, Copy, Debug)]
     pub(in crate::pool) struct Handle;
 

@@ -1,17 +1,17 @@
-//! The pool's protocols under the model checker: every order of two threads' steps with up to two preemptions.
+//! The pool's protocols under the model checker: every interleaving of two threads with up to two preemptions.
 //!
 //! Compiled with `--cfg loom` only: `RUSTFLAGS="--cfg loom" cargo test --release -p aio-backend-cpu model`.
 
 use super::barrier::{Barrier, Gate, Spin};
-use super::crew::{Crew, Entry};
+use super::team::{EntryPoint, Team};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-/// Runs a body on two threads under every order.
+/// Runs a body on two threads in every interleaving.
 fn two_threads<T: Send + Sync + 'static>(make: fn() -> T, body: fn(&T, usize)) {
     let mut model = loom::model::Builder::new();
-    // Without a bound the barrier alone has more orders than can be tried.
+    // Without a bound the barrier alone has more interleavings than can be tried.
     model.preemption_bound = Some(2);
     model.check(move || {
         let shared = Arc::new(make());
@@ -27,7 +27,7 @@ struct Cells {
     cells: [UnsafeCell<u32>; 2],
 }
 
-// SAFETY: the model checker watches every access to the cells and reports those that race.
+// SAFETY: the model checker tracks every access to the cells and reports races.
 unsafe impl Sync for Cells {}
 
 #[test]
@@ -38,7 +38,7 @@ fn what_is_written_before_a_barrier_is_read_after_it() {
             // SAFETY: each thread writes its own cell; the model checker reports a race.
             shared.cells[tid].with_mut(|p| unsafe { *p = round });
             shared.barrier.pass(2 * round - 2, || {}, &mut ());
-            // SAFETY: nobody writes between the two barriers.
+            // SAFETY: no thread writes between the two barriers.
             shared.cells[1 - tid].with(|p| assert_eq!(unsafe { *p }, round));
             shared.barrier.pass(2 * round - 1, || {}, &mut ());
         }
@@ -46,7 +46,7 @@ fn what_is_written_before_a_barrier_is_read_after_it() {
 }
 
 #[test]
-fn a_gate_wakes_whoever_waits() {
+fn a_gate_wakes_a_waiting_thread() {
     two_threads(
         || Gate::new(Spin::NONE),
         |gate, tid| {
@@ -61,8 +61,8 @@ fn a_gate_wakes_whoever_waits() {
 }
 
 struct Stages {
-    crew: Crew,
-    /// How often each item of each stage was taken; written by whoever claims it.
+    team: Team,
+    /// How often each item of each stage was claimed, counted by the claiming thread.
     taken: [[UnsafeCell<u32>; 2]; 3],
 }
 
@@ -72,23 +72,23 @@ unsafe impl Sync for Stages {}
 impl Stages {
     fn new() -> Stages {
         let taken = std::array::from_fn(|_| std::array::from_fn(|_| UnsafeCell::new(0)));
-        Stages { crew: Crew::new(2, Spin::NONE), taken }
+        Stages { team: Team::new(2, Spin::NONE), taken }
     }
 
-    /// A member's part of a run, from where it came in. After the barrier every item of a stage was taken once.
-    fn work(&self, id: usize, entry: Entry, relieve: bool) {
-        let Entry { stage: first, mut epoch } = entry;
+    /// A member's part of a run, from its entry point on. After the barrier every item of a stage was claimed once.
+    fn work(&self, id: usize, entry: EntryPoint, release: bool) {
+        let EntryPoint { stage: first, mut epoch } = entry;
         for (stage, taken) in self.taken.iter().enumerate().skip(first) {
-            let (tid, threads) = self.crew.place(id);
-            for chunk in self.crew.claims.chunks(epoch, tid, threads, 2, 1) {
+            let (tid, threads) = self.team.place(id);
+            for chunk in self.team.queue.chunks(epoch, tid, threads, 2, 1) {
                 // SAFETY: a claimed item has one owner; the model checker reports a race.
                 taken[chunk.start].with_mut(|p| unsafe { *p += 1 });
             }
-            if relieve && stage == 0 {
-                self.crew.relieve(1);
+            if release && stage == 0 {
+                self.team.release(1);
             }
             epoch += 1;
-            if stage + 1 == self.taken.len() || !self.crew.meet(id, Entry { stage: stage + 1, epoch }, &mut ()) {
+            if stage + 1 == self.taken.len() || !self.team.meet(id, EntryPoint { stage: stage + 1, epoch }, &mut ()) {
                 return;
             }
             self.check(stage);
@@ -97,24 +97,24 @@ impl Stages {
 
     fn check(&self, stage: usize) {
         for item in &self.taken[stage] {
-            // SAFETY: nobody writes to a stage's items after the barrier.
+            // SAFETY: no thread writes to a stage's items after its barrier.
             item.with(|p| assert_eq!(unsafe { *p }, 1));
         }
     }
 }
 
 /// Thread 0 runs, thread 1 serves.
-fn a_run(shared: &Stages, id: usize, all: bool, relieve: bool) {
+fn a_run(shared: &Stages, id: usize, all: bool, release: bool) {
     if id == 0 {
-        let entry = shared.crew.begin(all);
-        shared.work(0, entry, relieve);
-        shared.crew.finish(&mut ());
+        let entry = shared.team.begin(all);
+        shared.work(0, entry, release);
+        shared.team.finish(&mut ());
         shared.check(2);
-        shared.crew.dismiss();
+        shared.team.shut_down();
     } else {
-        while let Some(entry) = shared.crew.attend(1) {
+        while let Some(entry) = shared.team.stand_by(1) {
             shared.work(1, entry, false);
-            shared.crew.leave(1);
+            shared.team.leave(1);
         }
     }
 }
@@ -130,6 +130,6 @@ fn a_thread_may_come_in_at_any_stage() {
 }
 
 #[test]
-fn a_relieved_thread_leaves_and_may_come_back() {
+fn a_released_thread_leaves_and_may_come_back() {
     two_threads(Stages::new, |shared, id| a_run(shared, id, true, true));
 }

@@ -1,13 +1,13 @@
-//! The pool: barriers order writes, more threads than processors make progress, panics arrive.
+//! The pool: barriers order writes, more threads than processors make progress, panics reach the caller.
 //!
-//! What depends on who is there at which time is made to happen: tests wait for the pool's own events.
+//! Tests never depend on timing: they wait for the pool's own events.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use super::*;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Every thread adds to its own cell, meets, and checks all cells, many times.
+/// Every thread writes its own cell, passes a barrier, and checks all cells, many times.
 fn barriers_order_writes(threads: usize, rounds: u64) {
     let pool = Pool::new(threads, false).unwrap();
     let cells: Vec<AtomicU64> = (0..threads).map(|_| AtomicU64::new(0)).collect();
@@ -66,13 +66,13 @@ fn every_chunk_has_one_owner_phase_after_phase() {
 }
 
 #[test]
-fn who_is_through_helps_who_is_late() {
+fn a_thread_that_finishes_early_helps_the_others() {
     let pool = Pool::new(2, false).unwrap();
     let (begun, by_other) = (AtomicUsize::new(0), AtomicUsize::new(0));
     pool.run(&|worker| {
         for chunk in worker.chunks(64, 1) {
             if worker.tid == 1 {
-                // Late: it computes its first chunk until the other thread has taken all the rest.
+                // Stays in its first chunk until the other thread has claimed all the rest.
                 begun.store(1, Ordering::Release);
                 yield_until(|| by_other.load(Ordering::Acquire) == 63);
             } else {
@@ -84,7 +84,7 @@ fn who_is_through_helps_who_is_late() {
     assert_eq!(by_other.into_inner(), 63);
 }
 
-/// Waits for something that another thread does without fail.
+/// Waits for something that another thread is bound to do.
 fn yield_until(happened: impl Fn() -> bool) {
     while !happened() {
         std::thread::yield_now();
@@ -122,7 +122,7 @@ fn workers_wake_after_they_fell_asleep() {
     for cores in [1, 2] {
         let pool = Pool::on(cores, 2, false).unwrap();
         for _ in 0..5 {
-            yield_until(|| pool.shared.crew.barrier.gate().has_sleepers());
+            yield_until(|| pool.shared.team.barrier.gate().has_sleepers());
             let count = AtomicUsize::new(0);
             pool.run(&|_| {
                 count.fetch_add(1, Ordering::Relaxed);
@@ -132,7 +132,7 @@ fn workers_wake_after_they_fell_asleep() {
     }
 }
 
-/// Every item of every stage, and every thread's number, whatever crew there is.
+/// Every item of every stage is processed once, and every rank is valid, whatever the team.
 fn stages_cover_everything_once(pool: &Pool, runs: usize, disturb: &(dyn Fn(&Worker<'_>) + Sync)) {
     let stages = 40;
     let seen: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
@@ -160,17 +160,17 @@ fn stages_cover_everything_once(pool: &Pool, runs: usize, disturb: &(dyn Fn(&Wor
 }
 
 #[test]
-fn stages_run_on_whoever_is_there() {
+fn stages_run_on_any_team() {
     for (cores, threads) in [(1, 1), (2, 2), (3, 3), (1, 3)] {
         stages_cover_everything_once(&Pool::on(cores, threads, true).unwrap(), 50, &|_| {});
     }
 }
 
-/// Makes the other thread come if this one is alone, and leave if it is not; for thread 0 of a pool of two.
-fn change_crew(pool: &Pool, worker: &Worker<'_>) {
+/// Makes the other thread join if thread 0 is alone, and leave otherwise. For a pool of two.
+fn change_team(pool: &Pool, worker: &Worker<'_>) {
     match (worker.tid, worker.threads) {
-        (0, 1) => yield_until(|| pool.shared.crew.someone_is_at_the_door()),
-        (0, _) => pool.shared.crew.relieve(1),
+        (0, 1) => yield_until(|| pool.shared.team.has_standby()),
+        (0, _) => pool.shared.team.release(1),
         _ => {}
     }
 }
@@ -182,15 +182,15 @@ fn threads_leave_and_come_back_between_stages() {
     stages_cover_everything_once(&pool, 3, &|worker| {
         let count = if worker.threads == 1 { &alone } else { &together };
         count.fetch_add(1, Ordering::Relaxed);
-        change_crew(&pool, worker);
+        change_team(&pool, worker);
     });
-    // A visit takes at most two stages: in the first the thread may have come to the barrier before it is relieved.
+    // A visit takes at most two stages: in the first, the thread may arrive at the barrier before it is released.
     let (alone, together) = (alone.into_inner(), together.into_inner());
     assert!(alone >= 3 * 10 && together >= 3 * 10, "{alone} stages alone, {together} visits");
 }
 
-/// Runs stages until the crew is as large as wanted, and panics in its last member.
-fn panic_in_a_crew_of(pool: &Pool, wanted: usize) {
+/// Runs stages until the team has `wanted` members, then panics in the last one.
+fn panic_in_a_team_of(pool: &Pool, wanted: usize) {
     let caught = catch_unwind(AssertUnwindSafe(|| {
         pool.run_stages(&|mut worker| {
             loop {
@@ -198,7 +198,7 @@ fn panic_in_a_crew_of(pool: &Pool, wanted: usize) {
                     resume_unwind(Box::new(wanted));
                 }
                 if worker.threads != wanted {
-                    change_crew(pool, &worker);
+                    change_team(pool, &worker);
                 }
                 if !worker.next_stage(|| false) {
                     return;
@@ -210,11 +210,11 @@ fn panic_in_a_crew_of(pool: &Pool, wanted: usize) {
 }
 
 #[test]
-fn a_panic_in_a_stage_reaches_the_caller_whoever_is_in_the_crew() {
+fn a_panic_in_a_stage_reaches_the_caller_for_any_team() {
     let pool = Pool::on(2, 2, false).unwrap();
     for _ in 0..20 {
-        panic_in_a_crew_of(&pool, 1);
-        panic_in_a_crew_of(&pool, 2);
+        panic_in_a_team_of(&pool, 1);
+        panic_in_a_team_of(&pool, 2);
     }
     stages_cover_everything_once(&pool, 5, &|_| {});
 }

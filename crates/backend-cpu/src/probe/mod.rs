@@ -1,7 +1,7 @@
-//! What this machine can do at best: streaming reads, multiply-adds from registers, the pool's own costs.
+//! Peak rates of this machine: streaming reads, multiply-adds from registers, and the pool's overhead.
 //!
-//! These are the denominators of every performance figure, so they are measured with the very threads, pages and
-//! instruction set that plans run on, in the same run. Used by `aio bench` and `aio device calibrate`.
+//! They are the denominators of every performance figure, so they are measured in the same run, with the threads, pages and
+//! instruction set that plans use. Used by `aio bench` and `aio device calibrate`.
 
 mod peak;
 mod read;
@@ -27,24 +27,24 @@ impl CpuDevice {
     }
 }
 
-/// Barriers that one timing of `barrier_seconds` crosses.
+/// Barriers crossed in one timing of `barrier_seconds`.
 const BARRIERS: u32 = 1000;
-/// Long enough that idle threads have gone to sleep.
+/// Long enough for idle threads to fall asleep.
 const IDLE: Duration = Duration::from_millis(2);
 
 impl Probe {
-    /// Threads that take part, the caller's included.
+    /// Number of threads, including the caller's.
     pub fn threads(&self) -> usize {
         self.engine.pool.threads()
     }
 
-    /// A buffer of `bytes` bytes, placed as weights are: on huge pages where the system gives them, each thread's
-    /// share touched first by that thread. `None` if there is no memory for it.
+    /// A buffer of `bytes` bytes, placed like weights: on huge pages where available, each thread's share first touched by
+    /// that thread. `None` if allocation fails.
     pub fn read_buffer(&self, bytes: usize) -> Option<ReadBuffer> {
         ReadBuffer::new(&self.engine.pool, bytes)
     }
 
-    /// Seconds in which the first `threads` threads stream the buffer `passes` times, each its own share.
+    /// Seconds for the first `threads` threads to stream the buffer `passes` times, each its own share.
     pub fn read_seconds(&self, buffer: &ReadBuffer, threads: usize, passes: usize) -> f64 {
         let isa = self.engine.kernels.isa();
         self.timed(&|worker| buffer.read(isa, worker.tid, threads.min(worker.threads), passes))
@@ -72,13 +72,13 @@ impl Probe {
         peak::f32_macs(isa) * threads.min(self.threads()) as f64 / seconds
     }
 
-    /// Seconds of an empty submission to threads that are awake.
+    /// Seconds of an empty submission to awake threads.
     pub fn submission_seconds(&self) -> f64 {
         self.engine.pool.run(&|_| {});
         self.timed(&|_| {})
     }
 
-    /// Seconds of one barrier among threads that arrive together.
+    /// Seconds of one barrier when threads arrive together.
     pub fn barrier_seconds(&self) -> f64 {
         let all = self.timed(&|worker| {
             for _ in 0..BARRIERS {
@@ -88,7 +88,7 @@ impl Probe {
         all / f64::from(BARRIERS)
     }
 
-    /// Seconds of an empty submission to threads that have gone to sleep.
+    /// Seconds of an empty submission to sleeping threads.
     pub fn wake_seconds(&self) -> f64 {
         std::thread::sleep(IDLE);
         self.timed(&|_| {})

@@ -1,4 +1,4 @@
-//! Multiply-adds from registers alone: the peak that no kernel can pass.
+//! Multiply-adds from registers alone: the upper bound of every kernel.
 //!
 //! Sixteen independent sums hide the instructions' latency; the operands never leave registers.
 
@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 /// Independent sums.
 const SUMS: usize = 16;
-/// Turns of the loop: some milliseconds.
+/// Iterations of the loop: some milliseconds.
 const TURNS: usize = 100_000;
 /// Lanes of the portable integer loop.
 const PORTABLE_LANES: usize = 16;

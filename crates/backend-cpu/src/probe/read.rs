@@ -7,10 +7,10 @@ use std::hint::black_box;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// What the buffer is filled with: pages that were never written may all be one page of zeros.
+/// Fill value of the buffer: pages never written may all map to one page of zeros.
 const FILL: u8 = 0x11;
 
-/// Memory to be streamed. See [`Probe::read_buffer`](super::Probe::read_buffer).
+/// Memory to stream. See [`Probe::read_buffer`](super::Probe::read_buffer).
 #[derive(Debug)]
 pub struct ReadBuffer {
     bytes: AlignedBytes,
@@ -23,7 +23,7 @@ impl ReadBuffer {
         let buffer_ref = &buffer;
         pool.run(&|worker| {
             let share = buffer_ref.share(worker.tid, worker.threads);
-            // SAFETY: threads fill disjoint ranges of the buffer, which lives until `run` has returned; nobody reads.
+            // SAFETY: threads fill disjoint ranges of the buffer, which lives until `run` returns; nothing reads it.
             unsafe { std::ptr::write_bytes((start as *mut u8).add(share.start), FILL, share.len()) };
         });
         Some(buffer)
@@ -46,7 +46,7 @@ impl ReadBuffer {
         at(tid)..at(tid + 1)
     }
 
-    /// Reads this thread's share some times over.
+    /// Reads this thread's share several times.
     pub(super) fn read(&self, isa: Isa, tid: usize, threads: usize, passes: usize) {
         let share = &self.bytes[self.share(tid, threads)];
         for _ in 0..passes {
@@ -75,7 +75,7 @@ fn stream(isa: Isa, bytes: &[u8]) -> u64 {
     sums.iter().fold(0, |a, b| a.wrapping_add(*b))
 }
 
-/// Lines whose sums go side by side.
+/// Cache lines summed in parallel.
 const STRIDE: usize = 4;
 
 #[cfg(target_arch = "x86_64")]

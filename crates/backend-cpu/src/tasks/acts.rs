@@ -1,7 +1,7 @@
 //! The left operand of products: rows, normed if asked, quantised for block-format weights.
 //!
-//! With few rows every thread prepares all of them for itself, which costs less than a barrier; with more, threads
-//! share the work. Either way a row's bits depend on that row alone.
+//! With few rows every thread prepares all of them, which costs less than a barrier; with more, the threads share the work.
+//! Either way a row's bits depend only on that row.
 
 use crate::activation::{ActBlock, act_blocks, act_row};
 use crate::bounds::{Bounds, Scratch};
@@ -9,12 +9,12 @@ use crate::format::layout;
 use crate::kernels::matmul::Input;
 use crate::kernels::rows::{NormArgs, QuantizeArgs};
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use crate::weights::Weight;
-use aio_plan::Slot;
+use aio_plan::Loc;
 use std::ops::Range;
 
-/// Up to this many rows each thread prepares them all.
+/// Up to this many rows, each thread prepares all of them.
 const PRIVATE_ROWS: usize = 4;
 
 /// How a task prepares its rows.
@@ -23,7 +23,7 @@ pub(crate) struct Acts {
     /// Elements of a row.
     pub cols: usize,
     /// Norm weight and epsilon.
-    pub norm: Option<(Slot, f32)>,
+    pub norm: Option<(Loc, f32)>,
     /// Some weight matrix wants quantised blocks.
     blocks: bool,
     /// Some weight matrix wants f32 rows.
@@ -37,18 +37,18 @@ pub(crate) struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// In the form that a weight's kernels want.
+    /// In the form a weight's kernels take.
     pub(crate) fn input(&self, weight: &Weight) -> Input<'a> {
         if layout(weight.dtype).is_some() { Input::Quantized(self.blocks) } else { Input::Plain(self.plain) }
     }
 }
 
-/// Where row `i` of the operand comes from.
+/// The source of row `i` of the operand.
 pub(crate) type RowSource<'s> = &'s (dyn Fn(usize) -> &'s [f32] + Sync);
 
 impl Acts {
-    /// For products with these matrices, whose columns agree.
-    pub(crate) fn new<'w>(norm: Option<(Slot, f32)>, matrices: impl IntoIterator<Item = &'w Weight>) -> Acts {
+    /// For products with these matrices, which have equal column counts.
+    pub(crate) fn new<'w>(norm: Option<(Loc, f32)>, matrices: impl IntoIterator<Item = &'w Weight>) -> Acts {
         let mut acts = Acts { cols: 0, norm, blocks: false, plain: false };
         for w in matrices {
             acts.cols = w.cols;
@@ -67,7 +67,7 @@ impl Acts {
         (self.cols * size_of::<f32>()).next_multiple_of(64)
     }
 
-    /// f32 rows are kept only where kernels want them; otherwise one serves as the norm's output.
+    /// f32 rows are kept only if kernels take them; otherwise a single row serves as the norm's output.
     fn plain_rows(&self, rows: usize) -> usize {
         if self.plain { rows } else { usize::from(self.norm.is_some()) }
     }
@@ -79,10 +79,10 @@ impl Acts {
         Scratch { private, shared: shared.next_multiple_of(64), held: 0 }
     }
 
-    /// Prepares `rows` rows. All threads call it; with many rows they meet at a barrier inside.
+    /// Prepares `rows` rows. All threads call it; with many rows it contains a barrier.
     pub(crate) fn prepare<'s>(
         &self,
-        step: &'s Step<'_>,
+        step: &'s StepView<'_>,
         worker: Worker<'_>,
         rows: usize,
         source: RowSource<'_>,
@@ -99,8 +99,8 @@ impl Acts {
             worker.barrier();
         }
         let plain_len = if self.plain { self.plain_rows(rows) * self.row_bytes() / size_of::<f32>() } else { 0 };
-        // SAFETY: `scratch` asked for this much; every row was written by this thread, or by others before the barrier,
-        // and nobody writes again before the task's end.
+        // SAFETY: `scratch` reserves this much; every row was written by this thread, or by others before the barrier, and
+        // nothing writes to it again before the task ends.
         unsafe {
             Prepared {
                 blocks: std::slice::from_raw_parts(blocks, blocks_len),
@@ -113,7 +113,7 @@ impl Acts {
     #[expect(clippy::too_many_arguments, reason = "places computed once by `prepare`, its only caller")]
     fn rows(
         &self,
-        step: &Step<'_>,
+        step: &StepView<'_>,
         mine: Range<usize>,
         rows: usize,
         spare: usize,
@@ -140,7 +140,7 @@ impl Acts {
         }
     }
 
-    fn norm_or_copy(&self, step: &Step<'_>, x: &[f32], out: &mut [f32]) {
+    fn norm_or_copy(&self, step: &StepView<'_>, x: &[f32], out: &mut [f32]) {
         match self.norm {
             None => out.copy_from_slice(x),
             Some((weight, eps)) => {

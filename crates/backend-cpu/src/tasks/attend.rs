@@ -1,37 +1,37 @@
 //! Attention over pages.
 //!
-//! Work is cut into items: some rows of one sequence, one key-value head, one split of 256 positions. A row with a
-//! single split is finished by the thread that did it; otherwise threads meet and then join the splits in order.
+//! Work is divided into items: some rows of one sequence, one key-value head, one split of 256 positions. The thread that
+//! computes the only split of a row finishes the row; otherwise splits are joined in order after a barrier.
 
 use crate::bounds::{Bounds, Scratch};
 use crate::kernels::attend::{
     ATTEND_SCRATCH_LEN, AttendArgs, AttendRule, CombineArgs, PAGE_POSITIONS, Partials, SPLIT_POSITIONS, partials_len,
 };
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_plan::kinds::attend;
-use aio_plan::{AttendSpec, Slot, Task};
+use aio_plan::{AttendSpec, Loc, Task};
 use std::ops::Range;
 
-/// Rows of an item at most.
+/// Maximum rows of an item.
 const ITEM_ROWS: usize = 8;
-/// The same where there would be few items for each thread: keys and values are read more often, but they are few.
+/// The same when there would be few items per thread: the few keys and values are then read more often.
 const FEW_ITEM_ROWS: usize = 2;
-/// Items for each thread that are enough.
+/// Enough items per thread.
 const ITEMS: usize = 4;
-/// Partial results take about this much memory at most; more rows go in several passes.
+/// Approximate memory limit of partial results; more rows go in several passes.
 const PARTIAL_BYTES: usize = 32 << 20;
 
-/// See the module's header.
+/// See the module documentation.
 pub(crate) struct Attend {
     spec: AttendSpec,
     rule: AttendRule,
-    q: Slot,
-    kv: Slot,
-    table: Slot,
-    positions: Slot,
-    sinks: Slot,
-    out: Slot,
+    q: Loc,
+    kv: Loc,
+    table: Loc,
+    positions: Loc,
+    sinks: Loc,
+    out: Loc,
 }
 
 /// Some rows of one sequence.
@@ -41,7 +41,7 @@ struct Block {
     splits: Range<usize>,
 }
 
-/// The rows of a pass and how they are cut.
+/// The rows of a pass and their division into blocks.
 #[derive(Clone)]
 struct Pass {
     rows: Range<usize>,
@@ -64,7 +64,7 @@ impl Attend {
         partials_len(rows, self.spec.heads as usize, splits, self.spec.head_dim as usize)
     }
 
-    /// Rows of one pass for this many splits; a multiple of an item's rows, so that passes never cut an item.
+    /// Rows of one pass with this many splits: a multiple of an item's rows, so that no pass divides an item.
     fn pass_rows(&self, splits: usize) -> usize {
         let row = self.partial_floats(1, splits.max(1)) * size_of::<f32>();
         (PARTIAL_BYTES / row / ITEM_ROWS * ITEM_ROWS).max(ITEM_ROWS)
@@ -72,13 +72,13 @@ impl Attend {
 
     pub(crate) fn scratch(&self, bounds: &Bounds) -> Scratch {
         let all = (bounds.pages * PAGE_POSITIONS).div_ceil(SPLIT_POSITIONS).max(1);
-        // Fewer splits allow more rows in a pass, so the most memory may be asked for by either end.
+        // Fewer splits allow more rows per pass, so the maximum may be at either end.
         let need = |splits: usize| self.partial_floats(self.pass_rows(splits).min(bounds.rows), splits);
         let shared = (1..=all).map(need).max().unwrap_or(0) * size_of::<f32>();
         Scratch { private: ATTEND_SCRATCH_LEN * size_of::<f32>(), shared, held: 0 }
     }
 
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let positions = step.words(self.positions);
         let last = positions.iter().copied().max().unwrap_or(0);
         let splits = self.rule.splits(last).end;
@@ -95,8 +95,8 @@ impl Attend {
         }
     }
 
-    /// Rows cut into blocks of one sequence; cuts lie at multiples of `item_rows` of the step's rows.
-    fn blocks<'s>(&'s self, step: &'s Step<'_>, pass: &Pass) -> impl Iterator<Item = Block> + 's {
+    /// Divides rows into blocks of one sequence, at multiples of `item_rows` of the step's rows.
+    fn blocks<'s>(&'s self, step: &'s StepView<'_>, pass: &Pass) -> impl Iterator<Item = Block> + 's {
         let positions = step.words(self.positions);
         let Pass { rows, item_rows } = pass.clone();
         step.runs.iter().flat_map(move |run| {
@@ -112,7 +112,7 @@ impl Attend {
         })
     }
 
-    fn pass(&self, step: &Step<'_>, worker: Worker<'_>, pass: Pass, splits: usize) {
+    fn pass(&self, step: &StepView<'_>, worker: Worker<'_>, pass: Pass, splits: usize) {
         let kv_heads = self.spec.kv_heads as usize;
         let partials = Partials { start: step.shared().cast(), splits };
         let (mut items, mut joined_later) = (0, false);
@@ -120,7 +120,7 @@ impl Attend {
             items += block.splits.len() * kv_heads;
             joined_later |= block.splits.len() > 1;
         }
-        // A share's items come in order, so their blocks are found by going on from the last one.
+        // A share's items come in order, so the search for a block continues from the previous one.
         let (mut blocks, mut block, mut first) = (self.blocks(step, &pass), None::<Block>, 0);
         for item in worker.chunks(items, 1).flatten() {
             if item < first {
@@ -146,7 +146,7 @@ impl Attend {
     #[expect(clippy::too_many_arguments, reason = "the coordinates of an item, spelled out by its only caller")]
     fn item(
         &self,
-        step: &Step<'_>,
+        step: &StepView<'_>,
         worker: Worker<'_>,
         block: &Block,
         kv_head: usize,
@@ -175,7 +175,7 @@ impl Attend {
             partials: here,
             scratch,
         };
-        // SAFETY: the executable checked the pages; each item's partial results belong to one thread.
+        // SAFETY: the executable checked the pages; one thread owns an item's partial results.
         unsafe { step.kernels.attend(args) };
         if block.splits.len() == 1 {
             let group = heads / self.spec.kv_heads as usize;
@@ -188,7 +188,7 @@ impl Attend {
     }
 
     /// Joins the splits of all rows that have more than one item.
-    fn join(&self, step: &Step<'_>, worker: Worker<'_>, pass: &Pass, partials: Partials) {
+    fn join(&self, step: &StepView<'_>, worker: Worker<'_>, pass: &Pass, partials: Partials) {
         let (heads, first) = (self.spec.heads as usize, pass.rows.start);
         let mine = worker.share(pass.rows.len() * heads);
         for block in self.blocks(step, pass).filter(|b| b.splits.len() > 1) {
@@ -200,10 +200,10 @@ impl Attend {
         }
     }
 
-    fn combine(&self, step: &Step<'_>, row: usize, head: usize, partials: Partials, pass_start: usize) {
+    fn combine(&self, step: &StepView<'_>, row: usize, head: usize, partials: Partials, pass_start: usize) {
         let (heads, hd) = (self.spec.heads as usize, self.spec.head_dim as usize);
         let start: *mut f32 = step.address(self.out).cast();
-        // SAFETY: the result has a place for each row and head, and one thread joins each.
+        // SAFETY: the result has an element range for each row and head, and one thread joins each.
         let out = unsafe { std::slice::from_raw_parts_mut(start.add((row * heads + head) * hd), hd) };
         let position = step.words(self.positions)[row];
         let splits = self.rule.splits(position);

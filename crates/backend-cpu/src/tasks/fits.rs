@@ -1,15 +1,15 @@
-//! What the kernels of a task's kind take for granted, checked when its plan is loaded.
+//! Preconditions of the kernels of a task's kind, checked when the plan is loaded.
 //!
-//! They work on a step's rows and index by a few inputs that each step checks by name. A graph that is laid out
-//! otherwise is valid; its tasks run node by node.
+//! These kernels work on a step's rows and index by a few inputs that each step checks by name. A graph with another layout
+//! is valid; its tasks run node by node.
 
 use aio_ir::{DType, Op, Sym, TensorType};
 use aio_plan::kinds::{attend, gate_up, head, linear, qkv};
-use aio_plan::{AttendSpec, KindName, Plan, PlanFamily, QkvSpec, Slot, StepInput, Task, TaskKind};
+use aio_plan::{AttendSpec, KindName, Loc, Plan, PlanFamily, QkvSpec, StepInput, Task, TaskKind};
 
 /// Whether the kernels of a task's kind fit its operands and results.
 pub(super) fn fits(task: &Task, family: &PlanFamily, plan: &Plan) -> bool {
-    let t = Operands { task, family, plan };
+    let t = Fit { task, family, plan };
     t.vectors()
         && match task.kind {
             TaskKind::Qkv(spec) => t.qkv(&spec),
@@ -22,7 +22,7 @@ pub(super) fn fits(task: &Task, family: &PlanFamily, plan: &Plan) -> bool {
         }
 }
 
-/// Which inputs, by name, a plan's tasks index by. A step checks those.
+/// The inputs, by name, that a plan's tasks index by. Each step checks them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reads {
     /// `positions`, `page_table` and `row_seq`.
@@ -32,15 +32,15 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
-    /// What either reads.
+    /// The union of both.
     pub(crate) fn or(self, other: Reads) -> Reads {
         Reads { places: self.places || other.places, out_rows: self.out_rows || other.out_rows }
     }
 }
 
-/// What a task reads so.
+/// The inputs a task indexes by.
 pub(crate) fn reads(task: &Task, plan: &Plan) -> Reads {
-    let is = |slot: Slot, input| plan.step_input(input).is_some_and(|i| slot == Slot::Input(i));
+    let is = |loc: Loc, input| plan.step_input(input).is_some_and(|i| loc == Loc::Input(i));
     let places = |table, row_seq, positions| {
         is(table, StepInput::PageTable) && is(row_seq, StepInput::RowSeq) && is(positions, StepInput::Positions)
     };
@@ -65,24 +65,24 @@ pub(crate) fn reads(task: &Task, plan: &Plan) -> Reads {
     }
 }
 
-/// The numbers of an `attend` that is a task of its own, unfused.
+/// The numbers of an unfused `attend`.
 pub(super) fn attend_spec(task: &Task) -> Option<AttendSpec> {
     let (_, node) = task.body.nodes().next()?;
     AttendSpec::from_node(&task.body, node)
 }
 
-/// A task's operands with what they are.
-struct Operands<'a> {
+/// A task with the plan and family that describe its operands.
+struct Fit<'a> {
     task: &'a Task,
     family: &'a PlanFamily,
     plan: &'a Plan,
 }
 
-impl Operands<'_> {
+impl Fit<'_> {
     fn qkv(&self, spec: &QkvSpec) -> bool {
         let (o, q) = (qkv::Operands::of(&self.task.operands), self.task.results[qkv::OUT.q]);
         reads(self.task, self.plan).places
-            && matches!(o.freq_factors, Slot::Absent | Slot::Weight(_))
+            && matches!(o.freq_factors, Loc::Absent | Loc::Weight(_))
             && spec.head_dim.is_multiple_of(16)
             && self.matrices(&[o.wq, o.wk, o.wv])
             && self.rows(o.x, self.size(o.wq, 1))
@@ -108,32 +108,32 @@ impl Operands<'_> {
             && self.row_major(out, Sym::Outs, None)
     }
 
-    /// Whether a slot is absent or holds a row of `width` elements for each of the step's rows.
-    fn rows(&self, slot: Slot, width: Option<u64>) -> bool {
-        self.row_major(slot, Sym::Rows, width)
+    /// Whether a location is absent or holds a row of `width` elements for each of the step's rows.
+    fn rows(&self, loc: Loc, width: Option<u64>) -> bool {
+        self.row_major(loc, Sym::Rows, width)
     }
 
     /// A dimension of a weight.
-    fn size(&self, slot: Slot, axis: usize) -> Option<u64> {
-        let Slot::Weight(w) = slot else { return None };
+    fn size(&self, loc: Loc, axis: usize) -> Option<u64> {
+        let Loc::Weight(w) = loc else { return None };
         self.family.weights[w.index()].ty.shape.dims().get(axis).and_then(|d| d.known())
     }
 
     /// Whether these operands are packed weights.
-    fn matrices(&self, slots: &[Slot]) -> bool {
-        let layout = |slot: &Slot| match slot {
-            Slot::Weight(w) => Some(self.family.weights[w.index()].layout),
+    fn matrices(&self, locs: &[Loc]) -> bool {
+        let layout = |loc: &Loc| match loc {
+            Loc::Weight(w) => Some(self.family.weights[w.index()].layout),
             _ => None,
         };
-        slots.iter().all(|p| layout(p) == Some(aio_plan::Layout::Packed))
+        locs.iter().all(|p| layout(p) == Some(aio_plan::Layout::Packed))
     }
 
     /// Whether all other weights are vectors of f32.
     fn vectors(&self) -> bool {
         let kind: KindName = self.task.kind.name();
         let mut others = self.task.operands.iter().enumerate().filter(|(place, _)| !kind.is_matrix(*place));
-        others.all(|(_, slot)| match slot {
-            Slot::Weight(w) => {
+        others.all(|(_, loc)| match loc {
+            Loc::Weight(w) => {
                 let ty = &self.family.weights[w.index()].ty;
                 ty.dtype == DType::F32 && ty.shape.rank() == 1
             }
@@ -143,22 +143,22 @@ impl Operands<'_> {
 
     fn attend(&self, spec: &AttendSpec) -> bool {
         let (o, out) = (attend::Operands::of(&self.task.operands), self.task.results[attend::OUT.out]);
-        let kernel = spec.head_dim > 0 && spec.head_dim.is_multiple_of(16) && matches!(o.kv, Slot::State(_));
+        let kernel = spec.head_dim > 0 && spec.head_dim.is_multiple_of(16) && matches!(o.kv, Loc::State(_));
         reads(self.task, self.plan).places
             && kernel
-            && matches!(o.sinks, Slot::Absent | Slot::Weight(_))
+            && matches!(o.sinks, Loc::Absent | Loc::Weight(_))
             && self.rows(o.q, None)
             && self.rows(out, None)
     }
 
-    /// Whether a slot is absent or holds a row of `width` elements for each count of the symbol.
-    fn row_major(&self, slot: Slot, first: Sym, width: Option<u64>) -> bool {
-        let ty = match slot {
-            Slot::Absent => return true,
-            Slot::Buffer(b) => &self.plan.buffers[b.index()].ty,
-            Slot::Input(i) => &self.plan.inputs[i.index()].ty,
-            Slot::Output(o) => &self.plan.outputs[o.index()].ty,
-            Slot::Weight(_) | Slot::State(_) => return false,
+    /// Whether a location is absent or holds a row of `width` elements for each count of the symbol.
+    fn row_major(&self, loc: Loc, first: Sym, width: Option<u64>) -> bool {
+        let ty = match loc {
+            Loc::Absent => return true,
+            Loc::Buffer(b) => &self.plan.buffers[b.index()].ty,
+            Loc::Input(i) => &self.plan.inputs[i.index()].ty,
+            Loc::Output(o) => &self.plan.outputs[o.index()].ty,
+            Loc::Weight(_) | Loc::State(_) => return false,
         };
         let found = row_width(ty, first);
         found.is_some() && (width.is_none() || found == width)

@@ -8,37 +8,37 @@ use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::kernels::rows::GateArgs;
 use crate::pack::groups_of;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use crate::weights::Weight;
 use aio_plan::kinds::gate_up;
-use aio_plan::{Activation, GateUpSpec, Slot, Task};
+use aio_plan::{Activation, GateUpSpec, Loc, Task};
 
-/// Groups of 16 columns whose gate and up products are held at a time.
+/// Groups of 16 columns whose gate and up products are held at once.
 const BLOCK_GROUPS: usize = 4;
 
 /// `act(norm(x) * wg) * (norm(x) * wu)`.
 pub(crate) struct GateUp {
     acts: Acts,
     activation: Activation,
-    x: Slot,
-    gate: Slot,
-    up: Slot,
-    out: Slot,
+    x: Loc,
+    gate: Loc,
+    up: Loc,
+    out: Loc,
 }
 
 impl GateUp {
-    pub(crate) fn new<'w>(task: &Task, spec: GateUpSpec, weight: impl Fn(Slot) -> Option<&'w Weight>) -> GateUp {
+    pub(crate) fn new<'w>(task: &Task, spec: GateUpSpec, weight: impl Fn(Loc) -> Option<&'w Weight>) -> GateUp {
         let gate_up::Operands { x, norm, gate, up } = gate_up::Operands::of(&task.operands);
         let acts = Acts::new(Some((norm, spec.norm_eps)), [gate, up].into_iter().filter_map(weight));
         GateUp { acts, activation: spec.activation, x, gate, up, out: task.results[gate_up::OUT.out] }
     }
 
-    pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
+    pub(crate) fn first_weights<'s>(&self, step: &StepView<'s>, worker: Worker<'_>) -> &'s [u8] {
         let gate = step.weight(self.gate);
         groups_from(gate, worker.share(groups_of(gate.rows)).start)
     }
 
-    /// The gate and up products of a block of columns lie behind the prepared rows in private memory.
+    /// The gate and up products of a block of columns follow the prepared rows in private memory.
     fn products_offset(&self, bounds: &Bounds) -> usize {
         self.acts.scratch(bounds, bounds.rows).private.next_multiple_of(64)
     }
@@ -49,7 +49,7 @@ impl GateUp {
         Scratch { private: self.products_offset(bounds) + products, ..acts }
     }
 
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let rows = step.rows();
         let (gate, up) = (step.weight(self.gate), step.weight(self.up));
         // SAFETY: an earlier task wrote all rows of x.
@@ -76,13 +76,13 @@ impl GateUp {
 
     /// # Safety
     /// `held` has gate and up products of `rows` rows; columns `from..to` of the output are the caller's.
-    unsafe fn multiply(&self, step: &Step<'_>, held: *const f32, rows: usize, from: usize, to: usize) {
+    unsafe fn multiply(&self, step: &StepView<'_>, held: *const f32, rows: usize, from: usize, to: usize) {
         let cols = step.weight(self.gate).rows;
         let len = to.min(cols) - from;
         let stride = BLOCK_GROUPS * GROUP_ROWS;
         let out: *mut f32 = step.address(self.out).cast();
         for row in 0..rows {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             let args = unsafe {
                 GateArgs {
                     gate: std::slice::from_raw_parts(held.add(row * stride), len),

@@ -1,4 +1,4 @@
-//! The last norm and the projection onto the vocabulary, with the arg-max folded in where only the token is wanted.
+//! The last norm and the projection onto the vocabulary, with a fused arg-max if only the token is needed.
 
 use super::acts::Acts;
 use super::linear::{chunk_groups, groups_from, packed};
@@ -8,42 +8,42 @@ use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::kernels::rows::Best;
 use crate::pack::groups_of;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use crate::weights::Weight;
 use aio_plan::kinds::head;
-use aio_plan::{HeadSpec, Slot, Task};
+use aio_plan::{HeadSpec, Loc, Task};
 
-/// Groups of 16 logits that are held at a time when only their arg-max is wanted.
+/// Groups of 16 logits held at once when only their arg-max is needed.
 const BLOCK_GROUPS: usize = 16;
 
-/// See the module's header.
+/// See the module documentation.
 pub(crate) struct Head {
     acts: Acts,
-    x: Slot,
-    rows: Slot,
-    w: Slot,
-    out: Slot,
+    x: Loc,
+    rows: Loc,
+    w: Loc,
+    out: Loc,
     argmax: bool,
 }
 
 impl Head {
-    pub(crate) fn new<'w>(task: &Task, spec: HeadSpec, weight: impl Fn(Slot) -> Option<&'w Weight>) -> Head {
+    pub(crate) fn new<'w>(task: &Task, spec: HeadSpec, weight: impl Fn(Loc) -> Option<&'w Weight>) -> Head {
         let head::Operands { x, out_rows, norm, w } = head::Operands::of(&task.operands);
         let acts = Acts::new(Some((norm, spec.norm_eps)), weight(w));
         Head { acts, x, rows: out_rows, w, out: task.results[head::OUT.out], argmax: spec.argmax }
     }
 
-    pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
+    pub(crate) fn first_weights<'s>(&self, step: &StepView<'s>, worker: Worker<'_>) -> &'s [u8] {
         let w = step.weight(self.w);
         groups_from(w, worker.share(groups_of(w.rows)).start)
     }
 
-    /// Held logits lie behind the prepared rows in private memory.
+    /// Held logits follow the prepared rows in private memory.
     fn held_offset(&self, bounds: &Bounds) -> usize {
         self.acts.scratch(bounds, bounds.outs).private.next_multiple_of(64)
     }
 
-    /// Each thread's best token of each row lies behind the prepared rows in shared memory.
+    /// Each thread's best token of each row follows the prepared rows in shared memory.
     fn best_offset(&self, bounds: &Bounds) -> usize {
         self.acts.scratch(bounds, bounds.outs).shared.next_multiple_of(64)
     }
@@ -58,7 +58,7 @@ impl Head {
         Scratch { private: self.held_offset(bounds) + held, shared: self.best_offset(bounds) + best, held: 0 }
     }
 
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let (index, w) = (step.words(self.rows), step.weight(self.w));
         if index.is_empty() {
             return;
@@ -81,8 +81,8 @@ impl Head {
         }
     }
 
-    /// The arg-max of each row: each thread over the columns it claims, then joined, lowest index first on ties.
-    fn best(&self, step: &Step<'_>, worker: Worker<'_>, args: MatmulArgs<'_>) {
+    /// The arg-max of each row: first over the columns each thread claims, then joined; the lowest index wins ties.
+    fn best(&self, step: &StepView<'_>, worker: Worker<'_>, args: MatmulArgs<'_>) {
         let rows = args.rows;
         let bucket = &step.plan.bucket;
         let bounds =

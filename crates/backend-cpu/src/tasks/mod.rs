@@ -1,8 +1,7 @@
-//! Tasks of a plan as this back end runs them: one file a kind.
+//! Tasks of a plan as this back end runs them: one file per kind.
 //!
-//! A task runs on all threads at once; each takes its share. `executable` puts a barrier between tasks, so a task may
-//! read whatever earlier ones wrote. Inside a task a barrier is used only where a step has so many rows that sharing
-//! the preparation pays.
+//! All threads of the team run a task at once, each its share. `executable` puts a barrier between tasks, so a task may read
+//! anything earlier ones wrote. Barriers within a task are used only with enough rows for shared preparation to pay.
 
 mod acts;
 mod attend;
@@ -20,16 +19,16 @@ use crate::bounds::{Bounds, Scratch};
 use crate::error::unsupported;
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::step::{Check, Step};
+use crate::step::{Check, StepView};
 use aio_backend::DeviceError;
 use aio_ir::Op;
 use aio_plan::kinds;
-use aio_plan::{Layout, Plan, PlanFamily, Slot, Task, TaskKind};
+use aio_plan::{Layout, Loc, Plan, PlanFamily, Task, TaskKind};
 use ops::{Cx, Nodes};
 
 pub(crate) use fits::{Reads, reads};
 
-/// A task bound to its slots and numbers.
+/// A task bound to its locations and numbers.
 pub(crate) enum Lowered {
     Qkv(qkv::Qkv),
     Attend(attend::Attend),
@@ -40,7 +39,7 @@ pub(crate) enum Lowered {
 }
 
 impl Lowered {
-    /// Scratch memory that the task needs in a step within the bounds.
+    /// Scratch memory the task needs in a step within the bounds.
     pub(crate) fn scratch(&self, bounds: &Bounds) -> Scratch {
         match self {
             Lowered::Qkv(t) => t.scratch(bounds),
@@ -53,7 +52,7 @@ impl Lowered {
     }
 
     /// The packed weights that this thread reads first; empty if the task has none.
-    pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
+    pub(crate) fn first_weights<'s>(&self, step: &StepView<'s>, worker: Worker<'_>) -> &'s [u8] {
         match self {
             Lowered::Qkv(t) => t.first_weights(step, worker),
             Lowered::Linear(t) => t.first_weights(step, worker),
@@ -69,7 +68,7 @@ impl Lowered {
     }
 
     /// This thread's share of the task.
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         match self {
             Lowered::Qkv(t) => t.run(step, worker),
             Lowered::Attend(t) => t.run(step, worker),
@@ -103,8 +102,8 @@ pub(crate) fn lower(
 
 /// The kernels of a task's kind.
 fn whole(task: &Task, plan: &Plan, resident: &Resident, prelude: &mut Prelude) -> Lowered {
-    let weight = |slot: Slot| match slot {
-        Slot::Weight(w) => Some(&resident.weights[w.index()]),
+    let weight = |loc: Loc| match loc {
+        Loc::Weight(w) => Some(&resident.weights[w.index()]),
         _ => None,
     };
     match task.kind {
@@ -125,23 +124,23 @@ fn whole(task: &Task, plan: &Plan, resident: &Resident, prelude: &mut Prelude) -
     }
 }
 
-/// Keys lie in an order of this device's own, which only writing and attending know.
+/// Rejects KV states as plain operands: their key order is private to this device's page writes and attention.
 fn check_states(task: &Task, family: &PlanFamily) -> Result<(), DeviceError> {
     let knows = |op: Op| matches!(op, Op::PageWrite | Op::Attend);
     if !matches!(task.kind, TaskKind::Op(op) if !knows(op)) {
         return Ok(());
     }
-    let kv = |slot: &&Slot| matches!(slot, Slot::State(s) if family.states[s.index()].kv_shape().is_some());
+    let kv = |loc: &&Loc| matches!(loc, Loc::State(s) if family.states[s.index()].kv_shape().is_some());
     match task.operands.iter().chain(&task.results).find(kv) {
-        Some(slot) => Err(unsupported(task, format!("keys and values in {slot} as a plain tensor"))),
+        Some(loc) => Err(unsupported(task, format!("keys and values in {loc} as a plain tensor"))),
         None => Ok(()),
     }
 }
 
-/// Packed weights are matrices that a product or a look-up takes; the rest lies as in the file.
+/// Checks that packed weights are matrices of a product or a look-up; all others are stored as in the file.
 fn check_layouts(task: &Task, family: &PlanFamily) -> Result<(), DeviceError> {
-    for (place, slot) in task.operands.iter().enumerate() {
-        let Slot::Weight(w) = slot else { continue };
+    for (place, loc) in task.operands.iter().enumerate() {
+        let Loc::Weight(w) = loc else { continue };
         let weight = &family.weights[w.index()];
         let packed = weight.layout == Layout::Packed;
         if packed && !(weight.ty.shape.rank() == 2 && task.kind.name().is_matrix(place)) {

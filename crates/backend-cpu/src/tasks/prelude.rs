@@ -1,20 +1,20 @@
-//! What a step computes once for all layers: the sines and cosines of its rows' positions.
+//! Computed once per step for all layers: the sines and cosines of its rows' positions.
 
 use crate::bounds::Bounds;
 use crate::kernels::rows::rope_angles;
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::step::Step;
-use aio_plan::{RopeSpec, Slot};
+use crate::step::StepView;
+use aio_plan::{Loc, RopeSpec};
 
-/// One rotation that some layers share.
+/// A rotation shared by several layers.
 #[derive(Clone, Debug)]
 struct Table {
     rope: RopeSpec,
-    factors: Slot,
+    factors: Loc,
     frequencies: Vec<f32>,
     magnitude: f32,
-    positions: Slot,
+    positions: Loc,
 }
 
 /// Tables of rotations; most models have one.
@@ -28,14 +28,14 @@ pub(crate) struct Prelude {
 pub(crate) struct RopeTable(usize);
 
 impl Prelude {
-    /// The table of a rotation, made when first asked for.
-    pub(crate) fn table(&mut self, rope: RopeSpec, factors: Slot, positions: Slot, resident: &Resident) -> RopeTable {
+    /// The table of a rotation, created on first use.
+    pub(crate) fn table(&mut self, rope: RopeSpec, factors: Loc, positions: Loc, resident: &Resident) -> RopeTable {
         let same = |t: &Table| t.rope == rope && t.factors == factors && t.positions == positions;
         if let Some(index) = self.tables.iter().position(same) {
             return RopeTable(index);
         }
         let values = match factors {
-            Slot::Weight(w) => Some(resident.weights[w.index()].f32s()),
+            Loc::Weight(w) => Some(resident.weights[w.index()].f32s()),
             _ => None,
         };
         let (frequencies, magnitude) = rope.frequencies(values);
@@ -48,8 +48,8 @@ impl Prelude {
         self.tables.iter().map(|t| row_bytes(t) * bounds.rows).sum()
     }
 
-    /// Fills this thread's rows of the tables; whether there are any.
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) -> bool {
+    /// Fills this thread's rows of the tables. Returns whether there are any tables.
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) -> bool {
         for (i, table) in self.tables.iter().enumerate() {
             let positions = step.words(table.positions);
             for row in worker.share(positions.len()) {
@@ -63,7 +63,7 @@ impl Prelude {
         !self.tables.is_empty()
     }
 
-    fn place(&self, step: &Step<'_>, table: usize, row: usize) -> *mut f32 {
+    fn place(&self, step: &StepView<'_>, table: usize, row: usize) -> *mut f32 {
         let before: usize = self.tables[..table].iter().map(|t| row_bytes(t) * step.plan.bucket.rows as usize).sum();
         step.scratch.wrapping_add(step.prelude_offset + before + row * row_bytes(&self.tables[table])).cast()
     }
@@ -73,7 +73,7 @@ fn row_bytes(table: &Table) -> usize {
     (2 * table.frequencies.len() * size_of::<f32>()).next_multiple_of(64)
 }
 
-/// Where a task reads its table's rows.
+/// The location of a task's table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RopeRows {
     offset: usize,
@@ -92,10 +92,10 @@ impl Prelude {
 
 impl RopeRows {
     /// Cosines and sines of a row.
-    pub(crate) fn get<'s>(&self, step: &'s Step<'_>, row: usize) -> (&'s [f32], &'s [f32]) {
+    pub(crate) fn get<'s>(&self, step: &'s StepView<'_>, row: usize) -> (&'s [f32], &'s [f32]) {
         let at = step.scratch.wrapping_add(step.prelude_offset + self.offset + row * self.stride);
         let at: *const f32 = at.cast();
-        // SAFETY: the prelude wrote the row before the barrier that precedes every task, and nobody writes it again.
+        // SAFETY: the prelude wrote the row before the barrier that precedes every task, and nothing writes it again.
         unsafe { (std::slice::from_raw_parts(at, self.half), std::slice::from_raw_parts(at.add(self.half), self.half)) }
     }
 }

@@ -1,7 +1,7 @@
 //! Query, key and value projections, head norms, rotation and page write.
 //!
-//! Threads take whole heads of queries, keys and values, so that norm, rotation and page write need no barrier after
-//! the products.
+//! Threads process whole heads of queries, keys and values, so norm, rotation and page write need no barrier after the
+//! products.
 
 use super::acts::{Acts, Prepared};
 use super::linear::{groups_from, packed};
@@ -12,32 +12,32 @@ use crate::kernels::attend::PAGE_POSITIONS;
 use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::kernels::rows::{NormArgs, RopeArgs, RopeStyle};
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use crate::weights::Weight;
 use aio_plan::kinds::qkv;
-use aio_plan::{QkvSpec, RopePairs, Slot, Task};
+use aio_plan::{Loc, QkvSpec, RopePairs, Task};
 
-/// See the module's header.
+/// See the module documentation.
 pub(crate) struct Qkv {
     spec: QkvSpec,
     acts: Acts,
     rope: RopeRows,
-    x: Slot,
-    weights: [Slot; 3],
-    biases: [Slot; 3],
-    norms: [Slot; 2],
-    positions: Slot,
-    kv: Slot,
-    table: Slot,
-    row_seq: Slot,
-    out: Slot,
+    x: Loc,
+    weights: [Loc; 3],
+    biases: [Loc; 3],
+    norms: [Loc; 2],
+    positions: Loc,
+    kv: Loc,
+    table: Loc,
+    row_seq: Loc,
+    out: Loc,
 }
 
 impl Qkv {
     pub(crate) fn new<'w>(
         task: &Task,
         spec: QkvSpec,
-        weight: impl Fn(Slot) -> Option<&'w Weight>,
+        weight: impl Fn(Loc) -> Option<&'w Weight>,
         rope: RopeRows,
     ) -> Qkv {
         let o = qkv::Operands::of(&task.operands);
@@ -59,7 +59,7 @@ impl Qkv {
         }
     }
 
-    pub(crate) fn first_weights<'s>(&self, step: &Step<'s>, worker: Worker<'_>) -> &'s [u8] {
+    pub(crate) fn first_weights<'s>(&self, step: &StepView<'s>, worker: Worker<'_>) -> &'s [u8] {
         let (heads, kv_heads) = (self.spec.heads as usize, self.spec.kv_heads as usize);
         let first = worker.share(heads + 2 * kv_heads).start;
         let (which, head) = match first.checked_sub(heads) {
@@ -73,7 +73,7 @@ impl Qkv {
         self.spec.head_dim as usize
     }
 
-    /// A spare head, and one key or value head of all rows, lie behind the prepared rows in private memory.
+    /// A spare head, and one key or value head of all rows, follow the prepared rows in private memory.
     fn held_offset(&self, bounds: &Bounds) -> usize {
         self.acts.scratch(bounds, bounds.rows).private.next_multiple_of(64)
     }
@@ -84,7 +84,7 @@ impl Qkv {
         Scratch { private: self.held_offset(bounds) + held, ..acts }
     }
 
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let (rows, cols) = (step.rows(), self.acts.cols);
         // SAFETY: an earlier task wrote all rows of x.
         let x = unsafe { step.floats(self.x, rows * cols) };
@@ -98,7 +98,7 @@ impl Qkv {
         }
     }
 
-    fn project(&self, step: &Step<'_>, prepared: &Prepared<'_>, which: usize, head: usize, output: Output) {
+    fn project(&self, step: &StepView<'_>, prepared: &Prepared<'_>, which: usize, head: usize, output: Output) {
         let w = step.weight(self.weights[which]);
         let per_head = self.head_dim() / GROUP_ROWS;
         let args = MatmulArgs {
@@ -115,7 +115,7 @@ impl Qkv {
     }
 
     /// Norm and rotation of a head in place; `spare` is a head's worth of memory.
-    fn finish_head(&self, step: &Step<'_>, row: usize, norm: Slot, head: &mut [f32], spare: &mut [f32]) {
+    fn finish_head(&self, step: &StepView<'_>, row: usize, norm: Loc, head: &mut [f32], spare: &mut [f32]) {
         if let (Some(eps), Some(weight)) = (self.spec.qk_norm_eps, step.vector(norm)) {
             spare.copy_from_slice(head);
             step.kernels.norm(NormArgs { x: spare, weight, eps, out: head });
@@ -128,12 +128,12 @@ impl Qkv {
         step.kernels.rope(RopeArgs { head, cos, sin, style });
     }
 
-    fn held(&self, step: &Step<'_>, worker: Worker<'_>) -> *mut f32 {
+    fn held(&self, step: &StepView<'_>, worker: Worker<'_>) -> *mut f32 {
         let bounds = Bounds { rows: step.plan.bucket.rows as usize, outs: 0, threads: worker.threads, pages: 0 };
         step.private(worker.tid).wrapping_add(self.held_offset(&bounds)).cast()
     }
 
-    fn query(&self, step: &Step<'_>, prepared: &Prepared<'_>, head: usize, worker: Worker<'_>) {
+    fn query(&self, step: &StepView<'_>, prepared: &Prepared<'_>, head: usize, worker: Worker<'_>) {
         let (hd, stride) = (self.head_dim(), self.spec.heads as usize * self.head_dim());
         let start: *mut f32 = step.address(self.out).cast();
         self.project(step, prepared, 0, head, Output { start, stride });
@@ -146,7 +146,7 @@ impl Qkv {
         }
     }
 
-    fn key_or_value(&self, step: &Step<'_>, prepared: &Prepared<'_>, head: usize, value: bool, worker: Worker<'_>) {
+    fn key_or_value(&self, step: &StepView<'_>, prepared: &Prepared<'_>, head: usize, value: bool, worker: Worker<'_>) {
         let (hd, rows) = (self.head_dim(), step.rows());
         let held = self.held(step, worker);
         let start = held.wrapping_add(hd);
@@ -164,12 +164,12 @@ impl Qkv {
         for (row, x) in heads.chunks_exact_mut(hd).enumerate() {
             let position = positions[row] as usize;
             let page = table[seqs[row] as usize * stride + position / PAGE_POSITIONS];
-            let slot = position % PAGE_POSITIONS;
+            let offset = position % PAGE_POSITIONS;
             if !value {
                 self.finish_head(step, row, self.norms[1], x, spare);
             }
             // SAFETY: the executable checked the page; one thread writes a head's keys, one its values.
-            unsafe { if value { kv.write_value(page, slot, head, x) } else { kv.write_key(page, slot, head, x) } }
+            unsafe { if value { kv.write_value(page, offset, head, x) } else { kv.write_key(page, offset, head, x) } }
         }
     }
 }

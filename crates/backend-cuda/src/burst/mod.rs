@@ -1,8 +1,8 @@
-//! Bursts: the host's side of `kernels/cuda/burst.cu`.
+//! Bursts: the host side of `kernels/cuda/burst.cu`.
 //!
-//! A plan that verifies drafts is lowered twice, for steps of few rows and for longer ones, each with inputs and outputs of its
-//! own; their launches become lists of tasks in device memory. A burst is then one copy of the text, one launch of as many
-//! blocks as the device holds at once, and the reading of a mail box in memory of the host while it runs.
+//! A plan that verifies drafts is lowered twice, for steps of few rows and for longer ones, each with separate inputs
+//! and outputs; their launches become task lists in device memory. A burst is one copy of the text and one launch with
+//! as many blocks as the device can hold at once. While it runs, the host reads a mailbox in host memory.
 
 mod program;
 mod refused;
@@ -18,33 +18,34 @@ use crate::weights::WeightsMap;
 use aio_backend::{Burst, BurstEnd, BurstRequest, BurstStep, DeviceError};
 use aio_ir::PAGE_POSITIONS;
 use aio_plan::{Plan, PlanFamily, StepInput, Traffic};
-use program::Program;
+use program::TaskList;
 use refused::refused;
 use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Rows up to which the plan that norms inside its products is taken, and rows of a step at most. Two, since the memory of
-/// four normed rows of a 16-bit model leaves room for one block a multiprocessor where else there are two, and the grid is
-/// that of the largest task.
+/// Maximum rows for the plan with fused norms, and maximum rows of a step. Two for the former, because four normed rows
+/// of a 16-bit model take so much memory that only one block fits a multiprocessor instead of two, and the largest task
+/// determines the grid.
 const FEW_ROWS: u32 = 2;
 const MOST_ROWS: u32 = 16;
-/// Drafts that the first step of all tries.
+/// Drafts tried by the very first step.
 const FIRST_DRAFTS: u32 = 3;
-/// Tokens of a burst at most.
+/// Maximum tokens of a burst.
 const MAX_BUDGET: u32 = 1024;
-/// Stop tokens at most.
+/// Maximum stop tokens.
 const MAX_STOPS: usize = 64;
-/// Places of a table of the index, at least and at most.
-const SLOTS: (u32, u32) = (1 << 10, 1 << 18);
-/// Words of the text's memory before the text: the barrier's counter, the step's program, then the stop tokens.
+/// Minimum and maximum entries of an index table.
+const ENTRIES: (u32, u32) = (1 << 10, 1 << 18);
+/// Words before the text in its memory: the barrier's counter, the step's program, then the stop tokens.
 const HISTORY: usize = 2 + MAX_STOPS;
-/// Words of the mail before the tokens.
+/// Words before the tokens in the mail.
 const MAIL: usize = size_of::<BurstMail>() / 4;
-/// Turns of looking into the mail box before the driver is asked whether the burst is still there.
+/// Polls of the mailbox between checks with the driver that the burst is still running.
 const TURNS: u32 = 256;
 
-/// What steps have in common, as the programs have it. A page comes along every few bursts; the rest lasts for a request.
+/// Inputs common to all steps, as already sent to the programs. A page is added every few bursts; the rest stays the
+/// same for a request.
 #[derive(Default)]
 struct Common {
     pages: Vec<u32>,
@@ -53,11 +54,11 @@ struct Common {
 
 type Params = [f32; aio_ir::SAMPLE_PARAMS as usize];
 
-/// Pinned memory on the way to the device, which reads it while the host goes on: counter to text, then pages, then each
-/// row's numbers of sampling.
+/// Pinned staging memory, which the device reads while the host continues: counter to text, then pages, then each row's
+/// sampling parameters.
 struct Staging {
     memory: Pinned,
-    /// Bytes where the pages and the numbers begin.
+    /// Byte offsets of the pages and the parameters.
     pages: usize,
     params: usize,
 }
@@ -69,30 +70,30 @@ impl Staging {
         Ok(Staging { memory, pages, params })
     }
 
-    /// Puts words at a place; how many bytes they are.
+    /// Writes words at an offset and returns their size in bytes.
     fn put(&mut self, at: usize, words: &[u8]) -> usize {
         self.memory.bytes_mut()[at..][..words.len()].copy_from_slice(words);
         words.len()
     }
 }
 
-/// See the module's header.
+/// A burst on a GPU. See the module docs.
 pub(crate) struct CudaBurst {
     driver: Arc<dyn Driver>,
     tally: Arc<Tally>,
     resident: Arc<Resident>,
-    few: Program,
-    many: Program,
-    /// Without arguments.
+    few: TaskList,
+    many: TaskList,
+    /// The launch, without arguments.
     launch: Launch,
     /// Counter, program, stop tokens, text.
     text: Memory,
-    /// The same, then what the programs have in common.
+    /// The same, followed by the inputs common to all steps.
     staging: Staging,
     index: Memory,
     mail: Mapped,
     common: Common,
-    /// Drafts that the next step tries, as the last burst left it.
+    /// Drafts that the next step tries, as left by the last burst.
     tries: u32,
     traffic: Traffic,
 }
@@ -108,8 +109,8 @@ impl CudaBurst {
         if !plan.bucket.verify {
             return Err(refused("the plan verifies no drafts".to_owned()));
         }
-        let mut few = Program::new(&driver, &resident, family, plan, FEW_ROWS)?;
-        let mut many = Program::new(&driver, &resident, family, plan, MOST_ROWS)?;
+        let mut few = TaskList::new(&driver, &resident, family, plan, FEW_ROWS)?;
+        let mut many = TaskList::new(&driver, &resident, family, plan, MOST_ROWS)?;
         let names = sorted([few.kernels(), many.kernels()].concat());
         let shared_bytes = few.shared_bytes().max(many.shared_bytes());
         let kernel = driver.burst_kernel(&names, shared_bytes).map_err(|e| match e {
@@ -121,9 +122,9 @@ impl CudaBurst {
         }
         let positions = resident.states.pages as usize * PAGE_POSITIONS as usize;
         let words = HISTORY + positions + 1 + MOST_ROWS as usize;
-        let slots = slots(positions as u32) as usize;
+        let entries = entries(positions as u32) as usize;
         let memory = |words: usize| Memory::new(&driver, 4 * words).map_err(|e| e.taking("a burst's text"));
-        let (text, index) = (memory(words)?, memory(2 * slots)?);
+        let (text, index) = (memory(words)?, memory(2 * entries)?);
         let staging = Staging::new(&driver, words, resident.states.pages)?;
         let mail = Mapped::new(&driver, MAIL + 2 * MAX_BUDGET as usize)?;
         let launch = Launch { kernel: kernel.kernel, grid: [kernel.blocks, 1], shared_bytes, args: Box::default() };
@@ -146,7 +147,7 @@ impl CudaBurst {
         })
     }
 
-    /// What kernels would follow without looking.
+    /// Checks values that kernels use unchecked.
     fn check(&self, request: &BurstRequest<'_>) -> Result<(), DeviceError> {
         let bad = |name: &str, message: String| Err(DeviceError::Binding { name: name.to_owned(), message });
         let (len, budget) = (request.history.len(), request.budget.min(MAX_BUDGET) as usize);
@@ -159,7 +160,7 @@ impl CudaBurst {
             return bad("pages", format!("{positions} positions for {len} tokens and {budget} more"));
         }
         if request.pages.len() > pages as usize || request.pages.iter().any(|&p| p >= pages) {
-            return bad("pages", format!("some are none of the pool's {pages}"));
+            return bad("pages", format!("some are outside the pool of {pages}"));
         }
         if let Some(token) = request.history.iter().find(|&&t| self.few.tokens.is_some_and(|n| u64::from(t) >= n)) {
             return bad("history", format!("token {token} is none"));
@@ -173,9 +174,9 @@ impl CudaBurst {
         Ok(())
     }
 
-    /// Begins to copy what steps have in common, as far as it is new, and the text. Nothing here waits.
+    /// Starts copying the changed part of the common inputs, and the text. Does not wait.
     fn send(&mut self, request: &BurstRequest<'_>) -> Result<(), CudaError> {
-        // Recent tokens lie where other executables have theirs.
+        // Recent tokens are in memory shared with other executables.
         self.resident.take_large();
         let programs = [&self.few, &self.many];
         if self.common.pages != request.pages {
@@ -219,7 +220,7 @@ impl CudaBurst {
             mail,
             out: mail + words(MAIL),
             taken: mail + words(MAIL + MAX_BUDGET as usize),
-            slots: slots(reserved).min((self.index.bytes() / 8) as u32),
+            entries: entries(reserved).min((self.index.bytes() / 8) as u32),
             length,
             reserved,
             budget: request.budget.min(MAX_BUDGET),
@@ -242,12 +243,13 @@ impl CudaBurst {
         self.mail.words()[..MAIL].iter().for_each(|w| w.store(0, Ordering::Relaxed));
         self.send(request)?;
         self.launch.args = bytemuck::bytes_of(&self.args(request)).into();
-        // SAFETY: lowering filled in the kernels' own structs (a test compares them), with addresses in memory that `self` and
-        // the resident model hold; `check` looked at what is followed; the grid is what the driver said is there at once.
+        // SAFETY: lowering filled in the kernels' own structs (a test compares them), with addresses in memory that
+        // `self` and the resident model hold; `check` validated the indices; the driver reported that the grid fits at
+        // once.
         unsafe { self.driver.launch_together(&self.launch) }
     }
 
-    /// Shows tokens as they come, until the burst is over.
+    /// Passes tokens to `show` as they arrive, until the burst is over.
     fn follow(&self, show: &mut dyn FnMut(&[u32]) -> bool) -> Result<(), CudaError> {
         let (mut shown, mut wanted, mut last) = (0, true, false);
         let mut tokens = Vec::with_capacity(MOST_ROWS as usize);
@@ -264,7 +266,7 @@ impl CudaBurst {
             if last {
                 break;
             }
-            // One more look, for what came between the count and the end.
+            // One more read, for tokens written between the count and the end.
             last = self.mail(offset_of!(BurstMail, end)).load(Ordering::Acquire) != 0;
             if !last && turn.is_multiple_of(TURNS) {
                 last = self.driver.is_idle();
@@ -275,7 +277,7 @@ impl CudaBurst {
         self.driver.synchronize()
     }
 
-    /// The records of the steps; what they read and wrote is counted.
+    /// Collects the records of the steps and counts their traffic.
     fn count(&mut self, request: &BurstRequest<'_>, steps: &mut Vec<BurstStep>) {
         let number = self.mail(offset_of!(BurstMail, steps)).load(Ordering::Acquire) as usize;
         self.tries = self.mail(offset_of!(BurstMail, drafts)).load(Ordering::Relaxed).max(1);
@@ -311,7 +313,7 @@ impl Burst for CudaBurst {
         self.check(request)?;
         let ran = self.begin(request).and_then(|()| self.follow(show));
         if let Err(e) = ran {
-            // What was begun must be over before its memory is used again; the first error is the one that counts.
+            // Started work must finish before its memory is reused. The first error is the one reported.
             let _ = self.driver.synchronize();
             self.common = Common::default();
             return Err(e.into());
@@ -326,7 +328,7 @@ impl Burst for CudaBurst {
     }
 }
 
-/// Names of the kernels that bursts of a plan run, as [`CudaBurst::new`] asks for them. Nothing is loaded.
+/// Names of the kernels that bursts of a plan run, as requested by [`CudaBurst::new`]. Loads nothing.
 pub(crate) fn kernels(limits: &Properties, family: &PlanFamily, plan: &Plan) -> Result<Vec<String>, DeviceError> {
     let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, 1)?);
     let vector = |w: usize| Ok(weights.weights[w].ones());
@@ -345,12 +347,12 @@ fn sorted(mut names: Vec<String>) -> Vec<String> {
     names
 }
 
-/// Tokens that penalties look back on; none if there are no penalties.
+/// Number of tokens that penalties apply to; 0 without penalties.
 fn recent(request: &BurstRequest<'_>) -> u32 {
     if request.sampling.params.penalizes() { request.sampling.look_back } else { 0 }
 }
 
-/// Places of a table for texts of so many tokens.
-fn slots(tokens: u32) -> u32 {
-    tokens.saturating_mul(2).checked_next_power_of_two().unwrap_or(SLOTS.1).clamp(SLOTS.0, SLOTS.1)
+/// Entries of a table for texts of this many tokens.
+fn entries(tokens: u32) -> u32 {
+    tokens.saturating_mul(2).checked_next_power_of_two().unwrap_or(ENTRIES.1).clamp(ENTRIES.0, ENTRIES.1)
 }

@@ -1,7 +1,7 @@
 //! A lowered plan as the task list of a burst.
 //!
-//! Between two tasks stands a barrier of the whole grid, unless both are the work of one block, or stand before everything
-//! that reads them: what the step prepares for all its layers, and the embedding.
+//! Tasks are separated by a barrier of the whole grid, unless one block does both, or both precede everything that
+//! reads them: what the step prepares for all its layers, and the embedding.
 
 use super::refused::refused;
 use crate::args::{BurstProgram, BurstTask, TASK_BARRIER, TASK_SOLO, TASK_WORDS};
@@ -16,7 +16,7 @@ use aio_plan::{Bucket, Plan, PlanFamily, StepInput, StepOutput};
 use bytemuck::Zeroable;
 use std::sync::Arc;
 
-/// Inputs that a burst binds; any other must be optional.
+/// Inputs that a burst binds. Any other must be optional.
 const INPUTS: [StepInput; 10] = [
     StepInput::Tokens,
     StepInput::Positions,
@@ -30,16 +30,16 @@ const INPUTS: [StepInput; 10] = [
     StepInput::Recent,
 ];
 
-/// See the module's header.
-pub(super) struct Program {
+/// A task list. See the module docs.
+pub(super) struct TaskList {
     bound: Bound,
     plan: Plan,
     tasks: Option<Memory>,
-    /// Tokens of the vocabulary, if the plan looks them up.
+    /// Vocabulary size, if the plan looks tokens up.
     pub tokens: Option<u64>,
 }
 
-impl Program {
+impl TaskList {
     /// Lowers a plan for steps of one sequence with up to `rows` rows.
     pub(super) fn new(
         driver: &Arc<dyn Driver>,
@@ -47,14 +47,14 @@ impl Program {
         family: &PlanFamily,
         plan: &Plan,
         rows: u32,
-    ) -> Result<Program, DeviceError> {
+    ) -> Result<TaskList, DeviceError> {
         let plan = of_rows(plan, rows);
         check_names(&plan)?;
         let bound = resident.bind(driver, &driver.properties().of_bursts(), family, &plan)?;
         if let Some(call) = bound.program.calls.iter().find(|c| c.grid[1] > 1 || c.args.len() > 8 * TASK_WORDS) {
             return Err(refused(format!("`{}` does not fit a task", call.kernel)));
         }
-        let mut program = Program { bound, tasks: None, tokens: None, plan: Plan { tasks: Vec::new(), ..plan } };
+        let mut program = TaskList { bound, tasks: None, tokens: None, plan: Plan { tasks: Vec::new(), ..plan } };
         program.tokens = program.vocabulary();
         program.constants()?;
         Ok(program)
@@ -69,7 +69,7 @@ impl Program {
         self.plan.step_input(StepInput::Noise).is_some()
     }
 
-    /// What tokens must be below.
+    /// Exclusive upper bound on tokens.
     fn vocabulary(&self) -> Option<u64> {
         let tokens = self.plan.step_input(StepInput::Tokens)?;
         self.bound.program.checks.iter().find_map(|c| match c {
@@ -87,7 +87,8 @@ impl Program {
         self.bound.program.calls.iter().map(|c| c.shared_bytes).max().unwrap_or(0)
     }
 
-    /// Writes what no burst changes: every row is of sequence 0, which zeros say, and every row is an output row.
+    /// Writes what is the same in all bursts: every row belongs to sequence 0, represented by zeros, and is an output
+    /// row.
     fn constants(&self) -> Result<(), DeviceError> {
         let Some(input) = self.plan.step_input(StepInput::OutRows) else { return Ok(()) };
         let spot = self.bound.program.step.inputs[input.index()];
@@ -96,15 +97,15 @@ impl Program {
         Ok(self.bound.memory(spot).write(spot.offset, &bytes[..bytes.len().min(spot.bytes)])?)
     }
 
-    /// Begins to write an input from the `len` bytes of `staging` at `at`; nothing if the plan lacks it. What lies
-    /// behind them stays.
+    /// Starts writing an input from `len` bytes of `staging` at `at`. Does nothing if the plan lacks it. Bytes after
+    /// these are unchanged.
     pub(super) fn write(&self, input: StepInput, staging: &Pinned, at: usize, len: usize) -> Result<(), CudaError> {
         let Some(input) = self.plan.step_input(input) else { return Ok(()) };
         let spot = self.bound.program.step.inputs[input.index()];
         self.bound.memory(spot).write_pinned(spot.offset, staging, at, len.min(spot.bytes))
     }
 
-    /// Puts the tasks on the device. `numbers` says how a task names each of `names`, which are sorted.
+    /// Uploads the tasks. `numbers` gives the number by which a task refers to each of `names`, which are sorted.
     pub(super) fn upload(
         &mut self,
         driver: &Arc<dyn Driver>,
@@ -127,7 +128,7 @@ impl Program {
         Ok(())
     }
 
-    /// What the kernel takes.
+    /// The kernel's arguments.
     pub(super) fn args(&self) -> BurstProgram {
         let step = &self.bound.program.step;
         let at = |spot: Spot| self.bound.memory(spot).at() + spot.offset as u64;
@@ -150,7 +151,7 @@ impl Program {
     }
 }
 
-/// A plan for steps of one sequence with up to so many rows.
+/// The plan limited to steps of one sequence with up to `rows` rows.
 pub(super) fn of_rows(plan: &Plan, rows: u32) -> Plan {
     let Bucket { rows: all, outs, .. } = plan.bucket;
     let rows = rows.min(all).min(outs);
@@ -158,7 +159,7 @@ pub(super) fn of_rows(plan: &Plan, rows: u32) -> Plan {
     Plan { bucket, ..plan.clone() }
 }
 
-/// Refuses plans whose inputs a burst cannot make, or whose outcome it would not find.
+/// Rejects plans with inputs that a burst cannot provide, or without the outputs it needs.
 fn check_names(plan: &Plan) -> Result<(), DeviceError> {
     let dims = Dims { pages: 1, recent: 1, ..plan.bucket.bounds() };
     let bound = |name: &str| StepInput::from_name(name).is_some_and(|input| INPUTS.contains(&input));
@@ -175,24 +176,24 @@ fn check_names(plan: &Plan) -> Result<(), DeviceError> {
     }
     let words = plan.inputs.iter().filter(|i| bound(&i.name));
     match words.into_iter().find(|i| i.ty.dtype.is_quantized() || i.ty.bytes(&dims).is_none()) {
-        Some(input) => Err(refused(format!("the input `{}` is no array of words", input.name))),
+        Some(input) => Err(refused(format!("the input `{}` is not an array of words", input.name))),
         None => Ok(()),
     }
 }
 
-/// Whether all of a launch's work is that of its first block, whatever the grid. Blocks of products and of attention meet at
-/// tickets, so theirs never is.
+/// Whether the first block does all work of a launch, whatever the grid. Never true for products and attention, whose
+/// blocks synchronise with tickets.
 fn is_solo(call: &Call) -> bool {
     let alone = call.kernel.starts_with("op_") || ["verify", "attend_plan"].contains(&call.kernel.as_str());
     alone && call.grid == [1, 1]
 }
 
-/// The flags of each task; the first `prelude` read nothing but what the step binds.
+/// The flags of each task. The first `prelude` tasks read only what the step binds.
 fn flags(calls: &[Call], prelude: usize) -> Vec<u32> {
     let flag = |(i, call): (usize, &Call)| {
         let solo = is_solo(call);
         let next = calls.get(i + 1);
-        // The host's kernel joins them at its end in any case.
+        // The burst kernel itself always joins the blocks at the end.
         let alone = solo && next.is_none_or(is_solo);
         let before = i + 1 < prelude || i + 1 == prelude && next.is_some_and(|c| c.kernel.starts_with("embed_"));
         let barrier = !alone && !before;
@@ -223,7 +224,7 @@ mod tests {
         ];
         let (s, b) = (TASK_SOLO, TASK_BARRIER);
         assert_eq!(flags(&calls, 2), [0, s, b, b, b, s, s, s]);
-        // Without an embedding behind it, the prelude is waited for.
+        // Without an embedding after it, the prelude needs a barrier.
         assert_eq!(flags(&calls[..2], 2), [0, s]);
         assert_eq!(flags(&[call("rope_table", 4), call("op_rope", 4)], 1), [b, b]);
     }

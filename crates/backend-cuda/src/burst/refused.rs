@@ -3,7 +3,7 @@
 use crate::error::DEVICE;
 use aio_backend::DeviceError;
 
-/// With the reason.
+/// Makes the error from a reason.
 pub(super) fn refused(reason: String) -> DeviceError {
     DeviceError::NoBurst { device: DEVICE.to_owned(), reason }
 }

@@ -1,19 +1,19 @@
-//! Where compiled kernels are kept, so that a second start compiles nothing.
+//! The cache of compiled kernels, so that a second start compiles nothing.
 //!
-//! A file a unit, named by the hash of all sources and the architecture. Written beside its place and
-//! renamed; each begins with a hash of the rest, so a damaged one is compiled anew. Failures only cost time.
+//! One file per unit, named by the hash of all sources and the architecture. Files are written under a temporary name
+//! and renamed. Each starts with a hash of the rest, so a damaged one is recompiled. Failures only cost time.
 
 use std::path::{Path, PathBuf};
 
-/// Bytes of the hash that a file begins with.
+/// Size of the hash at the start of a file.
 const HASH: usize = 32;
 
-/// See the module's header.
+/// The cache of compiled kernels. See the module docs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cache {
-    /// The folder; `None` keeps nothing.
+    /// The folder; `None` disables the cache.
     pub folder: Option<PathBuf>,
-    /// Where CUDA's own headers may lie, in the order of preference.
+    /// Folders that may contain CUDA's own headers, best first.
     pub includes: Vec<PathBuf>,
 }
 
@@ -22,17 +22,17 @@ impl Cache {
         Some(self.folder.as_ref()?.join(format!("{key}.cubin")))
     }
 
-    /// What is kept under a key.
+    /// The bytes stored under a key.
     pub(super) fn get(&self, key: &str) -> Option<Vec<u8>> {
         let bytes = std::fs::read(self.path(key)?).ok()?;
         let (hash, body) = bytes.split_at_checked(HASH)?;
         (blake3::hash(body).as_bytes() == hash && !body.is_empty()).then(|| body.to_vec())
     }
 
-    /// Keeps bytes under a key.
+    /// Stores bytes under a key.
     pub(super) fn put(&self, key: &str, body: &[u8]) {
         let Some(path) = self.path(key) else { return };
-        // Without a cache the next start compiles again, and that is all.
+        // On failure the next start compiles again.
         let _ = write(&path, body);
     }
 }

@@ -1,8 +1,9 @@
-//! A real GPU through the CUDA driver: the one module, with its parts, that calls cudarc, which opens the libraries at run time.
+//! A real GPU through the CUDA driver. Only this module and its submodules call cudarc, which opens the libraries at
+//! run time.
 //!
-//! cudarc panics where a library or a symbol is missing, so both are asked for before anything else, and the driver's version
-//! is checked before calls that older ones lack. One context, one stream. Never run without a GPU, so all that can be decided
-//! elsewhere is.
+//! cudarc panics if a library or a symbol is missing, so both are checked first, and the driver's version is checked
+//! before calls that older drivers lack. One context, one stream. This module cannot run without a GPU, so everything
+//! that can be decided elsewhere is.
 
 mod attributes;
 mod event;
@@ -24,15 +25,15 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::{Mutex, PoisonError};
 
-/// The oldest driver: that of CUDA 12.0, from which on graphs are instantiated the present way.
+/// Minimum driver version: CUDA 12.0, which introduced the current graph instantiation.
 const MIN_VERSION: i32 = 12000;
-/// The oldest architecture, ten times major plus minor: asynchronous copies and bf16 on tensor cores.
+/// Minimum architecture, ten times major plus minor: has asynchronous copies, and bf16 on tensor cores.
 const MIN_ARCHITECTURE: u32 = 80;
-/// The driver and the architecture from which on a kernel in a graph can begin while the one before it ends.
+/// Minimum driver and architecture for a kernel in a graph to start while the previous one ends.
 const OVERLAP_VERSION: i32 = 12030;
 const OVERLAP_ARCHITECTURE: u32 = 90;
 
-/// See the module's header.
+/// A GPU. See the module docs.
 pub(crate) struct Cuda {
     device: sys::CUdevice,
     context: sys::CUcontext,
@@ -44,7 +45,7 @@ pub(crate) struct Cuda {
     carveout: Option<u32>,
     modules: Vec<sys::CUmodule>,
     kernels: Mutex<Kernels>,
-    /// What bursts are compiled from, and where they are kept.
+    /// Sources of the burst kernel and the cache for its binaries.
     images: KernelImages,
     cache: Cache,
 }
@@ -53,7 +54,7 @@ pub(crate) struct Cuda {
 struct Kernels {
     by_name: HashMap<String, usize>,
     functions: Vec<Function>,
-    /// Those of bursts, a module a model.
+    /// Modules of bursts, one per model.
     bursts: Vec<sys::CUmodule>,
 }
 
@@ -79,7 +80,7 @@ fn out_of_memory(call: &'static str, bytes: usize) -> impl Fn(DriverError) -> Cu
     }
 }
 
-/// The first GPU of a driver that is new enough, and the driver's version.
+/// The first GPU, if the driver is new enough, and the driver's version.
 fn first_gpu() -> Result<(sys::CUdevice, i32), CudaError> {
     // SAFETY: it opens the library, whose constructors are the driver's.
     if !unsafe { sys::is_culib_present() } {
@@ -120,7 +121,7 @@ fn properties(device: sys::CUdevice) -> Result<Properties, CudaError> {
     })
 }
 
-/// The first GPU's properties, without taking anything of it.
+/// The first GPU's properties, without allocating anything on it.
 pub(crate) fn probe() -> Result<Properties, CudaError> {
     let found = properties(first_gpu()?.0)?;
     if found.architecture < MIN_ARCHITECTURE {
@@ -136,11 +137,11 @@ fn load(cubin: &[u8]) -> Result<sys::CUmodule, CudaError> {
 }
 
 impl Cuda {
-    /// Opens the first GPU and loads all kernels. With `overlap`, kernels of a graph may begin while earlier ones end;
+    /// Opens the first GPU and loads all kernels. With `overlap`, kernels of a graph may start while earlier ones end;
     /// `carveout` as in [`Function::new`].
     ///
     /// # Errors
-    /// Every reason why there is no GPU, or none that kernels can be had for.
+    /// Every reason why there is no GPU, or no kernels for it.
     pub(crate) fn open(
         images: &KernelImages,
         cache: &Cache,
@@ -150,7 +151,7 @@ impl Cuda {
         let properties = probe()?;
         let (device, version) = first_gpu()?;
         let overlap = overlap && version >= OVERLAP_VERSION && properties.architecture >= OVERLAP_ARCHITECTURE;
-        // What needs no GPU comes before its context, which takes long.
+        // Everything that needs no GPU comes before creating its context, which is slow.
         let cubins = nvrtc::cubins(images, properties.architecture, cache)?;
         // SAFETY: `first_gpu` got the device.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed("cuDevicePrimaryCtxRetain"))?;
@@ -166,14 +167,14 @@ impl Cuda {
         Ok(cuda)
     }
 
-    /// Makes the context this thread's.
+    /// Makes the context current on this thread.
     fn enter(&self) -> Result<(), CudaError> {
         // SAFETY: `open` retained the context.
         unsafe { result::ctx::set_current(self.context) }.map_err(failed("cuCtxSetCurrent"))
     }
 
     fn kernels(&self) -> std::sync::MutexGuard<'_, Kernels> {
-        // Each change is one insertion.
+        // Each change is one insertion, so the contents are valid even after a panic.
         self.kernels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -185,7 +186,7 @@ impl Cuda {
         self.modules.iter().find_map(of).ok_or_else(none)
     }
 
-    /// The function of bursts for tasks of these kernels.
+    /// The burst function for tasks of these kernels.
     fn burst(&self, kernels: &[String]) -> Result<Kernel, CudaError> {
         let name = format!("burst of {}", kernels.join(" "));
         if let Some(&index) = self.kernels().by_name.get(&name) {
@@ -203,7 +204,7 @@ impl Cuda {
         Ok(Kernel(index))
     }
 
-    /// Blocks of a kernel that the device holds at once.
+    /// Number of blocks of a kernel that the device can hold at once.
     fn resident_blocks(&self, kernel: Kernel, shared_bytes: u32) -> Result<u32, CudaError> {
         let function = self.kernels().functions[kernel.0].function;
         // SAFETY: `first_gpu` got the device.
@@ -224,10 +225,10 @@ impl Cuda {
         Ok(each * self.properties.multiprocessors)
     }
 
-    /// Begins a launch, with an attribute or without.
+    /// Starts a launch, optionally with an attribute.
     fn start(&self, launch: &Launch, attribute: Option<sys::CUlaunchAttribute>) -> Result<(), CudaError> {
         let function = self.kernels().functions[launch.kernel.0].function;
-        // The driver reads the struct before it returns; words keep it aligned as its fields want.
+        // The driver reads the struct before it returns. Words align it as its fields require.
         let mut args: smallvec::SmallVec<[u64; 64]> = smallvec::smallvec![0; launch.args.len().div_ceil(8)];
         bytemuck::cast_slice_mut::<u64, u8>(&mut args)[..launch.args.len()].copy_from_slice(&launch.args);
         let mut params = [args.as_mut_ptr().cast::<c_void>()];
@@ -264,12 +265,12 @@ impl Driver for Cuda {
 
     fn allocate(&self, bytes: usize) -> Result<u64, CudaError> {
         self.enter()?;
-        // SAFETY: nobody reads what was never written: `Memory` is cleared or written first.
+        // SAFETY: unwritten memory is never read: `Memory` is cleared or written first.
         unsafe { result::malloc_sync(bytes) }.map_err(out_of_memory("cuMemAlloc", bytes))
     }
 
     unsafe fn free(&self, at: u64) {
-        // There is nobody to tell of a failure, and nothing to do about it. The call waits for what is under way.
+        // A failure cannot be reported or handled here. The call waits for running work.
         if self.enter().is_ok() {
             // SAFETY: the caller's promise.
             let _ = unsafe { result::free_sync(at) };
@@ -278,7 +279,7 @@ impl Driver for Cuda {
 
     fn allocate_host(&self, bytes: usize) -> Result<*mut u8, CudaError> {
         self.enter()?;
-        // SAFETY: `Pinned` clears the bytes before anyone reads them.
+        // SAFETY: `Pinned` clears the bytes before they are read.
         let at = unsafe { result::malloc_host(bytes, 0) };
         at.map(|p| p.cast()).map_err(out_of_memory("cuMemHostAlloc", bytes))
     }
@@ -339,14 +340,14 @@ impl Driver for Cuda {
 
     fn allocate_mapped(&self, bytes: usize) -> Result<(*mut u8, u64), CudaError> {
         self.enter()?;
-        // SAFETY: `Mapped` clears the bytes before anyone reads them.
+        // SAFETY: `Mapped` clears the bytes before they are read.
         let host = unsafe { result::malloc_host(bytes, sys::CU_MEMHOSTALLOC_DEVICEMAP) };
         let host = host.map_err(out_of_memory("cuMemHostAlloc", bytes))?;
         let mut at = 0;
         // SAFETY: the memory was just taken as mapped; the call writes an address.
         let found = unsafe { sys::cuMemHostGetDevicePointer_v2(&mut at, host, 0) }.result();
         if let Err(e) = found {
-            // SAFETY: nobody uses it.
+            // SAFETY: the memory is not used yet.
             let _ = unsafe { result::free_host(host) };
             return Err(failed("cuMemHostGetDevicePointer")(e));
         }
@@ -372,7 +373,7 @@ impl Driver for Cuda {
     }
 
     fn is_idle(&self) -> bool {
-        // SAFETY: `open` made the stream. Whatever else it says, waiting tells.
+        // SAFETY: `open` made the stream. Any other error is reported by waiting.
         let said = self.enter().map(|()| unsafe { sys::cuStreamQuery(self.stream) });
         said != Ok(sys::CUresult::CUDA_ERROR_NOT_READY)
     }
@@ -382,7 +383,7 @@ impl Driver for Cuda {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: `open` made the stream.
         unsafe { stream::begin_capture(self.stream, mode) }.map_err(failed("cuStreamBeginCapture"))?;
-        // The first has no kernel before it; what went before the graph is done when the graph begins.
+        // The first kernel has no predecessor; work before the graph is done when the graph starts.
         let started =
             launches.iter().enumerate().try_for_each(|(i, l)| self.start(l, (self.overlap && i > 0).then(overlapping)));
         // The capture ends even if a launch failed, so that the stream can be used again.
@@ -391,13 +392,13 @@ impl Driver for Cuda {
         started?;
         let graph = graph?;
         let mut exec = std::ptr::null_mut();
-        // SAFETY: `end_capture` gave the graph, which is needed no more once it is instantiated.
+        // SAFETY: `end_capture` gave the graph, which is not needed once it is instantiated.
         let made = unsafe { sys::cuGraphInstantiateWithFlags(&mut exec, graph, 0) }.result();
         // SAFETY: as above.
         let _ = unsafe { result::graph::destroy(graph) };
         made.map_err(out_of_memory("cuGraphInstantiate", 0))?;
         let captured = Captured { exec, context: self.context };
-        // What a first launch would do otherwise.
+        // Avoids the upload at the first launch.
         // SAFETY: the graph was just instantiated.
         unsafe { result::graph::upload(exec, self.stream) }.map_err(failed("cuGraphUpload"))?;
         Ok(Graph(Box::new(captured)))
@@ -430,7 +431,7 @@ impl Driver for Cuda {
 
 impl Drop for Captured {
     fn drop(&mut self) {
-        // SAFETY: the context is the driver's primary one; the graph is not running, for whoever ran it waited.
+        // SAFETY: the context is the driver's primary one; the graph is not running, because its user has waited.
         unsafe {
             let _ = result::ctx::set_current(self.context);
             let _ = result::graph::exec_destroy(self.exec);

@@ -1,8 +1,8 @@
-//! The emulation as a driver: kernels run at once, on the host, in memory of the host. Only a burst goes on by itself, on a
-//! thread of its own, for what it shows on its way is part of its contract.
+//! The emulation as a driver: kernels run synchronously on the host, in host memory. Only a burst runs on a separate
+//! thread, because the tokens it shows while running are part of its contract.
 //!
-//! The library is built from `kernels/cuda/emulate.cpp` by whoever tests; see there for what it exports. A graph is the
-//! list of its launches.
+//! Tests build the library from `kernels/cuda/emulate.cpp`, which documents its exports. A graph is the list of its
+//! launches.
 
 use super::{BurstKernel, DECLARED_SHARED_BYTES, Driver, Graph, Kernel, Launch, Properties, THREADS};
 use crate::error::CudaError;
@@ -14,32 +14,32 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// In which order threads go on between the places where they meet: what a result must not depend on.
+/// The order in which threads continue between synchronisation points, which results must not depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadOrder {
     /// From the first to the last.
     Ascending,
     /// From the last to the first.
     Descending,
-    /// Shuffled, anew at every turn.
+    /// Shuffled at every turn.
     Random {
-        /// Of the generator.
+        /// Seed of the generator.
         seed: u64,
     },
 }
 
-/// How the emulation is used.
+/// Options of the emulation.
 #[derive(Clone, Copy, Debug)]
 pub struct EmulationOptions {
     /// Order of threads.
     pub order: ThreadOrder,
-    /// Multiprocessors that it says it has, which grids follow.
+    /// Number of multiprocessors it reports, which determines grids.
     pub multiprocessors: u32,
-    /// Threads of the host that run blocks.
+    /// Host threads that run blocks.
     pub host_threads: u32,
-    /// Bytes of device memory that it says it has.
+    /// Bytes of device memory it reports.
     pub memory_bytes: u64,
-    /// Bursts end at once, without a word to the host, as where their kernel runs into a trap.
+    /// Bursts end immediately without informing the host, as after a trap in their kernel.
     pub burst_fault: bool,
 }
 
@@ -55,7 +55,7 @@ impl Default for EmulationOptions {
     }
 }
 
-/// `emulate::Launch` of the library.
+/// `emulate::Launch` in the library.
 #[repr(C)]
 struct RawLaunch {
     name: *const c_char,
@@ -69,7 +69,7 @@ struct RawLaunch {
     seed: u64,
 }
 
-/// `ArgsField` of the library.
+/// `ArgsField` in the library.
 #[repr(C)]
 struct RawField {
     kind: *const c_char,
@@ -82,27 +82,27 @@ type LaunchFn = unsafe extern "C" fn(*const RawLaunch) -> *const c_char;
 type KernelFn = unsafe extern "C" fn(u32, *mut u32) -> *const c_char;
 type FieldFn = unsafe extern "C" fn(u32) -> *const RawField;
 
-/// A field of a kernel's arguments as the library has it: struct, field (empty for the struct itself), offset, bytes.
+/// A field of a kernel's arguments in the library: struct, field (empty for the struct itself), offset, bytes.
 pub type ArgsField = (String, String, u32, u32);
 
-/// Where allocations begin.
+/// Alignment of allocations.
 const ALIGNMENT: usize = 256;
-/// Bytes on both sides of an allocation that nothing may write.
+/// Guard bytes on both sides of an allocation, which must not be written.
 const GUARD_BYTES: usize = 4096;
 const GUARD: u8 = 0xC3;
-/// What memory that was never written holds: a NaN in every float type.
+/// Value of memory that was never written: a NaN in every float type.
 const GARBAGE: u8 = 0xFF;
 
-/// See the module's header.
+/// The emulated driver. See the module docs.
 pub(crate) struct Emulation {
     library: Library,
     launch: LaunchFn,
     properties: Properties,
     options: EmulationOptions,
     kernels: Vec<(CString, usize)>,
-    /// Sizes of what is allocated, by address.
+    /// Sizes of allocations, by address.
     allocations: Mutex<HashMap<u64, usize>>,
-    /// The burst under way.
+    /// The running burst.
     running: Mutex<Option<JoinHandle<Result<(), CudaError>>>>,
 }
 
@@ -131,7 +131,7 @@ impl Emulation {
     }
 
     fn allocations(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
-        // Each change is one insertion or removal.
+        // Each change is one insertion or removal, so the contents are valid even after a panic.
         self.allocations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -140,22 +140,29 @@ impl Emulation {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the burst under way, if there is one: what is begun goes on in order.
+    /// Waits for the running burst, if any, because started work runs in order.
     fn wait(&self) -> Result<(), CudaError> {
         let burst = self.running().take();
         let panicked = |_| Err(CudaError::Emulation("a burst panicked".to_owned()));
         burst.map_or(Ok(()), |b| b.join().unwrap_or_else(panicked))
     }
 
-    /// A launch whose blocks so many threads of the host run; 0 gives each block one of its own.
-    fn run(&self, launch: &Launch, host_threads: u32) -> Run {
+    /// A launch whose blocks run on `host_threads` host threads; 0 gives each block a thread.
+    fn run(&self, launch: &Launch, host_threads: u32) -> EmulatedLaunch {
         let (name, args_bytes) = self.kernels[launch.kernel.0].clone();
-        Run { run: self.launch, name, args_bytes, of: launch.clone(), order: self.options.order, host_threads }
+        EmulatedLaunch {
+            run: self.launch,
+            name,
+            args_bytes,
+            of: launch.clone(),
+            order: self.options.order,
+            host_threads,
+        }
     }
 }
 
-/// A launch and everything that it takes, for any thread.
-struct Run {
+/// A launch with everything it needs to run on any thread.
+struct EmulatedLaunch {
     run: LaunchFn,
     name: CString,
     args_bytes: usize,
@@ -164,8 +171,8 @@ struct Run {
     host_threads: u32,
 }
 
-impl Run {
-    /// Runs it to its end.
+impl EmulatedLaunch {
+    /// Runs it to completion.
     ///
     /// # Safety
     /// As [`Driver::launch`], and the library is open.
@@ -204,12 +211,12 @@ impl Run {
 
 impl Drop for Emulation {
     fn drop(&mut self) {
-        // The library must stay open as long as its code runs; there is nobody to tell of an error.
+        // The library must stay open while its code runs. An error cannot be reported here.
         let _ = self.wait();
     }
 }
 
-/// A library's table of the kernels' arguments, to compare with [`crate::args::FIELDS`].
+/// The library's table of the kernels' arguments, for comparison with [`crate::args::FIELDS`].
 ///
 /// # Errors
 /// [`CudaError::Emulation`].
@@ -228,7 +235,7 @@ pub fn emulated_fields(library: &Path) -> Result<Vec<ArgsField>, CudaError> {
     Ok(fields.collect())
 }
 
-/// Names of all kernels and the bytes of their arguments.
+/// Names of all kernels and sizes of their arguments in bytes.
 fn kernels(library: &Library) -> Result<Vec<(CString, usize)>, libloading::Error> {
     // SAFETY: `emulate.cpp` declares it so.
     let kernel: Symbol<'_, KernelFn> = unsafe { library.get(b"aio_emulate_kernel\0") }?;
@@ -245,7 +252,7 @@ fn kernels(library: &Library) -> Result<Vec<(CString, usize)>, libloading::Error
     }
 }
 
-/// Refuses what a GPU's driver may refuse: to do something with nothing.
+/// Rejects operations on zero items, which a GPU's driver may reject.
 fn some(call: &'static str, count: usize) -> Result<(), CudaError> {
     let refused = || CudaError::Call { call, reason: "of nothing".to_owned() };
     if count == 0 { Err(refused()) } else { Ok(()) }
@@ -288,7 +295,7 @@ impl Driver for Emulation {
     }
 
     unsafe fn free(&self, at: u64) {
-        // An error of what was under way is nobody's any more.
+        // An error of running work has no receiver here.
         let _ = self.wait();
         let bytes = self.allocations().remove(&at).expect("`allocate` gave the address");
         let start = (at as *mut u8).wrapping_sub(GUARD_BYTES);
@@ -354,7 +361,7 @@ impl Driver for Emulation {
 
     fn burst_kernel(&self, kernels: &[String], shared_bytes: u32) -> Result<BurstKernel, CudaError> {
         self.properties.check_burst(shared_bytes, self.properties.of_bursts().declared_bytes)?;
-        // Tasks name kernels by their place in the library's table.
+        // Tasks refer to kernels by index in the library's table.
         let number = |name: &String| self.kernel(name, 0).map(|k| k.0 as u32);
         let numbers = kernels.iter().map(number).collect::<Result<_, _>>()?;
         Ok(BurstKernel { kernel: self.kernel("burst", 0)?, numbers, blocks: self.properties.multiprocessors })
@@ -366,7 +373,7 @@ impl Driver for Emulation {
         let fault = self.options.burst_fault;
         let burst = std::thread::Builder::new().spawn(move || match fault {
             true => Err(CudaError::Call { call: "burst", reason: "a fault, as asked for".to_owned() }),
-            // SAFETY: the caller's promise; whatever would take memory away waits for the thread, as does closing the library.
+            // SAFETY: the caller's promise; freeing memory and closing the library both wait for the thread.
             false => unsafe { run.finish() },
         });
         let burst = burst.map_err(|e| CudaError::Call { call: "burst", reason: format!("no thread: {e}") })?;
@@ -395,7 +402,7 @@ impl Driver for Emulation {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// Only a burst can be under way; but this is where writes outside of allocations are found.
+    /// Only a burst can be running. This is also where writes outside allocations are detected.
     fn synchronize(&self) -> Result<(), CudaError> {
         self.wait()?;
         for (&at, &bytes) in self.allocations().iter() {

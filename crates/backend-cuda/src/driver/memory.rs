@@ -1,6 +1,6 @@
-//! Memory of a device, and pinned and mapped memory of the host, owned and bounds-checked.
+//! Device memory, and pinned and mapped host memory: owned and bounds-checked.
 //!
-//! The safe face of the driver's copies: whoever holds a [`Memory`] can only read and write inside it.
+//! The safe interface to the driver's copies: the owner of a [`Memory`] can only read and write inside it.
 
 use super::Driver;
 use crate::error::CudaError;
@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-/// An owned piece of device memory.
+/// An owned allocation of device memory.
 pub(crate) struct Memory {
     driver: Arc<dyn Driver>,
     at: u64,
@@ -16,26 +16,26 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Memory whose content is arbitrary.
+    /// Allocates memory with arbitrary content.
     pub(crate) fn new(driver: &Arc<dyn Driver>, bytes: usize) -> Result<Memory, CudaError> {
-        // An address even where nothing is kept, so that no pointer is null by accident.
+        // At least one byte, so that the address is never null.
         let at = driver.allocate(bytes.max(1))?;
         Ok(Memory { driver: Arc::clone(driver), at, bytes })
     }
 
-    /// Memory of zeros.
+    /// Allocates zeroed memory.
     pub(crate) fn zeroed(driver: &Arc<dyn Driver>, bytes: usize) -> Result<Memory, CudaError> {
         let memory = Memory::new(driver, bytes)?;
         memory.clear(0, bytes)?;
         Ok(memory)
     }
 
-    /// Where it begins on the device.
+    /// Its device address.
     pub(crate) fn at(&self) -> u64 {
         self.at
     }
 
-    /// Its size.
+    /// Its size in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -44,7 +44,7 @@ impl Memory {
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.bytes), "{offset} + {len} of {}", self.bytes);
     }
 
-    /// Begins to clear some of it.
+    /// Starts clearing a range.
     pub(crate) fn clear(&self, offset: usize, len: usize) -> Result<(), CudaError> {
         self.check(offset, len);
         if len == 0 {
@@ -54,7 +54,7 @@ impl Memory {
         unsafe { self.driver.clear(self.at + offset as u64, len) }
     }
 
-    /// Copies bytes and waits for it, since the driver may read them where they are.
+    /// Copies bytes to the device and waits, since the driver may read them in place.
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), CudaError> {
         self.begin_write(offset, bytes)?;
         self.driver.synchronize()
@@ -65,16 +65,17 @@ impl Memory {
         if bytes.is_empty() {
             return Ok(());
         }
-        // SAFETY: as in `clear`; `write` waits while it borrows the bytes, `write_pinned` has a caller who leaves them alone.
+        // SAFETY: as in `clear`; `write` waits while it borrows the bytes, the caller of `write_pinned` leaves them
+        // unchanged.
         unsafe { self.driver.write(self.at + offset as u64, bytes) }
     }
 
-    /// Begins to copy bytes of pinned memory, from `at` on, which the caller leaves alone until the device is done.
+    /// Starts copying bytes of pinned memory from `at` on, which the caller must not change until the device is done.
     pub(crate) fn write_pinned(&self, offset: usize, from: &Pinned, at: usize, len: usize) -> Result<(), CudaError> {
         self.begin_write(offset, &from.bytes()[at..at + len])
     }
 
-    /// Copies bytes out and waits for it.
+    /// Copies bytes to the host and waits.
     pub(crate) fn read(&self, offset: usize, len: usize) -> Result<Vec<u8>, CudaError> {
         self.check(offset, len);
         let mut bytes = vec![0; len];
@@ -84,10 +85,10 @@ impl Memory {
         Ok(bytes)
     }
 
-    /// Begins to copy bytes out.
+    /// Starts copying bytes to the host.
     ///
     /// # Safety
-    /// As many bytes at `to` may be written, and stay until the device is done.
+    /// `len` bytes at `to` may be written, and stay allocated until the device is done.
     pub(crate) unsafe fn begin_read(&self, offset: usize, len: usize, to: *mut u8) -> Result<(), CudaError> {
         self.check(offset, len);
         if len == 0 {
@@ -97,14 +98,14 @@ impl Memory {
         unsafe { self.driver.read(to, self.at + offset as u64, len) }
     }
 
-    /// Begins to copy bytes to pinned memory, which the caller leaves alone until the device is done.
+    /// Starts copying bytes to pinned memory, which the caller must not use until the device is done.
     pub(crate) fn read_pinned(&self, offset: usize, len: usize, to: &mut Pinned, at: usize) -> Result<(), CudaError> {
         let to = &mut to.bytes_mut()[at..at + len];
-        // SAFETY: pinned memory stays in place, and its owner waits before it looks or lets go.
+        // SAFETY: pinned memory stays in place, and its owner waits before reading or freeing it.
         unsafe { self.begin_read(offset, len, to.as_mut_ptr()) }
     }
 
-    /// Begins to copy inside it. The places must not overlap.
+    /// Starts copying within the allocation. The ranges must not overlap.
     pub(crate) fn copy_within(&self, from: usize, to: usize, len: usize) -> Result<(), CudaError> {
         self.check(from, len);
         self.check(to, len);
@@ -119,7 +120,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: `allocate` gave the address; the owner is gone, and the driver waits for what is under way.
+        // SAFETY: `allocate` gave the address; the owner is gone, and the driver waits for running work.
         unsafe { self.driver.free(self.at) }
     }
 }
@@ -130,7 +131,7 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// An owned piece of pinned memory of the host, zeros at first.
+/// An owned allocation of pinned host memory, initially zeros.
 pub(crate) struct Pinned {
     driver: Arc<dyn Driver>,
     at: *mut u8,
@@ -164,7 +165,7 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // SAFETY: `allocate_host` gave the address for as many bytes; the driver waits for what is under way.
+        // SAFETY: `allocate_host` gave the address for as many bytes; the driver waits for running work.
         unsafe { self.driver.free_host(self.at, self.bytes) }
     }
 }
@@ -175,7 +176,7 @@ impl fmt::Debug for Pinned {
     }
 }
 
-/// An owned piece of memory of the host, in words, that kernels read and write while the host does. Zeros at first.
+/// An owned allocation of host memory, in words, that kernels and host access concurrently. Initially zeros.
 pub(crate) struct Mapped {
     driver: Arc<dyn Driver>,
     words: *mut u32,
@@ -197,21 +198,22 @@ impl Mapped {
         Ok(Mapped { driver: Arc::clone(driver), words: words.cast(), count, at })
     }
 
-    /// Where it begins on the device.
+    /// Its device address.
     pub(crate) fn at(&self) -> u64 {
         self.at
     }
 
     /// The words.
     pub(crate) fn words(&self) -> &[AtomicU32] {
-        // SAFETY: `new` took and cleared the bytes, whose address is a multiple of 256; whoever shares them stores whole words.
+        // SAFETY: `new` took and cleared the bytes, whose address is a multiple of 256; everyone sharing them stores
+        // whole words.
         unsafe { std::slice::from_raw_parts(self.words.cast(), self.count) }
     }
 }
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: `allocate_mapped` gave the address for as many bytes; the driver waits for what is under way.
+        // SAFETY: `allocate_mapped` gave the address for as many bytes; the driver waits for running work.
         unsafe { self.driver.free_host(self.words.cast(), 4 * self.count) }
     }
 }

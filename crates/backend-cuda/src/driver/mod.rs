@@ -1,8 +1,8 @@
-//! The seam between the back end and what runs kernels: a real GPU, or the emulation of the tests.
+//! The interface between the back end and what runs kernels: a real GPU, or the emulation used in tests.
 //!
-//! Everything above it is the same for both, so that all but a few hundred lines are tested without a GPU. One stream:
-//! what is begun goes on in order, and nothing is done before [`Driver::synchronize`]. That goes for copies too: where the GPU
-//! reads any memory of the host in place, not even bytes that are not pinned are taken before.
+//! Everything above it is the same for both, so that all but a few hundred lines are tested without a GPU. There is one
+//! stream: started work runs in order, and nothing is complete before [`Driver::synchronize`]. This includes copies: on
+//! GPUs that read any host memory in place, even bytes that are not pinned may be read later.
 
 pub(crate) mod cache;
 pub(crate) mod cuda;
@@ -18,18 +18,19 @@ pub(crate) use nvrtc::{burst_cubin as compile_burst, cubins as compile};
 use crate::error::CudaError;
 use std::any::Any;
 
-/// Threads of a block, of every kernel.
+/// Threads per block, the same for every kernel.
 pub(crate) const THREADS: u32 = 256;
-/// Shared memory that kernels with dynamic shared memory declare besides, at most (`budget.toml` has it by kernel).
+/// Maximum shared memory that kernels with dynamic shared memory declare in addition (`budget.toml` lists it by
+/// kernel).
 const DECLARED_SHARED_BYTES: u32 = 512;
-/// The same for the kernel of bursts, which declares what all its tasks do and its own.
+/// The same for the burst kernel, which declares that of all its tasks and its own.
 const BURST_DECLARED_BYTES: u32 = 5 << 10;
-/// Shared memory of a block that the system takes, from compute capability 8.0 on.
+/// Shared memory per block reserved by the system, from compute capability 8.0 on.
 const SYSTEM_SHARED_BYTES: u32 = 1024;
-/// Shared memory that a block can have without asking, what it declares included.
+/// Shared memory that a block can have without opting in, including declared memory.
 const FREE_SHARED_BYTES: u32 = 48 << 10;
 
-/// What a GPU is.
+/// Properties of a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Properties {
     /// Its name.
@@ -38,32 +39,32 @@ pub(crate) struct Properties {
     pub architecture: u32,
     /// Multiprocessors.
     pub multiprocessors: u32,
-    /// The most shared memory that a block can have, in bytes.
+    /// Maximum shared memory of a block in bytes.
     pub shared_bytes: u32,
-    /// Shared memory of a multiprocessor.
+    /// Shared memory of a multiprocessor in bytes.
     pub multiprocessor_shared_bytes: u32,
-    /// Shared memory that kernels declare beside what they get dynamically, at most.
+    /// Maximum shared memory that kernels declare besides their dynamic shared memory, in bytes.
     pub declared_bytes: u32,
 }
 
 impl Properties {
-    /// What plans and profiles call such a device.
+    /// The device's name in plans and profiles.
     pub(crate) fn target(&self) -> String {
         format!("cuda-sm{}", self.architecture)
     }
 
-    /// The most dynamic shared memory of a kernel, which declares some for itself.
+    /// Maximum dynamic shared memory of a kernel, after what it declares.
     pub(crate) fn dynamic_shared_bytes(&self) -> u32 {
         self.shared_bytes.saturating_sub(self.declared_bytes)
     }
 
-    /// The same GPU as the tasks of a burst have it.
+    /// The same GPU, as seen by the tasks of a burst.
     pub(crate) fn of_bursts(&self) -> Properties {
         Properties { declared_bytes: BURST_DECLARED_BYTES, ..self.clone() }
     }
 
-    /// Whether a block of a burst has room for this much dynamic shared memory beside what its kernel declares. Asked before the
-    /// driver is, whose answer would be no reason.
+    /// Checks that a block of a burst has room for this much dynamic shared memory besides what its kernel declares.
+    /// Called before the driver, whose error would not give the reason.
     ///
     /// # Errors
     /// [`CudaError::NoBurst`].
@@ -79,15 +80,15 @@ impl Properties {
         Err(CudaError::NoBurst(reason))
     }
 
-    /// Blocks with so much dynamic shared memory that are on the device together: one or two a multiprocessor. More would
-    /// only begin when others have ended, with no weights on their way yet.
+    /// Number of blocks with this much dynamic shared memory that are resident together: one or two per multiprocessor.
+    /// Further blocks would only start when others have ended, without prefetched weights.
     pub(crate) fn blocks(&self, shared_bytes: u32) -> u32 {
         let each = shared_bytes + self.declared_bytes + SYSTEM_SHARED_BYTES;
         self.multiprocessors.max(1) * (self.multiprocessor_shared_bytes / each).clamp(1, 2)
     }
 }
 
-/// Whether a kernel that declares some shared memory must ask for its dynamic shared memory: more than 48 KiB in all.
+/// Whether a kernel must opt in to its dynamic shared memory: more than 48 KiB including declared memory.
 pub(crate) fn must_ask(shared_bytes: u32, declared_bytes: u32) -> bool {
     shared_bytes.saturating_add(declared_bytes) > FREE_SHARED_BYTES
 }
@@ -96,7 +97,7 @@ pub(crate) fn must_ask(shared_bytes: u32, declared_bytes: u32) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kernel(pub usize);
 
-/// One launch, ready to go.
+/// A launch, ready to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
     pub kernel: Kernel,
@@ -104,80 +105,80 @@ pub(crate) struct Launch {
     pub grid: [u32; 2],
     /// Dynamic shared memory of a block.
     pub shared_bytes: u32,
-    /// The kernel's struct.
+    /// The kernel's argument struct.
     pub args: Box<[u8]>,
 }
 
-/// The kernel of bursts, made for the kernels that its tasks run.
+/// The burst kernel, compiled for the kernels that its tasks run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BurstKernel {
     pub kernel: Kernel,
-    /// By which number a task names each of the kernels asked for, in their order.
+    /// The number by which a task refers to each of the requested kernels, in their order.
     pub numbers: Vec<u32>,
-    /// Blocks that the device holds at once, at least 1.
+    /// Number of blocks that the device can hold at once, at least 1.
     pub blocks: u32,
 }
 
 /// A captured sequence of launches.
 pub(crate) struct Graph(pub Box<dyn Any + Send + Sync>);
 
-/// What runs kernels. Addresses are the device's.
+/// Runs kernels. Addresses are device addresses.
 pub(crate) trait Driver: Send + Sync {
-    /// What the GPU is.
+    /// Properties of the GPU.
     fn properties(&self) -> &Properties;
 
-    /// Bytes of device memory that nobody has taken; `None` if the driver does not say.
+    /// Free device memory in bytes; `None` if the driver does not report it.
     fn available_bytes(&self) -> Option<u64>;
 
-    /// Takes device memory, one byte at least; its address is a multiple of 256.
+    /// Allocates device memory, at least one byte. The address is a multiple of 256.
     fn allocate(&self, bytes: usize) -> Result<u64, CudaError>;
 
-    /// Gives memory back, once what was begun is done.
+    /// Frees device memory, once started work is done.
     ///
     /// # Safety
-    /// `allocate` gave the address, and nothing uses the memory afterwards.
+    /// `allocate` gave the address, and the memory is not used afterwards.
     unsafe fn free(&self, at: u64);
 
-    /// Takes memory of the host that copies can read and write while the host goes on.
+    /// Allocates host memory that copies can access while the host continues.
     fn allocate_host(&self, bytes: usize) -> Result<*mut u8, CudaError>;
 
-    /// Gives it back, once what was begun is done.
+    /// Frees it, once started work is done.
     ///
     /// # Safety
-    /// `allocate_host` gave the address for as many bytes, and nothing uses the memory afterwards.
+    /// `allocate_host` gave the address for as many bytes, and the memory is not used afterwards.
     unsafe fn free_host(&self, at: *mut u8, bytes: usize);
 
-    /// Begins to clear memory.
+    /// Starts clearing memory.
     ///
     /// # Safety
     /// The bytes lie in one allocation.
     unsafe fn clear(&self, at: u64, bytes: usize) -> Result<(), CudaError>;
 
-    /// Begins to copy to the device.
+    /// Starts copying to the device.
     ///
     /// # Safety
-    /// The bytes at `to` lie in one allocation. Those of the host stay as they are until `synchronize`.
+    /// The bytes at `to` lie in one allocation. The host's bytes do not change until `synchronize`.
     unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<(), CudaError>;
 
-    /// Begins to copy from the device.
+    /// Starts copying from the device.
     ///
     /// # Safety
-    /// The bytes at `from` lie in one allocation, those at `to` may be written and stay until `synchronize`.
+    /// The bytes at `from` lie in one allocation. Those at `to` may be written, and stay allocated until `synchronize`.
     unsafe fn read(&self, to: *mut u8, from: u64, bytes: usize) -> Result<(), CudaError>;
 
-    /// Begins to copy inside the device.
+    /// Starts copying within the device.
     ///
     /// # Safety
-    /// Both places lie in allocations and do not overlap.
+    /// Both ranges lie in allocations and do not overlap.
     unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), CudaError>;
 
-    /// A kernel by name, able to take this much dynamic shared memory.
+    /// A kernel by name, with this much dynamic shared memory allowed.
     fn kernel(&self, name: &str, shared_bytes: u32) -> Result<Kernel, CudaError>;
 
-    /// Begins a launch.
+    /// Starts a launch.
     ///
     /// # Safety
-    /// The arguments are the kernel's struct, and all that they make the kernel touch lies in allocations.
+    /// The arguments are the kernel's struct, and all memory they make the kernel access lies in allocations.
     unsafe fn launch(&self, launch: &Launch) -> Result<(), CudaError>;
 
     /// Captures launches into a graph.
@@ -186,34 +187,36 @@ pub(crate) trait Driver: Send + Sync {
     /// As [`Driver::launch`], whenever the graph runs.
     unsafe fn capture(&self, launches: &[Launch]) -> Result<Graph, CudaError>;
 
-    /// Begins all launches of a graph, in order.
+    /// Starts all launches of a graph, in order.
     ///
     /// # Safety
     /// As [`Driver::launch`] for each of them.
     unsafe fn launch_graph(&self, graph: &Graph) -> Result<(), CudaError>;
 
-    /// Seconds that the device takes for what the closure begins, by its own clock where it has one. Waits for it.
+    /// Seconds that the device takes for the work the closure starts, by the device's own clock if it has one. Waits
+    /// for the work.
     fn seconds(&self, begin: &mut dyn FnMut() -> Result<(), CudaError>) -> Result<f64, CudaError>;
 
-    /// Takes memory of the host that kernels can reach: its address here, and on the device. [`Driver::free_host`] takes it back.
+    /// Allocates host memory that kernels can access. Returns its host and device addresses. Freed by
+    /// [`Driver::free_host`].
     fn allocate_mapped(&self, bytes: usize) -> Result<(*mut u8, u64), CudaError>;
 
-    /// The kernel of bursts for tasks of these kernels, able to take this much dynamic shared memory.
+    /// The burst kernel for tasks of these kernels, with this much dynamic shared memory allowed.
     ///
     /// # Errors
-    /// [`CudaError::NoBurst`], and why it cannot be compiled.
+    /// [`CudaError::NoBurst`], and errors of compiling it.
     fn burst_kernel(&self, kernels: &[String], shared_bytes: u32) -> Result<BurstKernel, CudaError>;
 
-    /// Begins a launch whose blocks wait for one another; as many as fit the device at once (`BurstKernel::blocks`).
+    /// Starts a launch whose blocks wait for one another. The grid must fit the device at once (`BurstKernel::blocks`).
     ///
     /// # Safety
     /// As [`Driver::launch`].
     unsafe fn launch_together(&self, launch: &Launch) -> Result<(), CudaError>;
 
-    /// Whether all that was begun is done, or failed: `synchronize` would not wait.
+    /// Whether all started work is done or failed, so that `synchronize` would not wait.
     fn is_idle(&self) -> bool;
 
-    /// Waits until all that was begun is done.
+    /// Waits until all started work is done.
     fn synchronize(&self) -> Result<(), CudaError>;
 }
 
@@ -234,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_kernels_declare_counts_before_they_must_ask() {
-        // `qkv_q4_0` and `head_q4_0` have exactly 48 KiB of dynamic shared memory, and declare some besides.
+        // `qkv_q4_0` and `head_q4_0` have exactly 48 KiB of dynamic shared memory, and declare some in addition.
         assert!(!must_ask(48 << 10, 0) && must_ask(48 << 10, 16) && must_ask(49153, 0));
     }
 
@@ -244,7 +247,7 @@ mod tests {
         assert_eq!((h100.blocks(60 << 10), h100.blocks(112 << 10), h100.blocks(150 << 10)), (264, 264, 132));
         assert_eq!((ada.blocks(60 << 10), ada.blocks(40 << 10), ada.blocks(0)), (132, 264, 264));
         assert_eq!(h100.dynamic_shared_bytes(), (227 << 10) - 512);
-        // What fits two blocks of a kernel of its own fits one of a burst, which declares more.
+        // Where two blocks of a separate kernel fit, only one of a burst does, because it declares more.
         assert_eq!((h100.blocks(113_000), h100.of_bursts().blocks(113_000)), (264, 132));
     }
 

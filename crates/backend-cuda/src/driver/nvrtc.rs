@@ -1,7 +1,7 @@
-//! Cubins for a GPU: those that were built in, those of the cache, or fresh ones by NVRTC.
+//! Cubins for a GPU: built in, cached, or freshly compiled by NVRTC.
 //!
-//! The compiler is asked for machine code of exactly this GPU, not for PTX, whose version an older driver may refuse. Headers
-//! of the kernels are handed over by name; those of CUDA lie in the toolkit's or the wheel's include folder.
+//! The compiler produces machine code for exactly this GPU, not PTX, whose version an older driver may reject. Kernel
+//! headers are passed by name; CUDA's own are in the include folder of the toolkit or the wheel.
 
 use super::cache::Cache;
 use crate::error::CudaError;
@@ -11,12 +11,12 @@ use cudarc::nvrtc::{result, sys};
 use std::ffi::{CString, c_char};
 use std::path::{Path, PathBuf};
 
-/// The oldest compiler that gives machine code, knows the attributes of the kernels and C++17.
+/// Minimum version of the compiler: it produces machine code, and supports the kernels' attributes and C++17.
 const OLDEST: (i32, i32) = (12, 0);
-/// Lines of the compiler's log that an error shows.
+/// Lines of the compiler's log shown in an error.
 const LOG_LINES: usize = 6;
 
-/// A cubin for each source, in their order.
+/// A cubin for each source, in the same order.
 ///
 /// # Errors
 /// [`CudaError::NoCompiler`], [`CudaError::OldCompiler`], [`CudaError::NoHeaders`], [`CudaError::Compile`].
@@ -30,7 +30,7 @@ pub(crate) fn cubins(images: &KernelImages, architecture: u32, cache: &Cache) ->
     let mut includes = None;
     let mut all = Vec::with_capacity(units.len());
     for unit in units {
-        // Without the compiler's version, so that what was compiled elsewhere serves where there is no compiler.
+        // The key excludes the compiler's version, so that binaries compiled elsewhere work without a compiler.
         let key = format!("{}-{hash}-sm{architecture}", unit.name.trim_end_matches(".cu"));
         if let Some(cubin) = cache.get(&key) {
             all.push(cubin);
@@ -47,7 +47,7 @@ pub(crate) fn cubins(images: &KernelImages, architecture: u32, cache: &Cache) ->
     Ok(all)
 }
 
-/// Opens the compiler; the folder with the headers that it needs.
+/// Opens the compiler and returns the folder with the headers it needs.
 fn compiler(architecture: u32, cache: &Cache) -> Result<PathBuf, CudaError> {
     // SAFETY: it opens the library, whose constructors are the compiler's.
     if !unsafe { sys::is_culib_present() } {
@@ -57,7 +57,7 @@ fn compiler(architecture: u32, cache: &Cache) -> Result<PathBuf, CudaError> {
     include_folder(cache)
 }
 
-/// The compiler's version, `(major, minor)`. A library that cannot tell it is not one that can be used.
+/// The compiler's version, `(major, minor)`; 0.0, which is rejected as too old, if the library does not report it.
 fn version() -> Result<(i32, i32), CudaError> {
     // SAFETY: as `is_culib_present`; the library stays open for good.
     let library = unsafe { sys::culib() };
@@ -72,7 +72,8 @@ fn version() -> Result<(i32, i32), CudaError> {
     Ok((major, minor))
 }
 
-/// That a compiler has all functions that are called here, which cudarc looks up when they are called and takes for granted.
+/// Checks that the compiler has all functions called here. cudarc looks them up when they are called and assumes they
+/// exist.
 fn new_enough(&(major, minor): &(i32, i32)) -> Result<(), CudaError> {
     if (major, minor) >= OLDEST {
         return Ok(());
@@ -81,7 +82,7 @@ fn new_enough(&(major, minor): &(i32, i32)) -> Result<(), CudaError> {
     Err(CudaError::OldCompiler { found: shown((major, minor)), needed: shown(OLDEST) })
 }
 
-/// What `burst.cu` is compiled with: the kernels of a model by number, and the forms of its weights.
+/// The defines for `burst.cu`: the kernels of a model by number, and the forms of its weights.
 fn defines(kernels: &[String]) -> Vec<String> {
     let tasks: String = kernels.iter().enumerate().map(|(i, k)| format!(" TASK({i}, {k})")).collect();
     let used = |f: &&Format| kernels.iter().any(|k| k.ends_with(&format!("_{}", f.name())));
@@ -90,10 +91,10 @@ fn defines(kernels: &[String]) -> Vec<String> {
     vec![format!("FOR_EACH_FORMAT(KERNEL)={forms}"), format!("BURST_TASKS(TASK)={tasks}")]
 }
 
-/// The cubin of bursts whose tasks run these kernels, by their places in the list.
+/// The cubin for bursts whose tasks run these kernels, numbered by position in the list.
 ///
 /// # Errors
-/// As [`cubins`], and [`CudaError::NoKernel`].
+/// The errors of [`cubins`], and [`CudaError::NoKernel`].
 pub(crate) fn burst_cubin(
     images: &KernelImages,
     architecture: u32,
@@ -120,10 +121,10 @@ fn include_folder(cache: &Cache) -> Result<PathBuf, CudaError> {
     places.iter().find(has).cloned().ok_or_else(|| CudaError::NoHeaders(list()))
 }
 
-/// A program of the compiler, which goes with this value.
-struct Program(sys::nvrtcProgram);
+/// A program of the compiler, destroyed when dropped.
+struct NvrtcProgram(sys::nvrtcProgram);
 
-impl Drop for Program {
+impl Drop for NvrtcProgram {
     fn drop(&mut self) {
         // SAFETY: `create` made it.
         let _ = unsafe { result::destroy_program(self.0) };
@@ -131,7 +132,7 @@ impl Drop for Program {
 }
 
 fn text(s: &str) -> CString {
-    // Sources of ours hold no zero byte; what comes after one would be lost, and the compiler would say so.
+    // Our sources contain no zero byte; text after one would be lost, and compiling would fail.
     CString::new(s.split('\0').next().unwrap_or_default()).unwrap_or_default()
 }
 
@@ -150,13 +151,13 @@ fn compile(
         headers.iter().map(|(t, n)| (t.as_ptr(), n.as_ptr())).unzip();
     let (source, name) = (text(unit.text), text(unit.name));
     let mut program = std::ptr::null_mut();
-    // SAFETY: all strings end with a zero and live until the program is gone; both lists have the given length.
+    // SAFETY: all strings end with a zero and outlive the program; both lists have the given length.
     let made = unsafe {
         let count = headers.len() as i32;
         sys::nvrtcCreateProgram(&mut program, source.as_ptr(), name.as_ptr(), count, texts.as_ptr(), names.as_ptr())
     };
     made.result().map_err(error("nvrtcCreateProgram"))?;
-    let program = Program(program);
+    let program = NvrtcProgram(program);
     let mut options = vec![
         "--std=c++17".to_owned(),
         format!("--gpu-architecture=sm_{architecture}{}", if architecture == 90 { "a" } else { "" }),

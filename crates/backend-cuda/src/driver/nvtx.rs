@@ -1,20 +1,20 @@
-//! Ranges for profilers: what Nsight shows above the kernels of a step.
+//! Ranges for profilers, which Nsight shows above the kernels of a step.
 //!
-//! NVTX is a library whose functions do nothing until a profiler attaches: `libnvtx3interop` of the wheel `nvidia-nvtx-cu12`,
-//! before version 12.9 and in toolkits `libnvToolsExt`, the only one that cudarc knows. Where neither is there, ranges are
-//! nothing at all. Used for each step and each part of loading.
+//! NVTX functions do nothing until a profiler attaches. The library is `libnvtx3interop` from the wheel
+//! `nvidia-nvtx-cu12`, or `libnvToolsExt` before version 12.9 and in toolkits, the only one that cudarc knows. Without
+//! either, ranges are no-ops. Used for each step and each part of loading.
 
 use libloading::Library;
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
 
-/// Names of the library, the newest first.
+/// Names of the library, newest first.
 const NAMES: [&str; 3] = ["libnvtx3interop.so.1", "libnvToolsExt.so.1", "libnvToolsExt.so"];
 
 type Start = unsafe extern "C" fn(*const c_char) -> u64;
 type End = unsafe extern "C" fn(u64);
 
-/// What is used of the library, which stays open as long as the process.
+/// The functions used from the library, which stays open until the process ends.
 struct Functions {
     start: Start,
     end: End,
@@ -36,11 +36,11 @@ fn open(name: &str) -> Option<Functions> {
     Some(Functions { start, end, _library: library })
 }
 
-/// A range under way; it ends when it is dropped, on whichever thread.
+/// An open range, which ends when dropped, on any thread.
 #[derive(Debug)]
 pub(crate) struct Range(Option<u64>);
 
-/// Begins a range.
+/// Starts a range.
 pub(crate) fn range(name: &CStr) -> Range {
     // SAFETY: the library is open; it reads the text, which ends with a zero, before it returns.
     Range(functions().map(|f| unsafe { (f.start)(name.as_ptr()) }))

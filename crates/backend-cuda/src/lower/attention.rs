@@ -1,24 +1,25 @@
-//! Attention: projections with rotation and page write, attention over pages, and what they need once a step.
+//! Attention: projections with rotation and page write, attention over pages, and what they prepare once per step.
 
+use super::locs::{PagedRows, small};
 use super::products::{ProductLaunch, Source};
-use super::slots::{Places, small};
 use super::{Call, CutKey, Lowering, Region, RopeKey, unsupported};
 use crate::args::{AttendArgs, AttendPlanArgs, PageWriteArgs, QkvArgs, RopeArgs, RopeTableArgs};
 use crate::format::passes;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Op, Sym};
 use aio_plan::kinds;
-use aio_plan::{AttendSpec, QkvSpec, RopePairs, RopeSpec, Slot, Task};
+use aio_plan::{AttendSpec, Loc, QkvSpec, RopePairs, RopeSpec, Task};
 
-/// Positions of a split of attention.
+/// Positions per split of the context.
 const SPLIT: u64 = 256;
-/// Query rows and heads that a block holds at most.
+/// Maximum query rows times heads in a block.
 const COLUMNS: u32 = 24;
-/// Partial results up to this size where a step's rows fill the device without splitting contexts; and where they do not, so
-/// that few blocks would walk a long context alone (16 rows of a model of 32 heads of 64 have 69 MB at 131072 positions).
+/// Maximum size of partial results if a step's rows fill the device without splitting contexts, and if they do not. The
+/// latter is larger so that a long context is not left to a few blocks (16 rows of a model with 32 heads of 64 have 69
+/// MB at 131072 positions).
 const MAX_PARTIALS: u64 = 64 << 20;
 const MAX_PARTIALS_OF_FEW: u64 = 256 << 20;
-/// Blocks of a grid that walks whole contexts.
+/// Maximum blocks of a grid that processes unsplit contexts.
 const MAX_WHOLE_BLOCKS: u64 = 65535 * 32;
 
 /// Dynamic shared memory of `attend`.
@@ -33,7 +34,7 @@ fn pairs(rope: &RopeSpec) -> u32 {
 }
 
 impl Lowering<'_> {
-    /// Norm, projections, biases, head norms, rotation, page write; a launch for each form of the three matrices.
+    /// Norm, projections, biases, head norms, rotation, page write: one launch for each form among the three matrices.
     pub(super) fn qkv(&mut self, task: &Task, spec: &QkvSpec) -> Result<(), DeviceError> {
         use kinds::qkv::{AT, OUT, Operands};
         let (o, q) = (Operands::of(&task.operands), task.results[OUT.q]);
@@ -94,16 +95,17 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Cosines and sines of the rows' positions, computed once a step where the step binds them; their address.
-    fn rope_table(&mut self, task: &Task, rope: RopeSpec, factors: Slot, positions: Slot) -> Result<u64, DeviceError> {
+    /// The address of the cosines and sines of the rows' positions, computed once per step if the step binds the
+    /// positions.
+    fn rope_table(&mut self, task: &Task, rope: RopeSpec, factors: Loc, positions: Loc) -> Result<u64, DeviceError> {
         let key = RopeKey { rope, factors, positions };
         if let Some((_, at)) = self.ropes.iter().find(|(k, _)| *k == key) {
             return Ok(*at);
         }
         let values = match factors {
-            Slot::Absent => None,
-            Slot::Weight(w) => Some((self.model.vector)(w.index())?),
-            _ => return Err(unsupported(task, "frequency factors that are no weight")),
+            Loc::Absent => None,
+            Loc::Weight(w) => Some((self.model.vector)(w.index())?),
+            _ => return Err(unsupported(task, "frequency factors that are not a weight")),
         };
         let (frequencies, magnitude) = rope.frequencies(values.as_deref());
         let half = frequencies.len() as u32;
@@ -115,7 +117,7 @@ impl Lowering<'_> {
             half,
             magnitude,
         };
-        let bound = matches!(positions, Slot::Input(_));
+        let bound = matches!(positions, Loc::Input(_));
         self.call("rope_table", [self.bound(Sym::Rows).max(1), 1], 0, &args);
         self.hoist(bound);
         if bound {
@@ -124,8 +126,8 @@ impl Lowering<'_> {
         Ok(args.table)
     }
 
-    /// Which rows read their pages together, worked out once a step; its address.
-    fn cut(&mut self, task: &Task, spec: &AttendSpec, places: &Places) -> u64 {
+    /// The address of the partition into rows that read their pages together, computed once per step.
+    fn cut(&mut self, task: &Task, spec: &AttendSpec, places: &PagedRows) -> u64 {
         let block_rows = (COLUMNS / (spec.heads / spec.kv_heads)).max(1);
         let o = kinds::attend::Operands::of(&task.operands);
         let key = CutKey { window: spec.window, block_rows, row_seq: o.row_seq, positions: o.positions };
@@ -200,7 +202,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// The same, as a node of its own.
+    /// Attention as a single op.
     pub(super) fn attend_alone(&mut self, task: &Task) -> Result<(), DeviceError> {
         let node = self.node(task);
         let spec = AttendSpec::from_node(&task.body, node);
@@ -211,14 +213,14 @@ impl Lowering<'_> {
         self.attend(task, &spec)
     }
 
-    /// Keys and values of the rows to their pages.
+    /// Writes keys and values of the rows to their pages.
     pub(super) fn page_write(&mut self, task: &Task) -> Result<(), DeviceError> {
         let [kv, k, v, table, row_seq, positions] =
             ["kv", "k", "v", "table", "row_seq", "positions"].map(|name| task.operands[Op::PageWrite.place(name)]);
         let (kv, kv_heads, head_dim) = self.layer(task, kv)?;
         let width = u64::from(kv_heads) * u64::from(head_dim);
-        for slot in [k, v] {
-            if self.rows_of(task, slot, width)?.sym != Sym::Rows {
+        for loc in [k, v] {
+            if self.rows_of(task, loc, width)?.sym != Sym::Rows {
                 return Err(unsupported(task, "rows that are not the step's"));
             }
         }
@@ -239,7 +241,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Rotation as a node of its own.
+    /// Rotation as a single op.
     pub(super) fn rope(&mut self, task: &Task) -> Result<(), DeviceError> {
         let node = self.node(task);
         let [x, positions, factors] =

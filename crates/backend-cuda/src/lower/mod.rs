@@ -1,16 +1,16 @@
-//! From a plan to launches: each task becomes a few, with every address and size filled in.
+//! Lowers a plan to launches: each task becomes a few, with every address and size filled in.
 //!
-//! A captured graph is replayed with the same arguments, so all that differs from step to step is read from device memory:
-//! counts from the header, inputs from fixed places. Lowering is a pure function of the plan and of where things lie. It runs
-//! twice, first to measure scratch memory and then with its places known; before anything is uploaded, the first run alone
-//! says what a family needs.
+//! A captured graph is replayed with the same arguments, so everything that differs between steps is read from device
+//! memory: counts from the header, inputs from fixed addresses. Lowering is a pure function of the plan and the
+//! addresses. It runs twice, first to measure scratch memory and then with its addresses known. Before anything is
+//! uploaded, the first run alone determines what a family needs.
 
 mod attention;
+mod locs;
 mod moves;
 mod ops;
 mod products;
 mod scratch;
-mod slots;
 mod step_map;
 mod tensors;
 
@@ -26,10 +26,10 @@ use crate::states::StatesMap;
 use crate::weights::WeightsMap;
 use aio_backend::DeviceError;
 use aio_ir::{Dims, Sym};
-use aio_plan::{InputId, Plan, PlanFamily, RopeSpec, Slot, Task, TaskKind};
+use aio_plan::{InputId, Loc, Plan, PlanFamily, RopeSpec, Task, TaskKind};
 use bytemuck::Pod;
 
-/// Where things begin on the device.
+/// Base addresses on the device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bases {
     pub weights: u64,
@@ -38,27 +38,27 @@ pub(crate) struct Bases {
     pub scratch: u64,
     /// The executable's own memory: header, small inputs and outputs, constants, zeros.
     pub step: u64,
-    /// Large inputs and outputs, of whichever executable runs.
+    /// Large inputs and outputs, shared by all executables.
     pub large: u64,
 }
 
 impl Bases {
-    /// For programs of which only the sizes are wanted. Nothing begins at 0, which stands for what is absent.
+    /// Placeholders for programs of which only the sizes are needed. Not 0, which means absent.
     pub(crate) const NOWHERE: Bases =
         Bases { weights: 1 << 12, states: 1 << 12, arena: 1 << 12, scratch: 1 << 12, step: 1 << 12, large: 1 << 12 };
 }
 
-/// A family and where its parts lie.
+/// A family and the positions of its parts.
 pub(crate) struct Model<'a> {
     pub family: &'a PlanFamily,
     pub weights: &'a WeightsMap,
     pub states: &'a StatesMap,
     pub limits: &'a Properties,
-    /// Elements of a vector of f32 among the weights.
+    /// Elements of an f32 vector among the weights.
     pub vector: &'a dyn Fn(usize) -> Result<Vec<f32>, DeviceError>,
 }
 
-/// A launch whose kernel is still a name.
+/// A launch with its kernel still given by name.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub kernel: String,
@@ -71,14 +71,14 @@ pub(crate) struct Call {
 #[derive(Debug)]
 pub(crate) struct Program {
     pub calls: Vec<Call>,
-    /// So many of the calls come before all tasks and read nothing but inputs.
+    /// Number of calls before all tasks, which read only inputs.
     pub prelude: usize,
-    /// For each task, how many of the calls are over when it is.
+    /// For each task, the number of calls completed at its end.
     pub ends: Vec<usize>,
-    /// Bytes of scratch memory.
+    /// Size of scratch memory in bytes.
     pub scratch_bytes: usize,
     pub step: StepMap,
-    /// What kernels read that no step changes; zeros that kernels leave as they were follow.
+    /// Constant data for kernels, followed by memory that is zero before and after each kernel.
     pub constants: Vec<u8>,
     zero_bytes: usize,
     pub checks: Vec<Check>,
@@ -102,12 +102,12 @@ impl Program {
         (self.step.constants + self.constants.len()).next_multiple_of(256)
     }
 
-    /// Bytes of the executable's own memory.
+    /// Size of the executable's own memory in bytes.
     pub(crate) fn step_bytes(&self) -> usize {
         self.constants_end() + self.zero_bytes
     }
 
-    /// Finds the kernels.
+    /// Resolves the kernels' names.
     pub(crate) fn launches(&self, driver: &dyn Driver) -> Result<Vec<Launch>, CudaError> {
         let launch = |c: &Call| {
             let kernel = driver.kernel(&c.kernel, c.shared_bytes)?;
@@ -117,34 +117,34 @@ impl Program {
     }
 }
 
-/// How a program's launches reach the device.
+/// How a program's launches are dispatched.
 pub(crate) enum Dispatched {
-    /// None are needed: all results are empty. A graph of no launches cannot be captured.
+    /// No launches, because all results are empty. An empty graph cannot be captured.
     Nothing,
-    /// All at once.
+    /// All in one graph.
     Graph(Graph),
-    /// Each task with a synchronisation of its own.
+    /// Each task with a separate synchronisation.
     Tasks(Vec<Launch>),
 }
 
-/// A rotation's table, made once a step.
+/// Key of a rotation table, computed once per step.
 #[derive(Clone, Copy, PartialEq)]
 struct RopeKey {
     rope: RopeSpec,
-    factors: Slot,
-    positions: Slot,
+    factors: Loc,
+    positions: Loc,
 }
 
-/// How a step's rows are cut for attention, once a step.
+/// Key of an attention partition, computed once per step.
 #[derive(Clone, Copy, PartialEq)]
 struct CutKey {
     window: u32,
     block_rows: u32,
-    row_seq: Slot,
-    positions: Slot,
+    row_seq: Loc,
+    positions: Loc,
 }
 
-/// A plan while it is lowered.
+/// A plan being lowered.
 struct Lowering<'a> {
     model: &'a Model<'a>,
     plan: &'a Plan,
@@ -159,9 +159,9 @@ struct Lowering<'a> {
     bias: Option<InputId>,
     ropes: Vec<(RopeKey, u64)>,
     cuts: Vec<(CutKey, u64)>,
-    /// Rows that the last task left prepared for a product: which buffer, in what form, where.
-    chained: Option<(Slot, Acts, u64)>,
-    /// The task under way.
+    /// Rows that the last task left prepared for a product: the buffer, their form, their address.
+    chained: Option<(Loc, Acts, u64)>,
+    /// Index of the current task.
     task: usize,
 }
 
@@ -193,7 +193,7 @@ impl<'a> Lowering<'a> {
             let before = self.calls.len();
             self.task(task)?;
             if task.body.roots().all(|v| task.body.ty(v).shape.is_empty()) {
-                // Nothing to write: the task's checks stay, its launches do not.
+                // Nothing to write: keeps the task's checks and drops its launches.
                 self.calls.truncate(before);
             }
             self.ends.push(self.calls.len());
@@ -226,11 +226,11 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Kernels read what an input's place holds; only `sample` knows that its bias may not be bound.
+    /// Kernels read whatever is at an input's address; only `sample` handles a bias that is not bound.
     fn optional_inputs(&self, task: &Task) -> Result<(), DeviceError> {
         let bias = matches!(task.kind, TaskKind::Op(aio_ir::Op::Sample));
-        for (place, slot) in task.operands.iter().enumerate() {
-            if let Slot::Input(i) = slot
+        for (place, loc) in task.operands.iter().enumerate() {
+            if let Loc::Input(i) = loc
                 && self.plan.inputs[i.index()].optional
                 && !(bias && place == const { aio_ir::Op::Sample.place("bias") })
             {
@@ -245,19 +245,19 @@ impl<'a> Lowering<'a> {
         self.calls.push(call);
     }
 
-    /// Moves the last call before all tasks, if it can be there.
+    /// Moves the last call before all tasks, if `can` is true.
     fn hoist(&mut self, can: bool) {
         if can && let Some(call) = self.calls.pop() {
             self.prelude.push(call);
         }
     }
 
-    /// Where the step's header lies.
+    /// Address of the step's header.
     fn header(&self) -> u64 {
         self.bases.step
     }
 
-    /// Puts bytes among the constants; their address.
+    /// Adds bytes to the constants and returns their address.
     fn constant(&mut self, bytes: &[u8]) -> u64 {
         let at = self.constants.len().next_multiple_of(16);
         self.constants.resize(at, 0);
@@ -265,28 +265,28 @@ impl<'a> Lowering<'a> {
         self.bases.step + (self.step.constants + at) as u64
     }
 
-    /// The most that a step's dimensions can be.
+    /// Upper bounds on a step's dimensions.
     fn bounds(&self) -> Dims {
         Dims { pages: self.model.states.pages, recent: MAX_RECENT, ..self.plan.bucket.bounds() }
     }
 
-    /// The bucket's count of a symbol.
+    /// The upper bound of a symbol.
     fn bound(&self, sym: Sym) -> u32 {
         self.bounds().get(sym)
     }
 
-    /// Blocks for so many pieces of work: at least one, at most what fills the device.
+    /// Number of blocks for `pieces` pieces of work: at least one, at most enough to fill the device.
     fn blocks(&self, pieces: u64) -> u32 {
         pieces.clamp(1, u64::from(self.model.limits.blocks(0))) as u32
     }
 
-    /// The same for blocks with so much dynamic shared memory.
+    /// The same for blocks with dynamic shared memory.
     fn blocks_with(&self, pieces: u64, shared_bytes: u32) -> u32 {
         pieces.clamp(1, u64::from(self.model.limits.blocks(shared_bytes))) as u32
     }
 }
 
-/// The error of a task that no kernel fits.
+/// The error of a task without a suitable kernel.
 fn unsupported(task: &Task, reason: impl Into<String>) -> DeviceError {
     DeviceError::Unsupported { device: DEVICE.to_owned(), kind: task.kind.name().name(), reason: reason.into() }
 }

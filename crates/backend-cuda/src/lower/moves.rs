@@ -1,7 +1,7 @@
-//! Ops that move boxes of elements: slices, transposed tensors, the parts of a concatenation.
+//! Ops that move boxes of elements: slices, transposed tensors, parts of a concatenation.
 
 use super::Lowering;
-use super::slots::small;
+use super::locs::small;
 use crate::args::{CopyArgs, Dim, Tensor};
 use aio_backend::DeviceError;
 use aio_ir::Attr;
@@ -9,7 +9,7 @@ use aio_plan::Task;
 use bytemuck::Zeroable;
 
 impl Lowering<'_> {
-    /// All of `x` into all of `out`, in the same order.
+    /// Copies all of `x` to all of `out`, in the same order.
     fn copy_args(&self, out: Tensor, x: Tensor) -> CopyArgs {
         let mut args = CopyArgs { step: self.header(), out, x, ..CopyArgs::zeroed() };
         for (i, axis) in args.perm.iter_mut().enumerate() {

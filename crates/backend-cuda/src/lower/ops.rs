@@ -1,6 +1,6 @@
-//! Single ops: nodes that no fused task holds, each one launch or two.
+//! Single ops: nodes not in any fused task, one or two launches each.
 
-use super::slots::small;
+use super::locs::small;
 use super::{Lowering, Region, unsupported};
 use crate::args::{
     FoldArgs, GatherArgs, MapArgs, MatmulArgs, RowsArgs, SampleArgs, ScatterArgs, Tensor, TopKArgs, VerifyArgs,
@@ -8,7 +8,7 @@ use crate::args::{
 use crate::checks::Check;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Op, Sym, TensorType};
-use aio_plan::{Slot, Task};
+use aio_plan::{Loc, Task};
 use bytemuck::Zeroable;
 
 /// Codes of `op_map`.
@@ -19,12 +19,12 @@ pub(super) const ROWS_RMS_NORM: u32 = 0;
 const ROWS_LAYER_NORM: u32 = 1;
 const ROWS_SOFTMAX: u32 = 2;
 const ROWS_ARGMAX: u32 = 3;
-/// The code of a running sum among those of `op_fold`.
+/// The code of a running sum in `op_fold`.
 const FOLD_CUMSUM: u32 = 4;
-/// Threads of a block.
+/// Threads per block.
 const THREADS: u64 = 256;
 
-/// The code of an element-wise op.
+/// The code of an elementwise op.
 fn map_code(op: Op, word: &str) -> Option<u32> {
     let compare = ["eq", "ne", "lt", "le", "gt", "ge"];
     Some(match op {
@@ -57,8 +57,11 @@ fn map_code(op: Op, word: &str) -> Option<u32> {
 }
 
 impl Lowering<'_> {
-    /// A task of one op.
+    /// A single-op task.
     pub(super) fn op(&mut self, task: &Task, op: Op) -> Result<(), DeviceError> {
+        if !matches!(op, Op::PageWrite | Op::Attend) {
+            self.whole_pool(task);
+        }
         match op {
             Op::Embed => self.embed(task),
             Op::Gather => self.gather(task),
@@ -81,18 +84,18 @@ impl Lowering<'_> {
         }
     }
 
-    /// Blocks of a kernel that goes through the elements of the first result.
+    /// The grid of a kernel over the elements of the first result.
     fn element_blocks(&self, task: &Task) -> [u32; 2] {
         [self.blocks(self.elems(task, self.node(task).results[0]).div_ceil(THREADS)), 1]
     }
 
-    /// States that are read whole have the pool's pages, and so must the step.
+    /// States that are read or written whole have all pages of the pool, so the step must too.
     fn whole_pool(&mut self, task: &Task) {
-        let paged = |slot: &Slot| {
-            let ty = if let Slot::State(_) = slot { self.ty(*slot) } else { None };
+        let paged = |loc: &Loc| {
+            let ty = if let Loc::State(_) = loc { self.ty(*loc) } else { None };
             ty.is_some_and(|ty| ty.shape.dims().contains(&Sym::Pages.into()))
         };
-        if task.operands.iter().any(paged) && !self.checks.contains(&Check::WholePool) {
+        if task.operands.iter().chain(&task.results).any(paged) && !self.checks.contains(&Check::WholePool) {
             self.checks.push(Check::WholePool);
         }
     }
@@ -101,17 +104,21 @@ impl Lowering<'_> {
         let node = self.node(task);
         let word = if op == Op::Compare { node.word("kind") } else { "" };
         let code = map_code(op, word).ok_or_else(|| unsupported(task, "it has no kernel"))?;
-        self.whole_pool(task);
-        // The condition of a choice is the kernel's third operand.
+        // The condition of a `select` is the kernel's third operand.
         let places = if op == Op::Select { [1, 2, 0] } else { [0, 1, 2] };
         let [a, b, c] = places.map(|place| self.input(task, place));
         let value = if op == Op::Fill { node.f32("value") } else { 0.0 };
-        let args = MapArgs { step: self.header(), out: self.output(task, 0)?, a: a?, b: b?, c: c?, code, value };
+        let (out, mut a) = (self.output(task, 0)?, a?);
+        if op == Op::Reshape {
+            // The same elements in the same order; the kernel would read another shape as one that broadcasts.
+            a = Tensor { data: a.data, ..out };
+        }
+        let args = MapArgs { step: self.header(), out, a, b: b?, c: c?, code, value };
         self.call("op_map", self.element_blocks(task), 0, &args);
         Ok(())
     }
 
-    /// f32 from weights, which lie decoded, or from another plain type.
+    /// Converts to f32: weights, which are stored decoded, or another plain type.
     fn dequantize(&mut self, task: &Task) -> Result<(), DeviceError> {
         let code = if self.copies_decoded(task, 0) { MAP_COPY } else { MAP_CAST };
         let (out, a) = (self.output(task, 0)?, self.input(task, 0)?);
@@ -129,7 +136,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Rows of a plain table of f32.
+    /// Looks up rows of a plain f32 table.
     pub(super) fn gather_table(&mut self, task: &Task) -> Result<(), DeviceError> {
         let (out, x, index) = (self.output(task, 0)?, self.input(task, 0)?, self.input(task, 1)?);
         if x.element != out.element {
@@ -189,7 +196,7 @@ impl Lowering<'_> {
             _ => (ROWS_ARGMAX, 0.0),
         };
         if !task.body.ty(node.input(0)).dtype.is_float() {
-            return Err(unsupported(task, "elements that are no floats"));
+            return Err(unsupported(task, "elements that are not floats"));
         }
         let vector = |place: usize| {
             let tensor = if node.optional(place).is_some() { self.input(task, place)? } else { Tensor::zeroed() };
@@ -228,9 +235,9 @@ impl Lowering<'_> {
     fn top_k(&mut self, task: &Task) -> Result<(), DeviceError> {
         let node = self.node(task);
         if !task.body.ty(node.input(0)).dtype.is_float() {
-            return Err(unsupported(task, "elements that are no floats"));
+            return Err(unsupported(task, "elements that are not floats"));
         }
-        let k = u32::try_from(node.int("k")).map_err(|_| unsupported(task, "k is no size"))?;
+        let k = u32::try_from(node.int("k")).map_err(|_| unsupported(task, "k is not a size"))?;
         let args = TopKArgs {
             step: self.header(),
             values: self.output(task, 0)?,
@@ -244,7 +251,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Whether a type's first dimension is this symbol and nothing else grows but what is allowed.
+    /// Whether a type's first dimension is this symbol and no other dimension is symbolic except as allowed.
     fn grows_by(ty: &TensorType, first: Sym, rest: Option<Sym>) -> bool {
         let Some((head, tail)) = ty.shape.dims().split_first() else { return false };
         *head == first.into() && tail.iter().all(|d| d.known().is_some() || rest.is_some_and(|s| *d == s.into()))
@@ -261,12 +268,12 @@ impl Lowering<'_> {
         }
         let vocabulary = ty(0).shape.last().known().unwrap_or(0);
         let bias = match task.operands[BIAS] {
-            Slot::Input(i) if self.plan.inputs[i.index()].optional => {
+            Loc::Input(i) if self.plan.inputs[i.index()].optional => {
                 self.bias = Some(i);
                 self.at(task.operands[BIAS])
             }
-            Slot::Absent => 0,
-            slot => return Err(unsupported(task, format!("a bias in {slot}, which is always there"))),
+            Loc::Absent => 0,
+            loc => return Err(unsupported(task, format!("a bias in {loc}, which is always there"))),
         };
         let outs = u64::from(self.bound(Sym::Outs));
         let at = |name: &str| self.operand(task, Op::Sample.place(name));

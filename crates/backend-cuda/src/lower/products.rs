@@ -1,6 +1,6 @@
-//! Products: activations prepared for a weight's form, then the kernel of the task's kind.
+//! Products: prepares activations for a weight's form, then launches the kernel of the task's kind.
 
-use super::slots::{Rows, small, symbol_of};
+use super::locs::{Rows, small, symbol_of};
 use super::{Call, Lowering, Region, unsupported};
 use crate::args::{GateUpArgs, HeadArgs, LinearArgs, MapArgs, PrepareArgs, RowsArgs};
 use crate::format::{Acts, Form, NORM_ROWS, TILE_ROWS, Walk, passes};
@@ -9,30 +9,30 @@ use crate::weights::WeightMap;
 use aio_backend::DeviceError;
 use aio_ir::{Dim, Op, Sym};
 use aio_plan::kinds::{gate_up, head, linear};
-use aio_plan::{Activation, GateUpSpec, HeadSpec, Slot, Task, TaskKind};
+use aio_plan::{Activation, GateUpSpec, HeadSpec, Loc, Task, TaskKind};
 use bytemuck::{Pod, Zeroable};
 
-/// Rows that a product takes.
+/// The input rows of a product.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
-    /// Where they lie.
+    /// Their address.
     pub x: u64,
     pub rows: Rows,
-    /// Weight and epsilon of a norm before the product; the weight's address is 0 without.
+    /// Address of the weight of a norm before the product, and its epsilon; address 0 without a norm.
     pub norm: u64,
     pub eps: f32,
-    /// Address of the indices of the rows that are wanted, as many as the step has outputs; 0 for all.
+    /// Address of the indices of the selected rows, one per output row of the step; 0 for all rows.
     pub picked: u64,
 }
 
 impl Source {
-    /// By which count the prepared rows grow.
+    /// The symbol that counts the prepared rows.
     fn prepared(&self) -> Sym {
         if self.picked == 0 { self.rows.sym } else { Sym::Outs }
     }
 }
 
-/// How a product is launched; the kernel's name is without norm and type.
+/// A product launch. The kernel's name lacks the norm prefix and the type.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProductLaunch {
     pub kernel: &'static str,
@@ -40,11 +40,11 @@ pub(super) struct ProductLaunch {
 }
 
 impl<'a> Lowering<'a> {
-    /// A packed weight: its numbers and form.
+    /// A packed weight and its form.
     pub(super) fn matrix(&self, task: &Task, place: usize) -> Result<(&'a WeightMap, Form), DeviceError> {
         let weight = self.weight(task, place).filter(|w| w.packed.is_some());
         let found = weight.and_then(|w| Some((w, w.form()?)));
-        found.ok_or_else(|| unsupported(task, format!("operand {place} is no packed matrix")))
+        found.ok_or_else(|| unsupported(task, format!("operand {place} is not a packed matrix")))
     }
 
     fn prepare_args(&self, task: &Task, source: &Source, form: Form) -> Result<PrepareArgs, DeviceError> {
@@ -61,7 +61,7 @@ impl<'a> Lowering<'a> {
         })
     }
 
-    /// Prepares rows for products with matrices of a form; the address of the result.
+    /// Prepares rows for products with matrices of a form and returns the address of the result.
     fn prepare(&mut self, task: &Task, source: &Source, form: Form) -> Result<u64, DeviceError> {
         let count = self.bound(source.prepared());
         let acts = form.format().acts();
@@ -75,8 +75,9 @@ impl<'a> Lowering<'a> {
         Ok(args.acts)
     }
 
-    /// A product of rows after their norm: with few rows one launch does both, if shared memory has room for the rows in as
-    /// many blocks as without them, else rows are prepared first. `product` makes the arguments from the address of prepared rows.
+    /// A product of rows after a norm. With few rows one launch does both, if the rows fit shared memory without
+    /// reducing the number of blocks; otherwise rows are prepared first. `product` makes the arguments from the address
+    /// of prepared rows.
     pub(super) fn normed_product<A: Pod>(
         &mut self,
         task: &Task,
@@ -106,7 +107,7 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// The rows after their norm, each twice over: what meets weights that lie as two numbers each.
+    /// The rows after their norm, each repeated, for weights stored as two numbers each.
     fn doubled(&mut self, task: &Task, source: &Source) -> Result<u64, DeviceError> {
         let k = source.rows.width;
         let (count, row) = (u64::from(self.bound(source.rows.sym)), 4 * k);
@@ -131,10 +132,10 @@ impl<'a> Lowering<'a> {
         Ok(at)
     }
 
-    /// Rows for a product without a norm, perhaps prepared already by the task before.
+    /// Prepared rows for a product without a norm, possibly already prepared by the previous task.
     fn plain_acts(&mut self, task: &Task, source: &Source, form: Form) -> Result<u64, DeviceError> {
         match self.chained {
-            Some((slot, acts, at)) if slot == task.operands[linear::AT.x] && source.norm == 0 => {
+            Some((loc, acts, at)) if loc == task.operands[linear::AT.x] && source.norm == 0 => {
                 debug_assert_eq!(acts, form.format().acts());
                 Ok(at)
             }
@@ -142,13 +143,13 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Whether a result is wanted only as the prepared rows of the next task's product: in which form and where.
-    pub(super) fn chain(&mut self, slot: Slot, rows: &Rows) -> Option<(Acts, u64)> {
+    /// If a result is used only as prepared rows of the next task's product, returns their form and address.
+    pub(super) fn chain(&mut self, loc: Loc, rows: &Rows) -> Option<(Acts, u64)> {
         self.chained = None;
-        let Slot::Buffer(_) = slot else { return None };
+        let Loc::Buffer(_) = loc else { return None };
         let next = self.plan.tasks.get(self.task + 1)?;
         let later = self.plan.tasks[self.task + 1..].iter().flat_map(|t| &t.operands);
-        let alone = later.filter(|s| **s == slot).count() == 1 && next.operands.get(linear::AT.x) == Some(&slot);
+        let alone = later.filter(|s| **s == loc).count() == 1 && next.operands.get(linear::AT.x) == Some(&loc);
         let plain = matches!(next.kind, TaskKind::Linear(spec) if spec.norm_eps.is_none());
         let weight = self.weight(next, linear::AT.w).filter(|w| w.packed.is_some() && w.cols as u64 == rows.width)?;
         let Some(Form::Same(format)) = weight.form() else { return None };
@@ -157,7 +158,7 @@ impl<'a> Lowering<'a> {
             return None;
         }
         let at = self.scratch.take(Region::Chained, acts.bytes(self.bound(rows.sym).into(), rows.width));
-        self.chained = Some((slot, acts, at));
+        self.chained = Some((loc, acts, at));
         Some((acts, at))
     }
 
@@ -169,9 +170,9 @@ impl<'a> Lowering<'a> {
         let linear::Operands { x, residual, .. } = linear::Operands::of(&task.operands);
         let out = task.results[OUT.out];
         let rows = self.rows_of(task, x, k)?;
-        let ends = [out, residual].into_iter().filter(|s| *s != Slot::Absent);
-        for slot in ends {
-            if self.rows_of(task, slot, n)?.sym != rows.sym {
+        let ends = [out, residual].into_iter().filter(|s| *s != Loc::Absent);
+        for loc in ends {
+            if self.rows_of(task, loc, n)?.sym != rows.sym {
                 return Err(unsupported(task, "operands with rows of different counts"));
             }
         }
@@ -200,13 +201,13 @@ impl<'a> Lowering<'a> {
         self.call(format!("{prefix}linear_{}", format.name()), grid, shared_bytes, args);
     }
 
-    /// How a product of the bucket's rows goes through matrices of `n` outputs each.
+    /// How a product of the bucket's rows iterates over matrices with `n` outputs each.
     pub(super) fn walk(&self, form: Form, sym: Sym, n: u64, matrices: u64) -> Walk {
         let most = self.model.limits.dynamic_shared_bytes();
         form.format().walk(self.bound(sym), n.div_ceil(TILE_ROWS as u64), matrices, most)
     }
 
-    /// A `matmul` with a packed weight, unfused.
+    /// An unfused `matmul` with a packed weight.
     pub(super) fn row_product(&mut self, task: &Task) -> Result<(), DeviceError> {
         const X: usize = Op::Matmul.place("x");
         const W: usize = Op::Matmul.place("w");
@@ -297,14 +298,14 @@ impl<'a> Lowering<'a> {
             n: small(task, n)?,
             k: small(task, form.kernel_cols(k))?,
         };
-        // Few rows ask for logits, so there is no kernel for many.
+        // Few rows need logits, so there is no kernel for many rows.
         let (pieces, shared_bytes) = (n.div_ceil(TILE_ROWS as u64), form.format().shared_for_one());
         let walk = Walk { prefix: "", pieces, passes: passes(outs), shared_bytes };
         let launch = ProductLaunch { kernel: "head", walk };
         self.normed_product(task, &source, form, launch, |acts| HeadArgs { acts, ..args })
     }
 
-    /// Rows of a table by id.
+    /// Looks up rows of a table by id.
     pub(super) fn embed(&mut self, task: &Task) -> Result<(), DeviceError> {
         const TABLE: usize = Op::Embed.place("table");
         const IDS: usize = Op::Embed.place("ids");
@@ -339,7 +340,7 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// The same tensor elsewhere.
+/// The same tensor at another address.
 fn tensor_at(tensor: crate::args::Tensor, data: u64) -> crate::args::Tensor {
     crate::args::Tensor { data, ..tensor }
 }

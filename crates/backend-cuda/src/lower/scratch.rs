@@ -1,18 +1,18 @@
-//! Scratch memory: regions that tasks use one after the other, each as large as the largest use.
+//! Scratch memory: regions that tasks use in turn, each as large as its largest use.
 //!
-//! All plans of a model share it, each with borders of its own, so whatever lies there is gone after a step. What must be
-//! zero between launches lies in the executable's own memory instead.
+//! All plans of a model share it, with different region boundaries, so its contents do not survive a step. Memory that
+//! must be zero between launches belongs to the executable instead.
 
-/// What a piece of scratch memory is for.
+/// The purpose of a region of scratch memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Region {
-    /// Counters of blocks that are done: zero before and after every launch.
+    /// Counters of finished blocks; zero before and after every launch.
     Tickets,
-    /// The best token of each row so far: likewise.
+    /// The best token of each row so far; zero before and after every launch.
     Best,
-    /// Prepared rows of the product under way.
+    /// Prepared rows of the current product.
     Acts,
-    /// Rows that a task leaves prepared for the next one.
+    /// Rows that a task prepares for the next one.
     Chained,
     /// Products before rotation.
     Raw,
@@ -22,37 +22,37 @@ pub(crate) enum Region {
     Keys,
     /// Rows after their norm, for forms that are prepared in several launches.
     Normed,
-    /// Rows twice over.
+    /// Repeated rows.
     Doubled,
-    /// Rotation tables and cuts, which last for the whole step.
+    /// Rotation tables and attention partitions, valid for the whole step.
     Tables,
 }
 
-/// The regions of zeros are the first.
+/// The zeroed regions come first.
 const ZEROS: usize = Region::Best as usize + 1;
 const REGIONS: usize = Region::Tables as usize + 1;
-/// Where regions and tables begin.
+/// Alignment of regions and tables.
 const ALIGNMENT: u64 = 256;
 
-/// See the module's header.
+/// The scratch memory of a plan. See the module docs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scratch {
     starts: [u64; REGIONS],
     needs: [u64; REGIONS],
-    /// Bytes of the regions of zeros, and of all others.
+    /// Size in bytes of the zeroed regions, and of all others.
     zero_bytes: u64,
     bytes: u64,
 }
 
 impl Scratch {
-    /// Room in a region, which later tasks use too; its address.
+    /// Reserves space in a region shared by later tasks, and returns its address.
     pub(crate) fn take(&mut self, region: Region, bytes: u64) -> u64 {
         let need = &mut self.needs[region as usize];
         *need = (*need).max(bytes);
         self.starts[region as usize]
     }
 
-    /// Room among the tables, for this use alone.
+    /// Reserves exclusive space among the tables.
     pub(crate) fn keep(&mut self, bytes: u64) -> u64 {
         let need = &mut self.needs[Region::Tables as usize];
         let at = *need;
@@ -60,8 +60,8 @@ impl Scratch {
         self.starts[Region::Tables as usize] + at
     }
 
-    /// Empty regions of the sizes that these have grown to, one after the other: those of zeros from `zeros` on, the others
-    /// from `base` on.
+    /// Empty regions of the sizes reached here, laid out in sequence: the zeroed ones from `zeros` on, the others from
+    /// `base` on.
     pub(crate) fn placed(&self, base: u64, zeros: u64) -> Scratch {
         let mut placed = Scratch::default();
         let (mut zero_end, mut end) = (zeros, base);
@@ -73,12 +73,12 @@ impl Scratch {
         Scratch { zero_bytes: zero_end - zeros, bytes: end - base, ..placed }
     }
 
-    /// Bytes of the regions that plans share.
+    /// Size in bytes of the regions that plans share.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes as usize
     }
 
-    /// Bytes of the regions of zeros.
+    /// Size in bytes of the zeroed regions.
     pub(crate) fn zero_bytes(&self) -> usize {
         self.zero_bytes as usize
     }

@@ -1,66 +1,66 @@
-//! Where a step's header, inputs, outputs and constants lie.
+//! The layout of a step's header, inputs, outputs and constants.
 //!
-//! Header, small inputs and small outputs are the executable's own, in one piece each, so that one copy takes them all. Large
-//! ones (logits, a bias for every token) lie in memory that all executables of a model share, since one may have over a
-//! hundred buckets and runs one of them at a time. Places are those of the largest step, because a captured graph has them in
-//! its arguments.
+//! Header and small inputs, and small outputs, belong to the executable and are each contiguous, so that one copy moves
+//! all of them. Large ones (logits, a bias for every token) are in memory that all executables of a model share, since
+//! a model may have over a hundred buckets but runs one at a time. Offsets are for the largest step, because a captured
+//! graph contains them in its arguments.
 
 use crate::args::StepHeader;
 use aio_backend::DeviceError;
 use aio_ir::{Dims, TensorType};
 use aio_plan::Plan;
 
-/// The most recent tokens of a row that a step can bring.
+/// Maximum recent tokens per row in a step.
 pub(crate) const MAX_RECENT: u32 = 16384;
-/// Bytes up to which an input or output counts as small; also what pinned memory holds of a large input, whose actual size
-/// is mostly far below its bound.
+/// Maximum size of a small input or output. Also the pinned memory for a large input, whose actual size is usually far
+/// below its bound.
 const SMALL_BYTES: usize = 64 << 10;
 
-/// A place of an input or output.
+/// The position of an input or output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Spot {
-    /// In the executable's own memory if it is small, else in the shared memory.
+    /// Offset in the executable's own memory if it is small, otherwise in the shared memory.
     pub offset: usize,
-    /// Bytes of the largest step.
+    /// Size in bytes for the largest step.
     pub bytes: usize,
     pub small: bool,
-    /// Where pinned memory has it, or the first bytes of a large input.
+    /// Its offset in pinned memory; for a large input, that of its first bytes.
     pub pinned: usize,
 }
 
 impl Spot {
-    /// Whether pinned memory takes all bytes of an input.
+    /// Whether all bytes of an input fit its pinned memory.
     pub(crate) fn pins(&self, bytes: &[u8]) -> bool {
         self.small || bytes.len() <= SMALL_BYTES
     }
 }
 
-/// See the module's header.
+/// The layout. See the module docs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StepMap {
     pub inputs: Vec<Spot>,
     pub outputs: Vec<Spot>,
-    /// Bytes of pinned memory for the header and all inputs.
+    /// Size in bytes of pinned memory for the header and all inputs.
     pub staging_bytes: usize,
-    /// Where the small outputs begin.
+    /// Offset of the small outputs.
     pub outputs_start: usize,
-    /// Bytes of pinned memory for small outputs.
+    /// Size in bytes of pinned memory for small outputs.
     pub results_bytes: usize,
-    /// Where the constants begin.
+    /// Offset of the constants.
     pub constants: usize,
-    /// Bytes in the memory that executables share.
+    /// Size in bytes in the memory that executables share.
     pub large_bytes: usize,
 }
 
-/// Takes room; where it begins.
+/// Reserves space and returns its offset.
 fn take(end: &mut usize, bytes: usize) -> usize {
     let at = *end;
     *end = (at + bytes).next_multiple_of(16);
     at
 }
 
-/// Places of this size, the small ones first and by size: what differs between steps of a bucket comes last, so that the copy
-/// of a small step ends early.
+/// Indices ordered by size, smallest first: inputs that vary between steps of a bucket come last, so that the copy for
+/// a small step ends early.
 fn by_size(sizes: &[usize]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by_key(|&i| sizes[i]);
@@ -71,7 +71,7 @@ impl StepMap {
     /// Lays out a plan's bindings.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`] for bindings of a size that no memory has.
+    /// [`DeviceError::OutOfMemory`] for impossibly large bindings.
     pub(crate) fn new(plan: &Plan, pages: u32) -> Result<StepMap, DeviceError> {
         let dims = Dims { pages, recent: MAX_RECENT, ..plan.bucket.bounds() };
         let size = |name: &str, ty: &TensorType| {
@@ -92,7 +92,8 @@ impl StepMap {
             let offset = take(if small { &mut own } else { &mut map.large_bytes }, bytes);
             map.inputs[i] = Spot { offset, bytes, small, pinned: offset };
         }
-        // Small inputs lie in pinned memory as on the device; the first bytes of large ones follow.
+        // Small inputs have the same layout in pinned memory as on the device, followed by the first bytes of large
+        // ones.
         map.staging_bytes = own;
         for spot in map.inputs.iter_mut().filter(|s| !s.small) {
             spot.pinned = take(&mut map.staging_bytes, SMALL_BYTES);
@@ -109,7 +110,7 @@ impl StepMap {
         Ok(map)
     }
 
-    /// Whether a step uses memory that other executables of the model use too.
+    /// Whether a step uses memory that other executables of the model also use.
     pub(crate) fn shares(&self) -> bool {
         self.large_bytes > 0
     }

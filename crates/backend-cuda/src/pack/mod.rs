@@ -1,6 +1,7 @@
-//! Packing: from the blocks of a model file to the tiles that tensor cores read (`kernels/cuda/README.md`, "Weights").
+//! Packing: converts the blocks of a model file to the tiles that tensor cores read (`kernels/cuda/README.md`,
+//! "Weights").
 //!
-//! A pure function of a matrix, spread over threads by tiles of 16 rows. Called at upload, once a matrix.
+//! A pure function of a matrix, distributed over threads by tiles of 16 rows. Called at upload, once per matrix.
 
 mod source;
 
@@ -11,7 +12,7 @@ use half::bf16;
 use source::{half_at, run_codes};
 use std::sync::{Mutex, PoisonError};
 
-/// The most columns of a step.
+/// Maximum columns of a step.
 const MAX_COLS: usize = 256;
 /// Bytes of a fragment.
 const FRAGMENT: usize = 512;
@@ -22,19 +23,19 @@ pub(crate) struct Matrix<'a> {
     pub dtype: DType,
     pub rows: usize,
     pub cols: usize,
-    /// Row after row, `rows` times the bytes of `cols` elements.
+    /// Row-major bytes, `rows` times those of `cols` elements.
     pub bytes: &'a [u8],
 }
 
 impl<'a> Matrix<'a> {
-    /// The bytes of row `r`; nothing if there is none.
+    /// The bytes of row `r`; `None` past the last row.
     fn row(&self, r: usize) -> Option<&'a [u8]> {
         let len = self.cols / self.dtype.block_elems() * self.dtype.block_bytes();
         (r < self.rows).then(|| &self.bytes[r * len..][..len])
     }
 }
 
-/// Packs a matrix into `out`, which has [`Form::bytes`], with a few threads.
+/// Packs a matrix into `out`, of [`Form::bytes`] bytes, with several threads.
 pub(crate) fn pack(matrix: Matrix<'_>, form: Form, threads: usize, out: &mut [u8]) {
     let tile = form.tile_bytes(matrix.cols).max(1);
     let tiles = out.len() / tile;
@@ -73,7 +74,7 @@ fn pack_tile(matrix: Matrix<'_>, form: Form, first: usize, out: &mut [u8]) {
     }
 }
 
-/// The nearest bf16 numbers of each row, then those of what is left.
+/// Packs the nearest bf16 numbers of each row, followed by those of the remainder.
 fn pack_split(matrix: Matrix<'_>, rows: &[Option<&[u8]>; TILE_ROWS], out: &mut [u8]) {
     let cols = matrix.cols;
     let mut halves = vec![0u16; TILE_ROWS * 2 * cols];
@@ -85,7 +86,7 @@ fn pack_split(matrix: Matrix<'_>, rows: &[Option<&[u8]>; TILE_ROWS], out: &mut [
         for ((&x, high), low) in values.iter().zip(high).zip(low) {
             let nearest = bf16::from_f32(x);
             *high = nearest.to_bits();
-            // What is left of an infinity is no number.
+            // The remainder of an infinity is not a number.
             let left = if nearest.is_finite() { x - nearest.to_f32() } else { 0.0 };
             *low = bf16::from_f32(left).to_bits();
         }
@@ -110,10 +111,10 @@ fn fragments16(step: &mut [u8], element: impl Fn(usize, usize) -> u16) {
     }
 }
 
-/// Codes of the 16 rows in one step, row after row.
+/// Codes of the 16 rows in one step, row by row.
 type Codes = [[u8; MAX_COLS]; TILE_ROWS];
 
-/// A step of a block format: its codes, and behind them its scales.
+/// A step of a block format: its codes, followed by its scales.
 fn pack_step(matrix: Matrix<'_>, format: Format, rows: &[Option<&[u8]>; TILE_ROWS], col: usize, step: &mut [u8]) {
     let mut codes: Codes = [[0; MAX_COLS]; TILE_ROWS];
     let width = format.step_cols().min(matrix.cols - col);
@@ -136,7 +137,7 @@ fn pack_step(matrix: Matrix<'_>, format: Format, rows: &[Option<&[u8]>; TILE_ROW
     }
     for (r, row) in rows.iter().enumerate() {
         let Some(row) = row else { continue };
-        let place = Place { g: r % 8, h: r / 8 };
+        let place = ScaleRow { g: r % 8, h: r / 8 };
         match format {
             Format::Q4K => place.super4(&row[col / 256 * 144..][..144], &mut step[2048..]),
             Format::Q6K => place.super6(&row[col / 256 * 210..][..210], col / 128 % 2, &mut step[1536..]),
@@ -145,14 +146,14 @@ fn pack_step(matrix: Matrix<'_>, format: Format, rows: &[Option<&[u8]>; TILE_ROW
     }
 }
 
-/// Where a row's scales lie among those of its tile.
-struct Place {
+/// The position of a row's scales among those of its tile.
+struct ScaleRow {
     g: usize,
     h: usize,
 }
 
-impl Place {
-    /// Scale, and minimum where there is one, of block `block` of a row, the `b`-th of the step.
+impl ScaleRow {
+    /// The scale, and minimum if there is one, of block `block` of a row, the `b`-th of the step.
     fn block(&self, format: Format, row: &[u8], block: usize, b: usize, step: &mut [u8]) {
         let mut put = |at: usize, half: [u8; 2]| step[at + 2 * self.h..][..2].copy_from_slice(&half);
         match format {
@@ -184,7 +185,7 @@ impl Place {
     }
 }
 
-/// The place of byte `i` of a fragment of 32 columns: row and column.
+/// The row and column of byte `i` of a fragment of 32 columns.
 fn byte_place(i: usize) -> (usize, usize) {
     let (lane, j, byte) = (i / 16, i % 16 / 4, i % 4);
     (lane / 4 + 8 * (j % 2), 4 * (lane % 4) + 16 * (j / 2) + byte)
@@ -199,7 +200,7 @@ fn fragments8(codes: &Codes, out: &mut [u8]) {
     }
 }
 
-/// The low nibbles of 64 columns in each fragment: the first 32 in its low, the others in its high nibbles.
+/// The low nibbles of 64 columns per fragment: the first 32 in low nibbles, the others in high nibbles.
 fn nibble_pairs(codes: &Codes, out: &mut [u8]) {
     for (f, fragment) in out.chunks_exact_mut(FRAGMENT).enumerate() {
         for (i, byte) in fragment.iter_mut().enumerate() {

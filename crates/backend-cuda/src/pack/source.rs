@@ -1,10 +1,10 @@
-//! Reads codes out of the blocks of a model file, 32 at a time.
+//! Reads codes from the blocks of a model file, 32 at a time.
 //!
-//! The layouts are those that `aio_ir::quant` decodes; here codes stay integers. Called by packing.
+//! The layouts are those that `aio_ir::quant` decodes; here codes remain integers. Called by packing.
 
 use aio_ir::DType;
 
-/// Two bytes of a half.
+/// The two bytes of an f16.
 pub(super) fn half_at(row: &[u8], at: usize) -> [u8; 2] {
     [row[at], row[at + 1]]
 }

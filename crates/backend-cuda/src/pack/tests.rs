@@ -1,11 +1,11 @@
-//! Packed steps, decoded by the README's words alone, have the values of the model file.
+//! Packed steps, decoded according to the README alone, have the values of the model file.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use super::*;
 use half::f16;
 
-/// Pseudo-random bytes whose halves are small numbers.
+/// Pseudo-random bytes whose f16 fields are small numbers.
 fn matrix_bytes(dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
     let len = rows * dtype.row_bytes(cols as u64).unwrap() as usize;
     let mut state = 0x9E37_79B9u32;
@@ -38,12 +38,12 @@ fn float(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
-/// Where the element of a tile lies in a fragment of 16 columns.
+/// Offset of a tile's element in a fragment of 16 columns.
 fn at16(r: usize, c: usize) -> usize {
     16 * (4 * (r % 8) + c % 8 / 2) + 4 * (r / 8 + 2 * (c / 8)) + 2 * (c % 2)
 }
 
-/// Where it lies in a fragment of 32 columns.
+/// Offset of a tile's element in a fragment of 32 columns.
 fn at8(r: usize, c: usize) -> usize {
     16 * (4 * (r % 8) + c % 16 / 4) + 4 * (r / 8 + 2 * (c / 16)) + c % 4
 }
@@ -108,7 +108,7 @@ fn what_lies_beyond_the_matrix_is_zero() {
         let form = Form::of(dtype).unwrap();
         let mut out = vec![0xEE; form.bytes(1, cols)];
         pack(Matrix { dtype, rows: 1, cols, bytes: &bytes }, form, 1, &mut out);
-        // Row 1 is lane group 1, whose first lane is the fourth.
+        // Row 1 is lane group 1, whose first lane is lane 4.
         let (lane, used) = (&out[4 * 16..8 * 16], &out[..16]);
         assert!(lane.iter().all(|&b| b == 0), "{dtype}");
         assert!(used.iter().any(|&b| b != 0), "{dtype}");

@@ -1,7 +1,7 @@
 //! Ways to generate that take turns on one workload, and what their times say of each other.
 
 use super::repeats::{from_prompt, repeated};
-use super::run::Run;
+use super::run::TextRun;
 use crate::args::{DispatchArg, DrafterArg};
 use aio::engine::Speculation;
 use aio::orchestrator::{Figure, Speculator};
@@ -20,7 +20,7 @@ pub(super) struct Entry {
     /// What it has learned; its own, so that figures do not depend on what else is measured.
     pub learned: Speculator,
     /// All prompts of a round, round by round.
-    pub runs: Vec<Run>,
+    pub runs: Vec<TextRun>,
     /// Texts that were not those of plain decoding.
     pub mismatches: u32,
 }
@@ -53,7 +53,7 @@ impl Group {
     pub(super) fn ratios(&self, entry: &Entry) -> Ratios {
         let mut ratios = Ratios { pairs: Vec::new(), without_repeats: Vec::new(), prefill: Vec::new() };
         for run in &entry.runs {
-            let same = |r: &&Run| (r.prompt, r.round) == (run.prompt, run.round);
+            let same = |r: &&TextRun| (r.prompt, r.round) == (run.prompt, run.round);
             let Some(plain) = self.entries[0].runs.iter().find(same) else { continue };
             let by = |a: f64, b: f64| if a > 0.0 && b > 0.0 { Some(a / b) } else { None };
             ratios.pairs.extend(by(plain.seconds(), run.seconds()));

@@ -245,7 +245,7 @@ impl<'a> Session<'a> {
             engine.swap_speculator(&mut entry.learned);
             let run = run::generate(engine, drafting, &request);
             engine.swap_speculator(&mut entry.learned);
-            entry.runs.push(run::Run { prompt, round, ..run? });
+            entry.runs.push(run::TextRun { prompt, round, ..run? });
             self.bar.inc(1);
         }
         Ok(())
@@ -292,8 +292,8 @@ impl<'a> Session<'a> {
 fn difference(got: &[u32], want: &[u32]) -> Option<String> {
     let at = got.iter().zip(want).position(|(a, b)| a != b);
     match at {
-        Some(at) => Some(format!("token {at} is {} and not {}", got[at], want[at])),
-        None if got.len() != want.len() => Some(format!("{} tokens and not {}", got.len(), want.len())),
+        Some(at) => Some(format!("token {at} is {}, not {}", got[at], want[at])),
+        None if got.len() != want.len() => Some(format!("{} tokens, not {}", got.len(), want.len())),
         None => None,
     }
 }
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn differences_are_found_where_they_begin() {
         assert_eq!(difference(&[1, 2], &[1, 2]), None);
-        assert_eq!(difference(&[1, 3], &[1, 2]).as_deref(), Some("token 1 is 3 and not 2"));
-        assert_eq!(difference(&[1], &[1, 2]).as_deref(), Some("1 tokens and not 2"));
+        assert_eq!(difference(&[1, 3], &[1, 2]).as_deref(), Some("token 1 is 3, not 2"));
+        assert_eq!(difference(&[1], &[1, 2]).as_deref(), Some("1 tokens, not 2"));
     }
 }

@@ -1,7 +1,7 @@
 //! One row of results: a way to generate on a workload. The field names are an interface: scripts read them.
 
 use super::group::{Entry, Group, low95, median};
-use super::run::Run;
+use super::run::TextRun;
 use crate::args::speculation_name;
 use crate::bench::forms;
 use aio::orchestrator::Figure;
@@ -87,7 +87,7 @@ fn row(
     let samples = tok_s(group, runs);
     let tok_s = Figure::of(&samples).unwrap_or(Figure { median: 0.0, min: 0.0, max: 0.0 });
     let ratios = group.ratios(entry);
-    let sum = |f: &dyn Fn(&Run) -> u64| runs.iter().map(f).sum::<u64>() as f64;
+    let sum = |f: &dyn Fn(&TextRun) -> u64| runs.iter().map(f).sum::<u64>() as f64;
     let (tokens, steps) = (sum(&|r| r.tokens() as u64), sum(&|r| r.steps.len() as u64));
     let by = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
     let step_s: Vec<f64> = runs.iter().flat_map(|r| &r.steps).map(|s| s.seconds).collect();
@@ -131,9 +131,9 @@ fn row(
 }
 
 /// Tokens a second of each round.
-fn tok_s(group: &Group, runs: &[Run]) -> Vec<f64> {
+fn tok_s(group: &Group, runs: &[TextRun]) -> Vec<f64> {
     let round = |n: u32| {
-        let of: Vec<&Run> = runs.iter().filter(|r| r.round == n).collect();
+        let of: Vec<&TextRun> = runs.iter().filter(|r| r.round == n).collect();
         let (tokens, seconds) =
             (of.iter().map(|r| r.tokens()).sum::<usize>(), of.iter().map(|r| r.seconds()).sum::<f64>());
         (tokens > 0).then(|| tokens as f64 / seconds)
@@ -141,7 +141,7 @@ fn tok_s(group: &Group, runs: &[Run]) -> Vec<f64> {
     (0..group.rounds).filter_map(round).collect()
 }
 
-fn run_row(run: &Run, ids: &[&str]) -> RunRow {
+fn run_row(run: &TextRun, ids: &[&str]) -> RunRow {
     RunRow {
         prompt: ids[run.prompt].to_owned(),
         round: run.round,

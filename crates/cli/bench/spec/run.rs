@@ -15,7 +15,7 @@ pub(super) struct StepTime {
 
 /// What was measured of one text. Counts are of the steps after the first token.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Run {
+pub(super) struct TextRun {
     /// Its prompt, by place in the workload.
     pub prompt: usize,
     pub round: u32,
@@ -31,7 +31,7 @@ pub(super) struct Run {
     pub ids: Vec<u32>,
 }
 
-impl Run {
+impl TextRun {
     /// Tokens that its steps gave.
     pub(super) fn tokens(&self) -> usize {
         self.steps.iter().map(|s| s.tokens).sum()
@@ -59,8 +59,8 @@ impl Run {
 ///
 /// # Errors
 /// Those of the engine, and an interrupt.
-pub(super) fn generate(engine: &mut Engine, drafting: Option<&Drafting>, request: &Request) -> Result<Run> {
-    let mut run = Run::default();
+pub(super) fn generate(engine: &mut Engine, drafting: Option<&Drafting>, request: &Request) -> Result<TextRun> {
+    let mut run = TextRun::default();
     let began = Instant::now();
     let drafter = drafting.map(|d| d.drafter(engine, &request.sampling)).transpose()?.flatten();
     let mut batch = Batch::new();
@@ -81,7 +81,7 @@ fn steps(
     batch: &mut Batch,
     id: MemberId,
     began: Instant,
-    run: &mut Run,
+    run: &mut TextRun,
 ) -> Result<()> {
     let generated = |batch: &Batch| batch.generated(id).map_or(0, <[u32]>::len);
     while generated(batch) == 0 {
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_steps_time_is_divided_among_its_tokens() {
         let step = |tokens, seconds| StepTime { tokens, seconds };
-        let run = Run { steps: vec![step(1, 1.0), step(4, 2.0), step(2, 1.5)], ..Run::default() };
+        let run = TextRun { steps: vec![step(1, 1.0), step(4, 2.0), step(2, 1.5)], ..TextRun::default() };
         assert_eq!((run.tokens(), run.seconds()), (7, 4.5));
         // The first mark is of the token that came with the prompt.
         let marks = [true, false, true, true, false, true, false, false];

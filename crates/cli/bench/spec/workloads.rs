@@ -79,7 +79,7 @@ fn built_in(name: &Path) -> Option<(&'static str, &'static str)> {
 fn read(path: &Path) -> Result<String> {
     if path.extension().is_none_or(|e| e != "jsonl") {
         let names: Vec<_> = BUILT_IN.iter().map(|(n, _)| *n).collect();
-        bail!("there is no workload {}; there is {}, or a file FILE.jsonl", path.display(), names.join(", "));
+        bail!("unknown workload {}, expected one of {}, or a file FILE.jsonl", path.display(), names.join(", "));
     }
     input::text(path, input::TEXT)
 }
@@ -94,7 +94,7 @@ fn parse(name: &str, text: &str, prompts: &mut Vec<Prompt>) -> Result<()> {
         prompts.push(prompt);
     }
     if prompts.len() == before {
-        bail!("{name} has no prompt");
+        bail!("{name} has no prompts");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Attention over pages: a node alone, with its numbers at hand.
+//! Attention over pages: the node alone, as a kind with its numbers.
 
 use super::cluster::Cluster;
 use super::matcher::Matcher;

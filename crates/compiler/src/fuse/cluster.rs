@@ -1,4 +1,4 @@
-//! Nodes that become one task.
+//! Clusters: nodes that become one task.
 
 use aio_ir::{Def, Graph, NodeId, ValueId};
 use aio_plan::TaskKind;
@@ -14,7 +14,7 @@ pub(crate) struct Cluster {
     pub nodes: Vec<NodeId>,
     /// Its operands in the kind's order.
     pub operands: Vec<Option<ValueId>>,
-    /// Its results in the kind's order; replaced states last.
+    /// Its results in the kind's order, replaced states last.
     pub results: Vec<ValueId>,
 }
 
@@ -34,10 +34,10 @@ impl Cluster {
         self.operands.iter().map(|o| o.map(declare)).collect()
     }
 
-    /// What it computes: the body of its kind on its operands.
+    /// Builds the body of its kind from its operands.
     ///
     /// # Errors
-    /// [`BodyError`] if a pattern took operands that the kind does not.
+    /// [`BodyError`] if a pattern matched operands that the kind does not take.
     pub(crate) fn body(&self, graph: &Graph) -> Result<Graph, BodyError> {
         let declared = self.declared(graph);
         match self.kind {
@@ -46,7 +46,7 @@ impl Cluster {
         }
     }
 
-    /// Whether the kind's body has the results that the nodes have.
+    /// Whether the kind's body has the same results as the nodes.
     pub(super) fn is_sound(&self, graph: &Graph) -> bool {
         let results = self.results.iter().map(|&v| graph.ty(v));
         self.body(graph).is_ok_and(|body| body.roots().map(|v| body.ty(v)).eq(results))

@@ -1,4 +1,4 @@
-//! Norm, gate and up projections and the gated activation become one task.
+//! Fuses norm, gate and up projections, and the gated activation.
 
 use super::cluster::Cluster;
 use super::matcher::{Matcher, Nodes};
@@ -23,16 +23,16 @@ fn gated(m: &Matcher<'_>, id: NodeId, gate: ValueId, up: ValueId) -> Result<Clus
             (gelu.ok_or("no factor is a silu or gelu that nothing else uses")?.input(0), Activation::Gelu)
         }
     };
-    let g = m.projection(inner, &mut nodes).ok_or("the gate is no product with a weight that nothing else uses")?;
+    let g = m.projection(inner, &mut nodes).ok_or("the gate is not a product with a weight that nothing else uses")?;
     let u =
-        m.projection(up, &mut nodes).ok_or("the other factor is no product with a weight that nothing else uses")?;
+        m.projection(up, &mut nodes).ok_or("the other factor is not a product with a weight that nothing else uses")?;
     if g.bias.or(u.bias).is_some() {
         return Err("a projection has a bias");
     }
     if u.x != g.x {
         return Err("the projections have different inputs");
     }
-    let norm = m.norm(g.x, 2, &mut nodes).ok_or("their input is no norm with a weight that nothing else uses")?;
+    let norm = m.norm(g.x, 2, &mut nodes).ok_or("their input is not a norm with a weight that nothing else uses")?;
     let operands = gate_up::Operands { x: Some(norm.x), norm: Some(norm.weight), gate: Some(g.w), up: Some(u.w) };
     let results = m.graph.node(id).results.to_vec();
     let kind = TaskKind::GateUp(GateUpSpec { norm_eps: norm.eps, activation });

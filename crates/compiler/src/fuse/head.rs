@@ -1,4 +1,4 @@
-//! Picking the output rows, the last norm, the projection onto the vocabulary and the arg-max become one task.
+//! Fuses the gather of output rows, the last norm, the vocabulary projection and the arg-max.
 
 use super::cluster::Cluster;
 use super::matcher::{Matcher, Nodes};

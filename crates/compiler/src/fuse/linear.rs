@@ -1,4 +1,4 @@
-//! A projection with its norm, bias and residual becomes one task.
+//! Fuses a projection with its norm, bias and residual.
 
 use super::cluster::Cluster;
 use super::matcher::{Matcher, Nodes, Projection};
@@ -18,7 +18,7 @@ pub(super) fn linear(m: &Matcher<'_>, id: NodeId) -> Option<Cluster> {
     }
 }
 
-/// `projection + other`, where the other operand has the product's shape.
+/// Matches `projection + other`, where `other` has the product's shape.
 fn residual(m: &Matcher<'_>, id: NodeId, product: ValueId, other: ValueId) -> Option<Cluster> {
     let mut nodes = Nodes::new();
     nodes.push(id);
@@ -27,7 +27,7 @@ fn residual(m: &Matcher<'_>, id: NodeId, product: ValueId, other: ValueId) -> Op
     fits.then(|| finish(m, id, p, Some(other), nodes))
 }
 
-/// `matmul + bias` that ends here: its sum may be used many times.
+/// Matches `matmul + bias` as the last node. The sum may have any number of uses.
 fn with_bias(m: &Matcher<'_>, id: NodeId) -> Option<Cluster> {
     let add = m.graph.node(id);
     let (a, b) = (add.input(0), add.input(1));
@@ -40,7 +40,7 @@ fn with_bias(m: &Matcher<'_>, id: NodeId) -> Option<Cluster> {
     Some(finish(m, id, Projection { bias: Some(bias), ..p }, None, nodes))
 }
 
-/// A product that ends here.
+/// Matches a product as the last node.
 fn last_product(m: &Matcher<'_>, id: NodeId) -> Option<Cluster> {
     let node = m.graph.node(id);
     let dense = node.optional(2).is_none() && m.is_weight(node.input(1));

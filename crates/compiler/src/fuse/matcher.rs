@@ -1,24 +1,24 @@
-//! The graph while patterns take nodes from it, with the steps back that patterns have in common.
+//! The graph while patterns take nodes from it, with the backward steps that patterns share.
 
 use super::cluster::Cluster;
 use aio_ir::{Def, Graph, Node, NodeId, Op, ValueId};
 use aio_plan::{KindName, Target};
 use smallvec::SmallVec;
 
-/// Why a pattern does not take the nodes that end in `node`, although that node is where such a pattern ends.
+/// Why a pattern that ends in `node` did not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Miss {
     /// The pattern's last node.
     pub node: NodeId,
-    /// The kind that it would have been.
+    /// The kind it would have become.
     pub kind: KindName,
-    /// The first thing that does not fit.
+    /// The first condition that fails.
     pub reason: &'static str,
 }
 
 pub(super) type Nodes = SmallVec<[NodeId; 16]>;
 pub(super) type Pattern = fn(&Matcher<'_>, NodeId) -> Result<Option<Cluster>, Miss>;
-/// A pattern that gives the reason where it does not fit; `None` where a node is not one that it ends in.
+/// A pattern that explains its failures; `None` for a node that it cannot end in.
 pub(super) type Explaining = fn(&Matcher<'_>, NodeId) -> Option<Result<Cluster, &'static str>>;
 
 /// The graph while patterns take nodes from it.
@@ -40,7 +40,7 @@ impl<'g> Matcher<'g> {
         self.taken[node.index()]
     }
 
-    /// The places where larger clusters were missed.
+    /// The larger clusters that were missed.
     pub(super) fn into_misses(self) -> Vec<Miss> {
         self.misses
     }
@@ -80,7 +80,7 @@ impl<'g> Matcher<'g> {
         }
     }
 
-    /// Whether the target has a kernel for a cluster's kind and the types of its weight matrices.
+    /// Whether the target has a kernel for a cluster's kind and its weight matrix types.
     pub(super) fn supported(&self, cluster: &Cluster) -> bool {
         let Some(support) = self.target.support(cluster.kind.name()) else { return false };
         let matrices = cluster.operands.iter().flatten().map(|&v| (self.graph.value(v), self.graph.ty(v)));
@@ -88,19 +88,19 @@ impl<'g> Matcher<'g> {
         matrices.all(|(_, ty)| support.weights.contains(&ty.dtype))
     }
 
-    /// The free node that defines a value, if it applies this op.
+    /// The node that defines a value, if it applies this op and is not taken.
     pub(super) fn node(&self, value: ValueId, op: Op) -> Option<(NodeId, &'g Node)> {
         self.graph.def_node(value).filter(|(id, n)| n.op == op && !self.taken[id.index()])
     }
 
-    /// Like [`Matcher::node`] for a value that is used `uses` times, all inside the cluster; notes the node.
+    /// Like [`Matcher::node`], for a value with exactly `uses` uses, all inside the cluster. Adds the node to `nodes`.
     pub(super) fn inner(&self, value: ValueId, op: Op, uses: u32, nodes: &mut Nodes) -> Option<&'g Node> {
         let (id, node) = self.node(value, op).filter(|_| self.uses[value.index()] == uses)?;
         nodes.push(id);
         Some(node)
     }
 
-    /// The value behind reshapes that nothing else uses.
+    /// The value before any reshapes that nothing else uses.
     pub(super) fn unreshaped(&self, mut value: ValueId, nodes: &mut Nodes) -> ValueId {
         while let Some(node) = self.inner(value, Op::Reshape, 1, nodes) {
             value = node.input(0);
@@ -112,7 +112,7 @@ impl<'g> Matcher<'g> {
         self.graph.value(value).def == Def::Weight
     }
 
-    /// `matmul(x, w)`, perhaps plus a bias vector, where nothing else uses the product.
+    /// Matches `matmul(x, w)` with an optional bias vector, where nothing else uses the product.
     pub(super) fn projection(&self, value: ValueId, nodes: &mut Nodes) -> Option<Projection> {
         let mark = nodes.len();
         let found = self.biased(value, nodes).or_else(|| {
@@ -142,7 +142,7 @@ impl<'g> Matcher<'g> {
         full.then_some(Projection { bias: Some(bias), ..plain })
     }
 
-    /// `rms_norm(x, w)` whose result is used `uses` times, all inside the cluster.
+    /// Matches `rms_norm(x, w)` whose result has `uses` uses, all inside the cluster.
     pub(super) fn norm(&self, value: ValueId, uses: u32, nodes: &mut Nodes) -> Option<Norm> {
         let (id, node) = self.node(value, Op::RmsNorm).filter(|_| self.uses[value.index()] == uses)?;
         let weight = node.optional(1).filter(|&w| self.is_weight(w))?;

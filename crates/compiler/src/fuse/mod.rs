@@ -1,8 +1,8 @@
 //! Fusion: gathers nodes into clusters, one task each, of kinds that the target has kernels for.
 //!
-//! Each pattern is a file. A pattern starts at its last node and walks back through values that nothing else uses, so
-//! a cluster never leaves and re-enters. What no pattern takes becomes a task of its own; reshapes become views, but for
-//! those of states.
+//! Each pattern has a file. A pattern starts at its last node and walks back through values with no other use, so a
+//! cluster's dataflow never leaves and re-enters it. A node that no pattern takes becomes a task. Reshapes become
+//! views, except those of states.
 
 mod attend;
 mod cluster;
@@ -20,8 +20,7 @@ use aio_ir::{Def, Graph, Node, NodeId, Op, ValueId};
 use aio_plan::{KindName, Target, TaskKind};
 use matcher::Matcher;
 
-/// Whether a node only names its operand's bytes anew. A state's bytes change under its name, so a reshaped state is a
-/// copy.
+/// Whether a node only renames its operand's bytes. A state changes in place, so a reshaped state must be a copy.
 pub(crate) fn is_view(graph: &Graph, node: &Node) -> bool {
     let of_state = |value: ValueId| match graph.value(value).def {
         Def::State => true,
@@ -31,8 +30,8 @@ pub(crate) fn is_view(graph: &Graph, node: &Node) -> bool {
     node.op == Op::Reshape && !of_state(node.input(0))
 }
 
-/// Clusters for every node but views, and the places where larger ones were missed. With `fuse` off, each node is a
-/// cluster.
+/// Makes clusters of all nodes except views, and lists larger clusters that were missed. With `fuse` off, each node is
+/// a cluster.
 ///
 /// # Errors
 /// [`CompileError::Unsupported`] if the target lacks an op that no pattern took.

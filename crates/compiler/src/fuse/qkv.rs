@@ -1,4 +1,4 @@
-//! Norm, query, key and value projections, head norms, rotation and page write become one task.
+//! Fuses norm, query, key and value projections, head norms, rotation and page write.
 
 use super::cluster::Cluster;
 use super::matcher::{Matcher, Nodes};
@@ -6,7 +6,7 @@ use aio_ir::{Node, NodeId, Op, ValueId};
 use aio_plan::kinds::qkv;
 use aio_plan::{QkvSpec, RopeSpec, TaskKind};
 
-/// A rotated and perhaps normed head projection.
+/// A rotated head projection, with an optional norm.
 struct Heads {
     x: ValueId,
     w: ValueId,
@@ -17,7 +17,7 @@ struct Heads {
     factors: Option<ValueId>,
 }
 
-/// Starts at the attention that reads the written pages: it is what ties query, key and value together.
+/// Starts at the attention that reads the written pages, because it connects query, key and value.
 pub(super) fn qkv(m: &Matcher<'_>, id: NodeId) -> Option<Result<Cluster, &'static str>> {
     Some(m.graph.node(id)).filter(|n| n.op == Op::Attend).map(|attend| tied(m, attend))
 }
@@ -28,11 +28,11 @@ fn tied(m: &Matcher<'_>, attend: &Node) -> Result<Cluster, &'static str> {
         m.node(attend.operand("kv"), Op::PageWrite).ok_or("no page write comes before the attention")?;
     nodes.push(write_id);
     let q = rotated(m, attend.operand("q"), &mut nodes)
-        .ok_or("the query is no rotated projection, perhaps with a head norm, that nothing else uses")?;
+        .ok_or("the query is not a rotated projection (with or without a head norm) that nothing else uses")?;
     let k = rotated(m, write.operand("k"), &mut nodes)
-        .ok_or("the key is no rotated projection, perhaps with a head norm, that nothing else uses")?;
+        .ok_or("the key is not a rotated projection (with or without a head norm) that nothing else uses")?;
     let v_value = m.unreshaped(write.operand("v"), &mut nodes);
-    let v = m.projection(v_value, &mut nodes).ok_or("the value is no projection that nothing else uses")?;
+    let v = m.projection(v_value, &mut nodes).ok_or("the value is not a projection that nothing else uses")?;
     let same_input = k.x == q.x && v.x == q.x;
     let same_rotation = k.rope == q.rope && k.positions == q.positions && k.factors == q.factors;
     let same_places = write.operand("positions") == q.positions
@@ -47,10 +47,10 @@ fn tied(m: &Matcher<'_>, attend: &Node) -> Result<Cluster, &'static str> {
     if let Some((_, reason)) = rules.into_iter().find(|(holds, _)| !holds) {
         return Err(reason);
     }
-    let norm = m.norm(q.x, 3, &mut nodes).ok_or("their input is no norm with a weight that nothing else uses")?;
+    let norm = m.norm(q.x, 3, &mut nodes).ok_or("their input is not a norm with a weight that nothing else uses")?;
     let known = |v: ValueId, dim: usize| {
         let size = m.graph.ty(v).shape.dims()[dim].known();
-        size.map(|d| d as u32).ok_or("a head's size is no number")
+        size.map(|d| d as u32).ok_or("a head's size is not a constant")
     };
     let spec = QkvSpec {
         norm_eps: norm.eps,

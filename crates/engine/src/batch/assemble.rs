@@ -1,4 +1,4 @@
-//! The step of a batch: rows of all members, one submission, the outcome of each.
+//! Runs one step of a batch: rows of all members in one submission, and the outcome of each.
 
 use super::member::{Member, Outcome};
 use crate::dispatch::Dispatch;
@@ -8,7 +8,7 @@ use crate::{EngineError, Sequence};
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// What a step gave each member, in their order.
+/// The outcome for each member, in order.
 pub(super) type Outcomes = SmallVec<[Outcome; 8]>;
 
 type Rows<'a> = SmallVec<[StepRow<'a>; 24]>;
@@ -16,7 +16,7 @@ type Rows<'a> = SmallVec<[StepRow<'a>; 24]>;
 /// Runs the planned rows of all members.
 ///
 /// # Errors
-/// Those of the steps.
+/// The errors of the steps.
 pub(super) fn run(engine: &mut Engine, members: &[&Member]) -> Result<Outcomes, EngineError> {
     let vocabulary = engine.model().hyper.vocab_size as usize;
     let biases: Vec<Vec<f32>> = members.iter().flat_map(|m| biases(m, vocabulary)).collect();
@@ -30,7 +30,7 @@ pub(super) fn run(engine: &mut Engine, members: &[&Member]) -> Result<Outcomes, 
         return Ok(each.map(|(&accepted, &next)| Outcome { accepted: accepted as usize, next }).collect());
     }
     let sampled = engine.step(&Step { sequences: &sequences, rows: &rows })?;
-    // A member in the middle of its prompt asked for nothing.
+    // A member in the middle of its prompt has no output row.
     let first = |span: &DraftSpan| Outcome { accepted: 0, next: sampled.get(span.first).copied().unwrap_or(0) };
     let mut outcomes: Outcomes = spans.iter().map(first).collect();
     if drafted {
@@ -39,7 +39,7 @@ pub(super) fn run(engine: &mut Engine, members: &[&Member]) -> Result<Outcomes, 
     Ok(outcomes)
 }
 
-/// What is added to the logits of each of a member's output rows; nothing without a mask or bias.
+/// The logit bias of each of a member's output rows; empty without a mask or bias.
 fn biases(member: &Member, vocabulary: usize) -> impl Iterator<Item = Vec<f32>> {
     let outs = if member.has_bias() { member.first_out()..member.rows().end } else { 0..0 };
     outs.map(move |at| {
@@ -49,8 +49,8 @@ fn biases(member: &Member, vocabulary: usize) -> impl Iterator<Item = Vec<f32>> 
     })
 }
 
-/// Rows of the members, with their drafts or without, and which of the output rows are whose. A member in the middle of
-/// its prompt has an output row only where all must have one, for drafts of others.
+/// Collects the members' rows, with or without drafts, and the span of output rows of each member. A member in the
+/// middle of its prompt has an output row only in a step that verifies drafts, where every member needs one.
 fn rows<'a>(members: &[&'a Member], biases: &'a [Vec<f32>], drafts: bool) -> (Rows<'a>, SmallVec<[DraftSpan; 8]>) {
     let (mut rows, mut spans) = (Rows::new(), SmallVec::new());
     let (mut outs, mut biases) = (0, biases.iter());
@@ -80,7 +80,7 @@ fn token<'a>(member: &'a Member, position: usize, bias: Option<&'a [f32]>) -> St
     StepWants::Token { sampling: &member.request.sampling, recent: &member.tokens[..=position], bias }
 }
 
-/// The baseline: each draft that was right so far is run in a step of its own, and its sample compared here.
+/// The baseline: runs each draft in a separate step while they are accepted, comparing its sample on the host.
 fn one_by_one(
     engine: &mut Engine,
     members: &[&Member],

@@ -1,7 +1,7 @@
-//! A burst instead of a step: one member alone whose drafts and output the device can look after by itself.
+//! Runs a burst instead of a step, for a single member that the device can decode without the host.
 //!
-//! What cannot go this way takes ordinary steps: several members, a piece of prompt, masks and biases of the host, drafts
-//! of a model. The tokens are the same either way.
+//! Everything else takes ordinary steps: several members, prefill chunks, host masks and biases, drafts of a model. The
+//! tokens are the same either way.
 
 use super::member::Member;
 use super::{Batch, MemberId};
@@ -15,10 +15,10 @@ use aio_ir::sampling::NO_TOKEN;
 use std::time::Instant;
 
 impl Batch {
-    /// Runs a burst, if the members that still generate are one that qualifies; whether it did.
+    /// Runs a burst if exactly one member is running and it qualifies. Returns whether it did.
     ///
     /// # Errors
-    /// As [`Batch::step`]. Tokens that were shown before stay part of the output.
+    /// See [`Batch::step`]. Tokens shown before the error stay part of the output.
     pub(super) fn burst(
         &mut self,
         engine: &mut Engine,
@@ -36,7 +36,7 @@ impl Batch {
         self.choice = None;
         match member.burst(engine, sink) {
             Ok(()) => Ok(true),
-            // Nothing has run; ordinary steps need fewer pages and have no limits of their own.
+            // Nothing has run. Ordinary steps need fewer pages and do not have these limits.
             Err(EngineError::PoolFull { .. } | EngineError::Device(DeviceError::Binding { .. })) => Ok(false),
             Err(error) => Err(error),
         }
@@ -44,12 +44,13 @@ impl Batch {
 }
 
 impl Member {
-    /// Whether nothing of it needs the host between two steps. The device drafts by itself, so a drafter of the caller's does.
+    /// Whether it needs nothing from the host between steps. The device drafts by itself, so a caller's drafter rules
+    /// it out.
     fn can_burst(&self) -> bool {
         self.decodes() && self.first_token.is_some() && !self.has_bias() && !self.own_drafter
     }
 
-    /// Drafts of a step at most. With `auto` the device goes by what it accepted last, and no account is asked.
+    /// Maximum drafts per step. With `auto` the device adapts to its recent acceptance, without the speculator.
     fn drafts_of_burst(&self) -> u32 {
         match self.request.speculation {
             Speculation::Off => 0,
@@ -60,9 +61,9 @@ impl Member {
 
     fn burst(&mut self, engine: &mut Engine, sink: &mut dyn FnMut(MemberId, &str) -> Flow) -> Result<(), EngineError> {
         let context = engine.context();
-        let budget = self.output.left().min(context - self.known).min(engine.burst());
-        engine.reserve(&mut self.sequence, self.known - 1 + budget)?;
-        let (drafts, id, known) = (self.drafts_of_burst(), self.id, self.known);
+        let budget = self.output.left().min(context - self.committed).min(engine.burst());
+        engine.reserve(&mut self.sequence, self.committed - 1 + budget)?;
+        let (drafts, id, committed) = (self.drafts_of_burst(), self.id, self.committed);
         let Member { request, sequence, tokens, output, .. } = self;
         let tail = token_tail(&request.sampling, false);
         let (model, bursts) = engine.bursts();
@@ -91,7 +92,7 @@ impl Member {
                     break;
                 }
                 new.push(token);
-                output.push(tokenizer, request, token, (known + new.len(), context), &mut sink);
+                output.push(tokenizer, request, token, (committed + new.len(), context), &mut sink);
             }
             output.is_open() && !broken
         };
@@ -101,31 +102,31 @@ impl Member {
         let steps = std::mem::take(steps);
         output.steps += steps.len();
         if broken {
-            output.fail(known - 1 + new.len(), &mut sink);
+            output.fail(committed - 1 + new.len(), &mut sink);
         } else if output.reason.is_some() {
             output.finish(&mut sink);
         }
         self.take_burst(&new, ran.is_ok());
-        engine.trim(&mut self.sequence, self.known);
+        engine.trim(&mut self.sequence, self.committed);
         self.count_burst(&steps, new.len());
         *engine.bursts().1.get(tail).expect("as above").1 = steps;
         ran?;
         Ok(())
     }
 
-    /// Takes new tokens over; after an error their keys and values count as missing.
+    /// Adds the new tokens. After an error their keys and values count as missing.
     fn take_burst(&mut self, new: &[u32], whole: bool) {
         self.tokens.extend_from_slice(new);
-        self.known = self.tokens.len();
+        self.committed = self.tokens.len();
         if whole {
-            self.sequence.commit(self.known - 1);
+            self.sequence.commit(self.committed - 1);
         }
         if let Some(drafter) = &mut self.drafter {
             drafter.extend(new);
         }
     }
 
-    /// Counts the steps of a burst whose first `tokens` tokens are part of the output.
+    /// Records the steps of a burst whose first `tokens` tokens are part of the output.
     fn count_burst(&mut self, steps: &[aio_backend::BurstStep], mut tokens: usize) {
         if let Some(began) = self.first_token {
             self.timing.decode = Instant::now() - began;

@@ -1,4 +1,4 @@
-//! One sequence of a batch: its tokens, its drafts, its output.
+//! A member of a batch: one sequence with its tokens, drafts and output.
 
 use super::SpeculationStats;
 use crate::flow::Flow;
@@ -14,7 +14,7 @@ use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// Names a member of a batch.
+/// Identifies a member of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MemberId(pub(super) u64);
 
@@ -22,29 +22,29 @@ pub(super) struct Member {
     pub id: MemberId,
     pub request: Request,
     pub sequence: Sequence,
-    /// Prompt and output; during a step the drafts after them.
+    /// Prompt and output, followed by the drafts during a step.
     pub tokens: Vec<u32>,
-    /// How many of `tokens` are no drafts.
-    pub known: usize,
-    /// End of the positions that this step runs beside the drafts; up to `known`.
+    /// Number of `tokens` that are not drafts.
+    pub committed: usize,
+    /// End of the positions that this step runs, excluding drafts; at most `known`.
     end: usize,
     pub(super) drafter: Option<Box<dyn Drafter>>,
-    /// What is known of its drafts.
+    /// Acceptance statistics of its drafts.
     acceptance: Acceptance,
-    /// Drafts that were found for this step, taken or not, and what they go by.
+    /// Drafts found for this step, taken or not, and the match they are based on.
     offer: Vec<u32>,
     matched: Match,
-    /// How many there are, or could be made.
+    /// Number of drafts found, or that a model could make.
     available: usize,
-    /// Whether the drafter was the caller's choice.
+    /// Whether the caller chose the drafter.
     pub(super) own_drafter: bool,
-    /// Tokens that there are.
+    /// Size of the vocabulary.
     vocabulary: u32,
-    /// Pages that the sequence had, or needed, before this step's drafts.
+    /// Pages that the sequence had or needed before this step's drafts.
     pages: usize,
-    /// Whether it was part of the last step.
+    /// Whether it took part in the last step.
     pub ran: bool,
-    /// How many the last step had, and how many tokens there were before it.
+    /// Number of drafts in the last step, and number of tokens before it.
     drafted: usize,
     before: usize,
     pub(super) output: Output,
@@ -56,21 +56,21 @@ pub(super) struct Member {
 
 impl fmt::Debug for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Member").field("id", &self.id).field("tokens", &self.known).finish_non_exhaustive()
+        f.debug_struct("Member").field("id", &self.id).field("tokens", &self.committed).finish_non_exhaustive()
     }
 }
 
-/// What a step gave a member.
+/// The result of a step for a member.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outcome {
-    /// Drafts that were right.
+    /// Number of accepted drafts.
     pub accepted: usize,
-    /// The token after them, or [`NO_TOKEN`]; means nothing while prompt is left.
+    /// The token after them, or [`NO_TOKEN`]. Meaningless while prompt is left.
     pub next: u32,
 }
 
 impl Member {
-    /// A request with its sequence and, unless it wants none, its drafter: a suffix automaton, if the caller has no other.
+    /// A member for a request. If the request speculates, it gets the caller's drafter or else a suffix automaton.
     pub(super) fn new(
         engine: &Engine,
         id: MemberId,
@@ -86,10 +86,10 @@ impl Member {
         if let Some(drafter) = &mut drafter {
             drafter.extend(&tokens);
         }
-        let (known, output) = (tokens.len(), Output::new(&request));
+        let (committed, output) = (tokens.len(), Output::new(&request));
         if output.reason.is_none() {
             // The last token always runs, for its logits.
-            sequence.commit(sequence.len().min(known.saturating_sub(1)));
+            sequence.commit(sequence.len().min(committed.saturating_sub(1)));
         }
         let (stats, timing) = (SpeculationStats::default(), Timing::default());
         Member {
@@ -97,7 +97,7 @@ impl Member {
             request,
             sequence,
             tokens,
-            known,
+            committed,
             end: 0,
             drafter,
             acceptance: engine.speculator.sequence(kind),
@@ -109,7 +109,7 @@ impl Member {
             pages: 0,
             ran: false,
             drafted: 0,
-            before: known,
+            before: committed,
             output,
             stats,
             timing,
@@ -122,18 +122,18 @@ impl Member {
         self.output.is_open()
     }
 
-    /// Takes one row of what is pending, and as many more as there are to spare.
+    /// Plans one pending row, plus up to `spare` more.
     pub(super) fn plan_chunk(&mut self, spare: &mut usize) {
         self.began.get_or_insert_with(Instant::now);
-        let pending = self.known - self.sequence.len();
+        let pending = self.committed - self.sequence.len();
         let more = (pending - 1).min(*spare);
         self.end = self.sequence.len() + 1 + more;
         *spare -= more;
     }
 
-    /// Whether this step runs the last token and nothing else, so that drafts may follow it.
+    /// Whether this step runs only the last token, so that drafts may follow it.
     pub(super) fn decodes(&self) -> bool {
-        self.sequence.len() + 1 == self.known
+        self.sequence.len() + 1 == self.committed
     }
 
     /// Lets the drafter read the prompt, in the step that ends it.
@@ -147,10 +147,10 @@ impl Member {
         }
     }
 
-    /// Finds up to `most` drafts for this step. Those of a model are only counted: they are made when they are chosen. The
-    /// step that gives the first token has none: it belongs to the prompt.
+    /// Finds up to `most` drafts for this step. Drafts of a model are only counted here, and made once they are chosen.
+    /// The step that gives the first token belongs to the prompt and has no drafts.
     pub(super) fn look_ahead(&mut self, context: usize, most: usize) {
-        debug_assert_eq!(self.tokens.len(), self.known, "drafts of the last step are gone");
+        debug_assert_eq!(self.tokens.len(), self.committed, "drafts of the last step are gone");
         self.offer.clear();
         self.available = 0;
         let most = most.min(self.most_drafts(context));
@@ -159,7 +159,7 @@ impl Member {
         }
         let Some(drafter) = &mut self.drafter else { return };
         self.available = most.min(drafter.most());
-        // A draft model always has a draft, so that what it matched does not tell one from another.
+        // A draft model always has a draft, so its match lengths carry no information.
         self.matched = Match { len: 1 };
         if drafter.kind() == DrafterKind::Text {
             self.draft(self.available);
@@ -167,14 +167,14 @@ impl Member {
         }
     }
 
-    /// Drafts that this step or the next could have.
+    /// Maximum drafts that this step or the next may have.
     fn most_drafts(&self, context: usize) -> usize {
         let limit = match self.request.speculation {
             Speculation::Off => 0,
             Speculation::Fixed(k) => k,
             Speculation::Auto => usize::MAX,
         };
-        limit.min(context - self.known).min(self.output.left().saturating_sub(1))
+        limit.min(context - self.committed).min(self.output.left().saturating_sub(1))
     }
 
     /// Fills `offer` with up to `count` drafts.
@@ -185,13 +185,13 @@ impl Member {
             Ok(matched) => self.matched = matched,
             Err(error) => return self.give_up(&error),
         }
-        // Whatever a drafter of the caller's says, a step takes no more rows and no other tokens.
+        // A caller's drafter is not trusted to respect the number of rows or the vocabulary.
         self.offer.truncate(count);
         let known = self.offer.iter().take_while(|&&t| t < self.vocabulary).count();
         self.offer.truncate(known);
     }
 
-    /// Goes on without a drafter that failed.
+    /// Drops a drafter that failed.
     fn give_up(&mut self, error: &DraftError) {
         self.drafter = None;
         self.offer.clear();
@@ -199,7 +199,7 @@ impl Member {
         self.stats.failure = Some(error.to_string());
     }
 
-    /// Drafts that the request asks for in any case.
+    /// Number of drafts that the request fixes.
     pub(super) fn fixed_drafts(&self) -> u32 {
         match self.request.speculation {
             Speculation::Fixed(k) => k.min(self.available) as u32,
@@ -209,10 +209,10 @@ impl Member {
 
     /// The output so far.
     pub(super) fn generated(&self) -> &[u32] {
-        &self.tokens[self.request.prompt.len()..self.known]
+        &self.tokens[self.request.prompt.len()..self.committed]
     }
 
-    /// What the choice of drafts needs to know, of a member that has `fixed` in any case.
+    /// The input for the choice of drafts. `fixed` is the number of drafts of a member that does not use `auto`.
     pub(super) fn candidate(&self, fixed: u32) -> Candidate<'_> {
         let drafts = if self.request.speculation == Speculation::Auto { self.available as u32 } else { fixed };
         let seconds = self.drafter.as_ref().map_or(0.0, |d| d.seconds_per_token());
@@ -220,7 +220,7 @@ impl Member {
         Candidate { acceptance, matched, drafts, fixed, seconds_per_draft: seconds }
     }
 
-    /// Puts the first `count` drafts behind the tokens; the seconds that a draft model took for them.
+    /// Appends the first `count` drafts to the tokens. Returns the seconds that a draft model took for them.
     pub(super) fn take_drafts(&mut self, count: usize) -> f64 {
         let count = count.min(self.available);
         let started = Instant::now();
@@ -232,39 +232,39 @@ impl Member {
         if model { started.elapsed().as_secs_f64() } else { 0.0 }
     }
 
-    /// Takes pages for what this step runs beside the drafts.
+    /// Reserves pages for the rows of this step, excluding drafts.
     ///
     /// # Errors
-    /// As [`Engine::reserve`].
+    /// See [`Engine::reserve`].
     pub(super) fn reserve(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
         engine.reserve(&mut self.sequence, self.end)?;
         self.pages = self.sequence.pages().len();
         Ok(())
     }
 
-    /// Takes pages for the drafts too; where the pool has none left, goes without them.
+    /// Reserves pages for the drafts too, or drops the drafts if the pool is full.
     ///
     /// # Errors
-    /// As [`Engine::reserve`], but for a full pool.
+    /// The errors of [`Engine::reserve`], except a full pool.
     pub(super) fn reserve_drafts(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
         if self.drafts() == 0 {
             return Ok(());
         }
         let end = self.rows().end;
         match engine.reserve(&mut self.sequence, end) {
-            Err(EngineError::PoolFull { .. }) => self.tokens.truncate(self.known),
+            Err(EngineError::PoolFull { .. }) => self.tokens.truncate(self.committed),
             reserved => reserved?,
         }
         Ok(())
     }
 
-    /// Gives back the pages that only drafts needed, which were wrong or did not run.
+    /// Releases pages that only rejected or unused drafts needed.
     fn trim(&mut self, engine: &mut Engine) {
-        let positions = self.known.max(self.pages * PAGE_POSITIONS as usize);
+        let positions = self.committed.max(self.pages * PAGE_POSITIONS as usize);
         engine.trim(&mut self.sequence, positions);
     }
 
-    /// What the step that was just taken over teaches.
+    /// What the speculator can learn from the step just taken.
     pub(super) fn lesson(&mut self) -> Lesson<'_> {
         let (offered, drafted) = (self.offer.len() as u32, self.drafted as u32);
         let new = &self.tokens[self.before..];
@@ -274,30 +274,30 @@ impl Member {
         Lesson { acceptance: &mut self.acceptance, matched: self.matched, offered, drafted, fixed, produced, agreed }
     }
 
-    /// Positions of this step, drafts included.
+    /// Positions of this step, including drafts.
     pub(super) fn rows(&self) -> Range<usize> {
         self.sequence.len()..self.end + self.drafts()
     }
 
-    /// Drafts of this step.
+    /// Number of drafts in this step.
     pub(super) fn drafts(&self) -> usize {
-        self.tokens.len() - self.known
+        self.tokens.len() - self.committed
     }
 
-    /// Position of the first row whose sample counts: the last token's, or the last of a chunk.
+    /// Position of the first row whose sample counts: the last token's, or the last row of a chunk.
     pub(super) fn first_out(&self) -> usize {
         self.end - 1
     }
 
-    /// Whether the step's sample is the next token: no prompt is left.
+    /// Whether the step's sample is the next token, because no prompt is left.
     pub(super) fn samples(&self) -> bool {
-        self.end == self.known
+        self.end == self.committed
     }
 
-    /// Adds what masks say of the token after position `at` to `bias`, all zeros before.
+    /// Adds the mask and bias for the token after position `at` to `bias`, which must be all zeros.
     pub(super) fn bias(&self, at: usize, bias: &mut [f32]) {
         let prompt = self.request.prompt.len();
-        // In the middle of the prompt a row's token means nothing, and the mask is not asked.
+        // In the middle of the prompt the sampled token is ignored, so the mask is not called.
         if let Some(mask) = self.request.mask.as_ref().filter(|_| at + 1 >= prompt) {
             mask.bias(&self.tokens[prompt..=at], bias);
         }
@@ -310,7 +310,7 @@ impl Member {
         self.request.mask.is_some() || self.request.logit_bias.is_some()
     }
 
-    /// Takes over what a step gave.
+    /// Applies the outcome of a step.
     pub(super) fn take(&mut self, engine: &mut Engine, outcome: Outcome, sink: &mut dyn FnMut(MemberId, &str) -> Flow) {
         self.output.steps += 1;
         if !self.samples() {
@@ -329,20 +329,20 @@ impl Member {
             self.timing.prefill = self.began.map_or(Duration::ZERO, |began| now - began);
             self.first_token = Some(now);
         }
-        (self.drafted, self.before) = (self.drafts(), self.known);
-        let old = self.known;
+        (self.drafted, self.before) = (self.drafts(), self.committed);
+        let old = self.committed;
         self.tokens.truncate(old + outcome.accepted);
         self.tokens.extend(Some(outcome.next).filter(|&t| t != NO_TOKEN));
         self.push_output(engine, sink);
         if outcome.next == NO_TOKEN && self.is_running() {
-            self.output.fail(self.known - 1, &mut |text| sink(self.id, text));
+            self.output.fail(self.committed - 1, &mut |text| sink(self.id, text));
         }
         if !first {
-            // Of those after the end of the output nobody has anything.
-            let new = self.known - old;
+            // Drafts after the end of the output were never compared, so they do not count.
+            let new = self.committed - old;
             self.stats.add(self.drafted, outcome.accepted.min(new), new <= outcome.accepted);
         }
-        self.sequence.commit(self.known - 1);
+        self.sequence.commit(self.committed - 1);
         if self.drafted > 0 {
             self.trim(engine);
         }
@@ -351,36 +351,36 @@ impl Member {
         }
     }
 
-    /// Shows the new tokens one by one; those after the one that ends the output are dropped.
+    /// Emits the new tokens one by one, dropping those after the one that ends the output.
     fn push_output(&mut self, engine: &Engine, sink: &mut dyn FnMut(MemberId, &str) -> Flow) {
         let mut sink = |text: &str| sink(self.id, text);
         let tokenizer = &engine.model().tokenizer;
-        while self.known < self.tokens.len() && self.is_running() {
-            let token = self.tokens[self.known];
-            self.known += 1;
-            self.output.push(tokenizer, &self.request, token, (self.known, engine.context()), &mut sink);
+        while self.committed < self.tokens.len() && self.is_running() {
+            let token = self.tokens[self.committed];
+            self.committed += 1;
+            self.output.push(tokenizer, &self.request, token, (self.committed, engine.context()), &mut sink);
         }
-        self.tokens.truncate(self.known);
+        self.tokens.truncate(self.committed);
         if self.output.reason.is_some() {
             self.output.finish(&mut sink);
         }
     }
 
-    /// Forgets the drafts of a step that failed, and their pages.
+    /// Drops the drafts of a failed step and their pages.
     pub(super) fn drop_drafts(&mut self, engine: &mut Engine) {
         self.ran = false;
         if self.drafts() > 0 {
-            self.tokens.truncate(self.known);
+            self.tokens.truncate(self.committed);
             self.trim(engine);
         }
     }
 
-    /// Ends without a completion; its pages go back.
+    /// Ends without a completion and releases its pages.
     pub(super) fn abandon(mut self, engine: &mut Engine) {
         engine.release(&mut self.sequence);
     }
 
-    /// What it has generated, or the error that ended it, and its sequence.
+    /// The completion, or the error that ended it, and the sequence.
     pub(super) fn finish(self, engine: &Engine) -> (Result<Completion, EngineError>, Sequence) {
         if let Some(failure) = self.output.failure {
             return (Err(failure), self.sequence);

@@ -1,8 +1,8 @@
-//! Decoding of several sequences together, each with its own drafts: the loop that all generation goes through.
+//! Decodes several sequences together, each with its own drafts. All generation goes through this loop.
 //!
-//! A step takes what every member has pending: a chunk of its prompt, or its last token and the drafts after it. Members
-//! join and leave between steps. Rows do not influence each other, so a member's tokens are the same in any company and
-//! with any drafts.
+//! A step runs what every member has pending: a chunk of its prompt, or its last token and the drafts after it. Members
+//! join and leave between steps. Rows do not influence each other, so a member's tokens do not depend on other members
+//! or on drafts.
 
 mod assemble;
 mod burst;
@@ -22,8 +22,8 @@ use member::Member;
 use smallvec::SmallVec;
 use std::time::Instant;
 
-/// Sequences that are decoded together. Their pages are the engine's: members leave, or [`Batch::clear`] gives all back, before
-/// a batch is dropped, or the pages are lost to the engine.
+/// Sequences that are decoded together. Their pages belong to the engine: before dropping a batch, let its members
+/// leave or call [`Batch::clear`], or the engine loses the pages.
 #[derive(Debug, Default)]
 pub struct Batch {
     members: Vec<Member>,
@@ -32,22 +32,22 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Without members.
+    /// An empty batch.
     pub fn new() -> Batch {
         Batch::default()
     }
 
-    /// Members, those that have ended and not left included.
+    /// Number of members, including those that have ended but not left.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether there is no member.
+    /// Whether there are no members.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Members that still generate.
+    /// Number of members that still generate.
     pub fn running(&self) -> usize {
         self.members.iter().filter(|m| m.is_running()).count()
     }
@@ -62,17 +62,17 @@ impl Batch {
         self.members.iter().find(|m| m.id == id).map(Member::generated)
     }
 
-    /// The member that joined longest ago of those that have ended.
+    /// Of the members that have ended, the one that joined first.
     pub fn ended(&self) -> Option<MemberId> {
         self.members.iter().find(|m| !m.is_running()).map(|m| m.id)
     }
 
-    /// Takes a request on. The committed positions of `sequence` hold the first tokens of its prompt. If the request
-    /// speculates, the drafter, or else a suffix automaton, is shown prompt and output.
+    /// Adds a request. The committed positions of `sequence` hold the first tokens of its prompt. If the request
+    /// speculates, `drafter`, or else a suffix automaton, sees prompt and output.
     ///
     /// # Errors
-    /// [`EngineError::ContextOverflow`], [`EngineError::EmptyPrompt`], [`EngineError::Token`], [`EngineError::Option`], and
-    /// [`EngineError::BatchFull`]; the sequence is given back with the error.
+    /// [`EngineError::ContextOverflow`], [`EngineError::EmptyPrompt`], [`EngineError::Token`], [`EngineError::Option`]
+    /// and [`EngineError::BatchFull`]. The sequence is returned with the error.
     pub fn join(
         &mut self,
         engine: &Engine,
@@ -93,31 +93,31 @@ impl Batch {
         Ok(id)
     }
 
-    /// Takes a member out, ended or not: what it has generated, and its sequence, which holds prompt and output but for
-    /// the last token. Or, of one that an error ended, that: [`EngineError::NoToken`], and the sequence, whose keys and
-    /// values may be as broken. What it had generated before, [`Batch::generated`] says.
+    /// Removes a member, ended or not. Returns its completion and its sequence, which holds prompt and output except
+    /// the last token. For a member that an error ended, returns [`EngineError::NoToken`] and the sequence, whose keys
+    /// and values may be damaged; call [`Batch::generated`] first for the tokens generated before the error.
     pub fn leave(&mut self, engine: &Engine, id: MemberId) -> Option<(Result<Completion, EngineError>, Sequence)> {
         let at = self.members.iter().position(|m| m.id == id)?;
         Some(self.members.remove(at).finish(engine))
     }
 
-    /// Takes all members out and gives their pages back; what they have generated is lost.
+    /// Removes all members and releases their pages. Their output is lost.
     pub fn clear(&mut self, engine: &mut Engine) {
         for member in self.members.drain(..) {
             member.abandon(engine);
         }
     }
 
-    /// Runs one step for all members that have not ended, in one submission; or, where the engine has bursts and a member is
-    /// alone, a burst of steps. `sink` gets each member's text as soon as it is final, at least once a step, and may end the
-    /// member.
+    /// Runs one step for all running members, in one submission; or a burst of steps if the engine has bursts and only
+    /// one member is running. `sink` receives each member's text as soon as it is final, at least once per step, and
+    /// may end the member.
     ///
-    /// A drafter that fails is given up ([`SpeculationStats::failure`]), and drafts for which the pool has no page are left
-    /// out: neither fails a step.
+    /// Drafting never fails a step: a failing drafter is dropped ([`SpeculationStats::failure`]), and drafts for which
+    /// the pool has no pages are left out.
     ///
     /// # Errors
-    /// Device errors, and [`EngineError::PoolFull`]. All members are as they were and may go on or leave. A member whose
-    /// logits give no token is none: it ends with an error of its own, the others go on.
+    /// Device errors and [`EngineError::PoolFull`]. All members are unchanged and may continue or leave. A member whose
+    /// logits give no token does not fail the step: it ends with an error, and the others continue.
     pub fn step(
         &mut self,
         engine: &mut Engine,
@@ -137,7 +137,7 @@ impl Batch {
                     member.ran = true;
                     whole &= member.output.failure.is_none();
                 }
-                // A step without a token for everyone says nothing of what drafts are worth.
+                // A step without a token for every member says nothing about the value of drafts.
                 if whole {
                     self.learn(engine, &run);
                 }
@@ -150,13 +150,13 @@ impl Batch {
         }
     }
 
-    /// Drafts, reserves and runs.
-    fn run(&mut self, engine: &mut Engine) -> Result<Run, EngineError> {
+    /// Drafts, reserves pages and runs the step.
+    fn run(&mut self, engine: &mut Engine) -> Result<StepOutcome, EngineError> {
         for member in &mut self.members {
             member.ran = false;
         }
         let (draft_seconds, weighed) = self.choose(engine);
-        // Each has one row and its drafts; prompts share what is left of a step.
+        // Each member has one row and its drafts. Prompts share the rest of the step.
         let rows: usize = self.members.iter().filter(|m| m.is_running()).map(|m| 1 + m.drafts()).sum();
         let mut spare = engine.prefill_rows().saturating_sub(rows);
         for member in self.members.iter_mut().filter(|m| m.is_running()) {
@@ -173,11 +173,11 @@ impl Batch {
         let started = Instant::now();
         let outcomes = run(engine, &running)?;
         let seconds = engine.clock().seconds(rows, kv_bytes, started);
-        Ok(Run { outcomes, seconds, draft_seconds, kv_bytes, weighed })
+        Ok(StepOutcome { outcomes, seconds, draft_seconds, kv_bytes, weighed })
     }
 
-    /// Gives each member its drafts: the seconds that making them took, of chosen and of fixed ones, and whether their number
-    /// was weighed. Fixed ones come first; what they leave of the rows is for the speculator to divide.
+    /// Chooses each member's drafts. Returns the seconds spent making chosen and fixed drafts, and whether their number
+    /// was weighed. Fixed drafts come first; the speculator divides the remaining rows.
     fn choose(&mut self, engine: &mut Engine) -> ([f64; 2], bool) {
         self.choice = None;
         let room = engine.verify_rows().saturating_sub(self.running());
@@ -189,7 +189,7 @@ impl Batch {
         let each = share(members.iter().map(|m| m.fixed_drafts()), room as u32);
         let mut counts: SmallVec<[u32; 8]> = members.iter().map(|m| m.fixed_drafts().min(each)).collect();
         let auto = members.iter().any(|m| m.request.speculation == Speculation::Auto);
-        // Steps with a piece of prompt say nothing of what drafts cost.
+        // Steps with a prefill chunk say nothing about the cost of drafts.
         let weighed = auto && members.iter().all(|m| m.decodes());
         if weighed {
             let candidates: SmallVec<[_; 8]> = members.iter().zip(&counts).map(|(m, &c)| m.candidate(c)).collect();
@@ -207,31 +207,31 @@ impl Batch {
         (seconds, weighed)
     }
 
-    /// Tells the speculator what a step taught.
-    fn learn(&mut self, engine: &mut Engine, run: &Run) {
+    /// Reports the step to the speculator.
+    fn learn(&mut self, engine: &mut Engine, run: &StepOutcome) {
         if !run.weighed {
             return;
         }
         let ran = self.members.iter_mut().filter(|m| m.ran);
         let mut outcomes: SmallVec<[_; 8]> = ran.map(Member::lesson).collect();
-        let Run { kv_bytes, seconds, draft_seconds: [chosen, fixed_seconds], .. } = *run;
+        let StepOutcome { kv_bytes, seconds, draft_seconds: [chosen, fixed_seconds], .. } = *run;
         let (draft_seconds, outcomes) = (chosen + fixed_seconds, &mut outcomes);
         engine.speculator.observe(Observed { kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes });
     }
 }
 
-/// A step that was run.
-struct Run {
+/// A completed step.
+struct StepOutcome {
     outcomes: Outcomes,
     seconds: f64,
-    /// Of chosen and of fixed drafts.
+    /// Seconds spent on chosen and on fixed drafts.
     draft_seconds: [f64; 2],
     kv_bytes: f64,
     /// Whether the speculator chose its drafts.
     weighed: bool,
 }
 
-/// The most drafts that each may have so that all fit, of members which want so many.
+/// The largest number of drafts per member such that all `wanted` drafts, capped at it, fit into `room`.
 fn share(wanted: impl Iterator<Item = u32> + Clone, room: u32) -> u32 {
     let total = |each: u32| wanted.clone().map(|w| w.min(each)).sum::<u32>();
     (0..=MAX_DRAFTS as u32).rev().find(|&each| total(each) <= room).unwrap_or(0)
@@ -239,6 +239,6 @@ fn share(wanted: impl Iterator<Item = u32> + Clone, room: u32) -> u32 {
 
 /// Bytes of keys and values that a step of these members reads.
 fn kv_bytes(engine: &Engine, members: &[&Member]) -> f64 {
-    let positions: usize = members.iter().map(|m| m.known).sum();
+    let positions: usize = members.iter().map(|m| m.committed).sum();
     positions as f64 * engine.work().kv_bytes_per_position as f64
 }

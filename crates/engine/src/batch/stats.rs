@@ -1,25 +1,25 @@
-//! What became of drafts, counted.
+//! Statistics of drafts.
 
-/// Counts of one request's speculation.
+/// Speculation statistics of one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpeculationStats {
-    /// Steps after the first token, with drafts or without.
+    /// Steps after the first token, with or without drafts.
     pub steps: u64,
-    /// Tokens that were drafted and verified, those after the end of the output included.
+    /// Tokens drafted and verified, including those after the end of the output.
     pub drafted: u64,
-    /// Those that were right.
+    /// Drafts accepted.
     pub accepted: u64,
-    /// By position in the draft: how often one was verified there whose forerunners were right, and how often it was right.
+    /// By position in the draft: how many were verified after only accepted ones, and how many of these were accepted.
     pub by_position: Vec<[u64; 2]>,
-    /// By length of the draft: how many steps had it.
+    /// Number of steps by draft length.
     pub by_length: Vec<u64>,
-    /// Why there were no drafts any more: the drafter failed.
+    /// Why drafting stopped, if the drafter failed.
     pub failure: Option<String>,
 }
 
 impl SpeculationStats {
-    /// Counts a step with `drafted` drafts, the first `accepted` of which were right; `ended`: the last of these ended the
-    /// output, so that of the one after it nobody knows.
+    /// Records a step with `drafted` drafts, the first `accepted` of which were right. `ended`: the last of these ended
+    /// the output, so the one after it was never judged.
     pub(super) fn add(&mut self, drafted: usize, accepted: usize, ended: bool) {
         self.steps += 1;
         self.drafted += drafted as u64;
@@ -38,12 +38,12 @@ impl SpeculationStats {
         }
     }
 
-    /// Tokens a step gave, on average.
+    /// Average tokens per step.
     pub fn tokens_per_step(&self) -> f64 {
         if self.steps == 0 { 0.0 } else { 1.0 + self.accepted as f64 / self.steps as f64 }
     }
 
-    /// The share of drafts that were right.
+    /// The share of drafts that were accepted.
     pub fn acceptance(&self) -> f64 {
         if self.drafted == 0 { 0.0 } else { self.accepted as f64 / self.drafted as f64 }
     }

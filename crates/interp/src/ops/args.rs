@@ -1,4 +1,4 @@
-//! What an op's meaning takes and gives.
+//! Arguments and results of an op's implementation.
 
 use crate::error::{At, EvalError};
 use crate::tensor::Tensor;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// The results of a node.
 pub(crate) type Results<'w> = Result<Vec<Tensor<'w>>, EvalError>;
 
-/// What an op's meaning sees: its node, operand tensors and result shapes.
+/// Arguments of an op: its node, operand tensors and result shapes.
 pub(crate) struct OpArgs<'a, 'w> {
     pub graph: &'a Graph,
     pub node: &'a Node,
@@ -25,14 +25,14 @@ impl<'a, 'w> OpArgs<'a, 'w> {
         self.inputs.get(i)?.as_deref()
     }
 
-    /// An index that must be below `len`.
+    /// Checks that an index is below `len`.
     pub(crate) fn checked(&self, what: &'static str, index: i64, len: usize) -> Result<usize, EvalError> {
         let at = || At::new(self.node.results[0], self.node.op);
         let found = usize::try_from(index).ok().filter(|&i| i < len);
         found.ok_or_else(|| EvalError::Index { at: at(), what, index, len })
     }
 
-    /// Numbers for the shape of result `i`.
+    /// The resolved shape of result `i`.
     pub(crate) fn shape(&self, i: usize) -> Vec<usize> {
         let ty = self.graph.ty(self.node.results[i]);
         ty.shape.resolve(self.dims).iter().map(|&d| d as usize).collect()

@@ -20,8 +20,8 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>, state: Option<Tensor<'w>>) -> Result
     }
 }
 
-/// Where rows' positions lie in a KV state; operands from `at` on are page table, row sequences, positions.
-struct Places<'a, 'w> {
+/// Locates the positions of rows in a KV state. Operands from `at` on are page table, row sequences, positions.
+struct PagedRows<'a, 'w> {
     args: &'a OpArgs<'a, 'w>,
     table: &'a [i64],
     stride: usize,
@@ -29,25 +29,25 @@ struct Places<'a, 'w> {
     kv: [usize; 5],
 }
 
-impl<'a, 'w> Places<'a, 'w> {
-    fn new(a: &'a OpArgs<'a, 'w>, kv: &[usize], at: usize) -> Places<'a, 'w> {
+impl<'a, 'w> PagedRows<'a, 'w> {
+    fn new(a: &'a OpArgs<'a, 'w>, kv: &[usize], at: usize) -> PagedRows<'a, 'w> {
         let table = a.input(at);
         let kv = [kv[0], kv[1], kv[2], kv[3], kv[4]];
-        Places { args: a, table: table.ints(), stride: table.shape[1], seqs: table.shape[0], kv }
+        PagedRows { args: a, table: table.ints(), stride: table.shape[1], seqs: table.shape[0], kv }
     }
 
     /// Element index of a position's vector; `half` is 0 for keys, 1 for values.
     fn element(&self, seq: i64, position: usize, half: usize, head: usize) -> Result<usize, EvalError> {
         let seq = self.args.checked("sequence", seq, self.seqs)?;
-        let slot = self.args.checked("position", (position / PAGE) as i64, self.stride)?;
-        let page = self.args.checked("page", self.table[seq * self.stride + slot], self.kv[0])?;
+        let index = self.args.checked("position", (position / PAGE) as i64, self.stride)?;
+        let page = self.args.checked("page", self.table[seq * self.stride + index], self.kv[0])?;
         let [_, halves, heads, _, size] = self.kv;
         Ok((((page * halves + half) * heads + head) * PAGE + position % PAGE) * size)
     }
 }
 
 fn page_write<'w>(a: &OpArgs<'_, 'w>, state: Tensor<'w>) -> Results<'w> {
-    let places = Places::new(a, &state.shape, 3);
+    let places = PagedRows::new(a, &state.shape, 3);
     let (heads, size) = (state.shape[2], state.shape[4]);
     let mut bytes = match state.data {
         Data::Raw(b) => b.into_owned(),
@@ -70,7 +70,7 @@ fn page_write<'w>(a: &OpArgs<'_, 'w>, state: Tensor<'w>) -> Results<'w> {
 
 fn attend<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let (q, kv) = (a.input(0), a.input(1));
-    let places = Places::new(a, &kv.shape, 2);
+    let places = PagedRows::new(a, &kv.shape, 2);
     let Data::Raw(bytes) = &kv.data else { unreachable!("V006: the state is f16") };
     let (heads, size, group) = (q.shape[1], q.shape[2], q.shape[1] / kv.shape[2]);
     let qs = q.floats();

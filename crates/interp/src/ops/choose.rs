@@ -15,8 +15,8 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     }
 }
 
-/// Indices of a row, largest element first, lowest index first on ties; a NaN is larger than any number, as where numpy
-/// sorts.
+/// Indices of a row, largest element first, lowest index first on ties. NaN ranks above all numbers, as in numpy's
+/// sorting.
 fn ranked(row: &[f32]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..row.len()).collect();
     let by_nan = |i: usize, j: usize| row[j].is_nan().cmp(&row[i].is_nan());
@@ -68,7 +68,7 @@ fn sample_rows<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     Ok(vec![Tensor::int(DType::U32, a.shape(0), tokens)])
 }
 
-/// Sequence `s` has its last token at row `first` and drafts after it.
+/// The last token of sequence `s` is at row `first`, followed by its drafts.
 fn verify<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let [sampled, drafts] = [0, 1].map(|i| a.input(i).ints().iter().map(|&t| t as u32).collect::<Vec<_>>());
     let (mut accepted, mut next) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Ops on one element at a time, with the numpy rule of broadcasting.
+//! Elementwise ops, with numpy broadcasting.
 
 use super::args::{OpArgs, Results};
 use crate::tensor::{Tensor, wrap};
@@ -16,7 +16,7 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     Ok(vec![out])
 }
 
-/// For each element of `shape`, the place of the operand's element that broadcasts there.
+/// For each element of `shape`, the index of the operand's element that is broadcast to it.
 fn places(from: &[usize], shape: &[usize]) -> Vec<usize> {
     let mut places = vec![0usize];
     for (d, &size) in shape.iter().enumerate() {
@@ -120,9 +120,9 @@ fn unary<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
     Tensor::stored(x.dtype, shape, &values)
 }
 
-/// The tanh form of GELU (Hendrycks and Gimpel, arXiv 1606.08415), `x (1 + tanh(u)) / 2` with
-/// `u = sqrt(2 / pi) (x + 0.044715 x^3)`, as `x / (1 + e^(-2u))`: where x is negative, 1 + tanh(u) would cancel. In f64,
-/// since `u` is large there and its rounding error counts in full.
+/// The tanh form of GELU (Hendrycks and Gimpel, arXiv 1606.08415), `x (1 + tanh(u)) / 2` with `u = sqrt(2 / pi) (x +
+/// 0.044715 x^3)`, computed as `x / (1 + e^(-2u))` because 1 + tanh(u) would cancel for negative x. In f64, because u
+/// is large there and its rounding error counts in full.
 fn gelu(x: f32) -> f32 {
     let x = f64::from(x);
     let twice = (8.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);

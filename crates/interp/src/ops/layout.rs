@@ -1,4 +1,4 @@
-//! Ops that make, pick, move or convert elements.
+//! Ops that create, select, move or convert elements.
 
 use super::args::{OpArgs, Results};
 use crate::error::EvalError;
@@ -45,7 +45,7 @@ fn converted<'w>(a: &OpArgs<'_, '_>, shape: Vec<usize>, values: Vec<f64>) -> Ten
     Tensor::int(dtype, shape, values.iter().map(|&v| saturate(dtype, v)).collect())
 }
 
-/// Truncates and saturates, as Rust's `as` does.
+/// Truncates and saturates like Rust's `as`.
 fn saturate(dtype: DType, v: f64) -> i64 {
     match dtype {
         DType::I32 => i64::from(v as i32),
@@ -78,7 +78,7 @@ fn embed<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Result<Tensor<'w>, EvalEr
     Ok(Tensor::f32(shape, out))
 }
 
-/// A tensor whose element (or block, of a quantised type) `i` is element `places[i]` of operand 0.
+/// A tensor whose element `i` (or block `i`, for a quantised type) is element `places[i]` of operand 0.
 fn picked<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>, places: &[usize]) -> Tensor<'w> {
     let x = a.input(0);
     let data = match &x.data {
@@ -92,7 +92,7 @@ fn picked<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>, places: &[usize]) -> Tensor
     Tensor { dtype: x.dtype, shape, data }
 }
 
-/// Elements, or blocks, of one slice of the first dimension.
+/// Number of elements, or blocks, in one slice of the first dimension.
 fn slice_units(x: &Tensor<'_>) -> usize {
     x.shape[1..].iter().product::<usize>() / x.dtype.block_elems()
 }

@@ -33,7 +33,7 @@ pub(crate) fn matmul<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     if a.is_empty() {
-        // Rust's sum of nothing is -0.
+        // Rust's sum of an empty iterator is -0.
         return 0.0;
     }
     a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>() as f32

@@ -1,4 +1,4 @@
-//! The meaning of each op, one file a group; [`apply`] dispatches by op.
+//! The meaning of each op, one file per group. [`apply`] dispatches by op.
 
 mod args;
 mod cache;
@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 use aio_ir::Op;
 use args::Results;
 
-/// Results of a node; `state` is the state that it replaces, if it does.
+/// Computes the results of a node. `state` is the state that it replaces, if any.
 pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>, state: Option<Tensor<'w>>) -> Results<'w> {
     use Op::*;
     match a.node.op {

@@ -1,4 +1,4 @@
-//! Ops over a dimension: norms, softmax, rotation, folds.
+//! Ops over a dimension: norms, softmax, rotation, reductions.
 
 use super::args::{OpArgs, Results};
 use crate::tensor::{Tensor, wrap};
@@ -81,7 +81,7 @@ fn reduce<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let fold = |column: &mut dyn Iterator<Item = f32>| match a.node.word("kind") {
         "max" => column.fold(f32::NEG_INFINITY, maximum),
         "min" => column.fold(f32::INFINITY, minimum),
-        // Rust's sum of nothing is -0.
+        // Rust's sum of an empty iterator is -0.
         "sum" if size == 0 => 0.0,
         "sum" => column.map(f64::from).sum::<f64>() as f32,
         _ => (column.map(f64::from).sum::<f64>() / size as f64) as f32,

@@ -1,10 +1,10 @@
-//! Runs a graph given as text on numbers given by name.
+//! Runs a graph with numbers bound by name.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_interp::{Data, EvalError, Tensor, evaluate};
 use aio_ir::{DType, Dims, Graph, TensorType, quant, verify};
 
-/// A tensor of a type from numbers; no numbers means zeros.
+/// A tensor of the given type and numbers; without numbers, zeros.
 pub fn tensor(ty: &TensorType, dims: &Dims, values: &[f64]) -> Tensor<'static> {
     let shape: Vec<usize> = ty.shape.resolve(dims).iter().map(|&d| d as usize).collect();
     let elems = shape.iter().product::<usize>();
@@ -24,7 +24,7 @@ pub fn tensor(ty: &TensorType, dims: &Dims, values: &[f64]) -> Tensor<'static> {
     Tensor { dtype: ty.dtype, shape, data: Data::Raw(bytes.into()) }
 }
 
-/// Results of a graph whose declarations are bound by name; what has no entry is not bound.
+/// Results of a graph with declarations bound by name. Names without an entry are not bound.
 #[allow(dead_code, reason = "each of the tests that share this file uses a part")]
 pub fn run(graph: &Graph, dims: &Dims, inputs: &[(&str, &[f64])]) -> Result<Vec<Tensor<'static>>, EvalError> {
     let verified = verify(graph).unwrap_or_else(|e| panic!("{e}"));

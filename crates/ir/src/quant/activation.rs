@@ -1,16 +1,15 @@
 //! The activation quantiser: 8 bits, one f32 scale per 32 values.
 //!
-//! Weights in block formats are multiplied in integers, so their activations are quantised on the
-//! fly. This is the definition that every back end reproduces bit for bit. Called by the
-//! interpreter and by the tests of back ends.
+//! Weights in block formats are multiplied in integers, so their activations are quantised on the fly. Every back end
+//! reproduces this definition bit for bit. Called by the interpreter and by the tests of back ends.
 
-/// Values that share a scale.
+/// Number of values that share a scale.
 pub const Q8_BLOCK: usize = 32;
 
 /// Thirty-two quantised values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Q8Block {
-    /// The scale: a value is about `d * q`.
+    /// The scale: a value is approximately `d * q`.
     pub d: f32,
     /// Codes in -127..=127.
     pub q: [i8; Q8_BLOCK],
@@ -23,10 +22,10 @@ const ROUND: f32 = 12_582_912.0;
 
 /// Quantises 32 values: `d = amax / 127`, `q = round_half_even(x * (1 / d))`.
 ///
-/// A block whose scale would be subnormal counts as zeros (`d = 0`). Infinite or NaN input gives
-/// an infinite or NaN scale, never a panic.
+/// A block whose scale would be subnormal becomes zeros (`d = 0`). Infinite or NaN input gives an infinite or NaN
+/// scale, never a panic.
 pub fn quantize_q8(x: &[f32; Q8_BLOCK]) -> Q8Block {
-    // A NaN must not vanish in the maximum, so it is not `f32::max`.
+    // `f32::max` would drop a NaN.
     let amax = x.iter().fold(0.0f32, |m, v| if v.abs() > m || v.is_nan() { v.abs() } else { m });
     let d = amax / 127.0;
     if d < f32::MIN_POSITIVE {

@@ -1,8 +1,8 @@
 //! The k-quants: super-blocks of 256 elements whose small scales are themselves quantised.
 //!
-//! Elements lie in runs of 32 that share bytes, one run per bit position: a byte of 2-bit codes
-//! serves elements `l`, `l + 32`, `l + 64`, `l + 96` of its half. Called by `super::dequantize`
-//! with one super-block at a time; packing reuses the scale readers.
+//! Elements are stored in runs of 32 that share bytes, one run per bit position: a byte of 2-bit codes holds elements
+//! `l`, `l + 32`, `l + 64`, `l + 96` of its half. Called by `super::dequantize` with one super-block at a time; packing
+//! reuses the scale readers.
 
 use half::f16;
 

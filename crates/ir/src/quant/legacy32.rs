@@ -1,12 +1,12 @@
 //! Block formats of 32 elements with f16 scales: q4_0, q4_1, q5_0, q5_1, q8_0, iq4_nl.
 //!
-//! In the 4- and 5-bit formats byte `j` holds element `j` in its low nibble and element `j + 16`
-//! in its high one; the fifth bits of all 32 elements form one little-endian word. Called by
-//! `super::dequantize` and `super::encode` with one block at a time.
+//! In the 4- and 5-bit formats byte `j` holds element `j` in its low nibble and element `j + 16` in its high one. The
+//! fifth bits of all 32 elements form one little-endian word. Called by `super::dequantize` and `super::encode` with
+//! one block at a time.
 
 use half::f16;
 
-/// The 16 values that an iq4_nl index stands for.
+/// The 16 values that iq4_nl indices select.
 pub const IQ4_NL_VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 fn half_at(block: &[u8], at: usize) -> f32 {
@@ -85,7 +85,7 @@ fn put_nibbles(qs: &mut [u8], x: &[f32], q: impl Fn(f32) -> f32) {
 }
 
 pub(super) fn encode_q4_0(x: &[f32], block: &mut [u8]) {
-    // The value farthest from zero, with its sign: it maps to -8 exactly.
+    // The value farthest from zero, with its sign, maps exactly to -8.
     let far = x.iter().fold(0.0f32, |far, &v| if v.abs() > far.abs() { v } else { far });
     let d = far / -8.0;
     put_half(block, 0, d);

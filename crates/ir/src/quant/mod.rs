@@ -1,8 +1,7 @@
-//! Scalar reference decoding of every real-number element type, and the activation quantiser.
+//! Scalar reference decoders of every float element type, and the activation quantiser.
 //!
-//! Kernels, interpreter and tests need one definition of what a weight's bytes mean; this is it.
-//! It is written to be read and checked, not to be fast. Called by the interpreter, by the packing
-//! of back ends and by their tests.
+//! This is the one definition of what a weight's bytes mean, shared by kernels, interpreter and tests. It is written to
+//! be read and checked, not to be fast. Called by the interpreter, by the packing of back ends and by their tests.
 
 mod activation;
 mod kquants;
@@ -18,34 +17,34 @@ use crate::DType;
 /// Why a buffer could not be decoded or encoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantError {
-    /// The type holds no real numbers.
+    /// The type is not a float type.
     #[error("{dtype} holds no real numbers")]
     NotFloat {
-        /// The type asked for.
+        /// The requested type.
         dtype: DType,
     },
     /// This module has no encoder for the type.
     #[error("no encoder for {dtype}")]
     NoEncoder {
-        /// The type asked for.
+        /// The requested type.
         dtype: DType,
     },
-    /// The number of elements is no whole number of blocks.
-    #[error("{elems} elements are no whole number of {dtype} blocks")]
+    /// The number of elements is not a whole number of blocks.
+    #[error("{elems} elements are not a whole number of {dtype} blocks")]
     PartialBlock {
-        /// The type asked for.
+        /// The requested type.
         dtype: DType,
         /// Elements on the f32 side.
         elems: usize,
     },
-    /// The byte buffer does not fit the number of elements.
+    /// The byte buffer does not match the number of elements.
     #[error("{elems} elements of {dtype} take {expected} bytes, not {got}")]
     ByteLength {
-        /// The type asked for.
+        /// The requested type.
         dtype: DType,
         /// Elements on the f32 side.
         elems: usize,
-        /// Bytes these elements take.
+        /// Bytes that these elements take.
         expected: u64,
         /// Bytes given.
         got: usize,
@@ -65,7 +64,7 @@ fn check(dtype: DType, elems: usize, bytes: usize) -> Result<(), QuantError> {
 
 /// Decodes `bytes`, whole blocks of `dtype`, into `out`, in order.
 ///
-/// Products and sums are rounded to f32 one by one, as the Python package gguf does.
+/// Each product and sum is rounded to f32 separately, as in the Python package gguf.
 pub fn dequantize(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(), QuantError> {
     check(dtype, out.len(), bytes.len())?;
     let block_fn: fn(&[u8], &mut [f32]) = match dtype {
@@ -116,8 +115,8 @@ fn encoder(dtype: DType) -> Option<Encoder> {
 
 /// Encodes `values` as whole blocks of `dtype` with ggml's rounding.
 ///
-/// Only f32, f16, bf16, q4_0, q4_1 and q8_0 have an encoder: it serves tests and synthetic models,
-/// and does not search for better scales.
+/// Only f32, f16, bf16, q4_0, q4_1 and q8_0 have an encoder. It is for tests and synthetic models, and does not search
+/// for better scales.
 pub fn encode(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<(), QuantError> {
     check(dtype, values.len(), out.len())?;
     let block_fn = encoder(dtype).ok_or(QuantError::NoEncoder { dtype })?;

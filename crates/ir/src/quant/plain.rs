@@ -1,7 +1,7 @@
-//! Plain types: one element a block, little-endian.
+//! Plain types: one element per block, little-endian.
 //!
-//! Separate from the block formats because back ends treat these weights with f32 activations.
-//! Called by `super::dequantize` and `super::encode` with one element at a time.
+//! Separate from the block formats because back ends multiply these weights with f32 activations. Called by
+//! `super::dequantize` and `super::encode` with one element at a time.
 
 use half::{bf16, f16};
 

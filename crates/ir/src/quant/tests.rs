@@ -1,8 +1,8 @@
-//! The decoders against the Python package gguf 0.19.0.
+//! Compares the decoders with the Python package gguf 0.19.0.
 //!
-//! `testdata/<type>.blocks` are random blocks with sane f16 scales (seed 20240607), `.f32` what
-//! `gguf.quants.dequantize` makes of them; `.encoded` is `gguf.quants.quantize` of `encode.input`.
-//! Checked in, so that the test needs no Python.
+//! `testdata/<type>.blocks` are random blocks with reasonable f16 scales (seed 20240607), `.f32` their output of
+//! `gguf.quants.dequantize`; `.encoded` is `gguf.quants.quantize` of `encode.input`. Checked in, so that the test needs
+//! no Python.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -24,7 +24,7 @@ fn every_float_type_decodes_as_gguf_does() {
         let mut got = vec![f32::NAN; expected.len()];
         dequantize(dtype, &data(&format!("{dtype}.blocks")), &mut got).unwrap();
         for (i, (g, e)) in got.iter().zip(&expected).enumerate() {
-            // Equal as numbers: gguf writes -0 where a product gives +0.
+            // Compared as numbers: gguf writes -0 where a product gives +0.
             assert!(g == e, "{dtype} element {i}: {g} is not {e}");
         }
     }

@@ -1,42 +1,42 @@
-//! Parse errors: a stable code, a place, and a caret under it.
+//! Parse errors: a stable code, a position, and a caret under it.
 
 use crate::graph::BuildError;
 use crate::{DType, Op, Sym};
 use std::fmt;
 
-/// What is wrong; the code of each variant is stable.
+/// What is wrong. The code of each variant is stable.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ParseErrorKind {
     /// The first line is not `aio 1`.
     #[error("the first line must be `aio {expected}`", expected = super::TEXT_VERSION)]
     Version,
-    /// A character that starts no token.
+    /// A character that cannot start a token.
     #[error("unexpected character {0:?}")]
     Character(char),
     /// A string without its closing quote, or an unknown escape.
     #[error("string is not closed or has an unknown escape")]
     String,
-    /// A number that does not fit.
+    /// A number that is out of range.
     #[error("number `{0}` does not fit here")]
     Number(String),
-    /// Another token was due.
+    /// An unexpected token.
     #[error("expected {expected}, found {found}")]
     Expected {
-        /// What was due.
+        /// What was expected.
         expected: &'static str,
-        /// What stands there.
+        /// What was found.
         found: String,
     },
-    /// No such op.
-    #[error("there is no op `{0}`; there are {ops}", ops = listed(Op::ALL.iter().map(|op| op.mnemonic())))]
+    /// Unknown op.
+    #[error("there is no op `{0}`; expected one of {ops}", ops = listed(Op::ALL.iter().map(|op| op.mnemonic())))]
     UnknownOp(String),
-    /// No such element type.
-    #[error("there is no element type `{0}`; there are {types}", types = listed(DType::ALL.iter().map(|t| t.name())))]
+    /// Unknown element type.
+    #[error("there is no element type `{0}`; expected one of {types}", types = listed(DType::ALL.iter().map(|t| t.name())))]
     UnknownType(String),
-    /// No such dimension symbol.
-    #[error("there is no dimension symbol `{0}`; there are {symbols}", symbols = listed(Sym::ALL.iter().map(|s| s.name())))]
+    /// Unknown dimension symbol.
+    #[error("there is no dimension symbol `{0}`; expected one of {symbols}", symbols = listed(Sym::ALL.iter().map(|s| s.name())))]
     UnknownSymbol(String),
-    /// No such attribute, or not of its kind.
+    /// The op has no such attribute.
     #[error("`{op}` has no attribute `{name}`")]
     UnknownAttribute {
         /// The op.
@@ -44,12 +44,12 @@ pub enum ParseErrorKind {
         /// The attribute.
         name: String,
     },
-    /// An attribute's value is of the wrong kind.
+    /// An attribute's value has the wrong kind.
     #[error("attribute `{name}` takes {expected}")]
     AttributeKind {
         /// The attribute.
         name: &'static str,
-        /// What it takes.
+        /// The kind it takes.
         expected: String,
     },
     /// An attribute is given twice.
@@ -58,39 +58,39 @@ pub enum ParseErrorKind {
     /// A value that no earlier line defines.
     #[error("`%{0}` is not defined above")]
     UndefinedValue(String),
-    /// A value that an earlier line defines already.
+    /// A value that an earlier line already defines.
     #[error("`%{0}` is defined twice")]
     Redefined(String),
-    /// The number of results or types is not the op's.
+    /// The number of results or types differs from the op's.
     #[error("`{op}` has {expected} results, found {found}")]
     Results {
         /// The op.
         op: &'static str,
-        /// How many it has.
+        /// Number of results of the op.
         expected: usize,
-        /// How many are named.
+        /// Number of results named.
         found: usize,
     },
     /// The op does not apply to its operands.
     #[error("{0}")]
     Build(#[from] BuildError),
-    /// The stated type is not the one that follows from the operands.
+    /// The stated type differs from the inferred one.
     #[error("the type is {inferred}, not {stated}")]
     Type {
-        /// What follows from the operands.
+        /// The type inferred from the operands.
         inferred: String,
-        /// What the line says.
+        /// The type stated in the line.
         stated: String,
     },
 }
 
-/// The names of a table.
+/// The names, joined by commas.
 fn listed(names: impl Iterator<Item = &'static str>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
 impl ParseErrorKind {
-    /// A code that stays the same when the wording changes.
+    /// A code that does not change with the wording.
     pub fn code(&self) -> &'static str {
         match self {
             ParseErrorKind::Version => "P001",
@@ -113,7 +113,7 @@ impl ParseErrorKind {
     }
 }
 
-/// A fault in a text, with its place.
+/// An error in a text, with its position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParseError {
     /// What is wrong.
@@ -122,14 +122,14 @@ pub struct ParseError {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
-    /// The line's text, or of a long one what stands around the column. A terminal obeys nothing in it: control
-    /// characters other than tabs are replaced by U+FFFD.
+    /// The line's text, or the part of a long line around the column. Control characters other than tabs are replaced
+    /// by U+FFFD, so it is safe to print on a terminal.
     pub text: String,
-    /// Where `text` begins in the line, in characters.
+    /// Start of `text` in the line, in characters.
     cut: usize,
 }
 
-/// Characters of a long line that are shown before and after a fault.
+/// Characters of a long line shown before and after an error.
 const AROUND: usize = 120;
 
 impl ParseError {
@@ -151,18 +151,18 @@ impl ParseError {
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}:{}: {}: {}", self.line, self.column, self.kind.code(), self.kind)?;
-        // Tabs stay tabs so that the caret lines up however wide they are shown.
+        // Tabs stay tabs, so that the caret lines up regardless of tab width.
         let before = self.text.chars().take(self.column - 1 - self.cut);
         let pad: String = before.map(|c| if c == '\t' { c } else { ' ' }).collect();
         write!(f, "  {}\n  {pad}^", self.text)
     }
 }
 
-/// What stands around a byte of a line, and its place in the line in characters.
+/// The part of a line around a byte offset, and its start in characters.
 fn excerpt(line: &str, at: usize) -> (String, usize) {
     let at = at.min(line.len());
     let from = line[..at].char_indices().rev().nth(AROUND).map_or(0, |(i, _)| i);
-    // A line that is not long is shown from its beginning.
+    // A line that is not long is shown from its start.
     let from = if line[..at].chars().count() <= 2 * AROUND { 0 } else { from };
     let to = line[at..].char_indices().nth(AROUND).map_or(line.len(), |(i, _)| at + i);
     let harmless = |c: char| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };

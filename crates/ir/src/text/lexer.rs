@@ -2,7 +2,7 @@
 
 use super::error::ParseErrorKind;
 
-/// A token; words keep their text in the source.
+/// A token. Words borrow their text from the source.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token<'s> {
     /// A keyword, op, type or symbol.
@@ -11,18 +11,18 @@ pub(super) enum Token<'s> {
     Number(&'s str),
     /// A value's name, without the percent sign.
     Value(&'s str),
-    /// A string, escapes resolved.
+    /// A string with escapes resolved.
     Str(String),
     /// One of `= : , [ ] { }`.
     Punct(char),
-    /// The end of a line that has tokens.
+    /// The end of a line that contains tokens.
     Newline,
     /// The end of the source.
     End,
 }
 
 impl Token<'_> {
-    /// How a message names the token.
+    /// The token as named in messages.
     pub(super) fn describe(&self) -> String {
         match self {
             Token::Word(w) => format!("`{w}`"),
@@ -36,10 +36,10 @@ impl Token<'_> {
     }
 }
 
-/// A token's kind and byte offset.
+/// A token and its byte offset.
 pub(super) type Spanned<'s> = (Token<'s>, usize);
 
-/// All tokens, a `Newline` after each line that has any, and `End`.
+/// All tokens, with a `Newline` after each line that has any, and `End`.
 pub(super) fn lex(source: &str) -> Result<Vec<Spanned<'_>>, (ParseErrorKind, usize)> {
     let mut tokens: Vec<Spanned<'_>> = Vec::new();
     let mut at = 0;
@@ -103,7 +103,7 @@ fn number_len(s: &str) -> usize {
     s.len()
 }
 
-/// A string at the start of `s`, with its length; escapes are those that Rust's `{:?}` writes.
+/// Lexes a string at the start of `s` and returns it with its length. Escapes are those that Rust's `{:?}` writes.
 fn string(s: &str) -> Option<(Token<'_>, usize)> {
     let mut out = String::new();
     let mut chars = s.char_indices().skip(1);

@@ -1,4 +1,4 @@
-//! The text form of graphs: an API of its own, with a version line.
+//! The text form of graphs, a stable interface with a version line.
 //!
 //! ```text
 //! aio 1                                   ; comments run to the end of the line
@@ -7,8 +7,8 @@
 //! %1 = add %0, %0 : f32[rows, 8]          ; the type may be left out
 //! output "y" = %1
 //! ```
-//! Values are numbered or named (`%x`) where written and numbered when printed; `_` stands for an absent
-//! operand; attributes stand in braces. `parse(print(g)) == g`.
+//! Values are numbered or named (`%x`) in the source and numbered when printed; `_` is an absent operand; attributes
+//! are in braces. `parse(print(g)) == g`.
 
 mod error;
 mod lexer;
@@ -19,5 +19,5 @@ pub use error::{ParseError, ParseErrorKind};
 pub use parser::{Parsed, parse};
 pub use printer::{print, print_node};
 
-/// The version that the first line names; a parser refuses any other.
+/// The version in the first line. The parser rejects any other.
 pub const TEXT_VERSION: u32 = 1;

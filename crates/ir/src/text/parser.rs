@@ -1,7 +1,7 @@
-//! Parses the text form, one line a statement.
+//! Parses the text form, one statement per line.
 //!
-//! The grammar is small enough for one token of look-ahead. Nodes are built through the same checks as the
-//! builder's, so a parsed graph breaks no rule that a single line can break; the verifier does the rest.
+//! The grammar needs one token of look-ahead. Nodes go through the same checks as the builder's, so a parsed graph
+//! breaks no rule that a single line can break; the verifier does the rest.
 
 use super::TEXT_VERSION;
 use super::error::{ParseError, ParseErrorKind as Kind};
@@ -17,14 +17,14 @@ use crate::verify::Entity;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 
-/// A graph and where its entities stand in the source.
+/// A graph and the source positions of its entities.
 #[derive(Clone, Debug)]
 pub struct Parsed {
     /// The graph; not yet verified.
     pub graph: Graph,
     /// Line (from 1) of each value by id.
     pub value_lines: Vec<usize>,
-    /// What each value is called in the source, without the percent sign.
+    /// The name of each value in the source, without the percent sign.
     pub value_names: Vec<String>,
     /// Lines of the outputs.
     pub output_lines: Vec<usize>,
@@ -33,12 +33,12 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// The graph's text with the names of the source; it parses to the same graph.
+    /// The graph's text with the names of the source. It parses to the same graph.
     pub fn print(&self) -> String {
         print_named(&self.graph, &|id: &ValueId| format!("%{}", self.value_names[id.index()]))
     }
 
-    /// The line that an error of the verifier is about; 2, the graph's own, if none is.
+    /// The line that a verifier error is about; 2, the graph's line, if none is.
     pub fn line_of(&self, entity: Entity) -> usize {
         let line = match entity {
             Entity::Graph => None,
@@ -54,7 +54,7 @@ impl Parsed {
 /// Parses a graph.
 ///
 /// # Errors
-/// The first fault, with line, column, caret and code.
+/// The first error, with line, column, caret and code.
 pub fn parse(source: &str) -> Result<Parsed, ParseError> {
     let tokens = lex(source).map_err(|(kind, at)| ParseError::at(source, at, kind))?;
     let mut parser = Parser {
@@ -82,7 +82,7 @@ pub fn parse(source: &str) -> Result<Parsed, ParseError> {
     })
 }
 
-/// Line numbers of ascending offsets in one pass over the source.
+/// Computes line numbers of ascending offsets in one pass over the source.
 #[derive(Default)]
 struct LineCounter {
     offset: usize,
@@ -396,7 +396,7 @@ impl<'s> Parser<'s> {
         }
     }
 
-    /// A number of f32; an integer must be one of its numbers, since nobody means another.
+    /// An f32. An integer must be exactly representable, because a rounded one is hardly intended.
     fn float(&self, text: &str, at: usize, kind: AttrKind) -> Result_<Attr> {
         let value = Attr::F32(self.number(text, at)?);
         let overflows = text != "-inf" && value == Attr::F32(f32::NEG_INFINITY) || value == Attr::F32(f32::INFINITY);

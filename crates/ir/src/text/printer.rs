@@ -1,16 +1,16 @@
-//! Prints graphs in the text form; the order is that of the tables, so equal graphs print equally.
+//! Prints graphs in the text form, in table order, so that equal graphs print equally.
 
 use super::TEXT_VERSION;
 use crate::graph::{Def, Graph, Node};
 use crate::ids::{NodeId, ValueId};
 use std::fmt::Write;
 
-/// The text form of a graph, ending with a newline; values are numbered.
+/// The text form of a graph, ending with a newline. Values are numbered.
 pub fn print(graph: &Graph) -> String {
     print_named(graph, &ValueId::to_string)
 }
 
-/// The text form of a graph with its values called so.
+/// The text form of a graph, with values named by `name`.
 pub(super) fn print_named(graph: &Graph, name: &dyn Fn(&ValueId) -> String) -> String {
     let mut out = format!("aio {TEXT_VERSION}\ngraph {:?}\n", graph.name);
     for (id, value) in graph.values() {

@@ -1,4 +1,4 @@
-//! Each rule fires: rules that the text form can break from text, the rest on tables broken by hand.
+//! Tests that each rule fires: from text where the text form can break the rule, otherwise on tables modified by hand.
 
 use super::*;
 use crate::attr::Attr;
@@ -7,7 +7,7 @@ use crate::op::Op;
 use crate::shape::{Shape, TensorType};
 use crate::text::parse;
 
-/// The codes and lines of what a text breaks.
+/// The codes and lines of the rules that a text breaks.
 fn codes(body: &str) -> Vec<(&'static str, usize)> {
     let parsed = parse(&format!("aio 1\ngraph \"t\"\n{body}")).expect("the text parses");
     match verify(&parsed.graph) {
@@ -40,7 +40,7 @@ fn v001_every_id_names_an_existing_value() {
     assert_eq!(broken(|g| g.outputs[0].value = missing), ["V001"]);
     assert_eq!(broken(|g| g.finals.push(Final { state: missing, value: missing })), ["V001", "V001"]);
     assert_eq!(broken(|g| g.nodes[0].results[0] = missing), ["V001"]);
-    // A result that points at another node's value.
+    // A result that refers to another node's value.
     assert_eq!(broken(|g| g.nodes[0].results[0] = ValueId::new(0)), ["V002", "V002", "V001"]);
 }
 

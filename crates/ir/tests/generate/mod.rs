@@ -1,11 +1,11 @@
 //! Random valid graphs from a list of words, for property tests of this crate and of the oracle.
 //!
-//! Each word makes one choice and missing words read as 0, so that a failing list shrinks well. Operand types are
-//! chosen per op; an operand is an older value of that type where there is one, or a fresh declaration.
+//! Each word makes one choice, and missing words read as 0, so that a failing list shrinks well. Operand types are
+//! chosen per op. An operand is an older value of that type if there is one, or a new declaration.
 
 use aio_ir::{Attr, Builder, DType, Dim, Graph, Group, Op, SAMPLE_PARAMS, Shape, Sym, TensorType, ValueId};
 
-/// Names that the text form has to escape or that look like something else.
+/// Names that the text form must escape or that resemble something else.
 const NAMES: [&str; 8] =
     ["x", "two words", "quote\"", "tab\t", "é\u{301}", "back\\slash", "new\nline", "\u{202e}\u{7f}%0"];
 const PLAIN: [DType; 8] =
@@ -64,7 +64,7 @@ impl Generator<'_> {
         format!("{}{}", self.pick(&NAMES), self.names)
     }
 
-    /// Any finite number, most of them odd ones.
+    /// Any finite number, mostly unusual ones.
     fn number(&mut self) -> f32 {
         let v = f32::from_bits(self.word());
         if v.is_finite() { v } else { 1.5 }
@@ -74,12 +74,12 @@ impl Generator<'_> {
         self.below(4) as u64 + 1
     }
 
-    /// A small size, of which one in five is 0.
+    /// A small size; one in five is 0.
     fn size(&mut self) -> u64 {
         self.below(5) as u64
     }
 
-    /// A row of whole blocks, perhaps of none.
+    /// A row size of whole blocks, or 0.
     fn columns(&mut self) -> u64 {
         self.pick(&[256, 256, 0])
     }
@@ -179,7 +179,7 @@ impl Generator<'_> {
         let value = Attr::F32(self.number());
         match op {
             Op::Fill => {
-                // What every type holds, or what only f32 does.
+                // A value that every type can hold, or for f32 any value.
                 let whole = Attr::F32((self.below(2)) as f32);
                 let value = if dtype == Attr::DType(DType::F32) { value } else { whole };
                 self.plain(op, &[], &[("shape", shape), ("value", value), ("dtype", dtype)])
@@ -220,7 +220,7 @@ impl Generator<'_> {
         self.plain(op, &[x, w], &[]);
     }
 
-    /// The shape with some dimensions 1 and perhaps without the first.
+    /// The shape with some dimensions set to 1 and possibly without leading ones.
     fn broadcasting(&mut self, shape: &Shape) -> Shape {
         let skip = self.below(shape.rank() + 1);
         Shape::new(shape.dims()[skip..].iter().map(|&d| if self.below(3) == 0 { Dim::Const(1) } else { d }))
@@ -425,7 +425,7 @@ impl Generator<'_> {
         }
     }
 
-    /// The newest value and some others become outputs.
+    /// Makes the newest value and some others outputs.
     fn outputs(&mut self) {
         if self.pool.is_empty() {
             self.f32(Shape::default());

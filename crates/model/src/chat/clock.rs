@@ -1,6 +1,6 @@
-//! Dates as chat templates write them: `strftime_now` with the codes of Python's `strftime` in the C locale.
+//! Dates in chat templates: `strftime_now` with the codes of Python's `strftime` in the C locale.
 //!
-//! The time comes from the caller, so that the same call gives the same prompt.
+//! The caller supplies the time, so that the same call gives the same prompt.
 
 use std::fmt::Write;
 
@@ -10,10 +10,10 @@ use minijinja::Error;
 
 use crate::render::Text;
 
-/// The clock that a template sees: seconds since 1970, as the user's wall clock shows them.
+/// The clock that a template sees: local wall-clock time as seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
-    /// Seconds since 1970-01-01 00:00:00; UTC, or with the offset of a time zone added.
+    /// Seconds since 1970-01-01 00:00:00 in UTC, or with a time zone offset added.
     pub unix_s: u64,
 }
 
@@ -25,12 +25,12 @@ impl Clock {
     }
 
     fn time(&self) -> DateTime<Utc> {
-        // Beyond the calendar the last second that it has.
+        // Past the end of the calendar, its last second.
         let seconds = i64::try_from(self.unix_s).unwrap_or(i64::MAX);
         DateTime::from_timestamp(seconds, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
-    /// Python's `datetime.strftime` of a time without a zone; unknown codes stay as they are.
+    /// Python's `datetime.strftime` of a time without a zone. Unknown codes are kept.
     pub(super) fn strftime(&self, format: &str) -> Result<String, Error> {
         let time = self.time();
         let mut out = Text::default();
@@ -46,7 +46,7 @@ impl Clock {
     }
 }
 
-/// Length of the code at the start of `text`: a percent sign, perhaps a flag, perhaps `E` or `O`, and a letter.
+/// Length of the code at the start of `text`: a percent sign, an optional flag, an optional `E` or `O`, and a letter.
 fn code_len(text: &str) -> usize {
     let mut chars = text.char_indices().skip(1).peekable();
     chars.next_if(|(_, c)| matches!(c, '-' | '_' | '0' | '^' | '#'));
@@ -55,7 +55,7 @@ fn code_len(text: &str) -> usize {
 }
 
 fn expand(code: &str, time: DateTime<Utc>) -> String {
-    // Modifiers for other calendars and digits do nothing in the C locale.
+    // Modifiers for other calendars and digits have no effect in the C locale.
     let plain = code.replace(['E', 'O'], "");
     let (is_upper, plain) = if plain.contains('^') { (true, plain.replace('^', "")) } else { (false, plain) };
     match plain.as_str() {

@@ -1,4 +1,4 @@
-//! Filters of jinja2 where minijinja's differ: values are written as Python writes them, and what is no number is the
+//! The filters of jinja2 that differ from minijinja's: values are printed as in Python, and invalid numbers become the
 //! default. Called by the environment of chat templates.
 
 use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, ValueOrKwargs, from_args};
@@ -14,10 +14,10 @@ use crate::render::{MAX_BYTES, Text, escaped};
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Filters that jinja2 does not have: a template that uses them fails there.
+/// Filters of minijinja that jinja2 does not have; templates that use them fail there.
 const FOREIGN: [&str; 5] = ["chain", "zip", "split", "lines", "bool"];
 
-/// Adds the filters, and takes away those that jinja2 does not have.
+/// Adds the filters and removes those that jinja2 does not have.
 pub(super) fn add(env: &mut Environment<'static>) {
     for name in FOREIGN {
         env.remove_filter(name);
@@ -45,7 +45,7 @@ pub(super) fn add(env: &mut Environment<'static>) {
         replace(&text(state, value)?, &text(state, old)?, &text(state, new)?, count)
     });
     env.add_filter("join", join);
-    // In Python a key of a map is no attribute of it.
+    // In Python a map's key is not an attribute.
     env.add_filter("attr", |value: &Value, name: &str| {
         let is_map = value.kind() == ValueKind::Map && !is_namespace(value);
         if is_map { Value::UNDEFINED } else { value.get_attr(name).unwrap_or_default() }
@@ -95,7 +95,7 @@ fn default(value: Value, other: Option<Value>, truth: Option<bool>, named: Kwarg
     Ok(if is_missing { other.unwrap_or_else(|| Value::from("")) } else { value })
 }
 
-/// Words begin after white space, hyphens and opening brackets.
+/// Words start after white space, hyphens and opening brackets.
 fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut starts = true;
@@ -170,7 +170,7 @@ fn truncated(number: f64) -> Option<i128> {
     (number.is_finite() && number.abs() < 1e38).then_some(number as i128)
 }
 
-/// A whole number as Python's `int` reads it.
+/// A whole number, parsed like Python's `int`.
 fn whole(text: &str, base: u32) -> Option<i128> {
     let text = text.trim_matches(is_space).replace('_', "");
     let (sign, digits) = text.strip_prefix('-').map_or((1, text.strip_prefix('+').unwrap_or(&text)), |rest| (-1, rest));
@@ -187,7 +187,7 @@ fn whole(text: &str, base: u32) -> Option<i128> {
     i128::from_str_radix(digits, base).ok().map(|n| sign * n)
 }
 
-/// A number as Python's `float` reads it.
+/// A number, parsed like Python's `float`.
 fn number(text: &str) -> Option<f64> {
     text.trim_matches(is_space).replace('_', "").parse().ok()
 }
@@ -250,7 +250,7 @@ fn list(state: &State<'_, '_>, value: &Value) -> Result<Value> {
     Ok(Value::from(items))
 }
 
-/// Pairs of a map; of an undefined value none.
+/// The pairs of a map; empty for an undefined value.
 fn items(value: &Value) -> Result<Value> {
     if value.is_undefined() {
         return Ok(Value::from(Vec::<Value>::new()));

@@ -1,6 +1,7 @@
-//! Chat formats by name, for files that carry no template.
+//! Chat formats by name, for files without a template.
 //!
-//! The templates are ours, written after the published descriptions of each format. Called by `aio run --chat-template`.
+//! The templates are our own, written from the published descriptions of each format. Called by `aio run
+//! --chat-template`.
 
 /// Names and templates.
 pub const FORMATS: &[(&str, &str)] = &[
@@ -15,7 +16,7 @@ pub const FORMATS: &[(&str, &str)] = &[
     ("zephyr", include_str!("formats/zephyr.jinja")),
 ];
 
-/// The template of that name.
+/// The template with this name.
 pub fn format(name: &str) -> Option<&'static str> {
     FORMATS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }

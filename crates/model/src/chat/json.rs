@@ -1,4 +1,4 @@
-//! The filter `tojson` as transformers sets it up: `json.dumps` without HTML escapes, unsorted, with Python's separators.
+//! The filter `tojson` as in transformers: `json.dumps` without HTML escapes, unsorted, with Python's separators.
 
 use minijinja::value::{Kwargs, ObjectRepr, Rest, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
@@ -12,7 +12,7 @@ const MAX_NESTING: usize = 200;
 struct Options {
     ensure_ascii: bool,
     sort_keys: bool,
-    /// What a level is indented by; without it all stands in one line.
+    /// Indentation of a level; `None` for a single line.
     indent: Option<String>,
     between: String,
     after_key: String,
@@ -131,7 +131,7 @@ impl Writer<'_, '_, '_> {
         self.out.push(bracket)
     }
 
-    /// A new line, where there are lines.
+    /// Starts a new line, if output is indented.
     fn line(&mut self, nesting: usize) -> Result<(), Error> {
         let Some(indent) = &self.options.indent else { return Ok(()) };
         self.out.push("\n")?;
@@ -168,7 +168,7 @@ impl Writer<'_, '_, '_> {
     }
 }
 
-/// A key as `json.dumps` writes it: numbers, truth values and none become texts.
+/// A key as `json.dumps` writes it: numbers, booleans and none become texts.
 fn key(value: &Value) -> Result<String, Error> {
     match value.kind() {
         ValueKind::String => Ok(value.as_str().unwrap_or("").to_owned()),

@@ -1,7 +1,7 @@
 //! Python's methods of strings, lists and dictionaries, for chat templates.
 //!
-//! The ones that minijinja-contrib has and that neither amplify nor differ come from there; the rest is here. Methods that
-//! change a value do not exist, as in the sandbox that transformers uses. Called by the environment of chat templates.
+//! Methods of minijinja-contrib are used where they neither differ nor amplify; the rest is here. Methods that change a
+//! value are missing, as in the sandbox that transformers uses. Called by the environment of chat templates.
 
 use minijinja::value::{Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
@@ -82,7 +82,7 @@ fn strip(text: &str, name: &str, args: &[Value]) -> Result<String, Error> {
     Ok(if name == "lstrip" { text } else { text.trim_end_matches(goes) }.to_owned())
 }
 
-/// `text.replace(old, new, count)`; a negative count is all.
+/// `text.replace(old, new, count)`; a negative count replaces all.
 pub(super) fn replace(text: &str, old: &str, new: &str, count: Option<i64>) -> Result<String, Error> {
     let most = count.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
     let found = text.matches(old).take(most).count();
@@ -118,7 +118,7 @@ fn partition(text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
     Ok(Value::from(Tuple::from(parts.map(Value::from))))
 }
 
-/// The part of a text between two positions in characters, as in a slice, and how many characters are before it.
+/// The slice of a text between two character positions, and the number of characters before it.
 fn window(text: &str, start: Option<i64>, end: Option<i64>) -> (usize, &str) {
     if start.is_none() && end.is_none() {
         return (0, text);
@@ -144,7 +144,7 @@ fn find(text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
     }
 }
 
-/// Fills a text up to a width.
+/// Pads a text to a width.
 fn pad(text: &str, name: &str, args: &[Value]) -> Result<String, Error> {
     let (width, fill): (i64, Option<&str>) = from_args(args)?;
     let fill = if name == "zfill" { "0" } else { fill.unwrap_or(" ") };
@@ -160,13 +160,13 @@ fn pad(text: &str, name: &str, args: &[Value]) -> Result<String, Error> {
     let left = match name {
         "ljust" => 0,
         "rjust" => missing,
-        // Python puts the odd one to the left where the width is odd.
+        // For an odd width, Python puts the extra character on the left.
         _ => missing / 2 + (missing & usize::try_from(width).unwrap_or(0) & 1),
     };
     Ok(format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left)))
 }
 
-/// `str.title`: each letter that follows no letter is a capital one.
+/// `str.title`: capitalises each letter that does not follow a letter.
 fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut in_word = false;
@@ -181,7 +181,7 @@ fn title(text: &str) -> String {
     out
 }
 
-/// The first character as a capital letter, the others as small ones.
+/// The first character in upper case, the others in lower case.
 pub(super) fn capitalize(text: &str) -> String {
     let mut chars = text.chars();
     chars

@@ -1,11 +1,11 @@
-//! Values as Python's `str` and `repr` write them. Called by the environment of chat templates, its filters and methods.
+//! Values printed like Python's `str` and `repr`. Called by the environment of chat templates, its filters and methods.
 
 use minijinja::value::{ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use crate::render::Text;
 
-/// Levels of lists and maps that are written.
+/// Maximum nesting of lists and maps printed.
 const MAX_NESTING: usize = 200;
 
 /// `str(value)`, as `{{ value }}` writes it.
@@ -69,7 +69,7 @@ fn map(state: &State<'_, '_>, value: &Value, out: &mut Text, nesting: usize) -> 
     out.push("}")
 }
 
-/// A number as Python's `repr` gives it; Rust's has the same digits and the same limits of the exponent form.
+/// A number like Python's `repr`; Rust prints the same digits and switches to the exponent form at the same limits.
 pub(super) fn float(number: f64) -> String {
     if number.is_nan() {
         return "nan".to_owned();
@@ -83,7 +83,7 @@ pub(super) fn float(number: f64) -> String {
     format!("{digits}e{sign}{exponent:0>2}")
 }
 
-/// A text in quotes, with double ones if it has only single ones inside.
+/// A quoted text: single quotes, or double quotes if it contains only single ones.
 fn quoted(text: &str, out: &mut Text) -> Result<(), Error> {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut piece = String::with_capacity(text.len() + 2);
@@ -105,7 +105,8 @@ fn quoted(text: &str, out: &mut Text) -> Result<(), Error> {
     out.push(&piece)
 }
 
-/// Close to Python's `str.isprintable`: no controls, no separators but the space, no marks of direction, no private use.
+/// Close to Python's `str.isprintable`: no control characters, separators except the space, direction marks or private
+/// use.
 fn is_printable(c: char) -> bool {
     let is_format = matches!(u32::from(c), 0xad | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f | 0xfeff);
     let is_private = matches!(u32::from(c), 0xe000..=0xf8ff | 0xf_0000..);

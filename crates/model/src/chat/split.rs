@@ -3,12 +3,12 @@
 use minijinja::value::{Kwargs, from_args};
 use minijinja::{Error, ErrorKind, Value};
 
-/// What Python counts as white space: Unicode's, and four separators.
+/// White space according to Python: Unicode's, and four separators.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\x1c'..='\x1f')
 }
 
-/// Where splitting begins.
+/// The side where splitting starts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Left,
@@ -43,7 +43,7 @@ pub(super) fn split(text: &str, args: &[Value], side: Side) -> Result<Value, Err
     })
 }
 
-/// Splits at runs of white space, at most `most` times; what is left over keeps its white space on the far side.
+/// Splits at runs of white space, at most `most` times. The remainder keeps its white space on the far side.
 fn by_space(text: &str, most: usize, side: Side) -> Value {
     let mut parts: Vec<Value> = Vec::new();
     let mut rest = trim(text, side);
@@ -81,7 +81,7 @@ pub(super) fn lines(text: &str, args: &[Value]) -> Result<Value, Error> {
     Ok(split_lines(text, keep).into_iter().map(Value::from).collect())
 }
 
-/// Lines, which end as Python's do.
+/// Splits into lines, with Python's line ends.
 pub(super) fn split_lines(text: &str, keep: bool) -> Vec<&str> {
     let is_end =
         |c: char| matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');

@@ -1,9 +1,8 @@
-//! The parser: bytes of one GGUF file in, a checked index out.
+//! The parser: turns the bytes of a GGUF file into a checked index.
 //!
-//! [`Index::parse`] trusts nothing: every count is compared with the bytes that are left before
-//! anything is allocated for it, every sum is checked, and tensors must be aligned, inside the
-//! file and disjoint. The index keeps positions, not copies, so the file's bytes must be handed
-//! back to read a value. Called by [`super::Gguf`] and by the fuzz target.
+//! [`Index::parse`] trusts nothing: every count is compared with the remaining bytes before anything is allocated for
+//! it, every sum is checked, and tensors must be aligned, inside the file and disjoint. The index stores positions, not
+//! copies, so the file's bytes are needed again to read a value. Called by [`super::Gguf`] and by the fuzz target.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,19 +10,19 @@ use std::ops::Range;
 use aio_ir::DType;
 
 use super::error::GgufError;
+use super::ggml_type::GgmlType;
 use super::tensor::TensorInfo;
-use super::tensor_type::TensorType;
 use super::value::{Value, ValueType, take_value};
 
-/// Arrays may hold arrays this deep; real files have none at all.
+/// Maximum nesting of arrays; real files have none.
 const MAX_DEPTH: u32 = 4;
-/// The least bytes of a metadata entry: key length, type, one byte.
+/// Minimum size of a metadata entry: key length, type, one byte.
 const MIN_KV_BYTES: u64 = 8 + 4 + 1;
-/// The least bytes of a tensor entry: name length, dimension count, one dimension, type, offset.
+/// Minimum size of a tensor entry: name length, dimension count, one dimension, type, offset.
 const MIN_TENSOR_BYTES: u64 = 8 + 4 + 8 + 4 + 8;
 const DEFAULT_ALIGNMENT: u32 = 32;
 
-/// One metadata entry: its key, and where its value lies.
+/// A metadata entry: its key and the position of its value.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: String,
@@ -32,13 +31,13 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The value; `None` if the bytes are not those that were parsed.
+    /// The value; `None` if the bytes differ from those parsed.
     pub(super) fn value<'a>(&self, bytes: &'a [u8]) -> Option<Value<'a>> {
         let mut bytes = bytes.get(self.at.clone())?;
         take_value(&mut bytes, self.ty)
     }
 
-    /// Whether another entry, perhaps of another file, has the same type and the same bytes.
+    /// Whether another entry, possibly of another file, has the same type and bytes.
     pub(super) fn same_value(&self, bytes: &[u8], other: &Entry, others: &[u8]) -> bool {
         self.ty == other.ty && bytes.get(self.at.clone()) == others.get(other.at.clone())
     }
@@ -48,7 +47,7 @@ impl Entry {
     }
 }
 
-/// What one GGUF file holds, checked.
+/// The checked contents of a GGUF file.
 #[derive(Debug)]
 pub struct Index {
     pub(super) version: u32,
@@ -60,26 +59,26 @@ pub struct Index {
 }
 
 impl Index {
-    /// The index of a file of another form, which has tensors and no metadata.
+    /// An index for a file of another format, which has tensors but no metadata.
     #[cfg(feature = "safetensors")]
     pub(super) fn of_tensors(tensors: Vec<TensorInfo>) -> Index {
         Index { version: 0, alignment: 1, data_start: 0, entries: Vec::new(), by_key: HashMap::new(), tensors }
     }
 
-    /// Reads the header, the metadata and the tensor table of a whole GGUF file.
+    /// Parses the header, the metadata and the tensor table of a complete GGUF file.
     ///
     /// # Errors
-    /// [`GgufError`] names the first fault and its place.
+    /// [`GgufError`] names the first error and its position.
     pub fn parse(bytes: &[u8]) -> Result<Index, GgufError> {
         let mut index = Index::parse_head(bytes)?;
         check_places(&mut index.tensors, index.data_start, bytes.len() as u64)?;
         Ok(index)
     }
 
-    /// As [`Index::parse`], of a file whose tensor data need not be there: tensors have no places.
+    /// Like [`Index::parse`], for a file that may lack its tensor data: tensors have no positions.
     ///
     /// # Errors
-    /// As above.
+    /// See [`Index::parse`].
     pub(super) fn parse_head(bytes: &[u8]) -> Result<Index, GgufError> {
         let mut cur = Cursor { bytes, at: 0 };
         let version = header(&mut cur)?;
@@ -109,7 +108,7 @@ fn header(cur: &mut Cursor<'_>) -> Result<u32, GgufError> {
     let version = cur.u32("the version")?;
     match version {
         2 | 3 => Ok(version),
-        // A small number stored the other way round.
+        // A small number in the other byte order.
         v if v != 0 && v & 0xffff == 0 => Err(GgufError::BigEndian),
         got => Err(GgufError::Version { got }),
     }
@@ -163,7 +162,7 @@ fn read_tensor(cur: &mut Cursor<'_>, alignment: u64) -> Result<TensorInfo, GgufE
         dims.push(cur.u64("a dimension")?);
     }
     let id = cur.u32("a tensor type")?;
-    let ty = DType::from_ggml_id(id).map_or(TensorType::Unknown(id), TensorType::Known);
+    let ty = DType::from_ggml_id(id).map_or(GgmlType::Unknown(id), GgmlType::Known);
     let offset = cur.u64("a tensor offset")?;
     let Some(size) = checked_bytes(ty, &dims) else {
         return Err(GgufError::Shape { name, ty: ty.to_string(), dims });
@@ -174,11 +173,11 @@ fn read_tensor(cur: &mut Cursor<'_>, alignment: u64) -> Result<TensorInfo, GgufE
     Ok(TensorInfo { name, ty, dims, offset, file_offset: 0, bytes: size, part: 0 })
 }
 
-/// Bytes of a tensor: the outer `None` is a shape that cannot be, the inner one an unknown type.
-fn checked_bytes(ty: TensorType, dims: &[u64]) -> Option<Option<u64>> {
+/// Bytes of a tensor: outer `None` for an impossible shape, inner `None` for an unknown type.
+fn checked_bytes(ty: GgmlType, dims: &[u64]) -> Option<Option<u64>> {
     let elems = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d))?;
     i64::try_from(elems).ok()?;
-    let TensorType::Known(dtype) = ty else { return Some(None) };
+    let GgmlType::Known(dtype) = ty else { return Some(None) };
     let (row, rows) = dims.split_first()?;
     let row_bytes = dtype.row_bytes(*row)?;
     let rows = rows.iter().try_fold(1u64, |n, &d| n.checked_mul(d))?;
@@ -193,8 +192,8 @@ fn check_names(tensors: &[TensorInfo]) -> Result<(), GgufError> {
     }
 }
 
-/// Checks that all tensors lie inside the file without sharing bytes, and fills their places.
-/// A tensor of unknown type has no known end, so only its start is checked.
+/// Checks that all tensors are inside the file without sharing bytes, and sets their positions. A tensor of unknown
+/// type has no known end, so only its start is checked.
 fn check_places(tensors: &mut [TensorInfo], data_start: u64, available: u64) -> Result<(), GgufError> {
     for t in tensors.iter_mut() {
         let start = data_start.checked_add(t.offset);
@@ -219,7 +218,7 @@ fn check_places(tensors: &mut [TensorInfo], data_start: u64, available: u64) -> 
     Ok(())
 }
 
-/// A position in the file. Every read is checked against the end.
+/// A position in the file. Every read is bounds-checked.
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -252,7 +251,7 @@ impl<'a> Cursor<'a> {
         self.array(what).map(u64::from_le_bytes)
     }
 
-    /// A count of things that take at least `least` bytes each, which must fit into the rest.
+    /// Reads a count of items of at least `least` bytes each, which must fit into the rest of the file.
     fn count(&mut self, what: &'static str, least: u64) -> Result<u64, GgufError> {
         let offset = self.at as u64;
         let got = self.u64(what)?;
@@ -268,19 +267,19 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// The bytes of a text, which need not be UTF-8.
+    /// Reads the bytes of a text, which need not be UTF-8.
     fn text(&mut self, what: &'static str) -> Result<&'a [u8], GgufError> {
         let len = self.u64(what)?;
         self.take(what, len)
     }
 
-    /// A key or a tensor's name. Bytes that are not UTF-8 are replaced: such a name is none that anything reads, and
-    /// tools can show the rest of the file.
+    /// Reads a key or a tensor name. Bytes that are not UTF-8 are replaced: nothing looks up such a name, and tools can
+    /// still show the rest of the file.
     fn name(&mut self, what: &'static str) -> Result<String, GgufError> {
         Ok(String::from_utf8_lossy(self.text(what)?).into_owned())
     }
 
-    /// Checks one value and steps over it.
+    /// Checks and skips a value.
     fn skip_value(&mut self, key: &str, ty: ValueType, depth: u32) -> Result<(), GgufError> {
         match ty {
             ValueType::Str => self.text("a metadata string").map(drop),
@@ -298,7 +297,7 @@ impl<'a> Cursor<'a> {
         let id = self.u32("an array's element type")?;
         let elem =
             ValueType::from_id(id).ok_or_else(|| GgufError::ValueType { name: key.to_owned(), offset, got: id })?;
-        // The least an element can take: a length for texts, type and length for arrays.
+        // Minimum size of an element: a length for texts, type and length for arrays.
         let least = elem.fixed_bytes().map_or(if elem == ValueType::Array { 12 } else { 8 }, |n| n as u64);
         let len = self.count("an array's length", least)?;
         match elem {

@@ -1,23 +1,22 @@
-//! GGUF files: an own reader over a memory map, and a streaming writer.
+//! GGUF files: a reader over a memory map, and a streaming writer.
 //!
-//! The format belongs to llama.cpp; versions 2 and 3 are read, little-endian only. Opening a
-//! file checks everything that can be checked without reading the weights (bounds, overflow,
-//! alignment, overlap, duplicate names), so that later access cannot fail for reasons of form.
-//! Models split into `-00001-of-00003.gguf` files open as one. Used by the rest of this crate,
-//! by `aio gguf` and by `aio synth`.
+//! The format is llama.cpp's. Versions 2 and 3 are read, little-endian only. Opening a file checks everything that can
+//! be checked without reading the weights (bounds, overflow, alignment, overlap, duplicate names), so that later access
+//! cannot fail because of the file's structure. Models split into `-00001-of-00003.gguf` files open as one. Used by the
+//! rest of this crate, by `aio gguf` and by `aio synth`.
 
 mod error;
+mod ggml_type;
 mod index;
 mod open;
 mod tensor;
-mod tensor_type;
 mod value;
 pub mod write;
 
 pub use error::GgufError;
+pub use ggml_type::GgmlType;
 pub use index::Index;
 pub use tensor::TensorInfo;
-pub use tensor_type::TensorType;
 pub use value::{Array, ArrayIter, MetaValue, Value, ValueType};
 
 use std::collections::HashMap;
@@ -30,7 +29,7 @@ use aio_mapped::Map;
 enum Bytes {
     Mapped(Map),
     Owned(Vec<u8>),
-    /// Metadata and tensor table alone.
+    /// Only metadata and tensor table.
     Head(Vec<u8>),
 }
 
@@ -42,7 +41,7 @@ impl Bytes {
         }
     }
 
-    /// Some bytes of a tensor, where there are any.
+    /// Some bytes of a tensor, if they are available.
     fn data(&self, start: usize, len: usize) -> Option<&[u8]> {
         match self {
             Bytes::Head(_) => None,
@@ -76,17 +75,17 @@ impl Gguf {
         self.first().alignment
     }
 
-    /// Where the (first) file's tensor data begins, in bytes.
+    /// Start of the (first) file's tensor data, in bytes.
     pub fn data_start(&self) -> u64 {
         self.first().data_start
     }
 
-    /// Bytes of all parts together.
+    /// Size of all parts together in bytes.
     pub fn file_bytes(&self) -> u64 {
         self.parts.iter().map(|p| p.bytes.get().len() as u64).sum()
     }
 
-    /// The files, in order of their parts; empty for a model in memory.
+    /// The files in order of parts; empty for a model in memory.
     pub fn paths(&self) -> Vec<PathBuf> {
         let mapped = self.parts.iter().filter_map(|p| match &p.bytes {
             Bytes::Mapped(m) => Some(m.path().to_path_buf()),
@@ -95,7 +94,7 @@ impl Gguf {
         mapped.collect()
     }
 
-    /// The path of the (first) file, where there is one.
+    /// The path of the (first) file, if any.
     pub fn path(&self) -> Option<&Path> {
         match &self.parts.first()?.bytes {
             Bytes::Mapped(m) => Some(m.path()),
@@ -103,7 +102,7 @@ impl Gguf {
         }
     }
 
-    /// Metadata in file order, as key and value. A split model has those of its first part.
+    /// Metadata in file order, as key and value. For a split model, that of its first part.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
         let bytes = self.first_bytes();
         self.first().entries.iter().filter_map(move |e| Some((e.key.as_str(), e.value(bytes)?)))
@@ -120,7 +119,7 @@ impl Gguf {
         &self.tensors
     }
 
-    /// The tensor of this name, if there is one.
+    /// The tensor with this name, if any.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.by_name.get(name).and_then(|&i| self.tensors.get(i))
     }
@@ -141,10 +140,10 @@ impl Gguf {
         self.parts.get(info.part).and_then(|p| p.bytes.data(start, len)).ok_or_else(missing)
     }
 
-    /// Compares the files with their state at open.
+    /// Compares the files with their state when they were opened.
     ///
     /// # Errors
-    /// [`GgufError::Map`] if one of them changed.
+    /// [`GgufError::Map`] if one has changed.
     pub fn check_unchanged(&self) -> Result<(), GgufError> {
         for part in &self.parts {
             if let Bytes::Mapped(map) = &part.bytes {
@@ -154,7 +153,7 @@ impl Gguf {
         Ok(())
     }
 
-    /// Tells the system that all bytes are wanted soon; a hint.
+    /// Hints to the system that all bytes will be needed soon.
     pub fn advise_willneed(&self) {
         for part in &self.parts {
             if let Bytes::Mapped(map) = &part.bytes {
@@ -172,10 +171,10 @@ impl Gguf {
     }
 }
 
-/// Typed access. `get_*` gives `None` for a missing key, `need_*` an error; a value of another
-/// type, or one that does not fit, is an error in both.
+/// Typed access. For a missing key, `get_*` returns `None` and `need_*` an error. A value of another type, or out of
+/// range, is an error in both.
 impl Gguf {
-    /// An integer of any width that fits into u32.
+    /// An integer of any width that fits u32.
     ///
     /// # Errors
     /// [`GgufError::WrongType`], [`GgufError::Range`].
@@ -219,7 +218,7 @@ impl Gguf {
         }
     }
 
-    /// A text that is only shown: bytes that are not UTF-8 are replaced.
+    /// A text for display: bytes that are not UTF-8 are replaced.
     ///
     /// # Errors
     /// [`GgufError::WrongType`].
@@ -230,7 +229,7 @@ impl Gguf {
         }
     }
 
-    /// An array whose elements are of one of the types in `elems`.
+    /// An array with an element type listed in `elems`.
     ///
     /// # Errors
     /// [`GgufError::WrongType`].
@@ -245,7 +244,7 @@ impl Gguf {
         }
     }
 
-    /// As [`Gguf::get_u32`].
+    /// Like [`Gguf::get_u32`].
     ///
     /// # Errors
     /// Also [`GgufError::MissingKey`].
@@ -253,7 +252,7 @@ impl Gguf {
         self.get_u32(key)?.ok_or_else(|| missing(key))
     }
 
-    /// As [`Gguf::get_f32`].
+    /// Like [`Gguf::get_f32`].
     ///
     /// # Errors
     /// Also [`GgufError::MissingKey`].
@@ -261,7 +260,7 @@ impl Gguf {
         self.get_f32(key)?.ok_or_else(|| missing(key))
     }
 
-    /// As [`Gguf::get_str`].
+    /// Like [`Gguf::get_str`].
     ///
     /// # Errors
     /// Also [`GgufError::MissingKey`].

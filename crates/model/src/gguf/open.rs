@@ -1,7 +1,7 @@
-//! Opening a model: one file, a split set of files, or bytes in memory.
+//! Opens a model: one file, a split set of files, or bytes in memory.
 //!
-//! A split model's parts name their number and count in the metadata (`split.no`, `split.count`)
-//! and in the file name; both must agree. Any part may be given; all are opened.
+//! The parts of a split model state their number and count both in the metadata (`split.no`, `split.count`) and in the
+//! file name; these must agree. Given any part, all are opened.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ impl Gguf {
     /// Opens a model by the path of its file, or of any part of a split model.
     ///
     /// # Errors
-    /// [`GgufError`]; faults of form come wrapped in [`GgufError::InFile`].
+    /// [`GgufError`]; structural errors are wrapped in [`GgufError::InFile`].
     pub fn open(path: impl AsRef<Path>) -> Result<Gguf, GgufError> {
         let path = path.as_ref();
         let given = open_part(path)?;
@@ -34,7 +34,7 @@ impl Gguf {
         })
     }
 
-    /// A model whose file is already in memory. Split models are refused, as their parts have no names.
+    /// Opens a model in memory. Split models are rejected, because their parts have no names.
     ///
     /// # Errors
     /// [`GgufError`].
@@ -47,8 +47,8 @@ impl Gguf {
         }
     }
 
-    /// A model without its tensor data, from what [`Gguf::head`] gave: all questions have the same answers but those for
-    /// tensors' bytes.
+    /// Opens a model without tensor data, from the output of [`Gguf::head`]. Everything except the tensors' bytes is
+    /// available.
     ///
     /// # Errors
     /// [`GgufError`].
@@ -58,10 +58,10 @@ impl Gguf {
     }
 
     /// Metadata and tensor table as a GGUF file that ends before its tensor data: all that engine and tokenizer need of
-    /// a model whose weights are elsewhere. A split model becomes one; tensors of unknown types are left out.
+    /// a model whose weights are elsewhere. A split model becomes one file; tensors of unknown types are left out.
     ///
     /// # Errors
-    /// [`GgufError::Shape`] for tensors that the writer refuses.
+    /// [`GgufError::Shape`] for tensors that the writer rejects.
     pub fn head(&self) -> Result<Vec<u8>, GgufError> {
         let mut writer = GgufWriter::new();
         if let Some(alignment) = self.get_u32("general.alignment")? {
@@ -78,8 +78,8 @@ impl Gguf {
         writer.head()
     }
 
-    /// A model whose metadata, and perhaps some tensors, are a GGUF file in memory, and whose other tensors lie in files of
-    /// another form.
+    /// A model with metadata, and possibly some tensors, in a GGUF file in memory, and the other tensors in files of
+    /// another format.
     ///
     /// # Errors
     /// [`GgufError`].
@@ -140,8 +140,8 @@ fn open_split(path: &Path, count: u32) -> Result<Gguf, GgufError> {
     Ok(gguf)
 }
 
-/// Metadata is read from the first part alone, so a later part may only say the same, or what is of itself: its place in
-/// the split, and its alignment.
+/// Checks a later part's keys. Metadata is read only from the first part, so a later one must repeat it, except for its
+/// place in the split and its alignment.
 fn check_keys(first: &Part, part: &Part, number: u32) -> Result<(), GgufError> {
     for entry in &part.index.entries {
         let key = entry.key.as_str();
@@ -156,7 +156,7 @@ fn check_keys(first: &Part, part: &Part, number: u32) -> Result<(), GgufError> {
     Ok(())
 }
 
-/// The part of the file name before `-NNNNN-of-NNNNN.gguf`, if the name has that end.
+/// The part of the file name before `-NNNNN-of-NNNNN.gguf`, if the name ends in that.
 fn split_stem(name: &str, count: u32) -> Option<&str> {
     let rest = name.strip_suffix(&format!("-of-{count:05}.gguf"))?;
     let (stem, number) = rest.rsplit_once('-')?;

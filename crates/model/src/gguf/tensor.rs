@@ -1,17 +1,17 @@
-//! What a GGUF file says about one tensor. Made by the parser, read by everyone.
+//! A tensor's entry in a GGUF file. Created by the parser, read by everything else.
 
 use aio_ir::DType;
 
 use super::error::GgufError;
-use super::tensor_type::TensorType;
+use super::ggml_type::GgmlType;
 
-/// One row of a file's tensor table.
+/// A row of a file's tensor table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// The name, as in `blk.0.attn_q.weight`.
+    /// The name, such as `blk.0.attn_q.weight`.
     pub name: String,
     /// The element type.
-    pub ty: TensorType,
+    pub ty: GgmlType,
     /// Sizes in ggml's order: the innermost (contiguous) dimension first.
     pub dims: Vec<u64>,
     /// Byte offset from the start of its file's data section.
@@ -20,19 +20,19 @@ pub struct TensorInfo {
     pub file_offset: u64,
     /// Bytes of data; `None` for unknown types.
     pub bytes: Option<u64>,
-    /// Which file of a split model holds it, from 0.
+    /// Index of the split model's file that contains it, from 0.
     pub part: usize,
 }
 
 impl TensorInfo {
-    /// The type.
+    /// The element type.
     ///
     /// # Errors
     /// [`GgufError::UnsupportedType`] names the tensor and the type if aio does not read it.
     pub fn dtype(&self) -> Result<DType, GgufError> {
         match self.ty {
-            TensorType::Known(t) => Ok(t),
-            ty @ TensorType::Unknown(_) => Err(GgufError::UnsupportedType { name: self.name.clone(), ty }),
+            GgmlType::Known(t) => Ok(t),
+            ty @ GgmlType::Unknown(_) => Err(GgufError::UnsupportedType { name: self.name.clone(), ty }),
         }
     }
 

@@ -1,7 +1,7 @@
-//! Metadata values: views into the file's bytes, and owned ones for the writer.
+//! Metadata values: views of the file's bytes, and owned ones for the writer.
 //!
-//! A [`Value`] borrows texts and arrays from the map; an [`Array`] decodes its elements while it
-//! is iterated, so that a vocabulary of 150,000 tokens costs nothing until someone reads it.
+//! A [`Value`] borrows texts and arrays from the map. An [`Array`] decodes its elements during iteration, so that a
+//! vocabulary of 150,000 tokens costs nothing until it is read.
 
 use std::fmt;
 
@@ -59,7 +59,7 @@ impl ValueType {
         ValueType::ALL.get(usize::try_from(id).ok()?).copied()
     }
 
-    /// Bytes of one value, for types of a fixed size.
+    /// Size of one value in bytes, for fixed-size types.
     pub const fn fixed_bytes(self) -> Option<usize> {
         match self {
             ValueType::U8 | ValueType::I8 | ValueType::Bool => Some(1),
@@ -70,7 +70,7 @@ impl ValueType {
         }
     }
 
-    /// The name shown to people, as in `u32` or `array`.
+    /// The name for display, such as `u32` or `array`.
     pub const fn name(self) -> &'static str {
         match self {
             ValueType::U8 => "u8",
@@ -137,7 +137,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value of any integer type; `None` for the others.
+    /// The value of any integer type; `None` for other types.
     pub fn as_int(&self) -> Option<i128> {
         Some(match *self {
             Value::U8(v) => v.into(),
@@ -152,7 +152,7 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// The value of a float type, rounded to f32; `None` for the others.
+    /// The value of a float type, rounded to f32; `None` for other types.
     pub fn as_f32(&self) -> Option<f32> {
         match *self {
             Value::F32(v) => Some(v),
@@ -161,7 +161,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The text of a string; `None` for the others, and for a string that is not UTF-8.
+    /// The text of a string; `None` for other types and for a string that is not UTF-8.
     pub fn as_str(&self) -> Option<&'a str> {
         match *self {
             Value::Str(v) => Some(v),
@@ -190,7 +190,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// An array of metadata values of one type, decoded while it is iterated.
+/// An array of metadata values of one type, decoded during iteration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Array<'a> {
     pub(super) elem: ValueType,
@@ -214,7 +214,7 @@ impl<'a> Array<'a> {
         self.len == 0
     }
 
-    /// Bytes that the elements take in the file, lengths of texts included.
+    /// Bytes of the elements in the file, including lengths of texts.
     pub(crate) fn bytes_len(&self) -> usize {
         self.bytes.len()
     }
@@ -234,7 +234,7 @@ impl<'a> IntoIterator for Array<'a> {
     }
 }
 
-/// Iterator over an [`Array`]. Ends early if the file's bytes changed into something invalid.
+/// Iterator over an [`Array`]. Ends early if the file's bytes changed and are now invalid.
 #[derive(Clone, Debug)]
 pub struct ArrayIter<'a> {
     elem: ValueType,
@@ -265,7 +265,7 @@ fn take_n<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     take(bytes, N)?.try_into().ok()
 }
 
-/// Takes one value of type `ty` off the front; `None` where the bytes hold none.
+/// Removes one value of type `ty` from the front; `None` if the bytes are invalid.
 pub(super) fn take_value<'a>(bytes: &mut &'a [u8], ty: ValueType) -> Option<Value<'a>> {
     Some(match ty {
         ValueType::U8 => Value::U8(u8::from_le_bytes(take_n(bytes)?)),
@@ -313,7 +313,7 @@ fn take_array<'a>(bytes: &mut &'a [u8]) -> Option<Array<'a>> {
     Some(Array { elem, len, bytes: &start[..start.len() - bytes.len()] })
 }
 
-/// A metadata value to be written.
+/// A metadata value to write.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the variants are those of ValueType")]
 pub enum MetaValue {
@@ -331,12 +331,12 @@ pub enum MetaValue {
     Str(String),
     /// A string that is not UTF-8.
     Bytes(Vec<u8>),
-    /// Elements of the one type named; an element of another type is an error of the caller.
+    /// Elements of the given type. The caller must not mix types.
     Array(ValueType, Vec<MetaValue>),
 }
 
 impl MetaValue {
-    /// The value of any integer type; `None` for the others.
+    /// The value of any integer type; `None` for other types.
     pub fn as_int(&self) -> Option<i128> {
         Some(match *self {
             MetaValue::U8(v) => v.into(),
@@ -370,7 +370,7 @@ impl MetaValue {
         }
     }
 
-    /// Appends the value in the file's form, without its type number.
+    /// Appends the value as stored in the file, without its type number.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         match self {
             MetaValue::U8(v) => out.push(*v),

@@ -1,8 +1,8 @@
 //! The GGUF writer: metadata and tensor table first, then each tensor's data from a callback.
 //!
-//! Nothing but the header is held in memory, so an 8 GB model streams through. The file is
-//! written beside its destination and renamed when complete, so no partial file is ever seen
-//! under the final name and a failed run leaves nothing. Used by `aio synth` and by tests.
+//! Only the header is held in memory, so an 8 GB model streams through. The file is written under a temporary name and
+//! renamed when complete, so a partial file never appears under the final name and a failed run leaves nothing. Used by
+//! `aio synth` and by tests.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use aio_mapped::PartFile;
 use super::error::GgufError;
 use super::value::{MetaValue, put_str};
 
-/// A tensor to be written.
+/// A tensor to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     /// The name.
     pub name: String,
-    /// The element type; it must have a number in GGUF.
+    /// The element type, which must have a number in GGUF.
     pub dtype: DType,
     /// Sizes, innermost first.
     pub dims: Vec<u64>,
@@ -75,7 +75,7 @@ impl GgufWriter {
         self
     }
 
-    /// Adds a tensor behind the others; `dims` innermost first.
+    /// Appends a tensor; `dims` are innermost first.
     pub fn tensor(&mut self, name: &str, dtype: DType, dims: &[u64]) -> &mut GgufWriter {
         self.tensors.push(TensorSpec { name: name.to_owned(), dtype, dims: dims.to_vec() });
         self
@@ -86,10 +86,10 @@ impl GgufWriter {
         &self.tensors
     }
 
-    /// Bytes of the complete file.
+    /// Size of the complete file in bytes.
     ///
     /// # Errors
-    /// As [`GgufWriter::write_to`].
+    /// See [`GgufWriter::write_to`].
     pub fn file_bytes(&self) -> Result<u64, GgufError> {
         let mut end = self.head()?.len() as u64;
         for t in &self.tensors {
@@ -98,12 +98,11 @@ impl GgufWriter {
         Ok(end.next_multiple_of(self.alignment))
     }
 
-    /// Writes the file. `data` is called once per tensor, in order, and must write exactly the
-    /// tensor's bytes.
+    /// Writes the file. `data` is called once per tensor, in order, and must write exactly the tensor's bytes.
     ///
     /// # Errors
-    /// [`GgufError::Write`], [`GgufError::Shape`], [`GgufError::TensorBytes`],
-    /// [`GgufError::DuplicateTensor`]. No file is left behind.
+    /// [`GgufError::Write`], [`GgufError::Shape`], [`GgufError::TensorBytes`], [`GgufError::DuplicateTensor`]. No file
+    /// remains then.
     pub fn write_to(
         &self,
         path: &Path,
@@ -130,10 +129,10 @@ impl GgufWriter {
         part.finish().map_err(fail)
     }
 
-    /// The whole file in memory, for tests and small models.
+    /// The complete file in memory, for tests and small models.
     ///
     /// # Errors
-    /// As [`GgufWriter::write_to`].
+    /// See [`GgufWriter::write_to`].
     pub fn to_bytes(
         &self,
         data: &mut dyn FnMut(&TensorSpec, &mut dyn Write) -> io::Result<()>,

@@ -1,12 +1,12 @@
-//! The operators `+` and `%` as in Python, bounded: sums of numbers, texts and lists; remainders with the sign of the
-//! divisor, and text formats. Called through `render`.
+//! Bounded versions of Python's `+` and `%`: sums of numbers, texts and lists; remainders with the divisor's sign, and
+//! text formats. Called through `render`.
 
 use minijinja::value::{Kwargs, Tuple, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::{Show, Style, Text, bound, bounded_format};
 
-/// `a + b + c`. A text that is marked as safe makes the others safe by escaping them, as in jinja2.
+/// `a + b + c`. If a text is marked as safe, the others are escaped to make them safe, as in jinja2.
 pub(super) fn sum(state: &State<'_, '_>, parts: &[Value]) -> Result<Value, Error> {
     let (first, others) = parts.split_first().ok_or_else(|| fault("`+` takes two values"))?;
     let texts: Option<Vec<&str>> = parts.iter().map(Value::as_str).collect();
@@ -31,7 +31,7 @@ fn concatenated(parts: &[Value], texts: &[&str]) -> Result<Value, Error> {
     Ok(if is_safe { Value::from_safe_string(text) } else { Value::from(text) })
 }
 
-/// With references for the characters that HTML has for itself.
+/// Escapes the characters that are special in HTML.
 pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -99,7 +99,7 @@ pub(super) fn modulo(state: &State<'_, '_>, a: &Value, b: &Value, show: Show) ->
     }
 }
 
-/// What stands to the right of a format: a tuple has one value for each field, a map gives named fields.
+/// The arguments of a format: the elements of a tuple, one per field, or a map with named fields.
 fn arguments(value: &Value) -> Result<Vec<Value>, Error> {
     if value.is_tuple() {
         return Ok(value.try_iter()?.collect());

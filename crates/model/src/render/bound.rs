@@ -1,30 +1,31 @@
-//! Bounds of the values that a template builds and keeps.
+//! Bounds on the values that a template builds and keeps.
 //!
-//! minijinja charges fuel for what a value takes by itself, not for what it refers to: a list of two references to a list
-//! of two references and so on has few elements and no end of text, and a list in a list in a list recurses once a level
-//! when it is printed, compared and dropped. So values are measured as trees before a template may keep them, and lazy
-//! ones are stored as lists. Called through the functions that `render::source` writes into templates.
+//! minijinja charges fuel for a value's own size, not for what it refers to. A list of two references to a list of two
+//! references and so on has few elements but unbounded text, and deeply nested lists recurse once per level when
+//! printed, compared and dropped. So values are measured as trees before a template may keep them, and lazy ones are
+//! stored as lists. Called through the functions that `render::source` inserts into templates.
 
 use minijinja::value::{ObjectRepr, Tuple, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// Most bytes of text in a value, and of output.
+/// Maximum bytes of text in a value, and of output.
 pub(crate) const MAX_BYTES: usize = 16 << 20;
-/// Most elements in a value, those of its elements included.
+/// Maximum elements in a value, counted recursively.
 const MAX_ELEMENTS: usize = 1 << 20;
-/// Most lists and maps inside each other.
+/// Maximum nesting of lists and maps.
 const MAX_NESTING: usize = 100;
-/// Elements that are looked at for one unit of fuel.
+/// Elements visited per unit of fuel.
 const ELEMENTS_PER_FUEL: usize = 16;
 
-/// A value that the template keeps.
+/// Checks a value that the template keeps.
 pub(super) fn held(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
     let mut meter = Meter { state, elements: 0, bytes: 0, finds_namespace: false };
     let settled = meter.settle(&value, 0)?;
     Ok(settled.unwrap_or(value))
 }
 
-/// A value for an attribute of a namespace. A namespace in a namespace could contain itself.
+/// Checks a value for an attribute of a namespace. Namespaces in namespaces are rejected, because one could contain
+/// itself.
 pub(super) fn attribute(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
     let mut meter = Meter { state, elements: 0, bytes: 0, finds_namespace: false };
     let settled = meter.settle(&value, 0)?;
@@ -34,7 +35,7 @@ pub(super) fn attribute(state: &State<'_, '_>, value: Value) -> Result<Value, Er
     Ok(settled.unwrap_or(value))
 }
 
-/// Bytes of text in a value and its elements, plus one for each element.
+/// Bytes of text in a value and its elements, plus one per element.
 pub(crate) fn measure(state: &State<'_, '_>, value: &Value) -> Result<usize, Error> {
     let mut meter = Meter { state, elements: 0, bytes: 0, finds_namespace: false };
     meter.settle(value, 0)?;
@@ -53,7 +54,7 @@ struct Meter<'s, 't, 'e> {
 }
 
 impl Meter<'_, '_, '_> {
-    /// Counts a value; `Some` is the value to keep in its stead, with lists for lazy iterables.
+    /// Counts a value. `Some` is a replacement to keep instead, with lists for lazy iterables.
     fn settle(&mut self, value: &Value, nesting: usize) -> Result<Option<Value>, Error> {
         self.count(value)?;
         let Some(object) = value.as_object() else { return Ok(None) };
@@ -100,7 +101,7 @@ impl Meter<'_, '_, '_> {
         if !changed {
             return Ok(None);
         }
-        // A slot costs half a unit, as in minijinja.
+        // An item costs half a unit, as in minijinja.
         self.state.consume_fuel(items.len() as u64 / 2)?;
         let is_tuple = value.is_tuple();
         Ok(Some(if is_tuple { Value::from(Tuple::from(items)) } else { Value::from(items) }))
@@ -126,14 +127,14 @@ impl Meter<'_, '_, '_> {
     }
 }
 
-/// Text of at most [`MAX_BYTES`].
+/// A text of at most [`MAX_BYTES`].
 #[derive(Debug, Default)]
 pub(crate) struct Text {
     text: String,
 }
 
 impl Text {
-    /// Appends, or fails if it gets too long.
+    /// Appends a text, or fails if the result is too long.
     pub(crate) fn push(&mut self, more: &str) -> Result<(), Error> {
         if self.text.len() + more.len() > MAX_BYTES {
             return Err(fault("a value is larger than 16 MiB"));
@@ -142,7 +143,7 @@ impl Text {
         Ok(())
     }
 
-    /// What was appended.
+    /// The accumulated text.
     pub(crate) fn into_string(self) -> String {
         self.text
     }

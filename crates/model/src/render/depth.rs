@@ -1,15 +1,15 @@
-//! Bounds how deep a template nests, before anything that recurses looks at it.
+//! Bounds the nesting depth of a template before any recursive code sees it.
 //!
-//! minijinja's parser, its code generator and the destructor of its syntax tree recurse once a level; the parser has a
-//! limit of its own for brackets and blocks, but none for chains such as `not not x`, `a + b + c`, `x|f|g` and `{% elif %}`.
-//! Called by `render::source`.
+//! minijinja's parser, its code generator and the destructor of its syntax tree recurse once per level. The parser
+//! limits brackets and blocks, but not chains such as `not not x`, `a + b + c`, `x|f|g` and `{% elif %}`. Called by
+//! `render::source`.
 
 use super::lex::{Kind, Tag, Token};
 
-/// Levels of operators, brackets and filters in one expression, and of `elif` in a template.
+/// Maximum levels of operators, brackets and filters in an expression, and of `elif` in a template.
 pub(super) const MAX_DEPTH: usize = 1000;
 
-/// Depth of the syntax tree that the tokens of one tag give, counted generously.
+/// Upper bound on the depth of the syntax tree for one tag's tokens.
 pub(super) fn of_tag(tokens: &[Token<'_>]) -> usize {
     let mut stack = vec![Level::default()];
     for token in tokens {
@@ -27,11 +27,11 @@ pub(super) fn of_tag(tokens: &[Token<'_>]) -> usize {
             _ => {}
         }
     }
-    // Brackets that are never closed nest too.
+    // Brackets that are never closed also nest.
     stack.iter().map(Level::depth).fold(0, usize::saturating_add)
 }
 
-/// One pair of brackets: what stands between two commas is a chain of operators around bracketed parts.
+/// A pair of brackets. Between two commas is a chain of operators around bracketed parts.
 #[derive(Default)]
 struct Level {
     chain: usize,
@@ -49,7 +49,7 @@ impl Level {
     }
 }
 
-/// Whether the token adds a level to the expression that it stands in.
+/// Whether the token adds a level to its expression.
 fn is_link(token: &Token<'_>) -> bool {
     match token.kind {
         Kind::Op => true,
@@ -58,14 +58,14 @@ fn is_link(token: &Token<'_>) -> bool {
     }
 }
 
-/// Counts the `elif` tags of the open `if` tags, each of which nests in the one before.
+/// Counts the `elif` tags of open `if` tags, since each nests in the one before.
 #[derive(Debug, Default)]
 pub(super) struct Branches {
     open: Vec<usize>,
 }
 
 impl Branches {
-    /// Takes the next tag; returns how deep it lies.
+    /// Processes the next tag and returns its depth.
     pub(super) fn enter(&mut self, tag: &Tag<'_>) -> usize {
         match tag.tokens.first().filter(|_| tag.is_block).map(|t| t.text) {
             Some("if") => self.open.push(0),

@@ -1,51 +1,51 @@
-//! Why a template gave no text.
+//! Errors of rendering a template.
 
 use minijinja::ErrorKind;
 
-/// Why a template gave no text.
+/// Why a template could not be rendered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
-    /// The template is no valid template, names something undefined, or ran too long.
+    /// The template is invalid, uses an undefined name, or ran too long.
     #[error("{name}, line {line}: {message}")]
     Render {
-        /// Which template.
+        /// Name of the template.
         name: String,
         /// The line at fault, from 1; 0 if unknown.
         line: usize,
         /// What is wrong.
         message: String,
     },
-    /// The template is not even parsed: it nests too deeply, is too large, or has no whole tags.
+    /// The template was rejected before parsing: it nests too deeply, is too large, or has incomplete tags.
     #[error("{name}, line {line}: {message}")]
     Unbounded {
-        /// Which template.
+        /// Name of the template.
         name: String,
-        /// The line at fault, from 1; 0 for the whole.
+        /// The line at fault, from 1; 0 for the whole template.
         line: usize,
         /// What is wrong.
         message: &'static str,
     },
-    /// The text that the template gives is too long.
+    /// The output is too long.
     #[error("{name}: the template gives more than {bytes} bytes of text")]
     TooLong {
-        /// Which template.
+        /// Name of the template.
         name: String,
-        /// The most that it may give.
+        /// Maximum size of the output in bytes.
         bytes: usize,
     },
-    /// The thread on which templates are rendered cannot be started, or ended early.
+    /// The rendering thread could not be started, or ended early.
     #[error("{name}: the thread that renders the template: {message}")]
     Thread {
-        /// Which template.
+        /// Name of the template.
         name: String,
-        /// What the system says.
+        /// The system's message.
         message: String,
     },
 }
 
 impl TemplateError {
-    /// The innermost cause: an error inside an included template is reported with that template's name and line.
+    /// Takes the innermost cause: an error in an included template is reported with that template's name and line.
     pub(crate) fn new(name: &str, error: &minijinja::Error) -> TemplateError {
         let mut cause = error;
         while let Some(inner) = std::error::Error::source(cause).and_then(|e| e.downcast_ref::<minijinja::Error>()) {

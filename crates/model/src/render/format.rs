@@ -1,6 +1,6 @@
-//! Formats of text (`%`, `format`, `str.format`) whose result is known to be bounded before it is made.
+//! Text formats (`%`, `format`, `str.format`) whose results are known to be bounded before they are built.
 //!
-//! minijinja formats as Python does, and makes whatever width a format asks for. Called by `render` and by the methods of
+//! minijinja formats like Python and honours any width that a format asks for. Called by `render` and by the methods of
 //! chat templates.
 
 use minijinja::formatting::{FormatStyle, format};
@@ -9,10 +9,10 @@ use minijinja::{Error, ErrorKind, State, Value};
 
 use super::{MAX_BYTES, Text, measure};
 
-/// How a value is written by `~`.
+/// How `~` prints a value.
 pub(crate) type Show = fn(&State<'_, '_>, &Value, &mut Text) -> Result<(), Error>;
 
-/// How fields are written.
+/// The syntax of format fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     /// `%s`.
@@ -21,7 +21,7 @@ pub(crate) enum Style {
     Braces,
 }
 
-/// The text with its fields filled in.
+/// Formats a text with bounded output.
 pub(crate) fn bounded_format(
     state: &State<'_, '_>,
     style: Style,
@@ -48,14 +48,14 @@ pub(crate) fn bounded_format(
     format(style, text, &shown)
 }
 
-/// Sum of the numbers in a format: each may be a width or a precision.
+/// Sum of the numbers in a format, each of which may be a width or a precision.
 fn widths(text: &str) -> usize {
     let runs = text.split(|c: char| !c.is_ascii_digit()).filter(|run| !run.is_empty());
     runs.fold(0, |sum, run| sum.saturating_add(run.parse().unwrap_or(usize::MAX)))
 }
 
-/// A value as minijinja's formats take it: what is no number and no text is written out first, unless the format looks
-/// into it.
+/// A value as minijinja's formats take it: values other than numbers and texts are printed first, unless the format
+/// accesses their elements.
 fn for_format(state: &State<'_, '_>, text: &str, arg: &Value, show: Show) -> Result<Value, Error> {
     if arg.is_kwargs() {
         let pairs = arg.as_object().and_then(|o| o.try_iter_pairs()).into_iter().flatten();

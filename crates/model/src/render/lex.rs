@@ -1,10 +1,10 @@
 //! Splits a template into text, tags and the tokens of each tag.
 //!
-//! The checks of depth and the rewriting need to know where strings, tags and brackets begin and end before minijinja
-//! parses anything. The rules are minijinja's own: a tag ends at its closing mark outside of strings and brackets. Called
-//! by `render::source`.
+//! The depth check and the rewriting must know where strings, tags and brackets start and end before minijinja parses
+//! anything. The rules are minijinja's: a tag ends at its closing mark outside strings and brackets. Called by
+//! `render::source`.
 
-/// A template that is no sequence of whole tags.
+/// A template is not a sequence of complete tags.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LexError {
     /// The line, from 1.
@@ -16,7 +16,7 @@ pub(super) struct LexError {
 /// A part of a template.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
-    /// Text, comments and raw blocks: goes through unchanged.
+    /// Text, comments and raw blocks, passed through unchanged.
     Text(&'a str),
     /// `{{ ... }}` or `{% ... %}`.
     Tag(Tag<'a>),
@@ -36,12 +36,12 @@ pub(super) struct Tag<'a> {
     pub(super) line: usize,
 }
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Word,
     Number,
-    /// With its quotes.
+    /// Includes its quotes.
     Str,
     /// An operator or a bracket.
     Op,
@@ -51,7 +51,7 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token<'a> {
     pub(super) kind: Kind,
-    /// White space in front of it.
+    /// White space before it.
     pub(super) space: &'a str,
     pub(super) text: &'a str,
 }
@@ -171,7 +171,7 @@ fn is_space(c: char) -> bool {
     c.is_whitespace()
 }
 
-/// Length of the closing mark, if `rest` begins with it.
+/// Length of the closing mark, if `rest` starts with it.
 fn closing(rest: &str, is_block: bool) -> Option<usize> {
     let mark = if is_block { "%}" } else { "}}" };
     let signed = rest.starts_with(['-', '+']);
@@ -187,7 +187,7 @@ fn raw_tag(rest: &str, name: &str) -> Option<usize> {
     Some(rest.len() - inner.len())
 }
 
-/// Kind and length of the token at the start of `rest`, which begins with no white space.
+/// Kind and length of the token at the start of `rest`, which does not start with white space.
 fn token(rest: &str) -> Option<(Kind, usize)> {
     let first = rest.chars().next()?;
     match first {
@@ -201,14 +201,14 @@ fn token(rest: &str) -> Option<(Kind, usize)> {
     }
 }
 
-/// How the names of the functions begin that hold a template to its bounds.
+/// Prefix of the names of the functions that enforce the bounds.
 const RESERVED: &str = "__aio_";
 
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Length of a string, its quotes included.
+/// Length of a string, including its quotes.
 fn string_len(rest: &str, quote: char) -> Option<usize> {
     let mut escaped = false;
     for (i, c) in rest.char_indices().skip(1) {
@@ -245,7 +245,7 @@ fn number_len(rest: &str) -> usize {
     }
 }
 
-/// Whether what stands before `end` is a decimal number that ends in `e`.
+/// Whether the text before `end` is a decimal number that ends in `e`.
 fn exponent(rest: &str, end: usize) -> bool {
     rest[..end].strip_suffix(['e', 'E']).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
 }

@@ -1,6 +1,7 @@
-//! String literals: read as Python reads them, written so that minijinja reads the same. Called by `render::source`.
+//! String literals: decoded like Python and re-encoded so that minijinja reads the same text. Called by
+//! `render::source`.
 
-/// The text of a literal, which has its quotes. Unknown escapes stay as they are.
+/// The text of a literal, given with its quotes. Unknown escapes are kept.
 pub(super) fn decode(literal: &str) -> String {
     let inner = literal.get(1..literal.len().saturating_sub(1)).unwrap_or("");
     let mut out = String::with_capacity(inner.len());
@@ -17,7 +18,7 @@ pub(super) fn decode(literal: &str) -> String {
     out + rest
 }
 
-/// What the escape at the start of `rest` stands for (`Some(None)`: nothing), and its length.
+/// The character that the escape at the start of `rest` stands for (`Some(None)`: nothing), and its length.
 fn escape(rest: &str) -> (Option<Option<char>>, usize) {
     let Some(second) = rest[1..].chars().next() else { return (None, 1) };
     let simple = |c| (Some(Some(c)), 2);
@@ -42,7 +43,7 @@ fn escape(rest: &str) -> (Option<Option<char>>, usize) {
     }
 }
 
-/// An escape of `digits` hexadecimal digits; unknown if they are missing.
+/// An escape of `digits` hexadecimal digits; unknown if digits are missing.
 fn code(rest: &str, digits: usize) -> (Option<Option<char>>, usize) {
     match rest.get(2..2 + digits) {
         Some(text) if text.bytes().all(|b| b.is_ascii_hexdigit()) => (Some(number(text, 16)), 2 + digits),
@@ -50,13 +51,13 @@ fn code(rest: &str, digits: usize) -> (Option<Option<char>>, usize) {
     }
 }
 
-/// The character of that code; the replacement character where there is none (half a surrogate pair).
+/// The character with this code, or the replacement character if there is none (half a surrogate pair).
 fn number(text: &str, radix: u32) -> Option<char> {
     let code = u32::from_str_radix(text, radix).unwrap_or(u32::MAX);
     Some(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER))
 }
 
-/// Appends `text` as a literal. Line ends stay what they are, so that lines keep their numbers.
+/// Appends `text` as a literal. Line ends are kept, so that line numbers do not change.
 pub(super) fn encode(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {

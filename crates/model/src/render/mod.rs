@@ -1,9 +1,9 @@
-//! Renders templates that nobody trusts: chat templates and graph templates go through here.
+//! Renders untrusted templates: both chat templates and graph templates go through here.
 //!
-//! A template may be written to exhaust its reader. Its nesting is checked before it is parsed (`source`); parsing and
-//! rendering happen on a thread whose stack fits the deepest template that passes; fuel bounds the work and the data that
-//! it makes; each value that it keeps and the output are at most [`MAX_BYTES`]. What exceeds a bound is a
-//! [`TemplateError`]. Called by `crate::chat` and `crate::template`.
+//! A template may be written to exhaust its reader. Its nesting is checked before it is parsed (`source`). Parsing and
+//! rendering run on a thread whose stack fits the deepest template that passes. Fuel bounds the work and the data
+//! created. Each value kept, and the output, are at most [`MAX_BYTES`]. Exceeding a bound is a [`TemplateError`].
+//! Called by `crate::chat` and `crate::template`.
 
 mod arithmetic;
 mod bound;
@@ -25,10 +25,10 @@ pub(crate) use bound::{MAX_BYTES, Text, measure};
 pub use error::TemplateError;
 pub(crate) use format::{Show, Style, bounded_format};
 
-/// Bytes of the stack on which templates are parsed and rendered; only what is used takes memory.
+/// Stack size in bytes of the thread that parses and renders templates; only the used part takes memory.
 const STACK: usize = 64 << 20;
 
-/// Templates, parsed, that render within bounds.
+/// Parsed templates that render within bounds.
 #[derive(Clone, Debug)]
 pub(crate) struct Guarded {
     env: Environment<'static>,
@@ -36,11 +36,11 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    /// Parses the templates `files`, of which `name` is the one to render. `fuel`: instructions, or 64 bytes of data
-    /// each, that a rendering may take. `set_up` adds functions, filters and tests.
+    /// Parses the templates `files`; `name` is the one to render. `fuel` is the number of instructions, or of 64-byte
+    /// units of data, that a rendering may take. `set_up` adds functions, filters and tests.
     ///
     /// # Errors
-    /// A template nests too deeply, is too large, or does not parse; no thread can be started.
+    /// A template nests too deeply, is too large, or does not parse; or no thread can be started.
     pub(crate) fn new<'a>(
         name: &str,
         files: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -59,7 +59,7 @@ impl Guarded {
                     message: e.message,
                 })?;
                 if let Err(e) = env.add_template_owned(name.to_owned(), prepared) {
-                    // What was written says more to its author than what it was made into.
+                    // The original text gives its author a better message than the rewritten one.
                     let e = env.template_from_named_str(name, text).err().unwrap_or(e);
                     return Err(TemplateError::new(name, &e));
                 }
@@ -68,10 +68,10 @@ impl Guarded {
         })
     }
 
-    /// The text for `context`.
+    /// Renders the template with `context`.
     ///
     /// # Errors
-    /// The template fails, or exceeds a bound; no thread can be started.
+    /// The template fails or exceeds a bound, or no thread can be started.
     pub(crate) fn render(&self, context: Value) -> Result<String, TemplateError> {
         let name = self.name.as_str();
         on_thread(name, || {
@@ -91,7 +91,8 @@ impl Guarded {
     }
 }
 
-/// Runs `work` on a thread with a stack of known size. Everything that recurses over template or values is dropped there.
+/// Runs `work` on a thread with a stack of known size. Everything that recurses over template or values is also dropped
+/// there.
 fn on_thread<T: Send>(name: &str, work: impl FnOnce() -> Result<T, TemplateError> + Send) -> Result<T, TemplateError> {
     let fail = |message: String| TemplateError::Thread { name: name.to_owned(), message };
     thread::scope(|scope| {
@@ -107,11 +108,11 @@ fn environment(fuel: u64, show: Show) -> Environment<'static> {
     env.set_fuel(Some(fuel));
     env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     let syntax = env.syntax().to_builder().trim_blocks(true).lstrip_blocks(true).build();
-    // Only whitespace handling changes, which cannot fail; if it did, templates would give blank lines.
+    // Only whitespace handling changes, which cannot fail; if it did, templates would print blank lines.
     if let Ok(syntax) = syntax {
         env.set_syntax(syntax);
     }
-    // These print all of the state, or of a value, without bounds.
+    // These print the whole state, or a value, without bounds.
     env.remove_global("debug");
     env.remove_filter("pprint");
     env.add_function("__aio_held", |state: &State<'_, '_>, value: Value| bound::held(state, value));
@@ -144,7 +145,7 @@ fn environment(fuel: u64, show: Show) -> Environment<'static> {
     env
 }
 
-/// What a loop goes over; minijinja's own loops take none for an empty list.
+/// The iterable of a loop. Fails for none, which minijinja's loops treat as an empty list.
 fn iterable(value: Value) -> Result<Value, Error> {
     if value.is_none() {
         return Err(Error::new(ErrorKind::InvalidOperation, "none cannot be iterated"));
@@ -174,7 +175,7 @@ fn concatenate(state: &State<'_, '_>, parts: &[Value], show: Show) -> Result<Val
     Ok(Value::from(text.into_string()))
 }
 
-/// Keeps what is written, up to [`MAX_BYTES`].
+/// Collects the output, up to [`MAX_BYTES`].
 #[derive(Default)]
 struct Capped {
     bytes: Vec<u8>,

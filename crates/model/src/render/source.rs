@@ -1,25 +1,23 @@
-//! Prepares the text of a template for minijinja: checks that it is bounded, and writes in what minijinja lacks.
+//! Prepares the text of a template for minijinja: checks its bounds and adds what minijinja lacks.
 //!
-//! What changes: values that a template builds or keeps go through functions that bound them (`__aio_held`, `__aio_attr`), loops
-//! refuse none (`__aio_iter`),
-//! `+`, `~` and `%` become calls (`__aio_add`, `__aio_cat`,
-//! `__aio_mod`), since minijinja lets a host bound or change no operator; string
-//! literals are read as Python reads them; `{% generation %}` becomes a scope. Lines stay where they are, so errors name
-//! the line of the file. Called by `render`.
+//! Values that a template builds or keeps go through functions that bound them (`__aio_held`, `__aio_attr`), and loops
+//! reject none (`__aio_iter`). `+`, `~` and `%` become calls (`__aio_add`, `__aio_cat`, `__aio_mod`), since minijinja
+//! does not let a host bound or change operators. String literals are decoded like Python's, and `{% generation %}`
+//! becomes a scope. Line numbers do not change, so errors name the line of the file. Called by `render`.
 
 use super::depth::{self, Branches, MAX_DEPTH};
 use super::lex::{self, Kind, LexError, Piece, Tag, Token};
 use super::literal;
 
-/// Longest template, in bytes.
+/// Maximum size of a template in bytes.
 pub(super) const MAX_SOURCE: usize = 4 << 20;
 
-/// The template as minijinja gets it.
+/// The template as passed to minijinja.
 pub(super) fn prepare(source: &str) -> Result<String, LexError> {
     if source.len() > MAX_SOURCE {
         return Err(LexError { line: 0, message: "the template is larger than 4 MiB" });
     }
-    // Jinja knows one kind of line end.
+    // Jinja has only one kind of line end.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len() * 2);
     let mut branches = Branches::default();
@@ -40,7 +38,7 @@ pub(super) fn prepare(source: &str) -> Result<String, LexError> {
     Ok(out)
 }
 
-/// For each opening bracket the index of its closing one.
+/// For each opening bracket, the index of its closing one.
 fn matching(tag: &Tag<'_>) -> Result<Vec<usize>, LexError> {
     let fault = LexError { line: tag.line, message: "brackets do not match" };
     let mut found = vec![0; tag.tokens.len()];
@@ -60,7 +58,7 @@ fn matching(tag: &Tag<'_>) -> Result<Vec<usize>, LexError> {
     if open.is_empty() { Ok(found) } else { Err(fault) }
 }
 
-/// Writes one tag. Ranges of tokens are half open.
+/// Writes one tag. Ranges of tokens are half-open.
 struct Rewriter<'a, 'o> {
     tokens: &'a [Token<'a>],
     matching: Vec<usize>,
@@ -94,7 +92,7 @@ impl Rewriter<'_, '_> {
         *self.out += tag.close;
     }
 
-    /// What a loop goes over, up to its condition.
+    /// The iterable of a loop, up to its condition.
     fn iterable(&mut self, start: usize, end: usize) {
         let stop = self.find(start, |t| t.is_word("if") || t.is_word("recursive")).unwrap_or(end);
         let is_tuple = self.outside(start, stop).any(|i| self.tokens[i].is_op(","));
@@ -110,7 +108,7 @@ impl Rewriter<'_, '_> {
         self.raw(1, self.tokens.len());
     }
 
-    /// `{% set target = value %}`: the value is kept, so it is bounded.
+    /// `{% set target = value %}`: bounds the value, which is kept.
     fn set(&mut self, end: usize) {
         let Some(equals) = self.find(1, |t| t.is_op("=")) else { return self.raw(0, end) };
         let has_attribute = self.tokens[..equals].iter().any(|t| t.is_op("."));
@@ -127,12 +125,12 @@ impl Rewriter<'_, '_> {
         *self.out += if is_tuple { "))" } else { ")" };
     }
 
-    /// First token from `start` on, outside of brackets, that `wanted` holds for.
+    /// The first token from `start` on, outside brackets, for which `wanted` holds.
     fn find(&self, start: usize, wanted: impl Fn(&Token<'_>) -> bool) -> Option<usize> {
         self.outside(start, self.tokens.len()).find(|&i| wanted(&self.tokens[i]))
     }
 
-    /// The tokens outside of brackets, and opening brackets.
+    /// The tokens outside brackets, and the opening brackets.
     fn outside(&self, start: usize, end: usize) -> impl Iterator<Item = usize> + '_ {
         let mut next = start;
         std::iter::from_fn(move || {
@@ -151,7 +149,8 @@ impl Rewriter<'_, '_> {
         }
     }
 
-    /// What stands between two brackets, or a whole expression: chains of operators between commas and weaker operators.
+    /// The contents of a pair of brackets, or a whole expression: chains of operators between commas and weaker
+    /// operators.
     fn level(&mut self, start: usize, end: usize) {
         let ends: Vec<usize> = self.outside(start, end).filter(|&i| self.is_boundary(start, i)).collect();
         let mut from = start;
@@ -163,7 +162,7 @@ impl Rewriter<'_, '_> {
         self.sum(from, end);
     }
 
-    /// Whether an operator weaker than `+` stands at `i`, or a separator, or a word that ends an expression.
+    /// Whether the token at `i` is an operator weaker than `+`, a separator, or a word that ends an expression.
     fn is_boundary(&self, start: usize, i: usize) -> bool {
         let token = &self.tokens[i];
         let after_is = i > start && self.tokens[i - 1].is_word("is");
@@ -172,7 +171,7 @@ impl Rewriter<'_, '_> {
             Kind::Word => match token.text {
                 "and" | "or" | "if" | "else" => true,
                 "not" | "in" => !after_is,
-                // Words behind an operand, of `for`, `include` and `import`.
+                // Words after an operand, of `for`, `include` and `import`.
                 "recursive" | "ignore" | "with" | "without" | "as" | "import" => i > start && self.is_operand(i - 1),
                 _ => false,
             },
@@ -190,7 +189,7 @@ impl Rewriter<'_, '_> {
         }
     }
 
-    /// Where one of `operators` stands between two operands.
+    /// Positions of `operators` between two operands.
     fn splits(&self, start: usize, end: usize, operators: &[&str]) -> Vec<usize> {
         let is_split = |&i: &usize| {
             self.tokens[i].kind == Kind::Op
@@ -279,7 +278,7 @@ impl Rewriter<'_, '_> {
         }
     }
 
-    /// Brackets and what is in them. A list, map or tuple of values that the template had before is bounded.
+    /// Brackets and their contents. A list, map or tuple of existing values is bounded.
     fn bracket(&mut self, open: usize, is_literal: bool) {
         let close = self.matching[open];
         let inner = &self.tokens[open + 1..close];
@@ -293,7 +292,7 @@ impl Rewriter<'_, '_> {
         *self.out += if holds { ")" } else { "" };
     }
 
-    /// String literals that follow each other are one; returns the index after them.
+    /// Joins adjacent string literals. Returns the index after them.
     fn strings(&mut self, start: usize, end: usize) -> usize {
         let mut i = start;
         let mut text = String::new();
@@ -320,7 +319,7 @@ fn is_constant(word: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Without white space, which says nothing here.
+    /// Removes white space, which is irrelevant here.
     fn squeezed(text: &str) -> String {
         text.split_whitespace().collect()
     }

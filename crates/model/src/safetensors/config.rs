@@ -5,7 +5,7 @@ use crate::gguf::write::GgufWriter;
 use serde::Deserialize;
 use std::path::Path;
 
-/// Architectures whose configuration and tensors are known; GGUF names them the same.
+/// Architectures whose configuration and tensors are known. GGUF uses the same names.
 const ARCHITECTURES: [&str; 3] = ["llama", "qwen2", "qwen3"];
 
 /// One id or several.
@@ -25,7 +25,7 @@ impl Ids {
     }
 }
 
-/// The keys that are read; others have no bearing on the result.
+/// The keys that are read. Others do not affect the result.
 #[derive(Debug, Deserialize)]
 pub(super) struct Config {
     model_type: String,
@@ -44,7 +44,7 @@ pub(super) struct Config {
     pub eos_token_id: Option<Ids>,
     rope_theta: Option<f32>,
     rope_scaling: Option<Rope>,
-    /// Where newer files have both of the above.
+    /// Newer files have both of the above here.
     rope_parameters: Option<Rope>,
     hidden_act: Option<String>,
     #[serde(default)]
@@ -57,7 +57,7 @@ pub(super) struct Config {
     quantization_config: Option<serde_json::Value>,
 }
 
-/// How positions are stretched.
+/// Scaling of positions.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Rope {
@@ -78,7 +78,7 @@ struct Rope {
 }
 
 impl Config {
-    /// Refuses what would silently give another model.
+    /// Rejects settings that would silently give another model.
     pub(super) fn check(&self, path: &Path) -> Result<(), SafetensorsError> {
         let rope = self.rope();
         let kind = rope.kind();
@@ -157,7 +157,7 @@ impl Config {
         let trained = rope.original_max_position_embeddings.unwrap_or(self.max_position_embeddings);
         w.set(&key("rope.scaling.original_context_length"), trained);
         let numbers = [
-            // Here the magnitude is given as a whole, in GGUF as a factor on YaRN's own.
+            // Here the magnitude is the complete value; in GGUF it is a factor on YaRN's own.
             ("attn_factor", rope.attention_factor.map(|a| a / (1.0 + 0.1 * factor.ln()))),
             ("yarn_beta_fast", rope.beta_fast),
             ("yarn_beta_slow", rope.beta_slow),
@@ -167,7 +167,7 @@ impl Config {
         }
     }
 
-    /// By what Llama 3 divides its rotary frequencies, which GGUF files store as `rope_freqs.weight`.
+    /// Llama 3's divisors of the rotary frequencies, which GGUF files store as `rope_freqs.weight`.
     pub(super) fn rope_factors(&self) -> Option<Vec<f32>> {
         let rope = self.rope();
         if rope.kind() != "llama3" {

@@ -1,11 +1,11 @@
-//! Why a folder in Hugging Face's form is no model that aio runs. Made by this folder's readers.
+//! Errors of models in Hugging Face's format. Raised by the readers in this folder.
 
 use crate::gguf::GgufError;
 use aio_mapped::MapError;
 use std::io;
 use std::path::PathBuf;
 
-/// A fault of such a model.
+/// Why such a model cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SafetensorsError {
@@ -14,26 +14,26 @@ pub enum SafetensorsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A file is no JSON, lacks a key or has one of another type.
+    /// A file is not JSON, or a key is missing or has the wrong type.
     #[error("{}: {message}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// What and where.
+        /// What is wrong, and where.
         message: String,
     },
-    /// The model uses something that aio does not have.
+    /// The model uses something that aio does not support.
     #[error("{}: {what} is not supported", path.display())]
     Unsupported {
-        /// The file that says so.
+        /// The file that requests it.
         path: PathBuf,
-        /// What it is.
+        /// The unsupported feature.
         what: String,
     },
-    /// A value outside what a model can have.
+    /// A value is out of range.
     #[error("{}: {key} is {got}, but must be {expected}", path.display())]
     Value {
         /// The file.
@@ -42,35 +42,35 @@ pub enum SafetensorsError {
         key: &'static str,
         /// Its value.
         got: String,
-        /// What it may be.
+        /// The values allowed.
         expected: String,
     },
-    /// The folder has no weights.
+    /// The folder contains no weights.
     #[error("{} has neither model.safetensors nor an index of several files", path.display())]
     NoWeights {
         /// The folder.
         path: PathBuf,
     },
-    /// An index names a file in another folder.
-    #[error("{} names {file:?}, which is no plain file name", path.display())]
+    /// An index names a file outside the folder.
+    #[error("{} names {file:?}, which is not a plain file name", path.display())]
     FileName {
         /// The index.
         path: PathBuf,
         /// The name.
         file: String,
     },
-    /// A file of weights cannot be opened or mapped.
+    /// A weight file cannot be opened or mapped.
     #[error(transparent)]
     Map(#[from] MapError),
-    /// A file of weights is cut short or has another form.
-    #[error("{} is no whole safetensors file: {message}", path.display())]
+    /// A weight file is truncated or has another format.
+    #[error("{} is not a complete safetensors file: {message}", path.display())]
     Header {
         /// The file.
         path: PathBuf,
-        /// What the safetensors library says.
+        /// The message of the safetensors library.
         message: String,
     },
-    /// A file lacks a tensor that its index promises, or a folder one that the model needs.
+    /// A tensor is missing that the index lists or the model needs.
     #[error("{} lacks the tensor {name:?}", path.display())]
     MissingTensor {
         /// The file or folder.
@@ -78,15 +78,15 @@ pub enum SafetensorsError {
         /// The tensor.
         name: String,
     },
-    /// A tensor whose meaning is not known; to leave it out would change the model.
-    #[error("{} has the tensor {name:?}, which is no part of a model that aio knows", path.display())]
+    /// A tensor has an unknown meaning; ignoring it would change the model.
+    #[error("{} has the tensor {name:?}, which no supported model has", path.display())]
     UnknownTensor {
         /// The file.
         path: PathBuf,
         /// The tensor.
         name: String,
     },
-    /// A tensor of another element type or rank.
+    /// A tensor has an unsupported element type or rank.
     #[error("{}: tensor {name:?} is {kind}; vectors and matrices of F32, F16 and BF16 are read", path.display())]
     TensorKind {
         /// The file.
@@ -96,17 +96,17 @@ pub enum SafetensorsError {
         /// Its type and shape.
         kind: String,
     },
-    /// The token embedding is missing or has another shape than the configuration says.
+    /// The token embedding is missing, or its shape differs from the configuration's.
     #[error("{}: the token embedding is {found:?}, but config.json says {expected:?}", path.display())]
     Embedding {
         /// The folder.
         path: PathBuf,
-        /// Its shape; empty if there is none.
+        /// Its shape; empty if missing.
         found: Vec<u64>,
-        /// The shape that it should have.
+        /// The expected shape.
         expected: [u64; 2],
     },
-    /// The parts do not make a model.
+    /// The parts do not form a valid model.
     #[error(transparent)]
     Gguf(#[from] GgufError),
 }

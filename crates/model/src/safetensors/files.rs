@@ -1,4 +1,4 @@
-//! Reads the small files of a folder whole.
+//! Reads the small files of a folder into memory.
 
 use super::error::SafetensorsError;
 use serde::de::DeserializeOwned;

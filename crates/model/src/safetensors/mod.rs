@@ -1,11 +1,10 @@
-//! Models in Hugging Face's form: a folder with `config.json`, `tokenizer.json` and safetensors files.
+//! Models in Hugging Face's format: a folder with `config.json`, `tokenizer.json` and safetensors files.
 //!
-//! Such a folder is read as the GGUF file that it could have been converted to: its configuration becomes metadata, its
-//! tensors get GGUF's names, and the files stay mapped, so nothing behind this module knows the difference. Vectors
-//! (norms, biases) are widened to f32, which is how GGUF files have them. One thing is not converted: GGUF has the rows of
-//! Llama's query and key matrices in another order, so the metadata say that rotated pairs lie half a head apart.
-//! Architectures: llama, qwen2, qwen3; weights: F32, F16, BF16. Behind the feature `safetensors`; called by
-//! [`crate::Model::open`].
+//! Such a folder is read like the GGUF file it could have been converted to: its configuration becomes metadata, its
+//! tensors get GGUF's names, and the files stay mapped, so code outside this module sees no difference. Vectors (norms,
+//! biases) are widened to f32, as in GGUF files. One thing is not converted: GGUF orders the rows of Llama's query and
+//! key matrices differently, so the metadata states that rotated pairs are half a head apart. Architectures: llama,
+//! qwen2, qwen3; weights: F32, F16, BF16. Requires the feature `safetensors`; called by [`crate::Model::open`].
 
 mod config;
 mod error;
@@ -16,7 +15,7 @@ mod tokens;
 pub use error::SafetensorsError;
 
 use crate::gguf::write::GgufWriter;
-use crate::gguf::{Gguf, TensorInfo, TensorType};
+use crate::gguf::{GgmlType, Gguf, TensorInfo};
 use aio_ir::DType;
 use aio_mapped::Map;
 use config::Config;
@@ -26,18 +25,18 @@ use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The list of files of a model in several parts.
+/// The index of a model in several files.
 const INDEX: &str = "model.safetensors.index.json";
-/// The file of a model in one.
+/// The file of a model in one file.
 const SINGLE: &str = "model.safetensors";
 
-/// A vector, widened, in the order of the files.
+/// A vector widened to f32, in the order of the files.
 struct Vector {
     name: String,
     values: Vec<f32>,
 }
 
-/// One mapped file and the matrices in it.
+/// A mapped file and its matrices.
 struct File {
     map: Map,
     matrices: Vec<TensorInfo>,
@@ -65,13 +64,13 @@ pub fn open(path: &Path) -> Result<Gguf, SafetensorsError> {
     Ok(Gguf::of_files(header, files.into_iter().map(|f| (f.map, f.matrices)).collect())?)
 }
 
-/// The part of an index that matters.
+/// The relevant part of an index.
 #[derive(serde::Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The files with the tensors that each must have.
+/// The files, with the tensors each must contain.
 type Files = BTreeMap<PathBuf, Vec<String>>;
 
 fn weight_files(path: &Path, folder: &Path) -> Result<Files, SafetensorsError> {
@@ -107,7 +106,7 @@ fn split_files(index: &Path, folder: &Path) -> Result<Files, SafetensorsError> {
     Ok(files)
 }
 
-/// Maps a file: matrices are left where they are, vectors widened.
+/// Maps a file. Matrices stay in the map, vectors are widened.
 fn open_file(
     path: &Path,
     expected: &[String],
@@ -121,7 +120,7 @@ fn open_file(
     if let Some(name) = expected.iter().find(|n| table.info(n).is_none()) {
         return Err(SafetensorsError::MissingTensor { path: path.to_path_buf(), name: name.clone() });
     }
-    // The length of the header comes before the header, and the data behind it.
+    // The header follows its length, and the data follows the header.
     let data_start = 8 + header_bytes;
     let mut matrices = Vec::new();
     for name in table.offset_keys() {
@@ -143,7 +142,7 @@ fn open_file(
             }
             &[rows, cols] if rows > 0 && cols > 0 => matrices.push(TensorInfo {
                 name: own_name,
-                ty: TensorType::Known(dtype),
+                ty: GgmlType::Known(dtype),
                 dims: vec![cols as u64, rows as u64],
                 offset: start as u64,
                 file_offset: (data_start + start) as u64,
@@ -174,7 +173,7 @@ fn widen(dtype: DType, bytes: &[u8]) -> Vec<f32> {
     }
 }
 
-/// The number of tokens is checked against the weights before it sizes anything.
+/// Checks the number of tokens against the weights before it sizes anything.
 fn check_embedding(folder: &Path, files: &[File], config: &Config) -> Result<(), SafetensorsError> {
     let mut matrices = files.iter().flat_map(|f| &f.matrices);
     let found = matrices.find(|t| t.name == "token_embd.weight").map(TensorInfo::shape).unwrap_or_default();
@@ -183,14 +182,14 @@ fn check_embedding(folder: &Path, files: &[File], config: &Config) -> Result<(),
     if found != expected {
         return Err(SafetensorsError::Embedding { path, found, expected });
     }
-    // Without this one a model would count as tied.
+    // Without this check, a model that lacks it would be treated as tied.
     if !config.tie_word_embeddings && !files.iter().flat_map(|f| &f.matrices).any(|t| t.name == "output.weight") {
         return Err(SafetensorsError::MissingTensor { path, name: "lm_head.weight".to_owned() });
     }
     Ok(())
 }
 
-/// A GGUF file of the metadata and the widened vectors.
+/// A GGUF file with the metadata and the widened vectors.
 fn header(mut metadata: GgufWriter, vectors: &[Vector]) -> Result<Vec<u8>, SafetensorsError> {
     for v in vectors {
         metadata.tensor(&v.name, DType::F32, &[v.values.len() as u64]);

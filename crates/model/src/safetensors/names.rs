@@ -1,4 +1,4 @@
-//! Names of tensors: Hugging Face's to GGUF's.
+//! Tensor names: from Hugging Face's to GGUF's.
 
 /// Names inside a layer.
 const LAYER: &[(&str, &str)] = &[
@@ -22,7 +22,7 @@ const LAYER: &[(&str, &str)] = &[
     ("mlp.down_proj.bias", "ffn_down.bias"),
 ];
 
-/// GGUF's name of a tensor; the outer `None` is one that is left out, the inner one a name that is not known.
+/// GGUF's name of a tensor. Outer `None`: the tensor is left out. Inner `None`: the name is unknown.
 pub(super) fn of(name: &str, tied: bool) -> Option<Option<String>> {
     let whole = match name {
         "model.embed_tokens.weight" => Some("token_embd.weight"),
@@ -30,7 +30,7 @@ pub(super) fn of(name: &str, tied: bool) -> Option<Option<String>> {
         // Some files repeat the embedding under this name.
         "lm_head.weight" if tied => return None,
         "lm_head.weight" => Some("output.weight"),
-        // Old files store what follows from the configuration.
+        // Old files store values that follow from the configuration.
         _ if name.ends_with(".rotary_emb.inv_freq") => return None,
         _ => None,
     };

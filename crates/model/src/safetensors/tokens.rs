@@ -1,7 +1,7 @@
 //! `tokenizer.json` and `tokenizer_config.json`: the tokenizer and the chat template, as GGUF metadata.
 //!
-//! Byte-level BPE only, with a pre-tokenizer that aio knows under a name. Unicode normalisation (NFC), which some of these
-//! files ask for, is not done, as llama.cpp does not do it either.
+//! Only byte-level BPE, with a pre-tokenizer that aio knows by name. Unicode normalisation (NFC), which some of these
+//! files ask for, is not applied; llama.cpp does not apply it either.
 
 use super::config::{Config, Ids};
 use super::error::SafetensorsError;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// GGUF's numbers for kinds of tokens.
+/// GGUF's token kinds.
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
@@ -39,7 +39,7 @@ struct Added {
 
 #[derive(Deserialize)]
 struct Bpe {
-    /// In order of the texts, so that the same file always gives the same tokens.
+    /// Sorted by text, so that the same file always gives the same tokens.
     vocab: BTreeMap<String, u32>,
     merges: Vec<Merge>,
     #[serde(default)]
@@ -53,7 +53,7 @@ enum Merge {
     Pair(String, String),
 }
 
-/// The tokens at the ends of a text, as `tokenizer_config.json` has them.
+/// The first and last tokens of a text, from `tokenizer_config.json`.
 #[derive(Default, Deserialize)]
 struct Ends {
     bos_token: Option<Token>,
@@ -83,7 +83,7 @@ struct NamedChat {
     template: String,
 }
 
-/// Writes tokens, merges, ends and chat template.
+/// Writes tokens, merges, first and last tokens, and chat template.
 pub(super) fn describe(folder: &Path, config: &Config, w: &mut GgufWriter) -> Result<(), SafetensorsError> {
     let path = folder.join("tokenizer.json");
     let file: TokenizerFile = read_json(&path)?;
@@ -126,7 +126,7 @@ struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Every id below `count` gets a text; an id that is not below it is the error.
+    /// Gives every id below `count` a text. The error is an id that is not below it.
     fn new(vocab: &BTreeMap<String, u32>, added: &[Added], count: u32) -> Result<Vocabulary, u32> {
         let mut texts: Vec<String> = (0..count).map(|i| format!("[PAD{i}]")).collect();
         let mut kinds = vec![UNUSED; count as usize];
@@ -167,7 +167,7 @@ fn describe_ends(
     for (place, id) in places.iter().zip(ids).filter_map(|(place, id)| Some((place, id?))) {
         w.set(&format!("tokenizer.ggml.{place}_token_id"), id);
     }
-    // What the tokenizer itself puts around a text counts; the flags are for files that do not say.
+    // The tokenizer's own post-processor takes precedence; the flags are for files without one.
     let (add_bos, add_eos) = match &added {
         Some((first, last)) => (first.is_some(), last.is_some()),
         None => (ends.add_bos_token == Some(true), ends.add_eos_token == Some(true)),
@@ -179,7 +179,7 @@ fn describe_ends(
     Ok(())
 }
 
-/// The special tokens that a template puts before and behind one text; `None` if there is no template.
+/// The special tokens that the post-processor's template puts before and after a text; `None` if there is no template.
 fn added_tokens(post_processor: Option<&Value>) -> Option<(Option<String>, Option<String>)> {
     let of = post_processor?;
     match of.get("type")?.as_str()? {
@@ -205,14 +205,14 @@ fn chat_template(folder: &Path, in_config: Option<Chat>) -> Result<Option<String
     })
 }
 
-/// The name under which aio knows a pre-tokenizer.
+/// The name by which aio knows a pre-tokenizer.
 fn pre_tokenizer(of: Option<&Value>, ignore_merges: bool) -> Option<&'static str> {
     let mut splits = Vec::new();
     collect_splits(of?, &mut splits)?;
     pre::name_of(&splits, ignore_merges)
 }
 
-/// Regular expressions of a pre-tokenizer, in order; `None` for one that does something else.
+/// Regular expressions of a pre-tokenizer, in order; `None` if it does something else.
 fn collect_splits(of: &Value, splits: &mut Vec<String>) -> Option<()> {
     let flag = |name: &str, default: bool| of.get(name).and_then(Value::as_bool).unwrap_or(default);
     match of.get("type")?.as_str()? {

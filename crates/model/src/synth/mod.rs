@@ -1,8 +1,8 @@
 //! Synthetic models: valid GGUF files with random weights, for tests and benchmarks.
 //!
-//! A file has the shape of a real model, weights whose activations stay finite, and a byte-level
-//! tokenizer, so that aio and llama.cpp both load and run it. The weights stream block by block;
-//! memory does not grow with the model. Called by `aio synth` and by tests.
+//! A file has the shape of a real model, weights with finite activations, and a byte-level tokenizer, so that both aio
+//! and llama.cpp load and run it. The weights stream block by block; memory use does not grow with the model. Called by
+//! `aio synth` and by tests.
 
 mod noise;
 mod preset;
@@ -20,9 +20,9 @@ use crate::gguf::write::{GgufWriter, TensorSpec};
 use crate::tokenizer::byte_to_char;
 use noise::Noise;
 
-/// The least vocabulary: 256 bytes, one merged token and the control tokens.
+/// Minimum vocabulary: 256 bytes, one merged token and the control tokens.
 pub const MIN_VOCAB: u32 = 256 + 1 + CONTROL.len() as u32;
-/// Tensors that a preset may have beside those that every model has.
+/// Tensors that a preset may have in addition to those of every model.
 pub const OPTIONAL: &[&str] = &[
     "rope_freqs.weight",
     "attn_q.bias",
@@ -51,32 +51,32 @@ const CHATML: &str = concat!(
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 );
 
-/// Why a synthetic model cannot be made.
+/// Why a synthetic model cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SynthError {
     /// Writing failed.
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// A type that cannot hold weights.
-    #[error("{dtype} is no type for weights")]
+    /// The type cannot hold weights.
+    #[error("{dtype} is not a weight type")]
     Type {
         /// The type asked for.
         dtype: DType,
     },
-    /// A vocabulary without room for bytes and control tokens.
+    /// The vocabulary has no room for bytes and control tokens.
     #[error("a vocabulary of {got} is too small, {MIN_VOCAB} tokens are needed")]
     Vocab {
         /// The size asked for.
         got: u32,
     },
-    /// An optional tensor that aio does not write.
-    #[error("the preset has the optional tensor {name:?}, which is none of [{}]", OPTIONAL.join(", "))]
+    /// The preset has an optional tensor that aio does not write.
+    #[error("the preset has the unknown optional tensor {name:?}; expected one of [{}]", OPTIONAL.join(", "))]
     Optional {
         /// The name.
         name: String,
     },
-    /// A dimension of 0.
+    /// A dimension is 0.
     #[error("{field} must not be 0")]
     Zero {
         /// The field of the preset.
@@ -90,7 +90,7 @@ pub enum SynthError {
 /// Bytes between two calls of the progress function.
 const WATCHED_BYTES: u64 = 1 << 20;
 
-/// Passes bytes on and tells the caller how many, who may stop.
+/// Forwards bytes and reports their number to the caller, who may stop.
 struct Watched<'a> {
     out: &'a mut dyn Write,
     progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
@@ -98,7 +98,7 @@ struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    /// Tells the bytes that were not told yet.
+    /// Reports the bytes not yet reported.
     fn tell(&mut self) -> io::Result<()> {
         match (self.progress)(std::mem::take(&mut self.untold)) {
             ControlFlow::Continue(()) => Ok(()),
@@ -122,20 +122,20 @@ impl Write for Watched<'_> {
     }
 }
 
-/// A tensor that got another type than asked for, because its rows are no whole blocks.
+/// A tensor with another type than requested, because its rows are not whole blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fallback {
     /// The tensor.
     pub tensor: String,
     /// Its row length.
     pub row: u64,
-    /// The type asked for.
+    /// The type requested.
     pub wanted: DType,
-    /// The type it got.
+    /// The type used.
     pub got: DType,
 }
 
-/// A synthetic model, ready to be written.
+/// A synthetic model, ready to write.
 #[derive(Debug)]
 pub struct Synth {
     writer: GgufWriter,
@@ -148,7 +148,7 @@ impl Synth {
     /// Plans a model of this shape with matrices of type `dtype`; norms and biases are f32.
     ///
     /// # Errors
-    /// [`SynthError`] if the type or the shape cannot be.
+    /// [`SynthError`] if the type or the shape is invalid.
     pub fn new(preset: &Preset, dtype: DType, seed: u64) -> Result<Synth, SynthError> {
         check(preset, dtype)?;
         let (writer, rope_freq_base) = (GgufWriter::new(), preset.rope_freq_base);
@@ -159,12 +159,12 @@ impl Synth {
         Ok(synth)
     }
 
-    /// The tensors that got another type than asked for.
+    /// The tensors with another type than requested.
     pub fn fallbacks(&self) -> &[Fallback] {
         &self.fallbacks
     }
 
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     ///
     /// # Errors
     /// [`SynthError::Gguf`] for shapes that overflow.
@@ -172,7 +172,7 @@ impl Synth {
         Ok(self.writer.file_bytes()?)
     }
 
-    /// The file up to its tensors' data: shape, tokenizer and graph of a model whose weights nobody needs.
+    /// The file up to its tensor data: shape, tokenizer and graph of a model whose weights are not needed.
     ///
     /// # Errors
     /// [`SynthError::Gguf`] for shapes that overflow.
@@ -180,11 +180,11 @@ impl Synth {
         Ok(self.writer.head()?)
     }
 
-    /// Writes the file. `progress` is told how many bytes of tensors were written since it was last asked, every MiB and
-    /// at the end of each tensor, and may stop the writing.
+    /// Writes the file. `progress` receives the number of tensor bytes written since the last call, every MiB and at
+    /// the end of each tensor, and may stop the writing.
     ///
     /// # Errors
-    /// [`SynthError::Gguf`], and [`SynthError::Stopped`] where `progress` breaks off; no file is left behind.
+    /// [`SynthError::Gguf`], and [`SynthError::Stopped`] if `progress` stops the writing; no file remains then.
     pub fn write_to(&self, path: &Path, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<(), SynthError> {
         let (mut index, mut stopped) = (0, false);
         let mut watch = |bytes| {
@@ -204,7 +204,7 @@ impl Synth {
         }
     }
 
-    /// The whole file in memory, for tests.
+    /// The complete file in memory, for tests.
     ///
     /// # Errors
     /// [`SynthError::Gguf`].
@@ -224,7 +224,7 @@ impl Synth {
         if spec.name == "rope_freqs.weight" {
             return (0..elems).try_for_each(|i| out.write_all(&self.llama3_rope_factor(i, elems).to_le_bytes()));
         }
-        // Rows of deviation 1/sqrt(length) keep the size of what they are multiplied with.
+        // Rows with standard deviation 1/sqrt(length) preserve the magnitude of their input.
         let (mean, sigma) = match spec.dims.as_slice() {
             [_] if spec.name.ends_with("norm.weight") || spec.name.ends_with(".scale") => (1.0, 0.1),
             [_] => (0.0, 0.1),
@@ -234,7 +234,7 @@ impl Synth {
         noise::write(&mut noise, spec.dtype, elems, mean, sigma, out)
     }
 
-    /// By what Llama 3.2 divides its i-th of n rotary frequencies: slow ones by 32, fast ones not.
+    /// Llama 3.2's divisor of the i-th of n rotary frequencies: 32 for slow ones, 1 for fast ones.
     fn llama3_rope_factor(&self, i: u64, n: u64) -> f32 {
         let (factor, low, high, trained) = (32.0, 1.0, 4.0, 8192.0);
         let frequency = f64::from(self.rope_freq_base).powf(-(i as f64) / n as f64);
@@ -271,7 +271,7 @@ impl Synth {
         tokens.extend(CONTROL.map(str::to_owned));
         let mut kinds = vec![1i32; p.vocab_size as usize];
         kinds[first_control..tokens.len()].fill(3);
-        // The rest prints as words, so that a run shows something.
+        // The rest prints as words, so that generated text is readable.
         tokens.extend((tokens.len()..p.vocab_size as usize).map(|i| format!("Ġw{i}")));
         let control = |i: usize| (first_control + i) as u32;
         let w = &mut self.writer;
@@ -342,7 +342,7 @@ impl Synth {
     }
 }
 
-/// The type itself if rows of this length are whole blocks, else what llama-quantize takes instead.
+/// The type itself if rows of this length are whole blocks, else llama-quantize's fallback.
 fn storable(wanted: DType, row: u64) -> DType {
     if wanted.row_bytes(row).is_some() {
         return wanted;

@@ -1,15 +1,15 @@
 //! Random weights in every storage type, from a counter-based generator.
 //!
-//! A block's bytes are drawn at random and its scale fields are then set so that the decoded
-//! values have mean 0 and the wanted deviation. No value depends on how many were drawn before,
-//! so the same seed gives the same file on every machine.
+//! A block's bytes are random; then its scale fields are set so that the decoded values have mean 0 and the requested
+//! standard deviation. No value depends on how many were drawn before, so the same seed gives the same file on every
+//! machine.
 
 use std::io::{self, Write};
 
 use aio_ir::DType;
 use half::{bf16, f16};
 
-/// Bytes written at a time, about.
+/// Approximate number of bytes written at a time.
 const CHUNK: u64 = 1 << 20;
 
 /// Random numbers of one tensor.
@@ -34,7 +34,7 @@ impl Noise {
         }
     }
 
-    /// Roughly normal, mean 0, deviation 1: the sum of four uniform 16-bit numbers.
+    /// Approximately normal, mean 0, standard deviation 1: the sum of four uniform 16-bit numbers.
     pub(super) fn normal(&mut self) -> f32 {
         let bits = self.next();
         let sum: u32 = (0..4).map(|i| (bits >> (16 * i)) as u32 & 0xffff).sum();
@@ -42,20 +42,20 @@ impl Noise {
     }
 }
 
-/// A bijection of 64-bit numbers whose output bits all depend on all input bits (SplitMix64).
+/// A bijection of 64-bit numbers in which every output bit depends on all input bits (SplitMix64).
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
-/// Where a block keeps its scales and what they must be.
+/// The positions and required values of a block's scales.
 struct BlockForm {
     /// Byte offset of the f16 scale.
     scale_at: usize,
-    /// Byte offset of the f16 minimum and its ratio to the scale that makes the mean 0.
+    /// Byte offset of the f16 minimum, and its ratio to the scale for mean 0.
     min: Option<(usize, f32)>,
-    /// Deviation of the decoded values at scale 1.
+    /// Standard deviation of the decoded values at scale 1.
     deviation: f32,
 }
 
@@ -78,8 +78,8 @@ fn block_form(dtype: DType) -> Option<BlockForm> {
     }
 }
 
-/// Writes `elems` values of deviation `sigma` around `mean`, in the layout of `dtype`.
-/// Quantised types ignore `mean`.
+/// Writes `elems` values with standard deviation `sigma` around `mean`, in the layout of `dtype`. Quantised types
+/// ignore `mean`.
 pub(super) fn write(
     noise: &mut Noise,
     dtype: DType,
@@ -108,8 +108,8 @@ pub(super) fn write(
 fn fill_blocks(noise: &mut Noise, form: &BlockForm, block_bytes: usize, sigma: f32, buffer: &mut [u8]) {
     noise.fill(buffer);
     for block in buffer.chunks_exact_mut(block_bytes) {
-        // A quarter up or down, so that scales differ; signs differ where there is no minimum,
-        // as the quants' own mean is half a step off zero there.
+        // Up to a quarter up or down, so that scales differ. Signs differ in formats without a minimum, because the
+        // mean of their quants is half a step off zero.
         let bits = noise.next();
         let wobble = 0.75 + 0.5 * (bits as u32 as f32 / u32::MAX as f32);
         let sign = if form.min.is_none() && bits >> 63 == 1 { -1.0 } else { 1.0 };
@@ -123,12 +123,12 @@ fn fill_blocks(noise: &mut Noise, form: &BlockForm, block_bytes: usize, sigma: f
 }
 
 fn fill_plain(noise: &mut Noise, dtype: DType, mean: f32, sigma: f32, buffer: &mut [u8]) -> io::Result<()> {
-    for slot in buffer.chunks_exact_mut(dtype.block_bytes()) {
+    for element in buffer.chunks_exact_mut(dtype.block_bytes()) {
         let value = mean + sigma * noise.normal();
         match dtype {
-            DType::F32 => slot.copy_from_slice(&value.to_le_bytes()),
-            DType::F16 => slot.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
-            DType::BF16 => slot.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
+            DType::F32 => element.copy_from_slice(&value.to_le_bytes()),
+            DType::F16 => element.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+            DType::BF16 => element.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
             other => return Err(io::Error::other(format!("{other} cannot hold weights"))),
         }
     }

@@ -1,7 +1,7 @@
 //! Shapes of real models, to be filled with random weights.
 //!
-//! They are data (`presets.json`), so that a new architecture needs no code here either. Fields are public so that a test
-//! can take a preset and make it small.
+//! They are data (`presets.json`), so that a new architecture needs no code here. Fields are public so that a test can
+//! shrink a preset.
 
 use serde::Deserialize;
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
-    /// The preset's name, also `general.name` of the file.
+    /// The preset's name, also the file's `general.name`.
     pub name: String,
     /// `general.architecture`.
     pub architecture: String,
@@ -25,33 +25,31 @@ pub struct Preset {
     pub head_count_kv: u32,
     /// Width of a head.
     pub head_length: u32,
-    /// Tokens; at least [`super::MIN_VOCAB`].
+    /// Vocabulary size, at least [`super::MIN_VOCAB`].
     pub vocab_size: u32,
-    /// Positions.
+    /// Context length in positions.
     pub context_length: u32,
     /// Epsilon of the RMS norms.
     pub rms_epsilon: f32,
     /// Base of the rotary frequencies.
     pub rope_freq_base: f32,
-    /// The tensors of the file that not every model has: `attn_q.bias` stands for that of each layer. One of
-    /// [`super::OPTIONAL`] each.
+    /// Optional tensors in the file, each one of [`super::OPTIONAL`]. `attn_q.bias` stands for that of each layer.
     #[serde(default)]
     pub optional: Vec<String>,
 }
 
-/// All presets, in order: the rows of `presets.json`.
+/// All presets, in the order of `presets.json`.
 pub fn presets() -> Vec<Preset> {
     serde_json::from_str(include_str!("presets.json")).expect("a test reads the same text")
 }
 
 impl Preset {
-    /// The preset of this name.
+    /// The preset with this name.
     pub fn find(name: &str) -> Option<Preset> {
         presets().into_iter().find(|p| p.name == name)
     }
 
-    /// The preset as a model of two layers and little width whose rows are whole blocks of every
-    /// quantised type.
+    /// The preset as a narrow model of two layers whose rows are whole blocks of every quantised type.
     pub fn tiny(&self) -> Preset {
         Preset {
             block_count: 2,
@@ -66,7 +64,7 @@ impl Preset {
         }
     }
 
-    /// Whether a tensor that not every model has is there: `attn_q.bias` means that of each layer.
+    /// Whether an optional tensor is present. `attn_q.bias` means that of each layer.
     pub fn has(&self, tensor: &str) -> bool {
         self.optional.iter().any(|name| name == tensor)
     }

@@ -1,8 +1,9 @@
-//! Byte-level byte-pair encoding, as GPT-2 and most models after it do it.
+//! Byte-level byte-pair encoding, as in GPT-2 and most later models.
 //!
-//! A text is cut by the pre-tokenizer, its bytes are written as printable characters, and neighbours that make a token are
-//! merged by rank. Cutting is `split`, merging `merges`: tables of numbers, since a string for each part of each merge
-//! takes longer than reading a model. A test compares it with the `tokenizers` crate.
+//! The pre-tokenizer splits a text into words, their bytes are written as printable characters, and neighbours that
+//! form a token are merged by rank. Splitting is in `split`, merging in `merges`: tables of numbers, since a string for
+//! each part of each merge would take longer than reading a model. A test compares the results with the `tokenizers`
+//! crate.
 
 use std::collections::HashMap;
 
@@ -14,7 +15,7 @@ use super::vocab::Vocab;
 use crate::gguf::{Gguf, GgufError, ValueType};
 use crate::warning::Warning;
 
-/// Characters of a text that a message shows.
+/// Characters of a text shown in a message.
 const SHOWN_CHARS: usize = 40;
 
 /// A byte-level encoder.
@@ -22,10 +23,10 @@ pub(super) struct Bpe {
     merges: Merges,
     /// The token of each byte, if it has one.
     bytes: [Option<u32>; 256],
-    /// Whether a word that is a token as a whole is taken before any merging.
+    /// Whether a word that is itself a token is used without merging.
     ignore_merges: bool,
     splits: Vec<Split>,
-    /// Texts that merges name and that are no tokens. Their ids follow the vocabulary's.
+    /// Texts in merges that are not tokens. Their ids follow the vocabulary's.
     strays: Vec<String>,
 }
 
@@ -50,16 +51,16 @@ impl Bpe {
         Ok(Bpe { merges, bytes, ignore_merges: pre.ignore_merges, splits, strays: names.into_strays() })
     }
 
-    /// Whether no byte is lost.
+    /// Whether every byte can be encoded.
     pub(super) fn has_all_bytes(&self) -> bool {
         self.bytes.iter().all(Option::is_some)
     }
 
-    /// Appends the ids of `text`, in which no special token is looked for. A byte without a token becomes the unknown one.
-    /// Stops once there are more than `limit` ids in all.
+    /// Appends the ids of `text`, without looking for special tokens. A byte without a token becomes the unknown token.
+    /// Stops once there are more than `limit` ids in total.
     ///
     /// # Errors
-    /// [`TokenizerError::NoToken`] for a byte without a token where the vocabulary has no unknown one.
+    /// [`TokenizerError::NoToken`] for a byte without a token if the vocabulary has no unknown token.
     pub(super) fn encode(
         &self,
         vocab: &Vocab,
@@ -98,7 +99,7 @@ impl Bpe {
         Ok(())
     }
 
-    /// Appends a token, or the characters of a text that is none.
+    /// Appends a token, or the characters of a text that is not one.
     fn push(&self, vocab: &Vocab, id: u32, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
         let Some(text) = self.strays.get((id as usize).wrapping_sub(vocab.len())) else {
             out.push(id);
@@ -118,7 +119,7 @@ fn shortened(text: &str) -> String {
     text.chars().take(SHOWN_CHARS).collect()
 }
 
-/// Ids of texts that merges name: tokens, and texts that are none.
+/// Ids of the texts in merges, tokens or not.
 struct Names<'v> {
     vocab: &'v Vocab,
     strays: HashMap<String, u32>,
@@ -129,7 +130,7 @@ impl Names<'_> {
         self.vocab.id(text).or_else(|| self.strays.get(text).copied())
     }
 
-    /// The id of a text, a new one if it has none, and whether it is a token.
+    /// The id of a text, new if it has none, and whether it is a token.
     fn id(&mut self, text: &str) -> (u32, bool) {
         if let Some(id) = self.vocab.id(text) {
             return (id, true);
@@ -145,7 +146,7 @@ impl Names<'_> {
     }
 }
 
-/// The merges, each of which makes a text out of two. Where one of the three is no token there is a warning.
+/// Reads the merges, each of which joins two texts. Warns if one of the three texts is not a token.
 fn read_merges(gguf: &Gguf, names: &mut Names<'_>, warnings: &mut Vec<Warning>) -> Result<Merges, TokenizerError> {
     let key = "tokenizer.ggml.merges";
     let list = gguf.get_array(key, &[ValueType::Str])?.ok_or_else(|| GgufError::MissingKey { name: key.to_owned() })?;
@@ -168,15 +169,15 @@ fn read_merges(gguf: &Gguf, names: &mut Names<'_>, warnings: &mut Vec<Warning>) 
     Ok(merges)
 }
 
-/// The two parts of a merge. The first part is never empty, so a space in front belongs to it.
+/// The two parts of a merge. The first part is never empty, so a leading space belongs to it.
 fn split_merge(text: &str) -> Option<(&str, &str)> {
     let first_char = text.chars().next()?.len_utf8();
     let space = first_char + text.get(first_char..)?.find(' ')?;
     Some((&text[..space], &text[space + 1..]))
 }
 
-/// The character that stands for a byte in a byte-level vocabulary: the byte's own Latin-1
-/// character where that one is visible, else the next free one from U+0100 on.
+/// The character that stands for a byte in a byte-level vocabulary: the byte's Latin-1 character if that is visible,
+/// else the next free one from U+0100 on.
 pub(crate) fn byte_to_char(byte: u8) -> char {
     let code = match byte {
         0..=0x20 => 0x100 + u32::from(byte),

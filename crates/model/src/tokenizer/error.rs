@@ -1,27 +1,27 @@
-//! Why a tokenizer cannot be built or a text not be encoded.
+//! Errors of building a tokenizer or encoding a text.
 
 use crate::gguf::GgufError;
 
-/// A fault of a model's tokenizer, or of its use.
+/// An error of a model's tokenizer or its use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerError {
-    /// A key is missing or of the wrong type.
+    /// A key is missing or has the wrong type.
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// A kind of tokenizer that aio does not have.
+    /// An unsupported kind of tokenizer.
     #[error("tokenizer.ggml.model is {got:?}; \"gpt2\" and \"llama\" are supported")]
     Model {
         /// The kind found.
         got: String,
     },
-    /// A pre-tokenizer that aio does not know. A near one would give wrong ids silently.
+    /// An unknown pre-tokenizer. A similar one would silently give wrong ids.
     #[error("tokenizer.ggml.pre is {got:?}, which is not supported")]
     Pre {
         /// The name found.
         got: String,
     },
-    /// A list that is shorter than the list of tokens.
+    /// A list is shorter than the list of tokens.
     #[error("{key} has {got} entries, but there are {tokens} tokens")]
     Length {
         /// The metadata key.
@@ -31,13 +31,13 @@ pub enum TokenizerError {
         /// The number of tokens.
         tokens: usize,
     },
-    /// More tokens than 31-bit ids, or none at all.
+    /// There are no tokens, or more than 31-bit ids allow.
     #[error("{got} tokens cannot be a vocabulary")]
     Count {
         /// The number found.
         got: usize,
     },
-    /// Two tokens with one text.
+    /// Two tokens have the same text.
     #[error("tokens {first} and {second} are both {text:?}")]
     DuplicateToken {
         /// The text.
@@ -47,7 +47,7 @@ pub enum TokenizerError {
         /// The second id.
         second: u32,
     },
-    /// A merge that is not two parts with a space between.
+    /// A merge is not two parts separated by a space.
     #[error("merge {index} ({text:?}) is not a pair")]
     Merge {
         /// Its position in the list.
@@ -55,29 +55,29 @@ pub enum TokenizerError {
         /// Its text.
         text: String,
     },
-    /// Tokens that must never be generated, which aio does not honour.
+    /// The file lists tokens that must never be generated, which aio does not support.
     #[error("{key} lists {count} tokens that must not be generated, which is not supported")]
     Suppressed {
         /// The metadata key.
         key: &'static str,
-        /// How many there are.
+        /// Number of such tokens.
         count: usize,
     },
-    /// An expression of a pre-tokenizer that cannot be compiled.
+    /// An expression of a pre-tokenizer does not compile.
     #[error("the pre-tokenizer cannot be compiled: {message}")]
     Split {
-        /// What the library says.
+        /// The library's message.
         message: String,
     },
-    /// A text that the vocabulary cannot spell.
+    /// The vocabulary cannot encode a text.
     #[error("the vocabulary has no token for the byte 0x{byte:02x} of {text:?}, and no unknown token")]
     NoToken {
         /// The byte.
         byte: u8,
-        /// The start of the word that it is in.
+        /// The start of the word that contains it.
         text: String,
     },
-    /// An id outside the vocabulary.
+    /// An id is outside the vocabulary.
     #[error("token id {id} is outside the vocabulary of {tokens}")]
     TokenId {
         /// The id.

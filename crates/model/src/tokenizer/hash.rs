@@ -1,20 +1,20 @@
 //! A hash for the tokenizer's tables: a few multiplications for a short text.
 //!
-//! The standard one takes several times as long, and a vocabulary with its merges is hashed a quarter of a million times
-//! before a model's first token. Words are folded into a state by multiplying to 128 bits and joining both halves (the
-//! principle of wyhash, Wang Yi 2019). A key drawn at random keeps a file from choosing texts that collide.
+//! The standard hash takes several times as long, and a vocabulary with its merges is hashed a quarter of a million
+//! times before a model's first token. Words are folded into a state by a 128-bit multiplication whose halves are
+//! combined (the principle of wyhash, Wang Yi 2019). A random key keeps a file from choosing colliding texts.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// The hash's key. As a [`BuildHasher`] it is for keys of integers.
+/// The hash's key. As a [`BuildHasher`] it is for integer keys.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key(u64);
 
-/// An odd number with its bits spread evenly (2^64 over the golden ratio).
+/// An odd number with evenly spread bits (2^64 divided by the golden ratio).
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Key {
-    /// Another one each time.
+    /// A new random key.
     pub(super) fn random() -> Key {
         Key(RandomState::new().hash_one(0))
     }
@@ -71,7 +71,7 @@ mod tests {
     fn short_texts_and_pairs_spread() {
         let key = Key::random();
         let texts = (0..20_000).flat_map(|i| [format!("{i}"), format!("a text of more than eight bytes {i}")]);
-        // Of 40,000 in 2^32 places 0.2 pairs collide.
+        // Of 40,000 values in a range of 2^32, 0.2 pairs are expected to collide.
         let places: HashSet<u32> = texts.map(|t| (key.hash_text(&t) >> 32) as u32).collect();
         assert!(places.len() > 39_990, "{}", places.len());
         let low: HashSet<u32> = (0..40_000u32).map(|i| key.hash_one((i / 200, i % 200)) as u32).collect();

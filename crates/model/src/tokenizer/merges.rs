@@ -1,49 +1,49 @@
-//! Byte-pair merging: pairs of tokens that join to one, in the order of their rank.
+//! Byte-pair merging: joins pairs of tokens in order of rank.
 //!
-//! A word begins as the tokens of its characters. Of all neighbours that join, the pair of the lowest rank is joined, the
-//! leftmost among equals, until none is left. Used by `bpe`; made for tables of hundreds of thousands of pairs, so a
-//! pair is four numbers and no text.
+//! A word starts as the tokens of its characters. Of all neighbours that can be joined, the pair with the lowest rank
+//! is joined, the leftmost among equals, until none is left. Used by `bpe`. Made for tables of hundreds of thousands of
+//! pairs, so a pair is four numbers without text.
 
 use super::hash::Key;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-/// What a pair becomes.
+/// The result of joining a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Merge {
     rank: u32,
     token: u32,
 }
 
-/// All pairs that join.
+/// All pairs that can be joined.
 #[derive(Debug)]
 pub(super) struct Merges(HashMap<(u32, u32), Merge, Key>);
 
-/// A token of a word on the way.
+/// A token of a word being merged.
 struct Part {
     token: u32,
-    /// Places of the neighbours.
+    /// Indices of the neighbours.
     before: Option<usize>,
     after: Option<usize>,
     /// Whether it was joined to its left neighbour.
     gone: bool,
 }
 
-/// A pair that could be joined: rank first, then the place of its left part, then what it becomes.
+/// A candidate pair: rank, index of its left part, resulting token.
 type Pair = Reverse<(u32, usize, u32)>;
 
 impl Merges {
-    /// Room for this many pairs.
+    /// A table with room for this many pairs.
     pub(super) fn with_capacity(pairs: usize) -> Merges {
         Merges(HashMap::with_capacity_and_hasher(pairs, Key::random()))
     }
 
-    /// Adds a pair; of a pair that comes twice the last one counts.
+    /// Adds a pair, replacing an earlier equal one.
     pub(super) fn insert(&mut self, pair: (u32, u32), rank: u32, token: u32) {
         self.0.insert(pair, Merge { rank, token });
     }
 
-    /// Joins a word's tokens and appends what is left.
+    /// Merges a word's tokens and appends the result.
     pub(super) fn apply(&self, word: impl Iterator<Item = u32>, out: &mut Vec<u32>) {
         let part = |(i, token): (usize, u32)| Part { token, before: i.checked_sub(1), after: Some(i + 1), gone: false };
         let mut parts: Vec<Part> = word.enumerate().map(part).collect();
@@ -52,7 +52,7 @@ impl Merges {
         }
         let mut queue: BinaryHeap<Pair> = (0..parts.len()).filter_map(|i| self.pair(&parts, i)).collect();
         while let Some(Reverse((_, left, token))) = queue.pop() {
-            // The parts may have changed since; what counts is what they become now.
+            // The parts may have changed since; only the current merge counts.
             if parts[left].gone || self.merge(&parts, left).is_none_or(|m| m.token != token) {
                 continue;
             }
@@ -69,7 +69,7 @@ impl Merges {
         out.extend(parts.iter().filter(|p| !p.gone).map(|p| p.token));
     }
 
-    /// What the part at a place becomes with the next one.
+    /// The merge of a part with the next one.
     fn merge(&self, parts: &[Part], left: usize) -> Option<Merge> {
         let right = &parts[parts[left].after?];
         self.0.get(&(parts[left].token, right.token)).copied()
@@ -84,7 +84,7 @@ impl Merges {
 mod tests {
     use super::*;
 
-    /// Letters are tokens 0.., pairs become the tokens given.
+    /// Letters are tokens 0..; pairs become the given tokens.
     fn apply(pairs: &[((u32, u32), u32)], word: &[u32]) -> Vec<u32> {
         let mut merges = Merges::with_capacity(pairs.len());
         for (rank, &(pair, token)) in (0..).zip(pairs) {
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_lowest_rank_goes_first_and_then_the_leftmost() {
-        // (b c) before (a b): of a b c the right pair is joined, although the left one is there too.
+        // (b c) before (a b): in a b c the right pair is joined, although the left one exists too.
         assert_eq!(apply(&[((1, 2), 10), ((0, 1), 11)], &[0, 1, 2]), [0, 10]);
         assert_eq!(apply(&[((0, 0), 10)], &[0, 0, 0]), [10, 0]);
         assert_eq!(apply(&[((0, 0), 10), ((10, 10), 11)], &[0; 7]), [11, 10, 0]);
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(apply(&[((0, 1), 10), ((0, 1), 12)], &[0, 1]), [12]);
     }
 
-    /// Random merges over five letters, many of which make the same token out of other parts.
+    /// Random merges over five letters, many of which form the same token from different parts.
     #[test]
     fn words_come_out_as_the_tokenizers_crate_has_them() {
         use tokenizers::Model;

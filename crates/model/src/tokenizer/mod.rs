@@ -1,10 +1,9 @@
 //! Tokenizers, built from a GGUF file's metadata.
 //!
-//! Two kinds: byte-level BPE (`tokenizer.ggml.model` = `gpt2`) with the pre-tokenizers of
-//! [`pre::SUPPORTED`], and SentencePiece BPE (`llama`). Ids agree with llama.cpp's, which is what
-//! models in this format are used with; tests hold its ids for odd strings. Special tokens are
-//! cut out of a text before anything else, the longest first. What llama.cpp warns of is a
-//! [`Warning`] here. Used by the engine and the CLI.
+//! Two kinds: byte-level BPE (`tokenizer.ggml.model` = `gpt2`) with the pre-tokenizers of [`pre::SUPPORTED`], and
+//! SentencePiece BPE (`llama`). Ids agree with those of llama.cpp, with which models in this format are used; tests
+//! check them for unusual strings. Special tokens are cut out of a text first, longest first. Where llama.cpp warns,
+//! there is a [`Warning`] here. Used by the engine and the CLI.
 
 mod bpe;
 mod error;
@@ -36,26 +35,26 @@ enum Kind {
 pub struct Tokenizer {
     vocab: Vocab,
     kind: Kind,
-    /// Tokens looked for as a whole, longest text first.
+    /// Tokens matched as a whole, longest text first.
     specials: Vec<u32>,
     add_bos: bool,
     add_eos: bool,
-    /// Bytes of a text that one token stands for at most; `None` if bytes may be lost, and then there is no saying.
+    /// Maximum bytes of text per token; `None` if bytes may be lost, so that there is no bound.
     longest: Option<usize>,
     warnings: Vec<Warning>,
 }
 
-/// A stretch of a text: still to be encoded, or a special token.
+/// A part of a text: either still to be encoded or a special token.
 enum Piece<'a> {
     Text(&'a str),
     Token(u32),
 }
 
 impl Tokenizer {
-    /// Builds the tokenizer that a model's metadata describe.
+    /// Builds the tokenizer that a model's metadata describes.
     ///
     /// # Errors
-    /// [`TokenizerError`]: an unknown kind or pre-tokenizer, or lists that do not fit together.
+    /// [`TokenizerError`]: an unknown kind or pre-tokenizer, or inconsistent lists.
     pub fn from_gguf(gguf: &Gguf) -> Result<Tokenizer, TokenizerError> {
         refuse_suppressed(gguf)?;
         let mut warnings = Vec::new();
@@ -86,7 +85,7 @@ impl Tokenizer {
         Ok(Tokenizer { vocab, kind, specials, add_bos, add_eos, longest, warnings })
     }
 
-    /// What the metadata say that could not be followed to the letter.
+    /// Metadata that could not be followed exactly.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
@@ -106,23 +105,23 @@ impl Tokenizer {
         self.add_eos
     }
 
-    /// The ids of a text, with nothing added at its ends. With `parse_special`, control tokens
-    /// written in the text become those tokens; otherwise they are encoded as plain text.
+    /// Encodes a text without adding tokens at its ends. With `parse_special`, control tokens written in the text
+    /// become those tokens; otherwise they are encoded as plain text.
     ///
     /// # Errors
-    /// [`TokenizerError::NoToken`] for a byte that the vocabulary cannot spell, if there is no unknown token either.
+    /// [`TokenizerError::NoToken`] for a byte that the vocabulary cannot encode, if there is no unknown token.
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
         self.encode_up_to(text, parse_special, usize::MAX)
     }
 
-    /// As [`Tokenizer::encode`], but of a text with more than `limit` tokens the first ones, `limit` at least: for callers
-    /// that refuse such a text, so that its length costs no time and memory.
+    /// Like [`Tokenizer::encode`], but may stop after `limit` tokens. A longer text gives at least its first `limit`
+    /// tokens. For callers that reject such a text, so that its length costs no time or memory.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`].
+    /// See [`Tokenizer::encode`].
     pub fn encode_up_to(&self, text: &str, parse_special: bool, limit: usize) -> Result<Vec<u32>, TokenizerError> {
         let mut out = Vec::new();
-        // A SentencePiece text begins with a space, and so does what follows a special token.
+        // A SentencePiece text starts with a space, and so does text after a special token.
         let mut after_special = true;
         for piece in self.cut_specials(text, parse_special) {
             if out.len() > limit {
@@ -137,28 +136,28 @@ impl Tokenizer {
         Ok(out)
     }
 
-    /// A number of tokens that a text has at least, from its length alone: whether it is too long is known at once.
+    /// A lower bound on the number of tokens, from the text's length alone, to reject texts that are too long
+    /// immediately.
     pub fn least_tokens(&self, text: &str) -> usize {
         self.longest.map_or(0, |longest| text.len().div_ceil(longest))
     }
 
-    /// As [`Tokenizer::encode`], with the begin- and end-of-sequence tokens that the model wants.
+    /// Like [`Tokenizer::encode`], with the begin- and end-of-sequence tokens that the model requires.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`].
+    /// See [`Tokenizer::encode`].
     pub fn encode_prompt(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
         Ok(self.framed(self.encode(text, parse_special)?))
     }
 
-    /// Ids between the begin- and end-of-sequence tokens that the model wants.
+    /// Adds the begin- and end-of-sequence tokens that the model requires.
     pub fn framed(&self, ids: Vec<u32>) -> Vec<u32> {
         let bos = self.vocab.bos().filter(|_| self.add_bos);
         let eos = self.vocab.eos().filter(|_| self.add_eos);
         bos.into_iter().chain(ids).chain(eos).collect()
     }
 
-    /// The text of some ids. Control tokens are shown only with `show_special`; bytes that are
-    /// no UTF-8 become U+FFFD.
+    /// Decodes ids. Control tokens are shown only with `show_special`; bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
     /// [`TokenizerError::TokenId`] for an id outside the vocabulary.
@@ -188,7 +187,7 @@ impl Tokenizer {
         true
     }
 
-    /// Appends the ids of a text without special tokens; byte-level encoding stops once there are more than `limit`.
+    /// Appends the ids of a text without special tokens. Byte-level encoding stops once there are more than `limit`.
     fn encode_plain(
         &self,
         text: &str,
@@ -205,8 +204,7 @@ impl Tokenizer {
         }
     }
 
-    /// Cuts special tokens out of a text: all places of the longest one first, then the next in
-    /// what is left.
+    /// Cuts special tokens out of a text: all occurrences of the longest one first, then the next in the rest.
     fn cut_specials<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Piece<'a>> {
         let mut pieces = Vec::new();
         if !text.is_empty() {
@@ -245,7 +243,7 @@ fn specials_of(vocab: &Vocab) -> Vec<u32> {
     found.into_iter().map(|(_, id)| id).collect()
 }
 
-/// See [`Tokenizer::longest`].
+/// Computes [`Tokenizer::longest`].
 fn longest_of(vocab: &Vocab, kind: &Kind) -> Option<usize> {
     let all = match kind {
         Kind::Bpe(bpe) => bpe.has_all_bytes(),
@@ -255,7 +253,7 @@ fn longest_of(vocab: &Vocab, kind: &Kind) -> Option<usize> {
     vocab.iter().map(|(_, text, _)| text.len()).max().filter(|&longest| all && longest > 0)
 }
 
-/// The pre-tokenizer that the file names. Files from before the key existed mean the default.
+/// The pre-tokenizer that the file names. Files older than the key mean the default.
 fn pre_of(gguf: &Gguf, warnings: &mut Vec<Warning>) -> Result<pre::Pre, TokenizerError> {
     const ASSUMED: &str = "default";
     let named = gguf.get_str("tokenizer.ggml.pre")?;
@@ -264,7 +262,8 @@ fn pre_of(gguf: &Gguf, warnings: &mut Vec<Warning>) -> Result<pre::Pre, Tokenize
     pre::find(name).ok_or_else(|| TokenizerError::Pre { got: name.to_owned() })
 }
 
-/// Other keys below `tokenizer` that these kinds of tokenizers do not read change nothing in llama.cpp b11434 either.
+/// Rejects suppressed tokens. Other `tokenizer` keys that these tokenizers do not read have no effect in llama.cpp
+/// b11434 either.
 fn refuse_suppressed(gguf: &Gguf) -> Result<(), TokenizerError> {
     let key = "tokenizer.ggml.suppress_tokens";
     match gguf.get_array(key, &[ValueType::I32, ValueType::U32])?.map(|list| list.len()) {

@@ -1,26 +1,25 @@
-//! Pre-tokenizers: how a text is cut into words before byte-pair merging, by name.
+//! Pre-tokenizers by name: how a text is split into words before byte-pair merging.
 //!
-//! A GGUF file names its pre-tokenizer in `tokenizer.ggml.pre`. Each name stands for a list of
-//! regular expressions; each expression cuts the pieces left by the one before into matches and
-//! gaps. Names and expressions are facts of the models' own `tokenizer.json` files as llama.cpp
-//! b11434 collects them. A name that is not in [`SUPPORTED`] is refused, because the nearest
-//! known one would encode digits or spaces differently and nobody would notice.
+//! A GGUF file names its pre-tokenizer in `tokenizer.ggml.pre`. Each name stands for a list of regular expressions,
+//! each of which splits the pieces left by the previous one into matches and gaps. Names and expressions are facts of
+//! the models' own `tokenizer.json` files as collected by llama.cpp b11434. A name that is not in [`SUPPORTED`] is
+//! rejected, because the closest known one would silently encode digits or spaces differently.
 
-/// How texts are cut, and what else the name decides.
+/// How texts are split, and other settings that depend on the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pre {
     /// Regular expressions, applied in order.
     pub splits: &'static [&'static str],
-    /// Whether a word that is a token as a whole is taken before any merging.
+    /// Whether a word that is itself a token is used without merging.
     pub ignore_merges: bool,
-    /// Whether a text starts with the begin-of-sequence token unless the file says otherwise.
+    /// Whether a text starts with the begin-of-sequence token, unless the file says otherwise.
     pub add_bos: bool,
 }
 
-/// Each digit for itself.
+/// Each digit separately.
 pub(crate) const DIGIT: &str = r"\p{N}";
 const UP_TO_3_DIGITS: &str = r"\p{N}{1,3}";
-/// Words, digits, signs and spaces as GPT-2 cuts them.
+/// Words, digits, punctuation and spaces as GPT-2 splits them.
 pub(crate) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
 const LLAMA3: &str = concat!(
     r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
@@ -57,7 +56,7 @@ const fn plain(splits: &'static [&'static str]) -> Pre {
     Pre { splits, ignore_merges: false, add_bos: false }
 }
 
-/// Every name that is understood.
+/// All supported names.
 pub const SUPPORTED: &[(&[&str], Pre)] = &[
     (&["default"], plain(&[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"])),
     (
@@ -98,15 +97,15 @@ pub const SUPPORTED: &[(&[&str], Pre)] = &[
     (&["gpt-4o", "llama4", "kanana2"], plain(&[GPT4O])),
 ];
 
-/// The pre-tokenizer of this name.
+/// The pre-tokenizer with this name.
 pub fn find(name: &str) -> Option<Pre> {
     SUPPORTED.iter().find(|(names, _)| names.contains(&name)).map(|&(_, pre)| pre)
 }
 
-/// The name of the pre-tokenizer with these expressions, which may be written as `tokenizer.json` files do.
+/// The name of the pre-tokenizer with these expressions, in the spelling of `tokenizer.json` files.
 #[cfg(feature = "safetensors")]
 pub(crate) fn name_of(splits: &[String], ignore_merges: bool) -> Option<&'static str> {
-    // The one place where those files and llama.cpp's list write the same thing differently.
+    // The only expression that those files and llama.cpp's list spell differently.
     let spelled = |regex: &str| {
         let both_cases = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
         regex.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)", both_cases)

@@ -1,28 +1,28 @@
-//! Cutting a text into words before byte-pair merging.
+//! Splits a text into words before byte-pair merging.
 //!
-//! A step is one regular expression: its matches and the gaps between them are the words. The expressions are those of
-//! `tokenizer.json` files, regular but for one look-ahead, `\s+(?!\S)`: white space up to, but not including, the last
-//! character before a word. Here that is white space matched greedily and then shortened, so every search is an
-//! automaton's: linear in the text, without a stack or a limit that a long run of spaces could reach. Tests compare with
-//! the `tokenizers` crate. Used by `bpe`.
+//! A step is one regular expression; its matches and the gaps between them are the words. The expressions are those of
+//! `tokenizer.json` files, regular except for one look-ahead, `\s+(?!\S)`: white space up to, but not including, the
+//! last character before a word. Here that is matched greedily as white space and then shortened, so every search uses
+//! an automaton: linear in the text, without a stack or a limit that a long run of spaces could exceed. Tests compare
+//! the results with the `tokenizers` crate. Used by `bpe`.
 
 use regex_automata::Input;
 use regex_automata::meta::Regex;
 
 use super::error::TokenizerError;
 
-/// The one look-ahead, as an alternative.
+/// The look-ahead, as an alternative of an expression.
 const BEFORE_WORD: &str = r"|\s+(?!\S)";
-/// Which of a step's patterns that alternative is.
+/// Index of that alternative among a step's patterns.
 const RUN: usize = 1;
 
 /// One expression.
 #[derive(Debug)]
 pub(super) struct Split {
-    /// The alternatives before the look-ahead; the look-ahead's run of white space; the alternatives after it. At one
-    /// place the first that matches wins, as in the expression.
+    /// Three patterns: the alternatives before the look-ahead, its run of white space, and the alternatives after it.
+    /// The first that matches at a position wins, as in the expression.
     regex: Regex,
-    /// Whether the last alternatives take a single character of white space that the look-ahead leaves.
+    /// Whether the last alternatives match the single white-space character that the look-ahead leaves.
     takes_one: bool,
 }
 
@@ -38,14 +38,14 @@ impl Split {
         Ok(Split { regex, takes_one })
     }
 
-    /// Appends the words of `text`, which together are the text.
+    /// Appends the words of `text`, which concatenate to the text.
     pub(super) fn cut<'t>(&self, text: &'t str, words: &mut Vec<&'t str>) {
         let (mut at, mut gap) = (0, 0);
         while let Some(found) = self.regex.find(Input::new(text).range(at..)) {
             let (start, end) = (found.start(), found.end());
             at = end;
             if found.pattern().as_usize() == RUN && end < text.len() {
-                // A word follows: its last character of white space stays with it.
+                // A word follows and keeps the last white-space character.
                 let last = text[start..end].char_indices().next_back().map_or(end, |(i, _)| start + i);
                 match (last > start, self.takes_one) {
                     (true, _) => at = last,
@@ -81,7 +81,7 @@ mod tests {
         pieces.into_iter().map(|(piece, _, _)| piece.to_owned()).filter(|p| !p.is_empty()).collect()
     }
 
-    /// Random texts of white space, letters, digits, signs and the ends of English contractions.
+    /// Random texts of white space, letters, digits, punctuation and endings of English contractions.
     fn random_texts(count: usize) -> Vec<String> {
         let parts = [
             " ", "  ", "\t", "\n", "\r\n", "\u{a0}", "a", "Bc", "é", "日本", "1", "234", "5678", "²", "'s", "'LL", "!",

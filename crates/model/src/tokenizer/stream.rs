@@ -1,8 +1,8 @@
-//! Token ids to text, one at a time, without ever showing half a character.
+//! Decodes token ids one at a time, without splitting characters.
 
 use super::Tokenizer;
 
-/// Holds back bytes until they make whole characters.
+/// Holds bytes back until they form whole characters.
 ///
 /// Bytes that can never become UTF-8 are replaced by U+FFFD, one for each broken sequence.
 #[derive(Clone, Debug, Default)]
@@ -12,17 +12,17 @@ pub struct StreamDecoder {
 }
 
 impl StreamDecoder {
-    /// A decoder that prints no control tokens.
+    /// A decoder that omits control tokens.
     pub fn new() -> StreamDecoder {
         StreamDecoder::default()
     }
 
-    /// A decoder that prints control tokens too, as in `<|im_end|>`.
+    /// A decoder that also prints control tokens, such as `<|im_end|>`.
     pub fn with_special() -> StreamDecoder {
         StreamDecoder { held: Vec::new(), show_special: true }
     }
 
-    /// Takes the next token and gives the text that is complete now; often empty.
+    /// Takes the next token and returns the text that is now complete, often empty.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
         tokenizer.append_piece(id, self.show_special, &mut self.held);
         let mut out = String::new();
@@ -47,7 +47,7 @@ impl StreamDecoder {
         }
     }
 
-    /// Gives what is still held back, as U+FFFD if it is half a character.
+    /// Returns what is still held back; an incomplete character becomes U+FFFD.
     pub fn finish(&mut self) -> String {
         let rest = String::from_utf8_lossy(&self.held).into_owned();
         self.held.clear();

@@ -1,28 +1,28 @@
-//! The texts of a vocabulary and their ids: one buffer and one table, whatever the number of tokens.
+//! The texts of a vocabulary and their ids, in one buffer and one table.
 //!
-//! A string and a map entry for each of 150,000 tokens take longer to allocate than a model's weights to read. The
-//! standard map cannot have keys that lie in a buffer beside it, so this one has ids alone and looks their texts up.
+//! Allocating a string and a map entry for each of 150,000 tokens takes longer than reading a model's weights. The
+//! standard map cannot have keys in a separate buffer, so this one stores only ids and looks up their texts.
 
 use super::hash::Key;
 
-/// A place of the table.
+/// An entry of the table.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
-    /// Half of the text's hash: most texts that are not the one looked for differ in it, and are not looked at.
+struct TextEntry {
+    /// Half of the text's hash. It differs for most other texts, so those need not be compared.
     tag: u32,
     id: u32,
 }
 
-/// What holds nothing.
-const EMPTY: Place = Place { tag: 0, id: u32::MAX };
+/// An empty entry.
+const EMPTY: TextEntry = TextEntry { tag: 0, id: u32::MAX };
 
-/// Texts that all differ, numbered as they were pushed.
+/// Distinct texts, numbered in order of insertion.
 pub(super) struct Texts {
     bytes: String,
-    /// Where each text ends.
+    /// End of each text.
     ends: Vec<usize>,
-    /// Ids by hash of their text, the next free place taken; a power of two, at most half full.
-    table: Vec<Place>,
+    /// Ids by hash of their text, with linear probing; the size is a power of two, at most half full.
+    table: Vec<TextEntry>,
     key: Key,
 }
 
@@ -33,7 +33,8 @@ impl std::fmt::Debug for Texts {
 }
 
 impl Texts {
-    /// Room for `texts` texts of `bytes` bytes in all; more bytes may come, more texts may not.
+    /// A table with room for `texts` texts of `bytes` bytes in total. Bytes may exceed this, the number of texts may
+    /// not.
     pub(super) fn with_capacity(texts: usize, bytes: usize) -> Texts {
         Texts {
             bytes: String::with_capacity(bytes),
@@ -47,14 +48,14 @@ impl Texts {
         self.ends.len()
     }
 
-    /// Adds a text; the id of the one that is the same if there is one.
+    /// Adds a text. The error is the id of an equal text.
     pub(super) fn push(&mut self, text: &str) -> Result<(), u32> {
         debug_assert!(2 * self.len() < self.table.len(), "the table has room for what was announced");
         let (place, tag, id) = self.find(text);
         if let Some(id) = id {
             return Err(id);
         }
-        self.table[place] = Place { tag, id: self.len() as u32 };
+        self.table[place] = TextEntry { tag, id: self.len() as u32 };
         self.bytes.push_str(text);
         self.ends.push(self.bytes.len());
         Ok(())
@@ -71,7 +72,7 @@ impl Texts {
         self.find(text).2
     }
 
-    /// Where in the table a text's id is, or would be, and its tag.
+    /// The position in the table of a text's id, or where it would be, and its tag.
     fn find(&self, text: &str) -> (usize, u32, Option<u32>) {
         let mask = self.table.len() - 1;
         let hash = self.key.hash_text(text);

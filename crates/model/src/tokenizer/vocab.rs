@@ -1,7 +1,7 @@
-//! The token list of a model: texts, kinds, scores and which tokens have a special meaning.
+//! The token list of a model: texts, kinds, scores and special tokens.
 //!
-//! Which tokens end a generation is, as in llama.cpp, decided by metadata keys and by the
-//! well-known texts of such tokens, because many files name only one of them.
+//! As in llama.cpp, metadata keys and the well-known texts of such tokens determine which tokens end a generation,
+//! because many files name only one of them.
 
 use std::collections::BTreeSet;
 
@@ -10,18 +10,18 @@ use super::texts::Texts;
 use crate::gguf::{Gguf, Value, ValueType};
 use crate::warning::Warning;
 
-/// What a token is, from `tokenizer.ggml.token_type`.
+/// The kind of a token, from `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
     /// Ordinary text.
     Normal,
-    /// The stand-in for what cannot be encoded.
+    /// The replacement for text that cannot be encoded.
     Unknown,
-    /// Structure, such as `<|im_end|>`; found in a text only when asked for, never printed.
+    /// Structure, such as `<|im_end|>`: recognised in a text only on request, never printed.
     Control,
-    /// Found in every text as a whole, and printed as it is.
+    /// Recognised as a whole in every text, and printed unchanged.
     UserDefined,
-    /// Fills the table.
+    /// Padding of the table.
     Unused,
     /// One byte, written `<0x0A>`.
     Byte,
@@ -35,13 +35,13 @@ impl TokenKind {
             4 => TokenKind::UserDefined,
             5 => TokenKind::Unused,
             6 => TokenKind::Byte,
-            // Types that are not given or not known count as text.
+            // Missing or unknown types count as text.
             _ => TokenKind::Normal,
         }
     }
 }
 
-/// Texts of tokens that end a generation wherever they occur in a vocabulary.
+/// Texts of tokens that end a generation in any vocabulary.
 const END_TEXTS: &[&str] = &[
     "<|eot_id|>",
     "<|im_end|>",
@@ -67,8 +67,8 @@ const END_TEXTS: &[&str] = &[
     "[e~[",
 ];
 
-/// Texts of fill-in-the-middle tokens after which nothing sensible follows: padding, repository
-/// name, file separator. The first one of each row that exists counts, unless the row's key names it.
+/// Texts of fill-in-the-middle tokens after which nothing meaningful follows: padding, repository name, file separator.
+/// The first existing one of each row counts, unless the row's key names it.
 const FIM_END: &[(&str, &[&str])] = &[
     ("fim_pad", &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"]),
     ("fim_rep", &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"]),
@@ -88,7 +88,7 @@ pub struct Vocab {
 }
 
 impl Vocab {
-    /// Reads the token list. `usual` are the ids of the begin-of-sequence, end-of-sequence and unknown tokens of files
+    /// Reads the token list. `usual` are the ids of the begin-of-sequence, end-of-sequence and unknown tokens for files
     /// that name none.
     pub(super) fn from_gguf(
         gguf: &Gguf,
@@ -133,7 +133,7 @@ impl Vocab {
         let complete = ends_with("<|return|>") || ends_with("<|flush|>");
         let call = ends_with("<|call|>") || ends_with("<|calls|>");
         let not_end = if complete && call { Some("<|end|>") } else { None };
-        // These have an end of their own, and </s> is ordinary text.
+        // These have a separate end token, and </s> is ordinary text.
         let tag = if ends_with("<|tool_response>") { Some("</s>") } else { None };
         for id in [not_end, tag].into_iter().flatten().filter_map(|t| self.id(t)).collect::<Vec<_>>() {
             ends.remove(&id);
@@ -141,7 +141,7 @@ impl Vocab {
         }
     }
 
-    /// A token that looks like structure is structure, whatever type the file gives it.
+    /// Makes a token that looks like structure a control token, whatever its type in the file.
     fn make_control(&mut self, id: u32) {
         if let Some(kind) = self.kinds.get_mut(id as usize) {
             *kind = TokenKind::Control;
@@ -153,22 +153,22 @@ impl Vocab {
         self.texts.len()
     }
 
-    /// Whether there are no tokens; never so for a vocabulary read from a file.
+    /// Whether there are no tokens. Never true for a vocabulary read from a file.
     pub fn is_empty(&self) -> bool {
         self.texts.len() == 0
     }
 
-    /// The id of the token with exactly this text, as the file writes it.
+    /// The id of the token with exactly this text, as spelled in the file.
     pub fn id(&self, text: &str) -> Option<u32> {
         self.texts.id(text)
     }
 
-    /// The text of a token, as the file writes it (bytes and spaces may be encoded).
+    /// The text of a token, as spelled in the file (bytes and spaces may be encoded).
     pub fn text(&self, id: u32) -> Option<&str> {
         self.texts.get(id)
     }
 
-    /// What a token is.
+    /// The kind of a token.
     pub fn kind(&self, id: u32) -> Option<TokenKind> {
         self.kinds.get(id as usize).copied()
     }
@@ -183,7 +183,7 @@ impl Vocab {
         self.eos
     }
 
-    /// The token for what cannot be encoded.
+    /// The token for text that cannot be encoded.
     pub fn unknown(&self) -> Option<u32> {
         self.unknown
     }
@@ -220,7 +220,7 @@ fn read_texts(gguf: &Gguf, warnings: &mut Vec<Warning>) -> Result<Texts, Tokeniz
     let mut empty: Option<(usize, usize)> = None;
     for (i, value) in list.iter().enumerate() {
         let added = match value {
-            // Empty texts would be found everywhere; llama.cpp renames them the same way.
+            // Empty texts would match everywhere; llama.cpp renames them the same way.
             Value::Str("") => {
                 empty.get_or_insert((0, i)).0 += 1;
                 texts.push(&format!("[EMPTY_{i}]"))
@@ -256,7 +256,7 @@ fn read_scores(gguf: &Gguf, tokens: usize, warnings: &mut Vec<Warning>) -> Resul
     Ok(list.iter().take(tokens).map(|v| v.as_f32().or(v.as_int().map(|i| i as f32)).unwrap_or(0.0)).collect())
 }
 
-/// Checks that a list has an entry for each token; more of them are odd, fewer are no list.
+/// Checks that a list has an entry for each token. Extra entries are a warning, missing ones an error.
 fn check_length(
     key: &'static str,
     got: usize,
@@ -267,7 +267,7 @@ fn check_length(
     if got < tokens { Err(TokenizerError::Length { key, got, tokens }) } else { Ok(()) }
 }
 
-/// Reads the keys that name special tokens. What is wrong with one is a warning: the key then counts as missing.
+/// Reads the keys that name special tokens. An invalid one is a warning and counts as missing.
 struct Special<'a> {
     gguf: &'a Gguf,
     texts: &'a Texts,
@@ -279,7 +279,7 @@ impl Special<'_> {
     fn id(&mut self, name: &str) -> Result<Option<u32>, TokenizerError> {
         let (key, tokens) = (key_of(name), self.texts.len());
         match self.gguf.get_u32(&key)? {
-            // "No such token", as some converters write it.
+            // Some converters write "no such token" this way.
             None | Some(u32::MAX) => Ok(None),
             Some(id) if (id as usize) < tokens => Ok(Some(id)),
             Some(got) => {
@@ -289,7 +289,7 @@ impl Special<'_> {
         }
     }
 
-    /// The same, or the usual one if the file names none.
+    /// The named token, or the usual one if the file names none.
     fn id_or(&mut self, name: &str, usual: Option<u32>) -> Result<Option<u32>, TokenizerError> {
         if let Some(id) = self.id(name)? {
             return Ok(Some(id));

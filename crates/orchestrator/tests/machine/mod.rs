@@ -7,24 +7,24 @@ use aio_orchestrator::{
     StepModel,
 };
 
-/// Most drafts of a sequence.
+/// Maximum drafts of a sequence.
 pub const DRAFTS: u32 = 16;
 
-/// How step times go with rows; plain steps take 1.
+/// Step time as a function of rows; plain steps take 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape {
-    /// A GPU that reads weights and little else: 1 + 0.005 a row.
+    /// A GPU that mostly reads weights: 1 + 0.005 per row.
     Flat,
     /// A CPU: 1.11 1.21 1.33 1.38 ... 3.0 at 17 rows.
     Cpu,
-    /// Rows cost nearly what steps cost: 1 + 0.9 a row.
+    /// Rows cost nearly as much as steps: 1 + 0.9 per row.
     Steep,
-    /// Memory or arithmetic, whichever takes longer.
+    /// The larger of memory and arithmetic.
     Roofline,
 }
 
 impl Shape {
-    /// Seconds of a step while memory takes `memory` times what it took at first.
+    /// Seconds of a step while memory takes `memory` times its initial time.
     pub fn time(self, rows: u32, memory: f64) -> f64 {
         let rows = f64::from(rows);
         match self {
@@ -36,22 +36,22 @@ impl Shape {
         }
     }
 
-    /// As a table to believe in.
+    /// The shape as a model table.
     pub fn model(self) -> StepModel {
         let seconds = (1..=512).map(|rows| (rows, self.time(rows, 1.0))).collect();
         StepModel::Table { seconds, seconds_per_kv_byte: 0.0 }
     }
 }
 
-/// How the machine's speed goes.
+/// How the machine's speed changes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Drift {
     None,
-    /// Between 1 and 2, slowly.
+    /// Varies slowly between 1 and 2.
     Slow,
-    /// Memory becomes twice as slow after a thousand steps, and as fast as before after two thousand.
+    /// Memory becomes twice as slow after a thousand steps, and recovers after two thousand.
     Steps,
-    /// Others make all steps four times slower, for 60 of every 250 steps.
+    /// Other load makes all steps four times slower, for 60 of every 250 steps.
     Others,
 }
 
@@ -67,12 +67,12 @@ impl Drift {
     }
 }
 
-/// A machine whose clock tells its times with noise.
+/// A machine with a noisy clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
     pub shape: Shape,
     pub drift: Drift,
-    /// Deviation of the time's logarithm.
+    /// Standard deviation of the time's logarithm.
     pub sigma: f64,
     /// Share of steps that take ten times as long.
     pub outliers: f64,
@@ -85,20 +85,20 @@ impl Machine {
     }
 }
 
-/// What becomes of drafts.
+/// How drafts fare.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Text {
     /// Each draft is right with this chance, given that those before it were.
     Chance(f64),
-    /// None ever is.
+    /// No draft is ever right.
     Reject,
     /// All are right until that step, then none.
     Until(usize),
-    /// All are right until the choice is the most there is, then none for that step.
+    /// All are right until the maximum is chosen, then none for that step.
     RejectMost,
     /// All are right in small steps, none in larger ones.
     RejectMoreThan(u32),
-    /// Phases of that many steps, with one chance and the other.
+    /// Alternating phases of that many steps, with one chance and the other.
     Phases(usize, f64, f64),
     /// Long matches are wrong and short ones right.
     Lies,
@@ -129,7 +129,7 @@ impl Text {
         }
     }
 
-    /// Leading drafts that are right, of a step with `k` drafts.
+    /// Number of leading drafts that are right, in a step with `k` drafts.
     fn right(self, noise: &mut Noise, step: usize, k: u32, matched: u32) -> u32 {
         let chance = self.chance(step, k, matched);
         (0..DRAFTS).take_while(|_| noise.happens(chance)).count() as u32
@@ -147,31 +147,31 @@ pub struct Setting {
     pub machine: Machine,
     pub believed: Shape,
     pub text: Text,
-    /// Text drafters have drafts at hand in plain steps too, and learn from those; draft models do not.
+    /// Text drafters have drafts available in plain steps too, and learn from them; draft models do not.
     pub kind: DrafterKind,
-    /// What a draft takes to make, in plain steps of one row; the clock tells that with noise too.
+    /// Time to make a draft, in plain steps of one row, measured with noise too.
     pub cost: f64,
     pub sequences: usize,
-    /// Most rows of a step.
+    /// Maximum rows of a step.
     pub rows: u32,
-    /// So many sequences, the first ones, always have so many drafts.
+    /// Number of sequences, from the first, that always have drafts, and how many drafts each has.
     pub fixed: (usize, u32),
-    /// Whether sequences join and leave, from as many as there are at first to as few as one.
+    /// Whether sequences join and leave, down to one and up to the initial number.
     pub comings: bool,
     pub steps: usize,
     pub seed: u64,
 }
 
-/// What a run came to, in expected seconds: without the noise of single steps, with the machine's drift.
+/// The result of a run in expected seconds: without the noise of single steps, with the machine's drift.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Of the steps that were run, drafting included.
+    /// Time of the steps run, including drafting.
     pub spent: f64,
-    /// Of plain steps that make the same tokens, each at the machine's speed when the token was made.
+    /// Time of plain steps for the same tokens, each at the machine's speed when the token was made.
     pub plain: f64,
-    /// Of steps with fixed drafts and no others that make the same tokens: those of plain steps where there are none.
+    /// Time of steps with only fixed drafts for the same tokens; plain steps if there are none.
     pub unchosen: f64,
-    /// Mean of such a step.
+    /// Mean time of such a step.
     pub step: f64,
     pub tokens: f64,
     /// Largest excess over 1.01 times `unchosen` at any time, in such steps (of the mean so far).
@@ -184,7 +184,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Tokens for a plain step's time.
+    /// Tokens per plain step's time.
     pub fn gain(&self) -> f64 {
         self.plain / self.spent
     }
@@ -194,11 +194,11 @@ pub fn speculator(setting: &Setting) -> Speculator {
     Speculator::new(SpeculationOptions { max_drafts: DRAFTS, max_rows: setting.rows, model: setting.believed.model() })
 }
 
-/// A sequence, and what a draft of it seems to cost: a running mean, as a draft model keeps it.
+/// A sequence, and the apparent cost of a draft: a running mean, as a draft model keeps it.
 struct Member {
     acceptance: Acceptance,
     seconds_per_draft: f64,
-    /// Drafts that it always has.
+    /// Number of drafts it always has.
     always: Option<u32>,
 }
 
@@ -213,17 +213,17 @@ impl Member {
     }
 }
 
-/// A run as it goes.
-struct Run<'a> {
+/// A run in progress.
+struct Simulation<'a> {
     setting: &'a Setting,
     noise: Noise,
     speculator: Speculator,
     members: Vec<Member>,
-    /// What memory takes now.
+    /// Current slowness of memory.
     memory: f64,
 }
 
-impl Run<'_> {
+impl Simulation<'_> {
     fn join(&mut self) {
         let (count, fixed) = self.setting.fixed;
         let always = Some(fixed).filter(|_| self.members.len() < count);
@@ -232,7 +232,7 @@ impl Run<'_> {
         self.members.push(Member { acceptance, seconds_per_draft, always });
     }
 
-    /// Sequences come and go, one in a hundred steps.
+    /// Sequences join or leave, once per hundred steps on average.
     fn come_and_go(&mut self) {
         if !self.setting.comings || !self.noise.happens(0.01) {
             return;
@@ -244,7 +244,7 @@ impl Run<'_> {
         }
     }
 
-    /// Expected seconds of making some drafts, and those by the clock.
+    /// Expected and measured seconds of making some drafts.
     fn drafting(&mut self, drafts: u32) -> (f64, f64) {
         if self.setting.cost == 0.0 || drafts == 0 {
             return (0.0, 0.0);
@@ -302,7 +302,8 @@ impl Run<'_> {
 
 pub fn run(setting: &Setting) -> Report {
     let (noise, speculator) = (Noise::new(setting.seed), speculator(setting));
-    let mut run = Run { setting, noise, speculator, members: Vec::new(), memory: setting.machine.drift.memory(0) };
+    let mut run =
+        Simulation { setting, noise, speculator, members: Vec::new(), memory: setting.machine.drift.memory(0) };
     (0..setting.sequences).for_each(|_| run.join());
     let mut report = Report::default();
     (0..setting.steps).for_each(|step| run.step(step, &mut report));
@@ -310,7 +311,8 @@ pub fn run(setting: &Setting) -> Report {
 }
 
 impl Report {
-    /// Books a step that took so long, one without chosen drafts, and how many of those its tokens are worth.
+    /// Books a step that took `time`. `unchosen` is the time of a step without chosen drafts, and `share` how many such
+    /// steps its tokens are worth.
     fn add(&mut self, time: f64, unchosen: f64, share: f64, reason: Reason) {
         self.spent += time;
         self.unchosen += unchosen * share;
@@ -340,7 +342,7 @@ pub const TEXTS: [Text; 12] = [
     Text::Chance(0.9),
 ];
 
-/// A setting drawn from a seed: drafts that cost nothing, for sequences that stay.
+/// A setting drawn from a seed: free drafts, and sequences that stay.
 pub fn drawn(seed: u64) -> Setting {
     let mut noise = Noise::new(seed ^ 0xabcd);
     let mut pick = |n: usize| noise.below(n as u64) as usize;
@@ -357,7 +359,7 @@ pub fn drawn(seed: u64) -> Setting {
     Setting { machine, believed, text, kind, cost, sequences, rows, fixed, comings, steps: 4000, seed }
 }
 
-/// The same with drafts of models that take time, sequences that come and go, and one that always has drafts.
+/// The same with draft models that take time, sequences that come and go, and one that always has drafts.
 pub fn drawn_dear(seed: u64) -> Setting {
     let mut noise = Noise::new(seed ^ 0xdcba);
     let mut pick = |n: usize| noise.below(n as u64) as usize;

@@ -27,7 +27,7 @@ impl Noise {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Normal, mean 0, deviation 1 (Box and Muller).
+    /// Normal, mean 0, standard deviation 1 (Box and Muller).
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
@@ -43,13 +43,13 @@ impl Noise {
         (0..len).map(|_| self.below(letters) as u32).collect()
     }
 
-    /// A text whose tokens follow Zipf's law over about `letters` tokens, as words of prose do.
+    /// A text whose tokens follow Zipf's law over about `letters` tokens, like the words of prose.
     pub fn zipf(&mut self, len: usize, letters: u32) -> Vec<u32> {
         // The inverse of the distribution's continuous form: rank = letters^u.
         (0..len).map(|_| f64::from(letters).powf(self.unit()) as u32).collect()
     }
 
-    /// A text that goes on by copying pieces of itself, with a fresh token now and then.
+    /// A text that copies pieces of itself, with an occasional fresh token.
     pub fn copying(&mut self, len: usize, letters: u64) -> Vec<u32> {
         let mut text = self.text(len.min(64), letters);
         while text.len() < len {

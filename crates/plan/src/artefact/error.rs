@@ -1,4 +1,5 @@
-//! Why an artefact cannot be used. Each says what is wrong, so that the command line can say what to do.
+//! Errors of reading and writing artefacts. Each variant says what is wrong, so that the command line can say what to
+//! do.
 
 use super::hash::Hash;
 use crate::PlanError;
@@ -6,7 +7,7 @@ use aio_mapped::MapError;
 use std::io;
 use std::path::PathBuf;
 
-/// The version of the format; a reader takes no other.
+/// Version of the format. A reader accepts only this one.
 pub const FORMAT_VERSION: u32 = 2;
 
 /// What is wrong with an artefact, or with writing one.
@@ -18,7 +19,7 @@ pub enum ArtefactError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The file cannot be mapped.
@@ -29,75 +30,75 @@ pub enum ArtefactError {
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The file is something else.
+    /// The file does not start with the magic bytes.
     #[error("not a compiled artefact: it begins with {got:02x?}")]
     Magic {
         /// The first bytes.
         got: [u8; 8],
     },
-    /// Another version of the format.
+    /// The artefact has a different format version.
     #[error("the artefact has format version {got}, this aio reads {FORMAT_VERSION}; compile the model again")]
     Version {
         /// The version found.
         got: u32,
     },
-    /// Written on a machine with the other byte order.
+    /// The artefact was written on a machine with the other byte order.
     #[error("the artefact was written on a machine with another byte order; compile the model on this one")]
     ByteOrder,
     /// The file is shorter or longer than its header says.
     #[error("the artefact has {got} bytes, but its parts take {expected}")]
     Length {
-        /// Bytes it should have.
+        /// Expected size in bytes.
         expected: u64,
-        /// Bytes it has.
+        /// Actual size in bytes.
         got: u64,
     },
-    /// The header or what it says of the sections.
+    /// The header or its section table is invalid.
     #[error("the artefact is damaged: {reason}")]
     Header {
-        /// What does not hold.
+        /// The rule that is broken.
         reason: &'static str,
     },
-    /// A section's checksum does not fit its bytes.
+    /// A section does not match its checksum.
     #[error("the artefact is damaged: the checksum of its section `{name}` differs")]
     Section {
-        /// The section.
+        /// The section's name.
         name: &'static str,
     },
-    /// A chunk of the weights.
+    /// A chunk of the weights does not match its checksum.
     #[error("the artefact is damaged: the checksum of chunk {chunk} of {chunks} of its weights differs")]
     Chunk {
-        /// The chunk, from 0.
+        /// Index of the chunk, from 0.
         chunk: usize,
-        /// How many there are.
+        /// Number of chunks.
         chunks: usize,
     },
-    /// The plans are no plans.
+    /// The plans cannot be decoded.
     #[error("the artefact's plans cannot be read: {reason}")]
     Plans {
-        /// Where reading ended.
+        /// Why decoding failed.
         reason: String,
     },
-    /// The plans break a rule.
+    /// The plans break a rule of the verifier.
     #[error("the artefact's plans are not valid: {0}")]
     Rule(PlanError),
-    /// Packed for another kind of device.
+    /// The weights are packed for another kind of device.
     #[error("the artefact's weights are packed as `{found}`, this device takes `{expected}`")]
     Form {
-        /// The artefact's form.
+        /// Form of the artefact's weights.
         found: String,
-        /// The device's.
+        /// Form that the device takes.
         expected: String,
     },
-    /// Made by another compiler or packer.
+    /// The artefact was made by another version of the compiler or packer.
     #[error("the artefact was made by another version of aio (compiler {}, this one is {}); compile the model again", found.short(), expected.short())]
     Stale {
-        /// The artefact's compiler hash.
+        /// Compiler hash in the artefact.
         found: Hash,
-        /// This program's.
+        /// Compiler hash of this program.
         expected: Hash,
     },
 }

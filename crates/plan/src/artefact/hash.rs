@@ -1,4 +1,4 @@
-//! Hashes of files and of sources.
+//! Blake3 hashes of files and sources.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use std::fmt;
 pub struct Hash(pub [u8; 32]);
 
 impl Hash {
-    /// The hash of some bytes.
+    /// Hashes `bytes`.
     pub fn of(bytes: &[u8]) -> Hash {
         Hash(*blake3::hash(bytes).as_bytes())
     }
 
-    /// The hash of a list of texts; lists that differ in any way have different hashes.
+    /// Hashes a list of texts. Lengths are hashed too, so different lists have different hashes.
     pub fn of_texts(texts: &[&str]) -> Hash {
         let mut hasher = blake3::Hasher::new();
         for text in texts {
@@ -22,7 +22,7 @@ impl Hash {
         Hash(*hasher.finalize().as_bytes())
     }
 
-    /// The first digits, for messages.
+    /// The first 12 digits, for messages.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
     }

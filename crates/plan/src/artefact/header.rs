@@ -1,25 +1,25 @@
-//! The fixed header of an artefact: its fields, their places, and what must hold of the section table.
+//! The fixed header of an artefact: its fields, their offsets, and the checks of the section table.
 
 use super::error::{ArtefactError, FORMAT_VERSION};
 use super::hash::Hash;
 
-/// The first bytes of every artefact; like PNG's they break when a transfer takes the file for text.
+/// First bytes of every artefact. As with PNG's signature, a transfer in text mode damages them.
 pub const MAGIC: [u8; 8] = *b"\x89AIO\r\n\x1a\n";
-/// Bytes of the weights that share a checksum.
+/// Bytes of the weights covered by one checksum.
 pub const CHUNK_BYTES: u64 = 1 << 20;
 
-/// Bytes of the header.
+/// Size of the header in bytes.
 pub(super) const HEADER_BYTES: usize = 512;
-/// The most bytes of each section but the weights, which are read at once: a vocabulary and a tensor table, plans of some
-/// hundred bytes a task, four bytes for each MiB of weights.
+/// Size limits in bytes of the sections before the weights, which are read whole: a vocabulary and a tensor table;
+/// plans at a few hundred bytes a task; four bytes per MiB of weights.
 const MAX_SECTION_BYTES: [u64; WEIGHTS] = [256 << 20, 64 << 20, 64 << 20];
-/// Where the weights may begin: at a page, so that they can be mapped.
+/// Alignment of the weights: a page, so that they can be mapped.
 pub(super) const WEIGHTS_ALIGNMENT: u64 = 4096;
-/// Where other sections may begin.
+/// Alignment of the other sections.
 pub(super) const ALIGNMENT: u64 = 64;
-/// The sections in the order in which they lie.
+/// The sections in file order.
 pub(super) const SECTIONS: [&str; 4] = ["meta", "plans", "chunks", "weights"];
-/// Place of the weights among them.
+/// Index of the weights in [`SECTIONS`].
 pub(super) const WEIGHTS: usize = 3;
 
 const BYTE_ORDER: u32 = 0x0a0b_0c0d;
@@ -30,30 +30,31 @@ const ENTRY_BYTES: usize = 56;
 const KEY: usize = TABLE + SECTIONS.len() * ENTRY_BYTES;
 const CHECKSUM: usize = HEADER_BYTES - 32;
 
-/// Stands in the header where there is no key.
+/// Stored in the header when there is no key.
 const NO_KEY: Hash = Hash([0; 32]);
 
-/// What an artefact says of itself.
+/// The metadata in an artefact's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The target that its plans were compiled for, as in `cpu-avx512-vnni`. For people: the form decides.
+    /// The target its plans were compiled for, such as `cpu-avx512-vnni`. Informative only: `form`
+    /// decides.
     pub target: String,
-    /// The form of its weights: the name that the device gives its layout.
+    /// The form of its weights: the device's name for its layout.
     pub form: String,
     /// Hash of the model's content.
     pub model: Hash,
-    /// Hash of the sources that made it.
+    /// Hash of the sources of the compiler that made it.
     pub compiler: Hash,
-    /// The name under which it lies in a cache, so that one entry is not taken for another; `None` outside of caches.
+    /// The name of its cache entry, so that one entry is not taken for another; `None` outside a cache.
     pub key: Option<Hash>,
 }
 
-/// Where a section lies.
+/// Position and hash of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Section {
     pub offset: u64,
     pub bytes: u64,
-    /// Of its bytes; zeros for the weights.
+    /// Hash of its bytes; zeros for the weights.
     pub hash: Hash,
 }
 
@@ -63,7 +64,7 @@ impl Section {
     }
 }
 
-/// Lays sections of these sizes out behind the header.
+/// Offsets of sections of the given sizes after the header.
 pub(super) fn places(bytes: [u64; 4]) -> [u64; 4] {
     let mut end = HEADER_BYTES as u64;
     std::array::from_fn(|i| {
@@ -73,7 +74,7 @@ pub(super) fn places(bytes: [u64; 4]) -> [u64; 4] {
     })
 }
 
-/// The header's bytes. Names that are too long are cut.
+/// Encodes the header. Names that are too long are cut.
 pub(super) fn to_bytes(header: &Header, sections: &[Section; 4]) -> [u8; HEADER_BYTES] {
     let mut out = [0; HEADER_BYTES];
     let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
@@ -98,15 +99,15 @@ pub(super) fn to_bytes(header: &Header, sections: &[Section; 4]) -> [u8; HEADER_
     out
 }
 
-/// As much of a text as fits.
+/// The longest prefix of `text` of at most `most` bytes.
 fn cut(text: &str, most: usize) -> &[u8] {
     &text.as_bytes()[..text.floor_char_boundary(most)]
 }
 
-/// Reads a header of a file of `file_bytes` bytes.
+/// Decodes the header of a file of `file_bytes` bytes.
 ///
 /// # Errors
-/// [`ArtefactError`]: magic, version, byte order, checksum, places of the sections, in this order.
+/// [`ArtefactError`]: magic, version, byte order, checksum and section offsets are checked in this order.
 pub(super) fn from_bytes(bytes: &[u8; HEADER_BYTES], file_bytes: u64) -> Result<(Header, [Section; 4]), ArtefactError> {
     let magic: [u8; 8] = array(bytes, 0);
     if magic != MAGIC {
@@ -130,7 +131,7 @@ pub(super) fn from_bytes(bytes: &[u8; HEADER_BYTES], file_bytes: u64) -> Result<
     check_places(&sections, file_bytes)?;
     let text = |range: std::ops::Range<usize>| {
         let text = std::str::from_utf8(&bytes[range]).map(|t| t.trim_end_matches('\0').to_owned());
-        text.map_err(|_| ArtefactError::Header { reason: "a name in its header is no text" })
+        text.map_err(|_| ArtefactError::Header { reason: "a name in its header is not UTF-8" })
     };
     let (target, form) = (text(TARGET)?, text(FORM)?);
     let key = Some(Hash(array(bytes, KEY))).filter(|key| *key != NO_KEY);
@@ -138,11 +139,12 @@ pub(super) fn from_bytes(bytes: &[u8; HEADER_BYTES], file_bytes: u64) -> Result<
     Ok((Header { target, form, model, compiler, key }, sections))
 }
 
-/// Sections lie exactly where a writer puts them, and the file ends with the last one.
+/// Checks that sections lie exactly where a writer puts them, and that the file ends with the last one.
 fn check_places(sections: &[Section; 4], file_bytes: u64) -> Result<(), ArtefactError> {
     let sizes = sections.map(|s| s.bytes);
     let total = sizes.iter().try_fold(0u64, |n, &b| n.checked_add(b)).filter(|&n| n < 1 << 60);
-    // What is read at once has a bound, so that a file full of holes cannot ask for any amount of memory.
+    // Sections that are read whole are bounded, so that a sparse file cannot make the reader allocate any amount of
+    // memory.
     let small = sizes.iter().zip(MAX_SECTION_BYTES).all(|(&bytes, most)| bytes <= most);
     if total.is_none() || !small || places(sizes) != sections.map(|s| s.offset) {
         return Err(ArtefactError::Header { reason: "its sections are not where they belong" });

@@ -8,10 +8,10 @@
 //! weights             the device's own packed region, byte for byte, at a multiple of 4096 bytes
 //! ```
 //!
-//! Numbers are little-endian; the byte-order mark tells how the weights were written. The table has a blake3 of each
-//! section but the last, whose bytes the chunk checksums cover; gaps are zeros and are checked too, so no flipped byte
-//! goes unseen. The same family and weights give the same bytes. Written by `aio compile` and for the cache, read by the
-//! engine; nothing here knows a device.
+//! Numbers are little-endian; the byte-order mark tells how the weights were written. The section table has a blake3
+//! hash of each section except the weights, which the chunk checksums cover. Gaps are zeros and are checked too, so
+//! every flipped byte is found. The same family and weights give the same bytes. `aio compile` and the cache write
+//! artefacts, the engine reads them; nothing here depends on a device.
 
 mod error;
 mod hash;

@@ -1,4 +1,4 @@
-//! Reading an artefact: everything but the weights at once, the weights chunk by chunk or as a map.
+//! Reads an artefact: everything except the weights on opening, the weights chunk by chunk or as a map.
 
 use super::hash::Hash;
 use super::header::{CHUNK_BYTES, HEADER_BYTES, Header, MAGIC, SECTIONS, Section, WEIGHTS, from_bytes};
@@ -10,17 +10,17 @@ use std::io::{self, Read};
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
-/// Bytes that are read at a time: what is checked then still lies in the second-level cache.
+/// Bytes read at a time: small enough that the checksum finds them still in the L2 cache.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Whether a file begins as an artefact does; `false` also for one that cannot be read.
+/// Whether a file starts with the artefact magic; `false` also for a file that cannot be read.
 pub fn is_artefact(path: &Path) -> bool {
     let mut first = [0; MAGIC.len()];
-    // Opening a pipe would wait for its writer.
+    // Opening a pipe would block until there is a writer.
     path.is_file() && File::open(path).and_then(|mut f| f.read_exact(&mut first)).is_ok() && first == MAGIC
 }
 
-/// An open artefact. Header, meta, plans and chunk table are read and checked; the weights lie in the file.
+/// An open artefact. Header, meta, plans and chunk table are in memory and checked; the weights stay in the file.
 #[derive(Debug)]
 pub struct Artefact {
     header: Header,
@@ -30,14 +30,14 @@ pub struct Artefact {
 }
 
 impl Artefact {
-    /// Opens a file and checks all of it but the weights.
+    /// Opens a file and checks everything except the weights.
     ///
     /// # Errors
-    /// [`ArtefactError`].
+    /// [`ArtefactError`] if the file cannot be read or is damaged.
     pub fn open(path: &Path) -> Result<Artefact, ArtefactError> {
         let fail: Fail<'_> = &|source| ArtefactError::Read { path: path.to_path_buf(), source };
         if !std::fs::metadata(path).map_err(fail)?.is_file() {
-            return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
+            return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
         }
         let file = File::open(path).map_err(fail)?;
         let file_bytes = file.metadata().map_err(fail)?.len();
@@ -60,7 +60,7 @@ impl Artefact {
         Ok(Artefact { header, meta, plans, weights })
     }
 
-    /// What it says of itself.
+    /// The header.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -70,12 +70,12 @@ impl Artefact {
         &self.meta
     }
 
-    /// Takes the section `meta` out.
+    /// Takes the section `meta`, leaving it empty.
     pub fn take_meta(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.meta)
     }
 
-    /// The plans, verified.
+    /// Decodes and verifies the plans.
     ///
     /// # Errors
     /// [`ArtefactError::Plans`], [`ArtefactError::Rule`].
@@ -88,12 +88,12 @@ impl Artefact {
         &self.weights
     }
 
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub fn file_bytes(&self) -> u64 {
         self.weights.offset + self.weights.bytes
     }
 
-    /// Checks that a program can use it: weights of its device's form, made by the same sources.
+    /// Checks that this program can use the artefact: the weights have the device's form and the same sources made it.
     ///
     /// # Errors
     /// [`ArtefactError::Form`], [`ArtefactError::Stale`].
@@ -110,7 +110,7 @@ impl Artefact {
 
 type Fail<'a> = &'a dyn Fn(io::Error) -> ArtefactError;
 
-/// Reads a section and checks it and the gap before it.
+/// Reads a section, and checks it and the gap before it.
 fn read_section(file: &File, sections: &[Section; 4], place: usize, fail: Fail<'_>) -> Result<Vec<u8>, ArtefactError> {
     check_gap(file, sections, place, fail)?;
     let section = &sections[place];
@@ -119,7 +119,7 @@ fn read_section(file: &File, sections: &[Section; 4], place: usize, fail: Fail<'
     if Hash::of(&bytes) == section.hash { Ok(bytes) } else { Err(ArtefactError::Section { name: SECTIONS[place] }) }
 }
 
-/// Checks that there is nothing between a section and what lies before it.
+/// Checks that the gap between a section and its predecessor is zeros.
 fn check_gap(file: &File, sections: &[Section; 4], place: usize, fail: Fail<'_>) -> Result<(), ArtefactError> {
     let start = place.checked_sub(1).map_or(HEADER_BYTES as u64, |before| sections[before].end());
     let mut gap = vec![0; (sections[place].offset - start) as usize];
@@ -128,7 +128,7 @@ fn check_gap(file: &File, sections: &[Section; 4], place: usize, fail: Fail<'_>)
     if clean { Ok(()) } else { Err(ArtefactError::Header { reason: "there is something between its sections" }) }
 }
 
-/// The packed weights of an artefact, in its file.
+/// The packed weights of an artefact, still in the file.
 #[derive(Debug)]
 pub struct WeightFile {
     file: File,
@@ -139,23 +139,23 @@ pub struct WeightFile {
 }
 
 impl WeightFile {
-    /// Bytes of all weights.
+    /// Size of all weights in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// How many chunks they are.
+    /// Number of chunks.
     pub fn chunks(&self) -> usize {
         self.crcs.len()
     }
 
-    /// Which bytes of the weights a chunk is.
+    /// Byte range of a chunk within the weights.
     pub fn chunk(&self, chunk: usize) -> Range<u64> {
         let start = (chunk as u64 * CHUNK_BYTES).min(self.bytes);
         start..(start + CHUNK_BYTES).min(self.bytes)
     }
 
-    /// Reads a chunk into `out`, which is as long, and checks it. Threads may read at once.
+    /// Reads a chunk into `out`, which must have the chunk's length, and checks it. Threads may call this concurrently.
     ///
     /// # Errors
     /// [`ArtefactError::Read`], [`ArtefactError::Chunk`].
@@ -178,7 +178,7 @@ impl WeightFile {
         }
     }
 
-    /// Maps the weights; nothing is checked.
+    /// Maps the weights without checking them.
     ///
     /// # Errors
     /// [`ArtefactError::Map`].
@@ -193,7 +193,7 @@ impl WeightFile {
     }
 }
 
-/// Weights that lie in their mapped file. Dereferences to them; they begin at a page.
+/// Memory-mapped weights, starting at a page. Dereferences to their bytes.
 #[derive(Debug)]
 pub struct MappedWeights {
     map: Map,
@@ -208,7 +208,7 @@ impl Deref for MappedWeights {
     }
 }
 
-/// Fills `out` from a place in a file without moving a cursor that others share.
+/// Fills `out` from `offset` without moving the file's shared cursor.
 fn read_at(file: &File, out: &mut [u8], offset: u64) -> io::Result<()> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::read_exact_at(file, out, offset);

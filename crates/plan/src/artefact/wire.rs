@@ -1,14 +1,14 @@
-//! How plans lie in the section `plans` of an artefact: postcard of what is declared here.
+//! The encoding of plans in the section `plans` of an artefact: postcard of the types declared here.
 //!
-//! Types of `aio-ir` go by their names in the text form, bodies of tasks as texts of which each stands there once: the
-//! layers of a model share them, so a family of a thousand tasks parses a dozen graphs. What is read is checked by
-//! [`crate::verify`] before anybody gets it. Called by [`super::write`] and [`super::read`].
+//! Types of `aio-ir` are stored by their names in the text form. Task bodies are stored as texts, each once: the layers
+//! of a model share them, so a family of a thousand tasks parses a dozen graphs. [`crate::verify`] checks what is read
+//! before it is returned. Called by [`super::write`] and [`super::read`].
 
 use super::ArtefactError;
 use crate::bucket::Bucket;
 use crate::family::{Binding, Buffer, Plan, PlanFamily, StateDesc, WeightDesc};
 use crate::kinds::TaskKind;
-use crate::slot::Slot;
+use crate::loc::Loc;
 use crate::task::Task;
 use aio_ir::{Cost, Graph};
 use serde::{Deserialize, Serialize};
@@ -19,10 +19,10 @@ use std::sync::Arc;
 #[derive(Serialize, Deserialize)]
 struct WireTask {
     kind: TaskKind,
-    /// Place in the family's list of bodies.
+    /// Index in the family's list of bodies.
     body: u32,
-    operands: SmallVec<[Slot; 8]>,
-    results: SmallVec<[Slot; 2]>,
+    operands: SmallVec<[Loc; 8]>,
+    results: SmallVec<[Loc; 2]>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,7 +48,7 @@ struct WireFamily {
     alignment: u64,
 }
 
-/// Texts of bodies, each once, in order of first use.
+/// Distinct body texts, in order of first use.
 #[derive(Default)]
 struct Bodies {
     texts: Vec<String>,
@@ -65,7 +65,7 @@ impl Bodies {
     }
 }
 
-/// A family as the bytes of a section; the same family gives the same bytes.
+/// Encodes a family. The same family gives the same bytes.
 pub fn encode(family: &PlanFamily) -> Vec<u8> {
     let mut bodies = Bodies::default();
     let plans = family.plans.iter().map(|plan| wire_plan(plan, &mut bodies)).collect();
@@ -100,10 +100,10 @@ fn wire_plan(plan: &Plan, bodies: &mut Bodies) -> WirePlan {
     }
 }
 
-/// Reads a family back and verifies it. The bytes may be anything.
+/// Decodes and verifies a family. The bytes may be anything.
 ///
 /// # Errors
-/// [`ArtefactError::Plans`] if they are no family, [`ArtefactError::Rule`] if it breaks a rule of plans.
+/// [`ArtefactError::Plans`] if the bytes are not a family, [`ArtefactError::Rule`] if the family breaks a plan rule.
 pub fn decode(bytes: &[u8]) -> Result<PlanFamily, ArtefactError> {
     let bad = |reason: String| ArtefactError::Plans { reason };
     let (wire, rest): (WireFamily, &[u8]) = postcard::take_from_bytes(bytes).map_err(|e| bad(e.to_string()))?;
@@ -124,7 +124,7 @@ pub fn decode(bytes: &[u8]) -> Result<PlanFamily, ArtefactError> {
     }
 }
 
-/// Costs follow from verified bodies; tasks share those, so each is counted once a plan.
+/// Adds the costs, which follow from verified bodies. Tasks share bodies, so each is costed once per plan.
 fn with_costs(mut family: PlanFamily) -> PlanFamily {
     for plan in &mut family.plans {
         let mut known = HashMap::new();

@@ -1,4 +1,4 @@
-//! Writing an artefact: beside its place, then renamed, so that it is whole or not there at all.
+//! Writes an artefact to a temporary file and renames it, so that it is either complete or missing.
 
 use super::hash::Hash;
 use super::header::{CHUNK_BYTES, HEADER_BYTES, Header, SECTIONS, Section, WEIGHTS, places, to_bytes};
@@ -9,32 +9,32 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// What goes into an artefact.
+/// The contents of an artefact.
 #[derive(Clone, Copy, Debug)]
 pub struct Contents<'a> {
-    /// What it says of itself.
+    /// The header.
     pub header: &'a Header,
     /// The section `meta`.
     pub meta: &'a [u8],
     /// The plans.
     pub family: &'a PlanFamily,
-    /// The device's packed region.
+    /// The packed weights in the device's form.
     pub weights: &'a [u8],
 }
 
-/// What was written.
+/// Sizes of a written artefact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Bytes of each section, in the order of the file, with its name.
+    /// Name and size in bytes of each section, in file order.
     pub sections: [(&'static str, u64); 4],
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub bytes: u64,
 }
 
-/// Writes an artefact. `progress` is told the bytes after each chunk and may end the writing.
+/// Writes an artefact. `progress` gets the number of bytes after each chunk and may stop the writing.
 ///
 /// # Errors
-/// [`ArtefactError::Write`]; no file is left behind then.
+/// [`ArtefactError::Write`]; no file remains then.
 pub fn write(
     path: &Path,
     contents: &Contents<'_>,

@@ -1,9 +1,9 @@
-//! Rules about one task: its slots, its body, and how they fit.
+//! Rules about a single task: its locations and its body, and that they match.
 
 use crate::body::{self, BodyError, Declared};
 use crate::family::{Plan, PlanFamily};
 use crate::kinds::{Class, TaskKind};
-use crate::slot::Slot;
+use crate::loc::Loc;
 use crate::target::Layout;
 use crate::task::Task;
 use aio_ir::{DType, Def, Graph, Op, Sym, TensorType, Value};
@@ -11,13 +11,13 @@ use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A broken rule, to which the caller adds plan and task.
+/// A broken rule. The caller adds plan and task.
 pub(super) type Broken = (&'static str, String);
 
-/// Bodies that were found sound, with the kind and the presence of operands that they are the body of.
+/// Bodies found sound, with the kind and the present operands they were checked for.
 pub(super) type Sound = HashMap<*const Graph, (TaskKind, u64)>;
 
-/// What the rules look at.
+/// The subject of the rules.
 pub(super) struct Rules<'a> {
     pub family: &'a PlanFamily,
     pub plan: &'a Plan,
@@ -25,7 +25,7 @@ pub(super) struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// Checks the task, whose slots are in range.
+    /// Checks the task. Its locations must be in range.
     pub(super) fn check(&self, sound: &mut Sound) -> Result<(), Broken> {
         self.places()?;
         let (body, key) = (Arc::as_ptr(&self.task.body), (self.task.kind, self.present()));
@@ -44,13 +44,13 @@ impl Rules<'_> {
         self.task.kind.name().name()
     }
 
-    /// A bit for each operand that is not absent.
+    /// A bit mask of the operands that are present.
     fn present(&self) -> u64 {
-        let bits = self.task.operands.iter().enumerate().filter(|(_, s)| **s != Slot::Absent);
+        let bits = self.task.operands.iter().enumerate().filter(|(_, s)| **s != Loc::Absent);
         bits.fold(0, |bits, (place, _)| bits | 1 << place)
     }
 
-    /// Kernels find operands by place, so a kind's places are all there.
+    /// Checks the number of operands and results, because kernels find operands by index.
     fn places(&self) -> Result<(), Broken> {
         let optional = self.task.kind.optional_operands();
         let (operands, results) = (self.task.operands.len(), self.task.results.len());
@@ -58,19 +58,19 @@ impl Rules<'_> {
             let message = format!("{operands} operands and {results} results are not those of {}", self.name());
             return Err(("L009", message));
         }
-        match self.task.operands.iter().zip(optional).position(|(s, optional)| *s == Slot::Absent && !optional) {
+        match self.task.operands.iter().zip(optional).position(|(s, optional)| *s == Loc::Absent && !optional) {
             Some(place) => Err(("L009", format!("operand {place} is absent, but required"))),
             None => Ok(()),
         }
     }
 
-    /// The body's declared values by operand; one missing or too many is an error.
+    /// The body's declared values by operand. Fails if there are too few or too many.
     fn declared(&self) -> Result<SmallVec<[Option<&Value>; 16]>, String> {
         let mut values = self.task.body.values().map(|(_, v)| v).filter(|v| !matches!(v.def, Def::Node { .. }));
         let mut declared = SmallVec::new();
-        for slot in &self.task.operands {
-            declared.push(match slot {
-                Slot::Absent => None,
+        for loc in &self.task.operands {
+            declared.push(match loc {
+                Loc::Absent => None,
                 _ => Some(values.next().ok_or("the body has fewer operands than the task")?),
             });
         }
@@ -80,7 +80,7 @@ impl Rules<'_> {
         }
     }
 
-    /// The body is that of the kind: built again from its numbers, it is the same graph.
+    /// Checks that the body is the kind's: rebuilt from the numbers, it is the same graph.
     fn meaning(&self) -> Result<(), String> {
         let declare = |v: &Value| Declared { def: v.def, ty: v.ty.clone() };
         let declared: Vec<_> = self.declared()?.into_iter().map(|v| v.map(declare)).collect();
@@ -101,28 +101,28 @@ impl Rules<'_> {
 
     fn operands(&self) -> Result<(), Broken> {
         let declared = self.declared().map_err(|message| ("L005", message))?;
-        for (place, (&slot, value)) in self.task.operands.iter().zip(declared).enumerate() {
-            let Some((value, ty)) = value.zip(slot_type(self.family, self.plan, slot)) else { continue };
-            if !holds(slot, ty, value) {
+        for (place, (&loc, value)) in self.task.operands.iter().zip(declared).enumerate() {
+            let Some((value, ty)) = value.zip(loc_type(self.family, self.plan, loc)) else { continue };
+            if !holds(loc, ty, value) {
                 return Err((
                     "L005",
-                    format!("operand {place} is {slot} : {ty}, the body takes {:?} {}", value.def, value.ty),
+                    format!("operand {place} is {loc} : {ty}, the body takes {:?} {}", value.def, value.ty),
                 ));
             }
-            if self.is_optional(slot) && value.def != (Def::Input { optional: true }) {
-                return Err(("L014", format!("operand {place} is {slot}, which may be unbound, but required")));
+            if self.is_optional(loc) && value.def != (Def::Input { optional: true }) {
+                return Err(("L014", format!("operand {place} is {loc}, which may be unbound, but required")));
             }
-            if self.is_packed(slot) && !(value.def == Def::Weight && self.task.kind.name().is_matrix(place)) {
+            if self.is_packed(loc) && !(value.def == Def::Weight && self.task.kind.name().is_matrix(place)) {
                 return Err((
                     "L016",
-                    format!("operand {place} is {slot}, a packed weight, but no matrix of {}", self.name()),
+                    format!("operand {place} is {loc}, a packed weight, but no matrix of {}", self.name()),
                 ));
             }
         }
         Ok(())
     }
 
-    /// Only a state has pages where kernels look for them.
+    /// Checks that kernels find KV pages only in states.
     fn pages(&self) -> Result<(), Broken> {
         let kv = |op: Op| match op {
             Op::Attend => Some(const { Op::Attend.place("kv") }),
@@ -134,23 +134,23 @@ impl Rules<'_> {
             kind => kind.name().spec().and_then(|s| s.operands.iter().position(|o| o.class == Class::Pages)),
         };
         match place.map(|place| self.task.operands[place]) {
-            Some(slot) if !matches!(slot, Slot::State(_)) => {
-                Err(("L019", format!("{slot} is no state, but read by pages")))
+            Some(loc) if !matches!(loc, Loc::State(_)) => {
+                Err(("L019", format!("{loc} is not a state, but is read by pages")))
             }
             _ => Ok(()),
         }
     }
 
-    fn is_optional(&self, slot: Slot) -> bool {
-        matches!(slot, Slot::Input(i) if self.plan.inputs[i.index()].optional)
+    fn is_optional(&self, loc: Loc) -> bool {
+        matches!(loc, Loc::Input(i) if self.plan.inputs[i.index()].optional)
     }
 
-    fn is_packed(&self, slot: Slot) -> bool {
-        matches!(slot, Slot::Weight(w) if self.family.weights[w.index()].layout == Layout::Packed)
+    fn is_packed(&self, loc: Loc) -> bool {
+        matches!(loc, Loc::Weight(w) if self.family.weights[w.index()].layout == Layout::Packed)
     }
 
     fn results(&self) -> Result<(), Broken> {
-        let misplaced = |s: &Slot| matches!(s, Slot::Input(_) | Slot::Weight(_) | Slot::Absent);
+        let misplaced = |s: &Loc| matches!(s, Loc::Input(_) | Loc::Weight(_) | Loc::Absent);
         if self.task.results.iter().any(misplaced) {
             return Err(("L008", "a result has no place".to_owned()));
         }
@@ -158,32 +158,32 @@ impl Rules<'_> {
         if body.roots().count() != self.task.results.len() {
             return Err(("L005", "the body has another number of results".to_owned()));
         }
-        for (value, &slot) in body.roots().map(|v| body.ty(v)).zip(&self.task.results) {
-            let Some(ty) = slot_type(self.family, self.plan, slot) else { continue };
-            let exact = matches!(slot, Slot::State(_));
+        for (value, &loc) in body.roots().map(|v| body.ty(v)).zip(&self.task.results) {
+            let Some(ty) = loc_type(self.family, self.plan, loc) else { continue };
+            let exact = matches!(loc, Loc::State(_));
             if if exact { ty != value } else { storage(ty) != storage(value) } {
-                return Err(("L005", format!("result {slot} is {ty}, the body gives {value}")));
+                return Err(("L005", format!("result {loc} is {ty}, the body gives {value}")));
             }
         }
         Ok(())
     }
 
-    /// A state is replaced in place: the result lies where the operand does, and nothing else of the task is it. Any other
-    /// result in a state is a copy into one that the task does not read.
+    /// Checks that a state is replaced in place: the result has the operand's location, and no other operand or result
+    /// does. Any other result in a state is a copy into one that the task does not read.
     fn replaced(&self) -> Result<(), Broken> {
         let declared = self.declared().map_err(|message| ("L005", message))?;
         let pairs = || self.task.operands.iter().zip(&declared);
-        let updated = pairs().find(|(_, v)| v.is_some_and(|v| v.def == Def::State)).map(|(slot, _)| *slot);
+        let updated = pairs().find(|(_, v)| v.is_some_and(|v| v.def == Def::State)).map(|(loc, _)| *loc);
         let outputs = self.task.body.outputs.len();
         let (copies, finals) = self.task.results.split_at(outputs);
         if finals.len() > 1 || finals.first().copied() != updated {
-            return Err(("L015", "a replaced state is no operand, or lies elsewhere".to_owned()));
+            return Err(("L015", "a replaced state is not an operand, or is elsewhere".to_owned()));
         }
-        let reads = |state: Slot| self.task.operands.iter().filter(|s| **s == state).count();
-        if updated.is_some_and(|s| !matches!(s, Slot::State(_)) || reads(s) > 1) {
-            return Err(("L015", "the replaced operand is no state, or an operand twice".to_owned()));
+        let reads = |state: Loc| self.task.operands.iter().filter(|s| **s == state).count();
+        if updated.is_some_and(|s| !matches!(s, Loc::State(_)) || reads(s) > 1) {
+            return Err(("L015", "the replaced operand is not a state, or is an operand twice".to_owned()));
         }
-        let mut written = copies.iter().filter(|s| matches!(s, Slot::State(_)));
+        let mut written = copies.iter().filter(|s| matches!(s, Loc::State(_)));
         match written.find(|&&s| reads(s) > 0 || updated == Some(s)) {
             Some(state) => Err(("L015", format!("{state} is read while it is written"))),
             None => Ok(()),
@@ -191,29 +191,29 @@ impl Rules<'_> {
     }
 }
 
-/// The type of what lies at a slot; `None` for an absent one.
-fn slot_type<'a>(family: &'a PlanFamily, plan: &'a Plan, slot: Slot) -> Option<&'a TensorType> {
-    match slot {
-        Slot::Buffer(b) => Some(&plan.buffers[b.index()].ty),
-        Slot::Input(i) => Some(&plan.inputs[i.index()].ty),
-        Slot::Output(o) => Some(&plan.outputs[o.index()].ty),
-        Slot::Weight(w) => Some(&family.weights[w.index()].ty),
-        Slot::State(s) => Some(&family.states[s.index()].ty),
-        Slot::Absent => None,
+/// The type of a location's contents; `None` for an absent one.
+fn loc_type<'a>(family: &'a PlanFamily, plan: &'a Plan, loc: Loc) -> Option<&'a TensorType> {
+    match loc {
+        Loc::Buffer(b) => Some(&plan.buffers[b.index()].ty),
+        Loc::Input(i) => Some(&plan.inputs[i.index()].ty),
+        Loc::Output(o) => Some(&plan.outputs[o.index()].ty),
+        Loc::Weight(w) => Some(&family.weights[w.index()].ty),
+        Loc::State(s) => Some(&family.states[s.index()].ty),
+        Loc::Absent => None,
     }
 }
 
-/// Whether a slot holds what a body declares. States, and weights declared as such, have their own shape; all else may
-/// be another shape of the same elements.
-fn holds(slot: Slot, ty: &TensorType, value: &Value) -> bool {
-    match (slot, value.def) {
-        (Slot::State(_), Def::State | Def::Input { .. }) | (Slot::Weight(_), Def::Weight) => *ty == value.ty,
-        (Slot::State(_), _) | (_, Def::Weight | Def::State) => false,
+/// Whether a location holds what a body declares. States, and weights declared as such, keep their shape; everything else
+/// may be another shape of the same elements.
+fn holds(loc: Loc, ty: &TensorType, value: &Value) -> bool {
+    match (loc, value.def) {
+        (Loc::State(_), Def::State | Def::Input { .. }) | (Loc::Weight(_), Def::Weight) => *ty == value.ty,
+        (Loc::State(_), _) | (_, Def::Weight | Def::State) => false,
         _ => storage(ty) == storage(&value.ty),
     }
 }
 
-/// A type up to reshaping: what matters to storage.
+/// A type up to reshaping: all that matters for storage.
 fn storage(ty: &TensorType) -> (DType, (Option<u64>, SmallVec<[Sym; 4]>)) {
     (ty.dtype, ty.shape.factors())
 }

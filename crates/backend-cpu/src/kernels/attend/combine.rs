@@ -13,7 +13,7 @@ pub(in crate::kernels) unsafe fn combine<L: Lanes>(args: CombineArgs<'_>) {
         let at = (args.index * args.partials.splits + split) * partial_len(hd);
         args.partials.start.wrapping_add(at).cast_const()
     };
-    // SAFETY: the splits' partial results are valid; the level is the caller's promise.
+    // SAFETY: the splits' partial results are valid; the level is guaranteed by the caller.
     unsafe {
         let mut max = args.sink.unwrap_or(f32::NEG_INFINITY);
         for split in args.splits.clone() {
@@ -43,6 +43,6 @@ pub(in crate::kernels) unsafe fn combine<L: Lanes>(args: CombineArgs<'_>) {
 /// The machine has the level.
 #[inline(always)]
 unsafe fn exp_one<L: Lanes>(x: f32) -> f32 {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { to_array::<L>(exp::<L>(L::splat(x)))[0] }
 }

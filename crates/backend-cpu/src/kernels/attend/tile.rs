@@ -1,8 +1,8 @@
 //! One split of attention for one key-value head.
 //!
-//! Rows times query heads go through the split in tiles of up to eight pairs: first all scores, 32 positions at a time,
-//! then the softmax of each pair, then the weighted values, with all sums in registers. A pair's sums run over its own
-//! visible positions in order, one at a time, whatever tile it is in.
+//! Pairs of row and query head go through the split in tiles of up to eight: first all scores, 32 positions at a time, then
+//! the softmax of each pair, then the weighted values, with all sums in registers. A pair's sums run over its visible
+//! positions in order, one at a time, regardless of its tile.
 
 use super::{ATTEND_SCRATCH_LEN, AttendArgs, MAX_PAIRS, PAGE_POSITIONS, SPLIT_POSITIONS, partial_len};
 use crate::kernels::lanes::{LANES, Lanes, exp};
@@ -25,7 +25,7 @@ struct Pair {
 }
 
 /// # Safety
-/// The machine has the level; pages and partial results are valid, and nobody else writes to them.
+/// The machine has the level; pages and partial results are valid, and nothing else writes to them.
 #[inline(always)]
 pub(in crate::kernels) unsafe fn attend<L: Lanes>(mut args: AttendArgs<'_>) {
     let hd = args.kv.head_dim;
@@ -36,7 +36,7 @@ pub(in crate::kernels) unsafe fn attend<L: Lanes>(mut args: AttendArgs<'_>) {
     let mut pairs =
         [const { Pair { q: std::ptr::null(), start: 0, end: 0, partial: std::ptr::null_mut() } }; MAX_PAIRS];
     let mut count = 0;
-    // The scratch memory goes by this address from here on, so that writing does not pass through a shared borrow.
+    // From here on, scratch memory is accessed through this address, so that writes do not go through a shared borrow.
     let scores = std::mem::take(&mut args.scratch).as_mut_ptr();
     let first = args.split * SPLIT_POSITIONS;
     let step = args.partials.splits * partial_len(hd);
@@ -52,13 +52,13 @@ pub(in crate::kernels) unsafe fn attend<L: Lanes>(mut args: AttendArgs<'_>) {
             pairs[count] = Pair { q: args.q[index * hd..][..hd].as_ptr(), start, end, partial };
             count += 1;
             if count == L::PAIRS {
-                // SAFETY: passed on.
+                // SAFETY: as guaranteed by the caller.
                 unsafe { tile_of::<L>(&args, scores, &pairs[..count]) };
                 count = 0;
             }
         }
     }
-    // SAFETY: passed on.
+    // SAFETY: as guaranteed by the caller.
     unsafe { tile_of::<L>(&args, scores, &pairs[..count]) };
 }
 
@@ -66,7 +66,7 @@ pub(in crate::kernels) unsafe fn attend<L: Lanes>(mut args: AttendArgs<'_>) {
 /// As `attend`; every pair sees a position of the split, and `scores` has room for `ATTEND_SCRATCH_LEN` floats, ours.
 #[inline(always)]
 unsafe fn tile_of<L: Lanes>(args: &AttendArgs<'_>, scores: *mut f32, pairs: &[Pair]) {
-    // SAFETY: passed on; the arrays have as many pairs.
+    // SAFETY: as guaranteed by the caller; the arrays have as many pairs.
     unsafe {
         match *pairs {
             [a] => tile::<L, 1, 4>(args, scores, &[a]),
@@ -82,7 +82,7 @@ unsafe fn tile_of<L: Lanes>(args: &AttendArgs<'_>, scores: *mut f32, pairs: &[Pa
     }
 }
 
-/// Where the split's keys and values lie.
+/// Locations of the split's keys and values.
 struct Split<'a> {
     start: *const f16,
     value_offset: usize,
@@ -165,7 +165,7 @@ unsafe fn score_blocks<L: Lanes, const N: usize>(
     block: usize,
     scores: *mut f32,
 ) {
-    // A second block in a page that the sequence does not have repeats the last page; nobody sees its scores.
+    // If the second block is in a page the sequence lacks, the last page is repeated; those scores are never used.
     let keys = [split.keys(block), split.keys(block + 1)];
     let ahead = split.keys(block + BLOCKS);
     // SAFETY: both blocks are whole, and so are the queries; a prefetch of any address is harmless.
@@ -199,7 +199,7 @@ unsafe fn score_range<L: Lanes, const N: usize>(
     pairs: &[Pair; N],
     elements: Range<usize>,
 ) -> [[L::V; BLOCKS]; N] {
-    // SAFETY: the caller's promise; a prefetch of any address is harmless.
+    // SAFETY: guaranteed by the caller; a prefetch of any address is harmless.
     unsafe {
         let mut sums = [[L::splat(0.0); BLOCKS]; N];
         for i in elements {
@@ -221,7 +221,7 @@ unsafe fn score_range<L: Lanes, const N: usize>(
 /// The machine has the level.
 #[inline(always)]
 unsafe fn capped<L: Lanes>(score: L::V, cap: f32) -> L::V {
-    // SAFETY: the caller's promise; no memory is touched.
+    // SAFETY: guaranteed by the caller; no memory is touched.
     unsafe {
         // tanh(x) = 1 - 2 / (e^2x + 1)
         let e = exp::<L>(L::mul(score, L::splat(2.0 / cap)));
@@ -237,7 +237,7 @@ unsafe fn capped<L: Lanes>(score: L::V, cap: f32) -> L::V {
 #[inline(always)]
 unsafe fn weigh<L: Lanes>(pair: &Pair, scores: *mut f32) {
     let blocks = pair.start / LANES..pair.end.div_ceil(LANES);
-    // SAFETY: the caller's promise; a split has whole blocks.
+    // SAFETY: guaranteed by the caller; a split has whole blocks.
     unsafe {
         let mut largest = L::splat(f32::NEG_INFINITY);
         for block in blocks.clone() {
@@ -270,12 +270,12 @@ unsafe fn visible<L: Lanes>(v: L::V, pair: &Pair, block: usize, hidden: f32) -> 
     if (start, end) == (0, LANES) {
         return v;
     }
-    // SAFETY: the level is the caller's promise.
+    // SAFETY: the level is guaranteed by the caller.
     unsafe { L::keep(v, start..end, hidden) }
 }
 
-/// Weighted sums of `C` vectors of the values for all pairs: what all see together, what only some see before and
-/// after it apart, so that a hidden value is never touched.
+/// Weighted sums of `C` value vectors for all pairs. Positions that all pairs see are summed together; those before and
+/// after, which only some see, separately, so that a hidden value is never touched.
 ///
 /// # Safety
 /// As `tile`; the scores have become weights.
@@ -288,7 +288,7 @@ unsafe fn add_values<L: Lanes, const N: usize, const C: usize>(
 ) {
     let start = pairs.iter().map(|p| p.start).max().unwrap_or(0);
     let end = pairs.iter().map(|p| p.end).min().unwrap_or(0).max(start);
-    // SAFETY: passed on.
+    // SAFETY: as guaranteed by the caller.
     unsafe {
         let mut sums = [[L::splat(0.0); C]; N];
         for (i, pair) in pairs.iter().enumerate() {

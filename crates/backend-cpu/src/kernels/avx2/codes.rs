@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn load(p: *const u8) -> __m256i {
-    // SAFETY: the caller's promise; the load needs no alignment.
+    // SAFETY: guaranteed by the caller; the load needs no alignment.
     unsafe { _mm256_loadu_si256(p.cast()) }
 }
 
@@ -89,12 +89,12 @@ pub(super) unsafe fn codes<F: Format>(p: *const u8, g: usize, half: usize) -> __
     }
 }
 
-/// Whether codes of this format need all eight bits and so are multiplied as signed numbers.
+/// Whether codes of this format use all eight bits, and are therefore multiplied as signed numbers.
 pub(super) const fn signed<F: Format>() -> bool {
     matches!(F::CODES, Codes::Table | Codes::Byte)
 }
 
-/// How many vectors' products with -127..=127 sum up in 16 bits without overflow.
+/// Number of vectors whose products with -127..=127 sum in 16 bits without overflow.
 pub(super) const fn sums_in_16_bits<F: Format>() -> usize {
     match F::CODES {
         Codes::Nibble | Codes::Two | Codes::Three => 8,
@@ -116,7 +116,7 @@ pub(super) struct BlockScales {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn halves(p: *const u8) -> __m256 {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(p.cast()) })
 }
 
@@ -125,7 +125,7 @@ unsafe fn halves(p: *const u8) -> __m256 {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn eight(p: *const u8) -> __m128i {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { _mm_loadl_epi64(p.cast()) }
 }
 

@@ -19,7 +19,7 @@ impl Plain for f32 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load(p: *const f32) -> __m256 {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm256_loadu_ps(p) }
     }
 }
@@ -28,7 +28,7 @@ impl Plain for f16 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load(p: *const f16) -> __m256 {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         _mm256_cvtph_ps(unsafe { _mm_loadu_si128(p.cast()) })
     }
 }
@@ -37,7 +37,7 @@ impl Plain for bf16 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load(p: *const bf16) -> __m256 {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let v = _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(p.cast()) });
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(v))
     }

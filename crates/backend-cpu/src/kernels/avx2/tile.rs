@@ -12,7 +12,7 @@ use crate::kernels::tile::{TileArgs, TileTable};
 use aio_ir::DType;
 use std::arch::x86_64::*;
 
-/// How far ahead of use weights are fetched, bytes.
+/// Prefetch distance of weights in bytes.
 const PREFETCH_BYTES: usize = 3072;
 
 /// The tiles of a weight type; `None` if it holds no real numbers.
@@ -36,7 +36,7 @@ impl FormatVisitor for Tiles {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn products<F: Format>(w: __m256i, x: *const i32) -> __m256i {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let x = _mm256_set1_epi32(unsafe { x.read() });
     if signed::<F>() {
         return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
@@ -98,7 +98,7 @@ unsafe fn add_block<F: Format, const M: usize>(
     let x_at = |m: usize| unsafe { &*x.add(m) };
     if !F::SCALES.per_16() {
         let starts = std::array::from_fn(|m| start(x_at(m).neg_sum()));
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let dots = unsafe { dots::<F, M, 8>(p, half, 0, x, starts) };
         for m in 0..M {
             let t = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[m]), scales.d[0]);
@@ -111,7 +111,7 @@ unsafe fn add_block<F: Format, const M: usize>(
     }
     for part in 0..2 {
         let neg_sums: [i32; M] = std::array::from_fn(|m| x_at(m).neg_sum_of(part));
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let dots = unsafe { dots::<F, M, 4>(p, half, 4 * part, x, neg_sums.map(start)) };
         for m in 0..M {
             let mut t = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[m]), scales.d[part]);

@@ -14,16 +14,16 @@ static TABLE: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 1
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn load(p: *const u8) -> __m512i {
-    // SAFETY: the caller's promise; the load needs no alignment.
+    // SAFETY: guaranteed by the caller; the load needs no alignment.
     unsafe { _mm512_loadu_si512(p.cast()) }
 }
 
-/// Bits by which codes that are stored plus an offset are shifted left, so that the offset is 128 for all of them.
+/// Left shift of codes stored with an offset that makes the offset 128.
 const fn lift<F: Format>() -> i32 {
     if F::SHIFT == 0 { 0 } else { 7 - F::SHIFT as i32 }
 }
 
-/// 16-bit lanes shifted left by `by`, right if it is negative; a constant wherever this is inlined.
+/// 16-bit lanes shifted left by `by`, or right if negative; a constant after inlining.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 fn shifted(v: __m512i, by: i32) -> __m512i {
@@ -81,9 +81,9 @@ unsafe fn crumbs(p: *const u8, g: usize, to: i32) -> __m512i {
     _mm512_and_si512(v, _mm512_set1_epi8((3 << to) as i8))
 }
 
-/// Code vector `g` of the block at `p`, unsigned: as stored where codes have no offset, else shifted so that it is 128. One
-/// at a time, so that a tile keeps its registers for sums; vectors `g` and `g + 4` of a nibble plane share a load if they
-/// are asked for one after the other.
+/// Code vector `g` of the block at `p`, unsigned: as stored if codes have no offset, otherwise shifted to an offset of 128.
+/// Decoded one at a time, so that a tile keeps its registers for sums; vectors `g` and `g + 4` of a nibble plane share a
+/// load if requested one after the other.
 ///
 /// # Safety
 /// A block of format `F` is readable at `p`.
@@ -116,7 +116,7 @@ pub(super) struct BlockScales {
 }
 
 impl BlockScales {
-    /// What takes `FLOAT_OFFSET` off again when a sum of products is multiplied by `d`. Exact: a scale has 19 bits at most.
+    /// Subtracts `FLOAT_OFFSET` when a sum of products is multiplied by `d`. Exact: a scale has at most 19 bits.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
     pub(super) fn correction(&self, half: usize) -> __m512 {
@@ -129,7 +129,7 @@ impl BlockScales {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn halves(p: *const u8) -> __m512 {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(p.cast()) })
 }
 
@@ -138,7 +138,7 @@ unsafe fn halves(p: *const u8) -> __m512 {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn bytes(p: *const u8) -> __m512i {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(p.cast()) })
 }
 

@@ -19,7 +19,7 @@ impl Plain for f32 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
     unsafe fn load(p: *const f32) -> __m512 {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm512_loadu_ps(p) }
     }
 }
@@ -28,7 +28,7 @@ impl Plain for f16 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
     unsafe fn load(p: *const f16) -> __m512 {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(p.cast()) })
     }
 }
@@ -37,7 +37,7 @@ impl Plain for bf16 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
     unsafe fn load(p: *const bf16) -> __m512 {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let v = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(p.cast()) });
         _mm512_castsi512_ps(_mm512_slli_epi32::<16>(v))
     }

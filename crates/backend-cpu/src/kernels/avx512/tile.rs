@@ -1,11 +1,11 @@
 //! Tiles of block-format weights: one or two groups of 16 output rows by a few activation rows, all sums in registers.
 //!
-//! One row goes group by group, which is a plain stream. More rows take two groups at a time, so that an activation
-//! that is loaded once serves both: loads are as scarce as multiply-adds. Six rows by two groups is what 32 registers
-//! hold, twelve integer sums of the block under way and twelve sums of all blocks; more rows pass over the groups again.
+//! One row goes group by group, as a plain stream. More rows take two groups at a time, so that an activation loaded once
+//! serves both: loads are as scarce as multiply-adds. 32 registers hold six rows by two groups: twelve integer sums of the
+//! current block and twelve sums over all blocks; more rows pass over the groups again.
 //!
-//! Products stay exact in 32-bit integers over a block; blocks are added in f32, in order, so a
-//! row's result is the same in every tile. Called by the matrix driver.
+//! Products are exact in 32-bit integers over a block; blocks are added in f32, in order, so a row's result is the same in
+//! every tile. Called by the matrix driver.
 
 #![expect(clippy::needless_range_loop, reason = "sums stay in registers only if loops over them have constant indices")]
 
@@ -17,7 +17,7 @@ use crate::kernels::tile::{PairArgs, PairFn, TileArgs, TileFn, TileTable};
 use aio_ir::DType;
 use std::arch::x86_64::*;
 
-/// How far ahead of use weights are fetched, bytes, where groups go one by one.
+/// Prefetch distance of weights in bytes, for one group at a time.
 const PREFETCH_BYTES: usize = 3072;
 
 /// The tiles of a weight type; `None` if it holds no real numbers.
@@ -36,13 +36,13 @@ impl FormatVisitor for Tiles {
     }
 }
 
-/// What a tile reads.
-struct Operands {
+/// Inputs of a tile.
+struct TileReads {
     weights: *const u8,
-    /// Bytes from a group to the next.
+    /// Bytes between consecutive groups.
     group_bytes: usize,
     x: *const ActBlock,
-    /// Blocks from one column position to the next.
+    /// Blocks between consecutive column positions.
     stride: usize,
     /// Units of a group.
     steps: usize,
@@ -50,7 +50,7 @@ struct Operands {
 
 /// A block of `G` groups.
 struct Block<const G: usize> {
-    /// Heads of the units that it is in, and its number there.
+    /// Heads of the units that contain it, and its index in them.
     heads: [*const u8; G],
     index: usize,
     codes: [*const u8; G],
@@ -70,7 +70,7 @@ unsafe fn dot<F: Format, const G: usize, const M: usize>(
 ) {
     let mut w = [_mm512_setzero_si512(); G];
     for i in 0..G {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         w[i] = unsafe { codes::<F>(codes_at[i], g) };
     }
     for m in 0..M {
@@ -82,8 +82,8 @@ unsafe fn dot<F: Format, const G: usize, const M: usize>(
     }
 }
 
-/// Adds some vectors of a block, all with one scale: scale `part` of it. The integer sums begin with the bits of a large
-/// float and so are floats; see `FLOAT_BITS`.
+/// Adds vectors of a block that share scale `part`. The integer sums start from the bits of a large float, so they are valid
+/// floats; see `FLOAT_BITS`.
 ///
 /// # Safety
 /// The block is readable, `x` points to `M` blocks.
@@ -105,7 +105,7 @@ unsafe fn add_part<F: Format, const G: usize, const M: usize>(
         }
     }
     for h in 0..4 {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             dot::<F, G, M>(&mut dots, &block.codes, x, 4 * part + h);
             if !F::SCALES.per_16() {
@@ -114,8 +114,8 @@ unsafe fn add_part<F: Format, const G: usize, const M: usize>(
         }
     }
     for i in 0..G {
-        // Not before they are needed: the sums take most registers.
-        // SAFETY: the caller's promise.
+        // Loaded only when needed: the sums occupy most registers.
+        // SAFETY: guaranteed by the caller.
         let scales = unsafe { scales::<F>(block.heads[i], block.index) };
         let (correction, BlockScales { d, m: min }) = (scales.correction(part), scales);
         for m in 0..M {
@@ -132,15 +132,15 @@ unsafe fn add_part<F: Format, const G: usize, const M: usize>(
     }
 }
 
-/// The products of `M` activation rows and `G` groups, over all columns. `fetch` asks for what is needed later; it gets
-/// the address of each block of the first group.
+/// The products of `M` activation rows and `G` groups over all columns. `fetch` prefetches later data; it is called with the
+/// address of each block of the first group.
 ///
 /// # Safety
 /// `G` whole groups of `steps` units are readable, and as many blocks of `M` rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn products<F: Format, const G: usize, const M: usize>(
-    args: &Operands,
+    args: &TileReads,
     mut fetch: impl FnMut(*const u8),
 ) -> [[__m512; G]; M] {
     let mut sums = [[_mm512_setzero_ps(); G]; M];
@@ -165,7 +165,7 @@ unsafe fn products<F: Format, const G: usize, const M: usize>(
     sums
 }
 
-/// Cache lines that a block takes of its group.
+/// Cache lines of a block.
 const fn block_lines<F: Format>() -> usize {
     (F::UNIT_BYTES / F::SCALES.blocks()).div_ceil(64)
 }
@@ -182,18 +182,18 @@ unsafe fn tile<F: Format, const M: usize>(args: &TileArgs) {
             _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH_BYTES + 64 * line).cast());
         }
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        let operands = Operands { weights, group_bytes: 0, x: acts.cast(), stride, steps };
+        let operands = TileReads { weights, group_bytes: 0, x: acts.cast(), stride, steps };
         for (m, [sum]) in products::<F, 1, M>(&operands, fetch).into_iter().enumerate() {
             _mm512_storeu_ps(out.add(m).cast(), sum);
         }
     }
 }
 
-/// What a call of a pair function asks for of the pair that follows: two runs of bytes, and the lines of each that go
-/// with a block. Spread evenly over all calls, so that memory is busy all the time, and in order, as memory likes it; into
-/// the second-level cache, since a whole pair is too much for the first.
+/// What a call of a pair function prefetches of the next pair: two byte ranges, and the lines of each per block. Spread
+/// evenly over all calls, to keep memory busy, and in order, which suits it; into the second-level cache, since a whole pair
+/// does not fit the first.
 fn ahead<F: Format>(args: &PairArgs) -> ([*const u8; 2], usize) {
     let runs = 2 * args.parts;
     if runs == 0 {
@@ -205,7 +205,7 @@ fn ahead<F: Format>(args: &PairArgs) -> ([*const u8; 2], usize) {
     ([start, start.wrapping_add(run)], lines)
 }
 
-/// `M` activation rows by two neighbouring groups; asks for its part of the pair that follows.
+/// `M` activation rows by two adjacent groups; prefetches its part of the next pair.
 ///
 /// # Safety
 /// See `PairFn`.
@@ -224,9 +224,9 @@ unsafe fn pair<F: Format, const M: usize>(args: &PairArgs) {
             *stream = stream.wrapping_add(64 * lines);
         }
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        let operands = Operands { weights, group_bytes, x: acts.cast(), stride, steps };
+        let operands = TileReads { weights, group_bytes, x: acts.cast(), stride, steps };
         for (m, sums) in products::<F, 2, M>(&operands, fetch).into_iter().enumerate() {
             for (i, sum) in sums.into_iter().enumerate() {
                 store(args, m, 16 * i, sum);
@@ -243,7 +243,7 @@ unsafe fn pair<F: Format, const M: usize>(args: &PairArgs) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn store(args: &PairArgs, m: usize, column: usize, mut sum: __m512) {
     let at = m * args.out_stride + column;
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         if !args.bias.is_null() {
             sum = _mm512_add_ps(sum, _mm512_loadu_ps(args.bias.add(column)));

@@ -1,8 +1,8 @@
 //! Kernels that choose tokens: the largest logits of blocks, those above a floor, weights of top-p, noise.
 //!
-//! Most of a vocabulary can neither pass a filter nor win. A row's survey, the largest logit of each block of 64, says
-//! in which blocks to look at all. Called through `super::Kernels`; `tasks::ops::sample` puts them together and
-//! `aio_ir::sampling` says what must come out, to the bit.
+//! Most of a vocabulary can neither pass a filter nor win. A row's survey, the largest logit of each block of 64, tells
+//! which blocks to examine. Called through `super::Kernels`; `tasks::ops::sample` combines them, and `aio_ir::sampling`
+//! defines the result to the bit.
 
 mod noise;
 mod survey;

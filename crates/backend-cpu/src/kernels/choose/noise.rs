@@ -1,7 +1,7 @@
 //! Gumbel noise for 64 tokens at a time, and the arg-max of a row with it.
 //!
-//! The formulas are those of `aio_ir::sampling`, operation by operation, none contracted, so that the bits are the same.
-//! Most blocks get random words but no logarithms: noise grows with its word, so the largest word bounds a block's noise.
+//! The formulas are those of `aio_ir::sampling`, operation by operation, without contraction, so the bits are equal. Most
+//! blocks need random words but no logarithms: noise grows with its word, so the largest word bounds a block's noise.
 
 use super::{BLOCK_TOKENS, NoisyArgs};
 use crate::kernels::lanes::{LANES, Words, to_array};
@@ -24,15 +24,15 @@ pub(in crate::kernels) unsafe fn noisy_best<L: Words>(args: NoisyArgs<'_>) -> Be
     if is_broken(top) {
         return Best::BROKEN;
     }
-    // First where the largest logit is: what beats most of the others.
+    // First the block of the largest logit, which beats most others.
     let Some(start) = part.blocks(top).next() else { return Best::NONE };
-    // SAFETY: the level is the caller's promise.
+    // SAFETY: the level is guaranteed by the caller.
     let mut best = unsafe { block_best::<L>(&args, start, Best::NONE) };
     for (block, most) in part.maxima.iter().enumerate() {
-        // Division and sum round monotonously, so no token of the block exceeds this. A NaN beats nothing and is looked at.
+        // Division and sum round monotonically, so no token of the block exceeds this. A NaN skips nothing.
         let beaten = most / temperature + MAX_GUMBEL < best.value;
         if block != start && !beaten {
-            // SAFETY: the level is the caller's promise.
+            // SAFETY: the level is guaranteed by the caller.
             best = unsafe { block_best::<L>(&args, block, best) };
         }
     }
@@ -47,18 +47,18 @@ pub(in crate::kernels) unsafe fn noisy_best<L: Words>(args: NoisyArgs<'_>) -> Be
 unsafe fn block_best<L: Words>(args: &NoisyArgs<'_>, block: usize, best: Best) -> Best {
     let NoisyArgs { part, first, temperature, noise } = *args;
     let first = first + (block * BLOCK_TOKENS) as u32;
-    // SAFETY: the level is the caller's promise; the array has 16 words.
+    // SAFETY: the level is guaranteed by the caller; the array has 16 words.
     let words = unsafe {
         let counters = L::add_words(L::load_words(LANE.as_ptr()), L::splat_words(first / WORDS as u32));
         words::<L>(counters, noise)
     };
-    // SAFETY: the level is the caller's promise.
+    // SAFETY: the level is guaranteed by the caller.
     let most = unsafe { largest::<L>(words) };
-    // Rounding is monotonous here too.
+    // Rounding is monotonic here too.
     if part.maxima[block] / temperature + gumbel_bound(most) < best.value {
         return best;
     }
-    // SAFETY: the level is the caller's promise.
+    // SAFETY: the level is guaranteed by the caller.
     let noise = words.map(|w| unsafe { to_array::<L>(gumbel::<L>(w)) });
     let mut best = best;
     for (i, x) in part.block(block).iter().enumerate() {
@@ -68,7 +68,7 @@ unsafe fn block_best<L: Words>(args: &NoisyArgs<'_>, block: usize, best: Best) -
     best
 }
 
-/// The best token after noise of a list in any order; no logit is NaN.
+/// The best token after noise of a list, in any order. No logit may be NaN.
 ///
 /// # Safety
 /// The machine has the level.
@@ -80,7 +80,7 @@ pub(in crate::kernels) unsafe fn noisy_list<L: Words>(list: &[Candidate], temper
         counters.iter_mut().zip(list).for_each(|(counter, c)| *counter = c.token / WORDS as u32);
         let mut all = [[0; LANES]; WORDS];
         let mut own = [0; LANES];
-        // SAFETY: the level is the caller's promise; the arrays have 16 words each.
+        // SAFETY: the level is guaranteed by the caller; the arrays have 16 words each.
         let noise = unsafe {
             let words = words::<L>(L::load_words(counters.as_ptr()), noise);
             words.iter().zip(&mut all).for_each(|(words, all)| L::store_words(all.as_mut_ptr(), *words));
@@ -96,12 +96,12 @@ pub(in crate::kernels) unsafe fn noisy_list<L: Words>(list: &[Candidate], temper
     best
 }
 
-/// A temperature that is no number gives NaN, which counts as negative infinity.
+/// A NaN temperature gives NaN, which counts as negative infinity.
 fn number(x: f32) -> f32 {
     if x.is_nan() { f32::NEG_INFINITY } else { x }
 }
 
-/// The numbers of the lanes.
+/// The lane indices.
 const LANE: [u32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 /// The largest of all words.
@@ -111,7 +111,7 @@ const LANE: [u32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 #[inline(always)]
 unsafe fn largest<L: Words>(words: [L::U; WORDS]) -> u32 {
     let mut all = [0; LANES];
-    // SAFETY: the level is the caller's promise; the array has 16 words.
+    // SAFETY: the level is guaranteed by the caller; the array has 16 words.
     unsafe {
         let most = L::max_words(L::max_words(words[0], words[1]), L::max_words(words[2], words[3]));
         L::store_words(all.as_mut_ptr(), most);
@@ -121,15 +121,15 @@ unsafe fn largest<L: Words>(words: [L::U; WORDS]) -> u32 {
 
 /// The four random words of each counter.
 ///
-/// Products of 64 bits come from the even lanes alone, so the odd counters go their way in even lanes of their own. What
-/// is left in odd lanes on the way is never read.
+/// 64-bit products use only the even lanes, so the odd counters are processed in even lanes of separate vectors. Leftovers
+/// in odd lanes are never read.
 ///
 /// # Safety
 /// The machine has the level.
 #[inline(always)]
 unsafe fn words<L: Words>(counters: L::U, noise: [u32; 4]) -> [L::U; WORDS] {
     let [mut key0, mut key1, choice, position] = noise;
-    // SAFETY: the level is the caller's promise; no memory is touched.
+    // SAFETY: the level is guaranteed by the caller; no memory is touched.
     unsafe {
         let (m0, m1) = (L::splat_words(0xD251_1F53), L::splat_words(0xCD9E_8D57));
         let start = |counters| [counters, L::splat_words(position), L::splat_words(choice), L::splat_words(0)];
@@ -159,7 +159,7 @@ unsafe fn words<L: Words>(counters: L::U, noise: [u32; 4]) -> [L::U; WORDS] {
 /// The machine has the level.
 #[inline(always)]
 pub(super) unsafe fn gumbel<L: Words>(words: L::U) -> L::V {
-    // SAFETY: the level is the caller's promise; no memory is touched.
+    // SAFETY: the level is guaranteed by the caller; no memory is touched.
     unsafe {
         let bits = L::to_floats(L::shift_right::<9>(words));
         let u = L::mul(L::add(bits, L::splat(0.5)), L::splat(1.0 / 8_388_608.0));
@@ -176,7 +176,7 @@ pub(super) unsafe fn gumbel<L: Words>(words: L::U) -> L::V {
 unsafe fn ln<L: Words>(x: L::V) -> L::V {
     /// The mantissa of sqrt(2), rounded as the constant is.
     const SQRT_2: u32 = std::f32::consts::SQRT_2.to_bits() & 0x007F_FFFF;
-    // SAFETY: the level is the caller's promise; no memory is touched.
+    // SAFETY: the level is guaranteed by the caller; no memory is touched.
     unsafe {
         let bits = L::bits(x);
         let mantissa = L::and_words(bits, L::splat_words(0x007F_FFFF));

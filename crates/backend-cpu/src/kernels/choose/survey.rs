@@ -1,4 +1,4 @@
-//! The survey of a row, and what it saves looking at.
+//! The survey of a row, and the kernels that use it to skip blocks.
 
 use super::{BLOCK_TOKENS, Surveyed};
 use crate::kernels::lanes::{LANES, Words, exp, to_array};
@@ -13,13 +13,13 @@ use aio_ir::sampling::{Candidate, WEIGHT_ONE};
 pub(in crate::kernels) unsafe fn survey<L: Words>(x: &[f32], out: &mut [f32]) {
     assert!(out.len() == x.len().div_ceil(BLOCK_TOKENS), "a survey has an entry a block");
     for (block, out) in x.chunks(BLOCK_TOKENS).zip(out) {
-        // SAFETY: the level is the caller's promise; loads stay inside the block.
+        // SAFETY: the level is guaranteed by the caller; loads stay inside the block.
         let (most, sum) = unsafe { largest_and_sum::<L>(block) };
         *out = if sum.is_nan() && block.iter().any(|x| x.is_nan()) { f32::NAN } else { most };
     }
 }
 
-/// Writes the tokens with a logit of at least `floor` to `out`, in order of their ids; how many there are. No logit is NaN.
+/// Writes the tokens with a logit of at least `floor` to `out`, in order of id. Returns their number. No logit may be NaN.
 ///
 /// # Safety
 /// The machine has the level.
@@ -32,7 +32,7 @@ pub(in crate::kernels) unsafe fn gather<L: Words>(row: Surveyed<'_>, floor: f32,
     for block in row.blocks(floor) {
         let x = row.block(block);
         for at in (0..x.len()).step_by(LANES) {
-            // SAFETY: the level is the caller's promise; loads stay inside the block.
+            // SAFETY: the level is guaranteed by the caller; loads stay inside the block.
             let (values, low) = unsafe {
                 let v = load_padded::<L>(x, at, f32::NEG_INFINITY);
                 (v, L::less(v, L::splat(floor)))
@@ -42,7 +42,7 @@ pub(in crate::kernels) unsafe fn gather<L: Words>(row: Surveyed<'_>, floor: f32,
             if found == 0 {
                 continue;
             }
-            // SAFETY: the level is the caller's promise.
+            // SAFETY: the level is guaranteed by the caller.
             let values = unsafe { to_array::<L>(values) };
             while found != 0 {
                 let lane = found.trailing_zeros() as usize;
@@ -56,7 +56,7 @@ pub(in crate::kernels) unsafe fn gather<L: Words>(row: Surveyed<'_>, floor: f32,
     count
 }
 
-/// The sum of the weights of all tokens with a logit of at least `floor`; `top` is the largest logit, and none is NaN.
+/// The sum of the weights of all tokens with a logit of at least `floor`; `top` is the largest logit. None may be NaN.
 ///
 /// # Safety
 /// The machine has the level.
@@ -67,7 +67,7 @@ pub(in crate::kernels) unsafe fn mass<L: Words>(row: Surveyed<'_>, top: f32, flo
         let x = row.block(block);
         for at in (0..x.len()).step_by(LANES) {
             let mut weights = [0u32; LANES];
-            // SAFETY: the level is the caller's promise; loads and the store stay inside block and array.
+            // SAFETY: the level is guaranteed by the caller; loads and the store stay inside block and array.
             unsafe {
                 let v = load_padded::<L>(x, at, f32::NEG_INFINITY);
                 L::store_words(weights.as_mut_ptr(), L::where_at_least(weigh::<L>(v, top), v, L::splat(floor)));
@@ -85,7 +85,7 @@ pub(in crate::kernels) unsafe fn mass<L: Words>(row: Surveyed<'_>, top: f32, flo
 /// The machine has the level.
 #[inline(always)]
 unsafe fn weigh<L: Words>(v: L::V, top: f32) -> L::U {
-    // SAFETY: the level is the caller's promise; no memory is touched.
+    // SAFETY: the level is guaranteed by the caller; no memory is touched.
     unsafe {
         // The second operand where the first is NaN: equal infinities differ by 0.
         let behind = L::max(L::sub(L::splat(top), v), L::splat(0.0));

@@ -22,7 +22,7 @@ unsafe fn store_sixteen(out: *mut i8, v: V) -> i32 {
     // Packing works inside halves of 128 bits: the middle quarters change places.
     let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high));
     let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { _mm_storeu_si128(out.cast(), bytes) };
     _mm_cvtsi128_si32(sum)
 }
@@ -48,20 +48,20 @@ impl Lanes for Avx2 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load(p: *const f32) -> V {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
     }
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load_half(p: *const f16) -> V {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let halves = unsafe { [_mm_loadu_si128(p.cast()), _mm_loadu_si128(p.add(8).cast())] };
         [_mm256_cvtph_ps(halves[0]), _mm256_cvtph_ps(halves[1])]
     }
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn store(p: *mut f32, v: V) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             _mm256_storeu_ps(p, v[0]);
             _mm256_storeu_ps(p.add(8), v[1]);
@@ -105,7 +105,7 @@ impl Lanes for Avx2 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn store_low_bytes(out: *mut i8, v: [V; 2]) -> [i32; 2] {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { [store_sixteen(out, v[0]), store_sixteen(out.add(16), v[1])] }
     }
     #[inline]

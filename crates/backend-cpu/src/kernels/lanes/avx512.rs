@@ -26,19 +26,19 @@ impl Lanes for Avx512 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
     unsafe fn load(p: *const f32) -> __m512 {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm512_loadu_ps(p) }
     }
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
     unsafe fn load_half(p: *const f16) -> __m512 {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(p.cast()) })
     }
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
     unsafe fn store(p: *mut f32, v: __m512) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm512_storeu_ps(p, v) };
     }
     #[inline]
@@ -82,7 +82,7 @@ impl Lanes for Avx512 {
     unsafe fn store_low_bytes(out: *mut i8, v: [__m512; 2]) -> [i32; 2] {
         let [low, high] = v.map(|v| _mm512_cvtepi32_epi8(_mm512_castps_si512(v)));
         let bytes = _mm256_set_m128i(high, low);
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm256_storeu_si256(out.cast(), bytes) };
         let fours = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), bytes);
         let pairs = _mm256_add_epi32(fours, _mm256_shuffle_epi32::<0b01_00_11_10>(fours));

@@ -1,8 +1,8 @@
 //! Sixteen f32 lanes, the same at every instruction-set level.
 //!
-//! Row kernels and attention are written once over this trait and compiled for each level inside a
-//! function that enables its features. Sums have one order, given by the lanes and a fixed tree, and `fma` rounds once
-//! everywhere, so the levels give the same bits.
+//! Row kernels and attention are written once over this trait and compiled for each level inside a function that enables its
+//! features. Sums have one order, given by the lanes and a fixed tree, and `fma` rounds once on every level, so all levels
+//! give the same bits.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -34,7 +34,7 @@ pub(super) trait Lanes: 'static {
     type V: Copy;
     /// Pairs of row and query head whose attention fits into the level's registers.
     const PAIRS: usize;
-    /// Asks for the cache line at any address.
+    /// Prefetches the cache line at any address.
     unsafe fn prefetch(p: *const u8);
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(p: *const f32) -> Self::V;
@@ -46,7 +46,7 @@ pub(super) trait Lanes: 'static {
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// `if a > b { a } else { b }`: a NaN in `b` stays.
+    /// `if a > b { a } else { b }`: a NaN in `b` is kept.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `v` times two to the power of the integer in `t`'s lowest bits (`t` = integer + 3 * 2^22).
     unsafe fn scale_exponent(v: Self::V, t: Self::V) -> Self::V;
@@ -69,12 +69,12 @@ pub(super) trait Lanes: 'static {
 #[inline(always)]
 pub(super) unsafe fn to_array<L: Lanes>(v: L::V) -> [f32; LANES] {
     let mut out = [0.0; LANES];
-    // SAFETY: the array has 16 elements; the level is the caller's promise.
+    // SAFETY: the array has 16 elements; the level is guaranteed by the caller.
     unsafe { L::store(out.as_mut_ptr(), v) };
     out
 }
 
-/// `e^x` within 2 ulp for x in -86..=88; below that e^-86, above it e^88. A NaN stays.
+/// `e^x` within 2 ulp for x in -86..=88; e^-86 below, e^88 above. A NaN is kept.
 ///
 /// # Safety
 /// The machine has the level.
@@ -84,7 +84,7 @@ pub(super) unsafe fn exp<L: Lanes>(x: L::V) -> L::V {
     const ROUND: f32 = 12_582_912.0;
     // Taylor coefficients of e^r from r^7 down to r^2; |r| <= ln(2) / 2.
     const COEFFICIENTS: [f32; 6] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5];
-    // SAFETY: the level is the caller's promise; no memory is touched.
+    // SAFETY: the level is guaranteed by the caller; no memory is touched.
     unsafe {
         let x = L::max(L::splat(-86.0), x);
         // min(x, 88) as -max(-88, -x).

@@ -39,17 +39,17 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> V {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { p.cast::<V>().read() }
     }
     #[inline(always)]
     unsafe fn load_half(p: *const f16) -> V {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { p.cast::<[f16; LANES]>().read() }.map(f16::to_f32)
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: V) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { p.cast::<V>().write(v) };
     }
     #[inline(always)]
@@ -83,7 +83,7 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn store_low_bytes(out: *mut i8, v: [V; 2]) -> [i32; 2] {
         let bytes = v.map(|v| v.map(|x| x.to_bits() as i8));
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { out.cast::<[[i8; LANES]; 2]>().write(bytes) };
         bytes.map(|bytes| bytes.iter().map(|b| i32::from(*b)).sum())
     }

@@ -1,40 +1,40 @@
 //! Ops on states: `page_write`, `attend` in a form for any shape, `commit`.
 
 use super::single::{Node, Single};
-use super::tensor::{Indices, Tensor};
+use super::tensor::{Indices, OpTensor};
 use crate::bounds::{Bounds, Scratch};
 use crate::kernels::attend::{KvLayer, PAGE_POSITIONS};
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_ir::Op;
 
 /// Page table, row sequences and positions.
-struct Places {
+struct PagedRows {
     op: Op,
-    table: Tensor,
-    row_seq: Tensor,
-    positions: Tensor,
+    table: OpTensor,
+    row_seq: OpTensor,
+    positions: OpTensor,
 }
 
-impl Places {
+impl PagedRows {
     /// Operands from `at` on.
-    fn new(node: &Node<'_>, at: usize) -> Places {
+    fn new(node: &Node<'_>, at: usize) -> PagedRows {
         let [table, row_seq, positions] = [0, 1, 2].map(|i| node.input(at + i).clone());
-        Places { op: node.node.op, table, row_seq, positions }
+        PagedRows { op: node.node.op, table, row_seq, positions }
     }
 
-    fn in_step<'s>(&self, step: &'s Step<'_>, pages: usize) -> StepPlaces<'s> {
+    fn in_step<'s>(&self, step: &'s StepView<'_>, pages: usize) -> StepPagedRows<'s> {
         let [seqs, stride] = [0, 1].map(|d| self.table.extents(step)[d]);
         // SAFETY: earlier tasks or the caller wrote them.
         let [table, row_seq, positions] =
             [&self.table, &self.row_seq, &self.positions].map(|t| unsafe { t.indices(step) });
-        StepPlaces { step, op: self.op, table, row_seq, positions, seqs, stride, pages }
+        StepPagedRows { step, op: self.op, table, row_seq, positions, seqs, stride, pages }
     }
 }
 
-/// The same in a step, every index checked where it is used.
-struct StepPlaces<'s> {
-    step: &'s Step<'s>,
+/// The same within a step; every index is checked where it is used.
+struct StepPagedRows<'s> {
+    step: &'s StepView<'s>,
     op: Op,
     table: Indices<'s>,
     row_seq: Indices<'s>,
@@ -44,7 +44,7 @@ struct StepPlaces<'s> {
     pages: usize,
 }
 
-impl StepPlaces<'_> {
+impl StepPagedRows<'_> {
     fn position(&self, row: usize) -> usize {
         self.positions.get(row) as usize
     }
@@ -53,34 +53,34 @@ impl StepPlaces<'_> {
     fn page(&self, row: usize, position: usize) -> Option<u32> {
         let (fault, op) = (self.step.fault, self.op);
         let seq = fault.check(op, "sequence", self.row_seq.get(row), self.seqs)?;
-        let slot = fault.check(op, "page of the sequence", (position / PAGE_POSITIONS) as i64, self.stride)?;
-        let page = fault.check(op, "page", self.table.get(seq * self.stride + slot), self.pages)?;
+        let index = fault.check(op, "page of the sequence", (position / PAGE_POSITIONS) as i64, self.stride)?;
+        let page = fault.check(op, "page", self.table.get(seq * self.stride + index), self.pages)?;
         Some(page as u32)
     }
 }
 
-fn layer(step: &Step<'_>, kv: &Tensor) -> (KvLayer, usize) {
+fn layer(step: &StepView<'_>, kv: &OpTensor) -> (KvLayer, usize) {
     let size = kv.extents(step);
     (step.kv_layer(step.place(kv.place), size[2], size[4]), size[0])
 }
 
-/// `page_write`: each thread owns heads, so rows at the same place are written in order.
+/// `page_write`: each thread owns heads, so rows at the same position are written in order.
 pub(crate) struct PageWrite {
-    kv: Tensor,
-    k: Tensor,
-    v: Tensor,
-    places: Places,
+    kv: OpTensor,
+    k: OpTensor,
+    v: OpTensor,
+    places: PagedRows,
 }
 
 impl PageWrite {
     pub(crate) fn new(node: &Node<'_>) -> PageWrite {
         let [kv, k, v] = [0, 1, 2].map(|i| node.input(i).clone());
-        PageWrite { kv, k, v, places: Places::new(node, 3) }
+        PageWrite { kv, k, v, places: PagedRows::new(node, 3) }
     }
 }
 
 impl Single for PageWrite {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let (kv, pages) = layer(step, &self.kv);
         let (heads, n, rows) = (kv.kv_heads, kv.head_dim, self.k.extents(step)[0]);
         let places = self.places.in_step(step, pages);
@@ -101,16 +101,16 @@ impl Single for PageWrite {
     }
 }
 
-/// `attend` for shapes that the paged kernel does not take: a row and head at a time, position by position.
+/// `attend` for shapes the paged kernel does not support: one row and head at a time, position by position.
 pub(crate) struct Attend {
     scale: f64,
     window: usize,
     soft_cap: f64,
-    q: Tensor,
-    kv: Tensor,
-    places: Places,
-    sinks: Option<Tensor>,
-    out: Tensor,
+    q: OpTensor,
+    kv: OpTensor,
+    places: PagedRows,
+    sinks: Option<OpTensor>,
+    out: OpTensor,
 }
 
 impl Attend {
@@ -122,7 +122,7 @@ impl Attend {
             soft_cap: f64::from(n.f32("soft_cap")),
             q: node.input(0).clone(),
             kv: node.input(1).clone(),
-            places: Places::new(node, 2),
+            places: PagedRows::new(node, 2),
             sinks: node.inputs.get(5).cloned().flatten(),
             out: node.outs[0].clone(),
         }
@@ -134,7 +134,7 @@ impl Attend {
         if self.soft_cap > 0.0 { self.soft_cap * (score / self.soft_cap).tanh() } else { score }
     }
 
-    /// Adds up a row's values, weighted; the weights' sum, or `None` if a page is missing.
+    /// Sums a row's weighted values. Returns the sum of the weights, or `None` if a page is missing.
     fn add_up(&self, at: &HeadAt<'_>, q: &[f32], sink: Option<f64>, sum: &mut [f64]) -> Option<f64> {
         let (mut top, mut total) = (sink.unwrap_or(f64::NEG_INFINITY), if sink.is_some() { 1.0 } else { 0.0 });
         let position = at.places.position(at.row);
@@ -144,8 +144,8 @@ impl Attend {
             let page = at.places.page(at.row, p)?;
             // SAFETY: the page was checked, and states are not written while a task reads them.
             let (key, value) = unsafe {
-                let slot = p % PAGE_POSITIONS;
-                (at.kv.key(page, slot, at.kv_head), at.kv.value(page, slot, at.kv_head))
+                let offset = p % PAGE_POSITIONS;
+                (at.kv.key(page, offset, at.kv_head), at.kv.value(page, offset, at.kv_head))
             };
             let score = self.score(q, key);
             let new = top.max(score);
@@ -161,7 +161,7 @@ impl Attend {
 
 /// One row and key-value head.
 struct HeadAt<'a> {
-    places: &'a StepPlaces<'a>,
+    places: &'a StepPagedRows<'a>,
     kv: KvLayer,
     row: usize,
     kv_head: usize,
@@ -173,7 +173,7 @@ impl Single for Attend {
         Scratch { private: n * size_of::<f64>(), ..Scratch::default() }
     }
 
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let size = self.q.extents(step);
         let (heads, n) = (size[1], size[2]);
         let (kv, pages) = layer(step, &self.kv);
@@ -197,8 +197,8 @@ impl Single for Attend {
 
 /// `commit`: committed lengths grow in place.
 pub(crate) struct Commit {
-    lens: Tensor,
-    accepted: Tensor,
+    lens: OpTensor,
+    accepted: OpTensor,
 }
 
 impl Commit {
@@ -208,7 +208,7 @@ impl Commit {
 }
 
 impl Single for Commit {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         // SAFETY: an earlier task or the caller wrote them.
         let accepted = unsafe { self.accepted.values::<u32>(step) }.unwrap_or(&[]);
         let mine = worker.share(accepted.len());

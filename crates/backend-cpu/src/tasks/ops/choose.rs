@@ -1,18 +1,18 @@
-//! Ops that choose tokens: `argmax`, `top_k`, `verify`; `sample` has a file of its own.
+//! Ops that choose tokens: `argmax`, `top_k`, `verify`; `sample` is in its own module.
 
 use super::single::{Node, Single};
-use super::tensor::Tensor;
+use super::tensor::OpTensor;
 use crate::bounds::{Bounds, Scratch};
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_ir::Op;
 use aio_ir::sampling::NO_TOKEN;
 use std::cmp::Ordering;
 
 /// `argmax` of the last dimension.
 pub(crate) struct Argmax {
-    x: Tensor,
-    out: Tensor,
+    x: OpTensor,
+    out: OpTensor,
 }
 
 impl Argmax {
@@ -22,7 +22,7 @@ impl Argmax {
 }
 
 impl Single for Argmax {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let size = self.x.extents(step);
         let (n, mine) = (size.last(), worker.share(size.rows()));
         // SAFETY: an earlier task or the caller wrote x; words of the result are shared out.
@@ -36,9 +36,9 @@ impl Single for Argmax {
 /// `top_k` of the last dimension.
 pub(crate) struct TopK {
     k: usize,
-    x: Tensor,
-    values: Tensor,
-    indices: Tensor,
+    x: OpTensor,
+    values: OpTensor,
+    indices: OpTensor,
 }
 
 impl TopK {
@@ -54,7 +54,7 @@ impl Single for TopK {
         Scratch { private: n * size_of::<u32>(), ..Scratch::default() }
     }
 
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let size = self.x.extents(step);
         let (n, k) = (size.last(), self.k);
         // SAFETY: an earlier task or the caller wrote x.
@@ -75,8 +75,8 @@ impl Single for TopK {
     }
 }
 
-/// The first `k` of `order` become the indices of the largest elements, lowest index first on ties; a NaN is larger than
-/// any number.
+/// Sets the first `k` of `order` to the indices of the largest elements, lowest index first on ties. A NaN is larger than any
+/// number.
 fn rank(x: &[f32], k: usize, order: &mut [u32]) {
     for (i, order) in order.iter_mut().enumerate() {
         *order = i as u32;
@@ -91,11 +91,11 @@ fn rank(x: &[f32], k: usize, order: &mut [u32]) {
 
 /// `verify`: how many drafts each sequence keeps, and its next token.
 pub(crate) struct Verify {
-    sampled: Tensor,
-    drafts: Tensor,
-    spans: Tensor,
-    accepted: Tensor,
-    next: Tensor,
+    sampled: OpTensor,
+    drafts: OpTensor,
+    spans: OpTensor,
+    accepted: OpTensor,
+    next: OpTensor,
 }
 
 impl Verify {
@@ -106,7 +106,7 @@ impl Verify {
 }
 
 impl Single for Verify {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         // SAFETY: earlier tasks or the caller wrote all operands.
         let [sampled, drafts, spans] =
             [&self.sampled, &self.drafts, &self.spans].map(|t| unsafe { t.values::<u32>(step) }.unwrap_or(&[]));

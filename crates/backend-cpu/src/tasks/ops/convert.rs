@@ -2,15 +2,15 @@
 
 use super::elements::{PIECE, load_floats, load_ints, saturate, store_floats, store_ints};
 use super::single::{Node, Single};
-use super::tensor::Tensor;
+use super::tensor::OpTensor;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_ir::quant;
 
 /// `cast` between plain types.
 pub(crate) struct Cast {
-    x: Tensor,
-    out: Tensor,
+    x: OpTensor,
+    out: OpTensor,
 }
 
 impl Cast {
@@ -20,7 +20,7 @@ impl Cast {
 }
 
 impl Single for Cast {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let (from, to) = (self.x.dtype, self.out.dtype);
         let width = to.block_bytes();
         // SAFETY: an earlier task or the caller wrote x.
@@ -55,8 +55,8 @@ impl Single for Cast {
 
 /// `quantize` and `dequantize`: whole blocks.
 pub(crate) struct Blocks {
-    x: Tensor,
-    out: Tensor,
+    x: OpTensor,
+    out: OpTensor,
 }
 
 impl Blocks {
@@ -66,11 +66,11 @@ impl Blocks {
 }
 
 impl Single for Blocks {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let (from, to) = (self.x.dtype, self.out.dtype);
         let block = from.block_elems().max(to.block_elems());
         let mine = worker.share(self.out.extents(step).elems() / block);
-        let bytes = |t: &Tensor| block / t.dtype.block_elems() * t.dtype.block_bytes();
+        let bytes = |t: &OpTensor| block / t.dtype.block_elems() * t.dtype.block_bytes();
         let (x_len, out_len) = (bytes(&self.x), bytes(&self.out));
         // SAFETY: an earlier task or the caller wrote x; blocks of the result are shared out.
         let x = &unsafe { self.x.bytes(step) }.unwrap_or(&[])[mine.start * x_len..mine.end * x_len];

@@ -1,11 +1,11 @@
-//! Elements of any plain type as f32 or i64, the two forms that the oracle computes in, and back.
+//! Conversion of elements of any plain type to and from f32 or i64, the types the oracle computes in.
 //!
-//! Ops without a kernel of their own for a type run on pieces of a few hundred elements in these forms.
+//! Ops without a dedicated kernel for a type run on pieces of a few hundred elements in these forms.
 
 use aio_ir::{DType, quant};
 use half::{bf16, f16};
 
-/// Elements of a piece at most.
+/// Maximum elements of a piece.
 pub(crate) const PIECE: usize = 256;
 
 /// One integer element.
@@ -57,7 +57,7 @@ pub(crate) fn store_floats(dtype: DType, values: &[f32], out: &mut [u8]) {
     quant::encode(dtype, values, out).expect("plain float types have encoders");
 }
 
-/// Stores integers, cut to the type's width.
+/// Stores integers, truncated to the type's width.
 pub(crate) fn store_ints(dtype: DType, values: &[i64], out: &mut [u8]) {
     match dtype {
         DType::I32 | DType::U32 => {

@@ -2,11 +2,11 @@
 
 use super::elements::{PIECE, load_floats, load_ints, store_floats, store_ints};
 use super::single::{Node, Single};
-use super::tensor::{Extents, Tensor};
+use super::tensor::{Extents, OpTensor};
 use super::walk::{Piece, Walk};
 use crate::kernels::rows::GateArgs;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_ir::float::{maximum, minimum};
 use aio_ir::{DType, Op};
 use std::cmp::Ordering;
@@ -14,10 +14,10 @@ use std::cmp::Ordering;
 /// One op on up to three operands.
 pub(crate) struct Elementwise {
     op: Op,
-    /// What `compare` asks for.
+    /// The relation of `compare`.
     kind: &'static str,
-    inputs: Vec<Tensor>,
-    out: Tensor,
+    inputs: Vec<OpTensor>,
+    out: OpTensor,
 }
 
 impl Elementwise {
@@ -27,20 +27,20 @@ impl Elementwise {
         Elementwise { op: node.node.op, kind, inputs, out: node.outs[0].clone() }
     }
 
-    /// Type that the op computes in.
+    /// The type the op computes in.
     fn dtype(&self) -> DType {
         self.inputs[self.inputs.len() - 1].dtype
     }
 }
 
 impl Single for Elementwise {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let out = self.out.extents(step);
         let range = worker.share(out.elems());
         if range.is_empty() {
             return;
         }
-        // Absent operands read the last one, and nobody looks at what they read.
+        // Absent operands read the last one; the result is ignored.
         let input = |i: usize| &self.inputs[i.min(self.inputs.len() - 1)];
         let sizes: [Extents; 3] = std::array::from_fn(|i| input(i).extents(step));
         let walk = Walk::broadcast(&out, [&sizes[0], &sizes[1], &sizes[2]]);
@@ -51,7 +51,7 @@ impl Single for Elementwise {
         walk.pieces(range, |piece| {
             // SAFETY: elements of the result are shared out.
             let target = unsafe { self.out.part::<u8>(step, piece.at * size..(piece.at + piece.len) * size) };
-            let piece = Operands { op: self, piece, strides, bytes };
+            let piece = PieceInputs { op: self, piece, strides, bytes };
             match (self.op, self.dtype().is_float()) {
                 (Op::Select, true) => piece.select_floats(target),
                 (Op::Select, false) => piece.select_ints(target),
@@ -63,14 +63,14 @@ impl Single for Elementwise {
 }
 
 /// The operands of a piece.
-struct Operands<'a> {
+struct PieceInputs<'a> {
     op: &'a Elementwise,
     piece: Piece<3>,
     strides: [usize; 3],
     bytes: [&'a [u8]; 3],
 }
 
-impl Operands<'_> {
+impl PieceInputs<'_> {
     fn load_floats(&self, i: usize, out: &mut [f32; PIECE]) {
         let out = &mut out[..self.piece.len];
         load_floats(self.op.inputs[i].dtype, self.bytes[i], self.piece.from[i], self.strides[i], out);
@@ -81,7 +81,7 @@ impl Operands<'_> {
         load_ints(self.op.inputs[i].dtype, self.bytes[i], self.piece.from[i], self.strides[i], out);
     }
 
-    fn floats(&self, step: &Step<'_>, target: &mut [u8]) {
+    fn floats(&self, step: &StepView<'_>, target: &mut [u8]) {
         let (mut a, mut b, mut y) = ([0.0; PIECE], [0.0; PIECE], [0.0; PIECE]);
         self.load_floats(0, &mut a);
         let len = self.piece.len;
@@ -177,7 +177,7 @@ fn int_binary(op: Op, x: i64, y: i64) -> i64 {
         Op::Add => x + y,
         Op::Sub => x - y,
         Op::Mul => x.wrapping_mul(y),
-        // As the oracle has it: a division by zero gives zero.
+        // As in the oracle, division by zero gives zero.
         Op::Div => x.checked_div(y).unwrap_or(0),
         Op::Min => x.min(y),
         _ => x.max(y),
@@ -195,9 +195,9 @@ fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-fn unary(step: &Step<'_>, op: Op, x: &[f32], out: &mut [f32]) {
+fn unary(step: &StepView<'_>, op: Op, x: &[f32], out: &mut [f32]) {
     if matches!(op, Op::Silu | Op::Gelu) && x.iter().all(|v| v.is_finite()) {
-        // The kernels of the gated activation, which are for finite numbers.
+        // The gated-activation kernels, which require finite numbers.
         let args = GateArgs { gate: x, up: &ONES[..x.len()], out };
         return if op == Op::Silu { step.kernels.silu_mul(args) } else { step.kernels.gelu_mul(args) };
     }

@@ -2,17 +2,17 @@
 
 use super::elements::{PIECE, saturate, store_floats, store_ints};
 use super::single::{Node, Single};
-use super::tensor::{Extents, MAX_RANK, Tensor};
+use super::tensor::{Extents, MAX_RANK, OpTensor};
 use super::walk::{Piece, Walk, row_major};
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_ir::{Attr, Op};
 
 /// `fill` and `iota`.
 pub(crate) struct Source {
     /// The number; `None` for the index in the last dimension.
     value: Option<f32>,
-    out: Tensor,
+    out: OpTensor,
 }
 
 impl Source {
@@ -23,7 +23,7 @@ impl Source {
 }
 
 impl Single for Source {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let size = self.out.extents(step);
         let (n, dtype) = (size.last().max(1), self.out.dtype);
         let width = dtype.block_bytes();
@@ -44,7 +44,7 @@ impl Single for Source {
     }
 }
 
-/// How the elements of a copy lie in its operand.
+/// The layout of a copy's elements in its operand.
 #[derive(Clone, Debug)]
 enum View {
     /// As in the result.
@@ -60,8 +60,8 @@ enum View {
 /// `slice`, `reshape`, `transpose` and `broadcast`.
 pub(crate) struct Copy {
     view: View,
-    x: Tensor,
-    out: Tensor,
+    x: OpTensor,
+    out: OpTensor,
 }
 
 impl Copy {
@@ -95,7 +95,7 @@ impl Copy {
 }
 
 impl Single for Copy {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let (from, to) = (self.x.extents(step), self.out.extents(step));
         let walk = self.walk(&from, &to);
         let [stride] = walk.strides();
@@ -118,9 +118,9 @@ impl Single for Copy {
 /// `concat`: chunks of a and b in turn.
 pub(crate) struct Concat {
     axis: usize,
-    a: Tensor,
-    b: Tensor,
-    out: Tensor,
+    a: OpTensor,
+    b: OpTensor,
+    out: OpTensor,
 }
 
 impl Concat {
@@ -131,9 +131,9 @@ impl Concat {
 }
 
 impl Single for Concat {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let size = self.a.extents(step);
-        let chunk = |t: &Tensor| t.extents(step)[self.axis..].iter().product::<usize>() * t.dtype.block_bytes();
+        let chunk = |t: &OpTensor| t.extents(step)[self.axis..].iter().product::<usize>() * t.dtype.block_bytes();
         let (a_len, b_len) = (chunk(&self.a), chunk(&self.b));
         // SAFETY: earlier tasks or the caller wrote both.
         let (a, b) = unsafe { (self.a.bytes(step).unwrap_or(&[]), self.b.bytes(step).unwrap_or(&[])) };

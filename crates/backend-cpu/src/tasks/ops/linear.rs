@@ -1,27 +1,27 @@
-//! `matmul` alone: with a packed weight as the fused projections do it, else a plain loop.
+//! Unfused `matmul`: with a packed weight like the fused projections, otherwise a plain loop.
 
 use super::elements::PIECE;
 use super::single::{Cx, Node, Single};
-use super::tensor::Tensor;
+use super::tensor::OpTensor;
 use crate::bounds::{Bounds, Scratch};
 use crate::kernels::matmul::{MatmulArgs, Output};
 use crate::pack::groups_of;
-use crate::place::Place;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use crate::tasks::acts::Acts;
 use crate::tasks::linear::packed;
+use crate::tensor_loc::TensorLoc;
 use aio_ir::{DType, Op, quant};
-use aio_plan::{Layout, Slot};
+use aio_plan::{Layout, Loc};
 
 /// The kernel for a node's operands.
 pub(crate) fn matmul(cx: &mut Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
     let (x, w, out) = (node.input(0).clone(), node.input(1).clone(), node.outs[0].clone());
-    if let Place::Slot(slot @ Slot::Weight(id)) = w.place {
+    if let TensorLoc::Planned(loc @ Loc::Weight(id)) = w.place {
         let weight = &cx.resident.weights[id.index()];
         if weight.layout == Layout::Packed {
             let rows = out.extents_at(&cx.plan.bucket.bounds()).rows();
-            return Box::new(Packed { acts: Acts::new(None, [weight]), rows, x, w: slot, out });
+            return Box::new(Packed { acts: Acts::new(None, [weight]), rows, x, w: loc, out });
         }
     }
     let experts = node.inputs.get(2).cloned().flatten();
@@ -36,9 +36,9 @@ struct Packed {
     acts: Acts,
     /// Rows at the bucket's bounds.
     rows: usize,
-    x: Tensor,
-    w: Slot,
-    out: Tensor,
+    x: OpTensor,
+    w: Loc,
+    out: OpTensor,
 }
 
 impl Single for Packed {
@@ -46,7 +46,7 @@ impl Single for Packed {
         self.acts.scratch(bounds, self.rows)
     }
 
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let (rows, w) = (self.out.extents(step).rows(), step.weight(self.w));
         // SAFETY: an earlier task wrote all rows of x.
         let x = unsafe { self.x.f32s(step) };
@@ -60,17 +60,17 @@ impl Single for Packed {
     }
 }
 
-/// A product of any two tensors, perhaps with a matrix for each row.
+/// A product of any two tensors, optionally with a separate matrix for each row.
 struct Plain {
-    x: Tensor,
-    w: Tensor,
-    experts: Option<Tensor>,
-    out: Tensor,
+    x: OpTensor,
+    w: OpTensor,
+    experts: Option<OpTensor>,
+    out: OpTensor,
 }
 
 impl Plain {
     /// The matrix for a row of x, by its first row.
-    fn first_row(&self, step: &Step<'_>, row: usize, columns: usize, matrices: usize) -> usize {
+    fn first_row(&self, step: &StepView<'_>, row: usize, columns: usize, matrices: usize) -> usize {
         // SAFETY: an earlier task or the caller wrote them.
         let experts = self.experts.as_ref().map(|e| unsafe { e.indices(step) }).filter(|e| e.len() > row);
         let expert = experts.and_then(|e| step.fault.check(Op::Matmul, "expert", e.get(row), matrices));
@@ -79,7 +79,7 @@ impl Plain {
 }
 
 impl Single for Plain {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let (out, k) = (self.out.extents(step), self.x.extents(step).last());
         let (rows, n, matrices) = (out.rows(), out.last(), self.w.extents(step)[0]);
         // SAFETY: earlier tasks or the caller wrote the operands.
@@ -99,7 +99,7 @@ impl Single for Plain {
 /// A row of x times a stored row of a matrix, piece by piece.
 fn dot(x: &[f32], dtype: DType, row: &[u8]) -> f32 {
     if x.is_empty() {
-        // Rust's sum of nothing is -0.
+        // In Rust an empty sum is -0.
         return 0.0;
     }
     if dtype == DType::F32 {
@@ -116,7 +116,7 @@ fn dot(x: &[f32], dtype: DType, row: &[u8]) -> f32 {
     x.chunks(PIECE).zip(row.chunks(bytes)).map(piece).sum()
 }
 
-/// Sixteen sums side by side, joined in order.
+/// Sixteen parallel sums, joined in order.
 fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
     let mut sums = [0.0f32; 16];

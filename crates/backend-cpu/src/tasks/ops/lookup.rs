@@ -1,21 +1,21 @@
 //! Ops that pick or replace slices by index: `embed`, `gather`, `scatter`.
 
 use super::single::{Cx, Node, Single};
-use super::tensor::Tensor;
-use crate::place::Place;
+use super::tensor::OpTensor;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
+use crate::tensor_loc::TensorLoc;
 use crate::unpack::unpack_row;
 use aio_ir::{Op, quant};
-use aio_plan::{Layout, Slot};
+use aio_plan::{Layout, Loc};
 
 /// `embed`: rows of a float table, decoded.
 pub(crate) struct Embed {
-    table: Tensor,
-    /// The table's slot, if it is a packed weight.
-    packed: Option<Slot>,
-    ids: Tensor,
-    out: Tensor,
+    table: OpTensor,
+    /// The table's location, if it is a packed weight.
+    packed: Option<Loc>,
+    ids: OpTensor,
+    out: OpTensor,
 }
 
 impl Embed {
@@ -23,8 +23,8 @@ impl Embed {
         let (table, ids) = (node.input(0).clone(), node.input(1).clone());
         cx.check_index(Op::Embed, "token", &ids, table.shape.dims()[0]);
         let packed = match table.place {
-            Place::Slot(slot @ Slot::Weight(w)) if cx.resident.weights[w.index()].layout == Layout::Packed => {
-                Some(slot)
+            TensorLoc::Planned(loc @ Loc::Weight(w)) if cx.resident.weights[w.index()].layout == Layout::Packed => {
+                Some(loc)
             }
             _ => None,
         };
@@ -33,7 +33,7 @@ impl Embed {
 }
 
 impl Single for Embed {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         // SAFETY: an earlier task or the caller wrote them.
         let ids = unsafe { self.ids.indices(step) };
         let table = self.table.extents(step);
@@ -43,8 +43,8 @@ impl Single for Embed {
             let out = unsafe { self.out.part::<f32>(step, i * cols..(i + 1) * cols) };
             let Some(row) = step.fault.check(Op::Embed, "token", ids.get(i), rows) else { continue };
             match self.packed {
-                Some(slot) => {
-                    let w = step.weight(slot);
+                Some(loc) => {
+                    let w = step.weight(loc);
                     unpack_row(w.dtype, &w.bytes, row, out);
                 }
                 None => {
@@ -59,11 +59,11 @@ impl Single for Embed {
     }
 }
 
-/// `gather`: slices of the first dimension, as they are stored.
+/// `gather`: slices of the first dimension, in stored form.
 pub(crate) struct Gather {
-    x: Tensor,
-    index: Tensor,
-    out: Tensor,
+    x: OpTensor,
+    index: OpTensor,
+    out: OpTensor,
 }
 
 impl Gather {
@@ -75,7 +75,7 @@ impl Gather {
 }
 
 impl Single for Gather {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         // SAFETY: earlier tasks or the caller wrote the operands.
         let (x, index) = unsafe { (self.x.bytes(step).unwrap_or(&[]), self.index.indices(step)) };
         let rows = self.x.extents(step)[0];
@@ -88,12 +88,12 @@ impl Single for Gather {
     }
 }
 
-/// `scatter`: a copy with some slices replaced. Threads own slices of the result, so the last write wins.
+/// `scatter`: a copy with some slices replaced. Each thread owns slices of the result, so the last write wins.
 pub(crate) struct Scatter {
-    x: Tensor,
-    index: Tensor,
-    updates: Tensor,
-    out: Tensor,
+    x: OpTensor,
+    index: OpTensor,
+    updates: OpTensor,
+    out: OpTensor,
 }
 
 impl Scatter {
@@ -105,7 +105,7 @@ impl Scatter {
 }
 
 impl Single for Scatter {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         // SAFETY: earlier tasks or the caller wrote the operands.
         let (x, index, updates) = unsafe {
             (self.x.bytes(step).unwrap_or(&[]), self.index.indices(step), self.updates.bytes(step).unwrap_or(&[]))

@@ -1,7 +1,7 @@
-//! Single ops: what a node computes on its own, for any shape and every element type that the oracle takes.
+//! Single ops: a node by itself, for any shape and every element type the oracle supports.
 //!
-//! An unfused plan consists of these. A fused task whose kernels do not fit its operands runs by them too, node by
-//! node as its body says. One file a group of ops; kernels split whole result elements, rows or heads between threads.
+//! An unfused plan consists of these. A fused task whose kernels do not fit its operands also runs as the single ops of its
+//! body. One file per group of ops; kernels divide whole result elements, rows or heads between threads.
 
 mod cache;
 mod choose;
@@ -23,14 +23,14 @@ pub(crate) use single::Cx;
 
 use crate::bounds::{Bounds, Scratch};
 use crate::error::unsupported;
-use crate::place::Place;
 use crate::pool::Worker;
-use crate::step::{Check, Step};
+use crate::step::{Check, StepView};
+use crate::tensor_loc::TensorLoc;
 use aio_backend::DeviceError;
 use aio_ir::{Def, Dim, Op, Sym, ValueId};
-use aio_plan::{Slot, Task};
+use aio_plan::{Loc, Task};
 use single::{Node, Single};
-use tensor::{MAX_RANK, Tensor};
+use tensor::{MAX_RANK, OpTensor};
 
 /// A task that runs node by node, with a barrier between nodes.
 pub(crate) struct Nodes {
@@ -42,10 +42,10 @@ impl Nodes {
     /// Binds the nodes of a task's body.
     ///
     /// # Errors
-    /// [`DeviceError::Unsupported`] for tensors of too many dimensions, and for values whose size no bucket bounds.
+    /// [`DeviceError::Unsupported`] for tensors with too many dimensions, and for values of unbounded size.
     pub(crate) fn new(cx: &mut Cx<'_>) -> Result<Nodes, DeviceError> {
         let task = cx.task;
-        let mut places = Places::of(task);
+        let mut places = BodyLocs::of(task);
         let mut kernels = Vec::new();
         for (_, node) in task.body.nodes() {
             let view = node.op == Op::Reshape && places.get(node.results[0]).is_none();
@@ -70,7 +70,7 @@ impl Nodes {
         Scratch { held: self.held_bytes, ..all }
     }
 
-    pub(crate) fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    pub(crate) fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         for (i, kernel) in self.kernels.iter().enumerate() {
             if i > 0 {
                 worker.barrier();
@@ -80,40 +80,40 @@ impl Nodes {
     }
 }
 
-/// Places of a body's values as they become known.
-struct Places<'a> {
+/// Locations of a body's values as they become known.
+struct BodyLocs<'a> {
     task: &'a Task,
-    of: Vec<Option<Place>>,
+    of: Vec<Option<TensorLoc>>,
     held_bytes: usize,
 }
 
-impl<'a> Places<'a> {
-    /// Declared values stand for the operands that are not absent, roots for the results.
-    fn of(task: &'a Task) -> Places<'a> {
+impl<'a> BodyLocs<'a> {
+    /// Declared values correspond to the operands that are present, roots to the results.
+    fn of(task: &'a Task) -> BodyLocs<'a> {
         let body = &task.body;
-        let mut places = Places { task, of: vec![None; body.values().len()], held_bytes: 0 };
+        let mut places = BodyLocs { task, of: vec![None; body.values().len()], held_bytes: 0 };
         let declared = body.values().filter(|(_, v)| !matches!(v.def, Def::Node { .. })).map(|(id, _)| id);
-        let operands = task.operands.iter().filter(|s| **s != Slot::Absent);
-        for (value, slot) in declared.zip(operands).chain(body.roots().zip(&task.results)) {
-            places.set(value, Some(Place::Slot(*slot)));
+        let operands = task.operands.iter().filter(|s| **s != Loc::Absent);
+        for (value, loc) in declared.zip(operands).chain(body.roots().zip(&task.results)) {
+            places.set(value, Some(TensorLoc::Planned(*loc)));
         }
         places
     }
 
-    fn get(&self, value: ValueId) -> Option<Place> {
+    fn get(&self, value: ValueId) -> Option<TensorLoc> {
         self.of[value.index()]
     }
 
-    fn set(&mut self, value: ValueId, place: Option<Place>) {
+    fn set(&mut self, value: ValueId, place: Option<TensorLoc>) {
         self.of[value.index()] = place;
     }
 
-    /// A place in scratch memory for a value that never leaves the task; states keep theirs.
+    /// Reserves scratch memory for a value that never leaves the task; states keep their location.
     fn hold(&mut self, value: ValueId, cx: &Cx<'_>) -> Result<(), DeviceError> {
         let ty = self.task.body.ty(value);
         let bytes = ty.bytes(&cx.plan.bucket.bounds()).and_then(|b| usize::try_from(b).ok());
         let bytes = bytes.ok_or_else(|| unsupported(cx.task, format!("a value of {ty}, which is too large")))?;
-        self.set(value, Some(Place::Held(self.held_bytes)));
+        self.set(value, Some(TensorLoc::Held(self.held_bytes)));
         self.held_bytes += bytes.next_multiple_of(64);
         Ok(())
     }
@@ -130,13 +130,13 @@ impl<'a> Places<'a> {
         };
         let unbounded = |v: ValueId| symbols(v).any(|s| matches!(s, Sym::Pages | Sym::Recent));
         if node.op == Op::Matmul && node.results.iter().any(|&v| unbounded(v)) {
-            return Err(unsupported(cx.task, "a product of as many rows as no bucket bounds"));
+            return Err(unsupported(cx.task, "a product whose number of rows no bucket bounds"));
         }
         let outs = node.results.iter().map(|&v| self.tensor(v, paged, cx)).collect::<Result<_, _>>()?;
         Ok(Node { node, inputs, outs })
     }
 
-    fn tensor(&self, value: ValueId, paged: bool, cx: &mut Cx<'_>) -> Result<Tensor, DeviceError> {
+    fn tensor(&self, value: ValueId, paged: bool, cx: &mut Cx<'_>) -> Result<OpTensor, DeviceError> {
         let ty = self.task.body.ty(value);
         let place = self.get(value).expect("operands come before their users");
         let symbols = || ty.shape.dims().iter().filter_map(|d| if let Dim::Sym(s) = d { Some(*s) } else { None });
@@ -145,14 +145,14 @@ impl<'a> Places<'a> {
             return Err(unsupported(cx.task, format!("a value of {ty}, of more than {MAX_RANK} dimensions")));
         }
         match place {
-            Place::Held(_) | Place::Slot(Slot::Buffer(_)) if unbounded => {
+            TensorLoc::Held(_) | TensorLoc::Planned(Loc::Buffer(_)) if unbounded => {
                 Err(unsupported(cx.task, format!("a computed value of {ty}, whose size no bucket bounds")))
             }
-            Place::Slot(Slot::State(_)) if unbounded && !paged => {
+            TensorLoc::Planned(Loc::State(_)) if unbounded && !paged => {
                 cx.checks.push(Check::WholePool);
-                Ok(Tensor::new(place, ty))
+                Ok(OpTensor::new(place, ty))
             }
-            _ => Ok(Tensor::new(place, ty)),
+            _ => Ok(OpTensor::new(place, ty)),
         }
     }
 }

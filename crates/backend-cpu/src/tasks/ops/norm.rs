@@ -1,21 +1,21 @@
-//! Ops over the last dimension, a row at a time: norms, softmax, running sums.
+//! Ops over the last dimension, one row at a time: norms, softmax, running sums.
 
 use super::elements::{load_floats, load_ints, store_floats, store_ints};
 use super::single::{Node, Single};
-use super::tensor::Tensor;
+use super::tensor::OpTensor;
 use crate::kernels::rows::NormArgs;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_ir::Op;
 
 /// `rms_norm`, `layer_norm` and `softmax`.
 pub(crate) struct RowNorm {
     op: Op,
     eps: f32,
-    x: Tensor,
-    weight: Option<Tensor>,
-    bias: Option<Tensor>,
-    out: Tensor,
+    x: OpTensor,
+    weight: Option<OpTensor>,
+    bias: Option<OpTensor>,
+    out: OpTensor,
 }
 
 impl RowNorm {
@@ -28,13 +28,13 @@ impl RowNorm {
 }
 
 impl Single for RowNorm {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let size = self.x.extents(step);
         let n = size.last();
         // SAFETY: earlier tasks wrote the operands.
         let x = unsafe { self.x.f32s(step) };
         // SAFETY: as above.
-        let vector = |t: &Option<Tensor>| t.as_ref().and_then(|t| unsafe { t.values::<f32>(step) });
+        let vector = |t: &Option<OpTensor>| t.as_ref().and_then(|t| unsafe { t.values::<f32>(step) });
         let (weight, bias) = (vector(&self.weight), vector(&self.bias));
         for row in worker.share(size.rows()) {
             let x = &x[row * n..][..n];
@@ -86,8 +86,8 @@ fn softmax(x: &[f32], out: &mut [f32]) {
 
 /// `cumsum` of any plain type.
 pub(crate) struct Cumsum {
-    x: Tensor,
-    out: Tensor,
+    x: OpTensor,
+    out: OpTensor,
 }
 
 impl Cumsum {
@@ -97,7 +97,7 @@ impl Cumsum {
 }
 
 impl Single for Cumsum {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let size = self.x.extents(step);
         let (n, dtype) = (size.last(), self.x.dtype);
         let width = dtype.block_bytes();
@@ -111,7 +111,7 @@ impl Single for Cumsum {
                 if dtype.is_float() {
                     let mut v = [0.0];
                     load_floats(dtype, x, row * n + i, 0, &mut v);
-                    // The first element stays as it is: 0 + -0 would lose its sign.
+                    // The first element is copied: 0 + -0 would lose its sign.
                     let sum = *float.insert(float.map_or(v[0], |s| s + v[0]));
                     store_floats(dtype, &[sum], out);
                 } else {

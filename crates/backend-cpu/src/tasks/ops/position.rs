@@ -1,25 +1,25 @@
-//! `rope` alone: the angles of a row are made where they are used.
+//! Unfused `rope`: the angles of a row are computed where they are used.
 
 use super::single::{Cx, Node, Single};
-use super::tensor::Tensor;
+use super::tensor::OpTensor;
 use crate::bounds::{Bounds, Scratch};
 use crate::kernels::rows::{RopeArgs, RopeStyle, rope_angles};
-use crate::place::Place;
 use crate::pool::Worker;
-use crate::step::Step;
-use aio_plan::{RopePairs, RopeSpec, Slot};
+use crate::step::StepView;
+use crate::tensor_loc::TensorLoc;
+use aio_plan::{Loc, RopePairs, RopeSpec};
 
-/// See the module's header.
+/// See the module documentation.
 pub(crate) struct Rope {
     style: RopeStyle,
     /// Angle per position of each pair, factors of a weight included.
     frequencies: Vec<f32>,
     magnitude: f32,
-    x: Tensor,
-    positions: Tensor,
-    /// Factors that are no weight: they divide the frequencies anew in each step.
-    factors: Option<Tensor>,
-    out: Tensor,
+    x: OpTensor,
+    positions: OpTensor,
+    /// Factors that are not a weight: they divide the frequencies in each step.
+    factors: Option<OpTensor>,
+    out: OpTensor,
 }
 
 impl Rope {
@@ -27,7 +27,7 @@ impl Rope {
         let spec = RopeSpec::from_node(node.node);
         let factors = node.inputs.get(2).cloned().flatten();
         let constant = match factors.as_ref().map(|f| f.place) {
-            Some(Place::Slot(Slot::Weight(w))) => Some(cx.resident.weights[w.index()].f32s()),
+            Some(TensorLoc::Planned(Loc::Weight(w))) => Some(cx.resident.weights[w.index()].f32s()),
             _ => None,
         };
         let (frequencies, magnitude) = spec.frequencies(constant);
@@ -46,7 +46,7 @@ impl Single for Rope {
         Scratch { private: 3 * self.frequencies.len() * size_of::<f32>(), ..Scratch::default() }
     }
 
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let size = self.x.extents(step);
         let (heads, n, half) = (size[1], size[2], self.frequencies.len());
         // SAFETY: earlier tasks or the caller wrote the operands.

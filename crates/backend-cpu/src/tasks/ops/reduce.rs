@@ -1,17 +1,17 @@
-//! `reduce`: folds one dimension to 1, each result element on its own.
+//! `reduce`: folds one dimension to 1, each result element independently.
 
 use super::single::{Node, Single};
-use super::tensor::Tensor;
+use super::tensor::OpTensor;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_ir::float::{maximum, minimum};
 
-/// See the module's header.
+/// See the module documentation.
 pub(crate) struct Reduce {
     kind: &'static str,
     axis: usize,
-    x: Tensor,
-    out: Tensor,
+    x: OpTensor,
+    out: OpTensor,
 }
 
 impl Reduce {
@@ -24,7 +24,7 @@ impl Reduce {
         match self.kind {
             "max" => column.fold(f32::NEG_INFINITY, maximum),
             "min" => column.fold(f32::INFINITY, minimum),
-            // Rust's sum of nothing is -0.
+            // In Rust an empty sum is -0.
             "sum" if size == 0 => 0.0,
             "sum" => column.map(f64::from).sum::<f64>() as f32,
             _ => (column.map(f64::from).sum::<f64>() / size as f64) as f32,
@@ -33,7 +33,7 @@ impl Reduce {
 }
 
 impl Single for Reduce {
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let dims = self.x.extents(step);
         let size = dims[self.axis];
         let inner: usize = dims[self.axis + 1..].iter().product();

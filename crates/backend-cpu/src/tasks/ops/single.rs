@@ -1,27 +1,27 @@
-//! A node on its own: what binding it looks at, and what its kernel is.
+//! A single node: the context it is bound in, and its kernel.
 
-use super::tensor::Tensor;
+use super::tensor::OpTensor;
 use crate::bounds::{Bounds, Scratch};
-use crate::place::Place;
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::step::{Check, Step};
+use crate::step::{Check, StepView};
+use crate::tensor_loc::TensorLoc;
 use aio_ir::{Dim, Op};
-use aio_plan::{Plan, Slot, Task};
+use aio_plan::{Loc, Plan, Task};
 use smallvec::SmallVec;
 
 /// A node bound to a kernel. All threads run it at once.
 pub(crate) trait Single: Send + Sync {
-    /// Scratch memory that it needs in a step within the bounds.
+    /// Scratch memory it needs in a step within the bounds.
     fn scratch(&self, _: &Bounds) -> Scratch {
         Scratch::default()
     }
 
     /// This thread's share.
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>);
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>);
 }
 
-/// What binding a node looks at, and the checks that it asks each step for.
+/// The context in which a node is bound, and the checks it requires of each step.
 pub(crate) struct Cx<'a> {
     pub task: &'a Task,
     pub plan: &'a Plan,
@@ -30,23 +30,23 @@ pub(crate) struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    /// Asks for a check, before each step, of indices that the step binds. Others are checked as they are used.
-    pub(super) fn check_index(&mut self, op: Op, what: &'static str, index: &Tensor, below: Dim) {
-        if let Place::Slot(Slot::Input(input)) = index.place {
+    /// Requires a check, before each step, of indices bound by the step. Other indices are checked on use.
+    pub(super) fn check_index(&mut self, op: Op, what: &'static str, index: &OpTensor, below: Dim) {
+        if let TensorLoc::Planned(Loc::Input(input)) = index.place {
             self.checks.push(Check::Index { input, op, what, below });
         }
     }
 }
 
-/// A node with its operands and results in their places.
+/// A node with the tensors of its operands and results.
 pub(crate) struct Node<'a> {
     pub node: &'a aio_ir::Node,
-    pub inputs: SmallVec<[Option<Tensor>; 6]>,
-    pub outs: SmallVec<[Tensor; 2]>,
+    pub inputs: SmallVec<[Option<OpTensor>; 6]>,
+    pub outs: SmallVec<[OpTensor; 2]>,
 }
 
 impl Node<'_> {
-    pub(super) fn input(&self, i: usize) -> &Tensor {
+    pub(super) fn input(&self, i: usize) -> &OpTensor {
         self.inputs[i].as_ref().expect("V003: required operands are present")
     }
 }

@@ -1,16 +1,16 @@
-//! Tensors of single ops: where they lie and how large they are in the step under way.
+//! Tensors of single ops: their location, and their size in the current step.
 //!
-//! Kernels of single ops take any shape, so they look sizes up when they run. Nothing here allocates.
+//! Kernels of single ops take any shape, so they look up sizes when they run. Nothing here allocates.
 
 use super::elements::index_at;
-use crate::place::Place;
-use crate::step::Step;
+use crate::step::StepView;
+use crate::tensor_loc::TensorLoc;
 use aio_ir::{DType, Dims, Shape, TensorType};
-use aio_plan::Slot;
+use aio_plan::Loc;
 use bytemuck::Pod;
 use std::ops::{Deref, Range};
 
-/// Dimensions of a tensor at most.
+/// Maximum dimensions of a tensor.
 pub(crate) const MAX_RANK: usize = 8;
 
 /// Dimensions as numbers, outermost first.
@@ -56,23 +56,23 @@ impl Deref for Extents {
 
 /// A tensor that a kernel reads or writes.
 #[derive(Clone, Debug)]
-pub(crate) struct Tensor {
-    pub place: Place,
+pub(crate) struct OpTensor {
+    pub place: TensorLoc,
     pub dtype: DType,
     pub shape: Shape,
 }
 
-impl Tensor {
-    pub(crate) fn new(place: Place, ty: &TensorType) -> Tensor {
-        Tensor { place, dtype: ty.dtype, shape: ty.shape.clone() }
+impl OpTensor {
+    pub(crate) fn new(place: TensorLoc, ty: &TensorType) -> OpTensor {
+        OpTensor { place, dtype: ty.dtype, shape: ty.shape.clone() }
     }
 
     /// Dimensions in a step.
-    pub(crate) fn extents(&self, step: &Step<'_>) -> Extents {
+    pub(crate) fn extents(&self, step: &StepView<'_>) -> Extents {
         self.extents_at(&step.dims_at(self.place))
     }
 
-    /// Dimensions for these numbers of the symbols.
+    /// Dimensions for these symbol values.
     pub(crate) fn extents_at(&self, dims: &Dims) -> Extents {
         Extents::new(self.shape.dims().iter().map(|d| d.resolve(dims) as usize))
     }
@@ -85,13 +85,13 @@ impl Tensor {
     /// The stored bytes; `None` if it is an optional input that is not bound.
     ///
     /// # Safety
-    /// An earlier task or the caller wrote it, and nobody writes to it while the slice lives.
-    pub(crate) unsafe fn bytes<'s>(&self, step: &Step<'s>) -> Option<&'s [u8]> {
+    /// An earlier task or the caller wrote it, and nothing writes to it while the slice lives.
+    pub(crate) unsafe fn bytes<'s>(&self, step: &StepView<'s>) -> Option<&'s [u8]> {
         let len = self.bytes_of(&self.extents(step));
         match self.place {
-            Place::Slot(slot @ (Slot::Input(_) | Slot::Absent)) => step.input(slot).map(|d| &d.bytes()[..len]),
-            Place::Slot(slot @ Slot::Weight(_)) => Some(&step.weight(slot).bytes[..len]),
-            // SAFETY: the plan gives the place this many bytes; the rest is the caller's promise.
+            TensorLoc::Planned(loc @ (Loc::Input(_) | Loc::Absent)) => step.input(loc).map(|d| &d.bytes()[..len]),
+            TensorLoc::Planned(loc @ Loc::Weight(_)) => Some(&step.weight(loc).bytes[..len]),
+            // SAFETY: the plan gives the location this many bytes; the rest is guaranteed by the caller.
             place => Some(unsafe { std::slice::from_raw_parts(step.place(place), len) }),
         }
     }
@@ -99,40 +99,40 @@ impl Tensor {
     /// The elements of a tensor of 32-bit elements.
     ///
     /// # Safety
-    /// As for [`Tensor::bytes`].
-    pub(crate) unsafe fn values<'s, T: Pod>(&self, step: &Step<'s>) -> Option<&'s [T]> {
+    /// As for [`OpTensor::bytes`].
+    pub(crate) unsafe fn values<'s, T: Pod>(&self, step: &StepView<'s>) -> Option<&'s [T]> {
         debug_assert_eq!(self.dtype.block_bytes(), size_of::<T>());
-        // SAFETY: the caller's promise. Tensors of 32-bit elements are aligned to 4 bytes wherever they lie.
+        // SAFETY: guaranteed by the caller. Tensors of 32-bit elements are aligned to 4 bytes at every location.
         unsafe { self.bytes(step) }.map(bytemuck::cast_slice)
     }
 
     /// The elements of an f32 tensor that is bound.
     ///
     /// # Safety
-    /// As for [`Tensor::bytes`].
-    pub(crate) unsafe fn f32s<'s>(&self, step: &Step<'s>) -> &'s [f32] {
-        // SAFETY: the caller's promise.
+    /// As for [`OpTensor::bytes`].
+    pub(crate) unsafe fn f32s<'s>(&self, step: &StepView<'s>) -> &'s [f32] {
+        // SAFETY: guaranteed by the caller.
         unsafe { self.values(step) }.unwrap_or(&[])
     }
 
     /// A tensor of indices.
     ///
     /// # Safety
-    /// As for [`Tensor::bytes`].
-    pub(crate) unsafe fn indices<'s>(&self, step: &Step<'s>) -> Indices<'s> {
-        // SAFETY: the caller's promise.
+    /// As for [`OpTensor::bytes`].
+    pub(crate) unsafe fn indices<'s>(&self, step: &StepView<'s>) -> Indices<'s> {
+        // SAFETY: guaranteed by the caller.
         Indices { dtype: self.dtype, bytes: unsafe { self.bytes(step) }.unwrap_or(&[]) }
     }
 
     /// A part of a result, for writing; in units of `T`.
     ///
     /// # Safety
-    /// Nobody else uses these elements while the slice lives, and they lie inside the tensor.
+    /// Nothing else uses these elements while the slice lives, and they lie inside the tensor.
     #[expect(clippy::mut_from_ref, reason = "threads write disjoint parts of what the step's pointers lead to")]
-    pub(crate) unsafe fn part<'s, T: Pod>(&self, step: &'s Step<'_>, range: Range<usize>) -> &'s mut [T] {
+    pub(crate) unsafe fn part<'s, T: Pod>(&self, step: &'s StepView<'_>, range: Range<usize>) -> &'s mut [T] {
         debug_assert!(range.end * size_of::<T>() <= self.bytes_of(&self.extents(step)));
         let start: *mut T = step.place(self.place).cast();
-        // SAFETY: the caller's promise; places are aligned for their elements.
+        // SAFETY: guaranteed by the caller; places are aligned for their elements.
         unsafe { std::slice::from_raw_parts_mut(start.add(range.start), range.len()) }
     }
 }
@@ -145,12 +145,12 @@ pub(crate) struct Indices<'a> {
 }
 
 impl Indices<'_> {
-    /// How many there are.
+    /// Number of indices.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() / self.dtype.block_bytes()
     }
 
-    /// One of them.
+    /// The `i`-th index.
     pub(crate) fn get(&self, i: usize) -> i64 {
         index_at(self.dtype, self.bytes, i)
     }

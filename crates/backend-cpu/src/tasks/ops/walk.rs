@@ -1,10 +1,10 @@
-//! Walks over a result in pieces that are straight in every operand: broadcasting, permuting and slicing alike.
+//! Walks a result in pieces with a constant stride in every operand, for broadcasting, permuting and slicing.
 
 use super::elements::PIECE;
 use super::tensor::{Extents, MAX_RANK};
 use std::ops::Range;
 
-/// How the elements of `N` operands meet those of a result.
+/// How the elements of `N` operands map to those of a result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Walk<const N: usize> {
     dims: [usize; MAX_RANK],
@@ -13,14 +13,14 @@ pub(crate) struct Walk<const N: usize> {
     starts: [usize; N],
 }
 
-/// Neighbouring elements of the result.
+/// Consecutive elements of the result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Piece<const N: usize> {
-    /// The first one's place.
+    /// Index of the first one.
     pub at: usize,
-    /// How many there are, [`PIECE`] at most.
+    /// Number of elements, at most [`PIECE`].
     pub len: usize,
-    /// Place of the first one's element in each operand.
+    /// Index of the first one's element in each operand.
     pub from: [usize; N],
 }
 
@@ -40,7 +40,7 @@ impl<const N: usize> Walk<N> {
         Walk::new(out, operands.map(|o| broadcast_steps(o, out.len())), [0; N])
     }
 
-    /// Adds an inner dimension, or widens the last one where all operands go straight on.
+    /// Adds an inner dimension, or extends the last one if all operands continue with the same stride.
     fn push(&mut self, size: usize, steps: [usize; N]) {
         if size == 1 {
             return;
@@ -58,7 +58,7 @@ impl<const N: usize> Walk<N> {
         }
     }
 
-    /// Elements from one of a piece to the next, in each operand.
+    /// Stride between elements of a piece, in each operand.
     pub(crate) fn strides(&self) -> [usize; N] {
         self.steps.map(|s| s[self.rank - 1])
     }
@@ -88,7 +88,7 @@ impl<const N: usize> Walk<N> {
     }
 }
 
-/// Elements from one index to the next along each dimension of a row-major tensor.
+/// Strides of a row-major tensor, in elements.
 pub(crate) fn row_major(x: &Extents) -> [usize; MAX_RANK] {
     let mut steps = [0; MAX_RANK];
     let mut size = 1;

@@ -1,10 +1,10 @@
-//! Marks in a stream, for the time between two of them. Used by the driver in `cuda.rs` to measure.
+//! Events in a stream, for the time between two of them. Used by the driver in `cuda.rs` to measure.
 
 use super::failed::failed;
 use crate::error::CudaError;
 use cudarc::driver::{result, sys};
 
-/// A mark in the stream with its time. Its context is the thread's as long as it is used.
+/// A timed event in the stream. Its context must be current on the thread while it is used.
 pub(super) struct Event(sys::CUevent);
 
 impl Event {
@@ -18,7 +18,7 @@ impl Event {
         unsafe { result::event::record(self.0, stream) }.map_err(failed("cuEventRecord"))
     }
 
-    /// Seconds from this mark to a later one.
+    /// Seconds from this event to a later one.
     ///
     /// # Safety
     /// Both were recorded on a stream that has passed them.
@@ -31,7 +31,7 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        // SAFETY: `new` made the event, which nobody else has.
+        // SAFETY: `new` made the event, which has no other owner.
         let _ = unsafe { result::event::destroy(self.0) };
     }
 }

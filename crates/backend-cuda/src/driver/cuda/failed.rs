@@ -1,9 +1,9 @@
-//! Errors of driver calls, by the driver's own names.
+//! Errors of driver calls, with the driver's names for them.
 
 use crate::error::CudaError;
 use cudarc::driver::DriverError;
 
-/// What the driver calls an error.
+/// The driver's name of an error.
 pub(super) fn reason(e: DriverError) -> String {
     let name = e.error_name().map(|n| n.to_string_lossy().into_owned());
     name.unwrap_or_else(|_| format!("error {}", e.0 as u32))

@@ -1,4 +1,4 @@
-//! A kernel as the driver has it, and what is asked of it before its first launch. Used by the driver in `cuda.rs`.
+//! A kernel in the driver, and its attributes set before the first launch. Used by the driver in `cuda.rs`.
 
 use super::failed::failed;
 use crate::driver::must_ask;
@@ -6,7 +6,7 @@ use crate::error::CudaError;
 use cudarc::driver::result::function;
 use cudarc::driver::sys::{self, CUfunction_attribute as Attribute};
 
-/// A kernel, the shared memory that it declares, and the dynamic shared memory that it may have.
+/// A kernel, its declared shared memory, and the dynamic shared memory that it is allowed.
 pub(super) struct Function {
     pub function: sys::CUfunction,
     pub declared: u32,
@@ -14,9 +14,9 @@ pub(super) struct Function {
 }
 
 impl Function {
-    /// A kernel that was not asked for before, of a loaded module. To ask for an attribute also loads its code, which must not
-    /// happen while a graph is captured. `carveout` is the share of a multiprocessor's first-level memory that is to be shared
-    /// memory, in percent; `None` leaves it to the driver.
+    /// Wraps a kernel of a loaded module. Querying an attribute also loads its code, which must not happen during graph
+    /// capture. `carveout` is the share of a multiprocessor's L1 memory used as shared memory, in percent; `None`
+    /// leaves it to the driver.
     pub(super) fn new(function: sys::CUfunction, carveout: Option<u32>) -> Result<Function, CudaError> {
         // SAFETY: the function is of a loaded module.
         let declared =
@@ -29,7 +29,7 @@ impl Function {
         Ok(made)
     }
 
-    /// Lets it take this much dynamic shared memory.
+    /// Allows this much dynamic shared memory.
     pub(super) fn allow(&mut self, shared_bytes: u32) -> Result<(), CudaError> {
         if shared_bytes > self.allowed && must_ask(shared_bytes, self.declared) {
             self.set(Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes)?;

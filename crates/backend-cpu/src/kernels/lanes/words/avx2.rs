@@ -19,13 +19,13 @@ impl Words for Avx2 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load_words(p: *const u32) -> U {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(8).cast())] }
     }
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn store_words(p: *mut u32, v: U) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             _mm256_storeu_si256(p.cast(), v[0]);
             _mm256_storeu_si256(p.add(8).cast(), v[1]);

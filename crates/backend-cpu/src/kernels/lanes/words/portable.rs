@@ -19,12 +19,12 @@ impl Words for Portable {
     }
     #[inline(always)]
     unsafe fn load_words(p: *const u32) -> U {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { p.cast::<U>().read() }
     }
     #[inline(always)]
     unsafe fn store_words(p: *mut u32, v: U) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { p.cast::<U>().write(v) };
     }
     #[inline(always)]

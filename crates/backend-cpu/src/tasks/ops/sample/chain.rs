@@ -1,20 +1,20 @@
-//! One row's token by the chain of `aio_ir::sampling`, without looking at most of its tokens.
+//! Samples one row by the chain of `aio_ir::sampling`, skipping most of its tokens.
 //!
-//! Every filter keeps the first tokens in rank. So it is enough to find a floor that none of those it keeps lies below,
-//! list the few tokens above it, and filter the list. For top-k the floor is the k-th largest block of the survey; for
-//! top-p it is found by halving, with weights that are integers, so that their sums are the same in any order. A bad
-//! floor makes a long list and never another token. Used by `Sample`; the tests compare with the oracle's code.
+//! Every filter keeps the highest-ranked tokens. So it suffices to find a floor below all tokens that pass, list the few
+//! tokens above it, and filter the list. For top-k the floor is the k-th largest block of the survey; for top-p it is found
+//! by bisection, with integer weights, whose sums are the same in any order. A bad floor makes the list longer but never
+//! changes the token. Used by `Sample`; the tests compare with the oracle's code.
 
 use crate::kernels::Kernels;
 use crate::kernels::choose::{BLOCK_TOKENS, NoisyArgs, Surveyed};
 use aio_ir::sampling::{Candidate, NO_TOKEN, SampleParams, SampleRow, is_broken, reaches, weight};
 
-/// Distance from the largest logit at which no token has a weight: `e^-21 * 2^30` is below 1.
+/// Distance from the largest logit beyond which weights are zero: `e^-21 * 2^30` is below 1.
 const REACH: f32 = 21.0;
-/// Parts of that distance to which top-p's floor is found, a power of two.
+/// Resolution of top-p's floor, in parts of that distance; a power of two.
 const STEPS: u32 = 64;
 
-/// Whether logits differ from those that the model gave.
+/// Whether logits differ from the model's.
 pub(super) fn is_adjusted(row: &SampleRow<'_>) -> bool {
     row.bias.is_some() || row.params.penalizes()
 }
@@ -29,7 +29,7 @@ fn is_top_k(p: &SampleParams, vocabulary: usize) -> bool {
     p.top_k > 0 && (p.top_k as usize) < vocabulary
 }
 
-/// A thread's memory for one row at a time.
+/// A thread's working memory for one row.
 pub(super) struct Work<'a> {
     /// The row after bias and penalties.
     adjusted: &'a mut [f32],
@@ -41,7 +41,7 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// Bytes for a vocabulary.
+    /// Bytes needed for a vocabulary.
     pub(super) fn bytes(vocabulary: usize) -> usize {
         let blocks = vocabulary.div_ceil(BLOCK_TOKENS);
         (vocabulary + 2 * blocks) * size_of::<f32>() + vocabulary * size_of::<Candidate>()
@@ -50,11 +50,11 @@ impl<'a> Work<'a> {
     /// The memory from `start`.
     ///
     /// # Safety
-    /// There are `bytes(vocabulary)` initialised bytes, aligned to 4, which nobody else uses while the value lives.
+    /// There are `bytes(vocabulary)` initialised bytes, aligned to 4, which nothing else uses while the value lives.
     pub(super) unsafe fn at(start: *mut u8, vocabulary: usize) -> Work<'a> {
         let blocks = vocabulary.div_ceil(BLOCK_TOKENS);
         let floats: *mut f32 = start.cast();
-        // SAFETY: the four parts lie side by side in what the caller promises; any bits are floats and words.
+        // SAFETY: the four parts are adjacent in the memory guaranteed by the caller; any bits are valid floats and words.
         unsafe {
             let part = |at: usize, len: usize| std::slice::from_raw_parts_mut(floats.add(at), len);
             Work {
@@ -74,7 +74,7 @@ pub(super) struct Chain<'a> {
 }
 
 impl Chain<'_> {
-    /// The token of a row that bias or penalties change.
+    /// The token of a row changed by bias or penalties.
     pub(super) fn adjusted(&self, logits: &[f32], mut work: Work<'_>) -> u32 {
         self.adjust(logits, &mut work);
         let Work { adjusted, maxima, ranks, list } = work;
@@ -83,7 +83,7 @@ impl Chain<'_> {
         self.surveyed(row, Work { adjusted: &mut [], maxima: &mut [], ranks, list })
     }
 
-    /// Bias, then each distinct recent token once.
+    /// Applies the bias, then penalises each distinct recent token once.
     fn adjust(&self, logits: &[f32], work: &mut Work<'_>) {
         let SampleRow { params, recent, bias, .. } = *self.row;
         let x = &mut *work.adjusted;
@@ -93,7 +93,7 @@ impl Chain<'_> {
         }
         let recent = if params.penalizes() { recent } else { &[] };
         let tokens = || recent.iter().filter_map(|&t| usize::try_from(t).ok()).filter(|t| *t < logits.len());
-        // The list is not in use yet: its words are counters of the recent tokens, and of no others.
+        // The list is not in use yet: its words serve as counters of the recent tokens.
         let counts = &mut *work.list;
         tokens().for_each(|t| counts[t].token = 0);
         tokens().for_each(|t| counts[t].token += 1);
@@ -105,7 +105,7 @@ impl Chain<'_> {
         }
     }
 
-    /// The token of a row as it is after bias and penalties.
+    /// The token of a row after bias and penalties.
     pub(super) fn surveyed(&self, row: Surveyed<'_>, work: Work<'_>) -> u32 {
         let SampleRow { params, noise, .. } = *self.row;
         let temperature = params.temperature;
@@ -127,15 +127,15 @@ impl Chain<'_> {
         self.kernels.noisy_list(&list[..kept], temperature, noise).index
     }
 
-    /// A floor that no token lies below which passes the filters, and what the weights of all tokens add up to where
-    /// the list does not tell.
+    /// A floor below every token that passes the filters, and the sum of the weights of all tokens if the list does not
+    /// determine it.
     fn floor(&self, row: Surveyed<'_>, top: f32, ranks: &mut [f32]) -> (f32, Option<u64>) {
         let p = &self.row.params;
         let (top_k, top_p) = (is_top_k(p, row.x.len()), p.top_p < 1.0);
         let total = (!top_k && top_p).then(|| self.kernels.mass(row, top, f32::NEG_INFINITY));
         let by_mass = total.map_or(f32::NEG_INFINITY, |total| self.nucleus_floor(row, top, total));
         let by_count = if top_k { kth(row.maxima, p.top_k as usize, ranks) } else { f32::NEG_INFINITY };
-        // The weights of the k first add up to what top-p is a part of, so none of them may be missing.
+        // Top-p is a fraction of the weights of the first k tokens, so none of them may be missing.
         let by_chance = if top_k && top_p { f32::NEG_INFINITY } else { p.min_p_floor(top) };
         (by_mass.max(by_count).max(by_chance), total)
     }
@@ -143,7 +143,7 @@ impl Chain<'_> {
     /// A floor above which the weights reach top-p, close to the highest one.
     fn nucleus_floor(&self, row: Surveyed<'_>, top: f32, total: u64) -> f32 {
         let floor = |steps: u32| top - REACH * (steps as f32 / STEPS as f32);
-        // All tokens with a weight lie above the last floor, so it always does.
+        // All tokens with a nonzero weight lie above the last floor, so the weights always reach it.
         let (mut short, mut enough) = (0, STEPS);
         while short + 1 < enough {
             let middle = (short + enough) / 2;
@@ -154,18 +154,18 @@ impl Chain<'_> {
     }
 }
 
-/// The `k`-th largest of a survey: at least `k` tokens are as large. Negative infinity if there are not so many blocks.
+/// The `k`-th largest of a survey: at least `k` tokens are as large. Negative infinity if there are fewer than `k` blocks.
 fn kth(maxima: &[f32], k: usize, ranks: &mut [f32]) -> f32 {
     if k > maxima.len() {
         return f32::NEG_INFINITY;
     }
     ranks.copy_from_slice(maxima);
-    // No NaN: the row would have no token.
+    // No NaN: such a row has no token.
     *ranks.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
 }
 
-/// Moves the tokens that pass every filter to the front; how many there are. The list holds the first tokens in rank,
-/// at least all that pass every filter; `total` as `floor` gave it.
+/// Moves the tokens that pass every filter to the front and returns their number. The list holds the highest-ranked tokens,
+/// at least all that pass every filter; `total` is the sum returned by `floor`.
 fn filter(list: &mut [Candidate], p: &SampleParams, top: f32, total: Option<u64>) -> usize {
     let mut kept = list.len();
     if p.top_k > 0 && (p.top_k as usize) < kept {
@@ -192,8 +192,8 @@ fn mass(list: &[Candidate], top: f32) -> u64 {
     list.iter().map(|c| u64::from(weight(c.logit, top))).sum()
 }
 
-/// Moves the fewest first tokens whose weights reach `p` to the front; how many there are. By selecting the middle of
-/// what is open: sorting would take longer.
+/// Moves the smallest set of highest-ranked tokens whose weights reach `p` to the front and returns its size. Uses repeated
+/// selection of the median, which is faster than sorting.
 fn nucleus(list: &mut [Candidate], p: f32, top: f32, total: u64) -> usize {
     let (mut short, mut enough, mut sum) = (0, list.len(), 0);
     while short + 1 < enough {

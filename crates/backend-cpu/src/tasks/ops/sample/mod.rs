@@ -1,40 +1,40 @@
 //! `sample`: the chain of `aio_ir::sampling` on each row.
 //!
-//! A step of fewer rows than threads cuts each row's vocabulary into parts, which threads survey, and from which they
-//! draw where nothing filters; then one thread a row does what is left (`chain`). Rows that bias or penalties change are
-//! taken whole. How rows are cut cannot be seen in the tokens: surveys and arg-max are the same however they are joined.
+//! In a step with fewer rows than threads, each row's vocabulary is divided into parts. Threads survey the parts, and draw
+//! from them if nothing filters; then one thread per row does the rest (`chain`). Rows changed by bias or penalties are
+//! not divided. The division does not affect the tokens: surveys and arg-max are the same however they are joined.
 
 mod chain;
 #[cfg(test)]
 mod tests;
 
 use super::single::{Cx, Node, Single};
-use super::tensor::Tensor;
+use super::tensor::OpTensor;
 use crate::bounds::{Bounds, Scratch};
 use crate::kernels::choose::{BLOCK_TOKENS, NoisyArgs, Surveyed};
 use crate::kernels::rows::Best;
 use crate::pool::Worker;
-use crate::step::Step;
+use crate::step::StepView;
 use aio_ir::SAMPLE_PARAMS;
 use aio_ir::sampling::{SampleParams, SampleRow, sample};
 use chain::{Chain, Work, is_adjusted, is_unfiltered};
 use std::ops::Range;
 
-/// See the module's header.
+/// See the module documentation.
 pub(crate) struct Sample {
-    logits: Tensor,
-    params: Tensor,
-    noise: Tensor,
-    recent: Tensor,
-    bias: Option<Tensor>,
-    out: Tensor,
-    /// Rows and tokens that memory is laid out for: those of the largest step.
+    logits: OpTensor,
+    params: OpTensor,
+    noise: OpTensor,
+    recent: OpTensor,
+    bias: Option<OpTensor>,
+    out: OpTensor,
+    /// Rows and tokens of the largest step, for which memory is laid out.
     rows: usize,
     vocabulary: usize,
 }
 
 /// The operands of a step.
-struct Operands<'s> {
+struct SampleInputs<'s> {
     logits: &'s [f32],
     params: &'s [f32],
     noise: &'s [u32],
@@ -45,7 +45,7 @@ struct Operands<'s> {
     vocabulary: usize,
 }
 
-impl<'s> Operands<'s> {
+impl<'s> SampleInputs<'s> {
     fn logits(&self, row: usize) -> &'s [f32] {
         &self.logits[row * self.vocabulary..][..self.vocabulary]
     }
@@ -61,7 +61,7 @@ impl<'s> Operands<'s> {
     }
 }
 
-/// Parts that each row is cut into.
+/// Number of parts per row.
 fn parts(rows: usize, threads: usize) -> usize {
     if rows < threads { threads.div_ceil(rows.max(1)) } else { 1 }
 }
@@ -76,11 +76,11 @@ impl Sample {
         Sample { logits, params, noise, recent, bias, out: node.outs[0].clone(), rows, vocabulary }
     }
 
-    fn operands<'s>(&self, step: &Step<'s>) -> Operands<'s> {
+    fn operands<'s>(&self, step: &StepView<'s>) -> SampleInputs<'s> {
         let size = self.logits.extents(step);
         // SAFETY: earlier tasks or the caller wrote all operands.
         unsafe {
-            Operands {
+            SampleInputs {
                 logits: self.logits.f32s(step),
                 params: self.params.f32s(step),
                 noise: self.noise.values(step).unwrap_or(&[]),
@@ -97,7 +97,7 @@ impl Sample {
         self.vocabulary.div_ceil(BLOCK_TOKENS)
     }
 
-    /// Bytes of the surveys of all rows; behind them lie the parts' best tokens.
+    /// Bytes of the surveys of all rows; the parts' best tokens follow them.
     fn survey_bytes(&self) -> usize {
         (self.rows * self.blocks() * size_of::<f32>()).next_multiple_of(64)
     }
@@ -105,21 +105,21 @@ impl Sample {
     /// The survey of some blocks of a row.
     ///
     /// # Safety
-    /// Nobody writes to it while the slice lives, and nobody else uses it if this slice is written to.
+    /// Nothing writes to it while the slice lives, and nothing else uses it if this slice is written to.
     #[expect(clippy::mut_from_ref, reason = "threads write disjoint parts of what the step's pointers lead to")]
-    unsafe fn survey<'s>(&self, step: &'s Step<'_>, row: usize, blocks: Range<usize>) -> &'s mut [f32] {
+    unsafe fn survey<'s>(&self, step: &'s StepView<'_>, row: usize, blocks: Range<usize>) -> &'s mut [f32] {
         let start = step.shared().cast::<f32>().wrapping_add(row * self.blocks() + blocks.start);
-        // SAFETY: `scratch` asks for an entry a block of each row; the rest is the caller's promise.
+        // SAFETY: `scratch` reserves an entry for each block of each row; the rest is guaranteed by the caller.
         unsafe { std::slice::from_raw_parts_mut(start, blocks.len()) }
     }
 
-    /// Where the best token of a part goes. All threads' parts lie inside what `scratch` asks for.
-    fn best(&self, step: &Step<'_>, item: usize) -> *mut Best {
+    /// Location of a part's best token. All parts lie inside the memory reserved by `scratch`.
+    fn best(&self, step: &StepView<'_>, item: usize) -> *mut Best {
         step.shared().wrapping_add(self.survey_bytes()).cast::<Best>().wrapping_add(item)
     }
 
     /// Surveys a part of a row, and draws from it if nothing filters.
-    fn part(&self, step: &Step<'_>, all: &Operands<'_>, item: usize, parts: usize) {
+    fn part(&self, step: &StepView<'_>, all: &SampleInputs<'_>, item: usize, parts: usize) {
         let (row, part) = (item / parts, item % parts);
         let blocks = all.vocabulary.div_ceil(BLOCK_TOKENS);
         let share = |part: usize| blocks * part / parts;
@@ -138,28 +138,28 @@ impl Sample {
         }
     }
 
-    /// The token of a row whose parts are done.
-    fn joined(&self, step: &Step<'_>, all: &Operands<'_>, row: usize, parts: usize, work: Work<'_>) -> u32 {
+    /// The token of a row whose parts are finished.
+    fn joined(&self, step: &StepView<'_>, all: &SampleInputs<'_>, row: usize, parts: usize, work: Work<'_>) -> u32 {
         let sample_row = all.row(row);
         if is_unfiltered(&sample_row.params, all.vocabulary) {
             // SAFETY: all parts were written, by this thread or before the barrier.
             let best = (row * parts..(row + 1) * parts).map(|item| unsafe { self.best(step, item).read() });
             return best.fold(Best::NONE, Best::or).index;
         }
-        // SAFETY: as above; nobody writes to them any more.
+        // SAFETY: as above; nothing writes to them any more.
         let maxima = unsafe { self.survey(step, row, 0..all.vocabulary.div_ceil(BLOCK_TOKENS)) };
         Chain { kernels: step.kernels, row: &sample_row }.surveyed(Surveyed { x: all.logits(row), maxima }, work)
     }
 
-    /// Rows of a size that no bucket bounds, which no model has: as they are defined, on the heap.
-    fn unbounded(&self, step: &Step<'_>, worker: Worker<'_>, all: &Operands<'_>) {
+    /// Rows of unbounded size, which no model has: computed by the definition, on the heap.
+    fn unbounded(&self, step: &StepView<'_>, worker: Worker<'_>, all: &SampleInputs<'_>) {
         let mut list = Vec::new();
         for row in worker.share(all.rows) {
             self.write(step, row, sample(all.logits(row), &all.row(row), &mut list));
         }
     }
 
-    fn write(&self, step: &Step<'_>, row: usize, token: u32) {
+    fn write(&self, step: &StepView<'_>, row: usize, token: u32) {
         // SAFETY: the result has a word for each row, and each row is given to one thread.
         unsafe { self.out.part(step, row..row + 1).copy_from_slice(&[token]) };
     }
@@ -172,7 +172,7 @@ impl Single for Sample {
         Scratch { private: Work::bytes(self.vocabulary), shared, held: 0 }
     }
 
-    fn run(&self, step: &Step<'_>, worker: Worker<'_>) {
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
         let all = self.operands(step);
         if all.rows > self.rows || all.vocabulary > self.vocabulary {
             return self.unbounded(step, worker, &all);

@@ -1,21 +1,21 @@
-//! Threads that are late because the system has given their processor to another process.
+//! Detects preempted threads: those whose processor the system has given to another process.
 //!
-//! Who waits long at a barrier reads the processor time of a thread that is missing, twice: if it stands still, the thread
-//! is not slow but does not run, and will not before the other process's time slice ends, which takes longer than a
-//! whole step. It is then moved to the processor of the waiter, which has nothing to do: there it finishes the chunk that
-//! it has begun, leaves the crew, and goes back to its own processor to wait for its turn. Used by the pool.
+//! A thread that waits long at a barrier reads a missing thread's processor time twice. If it stands still, the thread is
+//! not slow but preempted, and will not run before the other process's time slice ends, which takes longer than a whole
+//! step. The waiter moves it to its own, idle processor, where it finishes its current chunk, leaves the team, and returns
+//! to its processor on standby. Used by the pool.
 
 use super::barrier::Meanwhile;
 use super::cpus::{Cpus, Handle};
-use super::crew::Crew;
+use super::team::Team;
 use std::sync::OnceLock;
 
-/// A thread as its waiters see it.
+/// A thread as seen by those that wait for it.
 pub(super) trait Thread {
-    /// Processor time that it has had, in nanoseconds; `None` if the system does not say.
+    /// Processor time used, in nanoseconds; `None` if the system does not report it.
     fn ran_ns(&self) -> Option<u64>;
 
-    /// Moves it to the caller's processor; whether that was possible.
+    /// Moves it to the caller's processor. Returns whether that succeeded.
     fn come_here(&self) -> bool;
 }
 
@@ -29,19 +29,19 @@ impl Thread for Handle {
     }
 }
 
-/// What a member of the crew does while it waits.
+/// What a member does while it waits.
 pub(super) struct Waiting<'a, F, T> {
-    pub(super) crew: &'a Crew,
-    /// Its threads, if late ones should be looked for.
+    pub(super) team: &'a Team,
+    /// The pool's threads, if preempted ones should be looked for.
     pub(super) threads: Option<&'a [OnceLock<T>]>,
     pub(super) id: usize,
-    /// Of the barrier that it waits at; none at the end of the run.
+    /// Epoch of the barrier it waits at; `None` at the end of the run.
     pub(super) epoch: Option<u32>,
     pub(super) idle: F,
     pub(super) suspect: Option<Suspect>,
 }
 
-/// A thread that is missing, and its processor time when that was noticed.
+/// A missing thread, and its processor time when it was first missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Suspect {
     id: usize,
@@ -50,7 +50,7 @@ pub(super) struct Suspect {
 
 impl<F, T: Thread> Waiting<'_, F, T> {
     fn missing(&self) -> Option<(Suspect, &T)> {
-        let id = self.crew.missing(self.id, self.epoch)?;
+        let id = self.team.missing(self.id, self.epoch)?;
         let handle = self.threads?.get(id)?.get()?;
         Some((Suspect { id, ran_ns: handle.ran_ns()? }, handle))
     }
@@ -66,8 +66,8 @@ impl<F: FnMut() -> bool, T: Thread> Meanwhile for Waiting<'_, F, T> {
         if !again {
             self.suspect = Some(now);
         } else if self.suspect == Some(now) && handle.come_here() {
-            // After the move: should the thread come just now, it leaves one stage later.
-            self.crew.relieve(now.id);
+            // After the move: if the thread arrives just now, it leaves one stage later.
+            self.team.release(now.id);
         }
     }
 }
@@ -96,27 +96,28 @@ mod tests {
         }
     }
 
-    /// Thread 0 waits for thread 1 at the first barrier; between its two looks thread 1 has run for so long.
-    fn relieved(ran_ns: u64) -> (bool, bool) {
-        let crew = Crew::new(2, Spin::SHORT);
-        let entry = crew.begin(true);
+    /// Thread 0 waits for thread 1 at the first barrier; thread 1 runs for `ran_ns` between the two looks. Returns whether
+    /// it was released, and whether it was moved.
+    fn released(ran_ns: u64) -> (bool, bool) {
+        let team = Team::new(2, Spin::SHORT);
+        let entry = team.begin(true);
         let threads = [OnceLock::new(), OnceLock::from(Fake::default())];
         let epoch = Some(entry.epoch);
-        let mut waiting = Waiting { crew: &crew, threads: Some(&threads), id: 0, epoch, idle: || false, suspect: None };
+        let mut waiting = Waiting { team: &team, threads: Some(&threads), id: 0, epoch, idle: || false, suspect: None };
         waiting.overdue(false);
-        let late = threads[1].get().expect("it was set");
-        late.ran_ns.store(ran_ns, Ordering::Relaxed);
+        let missing = threads[1].get().expect("it was set");
+        missing.ran_ns.store(ran_ns, Ordering::Relaxed);
         waiting.overdue(true);
-        (crew.is_relieved(1), late.came.load(Ordering::Relaxed))
+        (team.is_released(1), missing.came.load(Ordering::Relaxed))
     }
 
     #[test]
-    fn a_thread_that_stands_still_is_moved_and_relieved() {
-        assert_eq!(relieved(0), (true, true));
+    fn a_thread_that_stands_still_is_moved_and_released() {
+        assert_eq!(released(0), (true, true));
     }
 
     #[test]
     fn a_thread_that_runs_is_waited_for() {
-        assert_eq!(relieved(1), (false, false));
+        assert_eq!(released(1), (false, false));
     }
 }

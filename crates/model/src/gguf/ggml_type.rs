@@ -1,4 +1,4 @@
-//! Element types by ggml's numbers, those that aio does not read included.
+//! Element types by ggml's numbers, including those that aio does not read.
 
 use std::fmt;
 
@@ -6,30 +6,30 @@ use aio_ir::DType;
 
 /// The element type of a tensor in a file: one that aio knows, or another number.
 ///
-/// Unknown numbers are kept so that tools can show every file; only a use of the tensor fails.
+/// Unknown numbers are kept so that tools can show every file; only using the tensor fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum TensorType {
+pub enum GgmlType {
     /// A type that aio reads.
     Known(DType),
     /// A type number of ggml that aio does not read.
     Unknown(u32),
 }
 
-impl TensorType {
+impl GgmlType {
     /// The type, if aio reads it.
     pub fn dtype(self) -> Option<DType> {
         match self {
-            TensorType::Known(t) => Some(t),
-            TensorType::Unknown(_) => None,
+            GgmlType::Known(t) => Some(t),
+            GgmlType::Unknown(_) => None,
         }
     }
 }
 
-impl fmt::Display for TensorType {
+impl fmt::Display for GgmlType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TensorType::Known(t) => t.fmt(f),
-            TensorType::Unknown(id) => match UNREAD.iter().find(|(number, _)| number == id) {
+            GgmlType::Known(t) => t.fmt(f),
+            GgmlType::Unknown(id) => match UNREAD.iter().find(|(number, _)| number == id) {
                 Some((_, name)) => f.write_str(name),
                 None => write!(f, "unknown({id})"),
             },
@@ -37,8 +37,8 @@ impl fmt::Display for TensorType {
     }
 }
 
-/// Type numbers that aio does not read, with the names that llama.cpp b11434 gives them (`ggml.h`). Numbers of types that
-/// were removed from the format are among them.
+/// Type numbers that aio does not read, with their names in llama.cpp b11434 (`ggml.h`), including types removed from
+/// the format.
 const UNREAD: &[(u32, &str)] = &[
     (4, "Q4_2"),
     (5, "Q4_3"),
@@ -69,7 +69,7 @@ const UNREAD: &[(u32, &str)] = &[
     (42, "Q2_0"),
 ];
 
-/// Types of weights that aio reads, as a message lists them.
+/// Weight types that aio reads, as listed in messages.
 pub(super) fn supported() -> String {
     let names = DType::ALL.iter().filter(|t| t.is_float() && t.ggml_id().is_some()).map(|t| t.name().to_uppercase());
     names.collect::<Vec<_>>().join(", ")
@@ -87,7 +87,7 @@ mod tests {
         }
         let named = |id: u32| DType::from_ggml_id(id).is_some() || UNREAD.iter().any(|(n, _)| *n == id);
         assert!((0..=42).all(named));
-        assert_eq!(TensorType::Unknown(23).to_string(), "IQ4_XS");
-        assert_eq!(TensorType::Unknown(99).to_string(), "unknown(99)");
+        assert_eq!(GgmlType::Unknown(23).to_string(), "IQ4_XS");
+        assert_eq!(GgmlType::Unknown(99).to_string(), "unknown(99)");
     }
 }

@@ -1,42 +1,42 @@
-//! Chunks of a task, claimed one by one, so that whoever is through helps whoever is late.
+//! The chunk queue: work of a phase, claimed chunk by chunk, so that threads that finish early help the others.
 //!
-//! Each thread has a counter of the chunks of its own share that were taken. It takes them in order, which is the order
-//! in which they lie in memory; when its share is used up, it goes on with the chunks that others have not begun. A
-//! chunk is taken once, and whoever takes it computes all of it: results do not depend on who that is.
+//! Each thread's share has a counter of claimed chunks. A thread claims its own chunks in order, which is their order in
+//! memory, and then chunks of other shares that are not claimed yet. A chunk is claimed once and computed whole, so results
+//! do not depend on which thread computes it.
 //!
-//! There are two sets of counters, used in turn between barriers. A thread clears its counter of the other set before it
-//! arrives at a barrier: nobody uses that set then, and after the barrier everybody sees it cleared. Who comes last to a
-//! barrier clears those of threads that come in.
+//! Two sets of counters alternate between barriers. A thread clears its counter in the other set before it arrives at a
+//! barrier: no thread uses that set then, and after the barrier all see it cleared. The last thread to arrive clears the
+//! counters of joining threads.
 
 use super::sync::AtomicU32;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-/// A counter on a cache line of its own: each is used by one thread until the last moments of a task.
+/// A counter on a separate cache line: until the end of a task, a single thread uses it.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Counter(AtomicU32);
 
 /// The counters of all threads.
 #[derive(Debug)]
-pub(super) struct Claims {
+pub(super) struct ChunkQueue {
     sets: [Box<[Counter]>; 2],
 }
 
-impl Claims {
-    pub(super) fn new(threads: usize) -> Claims {
+impl ChunkQueue {
+    pub(super) fn new(threads: usize) -> ChunkQueue {
         let set = || (0..threads).map(|_| Counter(AtomicU32::new(0))).collect();
-        Claims { sets: [set(), set()] }
+        ChunkQueue { sets: [set(), set()] }
     }
 
-    /// Clears everything. No thread may be in a program.
+    /// Clears all counters. No thread may be running a program.
     pub(super) fn reset(&self) {
         for counter in self.sets.iter().flatten() {
             counter.0.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Clears the counter of a number for the phase that comes next, before everybody has arrived at the barrier between.
+    /// Clears a rank's counter for phase `next`, before all threads have arrived at the barrier that begins it.
     pub(super) fn clear(&self, next: u32, rank: usize) {
         self.set(next)[rank].0.store(0, Ordering::Relaxed);
     }
@@ -45,24 +45,23 @@ impl Claims {
         &self.sets[phase as usize % 2]
     }
 
-    /// The chunks of `0..count` that number `tid` of `threads` takes in `phase`, `size` items each or fewer at the end of a
-    /// share.
+    /// Claims chunks of `0..count` in `phase` for rank `tid` of `threads`: `size` items each, fewer at the end of a share.
     pub(super) fn chunks(&self, phase: u32, tid: usize, threads: usize, count: usize, size: usize) -> Chunks<'_> {
         Chunks { counters: &self.set(phase)[..threads], tid, helped: 0, count, size: size.max(1) }
     }
 }
 
-/// The part of `0..count` that belongs to a thread: contiguous, and equal up to one.
+/// A rank's share of `0..count`: contiguous; shares differ by at most one item.
 pub(super) fn share(tid: usize, threads: usize, count: usize) -> Range<usize> {
     count * tid / threads..count * (tid + 1) / threads
 }
 
-/// Ranges of items that this thread has claimed. See [`Worker::chunks`](super::Worker::chunks).
+/// Iterates over the ranges that this thread claims. See [`Worker::chunks`](super::Worker::chunks).
 #[derive(Debug)]
 pub struct Chunks<'a> {
     counters: &'a [Counter],
     tid: usize,
-    /// How many shares are used up: its own first, then the next threads'.
+    /// Shares that are used up: its own first, then those of the following ranks.
     helped: usize,
     count: usize,
     size: usize,
