@@ -9,7 +9,7 @@ use aio_filetest::{cuda, needs};
 fn the_embedded_kernels_compile_without_a_gpu_and_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let options = CudaOptions { cache: Some(folder.path().to_owned()), ..cuda::options() };
-    let bytes = match CudaDevice::compile(&aio::kernel_images(), 90, &options) {
+    let bytes = match CudaDevice::compile(&aio::devices::kernel_images(), 90, &options) {
         Err(e @ (CudaError::NoCompiler(_) | CudaError::NoHeaders(_))) => {
             return needs::skip("cuda compile", "nvrtc", &e.to_string());
         }
@@ -17,11 +17,15 @@ fn the_embedded_kernels_compile_without_a_gpu_and_are_kept() {
     };
     assert!(bytes > 100_000, "{bytes} bytes");
     let kept = std::fs::read_dir(folder.path()).unwrap().count();
-    let units = aio::kernel_images().sources.iter().filter(|s| s.name.ends_with(".cu") && s.name != "burst.cu").count();
+    let units = aio::devices::kernel_images()
+        .sources
+        .iter()
+        .filter(|s| s.name.ends_with(".cu") && s.name != "burst.cu")
+        .count();
     assert_eq!(kept, units);
     // A second start needs no headers, since it compiles nothing.
     let again = CudaOptions { includes: Vec::new(), ..options };
-    assert_eq!(CudaDevice::compile(&aio::kernel_images(), 90, &again).unwrap(), bytes);
+    assert_eq!(CudaDevice::compile(&aio::devices::kernel_images(), 90, &again).unwrap(), bytes);
 }
 
 #[test]
@@ -30,7 +34,8 @@ fn bursts_compile_for_a_models_kernels_and_are_kept() {
     let options = CudaOptions { cache: Some(folder.path().to_owned()), ..cuda::options() };
     let names = ["rope_table", "embed_q4_0", "norm_qkv_q4_0", "attend", "linear_f16", "op_map", "prepare_bf16"];
     let kernels = names.map(str::to_owned);
-    let compile = |options: &CudaOptions| CudaDevice::compile_burst(&aio::kernel_images(), 90, &kernels, options);
+    let compile =
+        |options: &CudaOptions| CudaDevice::compile_burst(&aio::devices::kernel_images(), 90, &kernels, options);
     let bytes = match compile(&options) {
         Err(e @ (CudaError::NoCompiler(_) | CudaError::NoHeaders(_))) => {
             return needs::skip("cuda burst", "nvrtc", &e.to_string());
@@ -45,17 +50,16 @@ fn bursts_compile_for_a_models_kernels_and_are_kept() {
 #[cfg(feature = "gpu-tests")]
 mod gpu {
     use super::*;
-    use aio::backend::conformance::cases;
+    use aio::conformance::{Outcome, cases, reference, run_case};
     use aio::engine::{EngineOptions, Flow, Request, Sampling, Speculation};
     use aio::ir::DType;
     use aio::ir::sampling::SampleParams;
-    use aio_filetest::conformance::{Outcome, reference, run_case};
     use aio_filetest::tiny;
     use std::sync::Arc;
 
     /// The first GPU, or `None` after a SKIP.
     fn gpu(test: &str) -> Option<CudaDevice> {
-        match CudaDevice::open(&aio::kernel_images(), &cuda::options()) {
+        match CudaDevice::open(&aio::devices::kernel_images(), &cuda::options()) {
             Ok(device) => Some(device),
             Err(e) => {
                 needs::skip(test, "gpu", &e.to_string());
@@ -72,7 +76,7 @@ mod gpu {
         let cases = cases();
         for case in &cases {
             println!("case {}", case.name);
-            let Outcome::Fail(reason) = run_case(case, &device, &reference(case)) else { continue };
+            let Outcome::Fail(reason) = run_case(case, &device, &reference(case).unwrap()) else { continue };
             println!("failed: {reason}");
             failures.push(format!("{}: {reason}", case.name));
             if let Err(e) = device.synchronize() {

@@ -16,6 +16,8 @@ mod gguf;
 mod graph;
 #[path = "errors/model.rs"]
 mod model;
+#[path = "errors/registry.rs"]
+mod registry;
 #[path = "errors/safetensors.rs"]
 mod safetensors;
 #[path = "errors/texts.rs"]
@@ -46,6 +48,7 @@ const NOT_BY_INPUT: &[(&str, &str)] = &[
     ("DeviceError::ImageRead", "a matter of the machine: a file that was opened and cannot be read or mapped"),
     ("DeviceError::Unavailable", "a matter of the machine: no such instruction set, no threads to be had"),
     ("MapError::Map", "the system refuses to map a file that it opened"),
+    ("RegistryError::Kernels", "the message of a CudaError, see there"),
     ("TemplateError::Thread", "a matter of the machine: no more threads to be had"),
     ("TokenizerError::Split", "the expressions are constants, which a test compiles"),
     (
@@ -89,7 +92,7 @@ impl Table {
     }
 }
 
-/// Every variant of every public error enum in `crates/*/src`, and every rule of a verifier's table.
+/// Every variant of every public error enum in `crates/*/src` and the facade, and every rule of a verifier's table.
 fn declared() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for folder in std::fs::read_dir(workspace("crates")).unwrap().flatten() {
@@ -98,6 +101,7 @@ fn declared() -> BTreeSet<String> {
             read_folder(&source, &mut found);
         }
     }
+    read_folder(&workspace("crates/facade"), &mut found);
     // A plan is made by the compiler, never by input: `CompileError::BrokenPlan` stands for all of its rules.
     found.retain(|name| !name.starts_with("PlanError::"));
     found
@@ -142,6 +146,7 @@ fn every_error_that_input_can_cause_is_caused() {
     safetensors::cause(&mut table);
     artefact::cause(&mut table);
     device::cause(&mut table);
+    registry::cause(&mut table);
     engine::cause(&mut table);
     let declared = declared();
     let not: BTreeSet<String> = NOT_BY_INPUT.iter().map(|(name, _)| (*name).to_owned()).collect();

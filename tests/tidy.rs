@@ -18,6 +18,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("backend", &["ir", "plan"]),
     ("interp", &["backend", "ir", "plan"]),
     ("compiler", &["plan", "ir"]),
+    ("conformance", &["backend", "compiler", "interp", "ir", "plan"]),
     ("backend-cpu", &["backend", "ir", "plan"]),
     ("backend-cuda", &["backend", "ir", "plan"]),
     ("model", &["ir", "mapped"]),
@@ -51,7 +52,7 @@ fn rust_files(folder: &Path, out: &mut Vec<PathBuf>) {
 
 fn all_files() -> Vec<(String, String)> {
     let mut paths = Vec::new();
-    for folder in ["crates", "tests", "benches"] {
+    for folder in ["crates", "tests", "benches", "examples"] {
         let folder = root().join(folder);
         if folder.is_dir() {
             rust_files(&folder, &mut paths);

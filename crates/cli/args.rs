@@ -1,6 +1,7 @@
 //! All flags of all subcommands, as data: what the command line accepts is decided here and nowhere else.
 
 mod artefact;
+mod device;
 mod graph;
 mod measure;
 mod op;
@@ -9,13 +10,12 @@ mod speculate;
 mod table;
 
 pub(crate) use artefact::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, CompileArgs};
+pub(crate) use device::DeviceArg;
 pub(crate) use graph::{
     BucketArgs, BucketsArgs, GraphArgs, GraphCommand, GraphRunArgs, NamedFile, OpsArgs, OpsForm, PassesArgs, PrintArgs,
 };
-#[cfg(feature = "cuda")]
-pub(crate) use measure::KernelsArgs;
 pub(crate) use measure::{
-    BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm,
+    BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, KernelsArgs, ShowForm,
 };
 pub(crate) use spec::SpecArgs;
 pub(crate) use speculate::{DrafterArg, SpeculateArgs, speculation_name};
@@ -133,18 +133,6 @@ pub(crate) enum IsaArg {
     Avx512,
 }
 
-/// Where plans run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DeviceArg {
-    /// The CPU back end.
-    Cpu,
-    /// The first NVIDIA GPU.
-    #[cfg(feature = "cuda")]
-    Cuda,
-    /// The scalar oracle: slow and exact, for comparison.
-    Interp,
-}
-
 /// How the work of a step is divided and submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DispatchArg {
@@ -199,7 +187,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_enum, value_name = "ISA")]
     pub isa: Option<IsaArg>,
     /// Device to run on.
-    #[arg(long, value_enum, default_value = "cpu", value_name = "DEVICE")]
+    #[arg(long, value_parser = device::parser(), default_value = "cpu", value_name = "DEVICE")]
     pub device: DeviceArg,
     /// Graph template to use instead of the built-in one for the model's architecture.
     #[arg(long, value_name = "FILE")]

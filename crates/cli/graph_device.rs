@@ -1,8 +1,8 @@
 //! `aio graph run --device DEVICE`: the graph becomes one plan, and the plan runs as a model's plans do.
 
 use crate::args::GraphRunArgs;
+use crate::devices;
 use crate::graph_job::Job;
-use crate::models;
 use crate::npy::Npy;
 use aio::backend::bindings::OutputWords;
 use aio::backend::{Bindings, Data, LoadOptions, WeightData, WeightSource};
@@ -61,7 +61,7 @@ pub(crate) fn run(graph: Verified<'_>, job: &Job, args: &GraphRunArgs) -> Result
     if let Some((_, state)) = states.into_iter().find(|(_, v)| job.given.contains_key(&v.name)) {
         bail!("state `{}` is given, but on this device states start as zeros; --device interp takes them", state.name);
     }
-    let device = models::device(args.device, args.isa, args.threads)?;
+    let device = devices::open(args.device, args.isa, args.threads)?.device;
     let (dims, at_least_one) = (job.dims, |n: u32| n.max(1));
     let (rows, seqs, outs) = (at_least_one(dims.rows), at_least_one(dims.seqs), at_least_one(dims.outs));
     let bucket = Bucket { rows, seqs, outs, tail: Tail::Logits, verify: false };

@@ -49,8 +49,8 @@ fn released<'g>(graph: &'g Graph, node: &'g Node, uses: &mut [u32]) -> impl Iter
 /// Bytes that a value takes; the oracle widens integers to 64 bits.
 fn bytes(value: &Value, dims: &Dims, device: DeviceArg) -> Option<u64> {
     let wide = match value.ty.dtype {
-        DType::I32 | DType::U32 if device == DeviceArg::Interp => 2,
-        DType::I8 | DType::U8 | DType::Bool if device == DeviceArg::Interp => 8,
+        DType::I32 | DType::U32 if device.is_oracle() => 2,
+        DType::I8 | DType::U8 | DType::Bool if device.is_oracle() => 8,
         _ => 1,
     };
     value.ty.bytes(dims)?.checked_mul(wide)
@@ -77,13 +77,13 @@ mod tests {
     #[test]
     fn what_is_held_together_counts_and_what_is_released_does_not() {
         let dims = Dims { rows: 1, seqs: 0, pages: 0, outs: 0, recent: 0 };
-        let fits = |parsed: &Parsed, mib: u64| fits(parsed, &dims, DeviceArg::Interp, 0, mib << 20);
+        let fits = |parsed: &Parsed, mib: u64| fits(parsed, &dims, DeviceArg::ORACLE, 0, mib << 20);
         // Two at a time, and the copy of the result.
         assert!(fits(&chain(100, false), 3).is_ok() && fits(&chain(100, false), 2).is_err());
         assert!(fits(&chain(100, true), 200).is_ok());
         let error = fits(&chain(100, true), 199).unwrap_err().to_string();
         assert!(error.contains("209715200 with what") && error.contains("only 208666624"), "{error}");
-        let with_files = super::fits(&chain(2, false), &dims, DeviceArg::Interp, 1 << 20, 3 << 20);
+        let with_files = super::fits(&chain(2, false), &dims, DeviceArg::ORACLE, 1 << 20, 3 << 20);
         assert!(with_files.is_err(), "files are held too");
     }
 }

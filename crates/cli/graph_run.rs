@@ -2,7 +2,8 @@
 //!
 //! Everything is checked before anything runs: names, types, shapes, symbols, memory.
 
-use crate::args::{DeviceArg, GraphRunArgs, NamedFile};
+use crate::args::{GraphRunArgs, NamedFile};
+use crate::devices;
 use crate::graph_device;
 use crate::graph_job::{Job, list};
 use crate::graph_source::Source;
@@ -15,14 +16,16 @@ use anyhow::{Context, Result};
 use std::borrow::Cow;
 
 pub(crate) fn main(args: GraphRunArgs) -> Result<Outcome> {
+    devices::check(args.device, args.isa, args.threads)?;
     let source = Source::file(&args.file)?;
     let parsed = source.parse()?;
     let graph = source.verify(&parsed)?;
     let roots = check_outputs(graph.graph(), &args.outputs)?;
     let job = Job::new(&parsed, &args)?;
-    let results = match args.device {
-        DeviceArg::Interp => interpret(graph, &job).map_err(|e| source.placed(&parsed, e))?,
-        _ => graph_device::run(graph, &job, &args)?,
+    let results = if args.device.is_oracle() {
+        interpret(graph, &job).map_err(|e| source.placed(&parsed, e))?
+    } else {
+        graph_device::run(graph, &job, &args)?
     };
     let mut shown = String::new();
     for ((name, ty), bytes) in named_roots(graph.graph()).zip(&results) {

@@ -1,14 +1,13 @@
 //! Finding and loading models for the subcommands.
 
-use crate::args::{DeviceArg, IsaArg, LoadArgs, ModelArgs};
+use crate::args::{LoadArgs, ModelArgs};
+use crate::devices;
 use crate::input;
 use crate::profiles;
 use crate::pull;
 use crate::store::CacheEntry;
 use aio::backend::{Device, ImageAccess};
-use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
 use aio::engine::{Engine, EngineOptions};
-use aio::interp::InterpDevice;
 use aio::ir::Graph;
 use aio::model::Model;
 use aio::model::template::Templates;
@@ -25,30 +24,9 @@ pub(crate) fn path(args: &ModelArgs) -> Result<PathBuf> {
     }
 }
 
-/// The device asked for; `threads` 0 means one a core.
-pub(crate) fn device(device: DeviceArg, isa: Option<IsaArg>, threads: Option<u32>) -> Result<Arc<dyn Device>> {
-    Ok(match device {
-        DeviceArg::Interp => Arc::new(InterpDevice::default()),
-        DeviceArg::Cpu => Arc::new(cpu(isa, threads)?),
-        #[cfg(feature = "cuda")]
-        DeviceArg::Cuda => Arc::new(crate::cuda::device()?),
-    })
-}
-
-/// The CPU; `threads` 0 means one a core.
-pub(crate) fn cpu(isa: Option<IsaArg>, threads: Option<u32>) -> Result<CpuDevice> {
-    let isa = isa.map(|isa| match isa {
-        IsaArg::Portable => IsaLevel::Portable,
-        IsaArg::Avx2 => IsaLevel::Avx2,
-        IsaArg::Avx512 => IsaLevel::Avx512Vnni,
-    });
-    let threads = threads.unwrap_or(0) as usize;
-    Ok(CpuDevice::new(CpuOptions { threads, isa, pin: true })?)
-}
-
 /// The device of a model.
 pub(crate) fn model_device(args: &ModelArgs) -> Result<Arc<dyn Device>> {
-    device(args.device, args.isa, args.threads)
+    Ok(devices::open(args.device, args.isa, args.threads)?.device)
 }
 
 /// Opens the model file.
@@ -146,7 +124,7 @@ pub(crate) fn load_on(
     device: Arc<dyn Device>,
     options: &EngineOptions,
 ) -> Result<Loaded> {
-    let known = profiles::ceilings(&device.target().name, args.threads.unwrap_or(0) as usize);
+    let known = profiles::ceilings(args.device, &device.target().name, args.threads.unwrap_or(0));
     let options = &EngineOptions { ceilings: known.unwrap_or(options.ceilings), ..options.clone() };
     let path = path(args)?;
     let access = if load.mmap { ImageAccess::Map } else { ImageAccess::Read };

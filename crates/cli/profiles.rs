@@ -1,7 +1,9 @@
 //! Profiles of this machine's devices: where they lie, what they say, how their figures are taken.
 
-use crate::{folders, input, machine, signals};
-use aio::orchestrator::{Ceilings, DeviceProfile, Figure};
+use crate::args::DeviceArg;
+use crate::{devices, folders, input, machine};
+use aio::devices::{DeviceEntry, Found};
+use aio::orchestrator::{Ceilings, DeviceProfile};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
@@ -10,12 +12,15 @@ pub(crate) fn folder() -> Result<PathBuf> {
     folders::inside("devices")
 }
 
-/// This machine's profile of a device with a number of threads.
-pub(crate) fn profile_path(device: &str, threads: usize) -> Result<PathBuf> {
+/// This machine's profile under a name.
+fn profile_path(name: &str) -> Result<PathBuf> {
     let host: String = machine::host().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    // A GPU runs on all that it has.
-    let threads = if device.starts_with("cpu") { format!("-{threads}") } else { String::new() };
-    Ok(folder()?.join(format!("{host}-{device}{threads}.toml")))
+    Ok(folder()?.join(format!("{host}-{name}.toml")))
+}
+
+/// This machine's profile of a device with a number of threads; `None` where nothing is measured.
+pub(crate) fn path_of(entry: &dyn DeviceEntry, target: &str, threads: u32) -> Result<Option<PathBuf>> {
+    entry.profile_name(target, threads).map(|name| profile_path(&name)).transpose()
 }
 
 /// A profile from its file.
@@ -29,17 +34,21 @@ pub(crate) fn read(path: &Path) -> Result<DeviceProfile> {
 }
 
 /// What the profile says that this device reaches, if there is one that can be read; `threads` 0 means one a core.
-pub(crate) fn ceilings(device: &str, threads: usize) -> Option<Ceilings> {
-    let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
-    let path = profile_path(device, if threads == 0 { cores() } else { threads }).ok()?;
+pub(crate) fn ceilings(device: DeviceArg, target: &str, threads: u32) -> Option<Ceilings> {
+    let cores = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    let entry = devices::entry(device).ok()?;
+    let path = path_of(entry, target, if threads == 0 { cores() } else { threads }).ok()??;
     // A damaged profile only means that more has to be learnt; `aio device show` says what is wrong with it.
     read(&path).ok()?.ceilings()
 }
 
 /// Where the profile of a device is, if there is one.
-pub(crate) fn profile(device: &str, threads: usize) -> Result<Profile> {
-    let path = profile_path(device, threads)?;
-    Ok(if path.is_file() { Profile::At(path) } else { Profile::Missing })
+pub(crate) fn profile(entry: &dyn DeviceEntry, found: &Found) -> Result<Profile> {
+    Ok(match path_of(entry, &found.target, found.threads)? {
+        None => Profile::NotKept,
+        Some(path) if path.is_file() => Profile::At(path),
+        Some(_) => Profile::Missing,
+    })
 }
 
 /// A row of `aio device list`.
@@ -48,7 +57,7 @@ pub(crate) struct Listed {
     /// The device's own name, or why there is none.
     pub what: String,
     /// Threads or multiprocessors; 0 if there is no such device.
-    pub threads: usize,
+    pub threads: u32,
     pub profile: Profile,
 }
 
@@ -78,17 +87,4 @@ impl Listed {
         };
         serde_json::json!({ "device": self.name, "what": self.what, "threads": self.threads, "profile": profile })
     }
-}
-
-/// The figure of some samples, after one that does not count.
-pub(crate) fn figure(reps: u32, mut sample: impl FnMut() -> f64) -> Result<Figure> {
-    sample();
-    let mut samples = Vec::new();
-    for _ in 0..reps {
-        if signals::interrupted() {
-            bail!("interrupted");
-        }
-        samples.push(sample());
-    }
-    Figure::of(&samples).context("a measurement took no time")
 }

@@ -6,8 +6,8 @@
 //! ```no_run
 //! use aio::engine::{EngineOptions, Flow, Request, Sampling};
 //! let model = aio::model::Model::open("model.gguf")?;
-//! let device = std::sync::Arc::new(aio::cpu::CpuDevice::new(Default::default())?);
-//! let mut engine = aio::load(model, device, &EngineOptions::default())?;
+//! let opened = aio::devices::Registry::with_defaults().open("cpu", &Default::default())?;
+//! let mut engine = aio::load(model, opened.device, &EngineOptions::default())?;
 //! let prompt = engine.model().tokenizer.encode_prompt("Once upon a time", true)?;
 //! let request = Request::new(prompt, Sampling::greedy());
 //! let done = engine.generate(&request, &mut |text| {
@@ -21,11 +21,14 @@
 //! The library reads no environment variables and installs no signal handlers.
 #![forbid(unsafe_code)]
 
+pub mod devices;
+
 pub use aio_backend as backend;
 pub use aio_backend_cpu as cpu;
 #[cfg(feature = "cuda")]
 pub use aio_backend_cuda as cuda;
 pub use aio_compiler as compiler;
+pub use aio_conformance as conformance;
 pub use aio_engine as engine;
 pub use aio_interp as interp;
 pub use aio_ir as ir;
@@ -49,19 +52,6 @@ pub const COMMIT: &str = env!("AIO_COMMIT");
 pub fn templates() -> Templates {
     const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/graph_templates.rs"));
     Templates::new(FILES.iter().copied())
-}
-
-/// The built-in CUDA kernels: all sources, and machine code if a toolkit was available at build time.
-#[cfg(feature = "cuda")]
-pub fn kernel_images() -> aio_backend_cuda::KernelImages {
-    aio_backend_cuda::KernelImages { sources: kernels::SOURCES, cubins: kernels::CUBINS }
-}
-
-/// `SOURCES` and `CUBINS`, which the build script generates from `kernels/cuda`.
-#[cfg(feature = "cuda")]
-mod kernels {
-    use aio_backend_cuda::{Cubin, Source};
-    include!(concat!(env!("OUT_DIR"), "/cuda_kernels.rs"));
 }
 
 /// Loads a model from a compiled artefact (`aio compile`), without compiling or packing.

@@ -49,6 +49,19 @@ fn the_oracle_is_listed_and_not_measured() {
     place.bad(&["bench", "-m", "x", "--device", "interp"], 2, "nothing to measure");
 }
 
+#[test]
+fn a_device_that_is_none_and_an_option_that_it_lacks_are_refused_by_name() {
+    let place = Place::new();
+    let shown = place.bad(&["device", "list", "--device", "npu"], 2, "invalid value 'npu' for '--device");
+    assert!(shown.contains("cpu, ") && shown.contains("interp"), "{shown}");
+    let model = place.model("llama-1b", DType::Q8_0);
+    let run = ["run", "-m", &model, "-p", "x", "--device", "interp"];
+    place.bad(&[&run[..], &["--threads", "2"]].concat(), 2, "device interp has no option `threads`; it has none");
+    place.write("g", "aio 1\ngraph \"g\"\n%x = fill {shape = [2], value = 1.0, dtype = f32}\noutput \"x\" = %x\n");
+    place.bad(&["graph", "run", "g", "--isa", "avx2"], 2, "device interp has no option `isa`");
+    place.bad(&["device", "calibrate", "--device", "interp", "--isa", "portable"], 2, "no option `isa`");
+}
+
 /// Needs no GPU, but NVRTC; without it the reason, and no half-filled folder.
 #[test]
 fn kernels_are_compiled_ahead_or_the_reason_is_said() {

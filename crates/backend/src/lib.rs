@@ -19,7 +19,6 @@
 
 pub mod bindings;
 pub mod burst;
-pub mod conformance;
 pub mod counters;
 pub mod device;
 pub mod error;

@@ -206,7 +206,7 @@ pub(crate) struct GraphRunArgs {
     #[arg(long = "dim", value_name = "SYMBOL=N", value_parser = dim)]
     pub dims: Vec<(Sym, u32)>,
     /// Device to run on.
-    #[arg(long, value_enum, default_value = "interp", value_name = "DEVICE")]
+    #[arg(long, value_parser = super::device::parser(), default_value = "interp", value_name = "DEVICE")]
     pub device: DeviceArg,
     /// Number of threads of the CPU back end [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]

@@ -64,7 +64,7 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub load: LoadArgs,
     /// Device to measure.
-    #[arg(long, value_enum, default_value = "cpu", value_name = "DEVICE")]
+    #[arg(long, value_parser = super::device::parser(), default_value = "cpu", value_name = "DEVICE")]
     pub device: DeviceArg,
     /// Prompt lengths.
     #[arg(short, long, default_value = "512", value_name = "LIST", value_parser = numbers)]
@@ -130,7 +130,6 @@ pub(crate) enum DeviceCommand {
     /// Measure this machine and write its device profile.
     Calibrate(CalibrateArgs),
     /// Compile the CUDA kernels, for this machine or another.
-    #[cfg(feature = "cuda")]
     Kernels(KernelsArgs),
 }
 
@@ -150,7 +149,7 @@ pub(crate) enum ShowForm {
 )]
 pub(crate) struct DeviceListArgs {
     /// List only this device, which must be usable.
-    #[arg(long, value_enum, value_name = "DEVICE")]
+    #[arg(long, value_parser = super::device::parser(), value_name = "DEVICE")]
     pub device: Option<DeviceArg>,
     /// Output form.
     #[arg(short, long, value_enum, default_value = "md", value_name = "FORM")]
@@ -176,7 +175,7 @@ pub(crate) struct DeviceShowArgs {
 )]
 pub(crate) struct CalibrateArgs {
     /// Device to measure.
-    #[arg(long, value_enum, default_value = "cpu", value_name = "DEVICE")]
+    #[arg(long, value_parser = super::device::parser(), default_value = "cpu", value_name = "DEVICE")]
     pub device: DeviceArg,
     /// Number of threads [default: one per core].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -193,7 +192,6 @@ pub(crate) struct CalibrateArgs {
 }
 
 /// Arguments of `aio device kernels`.
-#[cfg(feature = "cuda")]
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Kernels are compiled when a GPU is first used, which needs NVRTC and takes some seconds. This compiles them ahead of time.\nFor a machine without NVRTC, copy the folder into its cache as `aio/cuda`.\n\nExamples:\n  aio device kernels --arch 90\n  aio device kernels --arch 80,90 --out kernels"

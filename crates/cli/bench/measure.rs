@@ -3,11 +3,11 @@
 //! A machine's bandwidth drifts, so every test runs once in each round, and a read of the weights' size, which it is
 //! compared with, follows each of its steps. What a step takes is timed step by step, which leaves those reads out.
 
-use super::meter::{Hardware, Meter};
 use super::row::{Limits, Row};
 use super::samples::Samples;
 use crate::models::Loaded;
 use crate::{allocations, signals};
+use aio::devices::{Hardware, Macs, Meter, Opened};
 use aio::engine::{Engine, ModelWork, Sampling, Sequence, Step, StepRow, StepWants};
 use aio::ir::sampling::NO_TOKEN;
 use anyhow::{Result, bail};
@@ -85,7 +85,9 @@ pub(crate) struct Bench {
     loaded: Loaded,
     /// The chip's name.
     chip: String,
-    meter: Meter,
+    /// Threads of a CPU, multiprocessors of a GPU.
+    threads: u32,
+    meter: Box<dyn Meter>,
     sampling: Sampling,
     tests: Vec<Test>,
     samples: Vec<Samples>,
@@ -98,16 +100,22 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// Prepares the tests; nothing has run yet.
-    pub(crate) fn new(loaded: Loaded, hardware: &Hardware, sampling: Sampling, tests: &[Test]) -> Result<Bench> {
+    pub(crate) fn new(
+        loaded: Loaded,
+        on: (&Opened, &dyn Hardware),
+        sampling: Sampling,
+        tests: &[Test],
+    ) -> Result<Bench> {
         for test in tests {
             check(test.kind, &loaded.engine, &sampling)?;
         }
         let bytes = loaded.engine.work().weight_bytes.clamp(MIN_READ_BYTES, MAX_READ_BYTES);
-        let (chip, meter) = (hardware.name(), hardware.meter(bytes)?);
+        let (opened, hardware) = on;
         Ok(Bench {
             loaded,
-            chip,
-            meter,
+            chip: opened.chip.clone(),
+            threads: opened.threads,
+            meter: hardware.meter(bytes)?,
             sampling,
             tests: tests.to_vec(),
             samples: vec![Samples::default(); tests.len()],
@@ -139,9 +147,9 @@ impl Bench {
             bar.inc(1);
         }
         if counts {
-            let (int8, f32) = self.meter.macs()?;
+            let Macs { int8, plain } = self.meter.macs()?;
             self.int8_macs.push(int8);
-            self.f32_macs.push(f32);
+            self.f32_macs.push(plain);
         }
         Ok(())
     }
@@ -289,7 +297,7 @@ impl Bench {
                     model_bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
                     device: self.loaded.engine.family().target.clone(),
                     chip: self.chip.clone(),
-                    threads: self.meter.threads(),
+                    threads: self.threads,
                     rows,
                     depth: test.depth,
                     reps,

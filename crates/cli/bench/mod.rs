@@ -4,23 +4,22 @@
 mod bar;
 mod forms;
 mod measure;
-mod meter;
 mod row;
 mod samples;
 mod spec;
 
 use crate::args::{BenchArgs, BenchCommand, IsaArg, ModelArgs};
 use crate::outcome::Outcome;
-use crate::{escape, models, output};
+use crate::{devices, escape, models, output};
 use aio::engine::{EngineOptions, Sampling};
 use aio::ir::sampling::SampleParams;
 use anyhow::{Context, Result, bail};
 use bar::bar;
 use indicatif::ProgressBar;
 use measure::{Bench, Kind, Test};
-use meter::Hardware;
 use row::Row;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 pub(crate) fn main(mut args: BenchArgs) -> Result<Outcome> {
     if let Some(BenchCommand::Spec(spec)) = args.command.take() {
@@ -76,7 +75,7 @@ fn bench(
     bar: &ProgressBar,
 ) -> Result<Vec<Row>> {
     let threads = (threads > 0).then_some(threads);
-    let model = ModelArgs { device: args.device, ..ModelArgs::of(path.to_owned(), threads, isa) };
+    let model = ModelArgs { model: Some(path.to_owned()), threads, isa, device: args.device, template: None };
     let mut sampling = Sampling::greedy();
     let BenchArgs { temp: temperature, top_k, top_p, min_p, .. } = *args;
     sampling.params = SampleParams { temperature, top_k, top_p, min_p, ..SampleParams::GREEDY };
@@ -85,19 +84,13 @@ fn bench(
     let context = u32::try_from(context).context("the longest test needs more than 2^32 positions")?;
     let options =
         EngineOptions { context: Some(context), sequences: measure::sequences(tests), ..EngineOptions::default() };
-    let hardware = Hardware::open(args.device, isa, threads)?;
-    let loaded = models::load_on(&model, &args.load, hardware.device(), &options)?;
-    let mut bench = Bench::new(loaded, &hardware, sampling, tests)?;
+    let opened = devices::open(args.device, isa, threads)?;
+    let hardware = devices::measured(args.device, &opened)?;
+    let loaded = models::load_on(&model, &args.load, Arc::clone(&opened.device), &options)?;
+    let mut bench = Bench::new(loaded, (&opened, &**hardware), sampling, tests)?;
     for round in 0..args.warmup + args.reps {
         bench.round(round >= args.warmup, bar)?;
     }
     bench.keep();
     Ok(bench.rows(path, args.reps))
-}
-
-impl ModelArgs {
-    /// A model on the CPU with everything else as by default.
-    fn of(path: PathBuf, threads: Option<u32>, isa: Option<IsaArg>) -> ModelArgs {
-        ModelArgs { model: Some(path), threads, isa, device: crate::args::DeviceArg::Cpu, template: None }
-    }
 }

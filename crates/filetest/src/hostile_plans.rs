@@ -7,8 +7,8 @@
 use crate::hostile_graphs::{Graph, graphs};
 use crate::hostile_step::{MAX_BYTES, PAGES, step};
 use aio_backend::Device;
-use aio_backend::conformance::{Case, cases};
 use aio_compiler::{CompileError, Options, compile};
+use aio_conformance::{Case, cases};
 use aio_ir::{DType, Dim, Op, Shape, Sym, TensorType};
 use aio_plan::artefact::{decode, encode};
 use aio_plan::{

@@ -1,4 +1,4 @@
-//! The test driver of aio: conformance runner, file tests, baselines. Not published.
+//! The test driver of aio: file tests, baselines. Not published.
 //!
 //! Tests that need several crates at once live in this crate's `tests` folder. It is the one place that reads the
 //! environment on behalf of tests: `AIO_BLESS=1` rewrites what is
@@ -7,7 +7,6 @@
 #![forbid(unsafe_code)]
 
 pub mod baseline;
-pub mod conformance;
 pub mod cuda;
 pub mod drafting;
 pub mod edit;

@@ -1,10 +1,9 @@
 //! The conformance list on the CPU, at every instruction-set level that this machine has.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use aio_backend::conformance::{Case, SEED, cases};
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
-use aio_filetest::conformance::{Outcome, reference, run_case, time_case};
+use aio_conformance::{Case, Outcome, SEED, cases, reference, run_case, time_case};
 use aio_filetest::{baseline, needs};
 use std::collections::BTreeMap;
 
@@ -27,13 +26,13 @@ fn every_case_agrees_with_the_oracle_at_every_level() {
     let mut support = BTreeMap::new();
     let mut failures = Vec::new();
     for case in cases() {
-        let want = reference(&case);
+        let want = reference(&case).unwrap();
         for device in &devices {
             let outcome = run_case(&case, device, &want);
             match &outcome {
                 Outcome::Pass { nmse } => println!("pass {} at {}: {nmse:e}", case.name, device.isa()),
-                Outcome::Unsupported(reason) => println!("unsupported {} at {}: {reason}", case.name, device.isa()),
-                Outcome::Fail(reason) => failures.push(format!("{} at {}: {reason}", case.name, device.isa())),
+                Outcome::Unsupported { .. } => println!("{} at {}: {outcome}", case.name, device.isa()),
+                Outcome::Fail(fault) => failures.push(format!("{} at {}: {fault}", case.name, device.isa())),
             }
             let row = format!("{},{}", case.kind.name(), outcome.name());
             let at_first = support.entry(case.name.clone()).or_insert_with(|| row.clone());
@@ -56,7 +55,7 @@ fn inputs_under_other_names_run_all_the_same() {
     ] {
         let mut case = case_of(case);
         case.steps.truncate(1);
-        let want = reference(&case);
+        let want = reference(&case).unwrap();
         // The values belong to the name, so it keeps its begin.
         case.text = case.text.replace(&format!("{name:?}"), &format!("\"other {name}\""));
         let outcome = run_case(&case, &device, &want);
@@ -71,7 +70,7 @@ fn frequency_factors_that_are_no_weight_run_all_the_same() {
     let mut case = case_of("qkv-factors-f32");
     case.steps.truncate(1);
     case.text = case.text.replace("weight \"factors\"", "input \"factors\"");
-    let outcome = run_case(&case, &device, &reference(&case));
+    let outcome = run_case(&case, &device, &reference(&case).unwrap());
     assert!(matches!(outcome, Outcome::Pass { .. }), "{outcome:?}");
 }
 
@@ -89,8 +88,9 @@ fn indices_out_of_range_are_errors_that_name_the_input() {
     ] {
         let case = case_of(name);
         let small = Case { text: case.text.replace("[9", "[5"), ..case.clone() };
-        let outcome = run_case(&small, &device, &reference(&case));
-        let Outcome::Fail(reason) = outcome else { panic!("{name}: {outcome:?}") };
+        let outcome = run_case(&small, &device, &reference(&case).unwrap());
+        let Outcome::Fail(fault) = outcome else { panic!("{name}: {outcome:?}") };
+        let reason = fault.to_string();
         assert!(reason.contains(what) && reason.contains("is not below 5"), "{reason}");
         assert!(reason.contains(&format!("`{input}`")) || input.is_empty(), "{reason}");
     }

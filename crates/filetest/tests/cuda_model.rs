@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::Device;
-use aio_backend::conformance::nmse;
 use aio_backend_cuda::{EmulationOptions, ThreadOrder};
+use aio_conformance::nmse;
 use aio_engine::{
     Batch, Dispatch, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation, Step, StepRow, StepWants,
 };

@@ -1,11 +1,10 @@
 //! Every checked-in text graph, fused and unfused, on the CPU and on the oracle.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use aio_backend::conformance::{Case, Weights, matching};
 use aio_backend::{Device, LoadOptions};
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_compiler::{Options, compile};
-use aio_filetest::conformance::{Outcome, reference, run_case};
+use aio_conformance::{Case, Outcome, Weights, matching, reference, run_case};
 use aio_filetest::graph_file;
 use aio_ir::{text, verify};
 
@@ -47,7 +46,7 @@ fn every_text_graph_gives_the_oracles_results() {
                 println!("{} has no plan", path.display());
                 continue;
             }
-            let outcome = run_case(&case, &device, &reference(&case));
+            let outcome = run_case(&case, &device, &reference(&case).unwrap());
             assert!(matches!(outcome, Outcome::Pass { .. }), "{} fuse {fuse}: {outcome:?}", path.display());
             ran += 1;
         }

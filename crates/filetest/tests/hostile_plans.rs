@@ -31,7 +31,7 @@ fn the_corpus_does_no_harm() {
 #[test]
 fn the_graphs_beside_the_conformance_list_compile_to_plans_that_load() {
     let (cpu, interp) = devices();
-    assert!(aio_backend::conformance::cases().len() > 256, "two bytes choose a case");
+    assert!(aio_conformance::cases().len() > 256, "two bytes choose a case");
     for graph in 0..other_graphs() as u8 {
         for fusion in [240, 241] {
             let fate = check(&[0, 0, fusion, graph], &[&interp as &dyn Device, &cpu]);

@@ -1,8 +1,8 @@
 //! The unfused plan, each op a task and a submission of its own, against the fused one.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use aio_backend::conformance::nmse;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
+use aio_conformance::nmse;
 use aio_engine::{Dispatch, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Step, StepRow, StepWants};
 use aio_filetest::tiny;
 use aio_ir::DType;

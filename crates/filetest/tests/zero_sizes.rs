@@ -1,11 +1,11 @@
 //! Weights and buffers without bytes: through an artefact, read and mapped, to the results of the model's own weights.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use aio_backend::conformance::Weights;
 use aio_backend::{Bindings, Data, Device, DeviceError, ImageAccess, LoadOptions, WeightSet};
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_backend_cuda::EmulationOptions;
 use aio_compiler::{Options, compile};
+use aio_conformance::Weights;
 use aio_filetest::cuda;
 use aio_interp::InterpDevice;
 use aio_ir::{Dims, Graph, text, verify};

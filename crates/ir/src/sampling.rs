@@ -25,7 +25,24 @@ pub fn is_broken(logit: f32) -> bool {
     logit.is_nan() || logit == f32::INFINITY
 }
 
-/// Sampling parameters of one row, in the order of the `sample` op's `params` operand.
+/// The largest element's index, the lowest on ties; [`NO_TOKEN`] for a broken or empty row. What the `argmax` op means.
+pub fn argmax(row: &[f32]) -> u32 {
+    if row.iter().copied().any(is_broken) {
+        return NO_TOKEN;
+    }
+    let larger = |best: Option<(usize, f32)>, (i, &v): (usize, &f32)| Some(best.filter(|b| b.1 >= v).unwrap_or((i, v)));
+    row.iter().enumerate().fold(None, larger).map_or(NO_TOKEN, |(i, _)| i as u32)
+}
+
+/// Accepted drafts of a run of rows and the token after them: row `i` samples what row `i + 1` should hold, and `drafts` has
+/// what each row holds. A row without a token agrees with no draft. What the `verify` op means; `None` without any row.
+pub fn accepted(sampled: &[u32], drafts: &[u32]) -> Option<(u32, u32)> {
+    let agrees = |&(&sampled, &draft): &(&u32, &u32)| sampled == draft && sampled != NO_TOKEN;
+    let hits = sampled.iter().zip(drafts.get(1..)?).take_while(agrees).count();
+    Some((hits as u32, *sampled.get(hits)?))
+}
+
+/// The numbers of one row, in the order of the `sample` op's `params` operand.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SampleParams {
     /// 0 for the most likely token.

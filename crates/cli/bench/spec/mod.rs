@@ -10,7 +10,8 @@ mod run;
 mod workloads;
 
 use super::forms;
-use crate::args::{DeviceArg, DispatchArg, DrafterArg, SamplingArgs, SpecArgs, SpeculateArgs, speculation_name};
+use crate::args::{DispatchArg, DrafterArg, SamplingArgs, SpecArgs, SpeculateArgs, speculation_name};
+use crate::devices;
 use crate::models::{self, Loaded};
 use crate::outcome::Outcome;
 use crate::output;
@@ -86,12 +87,8 @@ fn max_tokens(prompt: &Prompt, args: &SpecArgs) -> u32 {
 }
 
 fn device(args: &SpecArgs) -> Result<(Arc<dyn Device>, usize)> {
-    if args.model.device != DeviceArg::Cpu {
-        return Ok((models::model_device(&args.model)?, 1));
-    }
-    let cpu = models::cpu(args.model.isa, args.model.threads)?;
-    let threads = cpu.threads();
-    Ok((Arc::new(cpu), threads))
+    let opened = devices::open(args.model.device, args.model.isa, args.model.threads)?;
+    Ok((opened.device, opened.threads as usize))
 }
 
 /// What makes drafts, for each drafter that is asked for.

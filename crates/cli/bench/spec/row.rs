@@ -126,7 +126,7 @@ fn row(
         ratios: ratios.pairs,
         runs: runs.iter().map(|r| run_row(r, ids)).collect(),
         commit: aio::COMMIT.to_owned(),
-        cpu: crate::machine::processor(),
+        cpu: aio::devices::processor(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::args::{OpArgs, Results};
 use crate::tensor::Tensor;
-use aio_ir::sampling::{NO_TOKEN, SampleParams, SampleRow, is_broken, sample};
+use aio_ir::sampling::{self, SampleParams, SampleRow, sample};
 use aio_ir::{DType, Op};
 use std::cmp::Ordering;
 
@@ -24,19 +24,11 @@ fn ranked(row: &[f32]) -> Vec<usize> {
     order
 }
 
-/// The index of the largest element; [`NO_TOKEN`] if the row is empty or has a NaN or positive infinity.
-fn largest(row: &[f32]) -> u32 {
-    if row.iter().copied().any(is_broken) {
-        return NO_TOKEN;
-    }
-    ranked(row).first().map_or(NO_TOKEN, |&i| i as u32)
-}
-
 fn argmax<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     let x = a.input(0);
     let (values, shape, n) = (x.floats(), a.shape(0), x.last());
     let rows = 0..shape.iter().product::<usize>();
-    let best = rows.map(|i| i64::from(largest(&values[i * n..(i + 1) * n]))).collect();
+    let best = rows.map(|i| i64::from(sampling::argmax(&values[i * n..(i + 1) * n]))).collect();
     Ok(vec![Tensor::int(DType::U32, shape, best)])
 }
 
@@ -76,25 +68,21 @@ fn sample_rows<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
     Ok(vec![Tensor::int(DType::U32, a.shape(0), tokens)])
 }
 
-/// The last token of sequence `s` is at row `first`, followed by its drafts. Row `i` samples what row `i + 1` should
-/// hold. A row without a token accepts no draft.
+/// The last token of sequence `s` is at row `first`, followed by its drafts.
 fn verify<'w>(a: &OpArgs<'_, 'w>) -> Results<'w> {
-    let (sampled, drafts) = (a.input(0).ints(), a.input(1).ints());
+    let [sampled, drafts] = [0, 1].map(|i| a.input(i).ints().iter().map(|&t| t as u32).collect::<Vec<_>>());
     let (mut accepted, mut next) = (Vec::new(), Vec::new());
     for span in a.input(2).ints().chunks(2) {
-        let (first, count) = (span[0], span[1]);
-        let mut hits = 0;
-        let mut token = sampled[a.checked("row", first, sampled.len())?];
-        while hits < count {
-            let row = a.checked("row", first + hits + 1, sampled.len())?;
-            if drafts[row] != token || token == i64::from(NO_TOKEN) {
-                break;
-            }
-            token = sampled[row];
-            hits += 1;
+        let first = a.checked("row", span[0], sampled.len())?;
+        // A row outside fails the step only if all drafts before it are accepted.
+        let end = sampled.len().min(first + span[1] as usize + 1);
+        let run = sampling::accepted(&sampled[first..end], &drafts[first..end]);
+        let (hits, token) = run.expect("a run has its first row");
+        if i64::from(hits) < span[1] {
+            a.checked("row", span[0] + i64::from(hits) + 1, sampled.len())?;
         }
-        accepted.push(hits);
-        next.push(token);
+        accepted.push(i64::from(hits));
+        next.push(i64::from(token));
     }
     Ok(vec![Tensor::int(DType::U32, a.shape(0), accepted), Tensor::int(DType::U32, a.shape(1), next)])
 }

@@ -1,9 +1,10 @@
 //! Runs and times a compiled case: binds its inputs and places sentinels after its outputs.
 //!
-//! Used by the test driver on every back end and for timing kernels.
+//! Used by the driver, and by whoever times kernels.
 
-use super::{Case, POOL_PAGES, Weights};
-use crate::{Bindings, Data, Device, DeviceError, Executable, LoadOptions, WeightSet, bindings::OutputWords};
+use crate::{Case, POOL_PAGES, Weights};
+use aio_backend::bindings::OutputWords;
+use aio_backend::{Bindings, Data, Device, DeviceError, Executable, LoadOptions, WeightSet};
 use aio_ir::{Cost, DType, Dims, Graph, Load, Op, quant};
 use aio_plan::{Plan, PlanFamily};
 use std::time::Instant;

@@ -1,21 +1,30 @@
-//! The conformance list: the tests that every back end must pass, as data.
+//! What every back end of aio is tested on: a list of cases as data, and the driver that compares with the oracle.
 //!
-//! A [`Case`] is a step graph around one task kind, with its steps, deterministic inputs and weights, and the largest
-//! allowed normalised mean square error against the oracle. It does not depend on a device. A [`Run`] runs and times a
-//! case that the caller has compiled for a device; the test driver (`aio-filetest`) compares results with the oracle.
+//! A [`Case`] is a step graph around one kind of task, with the steps to run it on, deterministic inputs and weights,
+//! and the largest normalised mean square error against the oracle. It names no device. The driver compiles a case for a
+//! device and runs it: [`run_cases`] goes through a list, [`run_case`] compares with a [`Reference`] that several devices
+//! share, [`time_case`] takes the time of a step. The result is an [`Outcome`]; that a device has no kernel is one of its own,
+//! with the reason, never a pass.
+#![forbid(unsafe_code)]
 
 mod case;
+mod driver;
 mod graphs;
 mod ops;
+mod outcome;
 mod row;
 mod runner;
+mod summary;
 mod values;
 mod zero;
 
 pub use case::{
     Case, CaseStep, Compare, POOL_PAGES, ROWS, SEED, WEIGHT_TYPES, page, page_table, positions_per_sequence,
 };
+pub use driver::{Reference, Report, reference, run_case, run_cases, time_case};
+pub use outcome::{Difference, Fault, Outcome, Place};
 pub use runner::{ResultTensor, Run, Timing};
+pub use summary::Summary;
 pub use values::{Weights, nmse};
 
 use aio_ir::DType;

@@ -3,8 +3,8 @@
 //! A row has a name, the op and a graph, in which `{t}` stands for each of a list of types. Values depend on the names
 //! of the inputs (`values.rs`).
 
-use super::case::{Case, base, mixed_steps};
-use super::row::{Row, row};
+use crate::case::{Case, base, mixed_steps};
+use crate::row::{Row, row};
 use aio_ir::{DType, Op};
 use aio_plan::KindName;
 
@@ -225,7 +225,7 @@ const ROWS: &[Row] = &[
     ),
     row("broadcast", Op::Broadcast, PLAIN, "%x = input \"x\" : {t}[3, 1]\n%y = broadcast %x {shape = [rows, 3, 40]}\n"),
     row("quantize", Op::Quantize, ENCODED, "%x = input \"x\" : f32[rows, 64]\n%y = quantize %x {to = {t}}\n"),
-    row("dequantize", Op::Dequantize, &super::WEIGHT_TYPES, "%x = weight \"w\" : {t}[3, 256]\n%y = dequantize %x\n"),
+    row("dequantize", Op::Dequantize, &crate::WEIGHT_TYPES, "%x = weight \"w\" : {t}[3, 256]\n%y = dequantize %x\n"),
     row("cumsum", Op::Cumsum, PLAIN, "%x = input \"x\" : {t}[rows, 70]\n%y = cumsum %x\n"),
     row("argmax", Op::Argmax, F32, "%x = input \"x\" : {t}[rows, 3, 70]\n%y = argmax %x\n"),
     row("argmax-rare", Op::Argmax, F32, "%x = input \"rare\" : {t}[rows, 3, 70]\n%y = argmax %x\n"),
@@ -287,7 +287,7 @@ const PAGES: &str = "%t = input \"page_table\" : u32[seqs, pages]\n%r = input \"
 
 /// All cases of single ops.
 pub(super) fn cases() -> Vec<Case> {
-    let mut all: Vec<Case> = ROWS.iter().chain(super::zero::ROWS).flat_map(typed).collect();
+    let mut all: Vec<Case> = ROWS.iter().chain(crate::zero::ROWS).flat_map(typed).collect();
     all.extend(binary_cases());
     all.extend(unary_cases());
     all.extend(reduce_cases());

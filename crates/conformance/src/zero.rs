@@ -1,6 +1,6 @@
 //! Cases with known dimensions of 0: whatever numpy allows runs, with numpy's results.
 
-use super::row::{Row, row};
+use crate::row::{Row, row};
 use aio_ir::{DType, Op};
 
 const PLAIN: &[DType] = &[DType::F32, DType::F16, DType::I32, DType::U8, DType::Bool];

@@ -1,7 +1,7 @@
 //! Deterministic inputs and weights of the conformance cases, and the error measure.
 
-use super::{Case, CaseStep, SEED, page_table};
-use crate::{WeightData, WeightSource};
+use crate::{Case, CaseStep, SEED, page_table};
+use aio_backend::{WeightData, WeightSource};
 use aio_ir::{DType, Def, Dims, Graph, TensorType, quant};
 use std::collections::BTreeMap;
 

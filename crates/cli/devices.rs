@@ -1,0 +1,90 @@
+//! How the command line opens devices, and with what: flags, the environment, the cache folder.
+//!
+//! Called by every subcommand that opens a device.
+
+use crate::args::{DeviceArg, IsaArg};
+use crate::folders;
+use crate::registry::registry;
+use aio::devices::{DeviceEntry, DeviceOptions, Hardware, Opened, RegistryError, options};
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The registry's entry of a device.
+pub(crate) fn entry(device: DeviceArg) -> Result<&'static dyn DeviceEntry, RegistryError> {
+    registry().find(device.name())
+}
+
+/// Opens a device; `threads` 0 means one a core.
+pub(crate) fn open(device: DeviceArg, isa: Option<IsaArg>, threads: Option<u32>) -> Result<Opened> {
+    let options = asked(isa, threads);
+    let entry = registry().check(device.name(), &options)?;
+    Ok(registry().open(device.name(), &provided(entry, options)?)?)
+}
+
+/// What measures an open device.
+pub(crate) fn measured(device: DeviceArg, opened: &Opened) -> Result<&Arc<dyn Hardware>, RegistryError> {
+    opened.hardware.as_ref().ok_or(RegistryError::NotMeasured { device: device.name() })
+}
+
+/// Refuses flags that the device has no use for.
+pub(crate) fn check(device: DeviceArg, isa: Option<IsaArg>, threads: Option<u32>) -> Result<(), RegistryError> {
+    registry().check(device.name(), &asked(isa, threads)).map(|_| ())
+}
+
+/// What flags ask for.
+fn asked(isa: Option<IsaArg>, threads: Option<u32>) -> DeviceOptions {
+    let mut asked = DeviceOptions::new();
+    if let Some(value) = isa.and_then(|isa| isa.to_possible_value()) {
+        asked = asked.with(options::ISA, value.get_name());
+    }
+    if let Some(threads) = threads {
+        asked = asked.with(options::THREADS, threads);
+    }
+    asked
+}
+
+/// With what the machine and its environment say, of the options that the device has.
+fn provided(entry: &dyn DeviceEntry, mut all: DeviceOptions) -> Result<DeviceOptions> {
+    for option in entry.options() {
+        all = match option.name {
+            // Without a cache folder kernels are compiled at each start.
+            options::KERNEL_CACHE => match folders::inside(entry.name()) {
+                Ok(folder) => all.with(option.name, folder),
+                Err(_) => all,
+            },
+            options::HEADERS => all.with(option.name, headers()),
+            // For race checkers and comparisons: `kernels/cuda/README.md`, "Launch".
+            options::SERIAL => all.with(option.name, std::env::var_os("AIO_CUDA_SERIAL").is_some_and(|v| v == "1")),
+            options::CARVEOUT => match carveout()? {
+                Some(percent) => all.with(option.name, percent),
+                None => all,
+            },
+            _ => all,
+        };
+    }
+    Ok(all)
+}
+
+/// The share of shared memory that kernels ask for, in percent: for comparisons too.
+fn carveout() -> Result<Option<u32>> {
+    let Some(text) = std::env::var_os("AIO_CUDA_CARVEOUT") else { return Ok(None) };
+    let text = text.to_string_lossy();
+    match text.parse() {
+        Ok(percent) if percent <= 100 => Ok(Some(percent)),
+        _ => bail!("AIO_CUDA_CARVEOUT is `{text}`, expected a percentage from 0 to 100"),
+    }
+}
+
+/// Folders that may have `cuda_fp16.h`: the toolkit that the environment names, then the usual places, then wheels.
+pub(crate) fn headers() -> Vec<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let named = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(set).map(|f| f.join("include"));
+    let usual = ["/usr/local/cuda/include", "/usr/include"].into_iter().map(PathBuf::from);
+    // A wheel's libraries lie in `nvidia/cuda_nvrtc/lib`, the headers beside them.
+    let paths = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let beside = |folder: PathBuf| folder.ancestors().nth(2).map(|n| n.join("cuda_runtime/include"));
+    let wheels: Vec<_> = std::env::split_paths(&paths).filter(|p| p != Path::new("")).filter_map(beside).collect();
+    named.chain(usual).chain(wheels).collect()
+}

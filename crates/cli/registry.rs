@@ -1,0 +1,10 @@
+//! The devices that the command line knows: their names are the values of `--device`.
+
+use aio::devices::Registry;
+use std::sync::LazyLock;
+
+/// All devices.
+pub(crate) fn registry() -> &'static Registry {
+    static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::with_defaults);
+    &REGISTRY
+}

@@ -1,0 +1,15 @@
+//! The registry's entry of the oracle.
+
+use super::entry::SimpleEntry;
+use aio_interp::InterpDevice;
+use std::sync::Arc;
+
+/// The name of the oracle among the devices.
+pub const ORACLE: &str = "interp";
+
+pub(super) const ENTRY: SimpleEntry = SimpleEntry {
+    name: ORACLE,
+    summary: "The scalar oracle: slow and exact, for comparison",
+    chip: "the scalar oracle",
+    make: || Ok(Arc::new(InterpDevice::default())),
+};
