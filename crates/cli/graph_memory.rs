@@ -82,7 +82,7 @@ mod tests {
         assert!(fits(&chain(100, false), 3).is_ok() && fits(&chain(100, false), 2).is_err());
         assert!(fits(&chain(100, true), 200).is_ok());
         let error = fits(&chain(100, true), 199).unwrap_err().to_string();
-        assert!(error.contains("209715200 with what") && error.contains("only 208666624"), "{error}");
+        assert!(error.contains("209715200 in total") && error.contains("only 208666624"), "{error}");
         let with_files = super::fits(&chain(2, false), &dims, DeviceArg::ORACLE, 1 << 20, 3 << 20);
         assert!(with_files.is_err(), "files are held too");
     }
