@@ -6,7 +6,7 @@ use aio_backend::{
     Bindings, Counters, Data, Device, DeviceError, Executable, FullAxes, LoadOptions, Pending, WeightSet, WeightSource,
     null, weights,
 };
-use aio_ir::{Dims, ValueId, verify};
+use aio_ir::{Dims, Sym, ValueId, verify};
 use aio_plan::{Loc, Plan, PlanFamily, Target, Task, TaskId};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,8 @@ struct Resident {
 
 struct InterpExecutable {
     full: FullAxes,
+    /// Whether a value's size depends on the number of pages.
+    has_pages: bool,
     family: Arc<PlanFamily>,
     plan: Plan,
     /// Submissions per step.
@@ -39,6 +41,11 @@ struct InterpExecutable {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The guarded value is replaced as a whole, so a panic elsewhere cannot leave it half-written.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn has_pages(plan: &Plan) -> bool {
+    let mut values = plan.tasks.iter().flat_map(|t| t.body.values());
+    values.any(|(_, v)| v.ty.shape.dims().contains(&Sym::Pages.into()))
 }
 
 fn failed(e: impl std::fmt::Display) -> DeviceError {
@@ -91,6 +98,7 @@ impl Device for InterpDevice {
         Ok(Box::new(InterpExecutable {
             family: Arc::new(shared),
             full: FullAxes::of(plan),
+            has_pages: has_pages(plan),
             plan: plan.clone(),
             submissions: options.submission.submissions(plan),
             resident: weights.get()?,
@@ -123,6 +131,7 @@ impl Executable for InterpExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         bindings.check(&self.plan)?;
         self.full.check(&bindings.dims)?;
+        self.check_pages(&bindings.dims)?;
         let mut step = Execution {
             exe: self,
             dims: bindings.dims,
@@ -146,6 +155,18 @@ impl Executable for InterpExecutable {
         counters.bytes_read += self.plan.tasks.iter().map(|t| t.cost.bytes_read).sum::<u64>();
         counters.bytes_written += self.plan.tasks.iter().map(|t| t.cost.bytes_written).sum::<u64>();
         Ok(Pending::Done)
+    }
+}
+
+impl InterpExecutable {
+    /// All values of a step have one number of pages, so it must be the pool's.
+    fn check_pages(&self, dims: &Dims) -> Result<(), DeviceError> {
+        let pool = self.resident.pages;
+        if !self.has_pages || dims.pages == pool {
+            return Ok(());
+        }
+        let message = format!("the step has {}, the oracle's pool {pool}", dims.pages);
+        Err(DeviceError::Binding { name: "pages".to_owned(), message })
     }
 }
 
