@@ -85,10 +85,9 @@ impl Device for CpuDevice {
     fn target(&self) -> Target {
         let kernels = &self.engine.kernels;
         let weights: Vec<DType> = DType::ALL.iter().copied().filter(|&t| kernels.supports(t)).collect();
-        let fused = [KindName::Qkv, KindName::Attend, KindName::Linear, KindName::GateUp, KindName::Head];
         let single = Op::ALL.iter().map(|&op| KindName::Op(op));
         let support = |kind| KindSupport { kind, weights: weights.clone(), layouts: vec![Layout::Packed] };
-        let kinds = fused.into_iter().chain(single).map(support).collect();
+        let kinds = KindName::FUSED.iter().copied().chain(single).map(support).collect();
         Target { name: format!("cpu-{}", self.isa().name()), kinds, alignment: 64 }
     }
 

@@ -174,7 +174,6 @@ impl CudaDevice {
 impl Device for CudaDevice {
     fn target(&self) -> Target {
         let floats: Vec<DType> = DType::ALL.iter().copied().filter(|t| t.is_float()).collect();
-        let fused = [KindName::Qkv, KindName::Attend, KindName::Linear, KindName::GateUp, KindName::Head];
         let single = Op::ALL.iter().filter(|op| **op != Op::Quantize).map(|&op| KindName::Op(op));
         let support = |kind: KindName| {
             // Only products, look-ups and ops that decode can read block formats.
@@ -184,7 +183,7 @@ impl Device for CudaDevice {
             KindSupport { kind, weights, layouts: vec![Layout::Packed] }
         };
         let name = self.driver.properties().target();
-        Target { name, kinds: fused.into_iter().chain(single).map(support).collect(), alignment: 256 }
+        Target { name, kinds: KindName::FUSED.iter().copied().chain(single).map(support).collect(), alignment: 256 }
     }
 
     /// Grids and kernels depend on the plan, and small steps skip the launches that prepare rows.

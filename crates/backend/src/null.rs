@@ -26,11 +26,14 @@ struct NullExecutable {
 
 /// A target that supports every kind with every weight type.
 pub fn permissive_target(name: &str) -> Target {
-    let fused = [KindName::Qkv, KindName::Attend, KindName::Linear, KindName::GateUp, KindName::Head];
     let single = Op::ALL.iter().map(|&op| KindName::Op(op));
     let weights: Vec<_> = aio_ir::DType::ALL.iter().copied().filter(|t| t.is_float()).collect();
     let support = |kind| KindSupport { kind, weights: weights.clone(), layouts: vec![Layout::Plain] };
-    Target { name: name.to_owned(), kinds: fused.into_iter().chain(single).map(support).collect(), alignment: 64 }
+    Target {
+        name: name.to_owned(),
+        kinds: KindName::FUSED.iter().copied().chain(single).map(support).collect(),
+        alignment: 64,
+    }
 }
 
 fn count(counters: &Mutex<Counters>, add: impl FnOnce(&mut Counters)) {

@@ -193,10 +193,11 @@ mod tests {
     }
 
     #[test]
-    fn every_op_has_a_case() {
+    fn every_op_and_every_fused_kind_has_a_case() {
         let cases = cases();
-        let missing = aio_ir::Op::ALL.iter().filter(|&&op| !cases.iter().any(|c| c.kind == KindName::Op(op)));
-        let missing: Vec<_> = missing.map(|op| op.mnemonic()).collect();
+        let kinds = aio_ir::Op::ALL.iter().map(|&op| KindName::Op(op)).chain(KindName::FUSED.iter().copied());
+        let missing = kinds.filter(|kind| !cases.iter().any(|c| c.kind == *kind));
+        let missing: Vec<_> = missing.map(KindName::name).collect();
         assert!(missing.is_empty(), "no case for {missing:?}");
     }
 

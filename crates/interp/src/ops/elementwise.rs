@@ -58,7 +58,8 @@ fn binary<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
             Op::Mul => x * y,
             Op::Div => x / y,
             Op::Min => minimum(x, y),
-            _ => maximum(x, y),
+            Op::Max => maximum(x, y),
+            other => unreachable!("`{}` has one operand", other.mnemonic()),
         };
         let values = zip(pair_floats(a, 0, &shape), op);
         return Tensor::stored(dtype, shape, &values);
@@ -70,7 +71,8 @@ fn binary<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
         // Integer division by zero gives zero: the oracle must not fault where a device would not.
         Op::Div => x.checked_div(y).unwrap_or(0),
         Op::Min => x.min(y),
-        _ => x.max(y),
+        Op::Max => x.max(y),
+        other => unreachable!("`{}` has one operand", other.mnemonic()),
     };
     let values = zip(pair_ints(a, 0, &shape), op).into_iter().map(|v| wrap(dtype, v)).collect();
     Tensor::int(dtype, shape, values)
@@ -143,7 +145,8 @@ fn function(op: Op, x: f32) -> f32 {
         Op::Sqrt => x.sqrt(),
         Op::Rsqrt => 1.0 / x.sqrt(),
         Op::Sin => x.sin(),
-        _ => x.cos(),
+        Op::Cos => x.cos(),
+        other => unreachable!("`{}` is no function of one number", other.mnemonic()),
     }
 }
 

@@ -162,7 +162,8 @@ fn binary(op: Op, a: &[f32], b: &[f32], out: &mut [f32]) {
         Op::Mul => zip(a, b, out, |x, y| x * y),
         Op::Div => zip(a, b, out, |x, y| x / y),
         Op::Min => zip(a, b, out, minimum),
-        _ => zip(a, b, out, maximum),
+        Op::Max => zip(a, b, out, maximum),
+        other => unreachable!("`{}` has one operand", other.mnemonic()),
     }
 }
 
@@ -180,7 +181,8 @@ fn int_binary(op: Op, x: i64, y: i64) -> i64 {
         // As in the oracle, division by zero gives zero.
         Op::Div => x.checked_div(y).unwrap_or(0),
         Op::Min => x.min(y),
-        _ => x.max(y),
+        Op::Max => x.max(y),
+        other => unreachable!("`{}` has one operand", other.mnemonic()),
     }
 }
 
@@ -213,7 +215,8 @@ fn unary(step: &StepView<'_>, op: Op, x: &[f32], out: &mut [f32]) {
         Op::Sqrt => map(x, out, f32::sqrt),
         Op::Rsqrt => map(x, out, |x| 1.0 / x.sqrt()),
         Op::Sin => map(x, out, f32::sin),
-        _ => map(x, out, f32::cos),
+        Op::Cos => map(x, out, f32::cos),
+        other => unreachable!("`{}` is no function of one number", other.mnemonic()),
     }
 }
 
