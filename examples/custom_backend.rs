@@ -1,6 +1,5 @@
-//! A back end of one's own in plain scalar code: it joins the registry, runs the conformance list, and generates tokens.
-//! It has fourteen ops, a task each, on f32, u32 and KV pages. What its target does not list the compiler refuses; other forms of
-//! these ops it refuses when a plan is loaded. One for use would take fused kinds, count, and allocate nothing in a step.
+//! A back end of one's own in scalar code: it joins the registry, runs the conformance list and generates tokens. It has
+//! fourteen ops on f32, u32 and KV pages; a real one would take fused kinds, count, and allocate nothing in a step.
 
 use aio::conformance::{Summary, cases, run_cases};
 use aio::devices::{ORACLE, Registry, SimpleEntry};
@@ -18,7 +17,7 @@ const OPS: [Op; 14] =
 const PAGE: usize = PAGE_POSITIONS as usize;
 /// The elements of a tensor: u32, or the bits of f32. Weights are decoded at upload; pages hold f32 numbers that f16 has.
 type Words = Vec<u32>;
-/// What lies in every slot; weights and states from the beginning.
+/// What lies at every location; weights and states from the beginning.
 type Memory = HashMap<Loc, Words>;
 type Done<T, E = DeviceError> = Result<T, E>;
 
@@ -75,7 +74,7 @@ impl Device for Toy {
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Done<()> {
         let resident = weights.get::<Resident>()?;
         let mut memory = resident.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, state) in memory.iter_mut().filter(|(slot, _)| matches!(slot, Loc::State(_))) {
+        for (_, state) in memory.iter_mut().filter(|(loc, _)| matches!(loc, Loc::State(_))) {
             let size = state.len() / resident.1.max(1);
             for &(from, to) in pages {
                 let (from, to) = (below(from, resident.1)? * size, below(to, resident.1)? * size);
@@ -141,7 +140,7 @@ fn run(task: &Task, dims: &Dims, memory: &mut Memory) -> Done<()> {
     let shape = |ty: &TensorType| ty.shape.resolve(dims).iter().map(|&n| n as usize).collect::<Vec<_>>();
     let mut types = task.body.values().map(|(_, v)| shape(&v.ty));
     let mut operand = |words| (types.next().unwrap_or_default(), Vec::as_slice(words));
-    let operands = task.operands.iter().map(|slot| memory.get(slot).map(&mut operand).unwrap_or_default());
+    let operands = task.operands.iter().map(|loc| memory.get(loc).map(&mut operand).unwrap_or_default());
     let (shapes, words) = operands.unzip();
     let ty = task.body.ty(node.results[0]);
     let (elements, float) = (shape(ty).iter().product(), ty.dtype.is_float());
@@ -219,8 +218,8 @@ impl Args<'_> {
     /// Where a row's sequence has its keys (half 0) or values (1) of a position; `kv` and `table` are operands.
     fn place(&self, [kv, table, row]: [usize; 3], position: u32, half: usize, head: usize) -> Done<usize> {
         let (pool, seqs, width) = (&self.shapes[kv], self.shapes[table][0], self.shapes[table][1]);
-        let slot = below(self.words[table + 1][row], seqs)? * width + below(position / PAGE as u32, width)?;
-        let page = below(self.words[table][slot], pool[0])?;
+        let entry = below(self.words[table + 1][row], seqs)? * width + below(position / PAGE as u32, width)?;
+        let page = below(self.words[table][entry], pool[0])?;
         Ok((((page * 2 + half) * pool[2] + head) * PAGE + position as usize % PAGE) * pool[4])
     }
 
@@ -264,11 +263,12 @@ impl Args<'_> {
     }
 
     fn verify(&self) -> Done<Vec<Words>> {
-        let run = |span: &[u32]| {
-            let rows = below(span[0], self.words[0].len())?..=below(span[0] + span[1], self.words[0].len())?;
-            Ok(accepted(&self.words[0][rows.clone()], &self.words[1][rows]).unwrap_or_default())
-        };
-        let runs = self.words[2].chunks(2).map(run).collect::<Done<Vec<_>>>()?;
+        let (n, words) = (self.words[0].len(), &self.words);
+        let runs = words[2].chunks(2).map(|span| {
+            let rows = below(span[0], n)?..=below(span[0].saturating_add(span[1]), n)?;
+            Ok(accepted(&words[0][rows.clone()], &words[1][rows]).unwrap_or_default())
+        });
+        let runs = runs.collect::<Done<Vec<_>>>()?;
         Ok(<[Words; 2]>::from(runs.into_iter().unzip()).into())
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn entry(device: DeviceArg) -> Result<&'static dyn DeviceEntry, Regis
 /// Opens a device; `threads` 0 means one a core.
 pub(crate) fn open(device: DeviceArg, isa: Option<IsaArg>, threads: Option<u32>) -> Result<Opened> {
     let options = asked(isa, threads);
-    let entry = registry().check(device.name(), &options)?;
+    let entry = fitting(device, &options)?;
     Ok(registry().open(device.name(), &provided(entry, options)?)?)
 }
 
@@ -29,8 +29,18 @@ pub(crate) fn measured(device: DeviceArg, opened: &Opened) -> Result<&Arc<dyn Ha
 }
 
 /// Refuses flags that the device has no use for.
-pub(crate) fn check(device: DeviceArg, isa: Option<IsaArg>, threads: Option<u32>) -> Result<(), RegistryError> {
-    registry().check(device.name(), &asked(isa, threads)).map(|_| ())
+pub(crate) fn check(device: DeviceArg, isa: Option<IsaArg>, threads: Option<u32>) -> Result<()> {
+    fitting(device, &asked(isa, threads)).map(|_| ())
+}
+
+/// The entry of a device that takes these options; they come from flags, so an error names the flag.
+fn fitting(device: DeviceArg, options: &DeviceOptions) -> Result<&'static dyn DeviceEntry> {
+    match registry().check(device.name(), options) {
+        Err(RegistryError::UnknownOption { device, option, .. }) => {
+            bail!("--{option} does not apply to --device {device}")
+        }
+        checked => Ok(checked?),
+    }
 }
 
 /// What flags ask for.

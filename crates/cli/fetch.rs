@@ -255,14 +255,17 @@ impl Part {
         }
     }
 
-    /// Whether `bytes` more fit on the disk; if not, nothing stays behind. A system that does not say is asked by writing.
+    /// Whether `bytes` more fit on the disk. A system that does not say is asked by writing.
     fn check_room(&self, source: Source<'_>, bytes: u64) -> Result<()> {
         let Some(free) = free_bytes(&self.file) else { return Ok(()) };
         if bytes.saturating_add(KEPT_FREE) <= free {
             return Ok(());
         }
-        self.remove();
-        bail!("{source} needs {bytes} more bytes, but {} has only {free} free", self.path.display());
+        let disk = self.path.display();
+        let error = format!(
+            "{source} needs {bytes} more bytes and {KEPT_FREE} to spare, but the disk of {disk} has {free} free"
+        );
+        Err(self.keep(anyhow::anyhow!(error)))
     }
 
     fn broken(&self, source: Source<'_>, total: Option<u64>, why: &str) -> anyhow::Error {

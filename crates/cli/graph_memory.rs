@@ -17,11 +17,12 @@ fn fits(parsed: &Parsed, dims: &Dims, device: DeviceArg, given: u64, available: 
     let size = |value: &Value| {
         bytes(value, dims, device).with_context(|| format!("{} has no size in 64 bits at these dimensions", value.ty))
     };
-    let mut uses = graph.use_counts();
+    let (live, mut uses) = graph.live_nodes();
     // The results are copied out in the end.
     let mut held =
         graph.roots().try_fold(given, |sum, id| Ok::<_, anyhow::Error>(sum.saturating_add(size(graph.value(id))?)))?;
-    for ((_, value), name) in graph.values().zip(&parsed.value_names) {
+    let runs = |value: &Value| !matches!(value.def, Def::Node { node, .. } if !live[node.index()]);
+    for ((_, value), name) in graph.values().zip(&parsed.value_names).filter(|((_, value), _)| runs(value)) {
         let bytes = size(value).with_context(|| format!("%{name}"))?;
         held = held.saturating_add(bytes);
         if held > available {

@@ -32,7 +32,7 @@ pub struct CpuOptions {
 }
 
 /// More threads than any machine's cores; a larger number is a mistake.
-const MAX_THREADS: usize = 1024;
+pub const MAX_THREADS: usize = 1024;
 
 impl Default for CpuOptions {
     fn default() -> CpuOptions {

@@ -25,7 +25,7 @@ mod tensor_loc;
 pub mod unpack;
 mod weights;
 
-pub use device::{CpuDevice, CpuOptions, IMAGE_FORM};
+pub use device::{CpuDevice, CpuOptions, IMAGE_FORM, MAX_THREADS};
 pub use isa::IsaLevel;
 
 /// Hash of the sources of this crate that decide what lies in an artefact, hexadecimal.

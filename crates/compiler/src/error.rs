@@ -13,8 +13,8 @@ pub enum CompileError {
     /// The graph lacks an input that verifying drafts needs.
     #[error("the graph has no input `{0}`")]
     NoInput(&'static str),
-    /// A pass adds an output whose name a state or another output of the graph has.
-    #[error("the pass `{pass}` adds an output `{name}`, a name that the graph has already; rename it")]
+    /// A pass adds an input or output whose name the graph has already.
+    #[error("the pass `{pass}` adds `{name}`, a name that the graph has already; rename it")]
     NameTaken {
         /// The pass.
         pass: &'static str,

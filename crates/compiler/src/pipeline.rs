@@ -75,14 +75,27 @@ fn checked(pass: &'static str, graph: Graph) -> Result<Graph, CompileError> {
     }
 }
 
-/// Rejects an output added by a pass whose name a state or another output has. Names were unique before the pass.
+/// Rejects an input or output added by a pass whose name another declared value or output has. Names were unique before
+/// the pass.
 fn names_free(pass: &'static str, graph: Graph) -> Result<Graph, CompileError> {
-    let states = graph.values().filter(|(_, v)| matches!(v.def, Def::State)).map(|(_, v)| v.name.as_str());
-    let mut taken: HashSet<&str> = states.collect();
-    match graph.outputs.iter().find(|o| !taken.insert(&o.name)).map(|o| o.name.clone()) {
-        Some(name) => Err(CompileError::NameTaken { pass, name }),
+    let values = || graph.values().map(|(_, v)| v);
+    let declared = values().filter(|v| !matches!(v.def, Def::Node { .. })).map(|v| v.name.as_str());
+    // Outputs share names with states only: both are results of a step.
+    let states = values().filter(|v| v.def == Def::State).map(|v| v.name.as_str());
+    let results = states.chain(graph.outputs.iter().map(|o| o.name.as_str()));
+    match twice(declared).or_else(|| twice(results)) {
+        Some(name) => {
+            let name = name.to_owned();
+            Err(CompileError::NameTaken { pass, name })
+        }
         None => Ok(graph),
     }
+}
+
+/// A name that stands twice.
+fn twice<'n>(mut names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let mut taken = HashSet::new();
+    names.find(|name| !taken.insert(*name))
 }
 
 type Lowered = (Graph, Vec<Cluster>, Vec<Miss>);

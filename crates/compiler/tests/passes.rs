@@ -72,6 +72,14 @@ fn a_tail_without_logits_is_refused_by_name() {
 }
 
 #[test]
+fn a_name_that_a_pass_needs_is_refused_if_the_graph_has_it() {
+    let taken = DECODE.replace("%x = embed", "%own = input \"noise\" : f32[rows]\n%x = embed");
+    let refused = try_family(&taken, Bucket { tail: Tail::Sample, ..BUCKET }, true);
+    assert!(matches!(&refused, Err(CompileError::NameTaken { pass: "tail", name }) if name == "noise"), "{refused:?}");
+    assert!(try_family(&taken, Bucket { tail: Tail::Argmax, ..BUCKET }, true).is_ok());
+}
+
+#[test]
 fn unfused_each_node_but_a_view_is_a_task_in_the_graphs_order() {
     let body = "%x = input \"x\" : f32[rows, 64]\n%w = weight \"w\" : f32[64, 64]\n%n = weight \"n\" : f32[64]\n\
                 %h = rms_norm %x, %n {eps = 1e-5}\n%p = matmul %h, %w\n%v = reshape %p {shape = [rows, 4, 16]}\n\

@@ -8,12 +8,12 @@ use super::options::{self, DeviceOptions, OptionForm, OptionSpec};
 use aio_backend::DeviceError;
 use aio_backend_cpu::isa::{Isa, IsaLevel};
 use aio_backend_cpu::probe::{Probe, ReadBuffer};
-use aio_backend_cpu::{CpuDevice, CpuOptions};
+use aio_backend_cpu::{CpuDevice, CpuOptions, MAX_THREADS};
 use aio_orchestrator::{Costs, Figure, Peak, ReadLevel};
 use std::sync::Arc;
 
 const OPTIONS: &[OptionSpec] = &[
-    OptionSpec { name: options::THREADS, form: OptionForm::Count(u32::MAX as u64) },
+    OptionSpec { name: options::THREADS, form: OptionForm::Count(MAX_THREADS as u64) },
     OptionSpec { name: options::ISA, form: OptionForm::Word(&["portable", "avx2", "avx512"]) },
 ];
 

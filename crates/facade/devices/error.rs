@@ -40,7 +40,7 @@ pub enum RegistryError {
         expected: String,
     },
     /// Nothing measures the device.
-    #[error("device {device} is not built for speed; there is nothing to measure and it has no profile")]
+    #[error("device {device} brings no measurements, so it has no profile")]
     NotMeasured {
         /// The device.
         device: &'static str,

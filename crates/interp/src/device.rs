@@ -69,16 +69,11 @@ impl Device for InterpDevice {
             family.weights.iter().map(|w| w.ty.bytes(&dims)).chain(family.states.iter().map(|s| s.ty.bytes(&dims)));
         let total = held.chain([Some(family.arena_bytes)]).try_fold(0u64, |sum, bytes| sum.checked_add(bytes?));
         if total.is_none_or(|bytes| bytes > isize::MAX as u64) {
-            return Err(failed("the family's weights and states are too large".to_owned()));
+            return Err(failed("the family's weights, states and arena are too large".to_owned()));
         }
         let state = |s: &aio_plan::StateDesc| {
             let bytes = s.ty.bytes(&dims).and_then(|b| usize::try_from(b).ok());
-            let zeroed = |bytes: usize| {
-                let mut state: Vec<u8> = Vec::new();
-                state.try_reserve_exact(bytes).ok()?;
-                state.resize(bytes, 0);
-                Some(state)
-            };
+            let zeroed = |bytes: usize| bytemuck::allocation::try_zeroed_vec::<u8>(bytes).ok();
             bytes.and_then(zeroed).ok_or_else(|| failed(format!("state `{}` is too large", s.name)))
         };
         let weights = family.weights.iter().map(copy).collect::<Result<_, _>>()?;

@@ -20,7 +20,7 @@ pub fn evaluate<'w>(
 ) -> Result<Vec<Tensor<'w>>, EvalError> {
     let graph = graph.graph();
     let mut values: Vec<Option<Arc<Tensor<'w>>>> = vec![None; graph.values().len()];
-    let (live, mut uses) = live_nodes(graph);
+    let (live, mut uses) = graph.live_nodes();
     for (id, value) in graph.values() {
         match value.def {
             Def::Node { node, result: 0 } if live[node.index()] => {
@@ -34,22 +34,6 @@ pub fn evaluate<'w>(
     }
     let take = |id: ValueId| values[id.index()].as_deref().cloned().expect("roots are kept");
     Ok(graph.roots().map(take).collect())
-}
-
-/// The nodes that an output or final depends on, and how often these nodes and the roots use each value.
-fn live_nodes(graph: &Graph) -> (Vec<bool>, Vec<u32>) {
-    let mut uses = vec![0; graph.values().len()];
-    graph.roots().for_each(|root| uses[root.index()] += 1);
-    let mut live = vec![false; graph.nodes().len()];
-    // Operands are older than their users.
-    let nodes: Vec<_> = graph.nodes().collect();
-    for (id, node) in nodes.into_iter().rev() {
-        live[id.index()] = node.results.iter().any(|result| uses[result.index()] > 0);
-        if live[id.index()] {
-            node.used().for_each(|operand| uses[operand.index()] += 1);
-        }
-    }
-    (live, uses)
 }
 
 fn declared<'w>(

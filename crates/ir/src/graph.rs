@@ -191,6 +191,21 @@ impl Graph {
         self.values().find(|(_, v)| !matches!(v.def, Def::Node { .. }) && v.name == name).map(|(id, _)| id)
     }
 
+    /// The nodes that an output or final depends on, by index, and how often these nodes and the roots use each value. No
+    /// device evaluates the other nodes.
+    pub fn live_nodes(&self) -> (Vec<bool>, Vec<u32>) {
+        let (mut live, mut uses) = (vec![false; self.nodes.len()], vec![0; self.values.len()]);
+        self.roots().for_each(|root| uses[root.index()] += 1);
+        // Operands are older than their users.
+        for (node, live) in self.nodes.iter().zip(&mut live).rev() {
+            *live = node.results.iter().any(|result| uses[result.index()] > 0);
+            if *live {
+                node.used().for_each(|operand| uses[operand.index()] += 1);
+            }
+        }
+        (live, uses)
+    }
+
     /// The number of uses of each value by operands and roots.
     pub fn use_counts(&self) -> Vec<u32> {
         let mut counts = vec![0; self.values.len()];

@@ -284,7 +284,7 @@ pub(crate) fn rope(a: &Args<'_>) -> Result<Types, InferError> {
 /// Key-value heads and head size of a KV state, whose shape is fixed: pages, 2, heads, 64, head size.
 fn kv_dims(a: &Args<'_>, i: usize) -> Result<(Dim, Dim), InferError> {
     let kv = a.input(i);
-    let want = "f16[pages, 2, kv heads, 64, head size]";
+    let want = "f16[pages, 2, kv heads, 64, head size], neither of them 0";
     match (kv.dtype, kv.shape.dims()) {
         (
             DType::F16,

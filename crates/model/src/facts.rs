@@ -198,6 +198,9 @@ impl Facts {
 
     fn value_error(&self, key: &str, expected: &str) -> HyperError {
         let full = self.full_key(key);
+        if self.0.left_out.contains(&full) {
+            return HyperError::LeftOut { key: full };
+        }
         let got = self.0.meta.get(&full).map_or_else(|| "missing".to_owned(), shown);
         HyperError::Value { key: full, got, expected: expected.to_owned() }
     }

@@ -42,8 +42,13 @@ pub struct KvShape {
 impl StateDesc {
     /// The KV shape of the state, or `None` if it is not a KV cache.
     pub fn kv_shape(&self) -> Option<KvShape> {
-        let [Dim::Sym(Sym::Pages), Dim::Const(2), Dim::Const(heads), Dim::Const(PAGE_POSITIONS), Dim::Const(size)] =
-            *self.ty.shape.dims()
+        let [
+            Dim::Sym(Sym::Pages),
+            Dim::Const(2),
+            Dim::Const(heads @ 1..),
+            Dim::Const(PAGE_POSITIONS),
+            Dim::Const(size @ 1..),
+        ] = *self.ty.shape.dims()
         else {
             return None;
         };

@@ -4,7 +4,7 @@ use aio_ir::entity_id;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The largest index of an id.
+/// Indices of ids are below this.
 const MAX_INDEX: u32 = u32::MAX - 1;
 
 entity_id! {

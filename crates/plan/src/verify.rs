@@ -6,20 +6,19 @@
 //! | L002 | a buffer lies inside the arena and has the bytes of its type at the bucket's bounds |
 //! | L003 | buffers that are live at the same time share no bytes |
 //! | L004 | a buffer is written by one task, before any task reads it |
-//! | L005 | operands and results agree in number and type with the task's body; states and weights have its very shapes |
-//! | L006 | every output is written exactly once |
 //! | L005 | operands and results agree in number and type with the task's body; states and weights match its shapes exactly |
 //! | L006 | every output is written exactly once |
 //! | L007 | a task's body satisfies the IR's rules |
 //! | L008 | results never go to inputs, weights or absent locations |
 //! | L009 | a task has its kind's number of operands and results; only optional operands are absent |
 //! | L010 | a buffer's offset is a multiple of the family's alignment |
-//! | L013 | weights have known sizes; states depend on pages or sequences, as their outermost dimension, alone; the alignment is a power of two from 64 on |
+//! | L011 | an output is read only after it is written |
 //! | L012 | a task's body is the one its kind has for these numbers and operands ([`crate::body`]) |
 //! | L013 | weights have known sizes; states depend only on pages or sequences, as their outermost dimension; the alignment is a power of two of at least 64 |
 //! | L014 | an input that may be unbound is used only where the body takes an optional one |
 //! | L015 | a replaced state is updated in place, and a task that writes a state does not read it otherwise |
 //! | L016 | packed weights have elements, and are used only where a kind takes a matrix |
+//! | L017 | sizes at a bucket's bounds, empty dimensions counted as 1, are below 2^47 bytes |
 //! | L018 | a bucket has at most 4,194,304 rows, sequences and output rows; a family has a plan |
 //! | L019 | keys and values that a task reads or writes by pages are a state |
 //!
