@@ -39,6 +39,7 @@ fn fitting(device: DeviceArg, options: &DeviceOptions) -> Result<&'static dyn De
         Err(RegistryError::UnknownOption { device, option, .. }) => {
             bail!("--{option} does not apply to --device {device}")
         }
+        Err(RegistryError::OptionValue { option, expected, .. }) => bail!("--{option} takes {expected}"),
         checked => Ok(checked?),
     }
 }

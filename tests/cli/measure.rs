@@ -79,7 +79,7 @@ fn bench_has_four_forms_and_leaves_tests_out() {
     place.bad(&["bench", "-m", "no.gguf"], 2, "no.gguf");
     place.bad(&["bench", "-m", &model, "--rows", "1,73"], 2, "--rows 73");
     place.bad(&["bench", "-m", &model, "--batch", "73"], 2, "the maximum is 72");
-    place.bad(&["bench", "-m", &model, "-t", "4294967295"], 2, "more than 1024");
+    place.bad(&["bench", "-m", &model, "-t", "4294967295"], 2, "--threads takes a number from 0 to 1024");
 }
 
 #[test]

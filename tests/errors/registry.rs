@@ -1,6 +1,7 @@
 //! The registry of devices: names, options and measurements that do not exist.
 
 use crate::Table;
+use aio::backend::DeviceError;
 use aio::backend::null::NullDevice;
 use aio::devices::{DeviceOptions, KernelRequest, Registry, RegistryError, Sampler, SimpleEntry, options};
 use std::sync::Arc;
@@ -8,6 +9,10 @@ use std::sync::Arc;
 /// A device that takes a name that is taken.
 const SECOND: SimpleEntry =
     SimpleEntry { name: "cpu", summary: "Another", chip: "none", make: || Ok(Arc::new(NullDevice::default())) };
+
+fn unavailable() -> DeviceError {
+    DeviceError::Unavailable { device: "broken".to_owned(), reason: "it has no power".to_owned() }
+}
 
 pub(crate) fn cause(table: &mut Table) {
     let mut devices = Registry::new();
@@ -18,6 +23,9 @@ pub(crate) fn cause(table: &mut Table) {
     table.add("RegistryError", devices.open("interp", &DeviceOptions::new().with(options::THREADS, 2)).unwrap_err());
     table.add("RegistryError", devices.open("cpu", &DeviceOptions::new().with(options::ISA, "sse9")).unwrap_err());
     table.add("RegistryError", devices.open("cpu", &DeviceOptions::new().with(options::THREADS, 9999)).unwrap_err());
+    let mut broken = Registry::new();
+    broken.add(SimpleEntry { name: "broken", make: || Err(unavailable()), ..SECOND }).unwrap();
+    table.add("RegistryError", broken.open("broken", &DeviceOptions::new()).unwrap_err());
     let request = KernelRequest { architecture: 90, burst: None };
     let cpu = devices.find("cpu").unwrap();
     table.add("RegistryError", cpu.compile_kernels(&request, &DeviceOptions::new()).unwrap_err());
