@@ -25,7 +25,9 @@ use aio::engine::Dispatch;
 use aio::ir::DType;
 use aio::model::synth::{Preset, presets};
 use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::num::{IntErrorKind, ParseIntError};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::LazyLock;
 
 /// Version, commit and target.
@@ -58,8 +60,12 @@ fn take_negative(command: clap::Command) -> clap::Command {
 }
 
 /// A count; the message of a wrong one says what is right.
-fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| "expected a whole number, 0 or more".to_owned())
+fn whole<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, String> {
+    let wrong = |e: ParseIntError| match e.kind() {
+        IntErrorKind::PosOverflow => "the number is too large".to_owned(),
+        _ => "expected a whole number, 0 or more".to_owned(),
+    };
+    text.parse().map_err(wrong)
 }
 
 /// Most rows of a plan that a flag may ask for.

@@ -128,7 +128,7 @@ fn hash_rest(file: &mut File, hash: &mut Sha256, message: &'static str) -> io::R
 enum Download {
     /// The server sent all that was missing.
     Whole(String),
-    /// The server has nothing behind the bytes that were there already.
+    /// The server has nothing after the bytes that were there already.
     NothingMore(String),
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn describe(error: &anyhow::Error) -> String {
 /// What to do about an error of the libraries, which know no flags.
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     match cause.downcast_ref::<EngineError>()? {
-        EngineError::Memory { .. } => Some("a smaller --ctx needs less"),
+        EngineError::Memory { .. } => Some("a smaller context needs less (--ctx of run, compile and perplexity)"),
         EngineError::ContextOverflow { .. } => Some("use a larger --ctx or a shorter prompt"),
         _ => None,
     }

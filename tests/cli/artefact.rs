@@ -206,7 +206,11 @@ fn what_cannot_be_used_is_refused_with_a_reason() {
     place.bad(&["run", "-m", "magic", "-p", "x"], 2, "not a GGUF file");
     place.bad(&["run", "-m", "good.aio", "-p", "x", "--dispatch", "op"], 2, "fused plans");
     place.bad(&["run", "-m", "good.aio", "-p", "x", "--device", "interp"], 2, "no packed form");
-    place.bad(&["run", "-m", "good.aio", "-p", "x", "--ctx", "4000000000"], 2, "available; a smaller --ctx needs less");
+    place.bad(
+        &["run", "-m", "good.aio", "-p", "x", "--ctx", "4000000000"],
+        2,
+        "available; a smaller context needs less (--ctx",
+    );
     place.write("t.jinja", "");
     place.bad(&["run", "-m", "good.aio", "-p", "x", "--template", "t.jinja"], 2, "already compiled");
     place.bad(&["graph", "print", "-m", "good.aio"], 2, "compiled artefact");

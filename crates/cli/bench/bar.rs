@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Over so many tests.
+/// A bar over `tests` tests.
 pub(super) fn bar(tests: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
     ProgressBar::new(tests).with_style(style.expect("the template is well formed"))

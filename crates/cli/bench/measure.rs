@@ -26,13 +26,13 @@ const MIN_READ_BYTES: u64 = 1 << 20;
 /// What a test does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Processes a prompt of so many tokens.
+    /// Processes a prompt of this many tokens.
     Prefill(u32),
-    /// Generates so many tokens, one a step.
+    /// Generates this many tokens, one per step.
     Decode(u32),
-    /// Runs steps of so many rows of one sequence, each of which gets a token.
+    /// Runs steps of this many rows of one sequence; each row gets a token.
     Rows(u32),
-    /// Decodes so many sequences together, a token each in a step.
+    /// Decodes this many sequences together, one token each per step.
     Batch(u32),
 }
 

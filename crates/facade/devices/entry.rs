@@ -32,7 +32,7 @@ pub trait DeviceEntry: Send + Sync {
     /// [`DeviceError::Unavailable`] with the reason.
     fn open(&self, options: &DeviceOptions) -> Result<Opened, DeviceError>;
 
-    /// The name under which a machine keeps the profile of this device with so many threads; `None` where nothing is measured.
+    /// The name under which a machine keeps the profile of this device with `threads` threads; `None` if it is not measured.
     fn profile_name(&self, target: &str, threads: u32) -> Option<String> {
         let _ = (target, threads);
         None

@@ -6,7 +6,7 @@ use aio_orchestrator::{Costs, Figure, Peak, ReadLevel};
 
 /// Measures the hardware of an open device.
 pub trait Hardware: Send + Sync {
-    /// A meter with a buffer of at least so many bytes.
+    /// A meter whose buffer has at least `bytes` bytes.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`].

@@ -15,7 +15,7 @@ pub struct Knowing {
     pub text: Vec<u32>,
     /// How much of it was committed.
     pub at: usize,
-    /// One in so many drafts is wrong; 0 for none.
+    /// One draft in this many is wrong; 0 for none.
     pub errs: usize,
 }
 

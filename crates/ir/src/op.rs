@@ -115,6 +115,9 @@ const F32_X: &str = "x and out: f32.";
 const SAME_SHAPE: &str = "out has x's shape.";
 const BROADCAST: &str =
     "Shapes broadcast as in numpy: aligned at the last dimension, equal or one of them 1 (0 and 1 give 0).";
+const ARITHMETIC: &str =
+    "Integers wrap; bool is one bit. f16 and bf16 are computed in f32 and rounded to nearest even. NaN stays.";
+const EITHER_ZERO: &str = "NaN where a or b is NaN. Of +0 and -0, either may be the result.";
 
 macro_rules! op_table {
     ($($variant:ident $mnemonic:literal $group:ident $summary:literal
@@ -176,17 +179,17 @@ op_table! {
         notes("x: f32; w: any float type; experts: u32; out: f32.", "x is [..., k]; where k is 0, out is 0; w is [outputs, k], with experts [matrices, outputs, k]; experts has x's shape without k; out is [..., outputs].", "The oracle adds in f64 and rounds once; kernels add in f32 in other orders, and some round x first, for instance to 8-bit blocks, so their results are near it, not equal. A NaN in a row of x makes its row of out NaN.", "experts are 0 to matrices - 1; any other fails the step.");
 
     Add "add" Elementwise "a + b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
-        notes(SAME_PLAIN, BROADCAST, "Integers wrap; bool is one bit. f16 and bf16 are computed in f32 and rounded to nearest even. NaN stays.", "");
+        notes(SAME_PLAIN, BROADCAST, ARITHMETIC, "");
     Sub "sub" Elementwise "a - b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
-        notes(SAME_PLAIN, BROADCAST, "Integers wrap; bool is one bit. f16 and bf16 are computed in f32 and rounded to nearest even. NaN stays.", "");
+        notes(SAME_PLAIN, BROADCAST, ARITHMETIC, "");
     Mul "mul" Elementwise "a * b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
-        notes(SAME_PLAIN, BROADCAST, "Integers wrap; bool is one bit. f16 and bf16 are computed in f32 and rounded to nearest even. NaN stays.", "");
+        notes(SAME_PLAIN, BROADCAST, ARITHMETIC, "");
     Div "div" Elementwise "a / b, broadcasting." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
         notes(SAME_PLAIN, BROADCAST, "Integers truncate, wrap, and give 0 where b is 0; floats then give an infinity or NaN. f16 and bf16 are computed in f32 and rounded to nearest even. NaN stays.", "");
     Min "min" Elementwise "The smaller, broadcasting; NaN if either is." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
-        notes(SAME_PLAIN, BROADCAST, "NaN where a or b is NaN. Of +0 and -0, either may be the result.", "");
+        notes(SAME_PLAIN, BROADCAST, EITHER_ZERO, "");
     Max "max" Elementwise "The larger, broadcasting; NaN if either is." (req "a", req "b") -> ("out") [] infer::binary, cost::per_element,
-        notes(SAME_PLAIN, BROADCAST, "NaN where a or b is NaN. Of +0 and -0, either may be the result.", "");
+        notes(SAME_PLAIN, BROADCAST, EITHER_ZERO, "");
     Compare "compare" Elementwise "A comparison as bool, broadcasting." (req "a", req "b") -> ("out") ["kind" COMPARE, D::Required] infer::compare, cost::per_element,
         notes("a and b: any plain type, the same; out: bool.", BROADCAST, "`kind` eq, ne, lt, le, gt, ge is =, !=, <, <=, >, >=. With NaN, all are false except ne; +0 and -0 are equal.", "");
     Select "select" Elementwise "a where the condition holds, else b; broadcasting." (req "condition", req "a", req "b") -> ("out") [] infer::select, cost::per_element,

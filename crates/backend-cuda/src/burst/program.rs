@@ -10,7 +10,7 @@ use crate::driver::{Driver, Memory, Pinned};
 use crate::error::CudaError;
 use crate::lower::{Call, Spot};
 use crate::resident::{Bound, Resident};
-use aio_backend::DeviceError;
+use aio_backend::{DeviceError, FullAxes};
 use aio_ir::Dims;
 use aio_plan::{Bucket, Plan, PlanFamily, StepInput, StepOutput};
 use bytemuck::Zeroable;
@@ -174,6 +174,8 @@ fn check_names(plan: &Plan) -> Result<(), DeviceError> {
     if let Some(name) = needed.or(outcome) {
         return Err(refused(format!("the plan has no `{name}`")));
     }
+    // Without penalties a burst looks back on no tokens.
+    FullAxes::of(plan).check(&Dims { recent: 0, ..dims }).map_err(|e| refused(e.to_string()))?;
     let words = plan.inputs.iter().filter(|i| bound(&i.name));
     match words.into_iter().find(|i| i.ty.dtype.is_quantized() || i.ty.bytes(&dims).is_none()) {
         Some(input) => Err(refused(format!("the input `{}` is not an array of words", input.name))),
@@ -203,11 +205,47 @@ fn flags(calls: &[Call], prelude: usize) -> Vec<u32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
+    use aio_ir::{DType, Def, Dim, Op, Shape, Sym, TensorType};
+    use aio_plan::body::{self, Declared};
+    use aio_plan::{Binding, BufferId, Loc, Tail, Task, TaskKind};
+    use smallvec::smallvec;
 
     fn call(kernel: &str, blocks: u32) -> Call {
         Call { kernel: kernel.to_owned(), grid: [blocks, 1], shared_bytes: 0, args: Box::default() }
+    }
+
+    /// A plan that verifies drafts, with one task: a softmax over this many numbers.
+    fn softmax_over(size: Dim) -> Plan {
+        let binding = |name: &str| Binding {
+            name: name.to_owned(),
+            ty: TensorType::new(DType::U32, Shape::new([Sym::Rows.into()])),
+            optional: false,
+        };
+        let needed = [StepInput::Tokens, StepInput::Positions, StepInput::Spans, StepInput::Lens];
+        let bucket = Bucket { rows: 4, seqs: 1, outs: 4, tail: Tail::Argmax, verify: true };
+        let x = Declared { def: Def::Input { optional: false }, ty: TensorType::f32(Shape::new([size])) };
+        let body = body::single(Op::Softmax, &[Some(x)], &[]).unwrap();
+        let at = Loc::Buffer(BufferId::new(0));
+        let task = Task::new(TaskKind::Op(Op::Softmax), Arc::new(body), smallvec![at], smallvec![at], bucket);
+        Plan {
+            bucket,
+            inputs: needed.iter().map(|i| binding(i.name())).collect(),
+            outputs: [StepOutput::Accepted, StepOutput::Next].iter().map(|o| binding(o.name())).collect(),
+            buffers: Vec::new(),
+            tasks: vec![task],
+            arena_bytes: 0,
+            arena_lower_bound: 0,
+        }
+    }
+
+    #[test]
+    fn a_plan_that_needs_tokens_to_look_back_on_is_refused() {
+        assert_eq!(check_names(&softmax_over(Dim::Const(3))), Ok(()));
+        let refused = check_names(&softmax_over(Sym::Recent.into())).unwrap_err();
+        assert!(refused.to_string().contains("softmax"), "{refused}");
     }
 
     #[test]
