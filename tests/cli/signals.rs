@@ -115,7 +115,9 @@ fn ctrl_c_ends_synth_and_leaves_nothing() {
 
 #[test]
 fn sigterm_and_sighup_leave_nothing_and_are_the_exit_status() {
-    for (name, status) in [("TERM", 143), ("HUP", 129)] {
+    // A program started by `nohup` ignores SIGHUP, and so do tests that it starts.
+    let ends = |name: &str| name != "HUP" || !ignores_sighup();
+    for (name, status) in [("TERM", 143), ("HUP", 129)].into_iter().filter(|(name, _)| ends(name)) {
         let place = Place::new();
         let folder = place.path("");
         let child = start(&mut place.command(&["synth", "--preset", "pangu-7b", "--type", "q4_0", "-o", "big.gguf"]));
@@ -124,6 +126,30 @@ fn sigterm_and_sighup_leave_nothing_and_are_the_exit_status() {
         check_failure(&child.wait_with_output().unwrap(), status, "stopped before the model was written");
         assert!(everything(&folder).is_empty(), "{:?}", everything(&folder));
     }
+}
+
+/// Whether this process, and so every one it starts, ignores SIGHUP.
+fn ignores_sighup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 == 1))
+}
+
+#[test]
+fn an_ignored_sighup_ends_nothing() {
+    let place = Place::new();
+    let program = place.command(&["synth", "--preset", "pangu-7b", "--type", "q4_0", "-o", "big.gguf"]);
+    let mut nohup = Command::new("sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(program.get_program()).args(program.get_args());
+    nohup.current_dir(program.get_current_dir().unwrap());
+    nohup.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let folder = place.path("");
+    let child = start(&mut nohup);
+    until("the partial file", || found(&folder, ".part"));
+    signal(&child, "HUP");
+    // Whatever HUP did came first.
+    signal(&child, "TERM");
+    check_failure(&child.wait_with_output().unwrap(), 143, "stopped before the model was written");
 }
 
 #[test]
