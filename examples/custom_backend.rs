@@ -9,7 +9,7 @@ use aio::ir::{DType, Def, Dims, Node, Op, PAGE_POSITIONS, TensorType, quant};
 use aio::model::{Model, gguf::Gguf, synth};
 use aio::{backend::*, plan::*};
 use half::f16;
-use std::{collections::HashMap, error::Error, sync::Arc, sync::Mutex, sync::PoisonError};
+use std::{collections::HashMap, error::Error, sync::Arc, sync::Mutex, sync::PoisonError, time::Instant};
 
 use Op::{Add, Argmax, Attend, Embed, Gather, Matmul, Mul, PageWrite, Reshape, RmsNorm, Rope, Sample, Silu, Verify};
 const OPS: [Op; 14] =
@@ -24,7 +24,7 @@ type Done<T, E = DeviceError> = Result<T, E>;
 struct Toy;
 /// A model on the device, and the pages of its pool.
 struct Resident(Mutex<Memory>, usize);
-struct ToyPlan(Plan, FullAxes, Arc<Resident>);
+struct ToyPlan(Plan, Traffic, Arc<Resident>);
 
 fn unsupported(kind: &'static str, reason: String) -> DeviceError {
     DeviceError::Unsupported { device: "toy".to_owned(), kind, reason }
@@ -42,8 +42,9 @@ fn bits(numbers: impl IntoIterator<Item = f32>) -> Words {
 impl Device for Toy {
     fn target(&self) -> Target {
         let weights: Vec<_> = DType::ALL.iter().copied().filter(|t| t.is_float()).collect();
-        let kind = |op| KindSupport { kind: KindName::Op(op), weights: weights.clone(), layouts: vec![Layout::Plain] };
-        Target { name: "toy".to_owned(), kinds: OPS.map(kind).to_vec(), alignment: 64 }
+        let limits = Limits { page: &[PAGE as u32], ..Limits::default() };
+        let kind = |op| KindSupport::new(KindName::Op(op), &weights, Layout::Plain).within(limits.clone());
+        Target::new("toy", OPS.map(kind).to_vec())
     }
 
     fn counters(&self) -> Counters {
@@ -66,9 +67,9 @@ impl Device for Toy {
         Ok(WeightSet::new(Resident(Mutex::new(memory), pages as usize)))
     }
 
-    fn load(&self, _: &PlanFamily, plan: &Plan, on: &WeightSet, _: &LoadOptions) -> Done<Box<dyn Executable>> {
+    fn load(&self, family: &PlanFamily, plan: &Plan, on: &WeightSet, _: &LoadOptions) -> Done<Box<dyn Executable>> {
         plan.tasks.iter().try_for_each(check)?;
-        Ok(Box::new(ToyPlan(plan.clone(), FullAxes::of(plan), on.get()?)))
+        Ok(Box::new(ToyPlan(plan.clone(), Traffic::of(family, plan), on.get()?)))
     }
 
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Done<()> {
@@ -117,21 +118,21 @@ fn check(task: &Task) -> Done<()> {
 
 impl Executable for ToyPlan {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Done<Pending<'a>> {
-        let ToyPlan(plan, full, resident) = self;
-        bindings.check(plan).and_then(|()| full.check(&bindings.dims))?;
+        let ToyPlan(plan, traffic, resident) = self;
+        let started = Instant::now();
+        bindings.check(plan, resident.1 as u32)?;
         let mut memory = resident.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (i, data) in bindings.inputs.iter().enumerate() {
             let words = data.map(|d| bytemuck::allocation::pod_collect_to_vec(d.bytes()));
             memory.insert(Loc::Input(InputId::new(i)), words.unwrap_or_default());
         }
-        // The pool's size belongs to the resident model, the rest to the step.
-        let dims = Dims { pages: resident.1 as u32, ..bindings.dims };
-        plan.tasks.iter().try_for_each(|task| run(task, &dims, &mut memory))?;
+        plan.tasks.iter().try_for_each(|task| run(task, &bindings.dims, &mut memory))?;
         for (i, out) in bindings.outputs.iter_mut().enumerate() {
             let words = &memory[&Loc::Output(OutputId::new(i))];
             out[..words.len()].copy_from_slice(words);
         }
-        Ok(Pending::Done)
+        let time = StepTime::Measured(started.elapsed().as_secs_f64());
+        Ok(Pending::Done(StepReport::new(traffic, bindings.load(plan), 1, time)))
     }
 }
 

@@ -101,8 +101,8 @@ impl Symbols {
         let get = |sym| self.0.get(&sym).copied().unwrap_or(0);
         // A step without rows does nothing, so a graph without the symbol gets one.
         let rows = self.0.get(&Sym::Rows).copied().unwrap_or(1);
-        let (seqs, pages) = (get(Sym::Seqs), get(Sym::Pages));
-        Ok(Dims { rows, seqs, pages, outs: get(Sym::Outs), recent: get(Sym::Recent) })
+        let (seqs, pages, stride) = (get(Sym::Seqs), get(Sym::Pages), get(Sym::Stride));
+        Ok(Dims { rows, seqs, pages, stride, outs: get(Sym::Outs), recent: get(Sym::Recent) })
     }
 }
 

@@ -20,10 +20,11 @@ struct StepHeader {
     u32 rows;   // token rows
     u32 seqs;   // sequences
     u32 outs;   // output rows
-    u32 pages;  // pages of a sequence: the width of the page table
+    u32 pages;  // pages of the pool
     u32 recent; // recent tokens of an output row
     u32 flags;  // FLAG_*
-    u32 spare0, spare1;
+    u32 stride; // entries of a sequence in the page table
+    u32 spare0;
 };
 /// The optional input `bias` of `sample` is bound in this step.
 #define FLAG_BIAS 1u
@@ -31,7 +32,7 @@ struct StepHeader {
 #define NO_TOKEN 0xFFFFFFFFu
 
 /// By which count of the header a dimension grows.
-enum Symbol { SYM_ONE = 0, SYM_ROWS = 1, SYM_SEQS = 2, SYM_OUTS = 3, SYM_PAGES = 4, SYM_RECENT = 5 };
+enum Symbol { SYM_ONE = 0, SYM_ROWS = 1, SYM_SEQS = 2, SYM_OUTS = 3, SYM_PAGES = 4, SYM_RECENT = 5, SYM_STRIDE = 6 };
 
 /// How activations are prepared for products (README, "Activations").
 enum ActKind { ACT_NONE = 0, ACT_Q8 = 1, ACT_BF16 = 2, ACT_F16 = 3 };

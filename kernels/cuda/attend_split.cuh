@@ -74,7 +74,7 @@ struct AttendItem {
 
 /// The page of a position of the item's sequence.
 __device__ inline const u16* page_of(const AttendArgs& a, const AttendItem& item, u32 position) {
-    u32 page = a.table[u64(item.block.seq) * a.step->pages + position / PAGE_POSITIONS];
+    u32 page = a.table[u64(item.block.seq) * a.step->stride + position / PAGE_POSITIONS];
     return a.kv + u64(page) * a.page_stride;
 }
 

@@ -76,7 +76,7 @@ __device__ inline void begin_step(const BurstArgs& a, BurstState& s) {
     }
     u32 width = bind_recent(a, p, length, rows);
     if (threadIdx.x != 0) return;
-    *p.step = StepHeader{rows, 1, rows, a.pages, width, 0, 0, 0};
+    *p.step = StepHeader{rows, 1, rows, a.pages, width, 0, a.pages, 0};
     p.spans[0] = 0, p.spans[1] = drafts, p.lens[0] = length;
     s.drafted = drafts, s.program = which;
     *a.program = which;

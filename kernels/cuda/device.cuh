@@ -63,6 +63,7 @@ __device__ inline u32 count_of(const StepHeader* step, u32 symbol) {
     case SYM_SEQS: return step->seqs;
     case SYM_OUTS: return step->outs;
     case SYM_PAGES: return step->pages;
+    case SYM_STRIDE: return step->stride;
     case SYM_RECENT: return step->recent;
     default: return 1;
     }

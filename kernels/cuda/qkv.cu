@@ -98,7 +98,7 @@ struct QkvWork {
 
     __device__ u16* page(u32 row) const {
         u32 position = a.positions[row];
-        return a.kv + u64(a.table[u64(a.row_seq[row]) * a.step->pages + position / 64]) * a.page_stride;
+        return a.kv + u64(a.table[u64(a.row_seq[row]) * a.step->stride + position / 64]) * a.page_stride;
     }
 
     __device__ void store(const QkvPart& part, u32 head, u32 row, u32 i, f32 v) const {

@@ -45,7 +45,7 @@ AIO_KERNEL(op_rope, RopeArgs) {
 /// A row's keys and values to their page. The block together.
 __device__ inline void page_write_row(const PageWriteArgs& a, u32 row) {
     u32 width = a.kv_heads * a.head_dim, position = a.positions[row], offset = position % 64;
-    u16* page = a.kv + u64(a.table[u64(a.row_seq[row]) * a.step->pages + position / 64]) * a.page_stride;
+    u16* page = a.kv + u64(a.table[u64(a.row_seq[row]) * a.step->stride + position / 64]) * a.page_stride;
     for (u32 i = threadIdx.x; i < width; i += THREADS) {
         u32 head = i / a.head_dim, d = i % a.head_dim;
         page[(head * 64 + offset) * a.head_dim + d] = f16_of(a.k[u64(row) * width + i]);

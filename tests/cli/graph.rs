@@ -6,7 +6,7 @@ use aio::ir::DType;
 const LINEAR: &str = "aio 1\ngraph \"linear\"\n%x = input \"x\" : f32[rows, 256]\n%w = weight \"w\" : f32[8, 256]\n\
                       %y = matmul %x, %w\noutput \"y\" = %y\n";
 const WRITE: &str = "aio 1\ngraph \"write\"\n%kv = state \"kv\" : f16[pages, 2, 1, 64, 2]\n\
-                     %k = input \"k\" : f32[rows, 1, 2]\n%t = input \"t\" : u32[seqs, pages]\n\
+                     %k = input \"k\" : f32[rows, 1, 2]\n%t = input \"t\" : u32[seqs, stride]\n\
                      %r = input \"r\" : u32[rows]\n%p = input \"p\" : u32[rows]\n\
                      %new = page_write %kv, %k, %k, %t, %r, %p\nfinal %kv = %new\n";
 

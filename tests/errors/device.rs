@@ -47,7 +47,7 @@ pub(crate) fn cause(table: &mut Table) {
     table.add("DeviceError", cpu.load(&many, &many.plans[0], &resident, &LoadOptions::default()).err().unwrap());
     table.add("DeviceError", cpu.copy_pages(&resident, &[(0, 9)]).unwrap_err());
     let state = "%s = state \"s\" : f16[pages, 2, 8, 64, 1048576]\n%x = input \"x\" : f32[4]\n%y = neg %x\noutput \"y\" = %y\n\
-                 %k = input \"k\" : f32[rows, 8, 1048576]\n%t = input \"t\" : u32[seqs, pages]\n%r = input \"r\" : u32[rows]\n\
+                 %k = input \"k\" : f32[rows, 8, 1048576]\n%t = input \"t\" : u32[seqs, stride]\n%r = input \"r\" : u32[rows]\n\
                  %p = input \"p\" : u32[rows]\n%n = page_write %s, %k, %k, %t, %r, %p\nfinal %s = %n\n";
     let huge = family(state, &permissive_target("any"));
     table.add("DeviceError", cpu.upload(&huge, &Nothing, u32::MAX).unwrap_err());

@@ -1,21 +1,21 @@
 //! The CPU as a device.
 
-use crate::engine::{Engine, Tally};
+use crate::engine::Engine;
 use crate::executable::{Bound, CpuExecutable};
 use crate::isa::{Isa, IsaLevel};
 use crate::kernels::Kernels;
 use crate::pool::Pool;
 use crate::resident::Resident;
+use crate::tasks::HEAD_MULTIPLE;
 use crate::weights::{pack_all, take_all};
 use aio_backend::{
-    Counters, Device, DeviceError, Executable, ImageAccess, ImageForm, LoadOptions, WeightImage, WeightSet,
+    Counters, Device, DeviceError, Executable, ImageAccess, ImageForm, LoadOptions, Tally, WeightImage, WeightSet,
     WeightSource,
 };
-use aio_ir::{DType, Op};
+use aio_ir::{DType, Op, PAGE_POSITIONS};
 use aio_plan::artefact::WeightFile;
-use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
+use aio_plan::{HeadSizes, KindName, KindSupport, Layout, Limits, Plan, PlanFamily, Target};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The form of packed weights, the same for all instruction sets; see [`crate::format`].
 pub const IMAGE_FORM: ImageForm = ImageForm { name: "cpu-rows16", sources: crate::SOURCE_HASH };
@@ -81,30 +81,29 @@ impl CpuDevice {
     }
 }
 
+/// Limits of a kind's kernels. Single ops take heads of any size.
+fn limits(kind: KindName) -> Limits {
+    let head = HeadSizes { multiple_of: HEAD_MULTIPLE, max: u32::MAX };
+    let page = &[PAGE_POSITIONS as u32];
+    match kind {
+        KindName::Qkv | KindName::Attend => Limits { head: Some(head), page, ..Limits::default() },
+        KindName::Op(Op::Attend | Op::PageWrite) => Limits { page, ..Limits::default() },
+        _ => Limits::default(),
+    }
+}
+
 impl Device for CpuDevice {
     fn target(&self) -> Target {
         let kernels = &self.engine.kernels;
         let weights: Vec<DType> = DType::ALL.iter().copied().filter(|&t| kernels.supports(t)).collect();
         let single = Op::ALL.iter().map(|&op| KindName::Op(op));
-        let support = |kind| KindSupport { kind, weights: weights.clone(), layouts: vec![Layout::Packed] };
+        let support = |kind| KindSupport::new(kind, &weights, Layout::Packed).within(limits(kind));
         let kinds = KindName::FUSED.iter().copied().chain(single).map(support).collect();
-        Target { name: format!("cpu-{}", self.isa().name()), kinds, alignment: 64 }
+        Target::new(format!("cpu-{}", self.isa().name()), kinds)
     }
 
     fn counters(&self) -> Counters {
-        let tally = &self.engine.tally;
-        let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
-        let submissions = read(&tally.submissions);
-        Counters {
-            submissions,
-            launches: read(&tally.launches),
-            // A submission returns when its tasks have finished, so each is one synchronisation.
-            syncs: submissions,
-            barriers: read(&tally.barriers),
-            bytes_read: read(&tally.bytes_read),
-            bytes_written: read(&tally.bytes_written),
-            step_allocations: read(&tally.allocations),
-        }
+        self.engine.tally.read()
     }
 
     fn scratch_bytes(&self, family: &PlanFamily, pages: u32) -> u64 {

@@ -6,14 +6,14 @@ use crate::engine::Engine;
 use crate::memory::prefetch;
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::step::{Check, Fault, SequenceRows, StepView};
-use crate::tasks::{Lowered, Prelude, Reads, lower, reads};
-use aio_backend::{Bindings, Data, DeviceError, Executable, FullAxes, Pending, Submission};
+use crate::step::{Fault, SequenceRows, StepView};
+use crate::tasks::{Lowered, Prelude, lower, reads_pages};
+use aio_backend::{Bindings, DeviceError, Executable, Pending, StepReport, Submission};
 use aio_ir::{Sym, TensorType};
-use aio_plan::{Plan, PlanFamily, StateDesc, StepInput, Traffic};
+use aio_plan::{Plan, PlanFamily, StateDesc, StepInput, StepTime, Traffic};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// See the module documentation.
 pub(crate) struct CpuExecutable {
@@ -28,11 +28,10 @@ pub(crate) struct CpuExecutable {
     tasks: Vec<Lowered>,
     /// For each task, the next one that streams weights.
     next_weights: Vec<Option<usize>>,
-    checks: Vec<Check>,
-    full: FullAxes,
     /// Whether a step without rows has nothing to do.
     needs_rows: bool,
-    reads: Reads,
+    /// Whether tasks work on the rows of each sequence.
+    by_sequence: bool,
     offsets: Offsets,
     runs: Vec<SequenceRows>,
     traffic: Traffic,
@@ -51,7 +50,6 @@ struct Offsets {
 pub(crate) struct Bound {
     prelude: Prelude,
     tasks: Vec<Lowered>,
-    checks: Vec<Check>,
     offsets: Offsets,
     /// Total scratch memory.
     pub bytes: usize,
@@ -66,10 +64,9 @@ impl Bound {
         resident: &Resident,
         threads: usize,
     ) -> Result<Bound, DeviceError> {
-        let (mut prelude, mut checks) = (Prelude::default(), Vec::new());
-        let tasks = plan.tasks.iter().map(|t| lower(t, family, plan, resident, &mut prelude, &mut checks));
+        let mut prelude = Prelude::default();
+        let tasks = plan.tasks.iter().map(|t| lower(t, family, plan, resident, &mut prelude));
         let tasks = tasks.collect::<Result<Vec<_>, _>>()?;
-        checks.dedup();
         let (rows, outs) = (plan.bucket.rows as usize, plan.bucket.outs as usize);
         let bounds = Bounds { rows, outs, threads, pages: resident.pages as usize };
         let need = tasks.iter().map(|t| t.scratch(&bounds)).fold(Scratch::default(), Scratch::max);
@@ -77,7 +74,7 @@ impl Bound {
         let held = private_bytes * threads + prelude.bytes(&bounds);
         let shared = held + need.held.next_multiple_of(64);
         let offsets = Offsets { private_bytes, prelude: private_bytes * threads, held, shared };
-        Ok(Bound { prelude, tasks, checks, offsets, bytes: shared + need.shared })
+        Ok(Bound { prelude, tasks, offsets, bytes: shared + need.shared })
     }
 }
 
@@ -89,11 +86,10 @@ impl CpuExecutable {
         resident: Arc<Resident>,
         submission: Submission,
     ) -> Result<CpuExecutable, DeviceError> {
-        let Bound { prelude, tasks, checks, offsets, bytes } =
-            Bound::new(family, plan, &resident, engine.pool.threads())?;
+        let Bound { prelude, tasks, offsets, bytes } = Bound::new(family, plan, &resident, engine.pool.threads())?;
         resident.reserve_scratch(bytes)?;
-        let reads = plan.tasks.iter().map(|t| reads(t, plan)).fold(Reads::default(), Reads::or);
-        let runs = room_for(if reads.places { plan.bucket.rows } else { 0 })?;
+        let by_sequence = plan.tasks.iter().any(|t| reads_pages(t, plan));
+        let runs = room_for(if by_sequence { plan.bucket.rows } else { 0 })?;
         Ok(CpuExecutable {
             engine,
             resident,
@@ -103,68 +99,33 @@ impl CpuExecutable {
             prelude,
             next_weights: next_weights(&tasks),
             tasks,
-            checks,
-            full: FullAxes::of(plan),
             needs_rows: plan.outputs.iter().all(|o| has_rows(&o.ty)) && family.states.iter().all(StateDesc::is_paged),
-            reads,
+            by_sequence,
             offsets,
             runs,
             traffic: Traffic::of(family, plan),
         })
     }
 
-    /// Checks the values that kernels index by: sequences, positions, pages and output rows.
-    fn check_rows(&mut self, bindings: &Bindings<'_, '_>) -> Result<(), DeviceError> {
-        let words = |input| match self.plan.step_input(input).and_then(|i| bindings.inputs[i.index()]) {
-            Some(Data::U32(w)) => w,
-            _ => &[],
-        };
-        let bad = |name: &str, message: String| Err(DeviceError::Binding { name: name.to_owned(), message });
-        let dims = bindings.dims;
-        if dims.pages > self.resident.pages {
-            return bad("pages", format!("{} are more than the pool's {}", dims.pages, self.resident.pages));
-        }
-        let [row_seq, positions, table] = [StepInput::RowSeq, StepInput::Positions, StepInput::PageTable].map(words);
+    /// Collects the rows of each sequence, if tasks work by them.
+    fn collect_runs(&mut self, bindings: &Bindings<'_, '_>) {
         self.runs.clear();
-        // If no task reads them this way, the names mean something else.
-        let row_seq = if self.reads.places { row_seq } else { &[] };
-        let out_rows = if self.reads.out_rows { words(StepInput::OutRows) } else { &[] };
+        // If no task reads it this way, the name means something else.
+        let row_seq = if self.by_sequence { bindings.words(&self.plan, StepInput::RowSeq) } else { &[] };
         for (row, &seq) in row_seq.iter().enumerate() {
-            if seq >= dims.seqs {
-                return bad(StepInput::RowSeq.name(), format!("row {row} names sequence {seq} of {}", dims.seqs));
-            }
             match self.runs.last_mut() {
                 Some(run) if run.seq == seq as usize => run.rows.end = row + 1,
                 _ => self.runs.push(SequenceRows { seq: seq as usize, rows: row..row + 1 }),
             }
-            let Some(&position) = positions.get(row) else {
-                return bad(StepInput::Positions.name(), format!("row {row} has none"));
-            };
-            let page = position as usize / aio_ir::PAGE_POSITIONS as usize;
-            let pages = table.chunks_exact((dims.pages as usize).max(1)).nth(seq as usize).unwrap_or(&[]);
-            if pages.get(..=page).is_none_or(|p| p.iter().any(|&p| p >= self.resident.pages)) {
-                return bad(StepInput::PageTable.name(), format!("row {row} at position {position} has no page"));
-            }
-        }
-        match out_rows.iter().find(|&&r| r >= dims.rows) {
-            Some(row) => bad(StepInput::OutRows.name(), format!("{row} is not below {}", dims.rows)),
-            None => Ok(()),
         }
     }
 
-    fn count(&self, bindings: &Bindings<'_, '_>) {
-        let positions = match self.plan.step_input(StepInput::Positions).and_then(|i| bindings.inputs[i.index()]) {
-            Some(Data::U32(positions)) => positions,
-            _ => &[],
-        };
-        let tally = &self.engine.tally;
-        let seen: u64 = self.runs.iter().filter_map(|r| positions.get(r.rows.end - 1)).map(|&p| u64::from(p) + 1).sum();
-        let rows = positions.len() as u64;
-        tally.submissions.fetch_add(self.submissions, Ordering::Relaxed);
-        tally.launches.fetch_add(self.tasks.len() as u64, Ordering::Relaxed);
-        let kv = self.traffic.kv_per_position;
-        tally.bytes_read.fetch_add(self.traffic.weights + seen * kv, Ordering::Relaxed);
-        tally.bytes_written.fetch_add(rows * kv, Ordering::Relaxed);
+    /// Counts a step that began at `started`.
+    fn report(&self, bindings: &Bindings<'_, '_>, started: Instant) -> StepReport {
+        let time = StepTime::Measured(started.elapsed().as_secs_f64());
+        let report = StepReport::new(&self.traffic, bindings.load(&self.plan), self.submissions, time);
+        self.engine.tally.add(&report, self.tasks.len() as u64);
+        report
     }
 }
 
@@ -184,13 +145,14 @@ fn room_for(rows: u32) -> Result<Vec<SequenceRows>, DeviceError> {
 
 /// The plan without its tasks, which are bound separately: an engine has a dozen plans of hundreds of tasks.
 fn without_tasks(plan: &Plan) -> Plan {
-    let Plan { bucket, inputs, outputs, buffers, tasks: _, arena_bytes, arena_lower_bound } = plan;
+    let Plan { bucket, inputs, outputs, buffers, tasks: _, checks, arena_bytes, arena_lower_bound } = plan;
     Plan {
         bucket: *bucket,
         inputs: inputs.clone(),
         outputs: outputs.clone(),
         buffers: buffers.clone(),
         tasks: Vec::new(),
+        checks: checks.clone(),
         arena_bytes: *arena_bytes,
         arena_lower_bound: *arena_lower_bound,
     }
@@ -230,7 +192,7 @@ impl CpuExecutable {
                 (0..self.tasks.len()).map(one).fold(0, u32::wrapping_add)
             }
         };
-        self.engine.tally.barriers.fetch_add(u64::from(crossed), Ordering::Relaxed);
+        self.engine.tally.update(|counters| counters.barriers += u64::from(crossed));
     }
 
     /// A thread's part of a step, from the stage it joins; each task is a stage.
@@ -255,12 +217,9 @@ impl CpuExecutable {
 
 impl Executable for CpuExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
-        bindings.check(&self.plan)?;
-        self.full.check(&bindings.dims)?;
-        self.check_rows(bindings)?;
-        for check in &self.checks {
-            check.run(&self.plan, bindings, self.resident.pages)?;
-        }
+        let started = Instant::now();
+        bindings.check(&self.plan, self.resident.pages)?;
+        self.collect_runs(bindings);
         let resident = Arc::clone(&self.resident);
         let mut mutable = resident.lock();
         let outputs: SmallVec<[*mut u32; 4]> = bindings.outputs.iter_mut().map(|o| o.as_mut_ptr()).collect();
@@ -268,7 +227,9 @@ impl Executable for CpuExecutable {
         let (states, kv_page_stride) = (mutable.states.addresses(), mutable.states.page_stride());
         // The only allocations a step can make: lists that outgrow their inline storage.
         let grown = u64::from(outputs.spilled()) + u64::from(states.spilled());
-        self.engine.tally.allocations.fetch_add(grown, Ordering::Relaxed);
+        if grown > 0 {
+            self.engine.tally.update(|counters| counters.step_allocations += grown);
+        }
         let fault = Fault::default();
         let step = StepView {
             dims: bindings.dims,
@@ -292,7 +253,6 @@ impl Executable for CpuExecutable {
             self.run(&step);
         }
         fault.into_result()?;
-        self.count(bindings);
-        Ok(Pending::Done)
+        Ok(Pending::Done(self.report(bindings, started)))
     }
 }

@@ -8,9 +8,9 @@ use crate::kernels::attend::KvLayer;
 use crate::resident::Resident;
 use crate::tensor_loc::TensorLoc;
 use crate::weights::Weight;
-use aio_backend::{Bindings, Data, DeviceError};
-use aio_ir::{Dim, Dims, Op};
-use aio_plan::{InputId, Loc, Plan};
+use aio_backend::{Data, DeviceError};
+use aio_ir::{Dims, Op};
+use aio_plan::{Loc, Plan};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -21,52 +21,6 @@ pub(crate) struct SequenceRows {
     pub seq: usize,
     /// Its rows.
     pub rows: Range<usize>,
-}
-
-/// A check of every step before it runs, required by a plan's single ops.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Check {
-    /// Indices bound by the step are below a dimension.
-    Index {
-        /// The input.
-        input: InputId,
-        /// The op that uses them.
-        op: Op,
-        /// What they index.
-        what: &'static str,
-        /// The dimension.
-        below: Dim,
-    },
-    /// The step has all pages of the pool, because an op reads a state whole.
-    WholePool,
-}
-
-impl Check {
-    /// Checks a step. Its bindings must fit the plan.
-    ///
-    /// # Errors
-    /// [`DeviceError::Binding`].
-    pub(crate) fn run(&self, plan: &Plan, bindings: &Bindings<'_, '_>, pool_pages: u32) -> Result<(), DeviceError> {
-        let bad = |name: &str, message: String| Err(DeviceError::Binding { name: name.to_owned(), message });
-        match self {
-            Check::WholePool if bindings.dims.pages != pool_pages => {
-                bad("pages", format!("a state of {pool_pages} is read whole, the step has {}", bindings.dims.pages))
-            }
-            Check::WholePool => Ok(()),
-            Check::Index { input, op, what, below } => {
-                let len = below.resolve(&bindings.dims) as i64;
-                let found = match bindings.inputs[input.index()] {
-                    Some(Data::U32(words)) => words.iter().map(|&w| i64::from(w)).find(|i| *i >= len),
-                    Some(Data::I32(words)) => words.iter().map(|&w| i64::from(w)).find(|i| !(0..len).contains(i)),
-                    _ => None,
-                };
-                match found {
-                    Some(index) => bad(&plan.inputs[input.index()].name, outside(*op, what, index, len)),
-                    None => Ok(()),
-                }
-            }
-        }
-    }
 }
 
 /// The first out-of-range index found by a thread during the step; it makes the step fail.

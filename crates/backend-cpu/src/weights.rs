@@ -24,6 +24,8 @@ pub(crate) struct Weight {
     /// Rows and columns of a matrix; a vector has one row.
     pub rows: usize,
     pub cols: usize,
+    /// Number of such matrices, each packed by itself; 1 unless they are experts.
+    pub matrices: usize,
     pub layout: Layout,
     pub bytes: Part,
 }
@@ -78,6 +80,7 @@ struct WeightSpan {
     dtype: DType,
     rows: usize,
     cols: usize,
+    matrices: usize,
     layout: Layout,
     range: Range<usize>,
 }
@@ -90,16 +93,17 @@ fn places(family: &PlanFamily) -> Result<Vec<WeightSpan>, DeviceError> {
         let fail = |reason: String| DeviceError::Failed(format!("packing `{}`: {reason}", desc.name));
         let dims: Vec<usize> = desc.ty.shape.dims().iter().filter_map(|d| d.known()).map(|d| d as usize).collect();
         let cols = dims.last().copied().unwrap_or(1);
-        let rows = dims.iter().product::<usize>() / cols.max(1);
+        let matrices = if dims.len() == 3 { dims[0] } else { 1 };
+        let rows = dims.iter().product::<usize>() / (cols * matrices).max(1);
         let dtype = desc.ty.dtype;
         let len = match desc.layout {
             Layout::Plain => desc.ty.bytes(&aio_ir::Dims::default()).map(|b| b as usize),
-            Layout::Packed => packed_bytes(dtype, rows, cols),
+            Layout::Packed => packed_bytes(dtype, rows, cols).and_then(|b| b.checked_mul(matrices)),
         };
         let len = len.ok_or_else(|| fail(format!("no packed form of {dtype} with {cols} columns")))?;
         let start = end.next_multiple_of(ALIGNMENT);
         end = start.checked_add(len).ok_or_else(|| fail("the weights are larger than memory".to_owned()))?;
-        places.push(WeightSpan { dtype, rows, cols, layout: desc.layout, range: start..end });
+        places.push(WeightSpan { dtype, rows, cols, matrices, layout: desc.layout, range: start..end });
     }
     Ok(places)
 }
@@ -174,7 +178,7 @@ impl Packed {
         let region = Arc::new(region);
         let weight = |p: WeightSpan| {
             let bytes = Part { region: Arc::clone(&region), range: p.range };
-            Weight { dtype: p.dtype, rows: p.rows, cols: p.cols, layout: p.layout, bytes }
+            Weight { dtype: p.dtype, rows: p.rows, cols: p.cols, matrices: p.matrices, layout: p.layout, bytes }
         };
         Packed { weights: places.into_iter().map(weight).collect(), region }
     }
@@ -189,7 +193,7 @@ pub(crate) fn shapes(family: &PlanFamily) -> Result<Vec<Weight>, DeviceError> {
         let len = if p.layout == Layout::Plain { p.range.len() } else { 0 };
         let zeros = allocate(len, || "the weights' shapes".to_owned())?;
         let bytes = Part { region: Arc::new(Region::Owned(zeros)), range: 0..len };
-        Ok(Weight { dtype: p.dtype, rows: p.rows, cols: p.cols, layout: p.layout, bytes })
+        Ok(Weight { dtype: p.dtype, rows: p.rows, cols: p.cols, matrices: p.matrices, layout: p.layout, bytes })
     };
     places(family)?.into_iter().map(shape).collect()
 }
@@ -199,9 +203,13 @@ fn fill(pool: &Pool, desc: &WeightDesc, place: &WeightSpan, bytes: &[u8], out: &
         out.copy_from_slice(bytes);
         return Ok(());
     }
-    let args = PackArgs { dtype: place.dtype, rows: place.rows, cols: place.cols, source: bytes, groups: 0..0 };
     let failed = |reason: String| DeviceError::Failed(format!("packing `{}`: {reason}", desc.name));
-    pack_parallel(pool, &args, out).map_err(failed)
+    let (each, packed) = (bytes.len() / place.matrices.max(1), out.len() / place.matrices.max(1));
+    for (source, out) in bytes.chunks(each.max(1)).zip(out.chunks_mut(packed.max(1))) {
+        let args = PackArgs { dtype: place.dtype, rows: place.rows, cols: place.cols, source, groups: 0..0 };
+        pack_parallel(pool, &args, out).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Packs a matrix. Each thread packs the groups it will read later, which places their pages near it.

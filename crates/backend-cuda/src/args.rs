@@ -47,7 +47,7 @@ pub(crate) const TASK_WORDS: usize = 46;
 
 args! {
     /// Counts of the current step.
-    StepHeader { rows: u32, seqs: u32, outs: u32, pages: u32, recent: u32, flags: u32, spare0: u32, spare1: u32 }
+    StepHeader { rows: u32, seqs: u32, outs: u32, pages: u32, recent: u32, flags: u32, stride: u32, spare0: u32 }
 
     /// `prepare_*`.
     PrepareArgs {
@@ -196,6 +196,7 @@ pub(crate) mod symbol {
     pub const OUTS: u32 = 3;
     pub const PAGES: u32 = 4;
     pub const RECENT: u32 = 5;
+    pub const STRIDE: u32 = 6;
 }
 
 /// The optional bias of `sample` is bound in this step.

@@ -8,18 +8,17 @@ use crate::error::CudaError;
 use crate::executable::CudaExecutable;
 use crate::format::NORM_ROWS;
 use crate::images::KernelImages;
+use crate::lower::COLUMNS;
 use crate::probe::Probe;
 use crate::resident::{GraphsNeed, Resident};
 use crate::states::StatesMap;
-use crate::tally::Tally;
 use crate::weights::WeightsMap;
-use aio_backend::{Burst, Counters, Device, DeviceError, Executable, LoadOptions, WeightSet, WeightSource};
-use aio_ir::{DType, Op};
-use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
+use aio_backend::{Burst, Counters, Device, DeviceError, Executable, LoadOptions, Tally, WeightSet, WeightSource};
+use aio_ir::{DType, Op, PAGE_POSITIONS};
+use aio_plan::{KindName, KindSupport, Layout, Limits, Plan, PlanFamily, Target};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A GPU that can be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +170,16 @@ impl CudaDevice {
     }
 }
 
+/// Limits of a kind's kernels.
+fn limits(kind: KindName) -> Limits {
+    let page = &[PAGE_POSITIONS as u32];
+    match kind {
+        KindName::Attend | KindName::Op(Op::Attend) => Limits { group: Some(COLUMNS), page, ..Limits::default() },
+        KindName::Qkv | KindName::Op(Op::PageWrite) => Limits { page, ..Limits::default() },
+        _ => Limits::default(),
+    }
+}
+
 impl Device for CudaDevice {
     fn target(&self) -> Target {
         let floats: Vec<DType> = DType::ALL.iter().copied().filter(|t| t.is_float()).collect();
@@ -180,29 +189,18 @@ impl Device for CudaDevice {
             let takes_blocks =
                 !matches!(kind, KindName::Op(op) if !matches!(op, Op::Matmul | Op::Embed | Op::Dequantize));
             let weights = if takes_blocks { floats.clone() } else { Vec::new() };
-            KindSupport { kind, weights, layouts: vec![Layout::Packed] }
+            KindSupport::new(kind, &weights, Layout::Packed).within(limits(kind))
         };
         let name = self.driver.properties().target();
-        Target { name, kinds: KindName::FUSED.iter().copied().chain(single).map(support).collect(), alignment: 256 }
-    }
-
-    /// Grids and kernels depend on the plan, and small steps skip the launches that prepare rows.
-    fn step_rows(&self) -> &'static [u32] {
-        &[NORM_ROWS]
+        let fused = KindName::FUSED.iter().copied().filter(|kind| *kind != KindName::Experts);
+        let kinds = fused.chain(single).map(support).collect();
+        // Grids and kernels depend on the plan, and small steps skip the launches that prepare rows.
+        Target { alignment: 256, step_rows: &[NORM_ROWS], ..Target::new(name, kinds) }
     }
 
     fn counters(&self) -> Counters {
-        let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
-        Counters {
-            submissions: read(&self.tally.submissions),
-            launches: read(&self.tally.launches),
-            syncs: read(&self.tally.syncs),
-            barriers: 0,
-            bytes_read: read(&self.tally.bytes_read),
-            bytes_written: read(&self.tally.bytes_written),
-            // A step's lists are allocated when its plan is loaded.
-            step_allocations: 0,
-        }
+        // A step's lists are allocated when its plan is loaded, so it allocates nothing.
+        self.tally.read()
     }
 
     fn available_bytes(&self) -> Option<u64> {

@@ -4,18 +4,16 @@
 //! belong to. Inputs and outputs belong to the executable.
 
 use crate::args::{FLAG_BIAS, StepHeader};
-use crate::checks::Checked;
 use crate::driver::nvtx::{self, Range};
 use crate::driver::{Driver, Launch, Pinned};
 use crate::error::CudaError;
 use crate::lower::{Dispatched, MAX_RECENT};
 use crate::resident::{Bound, Resident};
-use crate::tally::Tally;
-use aio_backend::{Bindings, Data, DeviceError, Executable, FullAxes, Pending, Submission, device::Running};
-use aio_plan::{Plan, PlanFamily, StepInput, Traffic};
+use aio_backend::{Bindings, Data, DeviceError, Executable, Pending, StepReport, Submission, Tally, device::Running};
+use aio_plan::{Plan, PlanFamily, StepLoad, StepTime, Traffic};
 use std::ffi::CString;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// The destination of an output of the running step.
 #[derive(Clone, Copy)]
@@ -33,7 +31,6 @@ pub(crate) struct CudaExecutable {
     resident: Arc<Resident>,
     /// The plan without its tasks, which are lowered.
     plan: Plan,
-    full: FullAxes,
     /// The bucket, for profilers.
     name: CString,
     bound: Bound,
@@ -51,6 +48,9 @@ pub(crate) struct CudaExecutable {
     /// The step's number among those that use the model's shared memory.
     large: u64,
     traffic: Traffic,
+    /// When the running step began, and its rows and context.
+    started: Instant,
+    load: StepLoad,
 }
 
 // SAFETY: the addresses in `targets` are used only in `finish`, while the executable is mutably borrowed for as long as
@@ -87,7 +87,6 @@ impl CudaExecutable {
             driver,
             tally,
             resident,
-            full: FullAxes::of(plan),
             plan: Plan { tasks: Vec::new(), ..plan.clone() },
             name: CString::new(plan.bucket.to_string()).unwrap_or_default(),
             bound,
@@ -101,22 +100,21 @@ impl CudaExecutable {
             range: None,
             large: 0,
             traffic,
+            started: Instant::now(),
+            load: StepLoad::default(),
         })
     }
 
     fn check(&self, bindings: &Bindings<'_, '_>) -> Result<(), DeviceError> {
-        bindings.check(&self.plan)?;
-        self.full.check(&bindings.dims)?;
-        let bad = |name: &str, message: String| Err(DeviceError::Binding { name: name.to_owned(), message });
         let (dims, pages) = (bindings.dims, self.resident.states.pages);
-        if dims.pages > pages {
-            return bad("pages", format!("{} are more than the pool's {pages}", dims.pages));
+        bindings.check(&self.plan, pages)?;
+        for (name, size, room) in [("recent", dims.recent, MAX_RECENT), ("stride", dims.stride, pages)] {
+            if size > room {
+                let message = format!("{size} entries are more than there is room for, {room}");
+                return Err(DeviceError::Binding { name: name.to_owned(), message });
+            }
         }
-        if dims.recent > MAX_RECENT {
-            return bad("recent", format!("{} tokens are more than there is room for, {MAX_RECENT}", dims.recent));
-        }
-        let checked = Checked { plan: &self.plan, bindings, pages };
-        self.bound.program.checks.iter().try_for_each(|c| checked.run(c))
+        Ok(())
     }
 
     /// Starts copying what the step binds: header and small inputs together, large inputs one by one. Waits only for
@@ -132,8 +130,8 @@ impl CudaExecutable {
             pages: dims.pages,
             recent: dims.recent,
             flags: if biased { FLAG_BIAS } else { 0 },
+            stride: dims.stride,
             spare0: 0,
-            spare1: 0,
         };
         let staging = self.staging.bytes_mut();
         let mut end = size_of::<StepHeader>();
@@ -201,28 +199,13 @@ impl CudaExecutable {
         }
         self.bound.step.read_pinned(step.outputs_start, end, &mut self.results, 0)
     }
-
-    fn count(&self, bindings: &Bindings<'_, '_>) {
-        let positions = match self.plan.step_input(StepInput::Positions).and_then(|i| bindings.inputs[i.index()]) {
-            Some(Data::U32(positions)) => positions,
-            _ => &[],
-        };
-        // Rows of a sequence read its keys together, so a run of increasing positions counts once.
-        let ends = positions.iter().enumerate().filter(|(i, p)| positions.get(i + 1) != Some(&(**p + 1)));
-        let seen: u64 = ends.map(|(_, &p)| u64::from(p) + 1).sum();
-        let kv = self.traffic.kv_per_position;
-        let add = |counter: &std::sync::atomic::AtomicU64, n: u64| counter.fetch_add(n, Ordering::Relaxed);
-        add(&self.tally.submissions, self.submissions);
-        add(&self.tally.launches, self.launches);
-        add(&self.tally.syncs, self.submissions);
-        add(&self.tally.bytes_read, self.traffic.weights + seen * kv);
-        add(&self.tally.bytes_written, positions.len() as u64 * kv);
-    }
 }
 
 impl Executable for CudaExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
+        self.started = Instant::now();
         self.check(bindings)?;
+        self.load = bindings.load(&self.plan);
         if self.running {
             // The last step was never waited for, and may still read the staging memory.
             self.driver.synchronize()?;
@@ -240,13 +223,12 @@ impl Executable for CudaExecutable {
             self.range = None;
             return Err(e.into());
         }
-        self.count(bindings);
         Ok(Pending::Running(self))
     }
 }
 
 impl Running for CudaExecutable {
-    fn finish(&mut self) -> Result<(), DeviceError> {
+    fn finish(&mut self) -> Result<StepReport, DeviceError> {
         let step = &self.bound.program.step;
         let lost = !self.resident.has_large(self.large);
         for (target, spot) in self.targets.iter().zip(&step.outputs).filter(|(_, s)| !s.small) {
@@ -268,7 +250,10 @@ impl Running for CudaExecutable {
         }
         self.targets.clear();
         self.range = None;
-        Ok(())
+        let time = StepTime::Measured(self.started.elapsed().as_secs_f64());
+        let report = StepReport::new(&self.traffic, self.load, self.submissions, time);
+        self.tally.add(&report, self.launches);
+        Ok(report)
     }
 }
 

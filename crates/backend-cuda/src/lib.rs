@@ -10,7 +10,7 @@
 //!   error with a reason ([`CudaError`]), never a panic.
 //! - Above the `driver` interface all code is the same for a GPU and for the emulation, which compiles the same kernels
 //!   with a C++ compiler. So all but one module is tested on any machine.
-//! - Kernels use indices unchecked; `checks` validates what a step binds before it runs.
+//! - Kernels use indices unchecked; the plan's checks validate what a step binds before it runs.
 //! - `unsafe` is used in `driver`, which hands over memory and launches, and in `executable`, `burst` and `probe`,
 //!   which start launches; `executable` also writes results to the caller's memory. Each block says why it is sound.
 //!
@@ -18,7 +18,6 @@
 
 pub mod args;
 mod burst;
-mod checks;
 mod copies;
 pub mod device;
 mod driver;
@@ -31,7 +30,6 @@ mod pack;
 mod probe;
 mod resident;
 mod states;
-mod tally;
 mod weights;
 
 pub use device::{CudaDevice, CudaOptions, Gpu};

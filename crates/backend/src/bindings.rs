@@ -54,8 +54,8 @@ pub struct Bindings<'a, 'b> {
 }
 
 impl Bindings<'_, '_> {
-    /// Checks a step against a plan: dimensions, presence, element types and sizes. Every back end calls this first.
-    pub fn check(&self, plan: &Plan) -> Result<(), DeviceError> {
+    /// Checks dimensions, presence, element types and sizes.
+    pub(crate) fn fit(&self, plan: &Plan) -> Result<(), DeviceError> {
         let bad = |name: &str, message: String| Err(DeviceError::Binding { name: name.to_owned(), message });
         if !plan.bucket.holds(&self.dims) {
             return bad("dims", format!("{:?} does not fit bucket {}", self.dims, plan.bucket));

@@ -1,5 +1,6 @@
 //! Counters of a device's work, the same on every back end.
 
+use crate::StepReport;
 use std::ops::Sub;
 
 /// Totals since the device was opened. The difference between two readings is a step's share.
@@ -13,12 +14,23 @@ pub struct Counters {
     pub syncs: u64,
     /// Barriers between the device's threads inside a submission; 0 where hardware synchronises them.
     pub barriers: u64,
-    /// Bytes read by tasks, according to the cost rules.
+    /// Bytes read, the sum of the steps' reports.
     pub bytes_read: u64,
-    /// Bytes written by tasks, according to the cost rules.
+    /// Bytes written, the sum of the steps' reports.
     pub bytes_written: u64,
     /// Memory allocations during steps. Any value other than 0 indicates a bug.
     pub step_allocations: u64,
+}
+
+impl Counters {
+    /// Adds a step of `launches` launches.
+    pub fn add(&mut self, report: &StepReport, launches: u64) {
+        self.submissions += report.submissions;
+        self.syncs += report.submissions;
+        self.launches += launches;
+        self.bytes_read += report.bytes_read;
+        self.bytes_written += report.bytes_written;
+    }
 }
 
 impl Sub for Counters {

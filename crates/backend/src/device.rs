@@ -1,6 +1,6 @@
 //! The traits of a device. The crate's front page has the contract.
 
-use crate::{Bindings, Burst, Counters, DeviceError, WeightSource};
+use crate::{Bindings, Burst, Counters, DeviceError, StepReport, WeightSource};
 use aio_plan::artefact::WeightFile;
 use aio_plan::{Plan, PlanFamily, Target};
 use std::any::Any;
@@ -106,12 +106,6 @@ pub trait Device: Send + Sync {
     /// The description that the compiler needs.
     fn target(&self) -> Target;
 
-    /// Row counts at or below which the device uses different kernels, so a dedicated plan pays for its memory. Empty
-    /// if all sizes use the same kernels.
-    fn step_rows(&self) -> &'static [u32] {
-        &[]
-    }
-
     /// Totals of all steps so far.
     fn counters(&self) -> Counters;
 
@@ -204,22 +198,22 @@ pub trait Executable: Send {
 #[must_use = "a step is over only when it has been waited for"]
 pub enum Pending<'a> {
     /// It finished during submission.
-    Done,
+    Done(StepReport),
     /// The device is still running it.
     Running(&'a mut dyn Running),
 }
 
 /// A running step that can be waited for.
 pub trait Running {
-    /// Blocks until the step is complete and its outputs are written.
-    fn finish(&mut self) -> Result<(), DeviceError>;
+    /// Blocks until the step is complete and its outputs are written. Returns what it took.
+    fn finish(&mut self) -> Result<StepReport, DeviceError>;
 }
 
 impl Pending<'_> {
-    /// Blocks until the step is complete and its outputs are written.
-    pub fn wait(self) -> Result<(), DeviceError> {
+    /// Blocks until the step is complete and its outputs are written. Returns what it took.
+    pub fn wait(self) -> Result<StepReport, DeviceError> {
         match self {
-            Pending::Done => Ok(()),
+            Pending::Done(report) => Ok(report),
             Pending::Running(step) => step.finish(),
         }
     }
@@ -227,6 +221,6 @@ impl Pending<'_> {
 
 impl fmt::Debug for Pending<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if matches!(self, Pending::Done) { "Done" } else { "Running" })
+        f.write_str(if matches!(self, Pending::Done(_)) { "Done" } else { "Running" })
     }
 }

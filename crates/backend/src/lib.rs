@@ -19,11 +19,13 @@
 
 pub mod bindings;
 pub mod burst;
+mod checked;
 pub mod counters;
 pub mod device;
 pub mod error;
-pub mod full_axes;
 pub mod null;
+mod report;
+mod tally;
 pub mod threads;
 pub mod weights;
 
@@ -34,5 +36,6 @@ pub use device::{
     Device, Executable, ImageAccess, ImageForm, LoadOptions, Pending, Submission, WeightImage, WeightSet,
 };
 pub use error::DeviceError;
-pub use full_axes::FullAxes;
+pub use report::StepReport;
+pub use tally::Tally;
 pub use weights::{WeightData, WeightSource};

@@ -3,42 +3,34 @@
 //! For tests of the layers above the back ends, and as the shortest example of the traits.
 
 use crate::{
-    Bindings, Counters, Device, DeviceError, Executable, FullAxes, LoadOptions, Pending, WeightSet, WeightSource,
-    weights,
+    Bindings, Counters, Device, DeviceError, Executable, LoadOptions, Pending, StepReport, Tally, WeightSet,
+    WeightSource, weights,
 };
 use aio_ir::Op;
-use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
-use std::sync::{Arc, Mutex};
+use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, StepTime, Target, Traffic};
+use std::sync::Arc;
 
 /// The device that runs nothing. See the module docs.
 #[derive(Debug, Default)]
 pub struct NullDevice {
-    counters: Arc<Mutex<Counters>>,
+    tally: Arc<Tally>,
 }
 
 struct NullExecutable {
-    full: FullAxes,
     plan: Plan,
+    traffic: Traffic,
+    pages: u32,
     /// Submissions per step.
     submissions: u64,
-    counters: Arc<Mutex<Counters>>,
+    tally: Arc<Tally>,
 }
 
 /// A target that supports every kind with every weight type.
 pub fn permissive_target(name: &str) -> Target {
     let single = Op::ALL.iter().map(|&op| KindName::Op(op));
     let weights: Vec<_> = aio_ir::DType::ALL.iter().copied().filter(|t| t.is_float()).collect();
-    let support = |kind| KindSupport { kind, weights: weights.clone(), layouts: vec![Layout::Plain] };
-    Target {
-        name: name.to_owned(),
-        kinds: KindName::FUSED.iter().copied().chain(single).map(support).collect(),
-        alignment: 64,
-    }
-}
-
-fn count(counters: &Mutex<Counters>, add: impl FnOnce(&mut Counters)) {
-    // The counters are valid even after a panic, because each is a single number.
-    add(&mut counters.lock().unwrap_or_else(|e| e.into_inner()));
+    let support = |kind| KindSupport::new(kind, &weights, Layout::Plain);
+    Target::new(name, KindName::FUSED.iter().copied().chain(single).map(support).collect())
 }
 
 impl Device for NullDevice {
@@ -47,29 +39,30 @@ impl Device for NullDevice {
     }
 
     fn counters(&self) -> Counters {
-        *self.counters.lock().unwrap_or_else(|e| e.into_inner())
+        self.tally.read()
     }
 
-    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, _pages: u32) -> Result<WeightSet, DeviceError> {
+    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
         for weight in &family.weights {
             weights::checked(source, &weight.name, &weight.ty)?;
         }
-        Ok(WeightSet::new(()))
+        Ok(WeightSet::new(pages))
     }
 
     fn load(
         &self,
-        _: &PlanFamily,
+        family: &PlanFamily,
         plan: &Plan,
-        _: &WeightSet,
+        weights: &WeightSet,
         options: &LoadOptions,
     ) -> Result<Box<dyn Executable>, DeviceError> {
         let submissions = options.submission.submissions(plan);
         Ok(Box::new(NullExecutable {
-            full: FullAxes::of(plan),
             plan: plan.clone(),
+            traffic: Traffic::of(family, plan),
+            pages: *weights.get::<u32>()?,
             submissions,
-            counters: Arc::clone(&self.counters),
+            tally: Arc::clone(&self.tally),
         }))
     }
 
@@ -84,12 +77,11 @@ impl Device for NullDevice {
 
 impl Executable for NullExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
-        bindings.check(&self.plan)?;
-        self.full.check(&bindings.dims)?;
-        count(&self.counters, |c| {
-            c.submissions += self.submissions;
-            c.syncs += self.submissions;
-        });
-        Ok(Pending::Done)
+        bindings.check(&self.plan, self.pages)?;
+        let load = bindings.load(&self.plan);
+        // A device that runs nothing takes no time.
+        let report = StepReport::new(&self.traffic, load, self.submissions, StepTime::Modelled(0.0));
+        self.tally.add(&report, 0);
+        Ok(Pending::Done(report))
     }
 }

@@ -30,5 +30,7 @@ pub(crate) fn emit(
     for (buffer, &offset) in buffers.iter_mut().zip(&map.offsets) {
         buffer.offset = offset;
     }
-    Ok(Plan { bucket, inputs, outputs, buffers, tasks, arena_bytes: map.bytes, arena_lower_bound: map.lower_bound })
+    let (arena_bytes, arena_lower_bound) = (map.bytes, map.lower_bound);
+    let plan = Plan { bucket, inputs, outputs, buffers, tasks, checks: Vec::new(), arena_bytes, arena_lower_bound };
+    Ok(plan.with_checks())
 }

@@ -190,11 +190,11 @@ impl<'a> Emitter<'a> {
         Loc::State(self.shared.state(StateDesc { name: v.name.clone(), ty: v.ty.clone() }))
     }
 
-    /// The layout of a weight. Matrices take the kind's preferred layout. Other weights, views, and matrices without
+    /// The layout of a weight. Matrices, those of experts too, take the kind's preferred layout. Other weights, views, and matrices without
     /// elements keep the file's.
     fn layout(&self, cluster: &Cluster, value: ValueId) -> Layout {
         let shape = &self.graph.ty(value).shape;
-        let matrix = shape.rank() == 2 && !shape.is_empty();
+        let matrix = (2..=3).contains(&shape.rank()) && !shape.is_empty();
         let support = self.target.support(cluster.kind.name()).filter(|_| matrix);
         support.and_then(|s| s.layouts.first().copied()).unwrap_or(Layout::Plain)
     }

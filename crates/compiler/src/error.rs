@@ -39,6 +39,16 @@ pub enum CompileError {
         /// What is missing.
         reason: String,
     },
+    /// More plans than the target has room for.
+    #[error("{plans} plans, {target} has room for {most}")]
+    Plans {
+        /// The target's name.
+        target: String,
+        /// The number of buckets.
+        plans: usize,
+        /// The maximum.
+        most: u32,
+    },
     /// An output that no task writes, or a final that does not update its state, cannot be copied.
     #[error("`{name}` needs a copy: {source}")]
     NoCopy {

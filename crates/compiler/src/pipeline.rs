@@ -36,6 +36,9 @@ pub struct Compilation {
 /// # Errors
 /// See [`CompileError`]. `BrokenGraph` and `BrokenPlan` are compiler bugs.
 pub fn compile(graph: Verified<'_>, target: &Target, options: &Options) -> Result<Compilation, CompileError> {
+    if let Some(most) = target.plans.filter(|&most| options.buckets.len() > most as usize) {
+        return Err(CompileError::Plans { target: target.name.clone(), plans: options.buckets.len(), most });
+    }
     let mut shared = Shared::default();
     let mut plans: Vec<Plan> = Vec::new();
     let mut reports = Vec::new();
@@ -106,7 +109,7 @@ fn lower(graph: &Graph, target: &Target, bucket: Bucket, on: bool) -> Result<Low
         stepped = checked("batch_verify", names_free("batch_verify", batch_verify(&stepped)?)?)?;
     }
     let simple = checked("simplify", simplify(&stepped))?;
-    let (clusters, misses) = fuse(&simple, target, on)?;
+    let (clusters, misses) = fuse(&simple, target, bucket, on)?;
     let clusters = schedule(&simple, clusters);
     Ok((simple, clusters, misses))
 }
@@ -131,7 +134,7 @@ pub fn passes(graph: Verified<'_>, target: &Target, bucket: Bucket) -> Result<Ve
     let tailed = checked("tail", with_tail(graph.graph(), bucket.tail)?)?;
     let verifying = if bucket.verify { Some(checked("batch_verify", batch_verify(&tailed)?)?) } else { None };
     let simple = checked("simplify", simplify(verifying.as_ref().unwrap_or(&tailed)))?;
-    let (clusters, misses) = fuse(&simple, target, true)?;
+    let (clusters, misses) = fuse(&simple, target, bucket, true)?;
     let report = FusionReport::new(&simple, &clusters, &misses);
     let compiled = compile(graph, target, &Options { buckets: vec![bucket], fuse: true })?;
     let plan = &compiled.family.plans[0];

@@ -3,15 +3,17 @@
 
 use aio_compiler::{CompileError, Options, compile};
 use aio_ir::{DType, Graph, Op, verify};
-use aio_plan::{Bucket, KindName, KindSupport, Layout, Loc, Plan, PlanFamily, StepInput, StepOutput, Tail, Target};
+use aio_plan::{
+    Bucket, HeadSizes, KindName, KindSupport, Layout, Limits, Loc, Plan, PlanFamily, StepInput, StepOutput, Tail,
+    Target,
+};
 
 const BUCKET: Bucket = Bucket { rows: 4, seqs: 2, outs: 2, tail: Tail::Logits, verify: false };
 
 /// A device that supports every task kind.
 fn target() -> Target {
     let kinds = KindName::FUSED.iter().copied().chain(Op::ALL.iter().map(|&op| KindName::Op(op)));
-    let support = |kind| KindSupport { kind, weights: DType::ALL.to_vec(), layouts: vec![Layout::Packed] };
-    Target { name: "test".to_owned(), kinds: kinds.map(support).collect(), alignment: 64 }
+    Target::new("test", kinds.map(|kind| KindSupport::new(kind, DType::ALL, Layout::Packed)).collect())
 }
 
 fn graph(body: &str) -> Graph {
@@ -120,4 +122,62 @@ fn the_same_graph_gives_the_same_plans() {
         let bucket = Bucket { tail, ..BUCKET };
         assert_eq!(try_family(DECODE, bucket, true).unwrap(), try_family(DECODE, bucket, true).unwrap());
     }
+}
+
+/// Attention of 8 query heads of 32 over 2 key and value heads, with pages of 64 positions.
+const ATTENTION: &str = "%q = input \"q\" : f32[rows, 8, 32]\n%kv = state \"kv\" : f16[pages, 2, 2, 64, 32]\n\
+    %t = input \"page_table\" : u32[seqs, stride]\n%s = input \"row_seq\" : u32[rows]\n%p = input \"positions\" : u32[rows]\n\
+    %y = attend %q, %kv, %t, %s, %p {scale = 0.2}\noutput \"y\" = %y\n";
+
+/// The kinds of the tasks on a target with these limits of one kind.
+fn kinds_within(kind: KindName, limits: Limits) -> Result<Vec<&'static str>, CompileError> {
+    let mut target = target();
+    for support in target.kinds.iter_mut().filter(|s| s.kind == kind) {
+        support.limits = limits.clone();
+    }
+    let parsed = graph(ATTENTION);
+    let options = Options { buckets: vec![BUCKET], fuse: true };
+    let family = compile(verify(&parsed).unwrap_or_else(|e| panic!("{e}")), &target, &options)?.family;
+    Ok(kinds(&family.plans[0]))
+}
+
+#[test]
+fn what_exceeds_a_kinds_limits_runs_unfused() {
+    let within = |limits| kinds_within(KindName::Attend, limits).unwrap();
+    let head = |multiple_of, max| Limits { head: Some(HeadSizes { multiple_of, max }), ..Limits::default() };
+    let (rows, group, page) = (Limits { rows: Some(4), ..Limits::default() }, Some(4), &[64][..]);
+    for fits in [rows, head(16, 32), Limits { group, page, ..Limits::default() }] {
+        assert_eq!(within(fits.clone()), ["attend_pages"], "{fits:?}");
+    }
+    let (rows, group, page) = (Limits { rows: Some(3), ..Limits::default() }, Some(3), &[128][..]);
+    let (group, page) = (Limits { group, ..Limits::default() }, Limits { page, ..Limits::default() });
+    for exceeded in [rows, head(48, 480), head(16, 16), group, page] {
+        assert_eq!(within(exceeded.clone()), ["attend"], "{exceeded:?}");
+    }
+}
+
+#[test]
+fn what_exceeds_an_ops_limits_is_refused_with_the_reason() {
+    let refused = kinds_within(KindName::Op(Op::Attend), Limits { page: &[128], ..Limits::default() });
+    assert_eq!(refused, Ok(vec!["attend_pages"]), "the fused kind still has a kernel");
+    let mut target = target();
+    target.kinds.retain(|s| s.kind != KindName::Attend);
+    for support in target.kinds.iter_mut().filter(|s| s.kind == KindName::Op(Op::Attend)) {
+        support.limits = Limits { page: &[128], ..Limits::default() };
+    }
+    let parsed = graph(ATTENTION);
+    let options = Options { buckets: vec![BUCKET], fuse: true };
+    let refused = compile(verify(&parsed).unwrap_or_else(|e| panic!("{e}")), &target, &options).unwrap_err();
+    assert_eq!(refused.to_string(), "test cannot run `attend`: pages of 64 positions, the kernel takes [128]");
+}
+
+#[test]
+fn more_plans_than_a_target_has_room_for_are_refused() {
+    let target = Target { plans: Some(1), ..target() };
+    let parsed = graph(ATTENTION);
+    let verified = verify(&parsed).unwrap_or_else(|e| panic!("{e}"));
+    let of = |buckets| compile(verified, &target, &Options { buckets, fuse: true }).map(|c| c.family.plans.len());
+    assert_eq!(of(vec![BUCKET]), Ok(1));
+    let refused = of(vec![BUCKET, Bucket { rows: 8, ..BUCKET }]);
+    assert_eq!(refused, Err(CompileError::Plans { target: "test".to_owned(), plans: 2, most: 1 }));
 }

@@ -53,7 +53,7 @@ impl CaseStep {
     /// The step's dimensions.
     pub fn dims(&self) -> Dims {
         let (rows, outs) = (self.positions.len() as u32, self.out_rows.len() as u32);
-        Dims { rows, seqs: 2, pages: POOL_PAGES, outs, recent: 4 }
+        Dims { rows, seqs: 2, pages: POOL_PAGES, stride: POOL_PAGES, outs, recent: 4 }
     }
 }
 

@@ -44,6 +44,62 @@ pub(super) fn gate_up(weights: DType, activation: &str) -> String {
     format!("{START}{NORM}{gate}{up}%a = {activation} %gate\n%y = mul %a, %up\noutput \"y\" = %y\n")
 }
 
+/// What a routed feed-forward network has besides its experts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ExpertsForm {
+    pub picked: u32,
+    /// `softmax`, `normalised` or `picked`: how the router's scores become weights.
+    pub routing: &'static str,
+    pub shared: bool,
+    /// Whether the shared expert is scaled.
+    pub scaled: bool,
+}
+
+/// Eight experts. The router is of f32, so that every device picks the same ones.
+pub(super) fn experts(weights: DType, form: ExpertsForm) -> String {
+    let ExpertsForm { picked: k, routing, shared, scaled } = form;
+    let mut text = format!(
+        "{START}{NORM}%router = weight \"router\" : f32[8, {WIDTH}]\n%scores = matmul %h, %router\n\
+         %each = reshape %h {{shape = [rows, 1, {WIDTH}]}}\n%xs = broadcast %each {{shape = [rows, {k}, {WIDTH}]}}\n"
+    );
+    text += &match routing {
+        "picked" => format!("%top, %index = top_k %scores {{k = {k}}}\n%p = softmax %top\n"),
+        "softmax" => format!("%all = softmax %scores\n%p, %index = top_k %all {{k = {k}}}\n"),
+        _ => format!(
+            "%all = softmax %scores\n%top, %index = top_k %all {{k = {k}}}\n\
+             %total = reduce %top {{kind = sum, axis = 1}}\n%p = div %top, %total\n"
+        ),
+    };
+    for (name, input) in [("gate", "xs"), ("up", "xs"), ("down", "gu")] {
+        text += &format!("%w{name} = weight \"w{name}\" : {weights}[8, {WIDTH}, {WIDTH}]\n");
+        text += &format!("%{name} = matmul %{input}, %w{name}, %index\n");
+        if name == "up" {
+            text += "%active = silu %gate\n%gu = mul %active, %up\n";
+        }
+    }
+    text += &format!(
+        "%scale = reshape %p {{shape = [rows, {k}, 1]}}\n%weighted = mul %down, %scale\n\
+         %sum = reduce %weighted {{kind = sum, axis = 1}}\n%picked = reshape %sum {{shape = [rows, {WIDTH}]}}\n"
+    );
+    let mut last = "picked";
+    if shared {
+        let matrix = |name: &str| format!("%v{name} = weight \"v{name}\" : {weights}[{WIDTH}, {WIDTH}]\n");
+        text += &(matrix("gate") + &matrix("up") + &matrix("down"));
+        text += "%sg = matmul %h, %vgate\n%su = matmul %h, %vup\n%sa = silu %sg\n%sgu = mul %sa, %su\n\
+                 %sd = matmul %sgu, %vdown\n";
+        let own = if scaled {
+            text += &format!("%vs = weight \"vs\" : f32[1, {WIDTH}]\n%m = matmul %h, %vs\n%mix = sigmoid %m\n");
+            text += "%mixed = mul %sd, %mix\n";
+            "mixed"
+        } else {
+            "sd"
+        };
+        text += &format!("%both = add %picked, %{own}\n");
+        last = "both";
+    }
+    text + &format!("%y = add %x, %{last}\noutput \"y\" = %y\n")
+}
+
 pub(super) fn head(weights: DType) -> String {
     format!(
         "{START}%out_rows = input \"out_rows\" : u32[outs]\n%last = gather %x, %out_rows\n%an = weight \"norm\" : f32[256]\n\
@@ -127,7 +183,7 @@ pub(super) fn qkv(weights: DType, q: QkvForm, a: AttendForm) -> String {
     let (kv, size) = (q.kv_heads, q.head_size);
     let mut text = format!(
         "{START}%positions = input \"positions\" : u32[rows]\n%row_seq = input \"row_seq\" : u32[rows]\n\
-         %table = input \"page_table\" : u32[seqs, pages]\n%kv = state \"kv\" : f16[pages, 2, {kv}, 64, {size}]\n{NORM}"
+         %table = input \"page_table\" : u32[seqs, stride]\n%kv = state \"kv\" : f16[pages, 2, {kv}, 64, {size}]\n{NORM}"
     );
     if q.factors {
         text += &format!("%factors = weight \"factors\" : f32[{}]\n", q.rope_dims / 2);

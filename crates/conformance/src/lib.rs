@@ -30,7 +30,7 @@ pub use values::{Weights, nmse};
 use aio_ir::DType;
 use aio_plan::{KindName, Tail};
 use case::{base, long_steps, mixed_steps};
-use graphs::{AttendForm, LinearForm, QkvForm, Rope};
+use graphs::{AttendForm, ExpertsForm, LinearForm, QkvForm, Rope};
 
 /// The cases whose names contain `filter`; all if it is empty.
 pub fn matching(filter: &str) -> Vec<Case> {
@@ -52,6 +52,7 @@ pub fn cases() -> Vec<Case> {
         all.push(qkv("plain", weights, QkvForm::default(), AttendForm::default(), mixed_steps()));
     }
     all.push(gate_up(DType::Q8_0, "gelu"));
+    all.extend(experts());
     all.extend(qkv_variants());
     all.extend(attend_variants());
     all.extend(sample_cases());
@@ -78,6 +79,25 @@ fn gate_up(weights: DType, activation: &str) -> Case {
     let text = graphs::gate_up(weights, activation);
     let case = base(format!("gate_up-{activation}-{weights}"), KindName::GateUp, weights, text);
     Case { max_nmse: 4.0 * case.max_nmse, ..case }
+}
+
+/// Experts of the common forms, in a few types: products of three matrices in a row, so errors add up.
+fn experts() -> Vec<Case> {
+    let form = |picked, routing, shared, scaled| ExpertsForm { picked, routing, shared, scaled };
+    let forms = [
+        (DType::F32, form(2, "softmax", false, false)),
+        (DType::Q4_0, form(3, "softmax", false, false)),
+        (DType::Q8_0, form(2, "normalised", true, false)),
+        (DType::Q4K, form(4, "picked", true, true)),
+        (DType::BF16, form(8, "normalised", true, true)),
+    ];
+    let case = |(weights, form): (DType, ExpertsForm)| {
+        let name = format!("experts-{}-{weights}", form.routing);
+        let case = base(name, KindName::Experts, weights, graphs::experts(weights, form));
+        let steps = case.steps.iter().filter(|s| s.positions.len() <= 33).cloned().collect();
+        Case { max_nmse: 8.0 * case.max_nmse, steps, ..case }
+    };
+    forms.map(case).to_vec()
 }
 
 fn head(weights: DType, tail: Tail) -> Case {

@@ -282,7 +282,7 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-const PAGES: &str = "%t = input \"page_table\" : u32[seqs, pages]\n%r = input \"row_seq\" : u32[rows]\n\
+const PAGES: &str = "%t = input \"page_table\" : u32[seqs, stride]\n%r = input \"row_seq\" : u32[rows]\n\
                      %p = input \"positions\" : u32[rows]\n";
 
 /// All cases of single ops.

@@ -7,7 +7,6 @@ use aio_backend::bindings::OutputWords;
 use aio_backend::{Bindings, Data, Device, DeviceError, Executable, LoadOptions, WeightSet};
 use aio_ir::{Cost, DType, Dims, Graph, Load, Op, quant};
 use aio_plan::{Plan, PlanFamily};
-use std::time::Instant;
 
 /// Value of the words after an output, which show whether the device writes past its end.
 const SENTINEL: u32 = 0x7fc0_dead;
@@ -145,9 +144,8 @@ impl<'a> Run<'a> {
         let mut words: Vec<OutputWords<'_>> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
         let mut seconds = Vec::with_capacity(times);
         for _ in 0..times {
-            let start = Instant::now();
-            self.executable.submit(&mut Bindings { dims, inputs: &data, outputs: &mut words })?.wait()?;
-            seconds.push(start.elapsed().as_secs_f64());
+            let report = self.executable.submit(&mut Bindings { dims, inputs: &data, outputs: &mut words })?.wait()?;
+            seconds.push(report.time.seconds());
         }
         Ok(seconds)
     }
@@ -157,7 +155,7 @@ impl<'a> Run<'a> {
         let step = &self.case.steps[index];
         let seen: u64 = step.positions.iter().map(|&p| u64::from(p) + 1).sum();
         let context = (seen / step.positions.len().max(1) as u64) as u32;
-        let dims = Dims { pages: 0, ..step.dims() };
+        let dims = Dims { pages: 0, stride: 0, ..step.dims() };
         let tasks = self.plan.tasks.iter().map(|t| t.cost);
         let bodies = self.plan.tasks.iter().map(|t| &*t.body);
         let attends = bodies.flat_map(|b| b.nodes().filter(|(_, n)| n.op == Op::Attend).map(move |(_, n)| (b, n)));

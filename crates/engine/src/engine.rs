@@ -158,7 +158,7 @@ pub(crate) fn prefill_rows(options: &EngineOptions) -> u32 {
 /// Step sizes that an engine has plans for. They do not depend on the context, so one artefact serves every context.
 pub(crate) fn bucket_rows(options: &EngineOptions, device: &dyn Device) -> Vec<u32> {
     let mut rows = vec![1, SMALL_ROWS, WIDE_ROWS, prefill_rows(options)];
-    rows.extend_from_slice(device.step_rows());
+    rows.extend_from_slice(device.target().step_rows);
     rows.sort_unstable();
     rows.dedup();
     rows
@@ -422,7 +422,7 @@ impl Engine {
     }
 
     fn bucket_name(&self, rows: u32, outs: u32, tail: Tail) -> String {
-        let dims = Dims { rows, seqs: 1, pages: 0, outs, recent: 0 };
+        let dims = Dims { rows, seqs: 1, outs, ..Dims::default() };
         self.runner.bucket(&dims, tail, false).map_or_else(String::new, |b| b.to_string())
     }
 

@@ -112,7 +112,7 @@ impl StepInputs {
     /// its rows. `pages` is the size of the pool.
     pub(crate) fn fill(&mut self, step: &Step<'_>, spans: &[DraftSpan], pages: u32) -> Tail {
         self.rows(step.rows);
-        self.pages(step.sequences, pages as usize);
+        let stride = self.pages(step.sequences);
         let tail = self.outputs(step.rows);
         self.bias(step.rows, tail);
         self.spans.clear();
@@ -122,7 +122,7 @@ impl StepInputs {
             self.lens.push(span.len as u32);
         }
         let (rows, seqs, outs) = (step.rows.len() as u32, step.sequences.len() as u32, self.out_rows.len() as u32);
-        self.dims = Dims { rows, seqs, pages, outs, recent: self.dims.recent };
+        self.dims = Dims { rows, seqs, pages, stride, outs, recent: self.dims.recent };
         tail
     }
 
@@ -137,12 +137,15 @@ impl StepInputs {
         }
     }
 
-    fn pages(&mut self, sequences: &[&Sequence], pages: usize) {
+    /// Fills the page table, as wide as the longest sequence needs. Returns its width.
+    fn pages(&mut self, sequences: &[&Sequence]) -> u32 {
+        let stride = sequences.iter().map(|s| s.pages().len()).max().unwrap_or(0);
         self.page_table.clear();
         for (i, sequence) in sequences.iter().enumerate() {
             self.page_table.extend_from_slice(sequence.pages());
-            self.page_table.resize((i + 1) * pages, 0);
+            self.page_table.resize((i + 1) * stride, 0);
         }
+        stride as u32
     }
 
     /// Fills the output rows and their sampling parameters.

@@ -6,8 +6,8 @@ use aio_plan::{Loc, PlanFamily, TaskKind, Traffic, WeightDesc, WeightId};
 /// The work of a model's steps, from the shapes of its weights and states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ModelWork {
-    /// Bytes of the weights that every step reads, as stored in the model file. A separate embedding table is excluded,
-    /// since only a few of its rows are read.
+    /// Bytes of the weights that a step of one row reads, as stored in the model file. A separate embedding table is
+    /// excluded, since only a few of its rows are read; of experts, those that the row picks count.
     pub weight_bytes: u64,
     /// Bytes of keys and values of one position, over all layers.
     pub kv_bytes_per_position: u64,
@@ -20,12 +20,16 @@ pub struct ModelWork {
 impl ModelWork {
     /// Computes the work from a family's weights and states.
     pub fn of(family: &PlanFamily) -> ModelWork {
-        let traffic = family.plans.iter().map(|plan| Traffic::of(family, plan)).max_by_key(|t| t.weights);
-        let Traffic { weights, kv_per_position } = traffic.unwrap_or_default();
-        let mut work =
-            ModelWork { weight_bytes: weights, kv_bytes_per_position: kv_per_position, ..ModelWork::default() };
-        for weight in streamed(family).filter(|w| w.ty.shape.rank() == 2) {
-            let macs = weight.ty.shape.dims().iter().try_fold(1u64, |n, d| n.checked_mul(d.known()?)).unwrap_or(0);
+        let traffic = family.plans.iter().map(|plan| Traffic::of(family, plan)).max_by_key(|t| t.weights_of(1));
+        let traffic = traffic.unwrap_or_default();
+        let (weight_bytes, kv_bytes_per_position) = (traffic.weights_of(1), traffic.kv_per_position);
+        let mut work = ModelWork { weight_bytes, kv_bytes_per_position, ..ModelWork::default() };
+        for weight in streamed(family).filter(|w| w.ty.shape.rank() >= 2) {
+            let dims: Vec<u64> = weight.ty.shape.dims().iter().filter_map(|d| d.known()).collect();
+            // A row is multiplied with the experts that it picks.
+            let experts = traffic.experts.iter().find(|e| dims.len() == 3 && e.total == dims[0]);
+            let matrices = experts.map_or(dims[..dims.len() - 2].iter().product(), |e| e.picked);
+            let macs = dims[dims.len() - 2..].iter().fold(matrices, |n, &d| n.saturating_mul(d));
             if weight.ty.dtype.is_quantized() {
                 work.int8_macs += macs;
             } else {

@@ -144,10 +144,10 @@ struct LosingPlan {
 
 impl Executable for LosingPlan {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
-        self.plan.submit(bindings)?.wait()?;
+        let report = self.plan.submit(bindings)?.wait()?;
         match self.left.fetch_sub(1, Ordering::Relaxed) {
             0 => Err(DeviceError::Failed("the step was lost".to_owned())),
-            _ => Ok(Pending::Done),
+            _ => Ok(Pending::Done(report)),
         }
     }
 }

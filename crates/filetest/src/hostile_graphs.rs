@@ -11,7 +11,7 @@ pub(crate) struct Graph {
 
 const SIZES: (u32, u32, u32) = (8, 2, 8);
 
-const PAGED: &str = "%t = input \"page_table\" : u32[seqs, pages]\n%s = input \"row_seq\" : u32[rows]\n\
+const PAGED: &str = "%t = input \"page_table\" : u32[seqs, stride]\n%s = input \"row_seq\" : u32[rows]\n\
                      %p = input \"positions\" : u32[rows]\n%x = input \"x\" : f32[rows, 64]\n";
 
 /// Finals that are another state, an input and another state's update; outputs that are a state.

@@ -12,8 +12,8 @@ use aio_conformance::{Case, cases};
 use aio_ir::{DType, Dim, Op, Shape, Sym, TensorType};
 use aio_plan::artefact::{decode, encode};
 use aio_plan::{
-    Activation, Bucket, Buffer, BufferId, InputId, Layout, Loc, OutputId, PlanFamily, RopePairs, RopeScaling, StateId,
-    Target, TaskKind, WeightId,
+    Activation, Bucket, Buffer, BufferId, InputId, Layout, Loc, OutputId, PlanFamily, RopePairs, RopeScaling, Routing,
+    StateId, Target, TaskKind, WeightId,
 };
 use std::sync::{Arc, OnceLock};
 
@@ -259,6 +259,14 @@ fn change_number(family: &mut PlanFamily, c: &mut Choices<'_>) {
         TaskKind::GateUp(s) => {
             s.activation = if s.activation == Activation::Silu { Activation::Gelu } else { Activation::Silu };
         }
+        TaskKind::Experts(s) => match c.below(3) {
+            0 => s.picked = size,
+            1 => {
+                s.routing =
+                    c.pick(&[Routing::Softmax, Routing::Normalised, Routing::SoftmaxOfPicked]).unwrap_or(s.routing)
+            }
+            _ => s.norm_eps = f32::from_bits(size),
+        },
         TaskKind::Head(s) => s.argmax = !s.argmax,
         TaskKind::Op(op) => *op = c.pick(Op::ALL).unwrap_or(*op),
     }

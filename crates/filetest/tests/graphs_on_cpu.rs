@@ -57,7 +57,7 @@ fn every_text_graph_gives_the_oracles_results() {
 /// What kernels could only do wrong is refused, with a reason, when the graph is compiled or loaded.
 #[test]
 fn what_no_kernel_can_do_is_refused() {
-    let pages = "%k = input \"k\" : f32[rows, 1, 16]\n%t = input \"page_table\" : u32[seqs, pages]\n%s = input \"row_seq\" : u32[rows]\n\
+    let pages = "%k = input \"k\" : f32[rows, 1, 16]\n%t = input \"page_table\" : u32[seqs, stride]\n%s = input \"row_seq\" : u32[rows]\n\
                  %p = input \"positions\" : u32[rows]\n";
     let kv = "f16[pages, 2, 1, 64, 16]";
     let graphs = [

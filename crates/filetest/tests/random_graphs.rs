@@ -115,7 +115,7 @@ fn the_cpu_runs_random_graphs_with_sizes_of_0() {
             let words: Vec<u32> = (0..40).map(|_| random.next()).collect();
             let graph = generate::graph_with(op, &words);
             let [rows, seqs, outs] = [0; 3].map(|_| random.next() % 4);
-            let dims = Dims { rows, seqs, outs, pages: PAGES, recent: random.next() % 3 };
+            let dims = Dims { rows, seqs, outs, pages: PAGES, stride: PAGES, recent: random.next() % 3 };
             let done = [true, false].into_iter().filter(|&fuse| agrees(&graph, dims, fuse, &cpu)).count();
             ran += done;
             empty += usize::from(done > 0 && graph.values().any(|(_, v)| v.ty.shape.is_empty()));

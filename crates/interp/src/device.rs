@@ -3,18 +3,19 @@
 use crate::eval::evaluate;
 use crate::tensor::Tensor;
 use aio_backend::{
-    Bindings, Counters, Data, Device, DeviceError, Executable, FullAxes, LoadOptions, Pending, WeightSet, WeightSource,
-    null, weights,
+    Bindings, Counters, Data, Device, DeviceError, Executable, LoadOptions, Pending, StepReport, Tally, WeightSet,
+    WeightSource, null, weights,
 };
-use aio_ir::{Dims, Sym, ValueId, verify};
-use aio_plan::{Loc, Plan, PlanFamily, Target, Task, TaskId};
+use aio_ir::{Dims, ValueId, verify};
+use aio_plan::{Loc, Plan, PlanFamily, StepTime, Target, Task, TaskId, Traffic};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// A device that runs the bodies of plans. See the crate's front page.
 #[derive(Debug, Default)]
 pub struct InterpDevice {
-    counters: Arc<Mutex<Counters>>,
+    tally: Arc<Tally>,
 }
 
 /// A model on the oracle: weights in the file's form, and states.
@@ -27,25 +28,18 @@ struct Resident {
 }
 
 struct InterpExecutable {
-    full: FullAxes,
-    /// Whether a value's size depends on the number of pages.
-    has_pages: bool,
     family: Arc<PlanFamily>,
     plan: Plan,
+    traffic: Traffic,
     /// Submissions per step.
     submissions: u64,
     resident: Arc<Resident>,
-    counters: Arc<Mutex<Counters>>,
+    tally: Arc<Tally>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The guarded value is replaced as a whole, so a panic elsewhere cannot leave it half-written.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn has_pages(plan: &Plan) -> bool {
-    let mut values = plan.tasks.iter().flat_map(|t| t.body.values());
-    values.any(|(_, v)| v.ty.shape.dims().contains(&Sym::Pages.into()))
 }
 
 fn failed(e: impl std::fmt::Display) -> DeviceError {
@@ -58,7 +52,7 @@ impl Device for InterpDevice {
     }
 
     fn counters(&self) -> Counters {
-        *lock(&self.counters)
+        self.tally.read()
     }
 
     fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
@@ -92,12 +86,11 @@ impl Device for InterpDevice {
         let shared = PlanFamily { plans: Vec::new(), ..family.clone() };
         Ok(Box::new(InterpExecutable {
             family: Arc::new(shared),
-            full: FullAxes::of(plan),
-            has_pages: has_pages(plan),
+            traffic: Traffic::of(family, plan),
             plan: plan.clone(),
             submissions: options.submission.submissions(plan),
             resident: weights.get()?,
-            counters: Arc::clone(&self.counters),
+            tally: Arc::clone(&self.tally),
         }))
     }
 
@@ -124,9 +117,8 @@ impl Device for InterpDevice {
 
 impl Executable for InterpExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
-        bindings.check(&self.plan)?;
-        self.full.check(&bindings.dims)?;
-        self.check_pages(&bindings.dims)?;
+        let started = Instant::now();
+        bindings.check(&self.plan, self.resident.pages)?;
         let mut step = Execution {
             exe: self,
             dims: bindings.dims,
@@ -143,25 +135,10 @@ impl Executable for InterpExecutable {
         }
         // States are replaced only now, so a failed step leaves them unchanged.
         *lock(&self.resident.states) = states;
-        let mut counters = lock(&self.counters);
-        counters.submissions += self.submissions;
-        counters.syncs += self.submissions;
-        counters.launches += self.plan.tasks.len() as u64;
-        counters.bytes_read += self.plan.tasks.iter().map(|t| t.cost.bytes_read).sum::<u64>();
-        counters.bytes_written += self.plan.tasks.iter().map(|t| t.cost.bytes_written).sum::<u64>();
-        Ok(Pending::Done)
-    }
-}
-
-impl InterpExecutable {
-    /// All values of a step have one number of pages, so it must be the pool's.
-    fn check_pages(&self, dims: &Dims) -> Result<(), DeviceError> {
-        let pool = self.resident.pages;
-        if !self.has_pages || dims.pages == pool {
-            return Ok(());
-        }
-        let message = format!("the step has {}, the oracle's pool {pool}", dims.pages);
-        Err(DeviceError::Binding { name: "pages".to_owned(), message })
+        let time = StepTime::Measured(started.elapsed().as_secs_f64());
+        let report = StepReport::new(&self.traffic, bindings.load(&self.plan), self.submissions, time);
+        self.tally.add(&report, self.plan.tasks.len() as u64);
+        Ok(Pending::Done(report))
     }
 }
 

@@ -11,7 +11,7 @@ use aio_ir::{Dims, Op, verify};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-const DIMS: Dims = Dims { rows: 2, seqs: 1, pages: 2, outs: 2, recent: 0 };
+const DIMS: Dims = Dims { rows: 2, seqs: 1, pages: 2, stride: 2, outs: 2, recent: 0 };
 
 fn eval(body: &str, dims: &Dims, inputs: &[(&str, &[f64])]) -> Result<usize, EvalError> {
     let graph = parse(&format!("aio 1\ngraph \"t\"\n{body}")).unwrap_or_else(|e| panic!("{e}")).graph;
@@ -26,7 +26,7 @@ fn indices_out_of_range_are_errors() {
         let message = format!("%2 = embed: token {index} is not below 3");
         assert_eq!(got.map_err(|e| e.to_string()), Err(message));
     }
-    let kv = "%kv = input \"kv\" : f16[pages, 2, 1, 64, 2]\n%q = input \"q\" : f32[rows, 1, 2]\n%t = input \"t\" : u32[seqs, pages]\n%s = input \"s\" : u32[rows]\n%p = input \"p\" : u32[rows]\n%y = attend %q, %kv, %t, %s, %p {scale = 1.0}\noutput \"y\" = %y";
+    let kv = "%kv = input \"kv\" : f16[pages, 2, 1, 64, 2]\n%q = input \"q\" : f32[rows, 1, 2]\n%t = input \"t\" : u32[seqs, stride]\n%s = input \"s\" : u32[rows]\n%p = input \"p\" : u32[rows]\n%y = attend %q, %kv, %t, %s, %p {scale = 1.0}\noutput \"y\" = %y";
     let places: [(&[f64], &[f64], &[f64]); 3] =
         [(&[0.0, 5.0], &[], &[0.0, 64.0]), (&[], &[0.0, 1.0], &[]), (&[], &[], &[0.0, 4e9])];
     for (table, seqs, positions) in places {
@@ -99,7 +99,7 @@ fn random_graphs_and_empty_dimensions_never_panic() {
     let dims = (0u32..3, 0u32..3, 0u32..3, 0u32..3, 0u32..3);
     let words = prop::collection::vec(any::<u32>(), 0..60);
     let done = runner.run(&(words, dims), |(words, (rows, seqs, pages, outs, recent))| {
-        let dims = Dims { rows, seqs, pages, outs, recent };
+        let dims = Dims { rows, seqs, pages, stride: pages, outs, recent };
         evaluate_random(&generate::graph(&words), &dims, &words);
         for &op in Op::ALL {
             evaluate_random(&generate::graph_with(op, &words), &dims, &words);

@@ -8,7 +8,7 @@ use aio_ir::text::parse;
 use aio_ir::{Dims, Op};
 use std::collections::HashSet;
 
-const DIMS: Dims = Dims { rows: 2, seqs: 1, pages: 2, outs: 2, recent: 2 };
+const DIMS: Dims = Dims { rows: 2, seqs: 1, pages: 2, stride: 2, outs: 2, recent: 2 };
 
 /// The body of a graph, numbers by name, and the expected numbers of each output and final.
 type Case<'a> = (&'a str, &'a [(&'a str, &'a [f64])], &'a [&'a [f64]]);
@@ -337,7 +337,7 @@ fn positions() -> HashSet<Op> {
     seen
 }
 
-const KV: &str = "%kv = state \"kv\" : f16[pages, 2, 1, 64, 2]\n%k = input \"k\" : f32[rows, 1, 2]\n%v = input \"v\" : f32[rows, 1, 2]\n%q = input \"q\" : f32[rows, 1, 2]\n%t = input \"t\" : u32[seqs, pages]\n%s = input \"s\" : u32[rows]\n%p = input \"p\" : u32[rows]\n%n = page_write %kv, %k, %v, %t, %s, %p\n";
+const KV: &str = "%kv = state \"kv\" : f16[pages, 2, 1, 64, 2]\n%k = input \"k\" : f32[rows, 1, 2]\n%v = input \"v\" : f32[rows, 1, 2]\n%q = input \"q\" : f32[rows, 1, 2]\n%t = input \"t\" : u32[seqs, stride]\n%s = input \"s\" : u32[rows]\n%p = input \"p\" : u32[rows]\n%n = page_write %kv, %k, %v, %t, %s, %p\n";
 
 fn cache() -> HashSet<Op> {
     let w = |score: f64| 1.0 / (1.0 + (-score).exp());

@@ -112,7 +112,7 @@ pub(crate) fn picked(a: &CostArgs<'_>) -> Cost {
     Cost { bytes_read: a.bytes(&source).saturating_add(index), bytes_written: a.written(), flops: 0 }
 }
 
-/// One multiply-add per weight and row. With experts, only the selected matrices are read, at most all.
+/// One multiply-add per weight and row. With experts, only the matrices that some row selects are read.
 pub(crate) fn matmul(a: &CostArgs<'_>) -> Cost {
     let (x, w) = (a.input(0), a.input(1));
     let k = x.shape.last().resolve(&a.load.dims);
@@ -126,9 +126,17 @@ fn weight_bytes(a: &CostArgs<'_>, w: &TensorType) -> u64 {
         None => all,
         Some(experts) => {
             let total = w.shape.dims()[0].resolve(&a.load.dims).max(1);
-            (all / total).saturating_mul(a.elems(experts).min(total))
+            let picked = experts.shape.last().resolve(&a.load.dims).max(1);
+            (all as f64 / total as f64 * distinct_experts(total, picked, a.elems(experts) / picked)) as u64
         }
     }
+}
+
+/// Expected number of distinct experts among `total` when each of `rows` rows picks `picked` different ones at random:
+/// a row leaves out an expert with probability `1 - picked / total`.
+pub fn distinct_experts(total: u64, picked: u64, rows: u64) -> f64 {
+    let left_out = 1.0 - picked.min(total) as f64 / total.max(1) as f64;
+    total as f64 * (1.0 - left_out.powf(rows as f64))
 }
 
 /// Moves only the keys and values of the rows.

@@ -302,7 +302,7 @@ fn kv_dims(a: &Args<'_>, i: usize) -> Result<(Dim, Dim), InferError> {
 
 /// Checks the page table, row sequences and positions, from operand `i` on.
 fn row_places(a: &Args<'_>, i: usize, rows: Dim) -> Result<(), InferError> {
-    a.exact(i, DType::U32, &[Sym::Seqs.into(), Sym::Pages.into()])?;
+    a.exact(i, DType::U32, &[Sym::Seqs.into(), Sym::Stride.into()])?;
     a.exact(i + 1, DType::U32, &[rows])?;
     a.exact(i + 2, DType::U32, &[rows])
 }

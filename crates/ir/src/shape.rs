@@ -15,8 +15,10 @@ pub enum Sym {
     Rows,
     /// Sequences in the step.
     Seqs,
-    /// KV pages of the pool; also the stride of a sequence's page list.
+    /// KV pages of the pool.
     Pages,
+    /// Entries of each sequence's row in the page table.
+    Stride,
     /// Rows that produce an output (a sampled token, logits).
     Outs,
     /// Recent tokens per output row, for the penalties.
@@ -25,7 +27,7 @@ pub enum Sym {
 
 impl Sym {
     /// All symbols.
-    pub const ALL: [Sym; 5] = [Sym::Rows, Sym::Seqs, Sym::Pages, Sym::Outs, Sym::Recent];
+    pub const ALL: [Sym; 6] = [Sym::Rows, Sym::Seqs, Sym::Pages, Sym::Stride, Sym::Outs, Sym::Recent];
 
     /// The symbol's name in the text form.
     pub const fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Sym {
             Sym::Rows => "rows",
             Sym::Seqs => "seqs",
             Sym::Pages => "pages",
+            Sym::Stride => "stride",
             Sym::Outs => "outs",
             Sym::Recent => "recent",
         }
@@ -53,6 +56,8 @@ pub struct Dims {
     pub seqs: u32,
     /// Pages of the KV pool.
     pub pages: u32,
+    /// Entries of each sequence's row in the page table: at least the pages of the longest sequence.
+    pub stride: u32,
     /// Rows that produce an output.
     pub outs: u32,
     /// Recent tokens per output row.
@@ -60,9 +65,9 @@ pub struct Dims {
 }
 
 impl Dims {
-    /// A step of `rows` rows of one sequence whose last row produces an output.
+    /// A step of `rows` rows of one sequence whose last row produces an output. The sequence may have the whole pool.
     pub const fn single(rows: u32, pages: u32) -> Dims {
-        Dims { rows, seqs: 1, pages, outs: 1, recent: 0 }
+        Dims { rows, seqs: 1, pages, stride: pages, outs: 1, recent: 0 }
     }
 
     /// The number bound to a symbol.
@@ -71,6 +76,7 @@ impl Dims {
             Sym::Rows => self.rows,
             Sym::Seqs => self.seqs,
             Sym::Pages => self.pages,
+            Sym::Stride => self.stride,
             Sym::Outs => self.outs,
             Sym::Recent => self.recent,
         }

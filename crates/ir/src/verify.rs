@@ -178,7 +178,8 @@ impl Verifier<'_> {
 
     fn sizes(&mut self) {
         // A step with the largest 32-bit counts would overflow everything; up to 2^20 of each is guaranteed to work.
-        let large = Dims { rows: 1 << 20, seqs: 1 << 10, pages: 1 << 20, outs: 1 << 20, recent: 1 << 20 };
+        let large =
+            Dims { rows: 1 << 20, seqs: 1 << 10, pages: 1 << 20, stride: 1 << 20, outs: 1 << 20, recent: 1 << 20 };
         for (id, value) in self.graph.values() {
             let ty = &value.ty;
             let open_row = ty.dtype.is_quantized() && ty.shape.last().known().is_none();

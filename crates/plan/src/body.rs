@@ -4,10 +4,10 @@
 //! to recognise one: it builds the body again and compares. The numbers a kernel takes from the kind are therefore
 //! those of the body. Called by `aio-compiler` when it fuses and by [`crate::verify`].
 
-use crate::kinds::{KindSpec, OperandSpec, TaskKind, gate_up, head, linear, qkv};
-use crate::numbers::{Activation, AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec};
+use crate::kinds::{KindSpec, OperandSpec, TaskKind, experts, gate_up, head, linear, qkv};
+use crate::numbers::{Activation, AttendSpec, ExpertsSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec, Routing};
 use aio_ir::graph::BuildError;
-use aio_ir::{Attr, Builder, Def, Graph, Op, Shape, TensorType, ValueId};
+use aio_ir::{Attr, Builder, Def, Dim, Graph, Op, Shape, TensorType, ValueId};
 use smallvec::SmallVec;
 
 /// An operand as the body declares it.
@@ -77,6 +77,7 @@ pub fn fused(kind: &TaskKind, operands: &[Option<Declared>]) -> Result<Graph, Bo
         TaskKind::Attend(numbers) => body.attend(numbers),
         TaskKind::Linear(numbers) => body.linear(linear::Operands::of(&body.values), numbers),
         TaskKind::GateUp(numbers) => body.gate_up(gate_up::Operands::of(&body.values), numbers),
+        TaskKind::Experts(numbers) => body.experts(experts::Operands::of(&body.values), numbers),
         TaskKind::Head(numbers) => body.head(head::Operands::of(&body.values), numbers),
         TaskKind::Op(_) => unreachable!("a task of one op has no declaration in the table of kinds"),
     }?;
@@ -262,18 +263,106 @@ impl Body {
 
     fn gate_up(&mut self, o: gate_up::Operands<Value>, n: &GateUpSpec) -> Result<ValueId, BodyError> {
         let h = self.norm(need(o.x), need(o.norm), n.norm_eps)?;
-        let gate = self.op(Op::Matmul, &[h, need(o.gate)], &[])?;
-        let up = self.op(Op::Matmul, &[h, need(o.up)], &[])?;
-        if self.ty(gate) != self.ty(up) {
-            let (expected, got) = (self.ty(need(o.gate)).to_string(), self.ty(need(o.up)).clone());
+        self.gated(&[h], [need(o.gate), need(o.up)], n.activation)
+    }
+
+    /// `act(x * gate) * (x * up)`. `rows` is x, with the index of each row's matrices if they are experts.
+    fn gated(&mut self, rows: &[ValueId], [gate, up]: [ValueId; 2], act: Activation) -> Result<ValueId, BodyError> {
+        if self.ty(gate).shape != self.ty(up).shape {
+            let (expected, got) = (self.ty(gate).to_string(), self.ty(up).clone());
             return Err(BodyError::Operand { operand: "up", expected, got });
         }
-        let activation = match n.activation {
+        let gate = self.product(rows, gate)?;
+        let up = self.product(rows, up)?;
+        let activation = match act {
             Activation::Silu => Op::Silu,
             Activation::Gelu => Op::Gelu,
         };
         let active = self.op(activation, &[gate], &[])?;
         self.op(Op::Mul, &[active, up], &[])
+    }
+
+    /// `x * w`, with the index of each row's matrix if there is one.
+    fn product(&mut self, rows: &[ValueId], w: ValueId) -> Result<ValueId, BodyError> {
+        let operands: SmallVec<[ValueId; 3]> =
+            rows[..1].iter().copied().chain([w]).chain(rows[1..].iter().copied()).collect();
+        self.op(Op::Matmul, &operands, &[])
+    }
+
+    fn shaped(&mut self, op: Op, x: ValueId, dims: [Dim; 3]) -> Result<ValueId, BodyError> {
+        self.op(op, &[x], &[("shape", Attr::Shape(Shape::new(dims)))])
+    }
+
+    fn experts(&mut self, o: experts::Operands<Value>, n: &ExpertsSpec) -> Result<ValueId, BodyError> {
+        let h = self.norm(need(o.x), need(o.norm), n.norm_eps)?;
+        let (weights, index) = self.route(h, need(o.router), n)?;
+        let &[rows, width] = self.ty(h).shape.dims() else {
+            return Err(BodyError::Operand {
+                operand: "x",
+                expected: "rows of one dimension".to_owned(),
+                got: self.ty(h).clone(),
+            });
+        };
+        let picked = Dim::Const(n.picked.into());
+        let each = self.shaped(Op::Reshape, h, [rows, Dim::Const(1), width])?;
+        let spread = self.shaped(Op::Broadcast, each, [rows, picked, width])?;
+        let gated = self.gated(&[spread, index], [need(o.gate), need(o.up)], n.activation)?;
+        let down = self.product(&[gated, index], need(o.down))?;
+        let weights = self.shaped(Op::Reshape, weights, [rows, picked, Dim::Const(1)])?;
+        let weighted = self.op(Op::Mul, &[down, weights], &[])?;
+        let sum = self.op(Op::Reduce, &[weighted], &[("kind", Attr::Word("sum")), ("axis", Attr::Int(1))])?;
+        let out = self.ty(down).shape.last();
+        let mut sum = self.op(Op::Reshape, &[sum], &[("shape", Attr::Shape(Shape::new([rows, out])))])?;
+        if let Some(shared) = self.shared(h, &o, n)? {
+            sum = self.op(Op::Add, &[sum, shared], &[])?;
+        }
+        let residual = need(o.residual);
+        if self.ty(residual) != self.ty(sum) {
+            let (expected, got) = (self.ty(sum).to_string(), self.ty(residual).clone());
+            return Err(BodyError::Operand { operand: "residual", expected, got });
+        }
+        self.op(Op::Add, &[sum, residual], &[])
+    }
+
+    /// The weights and indices of the experts that the router picks for each row.
+    fn route(&mut self, h: ValueId, router: ValueId, n: &ExpertsSpec) -> Result<(ValueId, ValueId), BodyError> {
+        let mut scores = self.op(Op::Matmul, &[h, router], &[])?;
+        if n.routing != Routing::SoftmaxOfPicked {
+            scores = self.op(Op::Softmax, &[scores], &[])?;
+        }
+        let top = self.b.apply(Op::TopK, &[Some(scores)], &[("k", Attr::Int(n.picked.into()))])?;
+        let &[values, index] = &self.b.graph().node(top).results[..] else { unreachable!("`top_k` has two results") };
+        let weights = match n.routing {
+            Routing::Softmax => values,
+            Routing::SoftmaxOfPicked => self.op(Op::Softmax, &[values], &[])?,
+            Routing::Normalised => {
+                let sum = self.op(Op::Reduce, &[values], &[("kind", Attr::Word("sum")), ("axis", Attr::Int(1))])?;
+                self.op(Op::Div, &[values, sum], &[])?
+            }
+        };
+        Ok((weights, index))
+    }
+
+    /// The shared expert's result, if there is one.
+    fn shared(
+        &mut self,
+        h: ValueId,
+        o: &experts::Operands<Value>,
+        n: &ExpertsSpec,
+    ) -> Result<Option<ValueId>, BodyError> {
+        let (gate, up, down) = match (o.shared_gate, o.shared_up, o.shared_down) {
+            (Some(gate), Some(up), Some(down)) => (gate, up, down),
+            (None, None, None) if o.shared_scale.is_none() => return Ok(None),
+            (None, ..) => return Err(BodyError::Missing { operand: "shared_gate" }),
+            (_, None, _) => return Err(BodyError::Missing { operand: "shared_up" }),
+            (.., None) => return Err(BodyError::Missing { operand: "shared_down" }),
+        };
+        let gated = self.gated(&[h], [gate, up], n.activation)?;
+        let out = self.op(Op::Matmul, &[gated, down], &[])?;
+        let Some(scale) = o.shared_scale else { return Ok(Some(out)) };
+        let scale = self.op(Op::Matmul, &[h, scale], &[])?;
+        let scale = self.op(Op::Sigmoid, &[scale], &[])?;
+        Ok(Some(self.op(Op::Mul, &[out, scale], &[])?))
     }
 
     fn head(&mut self, o: head::Operands<Value>, n: &HeadSpec) -> Result<ValueId, BodyError> {

@@ -1,6 +1,7 @@
 //! Plans, and the family that shares weights, states and arena between them.
 
 use crate::bucket::Bucket;
+use crate::check::Check;
 use crate::loc::{InputId, OutputId};
 use crate::step::{StepInput, StepOutput};
 use crate::target::Layout;
@@ -99,6 +100,8 @@ pub struct Plan {
     pub buffers: Vec<Buffer>,
     /// Tasks in order of execution, by [`TaskId`](crate::TaskId).
     pub tasks: Vec<Task>,
+    /// Checks of each step's bindings; see [`Plan::with_checks`].
+    pub checks: Vec<Check>,
     /// Bytes of the arena that this plan uses.
     pub arena_bytes: u64,
     /// Peak bytes of live buffers; no arena can be smaller.

@@ -4,7 +4,7 @@
 //! operands and results by name. [`crate::body`] defines what a kind computes, the verifier checks operands against the
 //! classes stated here, and back ends take locations by name. Single-op tasks have the operands of the op table instead.
 
-use crate::numbers::{AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec};
+use crate::numbers::{AttendSpec, ExpertsSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec};
 use aio_ir::{DType, Def, Op, Sym, TensorType};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -22,6 +22,9 @@ pub enum Class {
     Vector,
     /// A two-dimensional weight of any float type whose rows are outputs. May have the back end's own layout.
     Matrix,
+    /// A three-dimensional weight of any float type: matrices whose rows are outputs. May have the back end's own
+    /// layout.
+    Matrices,
     /// u32 elements of any shape.
     Index,
     /// u32 elements, one for each output row of the step.
@@ -41,6 +44,7 @@ impl Class {
             Class::Values => ty.dtype == DType::F32,
             Class::Vector => def == Def::Weight && ty.dtype == DType::F32 && rank == 1,
             Class::Matrix => def == Def::Weight && ty.dtype.is_float() && rank == 2,
+            Class::Matrices => def == Def::Weight && ty.dtype.is_float() && rank == 3,
             Class::Index => ty.dtype == DType::U32,
             Class::OutIndex => ty.dtype == DType::U32 && grows(&[Sym::Outs]),
             Class::Pages => ty.dtype == DType::F16 && rank == 5,
@@ -55,6 +59,7 @@ impl Class {
             Class::Values => "f32 elements",
             Class::Vector => "a weight vector of f32",
             Class::Matrix => "a weight matrix",
+            Class::Matrices => "a weight of three dimensions",
             Class::Index => "u32 elements",
             Class::OutIndex => "u32 elements with a first dimension of outs",
             Class::Pages => "pages of keys and values",
@@ -215,6 +220,12 @@ kind_table! {
         "`act(norm(x) * gate) * (norm(x) * up)`."
         (req x: Rows, req norm: Vector, req gate: Matrix, req up: Matrix)
         -> (out);
+    Experts ExpertsSpec experts "experts"
+        "The feed-forward network of the experts that a router picks for each row, a shared expert, and the residual."
+        (req x: Rows, req norm: Vector, req router: Matrix, req gate: Matrices, req up: Matrices, req down: Matrices,
+         opt shared_gate: Matrix, opt shared_up: Matrix, opt shared_down: Matrix, opt shared_scale: Matrix,
+         req residual: Values)
+        -> (out);
     Head HeadSpec head "head"
         "The last norm and the projection onto the vocabulary for the output rows: f32\\[outs, vocabulary\\], or u32\\[outs\\] with `argmax`."
         (req x: Rows, req out_rows: OutIndex, req norm: Vector, req w: Matrix)
@@ -236,7 +247,10 @@ impl KindName {
         match self {
             KindName::Op(Op::Matmul) => place == const { Op::Matmul.place("w") },
             KindName::Op(Op::Embed) => place == const { Op::Embed.place("table") },
-            _ => self.spec().and_then(|s| s.operands.get(place)).is_some_and(|o| o.class == Class::Matrix),
+            _ => self
+                .spec()
+                .and_then(|s| s.operands.get(place))
+                .is_some_and(|o| matches!(o.class, Class::Matrix | Class::Matrices)),
         }
     }
 }

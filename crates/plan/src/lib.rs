@@ -13,9 +13,12 @@
 pub mod artefact;
 pub mod body;
 pub mod bucket;
+mod check;
+mod checks;
 pub mod cost;
 pub mod family;
 pub mod kinds;
+mod limits;
 mod loc;
 mod numbers;
 pub mod rope;
@@ -23,20 +26,23 @@ mod step;
 pub mod target;
 pub mod task;
 pub mod text;
+mod time;
 mod traffic;
 mod verify;
 mod wire;
 
 pub use bucket::{Bucket, Tail};
+pub use check::Check;
 pub use family::{Binding, Buffer, KvShape, Plan, PlanFamily, StateDesc, WeightDesc};
 pub use kinds::{KindName, TaskKind};
 pub use loc::{BufferId, InputId, Loc, OutputId, StateId, WeightId};
-pub use numbers::{Activation, AttendSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec};
+pub use numbers::{Activation, AttendSpec, ExpertsSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec, Routing};
 pub use rope::{RopePairs, RopeScaling, RopeSpec};
 pub use step::{StepInput, StepOutput};
-pub use target::{KindSupport, Layout, Target};
+pub use target::{HeadSizes, KindSupport, Layout, Limits, Target};
 pub use task::{Task, TaskId};
-pub use traffic::Traffic;
+pub use time::StepTime;
+pub use traffic::{StepLoad, Traffic};
 pub use verify::{MAX_BUCKET, PlanError, verify};
 
 /// Hash, in hexadecimal, of the sources of this crate that affect the contents of an artefact.

@@ -84,6 +84,30 @@ pub struct GateUpSpec {
     pub activation: Activation,
 }
 
+/// How a router's scores become the weights of the experts that it picks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Routing {
+    /// Softmax over all experts.
+    Softmax,
+    /// Softmax over all experts, then divided by the sum over the picked ones.
+    Normalised,
+    /// Softmax over the scores of the picked ones.
+    SoftmaxOfPicked,
+}
+
+/// Numbers of [`TaskKind::Experts`](crate::TaskKind::Experts).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExpertsSpec {
+    /// Epsilon of the norm before router and projections.
+    pub norm_eps: f32,
+    /// Experts of each row.
+    pub picked: u32,
+    /// How they are weighed.
+    pub routing: Routing,
+    /// The function applied to the gates.
+    pub activation: Activation,
+}
+
 /// Numbers of [`TaskKind::Head`](crate::TaskKind::Head).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeadSpec {

@@ -23,6 +23,28 @@ impl Layout {
     }
 }
 
+/// Limits of a kind's kernels. What exceeds one runs unfused, or is refused with the reason when it is compiled.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Maximum rows of a step; `None` for any number.
+    pub rows: Option<u32>,
+    /// Sizes of attention heads; `None` for any.
+    pub head: Option<HeadSizes>,
+    /// Maximum query heads of each key and value head; `None` for any number.
+    pub group: Option<u32>,
+    /// Positions of a KV page; empty for any number.
+    pub page: &'static [u32],
+}
+
+/// Head sizes that kernels take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadSizes {
+    /// They are multiples of this.
+    pub multiple_of: u32,
+    /// The largest.
+    pub max: u32,
+}
+
 /// A kind of task that a device can run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KindSupport {
@@ -32,6 +54,8 @@ pub struct KindSupport {
     pub weights: Vec<DType>,
     /// Layouts of its weight matrices ([`KindName::is_matrix`]), best first.
     pub layouts: Vec<Layout>,
+    /// Limits of its kernels.
+    pub limits: Limits,
 }
 
 /// A device as the compiler sees it.
@@ -43,9 +67,31 @@ pub struct Target {
     pub kinds: Vec<KindSupport>,
     /// Alignment of arena buffers in bytes.
     pub alignment: u64,
+    /// Row counts at or below which the device uses different kernels, so a plan of its own pays for its memory. Empty
+    /// if all sizes use the same kernels.
+    pub step_rows: &'static [u32],
+    /// Maximum plans of a family, where a device has room for few captured graphs or streams; `None` for any number.
+    pub plans: Option<u32>,
+}
+
+impl KindSupport {
+    /// Support for a kind without limits, with weight matrices of these types in this layout.
+    pub fn new(kind: KindName, weights: &[DType], layout: Layout) -> KindSupport {
+        KindSupport { kind, weights: weights.to_vec(), layouts: vec![layout], limits: Limits::default() }
+    }
+
+    /// The same with limits.
+    pub fn within(self, limits: Limits) -> KindSupport {
+        KindSupport { limits, ..self }
+    }
 }
 
 impl Target {
+    /// A target whose buffers are aligned to 64 bytes, with room for any number of plans.
+    pub fn new(name: impl Into<String>, kinds: Vec<KindSupport>) -> Target {
+        Target { name: name.into(), kinds, alignment: 64, step_rows: &[], plans: None }
+    }
+
     /// The device's support for a kind, if any.
     pub fn support(&self, kind: KindName) -> Option<&KindSupport> {
         self.kinds.iter().find(|s| s.kind == kind)

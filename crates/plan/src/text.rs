@@ -4,7 +4,7 @@ use crate::family::{Plan, PlanFamily};
 use crate::loc::Loc;
 use std::fmt::Write;
 
-/// Prints a plan: its bindings, buffers, and tasks with operands, results, bytes and flops. The cost of attention grows
+/// Prints a plan: its bindings and their checks, buffers, and tasks with operands, results, bytes and flops. The cost of attention grows
 /// with the context: the first figure is for an empty context, the second is added per position of a full bucket.
 pub fn print(family: &PlanFamily, plan: &Plan) -> String {
     let mut out = String::new();
@@ -19,6 +19,9 @@ pub fn print(family: &PlanFamily, plan: &Plan) -> String {
     }
     for (i, b) in plan.outputs.iter().enumerate() {
         line(format_args!("out{i} = {:?} : {}", b.name, b.ty));
+    }
+    for check in &plan.checks {
+        line(format_args!("check {check}"));
     }
     for (i, b) in plan.buffers.iter().enumerate() {
         line(format_args!("b{i} : {} at {} size {}", b.ty, b.offset, b.bytes));

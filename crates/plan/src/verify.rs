@@ -21,11 +21,13 @@
 //! | L017 | sizes at a bucket's bounds, empty dimensions counted as 1, are below 2^47 bytes |
 //! | L018 | a bucket has at most 4,194,304 rows, sequences and output rows; a family has a plan |
 //! | L019 | keys and values that a task reads or writes by pages are a state |
+//! | L020 | a plan has the checks that its tasks need ([`crate::Check`]) |
 //!
 //! Kernels use a kind's numbers unchecked. L012 ties the numbers to the body, and L005 ties the body to the contents of
 //! the locations, so nothing a plan says about itself is taken on trust.
 
 use crate::bucket::Bucket;
+use crate::checks::checks;
 use crate::family::{Plan, PlanFamily, WeightDesc};
 use crate::loc::Loc;
 use crate::target::Layout;
@@ -59,6 +61,19 @@ pub struct PlanError {
 
 /// Checks every plan of a family and collects all errors.
 pub fn verify(family: &PlanFamily) -> Result<(), Vec<PlanError>> {
+    verify_tasks(family)?;
+    let lacks = |plan: &&Plan| plan.checks != checks(&plan.tasks);
+    let error = |plan: &Plan| PlanError {
+        code: "L020",
+        bucket: plan.bucket.to_string(),
+        message: "the checks of its steps are not those of its tasks".to_owned(),
+    };
+    let errors: Vec<_> = family.plans.iter().filter(lacks).map(error).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Checks all rules but L020.
+pub(crate) fn verify_tasks(family: &PlanFamily) -> Result<(), Vec<PlanError>> {
     let mut errors = Vec::new();
     if family.plans.is_empty() {
         errors.push(PlanError {
@@ -143,7 +158,7 @@ impl Verifier<'_> {
         if rows.max(seqs).max(outs) > MAX_BUCKET {
             self.error("L018", format!("a step of more than {MAX_BUCKET} rows, sequences or output rows"));
         }
-        let bounds = Dims { pages: 1, recent: 1, ..self.plan.bucket.bounds() };
+        let bounds = Dims { pages: 1, stride: 1, recent: 1, ..self.plan.bucket.bounds() };
         let bindings = self.plan.inputs.iter().chain(&self.plan.outputs).map(|b| &b.ty);
         let kept = self.family.weights.iter().map(|w| &w.ty).chain(self.family.states.iter().map(|s| &s.ty));
         let mut bodies: Vec<&Graph> = self.plan.tasks.iter().map(|t| &*t.body).collect();

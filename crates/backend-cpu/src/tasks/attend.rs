@@ -158,7 +158,7 @@ impl Attend {
         let kv = step.kv_layer(step.address(self.kv), self.spec.kv_heads as usize, hd);
         // SAFETY: an earlier task wrote all queries.
         let q = unsafe { step.floats(self.q, step.rows() * heads * hd) };
-        let stride = step.dims.pages as usize;
+        let stride = step.dims.stride as usize;
         let offset = self.partial_floats(block.rows.start - pass_start, partials.splits);
         let here = Partials { start: partials.start.wrapping_add(offset), splits: partials.splits };
         // SAFETY: this thread's private memory.

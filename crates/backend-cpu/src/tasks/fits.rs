@@ -7,6 +7,9 @@ use aio_ir::{DType, Op, Sym, TensorType};
 use aio_plan::kinds::{attend, gate_up, head, linear, qkv};
 use aio_plan::{AttendSpec, KindName, Loc, Plan, PlanFamily, QkvSpec, StepInput, Task, TaskKind};
 
+/// Head sizes that the kernels of attention take are multiples of this.
+pub(crate) const HEAD_MULTIPLE: u32 = 16;
+
 /// Whether the kernels of a task's kind fit its operands and results.
 pub(super) fn fits(task: &Task, family: &PlanFamily, plan: &Plan) -> bool {
     let t = Fit { task, family, plan };
@@ -18,50 +21,32 @@ pub(super) fn fits(task: &Task, family: &PlanFamily, plan: &Plan) -> bool {
             TaskKind::Linear(_) => t.linear(),
             TaskKind::GateUp(_) => t.gate_up(),
             TaskKind::Head(_) => t.head(),
-            TaskKind::Op(_) => false,
+            // The nodes of the body are the kernels.
+            TaskKind::Experts(_) | TaskKind::Op(_) => false,
         }
 }
 
-/// The inputs, by name, that a plan's tasks index by. Each step checks them.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Reads {
-    /// `positions`, `page_table` and `row_seq`.
-    pub places: bool,
-    /// `out_rows`.
-    pub out_rows: bool,
-}
-
-impl Reads {
-    /// The union of both.
-    pub(crate) fn or(self, other: Reads) -> Reads {
-        Reads { places: self.places || other.places, out_rows: self.out_rows || other.out_rows }
-    }
-}
-
-/// The inputs a task indexes by.
-pub(crate) fn reads(task: &Task, plan: &Plan) -> Reads {
+/// Whether a task finds keys and values by the step's own `positions`, `page_table` and `row_seq`.
+pub(crate) fn reads_pages(task: &Task, plan: &Plan) -> bool {
     let is = |loc: Loc, input| plan.step_input(input).is_some_and(|i| loc == Loc::Input(i));
-    let places = |table, row_seq, positions| {
+    let all = |table, row_seq, positions| {
         is(table, StepInput::PageTable) && is(row_seq, StepInput::RowSeq) && is(positions, StepInput::Positions)
     };
-    let operand = |name: &str, op: Op| task.operands[op.place(name)];
     match task.kind {
         TaskKind::Qkv(_) => {
             let o = qkv::Operands::of(&task.operands);
-            Reads { places: places(o.page_table, o.row_seq, o.positions), out_rows: false }
+            all(o.page_table, o.row_seq, o.positions)
         }
         TaskKind::Attend(_) => {
             let o = attend::Operands::of(&task.operands);
-            Reads { places: places(o.page_table, o.row_seq, o.positions), out_rows: false }
+            all(o.page_table, o.row_seq, o.positions)
         }
         TaskKind::Op(op @ (Op::Attend | Op::PageWrite)) => {
-            let [table, row_seq, positions] = ["table", "row_seq", "positions"].map(|name| operand(name, op));
-            Reads { places: places(table, row_seq, positions), out_rows: false }
+            let [table, row_seq, positions] =
+                ["table", "row_seq", "positions"].map(|name| task.operands[op.place(name)]);
+            all(table, row_seq, positions)
         }
-        TaskKind::Head(_) => {
-            Reads { places: false, out_rows: is(task.operands[head::AT.out_rows], StepInput::OutRows) }
-        }
-        _ => Reads::default(),
+        _ => false,
     }
 }
 
@@ -81,9 +66,9 @@ struct Fit<'a> {
 impl Fit<'_> {
     fn qkv(&self, spec: &QkvSpec) -> bool {
         let (o, q) = (qkv::Operands::of(&self.task.operands), self.task.results[qkv::OUT.q]);
-        reads(self.task, self.plan).places
+        reads_pages(self.task, self.plan)
             && matches!(o.freq_factors, Loc::Absent | Loc::Weight(_))
-            && spec.head_dim.is_multiple_of(16)
+            && spec.head_dim.is_multiple_of(HEAD_MULTIPLE)
             && self.matrices(&[o.wq, o.wk, o.wv])
             && self.rows(o.x, self.size(o.wq, 1))
             && self.rows(q, self.size(o.wq, 0))
@@ -102,10 +87,15 @@ impl Fit<'_> {
 
     fn head(&self) -> bool {
         let (o, out) = (head::Operands::of(&self.task.operands), self.task.results[head::OUT.out]);
-        reads(self.task, self.plan).out_rows
+        self.binds_out_rows(self.task.operands[head::AT.out_rows])
             && self.matrices(&[o.w])
             && self.rows(o.x, self.size(o.w, 1))
             && self.row_major(out, Sym::Outs, None)
+    }
+
+    /// Whether a location is an input, whose indices each step checks.
+    fn binds_out_rows(&self, loc: Loc) -> bool {
+        self.plan.step_input(StepInput::OutRows).is_some_and(|i| loc == Loc::Input(i))
     }
 
     /// Whether a location is absent or holds a row of `width` elements for each of the step's rows.
@@ -143,8 +133,8 @@ impl Fit<'_> {
 
     fn attend(&self, spec: &AttendSpec) -> bool {
         let (o, out) = (attend::Operands::of(&self.task.operands), self.task.results[attend::OUT.out]);
-        let kernel = spec.head_dim > 0 && spec.head_dim.is_multiple_of(16) && matches!(o.kv, Loc::State(_));
-        reads(self.task, self.plan).places
+        let kernel = spec.head_dim > 0 && spec.head_dim.is_multiple_of(HEAD_MULTIPLE) && matches!(o.kv, Loc::State(_));
+        reads_pages(self.task, self.plan)
             && kernel
             && matches!(o.sinks, Loc::Absent | Loc::Weight(_))
             && self.rows(o.q, None)

@@ -19,14 +19,14 @@ use crate::bounds::{Bounds, Scratch};
 use crate::error::unsupported;
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::step::{Check, StepView};
+use crate::step::StepView;
 use aio_backend::DeviceError;
 use aio_ir::Op;
 use aio_plan::kinds;
 use aio_plan::{Layout, Loc, Plan, PlanFamily, Task, TaskKind};
 use ops::{Cx, Nodes};
 
-pub(crate) use fits::{Reads, reads};
+pub(crate) use fits::{HEAD_MULTIPLE, reads_pages};
 
 /// A task bound to its locations and numbers.
 pub(crate) enum Lowered {
@@ -90,14 +90,13 @@ pub(crate) fn lower(
     plan: &Plan,
     resident: &Resident,
     prelude: &mut Prelude,
-    checks: &mut Vec<Check>,
 ) -> Result<Lowered, DeviceError> {
     check_layouts(task, family)?;
     check_states(task, family)?;
     if fits::fits(task, family, plan) {
         return Ok(whole(task, plan, resident, prelude));
     }
-    Ok(Lowered::Nodes(Nodes::new(&mut Cx { task, plan, resident, checks })?))
+    Ok(Lowered::Nodes(Nodes::new(&Cx { task, plan, resident })?))
 }
 
 /// The kernels of a task's kind.
@@ -117,6 +116,7 @@ fn whole(task: &Task, plan: &Plan, resident: &Resident, prelude: &mut Prelude) -
         TaskKind::Linear(spec) => Lowered::Linear(linear::Linear::new(task, spec, weight)),
         TaskKind::GateUp(spec) => Lowered::GateUp(gate_up::GateUp::new(task, spec, weight)),
         TaskKind::Head(spec) => Lowered::Head(head::Head::new(task, spec, weight)),
+        TaskKind::Experts(_) => unreachable!("`fits` takes no experts"),
         TaskKind::Op(_) => {
             let spec = fits::attend_spec(task).expect("`fits` takes no other op, and only with such numbers");
             Lowered::Attend(attend::Attend::new(task, spec))
@@ -143,7 +143,7 @@ fn check_layouts(task: &Task, family: &PlanFamily) -> Result<(), DeviceError> {
         let Loc::Weight(w) = loc else { continue };
         let weight = &family.weights[w.index()];
         let packed = weight.layout == Layout::Packed;
-        if packed && !(weight.ty.shape.rank() == 2 && task.kind.name().is_matrix(place)) {
+        if packed && !((2..=3).contains(&weight.ty.shape.rank()) && task.kind.name().is_matrix(place)) {
             let reason = format!("weight `{}` : {} in {} layout", weight.name, weight.ty, weight.layout.name());
             return Err(unsupported(task, reason));
         }

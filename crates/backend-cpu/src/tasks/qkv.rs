@@ -155,7 +155,7 @@ impl Qkv {
         self.project(step, prepared, 1 + usize::from(value), head, output);
         let kv = step.kv_layer(step.address(self.kv), self.spec.kv_heads as usize, hd);
         let (positions, seqs) = (step.words(self.positions), step.words(self.row_seq));
-        let (table, stride) = (step.words(self.table), step.dims.pages as usize);
+        let (table, stride) = (step.words(self.table), step.dims.stride as usize);
         // SAFETY: private memory: a spare head, then the heads just written.
         let (spare, heads) = unsafe {
             let slice = |at: *mut f32, len| std::slice::from_raw_parts_mut(at, len);

@@ -13,11 +13,10 @@ use crate::error::CudaError;
 use crate::lower::{Bases, MAX_RECENT, Model, Program as Lowered};
 use crate::resident::Resident;
 use crate::states::StatesMap;
-use crate::tally::Tally;
 use crate::weights::WeightsMap;
-use aio_backend::{Burst, BurstEnd, BurstRequest, BurstStep, DeviceError};
+use aio_backend::{Burst, BurstEnd, BurstRequest, BurstStep, DeviceError, Tally};
 use aio_ir::PAGE_POSITIONS;
-use aio_plan::{Plan, PlanFamily, StepInput, Traffic};
+use aio_plan::{Plan, PlanFamily, StepInput, StepLoad, Traffic};
 use program::TaskList;
 use refused::refused;
 use std::mem::offset_of;
@@ -289,17 +288,20 @@ impl CudaBurst {
                 .map(|t| t.load(Ordering::Relaxed))
                 .map(|t| BurstStep { drafted: t & 0xFFFF, accepted: t >> 16 }),
         );
-        let mut len = request.history.len() as u64;
-        let kv = self.traffic.kv_per_position;
-        let add = |counter: &std::sync::atomic::AtomicU64, n: u64| counter.fetch_add(n, Ordering::Relaxed);
+        let (mut len, mut read, mut written) = (request.history.len() as u64, 0, 0);
         for step in steps.iter() {
-            add(&self.tally.bytes_read, self.traffic.weights + (len + u64::from(step.drafted)) * kv);
-            add(&self.tally.bytes_written, (1 + u64::from(step.drafted)) * kv);
+            let load = StepLoad { rows: 1 + u64::from(step.drafted), positions: len + u64::from(step.drafted) };
+            read += self.traffic.bytes_read(load);
+            written += self.traffic.bytes_written(load);
             len += 1 + u64::from(step.accepted);
         }
-        for counter in [&self.tally.submissions, &self.tally.launches, &self.tally.syncs] {
-            add(counter, 1);
-        }
+        self.tally.update(|counters| {
+            counters.bytes_read += read;
+            counters.bytes_written += written;
+            counters.submissions += 1;
+            counters.launches += 1;
+            counters.syncs += 1;
+        });
     }
 }
 

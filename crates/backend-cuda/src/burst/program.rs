@@ -5,14 +5,13 @@
 
 use super::refused::refused;
 use crate::args::{BurstProgram, BurstTask, TASK_BARRIER, TASK_SOLO, TASK_WORDS};
-use crate::checks::Check;
 use crate::driver::{Driver, Memory, Pinned};
 use crate::error::CudaError;
 use crate::lower::{Call, Spot};
 use crate::resident::{Bound, Resident};
-use aio_backend::{DeviceError, FullAxes};
-use aio_ir::Dims;
-use aio_plan::{Bucket, Plan, PlanFamily, StepInput, StepOutput};
+use aio_backend::DeviceError;
+use aio_ir::{Dims, Sym};
+use aio_plan::{Bucket, Check, Plan, PlanFamily, StepInput, StepOutput};
 use bytemuck::Zeroable;
 use std::sync::Arc;
 
@@ -72,7 +71,7 @@ impl TaskList {
     /// Exclusive upper bound on tokens.
     fn vocabulary(&self) -> Option<u64> {
         let tokens = self.plan.step_input(StepInput::Tokens)?;
-        self.bound.program.checks.iter().find_map(|c| match c {
+        self.plan.checks.iter().find_map(|c| match c {
             Check::Below { input, below, .. } if *input == tokens => below.known(),
             _ => None,
         })
@@ -161,7 +160,7 @@ pub(super) fn of_rows(plan: &Plan, rows: u32) -> Plan {
 
 /// Rejects plans with inputs that a burst cannot provide, or without the outputs it needs.
 fn check_names(plan: &Plan) -> Result<(), DeviceError> {
-    let dims = Dims { pages: 1, recent: 1, ..plan.bucket.bounds() };
+    let dims = Dims { pages: 1, stride: 1, recent: 1, ..plan.bucket.bounds() };
     let bound = |name: &str| StepInput::from_name(name).is_some_and(|input| INPUTS.contains(&input));
     let unknown = plan.inputs.iter().find(|i| !bound(&i.name) && !i.optional);
     if let Some(input) = unknown {
@@ -175,7 +174,10 @@ fn check_names(plan: &Plan) -> Result<(), DeviceError> {
         return Err(refused(format!("the plan has no `{name}`")));
     }
     // Without penalties a burst looks back on no tokens.
-    FullAxes::of(plan).check(&Dims { recent: 0, ..dims }).map_err(|e| refused(e.to_string()))?;
+    let needs_recent = plan.checks.iter().find(|c| matches!(c, Check::NotEmpty { sym: Sym::Recent, .. }));
+    if let Some(check) = needs_recent {
+        return Err(refused(format!("it needs tokens to look back on: {check}")));
+    }
     let words = plan.inputs.iter().filter(|i| bound(&i.name));
     match words.into_iter().find(|i| i.ty.dtype.is_quantized() || i.ty.bytes(&dims).is_none()) {
         Some(input) => Err(refused(format!("the input `{}` is not an array of words", input.name))),
@@ -208,7 +210,7 @@ fn flags(calls: &[Call], prelude: usize) -> Vec<u32> {
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use aio_ir::{DType, Def, Dim, Op, Shape, Sym, TensorType};
+    use aio_ir::{DType, Def, Dim, Op, Shape, TensorType};
     use aio_plan::body::{self, Declared};
     use aio_plan::{Binding, BufferId, Loc, Tail, Task, TaskKind};
     use smallvec::smallvec;
@@ -230,15 +232,17 @@ mod tests {
         let body = body::single(Op::Softmax, &[Some(x)], &[]).unwrap();
         let at = Loc::Buffer(BufferId::new(0));
         let task = Task::new(TaskKind::Op(Op::Softmax), Arc::new(body), smallvec![at], smallvec![at], bucket);
-        Plan {
+        let plan = Plan {
             bucket,
             inputs: needed.iter().map(|i| binding(i.name())).collect(),
             outputs: [StepOutput::Accepted, StepOutput::Next].iter().map(|o| binding(o.name())).collect(),
             buffers: Vec::new(),
             tasks: vec![task],
+            checks: Vec::new(),
             arena_bytes: 0,
             arena_lower_bound: 0,
-        }
+        };
+        plan.with_checks()
     }
 
     #[test]

@@ -12,8 +12,8 @@ use aio_plan::{AttendSpec, Loc, QkvSpec, RopePairs, RopeSpec, Task};
 
 /// Positions per split of the context.
 const SPLIT: u64 = 256;
-/// Maximum query rows times heads in a block.
-const COLUMNS: u32 = 24;
+/// Maximum query rows times heads in a block, and so maximum query heads of each key and value head.
+pub(crate) const COLUMNS: u32 = 24;
 /// Maximum size of partial results if a step's rows fill the device without splitting contexts, and if they do not. The
 /// latter is larger so that a long context is not left to a few blocks (16 rows of a model with 32 heads of 64 have 69
 /// MB at 131072 positions).

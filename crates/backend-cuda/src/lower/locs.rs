@@ -3,7 +3,6 @@
 use super::step_map::Spot;
 use super::{Lowering, unsupported};
 use crate::args::symbol;
-use crate::checks::Check;
 use crate::copies::{Copy, copy_of};
 use crate::states::Residence;
 use crate::weights::WeightMap;
@@ -17,6 +16,7 @@ pub(super) fn symbol_of(sym: Sym) -> u32 {
         Sym::Rows => symbol::ROWS,
         Sym::Seqs => symbol::SEQS,
         Sym::Pages => symbol::PAGES,
+        Sym::Stride => symbol::STRIDE,
         Sym::Outs => symbol::OUTS,
         Sym::Recent => symbol::RECENT,
     }
@@ -125,34 +125,18 @@ impl<'a> Lowering<'a> {
         Err(unsupported(task, format!("keys and values in {loc} : {ty}")))
     }
 
-    /// Collects the operands that locate a row's keys and values, and registers checks of their indices before every
-    /// step.
+    /// Collects the operands that locate a row's keys and values: inputs, whose indices every step checks.
     pub(super) fn places(
-        &mut self,
+        &self,
         task: &Task,
         table: Loc,
         row_seq: Loc,
         positions: Loc,
     ) -> Result<PagedRows, DeviceError> {
-        let place = |loc: Loc| match loc {
-            Loc::Input(input) => Ok(input),
-            loc => Err(unsupported(task, format!("places of rows in {loc}, which no step binds"))),
-        };
-        let check = Check::PagedRows { table: place(table)?, row_seq: place(row_seq)?, positions: place(positions)? };
-        if !self.checks.contains(&check) {
-            self.checks.push(check);
+        if let Some(loc) = [table, row_seq, positions].iter().find(|loc| !matches!(loc, Loc::Input(_))) {
+            return Err(unsupported(task, format!("places of rows in {loc}, which no step binds")));
         }
         Ok(PagedRows { table: self.at(table), row_seq: self.at(row_seq), positions: self.at(positions) })
-    }
-
-    /// Registers a check of the indices at a place before every step, if the step binds them. Returns whether it does.
-    pub(super) fn indices(&mut self, task: &Task, place: usize, what: &'static str, below: Dim) -> bool {
-        let Loc::Input(input) = task.operands[place] else { return false };
-        let check = Check::Below { input, task: task.kind.name().name(), what, below };
-        if !self.checks.contains(&check) {
-            self.checks.push(check);
-        }
-        true
     }
 }
 

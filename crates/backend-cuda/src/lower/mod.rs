@@ -14,11 +14,11 @@ mod scratch;
 mod step_map;
 mod tensors;
 
+pub(crate) use attention::COLUMNS;
 use scratch::{Region, Scratch};
 use step_map::StepMap;
 pub(crate) use step_map::{MAX_RECENT, Spot};
 
-use crate::checks::Check;
 use crate::driver::{Driver, Graph, Launch, Properties};
 use crate::error::{CudaError, DEVICE};
 use crate::format::Acts;
@@ -81,7 +81,6 @@ pub(crate) struct Program {
     /// Constant data for kernels, followed by memory that is zero before and after each kernel.
     pub constants: Vec<u8>,
     zero_bytes: usize,
-    pub checks: Vec<Check>,
     /// The input that is the optional bias of `sample`.
     pub bias: Option<InputId>,
 }
@@ -155,7 +154,6 @@ struct Lowering<'a> {
     calls: Vec<Call>,
     ends: Vec<usize>,
     constants: Vec<u8>,
-    checks: Vec<Check>,
     bias: Option<InputId>,
     ropes: Vec<(RopeKey, u64)>,
     cuts: Vec<(CutKey, u64)>,
@@ -177,7 +175,6 @@ impl<'a> Lowering<'a> {
             calls: Vec::new(),
             ends: Vec::new(),
             constants: Vec::new(),
-            checks: Vec::new(),
             bias: None,
             ropes: Vec::new(),
             cuts: Vec::new(),
@@ -193,7 +190,7 @@ impl<'a> Lowering<'a> {
             let before = self.calls.len();
             self.task(task)?;
             if task.body.roots().all(|v| task.body.ty(v).shape.is_empty()) {
-                // Nothing to write: keeps the task's checks and drops its launches.
+                // Nothing to write, so nothing to launch.
                 self.calls.truncate(before);
             }
             self.ends.push(self.calls.len());
@@ -209,7 +206,6 @@ impl<'a> Lowering<'a> {
             zero_bytes: 0,
             step: self.step,
             constants: self.constants,
-            checks: self.checks,
             bias: self.bias,
         };
         Ok((self.scratch, program))
@@ -218,6 +214,7 @@ impl<'a> Lowering<'a> {
     fn task(&mut self, task: &'a Task) -> Result<(), DeviceError> {
         match task.kind {
             TaskKind::Qkv(spec) => self.qkv(task, &spec),
+            TaskKind::Experts(_) => Err(unsupported(task, "it has no kernel")),
             TaskKind::Attend(spec) => self.attend(task, &spec),
             TaskKind::Linear(spec) => self.linear(task, spec.norm_eps),
             TaskKind::GateUp(spec) => self.gate_up(task, &spec),
@@ -267,7 +264,8 @@ impl<'a> Lowering<'a> {
 
     /// Upper bounds on a step's dimensions.
     fn bounds(&self) -> Dims {
-        Dims { pages: self.model.states.pages, recent: MAX_RECENT, ..self.plan.bucket.bounds() }
+        let pages = self.model.states.pages;
+        Dims { pages, stride: pages, recent: MAX_RECENT, ..self.plan.bucket.bounds() }
     }
 
     /// The upper bound of a symbol.

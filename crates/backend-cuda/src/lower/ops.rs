@@ -5,7 +5,6 @@ use super::{Lowering, Region, unsupported};
 use crate::args::{
     FoldArgs, GatherArgs, MapArgs, MatmulArgs, RowsArgs, SampleArgs, ScatterArgs, Tensor, TopKArgs, VerifyArgs,
 };
-use crate::checks::Check;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Op, Sym, TensorType};
 use aio_plan::{Loc, Task};
@@ -59,9 +58,6 @@ fn map_code(op: Op, word: &str) -> Option<u32> {
 impl Lowering<'_> {
     /// A single-op task.
     pub(super) fn op(&mut self, task: &Task, op: Op) -> Result<(), DeviceError> {
-        if !matches!(op, Op::PageWrite | Op::Attend) {
-            self.whole_pool(task);
-        }
         match op {
             Op::Embed => self.embed(task),
             Op::Gather => self.gather(task),
@@ -87,17 +83,6 @@ impl Lowering<'_> {
     /// The grid of a kernel over the elements of the first result.
     fn element_blocks(&self, task: &Task) -> [u32; 2] {
         [self.blocks(self.elems(task, self.node(task).results[0]).div_ceil(THREADS)), 1]
-    }
-
-    /// States that are read or written whole have all pages of the pool, so the step must too.
-    fn whole_pool(&mut self, task: &Task) {
-        let paged = |loc: &Loc| {
-            let ty = if let Loc::State(_) = loc { self.ty(*loc) } else { None };
-            ty.is_some_and(|ty| ty.shape.dims().contains(&Sym::Pages.into()))
-        };
-        if task.operands.iter().chain(&task.results).any(paged) && !self.checks.contains(&Check::WholePool) {
-            self.checks.push(Check::WholePool);
-        }
     }
 
     fn map(&mut self, task: &Task, op: Op) -> Result<(), DeviceError> {
@@ -128,8 +113,6 @@ impl Lowering<'_> {
     }
 
     fn gather(&mut self, task: &Task) -> Result<(), DeviceError> {
-        let first = task.body.ty(self.node(task).input(0)).shape.dims()[0];
-        self.indices(task, 1, "row", first);
         let (out, x, index) = (self.output(task, 0)?, self.input(task, 0)?, self.input(task, 1)?);
         let args = GatherArgs { step: self.header(), out, x, index };
         self.call("op_gather", self.element_blocks(task), 0, &args);
@@ -148,8 +131,6 @@ impl Lowering<'_> {
     }
 
     fn scatter(&mut self, task: &Task) -> Result<(), DeviceError> {
-        let first = task.body.ty(self.node(task).input(0)).shape.dims()[0];
-        self.indices(task, 1, "row", first);
         let (out, x) = (self.output(task, 0)?, self.input(task, 0)?);
         let (index, updates) = (self.input(task, 1)?, self.input(task, 2)?);
         self.call(
@@ -167,8 +148,7 @@ impl Lowering<'_> {
         }
         let node = self.node(task);
         let experts = if node.optional(2).is_some() {
-            let count = task.body.ty(node.input(1)).shape.dims()[0];
-            if !self.indices(task, 2, "expert", count) {
+            if !matches!(task.operands[2], Loc::Input(_)) {
                 return Err(unsupported(task, "experts that no step binds"));
             }
             self.input(task, 2)?

@@ -73,7 +73,7 @@ impl StepMap {
     /// # Errors
     /// [`DeviceError::OutOfMemory`] for impossibly large bindings.
     pub(crate) fn new(plan: &Plan, pages: u32) -> Result<StepMap, DeviceError> {
-        let dims = Dims { pages, recent: MAX_RECENT, ..plan.bucket.bounds() };
+        let dims = Dims { pages, stride: pages, recent: MAX_RECENT, ..plan.bucket.bounds() };
         let size = |name: &str, ty: &TensorType| {
             let large = || DeviceError::OutOfMemory { what: format!("binding `{name}`"), bytes: u64::MAX };
             ty.bytes(&dims).and_then(|b| usize::try_from(b).ok()).filter(|&b| b < 1 << 46).ok_or_else(large)

@@ -46,9 +46,9 @@ impl Cluster {
         }
     }
 
-    /// Whether the kind's body has the same results as the nodes.
-    pub(super) fn is_sound(&self, graph: &Graph) -> bool {
+    /// The kind's body, if it has the same results as the nodes.
+    pub(super) fn sound_body(&self, graph: &Graph) -> Option<Graph> {
         let results = self.results.iter().map(|&v| graph.ty(v));
-        self.body(graph).is_ok_and(|body| body.roots().map(|v| body.ty(v)).eq(results))
+        self.body(graph).ok().filter(|body| body.roots().map(|v| body.ty(v)).eq(results))
     }
 }

@@ -2,18 +2,19 @@
 
 use super::cluster::Cluster;
 use aio_ir::{Def, Graph, Node, NodeId, Op, ValueId};
-use aio_plan::{KindName, Target};
+use aio_plan::{Bucket, KindName, KindSupport, Target};
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// Why a pattern that ends in `node` did not match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Miss {
     /// The pattern's last node.
     pub node: NodeId,
     /// The kind it would have become.
     pub kind: KindName,
     /// The first condition that fails.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
 }
 
 pub(super) type Nodes = SmallVec<[NodeId; 16]>;
@@ -25,15 +26,16 @@ pub(super) type Explaining = fn(&Matcher<'_>, NodeId) -> Option<Result<Cluster, 
 pub(super) struct Matcher<'g> {
     pub(super) graph: &'g Graph,
     target: &'g Target,
+    bucket: Bucket,
     uses: Vec<u32>,
     taken: Vec<bool>,
     misses: Vec<Miss>,
 }
 
 impl<'g> Matcher<'g> {
-    pub(super) fn new(graph: &'g Graph, target: &'g Target) -> Matcher<'g> {
+    pub(super) fn new(graph: &'g Graph, target: &'g Target, bucket: Bucket) -> Matcher<'g> {
         let taken = vec![false; graph.nodes().len()];
-        Matcher { graph, target, uses: graph.use_counts(), taken, misses: Vec::new() }
+        Matcher { graph, target, bucket, uses: graph.use_counts(), taken, misses: Vec::new() }
     }
 
     pub(super) fn is_taken(&self, node: NodeId) -> bool {
@@ -55,7 +57,7 @@ impl<'g> Matcher<'g> {
                 self.misses.push(miss);
                 None
             });
-            if let Some(mut cluster) = found.filter(|c| self.supported(c) && c.is_sound(self.graph)) {
+            if let Some(mut cluster) = found.filter(|c| self.misfit(c).is_none()) {
                 cluster.nodes.sort_unstable();
                 for node in &cluster.nodes {
                     self.taken[node.index()] = true;
@@ -69,23 +71,35 @@ impl<'g> Matcher<'g> {
         let miss = |reason| Miss { node, kind, reason };
         match pattern(self, node) {
             None => Ok(None),
-            Some(Err(reason)) => Err(miss(reason)),
-            Some(Ok(cluster)) if !self.supported(&cluster) => {
-                Err(miss("the target has no such kernel for these weights"))
-            }
-            Some(Ok(cluster)) if !cluster.is_sound(self.graph) => {
-                Err(miss("an operand has a type or shape that no kernel of the kind takes"))
-            }
-            Some(Ok(cluster)) => Ok(Some(cluster)),
+            Some(Err(reason)) => Err(miss(reason.into())),
+            Some(Ok(cluster)) => match self.misfit(&cluster) {
+                Some(reason) => Err(miss(reason)),
+                None => Ok(Some(cluster)),
+            },
         }
     }
 
-    /// Whether the target has a kernel for a cluster's kind and its weight matrix types.
-    pub(super) fn supported(&self, cluster: &Cluster) -> bool {
-        let Some(support) = self.target.support(cluster.kind.name()) else { return false };
+    /// Why the target has no kernel for a cluster; `None` if it has one.
+    fn misfit(&self, cluster: &Cluster) -> Option<Cow<'static, str>> {
+        let Some(support) = self.target.support(cluster.kind.name()).filter(|s| self.takes_weights(s, cluster)) else {
+            return Some("the target has no such kernel for these weights".into());
+        };
+        let Some(body) = cluster.sound_body(self.graph) else {
+            return Some("an operand has a type or shape that no kernel of the kind takes".into());
+        };
+        support.limits.misfit(&cluster.kind, &body, &self.bucket).map(Cow::from)
+    }
+
+    /// Whether the kernels take the types of a cluster's weight matrices.
+    fn takes_weights(&self, support: &KindSupport, cluster: &Cluster) -> bool {
         let matrices = cluster.operands.iter().flatten().map(|&v| (self.graph.value(v), self.graph.ty(v)));
-        let mut matrices = matrices.filter(|(v, ty)| v.def == Def::Weight && ty.shape.rank() == 2);
+        let mut matrices = matrices.filter(|(v, ty)| v.def == Def::Weight && ty.shape.rank() >= 2);
         matrices.all(|(_, ty)| support.weights.contains(&ty.dtype))
+    }
+
+    /// Number of uses of a value.
+    pub(super) fn uses(&self, value: ValueId) -> u32 {
+        self.uses[value.index()]
     }
 
     /// The node that defines a value, if it applies this op and is not taken.

@@ -6,6 +6,7 @@
 
 mod attend;
 mod cluster;
+mod experts;
 mod gate_up;
 mod head;
 mod linear;
@@ -17,7 +18,7 @@ pub(crate) use matcher::Miss;
 
 use crate::CompileError;
 use aio_ir::{Def, Graph, Node, NodeId, Op, ValueId};
-use aio_plan::{KindName, Target, TaskKind};
+use aio_plan::{Bucket, KindName, Limits, Target, TaskKind};
 use matcher::Matcher;
 
 /// Whether a node only renames its operand's bytes. A state changes in place, so a reshaped state must be a copy.
@@ -34,26 +35,33 @@ pub(crate) fn is_view(graph: &Graph, node: &Node) -> bool {
 /// a cluster.
 ///
 /// # Errors
-/// [`CompileError::Unsupported`] if the target lacks an op that no pattern took.
-pub(crate) fn fuse(graph: &Graph, target: &Target, fuse: bool) -> Result<(Vec<Cluster>, Vec<Miss>), CompileError> {
-    let mut m = Matcher::new(graph, target);
+/// [`CompileError::Unsupported`] if the target lacks an op that no pattern took, or the node exceeds its limits.
+pub(crate) fn fuse(
+    graph: &Graph,
+    target: &Target,
+    bucket: Bucket,
+    fuse: bool,
+) -> Result<(Vec<Cluster>, Vec<Miss>), CompileError> {
+    let mut m = Matcher::new(graph, target, bucket);
     let mut clusters = Vec::new();
     if fuse {
         m.apply(|m, id| m.explained(id, KindName::Qkv, qkv::qkv), &mut clusters);
         m.apply(|m, id| Ok(attend::attend(m, id)), &mut clusters);
+        m.apply(|m, id| m.explained(id, KindName::Experts, experts::experts), &mut clusters);
         m.apply(|m, id| m.explained(id, KindName::GateUp, gate_up::gate_up), &mut clusters);
         m.apply(|m, id| Ok(head::head(m, id)), &mut clusters);
         m.apply(|m, id| Ok(linear::linear(m, id)), &mut clusters);
     }
     for (id, node) in graph.nodes() {
         if !m.is_taken(id) && !is_view(graph, node) {
-            clusters.push(single(target, graph, id, node)?);
+            clusters.push(single(target, graph, bucket, id)?);
         }
     }
     Ok((clusters, m.into_misses()))
 }
 
-fn single(target: &Target, graph: &Graph, id: NodeId, node: &Node) -> Result<Cluster, CompileError> {
+fn single(target: &Target, graph: &Graph, bucket: Bucket, id: NodeId) -> Result<Cluster, CompileError> {
+    let node = graph.node(id);
     let fail =
         |reason: String| CompileError::Unsupported { target: target.name.clone(), op: node.op.mnemonic(), reason };
     let support = target.support(KindName::Op(node.op)).ok_or_else(|| fail("it has no kernel".to_owned()))?;
@@ -65,5 +73,12 @@ fn single(target: &Target, graph: &Graph, id: NodeId, node: &Node) -> Result<Clu
     }
     let mut operands = node.inputs.to_vec();
     operands.resize(node.op.spec().operands.len(), None);
-    Ok(Cluster { kind: TaskKind::Op(node.op), nodes: vec![id], operands, results: node.results.to_vec() })
+    let cluster = Cluster { kind: TaskKind::Op(node.op), nodes: vec![id], operands, results: node.results.to_vec() };
+    // Bodies of single nodes are many, and most kernels have no limits.
+    let limited = support.limits != Limits::default();
+    let body = limited.then(|| cluster.sound_body(graph)).flatten();
+    match body.and_then(|body| support.limits.misfit(&cluster.kind, &body, &bucket)) {
+        Some(reason) => Err(fail(reason)),
+        None => Ok(cluster),
+    }
 }

@@ -287,7 +287,8 @@ impl Generator<'_> {
     }
 
     fn cache(&mut self, op: Op) {
-        let (rows, seqs, pages) = (Dim::Sym(Sym::Rows), Dim::Sym(Sym::Seqs), Dim::Sym(Sym::Pages));
+        let (rows, seqs) = (Dim::Sym(Sym::Rows), Dim::Sym(Sym::Seqs));
+        let (pages, stride) = (Dim::Sym(Sym::Pages), Dim::Sym(Sym::Stride));
         let name = self.name();
         if op == Op::Commit {
             let state = self.b.state(&name, TensorType::new(DType::U32, Shape::new([seqs])));
@@ -299,7 +300,7 @@ impl Generator<'_> {
         let kv = Shape::new([pages, 2.into(), kv_heads.into(), 64.into(), size.into()]);
         let mut state = self.b.state(&name, TensorType::new(DType::F16, kv));
         let first = state;
-        let places = [self.u32(&[seqs, pages]), self.u32(&[rows]), self.u32(&[rows])].map(Some);
+        let places = [self.u32(&[seqs, stride]), self.u32(&[rows]), self.u32(&[rows])].map(Some);
         let heads = Shape::new([rows, kv_heads.into(), size.into()]);
         for _ in 0..self.below(3) + usize::from(op == Op::PageWrite) {
             let (k, v) = (self.f32(heads.clone()), self.f32(heads.clone()));

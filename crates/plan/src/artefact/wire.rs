@@ -6,10 +6,12 @@
 
 use super::ArtefactError;
 use crate::bucket::Bucket;
+use crate::checks::checks;
 use crate::family::{Binding, Buffer, Plan, PlanFamily, StateDesc, WeightDesc};
 use crate::kinds::TaskKind;
 use crate::loc::Loc;
 use crate::task::Task;
+use crate::verify::verify_tasks;
 use aio_ir::{Cost, Graph};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -118,14 +120,14 @@ pub fn decode(bytes: &[u8]) -> Result<PlanFamily, ArtefactError> {
     let WireFamily { model, target, weights, states, bodies: _, plans, arena_bytes, alignment } = wire;
     let plans = plans.into_iter().map(|p| plan(p, &bodies)).collect::<Result<_, _>>()?;
     let family = PlanFamily { model, target, weights, states, plans, arena_bytes, alignment };
-    match crate::verify(&family) {
-        Ok(()) => Ok(with_costs(family)),
+    match verify_tasks(&family) {
+        Ok(()) => Ok(complete(family)),
         Err(errors) => Err(ArtefactError::Rule(errors.into_iter().next().expect("an error was found"))),
     }
 }
 
-/// Adds the costs, which follow from verified bodies. Tasks share bodies, so each is costed once per plan.
-fn with_costs(mut family: PlanFamily) -> PlanFamily {
+/// Adds checks and costs, which follow from verified bodies. Tasks share bodies, so each is costed once per plan.
+fn complete(mut family: PlanFamily) -> PlanFamily {
     for plan in &mut family.plans {
         let mut known = HashMap::new();
         let costs = |task: Task| {
@@ -134,6 +136,7 @@ fn with_costs(mut family: PlanFamily) -> PlanFamily {
             task.with_costs(cost)
         };
         plan.tasks = std::mem::take(&mut plan.tasks).into_iter().map(costs).collect();
+        plan.checks = checks(&plan.tasks);
     }
     family
 }
@@ -151,6 +154,7 @@ fn plan(wire: WirePlan, bodies: &[Arc<Graph>]) -> Result<Plan, ArtefactError> {
         outputs: wire.outputs,
         buffers: wire.buffers,
         tasks: wire.tasks.into_iter().map(task).collect::<Result<_, ArtefactError>>()?,
+        checks: Vec::new(),
         arena_bytes: wire.arena_bytes,
         arena_lower_bound: wire.arena_lower_bound,
     })

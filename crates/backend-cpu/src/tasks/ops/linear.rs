@@ -4,7 +4,7 @@ use super::elements::PIECE;
 use super::single::{Cx, Node, Single};
 use super::tensor::OpTensor;
 use crate::bounds::{Bounds, Scratch};
-use crate::kernels::matmul::{MatmulArgs, Output};
+use crate::kernels::matmul::{MatmulArgs, Output, Weights};
 use crate::pack::groups_of;
 use crate::pool::Worker;
 use crate::step::StepView;
@@ -15,19 +15,19 @@ use aio_ir::{DType, Op, quant};
 use aio_plan::{Layout, Loc};
 
 /// The kernel for a node's operands.
-pub(crate) fn matmul(cx: &mut Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
+pub(crate) fn matmul(cx: &Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
     let (x, w, out) = (node.input(0).clone(), node.input(1).clone(), node.outs[0].clone());
     if let TensorLoc::Planned(loc @ Loc::Weight(id)) = w.place {
         let weight = &cx.resident.weights[id.index()];
         if weight.layout == Layout::Packed {
             let rows = out.extents_at(&cx.plan.bucket.bounds()).rows();
+            if let Some(experts) = node.inputs.get(2).cloned().flatten() {
+                return Box::new(Experts { acts: Acts::new(None, [weight]), x, w: loc, experts, out });
+            }
             return Box::new(Packed { acts: Acts::new(None, [weight]), rows, x, w: loc, out });
         }
     }
     let experts = node.inputs.get(2).cloned().flatten();
-    if let Some(experts) = &experts {
-        cx.check_index(Op::Matmul, "expert", experts, w.shape.dims()[0]);
-    }
     Box::new(Plain { x, w, experts, out })
 }
 
@@ -57,6 +57,43 @@ impl Single for Packed {
         let args = MatmulArgs { weights, input, rows, groups, bias: None, residual: None, output };
         // SAFETY: the result has `rows` rows of `w.rows` floats, and its columns are shared out by groups.
         unsafe { step.kernels.matmul(&args) };
+    }
+}
+
+/// A product with one of several packed matrices for each row. Rows are few while experts pay, so each thread prepares
+/// every row and multiplies it with its share of the matrix's groups.
+struct Experts {
+    acts: Acts,
+    x: OpTensor,
+    w: Loc,
+    experts: OpTensor,
+    out: OpTensor,
+}
+
+impl Single for Experts {
+    fn scratch(&self, bounds: &Bounds) -> Scratch {
+        self.acts.scratch(bounds, 1)
+    }
+
+    fn run(&self, step: &StepView<'_>, worker: Worker<'_>) {
+        let (rows, w) = (self.out.extents(step).rows(), step.weight(self.w));
+        // SAFETY: earlier tasks or the caller wrote both.
+        let (x, experts) = unsafe { (self.x.f32s(step), self.experts.indices(step)) };
+        let matrix_len = w.bytes.len() / w.matrices.max(1);
+        let groups = worker.share(groups_of(w.rows));
+        for row in 0..rows {
+            let expert = step.fault.check(Op::Matmul, "expert", experts.get(row), w.matrices);
+            let Some(expert) = expert else { continue };
+            let prepared = self.acts.prepare(step, worker, 1, &|_| &x[row * w.cols..][..w.cols]);
+            let packed = &w.bytes[expert * matrix_len..][..matrix_len];
+            let weights = Weights { dtype: w.dtype, rows: w.rows, cols: w.cols, packed };
+            let start = step.place(self.out.place).cast::<f32>().wrapping_add(row * w.rows);
+            let output = Output { start, stride: w.rows };
+            let (input, groups) = (prepared.input(w), groups.clone());
+            let args = MatmulArgs { weights, input, rows: 1, groups, bias: None, residual: None, output };
+            // SAFETY: the result has `rows` rows of `w.rows` floats, and its columns are shared out by groups.
+            unsafe { step.kernels.matmul(&args) };
+        }
     }
 }
 

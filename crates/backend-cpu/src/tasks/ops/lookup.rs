@@ -19,9 +19,8 @@ pub(crate) struct Embed {
 }
 
 impl Embed {
-    pub(crate) fn new(cx: &mut Cx<'_>, node: &Node<'_>) -> Embed {
+    pub(crate) fn new(cx: &Cx<'_>, node: &Node<'_>) -> Embed {
         let (table, ids) = (node.input(0).clone(), node.input(1).clone());
-        cx.check_index(Op::Embed, "token", &ids, table.shape.dims()[0]);
         let packed = match table.place {
             TensorLoc::Planned(loc @ Loc::Weight(w)) if cx.resident.weights[w.index()].layout == Layout::Packed => {
                 Some(loc)
@@ -67,9 +66,8 @@ pub(crate) struct Gather {
 }
 
 impl Gather {
-    pub(crate) fn new(cx: &mut Cx<'_>, node: &Node<'_>) -> Gather {
+    pub(crate) fn new(node: &Node<'_>) -> Gather {
         let (x, index) = (node.input(0).clone(), node.input(1).clone());
-        cx.check_index(Op::Gather, "row", &index, x.shape.dims()[0]);
         Gather { x, index, out: node.outs[0].clone() }
     }
 }
@@ -97,9 +95,8 @@ pub(crate) struct Scatter {
 }
 
 impl Scatter {
-    pub(crate) fn new(cx: &mut Cx<'_>, node: &Node<'_>) -> Scatter {
+    pub(crate) fn new(node: &Node<'_>) -> Scatter {
         let (x, index) = (node.input(0).clone(), node.input(1).clone());
-        cx.check_index(Op::Scatter, "row", &index, x.shape.dims()[0]);
         Scatter { x, index, updates: node.input(2).clone(), out: node.outs[0].clone() }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) use single::Cx;
 use crate::bounds::{Bounds, Scratch};
 use crate::error::unsupported;
 use crate::pool::Worker;
-use crate::step::{Check, StepView};
+use crate::step::StepView;
 use crate::tensor_loc::TensorLoc;
 use aio_backend::DeviceError;
 use aio_ir::{Def, Dim, Op, Sym, ValueId};
@@ -43,7 +43,7 @@ impl Nodes {
     ///
     /// # Errors
     /// [`DeviceError::Unsupported`] for tensors with too many dimensions, and for values of unbounded size.
-    pub(crate) fn new(cx: &mut Cx<'_>) -> Result<Nodes, DeviceError> {
+    pub(crate) fn new(cx: &Cx<'_>) -> Result<Nodes, DeviceError> {
         let task = cx.task;
         let mut places = BodyLocs::of(task);
         let mut kernels = Vec::new();
@@ -118,9 +118,8 @@ impl<'a> BodyLocs<'a> {
         Ok(())
     }
 
-    fn node<'n>(&self, node: &'n aio_ir::Node, cx: &mut Cx<'_>) -> Result<Node<'n>, DeviceError> {
-        let paged = matches!(node.op, Op::PageWrite | Op::Attend);
-        let inputs = node.inputs.iter().map(|v| v.map(|v| self.tensor(v, paged, cx)).transpose());
+    fn node<'n>(&self, node: &'n aio_ir::Node, cx: &Cx<'_>) -> Result<Node<'n>, DeviceError> {
+        let inputs = node.inputs.iter().map(|v| v.map(|v| self.tensor(v, cx)).transpose());
         let inputs = inputs.collect::<Result<_, _>>()?;
         if node.op == Op::Attend && self.task.body.ty(node.results[0]).shape.last().known().is_none() {
             return Err(unsupported(cx.task, "heads of a size that depends on the step"));
@@ -128,19 +127,19 @@ impl<'a> BodyLocs<'a> {
         let symbols = |v: ValueId| {
             self.task.body.ty(v).shape.dims().iter().filter_map(|d| if let Dim::Sym(s) = d { Some(*s) } else { None })
         };
-        let unbounded = |v: ValueId| symbols(v).any(|s| matches!(s, Sym::Pages | Sym::Recent));
+        let unbounded = |v: ValueId| symbols(v).any(|s| matches!(s, Sym::Pages | Sym::Stride | Sym::Recent));
         if node.op == Op::Matmul && node.results.iter().any(|&v| unbounded(v)) {
             return Err(unsupported(cx.task, "a product whose number of rows no bucket bounds"));
         }
-        let outs = node.results.iter().map(|&v| self.tensor(v, paged, cx)).collect::<Result<_, _>>()?;
+        let outs = node.results.iter().map(|&v| self.tensor(v, cx)).collect::<Result<_, _>>()?;
         Ok(Node { node, inputs, outs })
     }
 
-    fn tensor(&self, value: ValueId, paged: bool, cx: &mut Cx<'_>) -> Result<OpTensor, DeviceError> {
+    fn tensor(&self, value: ValueId, cx: &Cx<'_>) -> Result<OpTensor, DeviceError> {
         let ty = self.task.body.ty(value);
         let place = self.get(value).expect("operands come before their users");
         let symbols = || ty.shape.dims().iter().filter_map(|d| if let Dim::Sym(s) = d { Some(*s) } else { None });
-        let unbounded = symbols().any(|s| matches!(s, Sym::Pages | Sym::Recent));
+        let unbounded = symbols().any(|s| matches!(s, Sym::Pages | Sym::Stride | Sym::Recent));
         if ty.shape.rank() > MAX_RANK {
             return Err(unsupported(cx.task, format!("a value of {ty}, of more than {MAX_RANK} dimensions")));
         }
@@ -148,23 +147,19 @@ impl<'a> BodyLocs<'a> {
             TensorLoc::Held(_) | TensorLoc::Planned(Loc::Buffer(_)) if unbounded => {
                 Err(unsupported(cx.task, format!("a computed value of {ty}, whose size no bucket bounds")))
             }
-            TensorLoc::Planned(Loc::State(_)) if unbounded && !paged => {
-                cx.checks.push(Check::WholePool);
-                Ok(OpTensor::new(place, ty))
-            }
             _ => Ok(OpTensor::new(place, ty)),
         }
     }
 }
 
 /// The kernel of a node.
-fn kernel(cx: &mut Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
+fn kernel(cx: &Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
     use Op::*;
     match node.node.op {
         Fill | Iota => Box::new(layout::Source::new(node)),
         Embed => Box::new(lookup::Embed::new(cx, node)),
-        Gather => Box::new(lookup::Gather::new(cx, node)),
-        Scatter => Box::new(lookup::Scatter::new(cx, node)),
+        Gather => Box::new(lookup::Gather::new(node)),
+        Scatter => Box::new(lookup::Scatter::new(node)),
         Matmul => linear::matmul(cx, node),
         Add | Sub | Mul | Div | Min | Max | Compare | Select | Neg | Silu | Gelu | Relu | Tanh | Sigmoid | Exp
         | Log | Sqrt | Rsqrt | Sin | Cos => Box::new(elementwise::Elementwise::new(node)),

@@ -4,10 +4,8 @@ use super::tensor::OpTensor;
 use crate::bounds::{Bounds, Scratch};
 use crate::pool::Worker;
 use crate::resident::Resident;
-use crate::step::{Check, StepView};
-use crate::tensor_loc::TensorLoc;
-use aio_ir::{Dim, Op};
-use aio_plan::{Loc, Plan, Task};
+use crate::step::StepView;
+use aio_plan::{Plan, Task};
 use smallvec::SmallVec;
 
 /// A node bound to a kernel. All threads run it at once.
@@ -21,21 +19,11 @@ pub(crate) trait Single: Send + Sync {
     fn run(&self, step: &StepView<'_>, worker: Worker<'_>);
 }
 
-/// The context in which a node is bound, and the checks it requires of each step.
+/// The context in which a node is bound.
 pub(crate) struct Cx<'a> {
     pub task: &'a Task,
     pub plan: &'a Plan,
     pub resident: &'a Resident,
-    pub checks: &'a mut Vec<Check>,
-}
-
-impl Cx<'_> {
-    /// Requires a check, before each step, of indices bound by the step. Other indices are checked on use.
-    pub(super) fn check_index(&mut self, op: Op, what: &'static str, index: &OpTensor, below: Dim) {
-        if let TensorLoc::Planned(Loc::Input(input)) = index.place {
-            self.checks.push(Check::Index { input, op, what, below });
-        }
-    }
 }
 
 /// A node with the tensors of its operands and results.

@@ -1,0 +1,56 @@
+//! A check of a step's bindings, which a plan needs because kernels use what a step binds unchecked.
+//!
+//! [`crate::checks`] derives a plan's checks from its tasks; `aio-backend` runs them in one place, `Bindings::check`.
+//! Indices that a step computes are checked by kernels where they are used.
+
+use crate::loc::InputId;
+use aio_ir::infer::EmptyAxis;
+use aio_ir::{Dim, Sym};
+use std::fmt;
+
+/// A check of every step before it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Check {
+    /// The step has the pool's number of pages.
+    Pool,
+    /// The symbol is not 0, because an op needs elements along it.
+    NotEmpty {
+        /// The symbol.
+        sym: Sym,
+        /// The first op that needs elements.
+        axis: EmptyAxis,
+    },
+    /// Each row names a sequence of the step, and the sequence has pages of the pool up to the row's position.
+    PagedRows {
+        /// u32\[seqs, stride\]: the page table.
+        table: InputId,
+        /// u32\[rows\]: the sequence of each row.
+        row_seq: InputId,
+        /// u32\[rows\]: the position of each row.
+        positions: InputId,
+    },
+    /// Indices are below a dimension.
+    Below {
+        /// The input of u32 or i32 indices.
+        input: InputId,
+        /// The kind of the task that uses them, by name.
+        task: &'static str,
+        /// What they index.
+        what: &'static str,
+        /// The dimension.
+        below: Dim,
+    },
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Check::Pool => f.write_str("pages of the pool"),
+            Check::NotEmpty { sym, axis } => write!(f, "{} is not 0: {} along axis {}", sym.name(), axis.op, axis.axis),
+            Check::PagedRows { table, row_seq, positions } => {
+                write!(f, "rows of {row_seq} at {positions} have pages in {table}")
+            }
+            Check::Below { input, task, what, below } => write!(f, "{input} is below {below}: {task}, {what}"),
+        }
+    }
+}
