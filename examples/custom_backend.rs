@@ -282,7 +282,7 @@ fn dot(x: &[f32], y: &[f32]) -> f32 {
 fn generate(device: Arc<dyn Device>) -> Done<Words, Box<dyn Error>> {
     let preset = synth::Preset::find("llama-1b").ok_or("no such preset")?.tiny();
     let model = Model::from_gguf(Gguf::from_bytes(synth::Synth::new(&preset, DType::Q8_0, 7)?.to_bytes()?)?)?;
-    let mut engine = aio::load(model, device, &EngineOptions { context: Some(64), ..EngineOptions::default() })?;
+    let engine = aio::load(model, device, &EngineOptions { context: Some(64), ..EngineOptions::default() })?;
     let request = Request { max_tokens: Some(16), ignore_eog: true, ..Request::new(vec![1, 2, 3], Sampling::greedy()) };
     Ok(engine.generate(&request, &mut |_| Flow::Continue)?.ids)
 }

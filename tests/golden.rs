@@ -6,7 +6,9 @@
 use aio::backend::Device;
 use aio::backend::ImageAccess;
 use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
-use aio::engine::{Compiled, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Step, StepRow, StepWants};
+use aio::engine::{
+    Compiled, Engine, EngineOptions, Flow, OutputBuffer, Outputs, Request, Sampling, Sequence, Step, StepRow, StepWants,
+};
 use aio::model::Model;
 use aio::plan::artefact::{Artefact, Hash};
 use aio_filetest::needs;
@@ -50,24 +52,22 @@ fn engine(path: &std::path::Path, isa: Option<IsaLevel>, threads: usize) -> Engi
 }
 
 /// Logits of the rows `from..` of the tokens, run in chunks of `chunk` rows.
-fn logits(engine: &mut Engine, tokens: &[u32], from: usize, chunk: usize) -> Vec<Vec<f32>> {
+fn logits(engine: &Engine, tokens: &[u32], from: usize, chunk: usize) -> Vec<Vec<f32>> {
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, tokens.len()).unwrap();
     let width = engine.model().hyper.vocab_size as usize;
-    let mut all = Vec::new();
+    let (mut all, mut out) = (Vec::new(), OutputBuffer::new());
     for start in (0..tokens.len()).step_by(chunk) {
         let end = (start + chunk).min(tokens.len());
         let wants = |p: usize| if p >= from { StepWants::Logits } else { StepWants::Nothing };
         let rows: Vec<_> =
             (start..end).map(|p| StepRow { token: tokens[p], sequence: 0, position: p, wants: wants(p) }).collect();
-        let step = Step { sequences: &[&sequence], rows: &rows };
-        let words = engine.step(&step).unwrap();
-        if end > from {
-            all.extend(words.chunks(width).map(|row| row.iter().map(|&w| f32::from_bits(w)).collect::<Vec<_>>()));
+        let step = Step { sequences: &mut [&mut sequence], rows: &rows, drafts: &[] };
+        if let Outputs::Logits(logits) = engine.step(step, &mut out).unwrap() {
+            all.extend(logits.chunks(width).map(<[f32]>::to_vec));
         }
-        sequence.commit(end);
+        sequence.commit(end).unwrap();
     }
-    engine.release(&mut sequence);
     all
 }
 
@@ -82,13 +82,13 @@ fn nmse(got: &[f32], want: &[f64]) -> f64 {
 
 /// Checks one instruction-set level; returns the first-position errors.
 fn check_level(path: &std::path::Path, isa: IsaLevel) -> Vec<f64> {
-    let mut engine = engine(path, Some(isa), 2);
+    let engine = engine(path, Some(isa), 2);
     let mut errors = Vec::new();
     for case in golden() {
         let ids = engine.model().tokenizer.encode_prompt(&case.prompt, true).unwrap();
         assert_eq!(ids, case.prompt_ids, "{:?}", case.prompt);
         let forced: Vec<u32> = ids.iter().chain(&case.greedy_ids[..case.greedy_ids.len() - 1]).copied().collect();
-        let rows = logits(&mut engine, &forced, ids.len() - 1, 512);
+        let rows = logits(&engine, &forced, ids.len() - 1, 512);
         for (i, row) in rows.iter().enumerate().filter(|(i, _)| case.margins[*i] >= MARGIN) {
             assert_eq!(argmax(row), case.greedy_ids[i], "{:?}, forced position {i}", case.prompt);
         }
@@ -96,12 +96,12 @@ fn check_level(path: &std::path::Path, isa: IsaLevel) -> Vec<f64> {
         let error = nmse(&sparse, &case.first_logits);
         println!("{}: {:?}: first-logits NMSE {error:.2e}", isa.name(), case.prompt);
         errors.push(error);
-        check_free_run(&mut engine, &case);
+        check_free_run(&engine, &case);
     }
     errors
 }
 
-fn check_free_run(engine: &mut Engine, case: &Golden) {
+fn check_free_run(engine: &Engine, case: &Golden) {
     let mut request = Request::new(case.prompt_ids.clone(), Sampling::greedy());
     request.max_tokens = Some(case.greedy_ids.len());
     let done = engine.generate(&request, &mut |_| Flow::Continue).unwrap();
@@ -137,8 +137,8 @@ fn threads_and_chunks_do_not_change_a_bit() {
     let from = tokens.len() - 3;
     let mut reference: Option<Vec<Vec<u32>>> = None;
     for (threads, chunk) in [(1, 512), (2, 512), (4, 512), (2, 1), (1, 7), (2, 64), (2, 100), (4, 17)] {
-        let mut engine = engine(&path, None, threads);
-        let rows = logits(&mut engine, &tokens, from, chunk);
+        let engine = engine(&path, None, threads);
+        let rows = logits(&engine, &tokens, from, chunk);
         let bits: Vec<Vec<u32>> = rows.iter().map(|r| r.iter().map(|v| v.to_bits()).collect()).collect();
         let want = reference.get_or_insert_with(|| bits.clone());
         assert!(*want == bits, "{threads} threads, chunks of {chunk}: logits differ");
@@ -154,9 +154,9 @@ fn all_levels_give_the_same_bits() {
             needs::skip("levels", isa.name(), "this machine lacks the level");
             continue;
         }
-        let mut engine = engine(&path, Some(isa), 2);
+        let engine = engine(&path, Some(isa), 2);
         let case = &golden()[1];
-        let rows = logits(&mut engine, &case.prompt_ids, 0, 512);
+        let rows = logits(&engine, &case.prompt_ids, 0, 512);
         let bits: Vec<u32> = rows.into_iter().flatten().map(f32::to_bits).collect();
         let want = first.get_or_insert_with(|| bits.clone());
         assert!(*want == bits, "logits at {} differ from those of the first level", isa.name());
@@ -175,16 +175,16 @@ fn an_artefact_gives_the_tokens_of_its_model() {
     let file = folder.path().join("model.aio");
     compiled.write(&file, Hash([0; 32]), None, &mut |_| ControlFlow::Continue(())).unwrap();
     let case = &golden()[1];
-    let run = |engine: &mut Engine| {
+    let run = |engine: &Engine| {
         let mut request = Request::new(case.prompt_ids.clone(), Sampling::greedy());
         request.max_tokens = Some(case.greedy_ids.len());
         engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids
     };
-    let want = run(&mut load(&path, Arc::clone(&device)));
+    let want = run(&load(&path, Arc::clone(&device)));
     for access in [ImageAccess::Read, ImageAccess::Map] {
         let artefact = Artefact::open(&file).unwrap();
-        let mut engine = Engine::from_artefact(artefact, Arc::clone(&device), &options, access).unwrap();
+        let engine = Engine::from_artefact(artefact, Arc::clone(&device), &options, access).unwrap();
         assert_eq!(engine.model().tokenizer.encode_prompt(&case.prompt, true).unwrap(), case.prompt_ids);
-        assert_eq!(run(&mut engine), want, "{access:?}");
+        assert_eq!(run(&engine), want, "{access:?}");
     }
 }

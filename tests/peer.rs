@@ -5,7 +5,7 @@
 
 use aio::backend::Device;
 use aio::cpu::{CpuDevice, CpuOptions};
-use aio::engine::{Engine, EngineOptions, Sequence, Step, StepRow, StepWants};
+use aio::engine::{Engine, EngineOptions, OutputBuffer, Sequence, Step, StepRow, StepWants};
 use aio::interp::InterpDevice;
 use aio::ir::DType;
 use aio::model::Model;
@@ -46,14 +46,16 @@ fn cpu() -> Arc<dyn Device> {
 
 fn our_rows(device: Arc<dyn Device>, model: &Path, ids: &[u32]) -> Vec<Vec<f32>> {
     let options = EngineOptions { context: Some(256), ..EngineOptions::default() };
-    let mut engine: Engine = aio::load(Model::open(model).unwrap(), device, &options).unwrap();
+    let engine: Engine = aio::load(Model::open(model).unwrap(), device, &options).unwrap();
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, ids.len()).unwrap();
     let row = |(p, &token): (usize, &u32)| StepRow { token, sequence: 0, position: p, wants: StepWants::Logits };
     let rows: Vec<_> = ids.iter().enumerate().map(row).collect();
     let width = engine.model().hyper.vocab_size as usize;
-    let words = engine.step(&Step { sequences: &[&sequence], rows: &rows }).unwrap();
-    words.chunks(width).map(|r| r.iter().map(|&w| f32::from_bits(w)).collect()).collect()
+    let mut out = OutputBuffer::new();
+    let step = Step { sequences: &mut [&mut sequence], rows: &rows, drafts: &[] };
+    let logits = engine.step(step, &mut out).unwrap().logits().unwrap();
+    logits.chunks(width).map(<[f32]>::to_vec).collect()
 }
 
 /// Compares one file on some tokens; returns the error over all positions. Where the peer is certain of its arg-max,

@@ -16,7 +16,7 @@ use aio::orchestrator::{DraftError, Drafter, DrafterKind, Match, PromptLookup, S
 use aio_filetest::needs;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 const WORKLOADS: [&str; 8] = ["copy", "grounded", "code", "lists", "chat", "chat-hot", "prose", "prose-hot"];
@@ -90,14 +90,14 @@ fn engine(path: &Path, isa: Option<IsaLevel>, sequences: u32) -> Engine {
 }
 
 /// The first prompts of each workload, workload by workload in turn, so that neighbours are of different kinds.
-fn prompts(engine: &mut Engine, each: usize) -> Vec<Prompt> {
+fn prompts(engine: &Engine, each: usize) -> Vec<Prompt> {
     let file = |name: &str| aio_filetest::workspace(&format!("benches/workloads/{name}.jsonl"));
     let lines = WORKLOADS.map(|name| std::fs::read_to_string(file(name)).unwrap());
     let nth = |n: usize| lines.iter().map(move |text| text.lines().nth(n).unwrap());
     (0..each).flat_map(nth).map(|line| prompt(engine, line)).collect()
 }
 
-fn prompt(engine: &mut Engine, line: &str) -> Prompt {
+fn prompt(engine: &Engine, line: &str) -> Prompt {
     let line: serde_json::Value = serde_json::from_str(line).unwrap();
     let text = |field: &str| line[field].as_str().unwrap().to_owned();
     let ids = engine.model().tokenizer.encode_prompt(&text("prompt"), true).unwrap();
@@ -166,7 +166,7 @@ struct Level<'a> {
     extent: &'a Extent,
     engine: Engine,
     /// The same model once more, which drafts.
-    twin: &'a Arc<Mutex<Engine>>,
+    twin: &'a Arc<Engine>,
     prompts: Vec<Prompt>,
     texts: &'a mut Texts,
     /// Texts begun so far: prompts and drafters go by it.
@@ -236,12 +236,11 @@ impl Level<'_> {
             self.begun += 1;
         }
         while batch.running() > 0 {
-            batch.step(&mut self.engine, &mut |_, _| Flow::Continue).unwrap();
+            batch.step(&self.engine, &mut |_, _| Flow::Continue).unwrap();
         }
         for (id, what, want) in members {
-            let (done, mut sequence) = batch.leave(&self.engine, id).unwrap();
+            let (done, _) = batch.leave(&self.engine, id).unwrap();
             let done = done.unwrap();
-            self.engine.release(&mut sequence);
             let same = done.ids.iter().zip(&want).take_while(|(a, b)| a == b).count();
             assert!(done.ids == want, "{what}: token {same} is {:?} and not {:?}", done.ids.get(same), want.get(same));
             self.compared += done.ids.len();
@@ -273,7 +272,7 @@ impl Level<'_> {
 
 /// Compares at every level that the machine has; the tokens compared.
 fn compare(path: &Path, extent: &Extent) -> usize {
-    let twin = Arc::new(Mutex::new(engine(path, None, 8)));
+    let twin = Arc::new(engine(path, None, 8));
     let (mut texts, mut compared) = (Texts::new(), 0);
     for isa in LEVELS {
         if aio::cpu::isa::Isa::at(isa).is_none() {
@@ -281,8 +280,8 @@ fn compare(path: &Path, extent: &Extent) -> usize {
             continue;
         }
         // Room for the prompts that are kept, and for the batch.
-        let mut engine = engine(path, Some(isa), 8 + 2 * extent.prompts as u32);
-        let prompts = prompts(&mut engine, extent.prompts);
+        let engine = engine(path, Some(isa), 8 + 2 * extent.prompts as u32);
+        let prompts = prompts(&engine, extent.prompts);
         let (name, twin, texts) = (isa.name(), &twin, &mut texts);
         let mut level =
             Level { name, extent, engine, twin, prompts, texts, begun: 0, compared: 0, drafted: 0, accepted: 0 };

@@ -7,7 +7,7 @@ use crate::args::{PerplexityArgs, TextOrJson};
 use crate::outcome::Outcome;
 use crate::output::{json_line, print_now};
 use crate::{input, models, signals};
-use aio::engine::{Engine, EngineOptions, Sequence, Step, StepRow, StepWants};
+use aio::engine::{Engine, EngineOptions, OutputBuffer, Sequence, Step, StepRow, StepWants};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Instant;
@@ -19,7 +19,7 @@ pub(crate) fn main(args: PerplexityArgs) -> Result<Outcome> {
     let text = input::text(&args.file, input::TEXT)?;
     let options = EngineOptions { context: Some(args.ctx), prefill_rows: STEP_ROWS, ..EngineOptions::default() };
     let mut loaded = models::load(&args.model, &args.load, &options)?;
-    let engine = &mut loaded.engine;
+    let engine = &loaded.engine;
     let tokens = tokenise(engine, &text)?;
     let ctx = args.ctx as usize;
     let count = tokens.len() / ctx;
@@ -67,7 +67,7 @@ fn begin(engine: &Engine) -> Option<u32> {
 }
 
 /// Runs a chunk afresh and scores its second half.
-fn evaluate(engine: &mut Engine, chunk: &[u32], score: &mut Score) -> Result<()> {
+fn evaluate(engine: &Engine, chunk: &[u32], score: &mut Score) -> Result<()> {
     let mut inputs = chunk.to_vec();
     if let Some(bos) = begin(engine) {
         inputs[0] = bos;
@@ -76,7 +76,7 @@ fn evaluate(engine: &mut Engine, chunk: &[u32], score: &mut Score) -> Result<()>
     let scored = chunk.len() / 2..chunk.len() - 1;
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, chunk.len())?;
-    let mut at = 0;
+    let (mut at, mut out) = (0, OutputBuffer::new());
     while at < chunk.len() {
         if signals::interrupted() {
             bail!("interrupted");
@@ -85,15 +85,15 @@ fn evaluate(engine: &mut Engine, chunk: &[u32], score: &mut Score) -> Result<()>
         let wants = |p| if scored.contains(&p) { StepWants::Logits } else { StepWants::Nothing };
         let row = |p: usize| StepRow { token: inputs[p], sequence: 0, position: p, wants: wants(p) };
         let rows: Vec<_> = (at..end).map(row).collect();
-        let logits = engine.step(&Step { sequences: &[&sequence], rows: &rows })?;
+        let step = Step { sequences: &mut [&mut sequence], rows: &rows, drafts: &[] };
+        let logits = engine.step(step, &mut out)?.logits().unwrap_or_default();
         let targets = (at..end).filter(|p| scored.contains(p)).map(|p| chunk[p + 1]);
         for (logits, target) in logits.chunks_exact(vocabulary).zip(targets) {
             score.add(logits, target)?;
         }
-        sequence.commit(end);
+        sequence.commit(end)?;
         at = end;
     }
-    engine.release(&mut sequence);
     Ok(())
 }
 
@@ -107,8 +107,8 @@ struct Score {
 }
 
 impl Score {
-    /// Counts a token by the logits (as f32 bits) of the position before it.
-    fn add(&mut self, logits: &[u32], target: u32) -> Result<()> {
+    /// Counts a token by the logits of the position before it.
+    fn add(&mut self, logits: &[f32], target: u32) -> Result<()> {
         let nll = negative_log_likelihood(logits, target).context("a token of the text is not in the vocabulary")?;
         if !nll.is_finite() {
             bail!("the model's logits are not finite");
@@ -132,11 +132,10 @@ impl Score {
 }
 
 /// Of a token under the softmax of the logits; `None` if there is no such token.
-fn negative_log_likelihood(logits: &[u32], target: u32) -> Option<f64> {
-    let value = |bits: u32| f64::from(f32::from_bits(bits));
-    let chosen = value(*logits.get(target as usize)?);
-    let most = logits.iter().map(|&b| f32::from_bits(b)).fold(f32::NEG_INFINITY, f32::max);
-    let total: f64 = logits.iter().map(|&b| (value(b) - f64::from(most)).exp()).sum();
+fn negative_log_likelihood(logits: &[f32], target: u32) -> Option<f64> {
+    let chosen = f64::from(*logits.get(target as usize)?);
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f64 = logits.iter().map(|&x| (f64::from(x) - f64::from(most)).exp()).sum();
     Some(total.ln() + f64::from(most) - chosen)
 }
 
@@ -166,11 +165,11 @@ mod tests {
 
     #[test]
     fn even_logits_have_the_vocabulary_as_perplexity() {
-        let logits = [1.5f32.to_bits(); 8];
+        let logits = [1.5; 8];
         let mut score = Score::default();
         (0..5).for_each(|t| score.add(&logits, t).unwrap());
         assert!((score.perplexity() - 8.0).abs() < 1e-9 && score.error() < 1e-6);
         assert!(score.add(&logits, 8).is_err());
-        assert!(score.add(&[f32::NAN.to_bits(); 2], 0).is_err());
+        assert!(score.add(&[f32::NAN; 2], 0).is_err());
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     let mut drafting = Drafting::new(&args.speculate, &args.model, &args.load, &options)?;
     let mut loaded = models::load(&args.model, &args.load, &options)?;
     match prompt {
-        Some(prompt) => once(&args, &drafting, &mut loaded.engine, sampling, &prompt)?,
+        Some(prompt) => once(&args, &drafting, &loaded.engine, sampling, &prompt)?,
         None => chat(&args, &drafting, &mut loaded, sampling)?,
     }
     loaded.keep();
@@ -170,7 +170,7 @@ struct Show {
 
 /// What was generated, and what the steps after the first token took.
 fn generate(
-    engine: &mut Engine,
+    engine: &Engine,
     drafting: &Drafting,
     sequence: &mut Sequence,
     request: &Request,
@@ -207,7 +207,7 @@ fn generate(
     }
 }
 
-fn once(args: &RunArgs, drafting: &Drafting, engine: &mut Engine, sampling: Sampling, prompt: &str) -> Result<()> {
+fn once(args: &RunArgs, drafting: &Drafting, engine: &Engine, sampling: Sampling, prompt: &str) -> Result<()> {
     let ids = if args.chat || args.system.is_some() || args.chat_template.is_some() {
         let system = args.system.iter().map(|s| Message::new("system", s));
         let messages: Vec<_> = system.chain([Message::new("user", prompt)]).collect();
@@ -368,9 +368,9 @@ fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Samp
         };
         // What the cache holds of the conversation so far need not run again.
         let common = held.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
-        sequence.commit(common.min(sequence.len()));
+        sequence.commit(common.min(sequence.len()))?;
         let request = request(args, sampling.clone(), prompt);
-        let (done, _) = generate(&mut loaded.engine, drafting, &mut sequence, &request, show)?;
+        let (done, _) = generate(&loaded.engine, drafting, &mut sequence, &request, show)?;
         if signals::ended_by().is_some() {
             return Ok(());
         }

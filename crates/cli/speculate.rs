@@ -6,13 +6,13 @@ use aio::backend::Counters;
 use aio::engine::{Dispatch, Engine, EngineOptions, ModelDrafter, Sampling, Speculation};
 use aio::orchestrator::{Drafter, PromptLookup, SuffixDrafter};
 use anyhow::{Result, bail};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// What drafters are made of.
 pub(crate) struct Drafting {
     /// `None`: whatever the engine takes by itself.
     drafter: Option<DrafterArg>,
-    model: Option<Arc<Mutex<Engine>>>,
+    model: Option<Arc<Engine>>,
     keep: Option<Keep>,
 }
 
@@ -34,30 +34,26 @@ impl Drafting {
         }
         let model = ModelArgs { model: args.draft_model.clone(), template: None, ..model.clone() };
         let (engine, keep) = models::load(&model, load, options)?.split();
-        Ok(Drafting { drafter, model: Some(Arc::new(Mutex::new(engine))), keep: Some(keep) })
+        Ok(Drafting { drafter, model: Some(Arc::new(engine)), keep: Some(keep) })
     }
 
     /// Puts the draft model into the cache, as the model is: when the work is done.
     pub(crate) fn keep(&mut self) {
         if let Some(mut keep) = self.keep.take()
-            && let Some(engine) = self.engine()
+            && let Some(engine) = &self.model
         {
-            keep.keep(&engine);
+            keep.keep(engine);
         }
     }
 
     /// What the draft model has done so far.
     fn counters(&self) -> Counters {
-        self.engine().map_or_else(Counters::default, |e| e.counters())
+        self.model.as_ref().map_or_else(Counters::default, |e| e.counters())
     }
 
     /// Bytes of weights that a step of the draft model reads.
     fn weight_bytes(&self) -> u64 {
-        self.engine().map_or(0, |e| e.work().weight_bytes)
-    }
-
-    fn engine(&self) -> Option<MutexGuard<'_, Engine>> {
-        self.model.as_ref().map(|m| m.lock().unwrap_or_else(PoisonError::into_inner))
+        self.model.as_ref().map_or(0, |e| e.work().weight_bytes)
     }
 
     /// A drafter for a request; `None` where none was asked for.

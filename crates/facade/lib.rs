@@ -7,7 +7,7 @@
 //! use aio::engine::{EngineOptions, Flow, Request, Sampling};
 //! let model = aio::model::Model::open("model.gguf")?;
 //! let opened = aio::devices::Registry::with_defaults().open("cpu", &Default::default())?;
-//! let mut engine = aio::load(model, opened.device, &EngineOptions::default())?;
+//! let engine = aio::load(model, opened.device, &EngineOptions::default())?;
 //! let prompt = engine.model().tokenizer.encode_prompt("Once upon a time", true)?;
 //! let request = Request::new(prompt, Sampling::greedy());
 //! let done = engine.generate(&request, &mut |text| {

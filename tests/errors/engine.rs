@@ -5,15 +5,15 @@ use crate::graph::graph;
 use crate::model::{altered, set};
 use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
 use aio::engine::{
-    Batch, DraftSpan, Engine, EngineError, EngineOptions, Flow, ModelDrafter, Request, Sampling, Sequence, Speculation,
-    Step, StepRow, StepWants,
+    Batch, DraftSpan, Engine, EngineError, EngineOptions, Flow, ModelDrafter, OutputBuffer, Request, Sampling,
+    Sequence, Speculation, Step, StepRow, StepWants,
 };
 use aio::ir::{DType, Graph};
 use aio::model::Model;
 use aio::model::gguf::{Gguf, MetaValue};
 use aio_filetest::edit::File;
 use aio_filetest::tiny::{self, Damage};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 fn device() -> Arc<CpuDevice> {
     Arc::new(CpuDevice::new(CpuOptions { threads: 1, isa: Some(IsaLevel::Portable), pin: false }).unwrap())
@@ -65,7 +65,7 @@ fn loading(table: &mut Table) {
     bad(Engine::load(alone, &other_type, device(), &options(64)).unwrap_err());
 }
 
-fn requests(table: &mut Table, engine: &mut Engine) {
+fn requests(table: &mut Table, engine: &Engine) {
     let mut bad =
         |request: Request| table.add("EngineError", engine.generate(&request, &mut |_| Flow::Continue).unwrap_err());
     bad(Request::new(Vec::new(), Sampling::greedy()));
@@ -76,28 +76,25 @@ fn requests(table: &mut Table, engine: &mut Engine) {
     bad(Request::new(vec![512], Sampling::greedy()));
 }
 
-fn steps(table: &mut Table, engine: &mut Engine) {
-    let sequence = Sequence::new();
+fn steps(table: &mut Table, engine: &Engine) {
     let row = |position| StepRow { token: 1, sequence: 0, position, wants: StepWants::Logits };
-    let mut step = |sequence: &Sequence, rows: &[StepRow<'_>]| {
-        let error = engine.step(&Step { sequences: &[sequence], rows }).unwrap_err();
-        table.add("EngineError", error);
+    let step = |sequence: &mut Sequence, rows: &[StepRow<'_>], drafts: &[DraftSpan]| {
+        let step = Step { sequences: &mut [sequence], rows, drafts };
+        engine.step(step, &mut OutputBuffer::new()).unwrap_err()
     };
-    step(&sequence, &[row(0)]);
+    table.add("EngineError", step(&mut Sequence::new(), &[row(0)], &[]));
     table.add("EngineError", engine.reserve(&mut Sequence::new(), 1 << 20).unwrap_err());
     let mut other = Sequence::new();
     engine.reserve(&mut other, 64).unwrap();
     let another = load(altered(|_| ()), 64).unwrap().fork(&other, 64).unwrap_err();
     table.add("EngineError", another);
     let rows: Vec<_> = (0..100).map(|p| row(p % 64)).collect();
-    let error = engine.step(&Step { sequences: &[&other], rows: &rows }).unwrap_err();
-    table.add("EngineError", error);
+    table.add("EngineError", step(&mut other, &rows, &[]));
     let span = DraftSpan { first: 0, drafts: 2, len: 1 };
-    let error = engine.verify(&Step { sequences: &[&other], rows: &rows[..2] }, &[span]).unwrap_err();
-    table.add("EngineError", error);
+    table.add("EngineError", step(&mut other, &rows[..2], &[span]));
 }
 
-fn speculation(table: &mut Table, engine: &mut Engine) {
+fn speculation(table: &mut Table, engine: &Engine) {
     let request = |drafts| Request {
         max_tokens: Some(4),
         speculation: Speculation::Fixed(drafts),
@@ -112,15 +109,14 @@ fn speculation(table: &mut Table, engine: &mut Engine) {
     let MetaValue::Array(kind, mut tokens) = tokens.to_meta() else { panic!("tokens are a list") };
     tokens[300] = MetaValue::from("other");
     let other = load(set("tokenizer.ggml.tokens", MetaValue::Array(kind, tokens)), 64).unwrap();
-    let other = Arc::new(Mutex::new(other));
-    table.add("EngineError", ModelDrafter::new(other, engine, Sampling::greedy()).unwrap_err());
+    table.add("EngineError", ModelDrafter::new(Arc::new(other), engine, Sampling::greedy()).unwrap_err());
 }
 
 /// Logits that are NaN.
 fn without_token(table: &mut Table) {
     const NAN: [u8; 4] = f32::NAN.to_le_bytes();
     let damage: [Damage<'_>; 1] = [("output_norm.weight", 0, &NAN)];
-    let mut engine = tiny::damaged(device(), DType::Q8_0, &damage, &options(64));
+    let engine = tiny::damaged(device(), DType::Q8_0, &damage, &options(64));
     let request = Request::new(vec![1, 2], Sampling::greedy());
     table.add("EngineError", engine.generate(&request, &mut |_| Flow::Continue).unwrap_err());
 }
@@ -139,10 +135,10 @@ fn narrow_logits(table: &mut Table) {
 
 pub(crate) fn cause(table: &mut Table) {
     loading(table);
-    let mut engine = load(altered(|_| ()), 64).unwrap();
-    requests(table, &mut engine);
-    steps(table, &mut engine);
+    let engine = load(altered(|_| ()), 64).unwrap();
+    requests(table, &engine);
+    steps(table, &engine);
     without_token(table);
     narrow_logits(table);
-    speculation(table, &mut load(altered(|_| ()), 64).unwrap());
+    speculation(table, &load(altered(|_| ()), 64).unwrap());
 }

@@ -8,7 +8,7 @@ use super::samples::Samples;
 use crate::models::Loaded;
 use crate::{allocations, signals};
 use aio::devices::{Hardware, Macs, Meter, Opened};
-use aio::engine::{Engine, ModelWork, Sampling, Sequence, Step, StepRow, StepWants};
+use aio::engine::{Engine, ModelWork, OutputBuffer, Sampling, Sequence, Step, StepRow, StepWants};
 use aio::ir::sampling::NO_TOKEN;
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
@@ -95,6 +95,7 @@ pub(crate) struct Bench {
     bases: BTreeMap<u32, Vec<Sequence>>,
     int8_macs: Vec<f64>,
     f32_macs: Vec<f64>,
+    out: OutputBuffer,
     state: u64,
 }
 
@@ -122,6 +123,7 @@ impl Bench {
             bases: BTreeMap::new(),
             int8_macs: Vec::new(),
             f32_macs: Vec::new(),
+            out: OutputBuffer::new(),
             state: 1,
         })
     }
@@ -141,9 +143,10 @@ impl Bench {
             let mut samples = std::mem::take(&mut self.samples[i]);
             let ran = self.run(test, &mut sequences, &mut samples);
             self.samples[i] = if counts { samples } else { Samples::default() };
-            sequences.iter_mut().for_each(|s| s.commit(test.depth as usize));
+            let rolled_back = sequences.iter_mut().try_for_each(|s| s.commit(s.len().min(test.depth as usize)));
             self.bases.insert(test.depth, sequences);
             ran?;
+            rolled_back?;
             bar.inc(1);
         }
         if counts {
@@ -198,7 +201,7 @@ impl Bench {
             let ids: Vec<u32> = (0..take).map(|_| self.token()).collect();
             let last = sequence.len() + take == end;
             self.step(sequence, &ids, if last { 1 } else { 0 }, samples)?;
-            sequence.commit(sequence.len() + take);
+            sequence.commit(sequence.len() + take)?;
         }
         Ok(())
     }
@@ -207,7 +210,7 @@ impl Bench {
         let mut token = self.token();
         for _ in 0..tokens {
             token = self.step(sequence, &[token], 1, samples)?.unwrap_or(0);
-            sequence.commit(sequence.len() + 1);
+            sequence.commit(sequence.len() + 1)?;
             self.read(samples)?;
         }
         Ok(())
@@ -231,18 +234,23 @@ impl Bench {
                 StepRow { token, sequence, position, wants }
             };
             let rows: Vec<_> = sequences.iter().zip(&tokens).enumerate().map(row).collect();
-            let together: Vec<&Sequence> = sequences.iter().collect();
-            let step = Step { sequences: &together, rows: &rows };
-            let next = timed(&mut self.loaded.engine, &step, samples)?;
-            tokens = next;
-            sequences.iter_mut().for_each(|s| s.commit(s.len() + 1));
+            let mut together: Vec<&mut Sequence> = sequences.iter_mut().collect();
+            let step = Step { sequences: &mut together, rows: &rows, drafts: &[] };
+            tokens = timed(&self.loaded.engine, step, &mut self.out, samples)?.to_vec();
+            sequences.iter_mut().try_for_each(|s| s.commit(s.len() + 1))?;
             self.read(samples)?;
         }
         Ok(())
     }
 
     /// One step whose last `wanted` rows ask for a token; the last row's token.
-    fn step(&mut self, sequence: &Sequence, ids: &[u32], wanted: usize, samples: &mut Samples) -> Result<Option<u32>> {
+    fn step(
+        &mut self,
+        sequence: &mut Sequence,
+        ids: &[u32],
+        wanted: usize,
+        samples: &mut Samples,
+    ) -> Result<Option<u32>> {
         let first = sequence.len();
         let asks = |i: usize| {
             if i + wanted >= ids.len() {
@@ -253,8 +261,8 @@ impl Bench {
         };
         let row = |(i, &token): (usize, &u32)| StepRow { token, sequence: 0, position: first + i, wants: asks(i) };
         let rows: Vec<StepRow<'_>> = ids.iter().enumerate().map(row).collect();
-        let step = Step { sequences: &[sequence], rows: &rows };
-        Ok(timed(&mut self.loaded.engine, &step, samples)?.last().copied())
+        let step = Step { sequences: &mut [sequence], rows: &rows, drafts: &[] };
+        Ok(timed(&self.loaded.engine, step, &mut self.out, samples)?.last().copied())
     }
 
     fn read(&self, samples: &mut Samples) -> Result<()> {
@@ -323,7 +331,12 @@ fn check(kind: Kind, engine: &Engine, sampling: &Sampling) -> Result<()> {
 }
 
 /// Runs one step between clock and counters; the tokens of the rows that asked.
-fn timed(engine: &mut Engine, step: &Step<'_>, samples: &mut Samples) -> Result<Vec<u32>> {
+fn timed<'o>(
+    engine: &Engine,
+    step: Step<'_, '_>,
+    out: &'o mut OutputBuffer,
+    samples: &mut Samples,
+) -> Result<&'o [u32]> {
     if signals::interrupted() {
         bail!("interrupted");
     }
@@ -333,11 +346,11 @@ fn timed(engine: &mut Engine, step: &Step<'_>, samples: &mut Samples) -> Result<
     samples.positions += last.map(|(_, row)| row.position as u64 + 1).sum::<u64>();
     let (counters, rows, allocations) = (engine.counters(), engine.rows(), allocations::count());
     let start = Instant::now();
-    let tokens = engine.step(step)?;
+    let outputs = engine.step(step, out)?;
     let seconds = start.elapsed().as_secs_f64();
     samples.allocations += allocations::count() - allocations;
     samples.step_s.push(seconds);
-    let tokens = tokens.to_vec();
+    let tokens = outputs.tokens().unwrap_or_default();
     if tokens.contains(&NO_TOKEN) {
         bail!("a step gave no token: a logit is NaN or infinite");
     }

@@ -3,12 +3,13 @@
 //! An engine behaves the same whether it was loaded from a model or an artefact: plans, packed weights and tokens are
 //! equal. Loading an artefact skips compiling and packing. Called by the command line for `aio compile` and the cache.
 
+use crate::EngineError;
 use crate::dispatch::Dispatch;
 use crate::engine::{Engine, EngineOptions, Parts, bucket_rows, compile_family, context_of, pages_of, prefill_rows};
 use crate::need::MemoryNeed;
+use crate::pages::PagePool;
 use crate::runner::Runner;
 use crate::source::ModelWeights;
-use crate::{EngineError, PagePool};
 use aio_backend::{Device, DeviceError, ImageAccess, ImageForm, WeightImage, WeightSet};
 use aio_ir::{Dims, Graph};
 use aio_model::gguf::Gguf;
@@ -134,16 +135,17 @@ impl Engine {
                 let Some(hyper) = hyper() else { return Ok(None) };
                 let context = context_of(&hyper, options);
                 let weights = upload(&artefact, &family, &*device, pages_of(context, options), access)?;
-                let runner = Runner::new(device, &family, weights, options.dispatch)?;
-                Ok::<_, EngineError>(Some((context, family, runner)))
+                let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options.dispatch)?;
+                Ok::<_, EngineError>(Some((context, family, weights, runner)))
             },
         )?;
-        let (context, family, runner) = loaded?.expect("a model that was read has hyper-parameters");
+        let (context, family, weights, runner) = loaded?.expect("a model that was read has hyper-parameters");
         let largest = family.plans.iter().map(|p| p.bucket.rows).max().unwrap_or(1);
         let prefill_rows = prefill_rows(options).min(largest);
         let pool = PagePool::new(pages_of(context, options));
         let EngineOptions { ceilings, burst, clock, .. } = *options;
-        let parts = Parts { model, family, runner, pool, context, prefill_rows, ceilings, burst, clock };
+        let parts =
+            Parts { model, family, device, weights, runner, pool, context, prefill_rows, ceilings, burst, clock };
         Engine::assemble(parts, options.dispatch)
     }
 }

@@ -1,23 +1,24 @@
 //! The engine: a model on a device.
 
-use crate::burst::Bursts;
 use crate::dispatch::Dispatch;
 use crate::limits::{MAX_DRAFTS, SMALL_ROWS, WIDE_ROWS};
+use crate::lock::lock;
 use crate::need::MemoryNeed;
+use crate::pages::PagePool;
 use crate::request::{Request, Sampling};
-use crate::runner::{RowTally, Runner};
+use crate::runner::{RowTally, Runner, serves};
 use crate::source::ModelWeights;
-use crate::step::{DraftOutcome, DraftSpan, Step, StepInputs, token_tail};
-use crate::{EngineError, ModelWork, PagePool, Sequence};
-use aio_backend::{Counters, Device, WeightImage};
+use crate::step::token_tail;
+use crate::steps::Steps;
+use crate::{EngineError, ModelWork, Sequence};
+use aio_backend::{Counters, Device, WeightImage, WeightSet};
 use aio_compiler::{Compilation, Options, compile};
 use aio_ir::{DType, Dim, Dims, Graph, PAGE_POSITIONS, Sym};
 use aio_model::Model;
 use aio_model::hyper::HyperParams;
 use aio_orchestrator::{Ceilings, SpeculationOptions, Speculator, StepCost, StepModel};
 use aio_plan::{Bucket, PlanFamily, StepOutput, Tail};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// Default ceilings, typical of a small desktop.
 const CEILINGS: Ceilings = Ceilings { bandwidth: 20e9, peak: 150e9 };
@@ -57,10 +58,10 @@ pub enum StepClock {
 }
 
 impl StepClock {
-    /// Seconds of a step that started at `started` and has just ended.
-    pub(crate) fn seconds(self, rows: usize, kv_bytes: f64, started: Instant) -> f64 {
+    /// Seconds of a step that took `measured` seconds.
+    pub(crate) fn seconds(self, rows: usize, kv_bytes: f64, measured: f64) -> f64 {
         match self {
-            StepClock::Measured => started.elapsed().as_secs_f64(),
+            StepClock::Measured => measured,
             StepClock::Modelled(seconds) => seconds(rows, kv_bytes),
         }
     }
@@ -88,20 +89,30 @@ impl EngineOptions {
 }
 
 /// A model on a device. See the crate's front page.
+///
+/// Threads may share an engine ([`Arc`]). One step runs at a time, and other threads' steps wait for it; sequences can
+/// be forked, reserved and dropped meanwhile.
 pub struct Engine {
-    model: Model,
+    pub(crate) model: Model,
     family: PlanFamily,
-    runner: Runner,
-    pool: PagePool,
+    device: Arc<dyn Device>,
+    weights: WeightSet,
+    pub(crate) pool: PagePool,
     context: usize,
     prefill_rows: usize,
     dispatch: Dispatch,
-    inputs: StepInputs,
     work: ModelWork,
-    bursts: Bursts,
-    /// Learned speculation state, shared by all batches.
-    pub(crate) speculator: Speculator,
+    /// Maximum tokens of a burst.
+    burst: usize,
+    /// Why the device runs no bursts.
+    refusal: OnceLock<String>,
     clock: StepClock,
+    /// Locked for the duration of a step or burst.
+    pub(crate) steps: Mutex<Steps>,
+    /// Rows of all steps so far.
+    pub(crate) rows: Mutex<RowTally>,
+    /// Learned speculation state, shared by all batches. Locked only to ask and to tell.
+    speculator: Mutex<Speculator>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -114,6 +125,8 @@ impl std::fmt::Debug for Engine {
 pub(crate) struct Parts {
     pub model: Model,
     pub family: PlanFamily,
+    pub device: Arc<dyn Device>,
+    pub weights: WeightSet,
     /// The plans on the device.
     pub runner: Runner,
     pub pool: PagePool,
@@ -232,10 +245,11 @@ impl Engine {
         need.check_on(device.available_bytes(), || device.scratch_bytes(&family, pages))?;
         let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, pages)?;
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
-        let runner = Runner::new(device, &family, weights, options.dispatch)?;
+        let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options.dispatch)?;
         let (pool, prefill_rows) = (PagePool::new(pages), prefill_rows(options));
         let EngineOptions { ceilings, burst, clock, .. } = *options;
-        let parts = Parts { model, family, runner, pool, context, prefill_rows, ceilings, burst, clock };
+        let parts =
+            Parts { model, family, device, weights, runner, pool, context, prefill_rows, ceilings, burst, clock };
         Engine::assemble(parts, options.dispatch)
     }
 
@@ -245,23 +259,26 @@ impl Engine {
     /// [`EngineError::Logits`].
     pub(crate) fn assemble(parts: Parts, dispatch: Dispatch) -> Result<Engine, EngineError> {
         check_logits(&parts)?;
-        let Parts { model, family, runner, pool, context, prefill_rows, ceilings, burst, clock } = parts;
-        let (context, prefill_rows, inputs) = (context as usize, prefill_rows as usize, StepInputs::default());
+        let Parts { model, family, device, weights, runner, pool, context, prefill_rows, ceilings, burst, clock } =
+            parts;
         let work = ModelWork::of(&family);
-        let (speculator, bursts) = (speculator(&family, work, ceilings), Bursts::new(burst));
+        let speculator = Mutex::new(speculator(&family, work, ceilings));
         Ok(Engine {
             model,
             family,
-            runner,
+            device,
+            weights,
             pool,
-            context,
-            prefill_rows,
+            context: context as usize,
+            prefill_rows: prefill_rows as usize,
             dispatch,
-            inputs,
             work,
-            bursts,
-            speculator,
+            burst,
+            refusal: OnceLock::new(),
             clock,
+            steps: Mutex::new(Steps::new(runner)),
+            rows: Mutex::default(),
+            speculator,
         })
     }
 
@@ -272,12 +289,12 @@ impl Engine {
 
     /// The device.
     pub(crate) fn device(&self) -> &dyn Device {
-        self.runner.device()
+        &*self.device
     }
 
     /// The packed weights.
     pub(crate) fn image(&self) -> Result<WeightImage, EngineError> {
-        self.runner.image()
+        Ok(self.device.image(&self.weights)?)
     }
 
     /// The model.
@@ -332,48 +349,52 @@ impl Engine {
 
     /// Maximum tokens of a burst; 0 if bursts are disabled.
     pub fn burst(&self) -> usize {
-        self.bursts.limit
+        self.burst
     }
 
-    /// Sets the maximum tokens of a burst, between steps; see [`EngineOptions::burst`].
+    /// Sets the maximum tokens of a burst; see [`EngineOptions::burst`].
     pub fn set_burst(&mut self, tokens: usize) {
-        self.bursts.limit = tokens;
+        self.burst = tokens;
     }
 
     /// Why the device runs no bursts; `None` if it does or has not been asked.
     pub fn burst_refusal(&self) -> Option<&str> {
-        self.bursts.refusal()
+        self.refusal.get().map(String::as_str)
     }
 
-    /// Whether bursts with this tail can run.
-    pub(crate) fn burst_ready(&mut self, tail: Tail) -> bool {
-        self.bursts.ready(&self.runner, &self.family, tail)
+    /// Whether bursts with this tail can run. Loads them on the first call; a refusal is final.
+    pub(crate) fn burst_ready(&self, tail: Tail) -> bool {
+        if self.burst == 0 || self.refusal.get().is_some() {
+            return false;
+        }
+        let Steps { bursts, runner, .. } = &mut *lock(&self.steps);
+        bursts.load(runner, &self.family, tail).map_err(|reason| self.refusal.get_or_init(|| reason)).is_ok()
     }
 
-    /// The bursts, and the model they decode.
-    pub(crate) fn bursts(&mut self) -> (&Model, &mut Bursts) {
-        (&self.model, &mut self.bursts)
-    }
-
-    /// The learned speculation state. A copy taken before the first step is untrained.
-    pub fn speculator(&self) -> &Speculator {
-        &self.speculator
+    /// A copy of the learned speculation state. One taken before the first step is untrained.
+    pub fn speculator(&self) -> Speculator {
+        self.speculating().clone()
     }
 
     /// Swaps the learned speculation state with `other`. Call between steps. To compare methods of speculation on one
     /// engine, keep a speculator for each, so that none benefits from what another has learned.
-    pub fn swap_speculator(&mut self, other: &mut Speculator) {
-        std::mem::swap(&mut self.speculator, other);
+    pub fn swap_speculator(&self, other: &mut Speculator) {
+        std::mem::swap(&mut *self.speculating(), other);
+    }
+
+    /// The learned speculation state. Held only to ask or tell it something.
+    pub(crate) fn speculating(&self) -> MutexGuard<'_, Speculator> {
+        lock(&self.speculator)
     }
 
     /// The device's counters.
     pub fn counters(&self) -> Counters {
-        self.runner.device().counters()
+        self.device.counters()
     }
 
     /// Row counts of all steps so far, and of their buckets.
     pub fn rows(&self) -> RowTally {
-        self.runner.rows
+        *lock(&self.rows)
     }
 
     /// What steps read and compute.
@@ -381,33 +402,24 @@ impl Engine {
         self.work
     }
 
-    /// Makes positions up to `end` of a sequence writable.
+    /// Makes positions up to `end` of a sequence writable. Waits for a running step only if a page must be copied.
     ///
     /// # Errors
     /// [`EngineError::PoolFull`], [`EngineError::ForeignSequence`], and device errors from copying a shared page. The
     /// sequence is unchanged then.
-    pub fn reserve(&mut self, sequence: &mut Sequence, end: usize) -> Result<(), EngineError> {
-        let runner = &self.runner;
-        sequence.reserve(&mut self.pool, end, |from, to| runner.copy_pages(&[(from, to)]))
-    }
-
-    /// Releases the pages of a sequence that hold no position below `end`. Pages with committed positions stay, and so
-    /// do another engine's.
-    pub fn trim(&mut self, sequence: &mut Sequence, end: usize) {
-        sequence.trim(&mut self.pool, end);
-    }
-
-    /// Releases a sequence's pages. Pages of another engine stay.
-    pub fn release(&mut self, sequence: &mut Sequence) {
-        sequence.release(&mut self.pool);
+    pub fn reserve(&self, sequence: &mut Sequence, end: usize) -> Result<(), EngineError> {
+        sequence.reserve(&self.pool, end, |from, to| {
+            let _no_step = lock(&self.steps);
+            Ok(self.device.copy_pages(&self.weights, &[(from, to)])?)
+        })
     }
 
     /// Makes a second sequence with the same first `len` positions, or with all committed ones if those are fewer.
     ///
     /// # Errors
     /// [`EngineError::ForeignSequence`].
-    pub fn fork(&mut self, sequence: &Sequence, len: usize) -> Result<Sequence, EngineError> {
-        sequence.fork(&mut self.pool, len)
+    pub fn fork(&self, sequence: &Sequence, len: usize) -> Result<Sequence, EngineError> {
+        sequence.fork(&self.pool, len)
     }
 
     /// Name of the plan that a decode step of this request uses.
@@ -423,37 +435,7 @@ impl Engine {
 
     fn bucket_name(&self, rows: u32, outs: u32, tail: Tail) -> String {
         let dims = Dims { rows, seqs: 1, outs, ..Dims::default() };
-        self.runner.bucket(&dims, tail, false).map_or_else(String::new, |b| b.to_string())
-    }
-
-    /// Runs one step and returns the sampled tokens of the rows that asked for one, in order. If any row asked for
-    /// logits, returns the logits of all rows with an output instead, as f32 bits.
-    ///
-    /// # Errors
-    /// [`EngineError::Token`], [`EngineError::ForeignSequence`], [`EngineError::NotReserved`],
-    /// [`EngineError::StepSize`], and device errors, after which all sequences are unchanged.
-    pub fn step(&mut self, step: &Step<'_>) -> Result<&[u32], EngineError> {
-        let vocabulary = self.model.hyper.vocab_size;
-        step.check(vocabulary, &self.pool)?;
-        let tail = self.inputs.fill(step, &[], self.pool.pages());
-        let width = if tail == Tail::Logits { vocabulary as usize } else { 1 };
-        let words = self.inputs.dims.outs as usize * width;
-        self.runner.run(&self.inputs, tail, &[words])?;
-        Ok(&self.runner.outputs[0][..words])
-    }
-
-    /// Runs one step that verifies drafts: one submission and one synchronisation, however many drafts there are. The
-    /// caller commits the lengths of the sequences according to [`DraftOutcome::lens`].
-    ///
-    /// # Errors
-    /// The errors of [`Engine::step`], and [`EngineError::Spans`].
-    pub fn verify(&mut self, step: &Step<'_>, spans: &[DraftSpan]) -> Result<DraftOutcome<'_>, EngineError> {
-        step.check(self.model.hyper.vocab_size, &self.pool)?;
-        step.check_spans(spans)?;
-        let tail = self.inputs.fill(step, spans, self.pool.pages());
-        let words = spans.len();
-        self.runner.run(&self.inputs, tail, &[words; 3])?;
-        let [accepted, next, lens] = &self.runner.outputs;
-        Ok(DraftOutcome { accepted: &accepted[..words], next: &next[..words], lens: &lens[..words] })
+        let buckets = self.family.plans.iter().map(|p| &p.bucket).filter(|b| serves(b, &dims, tail, false));
+        buckets.min_by_key(|b| (b.rows, b.outs)).map_or_else(String::new, ToString::to_string)
     }
 }

@@ -8,20 +8,15 @@ use aio_orchestrator::Drafter;
 
 impl Engine {
     /// Generates a continuation. `sink` receives each piece of text as soon as it is final (whole characters, no part
-    /// of a stop string), at least once per step, and may end the run.
+    /// of a stop string), at least once per step, and may end the run. It must not run steps of this engine itself: in a
+    /// burst ([`EngineOptions::burst`](crate::EngineOptions::burst)) it is called while the device works, and would wait
+    /// for itself.
     ///
     /// # Errors
     /// [`EngineError::ContextOverflow`] and [`EngineError::EmptyPrompt`] before any step; [`EngineError::NoToken`] and
     /// device errors.
-    pub fn generate(
-        &mut self,
-        request: &Request,
-        sink: &mut dyn FnMut(&str) -> Flow,
-    ) -> Result<Completion, EngineError> {
-        let mut sequence = Sequence::new();
-        let result = self.generate_in(&mut sequence, request, None, sink);
-        self.release(&mut sequence);
-        result
+    pub fn generate(&self, request: &Request, sink: &mut dyn FnMut(&str) -> Flow) -> Result<Completion, EngineError> {
+        self.generate_in(&mut Sequence::new(), request, None, sink)
     }
 
     /// Like [`Engine::generate`], continuing in a sequence whose committed positions hold the prompt's first tokens
@@ -32,7 +27,7 @@ impl Engine {
     /// # Errors
     /// The errors of [`Engine::generate`].
     pub fn generate_in(
-        &mut self,
+        &self,
         sequence: &mut Sequence,
         request: &Request,
         drafter: Option<Box<dyn Drafter>>,

@@ -6,6 +6,8 @@
 //! sequences: prefill in chunks, drafts and their verification, stopping, streaming. [`Engine::generate`] is a batch of
 //! one.
 //!
+//! Threads may share an engine. Its steps run one at a time; [`Sequence`]s own their pages and return them when dropped.
+//!
 //! **Invariant:** a step that fails leaves every sequence unchanged: lengths grow only after the device has finished.
 #![forbid(unsafe_code)]
 
@@ -18,17 +20,21 @@ mod error;
 mod flow;
 mod generate;
 mod limits;
+mod lock;
 mod mask;
 mod memory;
 mod model_drafter;
 mod need;
 mod output;
+mod outputs;
 mod pages;
 mod request;
+mod run_step;
 mod runner;
 mod sequence;
 mod source;
 mod step;
+mod steps;
 mod stop;
 mod work;
 
@@ -43,7 +49,7 @@ pub use mask::LogitMask;
 pub use memory::available_bytes;
 pub use model_drafter::ModelDrafter;
 pub use need::MemoryNeed;
-pub(crate) use pages::PagePool;
+pub use outputs::{OutputBuffer, Outputs};
 pub use request::{Completion, Request, Sampling, Speculation, StopReason, Timing};
 pub use runner::RowTally;
 pub use sequence::Sequence;

@@ -7,11 +7,11 @@
 //! the same token, at any temperature. Drafts that were accepted are already in its cache.
 
 use crate::step::{Step, StepRow, StepWants};
-use crate::{Engine, EngineError, Sampling, Sequence};
+use crate::{Engine, EngineError, OutputBuffer, Sampling, Sequence};
 use aio_ir::sampling::NO_TOKEN;
 use aio_model::tokenizer::{TokenKind, Vocab};
 use aio_orchestrator::{DraftError, Drafter, DrafterKind, Match};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Weight of the newest measurement in the moving average of the cost of a drafted token.
@@ -20,41 +20,41 @@ const NEWEST: f64 = 0.2;
 /// Drafts for one sequence. Several drafters may share the model.
 #[derive(Debug)]
 pub struct ModelDrafter {
-    engine: Arc<Mutex<Engine>>,
+    engine: Arc<Engine>,
     sampling: Sampling,
-    /// The committed tokens followed by the last drafts. The cache holds the first `sequence.len()` tokens.
+    /// The committed tokens followed by the last drafts.
     text: Vec<u32>,
     /// Number of committed tokens.
     committed: usize,
+    /// The cache.
     sequence: Sequence,
-    /// Context length of the draft model in positions.
-    context: usize,
+    /// Number of positions at the start of the cache that hold the tokens of `text`.
+    valid: usize,
+    outputs: OutputBuffer,
     common: Common,
     seconds: f64,
 }
 
 impl ModelDrafter {
     /// Drafts with `engine` for a request to `target`. `sampling` should be the request's; with any other the drafts
-    /// are worse. Several drafters may share an engine that was loaded for that many sequences. Each locks it to draft
-    /// and when dropped, so do not drop one on a thread that holds the lock.
+    /// are worse. Several drafters may share an engine that was loaded for that many sequences.
     ///
     /// # Errors
     /// [`EngineError::DraftModel`] if a token id that both vocabularies have differs.
-    pub fn new(engine: Arc<Mutex<Engine>>, target: &Engine, sampling: Sampling) -> Result<ModelDrafter, EngineError> {
-        let common = Common::of(lock(&engine).model().tokenizer.vocab(), target.model().tokenizer.vocab())?;
-        let (text, sequence) = (Vec::new(), Sequence::new());
-        let context = lock(&engine).context();
-        Ok(ModelDrafter { engine, sampling, text, committed: 0, sequence, context, common, seconds: 0.0 })
+    pub fn new(engine: Arc<Engine>, target: &Engine, sampling: Sampling) -> Result<ModelDrafter, EngineError> {
+        let common = Common::of(engine.model().tokenizer.vocab(), target.model().tokenizer.vocab())?;
+        let (text, sequence, outputs) = (Vec::new(), Sequence::new(), OutputBuffer::new());
+        Ok(ModelDrafter { engine, sampling, text, committed: 0, sequence, valid: 0, outputs, common, seconds: 0.0 })
     }
 
     /// Drafts up to `max` tokens after the committed ones, stopping at a token that the target does not have.
     fn run(&mut self, max: usize, out: &mut Vec<u32>) -> Result<(), EngineError> {
-        let mut engine = lock(&self.engine);
         self.text.truncate(self.committed);
         // The last token always runs, for its logits.
-        self.sequence.commit(self.sequence.len().min(self.committed - 1));
-        for _ in 0..max.min(self.context.saturating_sub(self.committed)) {
-            let token = next(&mut engine, &mut self.sequence, &self.text, &self.sampling)?;
+        self.valid = self.valid.min(self.committed - 1);
+        self.sequence.commit(self.valid)?;
+        for _ in 0..max.min(self.most()) {
+            let token = self.next()?;
             if token >= self.common.tokens {
                 break;
             }
@@ -63,33 +63,31 @@ impl ModelDrafter {
         }
         Ok(())
     }
-}
 
-/// Runs the part of the text that is not cached and returns the next token.
-fn next(engine: &mut Engine, sequence: &mut Sequence, text: &[u32], sampling: &Sampling) -> Result<u32, EngineError> {
-    engine.reserve(sequence, text.len())?;
-    loop {
-        let from = sequence.len();
-        let end = (from + engine.prefill_rows()).min(text.len());
-        let wants = |p| match p + 1 == text.len() {
-            true => StepWants::Token { sampling, recent: text, bias: None },
-            false => StepWants::Nothing,
-        };
-        let rows: Vec<_> =
-            (from..end).map(|p| StepRow { token: text[p], sequence: 0, position: p, wants: wants(p) }).collect();
-        let token = engine.step(&Step { sequences: &[sequence], rows: &rows })?.first().copied();
-        sequence.commit(end);
-        match token {
-            Some(NO_TOKEN) => return Err(EngineError::NoToken { step: 1, position: end - 1 }),
-            Some(token) => return Ok(token),
-            None => {}
+    /// Runs the part of the text that is not cached and returns the next token.
+    fn next(&mut self) -> Result<u32, EngineError> {
+        let ModelDrafter { engine, sequence, valid, text, sampling, outputs, .. } = self;
+        engine.reserve(sequence, text.len())?;
+        loop {
+            let from = sequence.len();
+            let end = (from + engine.prefill_rows()).min(text.len());
+            let wants = |p| match p + 1 == text.len() {
+                true => StepWants::Token { sampling, recent: text, bias: None },
+                false => StepWants::Nothing,
+            };
+            let rows: Vec<_> =
+                (from..end).map(|p| StepRow { token: text[p], sequence: 0, position: p, wants: wants(p) }).collect();
+            let step = Step { sequences: &mut [&mut *sequence], rows: &rows, drafts: &[] };
+            let token = engine.step(step, outputs)?.tokens().and_then(|t| t.first().copied());
+            sequence.commit(end)?;
+            *valid = end;
+            match token {
+                Some(NO_TOKEN) => return Err(EngineError::NoToken { step: 1, position: end - 1 }),
+                Some(token) => return Ok(token),
+                None => {}
+            }
         }
     }
-}
-
-fn lock(engine: &Mutex<Engine>) -> std::sync::MutexGuard<'_, Engine> {
-    // A step that panicked left the engine unchanged.
-    engine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The tokens that two vocabularies share.
@@ -130,8 +128,8 @@ impl Drafter for ModelDrafter {
         for token in tokens.iter().map(|&token| self.common.read(token)) {
             if self.text.get(self.committed) != Some(&token) {
                 self.text.truncate(self.committed);
-                self.sequence.commit(self.sequence.len().min(self.committed));
                 self.text.push(token);
+                self.valid = self.valid.min(self.committed);
             }
             self.committed += 1;
         }
@@ -148,7 +146,7 @@ impl Drafter for ModelDrafter {
     }
 
     fn most(&self) -> usize {
-        self.context.saturating_sub(self.committed)
+        self.engine.context().saturating_sub(self.committed)
     }
 
     fn draft(&mut self, max: usize, out: &mut Vec<u32>) -> Result<Match, DraftError> {
@@ -172,7 +170,8 @@ impl Drafter for ModelDrafter {
     fn clear(&mut self) {
         self.text.clear();
         self.committed = 0;
-        self.sequence.commit(0);
+        self.valid = 0;
+        self.sequence.clear();
     }
 
     fn kind(&self) -> DrafterKind {
@@ -181,11 +180,5 @@ impl Drafter for ModelDrafter {
 
     fn seconds_per_token(&self) -> f64 {
         self.seconds
-    }
-}
-
-impl Drop for ModelDrafter {
-    fn drop(&mut self) {
-        lock(&self.engine).release(&mut self.sequence);
     }
 }

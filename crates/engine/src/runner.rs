@@ -1,12 +1,12 @@
 //! Runs one step on the device: picks the plan, submits, waits.
 //!
-//! Output buffers are reused, so a step of a size seen before allocates nothing. Called by the engine.
+//! A step of a size seen before allocates nothing. Called by the engine.
 
 use crate::EngineError;
 use crate::dispatch::Dispatch;
 use crate::limits::SMALL_ROWS;
 use crate::step::StepInputs;
-use aio_backend::{Bindings, Burst, Data, Device, Executable, WeightImage, WeightSet};
+use aio_backend::{Bindings, Burst, Data, Device, Executable, WeightSet};
 use aio_ir::Dims;
 use aio_plan::{Bucket, Plan, PlanFamily, StepInput, Tail};
 use smallvec::SmallVec;
@@ -56,8 +56,6 @@ pub(crate) struct Runner {
     plans: Vec<Loaded>,
     /// Rows of all steps so far.
     pub rows: RowTally,
-    /// 32-bit words of the last step's outputs: tokens or logits; or accepted drafts, next tokens and lengths.
-    pub outputs: [Vec<u32>; 3],
 }
 
 impl Runner {
@@ -75,19 +73,7 @@ impl Runner {
             plans.push(Loaded { bucket: plan.bucket, inputs, executable });
         }
         plans.sort_by_key(|p| (p.bucket.rows, p.bucket.outs));
-        Ok(Runner { device, weights, plans, rows: RowTally::default(), outputs: Default::default() })
-    }
-
-    pub(crate) fn device(&self) -> &dyn Device {
-        &*self.device
-    }
-
-    pub(crate) fn image(&self) -> Result<WeightImage, EngineError> {
-        Ok(self.device.image(&self.weights)?)
-    }
-
-    pub(crate) fn copy_pages(&self, pages: &[(u32, u32)]) -> Result<(), EngineError> {
-        Ok(self.device.copy_pages(&self.weights, pages)?)
+        Ok(Runner { device, weights, plans, rows: RowTally::default() })
     }
 
     /// Loads a burst with the smallest plan for this tail that verifies a run of sixteen drafts, or else the largest
@@ -100,27 +86,27 @@ impl Runner {
         self.device.load_burst(family, plan, &self.weights).map_err(|e| e.to_string())
     }
 
-    /// The smallest bucket that fits the step.
-    pub(crate) fn bucket(&self, dims: &Dims, tail: Tail, verify: bool) -> Option<Bucket> {
-        self.plans.iter().map(|p| p.bucket).find(|b| serves(b, dims, tail, verify))
-    }
-
-    /// Runs a step. `words` has the size of each output in words: one output for a plain step, three if it verifies
-    /// drafts.
-    pub(crate) fn run(&mut self, inputs: &StepInputs, tail: Tail, words: &[usize]) -> Result<(), EngineError> {
+    /// Runs a step into `outputs`, which grow if necessary. `words` has the size of each output in words: one output for
+    /// a plain step, three if it verifies drafts.
+    pub(crate) fn run(
+        &mut self,
+        inputs: &StepInputs,
+        tail: Tail,
+        words: &[usize],
+        outputs: &mut [Vec<u32>; 3],
+    ) -> Result<(), EngineError> {
         let verify = words.len() > 1;
         let plan = self.plans.iter_mut().find(|p| serves(&p.bucket, &inputs.dims, tail, verify));
         let Dims { rows, outs, .. } = inputs.dims;
         let plan = plan.ok_or(EngineError::StepSize { rows, outs })?;
-        for (output, &words) in self.outputs.iter_mut().zip(words) {
+        for (output, &words) in outputs.iter_mut().zip(words) {
             if output.len() < words {
                 output.resize(words, 0);
             }
         }
         let data: SmallVec<[Option<Data<'_>>; 16]> =
             plan.inputs.iter().map(|i| i.and_then(|i| inputs.data(i))).collect();
-        let mut outputs: SmallVec<[&mut [u32]; 3]> =
-            self.outputs[..words.len()].iter_mut().map(Vec::as_mut_slice).collect();
+        let mut outputs: SmallVec<[&mut [u32]; 3]> = outputs[..words.len()].iter_mut().map(Vec::as_mut_slice).collect();
         let mut bindings = Bindings { dims: inputs.dims, inputs: &data, outputs: &mut outputs };
         plan.executable.submit(&mut bindings)?.wait()?;
         self.rows.used += u64::from(rows);
@@ -129,6 +115,7 @@ impl Runner {
     }
 }
 
-fn serves(bucket: &Bucket, dims: &Dims, tail: Tail, verify: bool) -> bool {
+/// Whether a plan of this bucket runs the step.
+pub(crate) fn serves(bucket: &Bucket, dims: &Dims, tail: Tail, verify: bool) -> bool {
     bucket.tail == tail && bucket.verify == verify && bucket.holds(dims)
 }

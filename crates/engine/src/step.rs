@@ -1,11 +1,12 @@
 //! A step's request, and the form in which plans bind it.
 //!
-//! The engine's `step` and `verify` fill [`StepInputs`] from a [`Step`]. The buffers are reused, so a step of a size
+//! [`Engine::step`](crate::Engine::step) fills [`StepInputs`] from a [`Step`]. The buffers are reused, so a step of a size
 //! seen before allocates nothing.
 
-use crate::{EngineError, PagePool, Sampling, Sequence};
+use crate::pages::PagePool;
+use crate::{EngineError, Sampling, Sequence};
 use aio_backend::Data;
-use aio_ir::{Dims, PAGE_POSITIONS};
+use aio_ir::Dims;
 use aio_plan::{StepInput, Tail};
 
 /// One token row of a step.
@@ -40,12 +41,14 @@ pub enum StepWants<'a> {
 }
 
 /// Rows of sequences that run together. Each row's position must have a page.
-#[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
-    /// The sequences.
-    pub sequences: &'a [&'a Sequence],
+#[derive(Debug)]
+pub struct Step<'a, 's> {
+    /// The sequences. Their lengths are the caller's to commit once the step has run.
+    pub sequences: &'a mut [&'s mut Sequence],
     /// The rows. Those of a sequence are in order of position.
     pub rows: &'a [StepRow<'a>],
+    /// The drafts of each sequence, for a step that verifies drafts; empty for any other step.
+    pub drafts: &'a [DraftSpan],
 }
 
 /// The output rows of one sequence in a step that verifies drafts: its last token's, then one for each draft. All ask
@@ -108,16 +111,15 @@ impl StepInputs {
         })
     }
 
-    /// Fills the inputs from a step, with the drafts of each sequence or none at all. Returns the tail that serves all
-    /// its rows. `pages` is the size of the pool.
-    pub(crate) fn fill(&mut self, step: &Step<'_>, spans: &[DraftSpan], pages: u32) -> Tail {
+    /// Fills the inputs from a step. Returns the tail that serves all its rows. `pages` is the size of the pool.
+    pub(crate) fn fill(&mut self, step: &Step<'_, '_>, pages: u32) -> Tail {
         self.rows(step.rows);
         let stride = self.pages(step.sequences);
         let tail = self.outputs(step.rows);
         self.bias(step.rows, tail);
         self.spans.clear();
         self.lens.clear();
-        for span in spans {
+        for span in step.drafts {
             self.spans.extend([span.first as u32, span.drafts as u32]);
             self.lens.push(span.len as u32);
         }
@@ -138,7 +140,7 @@ impl StepInputs {
     }
 
     /// Fills the page table, as wide as the longest sequence needs. Returns its width.
-    fn pages(&mut self, sequences: &[&Sequence]) -> u32 {
+    fn pages(&mut self, sequences: &[&mut Sequence]) -> u32 {
         let stride = sequences.iter().map(|s| s.pages().len()).max().unwrap_or(0);
         self.page_table.clear();
         for (i, sequence) in sequences.iter().enumerate() {
@@ -212,16 +214,15 @@ pub(crate) fn token_tail(sampling: &Sampling, biased: bool) -> Tail {
     if sampling.params.is_plain_argmax() && !biased { Tail::Argmax } else { Tail::Sample }
 }
 
-impl Step<'_> {
-    /// Checks what plans rely on: tokens in the vocabulary, positions with pages of this pool.
+impl Step<'_, '_> {
+    /// Checks what plans rely on: tokens in the vocabulary, positions with pages of this pool, drafts inside the step.
     pub(crate) fn check(&self, vocabulary: u32, pool: &PagePool) -> Result<(), EngineError> {
         self.sequences.iter().try_for_each(|s| s.check(pool))?;
         if let Some(row) = self.rows.iter().find(|r| r.token >= vocabulary) {
             return Err(EngineError::Token { token: row.token, vocabulary });
         }
         for row in self.rows {
-            let pages = self.sequences.get(row.sequence).map_or(0, |s| s.pages().len());
-            let reserved = pages * PAGE_POSITIONS as usize;
+            let reserved = self.sequences.get(row.sequence).map_or(0, |s| s.reserved());
             if row.position >= reserved {
                 return Err(EngineError::NotReserved { position: row.position, reserved });
             }
@@ -230,11 +231,11 @@ impl Step<'_> {
         if let Some(StepRow { wants: StepWants::Token { bias: Some(bias), .. }, .. }) = self.rows.iter().find(biased) {
             return Err(EngineError::bias(bias.len()));
         }
-        Ok(())
+        if self.drafts.is_empty() { Ok(()) } else { self.check_spans(self.drafts) }
     }
 
     /// Checks that each sequence has a run of drafts and that all fit the step.
-    pub(crate) fn check_spans(&self, spans: &[DraftSpan]) -> Result<(), EngineError> {
+    fn check_spans(&self, spans: &[DraftSpan]) -> Result<(), EngineError> {
         let outs = self.rows.iter().filter(|r| !matches!(r.wants, StepWants::Nothing)).count();
         let inside = |s: &DraftSpan| s.first.checked_add(s.drafts).is_some_and(|last| last < outs);
         let logits = self.rows.iter().any(|r| matches!(r.wants, StepWants::Logits));

@@ -1,7 +1,7 @@
 //! Logits of a text that is a function of the position, to the bit: what tests of row independence compare on every device.
 
 use crate::tiny::VOCABULARY;
-use aio_engine::{Engine, Sequence, Step, StepRow, StepWants};
+use aio_engine::{Engine, OutputBuffer, Outputs, Sequence, Step, StepRow, StepWants};
 
 /// The token at a position of the text, below 251.
 pub fn token(position: usize) -> u32 {
@@ -12,12 +12,14 @@ pub fn token(position: usize) -> u32 {
 ///
 /// # Panics
 /// If the engine refuses the step.
-pub fn step(engine: &mut Engine, sequence: &mut Sequence, from: usize, to: usize) -> Vec<u32> {
+pub fn step(engine: &Engine, sequence: &mut Sequence, from: usize, to: usize) -> Vec<u32> {
     engine.reserve(sequence, to).unwrap_or_else(|e| panic!("{e}"));
     let row = |position| StepRow { token: token(position), sequence: 0, position, wants: StepWants::Logits };
     let rows: Vec<_> = (from..to).map(row).collect();
-    let bits = engine.step(&Step { sequences: &[sequence], rows: &rows }).unwrap_or_else(|e| panic!("{e}")).to_vec();
-    sequence.commit(to);
+    let mut out = OutputBuffer::new();
+    let step = Step { sequences: &mut [&mut *sequence], rows: &rows, drafts: &[] };
+    let bits = bits_of(engine.step(step, &mut out).unwrap_or_else(|e| panic!("{e}")));
+    sequence.commit(to).unwrap_or_else(|e| panic!("{e}"));
     bits
 }
 
@@ -25,14 +27,22 @@ pub fn step(engine: &mut Engine, sequence: &mut Sequence, from: usize, to: usize
 ///
 /// # Panics
 /// As [`step`].
-pub fn chunked(engine: &mut Engine, tokens: usize, chunk: usize) -> Vec<u32> {
+pub fn chunked(engine: &Engine, tokens: usize, chunk: usize) -> Vec<u32> {
     let mut sequence = Sequence::new();
     let mut bits = Vec::new();
     for from in (0..tokens).step_by(chunk) {
         bits.extend(step(engine, &mut sequence, from, (from + chunk).min(tokens)));
     }
-    engine.release(&mut sequence);
     bits
+}
+
+/// The bits of a step's logits.
+///
+/// # Panics
+/// If no row asked for any.
+pub fn bits_of(outputs: Outputs<'_>) -> Vec<u32> {
+    let logits = outputs.logits().unwrap_or_else(|| panic!("the step has logits"));
+    logits.iter().map(|x| x.to_bits()).collect()
 }
 
 /// Compares logits of rows of a tiny model's vocabulary.

@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend_cpu::{CpuDevice, CpuOptions};
-use aio_engine::{Dispatch, Engine, EngineOptions, Sampling, Sequence, Step, StepRow, StepWants};
+use aio_engine::{Dispatch, Engine, EngineOptions, OutputBuffer, Sampling, Sequence, Step, StepRow, StepWants};
 use aio_filetest::tiny;
 use aio_ir::DType;
 use aio_ir::sampling::SampleParams;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,14 +39,20 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations of decode steps at positions `from..to`, one row each.
-fn decode(engine: &mut Engine, sequence: &mut Sequence, from: usize, to: usize, sampling: &Sampling) -> u64 {
+/// Allocations of decode steps at these positions, one row each.
+fn decode(
+    engine: &Engine,
+    sequence: &mut Sequence,
+    run: Range<usize>,
+    sampling: &Sampling,
+    out: &mut OutputBuffer,
+) -> u64 {
     let recent = [1u32, 2, 3];
     let before = ALLOCATIONS.load(Ordering::Relaxed);
-    for position in from..to {
+    for position in run {
         let wants = StepWants::Token { sampling, recent: &recent, bias: None };
         let rows = [StepRow { token: position as u32, sequence: 0, position, wants }];
-        engine.step(&Step { sequences: &[sequence], rows: &rows }).unwrap();
+        engine.step(Step { sequences: &mut [&mut *sequence], rows: &rows, drafts: &[] }, out).unwrap();
     }
     ALLOCATIONS.load(Ordering::Relaxed) - before
 }
@@ -61,9 +68,10 @@ fn main() {
 
 fn check(device: Arc<CpuDevice>, dispatch: Dispatch) {
     let options = EngineOptions { context: Some(192), prefill_rows: 32, dispatch, ..EngineOptions::default() };
-    let mut engine = tiny::engine("llama-1b", DType::Q4_0, device, &options);
+    let engine = tiny::engine("llama-1b", DType::Q4_0, device, &options);
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, 192).unwrap();
+    let mut out = OutputBuffer::new();
     let greedy = Sampling::greedy();
     let params = SampleParams {
         temperature: 0.8,
@@ -75,8 +83,8 @@ fn check(device: Arc<CpuDevice>, dispatch: Dispatch) {
     };
     let noisy = Sampling { params, seed: 5, ..Sampling::greedy() };
     for sampling in [greedy, noisy] {
-        decode(&mut engine, &mut sequence, 0, 3, &sampling);
-        let count = decode(&mut engine, &mut sequence, 3, 150, &sampling);
+        decode(&engine, &mut sequence, 0..3, &sampling, &mut out);
+        let count = decode(&engine, &mut sequence, 3..150, &sampling, &mut out);
         assert_eq!(count, 0, "allocations in 147 steps, {dispatch:?}, temperature {}", sampling.params.temperature);
     }
     assert_eq!(engine.counters().step_allocations, 0);

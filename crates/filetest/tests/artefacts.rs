@@ -61,7 +61,7 @@ fn go_on(_: u64) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-fn tokens(engine: &mut Engine) -> Vec<u32> {
+fn tokens(engine: &Engine) -> Vec<u32> {
     let mut request = Request::new((1..40).collect(), Sampling::greedy());
     (request.max_tokens, request.ignore_eog) = (Some(12), true);
     engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids
@@ -144,11 +144,11 @@ fn compiling_twice_gives_the_same_bytes_on_any_threads() {
 fn tokens_are_those_of_the_model() {
     for (_, preset) in tiny::architectures() {
         let place = Place::new(&preset, DType::Q4_0);
-        let want = tokens(&mut tiny::engine(&preset, DType::Q4_0, cpu(None, 2), &options()));
+        let want = tokens(&tiny::engine(&preset, DType::Q4_0, cpu(None, 2), &options()));
         assert_eq!(want.len(), 12);
         for access in [ImageAccess::Read, ImageAccess::Map] {
-            let mut engine = load(&place.path(), cpu(None, 2), access).unwrap();
-            assert_eq!(tokens(&mut engine), want, "{preset} {access:?}");
+            let engine = load(&place.path(), cpu(None, 2), access).unwrap();
+            assert_eq!(tokens(&engine), want, "{preset} {access:?}");
             assert_eq!(engine.prefill_rows(), 32);
         }
     }
@@ -158,9 +158,9 @@ fn tokens_are_those_of_the_model() {
 fn levels_take_each_others_artefacts() {
     let place = Place::new("llama-1b", DType::Q5_0);
     let portable = || cpu(Some(IsaLevel::Portable), 1);
-    let want = tokens(&mut tiny::engine("llama-1b", DType::Q5_0, portable(), &options()));
-    let mut engine = load(&place.path(), portable(), ImageAccess::Read).unwrap();
-    assert_eq!(tokens(&mut engine), want);
+    let want = tokens(&tiny::engine("llama-1b", DType::Q5_0, portable(), &options()));
+    let engine = load(&place.path(), portable(), ImageAccess::Read).unwrap();
+    assert_eq!(tokens(&engine), want);
     assert_eq!(engine.family().target, "cpu-portable");
     let error = load(&place.path(), Arc::new(InterpDevice::default()), ImageAccess::Read).unwrap_err();
     assert!(matches!(error, EngineError::Device(DeviceError::NoImage { .. })), "{error}");

@@ -43,7 +43,7 @@ fn request(prompt: usize, tokens: usize, sampling: Sampling, speculation: Specul
     Request { max_tokens: Some(tokens), ignore_eog: true, speculation, ..Request::new(prompt, sampling) }
 }
 
-fn plain(engine: &mut Engine, request: &Request) -> Vec<u32> {
+fn plain(engine: &Engine, request: &Request) -> Vec<u32> {
     let request = Request { speculation: Speculation::Off, ..request.clone() };
     engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids
 }
@@ -56,38 +56,37 @@ fn join(batch: &mut Batch, engine: &Engine, request: &Request, drafter: Option<B
     batch.join(engine, request.clone(), Sequence::new(), drafter).map_err(|(e, _)| e).unwrap()
 }
 
-fn step(batch: &mut Batch, engine: &mut Engine) {
+fn step(batch: &mut Batch, engine: &Engine) {
     batch.step(engine, &mut |_, _| Flow::Continue).unwrap();
 }
 
-fn leave(batch: &mut Batch, engine: &mut Engine, id: MemberId) -> Completion {
-    let (done, mut sequence) = batch.leave(engine, id).unwrap();
-    engine.release(&mut sequence);
+fn leave(batch: &mut Batch, engine: &Engine, id: MemberId) -> Completion {
+    let (done, _) = batch.leave(engine, id).unwrap();
     done.unwrap()
 }
 
 #[test]
 fn auto_takes_drafts_that_are_always_right() {
-    let mut engine = engine_on(Arc::new(cpu()), 192, 1);
+    let engine = engine_on(Arc::new(cpu()), 192, 1);
     let request = request(30, 150, Sampling::greedy(), Speculation::Auto);
-    let want = plain(&mut engine, &request);
+    let want = plain(&engine, &request);
     let mut batch = Batch::new();
     let id = join(&mut batch, &engine, &request, knowing(&request, &want, 0));
     let mut weighed = 0;
     while batch.running() > 0 {
-        step(&mut batch, &mut engine);
+        step(&mut batch, &engine);
         weighed += usize::from(batch.choice().is_some());
     }
-    let done = leave(&mut batch, &mut engine, id);
+    let done = leave(&mut batch, &engine, id);
     assert_eq!(done.ids, want);
     assert!(done.speculation.drafted > 0 && weighed > 0, "{:?}, {weighed} weighed", done.speculation);
 }
 
 #[test]
 fn eight_sequences_with_eight_drafts_are_one_step() {
-    let mut engine = engine_on(Arc::new(cpu()), 192, 8);
+    let engine = engine_on(Arc::new(cpu()), 192, 8);
     let requests: Vec<_> = (0..8).map(|i| request(30 + 5 * i, 19, Sampling::greedy(), Speculation::Fixed(8))).collect();
-    let want: Vec<_> = requests.iter().map(|r| plain(&mut engine, r)).collect();
+    let want: Vec<_> = requests.iter().map(|r| plain(&engine, r)).collect();
     let (mut batch, mut ids) = (Batch::new(), Vec::new());
     for (request, want) in requests.iter().zip(&want) {
         // The prompt is read, all but its last token, so that all decode from the first step on.
@@ -100,23 +99,23 @@ fn eight_sequences_with_eight_drafts_are_one_step() {
     let mut rows = Vec::new();
     while batch.running() > 0 {
         let (used, submissions) = (engine.rows().used, engine.counters().submissions);
-        step(&mut batch, &mut engine);
+        step(&mut batch, &engine);
         assert_eq!(engine.counters().submissions - submissions, 1);
         rows.push(engine.rows().used - used);
     }
     assert_eq!(rows, [8, 72, 72], "a first token each, then nine and nine");
     for (id, want) in ids.into_iter().zip(want) {
-        assert_eq!(leave(&mut batch, &mut engine, id).ids, want);
+        assert_eq!(leave(&mut batch, &engine, id).ids, want);
     }
 }
 
 #[test]
 fn a_drafter_that_fails_is_given_up() {
-    let mut engine = engine_on(Arc::new(cpu()), 192, 2);
+    let engine = engine_on(Arc::new(cpu()), 192, 2);
     for broken in [Broken::Draft, Broken::Prepare, Broken::Endless] {
         for speculation in [Speculation::Fixed(4), Speculation::Auto] {
             let [bad, good] = [hot(1), hot(2)].map(|s| request(30, 40, s, speculation));
-            let want = [&bad, &good].map(|r| plain(&mut engine, r));
+            let want = [&bad, &good].map(|r| plain(&engine, r));
             let mut batch = Batch::new();
             let drafter: Option<Box<dyn Drafter>> = Some(Box::new(broken));
             let ids = [
@@ -124,9 +123,9 @@ fn a_drafter_that_fails_is_given_up() {
                 join(&mut batch, &engine, &good, knowing(&good, &want[1], 3)),
             ];
             while batch.running() > 0 {
-                step(&mut batch, &mut engine);
+                step(&mut batch, &engine);
             }
-            let done = ids.map(|id| leave(&mut batch, &mut engine, id));
+            let done = ids.map(|id| leave(&mut batch, &engine, id));
             assert_eq!([&done[0].ids, &done[1].ids], [&want[0], &want[1]], "{broken:?}, {speculation:?}");
             let failure = done[0].speculation.failure.as_deref();
             // What was never asked to draft has not failed.
@@ -143,7 +142,7 @@ fn a_drafter_that_fails_is_given_up() {
 
 #[test]
 fn a_token_that_there_is_not_joins_no_batch() {
-    let mut engine = engine_on(Arc::new(cpu()), 192, 1);
+    let engine = engine_on(Arc::new(cpu()), 192, 1);
     let mut bad = request(30, 4, Sampling::greedy(), Speculation::Off);
     bad.prompt[7] = 100_000;
     let (error, _) = Batch::new().join(&engine, bad.clone(), Sequence::new(), None).unwrap_err();
@@ -155,15 +154,15 @@ fn a_token_that_there_is_not_joins_no_batch() {
 #[test]
 fn a_batch_goes_on_after_a_lost_step() {
     let requests = [Speculation::Fixed(6), Speculation::Auto].map(|s| request(30, 40, hot(5), s));
-    let want = requests.each_ref().map(|r| plain(&mut engine_on(Arc::new(cpu()), 192, 2), r));
+    let want = requests.each_ref().map(|r| plain(&engine_on(Arc::new(cpu()), 192, 2), r));
     for lost in 0..12 {
-        let mut engine = engine_on(Arc::new(Losing::new(cpu(), lost)), 192, 2);
+        let engine = engine_on(Arc::new(Losing::new(cpu(), lost)), 192, 2);
         let mut batch = Batch::new();
         let ids = [0, 1].map(|i| join(&mut batch, &engine, &requests[i], knowing(&requests[i], &want[i], 4)));
         let (mut failures, mut drafted) = (0, false);
         while batch.running() > 0 {
             let had = ids.map(|id| batch.generated(id).unwrap().len());
-            match batch.step(&mut engine, &mut |_, _| Flow::Continue) {
+            match batch.step(&engine, &mut |_, _| Flow::Continue) {
                 Ok(()) => drafted |= batch.generated(ids[0]).unwrap().len() > had[0] + 1,
                 Err(error) => {
                     assert!(error.to_string().contains("the step was lost"), "{error}");
@@ -174,7 +173,7 @@ fn a_batch_goes_on_after_a_lost_step() {
         }
         assert!(failures == 1 && drafted, "{failures} failures with {lost} steps before");
         for (id, want) in ids.into_iter().zip(&want) {
-            assert_eq!(leave(&mut batch, &mut engine, id).ids, *want, "after {lost} steps");
+            assert_eq!(leave(&mut batch, &engine, id).ids, *want, "after {lost} steps");
         }
     }
 }
@@ -182,24 +181,24 @@ fn a_batch_goes_on_after_a_lost_step() {
 /// Drafts reach into a page that the pool has not got; plain decoding does not need it.
 #[test]
 fn a_full_pool_costs_drafts_and_no_step() {
-    let mut engine = engine_on(Arc::new(cpu()), 3 * PAGE as u32, 1);
+    let engine = engine_on(Arc::new(cpu()), 3 * PAGE as u32, 1);
     let request = request(60, 100, Sampling::greedy(), Speculation::Fixed(16));
-    let want = plain(&mut engine, &request);
+    let want = plain(&engine, &request);
     let mut other = Sequence::new();
     engine.reserve(&mut other, PAGE).unwrap();
     let mut batch = Batch::new();
     let id = join(&mut batch, &engine, &request, knowing(&request, &want, 0));
     // Up to the end of the second page; the last drafts before it would have needed the third.
     while request.prompt.len() + batch.generated(id).unwrap().len() < 2 * PAGE {
-        step(&mut batch, &mut engine);
+        step(&mut batch, &engine);
     }
-    let error = batch.step(&mut engine, &mut |_, _| Flow::Continue).unwrap_err();
+    let error = batch.step(&engine, &mut |_, _| Flow::Continue).unwrap_err();
     assert!(matches!(error, EngineError::PoolFull { .. }), "{error}");
-    engine.release(&mut other);
+    drop(other);
     while batch.running() > 0 {
-        step(&mut batch, &mut engine);
+        step(&mut batch, &engine);
     }
-    let done = leave(&mut batch, &mut engine, id);
+    let done = leave(&mut batch, &engine, id);
     assert_eq!(done.ids, want);
     assert!(done.speculation.accepted > 0);
 }
@@ -207,29 +206,28 @@ fn a_full_pool_costs_drafts_and_no_step() {
 /// Pages that only wrong drafts needed are free again after the step.
 #[test]
 fn wrong_drafts_keep_no_pages() {
-    let mut engine = engine_on(Arc::new(cpu()), 3 * PAGE as u32, 1);
+    let engine = engine_on(Arc::new(cpu()), 3 * PAGE as u32, 1);
     let request = request(PAGE - 6, 4, Sampling::greedy(), Speculation::Fixed(20));
     let request = Request { max_tokens: Some(30), ..request };
-    let want = plain(&mut engine, &request);
+    let want = plain(&engine, &request);
     let mut batch = Batch::new();
     // Every draft is wrong, and the last ones of each step lie in the second page.
     let id = join(&mut batch, &engine, &request, knowing(&request, &want, 1));
     for _ in 0..4 {
-        step(&mut batch, &mut engine);
+        step(&mut batch, &engine);
     }
-    let (done, mut sequence) = batch.leave(&engine, id).unwrap();
+    let (done, sequence) = batch.leave(&engine, id).unwrap();
     let done = done.unwrap();
     assert!(done.speculation.drafted > 20 && done.speculation.accepted == 0, "{:?}", done.speculation);
     assert_eq!((sequence.len().div_ceil(PAGE), sequence.pages().len()), (1, 1));
-    engine.release(&mut sequence);
 }
 
 /// Two continuations of one prompt: each drafts into the page that both share, and copies it first.
 #[test]
 fn forks_draft_into_a_shared_page() {
-    let mut engine = engine_on(Arc::new(cpu()), 192, 3);
+    let engine = engine_on(Arc::new(cpu()), 192, 3);
     let requests = [3, 4].map(|seed| request(PAGE + 20, 30, hot(seed), Speculation::Fixed(8)));
-    let want = requests.each_ref().map(|r| plain(&mut engine, r));
+    let want = requests.each_ref().map(|r| plain(&engine, r));
     assert_ne!(want[0], want[1]);
     let mut prompt = Sequence::new();
     let read = Request { max_tokens: Some(1), ..requests[0].clone() };
@@ -241,24 +239,23 @@ fn forks_draft_into_a_shared_page() {
         batch.join(&engine, requests[i].clone(), fork, drafter).map_err(|(e, _)| e).unwrap()
     });
     while batch.running() > 0 {
-        step(&mut batch, &mut engine);
+        step(&mut batch, &engine);
     }
     for (id, want) in ids.into_iter().zip(&want) {
-        assert_eq!(leave(&mut batch, &mut engine, id).ids, *want);
+        assert_eq!(leave(&mut batch, &engine, id).ids, *want);
     }
     // What they wrote is not the prompt's.
     let again = Request { speculation: Speculation::Off, ..requests[0].clone() };
     let done = engine.generate_in(&mut prompt, &again, None, &mut |_| Flow::Continue).unwrap();
     assert_eq!(done.ids, want[0]);
-    engine.release(&mut prompt);
 }
 
 /// A caller that says stop inside a run of accepted drafts gets what it saw, and can go on from there.
 #[test]
 fn a_caller_stops_inside_an_accepted_run() {
-    let mut engine = engine_on(Arc::new(cpu()), 192, 1);
+    let engine = engine_on(Arc::new(cpu()), 192, 1);
     let request = request(30, 40, hot(6), Speculation::Fixed(16));
-    let want = plain(&mut engine, &request);
+    let want = plain(&engine, &request);
     let mut sequence = Sequence::new();
     let mut calls = 0;
     let mut sink = |_: &str| {
@@ -277,22 +274,19 @@ fn a_caller_stops_inside_an_accepted_run() {
     let rest = Request { prompt, max_tokens: Some(32), ..request };
     let rest_done = engine.generate_in(&mut sequence, &rest, None, &mut |_| Flow::Continue).unwrap();
     assert_eq!(rest_done.ids, want[8..]);
-    engine.release(&mut sequence);
 }
 
 #[test]
-fn clearing_a_batch_gives_all_pages_back() {
-    let mut engine = engine_on(Arc::new(cpu()), 2 * PAGE as u32, 2);
+fn dropping_a_batch_gives_all_pages_back() {
+    let engine = engine_on(Arc::new(cpu()), 2 * PAGE as u32, 2);
     for _ in 0..3 {
         let mut batch = Batch::new();
         for seed in 0..2 {
             join(&mut batch, &engine, &request(PAGE, 20, hot(seed), Speculation::Fixed(2)), None);
         }
         for _ in 0..4 {
-            step(&mut batch, &mut engine);
+            step(&mut batch, &engine);
         }
-        batch.clear(&mut engine);
-        assert!(batch.is_empty());
     }
     let mut whole = Sequence::new();
     engine.reserve(&mut whole, 4 * PAGE).unwrap();

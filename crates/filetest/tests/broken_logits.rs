@@ -62,15 +62,14 @@ fn request(prompt: usize, tokens: usize, sampling: Sampling, speculation: Specul
 }
 
 /// What was generated before the error, and step and position of the error.
-fn failure(engine: &mut Engine, request: &Request, drafter: Option<Box<dyn Drafter>>) -> (Vec<u32>, usize, usize) {
+fn failure(engine: &Engine, request: &Request, drafter: Option<Box<dyn Drafter>>) -> (Vec<u32>, usize, usize) {
     let mut batch = Batch::new();
     let id = join(&mut batch, engine, request, drafter);
     while batch.running() > 0 {
         batch.step(engine, &mut |_, _| Flow::Continue).unwrap();
     }
     let tokens = batch.generated(id).unwrap().to_vec();
-    let (ended, mut sequence) = batch.leave(engine, id).unwrap();
-    engine.release(&mut sequence);
+    let (ended, _) = batch.leave(engine, id).unwrap();
     match ended.unwrap_err() {
         EngineError::NoToken { step, position } => (tokens, step, position),
         other => panic!("{other}"),
@@ -81,18 +80,15 @@ fn join(batch: &mut Batch, engine: &Engine, request: &Request, drafter: Option<B
     batch.join(engine, request.clone(), Sequence::new(), drafter).map_err(|(e, _)| e).unwrap()
 }
 
-fn generate(engine: &mut Engine, request: &Request) -> Vec<u32> {
+fn generate(engine: &Engine, request: &Request) -> Vec<u32> {
     engine.generate(request, &mut |_| Flow::Continue).unwrap().ids
 }
 
 /// The pool has just what so many sequences need.
-fn assert_all_pages_free(engine: &mut Engine, sequences: usize) {
+fn assert_all_pages_free(engine: &Engine, sequences: usize) {
     let mut all: Vec<Sequence> = (0..sequences).map(|_| Sequence::new()).collect();
     for sequence in &mut all {
         engine.reserve(sequence, 128).unwrap();
-    }
-    for sequence in &mut all {
-        engine.release(sequence);
     }
 }
 
@@ -107,15 +103,15 @@ fn a_model_without_finite_logits_gives_an_error_and_no_token() {
     ];
     for (name, device) in devices() {
         for damage in damages {
-            let mut engine = engine(&device, &[damage], &options(1));
+            let engine = engine(&device, &[damage], &options(1));
             for sampling in [Sampling::greedy(), hot(), unfiltered()] {
                 for (prompt, steps) in [(30, 1), (100, 3)] {
                     let request = request(prompt, 9, sampling.clone(), Speculation::Fixed(4));
-                    let got = failure(&mut engine, &request, None);
+                    let got = failure(&engine, &request, None);
                     assert_eq!(got, (Vec::new(), steps, prompt - 1), "{name}, {damage:?}");
                     let error = engine.generate(&request, &mut |_| Flow::Continue).unwrap_err();
                     assert!(matches!(error, EngineError::NoToken { .. }), "{name}, {damage:?}: {error}");
-                    assert_all_pages_free(&mut engine, 1);
+                    assert_all_pages_free(&engine, 1);
                 }
             }
         }
@@ -127,9 +123,9 @@ fn an_infinite_weight_gives_an_error_and_no_token() {
     for (name, device) in devices() {
         // All rows of the head, so that some logits are positive infinity or NaN, whatever the signs.
         let damage: Vec<Damage<'_>> = (0..512).map(|row| ("output.weight", row * ROW, &INFINITY[..])).collect();
-        let mut engine = engine(&device, &damage, &options(1));
+        let engine = engine(&device, &damage, &options(1));
         for sampling in [Sampling::greedy(), hot()] {
-            let got = failure(&mut engine, &request(30, 9, sampling, Speculation::Off), None);
+            let got = failure(&engine, &request(30, 9, sampling, Speculation::Off), None);
             assert_eq!(got, (Vec::new(), 1, 29), "{name}");
         }
     }
@@ -140,18 +136,18 @@ fn tokens_before_the_first_broken_row_are_kept_with_drafts_and_without() {
     for (name, device) in devices() {
         for sampling in [Sampling::greedy(), hot()] {
             let plain = request(30, 12, sampling, Speculation::Off);
-            let want = generate(&mut engine(&device, &[], &options(1)), &plain);
+            let want = generate(&engine(&device, &[], &options(1)), &plain);
             let known = |i: usize| plain.prompt.contains(&want[i]) || want[..i].contains(&want[i]);
             let at = (3..12).find(|&i| !known(i)).unwrap();
             let damage: Damage<'_> = ("token_embd.weight", want[at] as usize * ROW, &NAN);
             for (dispatch, burst) in [(Dispatch::Graph, 0), (Dispatch::Token, 0), (Dispatch::Graph, 64)] {
-                let mut engine = engine(&device, &[damage], &EngineOptions { dispatch, burst, ..options(1) });
+                let engine = engine(&device, &[damage], &EngineOptions { dispatch, burst, ..options(1) });
                 for speculation in [Speculation::Off, Speculation::Fixed(4), Speculation::Fixed(2), Speculation::Auto] {
                     let drafter: Box<dyn Drafter> = Box::new(Knowing::new(&plain.prompt, &want, 0));
                     // A drafter of the caller's goes by steps; in bursts the device drafts.
                     let drafted = speculation != Speculation::Off && burst == 0;
                     let request = Request { speculation, ..plain.clone() };
-                    let (tokens, step, position) = failure(&mut engine, &request, drafted.then_some(drafter));
+                    let (tokens, step, position) = failure(&engine, &request, drafted.then_some(drafter));
                     let what = format!("{name}, {dispatch:?}, {speculation:?}, bursts of {burst}");
                     assert_eq!(tokens, want[..=at], "{what}");
                     assert_eq!(position, plain.prompt.len() + at, "{what}");
@@ -169,33 +165,32 @@ fn tokens_before_the_first_broken_row_are_kept_with_drafts_and_without() {
 fn the_other_sequences_of_a_batch_go_on_and_pages_keep_nothing() {
     let damage: Damage<'_> = ("token_embd.weight", 250 * ROW, &NAN);
     for (name, device) in devices() {
-        let mut shared = engine(&device, &[damage], &options(2));
+        let shared = engine(&device, &[damage], &options(2));
         for speculation in [Speculation::Off, Speculation::Fixed(3)] {
             let good = request(20, 12, hot(), speculation);
             let mut bad = request(100, 12, Sampling::greedy(), speculation);
             bad.prompt[60] = 250;
-            let want = generate(&mut engine(&device, &[damage], &options(1)), &good);
+            let want = generate(&engine(&device, &[damage], &options(1)), &good);
             let mut batch = Batch::new();
             let ids = [&bad, &good].map(|r| join(&mut batch, &shared, r, None));
             while batch.running() > 0 {
-                batch.step(&mut shared, &mut |_, _| Flow::Continue).unwrap();
+                batch.step(&shared, &mut |_, _| Flow::Continue).unwrap();
             }
             let [failed, done] = ids.map(|id| {
-                let (ended, mut sequence) = batch.leave(&shared, id).unwrap();
-                shared.release(&mut sequence);
+                let (ended, _) = batch.leave(&shared, id).unwrap();
                 ended
             });
             assert!(matches!(failed, Err(EngineError::NoToken { position: 99, .. })), "{name}: {failed:?}");
             assert_eq!(done.unwrap().ids, want, "{name}");
-            assert_all_pages_free(&mut shared, 2);
+            assert_all_pages_free(&shared, 2);
         }
         // The pool has two pages, which hold NaNs now wherever the next text has not written.
-        let mut small = engine(&device, &[damage], &options(1));
+        let small = engine(&device, &[damage], &options(1));
         let next = request(20, 12, hot(), Speculation::Off);
-        let want = generate(&mut small, &next);
+        let want = generate(&small, &next);
         let mut bad = request(120, 2, Sampling::greedy(), Speculation::Off);
         bad.prompt.fill(250);
-        failure(&mut small, &bad, None);
-        assert_eq!(generate(&mut small, &next), want, "{name}");
+        failure(&small, &bad, None);
+        assert_eq!(generate(&small, &next), want, "{name}");
     }
 }

@@ -48,7 +48,7 @@ fn samplings() -> [Sampling; 3] {
     [Sampling::greedy(), sampled(few), sampled(many)]
 }
 
-fn generate(engine: &mut Engine, request: &Request) -> Completion {
+fn generate(engine: &Engine, request: &Request) -> Completion {
     engine.generate(request, &mut |_| Flow::Continue).unwrap()
 }
 
@@ -169,7 +169,6 @@ fn a_caller_can_end_a_burst_and_go_on_after_it() {
     let rest = Request { prompt, max_tokens: Some(TOKENS - cut.ids.len()), ..first };
     let done = engine.generate_in(&mut sequence, &rest, None, &mut |_| Flow::Continue).unwrap();
     assert_eq!(done.ids, want.ids[cut.ids.len()..]);
-    engine.release(&mut sequence);
 }
 
 /// Several members, and biases of the host, take ordinary steps, with the same tokens.
@@ -180,18 +179,17 @@ fn what_needs_the_host_takes_steps() {
     let want = plain(&mut engine, &alone);
     let before = engine.counters();
     let biased = Request { logit_bias: Some(vec![0.0; 512]), ..alone.clone() };
-    assert_eq!(generate(&mut engine, &biased).ids, want.ids);
+    assert_eq!(generate(&engine, &biased).ids, want.ids);
     let mut batch = Batch::new();
     for _ in 0..2 {
         batch.join(&engine, alone.clone(), Sequence::new(), None).map_err(|(e, _)| e).unwrap();
     }
     while batch.running() > 0 {
-        batch.step(&mut engine, &mut |_, _| Flow::Continue).unwrap();
+        batch.step(&engine, &mut |_, _| Flow::Continue).unwrap();
     }
     while let Some(id) = batch.ended() {
-        let (done, mut sequence) = batch.leave(&engine, id).unwrap();
+        let (done, _) = batch.leave(&engine, id).unwrap();
         let done = done.unwrap();
-        engine.release(&mut sequence);
         assert_eq!(done.ids, want.ids);
     }
     // Six steps of one, one or two of prompts, and five or six of two.
@@ -224,7 +222,7 @@ fn a_burst_that_fails_is_an_error_and_no_endless_wait() {
 fn a_device_without_bursts_says_so_and_goes_step_by_step() {
     let mut engine = tiny::engine("llama-1b", DType::Q8_0, Arc::new(InterpDevice::default()), &options());
     let request = Request { max_tokens: Some(3), ..request(&Sampling::greedy(), Speculation::Off) };
-    let got = generate(&mut engine, &request);
+    let got = generate(&engine, &request);
     assert!(engine.burst_refusal().unwrap().contains("runs no bursts"), "{:?}", engine.burst_refusal());
     assert_eq!(got.ids, plain(&mut engine, &request).ids);
 }
@@ -244,7 +242,7 @@ fn a_burst_gives_the_default_models_golden_tokens() {
     let model = Model::open(&path).unwrap();
     let graph = tiny::graph(&model);
     let options = EngineOptions { context: Some(64), prefill_rows: 24, burst: 64, ..EngineOptions::default() };
-    let mut engine = Engine::load(model, &graph, Arc::new(device), &options).unwrap();
+    let engine = Engine::load(model, &graph, Arc::new(device), &options).unwrap();
     let request = Request {
         max_tokens: Some(5),
         ignore_eog: true,
@@ -252,7 +250,7 @@ fn a_burst_gives_the_default_models_golden_tokens() {
         ..Request::new(prompt, Sampling::greedy())
     };
     let before = engine.counters();
-    assert_eq!(generate(&mut engine, &request).ids, want[..5]);
+    assert_eq!(generate(&engine, &request).ids, want[..5]);
     assert_eq!((engine.counters() - before).submissions, 2);
     assert_eq!(engine.burst_refusal(), None);
 }

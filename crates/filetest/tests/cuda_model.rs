@@ -5,9 +5,10 @@ use aio_backend::Device;
 use aio_backend_cuda::{EmulationOptions, ThreadOrder};
 use aio_conformance::nmse;
 use aio_engine::{
-    Batch, Dispatch, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation, Step, StepRow, StepWants,
+    Batch, Dispatch, Engine, EngineOptions, Flow, OutputBuffer, Request, Sampling, Sequence, Speculation, Step,
+    StepRow, StepWants,
 };
-use aio_filetest::logits::{assert_same_bits, chunked, step, token};
+use aio_filetest::logits::{assert_same_bits, bits_of, chunked, step, token};
 use aio_filetest::tiny::VOCABULARY;
 use aio_filetest::{cuda, tiny};
 use aio_interp::InterpDevice;
@@ -51,9 +52,9 @@ fn bound(weights: DType) -> f64 {
 #[test]
 fn every_weight_type_gives_the_oracles_logits() {
     for weights in TYPES {
-        let Some(mut engine) = engine("llama-1b", weights, ascending()) else { return };
-        let mut oracle = engine_on(InterpDevice::default(), "llama-1b", weights, Dispatch::Graph);
-        let (got, want) = (floats(&chunked(&mut engine, 24, 17)), floats(&chunked(&mut oracle, 24, 24)));
+        let Some(engine) = engine("llama-1b", weights, ascending()) else { return };
+        let oracle = engine_on(InterpDevice::default(), "llama-1b", weights, Dispatch::Graph);
+        let (got, want) = (floats(&chunked(&engine, 24, 17)), floats(&chunked(&oracle, 24, 24)));
         let error = nmse(&got, &want);
         println!("{weights}: {error:e}");
         assert!(error <= bound(weights), "{weights}: {error:e}");
@@ -63,9 +64,9 @@ fn every_weight_type_gives_the_oracles_logits() {
 #[test]
 fn every_architecture_gives_the_oracles_logits() {
     for (architecture, preset) in tiny::architectures() {
-        let Some(mut engine) = engine(&preset, DType::Q8_0, ascending()) else { return };
-        let mut oracle = engine_on(InterpDevice::default(), &preset, DType::Q8_0, Dispatch::Graph);
-        let error = nmse(&floats(&chunked(&mut engine, 20, 5)), &floats(&chunked(&mut oracle, 20, 20)));
+        let Some(engine) = engine(&preset, DType::Q8_0, ascending()) else { return };
+        let oracle = engine_on(InterpDevice::default(), &preset, DType::Q8_0, Dispatch::Graph);
+        let error = nmse(&floats(&chunked(&engine, 20, 5)), &floats(&chunked(&oracle, 20, 20)));
         println!("{architecture}: {error:e}");
         assert!(error <= bound(DType::Q8_0), "{architecture}: {error:e}");
     }
@@ -74,11 +75,11 @@ fn every_architecture_gives_the_oracles_logits() {
 #[test]
 fn every_chunking_gives_the_same_bits() {
     for weights in [DType::Q4_1, DType::F16, DType::Q6K] {
-        let Some(mut engine) = engine("llama-1b", weights, ascending()) else { return };
-        let want = chunked(&mut engine, TOKENS, TOKENS);
+        let Some(engine) = engine("llama-1b", weights, ascending()) else { return };
+        let want = chunked(&engine, TOKENS, TOKENS);
         let chunks: &[usize] = if weights == DType::Q4_1 { &[1, 2, 3, 4, 5, 8, 16, 17, 25] } else { &[1, 3, 17] };
         for &chunk in chunks {
-            assert_same_bits(&chunked(&mut engine, TOKENS, chunk), &want, &format!("{weights}, chunks of {chunk}"));
+            assert_same_bits(&chunked(&engine, TOKENS, chunk), &want, &format!("{weights}, chunks of {chunk}"));
         }
     }
 }
@@ -94,9 +95,9 @@ fn neither_the_order_of_threads_nor_the_grid_matters() {
                 host_threads: 1 + i as u32 % 2,
                 ..ascending()
             };
-            let Some(mut engine) = engine("llama-1b", weights, emulation) else { return };
-            let mut got = chunked(&mut engine, 20, 17);
-            got.extend(chunked(&mut engine, 3, 1));
+            let Some(engine) = engine("llama-1b", weights, emulation) else { return };
+            let mut got = chunked(&engine, 20, 17);
+            got.extend(chunked(&engine, 3, 1));
             assert_same_bits(&got, want.get_or_insert_with(|| got.clone()), &format!("{weights}, {order:?}"));
         }
     }
@@ -105,18 +106,20 @@ fn neither_the_order_of_threads_nor_the_grid_matters() {
 /// Rows of three sequences in one step: each row's bits are those of its sequence alone.
 #[test]
 fn other_sequences_in_the_step_change_nothing() {
-    let Some(mut engine) = engine("qwen3-0.6b", DType::Q8_0, ascending()) else { return };
-    let want = chunked(&mut engine, TOKENS, 35);
+    let Some(engine) = engine("qwen3-0.6b", DType::Q8_0, ascending()) else { return };
+    let want = chunked(&engine, TOKENS, 35);
     let mut sequences = [Sequence::new(), Sequence::new(), Sequence::new()];
     for (i, s) in sequences.iter_mut().enumerate() {
-        step(&mut engine, s, 0, 20 * (i + 1));
+        step(&engine, s, 0, 20 * (i + 1));
         engine.reserve(s, 70).unwrap();
     }
     let places = (0..3).flat_map(|s| (20 * (s + 1)..20 * (s + 1) + 4 + s).map(move |position| (s, position)));
     let row = |(sequence, position)| StepRow { token: token(position), sequence, position, wants: StepWants::Logits };
     let rows: Vec<_> = places.map(row).collect();
-    let borrowed: Vec<&Sequence> = sequences.iter().collect();
-    let got = engine.step(&Step { sequences: &borrowed, rows: &rows }).unwrap();
+    let mut borrowed: Vec<&mut Sequence> = sequences.iter_mut().collect();
+    let mut out = OutputBuffer::new();
+    let step = Step { sequences: &mut borrowed, rows: &rows, drafts: &[] };
+    let got = bits_of(engine.step(step, &mut out).unwrap());
     for (row, bits) in rows.iter().zip(got.chunks(VOCABULARY)) {
         let alone = &want[row.position * VOCABULARY..][..VOCABULARY];
         assert_same_bits(bits, alone, &format!("sequence {} position {}", row.sequence, row.position));
@@ -136,9 +139,9 @@ fn samplings() -> [Sampling; 2] {
 
 #[test]
 fn drafts_change_no_text_alone_or_in_a_batch() {
-    let Some(mut engine) = engine("llama-1b", DType::Q8_0, ascending()) else { return };
+    let Some(engine) = engine("llama-1b", DType::Q8_0, ascending()) else { return };
     for sampling in samplings() {
-        let mut plain = |index| {
+        let plain = |index| {
             let request = request(index, &sampling, Speculation::Off);
             engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids
         };
@@ -155,12 +158,11 @@ fn drafts_change_no_text_alone_or_in_a_batch() {
         };
         let members = [join(0), join(1), join(2)];
         while batch.running() > 0 {
-            batch.step(&mut engine, &mut |_, _| Flow::Continue).unwrap();
+            batch.step(&engine, &mut |_, _| Flow::Continue).unwrap();
         }
         for (member, want) in members.into_iter().zip(&want) {
-            let (done, mut sequence) = batch.leave(&engine, member).unwrap();
+            let (done, _) = batch.leave(&engine, member).unwrap();
             let done = done.unwrap();
-            engine.release(&mut sequence);
             assert_eq!(done.ids, *want);
         }
     }
@@ -169,18 +171,18 @@ fn drafts_change_no_text_alone_or_in_a_batch() {
 /// The CPU draws the same noise, so its texts agree until a near tie.
 #[test]
 fn sampled_tokens_are_those_of_the_oracle() {
-    let Some(mut engine) = engine("llama-1b", DType::F32, ascending()) else { return };
-    let mut oracle = engine_on(InterpDevice::default(), "llama-1b", DType::F32, Dispatch::Graph);
+    let Some(engine) = engine("llama-1b", DType::F32, ascending()) else { return };
+    let oracle = engine_on(InterpDevice::default(), "llama-1b", DType::F32, Dispatch::Graph);
     for sampling in samplings() {
         let request = Request { max_tokens: Some(6), ..request(0, &sampling, Speculation::Off) };
-        let ids = |engine: &mut Engine| engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids;
-        assert_eq!(ids(&mut engine), ids(&mut oracle));
+        let ids = |engine: &Engine| engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids;
+        assert_eq!(ids(&engine), ids(&oracle));
     }
 }
 
 #[test]
 fn a_step_is_one_submission_and_one_wait() {
-    let Some(mut engine) = engine("llama-1b", DType::Q4_0, ascending()) else { return };
+    let Some(engine) = engine("llama-1b", DType::Q4_0, ascending()) else { return };
     let before = engine.counters();
     let done = engine.generate(&request(0, &Sampling::greedy(), Speculation::Off), &mut |_| Flow::Continue).unwrap();
     let spent = engine.counters() - before;
@@ -194,10 +196,10 @@ fn a_step_is_one_submission_and_one_wait() {
 /// Steps of two to four rows norm inside their products, as those of one row do, and more rows take launches of their own.
 #[test]
 fn steps_of_few_rows_have_a_plan_of_their_own() {
-    let Some(mut engine) = engine("llama-1b", DType::Q8_0, ascending()) else { return };
+    let Some(engine) = engine("llama-1b", DType::Q8_0, ascending()) else { return };
     let mut launches = |rows: usize| {
         let before = engine.counters();
-        chunked(&mut engine, 2 * rows, rows);
+        chunked(&engine, 2 * rows, rows);
         let spent = engine.counters() - before;
         spent.launches / spent.submissions
     };
@@ -210,16 +212,16 @@ fn steps_of_few_rows_have_a_plan_of_their_own() {
 #[test]
 fn tasks_can_be_dispatched_one_by_one() {
     let Some(device) = cuda::device("cuda models", ascending()) else { return };
-    let mut single = engine_on(device.clone(), "qwen2-0.5b", DType::Q8_0, Dispatch::Op);
-    let mut fused = engine_on(device, "qwen2-0.5b", DType::Q8_0, Dispatch::Graph);
+    let single = engine_on(device.clone(), "qwen2-0.5b", DType::Q8_0, Dispatch::Op);
+    let fused = engine_on(device, "qwen2-0.5b", DType::Q8_0, Dispatch::Graph);
     let before = single.counters();
-    let got = chunked(&mut single, 20, 20);
+    let got = chunked(&single, 20, 20);
     let spent = single.counters() - before;
     assert_eq!(spent.submissions, spent.syncs);
     assert!(spent.submissions > 20, "{}", spent.submissions);
-    let error = nmse(&floats(&got), &floats(&chunked(&mut fused, 20, 20)));
+    let error = nmse(&floats(&got), &floats(&chunked(&fused, 20, 20)));
     assert!(error <= 1e-8, "{error:e}");
-    assert_same_bits(&chunked(&mut single, 20, 3), &got, "chunks of 3, node by node");
+    assert_same_bits(&chunked(&single, 20, 3), &got, "chunks of 3, node by node");
 }
 
 /// `--dispatch graph`, `token` and `op` with drafts: the same text but for rounding, at very different costs.
@@ -229,7 +231,7 @@ fn every_way_to_dispatch_counts_what_it_does() {
     let request = Request { max_tokens: Some(8), ..request(0, &Sampling::greedy(), Speculation::Fixed(4)) };
     let mut texts = Vec::new();
     for dispatch in [Dispatch::Graph, Dispatch::Token, Dispatch::Op] {
-        let mut engine = engine_on(device.clone(), "llama-1b", DType::BF16, dispatch);
+        let engine = engine_on(device.clone(), "llama-1b", DType::BF16, dispatch);
         let before = engine.counters();
         let done = engine.generate(&request, &mut |_| Flow::Continue).unwrap();
         let spent = engine.counters() - before;
@@ -263,8 +265,8 @@ fn random_orders_agree() {
     let mut want: Option<Vec<u32>> = None;
     for seed in 1..=3 {
         let emulation = EmulationOptions { order: ThreadOrder::Random { seed }, ..ascending() };
-        let Some(mut engine) = engine("llama-1b", DType::Q4K, emulation) else { return };
-        let got = chunked(&mut engine, 5, 5);
+        let Some(engine) = engine("llama-1b", DType::Q4K, emulation) else { return };
+        let got = chunked(&engine, 5, 5);
         assert_same_bits(&got, want.get_or_insert_with(|| got.clone()), &format!("seed {seed}"));
     }
 }
@@ -290,7 +292,7 @@ fn the_default_model_gives_its_golden_tokens() {
     let graph = tiny::graph(&model);
     let (context, prefill_rows) = if cuda::on_gpu() { (512, 512) } else { (64, 24) };
     let options = EngineOptions { context: Some(context), prefill_rows, ..EngineOptions::default() };
-    let mut engine = Engine::load(model, &graph, Arc::new(device), &options).unwrap();
+    let engine = Engine::load(model, &graph, Arc::new(device), &options).unwrap();
     for case in cases {
         let (prompt, want) = (ids(&case["prompt_ids"]), ids(&case["greedy_ids"]));
         let want = &want[..want.len().min(tokens)];

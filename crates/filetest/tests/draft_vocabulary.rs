@@ -9,7 +9,7 @@ use aio_ir::DType;
 use aio_model::gguf::MetaValue;
 use aio_model::synth::Preset;
 use aio_orchestrator::Drafter;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// A tiny model with this many tokens; those up to the shorter vocabulary's end are the same in all.
 fn file(tokens: u32) -> File {
@@ -34,11 +34,11 @@ fn load(file: &File) -> Engine {
 
 /// Generates with and without drafts, which must agree; how many were drafted and accepted.
 fn drafted(target: &File, draft: &File, prompt: &[u32]) -> (u64, u64) {
-    let mut engine = load(target);
+    let engine = load(target);
     let mut request = Request::new(prompt.to_vec(), Sampling::greedy());
     (request.max_tokens, request.ignore_eog, request.speculation) = (Some(24), true, Speculation::Off);
     let want = engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids;
-    let draft = Arc::new(Mutex::new(load(draft)));
+    let draft = Arc::new(load(draft));
     let drafter: Box<dyn Drafter> = Box::new(ModelDrafter::new(draft, &engine, Sampling::greedy()).unwrap());
     request.speculation = Speculation::Fixed(3);
     let done = engine.generate_in(&mut Sequence::new(), &request, Some(drafter), &mut |_| Flow::Continue).unwrap();
@@ -83,9 +83,8 @@ fn tokens_in_common_must_agree_unless_they_are_unused_in_both() {
         }
         odd
     };
-    let refused = |target: &Engine, draft: &File| {
-        ModelDrafter::new(Arc::new(Mutex::new(load(draft))), target, Sampling::greedy()).map(drop)
-    };
+    let refused =
+        |target: &Engine, draft: &File| ModelDrafter::new(Arc::new(load(draft)), target, Sampling::greedy()).map(drop);
     for kind in [1, 5] {
         let error = refused(&target, &renamed(kind)).unwrap_err();
         assert!(matches!(&error, EngineError::DraftModel { reason } if reason.contains("token 300")), "{error}");

@@ -37,7 +37,7 @@ fn engine(file: &File, device: Arc<dyn Device>, dispatch: Dispatch) -> Engine {
 }
 
 fn run(file: &File, device: Arc<dyn Device>, dispatch: Dispatch) -> Vec<f64> {
-    let bits = logits::chunked(&mut engine(file, device, dispatch), ROWS, 4);
+    let bits = logits::chunked(&engine(file, device, dispatch), ROWS, 4);
     bits.into_iter().map(|b| f64::from(f32::from_bits(b))).collect()
 }
 

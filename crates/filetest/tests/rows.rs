@@ -3,8 +3,8 @@
 
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
-use aio_engine::{Engine, EngineError, EngineOptions, Sequence, Step, StepRow, StepWants};
-use aio_filetest::logits::{assert_same_bits, chunked, step, token};
+use aio_engine::{Engine, EngineError, EngineOptions, OutputBuffer, Sequence, Step, StepRow, StepWants};
+use aio_filetest::logits::{assert_same_bits, bits_of, chunked, step, token};
 use aio_filetest::tiny::VOCABULARY;
 use aio_filetest::{needs, tiny};
 use aio_ir::DType;
@@ -31,11 +31,11 @@ fn every_chunking_and_thread_count_gives_the_same_bits() {
         for level in IsaLevel::ALL {
             let mut want: Option<Vec<u32>> = None;
             for threads in 1..=4 {
-                let Some(mut engine) = engine(level, threads, weights) else { break };
+                let Some(engine) = engine(level, threads, weights) else { break };
                 let chunks: &[usize] =
                     if threads == 2 { &[1, 2, 5, 7, 16, 17, 33, 64, TOKENS] } else { &[1, 17, TOKENS] };
                 for &chunk in chunks {
-                    let got = chunked(&mut engine, TOKENS, chunk);
+                    let got = chunked(&engine, TOKENS, chunk);
                     let what = format!("{weights} at {level}, {threads} threads, chunks of {chunk}");
                     assert_same_bits(&got, want.get_or_insert_with(|| got.clone()), &what);
                 }
@@ -48,11 +48,11 @@ fn every_chunking_and_thread_count_gives_the_same_bits() {
 #[test]
 fn other_sequences_in_the_step_change_nothing() {
     for level in IsaLevel::ALL {
-        let Some(mut engine) = engine(level, 3, DType::Q8_0) else { continue };
-        let want = chunked(&mut engine, TOKENS, TOKENS);
+        let Some(engine) = engine(level, 3, DType::Q8_0) else { continue };
+        let want = chunked(&engine, TOKENS, TOKENS);
         let mut sequences = [Sequence::new(), Sequence::new(), Sequence::new()];
         for (i, s) in sequences.iter_mut().enumerate() {
-            step(&mut engine, s, 0, 20 * (i + 1));
+            step(&engine, s, 0, 20 * (i + 1));
             engine.reserve(s, 70).unwrap();
         }
         let rows: Vec<_> = (0..3)
@@ -64,8 +64,9 @@ fn other_sequences_in_the_step_change_nothing() {
                 wants: StepWants::Logits,
             })
             .collect();
-        let borrowed: Vec<&Sequence> = sequences.iter().collect();
-        let got = engine.step(&Step { sequences: &borrowed, rows: &rows }).unwrap();
+        let mut borrowed: Vec<&mut Sequence> = sequences.iter_mut().collect();
+        let step = Step { sequences: &mut borrowed, rows: &rows, drafts: &[] };
+        let got = bits_of(engine.step(step, &mut OutputBuffer::new()).unwrap());
         for (row, bits) in rows.iter().zip(got.chunks(VOCABULARY)) {
             let alone = &want[row.position * VOCABULARY..][..VOCABULARY];
             assert_same_bits(bits, alone, &format!("{level}, sequence {} position {}", row.sequence, row.position));
@@ -76,7 +77,7 @@ fn other_sequences_in_the_step_change_nothing() {
 /// A step that no plan holds, or whose positions have no page, is an error and changes nothing.
 #[test]
 fn steps_that_do_not_fit_are_errors() {
-    let mut engine = engine(IsaLevel::Portable, 1, DType::F16).unwrap();
+    let engine = engine(IsaLevel::Portable, 1, DType::F16).unwrap();
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, 128).unwrap();
     let sampling = aio_engine::Sampling::greedy();
@@ -86,7 +87,8 @@ fn steps_that_do_not_fit_are_errors() {
     };
     let mut run = |positions: std::ops::Range<usize>| {
         let rows: Vec<_> = positions.map(row).collect();
-        engine.step(&Step { sequences: &[&sequence], rows: &rows }).map(<[u32]>::len)
+        let step = Step { sequences: &mut [&mut sequence], rows: &rows, drafts: &[] };
+        engine.step(step, &mut OutputBuffer::new()).map(|out| out.tokens().map_or(0, <[u32]>::len))
     };
     assert!(matches!(run(0..73), Err(EngineError::StepSize { rows: 73, outs: 73 })));
     assert!(matches!(run(128..129), Err(EngineError::NotReserved { position: 128, reserved: 128 })));

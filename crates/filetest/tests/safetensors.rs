@@ -3,7 +3,8 @@
 
 use aio_backend::Device;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
-use aio_engine::{Engine, EngineOptions, Sequence, Step, StepRow, StepWants};
+use aio_engine::{Engine, EngineOptions, OutputBuffer, Sequence, Step, StepRow, StepWants};
+use aio_filetest::logits::bits_of;
 use aio_filetest::{hugging_face, tiny};
 use aio_interp::InterpDevice;
 use aio_ir::DType;
@@ -16,7 +17,7 @@ const ROWS: usize = 70;
 fn logits(model: Model, device: Arc<dyn Device>) -> Vec<u32> {
     let graph = tiny::graph(&model);
     let options = EngineOptions { context: Some(128), prefill_rows: ROWS as u32, ..EngineOptions::default() };
-    let mut engine = Engine::load(model, &graph, device, &options).unwrap();
+    let engine = Engine::load(model, &graph, device, &options).unwrap();
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, ROWS).unwrap();
     let row = |p: usize| StepRow {
@@ -26,7 +27,8 @@ fn logits(model: Model, device: Arc<dyn Device>) -> Vec<u32> {
         wants: if p % 10 == 9 { StepWants::Logits } else { StepWants::Nothing },
     };
     let rows: Vec<_> = (0..ROWS).map(row).collect();
-    engine.step(&Step { sequences: &[&sequence], rows: &rows }).unwrap().to_vec()
+    let step = Step { sequences: &mut [&mut sequence], rows: &rows, drafts: &[] };
+    bits_of(engine.step(step, &mut OutputBuffer::new()).unwrap())
 }
 
 fn nmse(got: &[u32], want: &[u32]) -> f64 {

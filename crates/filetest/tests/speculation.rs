@@ -5,15 +5,15 @@
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_engine::{
-    Batch, Dispatch, DraftSpan, Engine, EngineOptions, Flow, LogitMask, ModelDrafter, Request, Sampling, Sequence,
-    Speculation, Step, StepClock, StepRow, StepWants, StopReason,
+    Batch, Dispatch, DraftSpan, Engine, EngineOptions, Flow, LogitMask, ModelDrafter, OutputBuffer, Request, Sampling,
+    Sequence, Speculation, Step, StepClock, StepRow, StepWants, StopReason,
 };
 use aio_filetest::drafting::Knowing;
 use aio_filetest::tiny;
 use aio_ir::DType;
 use aio_ir::sampling::SampleParams;
 use aio_orchestrator::{Drafter, PromptLookup, SuffixDrafter};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 fn engine_at(isa: Option<IsaLevel>, dispatch: Dispatch) -> Option<Engine> {
     let device = CpuDevice::new(CpuOptions { threads: 2, isa, pin: false }).ok()?;
@@ -45,13 +45,13 @@ fn request(index: u64, sampling: Sampling, tokens: usize) -> Request {
     Request { max_tokens: Some(tokens), ignore_eog: true, ..Request::new(prompt, sampling) }
 }
 
-fn plain(engine: &mut Engine, request: &Request) -> Vec<u32> {
+fn plain(engine: &Engine, request: &Request) -> Vec<u32> {
     let request = Request { speculation: Speculation::Off, ..request.clone() };
     engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids
 }
 
 /// Output of several requests that run together.
-fn together(engine: &mut Engine, members: Vec<(Request, Option<Box<dyn Drafter>>)>) -> Vec<Vec<u32>> {
+fn together(engine: &Engine, members: Vec<(Request, Option<Box<dyn Drafter>>)>) -> Vec<Vec<u32>> {
     let mut batch = Batch::new();
     let ids: Vec<_> = members
         .into_iter()
@@ -61,9 +61,8 @@ fn together(engine: &mut Engine, members: Vec<(Request, Option<Box<dyn Drafter>>
         batch.step(engine, &mut |_, _| Flow::Continue).unwrap();
     }
     let leave = |id| {
-        let (done, mut sequence) = batch.leave(engine, id).unwrap();
+        let (done, _) = batch.leave(engine, id).unwrap();
         let done = done.unwrap();
-        engine.release(&mut sequence);
         done.ids
     };
     ids.into_iter().map(leave).collect()
@@ -77,16 +76,16 @@ fn drafters(text: &[u32]) -> Vec<Box<dyn Drafter>> {
 #[test]
 fn speculative_output_is_plain_output() {
     let levels = [Some(IsaLevel::Portable), Some(IsaLevel::Avx2), None];
-    for mut engine in levels.into_iter().filter_map(|isa| engine_at(isa, Dispatch::Graph)) {
+    for engine in levels.into_iter().filter_map(|isa| engine_at(isa, Dispatch::Graph)) {
         for sampling in [Sampling::greedy(), hot(11)] {
             let request = request(0, sampling, 60);
-            let want = plain(&mut engine, &request);
+            let want = plain(&engine, &request);
             let text: Vec<u32> = request.prompt.iter().chain(&want).copied().collect();
             for speculation in [Speculation::Auto].into_iter().chain([1, 2, 4, 16, 40].map(Speculation::Fixed)) {
                 for drafter in drafters(&text) {
                     let name = drafter.name();
                     let request = Request { speculation, ..request.clone() };
-                    let got = together(&mut engine, vec![(request, Some(drafter))]);
+                    let got = together(&engine, vec![(request, Some(drafter))]);
                     assert_eq!(got, std::slice::from_ref(&want), "{name}, {speculation:?}");
                 }
             }
@@ -97,14 +96,14 @@ fn speculative_output_is_plain_output() {
 /// A draft model that is the model itself drafts what is drawn, at any temperature; another one is often wrong.
 #[test]
 fn a_draft_model_draws_with_the_same_noise() {
-    let mut engine = engine(Dispatch::Graph);
+    let engine = engine(Dispatch::Graph);
     let options = EngineOptions { context: Some(160), prefill_rows: 20, sequences: 4, ..EngineOptions::default() };
     let device = || Arc::new(CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap());
-    let twin = Arc::new(Mutex::new(tiny::engine("llama-1b", DType::Q8_0, device(), &options)));
-    let other = Arc::new(Mutex::new(tiny::engine("llama-1b", DType::Q4_0, device(), &options)));
+    let twin = Arc::new(tiny::engine("llama-1b", DType::Q8_0, device(), &options));
+    let other = Arc::new(tiny::engine("llama-1b", DType::Q4_0, device(), &options));
     for sampling in [Sampling::greedy(), hot(4)] {
         let request = request(1, sampling.clone(), 90);
-        let want = plain(&mut engine, &request);
+        let want = plain(&engine, &request);
         for (model, right) in [(&twin, true), (&other, false)] {
             let drafter = ModelDrafter::new(Arc::clone(model), &engine, sampling.clone()).unwrap();
             let request = Request { speculation: Speculation::Fixed(4), ..request.clone() };
@@ -121,11 +120,11 @@ fn a_draft_model_draws_with_the_same_noise() {
 fn company_and_dispatch_change_nothing() {
     let mut wants = Vec::new();
     for dispatch in [Dispatch::Graph, Dispatch::Token] {
-        let mut engine = engine(dispatch);
+        let engine = engine(dispatch);
         for size in [1, 2, 4, 8] {
             let sampling = |i| if i % 2 == 0 { Sampling::greedy() } else { hot(i) };
             let requests: Vec<_> = (0..size).map(|i| request(i, sampling(i), 24 + i as usize)).collect();
-            let want: Vec<_> = requests.iter().map(|r| plain(&mut engine, r)).collect();
+            let want: Vec<_> = requests.iter().map(|r| plain(&engine, r)).collect();
             let member = |(i, (r, w)): (usize, (&Request, &Vec<u32>))| {
                 let text = r.prompt.iter().chain(w).copied().collect();
                 let speculation = match i % 4 {
@@ -137,14 +136,14 @@ fn company_and_dispatch_change_nothing() {
                 (Request { speculation, ..r.clone() }, Some(drafter))
             };
             let members: Vec<_> = requests.iter().zip(&want).enumerate().map(member).collect();
-            assert_eq!(together(&mut engine, members), want, "{size} sequences, {dispatch:?}");
+            assert_eq!(together(&engine, members), want, "{size} sequences, {dispatch:?}");
             let auto = |(r, w): (&Request, &Vec<u32>)| {
                 let text = r.prompt.iter().chain(w).copied().collect();
                 let drafter: Box<dyn Drafter> = Box::new(Knowing { text, at: 0, errs: 7 });
                 (Request { speculation: Speculation::Auto, ..r.clone() }, Some(drafter))
             };
             let members = requests.iter().zip(&want).map(auto).collect();
-            assert_eq!(together(&mut engine, members), want, "{size} sequences, {dispatch:?}, auto");
+            assert_eq!(together(&engine, members), want, "{size} sequences, {dispatch:?}, auto");
             wants.push(want);
         }
     }
@@ -156,7 +155,7 @@ fn company_and_dispatch_change_nothing() {
 fn one_engine_serves_both_ways_to_verify() {
     let mut engine = engine(Dispatch::Graph);
     let request = request(0, hot(9), 24);
-    let want = plain(&mut engine, &request);
+    let want = plain(&engine, &request);
     let text: Vec<u32> = request.prompt.iter().chain(&want).copied().collect();
     // 23 tokens after the first: four steps of five rows and one of three, or a step each.
     for (dispatch, steps) in [(Dispatch::Graph, 1 + 5), (Dispatch::Token, 1 + 23), (Dispatch::Graph, 1 + 5)] {
@@ -164,7 +163,7 @@ fn one_engine_serves_both_ways_to_verify() {
         let drafter: Box<dyn Drafter> = Box::new(Knowing { text: text.clone(), at: 0, errs: 0 });
         let request = Request { speculation: Speculation::Fixed(4), ..request.clone() };
         let before = engine.counters();
-        assert_eq!(together(&mut engine, vec![(request, Some(drafter))]), std::slice::from_ref(&want));
+        assert_eq!(together(&engine, vec![(request, Some(drafter))]), std::slice::from_ref(&want));
         assert_eq!((engine.counters() - before).submissions, steps, "{dispatch:?}");
     }
     assert!(engine.set_dispatch(Dispatch::Op).unwrap_err().to_string().contains("the plans which the engine"));
@@ -173,14 +172,14 @@ fn one_engine_serves_both_ways_to_verify() {
 
 #[test]
 fn what_was_learned_can_be_put_aside() {
-    let mut engine = engine(Dispatch::Graph);
+    let engine = engine(Dispatch::Graph);
     let mut kept = engine.speculator().clone();
     let request = Request { speculation: Speculation::Auto, ..request(0, Sampling::greedy(), 24) };
     let learned = |engine: &Engine| engine.speculator().balance() != 0.0;
     assert!(!learned(&engine));
-    let want = plain(&mut engine, &request);
+    let want = plain(&engine, &request);
     assert!(!learned(&engine), "plain decoding teaches nothing");
-    assert_eq!(together(&mut engine, vec![(request, None)]), [want]);
+    assert_eq!(together(&engine, vec![(request, None)]), [want]);
     assert!(learned(&engine));
     engine.swap_speculator(&mut kept);
     assert!(!learned(&engine) && kept.balance() != 0.0);
@@ -188,20 +187,20 @@ fn what_was_learned_can_be_put_aside() {
 
 #[test]
 fn an_unfused_plan_verifies_too() {
-    let mut engine = engine(Dispatch::Op);
+    let engine = engine(Dispatch::Op);
     let request = request(1, hot(5), 16);
-    let want = plain(&mut engine, &request);
+    let want = plain(&engine, &request);
     let text = request.prompt.iter().chain(&want).copied().collect();
     let drafter: Box<dyn Drafter> = Box::new(Knowing { text, at: 0, errs: 4 });
     let speculation = Speculation::Fixed(5);
-    assert_eq!(together(&mut engine, vec![(Request { speculation, ..request }, Some(drafter))]), [want]);
+    assert_eq!(together(&engine, vec![(Request { speculation, ..request }, Some(drafter))]), [want]);
 }
 
 #[test]
 fn members_join_and_leave_between_steps() {
-    let mut engine = engine(Dispatch::Graph);
+    let engine = engine(Dispatch::Graph);
     let requests: Vec<_> = (0..6).map(|i| request(i, hot(i), 10 + 7 * i as usize)).collect();
-    let want: Vec<_> = requests.iter().map(|r| plain(&mut engine, r)).collect();
+    let want: Vec<_> = requests.iter().map(|r| plain(&engine, r)).collect();
     let (mut batch, mut waiting) = (Batch::new(), requests.iter().enumerate());
     let mut places = Vec::new();
     let mut got = vec![Vec::new(); requests.len()];
@@ -211,12 +210,11 @@ fn members_join_and_leave_between_steps() {
             let request = Request { speculation: Speculation::Fixed(3), ..request.clone() };
             places.push((batch.join(&engine, request, Sequence::new(), None).map_err(|(e, _)| e).unwrap(), place));
         }
-        batch.step(&mut engine, &mut |_, _| Flow::Continue).unwrap();
+        batch.step(&engine, &mut |_, _| Flow::Continue).unwrap();
         while let Some(id) = batch.ended() {
             let place = places.iter().find(|(i, _)| *i == id).unwrap().1;
-            let (done, mut sequence) = batch.leave(&engine, id).unwrap();
+            let (done, _) = batch.leave(&engine, id).unwrap();
             let done = done.unwrap();
-            engine.release(&mut sequence);
             got[place] = done.ids;
         }
         if batch.is_empty() && waiting.len() == 0 {
@@ -230,20 +228,20 @@ fn members_join_and_leave_between_steps() {
 fn a_long_prompt_leaves_rows_for_the_others() {
     let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
     let options = EngineOptions { context: Some(256), prefill_rows: 90, sequences: 3, ..EngineOptions::default() };
-    let mut engine = tiny::engine("llama-1b", DType::Q8_0, Arc::new(device), &options);
+    let engine = tiny::engine("llama-1b", DType::Q8_0, Arc::new(device), &options);
     // Prompts of 30, 200 and 205 tokens: the second and third come in pieces while the first decodes, with drafts.
     let requests = [0, 34, 35].map(|i| Request { speculation: Speculation::Fixed(4), ..request(i, hot(i), 30) });
-    let want: Vec<_> = requests.iter().map(|r| plain(&mut engine, r)).collect();
+    let want: Vec<_> = requests.iter().map(|r| plain(&engine, r)).collect();
     let members = requests.into_iter().map(|r| (r, None)).collect();
-    assert_eq!(together(&mut engine, members), want);
+    assert_eq!(together(&engine, members), want);
 }
 
 #[test]
 fn a_verification_step_is_one_submission_and_one_synchronisation() {
     for k in [0, 1, 4, 16, 60] {
-        let mut engine = engine(Dispatch::Graph);
+        let engine = engine(Dispatch::Graph);
         let request = request(0, Sampling::greedy(), 64);
-        let want = plain(&mut engine, &request);
+        let want = plain(&engine, &request);
         let text = request.prompt.iter().chain(&want).copied().collect();
         let drafter: Box<dyn Drafter> = Box::new(Knowing { text, at: 0, errs: 0 });
         let request = Request { speculation: Speculation::Fixed(k), ..request };
@@ -262,10 +260,10 @@ fn a_verification_step_is_one_submission_and_one_synchronisation() {
 /// Drafts that are in a step in any case do not keep another member from weighing its own.
 #[test]
 fn a_member_weighs_its_drafts_beside_one_with_a_fixed_number() {
-    let mut engine = engine(Dispatch::Graph);
+    let engine = engine(Dispatch::Graph);
     let requests = [(0, 150, Speculation::Fixed(4)), (1, 60, Speculation::Auto)]
         .map(|(i, tokens, speculation)| Request { speculation, ..request(i, Sampling::greedy(), tokens) });
-    let want = requests.clone().map(|r| plain(&mut engine, &r));
+    let want = requests.clone().map(|r| plain(&engine, &r));
     let (mut batch, mut together) = (Batch::new(), 0);
     let ids = [0, 1].map(|i| {
         let text = requests[i].prompt.iter().chain(&want[i]).copied().collect();
@@ -273,14 +271,13 @@ fn a_member_weighs_its_drafts_beside_one_with_a_fixed_number() {
         batch.join(&engine, requests[i].clone(), Sequence::new(), Some(drafter)).map_err(|(e, _)| e).unwrap()
     });
     while batch.running() > 0 {
-        batch.step(&mut engine, &mut |_, _| Flow::Continue).unwrap();
+        batch.step(&engine, &mut |_, _| Flow::Continue).unwrap();
         together += usize::from(batch.choice().is_some_and(|c| matches!(c.drafts[..], [4, n] if n > 0)));
     }
     assert!(together > 0, "no step had drafts of both");
     for (id, want) in ids.into_iter().zip(want) {
-        let (done, mut sequence) = batch.leave(&engine, id).unwrap();
+        let (done, _) = batch.leave(&engine, id).unwrap();
         let done = done.unwrap();
-        engine.release(&mut sequence);
         assert_eq!(done.ids, want);
         assert!(done.speculation.drafted > 0, "{:?}", done.speculation);
     }
@@ -289,9 +286,9 @@ fn a_member_weighs_its_drafts_beside_one_with_a_fixed_number() {
 /// Rows that members without drafts do not need are there for the one that wants them.
 #[test]
 fn a_member_has_the_rows_that_others_leave() {
-    let mut engine = engine(Dispatch::Graph);
+    let engine = engine(Dispatch::Graph);
     let requests: Vec<_> = (0..8).map(|i| request(i, Sampling::greedy(), 18)).collect();
-    let want: Vec<_> = requests.iter().map(|r| plain(&mut engine, r)).collect();
+    let want: Vec<_> = requests.iter().map(|r| plain(&engine, r)).collect();
     let text = requests[0].prompt.iter().chain(&want[0]).copied().collect();
     let mut drafter: Option<Box<dyn Drafter>> = Some(Box::new(Knowing { text, at: 0, errs: 0 }));
     let mut batch = Batch::new();
@@ -301,13 +298,12 @@ fn a_member_has_the_rows_that_others_leave() {
         batch.join(&engine, request, Sequence::new(), drafter.take()).map_err(|(e, _)| e).unwrap();
     }
     while batch.running() > 0 {
-        batch.step(&mut engine, &mut |_, _| Flow::Continue).unwrap();
+        batch.step(&engine, &mut |_, _| Flow::Continue).unwrap();
     }
     let mut done = Vec::new();
     while let Some(id) = batch.ended() {
-        let (completion, mut sequence) = batch.leave(&engine, id).unwrap();
+        let (completion, _) = batch.leave(&engine, id).unwrap();
         let completion = completion.unwrap();
-        engine.release(&mut sequence);
         done.push(completion);
     }
     assert_eq!((done[0].timing.decode_steps, done[0].speculation.drafted), (1, 16));
@@ -316,9 +312,9 @@ fn a_member_has_the_rows_that_others_leave() {
 
 #[test]
 fn an_end_inside_an_accepted_run_ends_the_output_there() {
-    let mut engine = engine(Dispatch::Graph);
+    let engine = engine(Dispatch::Graph);
     let request = request(2, hot(3), 40);
-    let want = plain(&mut engine, &request);
+    let want = plain(&engine, &request);
     let text: Vec<u32> = request.prompt.iter().chain(&want).copied().collect();
     let piece = engine.model().tokenizer.decode(&want[9..11], false).unwrap();
     let stop = vec![piece.trim().to_owned()];
@@ -355,34 +351,30 @@ impl LogitMask for Brackets {
 /// The first piece of a long prompt asks no mask, alone or beside a member with drafts.
 #[test]
 fn a_mask_waits_for_the_end_of_the_prompt() {
-    let mut engine = engine(Dispatch::Graph);
+    let engine = engine(Dispatch::Graph);
     let long = Request { mask: Some(Arc::new(Brackets)), ..request(12, hot(2), 12) };
     let short = request(0, Sampling::greedy(), 30);
-    let want = [&short, &long].map(|r| plain(&mut engine, r));
+    let want = [&short, &long].map(|r| plain(&engine, r));
     assert!(long.prompt.len() > engine.prefill_rows());
     let speculation = Speculation::Fixed(3);
     let members = [short, long].map(|r| (Request { speculation, ..r }, None)).into();
-    assert_eq!(together(&mut engine, members), want);
+    assert_eq!(together(&engine, members), want);
 }
 
 #[test]
 fn a_mask_composes_with_speculation() {
     for dispatch in [Dispatch::Graph, Dispatch::Token] {
-        let mut engine = engine(dispatch);
+        let engine = engine(dispatch);
         for sampling in [Sampling::greedy(), hot(8)] {
             let request = Request { mask: Some(Arc::new(Brackets)), ..request(3, sampling, 40) };
-            let want = plain(&mut engine, &request);
+            let want = plain(&engine, &request);
             assert_eq!(want[0] % 8, 0);
             assert!(want.windows(2).all(|w| w[0] % 8 != 0 || matches!(w[1] % 8, 1 | 2)), "{want:?}");
             let text: Vec<u32> = request.prompt.iter().chain(&want).copied().collect();
             for drafter in drafters(&text) {
                 let name = drafter.name();
                 let request = Request { speculation: Speculation::Fixed(6), ..request.clone() };
-                assert_eq!(
-                    together(&mut engine, vec![(request, Some(drafter))]),
-                    std::slice::from_ref(&want),
-                    "{name}"
-                );
+                assert_eq!(together(&engine, vec![(request, Some(drafter))]), std::slice::from_ref(&want), "{name}");
             }
         }
     }
@@ -401,7 +393,7 @@ fn sampled_tokens_follow_the_models_probabilities() {
     const TOKENS: [u32; 8] = [5, 40, 77, 130, 200, 301, 402, 500];
     // 99.9th percentile of chi-square with 7 degrees of freedom.
     const BOUND: f64 = 24.32;
-    let mut engine = engine(Dispatch::Graph);
+    let engine = engine(Dispatch::Graph);
     let prompt = request(4, Sampling::greedy(), 1).prompt;
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, prompt.len() + 1).unwrap();
@@ -412,9 +404,11 @@ fn sampled_tokens_follow_the_models_probabilities() {
     let mut rows: Vec<_> = prompt.iter().enumerate().map(|(p, &t)| row(t, p, StepWants::Nothing)).collect();
     rows[last].wants = StepWants::Logits;
     rows.push(row(draft, last + 1, StepWants::Logits));
-    let logits = engine.step(&Step { sequences: &[&sequence], rows: &rows }).unwrap().to_vec();
+    let mut out = OutputBuffer::new();
+    let step = Step { sequences: &mut [&mut sequence], rows: &rows, drafts: &[] };
+    let logits = engine.step(step, &mut out).unwrap().logits().unwrap().to_vec();
     let probabilities = logits.chunks(512).map(|row| {
-        let weights = TOKENS.map(|t| f64::from(f32::from_bits(row[t as usize])).exp());
+        let weights = TOKENS.map(|t| f64::from(row[t as usize]).exp());
         weights.map(|w| w / weights.iter().sum::<f64>())
     });
     let probabilities: Vec<[f64; 8]> = probabilities.collect();
@@ -427,7 +421,8 @@ fn sampled_tokens_follow_the_models_probabilities() {
         let wants = StepWants::Token { sampling: &sampling, recent: &[], bias: Some(&bias) };
         let rows = [row(prompt[last], last, wants), row(draft, last + 1, wants)];
         let span = DraftSpan { first: 0, drafts: 1, len: prompt.len() };
-        let verified = engine.verify(&Step { sequences: &[&sequence], rows: &rows }, &[span]).unwrap();
+        let step = Step { sequences: &mut [&mut sequence], rows: &rows, drafts: &[span] };
+        let verified = engine.step(step, &mut out).unwrap().verified().unwrap();
         let place = |token: u32| TOKENS.iter().position(|&t| t == token).unwrap();
         if verified.accepted == [1] {
             counts[0][place(draft)] += 1;

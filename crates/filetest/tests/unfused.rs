@@ -3,7 +3,10 @@
 
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_conformance::nmse;
-use aio_engine::{Dispatch, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Step, StepRow, StepWants};
+use aio_engine::{
+    Dispatch, Engine, EngineOptions, Flow, OutputBuffer, Request, Sampling, Sequence, Step, StepRow, StepWants,
+};
+use aio_filetest::logits::bits_of;
 use aio_filetest::tiny;
 use aio_ir::DType;
 use std::sync::Arc;
@@ -20,7 +23,7 @@ fn engine(preset: &str, weights: DType, dispatch: Dispatch) -> Engine {
 }
 
 /// Logits of all tokens, computed in chunks of this size.
-fn logits(engine: &mut Engine, chunk: usize) -> Vec<u32> {
+fn logits(engine: &Engine, chunk: usize) -> Vec<u32> {
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, TOKENS).unwrap();
     let mut bits = Vec::new();
@@ -30,10 +33,10 @@ fn logits(engine: &mut Engine, chunk: usize) -> Vec<u32> {
             StepRow { token, sequence: 0, position, wants: StepWants::Logits }
         };
         let rows: Vec<_> = (from..(from + chunk).min(TOKENS)).map(row).collect();
-        bits.extend_from_slice(engine.step(&Step { sequences: &[&sequence], rows: &rows }).unwrap());
-        sequence.commit((from + chunk).min(TOKENS));
+        let step = Step { sequences: &mut [&mut sequence], rows: &rows, drafts: &[] };
+        bits.extend(bits_of(engine.step(step, &mut OutputBuffer::new()).unwrap()));
+        sequence.commit((from + chunk).min(TOKENS)).unwrap();
     }
-    engine.release(&mut sequence);
     bits
 }
 
@@ -45,8 +48,8 @@ fn floats(bits: &[u32]) -> Vec<f32> {
 fn every_architecture_gives_the_fused_logits() {
     for (architecture, preset) in tiny::architectures() {
         for weights in [DType::Q4_0, DType::F16] {
-            let fused = floats(&logits(&mut engine(&preset, weights, Dispatch::Graph), 17));
-            let single = floats(&logits(&mut engine(&preset, weights, Dispatch::Op), 17));
+            let fused = floats(&logits(&engine(&preset, weights, Dispatch::Graph), 17));
+            let single = floats(&logits(&engine(&preset, weights, Dispatch::Op), 17));
             for (position, (a, b)) in single.chunks(VOCABULARY).zip(fused.chunks(VOCABULARY)).enumerate() {
                 let error = nmse(a, b);
                 assert!(error <= 1e-10, "{architecture} {weights}: {error:e} at position {position}");
@@ -57,10 +60,10 @@ fn every_architecture_gives_the_fused_logits() {
 
 #[test]
 fn rows_stay_independent_to_the_bit() {
-    let mut engine = engine("qwen3-0.6b", DType::Q8_0, Dispatch::Op);
-    let want = logits(&mut engine, 1);
+    let engine = engine("qwen3-0.6b", DType::Q8_0, Dispatch::Op);
+    let want = logits(&engine, 1);
     for chunk in 2..=17 {
-        assert!(logits(&mut engine, chunk) == want, "chunks of {chunk}");
+        assert!(logits(&engine, chunk) == want, "chunks of {chunk}");
     }
 }
 
@@ -71,7 +74,7 @@ fn greedy_tokens_agree_and_each_task_is_a_submission() {
         Request { max_tokens: Some(24), ignore_eog: true, ..Request::new(vec![3, 1, 4, 1, 5], Sampling::greedy()) };
     let mut ids = Vec::new();
     for dispatch in [Dispatch::Graph, Dispatch::Op] {
-        let mut engine = engine("llama-1b", DType::Q8_0, dispatch);
+        let engine = engine("llama-1b", DType::Q8_0, dispatch);
         let before = engine.counters();
         let done = engine.generate(&request, &mut |_| Flow::Continue).unwrap();
         let spent = engine.counters() - before;
@@ -96,7 +99,7 @@ fn greedy_tokens_agree_and_each_task_is_a_submission() {
 
 /// How far the best logit after a text leads the second, by the logits' deviation.
 fn margin(text: &[u32]) -> f64 {
-    let mut engine = engine("llama-1b", DType::Q8_0, Dispatch::Graph);
+    let engine = engine("llama-1b", DType::Q8_0, Dispatch::Graph);
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, text.len()).unwrap();
     let row = |(position, &token): (usize, &u32)| {
@@ -104,7 +107,9 @@ fn margin(text: &[u32]) -> f64 {
         StepRow { token, sequence: 0, position, wants }
     };
     let rows: Vec<_> = text.iter().enumerate().map(row).collect();
-    let mut values = floats(engine.step(&Step { sequences: &[&sequence], rows: &rows }).unwrap());
+    let step = Step { sequences: &mut [&mut sequence], rows: &rows, drafts: &[] };
+    let mut out = OutputBuffer::new();
+    let mut values = engine.step(step, &mut out).unwrap().logits().unwrap().to_vec();
     values.sort_by(|a, b| b.total_cmp(a));
     let energy: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64;
     f64::from(values[0] - values[1]) / energy.sqrt()

@@ -59,7 +59,7 @@ fn measure(args: &SpecArgs, workloads: Vec<Workload>) -> Result<Outcome> {
         }
         let Some((model, fresh)) = &mut loaded else { continue };
         machine.get_or_insert_with(|| session.machine(&model.engine, threads));
-        session.measure(dispatch, &mut model.engine, fresh)?;
+        session.measure(dispatch, &model.engine, fresh)?;
         model.keep();
     }
     session.bar.finish_and_clear();
@@ -146,14 +146,14 @@ impl<'a> Session<'a> {
 
     /// Loads the model, and notes what a speculator is that has learned nothing.
     fn load(&self, device: &Arc<dyn Device>, options: &EngineOptions) -> Result<(Loaded, Speculator)> {
-        let mut loaded = models::load_on(&self.args.model, &self.args.load, Arc::clone(device), options)?;
-        let fresh = loaded.engine.speculator().clone();
+        let loaded = models::load_on(&self.args.model, &self.args.load, Arc::clone(device), options)?;
+        let fresh = loaded.engine.speculator();
         let first = &self.workloads[0].prompts[0];
         for speculation in [Speculation::Off, Speculation::Fixed(BASELINE_DRAFTS)] {
             let request = self.request(&loaded.engine, first, options.dispatch)?;
             let max_tokens = request.max_tokens.map(|n| n.min(WARM_UP_TOKENS));
             let drafting = (speculation != Speculation::Off).then(|| &self.draftings[0].1);
-            run::generate(&mut loaded.engine, drafting, &Request { speculation, max_tokens, ..request })?;
+            run::generate(&loaded.engine, drafting, &Request { speculation, max_tokens, ..request })?;
         }
         Ok((loaded, fresh))
     }
@@ -204,7 +204,7 @@ impl<'a> Session<'a> {
     }
 
     /// Measures all workloads with one way of dispatch.
-    fn measure(&mut self, dispatch: DispatchArg, engine: &mut Engine, fresh: &Speculator) -> Result<()> {
+    fn measure(&mut self, dispatch: DispatchArg, engine: &Engine, fresh: &Speculator) -> Result<()> {
         for workload in 0..self.workloads.len() {
             self.bar.set_message(format!("{} {}", self.workloads[workload].name, dispatch.name()));
             let (prompts, rounds) = self.size(dispatch, workload);
@@ -232,7 +232,7 @@ impl<'a> Session<'a> {
     fn turns(
         &self,
         group: &mut Group,
-        engine: &mut Engine,
+        engine: &Engine,
         request: &Request,
         (prompt, round): (usize, u32),
     ) -> Result<()> {

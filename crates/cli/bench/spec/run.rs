@@ -59,7 +59,7 @@ impl TextRun {
 ///
 /// # Errors
 /// Those of the engine, and an interrupt.
-pub(super) fn generate(engine: &mut Engine, drafting: Option<&Drafting>, request: &Request) -> Result<TextRun> {
+pub(super) fn generate(engine: &Engine, drafting: Option<&Drafting>, request: &Request) -> Result<TextRun> {
     let mut run = TextRun::default();
     let began = Instant::now();
     let drafter = drafting.map(|d| d.drafter(engine, &request.sampling)).transpose()?.flatten();
@@ -67,8 +67,7 @@ pub(super) fn generate(engine: &mut Engine, drafting: Option<&Drafting>, request
     let joined = batch.join(engine, request.clone(), Sequence::new(), drafter);
     let id = joined.map_err(|(error, _)| error)?;
     let stepped = steps(engine, drafting, &mut batch, id, began, &mut run);
-    let (done, mut sequence) = batch.leave(engine, id).context("the member has not left")?;
-    engine.release(&mut sequence);
+    let (done, _) = batch.leave(engine, id).context("the member has not left")?;
     stepped?;
     let Completion { ids, speculation, .. } = done?;
     (run.ids, run.drafted, run.accepted) = (ids, speculation.drafted, speculation.accepted);
@@ -76,7 +75,7 @@ pub(super) fn generate(engine: &mut Engine, drafting: Option<&Drafting>, request
 }
 
 fn steps(
-    engine: &mut Engine,
+    engine: &Engine,
     drafting: Option<&Drafting>,
     batch: &mut Batch,
     id: MemberId,
@@ -100,7 +99,7 @@ fn steps(
     Ok(())
 }
 
-fn step(engine: &mut Engine, batch: &mut Batch) -> Result<()> {
+fn step(engine: &Engine, batch: &mut Batch) -> Result<()> {
     if signals::interrupted() {
         bail!("interrupted");
     }

@@ -3,16 +3,16 @@
 //! Everything else takes ordinary steps: several members, prefill chunks, host masks and biases, drafts of a model. The
 //! tokens are the same either way.
 
-use super::member::Member;
-use super::{Batch, MemberId};
+use super::Batch;
+use super::member::{Member, MemberId};
 use crate::dispatch::Dispatch;
 use crate::flow::Flow;
+use crate::lock::lock;
 use crate::request::Speculation;
 use crate::step::token_tail;
 use crate::{Engine, EngineError};
-use aio_backend::{BurstRequest, BurstSampling, DeviceError};
+use aio_backend::{BurstRequest, BurstSampling, BurstStep, DeviceError};
 use aio_ir::sampling::NO_TOKEN;
-use std::time::Instant;
 
 impl Batch {
     /// Runs a burst if exactly one member is running and it qualifies. Returns whether it did.
@@ -21,7 +21,7 @@ impl Batch {
     /// See [`Batch::step`]. Tokens shown before the error stay part of the output.
     pub(super) fn burst(
         &mut self,
-        engine: &mut Engine,
+        engine: &Engine,
         sink: &mut dyn FnMut(MemberId, &str) -> Flow,
     ) -> Result<bool, EngineError> {
         if engine.dispatch() != Dispatch::Graph {
@@ -47,7 +47,7 @@ impl Member {
     /// Whether it needs nothing from the host between steps. The device drafts by itself, so a caller's drafter rules
     /// it out.
     fn can_burst(&self) -> bool {
-        self.decodes() && self.first_token.is_some() && !self.has_bias() && !self.own_drafter
+        self.decodes() && self.has_output() && !self.has_bias() && !self.own_drafter
     }
 
     /// Maximum drafts per step. With `auto` the device adapts to its recent acceptance, without the speculator.
@@ -59,23 +59,22 @@ impl Member {
         }
     }
 
-    fn burst(&mut self, engine: &mut Engine, sink: &mut dyn FnMut(MemberId, &str) -> Flow) -> Result<(), EngineError> {
-        let context = engine.context();
-        let budget = self.output.left().min(context - self.committed).min(engine.burst());
-        engine.reserve(&mut self.sequence, self.committed - 1 + budget)?;
-        let (drafts, id, committed) = (self.drafts_of_burst(), self.id, self.committed);
-        let Member { request, sequence, tokens, output, .. } = self;
-        let tail = token_tail(&request.sampling, false);
-        let (model, bursts) = engine.bursts();
-        let tokenizer = &model.tokenizer;
-        let stops = request.ends(tokenizer.vocab());
-        let sampling = &request.sampling;
+    fn burst(&mut self, engine: &Engine, sink: &mut dyn FnMut(MemberId, &str) -> Flow) -> Result<(), EngineError> {
+        let (context, committed) = (engine.context(), self.tokens.len());
+        let budget = self.output.left().min(context - committed).min(engine.burst());
+        engine.reserve(&mut self.sequence, committed - 1 + budget)?;
+        let stops = self.request.ends(engine.model().tokenizer.vocab());
+        let sampling = &self.request.sampling;
+        let tail = token_tail(sampling, false);
+        // The burst reads the text while its tokens are added to it.
+        let history = self.tokens.clone();
+        let pages = self.sequence.pages().to_vec();
         let wanted = BurstRequest {
-            history: tokens,
-            pages: sequence.pages(),
+            history: &history,
+            pages: &pages,
             budget: budget as u32,
             stops: &stops,
-            drafts,
+            drafts: self.drafts_of_burst(),
             sampling: BurstSampling {
                 params: sampling.params,
                 seed: sampling.seed,
@@ -83,54 +82,37 @@ impl Member {
                 look_back: sampling.repeat_last_n.min(context) as u32,
             },
         };
-        let (mut new, mut broken) = (Vec::with_capacity(budget), false);
-        let mut sink = |text: &str| sink(id, text);
+        let mut broken = false;
         let mut show = |shown: &[u32]| {
-            for &token in shown {
-                if !output.is_open() || token == NO_TOKEN {
-                    broken |= output.is_open();
-                    break;
-                }
-                new.push(token);
-                output.push(tokenizer, request, token, (committed + new.len(), context), &mut sink);
-            }
-            output.is_open() && !broken
+            let whole = shown.iter().take_while(|&&t| t != NO_TOKEN);
+            self.push(engine, whole.copied(), sink);
+            broken |= self.is_running() && shown.contains(&NO_TOKEN);
+            self.is_running() && !broken
         };
-        let (burst, steps) = bursts.get(tail).expect("`burst_ready` said so");
+        let mut guard = lock(&engine.steps);
+        let (burst, steps) = guard.bursts.get(tail).expect("`burst_ready` said so");
         steps.clear();
         let ran = burst.run(&wanted, &mut show, steps);
-        let steps = std::mem::take(steps);
-        output.steps += steps.len();
+        let new = self.tokens.len() - committed;
+        self.output.steps += steps.len();
+        self.count_burst(steps, new);
+        drop(guard);
         if broken {
-            output.fail(committed - 1 + new.len(), &mut sink);
-        } else if output.reason.is_some() {
-            output.finish(&mut sink);
+            self.fail(sink);
         }
-        self.take_burst(&new, ran.is_ok());
-        engine.trim(&mut self.sequence, self.committed);
-        self.count_burst(&steps, new.len());
-        *engine.bursts().1.get(tail).expect("as above").1 = steps;
+        // After an error the keys and values of the new tokens count as missing.
+        if ran.is_ok() {
+            self.commit(self.tokens.len() - 1);
+        }
+        self.sequence.trim(self.tokens.len());
+        self.teach_drafter(new);
         ran?;
         Ok(())
     }
 
-    /// Adds the new tokens. After an error their keys and values count as missing.
-    fn take_burst(&mut self, new: &[u32], whole: bool) {
-        self.tokens.extend_from_slice(new);
-        self.committed = self.tokens.len();
-        if whole {
-            self.sequence.commit(self.committed - 1);
-        }
-        if let Some(drafter) = &mut self.drafter {
-            drafter.extend(new);
-        }
-    }
-
     /// Records the steps of a burst whose first `tokens` tokens are part of the output.
-    fn count_burst(&mut self, steps: &[aio_backend::BurstStep], mut tokens: usize) {
-        if let Some(began) = self.first_token {
-            self.timing.decode = Instant::now() - began;
-        }
+    fn count_burst(&mut self, steps: &[BurstStep], mut tokens: usize) {
+        self.tick();
         for step in steps {
             if tokens == 0 {
                 break;

@@ -1,0 +1,181 @@
+//! A turn: one step of a batch, as a value that is planned, run, then settled.
+//!
+//! Planning chooses drafts, divides the step's rows and reserves pages. Running submits the step. Settling adds the
+//! outcome to the members' texts and teaches the speculator. A turn that cannot be planned or run is abandoned: its
+//! pages are returned, and the members are as before.
+
+use super::member::{Member, MemberId};
+use super::rows::{self, Outcomes};
+use super::share::{Outcome, Share};
+use crate::flow::Flow;
+use crate::limits::MAX_DRAFTS;
+use crate::{Engine, EngineError, OutputBuffer};
+use aio_ir::sampling::NO_TOKEN;
+use aio_orchestrator::{Choice, Observed};
+use smallvec::SmallVec;
+
+/// See the module docs.
+#[derive(Debug)]
+pub(super) struct Turn {
+    shares: SmallVec<[Share; 4]>,
+    /// How drafts were chosen; `None` if nothing was weighed.
+    choice: Option<Choice>,
+    /// Seconds spent making chosen and fixed drafts.
+    draft_seconds: [f64; 2],
+    /// Bytes of keys and values that the step reads.
+    kv_bytes: f64,
+    /// Rows of members that decode: one each, and drafts.
+    rows: usize,
+}
+
+/// A step that has run.
+pub(super) struct Ran {
+    outcomes: Outcomes,
+    seconds: f64,
+}
+
+impl Turn {
+    /// Decides what each running member runs. Each has one row and its drafts; prompts share the other rows.
+    pub(super) fn plan(engine: &Engine, members: &mut [Member]) -> Turn {
+        let running = members.iter().filter(|m| m.is_running()).count();
+        let room = engine.verify_rows().saturating_sub(running);
+        let each = members.iter_mut().enumerate().filter(|(_, m)| m.is_running());
+        let shares: SmallVec<[Share; 4]> =
+            each.map(|(i, member)| Share::new(i, member, engine, room.min(MAX_DRAFTS))).collect();
+        let positions: usize = shares.iter().map(Share::text).sum();
+        let kv_bytes = positions as f64 * engine.work().kv_bytes_per_position as f64;
+        let mut turn = Turn { shares, choice: None, draft_seconds: [0.0; 2], kv_bytes, rows: 0 };
+        turn.choose(engine, members, room as u32);
+        turn.rows = turn.shares.iter().map(|s| 1 + s.drafts().len()).sum();
+        let mut spare = engine.prefill_rows().saturating_sub(turn.rows);
+        turn.shares.iter_mut().for_each(|s| s.take_chunk(&mut spare));
+        turn
+    }
+
+    /// Chooses each share's drafts. Fixed drafts come first; the speculator divides the remaining rows.
+    fn choose(&mut self, engine: &Engine, members: &mut [Member], room: u32) {
+        let each = fair(self.shares.iter().map(Share::fixed), room);
+        let mut counts: SmallVec<[u32; 8]> = self.shares.iter().map(|s| s.fixed().min(each)).collect();
+        // Steps with a prefill chunk say nothing about the cost of drafts.
+        if self.shares.iter().any(Share::is_auto) && self.shares.iter().all(Share::samples) {
+            let candidate = |(share, &count): (&Share, &u32)| share.candidate(&members[share.member], count);
+            let candidates: SmallVec<[_; 8]> = self.shares.iter().zip(&counts).map(candidate).collect();
+            let choice = engine.speculating().choose(&candidates, self.kv_bytes);
+            counts.clone_from(&choice.drafts);
+            self.choice = Some(choice);
+        }
+        for (share, count) in self.shares.iter_mut().zip(counts) {
+            let fixed = share.fixed() > 0;
+            let seconds = share.take_drafts(&mut members[share.member], engine, count as usize);
+            self.draft_seconds[usize::from(fixed)] += seconds;
+        }
+    }
+
+    /// Reserves pages for all rows. Drafts for which the pool has no pages are left out.
+    ///
+    /// # Errors
+    /// See [`Engine::reserve`].
+    pub(super) fn reserve(&mut self, engine: &Engine, members: &mut [Member]) -> Result<(), EngineError> {
+        for share in &mut self.shares {
+            members[share.member].begin();
+            share.reserve(&mut members[share.member], engine)?;
+        }
+        for share in &mut self.shares {
+            share.reserve_drafts(&mut members[share.member], engine)?;
+            share.prepare(&mut members[share.member], engine);
+        }
+        Ok(())
+    }
+
+    /// Runs the step.
+    ///
+    /// # Errors
+    /// See [`Engine::step`].
+    pub(super) fn run(
+        &self,
+        engine: &Engine,
+        members: &mut [Member],
+        out: &mut OutputBuffer,
+    ) -> Result<Ran, EngineError> {
+        let (outcomes, measured) = rows::run(engine, members, &self.shares, out)?;
+        Ok(Ran { outcomes, seconds: engine.clock().seconds(self.rows, self.kv_bytes, measured) })
+    }
+
+    /// Adds the outcomes to the members' texts and teaches the speculator. Returns how drafts were chosen.
+    pub(super) fn settle(
+        self,
+        engine: &Engine,
+        members: &mut [Member],
+        ran: &Ran,
+        sink: &mut dyn FnMut(MemberId, &str) -> Flow,
+    ) -> Option<Choice> {
+        let mut whole = true;
+        for (share, outcome) in self.shares.iter().zip(&ran.outcomes) {
+            let member = &mut members[share.member];
+            take(member, share, *outcome, engine, sink);
+            whole &= member.output.failure.is_none();
+        }
+        // A step without a token for every member says nothing about the value of drafts.
+        if whole && self.choice.is_some() {
+            self.teach(engine, members, ran.seconds);
+        }
+        self.choice
+    }
+
+    /// Reports the step to the speculator.
+    fn teach(&self, engine: &Engine, members: &mut [Member], seconds: f64) {
+        let mut shares = self.shares.iter().peekable();
+        let each = members.iter_mut().enumerate();
+        let lesson = |(i, member)| shares.next_if(|s| s.member == i).map(|share| share.lesson(member));
+        let mut outcomes: SmallVec<[_; 8]> = each.filter_map(lesson).collect();
+        let [chosen, fixed_seconds] = self.draft_seconds;
+        let (kv_bytes, draft_seconds, outcomes) = (self.kv_bytes, chosen + fixed_seconds, &mut outcomes);
+        engine.speculating().observe(Observed { kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes });
+    }
+
+    /// Returns the pages of a turn that was not run. Returns how drafts were chosen.
+    pub(super) fn abandon(self, members: &mut [Member]) -> Option<Choice> {
+        for share in &self.shares {
+            share.abandon(&mut members[share.member]);
+        }
+        self.choice
+    }
+}
+
+/// Applies the outcome of a step to a member.
+fn take(
+    member: &mut Member,
+    share: &Share,
+    outcome: Outcome,
+    engine: &Engine,
+    sink: &mut dyn FnMut(MemberId, &str) -> Flow,
+) {
+    member.output.steps += 1;
+    if !share.samples() {
+        member.commit(share.rows().end);
+        return member.ask(sink);
+    }
+    let first = member.tick();
+    let accepted = &share.drafts()[..outcome.accepted.min(share.drafts().len())];
+    let next = Some(outcome.next).filter(|&t| t != NO_TOKEN);
+    let new = member.push(engine, accepted.iter().copied().chain(next), sink);
+    if next.is_none() && member.is_running() {
+        member.fail(sink);
+    }
+    if !first {
+        member.timing.decode_steps += 1;
+        // Drafts after the end of the output were never compared, so they do not count.
+        member.stats.add(share.drafts().len(), outcome.accepted.min(new), new <= outcome.accepted);
+    }
+    member.commit(member.tokens.len() - 1);
+    if !share.drafts().is_empty() {
+        share.trim(member);
+    }
+    member.teach_drafter(new);
+}
+
+/// The largest number of drafts per member such that all `wanted` drafts, capped at it, fit into `room`.
+fn fair(wanted: impl Iterator<Item = u32> + Clone, room: u32) -> u32 {
+    let total = |each: u32| wanted.clone().map(|w| w.min(each)).sum::<u32>();
+    (0..=MAX_DRAFTS as u32).rev().find(|&each| total(each) <= room).unwrap_or(0)
+}

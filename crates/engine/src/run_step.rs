@@ -1,0 +1,40 @@
+//! Runs steps on an engine: one at a time, whichever threads call.
+
+use crate::lock::lock;
+use crate::outputs::{OutputBuffer, Outputs};
+use crate::step::Step;
+use crate::{Engine, EngineError};
+use std::time::Instant;
+
+impl Engine {
+    /// Runs one step: one submission and one synchronisation, with or without drafts. Waits for a step of another
+    /// thread to end. The outputs are in `out`.
+    ///
+    /// The caller then commits the new lengths of the sequences: up to the last row, or what [`DraftOutcome::lens`]
+    /// says.
+    ///
+    /// # Errors
+    /// [`EngineError::Token`], [`EngineError::ForeignSequence`], [`EngineError::NotReserved`], [`EngineError::Spans`],
+    /// [`EngineError::StepSize`], and device errors, after which all sequences are unchanged.
+    ///
+    /// [`DraftOutcome::lens`]: crate::DraftOutcome::lens
+    pub fn step<'o>(&self, step: Step<'_, '_>, out: &'o mut OutputBuffer) -> Result<Outputs<'o>, EngineError> {
+        Ok(self.timed_step(step, out)?.0)
+    }
+
+    /// Like [`Engine::step`], with the seconds that the step took, excluding the wait for other threads.
+    pub(crate) fn timed_step<'o>(
+        &self,
+        step: Step<'_, '_>,
+        out: &'o mut OutputBuffer,
+    ) -> Result<(Outputs<'o>, f64), EngineError> {
+        let vocabulary = self.model.hyper.vocab_size;
+        step.check(vocabulary, &self.pool)?;
+        let mut steps = lock(&self.steps);
+        let started = Instant::now();
+        let outputs = steps.run(&step, (vocabulary, self.pool.pages()), out)?;
+        let seconds = started.elapsed().as_secs_f64();
+        *lock(&self.rows) = steps.runner.rows;
+        Ok((outputs, seconds))
+    }
+}
