@@ -143,9 +143,8 @@ impl Engine {
         let largest = family.plans.iter().map(|p| p.bucket.rows).max().unwrap_or(1);
         let prefill_rows = prefill_rows(options).min(largest);
         let pool = PagePool::new(pages_of(context, options));
-        let EngineOptions { ceilings, burst, clock, .. } = *options;
-        let parts =
-            Parts { model, family, device, weights, runner, pool, context, prefill_rows, ceilings, burst, clock };
+        let EngineOptions { ceilings, burst, .. } = *options;
+        let parts = Parts { model, family, device, weights, runner, pool, context, prefill_rows, ceilings, burst };
         Engine::assemble(parts, options.dispatch)
     }
 }

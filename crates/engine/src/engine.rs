@@ -42,29 +42,6 @@ pub struct EngineOptions {
     /// Maximum tokens the device generates without the host, if it can and only one sequence is running; 0 for single
     /// steps. The tokens are the same.
     pub burst: usize,
-    /// Source of the step times that draft selection uses.
-    pub clock: StepClock,
-}
-
-/// The source of step durations.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum StepClock {
-    /// Wall time.
-    #[default]
-    Measured,
-    /// Seconds as a function of the step's rows and the KV bytes it reads. For simulations, and for tests whose choices
-    /// must not depend on the machine.
-    Modelled(fn(rows: usize, kv_bytes: f64) -> f64),
-}
-
-impl StepClock {
-    /// Seconds of a step that took `measured` seconds.
-    pub(crate) fn seconds(self, rows: usize, kv_bytes: f64, measured: f64) -> f64 {
-        match self {
-            StepClock::Measured => measured,
-            StepClock::Modelled(seconds) => seconds(rows, kv_bytes),
-        }
-    }
 }
 
 impl Default for EngineOptions {
@@ -76,7 +53,6 @@ impl Default for EngineOptions {
             dispatch: Dispatch::Graph,
             ceilings: CEILINGS,
             burst: 0,
-            clock: StepClock::Measured,
         }
     }
 }
@@ -106,7 +82,6 @@ pub struct Engine {
     burst: usize,
     /// Why the device runs no bursts.
     refusal: OnceLock<String>,
-    clock: StepClock,
     /// Locked for the duration of a step or burst.
     pub(crate) steps: Mutex<Steps>,
     /// Rows of all steps so far.
@@ -138,8 +113,6 @@ pub(crate) struct Parts {
     pub ceilings: Ceilings,
     /// See [`EngineOptions::burst`].
     pub burst: usize,
-    /// See [`EngineOptions::clock`].
-    pub clock: StepClock,
 }
 
 /// Checks the shape of the logits: rows are read with the vocabulary's size, whatever graph or plans say.
@@ -247,9 +220,8 @@ impl Engine {
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
         let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options.dispatch)?;
         let (pool, prefill_rows) = (PagePool::new(pages), prefill_rows(options));
-        let EngineOptions { ceilings, burst, clock, .. } = *options;
-        let parts =
-            Parts { model, family, device, weights, runner, pool, context, prefill_rows, ceilings, burst, clock };
+        let EngineOptions { ceilings, burst, .. } = *options;
+        let parts = Parts { model, family, device, weights, runner, pool, context, prefill_rows, ceilings, burst };
         Engine::assemble(parts, options.dispatch)
     }
 
@@ -259,8 +231,7 @@ impl Engine {
     /// [`EngineError::Logits`].
     pub(crate) fn assemble(parts: Parts, dispatch: Dispatch) -> Result<Engine, EngineError> {
         check_logits(&parts)?;
-        let Parts { model, family, device, weights, runner, pool, context, prefill_rows, ceilings, burst, clock } =
-            parts;
+        let Parts { model, family, device, weights, runner, pool, context, prefill_rows, ceilings, burst } = parts;
         let work = ModelWork::of(&family);
         let speculator = Mutex::new(speculator(&family, work, ceilings));
         Ok(Engine {
@@ -275,16 +246,10 @@ impl Engine {
             work,
             burst,
             refusal: OnceLock::new(),
-            clock,
             steps: Mutex::new(Steps::new(runner)),
             rows: Mutex::default(),
             speculator,
         })
-    }
-
-    /// The source of step times.
-    pub(crate) fn clock(&self) -> StepClock {
-        self.clock
     }
 
     /// The device.

@@ -41,7 +41,7 @@ mod work;
 pub use artefact::{Compiled, compiler_hash};
 pub use batch::{Batch, MemberId, SpeculationStats};
 pub use dispatch::Dispatch;
-pub use engine::{Engine, EngineOptions, StepClock};
+pub use engine::{Engine, EngineOptions};
 pub use error::EngineError;
 pub use flow::Flow;
 pub use limits::MAX_DRAFTS;

@@ -4,7 +4,7 @@ use crate::lock::lock;
 use crate::outputs::{OutputBuffer, Outputs};
 use crate::step::Step;
 use crate::{Engine, EngineError};
-use std::time::Instant;
+use aio_plan::StepTime;
 
 impl Engine {
     /// Runs one step: one submission and one synchronisation, with or without drafts. Waits for a step of another
@@ -22,19 +22,17 @@ impl Engine {
         Ok(self.timed_step(step, out)?.0)
     }
 
-    /// Like [`Engine::step`], with the seconds that the step took, excluding the wait for other threads.
+    /// Like [`Engine::step`], with the time that the device says the step took.
     pub(crate) fn timed_step<'o>(
         &self,
         step: Step<'_, '_>,
         out: &'o mut OutputBuffer,
-    ) -> Result<(Outputs<'o>, f64), EngineError> {
+    ) -> Result<(Outputs<'o>, StepTime), EngineError> {
         let vocabulary = self.model.hyper.vocab_size;
         step.check(vocabulary, &self.pool)?;
         let mut steps = lock(&self.steps);
-        let started = Instant::now();
-        let outputs = steps.run(&step, (vocabulary, self.pool.pages()), out)?;
-        let seconds = started.elapsed().as_secs_f64();
+        let timed = steps.run(&step, (vocabulary, self.pool.pages()), out)?;
         *lock(&self.rows) = steps.runner.rows;
-        Ok((outputs, seconds))
+        Ok(timed)
     }
 }

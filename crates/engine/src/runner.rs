@@ -6,7 +6,7 @@ use crate::EngineError;
 use crate::dispatch::Dispatch;
 use crate::limits::SMALL_ROWS;
 use crate::step::StepInputs;
-use aio_backend::{Bindings, Burst, Data, Device, Executable, WeightSet};
+use aio_backend::{Bindings, Burst, Data, Device, Executable, StepReport, WeightSet};
 use aio_ir::Dims;
 use aio_plan::{Bucket, Plan, PlanFamily, StepInput, Tail};
 use smallvec::SmallVec;
@@ -94,7 +94,7 @@ impl Runner {
         tail: Tail,
         words: &[usize],
         outputs: &mut [Vec<u32>; 3],
-    ) -> Result<(), EngineError> {
+    ) -> Result<StepReport, EngineError> {
         let verify = words.len() > 1;
         let plan = self.plans.iter_mut().find(|p| serves(&p.bucket, &inputs.dims, tail, verify));
         let Dims { rows, outs, .. } = inputs.dims;
@@ -108,10 +108,10 @@ impl Runner {
             plan.inputs.iter().map(|i| i.and_then(|i| inputs.data(i))).collect();
         let mut outputs: SmallVec<[&mut [u32]; 3]> = outputs[..words.len()].iter_mut().map(Vec::as_mut_slice).collect();
         let mut bindings = Bindings { dims: inputs.dims, inputs: &data, outputs: &mut outputs };
-        plan.executable.submit(&mut bindings)?.wait()?;
+        let report = plan.executable.submit(&mut bindings)?.wait()?;
         self.rows.used += u64::from(rows);
         self.rows.bucket += u64::from(plan.bucket.rows);
-        Ok(())
+        Ok(report)
     }
 }
 

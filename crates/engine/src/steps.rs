@@ -7,7 +7,7 @@ use crate::burst::Bursts;
 use crate::outputs::{OutputBuffer, Outputs};
 use crate::runner::Runner;
 use crate::step::{DraftOutcome, Step, StepInputs};
-use aio_plan::Tail;
+use aio_plan::{StepTime, Tail};
 
 /// See the module docs.
 pub(crate) struct Steps {
@@ -21,27 +21,28 @@ impl Steps {
         Steps { runner, bursts: Bursts::default(), inputs: StepInputs::default() }
     }
 
-    /// Runs a step that was checked. `pages` is the size of the pool.
+    /// Runs a step that was checked. `pages` is the size of the pool. Returns the outputs and how long it took.
     pub(crate) fn run<'o>(
         &mut self,
         step: &Step<'_, '_>,
         (vocabulary, pages): (u32, u32),
         out: &'o mut OutputBuffer,
-    ) -> Result<Outputs<'o>, EngineError> {
+    ) -> Result<(Outputs<'o>, StepTime), EngineError> {
         let tail = self.inputs.fill(step, pages);
         let width = if tail == Tail::Logits { vocabulary as usize } else { 1 };
         let one = [self.inputs.dims.outs as usize * width];
         let three = [step.drafts.len(); 3];
         let sizes: &[usize] = if step.drafts.is_empty() { &one } else { &three };
-        self.runner.run(&self.inputs, tail, sizes, &mut out.words)?;
+        let time = self.runner.run(&self.inputs, tail, sizes, &mut out.words)?.time;
         let [first, next, lens] = &out.words;
         let first = &first[..sizes[0]];
-        Ok(if !step.drafts.is_empty() {
+        let outputs = if !step.drafts.is_empty() {
             Outputs::Verified(DraftOutcome { accepted: first, next: &next[..sizes[1]], lens: &lens[..sizes[2]] })
         } else if tail == Tail::Logits {
             Outputs::Logits(bytemuck::cast_slice(first))
         } else {
             Outputs::Tokens(first)
-        })
+        };
+        Ok((outputs, time))
     }
 }

@@ -16,6 +16,7 @@ pub mod hostile_plans;
 mod hostile_step;
 pub mod hugging_face;
 pub mod logits;
+pub mod modelled;
 pub mod needs;
 pub mod tiny;
 

@@ -6,9 +6,9 @@ use aio_backend::Device;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_engine::{
     Batch, Completion, Engine, EngineError, EngineOptions, Flow, MemberId, Request, Sampling, Sequence, Speculation,
-    StepClock,
 };
 use aio_filetest::drafting::{Broken, Knowing, Losing};
+use aio_filetest::modelled::{Modelled, twentieth};
 use aio_filetest::tiny;
 use aio_ir::sampling::SampleParams;
 use aio_ir::{DType, PAGE_POSITIONS};
@@ -21,16 +21,9 @@ fn cpu() -> CpuDevice {
     CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap()
 }
 
-/// A row more costs a twentieth of a step, on every machine.
-fn seconds(rows: usize, _: f64) -> f64 {
-    1e-3 * (0.95 + 0.05 * rows as f64)
-}
-
-fn engine_on(device: Arc<dyn Device>, context: u32, sequences: u32) -> Engine {
-    let clock = StepClock::Modelled(seconds);
-    let options =
-        EngineOptions { context: Some(context), prefill_rows: 48, sequences, clock, ..EngineOptions::default() };
-    tiny::engine("llama-1b", DType::Q8_0, device, &options)
+fn engine_on(device: impl Device + 'static, context: u32, sequences: u32) -> Engine {
+    let options = EngineOptions { context: Some(context), prefill_rows: 48, sequences, ..EngineOptions::default() };
+    tiny::engine("llama-1b", DType::Q8_0, Arc::new(Modelled::new(device, twentieth)), &options)
 }
 
 fn hot(seed: u64) -> Sampling {
@@ -67,7 +60,7 @@ fn leave(batch: &mut Batch, engine: &Engine, id: MemberId) -> Completion {
 
 #[test]
 fn auto_takes_drafts_that_are_always_right() {
-    let engine = engine_on(Arc::new(cpu()), 192, 1);
+    let engine = engine_on(cpu(), 192, 1);
     let request = request(30, 150, Sampling::greedy(), Speculation::Auto);
     let want = plain(&engine, &request);
     let mut batch = Batch::new();
@@ -84,7 +77,7 @@ fn auto_takes_drafts_that_are_always_right() {
 
 #[test]
 fn eight_sequences_with_eight_drafts_are_one_step() {
-    let engine = engine_on(Arc::new(cpu()), 192, 8);
+    let engine = engine_on(cpu(), 192, 8);
     let requests: Vec<_> = (0..8).map(|i| request(30 + 5 * i, 19, Sampling::greedy(), Speculation::Fixed(8))).collect();
     let want: Vec<_> = requests.iter().map(|r| plain(&engine, r)).collect();
     let (mut batch, mut ids) = (Batch::new(), Vec::new());
@@ -111,7 +104,7 @@ fn eight_sequences_with_eight_drafts_are_one_step() {
 
 #[test]
 fn a_drafter_that_fails_is_given_up() {
-    let engine = engine_on(Arc::new(cpu()), 192, 2);
+    let engine = engine_on(cpu(), 192, 2);
     for broken in [Broken::Draft, Broken::Prepare, Broken::Endless] {
         for speculation in [Speculation::Fixed(4), Speculation::Auto] {
             let [bad, good] = [hot(1), hot(2)].map(|s| request(30, 40, s, speculation));
@@ -142,7 +135,7 @@ fn a_drafter_that_fails_is_given_up() {
 
 #[test]
 fn a_token_that_there_is_not_joins_no_batch() {
-    let engine = engine_on(Arc::new(cpu()), 192, 1);
+    let engine = engine_on(cpu(), 192, 1);
     let mut bad = request(30, 4, Sampling::greedy(), Speculation::Off);
     bad.prompt[7] = 100_000;
     let (error, _) = Batch::new().join(&engine, bad.clone(), Sequence::new(), None).unwrap_err();
@@ -154,9 +147,9 @@ fn a_token_that_there_is_not_joins_no_batch() {
 #[test]
 fn a_batch_goes_on_after_a_lost_step() {
     let requests = [Speculation::Fixed(6), Speculation::Auto].map(|s| request(30, 40, hot(5), s));
-    let want = requests.each_ref().map(|r| plain(&engine_on(Arc::new(cpu()), 192, 2), r));
+    let want = requests.each_ref().map(|r| plain(&engine_on(cpu(), 192, 2), r));
     for lost in 0..12 {
-        let engine = engine_on(Arc::new(Losing::new(cpu(), lost)), 192, 2);
+        let engine = engine_on(Losing::new(cpu(), lost), 192, 2);
         let mut batch = Batch::new();
         let ids = [0, 1].map(|i| join(&mut batch, &engine, &requests[i], knowing(&requests[i], &want[i], 4)));
         let (mut failures, mut drafted) = (0, false);
@@ -181,7 +174,7 @@ fn a_batch_goes_on_after_a_lost_step() {
 /// Drafts reach into a page that the pool has not got; plain decoding does not need it.
 #[test]
 fn a_full_pool_costs_drafts_and_no_step() {
-    let engine = engine_on(Arc::new(cpu()), 3 * PAGE as u32, 1);
+    let engine = engine_on(cpu(), 3 * PAGE as u32, 1);
     let request = request(60, 100, Sampling::greedy(), Speculation::Fixed(16));
     let want = plain(&engine, &request);
     let mut other = Sequence::new();
@@ -206,7 +199,7 @@ fn a_full_pool_costs_drafts_and_no_step() {
 /// Pages that only wrong drafts needed are free again after the step.
 #[test]
 fn wrong_drafts_keep_no_pages() {
-    let engine = engine_on(Arc::new(cpu()), 3 * PAGE as u32, 1);
+    let engine = engine_on(cpu(), 3 * PAGE as u32, 1);
     let request = request(PAGE - 6, 4, Sampling::greedy(), Speculation::Fixed(20));
     let request = Request { max_tokens: Some(30), ..request };
     let want = plain(&engine, &request);
@@ -225,7 +218,7 @@ fn wrong_drafts_keep_no_pages() {
 /// Two continuations of one prompt: each drafts into the page that both share, and copies it first.
 #[test]
 fn forks_draft_into_a_shared_page() {
-    let engine = engine_on(Arc::new(cpu()), 192, 3);
+    let engine = engine_on(cpu(), 192, 3);
     let requests = [3, 4].map(|seed| request(PAGE + 20, 30, hot(seed), Speculation::Fixed(8)));
     let want = requests.each_ref().map(|r| plain(&engine, r));
     assert_ne!(want[0], want[1]);
@@ -253,7 +246,7 @@ fn forks_draft_into_a_shared_page() {
 /// A caller that says stop inside a run of accepted drafts gets what it saw, and can go on from there.
 #[test]
 fn a_caller_stops_inside_an_accepted_run() {
-    let engine = engine_on(Arc::new(cpu()), 192, 1);
+    let engine = engine_on(cpu(), 192, 1);
     let request = request(30, 40, hot(6), Speculation::Fixed(16));
     let want = plain(&engine, &request);
     let mut sequence = Sequence::new();
@@ -278,7 +271,7 @@ fn a_caller_stops_inside_an_accepted_run() {
 
 #[test]
 fn dropping_a_batch_gives_all_pages_back() {
-    let engine = engine_on(Arc::new(cpu()), 2 * PAGE as u32, 2);
+    let engine = engine_on(cpu(), 2 * PAGE as u32, 2);
     for _ in 0..3 {
         let mut batch = Batch::new();
         for seed in 0..2 {

@@ -6,9 +6,10 @@ use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_engine::{
     Batch, Dispatch, DraftSpan, Engine, EngineOptions, Flow, LogitMask, ModelDrafter, OutputBuffer, Request, Sampling,
-    Sequence, Speculation, Step, StepClock, StepRow, StepWants, StopReason,
+    Sequence, Speculation, Step, StepRow, StepWants, StopReason,
 };
 use aio_filetest::drafting::Knowing;
+use aio_filetest::modelled::{Modelled, twentieth};
 use aio_filetest::tiny;
 use aio_ir::DType;
 use aio_ir::sampling::SampleParams;
@@ -17,17 +18,9 @@ use std::sync::Arc;
 
 fn engine_at(isa: Option<IsaLevel>, dispatch: Dispatch) -> Option<Engine> {
     let device = CpuDevice::new(CpuOptions { threads: 2, isa, pin: false }).ok()?;
-    // A row more costs a twentieth of a step, on every machine.
-    let clock = StepClock::Modelled(|rows, _| 1e-3 * (0.95 + 0.05 * rows as f64));
-    let options = EngineOptions {
-        context: Some(192),
-        prefill_rows: 48,
-        sequences: 8,
-        dispatch,
-        clock,
-        ..EngineOptions::default()
-    };
-    Some(tiny::engine("llama-1b", DType::Q8_0, Arc::new(device), &options))
+    let options =
+        EngineOptions { context: Some(192), prefill_rows: 48, sequences: 8, dispatch, ..EngineOptions::default() };
+    Some(tiny::engine("llama-1b", DType::Q8_0, Arc::new(Modelled::new(device, twentieth)), &options))
 }
 
 fn engine(dispatch: Dispatch) -> Engine {
@@ -228,7 +221,7 @@ fn members_join_and_leave_between_steps() {
 fn a_long_prompt_leaves_rows_for_the_others() {
     let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
     let options = EngineOptions { context: Some(256), prefill_rows: 90, sequences: 3, ..EngineOptions::default() };
-    let engine = tiny::engine("llama-1b", DType::Q8_0, Arc::new(device), &options);
+    let engine = tiny::engine("llama-1b", DType::Q8_0, Arc::new(Modelled::new(device, twentieth)), &options);
     // Prompts of 30, 200 and 205 tokens: the second and third come in pieces while the first decodes, with drafts.
     let requests = [0, 34, 35].map(|i| Request { speculation: Speculation::Fixed(4), ..request(i, hot(i), 30) });
     let want: Vec<_> = requests.iter().map(|r| plain(&engine, r)).collect();

@@ -7,8 +7,9 @@ use aio_backend::{Bindings, Counters, Device, DeviceError, Executable, LoadOptio
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_engine::{
     Batch, Engine, EngineError, EngineOptions, Flow, ModelDrafter, OutputBuffer, Request, Sampling, Sequence,
-    Speculation, Step, StepClock, StepRow, StepWants,
+    Speculation, Step, StepRow, StepWants,
 };
+use aio_filetest::modelled::{Modelled, twentieth};
 use aio_filetest::tiny;
 use aio_ir::sampling::SampleParams;
 use aio_ir::{DType, PAGE_POSITIONS};
@@ -35,10 +36,9 @@ fn cpu() -> CpuDevice {
     CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap()
 }
 
-fn engine_on(device: Arc<dyn Device>, sequences: u32) -> Engine {
-    let clock = StepClock::Modelled(|rows, _| 1e-3 * (0.95 + 0.05 * rows as f64));
-    let options = EngineOptions { context: Some(192), prefill_rows: 48, sequences, clock, ..EngineOptions::default() };
-    tiny::engine("llama-1b", DType::Q8_0, device, &options)
+fn engine_on(device: impl Device + 'static, sequences: u32) -> Engine {
+    let options = EngineOptions { context: Some(192), prefill_rows: 48, sequences, ..EngineOptions::default() };
+    tiny::engine("llama-1b", DType::Q8_0, Arc::new(Modelled::new(device, twentieth)), &options)
 }
 
 /// Requests of one thread: greedy and sampled, with drafts and without, over the border of a page.
@@ -70,11 +70,11 @@ fn forked(engine: &Engine, request: &Request) -> Vec<u32> {
 
 #[test]
 fn threads_that_share_an_engine_get_the_tokens_of_one() {
-    let alone = engine_on(Arc::new(cpu()), 2);
+    let alone = engine_on(cpu(), 2);
     let want: Vec<Vec<Vec<u32>>> =
         (0..THREADS).map(|t| requests(t).iter().map(|request| ids(&alone, request)).collect()).collect();
     // A prompt and its fork for each thread.
-    let shared = Arc::new(engine_on(Arc::new(cpu()), 2 * THREADS as u32));
+    let shared = Arc::new(engine_on(cpu(), 2 * THREADS as u32));
     let work = |t: u64| {
         let engine = Arc::clone(&shared);
         move || {
@@ -102,7 +102,7 @@ fn all_pages_are_free(engine: &Engine, sequences: usize) {
 
 #[test]
 fn a_draft_model_is_shared_by_drafters_on_several_threads() {
-    let (target, twin) = (Arc::new(engine_on(Arc::new(cpu()), 2)), Arc::new(engine_on(Arc::new(cpu()), 2)));
+    let (target, twin) = (Arc::new(engine_on(cpu(), 2)), Arc::new(engine_on(cpu(), 2)));
     let request = Request { speculation: Speculation::Fixed(4), ..requests(1).remove(1) };
     let want = ids(&target, &Request { speculation: Speculation::Off, ..request.clone() });
     let generate = || {
@@ -201,7 +201,7 @@ fn decode(engine: &Engine, sequence: &mut Sequence, position: usize) -> u32 {
 #[test]
 fn sequences_are_forked_reserved_and_dropped_while_a_step_runs() {
     let (device, steps) = holding();
-    let engine = engine_on(Arc::new(device), 2);
+    let engine = engine_on(device, 2);
     let (mut running, mut other) = (Sequence::new(), Sequence::new());
     engine.reserve(&mut running, 10).unwrap();
     engine.reserve(&mut other, PAGE).unwrap();
@@ -230,7 +230,7 @@ fn sequences_are_forked_reserved_and_dropped_while_a_step_runs() {
 #[test]
 fn one_step_runs_at_a_time() {
     let (device, steps) = holding();
-    let engine = engine_on(Arc::new(device), 2);
+    let engine = engine_on(device, 2);
     let mut sequences = [Sequence::new(), Sequence::new()];
     for sequence in &mut sequences {
         engine.reserve(sequence, 1).unwrap();
@@ -250,7 +250,7 @@ fn one_step_runs_at_a_time() {
 
 #[test]
 fn a_sequence_may_outlive_its_engine_and_no_other_takes_it() {
-    let (first, second) = (engine_on(Arc::new(cpu()), 1), engine_on(Arc::new(cpu()), 1));
+    let (first, second) = (engine_on(cpu(), 1), engine_on(cpu(), 1));
     let mut sequence = Sequence::new();
     first.reserve(&mut sequence, 10).unwrap();
     decode(&first, &mut sequence, 0);

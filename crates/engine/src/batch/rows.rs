@@ -5,6 +5,7 @@ use super::share::{Outcome, Share};
 use crate::dispatch::Dispatch;
 use crate::step::{DraftSpan, Step, StepRow, StepWants};
 use crate::{Engine, EngineError, OutputBuffer, Request, Sequence};
+use aio_plan::StepTime;
 use smallvec::SmallVec;
 use std::time::Instant;
 
@@ -20,7 +21,8 @@ struct Part<'a> {
     biases: Vec<Vec<f32>>,
 }
 
-/// Runs the planned rows of all shares. Returns their outcomes and the seconds that it took.
+/// Runs the planned rows of all shares. Returns their outcomes and the time that it took, which
+/// includes the preparation of the rows where a clock measures it.
 ///
 /// # Errors
 /// The errors of the steps.
@@ -29,7 +31,7 @@ pub(super) fn run(
     members: &mut [Member],
     shares: &[Share],
     out: &mut OutputBuffer,
-) -> Result<(Outcomes, f64), EngineError> {
+) -> Result<(Outcomes, StepTime), EngineError> {
     let started = Instant::now();
     let vocabulary = engine.model().hyper.vocab_size as usize;
     let mut sequences: SmallVec<[&mut Sequence; 8]> = SmallVec::new();
@@ -51,20 +53,25 @@ pub(super) fn run(
     let (rows, spans) = rows(&parts, together);
     let prepared = started.elapsed().as_secs_f64();
     let step = Step { sequences: &mut sequences, rows: &rows, drafts: if together { &spans } else { &[] } };
-    let (outputs, mut seconds) = engine.timed_step(step, out)?;
+    let (outputs, time) = engine.timed_step(step, out)?;
+    let mut time = match time {
+        StepTime::Measured(seconds) => StepTime::Measured(prepared + seconds),
+        modelled => modelled,
+    };
     if let Some(verified) = outputs.verified() {
         let each = verified.accepted.iter().zip(verified.next);
         let outcomes = each.map(|(&accepted, &next)| Outcome { accepted: accepted as usize, next }).collect();
-        return Ok((outcomes, prepared + seconds));
+        return Ok((outcomes, time));
     }
     let sampled = outputs.tokens().unwrap_or_default();
     // A member in the middle of its prompt has no output row.
     let first = |span: &DraftSpan| Outcome { accepted: 0, next: sampled.get(span.first).copied().unwrap_or(0) };
     let mut outcomes: Outcomes = spans.iter().map(first).collect();
     if drafted {
-        seconds += one_by_one(engine, &parts, &mut sequences, &mut outcomes, out)?;
+        let more = one_by_one(engine, &parts, &mut sequences, &mut outcomes, out)?;
+        time = time.map(|seconds| seconds + more);
     }
-    Ok((outcomes, prepared + seconds))
+    Ok((outcomes, time))
 }
 
 impl<'a> Part<'a> {
@@ -128,10 +135,10 @@ fn one_by_one(
                 break;
             }
             let step = Step { sequences: &mut [&mut **sequence], rows: &[part.row(0, position, true)], drafts: &[] };
-            let (outputs, seconds) = engine.timed_step(step, out)?;
+            let (outputs, time) = engine.timed_step(step, out)?;
             outcome.next = outputs.tokens().and_then(|t| t.first().copied()).unwrap_or(0);
             outcome.accepted += 1;
-            total += seconds;
+            total += time.seconds();
         }
     }
     Ok(total)

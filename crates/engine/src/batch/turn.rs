@@ -12,6 +12,7 @@ use crate::limits::MAX_DRAFTS;
 use crate::{Engine, EngineError, OutputBuffer};
 use aio_ir::sampling::NO_TOKEN;
 use aio_orchestrator::{Choice, Observed};
+use aio_plan::StepTime;
 use smallvec::SmallVec;
 
 /// See the module docs.
@@ -24,14 +25,12 @@ pub(super) struct Turn {
     draft_seconds: [f64; 2],
     /// Bytes of keys and values that the step reads.
     kv_bytes: f64,
-    /// Rows of members that decode: one each, and drafts.
-    rows: usize,
 }
 
 /// A step that has run.
 pub(super) struct Ran {
     outcomes: Outcomes,
-    seconds: f64,
+    time: StepTime,
 }
 
 impl Turn {
@@ -44,10 +43,10 @@ impl Turn {
             each.map(|(i, member)| Share::new(i, member, engine, room.min(MAX_DRAFTS))).collect();
         let positions: usize = shares.iter().map(Share::text).sum();
         let kv_bytes = positions as f64 * engine.work().kv_bytes_per_position as f64;
-        let mut turn = Turn { shares, choice: None, draft_seconds: [0.0; 2], kv_bytes, rows: 0 };
+        let mut turn = Turn { shares, choice: None, draft_seconds: [0.0; 2], kv_bytes };
         turn.choose(engine, members, room as u32);
-        turn.rows = turn.shares.iter().map(|s| 1 + s.drafts().len()).sum();
-        let mut spare = engine.prefill_rows().saturating_sub(turn.rows);
+        let rows: usize = turn.shares.iter().map(|s| 1 + s.drafts().len()).sum();
+        let mut spare = engine.prefill_rows().saturating_sub(rows);
         turn.shares.iter_mut().for_each(|s| s.take_chunk(&mut spare));
         turn
     }
@@ -97,8 +96,8 @@ impl Turn {
         members: &mut [Member],
         out: &mut OutputBuffer,
     ) -> Result<Ran, EngineError> {
-        let (outcomes, measured) = rows::run(engine, members, &self.shares, out)?;
-        Ok(Ran { outcomes, seconds: engine.clock().seconds(self.rows, self.kv_bytes, measured) })
+        let (outcomes, time) = rows::run(engine, members, &self.shares, out)?;
+        Ok(Ran { outcomes, time })
     }
 
     /// Adds the outcomes to the members' texts and teaches the speculator. Returns how drafts were chosen.
@@ -117,7 +116,7 @@ impl Turn {
         }
         // A step without a token for every member says nothing about the value of drafts.
         if whole && self.choice.is_some() {
-            self.teach(engine, members, ran.seconds);
+            self.teach(engine, members, ran.time.seconds());
         }
         self.choice
     }

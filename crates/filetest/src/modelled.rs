@@ -1,0 +1,73 @@
+//! A device whose steps take the time that a function says, so that no choice in a test depends on the machine.
+
+use aio_backend::{
+    Bindings, Counters, Device, DeviceError, Executable, LoadOptions, Pending, StepReport, WeightSet, WeightSource,
+};
+use aio_plan::{Plan, PlanFamily, StepTime, Target};
+
+/// Seconds of a step of this many rows.
+pub type Seconds = fn(rows: u32) -> f64;
+
+/// A row more costs a twentieth of a step.
+pub fn twentieth(rows: u32) -> f64 {
+    1e-3 * (0.95 + 0.05 * f64::from(rows))
+}
+
+/// The device. Everything else is the inner device's.
+pub struct Modelled<D> {
+    inner: D,
+    seconds: Seconds,
+}
+
+impl<D: Device> Modelled<D> {
+    /// A device whose steps take as long as `seconds` says.
+    pub fn new(inner: D, seconds: Seconds) -> Modelled<D> {
+        Modelled { inner, seconds }
+    }
+}
+
+impl<D: Device> Device for Modelled<D> {
+    fn target(&self) -> Target {
+        self.inner.target()
+    }
+
+    fn counters(&self) -> Counters {
+        self.inner.counters()
+    }
+
+    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
+        self.inner.upload(family, source, pages)
+    }
+
+    fn load(
+        &self,
+        family: &PlanFamily,
+        plan: &Plan,
+        weights: &WeightSet,
+        options: &LoadOptions,
+    ) -> Result<Box<dyn Executable>, DeviceError> {
+        let plan = self.inner.load(family, plan, weights, options)?;
+        Ok(Box::new(ModelledPlan { plan, seconds: self.seconds }))
+    }
+
+    fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
+        self.inner.copy_pages(weights, pages)
+    }
+
+    fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError> {
+        self.inner.download_state(weights, state)
+    }
+}
+
+struct ModelledPlan {
+    plan: Box<dyn Executable>,
+    seconds: Seconds,
+}
+
+impl Executable for ModelledPlan {
+    fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
+        let time = StepTime::Modelled((self.seconds)(bindings.dims.rows));
+        let report = self.plan.submit(bindings)?.wait()?;
+        Ok(Pending::Done(StepReport { time, ..report }))
+    }
+}
