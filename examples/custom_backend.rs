@@ -41,9 +41,8 @@ fn bits(numbers: impl IntoIterator<Item = f32>) -> Words {
 
 impl Device for Toy {
     fn target(&self) -> Target {
-        let weights: Vec<_> = DType::ALL.iter().copied().filter(|t| t.is_float()).collect();
         let limits = Limits { page: &[PAGE as u32], ..Limits::default() };
-        let kind = |op| KindSupport::new(KindName::Op(op), &weights, Layout::Plain).within(limits.clone());
+        let kind = |op| KindSupport::new(KindName::Op(op), DType::ALL, Layout::Plain).within(limits.clone());
         Target::new("toy", OPS.map(kind).to_vec())
     }
 

@@ -90,9 +90,11 @@ pub(crate) fn cause(table: &mut Table) {
     table.add("EvalError", evaluation(large, None, 0));
     let all = permissive_target("any");
     let none = Target { kinds: Vec::new(), ..all.clone() };
+    let full = Target { plans: Some(0), ..all.clone() };
     let neg = "%x = input \"x\" : f32[4]\n%y = neg %x\noutput \"y\" = %y\n";
     table.add("CompileError", compilation(neg, Tail::Sample, &all));
     table.add("CompileError", compilation(neg, Tail::Logits, &none));
+    table.add("CompileError", compilation(neg, Tail::Logits, &full));
     let no_tokens = "%x = input \"x\" : f32[outs, 70]\n%y = neg %x\noutput \"logits\" = %y\n";
     table.add("CompileError", compilation(no_tokens, Tail::Sample, &all));
     let taken = "%x = input \"x\" : f32[outs, 70]\n%s = state \"token\" : f32[outs, 70]\n%y = neg %x\n\
