@@ -20,7 +20,7 @@ pub struct BurstRequest<'a> {
     pub budget: u32,
     /// Tokens that end the output. The one that does is included as the last token.
     pub stops: &'a [u32],
-    /// Maximum drafts per step; 0 runs a plain loop. A device may have a lower limit.
+    /// Maximum drafts per step; 0 runs a plain loop. See [`Burst::most_drafts`].
     pub drafts: u32,
     /// Sampling parameters, ignored by a plan whose tail is the arg-max.
     pub sampling: BurstSampling,
@@ -65,6 +65,9 @@ pub enum BurstEnd {
 /// hold keys and values of all tokens except the last; positions past those may have been written too, but nothing
 /// reads them. After an error the states are unchanged up to the first position that the burst would have written.
 pub trait Burst: Send {
+    /// Maximum drafts per step; requests for more get as many.
+    fn most_drafts(&self) -> u32;
+
     /// Runs a burst and waits for it. `show` receives the tokens as they arrive, several at a time. If it returns
     /// `false`, the burst ends after the current step, and later tokens are not shown. `steps` is cleared and filled
     /// with one record per step.

@@ -207,7 +207,7 @@ impl CudaBurst {
         let words = |count: usize| 4 * count as u64;
         let length = request.history.len() as u32;
         let reserved = request.pages.len() as u32 * PAGE_POSITIONS as u32;
-        let most = request.drafts.min(self.many.rows() - 1);
+        let most = request.drafts.min(self.most_drafts());
         BurstArgs {
             few: self.few.args(),
             many: self.many.args(),
@@ -306,6 +306,10 @@ impl CudaBurst {
 }
 
 impl Burst for CudaBurst {
+    fn most_drafts(&self) -> u32 {
+        self.many.rows() - 1
+    }
+
     fn run(
         &mut self,
         request: &BurstRequest<'_>,
