@@ -6,7 +6,8 @@
 //!
 //! *Times.* The steps of a burst are compared with the steps of plain bursts, which take less time than steps that the
 //! host submits. A burst shows only the sum of its steps' times. It is attributed to the mean rows of its steps, as if
-//! a step's time grew evenly with its drafts; bursts with few drafts tell nothing.
+//! a step's time grew evenly with its drafts; bursts with few drafts tell nothing. Means are trusted less than single
+//! steps, and bursts with drafts grow only while they take as long as estimated.
 //!
 //! *The launch* is what a burst takes besides its steps. A plain burst of all tokens has one launch, so what a shortened
 //! burst's launch takes beyond its share is charged to the account.
@@ -24,6 +25,11 @@ use crate::select::{Candidate, Choice, Reason};
 const PROBE_TOKENS: u32 = 4;
 /// The device looks for runs of a few tokens and does not tell how long a match is.
 const MATCH: Match = Match { len: 4 };
+/// Tokens of the first bursts with drafts. Bursts grow to twice the length at a time, so that a wrong estimate of their
+/// times costs little before it shows.
+const REACH: u32 = 4;
+/// Seconds of a burst's steps, relative to the estimate, beyond which bursts shrink.
+const SURPRISE: f64 = 1.3;
 /// Mean drafts of a step from which a burst tells what drafts cost.
 const TELLING: f64 = 0.5;
 /// Weight of the newest measurement in the moving average of the launch.
@@ -85,12 +91,14 @@ pub(crate) struct Bursts {
     acceptance: Acceptance,
     /// Average seconds of a launch, once known.
     launch: Option<f64>,
+    /// Maximum tokens of a burst with drafts.
+    reach: u32,
 }
 
 impl Bursts {
     pub fn new(max_drafts: u32, max_rows: u32, model: StepModel) -> Bursts {
         let chooser = Chooser::new(max_drafts, max_rows, model).of_bursts();
-        Bursts { chooser, acceptance: Acceptance::new(DrafterKind::Text), launch: None }
+        Bursts { chooser, acceptance: Acceptance::new(DrafterKind::Text), launch: None, reach: REACH }
     }
 
     pub fn balance(&self) -> f64 {
@@ -107,13 +115,14 @@ impl Bursts {
         let (acceptance, drafts) = (&self.acceptance, limits.drafts.min(whole - 1));
         let candidates = [Candidate { acceptance, matched: MATCH, drafts, fixed: 0, seconds_per_draft: 0.0 }];
         let pick = self.chooser.pick(&candidates, limits.kv_bytes, balance);
-        let (pick, tokens, held) = length(&self.chooser, pick, self.launch.unwrap_or(0.0), whole);
+        let (pick, tokens, held) = length(&self.chooser, pick, self.launch.unwrap_or(0.0), [whole, self.reach]);
         let step = Choice { held, ..self.chooser.choice(&candidates, pick) };
         BurstChoice { tokens, step, whole }
     }
 
-    /// Learns from a completed burst. `opens`: whether the initial balance may be deposited here.
-    pub fn observe(&mut self, burst: &ObservedBurst<'_>, opens: bool) {
+    /// Learns from a completed burst. `opens`: whether the initial balance may be deposited here. `other`: the
+    /// balance of steps.
+    pub fn observe(&mut self, burst: &ObservedBurst<'_>, opens: bool, other: f64) {
         let (count, drafts) = (burst.steps.len() as u32, burst.choice.drafts());
         if count == 0 || burst.produced == 0 || !(burst.seconds.is_finite() && burst.seconds > 0.0) {
             return;
@@ -132,8 +141,11 @@ impl Bursts {
             self.chooser.note_plain(plain, opens);
         }
         self.chooser.note_exploration(each, burst.choice.step.hope);
+        if drafts > 0 {
+            self.note_reach(burst, running);
+        }
         self.book(burst, running, launch);
-        self.chooser.cut(plain);
+        self.chooser.cut(plain, other);
     }
 
     /// Learns the acceptance. A step that found no draft counts as one whose first was rejected.
@@ -144,6 +156,18 @@ impl Bursts {
             } else {
                 self.acceptance.idle();
             }
+        }
+    }
+
+    /// Lets bursts grow while their steps take as long as estimated, and shrink where they take longer.
+    fn note_reach(&mut self, burst: &ObservedBurst<'_>, running: f64) {
+        let times = self.chooser.times();
+        let rows = burst.steps.iter().map(|[drafted, _]| drafted.saturating_add(1));
+        let expected: f64 = rows.map(|rows| times.time(rows, burst.kv_bytes)).sum();
+        if running > SURPRISE * expected {
+            self.reach = (self.reach / 2).max(REACH);
+        } else if burst.choice.tokens >= self.reach {
+            self.reach = self.reach.saturating_mul(2);
         }
     }
 
@@ -189,7 +213,7 @@ impl Bursts {
             let seconds = running * self.chooser.times().time(rows, kv_bytes) / total;
             let timing = Timed { rows, base: 1, kv_bytes, seconds };
             let (speculative, share) = (burst.choice.drafts() > 0, f64::from(tokens));
-            self.chooser.book(Booking { timing, speculative, share, drafting, fixed: 0.0 });
+            self.chooser.book(Booking { timing, speculative, share, cap: f64::INFINITY, drafting, fixed: 0.0 });
             (left, drafting) = (left - tokens, 0.0);
         }
     }
@@ -202,7 +226,7 @@ fn extra(launch: f64, tokens: u32, whole: u32) -> f64 {
 
 /// Tokens of the picked burst, at most `whole`, and the seconds that it may lose. It runs plain if the account cannot
 /// pay for any that gains.
-fn length(chooser: &Chooser, pick: Pick, launch: f64, whole: u32) -> (Pick, u32, f64) {
+fn length(chooser: &Chooser, pick: Pick, launch: f64, [whole, reach]: [u32; 2]) -> (Pick, u32, f64) {
     if pick.total == 0 {
         let short = whole.min(PROBE_TOKENS);
         let loss = extra(launch, short, whole);
@@ -210,9 +234,9 @@ fn length(chooser: &Chooser, pick: Pick, launch: f64, whole: u32) -> (Pick, u32,
         let paid = pick.reason == Reason::WarmUp || loss <= pick.purse;
         return if timed && paid { (pick, short, loss) } else { (pick, whole, 0.0) };
     }
-    let mut paid = affordable(chooser, pick, pick.purse, whole);
+    let mut paid = affordable(chooser, pick, pick.purse, whole.min(reach));
     if paid < whole {
-        paid = affordable(chooser, pick, pick.purse - launch, whole);
+        paid = affordable(chooser, pick, pick.purse - launch, whole.min(reach));
     }
     if paid > 1 && (pick.reason == Reason::Explore || gains(chooser, pick, launch, [paid, whole])) {
         return (pick, paid, pick.purse);

@@ -25,7 +25,7 @@ const PROBE_SOON: u32 = 4;
 const CLEAR: f64 = 2.0;
 const PATIENCE: u32 = 4;
 /// Cap on a step's booked time, relative to the expected time: any step may hiccup, including plain ones.
-const OUTLIER: f64 = 3.0;
+pub(crate) const OUTLIER: f64 = 3.0;
 /// Change of speed, in logarithms, that triggers an earlier plain step. Grows with the noise.
 const SURPRISE: f64 = 0.1;
 const SURPRISE_DEVIATIONS: f64 = 2.0;
@@ -75,10 +75,17 @@ pub(crate) struct Booking {
     pub speculative: bool,
     /// Tokens, relative to those of a plain step.
     pub share: f64,
+    /// Cap on the booked seconds, relative to the expected ones.
+    pub cap: f64,
     /// Seconds of drafting, and the part of these that a plain step has as well.
     pub drafting: f64,
     pub fixed: f64,
 }
+
+/// Least noise of a burst's mean step time, in logarithms, and plain bursts before the first draft. A mean hides that
+/// one of few steps took ten times as long; of two means the lower counts.
+const BURST_NOISE: f64 = 0.1;
+const BURST_WARM_UP: u32 = 2;
 
 /// See the module docs.
 #[derive(Clone, Debug)]
@@ -87,6 +94,8 @@ pub(crate) struct Chooser {
     max_rows: u32,
     /// Whether a pick is for all steps of a burst.
     bursts: bool,
+    /// Plain steps before the first draft.
+    warm_up: u32,
     times: StepTimes,
     ledger: Ledger,
     /// Plain steps seen, up to one more than [`SETTLED`].
@@ -112,6 +121,7 @@ impl Chooser {
             max_drafts,
             max_rows,
             bursts: false,
+            warm_up: WARM_UP,
             times: StepTimes::new(model, rows),
             ledger: Ledger::new(rows),
             plain: 0,
@@ -128,7 +138,7 @@ impl Chooser {
 
     /// A chooser for bursts: a pick must be paid for until a run of as many drafts could be complete.
     pub fn of_bursts(self) -> Chooser {
-        Chooser { bursts: true, ..self }
+        Chooser { bursts: true, warm_up: BURST_WARM_UP, times: self.times.with_noise(BURST_NOISE), ..self }
     }
 
     /// The step time estimates.
@@ -217,7 +227,8 @@ impl Chooser {
 
     /// Books a step, after its time was learned.
     pub fn book(&mut self, step: Booking) {
-        let Booking { timing: Timed { rows, base, kv_bytes, seconds }, speculative, share, drafting, fixed } = step;
+        let Booking { timing: Timed { rows, base, kv_bytes, seconds }, speculative, share, cap, drafting, fixed } =
+            step;
         let plain = self.times.time(base, kv_bytes) + fixed;
         self.ledger.book(Entry {
             rows,
@@ -226,14 +237,14 @@ impl Chooser {
             modelled: self.times.modelled(rows, kv_bytes),
             // A plain step also makes its fixed drafts, so only chosen drafts are charged.
             drafting: drafting - if speculative { 0.0 } else { fixed },
-            measured: seconds.min(OUTLIER * self.times.time(rows, kv_bytes)),
+            measured: seconds.min(cap * self.times.time(rows, kv_bytes)),
             measured_worth: (self.times.plain_time(kv_bytes) + fixed) * share,
         });
     }
 
-    /// Caps the balance, for plain steps of `plain` seconds.
-    pub fn cut(&mut self, plain: f64) {
-        self.ledger.cut(self.times.caution(), plain);
+    /// Caps the balance and that of the `other` chooser together, for plain steps of `plain` seconds.
+    pub fn cut(&mut self, plain: f64, other: f64) {
+        self.ledger.cut(self.times.caution(), (plain - other.max(0.0) / CAP).max(0.0));
     }
 
     /// Computes tokens and seconds of each total beyond the `base` rows of a plain step, of which `fixed` are drafts.
@@ -272,7 +283,7 @@ impl Chooser {
         if most == 0 {
             return pick(0, Reason::NoDrafts);
         }
-        if self.plain < WARM_UP {
+        if self.plain < self.warm_up {
             return pick(0, Reason::WarmUp);
         }
         if self.must_probe(base, balance, purse) {

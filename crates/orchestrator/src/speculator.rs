@@ -8,7 +8,7 @@
 
 use crate::acceptance::Acceptance;
 use crate::bursts::{BurstChoice, BurstLimits, Bursts, ObservedBurst};
-use crate::chooser::{Booking, Chooser, Timed};
+use crate::chooser::{Booking, Chooser, OUTLIER, Timed};
 use crate::drafter::DrafterKind;
 use crate::drafter::Match;
 use crate::roofline::StepModel;
@@ -135,10 +135,10 @@ impl Speculator {
     /// Learns from a completed burst.
     pub fn observe_burst(&mut self, burst: &ObservedBurst<'_>) {
         self.abandon(&burst.choice.step);
-        let others = self.steps.is_open();
+        let steps = &self.steps;
         if let Some(bursts) = &mut self.bursts {
-            let opens = bursts.is_open() || !others;
-            bursts.observe(burst, opens);
+            let opens = bursts.is_open() || !steps.is_open();
+            bursts.observe(burst, opens, steps.balance());
         }
     }
 
@@ -169,8 +169,10 @@ impl Speculator {
         }
         self.steps.note_exploration(seconds + draft_seconds, step.choice.hope);
         let share = f64::from(produced) / f64::from(kept);
-        self.steps.book(Booking { timing, speculative, share, drafting: draft_seconds, fixed: fixed_seconds });
-        self.steps.cut(plain);
+        let (drafting, fixed) = (draft_seconds, fixed_seconds);
+        self.steps.book(Booking { timing, speculative, share, cap: OUTLIER, drafting, fixed });
+        let other = self.bursts.as_ref().map_or(0.0, |b| b.balance());
+        self.steps.cut(plain, other);
     }
 
     fn learn(&mut self, outcome: &mut Outcome<'_>) {

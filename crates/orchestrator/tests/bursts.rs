@@ -8,7 +8,6 @@
 mod machine;
 mod noise;
 
-use aio_orchestrator::Reason;
 use machine::bursts::{BurstSetting, drawn, run};
 use machine::{Drift, Machine, Shape, Text};
 use std::ops::Range;
@@ -68,8 +67,7 @@ fn bursts_whose_drafts_are_never_right_run_plain() {
     for shape in [Shape::Cpu, Shape::Steep] {
         let report = run(&setting(shape, Text::Reject));
         assert!(report.worst <= 8.0 && report.gain() > 0.99, "{shape:?}: {report:?}");
-        let plain: usize = report.reasons.iter().filter(|(r, _)| *r == Reason::NoGain).map(|(_, n)| n).sum();
-        assert!(plain > report.speculative, "{shape:?}: {report:?}");
+        assert!(report.speculative < 300, "{shape:?}: {report:?}");
     }
 }
 
@@ -77,9 +75,9 @@ fn bursts_whose_drafts_are_never_right_run_plain() {
 #[test]
 fn bursts_are_as_long_as_the_account_allows() {
     let dear = run(&setting(Shape::Cpu, Text::Chance(0.9)));
-    assert!(dear.shortened > 100 && dear.speculative < dear.shortened + 100, "{dear:?}");
+    assert!(dear.shortened > 100 && (2..32).contains(&dear.longest), "{dear:?}");
     let cheap = run(&setting(Shape::Flat, Text::Chance(0.9)));
-    assert!(cheap.shortened > 0 && cheap.speculative > cheap.shortened + 100, "{cheap:?}");
+    assert!(cheap.shortened > 0 && cheap.longest >= 32, "{cheap:?}");
 }
 
 #[test]

@@ -46,6 +46,8 @@ pub struct BurstReport {
     /// Bursts with drafts, and those that were shortened.
     pub speculative: usize,
     pub shortened: usize,
+    /// Tokens of the longest burst with drafts.
+    pub longest: u32,
 }
 
 impl BurstReport {
@@ -158,6 +160,9 @@ impl Run<'_> {
         self.report.add(spent, plain, produced);
         self.report.speculative += usize::from(choice.drafts() > 0);
         self.report.shortened += usize::from(choice.drafts() > 0 && choice.tokens < whole);
+        if choice.drafts() > 0 {
+            self.report.longest = self.report.longest.max(choice.tokens);
+        }
         match self.report.reasons.iter_mut().find(|(r, _)| *r == choice.step.reason) {
             Some((_, count)) => *count += 1,
             None => self.report.reasons.push((choice.step.reason, 1)),
