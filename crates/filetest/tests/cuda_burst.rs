@@ -5,9 +5,9 @@
 use aio_backend::DeviceError;
 use aio_backend_cuda::EmulationOptions;
 use aio_engine::{
-    Batch, Completion, Engine, EngineError, EngineOptions, Flow, Request, Sampling, Sequence, Speculation, StepClock,
-    StopReason,
+    Batch, Completion, Engine, EngineError, EngineOptions, Flow, Request, Sampling, Sequence, Speculation, StopReason,
 };
+use aio_filetest::modelled::{Modelled, Seconds, twentieth};
 use aio_filetest::{cuda, needs, tiny};
 use aio_interp::InterpDevice;
 use aio_ir::DType;
@@ -20,20 +20,19 @@ const GRIDS: [u32; 3] = [1, 2, 3];
 /// Tokens of an output: over the border of a page, at position 64.
 const TOKENS: usize = 33;
 
-/// A draft costs a twentieth of a step, on every machine.
-const CHEAP: StepClock = StepClock::Modelled(|rows, _| 1e-3 * (0.95 + 0.05 * rows as f64));
-/// A draft costs nearly as much as a step.
-const DEAR: StepClock = StepClock::Modelled(|rows, _| 1e-3 * (0.1 + 0.9 * rows as f64));
+/// Seconds of a step in which a draft costs nearly as much as a token.
+fn dear(rows: u32) -> f64 {
+    1e-3 * (0.1 + 0.9 * f64::from(rows))
+}
 
 fn options() -> EngineOptions {
-    let options = EngineOptions { context: Some(192), prefill_rows: 40, sequences: 2, ..EngineOptions::default() };
-    EngineOptions { burst: 64, clock: CHEAP, ..options }
+    EngineOptions { context: Some(192), prefill_rows: 40, sequences: 2, burst: 64, ..EngineOptions::default() }
 }
 
 /// An engine whose bursts have up to 64 tokens; `None` after a SKIP.
 fn engine(preset: &str, weights: DType, emulation: EmulationOptions) -> Option<Engine> {
     let device = cuda::device("cuda bursts", emulation)?;
-    Some(tiny::engine(preset, weights, Arc::new(device), &options()))
+    Some(tiny::engine(preset, weights, Arc::new(Modelled::new(device, twentieth)), &options()))
 }
 
 /// Two blocks, threads in their order.
@@ -143,9 +142,10 @@ fn bursts_cross_splits_and_fill_the_context() {
 /// pay they are made.
 #[test]
 fn bursts_draft_as_the_account_allows() {
-    for (sampling, clock, cost) in [(2, DEAR, 0.9), (0, CHEAP, 0.05), (0, DEAR, 0.9)] {
+    for (sampling, seconds, cost) in [(2, dear as Seconds, 0.9), (0, twentieth, 0.05), (0, dear, 0.9)] {
         let Some(device) = cuda::device("cuda bursts", two_blocks()) else { return };
-        let mut engine = tiny::engine("llama-1b", DType::Q8_0, Arc::new(device), &EngineOptions { clock, ..options() });
+        let device = Modelled::new(device, seconds);
+        let mut engine = tiny::engine("llama-1b", DType::Q8_0, Arc::new(device), &options());
         let request = request(&samplings()[sampling], Speculation::Auto);
         let request = Request { max_tokens: Some(120), ..request };
         let want = plain(&mut engine, &request);

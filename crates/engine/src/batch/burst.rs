@@ -6,7 +6,6 @@
 use super::Batch;
 use super::member::{Member, MemberId};
 use crate::dispatch::Dispatch;
-use crate::engine::StepClock;
 use crate::flow::Flow;
 use crate::lock::lock;
 use crate::request::Speculation;
@@ -15,7 +14,6 @@ use crate::{Engine, EngineError};
 use aio_backend::{BurstRequest, BurstSampling, BurstStep, DeviceError};
 use aio_ir::sampling::NO_TOKEN;
 use aio_orchestrator::{BurstChoice, BurstLimits, Choice, ObservedBurst};
-use std::time::Instant;
 
 impl Batch {
     /// Runs a burst if exactly one member is running and it qualifies. Returns whether it did.
@@ -143,16 +141,14 @@ impl Member {
         let mut guard = lock(&engine.steps);
         let (burst, steps) = guard.bursts.get(tail).expect("`burst_drafts` loaded it");
         steps.clear();
-        let (mut broken, mut first, started) = (false, None, Instant::now());
+        let mut broken = false;
         let mut show = |shown: &[u32]| {
-            first.get_or_insert_with(|| (started.elapsed().as_secs_f64(), shown.len()));
             let whole = shown.iter().take_while(|&&t| t != NO_TOKEN);
             self.push(engine, whole.copied(), sink);
             broken |= self.is_running() && shown.contains(&NO_TOKEN);
             self.is_running() && !broken
         };
         let result = burst.run(&wanted, &mut show, steps);
-        let measured = started.elapsed().as_secs_f64();
         let steps: Vec<[u32; 2]> = steps.iter().map(|&BurstStep { drafted, accepted }| [drafted, accepted]).collect();
         drop(guard);
         let new = self.tokens.len() - committed;
@@ -167,9 +163,8 @@ impl Member {
         }
         self.sequence.trim(self.tokens.len());
         self.teach_drafter(new);
-        result?;
-        let (seconds, launch) = seconds(engine.clock(), plan.kv_bytes, measured, first, &steps);
-        Ok(Ran { seconds, launch, steps, produced: new as u32, broken })
+        let report = result?;
+        Ok(Ran { seconds: report.time.seconds(), launch: report.launch, steps, produced: new as u32, broken })
     }
 
     /// Records the steps of a burst whose first `tokens` tokens are part of the output.
@@ -184,54 +179,5 @@ impl Member {
             self.timing.decode_steps += 1;
             tokens -= (accepted + 1).min(tokens);
         }
-    }
-}
-
-/// The seconds of a burst, and those that its steps did not take. `first`: seconds to the first tokens, and their
-/// number.
-fn seconds(
-    clock: StepClock,
-    kv_bytes: f64,
-    measured: f64,
-    first: Option<(f64, usize)>,
-    steps: &[[u32; 2]],
-) -> (f64, Option<f64>) {
-    if let StepClock::Modelled(_) = clock {
-        let modelled = |&[drafted, _]: &[u32; 2]| clock.seconds(1 + drafted as usize, kv_bytes, 0.0);
-        return (steps.iter().map(modelled).sum(), Some(0.0));
-    }
-    let launch = first.and_then(|(first, tokens)| launch(measured, first, tokens, steps));
-    (measured, launch)
-}
-
-/// The seconds before the first step, by the time of the steps after the first tokens. `None` if there are no such
-/// steps.
-fn launch(measured: f64, first: f64, tokens: usize, steps: &[[u32; 2]]) -> Option<f64> {
-    let mut seen = 0;
-    let before = steps.iter().take_while(|[_, accepted]| {
-        let earlier = seen < tokens;
-        seen += *accepted as usize + 1;
-        earlier
-    });
-    let before = before.count();
-    let after = steps.len().checked_sub(before).filter(|after| *after > 0)?;
-    let each = (measured - first) / after as f64;
-    Some((first - before as f64 * each).max(0.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_launch_is_what_the_later_steps_do_not_explain() {
-        let steps = [[3, 3], [3, 1], [0, 0], [0, 0]];
-        // The first four tokens are those of one step, the first six those of two.
-        assert_eq!(launch(10.0, 4.0, 4, &steps), Some(2.0));
-        assert_eq!(launch(10.0, 8.0, 6, &steps), Some(6.0));
-        assert_eq!(launch(10.0, 2.0, 1, &steps), Some(0.0));
-        assert_eq!(launch(10.0, 9.0, 8, &steps), None, "all tokens came at once");
-        let clock = StepClock::Modelled(|rows, kv_bytes| rows as f64 + kv_bytes);
-        assert_eq!(seconds(clock, 0.5, 10.0, Some((4.0, 4)), &steps), (4.5 + 4.5 + 1.5 + 1.5, Some(0.0)));
     }
 }
