@@ -275,7 +275,7 @@ pub(crate) struct RunArgs {
     pub burst: Option<usize>,
     #[command(flatten)]
     pub speculate: SpeculateArgs,
-    /// Print to stderr how each step's drafts were chosen, with the alternatives.
+    /// Print to stderr how the drafts of each step or burst were chosen, with the alternatives.
     #[arg(long)]
     pub explain: bool,
     /// Prompt, raw text; special tokens in it are recognised.

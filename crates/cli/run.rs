@@ -24,8 +24,7 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     }
     let sampling = sampling(&args.sampling);
     sampling.check()?;
-    // Whoever wants to see how drafts are chosen wants the host to choose them.
-    let burst = if args.explain { 0 } else { args.burst.unwrap_or(BURST) };
+    let burst = args.burst.unwrap_or(BURST);
     let dispatch = args.dispatch.dispatch();
     let options = EngineOptions { context: args.ctx, dispatch, burst, ..EngineOptions::default() };
     let mut drafting = Drafting::new(&args.speculate, &args.model, &args.load, &options)?;

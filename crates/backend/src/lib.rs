@@ -30,7 +30,7 @@ pub mod threads;
 pub mod weights;
 
 pub use bindings::{Bindings, Data};
-pub use burst::{Burst, BurstEnd, BurstRequest, BurstSampling, BurstStep};
+pub use burst::{Burst, BurstEnd, BurstReport, BurstRequest, BurstSampling, BurstStep};
 pub use counters::Counters;
 pub use device::{
     Device, Executable, ImageAccess, ImageForm, LoadOptions, Pending, Submission, WeightImage, WeightSet,

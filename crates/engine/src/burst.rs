@@ -12,15 +12,18 @@ pub(crate) struct Bursts {
 }
 
 impl Bursts {
-    /// Loads the burst for a tail unless it is loaded.
+    /// Loads the burst for a tail unless it is loaded. Returns the maximum drafts of its steps.
     ///
     /// # Errors
     /// Why the device runs none.
-    pub(crate) fn load(&mut self, runner: &Runner, family: &PlanFamily, tail: Tail) -> Result<(), String> {
-        if self.get(tail).is_none() {
-            self.loaded.push((tail, runner.load_burst(family, tail)?));
+    pub(crate) fn load(&mut self, runner: &Runner, family: &PlanFamily, tail: Tail) -> Result<u32, String> {
+        if let Some((burst, _)) = self.get(tail) {
+            return Ok(burst.most_drafts());
         }
-        Ok(())
+        let burst = runner.load_burst(family, tail)?;
+        let most = burst.most_drafts();
+        self.loaded.push((tail, burst));
+        Ok(most)
     }
 
     /// The burst for a tail, if it is loaded, and the buffer for its steps.

@@ -327,13 +327,14 @@ impl Engine {
         self.refusal.get().map(String::as_str)
     }
 
-    /// Whether bursts with this tail can run. Loads them on the first call; a refusal is final.
-    pub(crate) fn burst_ready(&self, tail: Tail) -> bool {
+    /// Maximum drafts of the steps of bursts with this tail; `None` if bursts cannot run. Loads them on the first call; a
+    /// refusal is final.
+    pub(crate) fn burst_drafts(&self, tail: Tail) -> Option<u32> {
         if self.burst == 0 || self.refusal.get().is_some() {
-            return false;
+            return None;
         }
         let Steps { bursts, runner, .. } = &mut *lock(&self.steps);
-        bursts.load(runner, &self.family, tail).map_err(|reason| self.refusal.get_or_init(|| reason)).is_ok()
+        bursts.load(runner, &self.family, tail).map_err(|reason| self.refusal.get_or_init(|| reason)).ok()
     }
 
     /// A copy of the learned speculation state. One taken before the first step is untrained.

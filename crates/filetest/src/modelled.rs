@@ -1,7 +1,8 @@
 //! A device whose steps take the time that a function says, so that no choice in a test depends on the machine.
 
 use aio_backend::{
-    Bindings, Counters, Device, DeviceError, Executable, LoadOptions, Pending, StepReport, WeightSet, WeightSource,
+    Bindings, Burst, BurstReport, BurstRequest, BurstStep, Counters, Device, DeviceError, Executable, LoadOptions,
+    Pending, StepReport, WeightSet, WeightSource,
 };
 use aio_plan::{Plan, PlanFamily, StepTime, Target};
 
@@ -50,6 +51,11 @@ impl<D: Device> Device for Modelled<D> {
         Ok(Box::new(ModelledPlan { plan, seconds: self.seconds }))
     }
 
+    fn load_burst(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Burst>, DeviceError> {
+        let burst = self.inner.load_burst(family, plan, weights)?;
+        Ok(Box::new(ModelledBurst { burst, seconds: self.seconds }))
+    }
+
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
         self.inner.copy_pages(weights, pages)
     }
@@ -69,5 +75,27 @@ impl Executable for ModelledPlan {
         let time = StepTime::Modelled((self.seconds)(bindings.dims.rows));
         let report = self.plan.submit(bindings)?.wait()?;
         Ok(Pending::Done(StepReport { time, ..report }))
+    }
+}
+
+struct ModelledBurst {
+    burst: Box<dyn Burst>,
+    seconds: Seconds,
+}
+
+impl Burst for ModelledBurst {
+    fn most_drafts(&self) -> u32 {
+        self.burst.most_drafts()
+    }
+
+    fn run(
+        &mut self,
+        request: &BurstRequest<'_>,
+        show: &mut dyn FnMut(&[u32]) -> bool,
+        steps: &mut Vec<BurstStep>,
+    ) -> Result<BurstReport, DeviceError> {
+        let report = self.burst.run(request, show, steps)?;
+        let seconds = steps.iter().map(|step| (self.seconds)(1 + step.drafted)).sum();
+        Ok(BurstReport { time: StepTime::Modelled(seconds), launch: Some(0.0), ..report })
     }
 }

@@ -7,6 +7,7 @@ use aio_backend_cuda::EmulationOptions;
 use aio_engine::{
     Batch, Completion, Engine, EngineError, EngineOptions, Flow, Request, Sampling, Sequence, Speculation, StopReason,
 };
+use aio_filetest::modelled::{Modelled, Seconds, twentieth};
 use aio_filetest::{cuda, needs, tiny};
 use aio_interp::InterpDevice;
 use aio_ir::DType;
@@ -19,6 +20,11 @@ const GRIDS: [u32; 3] = [1, 2, 3];
 /// Tokens of an output: over the border of a page, at position 64.
 const TOKENS: usize = 33;
 
+/// Seconds of a step in which a draft costs nearly as much as a token.
+fn dear(rows: u32) -> f64 {
+    1e-3 * (0.1 + 0.9 * f64::from(rows))
+}
+
 fn options() -> EngineOptions {
     EngineOptions { context: Some(192), prefill_rows: 40, sequences: 2, burst: 64, ..EngineOptions::default() }
 }
@@ -26,7 +32,7 @@ fn options() -> EngineOptions {
 /// An engine whose bursts have up to 64 tokens; `None` after a SKIP.
 fn engine(preset: &str, weights: DType, emulation: EmulationOptions) -> Option<Engine> {
     let device = cuda::device("cuda bursts", emulation)?;
-    Some(tiny::engine(preset, weights, Arc::new(device), &options()))
+    Some(tiny::engine(preset, weights, Arc::new(Modelled::new(device, twentieth)), &options()))
 }
 
 /// Two blocks, threads in their order.
@@ -60,7 +66,8 @@ fn plain(engine: &mut Engine, request: &Request) -> Completion {
     done
 }
 
-/// An output must be that of plain steps, in as few submissions as bursts of `burst` tokens allow.
+/// An output must be that of plain steps, in as few submissions as bursts of `burst` tokens allow. With `auto`, the
+/// speculator may shorten bursts.
 fn assert_same(engine: &mut Engine, burst: usize, request: &Request, want: &Completion, what: &str) -> Completion {
     engine.set_burst(burst);
     let before = engine.counters();
@@ -70,7 +77,8 @@ fn assert_same(engine: &mut Engine, burst: usize, request: &Request, want: &Comp
     assert_eq!(got.ids, want.ids, "{what}");
     assert_eq!((&got.text, got.stop_reason), (&want.text, want.stop_reason), "{what}");
     // One for the prompt, and one a burst.
-    let most = 1 + (got.ids.len() as u64 - 1).div_ceil(burst as u64);
+    let whole = if request.speculation == Speculation::Auto { 1 } else { burst as u64 };
+    let most = 1 + (got.ids.len() as u64 - 1).div_ceil(whole);
     assert!(spent.submissions <= most && spent.syncs <= most, "{what}: {} submissions", spent.submissions);
     println!("{what}: {} submissions, {:.2} tokens a step", spent.submissions, got.speculation.tokens_per_step());
     got
@@ -128,6 +136,32 @@ fn bursts_cross_splits_and_fill_the_context() {
     let want = plain(&mut engine, &request);
     assert_eq!((want.ids.len(), want.stop_reason), (16, StopReason::ContextFull));
     assert_same(&mut engine, 64, &request, &want, "to the end of the context");
+}
+
+/// The speculator decides whether the device may draft: what drafts lose stays within the account's bound, and where they
+/// pay they are made.
+#[test]
+fn bursts_draft_as_the_account_allows() {
+    for (sampling, seconds, cost) in [(2, dear as Seconds, 0.9), (0, twentieth, 0.05), (0, dear, 0.9)] {
+        let Some(device) = cuda::device("cuda bursts", two_blocks()) else { return };
+        let device = Modelled::new(device, seconds);
+        let mut engine = tiny::engine("llama-1b", DType::Q8_0, Arc::new(device), &options());
+        let request = request(&samplings()[sampling], Speculation::Auto);
+        let request = Request { max_tokens: Some(120), ..request };
+        let want = plain(&mut engine, &request);
+        let what = format!("sampling {sampling}, a draft costs {cost} steps");
+        let stats = assert_same(&mut engine, 64, &request, &want, &what).speculation;
+        let seconds: f64 = (0..).zip(&stats.by_length).map(|(k, &n)| n as f64 * (1.0 + cost * f64::from(k))).sum();
+        assert!(seconds <= 1.01 * 119.0 + 8.0, "{what}: {seconds} plain steps for 119 tokens, {stats:?}");
+        if cost < 0.1 {
+            assert!(seconds < 0.9 * 119.0 && stats.accepted > 0, "{what}: {seconds}, {stats:?}");
+        }
+        let mut batch = Batch::new();
+        batch.join(&engine, request, Sequence::new(), None).map_err(|(e, _)| e).unwrap();
+        batch.step(&engine, &mut |_, _| Flow::Continue).unwrap();
+        batch.step(&engine, &mut |_, _| Flow::Continue).unwrap();
+        assert!(batch.choice().is_some(), "a burst's drafts are weighed");
+    }
 }
 
 /// Wherever the output ends, it ends as with plain steps: in the middle of accepted drafts too.

@@ -74,7 +74,15 @@ fn choose(c: &mut Criterion, sequences: usize, rows: u32) {
             };
             let mut outcomes: Vec<_> = estimates.iter_mut().zip(&choice.drafts).map(outcome).collect();
             let outcomes = &mut outcomes;
-            speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
+            let (choice, kv_bytes) = (&choice, 0.0);
+            speculator.observe(Observed {
+                choice,
+                kv_bytes,
+                seconds,
+                draft_seconds: 0.0,
+                fixed_seconds: 0.0,
+                outcomes,
+            });
         });
     });
 }

@@ -84,6 +84,11 @@ impl Ledger {
         self.measured += change;
     }
 
+    /// Whether an initial balance was deposited.
+    pub fn is_open(&self) -> bool {
+        self.start.is_some()
+    }
+
     /// Books a step.
     pub fn book(&mut self, entry: Entry) {
         self.granted += RATE * entry.worth;

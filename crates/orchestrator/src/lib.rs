@@ -20,6 +20,9 @@
 //! than one percent and a few steps, whatever the drafts. A [`Choice`] prints as one line with the alternatives
 //! considered.
 //!
+//! Where a device runs bursts, in which it drafts by itself, the speculator decides how long a burst is and how many
+//! drafts its steps may have, from the same account.
+//!
 //! ```
 //! use aio_orchestrator::*;
 //!
@@ -49,7 +52,8 @@
 //!     let outcome = Outcome { acceptance: &mut acceptance, matched, offered, drafted, fixed: 0, produced, agreed };
 //!     let seconds = cost.time(&ceilings, choice.rows, 0.0);
 //!     let outcomes = &mut [outcome];
-//!     speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
+//!     let (choice, kv_bytes) = (&choice, 0.0);
+//!     speculator.observe(Observed { choice, kv_bytes, seconds, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
 //!     drafter.extend(&text[at..at + produced as usize]);
 //!     at += produced as usize;
 //!     steps += 1;
@@ -60,6 +64,8 @@
 #![forbid(unsafe_code)]
 
 mod acceptance;
+mod bursts;
+mod chooser;
 mod drafter;
 mod ledger;
 mod lookup;
@@ -72,6 +78,7 @@ mod step_time;
 mod suffix;
 
 pub use acceptance::Acceptance;
+pub use bursts::{BurstChoice, BurstLimits, ObservedBurst};
 pub use drafter::{DraftError, Drafter, DrafterKind, Match};
 pub use lookup::{LookupOptions, PromptLookup};
 pub use profile::{Costs, DeviceProfile, Figure, Peak, ProfileError, ReadLevel};

@@ -95,6 +95,10 @@ pub struct Choice {
     pub losers: SmallVec<[Alternative; KEPT]>,
     /// The reason.
     pub reason: Reason,
+    /// Seconds that it may lose.
+    pub(crate) held: f64,
+    /// For an exploration, the seconds that the step must stay below to be worth it.
+    pub(crate) hope: Option<f64>,
 }
 
 impl fmt::Display for Choice {
@@ -281,6 +285,8 @@ mod tests {
             expected_seconds: 0.004,
             losers: losers.into_iter().take(1).collect(),
             reason: Reason::Gain,
+            held: 0.0,
+            hope: None,
         };
         let line = "3 drafts [1, 2] (drafts pay): 3.00 tokens in 4.00 ms, 750/s; 18: 5.24 in 10.00 ms, 524/s";
         assert_eq!(choice.to_string(), line);

@@ -1,45 +1,19 @@
-//! The speculator, which an engine asks before each step and tells the result after it.
+//! The speculator, which an engine asks before each step or burst and tells the result after it.
 //!
-//! It combines step times, acceptance, selection and the account. It has no clock: seconds come in as data, so a run
-//! can be replayed from its figures, and the same figures give the same choices.
+//! It has no clock: seconds come in as data, so a run can be replayed from its figures, and the same figures give the
+//! same choices.
+//!
+//! Several batches may share one: what a choice may lose is held back from the others until its step is observed or
+//! abandoned.
 
 use crate::acceptance::Acceptance;
+use crate::bursts::{BurstChoice, BurstLimits, Bursts, ObservedBurst};
+use crate::chooser::{Booking, Chooser, OUTLIER, Timed};
 use crate::drafter::DrafterKind;
 use crate::drafter::Match;
-use crate::ledger::{CAP, Entry, Ledger};
 use crate::roofline::StepModel;
-use crate::select::{Alternative, Candidate, Choice, Division, Reason, losers};
-use crate::shape::SINGLE;
-use crate::step_time::{Curve, StepTimes};
-
-/// Plain steps before the first draft.
-const WARM_UP: u32 = 1;
-/// Plain steps after which their time is considered known.
-const SETTLED: u32 = 3;
-/// Minimum expected gain, so that noise does not make choices flicker.
-const MARGIN: f64 = 0.02;
-/// Steps with drafts between timings of a plain step: while the account is low, and while it is well filled.
-const PROBE_LOW: u32 = 8;
-const PROBE_FULL: u32 = 32;
-/// The same, when something looks wrong.
-const PROBE_SOON: u32 = 4;
-/// A gain too large for any plausible misjudgement of plain steps, and the factor by which a timing may then be
-/// delayed, until a step in which drafts promise less.
-const CLEAR: f64 = 2.0;
-const PATIENCE: u32 = 4;
-/// Cap on a step's booked time, relative to the expected time: any step may hiccup, including plain ones.
-const OUTLIER: f64 = 3.0;
-/// Change of speed, in logarithms, that triggers an earlier plain step. Grows with the noise.
-const SURPRISE: f64 = 0.1;
-const SURPRISE_DEVIATIONS: f64 = 2.0;
-/// Steps between explorations: initially, the maximum after failures, and the maximum while drafts pay.
-const EXPLORE_FIRST: u32 = 8;
-const EXPLORE_LAST: u32 = 512;
-const EXPLORE_PAYING: u32 = 24;
-/// Balance that an exploration must leave, in plain steps.
-const EXPLORE_LEAVES: f64 = 1.0;
-/// Maximum risk of a single step, in plain steps, however full the account: its cost estimate may be wrong.
-const RISK: f64 = 6.0;
+use crate::select::{Candidate, Choice};
+use crate::step_time::StepTimes;
 
 /// Fixed options of a speculator.
 #[derive(Clone, Debug)]
@@ -75,6 +49,8 @@ pub struct Outcome<'a> {
 /// A completed step.
 #[derive(Debug)]
 pub struct Observed<'a, 'b> {
+    /// The choice that it ran by.
+    pub choice: &'a Choice,
     /// Bytes of keys and values read.
     pub kv_bytes: f64,
     /// Seconds taken, excluding drafting.
@@ -87,52 +63,30 @@ pub struct Observed<'a, 'b> {
     pub outcomes: &'a mut [Outcome<'b>],
 }
 
-/// Chooses drafts for the steps of one batch.
+/// Chooses the drafts of steps and bursts.
 ///
 /// A *plain* step is one without chosen drafts. Fixed drafts (a [`Candidate`]'s `fixed`) are part of it: gains and
 /// losses of chosen drafts are measured against that step.
 #[derive(Clone, Debug)]
 pub struct Speculator {
     options: SpeculationOptions,
-    times: StepTimes,
-    ledger: Ledger,
+    steps: Chooser,
+    /// Made with the first burst.
+    bursts: Option<Box<Bursts>>,
     /// Shared acceptance estimates, by [`DrafterKind`].
     shared: [Acceptance; 2],
-    /// Plain steps seen, up to one more than [`SETTLED`].
-    plain: u32,
-    /// Steps with drafts since the last plain one, and the speed at that time.
-    run: u32,
-    anchor: f64,
-    /// Rows of the last step.
-    last_rows: u32,
-    /// Steps since the last exploration, the number required between two, and, during an exploration, the seconds it
-    /// must stay below to be worth it.
-    waited: u32,
-    wait: u32,
-    exploring: Option<f64>,
-    curve: Curve,
-    division: Division,
-    considered: Vec<Alternative>,
+    /// Seconds that steps and bursts under way may lose.
+    held: f64,
 }
 
 impl Speculator {
     /// A speculator before its first step.
     pub fn new(options: SpeculationOptions) -> Speculator {
-        let rows = options.max_rows.max(1);
         Speculator {
-            times: StepTimes::new(options.model.clone(), rows),
-            ledger: Ledger::new(rows),
+            steps: Chooser::new(options.max_drafts, options.max_rows, options.model.clone()),
+            bursts: None,
             shared: [DrafterKind::Text, DrafterKind::Model].map(Acceptance::shared),
-            plain: 0,
-            run: 0,
-            anchor: 0.0,
-            last_rows: 0,
-            waited: 0,
-            wait: EXPLORE_FIRST,
-            exploring: None,
-            curve: Curve::default(),
-            division: Division::default(),
-            considered: Vec::new(),
+            held: 0.0,
             options,
         }
     }
@@ -142,41 +96,55 @@ impl Speculator {
         self.shared[kind as usize].child()
     }
 
-    /// The step time estimates.
+    /// The step time estimates, except those of bursts.
     pub fn times(&self) -> &StepTimes {
-        &self.times
+        self.steps.times()
     }
 
     /// Seconds that speculation may still lose, according to the account.
     pub fn balance(&self) -> f64 {
-        self.ledger.balance(self.times.caution())
+        self.steps.balance() + self.bursts.as_ref().map_or(0.0, |b| b.balance()) - self.held
     }
 
     /// Chooses drafts for a step with one row plus its drafts per candidate, which reads `kv_bytes` bytes of keys and
-    /// values.
+    /// values. [`Speculator::observe`] or [`Speculator::abandon`] must follow.
     pub fn choose(&mut self, candidates: &[Candidate<'_>], kv_bytes: f64) -> Choice {
-        let fixed: u32 = candidates.iter().map(|c| c.fixed).sum();
-        let base = candidates.len() as u32 + fixed;
-        // With fixed drafts, rows are limited to those with separate estimates. Beyond, the cost of one more draft in a
-        // step that already has many is not known well enough.
-        let most = if fixed > 0 { self.options.max_rows.min(SINGLE) } else { self.options.max_rows };
-        let room = most.saturating_sub(base);
-        self.division.fill(candidates, room, self.options.max_drafts);
-        self.consider(base, fixed, kv_bytes);
-        let (total, reason) = self.decide(base);
-        let chosen = self.considered[total];
-        Choice {
-            drafts: self.division.drafts(candidates, total),
-            rows: base + total as u32,
-            expected_tokens: chosen.tokens,
-            expected_seconds: chosen.seconds,
-            losers: losers(&self.considered, total),
-            reason,
+        let balance = self.balance();
+        let pick = self.steps.pick(candidates, kv_bytes, balance);
+        let choice = self.steps.choice(candidates, pick);
+        self.held += choice.held;
+        choice
+    }
+
+    /// Chooses the tokens of a burst and the maximum drafts of its steps. [`Speculator::observe_burst`] or
+    /// [`Speculator::abandon`] must follow.
+    pub fn choose_burst(&mut self, limits: BurstLimits) -> BurstChoice {
+        let balance = self.balance();
+        let SpeculationOptions { max_drafts, max_rows, model } = &self.options;
+        let new = || Box::new(Bursts::new(*max_drafts, *max_rows, model.clone()));
+        let choice = self.bursts.get_or_insert_with(new).choose(limits, balance);
+        self.held += choice.step.held;
+        choice
+    }
+
+    /// Forgets a choice whose step or burst failed or did not run.
+    pub fn abandon(&mut self, choice: &Choice) {
+        self.held = (self.held - choice.held).max(0.0);
+    }
+
+    /// Learns from a completed burst.
+    pub fn observe_burst(&mut self, burst: &ObservedBurst<'_>) {
+        self.abandon(&burst.choice.step);
+        let steps = &self.steps;
+        if let Some(bursts) = &mut self.bursts {
+            let opens = bursts.is_open() || !steps.is_open();
+            bursts.observe(burst, opens, steps.balance());
         }
     }
 
     /// Learns from a completed step.
     pub fn observe(&mut self, step: Observed<'_, '_>) {
+        self.abandon(step.choice);
         let sum = |of: fn(&Outcome<'_>) -> u32| step.outcomes.iter().map(of).sum::<u32>();
         let most = self.options.max_rows.max(1);
         let [rows, base] = [sum(|o| 1 + o.drafted), sum(|o| 1 + o.fixed)].map(|rows| rows.min(most));
@@ -189,31 +157,22 @@ impl Speculator {
         for outcome in step.outcomes {
             self.learn(outcome);
         }
-        self.times.compare_with(base);
-        self.last_rows = rows;
-        let spent = self.ledger.spent(self.times.caution());
-        if self.times.observe(rows, step.kv_bytes, step.seconds) {
-            self.ledger.settle(spent);
-        }
-        let plain = self.times.time(base, step.kv_bytes) + step.fixed_seconds;
+        let Observed { kv_bytes, seconds, draft_seconds, fixed_seconds, .. } = step;
+        let timing = Timed { rows, base, kv_bytes, seconds };
+        self.steps.time(timing);
+        let plain = self.steps.times().time(base, kv_bytes) + fixed_seconds;
         if speculative {
-            self.run += 1;
+            self.steps.note_speculative(1);
         } else {
-            self.note_plain(plain);
+            let others = self.bursts.as_ref().is_some_and(|b| b.is_open());
+            self.steps.note_plain(plain, self.steps.is_open() || !others);
         }
-        self.note_exploration(step.seconds + step.draft_seconds);
+        self.steps.note_exploration(seconds + draft_seconds, step.choice.hope);
         let share = f64::from(produced) / f64::from(kept);
-        self.ledger.book(Entry {
-            rows,
-            speculative,
-            worth: plain * share,
-            modelled: self.times.modelled(rows, step.kv_bytes),
-            // A plain step also makes its fixed drafts, so only chosen drafts are charged.
-            drafting: step.draft_seconds - if speculative { 0.0 } else { step.fixed_seconds },
-            measured: step.seconds.min(OUTLIER * self.times.time(rows, step.kv_bytes)),
-            measured_worth: (self.times.plain_time(step.kv_bytes) + step.fixed_seconds) * share,
-        });
-        self.ledger.cut(self.times.caution(), plain);
+        let (drafting, fixed) = (draft_seconds, fixed_seconds);
+        self.steps.book(Booking { timing, speculative, share, cap: OUTLIER, drafting, fixed });
+        let other = self.bursts.as_ref().map_or(0.0, |b| b.balance());
+        self.steps.cut(plain, other);
     }
 
     fn learn(&mut self, outcome: &mut Outcome<'_>) {
@@ -226,137 +185,13 @@ impl Speculator {
             self.shared[outcome.acceptance.kind() as usize].observe(outcome.matched, compared, agreed);
         }
     }
-
-    fn note_plain(&mut self, plain: f64) {
-        self.run = 0;
-        self.anchor = self.times.level();
-        self.plain = (self.plain + 1).min(SETTLED + 1);
-        if (WARM_UP..=SETTLED).contains(&self.plain) {
-            self.ledger.open(plain);
-        }
-    }
-
-    fn note_exploration(&mut self, seconds: f64) {
-        self.waited = self.waited.saturating_add(1);
-        if let Some(limit) = self.exploring.take() {
-            self.waited = 0;
-            self.wait = if seconds < limit { EXPLORE_FIRST } else { (2 * self.wait).min(EXPLORE_LAST) };
-        }
-    }
-
-    /// Computes tokens and seconds of each total beyond the `base` rows of a plain step, of which `fixed` are drafts.
-    fn consider(&mut self, base: u32, fixed: u32, kv_bytes: f64) {
-        let totals = self.division.tokens.len() as u32;
-        self.times.compare_with(base);
-        self.times.curve((base + totals - 1).max(1), kv_bytes, &mut self.curve);
-        self.considered.clear();
-        for total in 0..totals {
-            let seconds = self.seconds(&self.curve.likely, base, total as usize);
-            let tokens = self.division.tokens[total as usize];
-            self.considered.push(Alternative { drafts: fixed + total, tokens, seconds });
-        }
-    }
-
-    /// Seconds of a total by one of the curve's estimates, including drafting.
-    fn seconds(&self, times: &[f64], base: u32, total: usize) -> f64 {
-        let rows = (base as usize + total).clamp(1, times.len());
-        times[rows - 1] + self.division.drafting[total]
-    }
-
-    fn decide(&mut self, base: u32) -> (usize, Reason) {
-        self.exploring = None;
-        let most = self.considered.len() - 1;
-        if most == 0 {
-            return (0, Reason::NoDrafts);
-        }
-        if self.plain < WARM_UP {
-            return (0, Reason::WarmUp);
-        }
-        let plain = self.considered[0];
-        let balance = self.balance();
-        let purse = balance.min(RISK * plain.seconds);
-        if self.must_probe(base, balance, purse) {
-            return (0, Reason::Probe);
-        }
-        let threshold = plain.rate() * (1.0 + MARGIN);
-        let all = self.best(1..=most, threshold, |n| self.considered[n].rate());
-        // If the account is low, considers only totals whose failure it can pay for.
-        let paid = (1..=most).filter(|&n| self.risk(base, n) <= purse);
-        let best = self.best(paid, threshold, |n| self.considered[n].rate());
-        if let Some(n) = self.explore(base, best.unwrap_or(0), purse) {
-            return (n, Reason::Explore);
-        }
-        if best.is_some_and(|n| self.repeats_unproven(base, n)) {
-            return (0, Reason::Probe);
-        }
-        match (best, all) {
-            (Some(n), Some(m)) if n == m => (n, Reason::Gain),
-            (_, Some(_)) => (best.unwrap_or(0), Reason::Account),
-            _ => (0, Reason::NoGain),
-        }
-    }
-
-    /// Whether a total repeats a row count that is not yet proven. Only a change of rows teaches what rows cost, so the
-    /// plain step in between is not wasted.
-    fn repeats_unproven(&self, base: u32, total: usize) -> bool {
-        let rows = base + total as u32;
-        rows == self.last_rows && !self.times.proven(rows)
-    }
-
-    /// The total with the highest rate above a threshold, the smallest among equals.
-    fn best(&self, totals: impl Iterator<Item = usize>, threshold: f64, rate: impl Fn(usize) -> f64) -> Option<usize> {
-        let mut best = None;
-        let mut highest = threshold;
-        for n in totals {
-            if rate(n) > highest {
-                (best, highest) = (Some(n), rate(n));
-            }
-        }
-        best
-    }
-
-    /// Seconds lost if no draft of a total is accepted.
-    fn risk(&self, base: u32, total: usize) -> f64 {
-        self.seconds(&self.curve.cautious, base, total) - self.considered[0].seconds
-    }
-
-    /// Whether a plain step is due to be timed.
-    fn must_probe(&self, base: u32, balance: f64, purse: f64) -> bool {
-        let plain = self.considered[0];
-        let interval = if balance > CAP / 2.0 * plain.seconds { PROBE_FULL } else { PROBE_LOW };
-        let change = (self.times.level() - self.anchor).abs();
-        let surprise = SURPRISE + SURPRISE_DEVIATIONS * self.times.deviation();
-        let amiss = self.times.doubts() || change > surprise || self.plain < SETTLED;
-        let due = match amiss {
-            // The speed has jumped, so earlier plain steps say nothing about the present.
-            _ if change > self.times.jump() => 1,
-            true => PROBE_SOON,
-            false => interval,
-        };
-        let clear = (1..self.considered.len())
-            .any(|n| self.considered[n].rate() > CLEAR * plain.rate() && self.risk(base, n) <= purse);
-        self.run >= if clear { PATIENCE * due } else { due }
-    }
-
-    /// A total that would beat the best known one if its steps took only the hopeful time.
-    fn explore(&mut self, base: u32, best: usize, purse: f64) -> Option<usize> {
-        let wait = if best > 0 { self.wait.min(EXPLORE_PAYING) } else { self.wait };
-        if self.waited < wait {
-            return None;
-        }
-        let threshold = self.considered[best].rate() * (1.0 + MARGIN);
-        let left = purse - EXPLORE_LEAVES * self.considered[0].seconds;
-        let paid = (1..self.considered.len()).filter(|&n| self.risk(base, n) <= left);
-        let hopeful = |n: usize| self.considered[n].tokens / self.seconds(&self.curve.hopeful, base, n);
-        let chosen = self.best(paid, threshold, hopeful)?;
-        self.exploring = Some(self.considered[chosen].tokens / threshold);
-        Some(chosen)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chooser::{SETTLED, WARM_UP};
+    use crate::select::Reason;
 
     fn speculator(rows: u32) -> Speculator {
         Speculator::new(SpeculationOptions {
@@ -378,7 +213,9 @@ mod tests {
         };
         let mut outcomes: Vec<_> = sequences.iter_mut().zip(&choice.drafts).map(outcome).collect();
         let outcomes = &mut outcomes;
-        speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
+        let (kv_bytes, draft_seconds, fixed_seconds) = (0.0, 0.0, 0.0);
+        let step = Observed { choice: &choice, kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes };
+        speculator.observe(step);
         choice
     }
 
@@ -453,11 +290,8 @@ mod tests {
         for i in 0..300 {
             let choice = step(&mut speculator, &mut sequences, 7, 1.0 + f64::from(i % 5) * 0.02);
             assert!(!choice.drafts.spilled() && !choice.losers.spilled());
-            let Division { order, tokens, drafting, .. } = &speculator.division;
-            let now = [order.capacity(), tokens.capacity(), drafting.capacity(), speculator.considered.capacity()];
-            let curve = &speculator.curve;
-            let curves = [curve.likely.capacity(), curve.cautious.capacity(), curve.hopeful.capacity()];
-            assert_eq!(*room.get_or_insert((now, curves)), (now, curves), "step {i}");
+            let now = speculator.steps.room();
+            assert_eq!(*room.get_or_insert(now), now, "step {i}");
         }
     }
 
@@ -469,12 +303,14 @@ mod tests {
             let matched = Match { len: 6 };
             let acceptance = &mut acceptance;
             let candidate = Candidate { acceptance, matched, drafts: 8, fixed: 0, seconds_per_draft: 2.0 };
-            let drafted = speculator.choose(&[candidate], 0.0).drafts[0];
+            let choice = speculator.choose(&[candidate], 0.0);
+            let drafted = choice.drafts[0];
             assert_eq!(drafted, 0, "a draft takes longer than a plain step");
             let outcomes =
                 &mut [Outcome { acceptance, matched, offered: 0, drafted, fixed: 0, produced: 1, agreed: 0 }];
             let (seconds, draft_seconds, fixed_seconds) = (1.0, 0.0, 0.0);
-            speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds, fixed_seconds, outcomes });
+            let (choice, kv_bytes) = (&choice, 0.0);
+            speculator.observe(Observed { choice, kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes });
         }
     }
 
@@ -486,5 +322,26 @@ mod tests {
             let choice = step(&mut speculator, &mut sequences, 8, seconds);
             assert!(choice.expected_seconds.is_finite() && choice.rows <= 17);
         }
+    }
+
+    /// What a step under way may lose is not there for another; an abandoned one gives it back.
+    #[test]
+    fn choices_under_way_share_the_account() {
+        let mut speculator = speculator(17);
+        let mut sequences = [speculator.sequence(DrafterKind::Text)];
+        (0..SETTLED + 1).for_each(|_| _ = step(&mut speculator, &mut sequences, 0, 1.0));
+        let before = speculator.balance();
+        let matched = Match { len: 6 };
+        let [acceptance] = &sequences;
+        let candidate = Candidate { acceptance, matched, drafts: 16, fixed: 0, seconds_per_draft: 0.0 };
+        let mut under_way = Vec::new();
+        while speculator.balance() >= 1.0 && under_way.len() < 20 {
+            under_way.push(speculator.choose(&[candidate], 0.0));
+        }
+        assert!(under_way[0].rows > 1 && speculator.balance() >= 0.0, "{under_way:?}");
+        let last = speculator.choose(&[candidate], 0.0);
+        assert!(last.rows < under_way[0].rows, "{last:?} after {under_way:?}");
+        under_way.iter().chain([&last]).for_each(|choice| speculator.abandon(choice));
+        assert!((speculator.balance() - before).abs() < 1e-9);
     }
 }

@@ -26,6 +26,8 @@ const JUMP: f64 = 0.4;
 const JUMP_DEVIATIONS: f64 = 4.0;
 /// Minimum step size of the running median of differences.
 const MEDIAN_STEP: f64 = 0.03;
+/// Least noise of single steps, in logarithms.
+const LEAST_NOISE: f64 = 1e-3;
 
 /// The last few steps: rows, and logarithm of measured over modelled seconds.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +97,8 @@ pub struct StepTimes {
     /// Median difference between two neighbouring steps, without their shapes.
     noise: f64,
     noise_seen: u32,
+    /// Lower bound of `noise`.
+    least_noise: f64,
     steps: u64,
 }
 
@@ -113,10 +117,16 @@ impl StepTimes {
             last: None,
             noise: 0.1,
             noise_seen: 0,
+            least_noise: LEAST_NOISE,
             steps: 0,
         };
         times.refill();
         times
+    }
+
+    /// The estimate for steps whose times differ by at least `least`, in logarithms, for no reason.
+    pub fn with_noise(self, least: f64) -> StepTimes {
+        StepTimes { least_noise: least, noise: self.noise.max(least), ..self }
     }
 
     /// Sets the rows of plain steps, to which deviations are relative. 1 at first.
@@ -306,7 +316,7 @@ impl StepTimes {
         self.noise_seen = self.noise_seen.saturating_add(1);
         let step = (1.0 / (f64::from(self.noise_seen) + 1.0)).max(MEDIAN_STEP);
         let factor = if difference > self.noise { 1.0 + step } else { 1.0 / (1.0 + step) };
-        self.noise = (self.noise * factor).clamp(1e-3, 1.0);
+        self.noise = (self.noise * factor).clamp(self.least_noise, 1.0);
     }
 }
 

@@ -151,7 +151,8 @@ fn replay(speculator: &mut Speculator, text: &Text, fixed: Option<u32>, clock: &
         let agreed = right.min(produced);
         let outcome = Outcome { acceptance, matched, offered, drafted, fixed: always, produced, agreed };
         let (seconds, outcomes) = (clock.measured(expected), &mut [outcome]);
-        speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
+        let (choice, kv_bytes) = (&choice, 0.0);
+        speculator.observe(Observed { choice, kv_bytes, seconds, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
         drafter.extend(&text.output[made..made + produced as usize]);
         made += produced as usize;
         spent += expected;

@@ -14,7 +14,7 @@ use crate::lower::{Bases, MAX_RECENT, Model, Program as Lowered};
 use crate::resident::Resident;
 use crate::states::StatesMap;
 use crate::weights::WeightsMap;
-use aio_backend::{Burst, BurstEnd, BurstRequest, BurstStep, DeviceError, Tally};
+use aio_backend::{Burst, BurstEnd, BurstReport, BurstRequest, BurstStep, DeviceError, Tally};
 use aio_ir::PAGE_POSITIONS;
 use aio_plan::{Plan, PlanFamily, StepInput, StepLoad, Traffic};
 use program::TaskList;
@@ -22,6 +22,7 @@ use refused::refused;
 use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 /// Maximum rows for the plan with fused norms, and maximum rows of a step. Two for the former, because four normed rows
 /// of a 16-bit model take so much memory that only one block fits a multiprocessor instead of two, and the largest task
@@ -207,7 +208,7 @@ impl CudaBurst {
         let words = |count: usize| 4 * count as u64;
         let length = request.history.len() as u32;
         let reserved = request.pages.len() as u32 * PAGE_POSITIONS as u32;
-        let most = request.drafts.min(self.many.rows() - 1);
+        let most = request.drafts.min(self.most_drafts());
         BurstArgs {
             few: self.few.args(),
             many: self.many.args(),
@@ -248,12 +249,16 @@ impl CudaBurst {
         unsafe { self.driver.launch_together(&self.launch) }
     }
 
-    /// Passes tokens to `show` as they arrive, until the burst is over.
-    fn follow(&self, show: &mut dyn FnMut(&[u32]) -> bool) -> Result<(), CudaError> {
-        let (mut shown, mut wanted, mut last) = (0, true, false);
+    /// Passes tokens to `show` as they arrive, until the burst is over. Returns the seconds from `started` to the first
+    /// tokens, and their number.
+    fn follow(&self, show: &mut dyn FnMut(&[u32]) -> bool, started: Instant) -> Result<(f64, usize), CudaError> {
+        let (mut shown, mut wanted, mut last, mut first) = (0, true, false, (0.0, 0));
         let mut tokens = Vec::with_capacity(MOST_ROWS as usize);
         for turn in 1u32.. {
             let count = self.mail(offset_of!(BurstMail, count)).load(Ordering::Acquire) as usize;
+            if count > 0 && shown == 0 {
+                first = (started.elapsed().as_secs_f64(), count);
+            }
             if count > shown && wanted {
                 let new = &self.mail.words()[MAIL..][shown..count];
                 tokens.clear();
@@ -273,7 +278,8 @@ impl CudaBurst {
             }
             std::hint::spin_loop();
         }
-        self.driver.synchronize()
+        self.driver.synchronize()?;
+        Ok(first)
     }
 
     /// Collects the records of the steps and counts their traffic.
@@ -306,27 +312,37 @@ impl CudaBurst {
 }
 
 impl Burst for CudaBurst {
+    fn most_drafts(&self) -> u32 {
+        self.many.rows() - 1
+    }
+
     fn run(
         &mut self,
         request: &BurstRequest<'_>,
         show: &mut dyn FnMut(&[u32]) -> bool,
         steps: &mut Vec<BurstStep>,
-    ) -> Result<BurstEnd, DeviceError> {
+    ) -> Result<BurstReport, DeviceError> {
         self.check(request)?;
-        let ran = self.begin(request).and_then(|()| self.follow(show));
-        if let Err(e) = ran {
-            // Started work must finish before its memory is reused. The first error is the one reported.
-            let _ = self.driver.synchronize();
-            self.common = Common::default();
-            return Err(e.into());
-        }
+        let started = Instant::now();
+        let ran = self.begin(request).and_then(|()| self.follow(show, started));
+        let first = match ran {
+            Ok(first) => first,
+            Err(e) => {
+                // Started work must finish before its memory is reused. The first error is the one reported.
+                let _ = self.driver.synchronize();
+                self.common = Common::default();
+                return Err(e.into());
+            }
+        };
+        let seconds = started.elapsed().as_secs_f64();
         self.count(request, steps);
-        match self.mail(offset_of!(BurstMail, end)).load(Ordering::Acquire) {
-            end::BUDGET => Ok(BurstEnd::Budget),
-            end::TOKEN => Ok(BurstEnd::Stop),
-            end::STOPPED => Ok(BurstEnd::Cancelled),
-            other => Err(DeviceError::Failed(format!("a burst ended with {other}"))),
-        }
+        let end = match self.mail(offset_of!(BurstMail, end)).load(Ordering::Acquire) {
+            end::BUDGET => BurstEnd::Budget,
+            end::TOKEN => BurstEnd::Stop,
+            end::STOPPED => BurstEnd::Cancelled,
+            other => return Err(DeviceError::Failed(format!("a burst ended with {other}"))),
+        };
+        Ok(BurstReport::measured(end, seconds, first, steps))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::step::token_tail;
 use crate::{Engine, EngineError};
 use aio_backend::{BurstRequest, BurstSampling, BurstStep, DeviceError};
 use aio_ir::sampling::NO_TOKEN;
+use aio_orchestrator::{BurstChoice, BurstLimits, Choice, ObservedBurst};
 
 impl Batch {
     /// Runs a burst if exactly one member is running and it qualifies. Returns whether it did.
@@ -29,17 +30,61 @@ impl Batch {
         }
         let mut running = self.members.iter_mut().filter(|m| m.is_running());
         let (Some(member), None) = (running.next(), running.next()) else { return Ok(false) };
-        let tail = token_tail(&member.request.sampling, false);
-        if !member.can_burst() || !engine.burst_ready(tail) {
+        if !member.can_burst() {
             return Ok(false);
         }
-        self.choice = None;
-        match member.burst(engine, sink) {
-            Ok(()) => Ok(true),
+        let tail = token_tail(&member.request.sampling, false);
+        let Some(most) = engine.burst_drafts(tail) else { return Ok(false) };
+        let plan = member.plan_burst(engine, most);
+        let ran = member.run_burst(engine, &plan, sink);
+        self.choice = plan.teach(engine, ran.as_ref().ok());
+        match ran {
+            Ok(_) => Ok(true),
             // Nothing has run. Ordinary steps need fewer pages and do not have these limits.
             Err(EngineError::PoolFull { .. } | EngineError::Device(DeviceError::Binding { .. })) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// A burst that is about to run.
+struct Plan {
+    /// Maximum tokens, and drafts of a step.
+    tokens: usize,
+    drafts: u32,
+    /// Bytes of keys and values that a step reads.
+    kv_bytes: f64,
+    /// How the speculator chose; `None` if nothing was weighed.
+    choice: Option<BurstChoice>,
+}
+
+/// A burst that has run.
+struct Ran {
+    seconds: f64,
+    /// The part of these that its steps did not take, if known.
+    launch: Option<f64>,
+    /// Number of drafts, and of accepted drafts, of each step.
+    steps: Vec<[u32; 2]>,
+    /// Number of tokens added to the output.
+    produced: u32,
+    /// Whether a row gave no token.
+    broken: bool,
+}
+
+impl Plan {
+    /// Tells the speculator what became of its choice. Returns the choice.
+    fn teach(self, engine: &Engine, ran: Option<&Ran>) -> Option<Choice> {
+        let choice = self.choice?;
+        match ran {
+            Some(Ran { seconds, launch, steps, produced, broken: false }) => {
+                let (seconds, launch, produced) = (*seconds, *launch, *produced);
+                let (choice, kv_bytes) = (&choice, self.kv_bytes);
+                let burst = ObservedBurst { choice, kv_bytes, seconds, launch, steps, produced };
+                engine.speculating().observe_burst(&burst);
+            }
+            _ => engine.speculating().abandon(&choice.step),
+        }
+        Some(choice.step)
     }
 }
 
@@ -50,38 +95,52 @@ impl Member {
         self.decodes() && self.has_output() && !self.has_bias() && !self.own_drafter
     }
 
-    /// Maximum drafts per step. With `auto` the device adapts to its recent acceptance, without the speculator.
-    fn drafts_of_burst(&self) -> u32 {
+    /// Decides how many tokens the next burst makes, and how many drafts the device may verify in a step, at most
+    /// `most`. With `auto` the speculator decides.
+    fn plan_burst(&self, engine: &Engine, most: u32) -> Plan {
+        let tokens = self.output.left().min(engine.context() - self.tokens.len()).min(engine.burst());
+        let kv_bytes = self.tokens.len() as f64 * engine.work().kv_bytes_per_position as f64;
+        let plan = Plan { tokens, drafts: 0, kv_bytes, choice: None };
         match self.request.speculation {
-            Speculation::Off => 0,
-            Speculation::Auto => u32::MAX,
-            Speculation::Fixed(k) => u32::try_from(k).unwrap_or(u32::MAX),
+            Speculation::Off => plan,
+            Speculation::Fixed(k) => Plan { drafts: u32::try_from(k).unwrap_or(u32::MAX), ..plan },
+            Speculation::Auto => {
+                let limits = BurstLimits { tokens: u32::try_from(tokens).unwrap_or(u32::MAX), drafts: most, kv_bytes };
+                let choice = engine.speculating().choose_burst(limits);
+                Plan { tokens: choice.tokens as usize, drafts: choice.drafts(), choice: Some(choice), ..plan }
+            }
         }
     }
 
-    fn burst(&mut self, engine: &Engine, sink: &mut dyn FnMut(MemberId, &str) -> Flow) -> Result<(), EngineError> {
-        let (context, committed) = (engine.context(), self.tokens.len());
-        let budget = self.output.left().min(context - committed).min(engine.burst());
-        engine.reserve(&mut self.sequence, committed - 1 + budget)?;
+    fn run_burst(
+        &mut self,
+        engine: &Engine,
+        plan: &Plan,
+        sink: &mut dyn FnMut(MemberId, &str) -> Flow,
+    ) -> Result<Ran, EngineError> {
+        let committed = self.tokens.len();
+        engine.reserve(&mut self.sequence, committed - 1 + plan.tokens)?;
         let stops = self.request.ends(engine.model().tokenizer.vocab());
         let sampling = &self.request.sampling;
         let tail = token_tail(sampling, false);
         // The burst reads the text while its tokens are added to it.
-        let history = self.tokens.clone();
-        let pages = self.sequence.pages().to_vec();
+        let (history, pages) = (self.tokens.clone(), self.sequence.pages().to_vec());
         let wanted = BurstRequest {
             history: &history,
             pages: &pages,
-            budget: budget as u32,
+            budget: plan.tokens as u32,
             stops: &stops,
-            drafts: self.drafts_of_burst(),
+            drafts: plan.drafts,
             sampling: BurstSampling {
                 params: sampling.params,
                 seed: sampling.seed,
                 choice: sampling.choice,
-                look_back: sampling.repeat_last_n.min(context) as u32,
+                look_back: sampling.repeat_last_n.min(engine.context()) as u32,
             },
         };
+        let mut guard = lock(&engine.steps);
+        let (burst, steps) = guard.bursts.get(tail).expect("`burst_drafts` loaded it");
+        steps.clear();
         let mut broken = false;
         let mut show = |shown: &[u32]| {
             let whole = shown.iter().take_while(|&&t| t != NO_TOKEN);
@@ -89,36 +148,34 @@ impl Member {
             broken |= self.is_running() && shown.contains(&NO_TOKEN);
             self.is_running() && !broken
         };
-        let mut guard = lock(&engine.steps);
-        let (burst, steps) = guard.bursts.get(tail).expect("`burst_ready` said so");
-        steps.clear();
-        let ran = burst.run(&wanted, &mut show, steps);
+        let result = burst.run(&wanted, &mut show, steps);
+        let steps: Vec<[u32; 2]> = steps.iter().map(|&BurstStep { drafted, accepted }| [drafted, accepted]).collect();
+        drop(guard);
         let new = self.tokens.len() - committed;
         self.output.steps += steps.len();
-        self.count_burst(steps, new);
-        drop(guard);
+        self.count_burst(&steps, new);
         if broken {
             self.fail(sink);
         }
         // After an error the keys and values of the new tokens count as missing.
-        if ran.is_ok() {
+        if result.is_ok() {
             self.commit(self.tokens.len() - 1);
         }
         self.sequence.trim(self.tokens.len());
         self.teach_drafter(new);
-        ran?;
-        Ok(())
+        let report = result?;
+        Ok(Ran { seconds: report.time.seconds(), launch: report.launch, steps, produced: new as u32, broken })
     }
 
     /// Records the steps of a burst whose first `tokens` tokens are part of the output.
-    fn count_burst(&mut self, steps: &[BurstStep], mut tokens: usize) {
+    fn count_burst(&mut self, steps: &[[u32; 2]], mut tokens: usize) {
         self.tick();
-        for step in steps {
+        for [drafted, right] in steps.iter().map(|step| step.map(|n| n as usize)) {
             if tokens == 0 {
                 break;
             }
-            let accepted = (step.accepted as usize).min(tokens);
-            self.stats.add(step.drafted as usize, accepted, tokens <= step.accepted as usize);
+            let accepted = right.min(tokens);
+            self.stats.add(drafted, accepted, tokens <= right);
             self.timing.decode_steps += 1;
             tokens -= (accepted + 1).min(tokens);
         }

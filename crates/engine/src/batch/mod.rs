@@ -126,7 +126,7 @@ impl Batch {
         let ran = turn.reserve(engine, members).and_then(|()| turn.run(engine, members, outputs));
         let (choice, result) = match ran {
             Ok(ran) => (turn.settle(engine, members, &ran, sink), Ok(())),
-            Err(error) => (turn.abandon(members), Err(error)),
+            Err(error) => (turn.abandon(engine, members), Err(error)),
         };
         self.choice = choice;
         result

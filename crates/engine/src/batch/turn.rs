@@ -114,28 +114,33 @@ impl Turn {
             take(member, share, *outcome, engine, sink);
             whole &= member.output.failure.is_none();
         }
-        // A step without a token for every member says nothing about the value of drafts.
-        if whole && self.choice.is_some() {
-            self.teach(engine, members, ran.time.seconds());
+        match &self.choice {
+            Some(choice) if whole => self.teach(engine, members, choice, ran.time.seconds()),
+            // A step without a token for every member says nothing about the value of drafts.
+            Some(choice) => engine.speculating().abandon(choice),
+            None => {}
         }
         self.choice
     }
 
     /// Reports the step to the speculator.
-    fn teach(&self, engine: &Engine, members: &mut [Member], seconds: f64) {
+    fn teach(&self, engine: &Engine, members: &mut [Member], choice: &Choice, seconds: f64) {
         let mut shares = self.shares.iter().peekable();
         let each = members.iter_mut().enumerate();
         let lesson = |(i, member)| shares.next_if(|s| s.member == i).map(|share| share.lesson(member));
         let mut outcomes: SmallVec<[_; 8]> = each.filter_map(lesson).collect();
         let [chosen, fixed_seconds] = self.draft_seconds;
         let (kv_bytes, draft_seconds, outcomes) = (self.kv_bytes, chosen + fixed_seconds, &mut outcomes);
-        engine.speculating().observe(Observed { kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes });
+        engine.speculating().observe(Observed { choice, kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes });
     }
 
     /// Returns the pages of a turn that was not run. Returns how drafts were chosen.
-    pub(super) fn abandon(self, members: &mut [Member]) -> Option<Choice> {
+    pub(super) fn abandon(self, engine: &Engine, members: &mut [Member]) -> Option<Choice> {
         for share in &self.shares {
             share.abandon(&mut members[share.member]);
+        }
+        if let Some(choice) = &self.choice {
+            engine.speculating().abandon(choice);
         }
         self.choice
     }

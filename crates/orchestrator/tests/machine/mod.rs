@@ -1,6 +1,8 @@
 //! Simulated machines and texts, and runs of the speculator on them.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+pub mod bursts;
+
 use super::noise::Noise;
 use aio_orchestrator::{
     Acceptance, Candidate, Choice, DrafterKind, Match, Observed, Outcome, Reason, SpeculationOptions, Speculator,
@@ -291,7 +293,8 @@ impl Simulation<'_> {
         let (seconds, outcomes) = (time * machine.noise(&mut self.noise), &mut outcomes[..]);
         let sequences = outcomes.len();
         let (draft_seconds, fixed_seconds) = (told, told_fixed);
-        self.speculator.observe(Observed { kv_bytes: 0.0, seconds, draft_seconds, fixed_seconds, outcomes });
+        let (kv_bytes, choice) = (0.0, &choice);
+        self.speculator.observe(Observed { choice, kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes });
         report.tokens += f64::from(produced) / sequences as f64;
         report.plain += machine.shape.time(sequences as u32, self.memory) * f64::from(produced) / sequences as f64;
         let unchosen = machine.shape.time(base, self.memory) + spent_fixed;
