@@ -102,7 +102,7 @@ impl Symbols {
         // A step without rows does nothing, so a graph without the symbol gets one.
         let rows = self.0.get(&Sym::Rows).copied().unwrap_or(1);
         let (seqs, pages) = (get(Sym::Seqs), get(Sym::Pages));
-        Ok(Dims { rows, seqs, pages, outs: get(Sym::Outs), recent: get(Sym::Recent) })
+        Ok(Dims { rows, seqs, pages, outs: get(Sym::Outs), recent: get(Sym::Recent), slots: get(Sym::Slots) })
     }
 }
 

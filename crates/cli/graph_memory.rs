@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn what_is_held_together_counts_and_what_is_released_does_not() {
-        let dims = Dims { rows: 1, seqs: 0, pages: 0, outs: 0, recent: 0 };
+        let dims = Dims { rows: 1, ..Dims::default() };
         let fits = |parsed: &Parsed, mib: u64| fits(parsed, &dims, DeviceArg::ORACLE, 0, mib << 20);
         // Two at a time, and the copy of the result.
         assert!(fits(&chain(100, false), 3).is_ok() && fits(&chain(100, false), 2).is_err());

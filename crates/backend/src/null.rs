@@ -7,7 +7,7 @@ use crate::{
     weights,
 };
 use aio_ir::Op;
-use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, Target};
+use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, PoolSizes, Target};
 use std::sync::{Arc, Mutex};
 
 /// The device that runs nothing. See the module docs.
@@ -50,7 +50,7 @@ impl Device for NullDevice {
         *self.counters.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, _pages: u32) -> Result<WeightSet, DeviceError> {
+    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, _: PoolSizes) -> Result<WeightSet, DeviceError> {
         for weight in &family.weights {
             weights::checked(source, &weight.name, &weight.ty)?;
         }

@@ -1,5 +1,6 @@
 //! A conformance case: its steps and its error bounds.
 
+use crate::slots::POOL_SLOTS;
 use aio_ir::{DType, Dims, PAGE_POSITIONS};
 use aio_plan::{Bucket, KindName, Tail};
 
@@ -53,7 +54,7 @@ impl CaseStep {
     /// The step's dimensions.
     pub fn dims(&self) -> Dims {
         let (rows, outs) = (self.positions.len() as u32, self.out_rows.len() as u32);
-        Dims { rows, seqs: 2, pages: POOL_PAGES, outs, recent: 4 }
+        Dims { rows, seqs: 2, pages: POOL_PAGES, outs, recent: 4, slots: POOL_SLOTS }
     }
 }
 

@@ -12,8 +12,10 @@ mod driver;
 mod graphs;
 mod ops;
 mod outcome;
+mod recurrent;
 mod row;
 mod runner;
+mod slots;
 mod summary;
 mod values;
 mod zero;
@@ -24,6 +26,7 @@ pub use case::{
 pub use driver::{Reference, Report, reference, run_case, run_cases, time_case};
 pub use outcome::{Difference, Fault, Outcome, Place};
 pub use runner::{ResultTensor, Run, Timing};
+pub use slots::POOL_SLOTS;
 pub use summary::Summary;
 pub use values::{Weights, nmse};
 

@@ -15,7 +15,7 @@ use aio_ir::{DType, Dim, Dims, Graph, PAGE_POSITIONS, Sym};
 use aio_model::Model;
 use aio_model::hyper::HyperParams;
 use aio_orchestrator::{Ceilings, SpeculationOptions, Speculator, StepCost, StepModel};
-use aio_plan::{Bucket, PlanFamily, StepOutput, Tail};
+use aio_plan::{Bucket, PlanFamily, PoolSizes, StepOutput, Tail};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -228,9 +228,9 @@ impl Engine {
         let family = compile_family(graph, &*device, &rows, options.dispatch)?;
         model.check_tensors(graph)?;
         let pages = pages_of(context, options);
-        let need = MemoryNeed::of(&family, pages);
-        need.check_on(device.available_bytes(), || device.scratch_bytes(&family, pages))?;
-        let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, pages)?;
+        let need = MemoryNeed::of(&family, PoolSizes::pages(pages));
+        need.check_on(device.available_bytes(), || device.scratch_bytes(&family, PoolSizes::pages(pages)))?;
+        let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, PoolSizes::pages(pages))?;
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
         let runner = Runner::new(device, &family, weights, options.dispatch)?;
         let (pool, prefill_rows) = (PagePool::new(pages), prefill_rows(options));
@@ -422,7 +422,7 @@ impl Engine {
     }
 
     fn bucket_name(&self, rows: u32, outs: u32, tail: Tail) -> String {
-        let dims = Dims { rows, seqs: 1, pages: 0, outs, recent: 0 };
+        let dims = Dims { rows, seqs: 1, outs, ..Dims::default() };
         self.runner.bucket(&dims, tail, false).map_or_else(String::new, |b| b.to_string())
     }
 

@@ -21,7 +21,7 @@ impl ModelWork {
     /// Computes the work from a family's weights and states.
     pub fn of(family: &PlanFamily) -> ModelWork {
         let traffic = family.plans.iter().map(|plan| Traffic::of(family, plan)).max_by_key(|t| t.weights);
-        let Traffic { weights, kv_per_position } = traffic.unwrap_or_default();
+        let Traffic { weights, kv_per_position, .. } = traffic.unwrap_or_default();
         let mut work =
             ModelWork { weight_bytes: weights, kv_bytes_per_position: kv_per_position, ..ModelWork::default() };
         for weight in streamed(family).filter(|w| w.ty.shape.rank() == 2) {

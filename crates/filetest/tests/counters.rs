@@ -7,7 +7,7 @@ use aio_backend::{Bindings, Data, Device, LoadOptions, WeightData, WeightSource}
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_compiler::{Options, compile};
 use aio_ir::{Dims, text, verify};
-use aio_plan::{Bucket, Tail};
+use aio_plan::{Bucket, PoolSizes, Tail};
 
 struct Nothing;
 
@@ -26,7 +26,7 @@ fn counts(outputs: usize) -> [u64; 3] {
     let bucket = Bucket { rows: 1, seqs: 1, outs: 1, tail: Tail::Logits, verify: false };
     let options = Options { buckets: vec![bucket], fuse: true };
     let family = compile(verify(&graph).unwrap(), &device.target(), &options).unwrap().family;
-    let resident = device.upload(&family, &Nothing, 1).unwrap();
+    let resident = device.upload(&family, &Nothing, PoolSizes::pages(1)).unwrap();
     let mut executable = device.load(&family, &family.plans[0], &resident, &LoadOptions::default()).unwrap();
     let mut memory = vec![[0u32; 4]; outputs];
     let mut words: Vec<OutputWords<'_>> = memory.iter_mut().map(|m| &mut m[..]).collect();

@@ -7,7 +7,7 @@ use aio_backend::{
     null, weights,
 };
 use aio_ir::{Dims, Sym, ValueId, verify};
-use aio_plan::{Loc, Plan, PlanFamily, Target, Task, TaskId};
+use aio_plan::{Loc, Plan, PlanFamily, PoolSizes, Target, Task, TaskId};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,7 +23,7 @@ struct Resident {
     states: Mutex<Vec<Vec<u8>>>,
     /// Whether each state is paged.
     paged: Vec<bool>,
-    pages: u32,
+    pools: PoolSizes,
 }
 
 struct InterpExecutable {
@@ -61,9 +61,14 @@ impl Device for InterpDevice {
         *lock(&self.counters)
     }
 
-    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
+    fn upload(
+        &self,
+        family: &PlanFamily,
+        source: &dyn WeightSource,
+        pools: PoolSizes,
+    ) -> Result<WeightSet, DeviceError> {
         let copy = |w: &aio_plan::WeightDesc| Ok(weights::checked(source, &w.name, &w.ty)?.to_vec());
-        let dims = family.state_bounds(pages);
+        let dims = family.state_bounds(pools);
         // What a file says of its sizes is refused as a whole before any of it is allocated.
         let held =
             family.weights.iter().map(|w| w.ty.bytes(&dims)).chain(family.states.iter().map(|s| s.ty.bytes(&dims)));
@@ -79,7 +84,7 @@ impl Device for InterpDevice {
         let weights = family.weights.iter().map(copy).collect::<Result<_, _>>()?;
         let states = family.states.iter().map(state).collect::<Result<_, _>>()?;
         let paged = family.states.iter().map(|s| s.is_paged()).collect();
-        Ok(WeightSet::new(Resident { weights, states: Mutex::new(states), paged, pages }))
+        Ok(WeightSet::new(Resident { weights, states: Mutex::new(states), paged, pools }))
     }
 
     fn load(
@@ -103,11 +108,11 @@ impl Device for InterpDevice {
 
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
         let resident = weights.get::<Resident>()?;
-        if let Some(&(from, to)) = pages.iter().find(|(from, to)| *from.max(to) >= resident.pages) {
-            return Err(failed(format!("page {} is not below {}", from.max(to), resident.pages)));
+        if let Some(&(from, to)) = pages.iter().find(|(from, to)| *from.max(to) >= resident.pools.pages) {
+            return Err(failed(format!("page {} is not below {}", from.max(to), resident.pools.pages)));
         }
         for (state, _) in lock(&resident.states).iter_mut().zip(&resident.paged).filter(|(_, paged)| **paged) {
-            let size = state.len() / resident.pages.max(1) as usize;
+            let size = state.len() / resident.pools.pages.max(1) as usize;
             for &(from, to) in pages {
                 state.copy_within(from as usize * size..(from as usize + 1) * size, to as usize * size);
             }
@@ -156,7 +161,7 @@ impl Executable for InterpExecutable {
 impl InterpExecutable {
     /// All values of a step have one number of pages, so it must be the pool's.
     fn check_pages(&self, dims: &Dims) -> Result<(), DeviceError> {
-        let pool = self.resident.pages;
+        let pool = self.resident.pools.pages;
         if !self.has_pages || dims.pages == pool {
             return Ok(());
         }
@@ -178,8 +183,9 @@ impl Execution<'_> {
     fn task(&mut self, id: TaskId, task: &Task, inputs: &[Option<Data<'_>>]) -> Result<(), DeviceError> {
         let body = verify(&task.body).map_err(failed)?;
         let locs: Vec<Loc> = task.operands.iter().copied().filter(|s| *s != Loc::Absent).collect();
-        // The pool's size comes from the resident model, the other dimensions from the step.
-        let dims = Dims { pages: self.exe.resident.pages, ..self.dims };
+        // The pools' sizes come from the resident model, the other dimensions from the step.
+        let PoolSizes { pages, slots } = self.exe.resident.pools;
+        let dims = Dims { pages, slots, ..self.dims };
         let results = evaluate(body, &dims, |value: ValueId, v| {
             let loc = locs[value.index()];
             let mut bytes = self.bytes(loc, inputs)?;

@@ -56,9 +56,9 @@ impl Bucket {
         Bucket { verify: true, ..self }
     }
 
-    /// The bounds as dimensions. Pages and recent are 0, because they size no arena buffer.
+    /// The bounds as dimensions. Pages, slots and recent are 0, because they size no arena buffer.
     pub fn bounds(&self) -> Dims {
-        Dims { rows: self.rows, seqs: self.seqs, pages: 0, outs: self.outs, recent: 0 }
+        Dims { rows: self.rows, seqs: self.seqs, outs: self.outs, ..Dims::default() }
     }
 
     /// Whether a step of these dimensions fits the bucket.

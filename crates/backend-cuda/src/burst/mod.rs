@@ -17,7 +17,7 @@ use crate::tally::Tally;
 use crate::weights::WeightsMap;
 use aio_backend::{Burst, BurstEnd, BurstRequest, BurstStep, DeviceError};
 use aio_ir::PAGE_POSITIONS;
-use aio_plan::{Plan, PlanFamily, StepInput, Traffic};
+use aio_plan::{Plan, PlanFamily, PoolSizes, StepInput, Traffic};
 use program::TaskList;
 use refused::refused;
 use std::mem::offset_of;
@@ -330,7 +330,7 @@ impl Burst for CudaBurst {
 
 /// Names of the kernels that bursts of a plan run, as requested by [`CudaBurst::new`]. Loads nothing.
 pub(crate) fn kernels(limits: &Properties, family: &PlanFamily, plan: &Plan) -> Result<Vec<String>, DeviceError> {
-    let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, 1)?);
+    let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, PoolSizes::pages(1))?);
     let vector = |w: usize| Ok(weights.weights[w].ones());
     let model = Model { family, weights: &weights, states: &states, limits: &limits.of_bursts(), vector: &vector };
     let mut names = Vec::new();

@@ -59,7 +59,7 @@ fn map_code(op: Op, word: &str) -> Option<u32> {
 impl Lowering<'_> {
     /// A single-op task.
     pub(super) fn op(&mut self, task: &Task, op: Op) -> Result<(), DeviceError> {
-        if !matches!(op, Op::PageWrite | Op::Attend) {
+        if !matches!(op, Op::PageWrite | Op::Attend | Op::Conv | Op::DeltaRule) {
             self.whole_pool(task);
         }
         match op {
@@ -79,7 +79,7 @@ impl Lowering<'_> {
             Op::TopK => self.top_k(task),
             Op::Sample => self.sample(task),
             Op::Verify => self.verify(task),
-            Op::Quantize => Err(unsupported(task, "it has no kernel")),
+            Op::Quantize | Op::Conv | Op::DeltaRule => Err(unsupported(task, "it has no kernel")),
             _ => self.map(task, op),
         }
     }

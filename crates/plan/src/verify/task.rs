@@ -122,11 +122,13 @@ impl Rules<'_> {
         Ok(())
     }
 
-    /// Checks that kernels find KV pages only in states.
+    /// Checks that kernels find KV pages and slots only in states.
     fn pages(&self) -> Result<(), Broken> {
         let kv = |op: Op| match op {
             Op::Attend => Some(const { Op::Attend.place("kv") }),
             Op::PageWrite => Some(const { Op::PageWrite.place("kv") }),
+            Op::Conv => Some(const { Op::Conv.place("state") }),
+            Op::DeltaRule => Some(const { Op::DeltaRule.place("state") }),
             _ => None,
         };
         let place = match self.task.kind {
@@ -135,7 +137,7 @@ impl Rules<'_> {
         };
         match place.map(|place| self.task.operands[place]) {
             Some(loc) if !matches!(loc, Loc::State(_)) => {
-                Err(("L019", format!("{loc} is not a state, but is read by pages")))
+                Err(("L019", format!("{loc} is not a state, but is read by pages or slots")))
             }
             _ => Ok(()),
         }

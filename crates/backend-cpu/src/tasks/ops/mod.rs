@@ -27,7 +27,7 @@ use crate::pool::Worker;
 use crate::step::{Check, StepView};
 use crate::tensor_loc::TensorLoc;
 use aio_backend::DeviceError;
-use aio_ir::{Def, Dim, Op, Sym, ValueId};
+use aio_ir::{Def, Dim, Group, Op, Sym, ValueId};
 use aio_plan::{Loc, Task};
 use single::{Node, Single};
 use tensor::{MAX_RANK, OpTensor};
@@ -119,6 +119,9 @@ impl<'a> BodyLocs<'a> {
     }
 
     fn node<'n>(&self, node: &'n aio_ir::Node, cx: &mut Cx<'_>) -> Result<Node<'n>, DeviceError> {
+        if node.op.spec().group == Group::Slots {
+            return Err(unsupported(cx.task, "it has no kernel"));
+        }
         let paged = matches!(node.op, Op::PageWrite | Op::Attend);
         let inputs = node.inputs.iter().map(|v| v.map(|v| self.tensor(v, paged, cx)).transpose());
         let inputs = inputs.collect::<Result<_, _>>()?;
@@ -183,5 +186,6 @@ fn kernel(cx: &mut Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
         TopK => Box::new(choose::TopK::new(node)),
         Sample => Box::new(sample::Sample::new(cx, node)),
         Verify => Box::new(choose::Verify::new(node)),
+        Conv | DeltaRule => unreachable!("`BodyLocs::node` refuses them"),
     }
 }
