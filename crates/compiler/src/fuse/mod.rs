@@ -65,5 +65,10 @@ fn single(target: &Target, graph: &Graph, id: NodeId, node: &Node) -> Result<Clu
     }
     let mut operands = node.inputs.to_vec();
     operands.resize(node.op.spec().operands.len(), None);
-    Ok(Cluster { kind: TaskKind::Op(node.op), nodes: vec![id], operands, results: node.results.to_vec() })
+    let mut results = node.results.to_vec();
+    if node.op.spec().updates.is_some() {
+        // In a task, an updated state comes last.
+        results.rotate_left(1);
+    }
+    Ok(Cluster { kind: TaskKind::Op(node.op), nodes: vec![id], operands, results })
 }
