@@ -1,6 +1,5 @@
 //! A conformance case: its steps and its error bounds.
 
-use crate::slots::POOL_SLOTS;
 use aio_ir::{DType, Dims, PAGE_POSITIONS};
 use aio_plan::{Bucket, KindName, Tail};
 
@@ -8,6 +7,8 @@ use aio_plan::{Bucket, KindName, Tail};
 pub const SEED: u64 = 0x5eed_0001;
 /// Row counts of the steps: one, a few, a full tile, one more than a tile, several tiles with a remainder.
 pub const ROWS: [u32; 6] = [1, 2, 5, 16, 17, 33];
+/// Slots of the pool of recurrent state: the empty one, and two for each of two sequences.
+pub const POOL_SLOTS: u32 = 5;
 /// Pages of the KV pool.
 pub const POOL_PAGES: u32 = 48;
 /// Weight matrix types that a model file may have.

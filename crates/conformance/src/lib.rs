@@ -21,12 +21,11 @@ mod values;
 mod zero;
 
 pub use case::{
-    Case, CaseStep, Compare, POOL_PAGES, ROWS, SEED, WEIGHT_TYPES, page, page_table, positions_per_sequence,
+    Case, CaseStep, Compare, POOL_PAGES, POOL_SLOTS, ROWS, SEED, WEIGHT_TYPES, page, page_table, positions_per_sequence,
 };
 pub use driver::{Reference, Report, reference, run_case, run_cases, time_case};
 pub use outcome::{Difference, Fault, Outcome, Place};
 pub use runner::{ResultTensor, Run, Timing};
-pub use slots::POOL_SLOTS;
 pub use summary::Summary;
 pub use values::{Weights, nmse};
 
@@ -60,6 +59,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(sample_cases());
     all.extend(single_ops());
     all.extend(ops::cases());
+    all.extend(recurrent::cases());
     all
 }
 

@@ -293,7 +293,6 @@ pub(super) fn cases() -> Vec<Case> {
     all.extend(reduce_cases());
     all.extend(cast_cases());
     all.extend(paged_cases());
-    all.extend(crate::recurrent::cases());
     all
 }
 

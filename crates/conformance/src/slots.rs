@@ -5,8 +5,6 @@
 
 use crate::{Case, CaseStep};
 
-/// Slots of the pool of recurrent state: the empty one, and two for each of two sequences.
-pub const POOL_SLOTS: u32 = 5;
 /// Pending rows that the slots of cases have room for.
 pub(crate) const ROOM: u32 = 3;
 
@@ -52,7 +50,7 @@ pub(crate) fn slot_rows(case: &Case, index: usize) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matching;
+    use crate::{POOL_SLOTS, matching};
     use aio_ir::slots::StepSlots;
 
     #[test]

@@ -6,7 +6,7 @@ use crate::kinds::{Class, TaskKind};
 use crate::loc::Loc;
 use crate::target::Layout;
 use crate::task::Task;
-use aio_ir::{DType, Def, Graph, Op, Sym, TensorType, Value};
+use aio_ir::{DType, Def, Graph, Group, Op, Sym, TensorType, Value};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -127,8 +127,7 @@ impl Rules<'_> {
         let kv = |op: Op| match op {
             Op::Attend => Some(const { Op::Attend.place("kv") }),
             Op::PageWrite => Some(const { Op::PageWrite.place("kv") }),
-            Op::Conv => Some(const { Op::Conv.place("state") }),
-            Op::DeltaRule => Some(const { Op::DeltaRule.place("state") }),
+            op if op.spec().group == Group::Slots => op.spec().updates,
             _ => None,
         };
         let place = match self.task.kind {
