@@ -50,7 +50,7 @@ impl Device for Toy {
         Counters::default()
     }
 
-    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Done<WeightSet> {
+    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pools: PoolSizes) -> Done<WeightSet> {
         let mut memory = Memory::new();
         for (i, w) in family.weights.iter().enumerate() {
             let mut numbers = vec![0.0; w.ty.shape.elems(&Dims::default()).unwrap_or(0) as usize];
@@ -60,10 +60,10 @@ impl Device for Toy {
         }
         for (i, state) in family.states.iter().enumerate() {
             state.kv_shape().ok_or_else(|| unsupported("state", format!("{} is no KV pages", state.ty)))?;
-            let elems = state.ty.shape.elems(&family.state_bounds(pages)).unwrap_or(0) as usize;
+            let elems = state.ty.shape.elems(&family.state_bounds(pools)).unwrap_or(0) as usize;
             memory.insert(Loc::State(StateId::new(i)), vec![0; elems]);
         }
-        Ok(WeightSet::new(Resident(Mutex::new(memory), pages as usize)))
+        Ok(WeightSet::new(Resident(Mutex::new(memory), pools.pages as usize)))
     }
 
     fn load(&self, family: &PlanFamily, plan: &Plan, on: &WeightSet, _: &LoadOptions) -> Done<Box<dyn Executable>> {
@@ -119,7 +119,7 @@ impl Executable for ToyPlan {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Done<Pending<'a>> {
         let ToyPlan(plan, traffic, resident) = self;
         let started = Instant::now();
-        bindings.check(plan, resident.1 as u32)?;
+        bindings.check(plan, PoolSizes::pages(resident.1 as u32))?;
         let mut memory = resident.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (i, data) in bindings.inputs.iter().enumerate() {
             let words = data.map(|d| bytemuck::allocation::pod_collect_to_vec(d.bytes()));

@@ -8,7 +8,7 @@ use aio::backend::bindings::OutputWords;
 use aio::backend::{Bindings, Data, LoadOptions, WeightData, WeightSource};
 use aio::compiler::{Options, compile};
 use aio::ir::{DType, Def, Graph, Verified};
-use aio::plan::{Binding, Bucket, Plan, Tail};
+use aio::plan::{Binding, Bucket, Plan, PoolSizes, Tail};
 use anyhow::{Context, Result, bail};
 use std::collections::HashMap;
 
@@ -68,7 +68,8 @@ pub(crate) fn run(graph: Verified<'_>, job: &Job, args: &GraphRunArgs) -> Result
     let family = compile(graph, &device.target(), &Options { buckets: vec![bucket], fuse: true })?.family;
     let plan = family.plans.first().context("a bucket gives a plan")?;
     let weights = Weights { graph: graph.graph(), given: &job.given };
-    let resident = device.upload(&family, &weights, dims.pages)?;
+    let pools = PoolSizes { pages: dims.pages, slots: dims.slots };
+    let resident = device.upload(&family, &weights, pools)?;
     let mut executable = device.load(&family, plan, &resident, &LoadOptions::default())?;
 
     let elements: Vec<Option<Elements<'_>>> = plan.inputs.iter().map(|b| elements(b, job)).collect();

@@ -102,7 +102,8 @@ impl Symbols {
         // A step without rows does nothing, so a graph without the symbol gets one.
         let rows = self.0.get(&Sym::Rows).copied().unwrap_or(1);
         let (seqs, pages, stride) = (get(Sym::Seqs), get(Sym::Pages), get(Sym::Stride));
-        Ok(Dims { rows, seqs, pages, stride, outs: get(Sym::Outs), recent: get(Sym::Recent) })
+        let (outs, recent, slots) = (get(Sym::Outs), get(Sym::Recent), get(Sym::Slots));
+        Ok(Dims { rows, seqs, pages, stride, outs, recent, slots })
     }
 }
 

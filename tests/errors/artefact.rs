@@ -9,7 +9,7 @@ use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
 use aio::engine::{Engine, EngineOptions};
 use aio::ir::verify;
 use aio::plan::artefact::{Artefact, ArtefactError, Contents, Hash, Header, decode, encode, write};
-use aio::plan::{Bucket, PlanFamily, Tail};
+use aio::plan::{Bucket, PlanFamily, PoolSizes, Tail};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -83,7 +83,10 @@ fn devices(table: &mut Table, folder: &Path) {
     let (before, _) = shown.split_once(" (compiler").unwrap();
     table.named("EngineError::Artefact", before);
     table.add("DeviceError", NullDevice::default().image(&WeightSet::new(())).unwrap_err());
-    table.add("DeviceError", device().upload_image(&family(), artefact.weights(), ImageAccess::Read, 1).unwrap_err());
+    table.add(
+        "DeviceError",
+        device().upload_image(&family(), artefact.weights(), ImageAccess::Read, PoolSizes::pages(1)).unwrap_err(),
+    );
 }
 
 pub(crate) fn cause(table: &mut Table) {

@@ -9,7 +9,7 @@ use aio::compiler::{Options, compile};
 use aio::cpu::pack::{PackArgs, pack};
 use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
 use aio::ir::{DType, Dims, verify};
-use aio::plan::{Bucket, PlanFamily, Tail, Target};
+use aio::plan::{Bucket, PlanFamily, PoolSizes, Tail, Target};
 
 /// A model without any weight.
 struct Nothing;
@@ -37,12 +37,13 @@ pub(crate) fn cause(table: &mut Table) {
     let linear =
         "%x = input \"x\" : f32[rows, 32]\n%w = weight \"w\" : f32[16, 32]\n%y = matmul %x, %w\noutput \"y\" = %y\n";
     let plain = family(linear, &cpu.target());
-    table.add("DeviceError", cpu.upload(&plain, &Nothing, 1).unwrap_err());
-    let foreign = NullDevice::default().upload(&family(NEG, &permissive_target("null")), &Nothing, 1).unwrap();
+    table.add("DeviceError", cpu.upload(&plain, &Nothing, PoolSizes::pages(1)).unwrap_err());
+    let foreign =
+        NullDevice::default().upload(&family(NEG, &permissive_target("null")), &Nothing, PoolSizes::pages(1)).unwrap();
     table.add("DeviceError", cpu.copy_pages(&foreign, &[]).unwrap_err());
     // The compiler asks the target first; a plan for another device shows what this one says.
     let other = family(NEG, &permissive_target("any"));
-    let resident = cpu.upload(&other, &Nothing, 1).unwrap();
+    let resident = cpu.upload(&other, &Nothing, PoolSizes::pages(1)).unwrap();
     let many = family(RANK_9, &permissive_target("any"));
     table.add("DeviceError", cpu.load(&many, &many.plans[0], &resident, &LoadOptions::default()).err().unwrap());
     table.add("DeviceError", cpu.copy_pages(&resident, &[(0, 9)]).unwrap_err());
@@ -50,7 +51,7 @@ pub(crate) fn cause(table: &mut Table) {
                  %k = input \"k\" : f32[rows, 8, 1048576]\n%t = input \"t\" : u32[seqs, stride]\n%r = input \"r\" : u32[rows]\n\
                  %p = input \"p\" : u32[rows]\n%n = page_write %s, %k, %k, %t, %r, %p\nfinal %s = %n\n";
     let huge = family(state, &permissive_target("any"));
-    table.add("DeviceError", cpu.upload(&huge, &Nothing, u32::MAX).unwrap_err());
+    table.add("DeviceError", cpu.upload(&huge, &Nothing, PoolSizes::pages(u32::MAX)).unwrap_err());
     table.add("DeviceError", cpu.load_burst(&other, &other.plans[0], &resident).err().unwrap());
     empty_axis(table);
     let null = NullDevice::default();
@@ -63,7 +64,7 @@ pub(crate) fn cause(table: &mut Table) {
 fn empty_axis(table: &mut Table) {
     let null = NullDevice::default();
     let top = family("%x = input \"x\" : f32[3, rows]\n%y = argmax %x\noutput \"y\" = %y\n", &null.target());
-    let resident = null.upload(&top, &Nothing, 1).unwrap();
+    let resident = null.upload(&top, &Nothing, PoolSizes::pages(1)).unwrap();
     let mut executable = null.load(&top, &top.plans[0], &resident, &LoadOptions::default()).unwrap();
     let nothing = [Some(Data::F32(&[]))];
     let mut bindings = Bindings { dims: Dims::default(), inputs: &nothing, outputs: &mut [&mut [0; 3]] };

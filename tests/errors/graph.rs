@@ -6,6 +6,7 @@ use aio::compiler::{CompileError, Options, batch_verify, compile};
 use aio::interp::{EvalError, Tensor, evaluate};
 use aio::ir::graph::BuildError;
 use aio::ir::quant::{dequantize, encode};
+use aio::ir::slots::StepSlots;
 use aio::ir::text::parse;
 use aio::ir::{Attr, Builder, DType, Def, Dims, Graph, Op, Shape, Sym, TensorType, verify};
 use aio::plan::body::{Declared, fused};
@@ -77,8 +78,36 @@ fn bodies(table: &mut Table) {
     table.add("BodyError", linear(None, [row(), None, matrix(&[8, 31]), None, None]));
 }
 
+/// Steps that cannot use slots as they say, of one sequence unless `slots` has more.
+fn slots(table: &mut Table) {
+    let mut wrong = |row_seq: &[u32], slots: &[u32], slot_rows: &[u32]| {
+        let step = StepSlots { row_seq, slots, slot_rows };
+        table.add("SlotError", step.uses(4, 2).unwrap_err());
+    };
+    wrong(&[1], &[0, 1], &[0, 1]);
+    wrong(&[0, 1, 0], &[0, 1, 0, 2], &[0, 2, 0, 1]);
+    wrong(&[0], &[4, 1], &[0, 1]);
+    wrong(&[0], &[1, 0], &[0, 1]);
+    wrong(&[0], &[1, 1], &[0, 1]);
+    wrong(&[0], &[0, 1], &[0, 2]);
+    wrong(&[0], &[1, 2], &[3, 1]);
+    wrong(&[0, 0, 0], &[0, 1], &[0, 0]);
+    let conv = "%x = input \"x\" : f32[rows, 1]\n%w = fill {shape = [1, 2], value = 1.0, dtype = f32}\n\
+                %r = fill {shape = [rows], value = 0, dtype = u32}\n%u = fill {shape = [seqs, 2], value = 1, dtype = u32}\n\
+                %z = state \"z\" : f32[slots, 2, 1]\n%n, %y = conv %z, %x, %w, %u, %u, %r\nfinal %z = %n\n";
+    let graph = graph(conv);
+    let dims = Dims { rows: 1, seqs: 1, slots: 2, ..Dims::default() };
+    let bind = |_, value: &aio::ir::Value| {
+        let shape: Vec<usize> = value.ty.shape.resolve(&dims).iter().map(|&n| n as usize).collect();
+        let count = shape.iter().product();
+        Some(Tensor::f32(shape, vec![0.0; count]))
+    };
+    table.add("EvalError", evaluate(verify(&graph).unwrap(), &dims, bind).unwrap_err());
+}
+
 pub(crate) fn cause(table: &mut Table) {
     build(table);
+    slots(table);
     bodies(table);
     decode(table);
     let pick = "%x = input \"x\" : f32[3]\n%i = input \"i\" : u32[1]\n%y = gather %x, %i\noutput \"y\" = %y\n";

@@ -39,6 +39,7 @@ fn invalid() -> Vec<(&'static str, String)> {
         ("V012", X.to_owned()),
         ("V013", "%x = input \"x\" : q4_0[33]\noutput \"y\" = %x\n".to_owned()),
         ("V014", format!("{STATE}%t = commit %s, %n\noutput \"y\" = %t\n")),
+        ("V015", "%x = input \"x\" : f32[slots, 4]\noutput \"y\" = %x\n".to_owned()),
     ]
 }
 

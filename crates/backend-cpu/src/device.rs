@@ -12,9 +12,9 @@ use aio_backend::{
     Counters, Device, DeviceError, Executable, ImageAccess, ImageForm, LoadOptions, Tally, WeightImage, WeightSet,
     WeightSource,
 };
-use aio_ir::{DType, Op, PAGE_POSITIONS};
+use aio_ir::{DType, Group, Op, PAGE_POSITIONS};
 use aio_plan::artefact::WeightFile;
-use aio_plan::{HeadSizes, KindName, KindSupport, Layout, Limits, Plan, PlanFamily, Target};
+use aio_plan::{HeadSizes, KindName, KindSupport, Layout, Limits, Plan, PlanFamily, PoolSizes, Target};
 use std::sync::Arc;
 
 /// The form of packed weights, the same for all instruction sets; see [`crate::format`].
@@ -96,7 +96,7 @@ impl Device for CpuDevice {
     fn target(&self) -> Target {
         let kernels = &self.engine.kernels;
         let weights: Vec<DType> = DType::ALL.iter().copied().filter(|&t| kernels.supports(t)).collect();
-        let single = Op::ALL.iter().map(|&op| KindName::Op(op));
+        let single = Op::ALL.iter().filter(|op| op.spec().group != Group::Slots).map(|&op| KindName::Op(op));
         let support = |kind| KindSupport::new(kind, &weights, Layout::Packed).within(limits(kind));
         let kinds = KindName::FUSED.iter().copied().chain(single).map(support).collect();
         Target::new(format!("cpu-{}", self.isa().name()), kinds)
@@ -106,16 +106,21 @@ impl Device for CpuDevice {
         self.engine.tally.read()
     }
 
-    fn scratch_bytes(&self, family: &PlanFamily, pages: u32) -> u64 {
+    fn scratch_bytes(&self, family: &PlanFamily, pools: PoolSizes) -> u64 {
         // Weights that cannot be packed are rejected at upload, with the reason.
-        let Ok(shapes) = Resident::shapes(family, pages) else { return 0 };
+        let Ok(shapes) = Resident::shapes(family, pools) else { return 0 };
         let need = |plan| Bound::new(family, plan, &shapes, self.threads()).map_or(0, |b| b.bytes as u64);
         family.plans.iter().map(need).max().unwrap_or(0)
     }
 
-    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
+    fn upload(
+        &self,
+        family: &PlanFamily,
+        source: &dyn WeightSource,
+        pools: PoolSizes,
+    ) -> Result<WeightSet, DeviceError> {
         let packed = pack_all(&self.engine.pool, family, source)?;
-        Ok(WeightSet::new(Resident::new(family, packed, pages)?))
+        Ok(WeightSet::new(Resident::new(family, packed, pools)?))
     }
 
     fn image_form(&self) -> Option<ImageForm> {
@@ -133,10 +138,10 @@ impl Device for CpuDevice {
         family: &PlanFamily,
         image: &WeightFile,
         access: ImageAccess,
-        pages: u32,
+        pools: PoolSizes,
     ) -> Result<WeightSet, DeviceError> {
         let packed = take_all(&self.engine.pool, family, image, access)?;
-        Ok(WeightSet::new(Resident::new(family, packed, pages)?))
+        Ok(WeightSet::new(Resident::new(family, packed, pools)?))
     }
 
     fn load(

@@ -10,7 +10,7 @@ use crate::step::{Fault, SequenceRows, StepView};
 use crate::tasks::{Lowered, Prelude, lower, reads_pages};
 use aio_backend::{Bindings, DeviceError, Executable, Pending, StepReport, Submission};
 use aio_ir::{Sym, TensorType};
-use aio_plan::{Plan, PlanFamily, StateDesc, StepInput, StepTime, Traffic};
+use aio_plan::{Plan, PlanFamily, PoolSizes, StateDesc, StepInput, StepTime, Traffic};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;
@@ -218,7 +218,7 @@ impl CpuExecutable {
 impl Executable for CpuExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         let started = Instant::now();
-        bindings.check(&self.plan, self.resident.pages)?;
+        bindings.check(&self.plan, PoolSizes::pages(self.resident.pages))?;
         self.collect_runs(bindings);
         let resident = Arc::clone(&self.resident);
         let mut mutable = resident.lock();

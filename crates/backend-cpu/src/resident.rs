@@ -1,11 +1,11 @@
-//! A model in memory: packed weights, KV pool, arena and scratch, shared by all executables of the model.
+//! A model in memory: packed weights, states, arena and scratch, shared by all executables of the model.
 
 use crate::error::allocate;
 use crate::memory::AlignedBytes;
 use crate::states::States;
 use crate::weights::{self, Packed, Region, Weight};
 use aio_backend::DeviceError;
-use aio_plan::PlanFamily;
+use aio_plan::{PlanFamily, PoolSizes};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Memory that steps write, one step at a time.
@@ -27,27 +27,27 @@ pub(crate) struct Resident {
 }
 
 impl Resident {
-    /// Allocates the KV pool and the arena for packed weights.
+    /// Allocates states and arena for packed weights.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`].
-    pub(crate) fn new(family: &PlanFamily, packed: Packed, pages: u32) -> Result<Resident, DeviceError> {
-        let states = States::new(family, pages)?;
+    pub(crate) fn new(family: &PlanFamily, packed: Packed, pools: PoolSizes) -> Result<Resident, DeviceError> {
+        let states = States::new(family, pools)?;
         let arena = allocate(family.arena_bytes as usize, || "the arena".to_owned())?;
         let mutable = Mutex::new(Mutable { states, arena, scratch: AlignedBytes::zeroed(0) });
         let Packed { weights, region } = packed;
-        Ok(Resident { weights, region: Some(region), pages, mutable })
+        Ok(Resident { weights, region: Some(region), pages: pools.pages, mutable })
     }
 
     /// A model without its matrices and states: enough to bind tasks and measure the memory they need.
     ///
     /// # Errors
     /// [`DeviceError::Failed`] for weights without a packed form.
-    pub(crate) fn shapes(family: &PlanFamily, pages: u32) -> Result<Resident, DeviceError> {
+    pub(crate) fn shapes(family: &PlanFamily, pools: PoolSizes) -> Result<Resident, DeviceError> {
         let empty = || AlignedBytes::zeroed(0);
         let mutable = Mutex::new(Mutable { states: States::none(), arena: empty(), scratch: empty() });
         let weights = weights::shapes(family)?;
-        Ok(Resident { weights, region: None, pages, mutable })
+        Ok(Resident { weights, region: None, pages: pools.pages, mutable })
     }
 
     /// Locks the mutable memory for a step.

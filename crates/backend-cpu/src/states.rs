@@ -8,7 +8,7 @@ use crate::kernels::attend::row_major;
 use crate::memory::AlignedBytes;
 use aio_backend::DeviceError;
 use aio_ir::{DType, Dims, PAGE_POSITIONS};
-use aio_plan::{KvShape, PlanFamily, StateDesc};
+use aio_plan::{KvShape, PlanFamily, PoolSizes, StateDesc};
 use smallvec::SmallVec;
 
 /// A family's states.
@@ -35,18 +35,23 @@ fn sized(bytes: Option<u64>, what: &str) -> Result<usize, DeviceError> {
     size.ok_or_else(|| DeviceError::OutOfMemory { what: what.to_owned(), bytes: bytes.unwrap_or(u64::MAX) })
 }
 
+/// The shape of keys and values in pages of the size that kernels take.
+fn layer(state: &StateDesc) -> Option<KvShape> {
+    state.kv_shape().filter(|kv| u64::from(kv.positions) == PAGE_POSITIONS)
+}
+
 impl States {
-    /// Zeroed states with a pool of `pages` pages.
+    /// Zeroed states with pools of these sizes.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`].
-    pub(crate) fn new(family: &PlanFamily, pages: u32) -> Result<States, DeviceError> {
-        let (dims, one) = (family.state_bounds(pages), Dims { pages: 1, ..Dims::default() });
+    pub(crate) fn new(family: &PlanFamily, pools: PoolSizes) -> Result<States, DeviceError> {
+        let (dims, one) = (family.state_bounds(pools), Dims { pages: 1, ..Dims::default() });
         let mut page_bytes = 0u64;
         let mut places = Vec::with_capacity(family.states.len());
         for state in &family.states {
             let what = format!("state `{}`", state.name);
-            if let Some(KvShape { heads, head_dim }) = state.kv_shape() {
+            if let Some(KvShape { heads, head_dim, .. }) = layer(state) {
                 let bytes = sized(state.ty.bytes(&one), &what)? as u64;
                 let (heads, size) = (heads as usize, head_dim as usize);
                 places.push(Residence::Layer { offset: page_bytes as usize, heads, size });
@@ -55,6 +60,7 @@ impl States {
                 places.push(own(state, &dims, &what)?);
             }
         }
+        let pages = pools.pages;
         let len = sized(page_bytes.checked_mul(u64::from(pages)), "the KV pool")?;
         let pool = allocate(len, || "the KV pool".to_owned())?;
         Ok(States { pool, page_bytes: page_bytes as usize, pages: pages as usize, places })

@@ -14,8 +14,8 @@ use crate::resident::{GraphsNeed, Resident};
 use crate::states::StatesMap;
 use crate::weights::WeightsMap;
 use aio_backend::{Burst, Counters, Device, DeviceError, Executable, LoadOptions, Tally, WeightSet, WeightSource};
-use aio_ir::{DType, Op, PAGE_POSITIONS};
-use aio_plan::{KindName, KindSupport, Layout, Limits, Plan, PlanFamily, Target};
+use aio_ir::{DType, Group, Op, PAGE_POSITIONS};
+use aio_plan::{KindName, KindSupport, Layout, Limits, Plan, PlanFamily, PoolSizes, Target};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -138,7 +138,7 @@ impl CudaDevice {
     /// # Errors
     /// The errors of loading a plan, mainly [`DeviceError::Unsupported`].
     pub fn graphs(&self, family: &PlanFamily, pages: u32) -> Result<GraphsNeed, DeviceError> {
-        let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, pages)?);
+        let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, PoolSizes::pages(pages))?);
         GraphsNeed::of(self.driver.as_ref(), family, &weights, &states)
     }
 
@@ -183,7 +183,8 @@ fn limits(kind: KindName) -> Limits {
 impl Device for CudaDevice {
     fn target(&self) -> Target {
         let floats: Vec<DType> = DType::ALL.iter().copied().filter(|t| t.is_float()).collect();
-        let single = Op::ALL.iter().filter(|op| **op != Op::Quantize).map(|&op| KindName::Op(op));
+        let has_kernel = |op: &&Op| **op != Op::Quantize && op.spec().group != Group::Slots;
+        let single = Op::ALL.iter().filter(has_kernel).map(|&op| KindName::Op(op));
         let support = |kind: KindName| {
             // Only products, look-ups and ops that decode can read block formats.
             let takes_blocks =
@@ -207,13 +208,18 @@ impl Device for CudaDevice {
         self.driver.available_bytes()
     }
 
-    fn scratch_bytes(&self, family: &PlanFamily, pages: u32) -> u64 {
-        let (Ok(weights), Ok(states)) = (WeightsMap::new(family), StatesMap::new(family, pages)) else { return 0 };
+    fn scratch_bytes(&self, family: &PlanFamily, pools: PoolSizes) -> u64 {
+        let (Ok(weights), Ok(states)) = (WeightsMap::new(family), StatesMap::new(family, pools)) else { return 0 };
         GraphsNeed::of(self.driver.as_ref(), family, &weights, &states).map_or(0, |need| need.bytes())
     }
 
-    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
-        Ok(WeightSet::new(Resident::new(&self.driver, family, source, pages)?))
+    fn upload(
+        &self,
+        family: &PlanFamily,
+        source: &dyn WeightSource,
+        pools: PoolSizes,
+    ) -> Result<WeightSet, DeviceError> {
+        Ok(WeightSet::new(Resident::new(&self.driver, family, source, pools)?))
     }
 
     fn load(

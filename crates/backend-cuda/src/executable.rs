@@ -10,7 +10,7 @@ use crate::error::CudaError;
 use crate::lower::{Dispatched, MAX_RECENT};
 use crate::resident::{Bound, Resident};
 use aio_backend::{Bindings, Data, DeviceError, Executable, Pending, StepReport, Submission, Tally, device::Running};
-use aio_plan::{Plan, PlanFamily, StepLoad, StepTime, Traffic};
+use aio_plan::{Plan, PlanFamily, PoolSizes, StepLoad, StepTime, Traffic};
 use std::ffi::CString;
 use std::sync::Arc;
 use std::time::Instant;
@@ -107,7 +107,7 @@ impl CudaExecutable {
 
     fn check(&self, bindings: &Bindings<'_, '_>) -> Result<(), DeviceError> {
         let (dims, pages) = (bindings.dims, self.resident.states.pages);
-        bindings.check(&self.plan, pages)?;
+        bindings.check(&self.plan, PoolSizes::pages(pages))?;
         for (name, size, room) in [("recent", dims.recent, MAX_RECENT), ("stride", dims.stride, pages)] {
             if size > room {
                 let message = format!("{size} entries are more than there is room for, {room}");

@@ -5,7 +5,7 @@ use crate::lower::{Bases, Model, Program, Spot};
 use crate::states::StatesMap;
 use crate::weights::WeightsMap;
 use aio_backend::{DeviceError, WeightSource};
-use aio_plan::{Plan, PlanFamily};
+use aio_plan::{Plan, PlanFamily, PoolSizes};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -72,9 +72,9 @@ impl Resident {
         driver: &Arc<dyn Driver>,
         family: &PlanFamily,
         source: &dyn WeightSource,
-        pages: u32,
+        pools: PoolSizes,
     ) -> Result<Resident, DeviceError> {
-        let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, pages)?);
+        let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, pools)?);
         // Plans that cannot be lowered report why when they are loaded.
         let need = GraphsNeed::of(driver.as_ref(), family, &weights, &states).unwrap_or_default();
         let weights_memory = weights.upload(driver, family, source)?;

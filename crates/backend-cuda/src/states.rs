@@ -7,7 +7,7 @@ use crate::driver::{Driver, Memory};
 use crate::error::CudaError;
 use aio_backend::DeviceError;
 use aio_ir::PAGE_POSITIONS;
-use aio_plan::{KvShape, PlanFamily, StateDesc};
+use aio_plan::{KvShape, PlanFamily, PoolSizes, StateDesc};
 use std::sync::Arc;
 
 /// Size of an element of keys and values in bytes.
@@ -36,21 +36,24 @@ pub(crate) enum Residence {
     Own { offset: usize, bytes: usize, page: Option<usize> },
 }
 
-/// The shape of a state's keys and values, if kernels support the head size.
+/// The shape of a state's keys and values, if kernels support the sizes of pages and heads.
 fn layer(state: &StateDesc) -> Option<KvShape> {
-    state.kv_shape().filter(|kv| (1..=256).contains(&kv.head_dim) && kv.head_dim.is_multiple_of(16))
+    let sizes = |kv: &KvShape| {
+        u64::from(kv.positions) == PAGE_POSITIONS && (1..=256).contains(&kv.head_dim) && kv.head_dim.is_multiple_of(16)
+    };
+    state.kv_shape().filter(sizes)
 }
 
 impl StatesMap {
-    /// Lays out a family's states with a pool of `pages` pages.
+    /// Lays out a family's states with pools of these sizes.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`] for impossibly large sizes.
-    pub(crate) fn new(family: &PlanFamily, pages: u32) -> Result<StatesMap, DeviceError> {
-        let dims = family.state_bounds(pages);
+    pub(crate) fn new(family: &PlanFamily, pools: PoolSizes) -> Result<StatesMap, DeviceError> {
+        let (dims, pages) = (family.state_bounds(pools), pools.pages);
         let mut map = StatesMap { pages, ..StatesMap::default() };
         for state in &family.states {
-            if let Some(KvShape { heads, head_dim: size }) = layer(state) {
+            if let Some(KvShape { heads, head_dim: size, .. }) = layer(state) {
                 map.places.push(Residence::Layer { offset: map.page_bytes, heads, size });
                 map.page_bytes += layer_bytes(heads, size);
             } else {

@@ -3,18 +3,18 @@
 //! Every back end calls [`Bindings::check`] before each step.
 
 use crate::{Bindings, Data, DeviceError};
-use aio_ir::PAGE_POSITIONS;
-use aio_plan::{Check, InputId, Plan};
+use aio_ir::Sym;
+use aio_plan::{Check, InputId, Plan, PoolSizes};
 
 impl Bindings<'_, '_> {
-    /// Checks a step against a plan on a device with a pool of `pages` pages: dimensions, presence, element types,
+    /// Checks a step against a plan on a device with these pools: dimensions, presence, element types,
     /// sizes, and the plan's own checks. Every back end calls this first, and then indexes by what the step binds.
     ///
     /// # Errors
     /// [`DeviceError::Binding`], [`DeviceError::EmptyAxis`].
-    pub fn check(&self, plan: &Plan, pages: u32) -> Result<(), DeviceError> {
+    pub fn check(&self, plan: &Plan, pools: PoolSizes) -> Result<(), DeviceError> {
         self.fit(plan)?;
-        let step = Checked { plan, bindings: self, pages };
+        let step = Checked { plan, bindings: self, pools };
         plan.checks.iter().try_for_each(|check| step.run(check))
     }
 }
@@ -23,8 +23,7 @@ impl Bindings<'_, '_> {
 struct Checked<'s, 'a, 'b> {
     plan: &'s Plan,
     bindings: &'s Bindings<'a, 'b>,
-    /// Pages of the pool.
-    pages: u32,
+    pools: PoolSizes,
 }
 
 fn bad(name: &str, message: String) -> DeviceError {
@@ -47,14 +46,12 @@ impl<'s, 'a> Checked<'s, 'a, '_> {
     fn run(&self, check: &Check) -> Result<(), DeviceError> {
         let dims = &self.bindings.dims;
         match *check {
-            Check::Pool if dims.pages != self.pages => {
-                Err(bad("pages", format!("the step has {}, the pool {}", dims.pages, self.pages)))
-            }
+            Check::Pool { sym } => self.pool(sym),
             Check::NotEmpty { sym, axis } if dims.get(sym) == 0 => {
                 Err(DeviceError::EmptyAxis { symbol: sym.name(), axis })
             }
-            Check::Pool | Check::NotEmpty { .. } => Ok(()),
-            Check::PagedRows { table, row_seq, positions } => self.paged_rows(table, row_seq, positions),
+            Check::NotEmpty { .. } => Ok(()),
+            Check::PagedRows { table, row_seq, positions, page } => self.paged_rows([table, row_seq, positions], page),
             Check::Below { input, task, what, below } => {
                 let below = below.resolve(dims);
                 let outside = |i: &i64| !(0..below as i64).contains(i);
@@ -69,9 +66,18 @@ impl<'s, 'a> Checked<'s, 'a, '_> {
         }
     }
 
+    fn pool(&self, sym: Sym) -> Result<(), DeviceError> {
+        let pool = if sym == Sym::Slots { self.pools.slots } else { self.pools.pages };
+        match self.bindings.dims.get(sym) {
+            step if step == pool => Ok(()),
+            step => Err(bad(sym.name(), format!("the step has {step}, the pool {pool}"))),
+        }
+    }
+
     /// Checks sequences and pages of rows. Rows of a sequence are adjacent and mostly at rising positions, so pages that
     /// an earlier row needed are not looked at again.
-    fn paged_rows(&self, table: InputId, row_seq: InputId, positions: InputId) -> Result<(), DeviceError> {
+    fn paged_rows(&self, inputs: [InputId; 3], page: u32) -> Result<(), DeviceError> {
+        let [table, row_seq, positions] = inputs;
         let dims = &self.bindings.dims;
         let stride = dims.stride as usize;
         let (pages, seqs, at) = (self.words(table), self.words(row_seq), self.words(positions));
@@ -80,13 +86,13 @@ impl<'s, 'a> Checked<'s, 'a, '_> {
             if seq >= dims.seqs {
                 return Err(bad(self.name(row_seq), format!("row {row} names sequence {seq} of {}", dims.seqs)));
             }
-            let needed = position as usize / PAGE_POSITIONS as usize + 1;
+            let needed = (position / page) as usize + 1;
             let from = if seen.0 == seq { seen.1 } else { 0 };
             if needed <= from {
                 continue;
             }
             let own = &pages[seq as usize * stride..][..stride];
-            if own.get(from..needed).is_none_or(|pages| pages.iter().any(|&p| p >= self.pages)) {
+            if own.get(from..needed).is_none_or(|pages| pages.iter().any(|&p| p >= self.pools.pages)) {
                 return Err(bad(self.name(table), format!("row {row} at position {position} has no page")));
             }
             seen = (seq, needed);

@@ -2,7 +2,7 @@
 
 use crate::{Bindings, Burst, Counters, DeviceError, StepReport, WeightSource};
 use aio_plan::artefact::WeightFile;
-use aio_plan::{Plan, PlanFamily, Target};
+use aio_plan::{Plan, PlanFamily, PoolSizes, Target};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -114,18 +114,23 @@ pub trait Device: Send + Sync {
         None
     }
 
-    /// Bytes of working memory, besides weights, KV pool and arena, that steps of this family need with a pool of
-    /// `pages` pages. Called before anything is loaded; 0 if negligible.
-    fn scratch_bytes(&self, family: &PlanFamily, pages: u32) -> u64 {
-        let _ = (family, pages);
+    /// Bytes of working memory, besides weights, states and arena, that steps of this family need with these
+    /// pools. Called before anything is loaded; 0 if negligible.
+    fn scratch_bytes(&self, family: &PlanFamily, pools: PoolSizes) -> u64 {
+        let _ = (family, pools);
         0
     }
 
-    /// Uploads a family's weights in the layouts it asks for, and allocates its KV pool of `pages` pages and its arena.
+    /// Uploads a family's weights in the layouts it asks for, and allocates the pools of its states and its arena.
     ///
     /// # Errors
     /// [`DeviceError::Weight`] if the source lacks a weight or has it in another type; [`DeviceError::OutOfMemory`].
-    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError>;
+    fn upload(
+        &self,
+        family: &PlanFamily,
+        source: &dyn WeightSource,
+        pools: PoolSizes,
+    ) -> Result<WeightSet, DeviceError>;
 
     /// The form of this device's images; `None` if it neither makes nor takes images.
     fn image_form(&self) -> Option<ImageForm> {
@@ -151,9 +156,9 @@ pub trait Device: Send + Sync {
         family: &PlanFamily,
         image: &WeightFile,
         access: ImageAccess,
-        pages: u32,
+        pools: PoolSizes,
     ) -> Result<WeightSet, DeviceError> {
-        let _ = (family, image, access, pages);
+        let _ = (family, image, access, pools);
         Err(DeviceError::NoImage { device: self.target().name })
     }
 

@@ -1,7 +1,7 @@
 //! The traits that every back end of aio implements, and their guarantees to callers.
 //!
 //! The traits deal in plans, not ops. A [`Device`] describes what it can run ([`Device::target`]), takes a model's
-//! weights once ([`Device::upload`]) and turns plans into [`Executable`]s, which share the weights, the KV pool and one
+//! weights once ([`Device::upload`]) and turns plans into [`Executable`]s, which share the weights, the states and one
 //! arena. A step is [`Executable::submit`] followed by [`Pending::wait`]: one submission and one synchronisation,
 //! unless [`LoadOptions`] asks for one per task.
 //!
@@ -9,7 +9,7 @@
 //! - Checks belong to the verifiers; a back end repeats one only as a debug assertion. [`DeviceError`] covers what the
 //!   caller could not foresee, and [`DeviceError::Binding`] a step that does not fit its plan.
 //! - After an error the KV states are unchanged up to the first position the step would have written. Lengths belong to
-//!   the caller, who keeps the old ones.
+//!   the caller, who keeps the old ones. Slots that the step would have written are undefined, all others unchanged.
 //! - A step allocates no memory.
 //! - `Unsupported` is a distinct outcome: a device that lacks a kernel reports it when a plan is loaded.
 //!

@@ -7,7 +7,7 @@ use crate::{
     WeightSource, weights,
 };
 use aio_ir::Op;
-use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, StepTime, Target, Traffic};
+use aio_plan::{KindName, KindSupport, Layout, Plan, PlanFamily, PoolSizes, StepTime, Target, Traffic};
 use std::sync::Arc;
 
 /// The device that runs nothing. See the module docs.
@@ -19,7 +19,7 @@ pub struct NullDevice {
 struct NullExecutable {
     plan: Plan,
     traffic: Traffic,
-    pages: u32,
+    pools: PoolSizes,
     /// Submissions per step.
     submissions: u64,
     tally: Arc<Tally>,
@@ -42,11 +42,16 @@ impl Device for NullDevice {
         self.tally.read()
     }
 
-    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
+    fn upload(
+        &self,
+        family: &PlanFamily,
+        source: &dyn WeightSource,
+        pools: PoolSizes,
+    ) -> Result<WeightSet, DeviceError> {
         for weight in &family.weights {
             weights::checked(source, &weight.name, &weight.ty)?;
         }
-        Ok(WeightSet::new(pages))
+        Ok(WeightSet::new(pools))
     }
 
     fn load(
@@ -60,7 +65,7 @@ impl Device for NullDevice {
         Ok(Box::new(NullExecutable {
             plan: plan.clone(),
             traffic: Traffic::of(family, plan),
-            pages: *weights.get::<u32>()?,
+            pools: *weights.get::<PoolSizes>()?,
             submissions,
             tally: Arc::clone(&self.tally),
         }))
@@ -77,7 +82,7 @@ impl Device for NullDevice {
 
 impl Executable for NullExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
-        bindings.check(&self.plan, self.pages)?;
+        bindings.check(&self.plan, self.pools)?;
         let load = bindings.load(&self.plan);
         // A device that runs nothing takes no time.
         let report = StepReport::new(&self.traffic, load, self.submissions, StepTime::Modelled(0.0));

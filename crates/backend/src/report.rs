@@ -37,9 +37,12 @@ impl<'a> Bindings<'a, '_> {
     /// row, since rows of a sequence are adjacent and read them together.
     pub fn load(&self, plan: &Plan) -> StepLoad {
         let [seqs, positions] = [StepInput::RowSeq, StepInput::Positions].map(|input| self.words(plan, input));
-        let last = |row: usize| seqs.get(row + 1) != Some(&seqs[row]);
-        let rows = seqs.len().min(positions.len());
-        let read = (0..rows).filter(|&row| last(row)).map(|row| u64::from(positions[row]) + 1).sum();
-        StepLoad { rows: rows as u64, positions: read }
+        let last = (0..seqs.len()).filter(|&row| seqs.get(row + 1) != Some(&seqs[row]));
+        let mut load = StepLoad { rows: seqs.len() as u64, ..StepLoad::default() };
+        for row in last {
+            load.sequences += 1;
+            load.positions += positions.get(row).map_or(0, |&p| u64::from(p) + 1);
+        }
+        load
     }
 }

@@ -7,6 +7,8 @@ use aio_plan::{Bucket, KindName, Tail};
 pub const SEED: u64 = 0x5eed_0001;
 /// Row counts of the steps: one, a few, a full tile, one more than a tile, several tiles with a remainder.
 pub const ROWS: [u32; 6] = [1, 2, 5, 16, 17, 33];
+/// Slots of the pool of recurrent state: the empty one, and two for each of two sequences.
+pub const POOL_SLOTS: u32 = 5;
 /// Pages of the KV pool.
 pub const POOL_PAGES: u32 = 48;
 /// Weight matrix types that a model file may have.
@@ -53,7 +55,8 @@ impl CaseStep {
     /// The step's dimensions.
     pub fn dims(&self) -> Dims {
         let (rows, outs) = (self.positions.len() as u32, self.out_rows.len() as u32);
-        Dims { rows, seqs: 2, pages: POOL_PAGES, stride: POOL_PAGES, outs, recent: 4 }
+        let (pages, stride, slots) = (POOL_PAGES, POOL_PAGES, POOL_SLOTS);
+        Dims { rows, seqs: 2, pages, stride, outs, recent: 4, slots }
     }
 }
 

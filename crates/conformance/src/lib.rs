@@ -12,14 +12,16 @@ mod driver;
 mod graphs;
 mod ops;
 mod outcome;
+mod recurrent;
 mod row;
 mod runner;
+mod slots;
 mod summary;
 mod values;
 mod zero;
 
 pub use case::{
-    Case, CaseStep, Compare, POOL_PAGES, ROWS, SEED, WEIGHT_TYPES, page, page_table, positions_per_sequence,
+    Case, CaseStep, Compare, POOL_PAGES, POOL_SLOTS, ROWS, SEED, WEIGHT_TYPES, page, page_table, positions_per_sequence,
 };
 pub use driver::{Reference, Report, reference, run_case, run_cases, time_case};
 pub use outcome::{Difference, Fault, Outcome, Place};
@@ -58,6 +60,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(sample_cases());
     all.extend(single_ops());
     all.extend(ops::cases());
+    all.extend(recurrent::cases());
     all
 }
 

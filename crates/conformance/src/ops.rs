@@ -301,7 +301,7 @@ fn typed(row: &Row) -> Vec<Case> {
 }
 
 /// A case for a graph with the result `%y`. Nodes are not fused.
-fn single(name: String, op: Op, t: DType, graph: &str) -> Case {
+pub(super) fn single(name: String, op: Op, t: DType, graph: &str) -> Case {
     let graph = graph.replace("{t}", t.name());
     let text = format!("aio 1\ngraph \"case\"\n{graph}output \"y\" = %y\n");
     let case = base(name, KindName::Op(op), t, text);
@@ -375,21 +375,22 @@ fn cast_cases() -> Vec<Case> {
     all
 }
 
-/// A head size that the paged kernel takes and one that it does not.
+/// Head sizes and page sizes, of each one that the paged kernel takes and others.
 fn paged_cases() -> Vec<Case> {
     let mut all = Vec::new();
-    for size in [32, 24] {
+    for (size, positions) in [(32, 64), (24, 64), (32, 16), (32, 128)] {
+        let pages = if positions == 64 { String::new() } else { format!("-pages-{positions}") };
         for (name, sinks) in [("", false), ("-sinks", true)] {
             let given = if sinks { "%s = weight \"sinks\" : f32[4]\n" } else { "" };
             let operand = if sinks { ", %s" } else { "" };
             let graph = format!(
-                "{PAGES}{given}%kv = state \"kv\" : f16[pages, 2, 2, 64, {size}]\n%q = input \"q\" : f32[rows, 4, {size}]\n\
+                "{PAGES}{given}%kv = state \"kv\" : f16[pages, 2, 2, {positions}, {size}]\n%q = input \"q\" : f32[rows, 4, {size}]\n\
                  %k = input \"k\" : f32[rows, 2, {size}]\n%v = input \"v\" : f32[rows, 2, {size}]\n\
                  %kvw = page_write %kv, %k, %v, %t, %r, %p\n\
                  %y = attend %q, %kvw, %t, %r, %p{operand} {{scale = 0.2, window = 70, soft_cap = 3.0}}\nfinal %kv = %kvw\n"
             );
             let case = |op: Op| {
-                let case = single(format!("op-{}{name}-{size}", op.mnemonic()), op, DType::F32, &graph);
+                let case = single(format!("op-{}{name}-{size}{pages}", op.mnemonic()), op, DType::F32, &graph);
                 Case { steps: mixed_steps(), ..case }
             };
             all.extend([case(Op::PageWrite), case(Op::Attend)]);

@@ -2,14 +2,16 @@
 //!
 //! Used by the driver, and by whoever times kernels.
 
-use crate::{Case, POOL_PAGES, Weights};
+use crate::{Case, POOL_PAGES, POOL_SLOTS, Weights};
 use aio_backend::bindings::OutputWords;
 use aio_backend::{Bindings, Data, Device, DeviceError, Executable, LoadOptions, WeightSet};
 use aio_ir::{Cost, DType, Dims, Graph, Load, Op, quant};
-use aio_plan::{Plan, PlanFamily};
+use aio_plan::{Plan, PlanFamily, PoolSizes};
 
 /// Value of the words after an output, which show whether the device writes past its end.
 const SENTINEL: u32 = 0x7fc0_dead;
+/// The pools of states.
+const POOLS: PoolSizes = PoolSizes { pages: POOL_PAGES, slots: POOL_SLOTS };
 /// Number of sentinel words.
 const SENTINELS: usize = 16;
 
@@ -76,7 +78,7 @@ impl<'a> Run<'a> {
         family: &'a PlanFamily,
         device: &'a dyn Device,
     ) -> Result<Run<'a>, DeviceError> {
-        let weights = device.upload(family, &Weights::of(graph), POOL_PAGES)?;
+        let weights = device.upload(family, &Weights::of(graph), POOLS)?;
         let plan = family.plans.first().expect("a bucket gives a plan");
         let executable = device.load(family, plan, &weights, &LoadOptions::default())?;
         Ok(Run { case, family, plan, device, weights, executable })

@@ -1,6 +1,6 @@
 //! Deterministic inputs and weights of the conformance cases, and the error measure.
 
-use crate::{Case, CaseStep, SEED, page_table};
+use crate::{Case, CaseStep, SEED, page_table, slots};
 use aio_backend::{WeightData, WeightSource};
 use aio_ir::{DType, Def, Dims, Graph, TensorType, quant};
 use std::collections::BTreeMap;
@@ -113,6 +113,8 @@ impl Case {
             "row_seq" => step.row_seq.iter().copied().take(elems).collect(),
             "out_rows" => step.out_rows.iter().copied().take(elems).collect(),
             "page_table" => page_table(),
+            "slots" => slots::slots(index),
+            "slot_rows" => slots::slot_rows(self, index),
             "sampling" => step.out_rows.iter().flat_map(|_| self.sampling.map(f32::to_bits)).collect(),
             "tokens" | "recent" => (0..elems).map(|_| (random.next() % 1000) as u32).collect(),
             "noise" => (0..elems).map(|_| random.next() as u32).collect(),

@@ -15,7 +15,7 @@ use aio_ir::{Dims, Graph};
 use aio_model::gguf::Gguf;
 use aio_model::{Model, ModelError};
 use aio_plan::artefact::{self, Artefact, ArtefactError, Contents, Hash, Header, Written};
-use aio_plan::{PlanFamily, Target};
+use aio_plan::{PlanFamily, PoolSizes, Target};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -55,9 +55,9 @@ impl Compiled {
         let mut usual: Vec<u32> = bucket_rows(options, device).into_iter().map(|rows| rows.min(most)).collect();
         usual.dedup();
         let family = compile_family(graph, device, if rows.is_empty() { &usual } else { rows }, options.dispatch)?;
-        MemoryNeed::of(&family, 1).check()?;
+        MemoryNeed::of(&family, PoolSizes::pages(1)).check()?;
         let weights = ModelWeights::checked(model, &family)?;
-        let set = device.upload(&family, &weights, 1)?;
+        let set = device.upload(&family, &weights, PoolSizes::pages(1))?;
         model.gguf.check_unchanged().map_err(ModelError::from)?;
         Ok(Compiled { head: head(model)?, image: device.image(&set)?, family, form })
     }
@@ -134,7 +134,8 @@ impl Engine {
                 let family = plans(&artefact, target)?;
                 let Some(hyper) = hyper() else { return Ok(None) };
                 let context = context_of(&hyper, options);
-                let weights = upload(&artefact, &family, &*device, pages_of(context, options), access)?;
+                let pools = PoolSizes::pages(pages_of(context, options));
+                let weights = upload(&artefact, &family, &*device, pools, access)?;
                 let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options.dispatch)?;
                 Ok::<_, EngineError>(Some((context, family, weights, runner)))
             },
@@ -171,11 +172,11 @@ fn upload(
     artefact: &Artefact,
     family: &PlanFamily,
     device: &dyn Device,
-    pages: u32,
+    pools: PoolSizes,
     access: ImageAccess,
 ) -> Result<WeightSet, EngineError> {
     let weights = if access == ImageAccess::Map { 0 } else { artefact.weights().bytes() };
-    let need = MemoryNeed { weights, ..MemoryNeed::of(family, pages) };
-    need.check_on(device.available_bytes(), || device.scratch_bytes(family, pages))?;
-    Ok(device.upload_image(family, artefact.weights(), access, pages)?)
+    let need = MemoryNeed { weights, ..MemoryNeed::of(family, pools) };
+    need.check_on(device.available_bytes(), || device.scratch_bytes(family, pools))?;
+    Ok(device.upload_image(family, artefact.weights(), access, pools)?)
 }

@@ -17,7 +17,7 @@ use aio_ir::{DType, Dim, Dims, Graph, PAGE_POSITIONS, Sym};
 use aio_model::Model;
 use aio_model::hyper::HyperParams;
 use aio_orchestrator::{Ceilings, SpeculationOptions, Speculator, StepCost, StepModel};
-use aio_plan::{Bucket, PlanFamily, StepOutput, Tail};
+use aio_plan::{Bucket, PlanFamily, PoolSizes, StepOutput, Tail};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// Default ceilings, typical of a small desktop.
@@ -214,9 +214,9 @@ impl Engine {
         let family = compile_family(graph, &*device, &rows, options.dispatch)?;
         model.check_tensors(graph)?;
         let pages = pages_of(context, options);
-        let need = MemoryNeed::of(&family, pages);
-        need.check_on(device.available_bytes(), || device.scratch_bytes(&family, pages))?;
-        let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, pages)?;
+        let need = MemoryNeed::of(&family, PoolSizes::pages(pages));
+        need.check_on(device.available_bytes(), || device.scratch_bytes(&family, PoolSizes::pages(pages)))?;
+        let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, PoolSizes::pages(pages))?;
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
         let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options.dispatch)?;
         let (pool, prefill_rows) = (PagePool::new(pages), prefill_rows(options));

@@ -1,6 +1,6 @@
 //! The memory that a model needs.
 
-use aio_plan::PlanFamily;
+use aio_plan::{PlanFamily, PoolSizes};
 use std::fmt;
 
 /// Memory of a loaded model in bytes.
@@ -18,9 +18,9 @@ pub struct MemoryNeed {
 }
 
 impl MemoryNeed {
-    /// The need of a family with a pool of `pages` pages. Scratch memory depends on the device and is 0 here.
-    pub fn of(family: &PlanFamily, pages: u32) -> MemoryNeed {
-        let dims = family.state_bounds(pages);
+    /// The need of a family with these pools. Scratch memory depends on the device and is 0 here.
+    pub fn of(family: &PlanFamily, pools: PoolSizes) -> MemoryNeed {
+        let dims = family.state_bounds(pools);
         let bytes = |ty: &aio_ir::TensorType| ty.bytes(&dims).unwrap_or(u64::MAX);
         let weights = family.weights.iter().fold(0u64, |n, w| n.saturating_add(bytes(&w.ty)));
         let kv = family.states.iter().fold(0u64, |n, s| n.saturating_add(bytes(&s.ty)));

@@ -108,6 +108,7 @@ impl StepInputs {
             StepInput::LogitBias => Data::F32(&self.logit_bias),
             StepInput::Spans => Data::U32(&self.spans),
             StepInput::Lens => Data::U32(&self.lens),
+            StepInput::Slots | StepInput::SlotRows => return None,
         })
     }
 
@@ -124,7 +125,7 @@ impl StepInputs {
             self.lens.push(span.len as u32);
         }
         let (rows, seqs, outs) = (step.rows.len() as u32, step.sequences.len() as u32, self.out_rows.len() as u32);
-        self.dims = Dims { rows, seqs, pages, stride, outs, recent: self.dims.recent };
+        self.dims = Dims { rows, seqs, pages, stride, outs, recent: self.dims.recent, slots: 0 };
         tail
     }
 

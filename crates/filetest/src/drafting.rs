@@ -4,7 +4,7 @@
 use aio_backend::{Bindings, Counters, Device, DeviceError, Executable, LoadOptions, Pending, WeightSet, WeightSource};
 use aio_backend_cpu::CpuDevice;
 use aio_orchestrator::{DraftError, Drafter, DrafterKind, Match};
-use aio_plan::{Plan, PlanFamily, Target};
+use aio_plan::{Plan, PlanFamily, PoolSizes, Target};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -113,8 +113,13 @@ impl Device for Losing {
         self.cpu.counters()
     }
 
-    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
-        self.cpu.upload(family, source, pages)
+    fn upload(
+        &self,
+        family: &PlanFamily,
+        source: &dyn WeightSource,
+        pools: PoolSizes,
+    ) -> Result<WeightSet, DeviceError> {
+        self.cpu.upload(family, source, pools)
     }
 
     fn load(

@@ -5,7 +5,7 @@
 //! damaged bytes alone never get past the checksums, and rarely past the first rule.
 
 use crate::hostile_graphs::{Graph, graphs};
-use crate::hostile_step::{MAX_BYTES, PAGES, step};
+use crate::hostile_step::{MAX_BYTES, POOLS, step};
 use aio_backend::Device;
 use aio_compiler::{CompileError, Options, compile};
 use aio_conformance::{Case, cases};
@@ -125,7 +125,7 @@ fn compiled(name: &str, text: &str, bucket: Bucket, fuse: bool, target: &Target)
 }
 
 fn bytes_of(family: &PlanFamily) -> Option<u64> {
-    let dims = family.state_bounds(PAGES);
+    let dims = family.state_bounds(POOLS);
     let weights = family.weights.iter().map(|w| w.ty.bytes(&dims));
     let states = family.states.iter().map(|s| s.ty.bytes(&dims));
     weights.chain(states).try_fold(family.arena_bytes, |sum, bytes| sum.checked_add(bytes?))

@@ -2,13 +2,15 @@
 
 use aio_backend::{Bindings, Data, Device, DeviceError, LoadOptions, WeightData, WeightSource};
 use aio_ir::{DType, Dims, TensorType};
-use aio_plan::PlanFamily;
+use aio_plan::{PlanFamily, PoolSizes};
 use std::collections::BTreeMap;
 
 /// Weights, states and arena of a family that is run have at most this many bytes.
 pub(crate) const MAX_BYTES: u64 = 8 << 20;
 /// Pages of the pool.
 pub(crate) const PAGES: u32 = 4;
+/// The pools of states.
+pub(crate) const POOLS: PoolSizes = PoolSizes { pages: PAGES, slots: 5 };
 /// Rows of a step at most.
 const MAX_ROWS: u32 = 40;
 
@@ -33,14 +35,15 @@ fn weights(family: &PlanFamily) -> Weights {
 
 /// Loads every plan and runs three steps: a full one, one of a few rows, and one of a few rows with a narrow page table.
 pub(crate) fn step(family: &PlanFamily, device: &dyn Device, bytes: &[u8]) -> Result<(), DeviceError> {
-    device.scratch_bytes(family, PAGES);
-    let resident = device.upload(family, &weights(family), PAGES)?;
+    device.scratch_bytes(family, POOLS);
+    let resident = device.upload(family, &weights(family), POOLS)?;
     for plan in &family.plans {
         let mut executable = device.load(family, plan, &resident, &LoadOptions::default())?;
         for (most, stride) in [(MAX_ROWS, PAGES), (2, PAGES), (2, 2)] {
             let bucket = plan.bucket;
             let (rows, seqs, outs) = (bucket.rows.min(most), bucket.seqs.min(most), bucket.outs.min(most));
-            let dims = Dims { rows, seqs, outs, pages: PAGES, stride, recent: most.min(5) };
+            let (pages, slots) = (PAGES, POOLS.slots);
+            let dims = Dims { rows, seqs, outs, pages, stride, recent: most.min(5), slots };
             let data: Vec<Option<Bound>> = plan.inputs.iter().map(|i| bound(&i.ty, &dims, bytes)).collect();
             let inputs: Vec<_> = data.iter().map(|d| d.as_ref().map(Bound::data)).collect();
             let words = |b: &aio_plan::Binding| b.ty.bytes(&dims).map_or(0, |bytes| bytes.div_ceil(4) as usize);

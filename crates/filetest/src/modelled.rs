@@ -4,7 +4,7 @@ use aio_backend::{
     Bindings, Burst, BurstReport, BurstRequest, BurstStep, Counters, Device, DeviceError, Executable, LoadOptions,
     Pending, StepReport, WeightSet, WeightSource,
 };
-use aio_plan::{Plan, PlanFamily, StepTime, Target};
+use aio_plan::{Plan, PlanFamily, PoolSizes, StepTime, Target};
 
 /// Seconds of a step of this many rows.
 pub type Seconds = fn(rows: u32) -> f64;
@@ -36,8 +36,13 @@ impl<D: Device> Device for Modelled<D> {
         self.inner.counters()
     }
 
-    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
-        self.inner.upload(family, source, pages)
+    fn upload(
+        &self,
+        family: &PlanFamily,
+        source: &dyn WeightSource,
+        pools: PoolSizes,
+    ) -> Result<WeightSet, DeviceError> {
+        self.inner.upload(family, source, pools)
     }
 
     fn load(

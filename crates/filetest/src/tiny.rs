@@ -71,6 +71,21 @@ pub fn graph(model: &Model) -> Graph {
     model.graph(&templates(), None).unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// A toy model with recurrent state, of a template in `tests/data/recurrent`: `recurrent` or `hybrid`.
+///
+/// # Panics
+/// As [`model`], and if there is no such template.
+pub fn recurrent(template: &str, seed: u64) -> (Model, Graph) {
+    let (model, _) = model("smollm2-135m", DType::F32, seed);
+    let mut templates = Templates::default();
+    for name in ["recurrent.jinja".to_owned(), format!("{template}.graph.jinja")] {
+        let path = crate::workspace("tests/data/recurrent").join(&name);
+        templates.set(&name, &std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{name}: {e}")));
+    }
+    let graph = model.graph(&templates, Some(&format!("{template}.graph.jinja"))).unwrap_or_else(|e| panic!("{e}"));
+    (model, graph)
+}
+
 /// An engine on such a model.
 ///
 /// # Panics

@@ -8,7 +8,7 @@ use aio_filetest::tiny;
 use aio_interp::InterpDevice;
 use aio_ir::{DType, Dims};
 use aio_plan::artefact::{Artefact, ArtefactError, CHUNK_BYTES, Hash, WeightFile, decode, encode};
-use aio_plan::{PlanFamily, verify};
+use aio_plan::{PlanFamily, PoolSizes, verify};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,7 +119,7 @@ fn hostile_plans_are_errors_or_valid() {
                 verify(&changed).unwrap();
                 if size(&changed) <= size(&family) {
                     // This binds every task to its kernels, as loading does.
-                    device.scratch_bytes(&changed, 1);
+                    device.scratch_bytes(&changed, PoolSizes::pages(1));
                 }
             }
             Err(ArtefactError::Rule(_)) => (refused, rules) = (refused + 1, rules + 1),

@@ -11,7 +11,7 @@ use aio_engine::{EngineOptions, Flow, Request, Sampling};
 use aio_filetest::{cuda, tiny};
 use aio_interp::InterpDevice;
 use aio_ir::{DType, Dims, text, verify};
-use aio_plan::{Bucket, StepLoad, Tail, Traffic};
+use aio_plan::{Bucket, PoolSizes, StepLoad, Tail, Traffic};
 use std::sync::Arc;
 
 fn ascending() -> EmulationOptions {
@@ -35,7 +35,7 @@ fn counts(outputs: usize) -> [u64; 3] {
     let bucket = Bucket { rows: 1, seqs: 1, outs: 1, tail: Tail::Logits, verify: false };
     let options = Options { buckets: vec![bucket], fuse: true };
     let family = compile(verify(&graph).unwrap(), &device.target(), &options).unwrap().family;
-    let resident = device.upload(&family, &Nothing, 1).unwrap();
+    let resident = device.upload(&family, &Nothing, PoolSizes::pages(1)).unwrap();
     let mut executable = device.load(&family, &family.plans[0], &resident, &LoadOptions::default()).unwrap();
     let mut memory = vec![[0u32; 4]; outputs];
     let mut words: Vec<OutputWords<'_>> = memory.iter_mut().map(|m| &mut m[..]).collect();
@@ -71,8 +71,9 @@ fn bytes_are_those_of_the_plans_traffic_on_every_device() {
         engine.generate(&request, &mut |_| Flow::Continue).unwrap();
         let spent = engine.counters() - before;
         // The prompt in one step, and a step for each token after the first.
-        let decoded = (1..TOKENS).map(|i| StepLoad { rows: 1, positions: PROMPT + i });
-        let loads: Vec<_> = [StepLoad { rows: PROMPT, positions: PROMPT }].into_iter().chain(decoded).collect();
+        let decoded = (1..TOKENS).map(|i| StepLoad { rows: 1, positions: PROMPT + i, sequences: 1 });
+        let loads: Vec<_> =
+            [StepLoad { rows: PROMPT, positions: PROMPT, sequences: 1 }].into_iter().chain(decoded).collect();
         let read: u64 = loads.iter().map(|&load| traffic.bytes_read(load)).sum();
         let written: u64 = loads.iter().map(|&load| traffic.bytes_written(load)).sum();
         assert!(traffic.weights > 0 && traffic.kv_per_position > 0, "{name}: {traffic:?}");

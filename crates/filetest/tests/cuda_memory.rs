@@ -9,7 +9,7 @@ use aio_compiler::{Options, compile};
 use aio_engine::{EngineError, EngineOptions};
 use aio_filetest::{cuda, tiny};
 use aio_ir::{DType, Dims, text, verify};
-use aio_plan::{Bucket, PlanFamily, Tail};
+use aio_plan::{Bucket, PlanFamily, PoolSizes, Tail};
 use std::time::Instant;
 
 struct Nothing;
@@ -38,7 +38,7 @@ fn family(device: &CudaDevice, elements: usize) -> PlanFamily {
 fn large_outputs_are_right_or_an_error() {
     let Some(device) = device("large outputs") else { return };
     let family = family(&device, 300_000);
-    let weights = device.upload(&family, &Nothing, 1).unwrap();
+    let weights = device.upload(&family, &Nothing, PoolSizes::pages(1)).unwrap();
     let load = |i: usize| device.load(&family, &family.plans[i], &weights, &LoadOptions::default()).unwrap();
     let (mut one, mut four) = (load(0), load(1));
     let values = |rows: usize, scale: f32| (0..rows * 300_000).map(|i| i as f32 * scale).collect::<Vec<_>>();

@@ -7,6 +7,7 @@ use aio_compiler::{Options, compile};
 use aio_conformance::{Case, Outcome, Weights, matching, reference, run_case};
 use aio_filetest::graph_file;
 use aio_ir::{text, verify};
+use aio_plan::PoolSizes;
 
 /// Inputs whose values are indices, under names that give such values.
 const RENAMED: [(&str, &str); 6] = [
@@ -80,7 +81,7 @@ fn what_no_kernel_can_do_is_refused() {
             Err(e) => e.to_string(),
             Ok(compiled) => {
                 let family = compiled.family;
-                let resident = device.upload(&family, &Weights::of(&parsed), 4).unwrap();
+                let resident = device.upload(&family, &Weights::of(&parsed), PoolSizes::pages(4)).unwrap();
                 device.load(&family, &family.plans[0], &resident, &LoadOptions::default()).err().unwrap().to_string()
             }
         };

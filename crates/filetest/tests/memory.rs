@@ -8,7 +8,7 @@ use aio_compiler::{Options, compile};
 use aio_engine::MemoryNeed;
 use aio_filetest::tiny;
 use aio_ir::DType;
-use aio_plan::{Bucket, PlanFamily, Tail};
+use aio_plan::{Bucket, PlanFamily, PoolSizes, Tail};
 
 fn cpu(threads: usize) -> CpuDevice {
     CpuDevice::new(CpuOptions { threads, isa: Some(IsaLevel::Portable), pin: false }).unwrap()
@@ -25,20 +25,20 @@ fn family(device: &dyn Device, rows: u32) -> PlanFamily {
 fn scratch_memory_grows_with_rows_pages_and_threads() {
     let bytes = |threads, rows, pages| {
         let device = cpu(threads);
-        device.scratch_bytes(&family(&device, rows), pages)
+        device.scratch_bytes(&family(&device, rows), PoolSizes::pages(pages))
     };
     let least = bytes(1, 1, 4);
     // One row's partial results of one split: a maximum and a sum a head beside its values.
     assert!(least > 4 * (64 + 2) * 4, "{least}");
     assert!(bytes(2, 1, 4) > least && bytes(1, 64, 4) > least && bytes(1, 1, 400) > least);
     let null = NullDevice::default();
-    assert_eq!(null.scratch_bytes(&family(&null, 1), 4), 0);
+    assert_eq!(null.scratch_bytes(&family(&null, 1), PoolSizes::pages(4)), 0);
 }
 
 #[test]
 fn the_need_names_its_parts() {
     let device = cpu(1);
-    let mut need = MemoryNeed::of(&family(&device, 1), 4);
+    let mut need = MemoryNeed::of(&family(&device, 1), PoolSizes::pages(4));
     // Keys and values of two layers, two heads of 64 in 16 bits: 64 positions a page.
     assert_eq!(need.kv, 4 * 2 * 2 * 2 * 64 * 64 * 2);
     let before = need.total();

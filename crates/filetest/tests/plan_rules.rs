@@ -203,7 +203,7 @@ fn l013_weights_and_states_have_sizes() {
         huge.ty = TensorType::f32(Shape::consts(&[1 << 40, 1 << 40]));
         f.weights.push(huge);
     });
-    for sym in [Sym::Rows, Sym::Outs, Sym::Recent, Sym::Pages, Sym::Seqs] {
+    for sym in [Sym::Rows, Sym::Outs, Sym::Recent, Sym::Pages, Sym::Seqs, Sym::Slots] {
         only("L013", |f| {
             let ty = TensorType::f32(Shape::new([8.into(), sym.into()]));
             f.states.push(StateDesc { name: "other".to_owned(), ty });

@@ -10,11 +10,12 @@ use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_compiler::{Options, compile};
 use aio_interp::InterpDevice;
 use aio_ir::{DType, Dims, Graph, Op, text, verify};
-use aio_plan::{Bucket, PlanFamily, Tail, WeightDesc};
+use aio_plan::{Bucket, PlanFamily, PoolSizes, Tail, WeightDesc};
 use std::collections::BTreeMap;
 
 const SEED: u64 = 9;
 const PAGES: u32 = 2;
+const SLOTS: u32 = 4;
 
 /// SplitMix64.
 struct Random(u64);
@@ -68,7 +69,7 @@ impl WeightSource for Weights {
 /// Bytes of each output of one step.
 fn run(family: &PlanFamily, device: &dyn Device, dims: Dims) -> Result<Vec<u64>, DeviceError> {
     let plan = &family.plans[0];
-    let resident = device.upload(family, &Weights::of(family), PAGES)?;
+    let resident = device.upload(family, &Weights::of(family), PoolSizes { pages: PAGES, slots: SLOTS })?;
     let mut executable = device.load(family, plan, &resident, &LoadOptions::default())?;
     let size = |ty: &aio_ir::TensorType| ty.bytes(&dims).unwrap() as usize;
     let mut random = Random(SEED);
@@ -115,7 +116,8 @@ fn the_cpu_runs_random_graphs_with_sizes_of_0() {
             let words: Vec<u32> = (0..40).map(|_| random.next()).collect();
             let graph = generate::graph_with(op, &words);
             let [rows, seqs, outs] = [0; 3].map(|_| random.next() % 4);
-            let dims = Dims { rows, seqs, outs, pages: PAGES, stride: PAGES, recent: random.next() % 3 };
+            let recent = random.next() % 3;
+            let dims = Dims { rows, seqs, outs, pages: PAGES, stride: PAGES, recent, slots: SLOTS };
             let done = [true, false].into_iter().filter(|&fuse| agrees(&graph, dims, fuse, &cpu)).count();
             ran += done;
             empty += usize::from(done > 0 && graph.values().any(|(_, v)| v.ty.shape.is_empty()));

@@ -13,7 +13,7 @@ use aio_filetest::modelled::{Modelled, twentieth};
 use aio_filetest::tiny;
 use aio_ir::sampling::SampleParams;
 use aio_ir::{DType, PAGE_POSITIONS};
-use aio_plan::{Plan, PlanFamily, Target};
+use aio_plan::{Plan, PlanFamily, PoolSizes, Target};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -149,8 +149,13 @@ impl Device for Holding {
         self.cpu.counters()
     }
 
-    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
-        self.cpu.upload(family, source, pages)
+    fn upload(
+        &self,
+        family: &PlanFamily,
+        source: &dyn WeightSource,
+        pools: PoolSizes,
+    ) -> Result<WeightSet, DeviceError> {
+        self.cpu.upload(family, source, pools)
     }
 
     fn load(

@@ -10,7 +10,7 @@ use aio_filetest::cuda;
 use aio_interp::InterpDevice;
 use aio_ir::{Dims, Graph, text, verify};
 use aio_plan::artefact::{Artefact, Contents, Hash, Header, write};
-use aio_plan::{Bucket, PlanFamily, Tail};
+use aio_plan::{Bucket, PlanFamily, PoolSizes, Tail};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -59,7 +59,7 @@ fn weights_without_elements_go_through_an_artefact() {
     for (name, tail, bytes) in [("none", "output \"y\" = %y\n", false), ("some", BOTH, true)] {
         let graph = graph(&format!("{EMPTY}{tail}"));
         let (source, own) = (Weights::of(&graph), family(&graph, &cpu));
-        let resident = cpu.upload(&own, &source, 1).unwrap();
+        let resident = cpu.upload(&own, &source, PoolSizes::pages(1)).unwrap();
         let want = step(&cpu, &own, &resident, dims).unwrap();
         assert_eq!(want.len(), 6 * ROWS as usize);
         assert_eq!(want.iter().all(|&w| w == 0), !bytes, "products and sums over no elements are 0, not -0");
@@ -67,7 +67,7 @@ fn weights_without_elements_go_through_an_artefact() {
         assert_eq!(artefact.weights().bytes() > 0, bytes);
         let back = artefact.family().unwrap();
         for access in [ImageAccess::Read, ImageAccess::Map] {
-            let resident = cpu.upload_image(&back, artefact.weights(), access, 1).unwrap();
+            let resident = cpu.upload_image(&back, artefact.weights(), access, PoolSizes::pages(1)).unwrap();
             assert_eq!(step(&cpu, &back, &resident, dims).unwrap(), want, "{name} {access:?}");
         }
     }
@@ -80,7 +80,7 @@ fn a_symbol_of_0_along_an_axis_that_needs_elements_is_refused_on_every_device() 
     let (null, oracle) = (aio_backend::null::NullDevice::default(), InterpDevice::default());
     for device in [&cpu as &dyn Device, &null, &oracle] {
         let family = family(&graph, device);
-        let resident = device.upload(&family, &Weights::of(&graph), 1).unwrap();
+        let resident = device.upload(&family, &Weights::of(&graph), PoolSizes::pages(1)).unwrap();
         let refused = step(device, &family, &resident, Dims::single(0, 1)).unwrap_err();
         assert!(matches!(refused, DeviceError::EmptyAxis { symbol: "rows", .. }), "{refused}");
         assert!(refused.to_string().contains("`reduce max` along axis 1"), "{refused}");
@@ -95,7 +95,7 @@ fn a_task_without_results_to_write_launches_nothing_on_cuda() {
     for (columns, launches) in [(0, 0), (32, 1)] {
         let graph = graph(&format!("%x = input \"x\" : f32[rows, {columns}]\n%y = neg %x\noutput \"y\" = %y\n"));
         let family = family(&graph, &device);
-        let resident = device.upload(&family, &Weights::of(&graph), 1).unwrap();
+        let resident = device.upload(&family, &Weights::of(&graph), PoolSizes::pages(1)).unwrap();
         let before = device.counters().launches;
         assert_eq!(step(&device, &family, &resident, dims).unwrap().len(), columns * ROWS as usize);
         assert_eq!(device.counters().launches - before, launches, "{columns} columns");

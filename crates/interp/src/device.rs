@@ -7,7 +7,7 @@ use aio_backend::{
     WeightSource, null, weights,
 };
 use aio_ir::{Dims, ValueId, verify};
-use aio_plan::{Loc, Plan, PlanFamily, StepTime, Target, Task, TaskId, Traffic};
+use aio_plan::{Loc, Plan, PlanFamily, PoolSizes, StepTime, Target, Task, TaskId, Traffic};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -24,7 +24,7 @@ struct Resident {
     states: Mutex<Vec<Vec<u8>>>,
     /// Whether each state is paged.
     paged: Vec<bool>,
-    pages: u32,
+    pools: PoolSizes,
 }
 
 struct InterpExecutable {
@@ -55,9 +55,14 @@ impl Device for InterpDevice {
         self.tally.read()
     }
 
-    fn upload(&self, family: &PlanFamily, source: &dyn WeightSource, pages: u32) -> Result<WeightSet, DeviceError> {
+    fn upload(
+        &self,
+        family: &PlanFamily,
+        source: &dyn WeightSource,
+        pools: PoolSizes,
+    ) -> Result<WeightSet, DeviceError> {
         let copy = |w: &aio_plan::WeightDesc| Ok(weights::checked(source, &w.name, &w.ty)?.to_vec());
-        let dims = family.state_bounds(pages);
+        let dims = family.state_bounds(pools);
         // What a file says of its sizes is refused as a whole before any of it is allocated.
         let held =
             family.weights.iter().map(|w| w.ty.bytes(&dims)).chain(family.states.iter().map(|s| s.ty.bytes(&dims)));
@@ -73,7 +78,7 @@ impl Device for InterpDevice {
         let weights = family.weights.iter().map(copy).collect::<Result<_, _>>()?;
         let states = family.states.iter().map(state).collect::<Result<_, _>>()?;
         let paged = family.states.iter().map(|s| s.is_paged()).collect();
-        Ok(WeightSet::new(Resident { weights, states: Mutex::new(states), paged, pages }))
+        Ok(WeightSet::new(Resident { weights, states: Mutex::new(states), paged, pools }))
     }
 
     fn load(
@@ -96,11 +101,11 @@ impl Device for InterpDevice {
 
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
         let resident = weights.get::<Resident>()?;
-        if let Some(&(from, to)) = pages.iter().find(|(from, to)| *from.max(to) >= resident.pages) {
-            return Err(failed(format!("page {} is not below {}", from.max(to), resident.pages)));
+        if let Some(&(from, to)) = pages.iter().find(|(from, to)| *from.max(to) >= resident.pools.pages) {
+            return Err(failed(format!("page {} is not below {}", from.max(to), resident.pools.pages)));
         }
         for (state, _) in lock(&resident.states).iter_mut().zip(&resident.paged).filter(|(_, paged)| **paged) {
-            let size = state.len() / resident.pages.max(1) as usize;
+            let size = state.len() / resident.pools.pages.max(1) as usize;
             for &(from, to) in pages {
                 state.copy_within(from as usize * size..(from as usize + 1) * size, to as usize * size);
             }
@@ -118,7 +123,7 @@ impl Device for InterpDevice {
 impl Executable for InterpExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         let started = Instant::now();
-        bindings.check(&self.plan, self.resident.pages)?;
+        bindings.check(&self.plan, self.resident.pools)?;
         let mut step = Execution {
             exe: self,
             dims: bindings.dims,
@@ -155,8 +160,9 @@ impl Execution<'_> {
     fn task(&mut self, id: TaskId, task: &Task, inputs: &[Option<Data<'_>>]) -> Result<(), DeviceError> {
         let body = verify(&task.body).map_err(failed)?;
         let locs: Vec<Loc> = task.operands.iter().copied().filter(|s| *s != Loc::Absent).collect();
-        // The pool's size comes from the resident model, the other dimensions from the step.
-        let dims = Dims { pages: self.exe.resident.pages, ..self.dims };
+        // The pools' sizes come from the resident model, the other dimensions from the step.
+        let PoolSizes { pages, slots } = self.exe.resident.pools;
+        let dims = Dims { pages, slots, ..self.dims };
         let results = evaluate(body, &dims, |value: ValueId, v| {
             let loc = locs[value.index()];
             let mut bytes = self.bytes(loc, inputs)?;

@@ -1,6 +1,7 @@
 //! Errors of evaluating a graph.
 
 use aio_ir::infer::EmptyAxis;
+use aio_ir::slots::SlotError;
 use aio_ir::{Op, ValueId};
 use std::fmt;
 
@@ -58,6 +59,14 @@ pub enum EvalError {
         /// The axis.
         axis: EmptyAxis,
     },
+    /// A step cannot use slots as it says.
+    #[error("{at}: {source}")]
+    Slots {
+        /// The node.
+        at: At,
+        /// What is impossible.
+        source: SlotError,
+    },
     /// A result is larger than the oracle computes.
     #[error("{at}: {ty} has more than {max} elements", max = MAX_ELEMS)]
     TooLarge {
@@ -73,7 +82,10 @@ impl EvalError {
     pub fn at(&mut self) -> Option<&mut At> {
         match self {
             EvalError::Unbound { .. } => None,
-            EvalError::Index { at, .. } | EvalError::EmptyAxis { at, .. } | EvalError::TooLarge { at, .. } => Some(at),
+            EvalError::Index { at, .. }
+            | EvalError::EmptyAxis { at, .. }
+            | EvalError::Slots { at, .. }
+            | EvalError::TooLarge { at, .. } => Some(at),
         }
     }
 }

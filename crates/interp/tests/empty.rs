@@ -7,7 +7,7 @@ use aio_interp::EvalError;
 use aio_ir::Dims;
 use aio_ir::text::parse;
 
-const DIMS: Dims = Dims { rows: 0, seqs: 1, pages: 1, stride: 1, outs: 1, recent: 0 };
+const DIMS: Dims = Dims { rows: 0, seqs: 1, pages: 1, stride: 1, outs: 1, recent: 0, slots: 2 };
 
 /// Shape and values of `%y`, with all declared values set to 1.
 fn result(body: &str, dims: &Dims) -> Result<(Vec<usize>, Vec<f32>), EvalError> {

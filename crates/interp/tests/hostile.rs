@@ -11,7 +11,7 @@ use aio_ir::{Dims, Op, verify};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-const DIMS: Dims = Dims { rows: 2, seqs: 1, pages: 2, stride: 2, outs: 2, recent: 0 };
+const DIMS: Dims = Dims { rows: 2, seqs: 1, pages: 2, stride: 2, outs: 2, recent: 0, slots: 0 };
 
 fn eval(body: &str, dims: &Dims, inputs: &[(&str, &[f64])]) -> Result<usize, EvalError> {
     let graph = parse(&format!("aio 1\ngraph \"t\"\n{body}")).unwrap_or_else(|e| panic!("{e}")).graph;
@@ -96,10 +96,10 @@ fn random_graphs_and_empty_dimensions_never_panic() {
     println!("seed 7");
     let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]));
-    let dims = (0u32..3, 0u32..3, 0u32..3, 0u32..3, 0u32..3);
+    let dims = (0u32..3, 0u32..3, 0u32..3, 0u32..3, 0u32..3, 0u32..4);
     let words = prop::collection::vec(any::<u32>(), 0..60);
-    let done = runner.run(&(words, dims), |(words, (rows, seqs, pages, outs, recent))| {
-        let dims = Dims { rows, seqs, pages, stride: pages, outs, recent };
+    let done = runner.run(&(words, dims), |(words, (rows, seqs, pages, outs, recent, slots))| {
+        let dims = Dims { rows, seqs, pages, stride: pages, outs, recent, slots };
         evaluate_random(&generate::graph(&words), &dims, &words);
         for &op in Op::ALL {
             evaluate_random(&generate::graph_with(op, &words), &dims, &words);

@@ -2,13 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bound;
+#[path = "ops/slots.rs"]
+mod slots;
 
 use aio_interp::{Data, Tensor};
 use aio_ir::text::parse;
 use aio_ir::{Dims, Op};
 use std::collections::HashSet;
 
-const DIMS: Dims = Dims { rows: 2, seqs: 1, pages: 2, stride: 2, outs: 2, recent: 2 };
+const DIMS: Dims = Dims { rows: 2, seqs: 1, pages: 2, stride: 2, outs: 2, recent: 2, slots: 3 };
 
 /// The body of a graph, numbers by name, and the expected numbers of each output and final.
 type Case<'a> = (&'a str, &'a [(&'a str, &'a [f64])], &'a [&'a [f64]]);
@@ -458,6 +460,7 @@ fn every_op_computes_what_the_table_says() {
         norms_and_folds(),
         positions(),
         cache(),
+        slots::slots(),
         conversions(),
         choices(),
     ];

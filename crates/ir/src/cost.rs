@@ -146,6 +146,28 @@ pub(crate) fn page_write(a: &CostArgs<'_>) -> Cost {
     Cost { bytes_read: a.bytes(k).saturating_add(a.bytes(v)), bytes_written: halves.saturating_mul(2), flops: 0 }
 }
 
+/// Reads and writes each sequence's slot once, whatever the rows, besides the rows themselves.
+fn slots(a: &CostArgs<'_>, flops: u64) -> Cost {
+    let state = a.input(0);
+    let record = state.bytes(&Dims { slots: 1, ..a.load.dims }).unwrap_or(u64::MAX);
+    let records = record.saturating_mul(a.load.dims.seqs.into());
+    let rows = a.inputs[1..].iter().flatten().fold(0u64, |n, t| n.saturating_add(a.bytes(t)));
+    let bytes_written = records.saturating_add(a.bytes(a.results[1]));
+    Cost { bytes_read: records.saturating_add(rows), bytes_written, flops }
+}
+
+/// One multiply-add per tap and element.
+pub(crate) fn conv(a: &CostArgs<'_>) -> Cost {
+    let taps = a.input(2).shape.last().resolve(&a.load.dims);
+    slots(a, a.elems(a.input(1)).saturating_mul(taps).saturating_mul(2))
+}
+
+/// Seven operations per element of the matrix and row: the gate, and a multiply-add for each of the three products.
+pub(crate) fn delta_rule(a: &CostArgs<'_>) -> Cost {
+    let key = a.input(1).shape.last().resolve(&a.load.dims);
+    slots(a, a.elems(a.input(3)).saturating_mul(key).saturating_mul(7))
+}
+
 /// Reads each sequence's keys and values once; two multiply-adds per element, head and row.
 pub(crate) fn attend(a: &CostArgs<'_>) -> Cost {
     let (q, kv) = (a.input(0), a.input(1));

@@ -30,7 +30,7 @@ fn colour(group: Group) -> &'static str {
         Group::Elementwise => "white",
         Group::Norm => "palegreen",
         Group::Position => "plum",
-        Group::Cache => "orange",
+        Group::Cache | Group::Slots => "orange",
         Group::Reduce => "lightcyan",
         Group::Choose => "pink",
     }

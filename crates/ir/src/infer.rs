@@ -1,4 +1,5 @@
-//! Shape rules: result types from operand types and attributes, one function per op or family.
+//! Shape rules: result types from operand types and attributes, one function per op or family. Those of ops on states are in
+//! `infer_state.rs`.
 //!
 //! Called by the builder, the parser (types are optional) and the verifier (types must agree).
 
@@ -7,7 +8,7 @@ pub use crate::infer_error::{EmptyAxis, InferError, full_axis};
 use crate::attr::Attr;
 use crate::op::Op;
 use crate::shape::{Dim, Shape, Sym, TensorType};
-use crate::{DType, PAGE_POSITIONS, SAMPLE_PARAMS, quant};
+use crate::{DType, SAMPLE_PARAMS, quant};
 use smallvec::{SmallVec, smallvec};
 
 /// Result types in order.
@@ -27,30 +28,30 @@ pub struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
-    fn input(&self, i: usize) -> &'a TensorType {
+    pub(crate) fn input(&self, i: usize) -> &'a TensorType {
         self.optional(i).expect("V003: required operands are present before shapes are inferred")
     }
 
-    fn optional(&self, i: usize) -> Option<&'a TensorType> {
+    pub(crate) fn optional(&self, i: usize) -> Option<&'a TensorType> {
         self.inputs.get(i).copied().flatten()
     }
 
-    fn bad(&self, i: usize, expected: impl Into<String>) -> InferError {
+    pub(crate) fn bad(&self, i: usize, expected: impl Into<String>) -> InferError {
         let operand = self.op.spec().operands[i].name;
         InferError::Operand { operand, expected: expected.into(), got: self.input(i).clone() }
     }
 
-    fn require(&self, i: usize, ok: bool, expected: impl Into<String>) -> Result<(), InferError> {
+    pub(crate) fn require(&self, i: usize, ok: bool, expected: impl Into<String>) -> Result<(), InferError> {
         if ok { Ok(()) } else { Err(self.bad(i, expected)) }
     }
 
     /// Requires operand `i` to have exactly this type.
-    fn exact(&self, i: usize, dtype: DType, dims: &[Dim]) -> Result<(), InferError> {
+    pub(crate) fn exact(&self, i: usize, dtype: DType, dims: &[Dim]) -> Result<(), InferError> {
         let want = TensorType::new(dtype, Shape::new(dims.iter().copied()));
         self.require(i, *self.input(i) == want, want.to_string())
     }
 
-    fn plain_float(&self, i: usize) -> Result<&'a TensorType, InferError> {
+    pub(crate) fn plain_float(&self, i: usize) -> Result<&'a TensorType, InferError> {
         let t = self.input(i);
         self.require(i, t.dtype == DType::F32, "f32 elements")?;
         Ok(t)
@@ -60,7 +61,7 @@ impl<'a> Args<'a> {
         &self.attrs[i]
     }
 
-    fn int(&self, i: usize) -> i64 {
+    pub(crate) fn int(&self, i: usize) -> i64 {
         match self.attr(i) {
             Attr::Int(v) => *v,
             _ => unreachable!("V004: attribute kinds are checked before shapes are inferred"),
@@ -81,7 +82,7 @@ impl<'a> Args<'a> {
         }
     }
 
-    fn bad_attr(&self, i: usize, expected: impl Into<String>) -> InferError {
+    pub(crate) fn bad_attr(&self, i: usize, expected: impl Into<String>) -> InferError {
         let name = self.op.spec().attrs[i].name;
         InferError::Attribute { name, expected: expected.into(), got: self.attrs[i].clone() }
     }
@@ -105,7 +106,7 @@ fn one(dtype: DType, shape: Shape) -> Result<Types, InferError> {
     Ok(smallvec![TensorType::new(dtype, shape)])
 }
 
-fn same(t: &TensorType) -> Result<Types, InferError> {
+pub(crate) fn same(t: &TensorType) -> Result<Types, InferError> {
     Ok(smallvec![t.clone()])
 }
 
@@ -279,69 +280,6 @@ pub(crate) fn rope(a: &Args<'_>) -> Result<Types, InferError> {
         a.exact(2, DType::F32, &[Dim::Const(dims as u64 / 2)])?;
     }
     same(x)
-}
-
-/// Key-value heads and head size of a KV state, whose shape is fixed: pages, 2, heads, 64, head size.
-fn kv_dims(a: &Args<'_>, i: usize) -> Result<(Dim, Dim), InferError> {
-    let kv = a.input(i);
-    let want = "f16[pages, 2, kv heads, 64, head size], neither of them 0";
-    match (kv.dtype, kv.shape.dims()) {
-        (
-            DType::F16,
-            &[
-                Dim::Sym(Sym::Pages),
-                Dim::Const(2),
-                heads @ Dim::Const(1..),
-                Dim::Const(PAGE_POSITIONS),
-                head @ Dim::Const(1..),
-            ],
-        ) => Ok((heads, head)),
-        _ => Err(a.bad(i, want)),
-    }
-}
-
-/// Checks the page table, row sequences and positions, from operand `i` on.
-fn row_places(a: &Args<'_>, i: usize, rows: Dim) -> Result<(), InferError> {
-    a.exact(i, DType::U32, &[Sym::Seqs.into(), Sym::Stride.into()])?;
-    a.exact(i + 1, DType::U32, &[rows])?;
-    a.exact(i + 2, DType::U32, &[rows])
-}
-
-pub(crate) fn page_write(a: &Args<'_>) -> Result<Types, InferError> {
-    let (heads, head) = kv_dims(a, 0)?;
-    let k = a.plain_float(1)?;
-    a.require(1, k.shape.rank() == 3, "rank 3: rows, heads, head size")?;
-    let rows = k.shape.dims()[0];
-    a.exact(1, DType::F32, &[rows, heads, head])?;
-    a.exact(2, DType::F32, &[rows, heads, head])?;
-    row_places(a, 3, rows)?;
-    same(a.input(0))
-}
-
-pub(crate) fn attend(a: &Args<'_>) -> Result<Types, InferError> {
-    let q = a.plain_float(0)?;
-    a.require(0, q.shape.rank() == 3, "rank 3: rows, heads, head size")?;
-    let (kv_heads, head) = kv_dims(a, 1)?;
-    let &[rows, heads, q_head] = q.shape.dims() else { unreachable!("rank is 3") };
-    let grouped = match (heads.known(), kv_heads.known()) {
-        (Some(h), Some(k)) => h > 0 && k > 0 && h % k == 0,
-        _ => false,
-    };
-    a.require(0, grouped && q_head == head, format!("heads a multiple of {kv_heads}, head size {head}"))?;
-    row_places(a, 2, rows)?;
-    if a.optional(5).is_some() {
-        a.exact(5, DType::F32, &[heads])?;
-    }
-    if a.int(1) < 0 {
-        return Err(a.bad_attr(1, "0 (no window) or more"));
-    }
-    same(q)
-}
-
-pub(crate) fn commit(a: &Args<'_>) -> Result<Types, InferError> {
-    a.exact(0, DType::U32, &[Sym::Seqs.into()])?;
-    a.exact(1, DType::U32, &[Sym::Seqs.into()])?;
-    same(a.input(0))
 }
 
 pub(crate) fn slice(a: &Args<'_>) -> Result<Types, InferError> {

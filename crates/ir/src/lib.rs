@@ -26,10 +26,13 @@ pub mod graph;
 pub mod ids;
 pub mod infer;
 mod infer_error;
+mod infer_state;
+pub mod kv;
 pub mod op;
 pub mod quant;
 pub mod sampling;
 pub mod shape;
+pub mod slots;
 pub mod text;
 pub mod verify;
 
@@ -38,11 +41,12 @@ pub use cost::{Cost, Load};
 pub use dtype::DType;
 pub use graph::{Builder, Def, Final, Graph, Node, Output, Value};
 pub use ids::{NodeId, ValueId};
+pub use kv::KvShape;
 pub use op::{Group, Op};
 pub use shape::{Dim, Dims, Shape, Sym, TensorType};
 pub use verify::{Verified, VerifyErrors, verify};
 
-/// Positions in a KV page.
+/// Positions in a KV page, unless a state's type has another number ([`KvShape::positions`]).
 pub const PAGE_POSITIONS: u64 = 64;
 
 /// Sampling parameters per row of the `sample` op: temperature, top-k, top-p, min-p, repetition penalty, presence

@@ -7,6 +7,7 @@
 use crate::attr::{Attr, AttrKind, AttrSpec, Default as D};
 use crate::cost::{self, CostRule};
 use crate::infer::{self, InferRule};
+use crate::infer_state;
 
 /// The category of an op. Ops of one group share rules and a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +26,8 @@ pub enum Group {
     Position,
     /// The paged KV cache.
     Cache,
+    /// Recurrent state of sequences, in slots.
+    Slots,
     /// Moves elements without computing.
     Layout,
     /// Changes the element type.
@@ -115,6 +118,8 @@ const F32_X: &str = "x and out: f32.";
 const SAME_SHAPE: &str = "out has x's shape.";
 const BROADCAST: &str =
     "Shapes broadcast as in numpy: aligned at the last dimension, equal or one of them 1 (0 and 1 give 0).";
+const SLOT_NUMBERS: &str = "The state is rounded to f32 after each row and sums have the row's own order, so results do not depend on which rows were pending, certain or drafts. The oracle adds in f64; kernels differ in the last bits. NaN stays.";
+const SLOT_INDICES: &str = "slots has the slot that a sequence reads and the one that it writes; slot_rows how many pending rows of the first are accepted and how many of its rows in the step are certain. A sequence's rows are adjacent and in order; those after the certain ones are drafts, at most `room`. The op applies accepted rows, then certain rows, stores the state in the written slot, computes the drafts without storing them and keeps their operands there as pending rows. Slot 0 is the empty state and is never written; no other sequence of the step uses a written slot. Anything else fails the step.";
 const ARITHMETIC: &str =
     "Integers wrap; bool is one bit. f16 and bf16 are computed in f32 and rounded to nearest even. NaN stays.";
 const EITHER_ZERO: &str = "NaN where a or b is NaN. Of +0 and -0, either may be the result.";
@@ -232,13 +237,18 @@ op_table! {
         infer::rope, cost::per_element,
         notes("x: f32; positions: u32; freq_factors: f32; out: f32.", "x is [rows, heads, head size], positions [rows], freq_factors [dims / 2]; `dims` is even, 2 to head size, and elements from `dims` on are copied; out has x's shape. Pair i is elements 2i and 2i + 1 (`adjacent`) or i and i + dims / 2 (`halves`).", "`scaling` linear divides positions by `factor`; yarn is that of the YaRN paper (arXiv 2309.00071) with `factor`, `original_context`, `beta_fast` and `beta_slow`, and its magnitude times `attn_factor`. Angles are f32 numbers; kernels differ in the last bits. freq_factors divide the frequencies. NaN stays in its pair. A position may be any u32.", "");
 
-    PageWrite "page_write" Cache "Stores a row's key and value at its position of its sequence's pages." (req "kv", req "k", req "v", req "table", req "row_seq", req "positions") -> ("kv") updates 0 [] infer::page_write, cost::page_write,
-        notes("kv: f16; k and v: f32; table, row_seq and positions: u32; out: f16.", "kv is [pages, 2, kv heads, 64, head size], the 2 being keys, values, heads and head size not 0; k and v are [rows, kv heads, head size]; table is [seqs, stride], row_seq and positions [rows]. Position p of sequence s lies in page table[s, p / 64] at p % 64.", "Rounded to f16, to nearest even; from 65520 on to infinity. NaN stays. Where several rows write one place, the last one stays.", "row_seq is below seqs, p / 64 below the table's width, the page below kv's pages; any other fails the step.");
+    PageWrite "page_write" Cache "Stores a row's key and value at its position of its sequence's pages." (req "kv", req "k", req "v", req "table", req "row_seq", req "positions") -> ("kv") updates 0 [] infer_state::page_write, cost::page_write,
+        notes("kv: f16; k and v: f32; table, row_seq and positions: u32; out: f16.", "kv is [pages, 2, kv heads, page size, head size], the 2 being keys, values, the page size a power of two up to 4096, heads and head size not 0; k and v are [rows, kv heads, head size]; table is [seqs, stride], row_seq and positions [rows]. Position p of sequence s lies in page table[s, p / page size] at p % page size.", "Rounded to f16, to nearest even; from 65520 on to infinity. NaN stays. Where several rows write one place, the last one stays.", "row_seq is below seqs, p / page size below the table's width, the page below kv's pages; any other fails the step.");
     Attend "attend" Cache "Causal attention of each row over its sequence's pages, positions 0 to its own." (req "q", req "kv", req "table", req "row_seq", req "positions", opt "sinks") -> ("out")
-        ["scale" NUM, D::Required; "window" INT, D::Int(0); "soft_cap" NUM, D::F32(0.0)] infer::attend, cost::attend,
-        notes("q: f32; kv: f16; table, row_seq and positions: u32; sinks: f32; out: f32.", "q is [rows, heads, head size], heads a multiple of kv heads, none of the sizes 0; kv is [pages, 2, kv heads, 64, head size], the 2 being keys, values; table is [seqs, stride], row_seq and positions [rows], sinks [heads]; out has q's shape. Position p of sequence s lies in page table[s, p / 64] at p % 64. Head h reads kv head h / (heads / kv heads).", "Scores are `scale` times the products, then `soft_cap` * tanh(score / `soft_cap`) if that is not 0. A row reads the last `window` positions up to its own, all if 0. A sink is one more score, without a value. The oracle computes in f64; kernels add in f32 in other orders. A NaN in what a head reads makes its result NaN.", "row_seq is below seqs, p / 64 below the table's width, pages read below kv's; any other fails the step.");
-    Commit "commit" Cache "Committed lengths plus the accepted counts." (req "lens", req "accepted") -> ("lens") updates 0 [] infer::commit, cost::moved,
+        ["scale" NUM, D::Required; "window" INT, D::Int(0); "soft_cap" NUM, D::F32(0.0)] infer_state::attend, cost::attend,
+        notes("q: f32; kv: f16; table, row_seq and positions: u32; sinks: f32; out: f32.", "q is [rows, heads, head size], heads a multiple of kv heads, none of the sizes 0; kv is as for page_write; table is [seqs, stride], row_seq and positions [rows], sinks [heads]; out has q's shape. Position p of sequence s lies in page table[s, p / page size] at p % page size. Head h reads kv head h / (heads / kv heads).", "Scores are `scale` times the products, then `soft_cap` * tanh(score / `soft_cap`) if that is not 0. A row reads the last `window` positions up to its own, all if 0. A sink is one more score, without a value. The oracle computes in f64; kernels add in f32 in other orders. A NaN in what a head reads makes its result NaN.", "row_seq is below seqs, p / page size below the table's width, pages read below kv's; any other fails the step.");
+    Commit "commit" Cache "Committed lengths plus the accepted counts." (req "lens", req "accepted") -> ("lens") updates 0 [] infer_state::commit, cost::moved,
         notes("lens, accepted and out: u32.", "All are [seqs].", "Wraps at 2^32.", "");
+
+    Conv "conv" Slots "Causal depthwise convolution over the rows of each sequence; a slot keeps the raw inputs that later rows need." (req "state", req "x", req "weight", req "slots", req "slot_rows", req "row_seq", opt "bias") -> ("state", "out") updates 0 [] infer_state::conv, cost::conv,
+        notes("slots, slot_rows and row_seq: u32; all else: f32.", "state is [slots, taps - 1 + room, channels], x and out [rows, channels], weight [channels, taps], bias [channels]; slots and slot_rows are [seqs, 2], row_seq [rows]. weight[c, taps - 1] multiplies the row itself, weight[c, 0] the oldest. A slot holds inputs, oldest first: the taps - 1 before the next row, then the pending rows, so the tail after n accepted rows begins at n.", SLOT_NUMBERS, SLOT_INDICES);
+    DeltaRule "delta_rule" Slots "Gated delta rule, head by head: S = gate * S; S = S + beta * k (v - S^T k)^T; out = S^T q." (req "state", req "q", req "k", req "v", req "gate", req "beta", req "slots", req "slot_rows", req "row_seq") -> ("state", "out") updates 0 [] infer_state::delta_rule, cost::delta_rule,
+        notes("slots, slot_rows and row_seq: u32; all else: f32.", "q and k are [rows, key heads, key size], v and out [rows, heads, value size], gate and beta [rows, heads]; heads is a multiple of key heads, and head h reads key head h / (heads / key heads). state is [slots, heads, key size * value size + room * (key size + value size + 2)]: the matrix S [key size, value size], then for each pending row its k, v, gate and beta. slots and slot_rows are [seqs, 2], row_seq [rows].", SLOT_NUMBERS, SLOT_INDICES);
 
     Slice "slice" Layout "Elements start to start + len of a dimension." (req "x") -> ("out") ["axis" INT, D::Required; "start" INT, D::Required; "len" INT, D::Required] infer::slice, cost::picked,
         notes(PLAIN_X, "`axis` is below x's rank and of known size; out is x with `len` there.", "Copies bits.", "`start` and `len` are 0 or more, start + len at most the dimension's size.");

@@ -23,11 +23,13 @@ pub enum Sym {
     Outs,
     /// Recent tokens per output row, for the penalties.
     Recent,
+    /// Slots of the pool of recurrent state.
+    Slots,
 }
 
 impl Sym {
     /// All symbols.
-    pub const ALL: [Sym; 6] = [Sym::Rows, Sym::Seqs, Sym::Pages, Sym::Stride, Sym::Outs, Sym::Recent];
+    pub const ALL: [Sym; 7] = [Sym::Rows, Sym::Seqs, Sym::Pages, Sym::Stride, Sym::Outs, Sym::Recent, Sym::Slots];
 
     /// The symbol's name in the text form.
     pub const fn name(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Sym {
             Sym::Stride => "stride",
             Sym::Outs => "outs",
             Sym::Recent => "recent",
+            Sym::Slots => "slots",
         }
     }
 
@@ -62,12 +65,14 @@ pub struct Dims {
     pub outs: u32,
     /// Recent tokens per output row.
     pub recent: u32,
+    /// Slots of the pool of recurrent state. Only states have it as a dimension.
+    pub slots: u32,
 }
 
 impl Dims {
     /// A step of `rows` rows of one sequence whose last row produces an output. The sequence may have the whole pool.
     pub const fn single(rows: u32, pages: u32) -> Dims {
-        Dims { rows, seqs: 1, pages, stride: pages, outs: 1, recent: 0 }
+        Dims { rows, seqs: 1, pages, stride: pages, outs: 1, recent: 0, slots: 0 }
     }
 
     /// The number bound to a symbol.
@@ -79,6 +84,7 @@ impl Dims {
             Sym::Stride => self.stride,
             Sym::Outs => self.outs,
             Sym::Recent => self.recent,
+            Sym::Slots => self.slots,
         }
     }
 

@@ -16,13 +16,14 @@
 //! | V012 | output names are unique, not empty and not a state's, since a final goes by its state's name; a graph has an output or a final |
 //! | V013 | sizes fit in 64 bits, with empty dimensions counted as 1, and rows of quantised types are whole blocks (none of a row of 0) |
 //! | V014 | a replaced state's last value is that state's final (an update that is not kept is a mistake) |
+//! | V015 | `slots` is only the outermost dimension of a state and its updates, which only the operand that an op replaces may be |
 //!
 //! Not checked: that indices are in range at run time (the engine's duty), and that symbols are bound. All errors are
 //! collected. Passes and back ends take [`Verified`], so they never receive an unchecked graph.
 
 use crate::graph::{Def, Graph, Node, check_attrs, check_operands};
 use crate::ids::{NodeId, ValueId};
-use crate::shape::Dims;
+use crate::shape::{Dims, Sym};
 use crate::text::print_node;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -103,6 +104,7 @@ pub fn verify(graph: &Graph) -> Result<Verified<'_>, VerifyErrors> {
         v.finals();
         v.states();
         v.optional_inputs();
+        v.slots();
     }
     if v.errors.is_empty() { Ok(Verified(graph)) } else { Err(VerifyErrors(v.errors)) }
 }
@@ -178,8 +180,15 @@ impl Verifier<'_> {
 
     fn sizes(&mut self) {
         // A step with the largest 32-bit counts would overflow everything; up to 2^20 of each is guaranteed to work.
-        let large =
-            Dims { rows: 1 << 20, seqs: 1 << 10, pages: 1 << 20, stride: 1 << 20, outs: 1 << 20, recent: 1 << 20 };
+        let large = Dims {
+            rows: 1 << 20,
+            seqs: 1 << 10,
+            pages: 1 << 20,
+            stride: 1 << 20,
+            outs: 1 << 20,
+            recent: 1 << 20,
+            slots: 1 << 20,
+        };
         for (id, value) in self.graph.values() {
             let ty = &value.ty;
             let open_row = ty.dtype.is_quantized() && ty.shape.last().known().is_none();
@@ -267,6 +276,42 @@ impl Verifier<'_> {
             if let Some(by) = replaced.get(&value) {
                 self.error("V010", entity, format!("{value} was replaced by {by}"));
             }
+        }
+    }
+
+    /// Only ops that know slots may use a state of slots: no other op can tell which sequence a slot belongs to.
+    fn slots(&mut self) {
+        let graph = self.graph;
+        let has_slots = |id: ValueId| graph.ty(id).shape.dims().contains(&Sym::Slots.into());
+        for (id, value) in graph.values().filter(|&(id, _)| has_slots(id)) {
+            let version = match value.def {
+                Def::State => true,
+                Def::Node { node, result } => result == 0 && graph.node(node).op.spec().updates.is_some(),
+                _ => false,
+            };
+            let inner = value.ty.shape.dims()[1..].contains(&Sym::Slots.into());
+            if !version || inner {
+                self.error("V015", Entity::Value(id), format!("{id} : {} is not a state by slots", value.ty));
+            }
+        }
+        for (id, node) in graph.nodes() {
+            let replaced = node.op.spec().updates;
+            let strays = node.inputs.iter().enumerate().filter(|&(i, _)| Some(i) != replaced);
+            if let Some(value) = strays.filter_map(|(_, v)| *v).find(|&v| has_slots(v)) {
+                self.error(
+                    "V015",
+                    Entity::Node(id),
+                    format!("{value} is a state by slots, which this op does not take"),
+                );
+            }
+        }
+        for (i, output) in graph.outputs.iter().enumerate().filter(|(_, o)| has_slots(o.value)) {
+            self.error("V015", Entity::Output(i), format!("{} is a state by slots", output.value));
+        }
+        let declared = |id: ValueId| graph.value(id).def == Def::State;
+        let copies = graph.finals.iter().enumerate().filter(|(_, f)| has_slots(f.value) && declared(f.value));
+        for (i, f) in copies.filter(|(_, f)| f.value != f.state) {
+            self.error("V015", Entity::Final(i), format!("{} is another state by slots", f.value));
         }
     }
 

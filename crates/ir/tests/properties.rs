@@ -59,8 +59,15 @@ fn every_op_round_trips_alone() {
 
 #[test]
 fn costs_never_overflow() {
-    let dims =
-        Dims { rows: u32::MAX, seqs: u32::MAX, pages: u32::MAX, stride: u32::MAX, outs: u32::MAX, recent: u32::MAX };
+    let dims = Dims {
+        rows: u32::MAX,
+        seqs: u32::MAX,
+        pages: u32::MAX,
+        stride: u32::MAX,
+        outs: u32::MAX,
+        recent: u32::MAX,
+        slots: u32::MAX,
+    };
     let done = runner(100, 3).run(&words(), |words| {
         let graph = generate::graph(&words);
         for (_, node) in graph.nodes() {

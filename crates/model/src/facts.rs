@@ -79,6 +79,7 @@ impl Facts {
             architecture => self.0.architecture.as_str(),
             vocab_size => self.0.vocab_size,
             tensor_count => self.0.dtypes.len(),
+            page_positions => aio_ir::PAGE_POSITIONS,
         }
     }
 

@@ -11,7 +11,7 @@
 //! | `has(tensor)` | whether the file has the tensor |
 //! | `dtype(tensor)` | its element type; an error if the file has no such tensor |
 //!
-//! Variables: `architecture`, `vocab_size`, `tensor_count`. A key that was asked for counts as read. Any other key of
+//! Variables: `architecture`, `vocab_size`, `tensor_count`, `page_positions` (positions in a KV page). A key that was asked for counts as read. Any other key of
 //! the architecture must be in [`crate::keys::TABLE`], and the graph must read every tensor.
 //!
 //! A template is written for one architecture, so an undefined name is an error, while chat templates (`crate::chat`)

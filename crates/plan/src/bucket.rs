@@ -56,7 +56,7 @@ impl Bucket {
         Bucket { verify: true, ..self }
     }
 
-    /// The bounds as dimensions. Those of the pool, the page table and recent tokens are 0, because they size no arena
+    /// The bounds as dimensions. Those of the pools, the page table and recent tokens are 0, because they size no arena
     /// buffer.
     pub fn bounds(&self) -> Dims {
         Dims { rows: self.rows, seqs: self.seqs, outs: self.outs, ..Dims::default() }

@@ -11,8 +11,11 @@ use std::fmt;
 /// A check of every step before it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Check {
-    /// The step has the pool's number of pages.
-    Pool,
+    /// The step has the pool's number of pages or of slots.
+    Pool {
+        /// The symbol of the pool.
+        sym: Sym,
+    },
     /// The symbol is not 0, because an op needs elements along it.
     NotEmpty {
         /// The symbol.
@@ -28,6 +31,8 @@ pub enum Check {
         row_seq: InputId,
         /// u32\[rows\]: the position of each row.
         positions: InputId,
+        /// Positions of a page.
+        page: u32,
     },
     /// Indices are below a dimension.
     Below {
@@ -45,10 +50,10 @@ pub enum Check {
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Check::Pool => f.write_str("pages of the pool"),
+            Check::Pool { sym } => write!(f, "{} are the pool's", sym.name()),
             Check::NotEmpty { sym, axis } => write!(f, "{} is not 0: {} along axis {}", sym.name(), axis.op, axis.axis),
-            Check::PagedRows { table, row_seq, positions } => {
-                write!(f, "rows of {row_seq} at {positions} have pages in {table}")
+            Check::PagedRows { table, row_seq, positions, page } => {
+                write!(f, "rows of {row_seq} at {positions} have pages of {page} in {table}")
             }
             Check::Below { input, task, what, below } => write!(f, "{input} is below {below}: {task}, {what}"),
         }

@@ -8,7 +8,7 @@ use crate::family::Plan;
 use crate::loc::{InputId, Loc};
 use crate::task::Task;
 use aio_ir::infer::full_axis;
-use aio_ir::{Def, Dim, Graph, Node, Op, Sym, ValueId};
+use aio_ir::{Def, Dim, Graph, KvShape, Node, Op, Sym, ValueId};
 
 /// The checks of a plan whose tasks are sound, each once, in order of the tasks.
 pub(crate) fn checks(tasks: &[Task]) -> Vec<Check> {
@@ -23,8 +23,10 @@ pub(crate) fn checks(tasks: &[Task]) -> Vec<Check> {
         }
     };
     for task in tasks {
-        if task.body.values().any(|(_, v)| v.ty.shape.dims().contains(&Sym::Pages.into())) {
-            add(Check::Pool);
+        for sym in [Sym::Pages, Sym::Slots] {
+            if task.body.values().any(|(_, v)| v.ty.shape.dims().contains(&sym.into())) {
+                add(Check::Pool { sym });
+            }
         }
         let bound = Bound::new(task);
         for (_, node) in task.body.nodes() {
@@ -92,7 +94,8 @@ impl<'a> Bound<'a> {
             return None;
         }
         let at = |operand| self.input(node, op.place(operand));
-        Some(Check::PagedRows { table: at("table")?, row_seq: at("row_seq")?, positions: at("positions")? })
+        let page = KvShape::of(self.body.ty(node.operand("kv")))?.positions;
+        Some(Check::PagedRows { table: at("table")?, row_seq: at("row_seq")?, positions: at("positions")?, page })
     }
 
     fn below(&self, task: &Task, node: &Node) -> Option<Check> {

@@ -6,7 +6,7 @@ use crate::loc::{InputId, OutputId};
 use crate::step::{StepInput, StepOutput};
 use crate::target::Layout;
 use crate::task::Task;
-use aio_ir::{DType, Dim, Dims, PAGE_POSITIONS, Sym, TensorType};
+use aio_ir::{Dims, KvShape, Op, Sym, TensorType, slots};
 use serde::{Deserialize, Serialize};
 
 /// A weight as the device stores it.
@@ -26,40 +26,59 @@ pub struct WeightDesc {
 pub struct StateDesc {
     /// Its name in the graph.
     pub name: String,
-    /// Its type. The symbol `pages` is the size of the pool.
+    /// Its type. The symbols `pages` and `slots` are the sizes of the pools.
     #[serde(with = "crate::wire::tensor_type")]
     pub ty: TensorType,
 }
 
-/// Shape of one layer's KV state: `f16[pages, 2, heads, PAGE_POSITIONS, head_dim]`.
+/// What a state is for, which follows from its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KvShape {
-    /// Key and value heads.
-    pub heads: u32,
-    /// Elements of a head.
-    pub head_dim: u32,
+pub enum Role {
+    /// Keys and values of a layer, by pages.
+    Pages(KvShape),
+    /// Another record for each page.
+    PageRecord,
+    /// Recurrent state: a record for each slot.
+    Slot,
+    /// One tensor, or one entry for each sequence of the step.
+    Plain,
+}
+
+/// Sizes of the pools that a device allocates for a family's states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolSizes {
+    /// KV pages.
+    pub pages: u32,
+    /// Slots of recurrent state, including slot 0, which stays zero.
+    pub slots: u32,
+}
+
+impl PoolSizes {
+    /// A pool of pages only.
+    pub const fn pages(pages: u32) -> PoolSizes {
+        PoolSizes { pages, slots: 0 }
+    }
 }
 
 impl StateDesc {
+    /// What the state is for.
+    pub fn role(&self) -> Role {
+        match (self.kv_shape(), self.ty.shape.dims().first()) {
+            (Some(kv), _) => Role::Pages(kv),
+            (None, Some(&dim)) if dim == Sym::Pages.into() => Role::PageRecord,
+            (None, Some(&dim)) if dim == Sym::Slots.into() => Role::Slot,
+            _ => Role::Plain,
+        }
+    }
+
     /// The KV shape of the state, or `None` if it is not a KV cache.
     pub fn kv_shape(&self) -> Option<KvShape> {
-        let [
-            Dim::Sym(Sym::Pages),
-            Dim::Const(2),
-            Dim::Const(heads @ 1..),
-            Dim::Const(PAGE_POSITIONS),
-            Dim::Const(size @ 1..),
-        ] = *self.ty.shape.dims()
-        else {
-            return None;
-        };
-        let shape = KvShape { heads: u32::try_from(heads).ok()?, head_dim: u32::try_from(size).ok()? };
-        (self.ty.dtype == DType::F16).then_some(shape)
+        KvShape::of(&self.ty)
     }
 
     /// Whether its outermost dimension is the pages of the pool.
     pub fn is_paged(&self) -> bool {
-        self.ty.shape.dims().first() == Some(&Sym::Pages.into())
+        matches!(self.role(), Role::Pages(_) | Role::PageRecord)
     }
 }
 
@@ -131,10 +150,34 @@ impl Plan {
 }
 
 impl PlanFamily {
-    /// Upper bounds for the sizes of states with a pool of `pages` pages, over all plans.
-    pub fn state_bounds(&self, pages: u32) -> Dims {
+    /// Positions in a KV page, if the family has KV pages and all layers agree.
+    pub fn page_positions(&self) -> Option<u32> {
+        let mut sizes = self.states.iter().filter_map(StateDesc::kv_shape).map(|kv| kv.positions);
+        let first = sizes.next()?;
+        sizes.all(|size| size == first).then_some(first)
+    }
+
+    /// Drafts of a sequence that a step may have: the least room of a slot state for pending rows. `None` if the family
+    /// has no slots.
+    pub fn slot_room(&self) -> Option<u32> {
+        let bodies = self.plans.iter().flat_map(|p| &p.tasks).map(|t| &t.body);
+        let nodes = bodies.flat_map(|body| body.nodes().map(move |(_, node)| (body, node)));
+        let room = nodes.filter_map(|(body, node)| {
+            let ty = |operand: usize| body.ty(node.input(operand));
+            match node.op {
+                Op::Conv => slots::ConvShape::of(ty(0), ty(2)).map(|s| s.room),
+                Op::DeltaRule => slots::DeltaShape::of(ty(0), ty(1), ty(3)).map(|s| s.room),
+                _ => None,
+            }
+        });
+        room.min().map(|room| u32::try_from(room).unwrap_or(u32::MAX))
+    }
+
+    /// Upper bounds for the sizes of states with pools of these sizes, over all plans.
+    pub fn state_bounds(&self, pools: PoolSizes) -> Dims {
+        let PoolSizes { pages, slots } = pools;
         let bounds = self.plans.iter().map(|p| p.bucket.bounds());
-        bounds.fold(Dims { pages, ..Dims::default() }, |all, b| Dims {
+        bounds.fold(Dims { pages, slots, ..Dims::default() }, |all, b| Dims {
             rows: all.rows.max(b.rows),
             seqs: all.seqs.max(b.seqs),
             outs: all.outs.max(b.outs),

@@ -31,9 +31,10 @@ mod traffic;
 mod verify;
 mod wire;
 
+pub use aio_ir::KvShape;
 pub use bucket::{Bucket, Tail};
 pub use check::Check;
-pub use family::{Binding, Buffer, KvShape, Plan, PlanFamily, StateDesc, WeightDesc};
+pub use family::{Binding, Buffer, Plan, PlanFamily, PoolSizes, Role, StateDesc, WeightDesc};
 pub use kinds::{KindName, TaskKind};
 pub use loc::{BufferId, InputId, Loc, OutputId, StateId, WeightId};
 pub use numbers::{Activation, AttendSpec, ExpertsSpec, GateUpSpec, HeadSpec, LinearSpec, QkvSpec, Routing};

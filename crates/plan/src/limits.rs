@@ -4,7 +4,7 @@ use crate::bucket::Bucket;
 use crate::kinds::TaskKind;
 use crate::numbers::AttendSpec;
 use crate::target::{HeadSizes, Limits};
-use aio_ir::{Dim, Graph};
+use aio_ir::{Graph, KvShape};
 
 /// The sizes of a task that limits concern.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,7 +12,7 @@ struct Sizes {
     /// Size of a head, and query heads of each key and value head.
     head: Option<(u32, u32)>,
     /// Positions of a page.
-    page: Option<u64>,
+    page: Option<u32>,
 }
 
 impl Sizes {
@@ -26,10 +26,7 @@ impl Sizes {
                 Some((n.head_dim, n.heads.div_ceil(n.kv_heads.max(1))))
             }),
         };
-        let page = body.values().find_map(|(_, v)| match *v.ty.shape.dims() {
-            [Dim::Sym(aio_ir::Sym::Pages), _, _, Dim::Const(page), _] => Some(page),
-            _ => None,
-        });
+        let page = body.values().find_map(|(_, v)| KvShape::of(&v.ty)).map(|kv| kv.positions);
         Sizes { head, page }
     }
 }
@@ -51,7 +48,7 @@ impl Limits {
         {
             return Some(format!("{group} query heads for each of keys and values, the kernel takes up to {most}"));
         }
-        let page = sizes.page.filter(|&p| !self.page.is_empty() && !self.page.iter().any(|&q| u64::from(q) == p))?;
+        let page = sizes.page.filter(|&p| !self.page.is_empty() && !self.page.contains(&p))?;
         Some(format!("pages of {page} positions, the kernel takes {:?}", self.page))
     }
 }

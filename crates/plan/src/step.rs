@@ -36,6 +36,14 @@ step_names! {
         RowSeq "row_seq",
         /// u32\[seqs, pages\]: the pages of each sequence, in order of position.
         PageTable "page_table",
+        /// u32\[seqs, 2\]: the slot that each sequence reads, 0 for an empty one, and the slot that it writes, which no
+        /// other sequence of the step uses and which is not yet its own: it becomes so when the step has succeeded.
+        Slots "slots",
+        /// u32\[seqs, 2\]: for each sequence, how many pending rows of the slot that it reads are accepted, and how many
+        /// of its rows in the step are certain; the others are drafts. The accepted count may be lower than what a step
+        /// verified, for example after a stop string. In a burst it would lie on the device, where the steps before
+        /// verified it.
+        SlotRows "slot_rows",
         /// u32\[outs\]: the rows that produce an output.
         OutRows "out_rows",
         /// f32\[outs, 7\]: sampling parameters of each output row, as the op `sample` takes them.

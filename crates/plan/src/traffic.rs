@@ -1,12 +1,12 @@
 //! Bytes that a step moves: the one definition behind counters, rooflines and benchmarks.
 
-use crate::family::{Plan, PlanFamily};
+use crate::family::{Plan, PlanFamily, Role};
 use crate::kinds::TaskKind;
 use crate::loc::Loc;
 use aio_ir::cost::distinct_experts;
-use aio_ir::{Dims, Graph, Node, Op, PAGE_POSITIONS, ValueId};
+use aio_ir::{Dims, Graph, Node, Op, ValueId};
 
-/// Memory traffic of a step: weights once, keys and values per position.
+/// Memory traffic of a step: weights once, keys and values per position, slots per sequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Bytes of the weights that a step reads, as stored in the model file, each once. Tables that are only looked up
@@ -14,6 +14,8 @@ pub struct Traffic {
     pub weights: u64,
     /// Bytes of keys and values per position, over all layers.
     pub kv_per_position: u64,
+    /// Bytes of a slot, over all layers. A step reads and writes one for each sequence.
+    pub slots_per_sequence: u64,
     /// Weights of experts, of which a step reads those that its rows pick; not part of `weights`.
     pub experts: Vec<ExpertWeights>,
 }
@@ -43,6 +45,8 @@ pub struct StepLoad {
     pub rows: u64,
     /// Positions whose keys and values the step reads, each sequence's counted once.
     pub positions: u64,
+    /// Sequences, each of which reads and writes a slot.
+    pub sequences: u64,
 }
 
 impl Traffic {
@@ -53,19 +57,32 @@ impl Traffic {
 
     /// Bytes that a step reads.
     pub fn bytes_read(&self, load: StepLoad) -> u64 {
-        self.weights_of(load.rows).saturating_add(load.positions.saturating_mul(self.kv_per_position))
+        let kept = load.positions.saturating_mul(self.kv_per_position);
+        self.weights_of(load.rows).saturating_add(kept).saturating_add(self.slots(load))
     }
 
     /// Bytes that a step writes.
     pub fn bytes_written(&self, load: StepLoad) -> u64 {
-        load.rows.saturating_mul(self.kv_per_position)
+        load.rows.saturating_mul(self.kv_per_position).saturating_add(self.slots(load))
+    }
+
+    /// Bytes of the slots that a step reads, and as many that it writes.
+    fn slots(&self, load: StepLoad) -> u64 {
+        load.sequences.saturating_mul(self.slots_per_sequence)
     }
 
     /// The traffic of a step of a plan.
     pub fn of(family: &PlanFamily, plan: &Plan) -> Traffic {
-        let page = Dims { pages: 1, ..Dims::default() };
-        let kv: u64 = family.states.iter().filter(|s| s.is_paged()).filter_map(|s| s.ty.bytes(&page)).sum();
-        let mut traffic = Traffic { kv_per_position: kv / PAGE_POSITIONS, ..Traffic::default() };
+        let one = Dims { pages: 1, slots: 1, ..Dims::default() };
+        let mut traffic = Traffic::default();
+        for state in &family.states {
+            let bytes = state.ty.bytes(&one).unwrap_or(0);
+            match state.role() {
+                Role::Pages(kv) => traffic.kv_per_position += bytes / u64::from(kv.positions),
+                Role::Slot => traffic.slots_per_sequence += bytes,
+                Role::PageRecord | Role::Plain => {}
+            }
+        }
         let mut seen = vec![false; family.weights.len()];
         for task in plan.tasks.iter().filter(|t| t.kind != TaskKind::Op(Op::Embed)) {
             let locs = task.operands.iter().filter(|loc| **loc != Loc::Absent);

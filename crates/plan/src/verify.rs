@@ -14,13 +14,13 @@
 //! | L010 | a buffer's offset is a multiple of the family's alignment |
 //! | L011 | an output is read only after it is written |
 //! | L012 | a task's body is the one its kind has for these numbers and operands ([`crate::body`]) |
-//! | L013 | weights have known sizes; states depend only on pages or sequences, as their outermost dimension; the alignment is a power of two of at least 64 |
+//! | L013 | weights have known sizes; states depend only on pages, slots or sequences, as their outermost dimension; the alignment is a power of two of at least 64 |
 //! | L014 | an input that may be unbound is used only where the body takes an optional one |
 //! | L015 | a replaced state is updated in place, and a task that writes a state does not read it otherwise |
 //! | L016 | packed weights have elements, and are used only where a kind takes a matrix |
 //! | L017 | sizes at a bucket's bounds, empty dimensions counted as 1, are below 2^47 bytes |
 //! | L018 | a bucket has at most 4,194,304 rows, sequences and output rows; a family has a plan |
-//! | L019 | keys and values that a task reads or writes by pages are a state |
+//! | L019 | what a task reads or writes by pages or slots is a state |
 //! | L020 | a plan has the checks that its tasks need ([`crate::Check`]) |
 //!
 //! Kernels use a kind's numbers unchecked. L012 ties the numbers to the body, and L005 ties the body to the contents of
@@ -28,7 +28,7 @@
 
 use crate::bucket::Bucket;
 use crate::checks::checks;
-use crate::family::{Plan, PlanFamily, WeightDesc};
+use crate::family::{Plan, PlanFamily, PoolSizes, WeightDesc};
 use crate::loc::Loc;
 use crate::target::Layout;
 use crate::task::TaskId;
@@ -129,7 +129,7 @@ impl Verifier<'_> {
     }
 
     fn sizes(&mut self) {
-        let bounds = self.family.state_bounds(0);
+        let bounds = self.family.state_bounds(PoolSizes::default());
         let nothing = Dims::default();
         let known = |ty: &TensorType| ty.shape.dims().iter().all(|d| d.known().is_some());
         if let Some(w) = self.family.weights.iter().find(|w| !known(&w.ty) || w.ty.bytes(&nothing).is_none()) {
@@ -137,7 +137,7 @@ impl Verifier<'_> {
         }
         let stray = |(axis, dim): (usize, &Dim)| match dim {
             Dim::Const(_) => false,
-            Dim::Sym(sym) => axis > 0 || !matches!(sym, Sym::Pages | Sym::Seqs),
+            Dim::Sym(sym) => axis > 0 || !matches!(sym, Sym::Pages | Sym::Slots | Sym::Seqs),
         };
         let misfit = |ty: &TensorType| ty.shape.dims().iter().enumerate().any(stray) || ty.bytes(&bounds).is_none();
         if let Some(s) = self.family.states.iter().find(|s| misfit(&s.ty)) {
@@ -158,7 +158,7 @@ impl Verifier<'_> {
         if rows.max(seqs).max(outs) > MAX_BUCKET {
             self.error("L018", format!("a step of more than {MAX_BUCKET} rows, sequences or output rows"));
         }
-        let bounds = Dims { pages: 1, stride: 1, recent: 1, ..self.plan.bucket.bounds() };
+        let bounds = Dims { pages: 1, stride: 1, recent: 1, slots: 1, ..self.plan.bucket.bounds() };
         let bindings = self.plan.inputs.iter().chain(&self.plan.outputs).map(|b| &b.ty);
         let kept = self.family.weights.iter().map(|w| &w.ty).chain(self.family.states.iter().map(|s| &s.ty));
         let mut bodies: Vec<&Graph> = self.plan.tasks.iter().map(|t| &*t.body).collect();

@@ -21,7 +21,7 @@ use crate::pool::Worker;
 use crate::resident::Resident;
 use crate::step::StepView;
 use aio_backend::DeviceError;
-use aio_ir::Op;
+use aio_ir::{Op, PAGE_POSITIONS};
 use aio_plan::kinds;
 use aio_plan::{Layout, Loc, Plan, PlanFamily, Task, TaskKind};
 use ops::{Cx, Nodes};
@@ -124,14 +124,23 @@ fn whole(task: &Task, plan: &Plan, resident: &Resident, prelude: &mut Prelude) -
     }
 }
 
-/// Rejects KV states as plain operands: their key order is private to this device's page writes and attention.
+/// Rejects pages of other sizes than the kernels', and KV states as plain operands: their key order is private to this
+/// device's page writes and attention.
 fn check_states(task: &Task, family: &PlanFamily) -> Result<(), DeviceError> {
+    let kv_of = |loc: &Loc| match loc {
+        Loc::State(s) => family.states[s.index()].kv_shape(),
+        _ => None,
+    };
+    let all = || task.operands.iter().chain(&task.results);
+    if let Some(kv) = all().filter_map(kv_of).find(|kv| u64::from(kv.positions) != PAGE_POSITIONS) {
+        let reason = format!("pages of {} positions; its kernels take pages of {PAGE_POSITIONS}", kv.positions);
+        return Err(unsupported(task, reason));
+    }
     let knows = |op: Op| matches!(op, Op::PageWrite | Op::Attend);
     if !matches!(task.kind, TaskKind::Op(op) if !knows(op)) {
         return Ok(());
     }
-    let kv = |loc: &&Loc| matches!(loc, Loc::State(s) if family.states[s.index()].kv_shape().is_some());
-    match task.operands.iter().chain(&task.results).find(kv) {
+    match all().find(|loc| kv_of(loc).is_some()) {
         Some(loc) => Err(unsupported(task, format!("keys and values in {loc} as a plain tensor"))),
         None => Ok(()),
     }

@@ -16,7 +16,7 @@ use crate::states::StatesMap;
 use crate::weights::WeightsMap;
 use aio_backend::{Burst, BurstEnd, BurstReport, BurstRequest, BurstStep, DeviceError, Tally};
 use aio_ir::PAGE_POSITIONS;
-use aio_plan::{Plan, PlanFamily, StepInput, StepLoad, Traffic};
+use aio_plan::{Plan, PlanFamily, PoolSizes, StepInput, StepLoad, Traffic};
 use program::TaskList;
 use refused::refused;
 use std::mem::offset_of;
@@ -296,7 +296,8 @@ impl CudaBurst {
         );
         let (mut len, mut read, mut written) = (request.history.len() as u64, 0, 0);
         for step in steps.iter() {
-            let load = StepLoad { rows: 1 + u64::from(step.drafted), positions: len + u64::from(step.drafted) };
+            let drafted = u64::from(step.drafted);
+            let load = StepLoad { rows: 1 + drafted, positions: len + drafted, sequences: 1 };
             read += self.traffic.bytes_read(load);
             written += self.traffic.bytes_written(load);
             len += 1 + u64::from(step.accepted);
@@ -348,7 +349,7 @@ impl Burst for CudaBurst {
 
 /// Names of the kernels that bursts of a plan run, as requested by [`CudaBurst::new`]. Loads nothing.
 pub(crate) fn kernels(limits: &Properties, family: &PlanFamily, plan: &Plan) -> Result<Vec<String>, DeviceError> {
-    let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, 1)?);
+    let (weights, states) = (WeightsMap::new(family)?, StatesMap::new(family, PoolSizes::pages(1))?);
     let vector = |w: usize| Ok(weights.weights[w].ones());
     let model = Model { family, weights: &weights, states: &states, limits: &limits.of_bursts(), vector: &vector };
     let mut names = Vec::new();

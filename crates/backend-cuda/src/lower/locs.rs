@@ -19,6 +19,7 @@ pub(super) fn symbol_of(sym: Sym) -> u32 {
         Sym::Stride => symbol::STRIDE,
         Sym::Outs => symbol::OUTS,
         Sym::Recent => symbol::RECENT,
+        Sym::Slots => unreachable!("V015: only ops that this device lacks take states of slots"),
     }
 }
 

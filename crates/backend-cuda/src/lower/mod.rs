@@ -25,7 +25,7 @@ use crate::format::Acts;
 use crate::states::StatesMap;
 use crate::weights::WeightsMap;
 use aio_backend::DeviceError;
-use aio_ir::{Dims, Sym};
+use aio_ir::{Dims, PAGE_POSITIONS, Sym};
 use aio_plan::{InputId, Loc, Plan, PlanFamily, RopeSpec, Task, TaskKind};
 use bytemuck::Pod;
 
@@ -187,6 +187,7 @@ impl<'a> Lowering<'a> {
         for (i, task) in self.plan.tasks.iter().enumerate() {
             self.task = i;
             self.optional_inputs(task)?;
+            self.page_sizes(task)?;
             let before = self.calls.len();
             self.task(task)?;
             if task.body.roots().all(|v| task.body.ty(v).shape.is_empty()) {
@@ -235,6 +236,22 @@ impl<'a> Lowering<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Kernels take pages of one size.
+    fn page_sizes(&self, task: &Task) -> Result<(), DeviceError> {
+        let kv = |loc: &Loc| match loc {
+            Loc::State(s) => self.model.family.states[s.index()].kv_shape(),
+            _ => None,
+        };
+        let mut layers = task.operands.iter().chain(&task.results).filter_map(kv);
+        match layers.find(|kv| u64::from(kv.positions) != PAGE_POSITIONS) {
+            Some(kv) => {
+                let reason = format!("pages of {} positions; its kernels take pages of {PAGE_POSITIONS}", kv.positions);
+                Err(unsupported(task, reason))
+            }
+            None => Ok(()),
+        }
     }
 
     fn call(&mut self, kernel: impl Into<String>, grid: [u32; 2], shared_bytes: u32, args: &impl Pod) {

@@ -75,7 +75,7 @@ impl Lowering<'_> {
             Op::TopK => self.top_k(task),
             Op::Sample => self.sample(task),
             Op::Verify => self.verify(task),
-            Op::Quantize => Err(unsupported(task, "it has no kernel")),
+            Op::Quantize | Op::Conv | Op::DeltaRule => Err(unsupported(task, "it has no kernel")),
             _ => self.map(task, op),
         }
     }

@@ -73,7 +73,12 @@ fn single(target: &Target, graph: &Graph, bucket: Bucket, id: NodeId) -> Result<
     }
     let mut operands = node.inputs.to_vec();
     operands.resize(node.op.spec().operands.len(), None);
-    let cluster = Cluster { kind: TaskKind::Op(node.op), nodes: vec![id], operands, results: node.results.to_vec() };
+    let mut results = node.results.to_vec();
+    if node.op.spec().updates.is_some() {
+        // In a task, an updated state comes last.
+        results.rotate_left(1);
+    }
+    let cluster = Cluster { kind: TaskKind::Op(node.op), nodes: vec![id], operands, results };
     // Bodies of single nodes are many, and most kernels have no limits.
     let limited = support.limits != Limits::default();
     let body = limited.then(|| cluster.sound_body(graph)).flatten();

@@ -3,10 +3,8 @@
 use super::args::{OpArgs, Results};
 use crate::error::EvalError;
 use crate::tensor::{Data, Tensor, wrap};
-use aio_ir::{Op, PAGE_POSITIONS};
+use aio_ir::Op;
 use half::f16;
-
-const PAGE: usize = PAGE_POSITIONS as usize;
 
 pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>, state: Option<Tensor<'w>>) -> Results<'w> {
     match a.node.op {
@@ -39,10 +37,10 @@ impl<'a, 'w> PagedRows<'a, 'w> {
     /// Element index of a position's vector; `half` is 0 for keys, 1 for values.
     fn element(&self, seq: i64, position: usize, half: usize, head: usize) -> Result<usize, EvalError> {
         let seq = self.args.checked("sequence", seq, self.seqs)?;
-        let index = self.args.checked("position", (position / PAGE) as i64, self.stride)?;
+        let [_, halves, heads, positions, size] = self.kv;
+        let index = self.args.checked("position", (position / positions) as i64, self.stride)?;
         let page = self.args.checked("page", self.table[seq * self.stride + index], self.kv[0])?;
-        let [_, halves, heads, _, size] = self.kv;
-        Ok((((page * halves + half) * heads + head) * PAGE + position % PAGE) * size)
+        Ok((((page * halves + half) * heads + head) * positions + position % positions) * size)
     }
 }
 

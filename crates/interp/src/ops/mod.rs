@@ -7,6 +7,7 @@ mod elementwise;
 mod layout;
 mod linear;
 mod norm;
+mod slots;
 
 pub(crate) use args::OpArgs;
 
@@ -25,6 +26,7 @@ pub(crate) fn apply<'w>(a: &OpArgs<'_, 'w>, state: Option<Tensor<'w>>) -> Result
         | Log | Sqrt | Rsqrt | Sin | Cos => elementwise::apply(a),
         RmsNorm | LayerNorm | Softmax | Rope | Reduce | Cumsum => norm::apply(a),
         PageWrite | Attend | Commit => cache::apply(a, state),
+        Conv | DeltaRule => slots::apply(a, state),
         Argmax | TopK | Sample | Verify => choose::apply(a),
     }
 }

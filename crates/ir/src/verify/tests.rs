@@ -159,6 +159,24 @@ fn v014_updates_are_kept_by_their_own_state() {
     assert_eq!(codes(&format!("{STATE}%t = commit %s, %n\n%u = commit %t, %n\nfinal %s = %u\n")), []);
 }
 
+/// A convolution over the state `%s`: `f32[slots, 3, 2]`.
+const CONV: &str = "%s = state \"s\" : f32[slots, 3, 2]\n%x = input \"x\" : f32[rows, 2]\n%w = weight \"w\" : f32[2, 2]\n\
+                    %u = input \"u\" : u32[seqs, 2]\n%r = input \"r\" : u32[rows]\n%t, %y = conv %s, %x, %w, %u, %u, %r\n";
+
+#[test]
+fn v015_states_of_slots_are_only_for_ops_on_slots() {
+    assert_eq!(codes(&format!("{CONV}final %s = %t\n")), []);
+    assert_eq!(codes("%x = input \"x\" : f32[slots]\noutput \"y\" = %x\n"), [("V015", 3), ("V015", 4)]);
+    assert_eq!(codes("%y = iota {shape = [slots], dtype = u32}\noutput \"y\" = %y\n"), [("V015", 3), ("V015", 4)]);
+    let inner = "%z = state \"z\" : f32[slots, slots]\n%x = input \"x\" : f32[4]\noutput \"x\" = %x\n";
+    assert_eq!(codes(inner), [("V015", 3)]);
+    assert_eq!(codes(&format!("{CONV}output \"y\" = %t\nfinal %s = %t\n")), [("V015", 9)]);
+    let read = format!("{CONV}%n = neg %t\noutput \"n\" = %n\nfinal %s = %t\n");
+    assert_eq!(codes(&read), [("V015", 9), ("V015", 9), ("V015", 10)]);
+    let other = "%a = state \"a\" : f32[slots, 2]\n%b = state \"b\" : f32[slots, 2]\nfinal %a = %b\n";
+    assert_eq!(codes(other), [("V015", 5)]);
+}
+
 #[test]
 fn all_errors_are_collected_with_their_lines() {
     let text = "%a = input \"a\" : f32[rows, pages, outs, recent]\n%b = input \"a\" : f32[rows, pages, outs, recent]\n%c = add %a, %b\noutput \"\" = %c\n";

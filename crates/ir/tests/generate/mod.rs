@@ -88,7 +88,8 @@ impl Generator<'_> {
     fn shape(&mut self) -> Shape {
         let rank = self.below(3) + 1;
         let symbol = self.below(2 * rank);
-        let sym = self.pick(&Sym::ALL);
+        // Only states of slots have this symbol.
+        let sym = self.pick(&Sym::ALL.map(|sym| if sym == Sym::Slots { Sym::Rows } else { sym }));
         Shape::new((0..rank).map(|i| if i == symbol { Dim::Sym(sym) } else { Dim::Const(self.size()) }))
     }
 
@@ -167,6 +168,7 @@ impl Generator<'_> {
             Group::Norm => self.norm(op),
             Group::Position => self.position(op),
             Group::Cache => self.cache(op),
+            Group::Slots => self.slots(op),
             Group::Layout => self.layout(op),
             Group::Convert => self.convert(op),
             Group::Reduce => self.reduce(op),
@@ -297,7 +299,8 @@ impl Generator<'_> {
             return self.b.final_state(state, lens);
         }
         let (kv_heads, size) = (self.small(), 2 * self.small());
-        let kv = Shape::new([pages, 2.into(), kv_heads.into(), 64.into(), size.into()]);
+        let positions = self.pick(&[64, 16, 1]);
+        let kv = Shape::new([pages, 2.into(), kv_heads.into(), positions.into(), size.into()]);
         let mut state = self.b.state(&name, TensorType::new(DType::F16, kv));
         let first = state;
         let places = [self.u32(&[seqs, stride]), self.u32(&[rows]), self.u32(&[rows])].map(Some);
@@ -314,6 +317,35 @@ impl Generator<'_> {
         let sinks = self.maybe(DType::F32, Shape::consts(&[kv_heads * group]));
         let attrs = [("scale", Attr::F32(self.number())), ("window", Attr::Int(self.below(5) as i64))];
         self.push(Op::Attend, &[&[Some(q), Some(state)], &places[..], &[sinks]].concat(), &attrs);
+    }
+
+    fn slots(&mut self, op: Op) {
+        let (rows, seqs) = (Dim::Sym(Sym::Rows), Dim::Sym(Sym::Seqs));
+        let (name, room) = (self.name(), self.small());
+        let uses = [self.u32(&[seqs, 2.into()]), self.u32(&[seqs, 2.into()]), self.u32(&[rows])].map(Some);
+        let state = |g: &mut Self, record: [u64; 2]| {
+            let dims = [Sym::Slots.into(), record[0].into(), record[1].into()];
+            g.b.state(&name, TensorType::f32(Shape::new(dims)))
+        };
+        let (first, inputs) = if op == Op::Conv {
+            let (channels, taps) = (self.small(), self.small());
+            let x = self.f32(Shape::new([rows, channels.into()]));
+            let weight = self.f32(Shape::consts(&[channels, taps]));
+            let bias = self.maybe(DType::F32, Shape::consts(&[channels]));
+            let first = state(self, [taps - 1 + room, channels]);
+            (first, [&[Some(first), Some(x), Some(weight)], &uses[..], &[bias]].concat())
+        } else {
+            let (key_heads, group, key, value) = (self.small(), self.small(), self.small(), self.small());
+            let heads = key_heads * group;
+            let keys = Shape::new([rows, key_heads.into(), key.into()]);
+            let (q, k) = (self.f32(keys.clone()), self.f32(keys));
+            let v = self.f32(Shape::new([rows, heads.into(), value.into()]));
+            let (gate, beta) = (self.f32(Shape::new([rows, heads.into()])), self.f32(Shape::new([rows, heads.into()])));
+            let first = state(self, [heads, key * value + room * (key + value + 2)]);
+            (first, [&[Some(first), Some(q), Some(k), Some(v), Some(gate), Some(beta)], &uses[..]].concat())
+        };
+        let last = self.push(op, &inputs, &[]);
+        self.b.final_state(first, last);
     }
 
     fn layout(&mut self, op: Op) {

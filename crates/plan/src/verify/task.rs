@@ -6,7 +6,7 @@ use crate::kinds::{Class, TaskKind};
 use crate::loc::Loc;
 use crate::target::Layout;
 use crate::task::Task;
-use aio_ir::{DType, Def, Graph, Op, Sym, TensorType, Value};
+use aio_ir::{DType, Def, Graph, Group, Op, Sym, TensorType, Value};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -122,11 +122,12 @@ impl Rules<'_> {
         Ok(())
     }
 
-    /// Checks that kernels find KV pages only in states.
+    /// Checks that kernels find KV pages and slots only in states.
     fn pages(&self) -> Result<(), Broken> {
         let kv = |op: Op| match op {
             Op::Attend => Some(const { Op::Attend.place("kv") }),
             Op::PageWrite => Some(const { Op::PageWrite.place("kv") }),
+            op if op.spec().group == Group::Slots => op.spec().updates,
             _ => None,
         };
         let place = match self.task.kind {
@@ -135,7 +136,7 @@ impl Rules<'_> {
         };
         match place.map(|place| self.task.operands[place]) {
             Some(loc) if !matches!(loc, Loc::State(_)) => {
-                Err(("L019", format!("{loc} is not a state, but is read by pages")))
+                Err(("L019", format!("{loc} is not a state, but is read by pages or slots")))
             }
             _ => Ok(()),
         }

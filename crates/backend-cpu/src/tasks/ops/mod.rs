@@ -27,7 +27,7 @@ use crate::pool::Worker;
 use crate::step::StepView;
 use crate::tensor_loc::TensorLoc;
 use aio_backend::DeviceError;
-use aio_ir::{Def, Dim, Op, Sym, ValueId};
+use aio_ir::{Def, Dim, Group, Op, Sym, ValueId};
 use aio_plan::{Loc, Task};
 use single::{Node, Single};
 use tensor::{MAX_RANK, OpTensor};
@@ -119,6 +119,9 @@ impl<'a> BodyLocs<'a> {
     }
 
     fn node<'n>(&self, node: &'n aio_ir::Node, cx: &Cx<'_>) -> Result<Node<'n>, DeviceError> {
+        if node.op.spec().group == Group::Slots {
+            return Err(unsupported(cx.task, "it has no kernel"));
+        }
         let inputs = node.inputs.iter().map(|v| v.map(|v| self.tensor(v, cx)).transpose());
         let inputs = inputs.collect::<Result<_, _>>()?;
         if node.op == Op::Attend && self.task.body.ty(node.results[0]).shape.last().known().is_none() {
@@ -178,5 +181,6 @@ fn kernel(cx: &Cx<'_>, node: &Node<'_>) -> Box<dyn Single> {
         TopK => Box::new(choose::TopK::new(node)),
         Sample => Box::new(sample::Sample::new(cx, node)),
         Verify => Box::new(choose::Verify::new(node)),
+        Conv | DeltaRule => unreachable!("`BodyLocs::node` refuses them"),
     }
 }
