@@ -11,6 +11,7 @@ use aio::engine::{
 use aio::ir::{DType, Graph};
 use aio::model::Model;
 use aio::model::gguf::{Gguf, MetaValue};
+use aio_filetest::drafting::Chanting;
 use aio_filetest::edit::File;
 use aio_filetest::tiny::{self, Damage};
 use std::sync::Arc;
@@ -121,6 +122,22 @@ fn without_token(table: &mut Table) {
     table.add("EngineError", engine.generate(&request, &mut |_| Flow::Continue).unwrap_err());
 }
 
+/// A receiver of text that generates another text, during a burst.
+fn reentered(table: &mut Table) {
+    let cpu = CpuDevice::new(CpuOptions { threads: 1, isa: Some(IsaLevel::Portable), pin: false }).unwrap();
+    let options = EngineOptions { burst: 4, sequences: 2, ..options(64) };
+    let engine = tiny::engine("llama-1b", DType::Q8_0, Arc::new(Chanting(cpu)), &options);
+    let request = Request { max_tokens: Some(4), ignore_eog: true, ..Request::new(vec![1, 2], Sampling::greedy()) };
+    let inner = Request { max_tokens: Some(1), ..request.clone() };
+    let mut error = None;
+    let mut sink = |_: &str| {
+        error = engine.generate(&inner, &mut |_| Flow::Continue).err();
+        Flow::Continue
+    };
+    engine.generate(&request, &mut sink).unwrap();
+    table.add("EngineError", error.unwrap());
+}
+
 /// A graph whose logits are not the model's vocabulary.
 fn narrow_logits(table: &mut Table) {
     let model = Model::from_gguf(altered(|_| ())).unwrap();
@@ -139,6 +156,7 @@ pub(crate) fn cause(table: &mut Table) {
     requests(table, &engine);
     steps(table, &engine);
     without_token(table);
+    reentered(table);
     narrow_logits(table);
     speculation(table, &load(altered(|_| ()), 64).unwrap());
 }

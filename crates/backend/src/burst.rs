@@ -21,7 +21,8 @@ pub struct BurstRequest<'a> {
     pub budget: u32,
     /// Tokens that end the output. The one that does is included as the last token.
     pub stops: &'a [u32],
-    /// Maximum drafts per step; 0 runs a plain loop. See [`Burst::most_drafts`].
+    /// Maximum drafts per step; 0 runs a plain loop. See [`Burst::most_drafts`]. A step never has more drafts than tokens
+    /// are still wanted after its own.
     pub drafts: u32,
     /// Sampling parameters, ignored by a plan whose tail is the arg-max.
     pub sampling: BurstSampling,

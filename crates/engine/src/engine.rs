@@ -2,7 +2,7 @@
 
 use crate::dispatch::Dispatch;
 use crate::limits::{MAX_DRAFTS, SMALL_ROWS, WIDE_ROWS};
-use crate::lock::lock;
+use crate::lock::{Exclusive, lock};
 use crate::need::MemoryNeed;
 use crate::pages::PagePool;
 use crate::request::{Request, Sampling};
@@ -83,7 +83,7 @@ pub struct Engine {
     /// Why the device runs no bursts.
     refusal: OnceLock<String>,
     /// Locked for the duration of a step or burst.
-    pub(crate) steps: Mutex<Steps>,
+    pub(crate) steps: Exclusive<Steps>,
     /// Rows of all steps so far.
     pub(crate) rows: Mutex<RowTally>,
     /// Learned speculation state, shared by all batches. Locked only to ask and to tell.
@@ -246,7 +246,7 @@ impl Engine {
             work,
             burst,
             refusal: OnceLock::new(),
-            steps: Mutex::new(Steps::new(runner)),
+            steps: Exclusive::new(Steps::new(runner)),
             rows: Mutex::default(),
             speculator,
         })
@@ -333,7 +333,7 @@ impl Engine {
         if self.burst == 0 || self.refusal.get().is_some() {
             return None;
         }
-        let Steps { bursts, runner, .. } = &mut *lock(&self.steps);
+        let Steps { bursts, runner, .. } = &mut *self.steps.lock().ok()?;
         bursts.load(runner, &self.family, tail).map_err(|reason| self.refusal.get_or_init(|| reason)).ok()
     }
 
@@ -375,7 +375,7 @@ impl Engine {
     /// sequence is unchanged then.
     pub fn reserve(&self, sequence: &mut Sequence, end: usize) -> Result<(), EngineError> {
         sequence.reserve(&self.pool, end, |from, to| {
-            let _no_step = lock(&self.steps);
+            let _no_step = self.steps.lock()?;
             Ok(self.device.copy_pages(&self.weights, &[(from, to)])?)
         })
     }

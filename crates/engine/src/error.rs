@@ -118,6 +118,9 @@ pub enum EngineError {
         /// Pages in the pool.
         pages: u32,
     },
+    /// The receiver of the text, called during a step, tried to run another step of the engine.
+    #[error("the engine is running a step on this thread; run no other from the receiver of its text")]
+    Reentered,
     /// An option of the request is out of range.
     #[error("{name} is {value}, expected {expected}")]
     Option {

@@ -8,9 +8,8 @@ use aio_orchestrator::Drafter;
 
 impl Engine {
     /// Generates a continuation. `sink` receives each piece of text as soon as it is final (whole characters, no part
-    /// of a stop string), at least once per step, and may end the run. It must not run steps of this engine itself: in a
-    /// burst ([`EngineOptions::burst`](crate::EngineOptions::burst)) it is called while the device works, and would wait
-    /// for itself.
+    /// of a stop string), at least once per step, and may end the run. It should not run steps of this engine itself:
+    /// in a burst it is called while the device works, and gets [`EngineError::Reentered`].
     ///
     /// # Errors
     /// [`EngineError::ContextOverflow`] and [`EngineError::EmptyPrompt`] before any step; [`EngineError::NoToken`] and

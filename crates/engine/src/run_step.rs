@@ -15,7 +15,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Token`], [`EngineError::ForeignSequence`], [`EngineError::NotReserved`], [`EngineError::Spans`],
-    /// [`EngineError::StepSize`], and device errors, after which all sequences are unchanged.
+    /// [`EngineError::StepSize`], [`EngineError::Reentered`], and device errors, after which all sequences are unchanged.
     ///
     /// [`DraftOutcome::lens`]: crate::DraftOutcome::lens
     pub fn step<'o>(&self, step: Step<'_, '_>, out: &'o mut OutputBuffer) -> Result<Outputs<'o>, EngineError> {
@@ -30,7 +30,7 @@ impl Engine {
     ) -> Result<(Outputs<'o>, StepTime), EngineError> {
         let vocabulary = self.model.hyper.vocab_size;
         step.check(vocabulary, &self.pool)?;
-        let mut steps = lock(&self.steps);
+        let mut steps = self.steps.lock()?;
         let timed = steps.run(&step, (vocabulary, self.pool.pages()), out)?;
         *lock(&self.rows) = steps.runner.rows;
         Ok(timed)

@@ -1,10 +1,13 @@
 //! Drafters and devices that behave as tests of speculation need: one that knows the text, one that fails, a device whose
 //! steps fail.
 
-use aio_backend::{Bindings, Counters, Device, DeviceError, Executable, LoadOptions, Pending, WeightSet, WeightSource};
+use aio_backend::{
+    Bindings, Burst, BurstEnd, BurstReport, BurstRequest, BurstStep, Counters, Device, DeviceError, Executable,
+    LoadOptions, Pending, WeightSet, WeightSource,
+};
 use aio_backend_cpu::CpuDevice;
 use aio_orchestrator::{DraftError, Drafter, DrafterKind, Match};
-use aio_plan::{Plan, PlanFamily, PoolSizes, Target};
+use aio_plan::{Plan, PlanFamily, PoolSizes, StepTime, Target};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -154,5 +157,72 @@ impl Executable for LosingPlan {
             0 => Err(DeviceError::Failed("the step was lost".to_owned())),
             _ => Ok(Pending::Done(report)),
         }
+    }
+}
+
+/// A CPU with bursts that say one token again and again, for tests of what is around a burst.
+pub struct Chanting(pub CpuDevice);
+
+impl Device for Chanting {
+    fn target(&self) -> Target {
+        self.0.target()
+    }
+
+    fn counters(&self) -> Counters {
+        self.0.counters()
+    }
+
+    fn upload(
+        &self,
+        family: &PlanFamily,
+        source: &dyn WeightSource,
+        pages: PoolSizes,
+    ) -> Result<WeightSet, DeviceError> {
+        self.0.upload(family, source, pages)
+    }
+
+    fn load(
+        &self,
+        family: &PlanFamily,
+        plan: &Plan,
+        weights: &WeightSet,
+        options: &LoadOptions,
+    ) -> Result<Box<dyn Executable>, DeviceError> {
+        self.0.load(family, plan, weights, options)
+    }
+
+    fn load_burst(&self, _: &PlanFamily, _: &Plan, _: &WeightSet) -> Result<Box<dyn Burst>, DeviceError> {
+        Ok(Box::new(Chant))
+    }
+
+    fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
+        self.0.copy_pages(weights, pages)
+    }
+
+    fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError> {
+        self.0.download_state(weights, state)
+    }
+}
+
+struct Chant;
+
+impl Burst for Chant {
+    fn most_drafts(&self) -> u32 {
+        0
+    }
+
+    fn run(
+        &mut self,
+        request: &BurstRequest<'_>,
+        show: &mut dyn FnMut(&[u32]) -> bool,
+        steps: &mut Vec<BurstStep>,
+    ) -> Result<BurstReport, DeviceError> {
+        let mut wanted = true;
+        while wanted && steps.len() < request.budget as usize {
+            steps.push(BurstStep::default());
+            wanted = show(&[7]);
+        }
+        let end = if wanted { BurstEnd::Budget } else { BurstEnd::Cancelled };
+        Ok(BurstReport { end, time: StepTime::Modelled(steps.len() as f64), launch: Some(0.0) })
     }
 }

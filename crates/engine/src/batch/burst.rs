@@ -7,7 +7,6 @@ use super::Batch;
 use super::member::{Member, MemberId};
 use crate::dispatch::Dispatch;
 use crate::flow::Flow;
-use crate::lock::lock;
 use crate::request::Speculation;
 use crate::step::token_tail;
 use crate::{Engine, EngineError};
@@ -138,7 +137,7 @@ impl Member {
                 look_back: sampling.repeat_last_n.min(engine.context()) as u32,
             },
         };
-        let mut guard = lock(&engine.steps);
+        let mut guard = engine.steps.lock()?;
         let (burst, steps) = guard.bursts.get(tail).expect("`burst_drafts` loaded it");
         steps.clear();
         let mut broken = false;
