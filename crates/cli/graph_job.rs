@@ -87,12 +87,13 @@ impl Symbols {
 
     /// Numbers for all symbols; those that the graph uses must be known.
     fn finish(self, graph: &Graph) -> Result<Dims> {
-        // What nobody binds needs no size.
+        // What nobody binds needs no size, and a page table bounds the pool.
+        let pooled = |sym: &Sym| *sym == Sym::Pages && self.0.contains_key(&Sym::Stride);
         let needed = graph.values().filter(|(_, v)| v.def != Def::Input { optional: true });
         for (_, value) in needed {
             for dim in value.ty.shape.dims() {
                 if let Dim::Sym(sym) = dim
-                    && !self.0.contains_key(sym)
+                    && !(self.0.contains_key(sym) || pooled(sym))
                 {
                     bail!("no input determines the size of `{0}`; give --dim {0}=N", sym.name());
                 }
@@ -101,7 +102,8 @@ impl Symbols {
         let get = |sym| self.0.get(&sym).copied().unwrap_or(0);
         // A step without rows does nothing, so a graph without the symbol gets one.
         let rows = self.0.get(&Sym::Rows).copied().unwrap_or(1);
-        let (seqs, pages, stride) = (get(Sym::Seqs), get(Sym::Pages), get(Sym::Stride));
+        let (seqs, stride) = (get(Sym::Seqs), get(Sym::Stride));
+        let pages = self.0.get(&Sym::Pages).copied().unwrap_or(seqs.saturating_mul(stride));
         let (outs, recent, slots) = (get(Sym::Outs), get(Sym::Recent), get(Sym::Slots));
         Ok(Dims { rows, seqs, pages, stride, outs, recent, slots })
     }

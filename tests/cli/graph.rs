@@ -159,7 +159,7 @@ fn run_writes_final_states_and_takes_them_back() {
     place.bad(
         &[&args[..], &["p=far.npy", "--device", "cpu"]].concat(),
         2,
-        "page_write: page of the sequence 1 is not below 1",
+        "binding `t`: row 0 at position 64 has no page",
     );
 }
 
@@ -293,7 +293,7 @@ fn ops_show_what_the_table_says_in_three_forms() {
     assert!(all.contains("out = matmul x, w, [experts]\n    x times the transpose of w"), "{all}");
     let attend = place.good(&["graph", "ops", "attend"]);
     assert!(attend.starts_with("out = attend q, kv, table, row_seq, positions, [sinks] {scale, "), "{attend}");
-    assert!(attend.contains("kv heads, 64, head size") && attend.contains("an integer, default 0"), "{attend}");
+    assert!(attend.contains("p / page size") && attend.contains("an integer, default 0"), "{attend}");
     let md = place.good(&["graph", "ops", "-o", "md"]);
     let headed = |op: &aio::ir::Op| md.contains(&format!("\n## {}\n", op.mnemonic()));
     assert!(aio::ir::Op::ALL.iter().all(headed), "{md}");

@@ -22,8 +22,7 @@ const PICKED: u64 = 2;
 /// A model of two layers whose feed-forward networks are cut into experts, with routers.
 fn model() -> (Model, Graph) {
     let mut file = File::tiny("llama-1b", DType::F32);
-    let decoder = tiny::graph(&file.model().unwrap());
-    let mut written = text::print(&decoder);
+    let mut written = file.model().unwrap().graph_text(&tiny::templates(), None).unwrap();
     for layer in 0..2 {
         let name = |part: &str| format!("blk.{layer}.ffn_{part}.weight");
         let [width, inner] = file.get(&name("gate")).dims[..] else { panic!("a matrix") };

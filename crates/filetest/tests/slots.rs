@@ -104,7 +104,7 @@ impl Machine {
         let words = [&slots, &counts, &row_seq].map(|w| Some(Data::U32(w)));
         let inputs: Vec<_> = words.into_iter().chain(floats.iter().map(|f| Some(Data::F32(f)))).collect();
         let (mut y, mut z) = (vec![0; ids.len() * CHANNELS], vec![0; ids.len() * HEADS * VALUE]);
-        let dims = Dims { rows: ids.len() as u32, seqs: parts.len() as u32, ..Dims::default() };
+        let dims = Dims { rows: ids.len() as u32, seqs: parts.len() as u32, slots: SLOTS, ..Dims::default() };
         let mut bindings = Bindings { dims, inputs: &inputs, outputs: &mut [&mut y, &mut z] };
         self.executable.submit(&mut bindings)?.wait()?;
         let mut rows = y.chunks(CHANNELS).zip(z.chunks(HEADS * VALUE)).map(|(y, z)| [y, z].concat());

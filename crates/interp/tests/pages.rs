@@ -22,7 +22,7 @@ fn attention(positions: usize) -> (Vec<f32>, usize) {
     // Any value and key that no other row has.
     (q[79], k[79]) = (2.0, 3.0);
     let counted: Vec<f64> = (0..ROWS).map(f64::from).collect();
-    let dims = Dims { rows: ROWS, seqs: 1, pages: PAGES, ..Dims::default() };
+    let dims = Dims { rows: ROWS, seqs: 1, pages: PAGES, stride: PAGES, ..Dims::default() };
     let bound = [("kv", &[][..]), ("q", &q), ("k", &k), ("t", &[2.0, 0.0, 3.0, 1.0]), ("s", &[]), ("p", &counted)];
     let results = bound::run(&graph, &dims, &bound).unwrap();
     let pool = results[1].floats();

@@ -140,7 +140,7 @@ fn messages_name_the_rule_that_is_broken_and_what_there_is() {
         ),
         ("%y = negate %x", "expected one of fill, iota, embed"),
         ("%y = cast %x {to = float}", "expected one of f32, f16"),
-        ("%y = iota {shape = [cols], dtype = u32}", "expected one of rows, seqs, pages, outs, recent, slots"),
+        ("%y = iota {shape = [cols], dtype = u32}", "expected one of rows, seqs, pages, stride, outs, recent, slots"),
     ] {
         let text = message(line);
         assert!(text.contains(part), "{line}: {text}");

@@ -80,4 +80,4 @@ def aligned(count, dtype=np.uint8, fill=0xA5):
 
 
 def header(rows=0, seqs=1, outs=0, pages=1, recent=0, flags=0):
-    return np.array([rows, seqs, outs, pages, recent, flags, 0, 0], np.uint32)
+    return np.array([rows, seqs, outs, pages, recent, flags, pages, 0], np.uint32)
