@@ -11,7 +11,7 @@ use crate::images::KernelImages;
 use crate::lower::COLUMNS;
 use crate::probe::Probe;
 use crate::resident::{GraphsNeed, Resident};
-use crate::states::StatesMap;
+use crate::states::{HEADS, StatesMap};
 use crate::weights::WeightsMap;
 use aio_backend::{Burst, Counters, Device, DeviceError, Executable, LoadOptions, Tally, WeightSet, WeightSource};
 use aio_ir::{DType, Group, Op, PAGE_POSITIONS};
@@ -172,10 +172,10 @@ impl CudaDevice {
 
 /// Limits of a kind's kernels.
 fn limits(kind: KindName) -> Limits {
-    let page = &[PAGE_POSITIONS as u32];
+    let pages = Limits { head: Some(HEADS), page: &[PAGE_POSITIONS as u32], ..Limits::default() };
     match kind {
-        KindName::Attend | KindName::Op(Op::Attend) => Limits { group: Some(COLUMNS), page, ..Limits::default() },
-        KindName::Qkv | KindName::Op(Op::PageWrite) => Limits { page, ..Limits::default() },
+        KindName::Attend | KindName::Op(Op::Attend) => Limits { group: Some(COLUMNS), ..pages },
+        KindName::Qkv | KindName::Op(Op::PageWrite) => pages,
         _ => Limits::default(),
     }
 }

@@ -7,7 +7,7 @@ use crate::driver::{Driver, Memory};
 use crate::error::CudaError;
 use aio_backend::DeviceError;
 use aio_ir::PAGE_POSITIONS;
-use aio_plan::{KvShape, PlanFamily, PoolSizes, StateDesc};
+use aio_plan::{HeadSizes, KvShape, PlanFamily, PoolSizes, StateDesc};
 use std::sync::Arc;
 
 /// Size of an element of keys and values in bytes.
@@ -36,10 +36,14 @@ pub(crate) enum Residence {
     Own { offset: usize, bytes: usize, page: Option<usize> },
 }
 
+/// Head sizes that the kernels of pages take.
+pub(crate) const HEADS: HeadSizes = HeadSizes { multiple_of: 16, max: 256 };
+
 /// The shape of a state's keys and values, if kernels support the sizes of pages and heads.
 fn layer(state: &StateDesc) -> Option<KvShape> {
+    let HeadSizes { multiple_of, max } = HEADS;
     let sizes = |kv: &KvShape| {
-        u64::from(kv.positions) == PAGE_POSITIONS && (1..=256).contains(&kv.head_dim) && kv.head_dim.is_multiple_of(16)
+        u64::from(kv.positions) == PAGE_POSITIONS && kv.head_dim <= max && kv.head_dim.is_multiple_of(multiple_of)
     };
     state.kv_shape().filter(sizes)
 }

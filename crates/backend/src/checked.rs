@@ -7,13 +7,20 @@ use aio_ir::Sym;
 use aio_plan::{Check, InputId, Plan, PoolSizes};
 
 impl Bindings<'_, '_> {
-    /// Checks a step against a plan on a device with these pools: dimensions, presence, element types,
-    /// sizes, and the plan's own checks. Every back end calls this first, and then indexes by what the step binds.
+    /// Checks a step against a plan on a device with these pools: dimensions, presence, element types, sizes, and the
+    /// plan's own checks. Every back end calls this first, and then indexes by what the step binds. A sequence has at
+    /// most all pages of the pool, so scratch memory may be sized by it.
     ///
     /// # Errors
     /// [`DeviceError::Binding`], [`DeviceError::EmptyAxis`].
     pub fn check(&self, plan: &Plan, pools: PoolSizes) -> Result<(), DeviceError> {
         self.fit(plan)?;
+        for (sym, most) in [(Sym::Pages, pools.pages), (Sym::Stride, pools.pages), (Sym::Slots, pools.slots)] {
+            let step = self.dims.get(sym);
+            if step > most {
+                return Err(bad(sym.name(), format!("the step has {step}, the pool {most}")));
+            }
+        }
         let step = Checked { plan, bindings: self, pools };
         plan.checks.iter().try_for_each(|check| step.run(check))
     }

@@ -371,8 +371,8 @@ impl Engine {
     /// Makes positions up to `end` of a sequence writable. Waits for a running step only if a page must be copied.
     ///
     /// # Errors
-    /// [`EngineError::PoolFull`], [`EngineError::ForeignSequence`], and device errors from copying a shared page. The
-    /// sequence is unchanged then.
+    /// [`EngineError::PoolFull`], [`EngineError::ForeignSequence`], and from copying a shared page device errors and
+    /// [`EngineError::Reentered`]. The sequence is unchanged then.
     pub fn reserve(&self, sequence: &mut Sequence, end: usize) -> Result<(), EngineError> {
         sequence.reserve(&self.pool, end, |from, to| {
             let _no_step = self.steps.lock()?;

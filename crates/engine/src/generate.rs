@@ -8,8 +8,8 @@ use aio_orchestrator::Drafter;
 
 impl Engine {
     /// Generates a continuation. `sink` receives each piece of text as soon as it is final (whole characters, no part
-    /// of a stop string), at least once per step, and may end the run. It should not run steps of this engine itself:
-    /// in a burst it is called while the device works, and gets [`EngineError::Reentered`].
+    /// of a stop string), at least once per step, and may end the run. In a burst it is called while the device works:
+    /// steps of this engine then give it [`EngineError::Reentered`], and it must not wait for those of other threads.
     ///
     /// # Errors
     /// [`EngineError::ContextOverflow`] and [`EngineError::EmptyPrompt`] before any step; [`EngineError::NoToken`] and

@@ -39,7 +39,7 @@ pub(crate) fn step(family: &PlanFamily, device: &dyn Device, bytes: &[u8]) -> Re
     let resident = device.upload(family, &weights(family), POOLS)?;
     for plan in &family.plans {
         let mut executable = device.load(family, plan, &resident, &LoadOptions::default())?;
-        for (most, stride) in [(MAX_ROWS, PAGES), (2, PAGES), (2, 2)] {
+        for (most, stride) in [(MAX_ROWS, PAGES), (2, PAGES), (2, 2), (2, 400)] {
             let bucket = plan.bucket;
             let (rows, seqs, outs) = (bucket.rows.min(most), bucket.seqs.min(most), bucket.outs.min(most));
             let (pages, slots) = (PAGES, POOLS.slots);
@@ -53,7 +53,13 @@ pub(crate) fn step(family: &PlanFamily, device: &dyn Device, bytes: &[u8]) -> Re
             let mut outputs: Vec<Vec<u32>> = plan.outputs.iter().map(|o| vec![0; words(o)]).collect();
             let mut outputs: Vec<&mut [u32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
             let mut bindings = Bindings { dims, inputs: &inputs, outputs: &mut outputs };
-            executable.submit(&mut bindings)?.wait()?;
+            let done = executable.submit(&mut bindings).and_then(|pending| pending.wait());
+            // A table wider than the pool is refused, and the rest goes on.
+            if stride <= PAGES {
+                done?;
+            } else if done.is_ok() {
+                return Err(DeviceError::Failed("a page table wider than the pool was taken".to_owned()));
+            }
         }
     }
     device.copy_pages(&resident, &[(0, 1)])?;

@@ -126,7 +126,9 @@ fn weight_bytes(a: &CostArgs<'_>, w: &TensorType) -> u64 {
         None => all,
         Some(experts) => {
             let total = w.shape.dims()[0].resolve(&a.load.dims).max(1);
-            let picked = experts.shape.last().resolve(&a.load.dims).max(1);
+            // One dimension is one expert for each row.
+            let inner = experts.shape.dims().iter().skip(1);
+            let picked = inner.map(|d| d.resolve(&a.load.dims)).product::<u64>().max(1);
             (all as f64 / total as f64 * distinct_experts(total, picked, a.elems(experts) / picked)) as u64
         }
     }

@@ -33,7 +33,7 @@ pub enum InferError {
 }
 
 /// An axis without elements along which an op needs some: there is no maximum of nothing, and no mean over 0 elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("`{op}` along axis {axis}, which has no elements")]
 pub struct EmptyAxis {
     /// The op's keyword, with the kind of a reduction.

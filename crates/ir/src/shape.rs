@@ -44,6 +44,11 @@ impl Sym {
         }
     }
 
+    /// Whether a bucket bounds it, so that values that grow with it have room in an arena.
+    pub const fn has_bound(self) -> bool {
+        matches!(self, Sym::Rows | Sym::Seqs | Sym::Outs)
+    }
+
     /// The symbol with this name.
     pub fn from_name(name: &str) -> Option<Sym> {
         Sym::ALL.into_iter().find(|s| s.name() == name)

@@ -9,7 +9,7 @@ use aio_ir::{Dim, Sym};
 use std::fmt;
 
 /// A check of every step before it runs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Check {
     /// The step has the pool's number of pages or of slots.
     Pool {

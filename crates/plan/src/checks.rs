@@ -9,16 +9,17 @@ use crate::loc::{InputId, Loc};
 use crate::task::Task;
 use aio_ir::infer::full_axis;
 use aio_ir::{Def, Dim, Graph, KvShape, Node, Op, Sym, ValueId};
+use std::collections::HashSet;
 
 /// The checks of a plan whose tasks are sound, each once, in order of the tasks.
 pub(crate) fn checks(tasks: &[Task]) -> Vec<Check> {
-    let mut all: Vec<Check> = Vec::new();
+    let (mut all, mut seen, mut full) = (Vec::new(), HashSet::new(), HashSet::new());
     let mut add = |check: Check| {
-        let known = |c: &Check| match (c, &check) {
-            (Check::NotEmpty { sym, .. }, Check::NotEmpty { sym: new, .. }) => sym == new,
-            _ => *c == check,
+        let new = match check {
+            Check::NotEmpty { sym, .. } => full.insert(sym),
+            _ => seen.insert(check.clone()),
         };
-        if !all.iter().any(known) {
+        if new {
             all.push(check);
         }
     };

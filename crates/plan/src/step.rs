@@ -34,7 +34,7 @@ step_names! {
         Positions "positions",
         /// u32\[rows\]: the sequence of each row, by index in the step. Rows of a sequence are adjacent.
         RowSeq "row_seq",
-        /// u32\[seqs, pages\]: the pages of each sequence, in order of position.
+        /// u32\[seqs, stride\]: the pages of each sequence, in order of position.
         PageTable "page_table",
         /// u32\[seqs, 2\]: the slot that each sequence reads, 0 for an empty one, and the slot that it writes, which no
         /// other sequence of the step uses and which is not yet its own: it becomes so when the step has succeeded.

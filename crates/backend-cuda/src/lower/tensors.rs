@@ -84,8 +84,7 @@ impl Lowering<'_> {
     pub(super) fn output(&self, task: &Task, index: usize) -> Result<Tensor, DeviceError> {
         let (value, loc): (ValueId, Loc) = (self.node(task).results[index], task.results[index]);
         let ty = task.body.ty(value);
-        let unbounded =
-            ty.shape.dims().iter().any(|d| [Sym::Pages, Sym::Stride, Sym::Recent].iter().any(|&s| *d == s.into()));
+        let unbounded = ty.shape.dims().iter().any(|d| matches!(d, Dim::Sym(sym) if !sym.has_bound()));
         if self.is_layer(loc) || unbounded && matches!(loc, Loc::Buffer(_)) {
             return Err(unsupported(task, format!("a computed value of {ty}, whose size no bucket bounds")));
         }

@@ -3,7 +3,7 @@
 
 use super::cluster::Cluster;
 use super::matcher::{Matcher, Nodes, Projection};
-use aio_ir::{Node, NodeId, Op, ValueId};
+use aio_ir::{Dim, Node, NodeId, Op, ValueId};
 use aio_plan::kinds::experts;
 use aio_plan::{Activation, ExpertsSpec, Routing, TaskKind};
 
@@ -102,6 +102,11 @@ fn picked(m: &Matcher<'_>, sum: ValueId, nodes: &mut Nodes) -> Found<Picked> {
         return Err("gate, up and down projections pick different experts");
     }
     let spread = m.inner(g.x, Op::Broadcast, 2, nodes).ok_or("the experts' input is not the rows repeated")?;
+    // As `[rows, 1, width]` a row is repeated for each expert, as `[rows, picked, 1]` a weight for each column.
+    let one = |value: ValueId, axis: usize| matches!(m.graph.ty(value).shape.dims(), [_, d1, d2] if [d1, d2][axis] == &Dim::Const(1));
+    if !one(spread.input(0), 0) || !one(weighted.input(1), 1) {
+        return Err("rows or weights are repeated along another dimension");
+    }
     let h = m.unreshaped(spread.input(0), nodes);
     let weights = m.unreshaped(weighted.input(1), nodes);
     let (router, count, routing) = route(m, weights, index, h, nodes)?;

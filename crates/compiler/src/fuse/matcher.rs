@@ -87,7 +87,7 @@ impl<'g> Matcher<'g> {
         let Some(body) = cluster.sound_body(self.graph) else {
             return Some("an operand has a type or shape that no kernel of the kind takes".into());
         };
-        support.limits.misfit(&cluster.kind, &body, &self.bucket).map(Cow::from)
+        support.limits.misfit(&body, &self.bucket).map(Cow::from)
     }
 
     /// Whether the kernels take the types of a cluster's weight matrices.

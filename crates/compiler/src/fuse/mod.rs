@@ -82,7 +82,7 @@ fn single(target: &Target, graph: &Graph, bucket: Bucket, id: NodeId) -> Result<
     // Bodies of single nodes are many, and most kernels have no limits.
     let limited = support.limits != Limits::default();
     let body = limited.then(|| cluster.sound_body(graph)).flatten();
-    match body.and_then(|body| support.limits.misfit(&cluster.kind, &body, &bucket)) {
+    match body.and_then(|body| support.limits.misfit(&body, &bucket)) {
         Some(reason) => Err(fail(reason)),
         None => Ok(cluster),
     }

@@ -152,7 +152,9 @@ impl Member {
         drop(guard);
         let new = self.tokens.len() - committed;
         self.output.steps += steps.len();
-        self.count_burst(&steps, new);
+        if !steps.is_empty() || new > 0 {
+            self.count_burst(&steps, new);
+        }
         if broken {
             self.fail(sink);
         }

@@ -115,8 +115,9 @@ impl Batch {
     /// the pool has no pages are left out.
     ///
     /// # Errors
-    /// Device errors and [`EngineError::PoolFull`]. All members are unchanged and may continue or leave. A member whose
-    /// logits give no token does not fail the step: it ends with an error, and the others continue.
+    /// Device errors, [`EngineError::PoolFull`], and [`EngineError::Reentered`] in a receiver of text during a burst.
+    /// All members are unchanged and may continue or leave. A member whose logits give no token does not fail the step:
+    /// it ends with an error, and the others continue.
     pub fn step(&mut self, engine: &Engine, sink: &mut dyn FnMut(MemberId, &str) -> Flow) -> Result<(), EngineError> {
         if self.running() == 0 || self.burst(engine, sink)? {
             return Ok(());

@@ -130,7 +130,7 @@ impl<'a> BodyLocs<'a> {
         let symbols = |v: ValueId| {
             self.task.body.ty(v).shape.dims().iter().filter_map(|d| if let Dim::Sym(s) = d { Some(*s) } else { None })
         };
-        let unbounded = |v: ValueId| symbols(v).any(|s| matches!(s, Sym::Pages | Sym::Stride | Sym::Recent));
+        let unbounded = |v: ValueId| symbols(v).any(|s| !s.has_bound());
         if node.op == Op::Matmul && node.results.iter().any(|&v| unbounded(v)) {
             return Err(unsupported(cx.task, "a product whose number of rows no bucket bounds"));
         }
@@ -142,7 +142,7 @@ impl<'a> BodyLocs<'a> {
         let ty = self.task.body.ty(value);
         let place = self.get(value).expect("operands come before their users");
         let symbols = || ty.shape.dims().iter().filter_map(|d| if let Dim::Sym(s) = d { Some(*s) } else { None });
-        let unbounded = symbols().any(|s| matches!(s, Sym::Pages | Sym::Stride | Sym::Recent));
+        let unbounded = symbols().any(|s| !s.has_bound());
         if ty.shape.rank() > MAX_RANK {
             return Err(unsupported(cx.task, format!("a value of {ty}, of more than {MAX_RANK} dimensions")));
         }
