@@ -22,8 +22,8 @@ type Memory = HashMap<Loc, Words>;
 type Done<T, E = DeviceError> = Result<T, E>;
 
 struct Toy;
-/// A model on the device, and the pages of its pool.
-struct Resident(Mutex<Memory>, usize);
+/// A model on the device, and the sizes of its pools.
+struct Resident(Mutex<Memory>, PoolSizes);
 struct ToyPlan(Plan, Traffic, Arc<Resident>);
 
 fn unsupported(kind: &'static str, reason: String) -> DeviceError {
@@ -63,7 +63,7 @@ impl Device for Toy {
             let elems = state.ty.shape.elems(&family.state_bounds(pools)).unwrap_or(0) as usize;
             memory.insert(Loc::State(StateId::new(i)), vec![0; elems]);
         }
-        Ok(WeightSet::new(Resident(Mutex::new(memory), pools.pages as usize)))
+        Ok(WeightSet::new(Resident(Mutex::new(memory), pools)))
     }
 
     fn load(&self, family: &PlanFamily, plan: &Plan, on: &WeightSet, _: &LoadOptions) -> Done<Box<dyn Executable>> {
@@ -75,9 +75,9 @@ impl Device for Toy {
         let resident = weights.get::<Resident>()?;
         let mut memory = resident.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, state) in memory.iter_mut().filter(|(loc, _)| matches!(loc, Loc::State(_))) {
-            let size = state.len() / resident.1.max(1);
+            let (all, size) = (resident.1.pages as usize, state.len() / resident.1.pages.max(1) as usize);
             for &(from, to) in pages {
-                let (from, to) = (below(from, resident.1)? * size, below(to, resident.1)? * size);
+                let (from, to) = (below(from, all)? * size, below(to, all)? * size);
                 state.copy_within(from..from + size, to);
             }
         }
@@ -119,7 +119,7 @@ impl Executable for ToyPlan {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Done<Pending<'a>> {
         let ToyPlan(plan, traffic, resident) = self;
         let started = Instant::now();
-        bindings.check(plan, PoolSizes::pages(resident.1 as u32))?;
+        bindings.check(plan, resident.1)?;
         let mut memory = resident.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (i, data) in bindings.inputs.iter().enumerate() {
             let words = data.map(|d| bytemuck::allocation::pod_collect_to_vec(d.bytes()));

@@ -218,7 +218,8 @@ impl CpuExecutable {
 impl Executable for CpuExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         let started = Instant::now();
-        bindings.check(&self.plan, PoolSizes::pages(self.resident.pages))?;
+        let pools = PoolSizes { pages: self.resident.pages, slots: self.resident.slots };
+        bindings.check(&self.plan, pools)?;
         self.collect_runs(bindings);
         let resident = Arc::clone(&self.resident);
         let mut mutable = resident.lock();

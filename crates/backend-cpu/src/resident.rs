@@ -23,6 +23,7 @@ pub(crate) struct Resident {
     /// The memory that holds the weights; `None` if they are only shapes.
     pub region: Option<Arc<Region>>,
     pub pages: u32,
+    pub slots: u32,
     mutable: Mutex<Mutable>,
 }
 
@@ -36,7 +37,7 @@ impl Resident {
         let arena = allocate(family.arena_bytes as usize, || "the arena".to_owned())?;
         let mutable = Mutex::new(Mutable { states, arena, scratch: AlignedBytes::zeroed(0) });
         let Packed { weights, region } = packed;
-        Ok(Resident { weights, region: Some(region), pages: pools.pages, mutable })
+        Ok(Resident { weights, region: Some(region), pages: pools.pages, slots: pools.slots, mutable })
     }
 
     /// A model without its matrices and states: enough to bind tasks and measure the memory they need.
@@ -47,7 +48,7 @@ impl Resident {
         let empty = || AlignedBytes::zeroed(0);
         let mutable = Mutex::new(Mutable { states: States::none(), arena: empty(), scratch: empty() });
         let weights = weights::shapes(family)?;
-        Ok(Resident { weights, region: None, pages: pools.pages, mutable })
+        Ok(Resident { weights, region: None, pages: pools.pages, slots: pools.slots, mutable })
     }
 
     /// Locks the mutable memory for a step.

@@ -106,8 +106,8 @@ impl CudaExecutable {
     }
 
     fn check(&self, bindings: &Bindings<'_, '_>) -> Result<(), DeviceError> {
-        let (dims, pages) = (bindings.dims, self.resident.states.pages);
-        bindings.check(&self.plan, PoolSizes::pages(pages))?;
+        let (dims, states) = (bindings.dims, &self.resident.states);
+        bindings.check(&self.plan, PoolSizes { pages: states.pages, slots: states.slots })?;
         if dims.recent > MAX_RECENT {
             let message = format!("{} tokens are more than there is room for, {MAX_RECENT}", dims.recent);
             return Err(DeviceError::Binding { name: "recent".to_owned(), message });

@@ -23,6 +23,7 @@ pub(crate) struct StatesMap {
     /// Bytes of a page over all layers.
     page_bytes: usize,
     pub pages: u32,
+    pub slots: u32,
     /// Total size in bytes.
     pub bytes: usize,
 }
@@ -55,7 +56,7 @@ impl StatesMap {
     /// [`DeviceError::OutOfMemory`] for impossibly large sizes.
     pub(crate) fn new(family: &PlanFamily, pools: PoolSizes) -> Result<StatesMap, DeviceError> {
         let (dims, pages) = (family.state_bounds(pools), pools.pages);
-        let mut map = StatesMap { pages, ..StatesMap::default() };
+        let mut map = StatesMap { pages, slots: pools.slots, ..StatesMap::default() };
         for state in &family.states {
             if let Some(KvShape { heads, head_dim: size, .. }) = layer(state) {
                 map.places.push(Residence::Layer { offset: map.page_bytes, heads, size });

@@ -27,7 +27,7 @@ use crate::pool::Worker;
 use crate::step::StepView;
 use crate::tensor_loc::TensorLoc;
 use aio_backend::DeviceError;
-use aio_ir::{Def, Dim, Group, Op, Sym, ValueId};
+use aio_ir::{Def, Dim, Group, Op, ValueId};
 use aio_plan::{Loc, Task};
 use single::{Node, Single};
 use tensor::{MAX_RANK, OpTensor};
