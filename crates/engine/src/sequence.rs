@@ -106,7 +106,8 @@ impl Sequence {
     }
 
     /// Sets the number of committed positions: up after a step that wrote them, down to roll back. With recurrent state,
-    /// these are the lengths that the last step left, those of the commit before, 0, and those of snapshots.
+    /// the length is one that the last step can end with (all its rows but drafts, and any number of these), the present
+    /// one or up to its accepted drafts shorter, that of a snapshot, or 0.
     ///
     /// # Errors
     /// [`EngineError::NotReserved`] if there is no room for as many, [`EngineError::NoState`] if the recurrent state of

@@ -91,13 +91,19 @@ fn drafts_change_no_token_whatever_the_number_accepted() {
 
 #[test]
 fn a_step_has_no_more_drafts_than_slots_have_room_for() {
-    let engine = engine("recurrent", &options());
-    let request = request(0, &Sampling::greedy(), 100);
-    let want = plain(&engine, &request);
-    let done = drafted(&engine, &[request], std::slice::from_ref(&want), 64).remove(0);
-    assert_eq!(done.ids, want);
-    assert_eq!((engine.most_drafts(), done.speculation.by_length.len()), (16, 17));
-    assert!(done.speculation.by_length[16] > 0);
+    // As few slots as there can be: one for the state, one that a step writes, one for a draft that runs alone.
+    let mut engine = engine("recurrent", &EngineOptions { sequences: 1, snapshots: 0, ..options() });
+    assert_eq!((engine.most_drafts(), engine.free_slots()), (16, 3));
+    let requests = [request(0, &Sampling::greedy(), 100)];
+    let want = [plain(&engine, &requests[0])];
+    for dispatch in [Dispatch::Graph, Dispatch::Token] {
+        engine.set_dispatch(dispatch).unwrap();
+        let done = drafted(&engine, &requests, &want, 64).remove(0);
+        assert_eq!(done.ids, want[0], "{dispatch:?}");
+        assert_eq!(done.speculation.by_length.len(), 17, "{dispatch:?}");
+        assert!(done.speculation.by_length[16] > 0, "{dispatch:?}");
+        assert_eq!(engine.free_slots(), 3, "{dispatch:?}");
+    }
 }
 
 #[test]
@@ -189,12 +195,9 @@ fn the_size_of_pages_changes_no_token() {
         let forked = engine.generate_in(&mut fork, &second, None, &mut |_| Flow::Continue).unwrap();
         assert_ne!(fork.pages().last(), sequence.pages().last());
         assert_eq!(forked.ids, plain(&engine, &second), "pages of {positions}");
-        let done = drafted(
-            &engine,
-            &requests(&hot(), 20),
-            &requests(&hot(), 20).iter().map(|r| plain(&engine, r)).collect::<Vec<_>>(),
-            DRAFTS,
-        );
-        assert_eq!(done[0].ids, want[..20]);
+        let requests = requests(&hot(), 20);
+        let plain: Vec<_> = requests.iter().map(|r| plain(&engine, r)).collect();
+        let ids: Vec<_> = drafted(&engine, &requests, &plain, DRAFTS).into_iter().map(|done| done.ids).collect();
+        assert_eq!((&ids[0][..], &ids), (&want[..20], &plain), "pages of {positions}");
     }
 }

@@ -88,7 +88,7 @@ fn member(batch: &mut Batch, engine: &Engine, request: &Request, plain: &[u32]) 
 fn two_requests() -> [Request; 2] {
     let params = SampleParams { temperature: 0.8, ..SampleParams::GREEDY };
     let hot = Sampling { params, seed: 5, ..Sampling::greedy() };
-    let first = Request { speculation: Speculation::Fixed(4), ..greedy(prompt(30), 18) };
+    let first = Request { speculation: Speculation::Fixed(4), ..greedy(prompt(30), 11) };
     [first.clone(), Request { prompt: prompt(9), sampling: hot, ..first }]
 }
 
@@ -119,26 +119,25 @@ fn run_with_loss(device: Losing<InterpDevice>, template: &str, dispatch: Dispatc
 
 #[test]
 fn a_lost_step_changes_no_sequence_whichever_it_is() {
-    for (template, dispatch) in TEMPLATES.map(|t| [(t, Dispatch::Graph), (t, Dispatch::Token)]).concat() {
+    let [recurrent, hybrid] = TEMPLATES;
+    for (template, dispatch) in [(recurrent, Dispatch::Graph), (hybrid, Dispatch::Graph), (hybrid, Dispatch::Token)] {
         let engine = engine(template, &options(96));
         let want = two_requests().map(|r| plain(&engine, &r));
         let run = |lost| run_with_loss(Losing::new(InterpDevice::default(), lost), template, dispatch, &want);
         let steps = (0..200).find(|&lost| run(lost) == 0).unwrap();
-        assert!(steps > 8, "{template}: {steps} steps");
+        assert!(steps > 5, "{template}: {steps} steps");
     }
 }
 
 #[test]
 fn a_step_that_stops_after_any_task_changes_no_sequence() {
-    for template in TEMPLATES {
-        let engine = engine(template, &options(96));
-        let want = two_requests().map(|r| plain(&engine, &r));
-        let tasks = engine.family().plans.iter().map(|p| p.tasks.len()).max().unwrap();
-        // The step has drafts, and follows one whose drafts were accepted in part.
-        for done in 0..tasks {
-            let device = Losing::torn(InterpDevice::default(), 4, done);
-            assert_eq!(run_with_loss(device, template, Dispatch::Graph, &want), 1, "{template}: {done} tasks");
-        }
+    let engine = engine("hybrid", &options(96));
+    let want = two_requests().map(|r| plain(&engine, &r));
+    let tasks = engine.family().plans.iter().map(|p| p.tasks.len()).max().unwrap();
+    // The step has drafts, and follows one whose drafts were accepted in part.
+    for done in 0..tasks {
+        let device = Losing::torn(InterpDevice::default(), 4, done);
+        assert_eq!(run_with_loss(device, "hybrid", Dispatch::Graph, &want), 1, "{done} of {tasks} tasks");
     }
 }
 
