@@ -367,7 +367,7 @@ fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Samp
         };
         // What the cache holds of the conversation so far need not run again.
         let common = held.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
-        sequence.commit(common.min(sequence.len()))?;
+        sequence.rewind(common.min(sequence.len()));
         let request = request(args, sampling.clone(), prompt);
         let (done, _) = generate(&loaded.engine, drafting, &mut sequence, &request, show)?;
         if signals::ended_by().is_some() {

@@ -8,6 +8,7 @@ use aio::engine::{
     Batch, DraftSpan, Engine, EngineError, EngineOptions, Flow, ModelDrafter, OutputBuffer, Request, Sampling,
     Sequence, Speculation, Step, StepRow, StepWants,
 };
+use aio::interp::InterpDevice;
 use aio::ir::{DType, Graph};
 use aio::model::Model;
 use aio::model::gguf::{Gguf, MetaValue};
@@ -113,6 +114,43 @@ fn speculation(table: &mut Table, engine: &Engine) {
     table.add("EngineError", ModelDrafter::new(Arc::new(other), engine, Sampling::greedy()).unwrap_err());
 }
 
+/// What recurrent state does not allow.
+fn recurrent(table: &mut Table) {
+    let options = EngineOptions { snapshots: 0, ..options(64) };
+    let engine = tiny::recurrent_engine("recurrent", InterpDevice::default(), &options);
+    let sampling = Sampling::greedy();
+    let row = |position| {
+        let wants = StepWants::Token { sampling: &sampling, recent: &[], bias: None };
+        StepRow { token: 1, sequence: 0, position, wants }
+    };
+    let step = |sequence: &mut Sequence, positions: std::ops::Range<usize>, drafts: &[DraftSpan]| {
+        let rows: Vec<_> = positions.map(row).collect();
+        let step = Step { sequences: &mut [sequence], rows: &rows, drafts };
+        engine.step(step, &mut OutputBuffer::new()).map(|_| ())
+    };
+    let mut sequence = Sequence::new();
+    step(&mut sequence, 0..2, &[]).unwrap();
+    sequence.commit(2).unwrap();
+    table.add("EngineError", sequence.commit(1).unwrap_err());
+    table.add("EngineError", step(&mut sequence, 1..2, &[]).unwrap_err());
+    let span = DraftSpan { first: 0, drafts: 17, len: 3 };
+    table.add("EngineError", step(&mut sequence, 2..20, &[span]).unwrap_err());
+    let mut others = [Sequence::new(), Sequence::new(), Sequence::new()];
+    let full = others.iter_mut().find_map(|other| step(other, 0..1, &[]).err());
+    table.add("EngineError", full.unwrap());
+}
+
+/// A graph whose layers have pages of different sizes.
+fn uneven_pages(table: &mut Table) {
+    let model = Model::from_gguf(altered(|_| ())).unwrap();
+    let text = model.graph_text(&tiny::templates(), None).unwrap();
+    let line = text.lines().find(|line| line.contains("state \"kv.1\"")).unwrap();
+    let text = text.replace(line, &line.replacen(", 64,", ", 32,", 1));
+    let graph = aio::ir::text::parse(&text).unwrap().graph;
+    let refused = Engine::load(model, &graph, Arc::new(InterpDevice::default()), &options(64)).unwrap_err();
+    table.add("EngineError", refused);
+}
+
 /// Logits that are NaN.
 fn without_token(table: &mut Table) {
     const NAN: [u8; 4] = f32::NAN.to_le_bytes();
@@ -155,6 +193,8 @@ pub(crate) fn cause(table: &mut Table) {
     let engine = load(altered(|_| ()), 64).unwrap();
     requests(table, &engine);
     steps(table, &engine);
+    recurrent(table);
+    uneven_pages(table);
     without_token(table);
     reentered(table);
     narrow_logits(table);

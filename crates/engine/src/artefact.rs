@@ -5,9 +5,9 @@
 
 use crate::EngineError;
 use crate::dispatch::Dispatch;
-use crate::engine::{Engine, EngineOptions, Parts, bucket_rows, compile_family, context_of, pages_of, prefill_rows};
+use crate::engine::{Engine, EngineOptions, Parts, bucket_rows, capacity, compile_family, context_of, prefill_rows};
 use crate::need::MemoryNeed;
-use crate::pages::PagePool;
+use crate::pools::PoolPlan;
 use crate::runner::Runner;
 use crate::source::ModelWeights;
 use aio_backend::{Device, DeviceError, ImageAccess, ImageForm, WeightImage, WeightSet};
@@ -134,18 +134,17 @@ impl Engine {
                 let family = plans(&artefact, target)?;
                 let Some(hyper) = hyper() else { return Ok(None) };
                 let context = context_of(&hyper, options);
-                let pools = PoolSizes::pages(pages_of(context, options));
-                let weights = upload(&artefact, &family, &*device, pools, access)?;
+                let pools = PoolPlan::new(&family, capacity(context, options))?;
+                let weights = upload(&artefact, &family, &*device, pools.sizes, access)?;
                 let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options.dispatch)?;
-                Ok::<_, EngineError>(Some((context, family, weights, runner)))
+                Ok::<_, EngineError>(Some((context, family, pools, weights, runner)))
             },
         )?;
-        let (context, family, weights, runner) = loaded?.expect("a model that was read has hyper-parameters");
+        let (context, family, pools, weights, runner) = loaded?.expect("a model that was read has hyper-parameters");
         let largest = family.plans.iter().map(|p| p.bucket.rows).max().unwrap_or(1);
-        let prefill_rows = prefill_rows(options).min(largest);
-        let pool = PagePool::new(pages_of(context, options));
+        let (pools, prefill_rows) = (pools.make(), prefill_rows(options).min(largest));
         let EngineOptions { ceilings, burst, .. } = *options;
-        let parts = Parts { model, family, device, weights, runner, pool, context, prefill_rows, ceilings, burst };
+        let parts = Parts { model, family, device, weights, runner, pools, context, prefill_rows, ceilings, burst };
         Engine::assemble(parts, options.dispatch)
     }
 }

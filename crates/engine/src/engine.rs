@@ -4,24 +4,26 @@ use crate::dispatch::Dispatch;
 use crate::limits::{MAX_DRAFTS, SMALL_ROWS, WIDE_ROWS};
 use crate::lock::{Exclusive, lock};
 use crate::need::MemoryNeed;
-use crate::pages::PagePool;
+use crate::pools::{Capacity, PoolPlan, Pools};
 use crate::request::{Request, Sampling};
 use crate::runner::{RowTally, Runner, serves};
 use crate::source::ModelWeights;
 use crate::step::token_tail;
 use crate::steps::Steps;
-use crate::{EngineError, ModelWork, Sequence};
+use crate::{EngineError, ModelWork};
 use aio_backend::{Counters, Device, WeightImage, WeightSet};
 use aio_compiler::{Compilation, Options, compile};
-use aio_ir::{DType, Dim, Dims, Graph, PAGE_POSITIONS, Sym};
+use aio_ir::{DType, Dim, Dims, Graph, Sym};
 use aio_model::Model;
 use aio_model::hyper::HyperParams;
 use aio_orchestrator::{Ceilings, SpeculationOptions, Speculator, StepCost, StepModel};
-use aio_plan::{Bucket, PlanFamily, PoolSizes, StepOutput, Tail};
+use aio_plan::{Bucket, PlanFamily, StepOutput, Tail};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// Default ceilings, typical of a small desktop.
 const CEILINGS: Ceilings = Ceilings { bandwidth: 20e9, peak: 150e9 };
+/// Default snapshots of a sequence.
+const SNAPSHOTS: u32 = 2;
 /// Estimated overhead of a step besides its work.
 const STEP_SECONDS: f64 = 50e-6;
 
@@ -32,8 +34,12 @@ pub struct EngineOptions {
     pub context: Option<u32>,
     /// Maximum rows of a prefill step.
     pub prefill_rows: u32,
-    /// Maximum sequences that run at once. The KV pool has room for each to fill its context.
+    /// Maximum sequences that run at once. The KV pool has room for each to fill its context, and each has slots for
+    /// recurrent state.
     pub sequences: u32,
+    /// Snapshots of recurrent state that each sequence keeps, if the model has any: the newest multiples of 256 positions
+    /// at which a step ended. The sequence can be cut there. Each takes the memory of a slot.
+    pub snapshots: u32,
     /// How a step's work is divided and submitted.
     pub dispatch: Dispatch,
     /// The device's peak rates, used to predict step times before any is measured. An estimate unless the caller knows
@@ -50,6 +56,7 @@ impl Default for EngineOptions {
             context: None,
             prefill_rows: 512,
             sequences: 1,
+            snapshots: SNAPSHOTS,
             dispatch: Dispatch::Graph,
             ceilings: CEILINGS,
             burst: 0,
@@ -73,7 +80,7 @@ pub struct Engine {
     family: PlanFamily,
     device: Arc<dyn Device>,
     weights: WeightSet,
-    pub(crate) pool: PagePool,
+    pub(crate) pools: Arc<Pools>,
     context: usize,
     prefill_rows: usize,
     dispatch: Dispatch,
@@ -104,7 +111,7 @@ pub(crate) struct Parts {
     pub weights: WeightSet,
     /// The plans on the device.
     pub runner: Runner,
-    pub pool: PagePool,
+    pub pools: Arc<Pools>,
     /// Context length in positions.
     pub context: u32,
     /// Maximum rows of a prefill step.
@@ -131,9 +138,9 @@ pub(crate) fn context_of(hyper: &HyperParams, options: &EngineOptions) -> u32 {
     options.context.unwrap_or(hyper.context_length).max(1)
 }
 
-/// Pages of the KV pool.
-pub(crate) fn pages_of(context: u32, options: &EngineOptions) -> u32 {
-    context.div_ceil(PAGE_POSITIONS as u32).saturating_mul(options.sequences.max(1))
+/// What sizes the pools for these options.
+pub(crate) fn capacity(context: u32, options: &EngineOptions) -> Capacity {
+    Capacity { context, sequences: options.sequences.max(1), snapshots: options.snapshots }
 }
 
 /// Maximum rows of a prefill step.
@@ -213,15 +220,15 @@ impl Engine {
         let rows = bucket_rows(options, &*device);
         let family = compile_family(graph, &*device, &rows, options.dispatch)?;
         model.check_tensors(graph)?;
-        let pages = pages_of(context, options);
-        let need = MemoryNeed::of(&family, PoolSizes::pages(pages));
-        need.check_on(device.available_bytes(), || device.scratch_bytes(&family, PoolSizes::pages(pages)))?;
-        let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, PoolSizes::pages(pages))?;
+        let pools = PoolPlan::new(&family, capacity(context, options))?;
+        let sizes = pools.sizes;
+        MemoryNeed::of(&family, sizes).check_on(device.available_bytes(), || device.scratch_bytes(&family, sizes))?;
+        let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, sizes)?;
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
         let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options.dispatch)?;
-        let (pool, prefill_rows) = (PagePool::new(pages), prefill_rows(options));
+        let (pools, prefill_rows) = (pools.make(), prefill_rows(options));
         let EngineOptions { ceilings, burst, .. } = *options;
-        let parts = Parts { model, family, device, weights, runner, pool, context, prefill_rows, ceilings, burst };
+        let parts = Parts { model, family, device, weights, runner, pools, context, prefill_rows, ceilings, burst };
         Engine::assemble(parts, options.dispatch)
     }
 
@@ -231,7 +238,7 @@ impl Engine {
     /// [`EngineError::Logits`].
     pub(crate) fn assemble(parts: Parts, dispatch: Dispatch) -> Result<Engine, EngineError> {
         check_logits(&parts)?;
-        let Parts { model, family, device, weights, runner, pool, context, prefill_rows, ceilings, burst } = parts;
+        let Parts { model, family, device, weights, runner, pools, context, prefill_rows, ceilings, burst } = parts;
         let work = ModelWork::of(&family);
         let speculator = Mutex::new(speculator(&family, work, ceilings));
         Ok(Engine {
@@ -239,7 +246,7 @@ impl Engine {
             family,
             device,
             weights,
-            pool,
+            pools,
             context: context as usize,
             prefill_rows: prefill_rows as usize,
             dispatch,
@@ -255,6 +262,11 @@ impl Engine {
     /// The device.
     pub(crate) fn device(&self) -> &dyn Device {
         &*self.device
+    }
+
+    /// Weights and state on the device.
+    pub(crate) fn weights(&self) -> &WeightSet {
+        &self.weights
     }
 
     /// The packed weights.
@@ -333,6 +345,10 @@ impl Engine {
         if self.burst == 0 || self.refusal.get().is_some() {
             return None;
         }
+        if self.is_recurrent() {
+            self.refusal.get_or_init(|| "no burst keeps recurrent state".to_owned());
+            return None;
+        }
         let Steps { bursts, runner, .. } = &mut *self.steps.lock().ok()?;
         bursts.load(runner, &self.family, tail).map_err(|reason| self.refusal.get_or_init(|| reason)).ok()
     }
@@ -366,26 +382,6 @@ impl Engine {
     /// What steps read and compute.
     pub fn work(&self) -> ModelWork {
         self.work
-    }
-
-    /// Makes positions up to `end` of a sequence writable. Waits for a running step only if a page must be copied.
-    ///
-    /// # Errors
-    /// [`EngineError::PoolFull`], [`EngineError::ForeignSequence`], and from copying a shared page device errors and
-    /// [`EngineError::Reentered`]. The sequence is unchanged then.
-    pub fn reserve(&self, sequence: &mut Sequence, end: usize) -> Result<(), EngineError> {
-        sequence.reserve(&self.pool, end, |from, to| {
-            let _no_step = self.steps.lock()?;
-            Ok(self.device.copy_pages(&self.weights, &[(from, to)])?)
-        })
-    }
-
-    /// Makes a second sequence with the same first `len` positions, or with all committed ones if those are fewer.
-    ///
-    /// # Errors
-    /// [`EngineError::ForeignSequence`].
-    pub fn fork(&self, sequence: &Sequence, len: usize) -> Result<Sequence, EngineError> {
-        sequence.fork(&self.pool, len)
     }
 
     /// Name of the plan that a decode step of this request uses.

@@ -86,16 +86,52 @@ pub enum EngineError {
         /// Rows that ask for an output.
         outs: usize,
     },
-    /// A row's position has no page.
-    #[error("position {position} has no page; the sequence has room for {reserved}")]
+    /// A row's position has no page, or is past the context if the model has no pages.
+    #[error("position {position} is outside the sequence's room for {reserved} positions")]
     NotReserved {
         /// The row's position.
         position: usize,
-        /// Positions that the sequence has pages for.
+        /// Positions that the sequence has pages for; without pages, the context.
         reserved: usize,
     },
-    /// The sequence's pages belong to another engine.
-    #[error("the sequence has {pages} pages of another engine")]
+    /// A row does not continue its sequence, which has recurrent state.
+    #[error("a row is at position {position}, but the recurrent state continues at {expected}")]
+    NotNext {
+        /// The row's position.
+        position: usize,
+        /// The position that follows what the sequence holds.
+        expected: usize,
+    },
+    /// A sequence with recurrent state cannot have this length, because the state was not kept.
+    #[error("the recurrent state of length {len} was not kept; the nearest shorter length that was is {nearest}")]
+    NoState {
+        /// The length.
+        len: usize,
+        /// The longest shorter length that the sequence can have.
+        nearest: usize,
+    },
+    /// More drafts than recurrent state has room for.
+    #[error("a sequence has {drafts} drafts, but its recurrent state has room for {room}")]
+    Drafts {
+        /// Drafts of a sequence.
+        drafts: usize,
+        /// Drafts that a step may have.
+        room: usize,
+    },
+    /// All slots are in use.
+    #[error("all {slots} slots of recurrent state are in use")]
+    SlotsFull {
+        /// Slots in the pool.
+        slots: u32,
+    },
+    /// The layers of the graph have KV pages of different sizes.
+    #[error("the graph has KV pages of {} and of {} positions; all layers must have the same", sizes[0], sizes[1])]
+    PageSizes {
+        /// Two sizes in positions.
+        sizes: [u32; 2],
+    },
+    /// The sequence's state belongs to another engine.
+    #[error("the sequence belongs to another engine, where it has {pages} pages")]
     ForeignSequence {
         /// Number of its pages.
         pages: usize,

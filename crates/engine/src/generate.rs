@@ -20,7 +20,7 @@ impl Engine {
 
     /// Like [`Engine::generate`], continuing in a sequence whose committed positions hold the prompt's first tokens
     /// (chat turns). If the request speculates, drafts come from `drafter`, or else from a suffix automaton. Afterwards
-    /// the sequence holds prompt and output except the last token. With `max_tokens` 0 nothing runs and the sequence is
+    /// the sequence holds prompt and output except the last token, as [`Batch::leave`] says. With `max_tokens` 0 nothing runs and the sequence is
     /// unchanged.
     ///
     /// # Errors

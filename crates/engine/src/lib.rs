@@ -1,4 +1,5 @@
-//! The engine: a model on a device, sequences with their KV pages, the step loop, streaming generation.
+//! The engine: a model on a device, sequences with their KV pages and recurrent state, the step loop, streaming
+//! generation.
 //!
 //! [`Engine::load`] compiles the model's step graph for the device, checks that memory suffices, uploads the weights
 //! once and loads one plan per bucket. [`Engine::from_artefact`] loads what was compiled and packed earlier; see
@@ -6,11 +7,13 @@
 //! sequences: prefill in chunks, drafts and their verification, stopping, streaming. [`Engine::generate`] is a batch of
 //! one.
 //!
-//! Threads may share an engine. Its steps run one at a time; [`Sequence`]s own their pages and return them when dropped.
+//! Threads may share an engine. Its steps run one at a time; [`Sequence`]s own their pages and slots and return them
+//! when dropped.
 //!
 //! **Invariant:** a step that fails leaves every sequence unchanged: lengths grow only after the device has finished.
 #![forbid(unsafe_code)]
 
+mod advance;
 mod artefact;
 mod batch;
 mod burst;
@@ -27,12 +30,16 @@ mod model_drafter;
 mod need;
 mod output;
 mod outputs;
-mod pages;
+mod pool;
+mod pools;
+mod recurrent;
 mod request;
 mod run_step;
 mod runner;
 mod sequence;
+mod slots;
 mod source;
+mod state;
 mod step;
 mod steps;
 mod stop;

@@ -51,8 +51,7 @@ impl ModelDrafter {
     fn run(&mut self, max: usize, out: &mut Vec<u32>) -> Result<(), EngineError> {
         self.text.truncate(self.committed);
         // The last token always runs, for its logits.
-        self.valid = self.valid.min(self.committed - 1);
-        self.sequence.commit(self.valid)?;
+        self.valid = self.sequence.rewind(self.valid.min(self.committed - 1));
         for _ in 0..max.min(self.most()) {
             let token = self.next()?;
             if token >= self.common.tokens {
@@ -65,12 +64,17 @@ impl ModelDrafter {
     }
 
     /// Runs the part of the text that is not cached and returns the next token.
+    ///
+    /// Recurrent state cannot be cut at any length. So only the committed tokens before the last one are committed to the
+    /// sequence; the last token and the drafts run as steps that continue each other.
     fn next(&mut self) -> Result<u32, EngineError> {
-        let ModelDrafter { engine, sequence, valid, text, sampling, outputs, .. } = self;
+        let ModelDrafter { engine, sequence, valid, text, sampling, outputs, committed, .. } = self;
+        let certain = if engine.is_recurrent() { *committed - 1 } else { usize::MAX };
         engine.reserve(sequence, text.len())?;
         loop {
-            let from = sequence.len();
-            let end = (from + engine.prefill_rows()).min(text.len());
+            let from = *valid;
+            let limit = if from < certain { text.len().min(certain) } else { text.len() };
+            let end = (from + engine.prefill_rows()).min(limit);
             let wants = |p| match p + 1 == text.len() {
                 true => StepWants::Token { sampling, recent: text, bias: None },
                 false => StepWants::Nothing,
@@ -79,7 +83,9 @@ impl ModelDrafter {
                 (from..end).map(|p| StepRow { token: text[p], sequence: 0, position: p, wants: wants(p) }).collect();
             let step = Step { sequences: &mut [&mut *sequence], rows: &rows, drafts: &[] };
             let token = engine.step(step, outputs)?.tokens().and_then(|t| t.first().copied());
-            sequence.commit(end)?;
+            if end <= certain {
+                sequence.commit(end)?;
+            }
             *valid = end;
             match token {
                 Some(NO_TOKEN) => return Err(EngineError::NoToken { step: 1, position: end - 1 }),

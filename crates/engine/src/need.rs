@@ -9,7 +9,7 @@ pub struct MemoryNeed {
     /// Weights in the device's form. Packing pads slightly, so this is the file's size plus 1/32. For an artefact, its
     /// packed bytes, or 0 if they are mapped.
     pub weights: u64,
-    /// The KV pool.
+    /// The pools of KV pages and of slots.
     pub kv: u64,
     /// The arena and step buffers.
     pub arena: u64,

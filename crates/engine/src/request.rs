@@ -59,9 +59,9 @@ pub enum Speculation {
     /// and while another member of the batch is in prefill. The gain of drafts is measured against a step with only the
     /// drafts of [`Speculation::Fixed`] members, which come first.
     Auto,
-    /// Up to this many drafts in each step, as the drafter finds them. The maximum is 64, and drafts must fit into the
-    /// 72 rows of a step besides one row for each running member (fewer rows if the engine was loaded with smaller
-    /// steps). If the drafts of all members do not fit, they share the rows evenly.
+    /// Up to this many drafts in each step, as the drafter finds them. The maximum is
+    /// [`Engine::most_drafts`](crate::Engine::most_drafts), and drafts must fit into the 72 rows of a step besides one
+    /// row for each running member (fewer rows if the engine was loaded with smaller steps). If the drafts of all members do not fit, they share the rows evenly.
     Fixed(usize),
 }
 

@@ -11,11 +11,12 @@ impl Engine {
     /// thread to end. The outputs are in `out`.
     ///
     /// The caller then commits the new lengths of the sequences: up to the last row, or what [`DraftOutcome::lens`]
-    /// says.
+    /// says, or less: with recurrent state, not less than the rows that are no drafts.
     ///
     /// # Errors
     /// [`EngineError::Token`], [`EngineError::ForeignSequence`], [`EngineError::NotReserved`], [`EngineError::Spans`],
-    /// [`EngineError::StepSize`], [`EngineError::Reentered`], and device errors, after which all sequences are unchanged.
+    /// [`EngineError::StepSize`], [`EngineError::Reentered`], and device errors, after which all sequences are unchanged. With recurrent state,
+    /// [`EngineError::NotNext`], [`EngineError::Drafts`] and [`EngineError::SlotsFull`].
     ///
     /// [`DraftOutcome::lens`]: crate::DraftOutcome::lens
     pub fn step<'o>(&self, step: Step<'_, '_>, out: &'o mut OutputBuffer) -> Result<Outputs<'o>, EngineError> {
@@ -25,13 +26,15 @@ impl Engine {
     /// Like [`Engine::step`], with the time that the device says the step took.
     pub(crate) fn timed_step<'o>(
         &self,
-        step: Step<'_, '_>,
+        mut step: Step<'_, '_>,
         out: &'o mut OutputBuffer,
     ) -> Result<(Outputs<'o>, StepTime), EngineError> {
         let vocabulary = self.model.hyper.vocab_size;
-        step.check(vocabulary, &self.pool)?;
+        step.check(vocabulary, &self.pools)?;
         let mut steps = self.steps.lock()?;
-        let timed = steps.run(&step, (vocabulary, self.pool.pages()), out)?;
+        let advances = step.advance(&self.pools)?;
+        let timed = steps.run(&step, &advances, (vocabulary, self.pools.sizes()), out)?;
+        step.stage(&self.pools, advances);
         *lock(&self.rows) = steps.runner.rows;
         Ok(timed)
     }

@@ -3,11 +3,13 @@
 //! [`Engine::step`](crate::Engine::step) fills [`StepInputs`] from a [`Step`]. The buffers are reused, so a step of a size
 //! seen before allocates nothing.
 
-use crate::pages::PagePool;
+use crate::pools::Pools;
+use crate::recurrent::Advance;
 use crate::{EngineError, Sampling, Sequence};
 use aio_backend::Data;
 use aio_ir::Dims;
-use aio_plan::{StepInput, Tail};
+use aio_plan::{PoolSizes, StepInput, Tail};
+use std::sync::Arc;
 
 /// One token row of a step.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +43,9 @@ pub enum StepWants<'a> {
 }
 
 /// Rows of sequences that run together. Each row's position must have a page.
+///
+/// If the model has recurrent state, the rows of a sequence follow each other, and the first one follows the committed
+/// length, or rows of the last step that are not committed.
 #[derive(Debug)]
 pub struct Step<'a, 's> {
     /// The sequences. Their lengths are the caller's to commit once the step has run.
@@ -57,7 +62,7 @@ pub struct Step<'a, 's> {
 pub struct DraftSpan {
     /// Index of the first among the step's output rows.
     pub first: usize,
-    /// Number of drafts after it.
+    /// Number of drafts after it. Recurrent state has room for [`Engine::most_drafts`](crate::Engine::most_drafts).
     pub drafts: usize,
     /// Positions of the sequence up to and including the first row's.
     pub len: usize,
@@ -90,6 +95,8 @@ pub(crate) struct StepInputs {
     logit_bias: Vec<f32>,
     spans: Vec<u32>,
     lens: Vec<u32>,
+    slots: Vec<u32>,
+    slot_rows: Vec<u32>,
 }
 
 impl StepInputs {
@@ -108,12 +115,14 @@ impl StepInputs {
             StepInput::LogitBias => Data::F32(&self.logit_bias),
             StepInput::Spans => Data::U32(&self.spans),
             StepInput::Lens => Data::U32(&self.lens),
-            StepInput::Slots | StepInput::SlotRows => return None,
+            StepInput::Slots => Data::U32(&self.slots),
+            StepInput::SlotRows => Data::U32(&self.slot_rows),
         })
     }
 
-    /// Fills the inputs from a step. Returns the tail that serves all its rows. `pages` is the size of the pool.
-    pub(crate) fn fill(&mut self, step: &Step<'_, '_>, pages: u32) -> Tail {
+    /// Fills the inputs from a step, which advances recurrent state as `advances` says. Returns the tail that serves all
+    /// its rows.
+    pub(crate) fn fill(&mut self, step: &Step<'_, '_>, advances: &[Advance], pools: PoolSizes) -> Tail {
         self.rows(step.rows);
         let stride = self.pages(step.sequences);
         let tail = self.outputs(step.rows);
@@ -124,9 +133,20 @@ impl StepInputs {
             self.spans.extend([span.first as u32, span.drafts as u32]);
             self.lens.push(span.len as u32);
         }
+        self.slots(advances);
         let (rows, seqs, outs) = (step.rows.len() as u32, step.sequences.len() as u32, self.out_rows.len() as u32);
-        self.dims = Dims { rows, seqs, pages, stride, outs, recent: self.dims.recent, slots: 0 };
+        let PoolSizes { pages, slots } = pools;
+        self.dims = Dims { rows, seqs, pages, stride, outs, recent: self.dims.recent, slots };
         tail
+    }
+
+    fn slots(&mut self, advances: &[Advance]) {
+        self.slots.clear();
+        self.slot_rows.clear();
+        for Advance { read, accepted, certain, next } in advances {
+            self.slots.extend([*read, next.index()]);
+            self.slot_rows.extend([*accepted as u32, *certain as u32]);
+        }
     }
 
     fn rows(&mut self, rows: &[StepRow<'_>]) {
@@ -216,14 +236,14 @@ pub(crate) fn token_tail(sampling: &Sampling, biased: bool) -> Tail {
 }
 
 impl Step<'_, '_> {
-    /// Checks what plans rely on: tokens in the vocabulary, positions with pages of this pool, drafts inside the step.
-    pub(crate) fn check(&self, vocabulary: u32, pool: &PagePool) -> Result<(), EngineError> {
-        self.sequences.iter().try_for_each(|s| s.check(pool))?;
+    /// Checks what plans rely on: tokens in the vocabulary, positions with pages of these pools, drafts inside the step.
+    pub(crate) fn check(&self, vocabulary: u32, pools: &Arc<Pools>) -> Result<(), EngineError> {
+        self.sequences.iter().try_for_each(|s| s.check(pools))?;
         if let Some(row) = self.rows.iter().find(|r| r.token >= vocabulary) {
             return Err(EngineError::Token { token: row.token, vocabulary });
         }
         for row in self.rows {
-            let reserved = self.sequences.get(row.sequence).map_or(0, |s| s.reserved());
+            let reserved = self.sequences.get(row.sequence).map_or(0, |s| s.room(pools));
             if row.position >= reserved {
                 return Err(EngineError::NotReserved { position: row.position, reserved });
             }
@@ -237,10 +257,15 @@ impl Step<'_, '_> {
 
     /// Checks that each sequence has a run of drafts and that all fit the step.
     fn check_spans(&self, spans: &[DraftSpan]) -> Result<(), EngineError> {
-        let outs = self.rows.iter().filter(|r| !matches!(r.wants, StepWants::Nothing)).count();
+        let outs = self.outs();
         let inside = |s: &DraftSpan| s.first.checked_add(s.drafts).is_some_and(|last| last < outs);
         let logits = self.rows.iter().any(|r| matches!(r.wants, StepWants::Logits));
         let fits = spans.len() == self.sequences.len() && spans.iter().all(inside) && !logits;
         if fits { Ok(()) } else { Err(EngineError::Spans { spans: spans.len(), outs }) }
+    }
+
+    /// Number of rows that ask for an output.
+    pub(crate) fn outs(&self) -> usize {
+        self.rows.iter().filter(|r| !matches!(r.wants, StepWants::Nothing)).count()
     }
 }

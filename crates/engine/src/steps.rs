@@ -5,9 +5,10 @@
 use crate::EngineError;
 use crate::burst::Bursts;
 use crate::outputs::{OutputBuffer, Outputs};
+use crate::recurrent::Advance;
 use crate::runner::Runner;
 use crate::step::{DraftOutcome, Step, StepInputs};
-use aio_plan::{StepTime, Tail};
+use aio_plan::{PoolSizes, StepTime, Tail};
 
 /// See the module docs.
 pub(crate) struct Steps {
@@ -21,14 +22,15 @@ impl Steps {
         Steps { runner, bursts: Bursts::default(), inputs: StepInputs::default() }
     }
 
-    /// Runs a step that was checked. `pages` is the size of the pool. Returns the outputs and how long it took.
+    /// Runs a step that was checked. Returns the outputs and how long it took.
     pub(crate) fn run<'o>(
         &mut self,
         step: &Step<'_, '_>,
-        (vocabulary, pages): (u32, u32),
+        advances: &[Advance],
+        (vocabulary, pools): (u32, PoolSizes),
         out: &'o mut OutputBuffer,
     ) -> Result<(Outputs<'o>, StepTime), EngineError> {
-        let tail = self.inputs.fill(step, pages);
+        let tail = self.inputs.fill(step, advances, pools);
         let width = if tail == Tail::Logits { vocabulary as usize } else { 1 };
         let one = [self.inputs.dims.outs as usize * width];
         let three = [step.drafts.len(); 3];

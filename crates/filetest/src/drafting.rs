@@ -93,27 +93,74 @@ impl Drafter for Broken {
     }
 }
 
-/// A CPU one of whose steps is lost: it runs, and what it gave cannot be had.
-pub struct Losing {
-    cpu: CpuDevice,
-    /// Steps until then.
-    left: Arc<AtomicI64>,
+/// Knows the text, and errs after 0 right drafts, then after 1, and so on up to a number of drafts, again and again.
+#[derive(Clone, Debug)]
+pub struct Cycling {
+    text: Knowing,
+    drafts: usize,
+    turn: usize,
 }
 
-impl Losing {
-    /// Loses the step after `steps` others.
-    pub fn new(cpu: CpuDevice, steps: i64) -> Losing {
-        Losing { cpu, left: Arc::new(AtomicI64::new(steps)) }
+impl Cycling {
+    /// Of a prompt and its plain output, for up to this many drafts.
+    pub fn new(prompt: &[u32], output: &[u32], drafts: usize) -> Cycling {
+        Cycling { text: Knowing::new(prompt, output, 0), drafts, turn: 0 }
     }
 }
 
-impl Device for Losing {
+impl Drafter for Cycling {
+    fn name(&self) -> &'static str {
+        "cycling"
+    }
+
+    fn extend(&mut self, tokens: &[u32]) {
+        self.text.extend(tokens);
+    }
+
+    fn draft(&mut self, max: usize, out: &mut Vec<u32>) -> Result<Match, DraftError> {
+        let first = out.len();
+        let matched = self.text.draft(max, out)?;
+        let wrong = first + self.turn % (self.drafts + 1);
+        self.turn += 1;
+        if let Some(draft) = out.get_mut(wrong) {
+            *draft ^= 1;
+        }
+        Ok(matched)
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+    }
+}
+
+/// A device one of whose steps is lost: it runs, whole or in part, and what it gave cannot be had.
+pub struct Losing<D> {
+    device: D,
+    /// Steps until then.
+    left: Arc<AtomicI64>,
+    /// Tasks of the lost step that run.
+    tasks: usize,
+}
+
+impl<D: Device> Losing<D> {
+    /// Loses the step after `steps` others.
+    pub fn new(device: D, steps: i64) -> Losing<D> {
+        Losing::torn(device, steps, usize::MAX)
+    }
+
+    /// Loses the step after `steps` others, of which only the first `tasks` tasks run.
+    pub fn torn(device: D, steps: i64, tasks: usize) -> Losing<D> {
+        Losing { device, left: Arc::new(AtomicI64::new(steps)), tasks }
+    }
+}
+
+impl<D: Device> Device for Losing<D> {
     fn target(&self) -> Target {
-        self.cpu.target()
+        self.device.target()
     }
 
     fn counters(&self) -> Counters {
-        self.cpu.counters()
+        self.device.counters()
     }
 
     fn upload(
@@ -122,7 +169,7 @@ impl Device for Losing {
         source: &dyn WeightSource,
         pools: PoolSizes,
     ) -> Result<WeightSet, DeviceError> {
-        self.cpu.upload(family, source, pools)
+        self.device.upload(family, source, pools)
     }
 
     fn load(
@@ -132,31 +179,34 @@ impl Device for Losing {
         weights: &WeightSet,
         options: &LoadOptions,
     ) -> Result<Box<dyn Executable>, DeviceError> {
-        let plan = self.cpu.load(family, plan, weights, options)?;
-        Ok(Box::new(LosingPlan { plan, left: Arc::clone(&self.left) }))
+        let load = |plan: &Plan| self.device.load(family, plan, weights, options);
+        let torn = Plan { tasks: plan.tasks.iter().take(self.tasks).cloned().collect(), ..plan.clone() };
+        let torn = if torn.tasks.len() < plan.tasks.len() { Some(load(&torn)?) } else { None };
+        Ok(Box::new(LosingPlan { plan: load(plan)?, torn, left: Arc::clone(&self.left) }))
     }
 
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
-        self.cpu.copy_pages(weights, pages)
+        self.device.copy_pages(weights, pages)
     }
 
     fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError> {
-        self.cpu.download_state(weights, state)
+        self.device.download_state(weights, state)
     }
 }
 
 struct LosingPlan {
     plan: Box<dyn Executable>,
+    /// The part of it that runs of the lost step; `None` for all of it.
+    torn: Option<Box<dyn Executable>>,
     left: Arc<AtomicI64>,
 }
 
 impl Executable for LosingPlan {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
-        let report = self.plan.submit(bindings)?.wait()?;
-        match self.left.fetch_sub(1, Ordering::Relaxed) {
-            0 => Err(DeviceError::Failed("the step was lost".to_owned())),
-            _ => Ok(Pending::Done(report)),
-        }
+        let lost = self.left.fetch_sub(1, Ordering::Relaxed) == 0;
+        let plan = self.torn.as_mut().filter(|_| lost).unwrap_or(&mut self.plan);
+        let report = plan.submit(bindings)?.wait()?;
+        if lost { Err(DeviceError::Failed("the step was lost".to_owned())) } else { Ok(Pending::Done(report)) }
     }
 }
 

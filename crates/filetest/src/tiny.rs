@@ -86,6 +86,15 @@ pub fn recurrent(template: &str, seed: u64) -> (Model, Graph) {
     (model, graph)
 }
 
+/// An engine on a toy model with recurrent state.
+///
+/// # Panics
+/// As [`recurrent`], and if the device refuses it.
+pub fn recurrent_engine(template: &str, device: impl Device + 'static, options: &EngineOptions) -> Engine {
+    let (model, graph) = recurrent(template, 7);
+    Engine::load(model, &graph, Arc::new(device), options).unwrap_or_else(|e| panic!("{e}"))
+}
+
 /// An engine on such a model.
 ///
 /// # Panics

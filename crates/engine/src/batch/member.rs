@@ -169,9 +169,14 @@ impl Member {
         self.output.fail(self.tokens.len() - 1, &mut |text| sink(self.id, text));
     }
 
-    /// Commits positions that have run. If that fails, the error ends the output.
+    /// Commits positions that have run, or fewer if the recurrent state was not kept: drafts that ran one by one leave
+    /// only the state after the last one. If it fails otherwise, the error ends the output.
     pub(super) fn commit(&mut self, len: usize) {
-        if let Err(error) = self.sequence.commit(len) {
+        let committed = match self.sequence.commit(len) {
+            Err(EngineError::NoState { nearest, .. }) => self.sequence.commit(nearest),
+            committed => committed,
+        };
+        if let Err(error) = committed {
             self.output.failure = Some(error);
         }
     }

@@ -66,7 +66,8 @@ impl Batch {
         self.members.iter().find(|m| !m.is_running()).map(|m| m.id)
     }
 
-    /// Adds a request. The committed positions of `sequence` hold the first tokens of its prompt. If the request
+    /// Adds a request. The committed positions of `sequence` hold the first tokens of its prompt. With recurrent state, a
+    /// sequence that is too long is cut at a length whose state was kept, and the rest runs again. If the request
     /// speculates, `drafter`, or else a suffix automaton, sees prompt and output.
     ///
     /// # Errors
@@ -88,10 +89,8 @@ impl Batch {
         }
         // The last token always runs, for its logits. A request for no tokens leaves the sequence alone.
         let kept = sequence.len().min(request.prompt.len() - 1);
-        if request.max_tokens != Some(0)
-            && let Err(error) = sequence.commit(kept)
-        {
-            return Err((error, sequence));
+        if request.max_tokens != Some(0) {
+            sequence.rewind(kept);
         }
         let id = MemberId(self.joined);
         self.joined += 1;
@@ -100,7 +99,7 @@ impl Batch {
     }
 
     /// Removes a member, ended or not. Returns its completion and its sequence, which holds prompt and output except
-    /// the last token. For a member that an error ended, returns [`EngineError::NoToken`] and the sequence, whose keys
+    /// the last token (less if the recurrent state of that length was not kept). For a member that an error ended, returns [`EngineError::NoToken`] and the sequence, whose keys
     /// and values may be damaged; call [`Batch::generated`] first for the tokens generated before the error.
     pub fn leave(&mut self, engine: &Engine, id: MemberId) -> Option<(Result<Completion, EngineError>, Sequence)> {
         let at = self.members.iter().position(|m| m.id == id)?;
@@ -115,9 +114,9 @@ impl Batch {
     /// the pool has no pages are left out.
     ///
     /// # Errors
-    /// Device errors, [`EngineError::PoolFull`], and [`EngineError::Reentered`] in a receiver of text during a burst.
-    /// All members are unchanged and may continue or leave. A member whose logits give no token does not fail the step:
-    /// it ends with an error, and the others continue.
+    /// Device errors, [`EngineError::PoolFull`], [`EngineError::SlotsFull`], and [`EngineError::Reentered`] in a receiver
+    /// of text during a burst. All members are unchanged and may continue or leave. A member whose logits give no token
+    /// does not fail the step: it ends with an error, and the others continue.
     pub fn step(&mut self, engine: &Engine, sink: &mut dyn FnMut(MemberId, &str) -> Flow) -> Result<(), EngineError> {
         if self.running() == 0 || self.burst(engine, sink)? {
             return Ok(());

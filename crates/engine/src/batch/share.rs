@@ -4,14 +4,12 @@
 //! changes nothing of the member's text, so a step that fails is undone by dropping its shares and their pages.
 
 use super::member::Member;
+use crate::limits::SNAPSHOT_POSITIONS;
 use crate::request::Speculation;
 use crate::{Engine, EngineError};
-use aio_ir::PAGE_POSITIONS;
 use aio_orchestrator::{Candidate, DrafterKind, Match, Outcome as Lesson};
 use std::ops::Range;
 use std::time::Instant;
-
-const PAGE: usize = PAGE_POSITIONS as usize;
 
 /// See the module docs.
 #[derive(Debug)]
@@ -33,8 +31,8 @@ pub(super) struct Share {
     /// With drafts: the tokens from position `window_start` on that rows look back on, then the drafts.
     window: Vec<u32>,
     window_start: usize,
-    /// Pages that the sequence had before the turn, and with those of the chunk.
-    pages: [usize; 2],
+    /// Positions that the sequence had room for before the turn, and with the chunk.
+    reserved: [usize; 2],
 }
 
 /// A member's result of a step.
@@ -51,7 +49,7 @@ impl Share {
     /// counted here, and made once they are chosen. The step that gives the first token belongs to the prompt and has
     /// no drafts.
     pub(super) fn new(index: usize, member: &mut Member, engine: &Engine, most: usize) -> Share {
-        let (start, held) = (member.sequence.len(), member.sequence.pages().len());
+        let (start, held) = (member.sequence.len(), member.sequence.reserved());
         let mut share = Share {
             member: index,
             speculation: member.request.speculation,
@@ -63,7 +61,7 @@ impl Share {
             available: 0,
             window: Vec::new(),
             window_start: 0,
-            pages: [held; 2],
+            reserved: [held; 2],
         };
         share.look_ahead(member, engine, most.min(member.most_drafts(engine.context())));
         share
@@ -147,11 +145,15 @@ impl Share {
         self.window.extend_from_slice(&self.offer[..self.drafts]);
     }
 
-    /// Adds up to `spare` pending rows of the prompt to the chunk.
-    pub(super) fn take_chunk(&mut self, spare: &mut usize) {
-        let more = (self.text - self.chunk.end).min(*spare);
-        self.chunk.end += more;
-        *spare -= more;
+    /// Adds up to `spare` pending rows of the prompt to the chunk. With `snapshots` a chunk in the middle of the prompt
+    /// ends where a snapshot is kept, if it reaches that far.
+    pub(super) fn take_chunk(&mut self, spare: &mut usize, snapshots: bool) {
+        let mut end = self.text.min(self.chunk.end + *spare);
+        if snapshots && end < self.text && end - end % SNAPSHOT_POSITIONS >= self.chunk.end {
+            end -= end % SNAPSHOT_POSITIONS;
+        }
+        *spare -= end - self.chunk.end;
+        self.chunk.end = end;
     }
 
     /// Reserves pages for the chunk.
@@ -160,7 +162,7 @@ impl Share {
     /// See [`Engine::reserve`].
     pub(super) fn reserve(&mut self, member: &mut Member, engine: &Engine) -> Result<(), EngineError> {
         engine.reserve(&mut member.sequence, self.chunk.end)?;
-        self.pages[1] = member.sequence.pages().len();
+        self.reserved[1] = member.sequence.reserved();
         Ok(())
     }
 
@@ -193,12 +195,13 @@ impl Share {
 
     /// Returns the pages that only rejected or unused drafts needed.
     pub(super) fn trim(&self, member: &mut Member) {
-        member.sequence.trim(member.tokens.len().max(self.pages[1] * PAGE));
+        member.sequence.trim(member.tokens.len().max(self.reserved[1]));
     }
 
-    /// Returns the pages that the turn reserved.
+    /// Returns the pages that the turn reserved, and the recurrent state of steps that ran.
     pub(super) fn abandon(&self, member: &mut Member) {
-        member.sequence.trim(self.pages[0] * PAGE);
+        member.sequence.trim(self.reserved[0]);
+        member.sequence.unstage();
     }
 
     /// Positions of the step's rows, including drafts.

@@ -40,14 +40,15 @@ impl Turn {
         let room = engine.verify_rows().saturating_sub(running);
         let each = members.iter_mut().enumerate().filter(|(_, m)| m.is_running());
         let shares: SmallVec<[Share; 4]> =
-            each.map(|(i, member)| Share::new(i, member, engine, room.min(MAX_DRAFTS))).collect();
+            each.map(|(i, member)| Share::new(i, member, engine, room.min(engine.most_drafts()))).collect();
         let positions: usize = shares.iter().map(Share::text).sum();
         let kv_bytes = positions as f64 * engine.work().kv_bytes_per_position as f64;
         let mut turn = Turn { shares, choice: None, draft_seconds: [0.0; 2], kv_bytes };
         turn.choose(engine, members, room as u32);
         let rows: usize = turn.shares.iter().map(|s| 1 + s.drafts().len()).sum();
         let mut spare = engine.prefill_rows().saturating_sub(rows);
-        turn.shares.iter_mut().for_each(|s| s.take_chunk(&mut spare));
+        let snapshots = engine.keeps_snapshots();
+        turn.shares.iter_mut().for_each(|s| s.take_chunk(&mut spare, snapshots));
         turn
     }
 
