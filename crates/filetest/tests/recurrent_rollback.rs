@@ -195,6 +195,7 @@ fn a_sequence_is_cut_where_a_snapshot_was_kept() {
         let got = continued(&engine, &mut sequence, &prompt);
         assert_eq!(engine.rows().used - before, 302 - 256 + 5, "{template}: runs from the nearest length");
         assert_eq!(got, plain(&engine, &greedy(prompt, 6)), "{template}");
+        assert!(sequence.commit(512).is_err(), "{template}: that was of the text before");
         assert_eq!(sequence.rewind(280), 256, "{template}");
         assert_eq!(sequence.rewind(255), 0, "{template}");
         assert_eq!(engine.free_slots(), 12, "{template}");
