@@ -8,8 +8,9 @@ impl Engine {
     /// sequence of a model without pages has room for the context and need not be reserved.
     ///
     /// # Errors
-    /// [`EngineError::PoolFull`], [`EngineError::ForeignSequence`], and device errors from copying a shared page; for a
-    /// model without pages, [`EngineError::NotReserved`] past the context. The sequence is unchanged then.
+    /// [`EngineError::PoolFull`], [`EngineError::ForeignSequence`], and from copying a shared page device errors and
+    /// [`EngineError::Reentered`]; for a model without pages, [`EngineError::NotReserved`] past the context. The sequence
+    /// is unchanged then.
     pub fn reserve(&self, sequence: &mut Sequence, end: usize) -> Result<(), EngineError> {
         sequence.reserve(&self.pools, end, |from, to| {
             let _no_step = self.steps.lock()?;
