@@ -2,12 +2,12 @@
 //! steps fail.
 
 use aio_backend::{
-    Bindings, Burst, BurstEnd, BurstReport, BurstRequest, BurstStep, Counters, Device, DeviceError, Executable,
-    LoadOptions, Pending, WeightSet, WeightSource,
+    Bindings, Burst, BurstEnd, BurstReport, BurstRequest, BurstStep, Device, DeviceError, Executable, LoadOptions,
+    Pending, WeightSet,
 };
 use aio_backend_cpu::CpuDevice;
 use aio_orchestrator::{DraftError, Drafter, DrafterKind, Match};
-use aio_plan::{Plan, PlanFamily, PoolSizes, StepTime, Target};
+use aio_plan::{Plan, PlanFamily, StepTime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -155,22 +155,7 @@ impl<D: Device> Losing<D> {
 }
 
 impl<D: Device> Device for Losing<D> {
-    fn target(&self) -> Target {
-        self.device.target()
-    }
-
-    fn counters(&self) -> Counters {
-        self.device.counters()
-    }
-
-    fn upload(
-        &self,
-        family: &PlanFamily,
-        source: &dyn WeightSource,
-        pools: PoolSizes,
-    ) -> Result<WeightSet, DeviceError> {
-        self.device.upload(family, source, pools)
-    }
+    crate::delegate!(device);
 
     fn load(
         &self,
@@ -183,14 +168,6 @@ impl<D: Device> Device for Losing<D> {
         let torn = Plan { tasks: plan.tasks.iter().take(self.tasks).cloned().collect(), ..plan.clone() };
         let torn = if torn.tasks.len() < plan.tasks.len() { Some(load(&torn)?) } else { None };
         Ok(Box::new(LosingPlan { plan: load(plan)?, torn, left: Arc::clone(&self.left) }))
-    }
-
-    fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
-        self.device.copy_pages(weights, pages)
-    }
-
-    fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError> {
-        self.device.download_state(weights, state)
     }
 }
 
@@ -214,22 +191,7 @@ impl Executable for LosingPlan {
 pub struct Chanting(pub CpuDevice);
 
 impl Device for Chanting {
-    fn target(&self) -> Target {
-        self.0.target()
-    }
-
-    fn counters(&self) -> Counters {
-        self.0.counters()
-    }
-
-    fn upload(
-        &self,
-        family: &PlanFamily,
-        source: &dyn WeightSource,
-        pages: PoolSizes,
-    ) -> Result<WeightSet, DeviceError> {
-        self.0.upload(family, source, pages)
-    }
+    crate::delegate!(0);
 
     fn load(
         &self,
@@ -243,14 +205,6 @@ impl Device for Chanting {
 
     fn load_burst(&self, _: &PlanFamily, _: &Plan, _: &WeightSet) -> Result<Box<dyn Burst>, DeviceError> {
         Ok(Box::new(Chant))
-    }
-
-    fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
-        self.0.copy_pages(weights, pages)
-    }
-
-    fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError> {
-        self.0.download_state(weights, state)
     }
 }
 

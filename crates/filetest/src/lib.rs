@@ -8,6 +8,7 @@
 
 pub mod baseline;
 pub mod cuda;
+mod delegate;
 pub mod drafting;
 pub mod edit;
 pub mod graph_file;

@@ -1,10 +1,10 @@
 //! A device whose steps take the time that a function says, so that no choice in a test depends on the machine.
 
 use aio_backend::{
-    Bindings, Burst, BurstReport, BurstRequest, BurstStep, Counters, Device, DeviceError, Executable, LoadOptions,
-    Pending, StepReport, WeightSet, WeightSource,
+    Bindings, Burst, BurstReport, BurstRequest, BurstStep, Device, DeviceError, Executable, LoadOptions, Pending,
+    StepReport, WeightSet,
 };
-use aio_plan::{Plan, PlanFamily, PoolSizes, StepTime, Target};
+use aio_plan::{Plan, PlanFamily, StepTime};
 
 /// Seconds of a step of this many rows.
 pub type Seconds = fn(rows: u32) -> f64;
@@ -28,22 +28,7 @@ impl<D: Device> Modelled<D> {
 }
 
 impl<D: Device> Device for Modelled<D> {
-    fn target(&self) -> Target {
-        self.inner.target()
-    }
-
-    fn counters(&self) -> Counters {
-        self.inner.counters()
-    }
-
-    fn upload(
-        &self,
-        family: &PlanFamily,
-        source: &dyn WeightSource,
-        pools: PoolSizes,
-    ) -> Result<WeightSet, DeviceError> {
-        self.inner.upload(family, source, pools)
-    }
+    crate::delegate!(inner);
 
     fn load(
         &self,
@@ -59,14 +44,6 @@ impl<D: Device> Device for Modelled<D> {
     fn load_burst(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Burst>, DeviceError> {
         let burst = self.inner.load_burst(family, plan, weights)?;
         Ok(Box::new(ModelledBurst { burst, seconds: self.seconds }))
-    }
-
-    fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
-        self.inner.copy_pages(weights, pages)
-    }
-
-    fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError> {
-        self.inner.download_state(weights, state)
     }
 }
 

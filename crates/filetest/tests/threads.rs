@@ -3,7 +3,7 @@
 //! Where a test needs a step to be under way, the device holds it until the test lets it go, so nothing depends on time.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use aio_backend::{Bindings, Counters, Device, DeviceError, Executable, LoadOptions, Pending, WeightSet, WeightSource};
+use aio_backend::{Bindings, Device, DeviceError, Executable, LoadOptions, Pending, WeightSet};
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_engine::{
     Batch, Engine, EngineError, EngineOptions, Flow, ModelDrafter, OutputBuffer, Request, Sampling, Sequence,
@@ -13,7 +13,7 @@ use aio_filetest::modelled::{Modelled, twentieth};
 use aio_filetest::tiny;
 use aio_ir::sampling::SampleParams;
 use aio_ir::{DType, PAGE_POSITIONS};
-use aio_plan::{Plan, PlanFamily, PoolSizes, Target};
+use aio_plan::{Plan, PlanFamily};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -141,22 +141,7 @@ fn holding() -> (Holding, Steps) {
 }
 
 impl Device for Holding {
-    fn target(&self) -> Target {
-        self.cpu.target()
-    }
-
-    fn counters(&self) -> Counters {
-        self.cpu.counters()
-    }
-
-    fn upload(
-        &self,
-        family: &PlanFamily,
-        source: &dyn WeightSource,
-        pools: PoolSizes,
-    ) -> Result<WeightSet, DeviceError> {
-        self.cpu.upload(family, source, pools)
-    }
+    aio_filetest::delegate!(cpu);
 
     fn load(
         &self,
@@ -167,14 +152,6 @@ impl Device for Holding {
     ) -> Result<Box<dyn Executable>, DeviceError> {
         let plan = self.cpu.load(family, plan, weights, options)?;
         Ok(Box::new(HeldPlan { plan, begun: self.begun.clone(), go: Arc::clone(&self.go) }))
-    }
-
-    fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
-        self.cpu.copy_pages(weights, pages)
-    }
-
-    fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError> {
-        self.cpu.download_state(weights, state)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Preconditions of the kernels of a task's kind, checked when the plan is loaded.
 //!
-//! These kernels work on a step's rows and index by a few inputs that each step checks by name. A graph with another layout
-//! is valid; its tasks run node by node.
+//! These kernels work on a step's rows and find sequences, positions and pages in the inputs of these names, which the plan's
+//! checks cover. A graph with another layout is valid; its tasks run node by node.
 
 use aio_ir::{DType, Op, Sym, TensorType};
 use aio_plan::kinds::{attend, gate_up, head, linear, qkv};
