@@ -1,0 +1,5 @@
+//! A simulated Ascend NPU that speaks the AscendCL ABI: right numbers, strict rules, a modelled clock.
+
+pub mod nn;
+pub mod task;
+pub mod tensor;
