@@ -30,7 +30,7 @@ pub struct View {
 
 /// Strides of a dense tensor.
 pub fn dense(dims: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; dims.len()];
+    let mut strides = vec![1usize; dims.len()];
     for i in (1..dims.len()).rev() {
         strides[i - 1] = strides[i].saturating_mul(dims[i].max(1));
     }
