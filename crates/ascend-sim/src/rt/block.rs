@@ -24,8 +24,8 @@ pub enum Kind {
 enum Backing {
     /// Allocated by this map.
     Owned(Layout),
-    /// Owned by a reservation, or by the caller (registered host memory).
-    Borrowed,
+    /// Owned by a reservation, or by the caller (registered host memory); `false` for an address only.
+    Borrowed(bool),
     /// An address only.
     None,
 }
@@ -131,8 +131,7 @@ pub fn adopt(kind: Kind, start: usize, bytes: usize, backed: bool) -> Result<(),
         map.freed.retain(|&s| s != other);
         map.release(other);
     }
-    let backing = if backed { Backing::Borrowed } else { Backing::None };
-    map.blocks.insert(start, Block { bytes, charged: 0, kind, live: true, backing });
+    map.blocks.insert(start, Block { bytes, charged: 0, kind, live: true, backing: Backing::Borrowed(backed) });
     Ok(())
 }
 
@@ -140,7 +139,7 @@ pub fn adopt(kind: Kind, start: usize, bytes: usize, backed: bool) -> Result<(),
 pub fn disown(start: usize) -> Result<(), Error> {
     let mut map = map();
     match map.blocks.get(&start) {
-        Some(block) if block.live && !matches!(block.backing, Backing::Owned(_)) => {
+        Some(block) if block.live && matches!(block.backing, Backing::Borrowed(_)) => {
             map.release(start);
             Ok(())
         }
@@ -154,7 +153,7 @@ pub fn free(kind: Kind, start: usize) -> Result<(), Error> {
     let what = if kind == Kind::Device { "device" } else { "pinned host" };
     match map.blocks.get(&start) {
         Some(block) if !block.live => refuse(PARAM_INVALID, format!("EE1001: {start:#x} was freed already")),
-        Some(block) if block.kind == kind && block.backing != Backing::Borrowed => {
+        Some(block) if block.kind == kind && !matches!(block.backing, Backing::Borrowed(_)) => {
             map.quarantine(start);
             Ok(())
         }
@@ -165,7 +164,7 @@ pub fn free(kind: Kind, start: usize) -> Result<(), Error> {
 /// Frees every device block, when the device is reset.
 pub fn free_device() {
     let mut map = map();
-    let device = |(&start, b): (&usize, &Block)| (b.live && b.kind == Kind::Device && b.backing != Backing::Borrowed).then_some(start);
+    let device = |(&start, b): (&usize, &Block)| (b.live && b.kind == Kind::Device && !matches!(b.backing, Backing::Borrowed(_))).then_some(start);
     let starts: Vec<_> = map.blocks.iter().filter_map(device).collect();
     starts.into_iter().for_each(|start| map.quarantine(start));
 }
@@ -197,7 +196,7 @@ pub fn usage() -> (u64, usize) {
 pub fn kind_of(addr: usize) -> Option<(Kind, bool)> {
     let map = map();
     let (start, block) = map.around(addr)?;
-    (block.live && addr < start + block.bytes).then_some((block.kind, block.backing != Backing::None))
+    (block.live && addr < start + block.bytes).then_some((block.kind, !matches!(block.backing, Backing::None | Backing::Borrowed(false))))
 }
 
 /// Checks that a range lies inside live blocks of one kind; adjacent mapped blocks count as one.

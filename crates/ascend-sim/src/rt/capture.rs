@@ -183,3 +183,16 @@ pub fn remove(sim: &mut Sim, graph: Handle) {
     }
     sim.groups.retain(|_, group| group.graph != graph);
 }
+
+/// A stream's part of its active capture.
+pub fn lane(sim: &mut Sim, stream: Handle) -> Result<&mut Lane, Error> {
+    let graph = sim.streams.get(&stream).and_then(|s| s.capture);
+    let Some(found) = graph.and_then(|g| sim.graphs.get_mut(&g)) else {
+        return refuse(STREAM_NOT_CAPTURED, "EE1001: the stream is not being captured");
+    };
+    if found.status == Status::Invalidated {
+        return refuse(STREAM_CAPTURE_INVALIDATED, "EE1001: the capture has been invalidated");
+    }
+    let lane = found.lanes.iter_mut().find(|l| l.stream == stream);
+    lane.map_or_else(|| refuse(INTERNAL_ERROR, "EE9999: a stream's part of a capture is lost"), Ok)
+}

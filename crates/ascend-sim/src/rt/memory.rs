@@ -49,6 +49,8 @@ pub struct Memory {
     order: VecDeque<usize>,
     /// Ranges of reserved addresses that physical memory is mapped to: start, size, device.
     pub mapped: BTreeMap<usize, (usize, usize)>,
+    /// The physical memory behind each mapped range.
+    pub handles: BTreeMap<usize, usize>,
     /// Bytes charged per device.
     pub used: BTreeMap<usize, usize>,
     /// Device addresses have no memory behind them.

@@ -84,3 +84,10 @@ pub fn event(mut sim: Locked, handle: Handle, timeout: Timeout) -> Result<Locked
     spend(&mut sim, "synchronise", ns);
     Ok(sim)
 }
+
+/// Waits until a stream's queue is empty, without the costs and rules of a synchronise.
+pub fn drained(sim: Locked, handle: Handle) -> Result<(), Error> {
+    let sim = wait_until(sim, |sim| idle(sim, handle), -1, STREAM_SYNC_TIMEOUT)?;
+    reach(sim.streams.get(&handle).map_or(0, |s| s.end));
+    Ok(())
+}
