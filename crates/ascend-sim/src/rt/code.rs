@@ -30,6 +30,7 @@ codes! {
     CAPTURE_DEPENDENCY 107024 "A captured stream waits for work outside its capture.",
     STREAM_UNJOINED 107025 "A stream that joined the capture was not joined back.",
     MODEL_CAPTURED 107026 "The graph is still being captured.",
+    MODEL_CAPTURED 107026 "The graph is still being captured.",
     STREAM_CAPTURED 107027 "The stream is being captured.",
     EVENT_CAPTURED 107028 "The event belongs to a capture.",
     STREAM_NOT_CAPTURED 107029 "The stream is not being captured.",
@@ -52,6 +53,7 @@ codes! {
     MODEL_EXECUTE 507011 "A replay failed.",
     AICORE_EXCEPTION 507015 "A kernel failed.",
     STREAM_SYNC_TIMEOUT 507046 "The stream did not finish in time.",
+    DEVICE_MEM_ERROR 507053 "A copy touched memory that is not live.",
     STREAM_CAPTURE_INVALIDATED 507903 "An illegal call has invalidated the capture.",
 }
 
