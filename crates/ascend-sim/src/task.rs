@@ -67,24 +67,6 @@ pub enum Access {
 /// Handle of a stream.
 pub type Handle = usize;
 
-/// Runs tasks in order on a stream, stores them while it is captured, or replaces those of a group in an update.
-pub fn enqueue(stream: Handle, tasks: Vec<Task>) -> Result<(), Error> {
-    let _ = stream;
-    for task in tasks {
-        (task.run)().map_err(|fault| Error { code: fault.code, message: fault.message })?;
-    }
-    Ok(())
-}
-
-/// Checks that a range lies inside one live device allocation.
-pub fn check_range(addr: usize, bytes: usize, access: Access) -> Result<(), Error> {
-    let _ = (bytes, access);
-    if addr == 0 {
-        return Err(Error { code: 107000, message: "EE1001: the device address is null".into() });
-    }
-    Ok(())
-}
-
 /// Keeps the text of a refused call for `aclGetRecentErrMsg` of this thread.
 pub fn record(error: &Error) {
     LAST.with(|last| *last.borrow_mut() = error.message.clone());

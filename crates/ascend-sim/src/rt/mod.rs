@@ -20,5 +20,6 @@ pub mod run;
 pub mod state;
 pub mod stream;
 pub mod submit;
+pub mod symbols;
 pub mod thread;
 pub mod vmm;
