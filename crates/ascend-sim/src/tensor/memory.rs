@@ -288,7 +288,11 @@ impl<'a> Memory<'a> {
 
     /// The bytes of an operand's span, from its first element on (for INT4 from the address on).
     pub fn raw(&self, slot: Slot) -> &'a [u8] {
-        let view = self.view(slot);
+        self.raw_of(self.view(slot))
+    }
+
+    /// The same of a part of an operand.
+    pub fn raw_of(&self, view: &View) -> &'a [u8] {
         let (start, end) = view.span();
         let low = if view.dtype == DType::I4 { 0 } else { view.dtype.bytes(start) };
         let bytes = view.dtype.bytes(end) - low;
@@ -298,7 +302,11 @@ impl<'a> Memory<'a> {
 
     /// The 16-bit elements of an operand's span, from its first element on.
     pub fn raw16(&self, slot: Slot) -> &'a [u16] {
-        let view = self.view(slot);
+        self.raw16_of(self.view(slot))
+    }
+
+    /// The same of a part of an operand.
+    pub fn raw16_of(&self, view: &View) -> &'a [u16] {
         debug_assert_eq!(view.dtype.bits(), 16, "raw16 is for 16-bit types");
         typed!(view, u16)
     }
