@@ -49,8 +49,14 @@ pub fn swi_glu(x: Tensor, dim: i64, out: Tensor) -> Result<Plan, Error> {
 /// SwiGLU of the last dimension, quantised by the largest value of each row.
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn swi_glu_quant(
-    x: Tensor, smooth: MaybeTensor, offsets: MaybeTensor, group_index: MaybeTensor, activate_left: bool,
-    mode: MaybeText, y: Tensor, scale: Tensor,
+    x: Tensor,
+    smooth: MaybeTensor,
+    offsets: MaybeTensor,
+    group_index: MaybeTensor,
+    activate_left: bool,
+    mode: MaybeText,
+    y: Tensor,
+    scale: Tensor,
 ) -> Result<Plan, Error> {
     if offsets.is_some() || group_index.is_some() || mode.as_deref().is_some_and(|m| m != "dynamic") {
         return Err(no_kernel("aclnnSwiGluQuant is simulated for quantMode \"dynamic\" without groups and offsets"));
@@ -72,7 +78,8 @@ pub fn swi_glu_quant(
         }
         let smooth = s.map(|slot| memory.floats(slot));
         let out = swiglu(&x, half);
-        let rows: Vec<(Vec<i64>, f32)> = out.chunks(half.max(1)).map(|row| quantize_row(row, smooth.as_deref())).collect();
+        let rows: Vec<(Vec<i64>, f32)> =
+            out.chunks(half.max(1)).map(|row| quantize_row(row, smooth.as_deref())).collect();
         memory.put_ints(o, &rows.iter().flat_map(|r| r.0.iter().copied()).collect::<Vec<_>>());
         memory.put(f, &rows.iter().map(|r| r.1).collect::<Vec<_>>());
         Ok(())

@@ -210,7 +210,13 @@ pub fn mv(this: Tensor, vector: Tensor, out: Tensor, cube_math_type: i8) -> Resu
 
 /// `beta * self + alpha * (mat1 @ mat2)`.
 pub fn addmm(
-    this: Tensor, mat1: Tensor, mat2: Tensor, beta: Num, alpha: Num, out: Tensor, cube_math_type: i8,
+    this: Tensor,
+    mat1: Tensor,
+    mat2: Tensor,
+    beta: Num,
+    alpha: Num,
+    out: Tensor,
+    cube_math_type: i8,
 ) -> Result<Plan, Error> {
     let operands = Operands::of(cube_math_type)?;
     for (name, view) in [("mat1", &mat1), ("mat2", &mat2)] {

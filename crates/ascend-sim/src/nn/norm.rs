@@ -38,7 +38,8 @@ fn check(x: &View, gamma: &View, y: &View) -> Result<Vec<usize>, Error> {
     want_float("x", x)?;
     want_float("gamma", gamma)?;
     let lead = x.rank().checked_sub(gamma.rank()).filter(|&lead| gamma.rank() > 0 && x.dims[lead..] == gamma.dims);
-    let lead = lead.ok_or_else(|| invalid(format!("gamma {:?} must be the last dimensions of x {:?}", gamma.dims, x.dims)))?;
+    let lead =
+        lead.ok_or_else(|| invalid(format!("gamma {:?} must be the last dimensions of x {:?}", gamma.dims, x.dims)))?;
     want_dims("yOut", y, &x.dims)?;
     Ok(x.dims.iter().enumerate().map(|(i, &n)| if i < lead { n } else { 1 }).collect())
 }
@@ -96,7 +97,13 @@ fn check_add(x1: &View, x2: &View, gamma: &View, sum: &View, y: &View) -> Result
 
 /// `x = x1 + x2`, then RMS normalisation of `x`.
 pub fn add_rms_norm(
-    x1: Tensor, x2: Tensor, gamma: Tensor, epsilon: f64, y: Tensor, rstd: MaybeTensor, sum: Tensor,
+    x1: Tensor,
+    x2: Tensor,
+    gamma: Tensor,
+    epsilon: f64,
+    y: Tensor,
+    rstd: MaybeTensor,
+    sum: Tensor,
 ) -> Result<Plan, Error> {
     let dims = check_add(&x1, &x2, &gamma, &sum, &y)?;
     same_type(("x1", &x1), ("yOut", &y))?;
@@ -118,7 +125,14 @@ pub fn add_rms_norm(
 /// The same with a second result in fp32.
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn add_rms_norm_cast(
-    x1: Tensor, x2: Tensor, gamma: Tensor, epsilon: f64, y1: Tensor, y2: Tensor, rstd: Tensor, sum: Tensor,
+    x1: Tensor,
+    x2: Tensor,
+    gamma: Tensor,
+    epsilon: f64,
+    y1: Tensor,
+    y2: Tensor,
+    rstd: Tensor,
+    sum: Tensor,
 ) -> Result<Plan, Error> {
     want_factors("y1Out", &y1, &x1.dims)?;
     let dims = check_add(&x1, &x2, &gamma, &sum, &y2)?;
@@ -140,15 +154,31 @@ pub fn add_rms_norm_cast(
 /// The same with the result quantised by given scales; a second set of scales gives a second result.
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn add_rms_norm_quant(
-    x1: Tensor, x2: Tensor, gamma: Tensor, scales1: Tensor, scales2: MaybeTensor, zero1: MaybeTensor,
-    zero2: MaybeTensor, axis: i64, epsilon: f64, divide: bool, y1: Tensor, y2: MaybeTensor, sum: Tensor,
+    x1: Tensor,
+    x2: Tensor,
+    gamma: Tensor,
+    scales1: Tensor,
+    scales2: MaybeTensor,
+    zero1: MaybeTensor,
+    zero2: MaybeTensor,
+    axis: i64,
+    epsilon: f64,
+    divide: bool,
+    y1: Tensor,
+    y2: MaybeTensor,
+    sum: Tensor,
 ) -> Result<Plan, Error> {
     if axis != -1 {
         return Err(invalid(format!("axis is {axis}, supported: -1")));
     }
     check_add(&x1, &x2, &gamma, &sum, &y1)?;
     want_type("y1Out", &y1, &[DType::I8])?;
-    for (name, view) in [("scales1", Some(&scales1)), ("scales2", scales2.as_ref()), ("zeroPoints1", zero1.as_ref()), ("zeroPoints2", zero2.as_ref())] {
+    for (name, view) in [
+        ("scales1", Some(&scales1)),
+        ("scales2", scales2.as_ref()),
+        ("zeroPoints1", zero1.as_ref()),
+        ("zeroPoints2", zero2.as_ref()),
+    ] {
         view.map_or(Ok(()), |view| want_dims(name, view, &gamma.dims))?;
     }
     if let Some(y2) = &y2 {
@@ -181,8 +211,17 @@ pub fn add_rms_norm_quant(
 /// The same with the result quantised by the largest value of each row.
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn add_rms_norm_dynamic_quant(
-    x1: Tensor, x2: Tensor, gamma: Tensor, smooth1: MaybeTensor, smooth2: MaybeTensor, epsilon: f64, y1: Tensor,
-    y2: MaybeTensor, sum: Tensor, scale1: Tensor, scale2: MaybeTensor,
+    x1: Tensor,
+    x2: Tensor,
+    gamma: Tensor,
+    smooth1: MaybeTensor,
+    smooth2: MaybeTensor,
+    epsilon: f64,
+    y1: Tensor,
+    y2: MaybeTensor,
+    sum: Tensor,
+    scale1: Tensor,
+    scale2: MaybeTensor,
 ) -> Result<Plan, Error> {
     let factors = check_add(&x1, &x2, &gamma, &sum, &y1)?;
     want_type("y1Out", &y1, &[DType::I8])?;
@@ -207,7 +246,8 @@ pub fn add_rms_norm_dynamic_quant(
         for (smooth, to, scale) in [(s1, Some(o1), Some(f1)), (s2, o2, f2)] {
             let (Some(to), Some(scale)) = (to, scale) else { continue };
             let smooth = smooth.map(|slot| memory.floats(slot));
-            let rows: Vec<(Vec<i64>, f32)> = out.chunks(n.max(1)).map(|row| quantize_row(row, smooth.as_deref())).collect();
+            let rows: Vec<(Vec<i64>, f32)> =
+                out.chunks(n.max(1)).map(|row| quantize_row(row, smooth.as_deref())).collect();
             memory.put_ints(to, &rows.iter().flat_map(|r| r.0.iter().copied()).collect::<Vec<_>>());
             memory.put(scale, &rows.iter().map(|r| r.1).collect::<Vec<_>>());
         }

@@ -13,13 +13,17 @@ use crate::tensor::view::{FRACTAL_NZ, View, nz_size};
 fn padded(shape: &[i64], dtype: i32) -> Result<u64, Error> {
     let types = [DType::F16, DType::Bf16, DType::I8, DType::F32, DType::I4];
     let dtype = DType::from_acl(dtype).filter(|t| types.contains(t));
-    let dtype = dtype.ok_or_else(|| invalid("the data type of a weight in NZ is FLOAT16, BFLOAT16, FLOAT, INT8 or INT4"))?;
-    let dims = shape.iter().map(|&n| usize::try_from(n).ok().filter(|&n| n > 0 && n < 1 << 32)).collect::<Option<Vec<_>>>();
+    let dtype =
+        dtype.ok_or_else(|| invalid("the data type of a weight in NZ is FLOAT16, BFLOAT16, FLOAT, INT8 or INT4"))?;
+    let dims =
+        shape.iter().map(|&n| usize::try_from(n).ok().filter(|&n| n > 0 && n < 1 << 32)).collect::<Option<Vec<_>>>();
     match dims {
         Some(dims) if (2..=6).contains(&dims.len()) => {
             let (lead, last) = dims.split_at(dims.len() - 2);
             let each = nz_size(last[0], last[1], dtype) as u64;
-            lead.iter().try_fold(each, |all, &n| all.checked_mul(n as u64)).ok_or_else(|| invalid("the weight is too large"))
+            lead.iter()
+                .try_fold(each, |all, &n| all.checked_mul(n as u64))
+                .ok_or_else(|| invalid("the weight is too large"))
         }
         _ => Err(invalid(format!("a weight has 2 to 6 positive dimensions, got {shape:?}"))),
     }
@@ -31,7 +35,9 @@ fn padded(shape: &[i64], dtype: i32) -> Result<u64, Error> {
 /// `size` is null or writable.
 #[allow(non_snake_case, reason = "the C name")]
 pub unsafe extern "C" fn aclnnCalculateMatmulWeightSizeV2(
-    shape: *const std::ffi::c_void, dtype: i32, size: *mut u64,
+    shape: *const std::ffi::c_void,
+    dtype: i32,
+    size: *mut u64,
 ) -> i32 {
     guard(INNER, || {
         let elems = padded(&ints(shape, "tensorShape")?, dtype)?;

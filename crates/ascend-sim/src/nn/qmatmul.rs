@@ -135,7 +135,14 @@ fn product(g: Given) -> Result<Plan, Error> {
 /// `aclnnQuantMatmulV3`.
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn quant_matmul_v3(
-    x1: Tensor, x2: Tensor, scale: Tensor, offset: MaybeTensor, bias: MaybeTensor, t1: bool, t2: bool, out: Tensor,
+    x1: Tensor,
+    x2: Tensor,
+    scale: Tensor,
+    offset: MaybeTensor,
+    bias: MaybeTensor,
+    t1: bool,
+    t2: bool,
+    out: Tensor,
 ) -> Result<Plan, Error> {
     product(Given { x1, x2, scale, offset, row_scale: None, bias, turn: (t1, t2), out })
 }
@@ -143,8 +150,15 @@ pub fn quant_matmul_v3(
 /// `aclnnQuantMatmulV4`: with a scale for each row of `x1`.
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn quant_matmul_v4(
-    x1: Tensor, x2: Tensor, scale: Tensor, offset: MaybeTensor, row_scale: MaybeTensor, bias: MaybeTensor, t1: bool,
-    t2: bool, out: Tensor,
+    x1: Tensor,
+    x2: Tensor,
+    scale: Tensor,
+    offset: MaybeTensor,
+    row_scale: MaybeTensor,
+    bias: MaybeTensor,
+    t1: bool,
+    t2: bool,
+    out: Tensor,
 ) -> Result<Plan, Error> {
     product(Given { x1, x2, scale, offset, row_scale, bias, turn: (t1, t2), out })
 }
@@ -152,8 +166,19 @@ pub fn quant_matmul_v4(
 /// `aclnnQuantMatmulV5` and `aclnnQuantMatmulWeightNz`.
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn quant_matmul_v5(
-    x1: Tensor, x2: Tensor, x1_scale: MaybeTensor, x2_scale: Tensor, y_scale: MaybeTensor, x1_offset: MaybeTensor,
-    x2_offset: MaybeTensor, y_offset: MaybeTensor, bias: MaybeTensor, t1: bool, t2: bool, group: i64, out: Tensor,
+    x1: Tensor,
+    x2: Tensor,
+    x1_scale: MaybeTensor,
+    x2_scale: Tensor,
+    y_scale: MaybeTensor,
+    x1_offset: MaybeTensor,
+    x2_offset: MaybeTensor,
+    y_offset: MaybeTensor,
+    bias: MaybeTensor,
+    t1: bool,
+    t2: bool,
+    group: i64,
+    out: Tensor,
 ) -> Result<Plan, Error> {
     let extra = [&y_scale, &x1_offset, &y_offset].into_iter().any(Option::is_some);
     if extra || group != 0 {

@@ -60,7 +60,13 @@ fn rounding(mode: &str) -> Result<fn(f32) -> f32, Error> {
 
 /// `round(x * scale + offset)`, limited to int8 or int4.
 pub fn ascend_quant(
-    x: Tensor, scale: Tensor, offset: MaybeTensor, sqrt_mode: bool, mode: Text, dst: i32, y: Tensor,
+    x: Tensor,
+    scale: Tensor,
+    offset: MaybeTensor,
+    sqrt_mode: bool,
+    mode: Text,
+    dst: i32,
+    y: Tensor,
 ) -> Result<Plan, Error> {
     want_float("x", &x)?;
     want_type("y", &y, &[DType::I8, DType::I4])?;

@@ -26,7 +26,12 @@ fn runs_last(view: &View, drop: &[usize]) -> View {
 }
 
 fn reduction(
-    name: &'static str, x: &View, dims: &[i64], keep: bool, out: &View, f: impl Fn(&[f32]) -> f32 + Send + Sync + 'static,
+    name: &'static str,
+    x: &View,
+    dims: &[i64],
+    keep: bool,
+    out: &View,
+    f: impl Fn(&[f32]) -> f32 + Send + Sync + 'static,
 ) -> Result<Plan, Error> {
     let drop = axes(dims, x.rank())?;
     want_dims("out", out, &reduced(&x.dims, &drop, keep))?;
@@ -46,7 +51,11 @@ fn reduction(
 }
 
 fn want_code(dtype: i32, out: &View) -> Result<(), Error> {
-    if dtype == out.dtype.acl() { Ok(()) } else { Err(invalid(format!("dtype {dtype} is not that of out ({})", out.dtype))) }
+    if dtype == out.dtype.acl() {
+        Ok(())
+    } else {
+        Err(invalid(format!("dtype {dtype} is not that of out ({})", out.dtype)))
+    }
 }
 
 /// Sum along dimensions.
@@ -78,7 +87,12 @@ pub fn norm(x: Tensor, p: Num, dims: Ints, keep: bool, out: Tensor) -> Result<Pl
 
 /// Applies a function to each run along a dimension and puts the runs back.
 fn along(
-    name: &'static str, x: &View, at: usize, out: &View, ops: u64, f: impl Fn(&mut [f32]) + Send + Sync + 'static,
+    name: &'static str,
+    x: &View,
+    at: usize,
+    out: &View,
+    ops: u64,
+    f: impl Fn(&mut [f32]) + Send + Sync + 'static,
 ) -> Result<Plan, Error> {
     want_dims("out", out, &x.dims)?;
     let drop: &[usize] = if x.rank() == 0 { &[] } else { &[at] };

@@ -32,10 +32,10 @@ impl<E: Elements> Unpack for Restored<E> {
         self.grid.unpack(k, n, panel);
         for (i, row) in panel.iter_mut().enumerate() {
             let group = (k + i) / self.group * self.width;
-            for l in 0..WIDTH.min(self.grid.n - n) {
+            for (l, x) in row.iter_mut().enumerate().take(WIDTH.min(self.grid.n - n)) {
                 let at = group + if self.width == 1 { 0 } else { n + l };
-                let shifted = row[l] + self.offset.as_ref().map_or(0.0, |offset| offset[at]);
-                row[l] = stored(self.dtype, shifted * self.scale[at]);
+                let shifted = *x + self.offset.as_ref().map_or(0.0, |offset| offset[at]);
+                *x = stored(self.dtype, shifted * self.scale[at]);
             }
         }
     }
@@ -50,7 +50,10 @@ fn scale_shape(scale: &View, k: usize, n: usize, group: usize) -> Result<(usize,
         _ => false,
     };
     if !fits {
-        return Err(invalid(format!("antiquantScale {:?} fits neither (1), ({n}), (1, {n}) nor ({groups}, {n})", scale.dims)));
+        return Err(invalid(format!(
+            "antiquantScale {:?} fits neither (1), ({n}), (1, {n}) nor ({groups}, {n})",
+            scale.dims
+        )));
     }
     Ok((groups, scale.last()))
 }
@@ -119,8 +122,15 @@ impl Call {
 /// `aclnnWeightQuantBatchMatmulV2`.
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn weight_quant(
-    x: Tensor, weight: Tensor, scale: Tensor, offset: MaybeTensor, quant_scale: MaybeTensor, quant_offset: MaybeTensor,
-    bias: MaybeTensor, group: i32, out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    offset: MaybeTensor,
+    quant_scale: MaybeTensor,
+    quant_offset: MaybeTensor,
+    bias: MaybeTensor,
+    group: i32,
+    out: Tensor,
 ) -> Result<Plan, Error> {
     want_type("x", &x, &[DType::F16, DType::Bf16])?;
     want_type("weight", &weight, &[DType::I8, DType::I4, DType::I32])?;
@@ -144,7 +154,10 @@ pub fn weight_quant(
     }
     let good = group == 0 || (group >= 32 && group % 32 == 0 && (group as usize) < k);
     if !good {
-        return Err(invalid(format!("antiquantGroupSize is {group}, must be 0 or a multiple of 32 from 32 to k - 1 ({})", k.max(1) - 1)));
+        return Err(invalid(format!(
+            "antiquantGroupSize is {group}, must be 0 or a multiple of 32 from 32 to k - 1 ({})",
+            k.max(1) - 1
+        )));
     }
     if weight.format == FRACTAL_NZ && group != 0 && group != 64 && group != 128 {
         return Err(invalid(format!("antiquantGroupSize is {group}, must be 64 or 128 for a weight in FRACTAL_NZ")));
@@ -179,8 +192,16 @@ pub fn weight_quant(
 /// `aclnnWeightQuantBatchMatmulV3`: the same with a choice of inner precision (0 or 1).
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn weight_quant_v3(
-    x: Tensor, weight: Tensor, scale: Tensor, offset: MaybeTensor, quant_scale: MaybeTensor, quant_offset: MaybeTensor,
-    bias: MaybeTensor, group: i32, inner: i32, out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    offset: MaybeTensor,
+    quant_scale: MaybeTensor,
+    quant_offset: MaybeTensor,
+    bias: MaybeTensor,
+    group: i32,
+    inner: i32,
+    out: Tensor,
 ) -> Result<Plan, Error> {
     if !(0..=1).contains(&inner) {
         return Err(invalid(format!("innerPrecise is {inner}, supported: 0, 1")));

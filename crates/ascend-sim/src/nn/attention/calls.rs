@@ -82,22 +82,53 @@ struct Incremental {
 }
 
 fn incremental(
-    tensors: (Tensor, Tensors, Tensors), pse: MaybeTensor, mask: MaybeTensor, lens: MaybeInts, table: MaybeTensor,
-    n: Incremental, out: Tensor,
+    tensors: (Tensor, Tensors, Tensors),
+    pse: MaybeTensor,
+    mask: MaybeTensor,
+    lens: MaybeInts,
+    table: MaybeTensor,
+    n: Incremental,
+    out: Tensor,
 ) -> Result<Plan, Error> {
     let (query, keys, values) = tensors;
     plan(&Params {
-        query, keys, values, pse, mask, lens_q: None, lens_kv: list(lens), block_table: table, heads: n.heads,
-        scale: n.scale, pre: i64::MAX, next: i64::MAX, layout: n.layout, kv_heads: n.kv_heads, sparse: 0,
-        inner: n.inner, block: n.block, lse_flag: false, out, lse: None,
+        query,
+        keys,
+        values,
+        pse,
+        mask,
+        lens_q: None,
+        lens_kv: list(lens),
+        block_table: table,
+        heads: n.heads,
+        scale: n.scale,
+        pre: i64::MAX,
+        next: i64::MAX,
+        layout: n.layout,
+        kv_heads: n.kv_heads,
+        sparse: 0,
+        inner: n.inner,
+        block: n.block,
+        lse_flag: false,
+        out,
+        lse: None,
     })
 }
 
 /// `aclnnIncreFlashAttention`.
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn incre(
-    query: Tensor, keys: Tensors, values: Tensors, pse: MaybeTensor, mask: MaybeTensor, lens: MaybeInts, heads: i64,
-    scale: f64, layout: Text, kv_heads: i64, out: Tensor,
+    query: Tensor,
+    keys: Tensors,
+    values: Tensors,
+    pse: MaybeTensor,
+    mask: MaybeTensor,
+    lens: MaybeInts,
+    heads: i64,
+    scale: f64,
+    layout: Text,
+    kv_heads: i64,
+    out: Tensor,
 ) -> Result<Plan, Error> {
     let n = Incremental { heads, scale, layout, kv_heads, block: 0, inner: 0 };
     incremental((query, keys, values), pse, mask, lens, None, n, out)
@@ -106,16 +137,38 @@ pub fn incre(
 /// `aclnnIncreFlashAttentionV4`.
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn incre_v4(
-    query: Tensor, keys: Tensors, values: Tensors, pse: MaybeTensor, mask: MaybeTensor, lens: MaybeInts,
-    deq_scale1: MaybeTensor, quant_scale1: MaybeTensor, deq_scale2: MaybeTensor, quant_scale2: MaybeTensor,
-    quant_offset2: MaybeTensor, antiquant_scale: MaybeTensor, antiquant_offset: MaybeTensor, table: MaybeTensor,
-    kv_padding: MaybeTensor, heads: i64, scale: f64, layout: Text, kv_heads: i64, block: i64, inner: i64, out: Tensor,
+    query: Tensor,
+    keys: Tensors,
+    values: Tensors,
+    pse: MaybeTensor,
+    mask: MaybeTensor,
+    lens: MaybeInts,
+    deq_scale1: MaybeTensor,
+    quant_scale1: MaybeTensor,
+    deq_scale2: MaybeTensor,
+    quant_scale2: MaybeTensor,
+    quant_offset2: MaybeTensor,
+    antiquant_scale: MaybeTensor,
+    antiquant_offset: MaybeTensor,
+    table: MaybeTensor,
+    kv_padding: MaybeTensor,
+    heads: i64,
+    scale: f64,
+    layout: Text,
+    kv_heads: i64,
+    block: i64,
+    inner: i64,
+    out: Tensor,
 ) -> Result<Plan, Error> {
     absent(&[
-        ("deqScale1", deq_scale1.is_some()), ("quantScale1", quant_scale1.is_some()),
-        ("deqScale2", deq_scale2.is_some()), ("quantScale2", quant_scale2.is_some()),
-        ("quantOffset2", quant_offset2.is_some()), ("antiquantScale", antiquant_scale.is_some()),
-        ("antiquantOffset", antiquant_offset.is_some()), ("kvPaddingSize", kv_padding.is_some()),
+        ("deqScale1", deq_scale1.is_some()),
+        ("quantScale1", quant_scale1.is_some()),
+        ("deqScale2", deq_scale2.is_some()),
+        ("quantScale2", quant_scale2.is_some()),
+        ("quantOffset2", quant_offset2.is_some()),
+        ("antiquantScale", antiquant_scale.is_some()),
+        ("antiquantOffset", antiquant_offset.is_some()),
+        ("kvPaddingSize", kv_padding.is_some()),
     ])?;
     let n = Incremental { heads, scale, layout, kv_heads, block, inner };
     incremental((query, keys, values), pse, mask, lens, table, n, out)
@@ -124,19 +177,55 @@ pub fn incre_v4(
 /// `aclnnPromptFlashAttentionV3`.
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn prompt_v3(
-    query: Tensor, key: Tensor, value: Tensor, pse: MaybeTensor, mask: MaybeTensor, lens_q: MaybeInts,
-    lens_kv: MaybeInts, deq_scale1: MaybeTensor, quant_scale1: MaybeTensor, deq_scale2: MaybeTensor,
-    quant_scale2: MaybeTensor, quant_offset2: MaybeTensor, heads: i64, scale: f64, pre: i64, next: i64, layout: Text,
-    kv_heads: i64, sparse: i64, inner: i64, out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    pse: MaybeTensor,
+    mask: MaybeTensor,
+    lens_q: MaybeInts,
+    lens_kv: MaybeInts,
+    deq_scale1: MaybeTensor,
+    quant_scale1: MaybeTensor,
+    deq_scale2: MaybeTensor,
+    quant_scale2: MaybeTensor,
+    quant_offset2: MaybeTensor,
+    heads: i64,
+    scale: f64,
+    pre: i64,
+    next: i64,
+    layout: Text,
+    kv_heads: i64,
+    sparse: i64,
+    inner: i64,
+    out: Tensor,
 ) -> Result<Plan, Error> {
     absent(&[
-        ("deqScale1", deq_scale1.is_some()), ("quantScale1", quant_scale1.is_some()),
-        ("deqScale2", deq_scale2.is_some()), ("quantScale2", quant_scale2.is_some()),
+        ("deqScale1", deq_scale1.is_some()),
+        ("quantScale1", quant_scale1.is_some()),
+        ("deqScale2", deq_scale2.is_some()),
+        ("quantScale2", quant_scale2.is_some()),
         ("quantOffset2", quant_offset2.is_some()),
     ])?;
     plan(&Params {
-        query, keys: vec![key], values: vec![value], pse, mask, lens_q: list(lens_q), lens_kv: list(lens_kv),
-        block_table: None, heads, scale, pre, next, layout, kv_heads, sparse, inner, block: 0, lse_flag: false, out,
+        query,
+        keys: vec![key],
+        values: vec![value],
+        pse,
+        mask,
+        lens_q: list(lens_q),
+        lens_kv: list(lens_kv),
+        block_table: None,
+        heads,
+        scale,
+        pre,
+        next,
+        layout,
+        kv_heads,
+        sparse,
+        inner,
+        block: 0,
+        lse_flag: false,
+        out,
         lse: None,
     })
 }

@@ -66,7 +66,12 @@ impl Heads {
     /// Head vectors of a view with `heads` heads.
     pub fn of(name: &str, view: &View, order: Order, heads: usize) -> Result<Self, Error> {
         if view.rank() != order.rank() {
-            return Err(tiling(format!("{name} {:?} has {} dimensions, {order:?} needs {}", view.dims, view.rank(), order.rank())));
+            return Err(tiling(format!(
+                "{name} {:?} has {} dimensions, {order:?} needs {}",
+                view.dims,
+                view.rank(),
+                order.rank()
+            )));
         }
         let (n, s) = (&view.dims, &view.strides);
         let (batch, len, have, d, steps) = match order {

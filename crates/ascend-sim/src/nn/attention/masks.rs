@@ -51,7 +51,8 @@ fn whole(p: &Params, mask: &View, sizes: &Sizes) -> Result<View, Error> {
     let (rows, kv) = longest(sizes);
     let bad = || {
         tiling(format!(
-            "attenMask {:?} does not cover Q_S {rows} and KV_S {kv} of {} sequences", mask.dims, sizes.batch
+            "attenMask {:?} does not cover Q_S {rows} and KV_S {kv} of {} sequences",
+            mask.dims, sizes.batch
         ))
     };
     let (mut dims, mut strides) = (mask.dims.clone(), mask.strides.clone());
@@ -88,9 +89,16 @@ fn shift(pse: &View, p: &Params, sizes: &Sizes) -> Result<View, Error> {
     let (rows, kv) = longest(sizes);
     want_type("pseShift", pse, &[p.query.dtype])?;
     let n = &pse.dims;
-    let fits = pse.rank() == 4 && (n[0] == 1 || n[0] == sizes.batch) && n[1] == sizes.query.heads && n[2] >= rows && n[3] >= kv;
+    let fits = pse.rank() == 4
+        && (n[0] == 1 || n[0] == sizes.batch)
+        && n[1] == sizes.query.heads
+        && n[2] >= rows
+        && n[3] >= kv;
     if !fits || sizes.order.packed() {
-        return Err(tiling(format!("pseShift {n:?} does not cover ({} or 1, {}, {rows}, {kv})", sizes.batch, sizes.query.heads)));
+        return Err(tiling(format!(
+            "pseShift {n:?} does not cover ({} or 1, {}, {rows}, {kv})",
+            sizes.batch, sizes.query.heads
+        )));
     }
     let mut wide = pse.clone();
     if n[0] == 1 {
@@ -108,10 +116,16 @@ pub fn check(p: &Params, sizes: &Sizes) -> Result<Masking, Error> {
     let single = !sizes.order.packed() && longest(sizes).0 == 1;
     if p.sparse <= 1 || single {
         if sizes.order.packed() && p.mask.is_some() {
-            return Err(tiling("TND takes no attenMask in sparseMode 0; use sparseMode 3 with the 2048 x 2048 triangle"));
+            return Err(tiling(
+                "TND takes no attenMask in sparseMode 0; use sparseMode 3 with the 2048 x 2048 triangle",
+            ));
         }
         let mask = p.mask.as_ref().map(|mask| whole(p, mask, sizes)).transpose()?;
-        let band = (mask.is_some() && !single && p.sparse == 0).then_some(Band { before: p.pre, after: p.next, from_end: false });
+        let band = (mask.is_some() && !single && p.sparse == 0).then_some(Band {
+            before: p.pre,
+            after: p.next,
+            from_end: false,
+        });
         return Ok(Masking { band, mask, pse });
     }
     let side = p.mask.as_ref().map(|mask| {

@@ -27,14 +27,23 @@ pub enum Source {
 }
 
 fn starts(lens: &[usize]) -> Vec<usize> {
-    lens.iter().scan(0, |at, &n| { let start = *at; *at += n; Some(start) }).collect()
+    lens.iter()
+        .scan(0, |at, &n| {
+            let start = *at;
+            *at += n;
+            Some(start)
+        })
+        .collect()
 }
 
 fn paged(p: &Params, table: &View, view: &View, sizes: &Sizes) -> Result<Source, Error> {
     let size = sizes.block;
     let order = if view.rank() == 4 { Order::Bnsd } else { Order::Bsh };
     if order == Order::Bnsd && matches!(sizes.order, Order::Bsh | Order::Bsnd) {
-        return Err(tiling(format!("inputLayout {} reads pages as (blocks, block size, H) only, got {:?}", p.layout, view.dims)));
+        return Err(tiling(format!(
+            "inputLayout {} reads pages as (blocks, block size, H) only, got {:?}",
+            p.layout, view.dims
+        )));
     }
     let heads = Heads::of("key/value", view, order, sizes.kv_heads)?;
     if heads.len != size {
@@ -73,7 +82,13 @@ impl Source {
 
     /// Reads the vectors of positions `0..len` of one head of a sequence, as f32.
     pub fn read(
-        &self, data: &[&[u16]], table: &[i64], b: usize, n: usize, len: usize, convert: fn(u16) -> f32,
+        &self,
+        data: &[&[u16]],
+        table: &[i64],
+        b: usize,
+        n: usize,
+        len: usize,
+        convert: fn(u16) -> f32,
     ) -> Result<Vec<f32>, Fault> {
         let mut out = Vec::with_capacity(len * self.d());
         let mut take = |from: &[u16], heads: &Heads, at: usize| {
@@ -86,7 +101,9 @@ impl Source {
         };
         for s in 0..len {
             match self {
-                Self::Whole(heads, starts) if starts.get(b).is_some_and(|&at| at > 0) => take(data[0], heads, heads.at(0, starts[b] + s, n)),
+                Self::Whole(heads, starts) if starts.get(b).is_some_and(|&at| at > 0) => {
+                    take(data[0], heads, heads.at(0, starts[b] + s, n))
+                }
                 Self::Whole(heads, _) => take(data[0], heads, heads.at(if heads.batch == 1 { 0 } else { b }, s, n)),
                 Self::Each(heads) => take(data[b], &heads[b], heads[b].at(0, s, n)),
                 Self::Pages { heads, size, width } => {

@@ -51,7 +51,9 @@ pub struct Params {
 /// Refuses parameters for which the simulated device has no kernel.
 pub fn absent(extras: &[(&str, bool)]) -> Result<(), Error> {
     match extras.iter().find(|extra| extra.1) {
-        Some((name, _)) => Err(no_kernel(format!("fused attention with {name} is not implemented by the simulated device"))),
+        Some((name, _)) => {
+            Err(no_kernel(format!("fused attention with {name} is not implemented by the simulated device")))
+        }
         None => Ok(()),
     }
 }

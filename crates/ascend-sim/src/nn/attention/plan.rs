@@ -57,7 +57,11 @@ fn lse_rule(p: &Params, sizes: &Sizes) -> Result<(), Error> {
     want_type("softmaxLse", lse, &[DType::F32])?;
     let q = sizes.query;
     let want = if sizes.order.packed() { vec![q.len, q.heads, 1] } else { vec![q.batch, q.heads, q.len, 1] };
-    if lse.dims == want { Ok(()) } else { Err(tiling(format!("softmaxLse has shape {:?}, expected {want:?}", lse.dims))) }
+    if lse.dims == want {
+        Ok(())
+    } else {
+        Err(tiling(format!("softmaxLse has shape {:?}, expected {want:?}", lse.dims)))
+    }
 }
 
 /// Checks a call and plans it.
@@ -80,8 +84,19 @@ pub fn plan(p: &Params) -> Result<Plan, Error> {
     let lse = plan.maybe_output("softmaxLse", p.lse.as_deref().filter(|_| p.lse_flag));
     let brain = p.query.dtype == DType::Bf16;
     let call = Call {
-        sizes: sizes.clone(), masking, keys, values, query, mask, pse, table, out, lse,
-        scale: p.scale as f32, zero_hidden: p.inner >= 2, brain,
+        sizes: sizes.clone(),
+        masking,
+        keys,
+        values,
+        query,
+        mask,
+        pse,
+        table,
+        out,
+        lse,
+        scale: p.scale as f32,
+        zero_hidden: p.inner >= 2,
+        brain,
     };
     let mut plan = plan.run(0, move |memory| call.run(memory));
     charge(&mut plan, p, &sizes);
@@ -142,8 +157,14 @@ impl Call {
                 let mask = here(self.mask, &self.masking.mask, &[b, i]).map(|view| memory.ints_of(&view));
                 let shift = here(self.pse, &self.masking.pse, &[b, n, i]).map(|view| memory.floats_of(&view));
                 out.push(attend(&RowInput {
-                    q: &q, k: &k, v: &v, scale: self.scale, shift: shift.as_deref(), mask: mask.as_deref(),
-                    range: self.range(i, rows, kv), zero_hidden: self.zero_hidden,
+                    q: &q,
+                    k: &k,
+                    v: &v,
+                    scale: self.scale,
+                    shift: shift.as_deref(),
+                    mask: mask.as_deref(),
+                    range: self.range(i, rows, kv),
+                    zero_hidden: self.zero_hidden,
                     round: if self.brain { round_brain } else { round_half },
                 }));
             }

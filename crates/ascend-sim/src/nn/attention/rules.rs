@@ -32,14 +32,19 @@ pub struct Sizes {
 
 fn lengths(values: &[i64], name: &str) -> Result<Vec<usize>, Error> {
     let size = |&v: &i64| usize::try_from(v).ok();
-    values.iter().map(size).collect::<Option<_>>().ok_or_else(|| tiling(format!("{name} {values:?} has a negative length")))
+    values
+        .iter()
+        .map(size)
+        .collect::<Option<_>>()
+        .ok_or_else(|| tiling(format!("{name} {values:?} has a negative length")))
 }
 
 fn heads_of(p: &Params) -> Result<(usize, usize), Error> {
     let kv = if p.kv_heads == 0 { p.heads } else { p.kv_heads };
     if p.heads <= 0 || kv < 0 || p.heads % kv != 0 || p.heads / kv > 64 {
         return Err(tiling(format!(
-            "numHeads ({}) must be a positive multiple of numKeyValueHeads ({kv}), at most 64 times as many", p.heads
+            "numHeads ({}) must be a positive multiple of numKeyValueHeads ({kv}), at most 64 times as many",
+            p.heads
         )));
     }
     Ok((p.heads as usize, kv as usize))
@@ -53,7 +58,11 @@ fn differences(totals: &[usize], name: &str) -> Result<Vec<usize>, Error> {
         last = total;
         Some(n)
     };
-    totals.iter().map(step).collect::<Option<_>>().ok_or_else(|| tiling(format!("{name} {totals:?} must not decrease in TND")))
+    totals
+        .iter()
+        .map(step)
+        .collect::<Option<_>>()
+        .ok_or_else(|| tiling(format!("{name} {totals:?} must not decrease in TND")))
 }
 
 /// Row ranges in a packed layout: the list of running totals must end at T.
@@ -73,10 +82,9 @@ fn packed_rows(p: &Params, tokens: usize) -> Result<Vec<(usize, usize)>, Error> 
 
 /// Row ranges with a batch dimension.
 fn batched_rows(p: &Params, query: &Heads) -> Result<Vec<(usize, usize)>, Error> {
-    if let Some(lens) = &p.lens_q {
-        if query.len > 1 && lens.iter().any(|&n| n != query.len as i64) {
-            return Err(tiling(format!("actualSeqLengths with Q_S > 1 ({}) needs the TND layout", query.len)));
-        }
+    let uneven = |lens: &Vec<i64>| lens.iter().any(|&n| n != query.len as i64);
+    if query.len > 1 && p.lens_q.as_ref().is_some_and(uneven) {
+        return Err(tiling(format!("actualSeqLengths with Q_S > 1 ({}) needs the TND layout", query.len)));
     }
     Ok(vec![(0, query.len); query.batch])
 }
@@ -96,19 +104,29 @@ fn kv_lengths(p: &Params, order: Order, batch: usize, have: &[usize]) -> Result<
         }
         lens = differences(&lens, "actualSeqLengthsKv")?;
         let total: usize = lens.iter().sum();
-        return if total == have[0] { Ok(lens) } else {
-            Err(tiling(format!("When layout is TND, keyT({}) must be equal to the last element of actualSequenceLengthKV({total})", have[0])))
+        return if total == have[0] {
+            Ok(lens)
+        } else {
+            Err(tiling(format!(
+                "When layout is TND, keyT({}) must be equal to the last element of actualSequenceLengthKV({total})",
+                have[0]
+            )))
         };
     }
     if lens.len() == 1 {
         lens = vec![lens[0]; batch];
     }
     if lens.len() < batch {
-        return Err(tiling(format!("actualSeqLengthsKv has {} elements, fewer than the batch size {batch}", lens.len())));
+        return Err(tiling(format!(
+            "actualSeqLengthsKv has {} elements, fewer than the batch size {batch}",
+            lens.len()
+        )));
     }
     lens.truncate(batch);
     match lens.iter().zip(have).position(|(n, have)| n > have) {
-        Some(b) => Err(tiling(format!("actualSeqLengthsKv[{b}] is {}, more than the {} positions of key", lens[b], have[b]))),
+        Some(b) => {
+            Err(tiling(format!("actualSeqLengthsKv[{b}] is {}, more than the {} positions of key", lens[b], have[b])))
+        }
         None => Ok(lens),
     }
 }
@@ -119,9 +137,14 @@ fn page_rules(p: &Params, table: &View, batch: usize, longest: usize) -> Result<
     if table.rank() != 2 || table.dims[0] != batch {
         return Err(tiling(format!("blockTable has shape {:?}, expected ({batch}, pages)", table.dims)));
     }
-    let good = if longest > 1 { p.block % 128 == 0 && (128..=512).contains(&p.block) } else { p.block % 16 == 0 && p.block > 0 };
+    let good = if longest > 1 {
+        p.block % 128 == 0 && (128..=512).contains(&p.block)
+    } else {
+        p.block % 16 == 0 && p.block > 0
+    };
     if !good {
-        let rule = if longest > 1 { "a multiple of 128 from 128 to 512 when Q_S > 1" } else { "a positive multiple of 16" };
+        let rule =
+            if longest > 1 { "a multiple of 128 from 128 to 512 when Q_S > 1" } else { "a positive multiple of 16" };
         return Err(tiling(format!("blockSize is {}, must be {rule}", p.block)));
     }
     Ok(p.block as usize)
@@ -132,7 +155,11 @@ fn capacity(p: &Params, order: Order, batch: usize, kv_heads: usize, block: usiz
     if let Some(table) = &p.block_table {
         return Ok(vec![table.dims[1].saturating_mul(block); batch]);
     }
-    let lens = p.keys.iter().map(|view| Heads::of("key", view, order, kv_heads).map(|h| h.len)).collect::<Result<Vec<_>, _>>()?;
+    let lens = p
+        .keys
+        .iter()
+        .map(|view| Heads::of("key", view, order, kv_heads).map(|h| h.len))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(match lens[..] {
         [one] => vec![one; batch],
         _ if lens.len() == batch => lens,
