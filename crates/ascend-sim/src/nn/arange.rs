@@ -36,7 +36,10 @@ pub fn inplace_fill_scalar(this: Tensor, value: Num) -> Result<Plan, Error> {
     let n = this.numel();
     Ok(plan.run(1, move |memory| {
         let float = memory.view(o).dtype.is_float();
-        memory.put_values(o, &if float { Values::Float(vec![value.float as f32; n]) } else { Values::Int(vec![value.int; n]) });
+        memory.put_values(
+            o,
+            &if float { Values::Float(vec![value.float as f32; n]) } else { Values::Int(vec![value.int; n]) },
+        );
         Ok(())
     }))
 }

@@ -46,7 +46,9 @@ fn to_float(values: Values) -> Vec<f32> {
 fn scale(values: Values, by: Num) -> Values {
     match values {
         x if by.float == 1.0 => x,
-        Values::Int(x) if by.float == by.int as f64 => Values::Int(x.into_iter().map(|x| x.wrapping_mul(by.int)).collect()),
+        Values::Int(x) if by.float == by.int as f64 => {
+            Values::Int(x.into_iter().map(|x| x.wrapping_mul(by.int)).collect())
+        }
         x => Values::Float(to_float(x).into_iter().map(|x| x * by.float as f32).collect()),
     }
 }

@@ -22,7 +22,11 @@ fn through(name: &'static str, from: &View, seen: View, to: &View) -> Result<Pla
 
 /// Picks elements of `from` by index in dense order and writes `to`; `None` takes `fill`.
 fn picked(
-    name: &'static str, from: &View, to: &View, fill: Num, pick: impl Fn(usize) -> Option<usize> + Send + Sync + 'static,
+    name: &'static str,
+    from: &View,
+    to: &View,
+    fill: Num,
+    pick: impl Fn(usize) -> Option<usize> + Send + Sync + 'static,
 ) -> Plan {
     let mut plan = Plan::new(name);
     let (i, o) = (plan.input("self", from), plan.output("out", to));
@@ -172,9 +176,11 @@ pub fn constant_pad(this: Tensor, pad: Ints, value: Num, out: Tensor) -> Result<
     let from = this.dims.clone();
     Ok(picked("pad", &this, &out, value, move |k| {
         let index = unravel(k, &dims);
-        let moved = index.iter().zip(&before).zip(&from).map(|((&i, b), &n)| {
-            usize::try_from(i as i64 - b).ok().filter(|&i| i < n)
-        });
+        let moved = index
+            .iter()
+            .zip(&before)
+            .zip(&from)
+            .map(|((&i, b), &n)| usize::try_from(i as i64 - b).ok().filter(|&i| i < n));
         moved.collect::<Option<Vec<_>>>().map(|index| ravel(&index, &from))
     }))
 }

@@ -59,11 +59,19 @@ pub fn gather(this: Tensor, dim: i64, index: Tensor, out: Tensor) -> Result<Plan
 fn join(parts: Vec<Values>, float: bool, n: usize) -> Values {
     if float {
         let mut all = Vec::with_capacity(n);
-        parts.into_iter().for_each(|part| if let Values::Float(x) = part { all.extend(x) });
+        parts.into_iter().for_each(|part| {
+            if let Values::Float(x) = part {
+                all.extend(x)
+            }
+        });
         Values::Float(all)
     } else {
         let mut all = Vec::with_capacity(n);
-        parts.into_iter().for_each(|part| if let Values::Int(x) = part { all.extend(x) });
+        parts.into_iter().for_each(|part| {
+            if let Values::Int(x) = part {
+                all.extend(x)
+            }
+        });
         Values::Int(all)
     }
 }

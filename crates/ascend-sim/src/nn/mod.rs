@@ -7,7 +7,6 @@ pub mod arg;
 pub mod attention;
 pub mod binary;
 pub mod copy;
-pub mod dequant;
 pub mod gather;
 pub mod glu;
 pub mod layernorm;

@@ -2,8 +2,7 @@
 
 use std::sync::LazyLock;
 
-static THREADS: LazyLock<usize> =
-    LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from).min(16));
+static THREADS: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from).min(16));
 
 /// Fewest inner operations for which starting threads pays.
 const THRESHOLD: usize = 400_000;
@@ -18,7 +17,8 @@ pub fn map<R: Send>(parts: usize, ops: usize, part: impl Fn(usize) -> R + Sync) 
     let range = |t: usize| (t * each).min(parts)..((t + 1) * each).min(parts);
     std::thread::scope(|scope| {
         let part = &part;
-        let others: Vec<_> = (1..threads).map(|t| scope.spawn(move || range(t).map(part).collect::<Vec<_>>())).collect();
+        let others: Vec<_> =
+            (1..threads).map(|t| scope.spawn(move || range(t).map(part).collect::<Vec<_>>())).collect();
         let mut out: Vec<R> = range(0).map(part).collect();
         for other in others {
             match other.join() {

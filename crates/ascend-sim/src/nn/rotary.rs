@@ -25,7 +25,13 @@ impl Pairing {
         let halves = |i: usize, d: usize| if i < d / 2 { (i + d / 2, -1.0) } else { (i - d / 2, 1.0) };
         match self {
             Self::Half => halves(i, d),
-            Self::Interleave => if i.is_multiple_of(2) { (i + 1, -1.0) } else { (i - 1, 1.0) },
+            Self::Interleave => {
+                if i.is_multiple_of(2) {
+                    (i + 1, -1.0)
+                } else {
+                    (i - 1, 1.0)
+                }
+            }
             Self::Quarter => {
                 let base = if i < d / 2 { 0 } else { d / 2 };
                 let (p, sign) = halves(i - base, d / 2);
@@ -38,10 +44,12 @@ impl Pairing {
 fn rotate(pairing: Pairing, memory: &Memory, x: Slot, cos: &View, sin: &View, out: Slot) {
     let d = memory.view(x).last();
     let (cos, sin, x) = (memory.floats_of(cos), memory.floats_of(sin), memory.floats(x));
-    let turned: Vec<f32> = (0..x.len()).map(|k| {
-        let (partner, sign) = pairing.partner(k % d, d);
-        x[k] * cos[k] + sign * x[k - k % d + partner] * sin[k]
-    }).collect();
+    let turned: Vec<f32> = (0..x.len())
+        .map(|k| {
+            let (partner, sign) = pairing.partner(k % d, d);
+            x[k] * cos[k] + sign * x[k - k % d + partner] * sin[k]
+        })
+        .collect();
     memory.put(out, &turned);
 }
 
@@ -66,7 +74,8 @@ pub fn rotary(x: Tensor, cos: Tensor, sin: Tensor, mode: i64, out: Tensor) -> Re
     want_dims("out", &out, &x.dims)?;
     let (wide_cos, wide_sin) = (cos.broadcast(&x.dims)?, sin.broadcast(&x.dims)?);
     let mut plan = Plan::new("rotary");
-    let (i, c, s, o) = (plan.input("x", &x), plan.input("cos", &cos), plan.input("sin", &sin), plan.output("out", &out));
+    let (i, c, s, o) =
+        (plan.input("x", &x), plan.input("cos", &cos), plan.input("sin", &sin), plan.output("out", &out));
     Ok(plan.run(4, move |memory| {
         let at = |slot, wide: &View| View { addr: memory.view(slot).addr, ..wide.clone() };
         rotate(pairing, memory, i, &at(c, &wide_cos), &at(s, &wide_sin), o);
@@ -81,7 +90,12 @@ pub fn apply_rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, layout
 
 /// The same with a choice of pairing: "half", "interleave" or "quarter".
 pub fn apply_rotary_v2(
-    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, layout: i64, mode: MaybeText,
+    query: Tensor,
+    key: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    layout: i64,
+    mode: MaybeText,
 ) -> Result<Plan, Error> {
     let pairing = match mode.as_deref().unwrap_or("half") {
         "half" => Pairing::Half,
@@ -97,11 +111,20 @@ pub fn apply_rotary_v2(
     for view in [&query, &key] {
         check_head(view, pairing)?;
         if view.rank() != rank {
-            return Err(invalid(format!("{:?} has {} dimensions, layout {layout} needs {rank}", view.dims, view.rank())));
+            return Err(invalid(format!(
+                "{:?} has {} dimensions, layout {layout} needs {rank}",
+                view.dims,
+                view.rank()
+            )));
         }
     }
     if cos.last() != query.last() || sin.dims != cos.dims {
-        return Err(no_kernel(format!("cos {:?} and sin {:?} must span the head of {}", cos.dims, sin.dims, query.last())));
+        return Err(no_kernel(format!(
+            "cos {:?} and sin {:?} must span the head of {}",
+            cos.dims,
+            sin.dims,
+            query.last()
+        )));
     }
     let wide = [&query, &key].map(|x| Ok::<_, Error>((cos.broadcast(&x.dims)?, sin.broadcast(&x.dims)?)));
     let [wide_q, wide_k] = wide;

@@ -9,7 +9,13 @@ use crate::tensor::refuse::invalid;
 use crate::tensor::view::View;
 
 /// A float operator: reads `from`, writes `to`.
-fn float(name: &'static str, from: &View, to: &View, ops: u64, f: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Result<Plan, Error> {
+fn float(
+    name: &'static str,
+    from: &View,
+    to: &View,
+    ops: u64,
+    f: impl Fn(f32) -> f32 + Send + Sync + 'static,
+) -> Result<Plan, Error> {
     want_float("out", to)?;
     want_dims("out", to, &from.dims)?;
     let mut plan = Plan::new(name);
@@ -23,7 +29,10 @@ fn float(name: &'static str, from: &View, to: &View, ops: u64, f: impl Fn(f32) -
 
 /// An operator with a float and an integer form.
 fn either(
-    name: &'static str, from: &View, to: &View, f: impl Fn(f32) -> f32 + Send + Sync + 'static,
+    name: &'static str,
+    from: &View,
+    to: &View,
+    f: impl Fn(f32) -> f32 + Send + Sync + 'static,
     g: impl Fn(i64) -> i64 + Send + Sync + 'static,
 ) -> Result<Plan, Error> {
     want_dims("out", to, &from.dims)?;
@@ -184,7 +193,13 @@ pub fn inplace_clamp_max(this: Tensor, high: Num) -> Result<Plan, Error> {
 /// Replaces values at or below the threshold, in place.
 pub fn inplace_threshold(this: Tensor, threshold: Num, value: Num) -> Result<Plan, Error> {
     let (t, v) = (threshold.float as f32, value.float as f32);
-    either("threshold", &this, &this, move |x| if x > t { x } else { v }, move |x| if x > threshold.int { x } else { value.int })
+    either(
+        "threshold",
+        &this,
+        &this,
+        move |x| if x > t { x } else { v },
+        move |x| if x > threshold.int { x } else { value.int },
+    )
 }
 
 /// `base ^ x` with a scalar base.

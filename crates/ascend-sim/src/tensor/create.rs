@@ -82,7 +82,8 @@ unsafe fn describe(d: &Described) -> Result<View, Error> {
     let offset = sizes(&[d.offset], "offset")?[0];
     let format = d.format;
     let rank = dims.len();
-    let view = View { addr: d.data as usize, dtype, dims, strides, offset, format, storage: sizes(&storage, "storageDims")? };
+    let view =
+        View { addr: d.data as usize, dtype, dims, strides, offset, format, storage: sizes(&storage, "storageDims")? };
     check_span(&view)?;
     match format {
         -1..=3 | 16 | 27 | 30 | 35 | 47 => Ok(view),
@@ -114,8 +115,15 @@ macro_rules! described {
 /// The arrays hold as many values as their counts say.
 #[allow(non_snake_case, clippy::too_many_arguments, reason = "the C name and argument list")]
 pub unsafe extern "C" fn aclCreateTensor(
-    dims: *const i64, rank: u64, dtype: i32, strides: *const i64, offset: i64, format: i32, storage: *const i64,
-    storage_rank: u64, data: *mut c_void,
+    dims: *const i64,
+    rank: u64,
+    dtype: i32,
+    strides: *const i64,
+    offset: i64,
+    format: i32,
+    storage: *const i64,
+    storage_rank: u64,
+    data: *mut c_void,
 ) -> *mut c_void {
     let d = described!(dims rank dtype strides offset format storage storage_rank data);
     // SAFETY: passed on from the caller.
@@ -128,8 +136,16 @@ pub unsafe extern "C" fn aclCreateTensor(
 /// The arrays hold as many values as their counts say.
 #[allow(non_snake_case, clippy::too_many_arguments, reason = "the C name and argument list")]
 pub unsafe extern "C" fn aclInitTensor(
-    handle: *mut c_void, dims: *const i64, rank: u64, dtype: i32, strides: *const i64, offset: i64, format: i32,
-    storage: *const i64, storage_rank: u64, data: *mut c_void,
+    handle: *mut c_void,
+    dims: *const i64,
+    rank: u64,
+    dtype: i32,
+    strides: *const i64,
+    offset: i64,
+    format: i32,
+    storage: *const i64,
+    storage_rank: u64,
+    data: *mut c_void,
 ) -> i32 {
     let d = described!(dims rank dtype strides offset format storage storage_rank data);
     guard(ACL_INVALID_PARAM, || {

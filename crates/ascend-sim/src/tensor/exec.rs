@@ -141,7 +141,10 @@ fn unknown(table: &Table, handle: usize) -> Error {
 /// # Safety
 /// `workspace` and `executor` are null or writable.
 pub unsafe fn first_phase(
-    op: &'static str, workspace: *mut u64, executor: *mut *mut c_void, plan: impl FnOnce() -> Result<Plan, Error>,
+    op: &'static str,
+    workspace: *mut u64,
+    executor: *mut *mut c_void,
+    plan: impl FnOnce() -> Result<Plan, Error>,
 ) -> i32 {
     guard(INNER, || {
         if workspace.is_null() || executor.is_null() {
@@ -182,7 +185,13 @@ pub fn take(op: &'static str, executor: *const c_void) -> Result<Plan, Error> {
 }
 
 /// The second phase: checks the workspace and enqueues the task.
-pub fn second_phase(op: &'static str, workspace: *mut c_void, bytes: u64, executor: *mut c_void, stream: *mut c_void) -> i32 {
+pub fn second_phase(
+    op: &'static str,
+    workspace: *mut c_void,
+    bytes: u64,
+    executor: *mut c_void,
+    stream: *mut c_void,
+) -> i32 {
     guard(INNER, || {
         let plan = take(op, executor)?;
         if plan.workspace > 0 && workspace.is_null() {

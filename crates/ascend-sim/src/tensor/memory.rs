@@ -129,7 +129,7 @@ fn scatter<T: Copy, R: Copy>(view: &View, to: &mut [T], values: &[R], convert: i
 #[inline(always)]
 pub fn nibble(bytes: &[u8], index: usize) -> i64 {
     let byte = bytes[index / 2];
-    let half = if index % 2 == 0 { byte & 15 } else { byte >> 4 };
+    let half = if index.is_multiple_of(2) { byte & 15 } else { byte >> 4 };
     i64::from((half << 4) as i8 >> 4)
 }
 
@@ -209,7 +209,8 @@ impl<'a> Memory<'a> {
             DType::I64 => gather(view, typed!(view, i64), |x| x),
             DType::U64 => gather(view, typed!(view, u64), |x| x as i64),
             DType::I4 => {
-                let whole = View { offset: 0, dims: vec![int4_bytes(view)], strides: vec![1], format: 2, ..view.clone() };
+                let whole =
+                    View { offset: 0, dims: vec![int4_bytes(view)], strides: vec![1], format: 2, ..view.clone() };
                 let bytes = typed!(whole, u8);
                 nibble_indices(view).into_iter().map(|i| nibble(bytes, i)).collect()
             }
@@ -260,7 +261,8 @@ impl<'a> Memory<'a> {
             DType::I64 => scatter(view, typed_mut!(view, i64), values, |x| x),
             DType::U64 => scatter(view, typed_mut!(view, u64), values, |x| x as u64),
             DType::I4 => {
-                let whole = View { offset: 0, dims: vec![int4_bytes(view)], strides: vec![1], format: 2, ..view.clone() };
+                let whole =
+                    View { offset: 0, dims: vec![int4_bytes(view)], strides: vec![1], format: 2, ..view.clone() };
                 let bytes = typed_mut!(whole, u8);
                 for (i, &x) in nibble_indices(view).into_iter().zip(values) {
                     let shift = (i % 2) * 4;
@@ -288,17 +290,26 @@ impl<'a> Memory<'a> {
 
     /// The bytes of an operand's span, from its first element on (for INT4 from the address on).
     pub fn raw(&self, slot: Slot) -> &'a [u8] {
-        let view = self.view(slot);
+        self.raw_of(self.view(slot))
+    }
+
+    /// The same of a part of an operand.
+    pub fn raw_of(&self, view: &View) -> &'a [u8] {
         let (start, end) = view.span();
         let low = if view.dtype == DType::I4 { 0 } else { view.dtype.bytes(start) };
         let bytes = view.dtype.bytes(end) - low;
-        let whole = View { dtype: DType::U8, offset: low, dims: vec![bytes], strides: vec![1], format: 2, ..view.clone() };
+        let whole =
+            View { dtype: DType::U8, offset: low, dims: vec![bytes], strides: vec![1], format: 2, ..view.clone() };
         typed!(whole, u8)
     }
 
     /// The 16-bit elements of an operand's span, from its first element on.
     pub fn raw16(&self, slot: Slot) -> &'a [u16] {
-        let view = self.view(slot);
+        self.raw16_of(self.view(slot))
+    }
+
+    /// The same of a part of an operand.
+    pub fn raw16_of(&self, view: &View) -> &'a [u16] {
         debug_assert_eq!(view.dtype.bits(), 16, "raw16 is for 16-bit types");
         typed!(view, u16)
     }

@@ -40,7 +40,11 @@ set_addr! {
 /// `aclSetDynamicInputTensorAddr`: a tensor of a list.
 #[allow(non_snake_case, reason = "the C name")]
 pub extern "C" fn aclSetDynamicInputTensorAddr(
-    executor: *mut c_void, index: usize, relative: usize, _list: *mut c_void, addr: *mut c_void,
+    executor: *mut c_void,
+    index: usize,
+    relative: usize,
+    _list: *mut c_void,
+    addr: *mut c_void,
 ) -> i32 {
     set(executor, addr, "input", |_, o| o.access == Access::Read && o.position == (index, relative))
 }
@@ -48,7 +52,11 @@ pub extern "C" fn aclSetDynamicInputTensorAddr(
 /// `aclSetDynamicOutputTensorAddr`: a tensor of a list.
 #[allow(non_snake_case, reason = "the C name")]
 pub extern "C" fn aclSetDynamicOutputTensorAddr(
-    executor: *mut c_void, index: usize, relative: usize, _list: *mut c_void, addr: *mut c_void,
+    executor: *mut c_void,
+    index: usize,
+    relative: usize,
+    _list: *mut c_void,
+    addr: *mut c_void,
 ) -> i32 {
     set(executor, addr, "output", |_, o| o.access == Access::Write && o.position == (index, relative))
 }

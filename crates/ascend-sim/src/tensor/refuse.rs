@@ -48,9 +48,8 @@ pub fn fault(message: impl Into<String>) -> Fault {
 
 /// Runs an exported function: keeps the text of a refusal, and turns a panic into `on_panic`.
 pub fn guard(on_panic: i32, call: impl FnOnce() -> Result<(), Error>) -> i32 {
-    let outcome = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
-        Err(Error { code: on_panic, message: "EZ9999: internal error of the simulator".into() })
-    });
+    let outcome = catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|_| Err(Error { code: on_panic, message: "EZ9999: internal error of the simulator".into() }));
     match outcome {
         Ok(()) => 0,
         Err(error) => {
