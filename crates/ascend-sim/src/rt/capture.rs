@@ -8,7 +8,7 @@ use crate::rt::code::{
     STREAM_CAPTURE_INVALIDATED, STREAM_NOT_CAPTURED, STREAM_UNJOINED, TASK_GROUP_STATUS, guard, out, put, refuse,
 };
 use crate::rt::device::current;
-use crate::rt::state::{Capture, World, enter};
+use crate::rt::state::{Capture, World, enter, ready};
 use crate::rt::submit::{no_open_update, resolve};
 use crate::rt::thread;
 use crate::task::{Error, Handle};
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn capture_get_info(stream: *mut c_void, state: *mut i32, 
 pub unsafe extern "C" fn thread_exchange_mode(mode: *mut i32) -> i32 {
     guard(|| {
         out(mode, "mode")?;
-        enter()?;
+        ready()?;
         // SAFETY: not null, and as this function's.
         let new = unsafe { mode.read_unaligned() };
         check_mode(new)?;

@@ -30,7 +30,6 @@ codes! {
     CAPTURE_DEPENDENCY 107024 "A captured stream waits for work outside its capture.",
     STREAM_UNJOINED 107025 "A stream that joined the capture was not joined back.",
     MODEL_CAPTURED 107026 "The graph is still being captured.",
-    MODEL_CAPTURED 107026 "The graph is still being captured.",
     STREAM_CAPTURED 107027 "The stream is being captured.",
     EVENT_CAPTURED 107028 "The event belongs to a capture.",
     STREAM_NOT_CAPTURED 107029 "The stream is not being captured.",

@@ -19,7 +19,9 @@ use crate::task::{Error, Handle};
 fn streams_of(capture: &Capture) -> usize {
     let mut tasks: HashMap<Handle, usize> = HashMap::new();
     capture.nodes.iter().for_each(|n| *tasks.entry(n.lane).or_insert(0) += 1);
-    capture.seen.keys().for_each(|lane| drop(tasks.entry(*lane).or_insert(0)));
+    for lane in capture.seen.keys() {
+        tasks.entry(*lane).or_insert(0);
+    }
     tasks.values().map(|n| n.div_ceil(TASKS_PER_STREAM).max(1)).sum()
 }
 

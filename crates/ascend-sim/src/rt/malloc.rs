@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use crate::rt::block::{self, Kind};
 use crate::rt::code::{INVALID_MALLOC_TYPE, INVALID_PARAM, MEMORY_ALLOCATION, PARAM_INVALID, guard, out, put, refuse};
 use crate::rt::device::current;
-use crate::rt::state::{due, enter, world};
+use crate::rt::state::{due, enter, initialised, ready};
 use crate::rt::thread;
 use crate::task::Error;
 
@@ -57,7 +57,7 @@ pub extern "C" fn free(address: *mut c_void) -> i32 {
         if address.is_null() {
             return refuse(INVALID_PARAM, "EH0002: devPtr is null");
         }
-        world()?;
+        initialised()?;
         block::free(Kind::Device, address as usize)
     })
 }
@@ -90,7 +90,7 @@ pub extern "C" fn free_host(address: *mut c_void) -> i32 {
         if address.is_null() {
             return refuse(INVALID_PARAM, "EH0002: hostPtr is null");
         }
-        world()?;
+        initialised()?;
         block::free(Kind::Pinned, address as usize)
     })
 }
@@ -103,7 +103,7 @@ pub unsafe extern "C" fn host_register(address: *mut c_void, bytes: u64, kind: u
     guard(|| {
         out(address, "ptr")?;
         out(device, "devPtr")?;
-        enter()?;
+        ready()?;
         if kind != 0 || bytes == 0 {
             return refuse(PARAM_INVALID, format!("EE1001: register of {bytes} bytes with type {kind}"));
         }

@@ -314,3 +314,13 @@ pub fn enter() -> Result<MutexGuard<'static, World>, Error> {
     }
     Ok(world)
 }
+
+/// [`enter`] for a call that needs no more of the state.
+pub fn ready() -> Result<(), Error> {
+    enter().map(drop)
+}
+
+/// Whether `aclInit` has been called: for calls that release, which a lost device must not stop.
+pub fn initialised() -> Result<(), Error> {
+    if world()?.ready { Ok(()) } else { refuse(UNINITIALIZE, "EH0001: aclInit has not been called") }
+}

@@ -119,10 +119,8 @@ pub fn enqueue(stream: Handle, tasks: Vec<Task>) -> Result<(), Error> {
     }
     world.counters.launches += 1;
     let fixed = tasks.iter().find(|t| !t.updatable).map(|t| t.cost.name);
-    if world.stream(stream)?.update.is_some() || in_group(&world, stream) {
-        if let Some(name) = fixed {
-            not_in_group(&mut world, stream, name)?;
-        }
+    if let Some(name) = fixed {
+        not_in_group(&mut world, stream, name)?;
     }
     if let Some(update) = &mut world.stream(stream)?.update {
         update.tasks.extend(tasks);

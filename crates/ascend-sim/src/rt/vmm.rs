@@ -8,7 +8,7 @@ use memmap2::{MmapMut, MmapOptions};
 
 use crate::rt::block::{self, Kind};
 use crate::rt::code::{INVALID_HANDLE, INVALID_PARAM, MEMORY_ALLOCATION, PARAM_INVALID, guard, out, put, refuse};
-use crate::rt::state::{due, enter, world};
+use crate::rt::state::{due, enter, initialised, ready};
 use crate::task::Error;
 
 /// Physical memory comes in pieces of this size.
@@ -56,7 +56,7 @@ pub fn live() -> usize {
 /// `granularity` is null or writable.
 pub unsafe extern "C" fn granularity(prop: *const Property, option: u32, granularity: *mut usize) -> i32 {
     guard(|| {
-        enter()?;
+        ready()?;
         if prop.is_null() || option > 1 {
             return refuse(INVALID_PARAM, format!("EH0002: property {prop:?}, option {option}"));
         }
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn reserve(
 ) -> i32 {
     guard(|| {
         out(address, "virPtr")?;
-        enter()?;
+        ready()?;
         if bytes == 0 || alignment != 0 || !expected.is_null() {
             return refuse(PARAM_INVALID, format!("EE1001: reserve of {bytes} bytes, alignment {alignment}, at {expected:?}"));
         }
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn reserve(
 /// `aclrtReleaseMemAddress`: nothing may be mapped in it.
 pub extern "C" fn release(address: *mut c_void) -> i32 {
     guard(|| {
-        world()?;
+        initialised()?;
         let (start, mut table) = (address as usize, table());
         let Some(range) = table.ranges.get(&start) else {
             return refuse(PARAM_INVALID, format!("EE1001: {address:?} is not the start of a reservation"));
@@ -129,7 +129,7 @@ pub unsafe extern "C" fn malloc_physical(handle: *mut *mut c_void, bytes: usize,
     })
 }
 
-fn physical<'a>(table: &'a mut Table, handle: *mut c_void) -> Result<&'a mut Physical, Error> {
+fn physical(table: &mut Table, handle: *mut c_void) -> Result<&mut Physical, Error> {
     let dead = || refuse(INVALID_HANDLE, format!("EE1001: {handle:?} is not live physical memory"));
     table.physical.get_mut(&(handle as usize)).map_or_else(dead, Ok)
 }
@@ -137,7 +137,7 @@ fn physical<'a>(table: &'a mut Table, handle: *mut c_void) -> Result<&'a mut Phy
 /// `aclrtFreePhysical`.
 pub extern "C" fn free_physical(handle: *mut c_void) -> i32 {
     guard(|| {
-        world()?;
+        initialised()?;
         let mut table = table();
         let found = physical(&mut table, handle)?;
         if found.mapped.is_some() {
@@ -176,7 +176,7 @@ pub extern "C" fn map(address: *mut c_void, bytes: usize, offset: usize, handle:
 /// `aclrtUnmapMem`.
 pub extern "C" fn unmap(address: *mut c_void) -> i32 {
     guard(|| {
-        world()?;
+        initialised()?;
         let (start, mut table) = (address as usize, table());
         let Some(found) = table.physical.values_mut().find(|p| p.mapped == Some(start)) else {
             return refuse(PARAM_INVALID, format!("EE1001: nothing is mapped at {address:?}"));

@@ -9,7 +9,9 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use super::memory::{Memory, Operand, Slot};
 use super::refuse::{ACL_INVALID_PARAM, INNER, INNER_NULLPTR, guard, invalid, null};
 use super::view::View;
-use crate::task::{Access, Cost, Error, Fault, Run, Task, check_range, enqueue};
+use crate::rt::block::check_range;
+use crate::rt::submit::enqueue;
+use crate::task::{Access, Cost, Error, Fault, Run, Task};
 
 /// Numerics of an operator over checked operands.
 pub type Kernel = Arc<dyn Fn(&Memory) -> Result<(), Fault> + Send + Sync>;

@@ -4,7 +4,8 @@ use super::dtype::DType;
 use super::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use super::refuse::fault;
 use super::view::{FRACTAL_NZ, View, nz_c0, nz_index, nz_size};
-use crate::task::{Access, Fault, check_range};
+use crate::rt::block::check_range;
+use crate::task::{Access, Fault};
 
 /// A tensor of a call, with what the kernel does to it.
 #[derive(Clone, Debug)]

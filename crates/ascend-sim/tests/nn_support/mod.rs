@@ -5,6 +5,7 @@
 use std::ffi::c_void;
 use std::ptr::null;
 
+use aio_ascend_sim::rt::block::{Kind, adopt, disown};
 use aio_ascend_sim::tensor::create::*;
 use aio_ascend_sim::tensor::dtype::DType;
 use aio_ascend_sim::tensor::exec::take;
@@ -16,6 +17,12 @@ pub struct Dev {
     pub handle: *mut c_void,
     pub dtype: DType,
     pub dims: Vec<i64>,
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        disown(self.memory.as_ptr() as usize).unwrap();
+    }
 }
 
 impl Dev {
@@ -34,6 +41,7 @@ impl Dev {
         let mut memory = vec![0u64; (bytes.len() + padding).div_ceil(8) + 8];
         // SAFETY: the vector's own memory, long enough.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory.as_mut_ptr().cast(), bytes.len()) };
+        adopt(Kind::Device, memory.as_ptr() as usize, memory.len() * 8, true).unwrap();
         let handle = describe(memory.as_ptr() as *mut c_void, dtype, dims, None, 2);
         Self { memory, handle, dtype, dims: dims.to_vec() }
     }
@@ -107,7 +115,9 @@ pub fn list(handles: &[*mut c_void]) -> *const c_void {
 pub fn run(op: &'static str, executor: *mut c_void) {
     let plan = take(op, executor).expect("an executor of this operator");
     let workspace = vec![0u64; plan.workspace as usize / 8 + 1];
+    adopt(Kind::Device, workspace.as_ptr() as usize, workspace.len() * 8, true).unwrap();
     (plan.task(workspace.as_ptr() as usize).run)().expect("the kernel runs");
+    disown(workspace.as_ptr() as usize).unwrap();
 }
 
 /// Calls a first phase; the kernel runs if it is accepted. Gives the status.
