@@ -2,5 +2,6 @@
 
 pub mod nn;
 pub mod rt;
+pub mod symbols;
 pub mod task;
 pub mod tensor;

@@ -9,4 +9,5 @@ pub mod memory;
 pub mod query;
 pub mod rebind;
 pub mod refuse;
+pub mod symbols;
 pub mod view;
