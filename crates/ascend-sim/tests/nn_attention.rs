@@ -1,4 +1,9 @@
 //! Fused attention against a plain f64 reference, and its rules of lengths, masks and pages.
+#![allow(
+    clippy::unwrap_used,
+    clippy::macro_metavars_in_unsafe,
+    reason = "a test's failure is its report; its macro calls C functions"
+)]
 
 mod nn_support;
 

@@ -1,4 +1,9 @@
 //! The operators round the products of a decoder layer, and the contract of executors.
+#![allow(
+    clippy::unwrap_used,
+    clippy::macro_metavars_in_unsafe,
+    reason = "a test's failure is its report; its macro calls C functions"
+)]
 
 mod nn_support;
 

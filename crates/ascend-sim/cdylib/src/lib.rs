@@ -1,6 +1,11 @@
 //! The C symbols of the simulated Ascend. Every function forwards to the simulator; the lists of names are there.
 #![allow(unused_unsafe, reason = "some functions of the simulator are safe to call")]
-#![allow(non_snake_case, clippy::missing_safety_doc, clippy::too_many_arguments, reason = "the names and rules of the C interface")]
+#![allow(
+    non_snake_case,
+    clippy::missing_safety_doc,
+    clippy::too_many_arguments,
+    reason = "the names and rules of the C interface"
+)]
 
 macro_rules! export {
     ($($name:ident = $module:ident::$path:ident($($arg:ident: $t:ty),*) -> $result:ty;)*) => {$(
@@ -76,7 +81,10 @@ pub mod operators {
             // SAFETY: the name is exported by this library alone.
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn $second(
-                workspace: *mut c_void, bytes: u64, executor: *mut c_void, stream: *mut c_void,
+                workspace: *mut c_void,
+                bytes: u64,
+                executor: *mut c_void,
+                stream: *mut c_void,
             ) -> i32 {
                 symbols::$second(workspace, bytes, executor, stream)
             }

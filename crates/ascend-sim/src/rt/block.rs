@@ -96,7 +96,10 @@ pub fn allocate(kind: Kind, bytes: usize, charged: u64, limit: u64, backed: bool
     let mut map = map();
     let free = limit.saturating_sub(map.used);
     if charged > free {
-        return refuse(MEMORY_ALLOCATION, format!("EL0004: out of device memory: {bytes} bytes wanted, {free} free of {limit}"));
+        return refuse(
+            MEMORY_ALLOCATION,
+            format!("EL0004: out of device memory: {bytes} bytes wanted, {free} free of {limit}"),
+        );
     }
     let failed = || format!("EL0004: the host has no memory for a block of {bytes} bytes");
     let (start, backing) = if backed || kind == Kind::Pinned {
@@ -121,10 +124,15 @@ pub fn allocate(kind: Kind, bytes: usize, charged: u64, limit: u64, backed: bool
 pub fn adopt(kind: Kind, start: usize, bytes: usize, backed: bool) -> Result<(), Error> {
     let mut map = map();
     let end = start.saturating_add(bytes);
-    let overlaps = |map: &Map| map.blocks.range(..end).next_back().filter(|(s, b)| **s + b.bytes > start).map(|(&s, b)| (s, b.live));
+    let overlaps = |map: &Map| {
+        map.blocks.range(..end).next_back().filter(|(s, b)| **s + b.bytes > start).map(|(&s, b)| (s, b.live))
+    };
     while let Some((other, live)) = overlaps(&map) {
         if live {
-            return refuse(PARAM_INVALID, format!("EE1001: {start:#x} + {bytes} overlaps the live block at {other:#x}"));
+            return refuse(
+                PARAM_INVALID,
+                format!("EE1001: {start:#x} + {bytes} overlaps the live block at {other:#x}"),
+            );
         }
         let bytes = map.blocks.get(&other).map_or(0, |b| b.bytes);
         map.held -= bytes;
@@ -164,7 +172,9 @@ pub fn free(kind: Kind, start: usize) -> Result<(), Error> {
 /// Frees every device block, when the device is reset.
 pub fn free_device() {
     let mut map = map();
-    let device = |(&start, b): (&usize, &Block)| (b.live && b.kind == Kind::Device && !matches!(b.backing, Backing::Borrowed(_))).then_some(start);
+    let device = |(&start, b): (&usize, &Block)| {
+        (b.live && b.kind == Kind::Device && !matches!(b.backing, Backing::Borrowed(_))).then_some(start)
+    };
     let starts: Vec<_> = map.blocks.iter().filter_map(device).collect();
     starts.into_iter().for_each(|start| map.quarantine(start));
 }
@@ -174,7 +184,10 @@ pub fn charge(bytes: u64, limit: u64) -> Result<(), Error> {
     let mut map = map();
     let free = limit.saturating_sub(map.used);
     if bytes > free {
-        return refuse(MEMORY_ALLOCATION, format!("EL0004: out of device memory: {bytes} bytes wanted, {free} free of {limit}"));
+        return refuse(
+            MEMORY_ALLOCATION,
+            format!("EL0004: out of device memory: {bytes} bytes wanted, {free} free of {limit}"),
+        );
     }
     map.used += bytes;
     Ok(())
@@ -196,7 +209,8 @@ pub fn usage() -> (u64, usize) {
 pub fn kind_of(addr: usize) -> Option<(Kind, bool)> {
     let map = map();
     let (start, block) = map.around(addr)?;
-    (block.live && addr < start + block.bytes).then_some((block.kind, !matches!(block.backing, Backing::None | Backing::Borrowed(false))))
+    (block.live && addr < start + block.bytes)
+        .then_some((block.kind, !matches!(block.backing, Backing::None | Backing::Borrowed(false))))
 }
 
 /// Checks that a range lies inside live blocks of one kind; adjacent mapped blocks count as one.
@@ -211,7 +225,10 @@ pub fn check(kind: Kind, addr: usize, bytes: usize) -> Result<(), Error> {
         match map.around(at) {
             Some((start, block)) if at < start + block.bytes.max(1) && block.kind == kind => {
                 if !block.live {
-                    return refuse(PARAM_INVALID, format!("EE1001: {addr:#x} + {bytes}: use after free of the block at {start:#x}"));
+                    return refuse(
+                        PARAM_INVALID,
+                        format!("EE1001: {addr:#x} + {bytes}: use after free of the block at {start:#x}"),
+                    );
                 }
                 at = start + block.bytes;
                 if at >= end {
@@ -220,7 +237,10 @@ pub fn check(kind: Kind, addr: usize, bytes: usize) -> Result<(), Error> {
             }
             Some((start, block)) if at > addr => {
                 let past = end - (start + block.bytes).min(end);
-                return refuse(PARAM_INVALID, format!("EE1001: {addr:#x} + {bytes} reaches {past} bytes past the end of the {what} block"));
+                return refuse(
+                    PARAM_INVALID,
+                    format!("EE1001: {addr:#x} + {bytes} reaches {past} bytes past the end of the {what} block"),
+                );
             }
             _ => return refuse(PARAM_INVALID, format!("EE1001: {at:#x} is not {what} memory")),
         }

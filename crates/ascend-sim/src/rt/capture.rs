@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 
 use crate::rt::code::{
-    CAPTURE_UNMATCHED, CAPTURE_WRONG_THREAD, PARAM_INVALID, STREAM_CAPTURED, STREAM_CAPTURE_IMPLICIT,
-    STREAM_CAPTURE_INVALIDATED, STREAM_NOT_CAPTURED, STREAM_UNJOINED, TASK_GROUP_STATUS, guard, out, put, refuse,
+    CAPTURE_UNMATCHED, CAPTURE_WRONG_THREAD, PARAM_INVALID, STREAM_CAPTURE_IMPLICIT, STREAM_CAPTURE_INVALIDATED,
+    STREAM_CAPTURED, STREAM_NOT_CAPTURED, STREAM_UNJOINED, TASK_GROUP_STATUS, guard, out, put, refuse,
 };
 use crate::rt::device::current;
 use crate::rt::state::{Capture, World, enter, ready};
@@ -80,7 +80,11 @@ pub fn close(world: &mut World, handle: Handle) -> Result<Capture, Error> {
         return refuse(STREAM_NOT_CAPTURED, "EE1016: the stream is not being captured");
     };
     world.streams.values_mut().filter(|s| s.capture == Some(handle)).for_each(|s| s.capture = None);
-    world.events.values_mut().filter(|e| e.captured.as_ref().is_some_and(|c| c.0 == handle)).for_each(|e| e.captured = None);
+    world
+        .events
+        .values_mut()
+        .filter(|e| e.captured.as_ref().is_some_and(|c| c.0 == handle))
+        .for_each(|e| e.captured = None);
     if let Some(call) = &capture.invalid {
         return refuse(STREAM_CAPTURE_INVALIDATED, format!("EE1016: the capture was invalidated by {call}"));
     }
@@ -88,7 +92,10 @@ pub fn close(world: &mut World, handle: Handle) -> Result<Capture, Error> {
         return refuse(TASK_GROUP_STATUS, "EE1016: the capture ended inside a task group");
     }
     if !joined(&capture) {
-        return refuse(STREAM_UNJOINED, "EE1016: a stream that joined the capture was not joined back (record an event there, wait for it here)");
+        return refuse(
+            STREAM_UNJOINED,
+            "EE1016: a stream that joined the capture was not joined back (record an event there, wait for it here)",
+        );
     }
     Ok(capture)
 }

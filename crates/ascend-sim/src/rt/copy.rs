@@ -44,7 +44,9 @@ impl Plan {
         let named = |e: Error| Error { message: format!("{} ({name})", e.message), ..e };
         match block::kind_of(addr) {
             _ if device => block::check(Kind::Device, addr, span).map_err(named),
-            Some((Kind::Device, _)) => refuse(PARAM_INVALID, format!("EE1001: {name} is device memory, but the kind of the copy says host")),
+            Some((Kind::Device, _)) => {
+                refuse(PARAM_INVALID, format!("EE1001: {name} is device memory, but the kind of the copy says host"))
+            }
             Some((Kind::Pinned, _)) => block::check(Kind::Pinned, addr, span).map_err(named),
             None => Ok(()),
         }
@@ -170,19 +172,33 @@ pub unsafe extern "C" fn memcpy(dst: *mut c_void, dest_max: usize, src: *const c
 /// # Safety
 /// Pageable host memory among the arguments is valid for `count` bytes.
 pub unsafe extern "C" fn memcpy_async(
-    dst: *mut c_void, dest_max: usize, src: *const c_void, count: usize, kind: i32, stream: *mut c_void,
+    dst: *mut c_void,
+    dest_max: usize,
+    src: *const c_void,
+    count: usize,
+    kind: i32,
+    stream: *mut c_void,
 ) -> i32 {
     guard(|| copy_async(plan(dst, dest_max, src, count, kind)?, stream as Handle, "aclrtMemcpyAsync"))
 }
 
 fn plan_2d(
-    dst: *mut c_void, dst_pitch: usize, src: *const c_void, src_pitch: usize, width: usize, rows: usize, kind: i32,
+    dst: *mut c_void,
+    dst_pitch: usize,
+    src: *const c_void,
+    src_pitch: usize,
+    width: usize,
+    rows: usize,
+    kind: i32,
 ) -> Result<Plan, Error> {
     if dst.is_null() || src.is_null() || width == 0 || rows == 0 {
         return refuse(INVALID_PARAM, format!("EH0002: copy of {rows} rows of {width} bytes from {src:?} to {dst:?}"));
     }
     if width > dst_pitch || width > src_pitch {
-        return refuse(PARAM_INVALID, format!("EE1001: width {width} is greater than a pitch ({dst_pitch}, {src_pitch})"));
+        return refuse(
+            PARAM_INVALID,
+            format!("EE1001: width {width} is greater than a pitch ({dst_pitch}, {src_pitch})"),
+        );
     }
     let (dst, src) = (dst as usize, src as usize);
     let (dst_device, src_device) = sides(kind, dst, src)?;
@@ -199,7 +215,13 @@ fn plan_2d(
 /// # Safety
 /// Pageable host memory among the arguments is valid for all rows.
 pub unsafe extern "C" fn memcpy_2d(
-    dst: *mut c_void, dst_pitch: usize, src: *const c_void, src_pitch: usize, width: usize, rows: usize, kind: i32,
+    dst: *mut c_void,
+    dst_pitch: usize,
+    src: *const c_void,
+    src_pitch: usize,
+    width: usize,
+    rows: usize,
+    kind: i32,
 ) -> i32 {
     guard(|| copy_now(&plan_2d(dst, dst_pitch, src, src_pitch, width, rows, kind)?, "aclrtMemcpy2d"))
 }
@@ -210,10 +232,18 @@ pub unsafe extern "C" fn memcpy_2d(
 /// Pageable host memory among the arguments is valid for all rows.
 #[allow(clippy::too_many_arguments, reason = "the ABI")]
 pub unsafe extern "C" fn memcpy_2d_async(
-    dst: *mut c_void, dst_pitch: usize, src: *const c_void, src_pitch: usize, width: usize, rows: usize, kind: i32,
+    dst: *mut c_void,
+    dst_pitch: usize,
+    src: *const c_void,
+    src_pitch: usize,
+    width: usize,
+    rows: usize,
+    kind: i32,
     stream: *mut c_void,
 ) -> i32 {
-    guard(|| copy_async(plan_2d(dst, dst_pitch, src, src_pitch, width, rows, kind)?, stream as Handle, "aclrtMemcpy2dAsync"))
+    guard(|| {
+        copy_async(plan_2d(dst, dst_pitch, src, src_pitch, width, rows, kind)?, stream as Handle, "aclrtMemcpy2dAsync")
+    })
 }
 
 fn check_fill(dst: *mut c_void, max: usize, count: usize) -> Result<(), Error> {
@@ -261,6 +291,11 @@ pub extern "C" fn memset_async(dst: *mut c_void, max: usize, value: i32, count: 
         });
         let cost = Cost { name: "memset", write: count as u64, ..Cost::default() };
         enter()?.counters.copies += 1;
-        submit(stream as Handle, "a memset", |w| w.host.copy_ns, Op::Work { task: Task { cost, run, updatable: false }, bus: None })
+        submit(
+            stream as Handle,
+            "a memset",
+            |w| w.host.copy_ns,
+            Op::Work { task: Task { cost, run, updatable: false }, bus: None },
+        )
     })
 }

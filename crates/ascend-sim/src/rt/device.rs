@@ -30,7 +30,8 @@ pub extern "C" fn acl_finalize() -> i32 {
     guard(|| {
         let mut world = world()?;
         if !world.ready {
-            let (code, what) = if world.finalized { (REPEAT_FINALIZE, "again") } else { (UNINITIALIZE, "before aclInit") };
+            let (code, what) =
+                if world.finalized { (REPEAT_FINALIZE, "again") } else { (UNINITIALIZE, "before aclInit") };
             return refuse(code, format!("EH0001: aclFinalize was called {what}"));
         }
         let devices: Vec<_> = world.open.keys().copied().collect();
@@ -117,7 +118,8 @@ pub extern "C" fn reset_device_force(device: i32) -> i32 {
 
 /// The current context.
 pub fn current(world: &World) -> Result<&Context, Error> {
-    let none = || refuse(CONTEXT_NULL, "EE1001: the thread has no current context (aclrtSetDevice or aclrtSetCurrentContext)");
+    let none =
+        || refuse(CONTEXT_NULL, "EE1001: the thread has no current context (aclrtSetDevice or aclrtSetCurrentContext)");
     world.contexts.get(&thread::context()).map_or_else(none, Ok)
 }
 
@@ -148,7 +150,8 @@ pub unsafe extern "C" fn get_device_count(count: *mut u32) -> i32 {
 /// `aclrtGetSocName`: static text.
 pub extern "C" fn get_soc_name() -> *const c_char {
     let name = world().map_or("910B3", |w| w.device.name);
-    let names = [("910B1", c"Ascend910B1"), ("910B2", c"Ascend910B2"), ("910B3", c"Ascend910B3"), ("910B4", c"Ascend910B4")];
+    let names =
+        [("910B1", c"Ascend910B1"), ("910B2", c"Ascend910B2"), ("910B3", c"Ascend910B3"), ("910B4", c"Ascend910B4")];
     names.iter().find(|(n, _)| *n == name).map_or(c"Ascend910B3", |(_, soc)| soc).as_ptr()
 }
 

@@ -4,8 +4,8 @@ use std::ffi::c_void;
 use std::time::Duration;
 
 use crate::rt::code::{
-    CAPTURE_CONFLICT, CAPTURE_DEPENDENCY, EVENT_CAPTURED, EVENT_TIMESTAMP_INVALID, EVENT_TIMESTAMP_REVERSAL, INVALID_PARAM,
-    NO_EVENT, PARAM_INVALID, STREAM_SYNC_TIMEOUT, WAIT_TIMEOUT, guard, out, put, refuse,
+    CAPTURE_CONFLICT, CAPTURE_DEPENDENCY, EVENT_CAPTURED, EVENT_TIMESTAMP_INVALID, EVENT_TIMESTAMP_REVERSAL,
+    INVALID_PARAM, NO_EVENT, PARAM_INVALID, STREAM_SYNC_TIMEOUT, WAIT_TIMEOUT, guard, out, put, refuse,
 };
 use crate::rt::op::Op;
 use crate::rt::rule::{Target, invalidate_stream, no_sync};
@@ -121,7 +121,10 @@ fn wait_captured(world: &mut World, event: Handle, stream: Handle) -> Result<boo
         (Some(_), None) if external => store(world, stream, Op::WaitSet { event }).map(|()| true),
         (Some(_), None) => {
             invalidate_stream(world, stream, "aclrtStreamWaitEvent for work outside the capture");
-            refuse(CAPTURE_DEPENDENCY, "EE1016: a captured stream cannot wait for an event recorded outside the capture")
+            refuse(
+                CAPTURE_DEPENDENCY,
+                "EE1016: a captured stream cannot wait for an event recorded outside the capture",
+            )
         }
         (Some(own), Some((other, ..))) if own != other => {
             invalidate_stream(world, stream, "aclrtStreamWaitEvent that would merge two captures");

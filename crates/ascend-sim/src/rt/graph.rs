@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::rt::capture::{close, origin_of};
 use crate::rt::code::{
-    INVALID_HANDLE, MODEL_CAPTURED, MODEL_RUNNING, FEATURE_NOT_SUPPORT, RESOURCE_ALLOC_FAIL, guard, out, put, refuse,
+    FEATURE_NOT_SUPPORT, INVALID_HANDLE, MODEL_CAPTURED, MODEL_RUNNING, RESOURCE_ALLOC_FAIL, guard, out, put, refuse,
 };
 use crate::rt::op::{Graph, Op, Replay};
 use crate::rt::rule::invalidate_stream;
@@ -31,7 +31,10 @@ fn finish(world: &mut World, handle: Handle, capture: Capture) -> Result<(), Err
     if !world.software_queues && world.streams_held() + streams > MAX_STREAMS {
         return refuse(
             RESOURCE_ALLOC_FAIL,
-            format!("EE1023: Too many streams are created: {} are held, the graph needs {streams} more", world.streams_held()),
+            format!(
+                "EE1023: Too many streams are created: {} are held, the graph needs {streams} more",
+                world.streams_held()
+            ),
         );
     }
     let graph = Arc::new(Graph::new(handle, streams, capture.nodes));
@@ -78,7 +81,10 @@ pub extern "C" fn execute_async(graph: *mut c_void, stream: *mut c_void) -> i32 
         no_open_update(&mut world, stream)?;
         if world.stream(stream)?.capture.is_some() {
             invalidate_stream(&mut world, stream, "aclmdlRIExecuteAsync");
-            return refuse(FEATURE_NOT_SUPPORT, "EE1016: a graph cannot be replayed into a capture; the capture is now invalid");
+            return refuse(
+                FEATURE_NOT_SUPPORT,
+                "EE1016: a graph cannot be replayed into a capture; the capture is now invalid",
+            );
         }
         if let Some(fault) = world.stream(stream)?.fault.clone().filter(|_| world.streams[&stream].stop_on_failure) {
             return refuse(fault.code, fault.message);

@@ -3,7 +3,8 @@
 use std::ffi::c_void;
 
 use crate::rt::code::{
-    INVALID_HANDLE, MODEL_UPDATE_FAILED, STREAM_CAPTURED, STREAM_NOT_CAPTURED, TASK_GROUP_STATUS, guard, out, put, refuse,
+    INVALID_HANDLE, MODEL_UPDATE_FAILED, STREAM_CAPTURED, STREAM_NOT_CAPTURED, TASK_GROUP_STATUS, guard, out, put,
+    refuse,
 };
 use crate::rt::op::Op;
 use crate::rt::state::{Capture, Update, World, enter};
@@ -66,7 +67,8 @@ pub extern "C" fn update_begin(stream: *mut c_void, group: *mut c_void) -> i32 {
         }
         if !world.groups.contains_key(&group) {
             let early = world.captures.values().any(|c| c.groups.contains_key(&group));
-            let (code, why) = if early { (TASK_GROUP_STATUS, "is still being captured") } else { (INVALID_HANDLE, "is not live") };
+            let (code, why) =
+                if early { (TASK_GROUP_STATUS, "is still being captured") } else { (INVALID_HANDLE, "is not live") };
             return refuse(code, format!("EE1016: the task group {group:#x} {why}"));
         }
         if world.streams.values().any(|s| s.update.as_ref().is_some_and(|u| u.group == group)) {

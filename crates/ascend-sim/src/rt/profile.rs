@@ -95,7 +95,10 @@ fn constant(profile: &str, table: &toml::Table, name: &'static str) -> Result<Co
         (Some(value), Some(low), Some(high), Some(source), Some(confidence)) if low <= value && value <= high => {
             Ok(Constant { name, value, low, high, source, confidence })
         }
-        _ => refuse(INTERNAL_ERROR, format!("profile {profile}: {name} needs value, low <= value <= high, source, confidence")),
+        _ => refuse(
+            INTERNAL_ERROR,
+            format!("profile {profile}: {name} needs value, low <= value <= high, source, confidence"),
+        ),
     }
 }
 

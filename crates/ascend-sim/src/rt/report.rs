@@ -85,8 +85,24 @@ impl Report {
             "{{\"kind\":\"modelled\",\"device\":\"{}\",\"host\":\"{}\",\"host_ns\":{},\"device_ns\":{},\"memory\":{},\
              \"launches\":{},\"copies\":{},\"replays\":{},\"syncs\":{},\"updates\":{},\"tasks\":{},\"busy_ns\":{},\
              \"live\":{{\"streams\":{},\"events\":{},\"graphs\":{},\"memory\":{},\"objects\":{},\"executors\":{}}}}}",
-            self.device, self.host, self.host_ns, self.device_ns, self.memory, c.launches, c.copies, c.replays, c.syncs,
-            c.updates, c.tasks, c.busy, l.streams, l.events, l.graphs, l.memory, l.objects, l.executors
+            self.device,
+            self.host,
+            self.host_ns,
+            self.device_ns,
+            self.memory,
+            c.launches,
+            c.copies,
+            c.replays,
+            c.syncs,
+            c.updates,
+            c.tasks,
+            c.busy,
+            l.streams,
+            l.events,
+            l.graphs,
+            l.memory,
+            l.objects,
+            l.executors
         )
     }
 }
@@ -106,7 +122,10 @@ pub fn trace_json(spans: &[Span]) -> String {
     for span in spans {
         let (pid, tid) = if span.lane < 0 { (1, -1 - span.lane) } else { (2, span.lane) };
         let (start, ns) = (span.start as f64 / 1e3, span.ns as f64 / 1e3);
-        let event = format!("{{\"name\":\"{}\",\"ph\":\"X\",\"pid\":{pid},\"tid\":{tid},\"ts\":{start},\"dur\":{ns}}}", span.name);
+        let event = format!(
+            "{{\"name\":\"{}\",\"ph\":\"X\",\"pid\":{pid},\"tid\":{tid},\"ts\":{start},\"dur\":{ns}}}",
+            span.name
+        );
         let written = write!(out, ",\n{event}");
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
     }

@@ -39,7 +39,9 @@ pub fn invalidate_stream(world: &mut World, stream: Handle, why: &str) {
 pub fn no_sync(world: &mut World, call: &str, target: Target) -> Result<(), Error> {
     let owner = match target {
         Target::Stream(stream) => world.streams.get(&stream).and_then(|s| s.capture),
-        Target::Event(event) => world.events.get(&event).and_then(|e| e.captured.as_ref()).map(|(capture, ..)| *capture),
+        Target::Event(event) => {
+            world.events.get(&event).and_then(|e| e.captured.as_ref()).map(|(capture, ..)| *capture)
+        }
         Target::Device => None,
     };
     let owner = owner.filter(|c| world.captures.contains_key(c));
@@ -50,8 +52,12 @@ pub fn no_sync(world: &mut World, call: &str, target: Target) -> Result<(), Erro
     if hit == 0 {
         return no_update(world, call, target);
     }
-    let code = if owner.is_some() && matches!(target, Target::Event(_)) { EVENT_CAPTURED } else { NOT_PERMITTED_CAPTURING };
-    refuse(code, format!("EE1016: {call} is not permitted while a stream is being captured; the capture is now invalid"))
+    let code =
+        if owner.is_some() && matches!(target, Target::Event(_)) { EVENT_CAPTURED } else { NOT_PERMITTED_CAPTURING };
+    refuse(
+        code,
+        format!("EE1016: {call} is not permitted while a stream is being captured; the capture is now invalid"),
+    )
 }
 
 /// Refuses to synchronise a stream on which a task-group update is open.
@@ -81,6 +87,8 @@ pub fn no_unsafe(world: &mut World, call: &str) -> Result<(), Error> {
     }
     refuse(
         CAPTURE_MODE_NOT_SUPPORT,
-        format!("EE1016: {call} is unsafe while a stream is being captured, unless the thread is in mode RELAXED; the capture is now invalid"),
+        format!(
+            "EE1016: {call} is unsafe while a stream is being captured, unless the thread is in mode RELAXED; the capture is now invalid"
+        ),
     )
 }

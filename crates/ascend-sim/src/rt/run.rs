@@ -166,7 +166,10 @@ fn ran(world: &mut World, handle: Handle, lane: Option<Handle>, name: &str, outc
     if let Err(fault) = outcome {
         failed = true;
         let fault = match lane {
-            Some(_) => Fault { code: MODEL_EXECUTE, message: format!("{} (in the replay of a graph, task {name}, code {})", fault.message, fault.code) },
+            Some(_) => Fault {
+                code: MODEL_EXECUTE,
+                message: format!("{} (in the replay of a graph, task {name}, code {})", fault.message, fault.code),
+            },
             None => fault,
         };
         stream.fault.get_or_insert(fault);
@@ -188,7 +191,8 @@ fn step(handle: Handle) -> Result<Turn, Error> {
     let Turn::Run(task, lane, fault) = turn else { return Ok(turn) };
     let execute = world.execute;
     drop(world);
-    let panicked = |_| Err(Fault { code: AICORE_EXCEPTION, message: format!("EZ9999: the task {} panicked", task.cost.name) });
+    let panicked =
+        |_| Err(Fault { code: AICORE_EXCEPTION, message: format!("EZ9999: the task {} panicked", task.cost.name) });
     let outcome = match fault {
         Some(fault) => Err(fault),
         None if execute => catch_unwind(AssertUnwindSafe(|| (task.run)())).unwrap_or_else(panicked),
@@ -228,9 +232,8 @@ fn wait(handle: Handle, since: Instant, limit: Option<Duration>) -> Result<(), E
         world.blocked.remove(&thread::id());
         return refuse(STREAM_SYNC_TIMEOUT, reason(&mut world, handle));
     }
-    let (mut world, _) = CHANGED
-        .wait_timeout(world, Duration::from_millis(20))
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (mut world, _) =
+        CHANGED.wait_timeout(world, Duration::from_millis(20)).unwrap_or_else(std::sync::PoisonError::into_inner);
     world.blocked.remove(&thread::id());
     Ok(())
 }

@@ -103,7 +103,10 @@ fn host_wait(world: &mut World, end: u64, fast: bool, limit: Option<Duration>, w
     world.counters.syncs += 1;
     world.span(-1 - thread::id() as i64, "synchronise", now, thread::now() - now);
     if end > most {
-        return refuse(STREAM_SYNC_TIMEOUT, format!("EE1002: {what} did not finish in {:?} of modelled time", limit.unwrap_or_default()));
+        return refuse(
+            STREAM_SYNC_TIMEOUT,
+            format!("EE1002: {what} did not finish in {:?} of modelled time", limit.unwrap_or_default()),
+        );
     }
     Ok(())
 }
@@ -146,7 +149,12 @@ fn synchronize_all(limit: Option<Duration>, call: &str) -> Result<(), Error> {
     let (streams, end) = drain_device(limit)?;
     let mut world = enter()?;
     host_wait(&mut world, end, false, limit, "the device")?;
-    streams.into_iter().filter(|s| enter_has(&world, *s)).collect::<Vec<_>>().into_iter().try_for_each(|s| take_fault(&mut world, s))
+    streams
+        .into_iter()
+        .filter(|s| enter_has(&world, *s))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .try_for_each(|s| take_fault(&mut world, s))
 }
 
 fn enter_has(world: &World, stream: Handle) -> bool {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use crate::rt::code::{
-    CONTEXT_NULL, STREAM_CAPTURE_INVALIDATED, STREAM_CONTEXT, STREAM_TASK_FULL, TASK_GROUP_INTR, TASK_GROUP_STATUS, refuse,
+    CONTEXT_NULL, STREAM_CAPTURE_INVALIDATED, STREAM_CONTEXT, STREAM_TASK_FULL, TASK_GROUP_INTR, TASK_GROUP_STATUS,
+    refuse,
 };
 use crate::rt::op::{Node, Op};
 use crate::rt::rule::invalidate_stream;
@@ -16,7 +17,10 @@ use crate::task::{Error, Handle, Task};
 pub fn resolve(world: &mut World, stream: Handle) -> Result<Handle, Error> {
     let context = thread::context();
     let Some(current) = world.contexts.get(&context) else {
-        return refuse(CONTEXT_NULL, "EE1001: the thread has no current context (aclrtSetDevice or aclrtSetCurrentContext)");
+        return refuse(
+            CONTEXT_NULL,
+            "EE1001: the thread has no current context (aclrtSetDevice or aclrtSetCurrentContext)",
+        );
     };
     let handle = if stream == 0 { current.stream } else { stream };
     if world.stream(handle)?.context != context {

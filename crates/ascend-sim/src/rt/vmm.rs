@@ -70,16 +70,24 @@ pub unsafe extern "C" fn granularity(prop: *const Property, option: u32, granula
 /// # Safety
 /// `address` is null or writable.
 pub unsafe extern "C" fn reserve(
-    address: *mut *mut c_void, bytes: usize, alignment: usize, expected: *mut c_void, _flags: u64,
+    address: *mut *mut c_void,
+    bytes: usize,
+    alignment: usize,
+    expected: *mut c_void,
+    _flags: u64,
 ) -> i32 {
     guard(|| {
         out(address, "virPtr")?;
         ready()?;
         if bytes == 0 || alignment != 0 || !expected.is_null() {
-            return refuse(PARAM_INVALID, format!("EE1001: reserve of {bytes} bytes, alignment {alignment}, at {expected:?}"));
+            return refuse(
+                PARAM_INVALID,
+                format!("EE1001: reserve of {bytes} bytes, alignment {alignment}, at {expected:?}"),
+            );
         }
         let wanted = MmapOptions::new().len(bytes).no_reserve_swap().map_anon();
-        let mut range = wanted.or_else(|e| refuse(MEMORY_ALLOCATION, format!("EL0004: cannot reserve {bytes} bytes: {e}")))?;
+        let mut range =
+            wanted.or_else(|e| refuse(MEMORY_ALLOCATION, format!("EL0004: cannot reserve {bytes} bytes: {e}")))?;
         let start = range.as_mut_ptr() as usize;
         table().ranges.insert(start, range);
         // SAFETY: as this function's.
@@ -108,11 +116,19 @@ pub extern "C" fn release(address: *mut c_void) -> i32 {
 ///
 /// # Safety
 /// `handle` is null or writable.
-pub unsafe extern "C" fn malloc_physical(handle: *mut *mut c_void, bytes: usize, prop: *const Property, _flags: u64) -> i32 {
+pub unsafe extern "C" fn malloc_physical(
+    handle: *mut *mut c_void,
+    bytes: usize,
+    prop: *const Property,
+    _flags: u64,
+) -> i32 {
     guard(|| {
         out(handle, "handle")?;
         if prop.is_null() || bytes == 0 || !bytes.is_multiple_of(GRANULE) {
-            return refuse(INVALID_PARAM, format!("EH0002: {bytes} bytes of physical memory (a multiple of {GRANULE} is needed)"));
+            return refuse(
+                INVALID_PARAM,
+                format!("EH0002: {bytes} bytes of physical memory (a multiple of {GRANULE} is needed)"),
+            );
         }
         let mut world = enter()?;
         if due(&mut world.inject.malloc) {
@@ -160,7 +176,10 @@ pub extern "C" fn map(address: *mut c_void, bytes: usize, offset: usize, handle:
         }
         let found = physical(&mut table, handle)?;
         if found.mapped.is_some() || offset != 0 || bytes != found.bytes {
-            return refuse(PARAM_INVALID, format!("EE1001: physical memory is mapped once and whole ({} bytes)", found.bytes));
+            return refuse(
+                PARAM_INVALID,
+                format!("EE1001: physical memory is mapped once and whole ({} bytes)", found.bytes),
+            );
         }
         block::adopt(Kind::Device, start, bytes, execute)?;
         found.mapped = Some(start);

@@ -1,6 +1,7 @@
 //! Device buffers and calls for the operator tests: each call goes through the C functions, and its task runs at once.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 use std::ffi::c_void;
 use std::ptr::null;
@@ -57,7 +58,7 @@ impl Dev {
 
     pub fn ints<T: Copy>(dtype: DType, dims: &[i64], values: &[T]) -> Self {
         // SAFETY: plain numbers as bytes.
-        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), std::mem::size_of_val(values)) };
+        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
         Self::padded(dtype, dims, bytes, 0)
     }
 

@@ -1,6 +1,7 @@
 //! A fresh simulated device for each test of the runtime, and short forms of its calls.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -18,8 +19,17 @@ pub fn fresh() -> MutexGuard<'static, ()> {
     let lock = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     device::acl_finalize();
     let defaults = [
-        ("device", "910B3"), ("host", "native"), ("devices", "1"), ("execute", "1"), ("software_queues", "0"), ("trace", "0"),
-        ("fail_malloc", "0"), ("fail_task", "0"), ("fail_replay_task", "0"), ("lose_device", "0"), ("reset_clock", "1"),
+        ("device", "910B3"),
+        ("host", "native"),
+        ("devices", "1"),
+        ("execute", "1"),
+        ("software_queues", "0"),
+        ("trace", "0"),
+        ("fail_malloc", "0"),
+        ("fail_task", "0"),
+        ("fail_replay_task", "0"),
+        ("lose_device", "0"),
+        ("reset_clock", "1"),
     ];
     defaults.iter().for_each(|(key, value)| control::control(key, value).unwrap());
     ok(device::acl_init(std::ptr::null()));
