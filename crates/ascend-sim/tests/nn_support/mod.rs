@@ -1,6 +1,7 @@
 //! Device buffers and calls for the operator tests: each call goes through the C functions, and its task runs at once.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 use std::ffi::c_void;
 use std::ptr::null;
@@ -49,7 +50,7 @@ impl Dev {
 
     pub fn ints<T: Copy>(dtype: DType, dims: &[i64], values: &[T]) -> Self {
         // SAFETY: plain numbers as bytes.
-        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), std::mem::size_of_val(values)) };
+        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
         Self::padded(dtype, dims, bytes, 0)
     }
 
@@ -115,8 +116,10 @@ pub fn run(op: &'static str, executor: *mut c_void) {
 macro_rules! call {
     ($op:ident, $first:ident($($arg:expr),* $(,)?)) => {{
         let (mut bytes, mut executor) = (0u64, std::ptr::null_mut());
+        let first = aio_ascend_sim::nn::symbols::$first;
+        #[allow(clippy::macro_metavars_in_unsafe, reason = "the arguments are handles and numbers")]
         // SAFETY: live results; all handles come from the library.
-        let status = unsafe { aio_ascend_sim::nn::symbols::$first($($arg,)* &mut bytes, &mut executor) };
+        let status = unsafe { first($($arg,)* &mut bytes, &mut executor) };
         if status == 0 {
             $crate::nn_support::run(stringify!($op), executor);
         }
