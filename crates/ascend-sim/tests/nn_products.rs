@@ -25,7 +25,7 @@ fn a_product_is_right_for_every_layout_of_the_weight() {
         let turned = Dev::floats(dtype, &[n as i64, k as i64], &transposed(&w, k, n));
         let dims = [k as i64, n as i64];
         let strided = describe(turned.addr(), dtype, &dims, Some(&[1, k as i64]), 2);
-        let mut check = |weight, what: &str| {
+        let check = |weight, what: &str| {
             let out = Dev::empty(dtype, &[m as i64, n as i64]);
             assert_eq!(call!(aclnnMm, aclnnMmGetWorkspaceSize(left.handle, weight, out.handle, 0)), 0);
             close(&out.read(), &want, bound, &format!("{dtype} {what}"));
