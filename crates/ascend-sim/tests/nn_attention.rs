@@ -34,7 +34,7 @@ struct Case {
 }
 
 fn attend(c: &Case) -> i32 {
-    let layout = CString::new(c.layout).unwrap();
+    let layout = CString::new(c.layout).expect("a layout without a zero byte");
     let n = null();
     call!(
         aclnnFusedInferAttentionScoreV3,

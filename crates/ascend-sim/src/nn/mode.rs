@@ -18,7 +18,7 @@ pub fn varies() -> bool {
 
 /// Number of parts into which a product over `k` is cut at `m` rows.
 pub fn product_parts(m: usize, k: usize) -> usize {
-    if varies() && k >= 64 { 1 + (m * 3 + k / 64) % 4 } else { 1 }
+    if varies() && k >= 64 { 1 + (m * 3 + k / 64) % 7 } else { 1 }
 }
 
 /// Number of parts into which attention cuts `kv` positions.

@@ -126,8 +126,10 @@ pub fn run(op: &'static str, executor: *mut c_void) {
 macro_rules! call {
     ($op:ident, $first:ident($($arg:expr),* $(,)?)) => {{
         let (mut bytes, mut executor) = (0u64, std::ptr::null_mut());
+        let first = aio_ascend_sim::nn::symbols::$first;
+        #[allow(clippy::macro_metavars_in_unsafe, reason = "the arguments are handles and numbers")]
         // SAFETY: live results; all handles come from the library.
-        let status = unsafe { aio_ascend_sim::nn::symbols::$first($($arg,)* &mut bytes, &mut executor) };
+        let status = unsafe { first($($arg,)* &mut bytes, &mut executor) };
         if status == 0 {
             $crate::nn_support::run(stringify!($op), executor);
         }
