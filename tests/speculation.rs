@@ -12,7 +12,7 @@ use aio::engine::{
 };
 use aio::ir::sampling::SampleParams;
 use aio::model::Model;
-use aio::orchestrator::{DraftError, Drafter, DrafterKind, Match, PromptLookup, SuffixDrafter};
+use aio::orchestrator::{DraftError, Drafter, DrafterKind, Match, PromptLookup, StepTime, SuffixDrafter};
 use aio_filetest::needs;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -155,8 +155,12 @@ impl Drafter for Erring {
         self.model.most()
     }
 
-    fn seconds_per_token(&self) -> f64 {
-        self.model.seconds_per_token()
+    fn last_time(&self) -> Option<StepTime> {
+        self.model.last_time()
+    }
+
+    fn time_per_token(&self) -> Option<StepTime> {
+        self.model.time_per_token()
     }
 }
 

@@ -94,6 +94,9 @@ fn steps(table: &mut Table, engine: &Engine) {
     table.add("EngineError", step(&mut other, &rows, &[]));
     let span = DraftSpan { first: 0, drafts: 2, len: 1 };
     table.add("EngineError", step(&mut other, &rows[..2], &[span]));
+    other.commit(1).unwrap();
+    let _fork = engine.fork(&other, 1).unwrap();
+    table.add("EngineError", step(&mut other, &rows[..1], &[]));
 }
 
 fn speculation(table: &mut Table, engine: &Engine) {

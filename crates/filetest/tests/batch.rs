@@ -13,6 +13,7 @@ use aio_filetest::tiny;
 use aio_ir::sampling::SampleParams;
 use aio_ir::{DType, PAGE_POSITIONS};
 use aio_orchestrator::Drafter;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 const PAGE: usize = PAGE_POSITIONS as usize;
@@ -213,6 +214,32 @@ fn wrong_drafts_keep_no_pages() {
     let done = done.unwrap();
     assert!(done.speculation.drafted > 20 && done.speculation.accepted == 0, "{:?}", done.speculation);
     assert_eq!((sequence.len().div_ceil(PAGE), sequence.pages().len()), (1, 1));
+}
+
+/// A receiver that panics holds nothing back: what its step might have lost is there for the next one.
+#[test]
+fn a_panic_of_the_receiver_gives_the_stake_back() {
+    let engine = engine_on(cpu(), 192, 1);
+    let request = request(30, 150, Sampling::greedy(), Speculation::Auto);
+    let want = plain(&engine, &request);
+    let mut batch = Batch::new();
+    join(&mut batch, &engine, &request, knowing(&request, &want, 0));
+    let mut panicked = false;
+    while batch.running() > 0 && !panicked {
+        let (before, mut shown) = (engine.speculator().balance(), 0);
+        // The third token of a step is an accepted draft.
+        let mut sink = |_, _: &str| {
+            shown += 1;
+            assert!(shown < 3, "as asked for");
+            Flow::Continue
+        };
+        let step = || batch.step(&engine, &mut sink);
+        panicked = catch_unwind(AssertUnwindSafe(step)).is_err();
+        assert!(!panicked || engine.speculator().balance() == before, "{before}");
+    }
+    assert!(panicked, "drafts were accepted");
+    drop(batch);
+    assert_eq!(plain(&engine, &request), want, "the engine goes on");
 }
 
 /// Two continuations of one prompt: each drafts into the page that both share, and copies it first.

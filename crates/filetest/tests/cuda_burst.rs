@@ -13,6 +13,7 @@ use aio_interp::InterpDevice;
 use aio_ir::DType;
 use aio_ir::sampling::SampleParams;
 use aio_model::Model;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Blocks of the bursts in each order of threads.
@@ -203,6 +204,25 @@ fn a_caller_can_end_a_burst_and_go_on_after_it() {
     let rest = Request { prompt, max_tokens: Some(TOKENS - cut.ids.len()), ..first };
     let done = engine.generate_in(&mut sequence, &rest, None, &mut |_| Flow::Continue).unwrap();
     assert_eq!(done.ids, want.ids[cut.ids.len()..]);
+}
+
+/// The burst of a receiver that panics is over before the panic goes on: its pages may then be another text's.
+#[test]
+fn a_receiver_that_panics_ends_its_burst() {
+    let Some(mut engine) = engine("llama-1b", DType::Q8_0, two_blocks()) else { return };
+    let request = request(&Sampling::greedy(), Speculation::Auto);
+    let want = plain(&mut engine, &request);
+    for place in [2, 5, 20] {
+        let mut shown = 0;
+        let mut sink = |_: &str| {
+            shown += 1;
+            assert!(shown < place, "as asked for");
+            Flow::Continue
+        };
+        let generate = || engine.generate(&request, &mut sink).map(|done| done.ids);
+        assert!(catch_unwind(AssertUnwindSafe(generate)).is_err(), "{place}");
+        assert_same(&mut engine, 64, &request, &want, &format!("after a panic at text {place}"));
+    }
 }
 
 /// Several members, and biases of the host, take ordinary steps, with the same tokens.

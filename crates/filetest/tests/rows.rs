@@ -94,3 +94,29 @@ fn steps_that_do_not_fit_are_errors() {
     assert!(matches!(run(128..129), Err(EngineError::NotReserved { position: 128, reserved: 128 })));
     assert_eq!(run(0..72).unwrap(), 72);
 }
+
+/// A step writes no page of another sequence, even if its caller forgot to reserve.
+#[test]
+fn a_shared_page_is_not_written() {
+    let engine = engine(IsaLevel::Portable, 1, DType::F16).unwrap();
+    let mut sequence = Sequence::new();
+    let want = chunked(&engine, TOKENS, TOKENS);
+    step(&engine, &mut sequence, 0, 70);
+    let mut fork = engine.fork(&sequence, 70).unwrap();
+    let write = |sequence: &mut Sequence, position| {
+        let row = StepRow { token: token(position), sequence: 0, position, wants: StepWants::Logits };
+        let step = Step { sequences: &mut [sequence], rows: &[row], drafts: &[] };
+        engine.step(step, &mut OutputBuffer::new()).map(bits_of)
+    };
+    for position in [3, 64, 70] {
+        for own in [&mut sequence, &mut fork] {
+            let refused = write(own, position).unwrap_err();
+            assert!(matches!(refused, EngineError::SharedPage { position: at } if at == position), "{refused}");
+        }
+    }
+    engine.reserve(&mut fork, 71).unwrap();
+    let logits = write(&mut fork, 70).unwrap();
+    assert_same_bits(&logits, &want[70 * VOCABULARY..][..VOCABULARY], "after the page was copied");
+    // The old page has one owner again.
+    assert_same_bits(&write(&mut sequence, 70).unwrap(), &logits, "the other sequence");
+}

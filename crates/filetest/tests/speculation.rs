@@ -2,6 +2,7 @@
 //! draft length, batch and way of dispatch; counters; masks; the distribution of sampled tokens.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use aio_backend::Device;
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_engine::{
@@ -13,7 +14,7 @@ use aio_filetest::modelled::{Modelled, twentieth};
 use aio_filetest::tiny;
 use aio_ir::DType;
 use aio_ir::sampling::SampleParams;
-use aio_orchestrator::{Drafter, PromptLookup, SuffixDrafter};
+use aio_orchestrator::{Clock, Drafter, PromptLookup, SuffixDrafter};
 use std::sync::Arc;
 
 fn engine_at(isa: Option<IsaLevel>, dispatch: Dispatch) -> Option<Engine> {
@@ -105,6 +106,34 @@ fn a_draft_model_draws_with_the_same_noise() {
             assert_eq!(done.ids, want);
             let stats = done.speculation;
             assert_eq!(stats.accepted == stats.drafted, right, "{stats:?}");
+        }
+    }
+}
+
+/// With a modelled clock, drafts of a model cost what the model of the device says. Measured drafts cannot be weighed
+/// against it, and are given up by name.
+#[test]
+fn drafts_are_weighed_by_the_clock_of_the_steps() {
+    let options = EngineOptions { context: Some(160), prefill_rows: 20, sequences: 4, ..EngineOptions::default() };
+    let device = || CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
+    let quick = |rows| 0.05 * twentieth(rows);
+    let twins: [Arc<dyn Device>; 2] = [Arc::new(Modelled::new(device(), quick)), Arc::new(device())];
+    for (twin, modelled) in twins.into_iter().zip([true, false]) {
+        let engine = engine(Dispatch::Graph);
+        let request = Request { speculation: Speculation::Auto, ..request(1, Sampling::greedy(), 90) };
+        let want = plain(&engine, &request);
+        let twin = Arc::new(tiny::engine("llama-1b", DType::Q8_0, twin, &options));
+        let drafter = ModelDrafter::new(twin, &engine, Sampling::greedy()).unwrap();
+        let drafter: Option<Box<dyn Drafter>> = Some(Box::new(drafter));
+        let done = engine.generate_in(&mut Sequence::new(), &request, drafter, &mut |_| Flow::Continue).unwrap();
+        assert_eq!(done.ids, want);
+        let (stats, clock) = (done.speculation, engine.speculator().clock());
+        assert_eq!(clock, Some(Clock::Modelled));
+        if modelled {
+            assert!(stats.failure.is_none() && stats.accepted > 40, "{stats:?}");
+        } else {
+            let failure = stats.failure.as_deref().unwrap();
+            assert_eq!(failure, "times of its drafts are measured, those of steps modelled");
         }
     }
 }
