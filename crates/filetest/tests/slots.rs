@@ -221,15 +221,27 @@ fn any_split_into_certain_pending_and_draft_rows_gives_the_same_bits() {
 }
 
 #[test]
-fn a_step_that_fails_leaves_every_slot_as_it_was() {
+fn slots_that_a_step_cannot_use_are_refused_before_it_runs() {
     let mut machine = Machine::new();
     let part = |slots, accepted, certain, rows: Range<u64>| Part { slots, accepted, certain, rows: rows.collect() };
     machine.step(&[part([0, 1], 0, 2, 0..4)]).unwrap();
     let before = machine.states();
-    // The convolution has room for four drafts, the delta rule after it only for three.
-    let error = machine.step(&[part([1, 2], 1, 1, 4..9)]).unwrap_err().to_string();
-    assert!(error.contains("sequence 0 has 4 drafts, but a slot has room for 3"), "{error}");
-    assert_eq!(machine.states(), before);
+    let wrong = [
+        // The convolution has room for four drafts, the delta rule after it only for three.
+        (part([1, 2], 1, 1, 4..9), "sequence 0 has 4 drafts, but a slot has room for 3 pending rows"),
+        (part([1, 2], 4, 1, 4..8), "sequence 0 accepts 4 pending rows, but a slot has room for 3"),
+        (part([1, 2], 0, 5, 4..8), "sequence 0 has 4 rows, of which 5 cannot be certain"),
+        (part([1, SLOTS], 0, 1, 4..8), "sequence 0 names slot 9 of 9"),
+        (part([1, 0], 0, 1, 4..8), "sequence 0 writes slot 0, which is the empty state"),
+        (part([1, 1], 0, 1, 4..8), "sequence 0 writes slot 1, which sequence 0 also uses"),
+    ];
+    for (part, want) in wrong {
+        match machine.step(&[part]).unwrap_err() {
+            DeviceError::Binding { name, message } => assert_eq!((&name[..], &message[..]), ("slots", want)),
+            other => panic!("{other}"),
+        }
+        assert_eq!(machine.states(), before, "{want}");
+    }
     assert_eq!(machine.family.slot_room(), Some(3), "the engine can know");
     let again = machine.step(&[part([1, 2], 1, 1, 4..8)]).unwrap();
     let mut other = Machine::new();
