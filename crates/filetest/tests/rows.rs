@@ -1,4 +1,4 @@
-//! Row independence: a row's logits do not depend, to the last bit, on what shares its step.
+//! Row independence: a row's logits do not depend, to the last bit, on the other rows in its step.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend_cpu::isa::IsaLevel;
@@ -44,7 +44,7 @@ fn every_chunking_and_thread_count_gives_the_same_bits() {
     }
 }
 
-/// Rows of three sequences in one step: each row's bits are those of its sequence alone.
+/// Rows of three sequences in one step: each row's bits equal those of its sequence alone.
 #[test]
 fn other_sequences_in_the_step_change_nothing() {
     for level in IsaLevel::ALL {
@@ -74,7 +74,7 @@ fn other_sequences_in_the_step_change_nothing() {
     }
 }
 
-/// A step that no plan holds, or whose positions have no page, is an error and changes nothing.
+/// A step that no plan can hold, or whose positions have no page, is an error and changes nothing.
 #[test]
 fn steps_that_do_not_fit_are_errors() {
     let engine = engine(IsaLevel::Portable, 1, DType::F16).unwrap();
