@@ -242,3 +242,32 @@ fn documents_name_files_that_exist() {
     }
     assert!(missing.is_empty(), "no such files: {missing:#?}");
 }
+
+/// The files that a text names in code style: words with an ending of a source, table or document.
+fn named_files(text: &str) -> BTreeSet<&str> {
+    const ENDINGS: [&str; 11] = [".rs", ".cu", ".cuh", ".h", ".cpp", ".inc", ".py", ".toml", ".csv", ".json", ".md"];
+    let plain = |word: &&str| word.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c));
+    let named = |word: &&str| !word.starts_with('.') && ENDINGS.iter().any(|end| word.ends_with(end));
+    text.split('`').skip(1).step_by(2).filter(plain).filter(named).collect()
+}
+
+/// Each walkthrough says how many files it names, so a change that makes a step longer is seen; all of them exist.
+#[test]
+fn walkthroughs_count_the_files_they_name() {
+    let mut files = Vec::new();
+    every_file(&root(), &mut files);
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for section in text.split("\n## ").filter(|s| s.starts_with("Walkthrough: ")) {
+        let (title, steps) = section.split_once('\n').unwrap();
+        let named = named_files(steps);
+        let missing = |name: &&&str| !files.iter().any(|f| f.ends_with(&format!("/{name}")));
+        wrong.extend(named.iter().filter(missing).map(|name| format!("{title}: no file {name}")));
+        let claim = format!("Names {} files.", named.len());
+        if !steps.trim_start().starts_with(&claim) {
+            wrong.push(format!("{title}: should begin with \"{claim}\""));
+        }
+        seen += 1;
+    }
+    assert!(wrong.is_empty() && seen == 5, "{seen} walkthroughs: {wrong:#?}");
+}

@@ -156,7 +156,11 @@ fn open_own(path: &Path) -> io::Result<File> {
     };
     #[cfg(not(unix))]
     let own = true;
-    if meta.is_file() && own { Ok(file) } else { Err(io::Error::other("it is not a regular file that you own; remove it")) }
+    if meta.is_file() && own {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is not a regular file that you own; remove it"))
+    }
 }
 
 /// The partial file.

@@ -129,7 +129,12 @@ mod tests {
 
     #[test]
     fn snapshots_fit_their_bytes() {
-        let kept = |sequences, snapshot_bytes| Capacity { context: 64, sequences, snapshots: 4, snapshot_bytes }.snapshots_of(100);
-        assert_eq!([(1, 399), (1, 400), (1, u64::MAX), (3, 600), (3, 599), (3, 0)].map(|(s, b)| kept(s, b)), [3, 4, 4, 2, 1, 0]);
+        let kept = |sequences, snapshot_bytes| {
+            Capacity { context: 64, sequences, snapshots: 4, snapshot_bytes }.snapshots_of(100)
+        };
+        assert_eq!(
+            [(1, 399), (1, 400), (1, u64::MAX), (3, 600), (3, 599), (3, 0)].map(|(s, b)| kept(s, b)),
+            [3, 4, 4, 2, 1, 0]
+        );
     }
 }

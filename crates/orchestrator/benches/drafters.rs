@@ -76,14 +76,7 @@ fn choose(c: &mut Criterion, sequences: usize, rows: u32) {
             let mut outcomes: Vec<_> = estimates.iter_mut().zip(&choice.drafts).map(outcome).collect();
             let outcomes = &mut outcomes;
             let (choice, kv_bytes) = (&choice, 0.0);
-            speculator.observe(Observed {
-                choice,
-                kv_bytes,
-                time,
-                draft_seconds: 0.0,
-                fixed_seconds: 0.0,
-                outcomes,
-            });
+            speculator.observe(Observed { choice, kv_bytes, time, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
         });
     });
 }

@@ -360,7 +360,8 @@ mod tests {
         let matched = Match { len: 6 };
         let candidate = Candidate { acceptance, matched, drafts: 16, fixed: 0, seconds_per_draft: 0.0 };
         let choice = speculator.choose(&[candidate], 0.0);
-        let outcomes = &mut [Outcome { acceptance, matched, offered: 16, drafted: 16, fixed: 0, produced: 1, agreed: 0 }];
+        let outcomes =
+            &mut [Outcome { acceptance, matched, offered: 16, drafted: 16, fixed: 0, produced: 1, agreed: 0 }];
         let (kv_bytes, draft_seconds, fixed_seconds) = (0.0, 0.0, 0.0);
         let time = StepTime::Measured(100.0);
         let (choice, outcomes) = (&choice, &mut outcomes[..]);
