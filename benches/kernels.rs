@@ -1,9 +1,9 @@
-//! The kernels that decide a step's time, in GB/s and as shares of what this machine can do.
+//! The kernels that dominate a step's time, in GB/s and relative to what this machine can do.
 //!
-//! Run with `cargo bench`; a filter names groups, as in `cargo bench -- q4_1`. Matrices lie in memory (more of them than
-//! the caches hold) or near (one that the second-level cache holds), since the first shows the memory bus and the second the
-//! arithmetic. After criterion's own report a table sets each median beside the streaming reads and the register peaks
-//! that were measured in the same run.
+//! Run with `cargo bench`; a filter selects groups, as in `cargo bench -- q4_1`. Matrices are far (more of them than
+//! the caches hold) or near (one that fits in the second-level cache), since the first measures the memory bus and the
+//! second the arithmetic. After criterion's own report, a table shows each median next to the streaming reads and the
+//! register peaks measured in the same run.
 
 use aio::cpu::activation::{ActBlock, act_blocks};
 use aio::cpu::kernels::Kernels;
@@ -26,10 +26,10 @@ use std::time::{Duration, Instant};
 /// Output rows and columns of the default model's larger matrices; a multiple of 256 columns for K-quants.
 const SHAPE: [usize; 2] = [1536, 576];
 const SHAPE_K: [usize; 2] = [1536, 512];
-/// Bytes that no cache of a common server's share holds.
+/// More bytes than the caches available to us on a common server hold.
 const FAR_BYTES: usize = 96 << 20;
 
-/// What was measured of one case.
+/// Measurements of one case.
 struct Measured {
     name: String,
     bytes: f64,
@@ -70,7 +70,7 @@ impl Matrices {
 }
 
 impl Bench {
-    /// Times `turns` runs of `body` and keeps each one's time; reads are timed in between.
+    /// Times `turns` runs of `body`, with reads timed in between, and stores the time of each run.
     fn timed(&mut self, turns: u64, seconds: &mut Vec<f64>, mut body: impl FnMut(&Bench)) -> Duration {
         let mut total = Duration::ZERO;
         for _ in 0..turns {
@@ -116,7 +116,7 @@ impl Bench {
         }
     }
 
-    /// Attention of the default model's shape over enough layers to leave the caches.
+    /// Attention in the default model's shape, over enough layers to exceed the caches.
     fn attend(&mut self, c: &mut Criterion, depth: usize, rows: &[usize]) {
         const KV_HEADS: usize = 3;
         const Q_HEADS: usize = 9;
@@ -159,7 +159,7 @@ impl Bench {
                                 partials,
                                 scratch,
                             };
-                            // SAFETY: nobody writes pages; each item has its own partial results.
+                            // SAFETY: no thread writes to pages; each item has its own partial results.
                             unsafe { s.kernels.attend(args) };
                         }
                         worker.barrier();

@@ -1,19 +1,20 @@
-//! Our streaming reads beside a plain C loop's, pass by pass in turn: every share of the read bandwidth rests on them.
+//! Compares our streaming reads, the basis of all bandwidth shares, with a plain C loop, alternating pass by pass.
 //!
-//! Run by `benches/peers/reads`, which builds the loop and says where it is. A pass takes some milliseconds and the
-//! machine's bandwidth drifts within seconds, so both see the same machine; medians of whole runs in turn do not.
+//! Run by `benches/peers/reads`, which builds the loop and passes its path. A pass takes a few milliseconds, while the
+//! machine's bandwidth drifts within seconds, so only alternating passes see the same conditions; alternating runs
+//! would not.
 
 use aio::cpu::{CpuDevice, CpuOptions};
 use aio::orchestrator::Figure;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-/// Bytes of each buffer: what no cache holds.
+/// Size in bytes of each buffer; larger than any cache.
 const BYTES: usize = 256 << 20;
-/// Passes that do not count.
+/// Passes that are not counted.
 const WARM_UP: usize = 3;
 
-/// The C loop's process: a line in is a pass, a line out its seconds.
+/// The C loop's process: for each line of input it runs a pass and prints the seconds.
 struct Peer {
     child: Child,
     ask: ChildStdin,
@@ -38,7 +39,7 @@ impl Peer {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // cargo adds `--bench`.
+    // Cargo adds `--bench`.
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let [program, threads, passes] = &args[..] else {
         println!("reads: nothing to compare with; see benches/peers/reads");
@@ -51,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut peer = Peer::start(program, threads)?;
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for pass in 0..WARM_UP + passes {
-        // Who goes first takes turns too.
+        // Alternate which one goes first, too.
         let early = if pass % 2 == 0 { Some(peer.pass()?) } else { None };
         let own = probe.read_seconds(&buffer, threads, 1);
         let other = early.map_or_else(|| peer.pass(), Ok)?;

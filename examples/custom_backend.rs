@@ -1,5 +1,5 @@
-//! A back end of one's own in scalar code: it joins the registry, runs the conformance list and generates tokens. It has
-//! fourteen ops on f32, u32 and KV pages; a real one would take fused kinds, count, and allocate nothing in a step.
+//! A custom back end in scalar code: it joins the registry, runs the conformance list and generates tokens. It has
+//! fourteen ops on f32, u32 and KV pages. A real one would have fused kinds and counters, and not allocate in steps.
 
 use aio::conformance::{Summary, cases, run_cases};
 use aio::devices::{ORACLE, Registry, SimpleEntry};
@@ -15,9 +15,9 @@ use Op::{Add, Argmax, Attend, Embed, Gather, Matmul, Mul, PageWrite, Reshape, Rm
 const OPS: [Op; 14] =
     [Add, Argmax, Attend, Embed, Gather, Matmul, Mul, PageWrite, Reshape, RmsNorm, Rope, Sample, Silu, Verify];
 const PAGE: usize = PAGE_POSITIONS as usize;
-/// The elements of a tensor: u32, or the bits of f32. Weights are decoded at upload; pages hold f32 numbers that f16 has.
+/// The elements of a tensor: u32, or the bits of f32. Weights are decoded at upload; pages hold f32 rounded to f16.
 type Words = Vec<u32>;
-/// What lies at every location; weights and states from the beginning.
+/// The tensor at each location. Weights and states are always present.
 type Memory = HashMap<Loc, Words>;
 type Done<T, E = DeviceError> = Result<T, E>;
 
@@ -92,7 +92,7 @@ impl Device for Toy {
     }
 }
 
-/// Whether there is code for a task: one op on types that [`Words`] hold, in its usual form.
+/// Checks that there is code for a task: one op in its usual form, on types that [`Words`] can hold.
 fn check(task: &Task) -> Done<()> {
     let (name, has) = (task.kind.name().name(), |i| task.operands.get(i).is_some_and(|s| *s != Loc::Absent));
     let Some((_, node)) = task.body.nodes().next() else { return Ok(()) };
@@ -149,7 +149,7 @@ fn run(task: &Task, dims: &Dims, memory: &mut Memory) -> Done<()> {
     Ok(())
 }
 
-/// The operands of one op, and what its first result is.
+/// The operands of one op, and the type of its first result.
 struct Args<'a> {
     node: &'a Node,
     shapes: Vec<Vec<usize>>,
@@ -192,7 +192,7 @@ impl Args<'_> {
         Ok(self.words[1].iter().map(slice).collect::<Done<Vec<_>>>()?.concat())
     }
 
-    /// An element of a sum or product; an operand that is smaller repeats.
+    /// An element of a sum or product; a smaller operand repeats.
     fn binary(&self, element: usize) -> u32 {
         let ([a, b], add) = ([0, 1].map(|i| self.words[i][element % self.words[i].len()]), self.node.op == Add);
         let [x, y] = [a, b].map(f32::from_bits);
@@ -215,7 +215,7 @@ impl Args<'_> {
         bits(x)
     }
 
-    /// Where a row's sequence has its keys (half 0) or values (1) of a position; `kv` and `table` are operands.
+    /// Where the keys (half 0) or values (1) of a row's sequence are at a position; `kv` and `table` are operands.
     fn place(&self, [kv, table, row]: [usize; 3], position: u32, half: usize, head: usize) -> Done<usize> {
         let (pool, seqs, width) = (&self.shapes[kv], self.shapes[table][0], self.shapes[table][1]);
         let entry = below(self.words[table + 1][row], seqs)? * width + below(position / PAGE as u32, width)?;
@@ -277,7 +277,7 @@ fn dot(x: &[f32], y: &[f32]) -> f32 {
     x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>() as f32
 }
 
-/// Tokens of a small model with random weights.
+/// Generates tokens with a small model with random weights.
 fn generate(device: Arc<dyn Device>) -> Done<Words, Box<dyn Error>> {
     let preset = synth::Preset::find("llama-1b").ok_or("no such preset")?.tiny();
     let model = Model::from_gguf(Gguf::from_bytes(synth::Synth::new(&preset, DType::Q8_0, 7)?.to_bytes()?)?)?;
@@ -286,7 +286,7 @@ fn generate(device: Arc<dyn Device>) -> Done<Words, Box<dyn Error>> {
     Ok(engine.generate(&request, &mut |_| Flow::Continue)?.ids)
 }
 
-/// What becomes of the conformance list; tokens of the toy and of the oracle.
+/// Results of the conformance list, and the tokens of this back end and of the oracle.
 pub(crate) fn show() -> Done<(Summary, [Words; 2]), Box<dyn Error>> {
     let mut devices = Registry::with_defaults();
     devices.add(SimpleEntry { name: "toy", summary: "Plain loops", chip: "any", make: || Ok(Arc::new(Toy)) })?;

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can show, on a machine without Rust: conformance, golden tokens, speculation, independence of
-# rows, the benchmark table, bursts, memory and race checkers. Runs from the folder that `scripts/gpu-pack.sh` makes and
-# writes logs, tables, summary.md and results.tar.gz, which has them all, to a folder. Nothing else should use the GPU.
+# Runs the checks that need a GPU, on a machine without Rust: conformance, golden tokens, speculation, row independence,
+# the benchmark table, bursts, memory and race checkers. Runs from the folder made by `scripts/gpu-pack.sh` and writes
+# logs, tables, summary.md and results.tar.gz, which contains all of them, to RESULTS. Nothing else should use the GPU.
 #
 # usage: gpu-check.sh [--quick] [--large] [--only STEP[,STEP]...] [--limit SECONDS] RESULTS
 #   --quick  one model in one type, few repetitions, no checkers
-#   --large  pangu-7b too: 30 GB of disk, 15 GB of GPU memory at a time
-#   --only   steps whose names begin so: open conformance rows-drafts-golden memory same-text bench-MODEL transformers-MODEL
+#   --large  also pangu-7b; needs 30 GB of disk and 15 GB of GPU memory
+#   --only   steps with these prefixes: open conformance rows-drafts-golden memory same-text bench-MODEL transformers-MODEL
 #            burst-tests burst-text bursts-MODEL memcheck racecheck; MODEL is smollm2-135m or PRESET-TYPE
-#   --limit  seconds that each step may take at most
-# Exit status: 0 fine, 1 something failed, 2 there is no GPU that aio can use, 143 it was ended by a signal.
+#   --limit  maximum seconds per step
+# Exit status: 0 success, 1 a check failed, 2 there is no GPU that aio can use, 143 ended by a signal.
 set -uo pipefail
 
 usage="usage: gpu-check.sh [--quick] [--large] [--only STEP[,STEP]...] [--limit SECONDS] RESULTS"
@@ -42,7 +42,7 @@ rm -f "$out/results.tar.gz"
 failed=0 begun=no child=""
 say() { echo "$*" | tee -a "$summary"; }
 
-# Whatever ends the script, what there is by then comes along.
+# However the script ends, package the results so far.
 finish() {
     local status=$?
     trap - EXIT TERM INT HUP
@@ -76,21 +76,21 @@ speeds() {
 trap finish EXIT
 trap 'exit 143' TERM INT HUP
 
-# Machine code of the kernels and the default model come with the folder; it may be read-only, so the cache is a copy.
+# The folder contains the kernels' machine code and the default model. It may be read-only, so the cache is a copy.
 export XDG_CACHE_HOME=$work/cache AIO_WORKSPACE=$here AIO_GPU=1
 cp -r "$here/cache" "$work/cache" && chmod -R u+w "$work/cache" || exit 2
-# NVRTC, for what was not compiled ahead, and its headers, which must be of the same version: those that came along, else the
-# system's.
+# NVRTC, for kernels that were not compiled ahead of time, and its headers, which must have the same version: the packed
+# ones, otherwise the system's.
 cuda=$here/nvidia/cuda_runtime nvrtc=$here/nvidia/cuda_nvrtc/lib
 [ -d "$cuda" ] || { cuda=${CUDA_HOME:-/usr/local/cuda} && nvrtc=$cuda/lib64; }
 export CUDA_HOME=$cuda LD_LIBRARY_PATH=$nvrtc${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 default=$work/cache/aio/models/SmolLM2-135M-Instruct.Q4_1.gguf
-# A test that finds no GPU, or no model where one came along, has shown nothing, and fails.
+# A test that finds no GPU, or no model although one was packed, proves nothing and must fail.
 AIO_REQUIRE=gpu
 [ -f "$default" ] && AIO_REQUIRE=gpu,model
 export AIO_REQUIRE aio work
 
-# Whether any of these steps is to run.
+# Whether any of these steps is selected.
 wanted() {
     local step prefix
     [ -n "$only" ] || return 0
@@ -102,13 +102,13 @@ wanted() {
     return 1
 }
 
-# Runs a command with a limit of minutes: run NAME MINUTES COMMAND...; its log, and a line of the summary.
+# Runs a command with a time limit: run NAME MINUTES COMMAND... Writes its log and a line of the summary.
 run() {
     local name=$1 seconds=${limit:-$(($2 * 60))} log start status
     shift 2
     log=$out/logs/$name.log
     start=$SECONDS
-    # In the background, so that a signal is heard meanwhile; `timeout` passes it on to all that the command has started.
+    # In the background, so that signals are handled meanwhile; `timeout` forwards them to the command's processes.
     timeout -k 10 "$seconds" "$@" >"$log" 2>&1 &
     child=$!
     wait "$child"
@@ -122,7 +122,7 @@ run() {
     fi
     return $status
 }
-# The same for a step that may not be wanted.
+# The same for a step that may not be selected.
 step() {
     wanted "$1" || return 0
     run "$@"
@@ -155,9 +155,9 @@ step conformance 20 "$here/bin/conformance" --nocapture --test-threads=1 gpu::ev
 step rows-drafts-golden 30 "$here/bin/cuda_model" --nocapture --test-threads=1
 step memory 10 "$here/bin/cuda_memory" --nocapture --test-threads=1
 
-# Functions below run through `step`, in a shell of their own.
+# The functions below run through `step`, in a separate shell.
 # shellcheck disable=SC2329
-# Runs a model, and fails where bursts that were asked for were refused.
+# Runs a model; fails if bursts were requested but refused.
 run_model() {
     local status
     "$aio" run --device cuda "$@" 2>"$work/notes"
@@ -165,7 +165,7 @@ run_model() {
     cat "$work/notes" >&2
     [ $status = 0 ] && ! grep -q '^no bursts' "$work/notes"
 }
-# Texts with drafts and without, in bursts and without, must be the same; prompts that repeat themselves make drafts.
+# Texts must be the same with and without drafts and bursts. The prompts are repetitive, so that there are drafts.
 # shellcheck disable=SC2329
 same_text() {
     local what=$1 prompt plain spec
@@ -186,8 +186,8 @@ same_text() {
         fi
     done
 }
-# Tokens a second of a long text: host and device in turn step by step, and in bursts, where the plain loop on the device is
-# what drafts on the device are measured against. The best of three.
+# Tokens per second of a long text, the best of three: step by step, with host and device alternating, and in bursts.
+# The plain loop on the device is the baseline for drafts on the device.
 # shellcheck disable=SC2329
 bursts() {
     local model=$1 spec burst rate one="" bad=0
@@ -205,8 +205,9 @@ bursts() {
     done
     return $bad
 }
-# What the host adds to each of 64 tokens, from the plain loops: a burst of one token has all of its burst's, so 63/64 of it
-# is the difference of their times. The start and the end of the kernel count as the host's, so it is at most this.
+# Host time per token, from the plain loops. A burst of one token has the host time of a whole burst of 64, so 63/64 of
+# it is the difference of their times per token. This is an upper bound: starting and ending the kernel count as host
+# time.
 # shellcheck disable=SC2329
 host_time() {
     local spec=$1 burst=$2 one=$3 many=$4
@@ -224,7 +225,7 @@ fi
 
 reps=5
 [ $quick = yes ] && reps=2
-# A table of one model: bench NAME MODEL [FLAGS...].
+# Writes the table of one model: bench NAME MODEL [FLAGS...].
 bench() {
     local name=$1 model=$2
     shift 2
@@ -235,7 +236,7 @@ bench() {
 }
 tests=(-p 512 -n 128 --rows "1,2,3,4,5,8,9,16,17")
 
-# Hugging Face transformers in turn with aio, on a model of the same shapes.
+# Alternates Hugging Face transformers and aio, on a model with the same shapes.
 python=$(for p in python3 python; do "$p" -c "import torch, transformers" 2>/dev/null && echo "$p" && break; done)
 peer() {
     local name=transformers-$1 model=$2
@@ -248,7 +249,7 @@ peer() {
     grep -E '^\||rounds in turn' "$out/logs/$name.log" >"$out/tables/$name.md"
 }
 
-# A synthetic model, if a step wants it and it is not there yet: synthetic PRESET-TYPE STEP...; its path.
+# Makes a synthetic model if a step needs it and it is missing: synthetic PRESET-TYPE STEP... Sets `model` to its path.
 synthetic() {
     local name=$1
     model=$work/$name.gguf
@@ -256,7 +257,7 @@ synthetic() {
     wanted "$@" || return 1
     [ -f "$model" ] || run "synth-$name" 30 "$aio" synth --preset "${name%-*}" --type "${name##*-}" -o "$model"
 }
-# Steps of a synthetic model: its tables.
+# Writes the tables of a synthetic model.
 speed_of() {
     local name=$1 model
     synthetic "$name" "bench-$name" "bench-$name-depth" "bench-$name-carveout" "transformers-$name" || return 1
@@ -266,11 +267,11 @@ speed_of() {
     fi
     if [ "$name" = llama-1b-bf16 ]; then
         peer "$name" "$model"
-        # One share of shared memory for all kernels, so that none waits for a multiprocessor to be empty.
+        # The same share of shared memory for all kernels, so that none waits for a multiprocessor to become empty.
         AIO_CUDA_CARVEOUT=100 bench "$name-carveout" "$model" -p 0 -n 128 --rows 1,4,8,16
     fi
 }
-# The same: it in bursts. A grid that waits for itself could take the GPU for good, so all other figures come first.
+# The same model in bursts. A grid that deadlocks could block the GPU for good, so all other figures come first.
 bursts_of() {
     local name=$1 model=${2:-} step=bursts-$1
     wanted "$step" || return 0
@@ -298,8 +299,8 @@ for name in "${models[@]}"; do
     rm -f "$work/$name.gguf"
 done
 
-# Memory and race checkers. They want no bursts, whose blocks wait for one another; races between kernels are not what
-# racecheck looks for, and it wants one at a time.
+# Memory and race checkers. All but one run without bursts, whose blocks wait for each other. racecheck does not look
+# for races between kernels, and needs them to run one at a time.
 sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer)
 reason=""
 [ $quick = yes ] && reason="--quick"

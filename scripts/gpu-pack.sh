@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the folder that `gpu-check.sh` runs from on a machine with a GPU and no Rust: binaries, tests, kernels as machine
-# code, the compiler of kernels with its headers, the default model. For whoever has such a machine; needs Rust and Python
-# here, no GPU. Parts stay below 56 MiB each; `cat aio-gpu.tar.gz.* | tar xz` puts them together again.
+# Makes the folder from which `gpu-check.sh` runs on a machine with a GPU and without Rust: binaries, tests, kernels as
+# machine code, the kernel compiler with its headers, the default model. Needs Rust and Python here, but no GPU. The
+# archive is split into parts of less than 56 MiB; unpack with `cat aio-gpu.tar.gz.* | tar xz`.
 #
 # usage: scripts/gpu-pack.sh [--arch LIST] [--no-nvrtc] [--no-model] FOLDER
 #   --arch  compute capabilities without the point, comma-separated [default: 80,89,90,100,120]
@@ -32,7 +32,7 @@ pack=$out/aio-gpu
 rm -rf "$pack" "$out"/aio-gpu.tar.gz.*
 mkdir -p "$pack"/{bin,kernels,tests,cache/aio/cuda,cache/aio/models}
 
-# The path of a test's executable, as Cargo names it.
+# The path of a test's executable, as printed by Cargo.
 executable() {
     cargo test --release --no-run "$@" 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p'
 }
@@ -49,7 +49,7 @@ echo "compiling kernels"
 wheels=$(scripts/cuda-check --wheels)
 export LD_LIBRARY_PATH=$wheels/cuda_nvrtc/lib
 "$pack/bin/aio" device kernels --arch "$arch" --out "$pack/cache/aio/cuda"
-# Bursts take half a minute each, so only those of the models and tests of `gpu-check.sh`, which are known for an H100.
+# A burst takes half a minute to compile, so only those that `gpu-check.sh` runs; they are known for an H100.
 case ,$arch, in *,90,*)
     AIO_BURST_LISTS=$pack/bursts cargo test --release -p aio-filetest --test cuda_burst_lists
     "$pack/bin/aio" device kernels --arch 90 --bursts "$pack/bursts" --out "$pack/cache/aio/cuda"
@@ -63,14 +63,14 @@ cp tests/data/golden-smollm2.json "$pack/tests/data/"
 cp scripts/gpu-check.sh "$pack/"
 cp benches/peers/transformers "$pack/bin/"
 git rev-parse HEAD >"$pack/commit"
-# The newest symbol of the C library that a binary asks for: an older system cannot start it.
+# The newest glibc symbol version that a binary requires; it does not start on an older system.
 grep -aoh 'GLIBC_2\.[0-9]*' "$pack"/bin/* | sort -uV | tail -1 >"$pack/glibc"
 
 if [ $nvrtc = yes ]; then
-    # Laid out as the wheels are, which is how aio finds the headers.
+    # The layout of the wheels, in which aio finds the headers.
     mkdir -p "$pack"/nvidia/{cuda_nvrtc/lib,cuda_runtime}
     cp "$wheels"/cuda_nvrtc/lib/libnvrtc.so.* "$wheels"/cuda_nvrtc/lib/libnvrtc-builtins.so.* "$pack/nvidia/cuda_nvrtc/lib/"
-    # The bare name is the first that is looked for, and a system's own of another version must not be found by it.
+    # aio tries the bare name first, and it must not resolve to the system's library of another version.
     for lib in "$pack"/nvidia/cuda_nvrtc/lib/libnvrtc.so.*; do ln -sf "$(basename "$lib")" "${lib%.so.*}.so"; done
     cp -r "$wheels/cuda_runtime/include" "$pack/nvidia/cuda_runtime/"
 fi

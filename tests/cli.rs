@@ -1,4 +1,4 @@
-//! The command line as users meet it: the real binary, every subcommand, good and bad input. Models are synthetic and
+//! The command line as users see it: the real binary, every subcommand, good and bad input. Models are synthetic and
 //! tiny, so no test needs a download.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -33,7 +33,7 @@ use aio::model::synth::{Preset, Synth};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A folder of a test's own, and the binary run in it.
+/// A temporary folder for one test, and the binary run in it.
 struct Place {
     folder: tempfile::TempDir,
 }
@@ -52,7 +52,7 @@ impl Place {
         name.to_owned()
     }
 
-    /// A model of two layers and little width.
+    /// A narrow model of two layers.
     fn model(&self, preset: &str, dtype: DType) -> String {
         let preset = Preset::find(preset).unwrap().tiny();
         self.write("tiny.gguf", Synth::new(&preset, dtype, 1).unwrap().to_bytes().unwrap())
@@ -60,7 +60,7 @@ impl Place {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aio"));
-        // Only what a program needs to start: a user's settings change no test.
+        // Only what a program needs to start, so a user's settings cannot affect tests.
         command.env_clear().env("HOME", self.path("home")).env("TMPDIR", std::env::temp_dir());
         for name in ["PATH", "LD_LIBRARY_PATH", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
@@ -74,14 +74,14 @@ impl Place {
         self.command(args).output().unwrap()
     }
 
-    /// Runs what must succeed; its stdout.
+    /// Runs a command that must succeed and returns its stdout.
     fn good(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
         text(&output.stdout)
     }
 
-    /// Runs what must end with a status and a message; its stderr.
+    /// Runs a command that must fail with this status and message, and returns its stderr.
     fn bad(&self, args: &[&str], status: i32, message: &str) -> String {
         let before = self.listing();
         let output = self.run(args);

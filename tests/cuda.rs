@@ -1,4 +1,4 @@
-//! CUDA through the facade: the embedded kernels compile by NVRTC, once; and, with the feature `gpu-tests`, a real device.
+//! CUDA through the facade: NVRTC compiles the embedded kernels once; feature `gpu-tests` adds tests on a real device.
 #![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -23,7 +23,7 @@ fn the_embedded_kernels_compile_without_a_gpu_and_are_kept() {
         .filter(|s| s.name.ends_with(".cu") && s.name != "burst.cu")
         .count();
     assert_eq!(kept, units);
-    // A second start needs no headers, since it compiles nothing.
+    // A second start needs no headers, since nothing is compiled.
     let again = CudaOptions { includes: Vec::new(), ..options };
     assert_eq!(CudaDevice::compile(&aio::devices::kernel_images(), 90, &again).unwrap(), bytes);
 }
@@ -46,7 +46,7 @@ fn bursts_compile_for_a_models_kernels_and_are_kept() {
     assert_eq!(compile(&CudaOptions { includes: Vec::new(), ..options }).unwrap(), bytes);
 }
 
-/// The same list as under emulation, on the GPU at hand.
+/// The same list as under emulation, on this machine's GPU.
 #[cfg(feature = "gpu-tests")]
 mod gpu {
     use super::*;
@@ -68,7 +68,7 @@ mod gpu {
         }
     }
 
-    /// Each case is named before it runs, since one may hang, and the first after which the GPU refuses everything is the last.
+    /// Prints each case before it runs, since it may hang. Stops after a case that leaves the GPU refusing everything.
     #[test]
     fn every_case_agrees_with_the_oracle() {
         let Some(device) = gpu("cuda conformance") else { return };
@@ -88,7 +88,7 @@ mod gpu {
         assert!(failures.is_empty(), "{} failures on {}:\n{}", failures.len(), device.gpu(), failures.join("\n"));
     }
 
-    /// Many steps in one launch give the tokens of plain steps.
+    /// Many steps in one launch give the same tokens as plain steps.
     #[test]
     fn bursts_give_the_tokens_of_steps() {
         let Some(device) = gpu("cuda bursts") else { return };

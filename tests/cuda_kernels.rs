@@ -1,13 +1,13 @@
-//! The CUDA kernels without a GPU: they compile within their budget, and each gives the right numbers under the emulation.
+//! The CUDA kernels without a GPU: they compile within their budget and compute correct numbers under the emulation.
 //!
-//! Both are scripts, which need no Rust and serve whoever works on a kernel: `scripts/cuda-check` (NVRTC and ptxas out of
-//! Python wheels) and `scripts/cuda-selftest` (a C++17 compiler, numpy).
+//! Both checks are scripts, so that kernel authors can run them without Rust: `scripts/cuda-check` (NVRTC and ptxas
+//! from Python wheels) and `scripts/cuda-selftest` (a C++17 compiler, numpy).
 
 use aio_filetest::needs;
 use std::path::Path;
 use std::process::Command;
 
-/// Runs a script; what it needs may be missing, which it says by exit status 2.
+/// Runs a script; exit status 2 means that something it needs is missing.
 fn run(test: &str, need: &str, script: &str, args: &[&str]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(script);
     let output = match Command::new("python3").arg(path).args(args).output() {

@@ -1,4 +1,4 @@
-//! The example of a back end of one's own stays true: what it supports agrees with the oracle, and so do its tokens.
+//! Keeps the example of a custom back end working: what it supports agrees with the oracle, and so do its tokens.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 #[allow(dead_code, reason = "the example's own `main` prints what the test looks at")]

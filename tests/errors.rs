@@ -1,7 +1,7 @@
-//! Every error that input can cause is caused here, and its message is a row of `tests/baselines/errors.csv`.
+//! Triggers every error that input can cause; its message is a row in `tests/baselines/errors.csv`.
 //!
-//! The list of errors is read out of the source, so a new variant, or a new enum, fails this test until it has a case, or
-//! a line in [`NOT_BY_INPUT`] that says why no input can cause it. `AIO_BLESS=1` rewrites the messages.
+//! The list of errors is read from the source. A new variant or enum fails this test until it has a case, or a line in
+//! [`NOT_BY_INPUT`] that explains why no input can cause it. `AIO_BLESS=1` rewrites the messages.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 #[path = "errors/artefact.rs"]
@@ -62,28 +62,28 @@ const NOT_BY_INPUT: &[(&str, &str)] = &[
     ("VerifyError::V006", "as V003"),
 ];
 
-/// The errors caused so far: the message of each variant.
+/// The errors triggered so far: the message of each variant.
 #[derive(Default)]
 struct Table {
     rows: BTreeMap<String, String>,
 }
 
 impl Table {
-    /// Notes an error of the enum `of`; its variant is what `Debug` prints first. One message a variant: the first.
+    /// Records an error of the enum `of`; `Debug` prints its variant first. Keeps the first message of each variant.
     fn add(&mut self, of: &str, error: impl Debug + Display) {
         let shown = format!("{error:?}");
         let variant = shown.split(|c: char| !c.is_alphanumeric()).next().unwrap();
         self.named(&format!("{of}::{variant}"), &error.to_string());
     }
 
-    /// Notes an error under a name.
+    /// Records an error under a name.
     fn named(&mut self, name: &str, message: &str) {
         let message = message.replace('\n', "\\n");
         assert!(!message.trim().is_empty() && message.len() < 500, "{name}: {message}");
         self.rows.entry(name.to_owned()).or_insert(message);
     }
 
-    /// Notes an error whose message has paths in a folder of the test's own.
+    /// Records an error whose message has paths in the test's temporary folder.
     fn add_in(&mut self, folder: &Path, of: &str, error: impl Debug + Display) {
         let shown = format!("{error:?}");
         let variant = shown.split(|c: char| !c.is_alphanumeric()).next().unwrap();
@@ -92,7 +92,7 @@ impl Table {
     }
 }
 
-/// Every variant of every public error enum in `crates/*/src` and the facade, and every rule of a verifier's table.
+/// Every variant of every public error enum in `crates/*/src` and the facade, and every rule in a verifier's table.
 fn declared() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for folder in std::fs::read_dir(workspace("crates")).unwrap().flatten() {
@@ -102,7 +102,7 @@ fn declared() -> BTreeSet<String> {
         }
     }
     read_folder(&workspace("crates/facade"), &mut found);
-    // A plan is made by the compiler, never by input: `CompileError::BrokenPlan` stands for all of its rules.
+    // The compiler makes plans, input never does: `CompileError::BrokenPlan` stands for all their rules.
     found.retain(|name| !name.starts_with("PlanError::"));
     found
 }
@@ -117,7 +117,7 @@ fn read_folder(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The source is formatted: variants stand at one level of indentation, a rule in the header's table.
+/// Relies on the source being formatted: variants are at one level of indentation, rules in the header's table.
 fn read_source(text: &str, found: &mut BTreeSet<String>) {
     let mut current: Option<&str> = None;
     for line in text.lines() {

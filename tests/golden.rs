@@ -1,6 +1,6 @@
-//! The golden rule: the default model against llama.cpp's tokens and logits (build b11434), on every prompt of
-//! `tests/data/golden-smollm2.json`. That file's `margins` are llama.cpp's own top-2 margins: where they are below 0.35,
-//! llama.cpp's other numeric forms of the same weights disagree among themselves, so a flip there is no fault.
+//! The golden rule: compares the default model with llama.cpp's tokens and logits (build b11434), on every prompt of
+//! `tests/data/golden-smollm2.json`. That file's `margins` are llama.cpp's own top-2 margins. Below 0.35, llama.cpp's
+//! other numeric forms of the same weights disagree among themselves, so a flip there is not an error.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 use aio::backend::Device;
@@ -15,7 +15,7 @@ use aio_filetest::needs;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// Top-2 margin from which the reference counts as certain.
+/// Top-2 margin at or above which the reference counts as certain.
 const MARGIN: f64 = 0.35;
 
 struct Golden {
@@ -51,7 +51,7 @@ fn engine(path: &std::path::Path, isa: Option<IsaLevel>, threads: usize) -> Engi
     load(path, Arc::new(CpuDevice::new(CpuOptions { threads, isa, pin: false }).unwrap()))
 }
 
-/// Logits of the rows `from..` of the tokens, run in chunks of `chunk` rows.
+/// Logits of the rows `from..` of the tokens, computed in chunks of `chunk` rows.
 fn logits(engine: &Engine, tokens: &[u32], from: usize, chunk: usize) -> Vec<Vec<f32>> {
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, tokens.len()).unwrap();

@@ -1,6 +1,6 @@
 //! Synthetic models of every weight type and architecture against llama.cpp: teacher-forced logits of the same file.
 //!
-//! Runs where `AIO_PEER` names a folder that `benches/peers/build` made, and skips elsewhere.
+//! Runs if `AIO_PEER` names a folder made by `benches/peers/build`; otherwise skips.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 use aio::backend::Device;
@@ -15,11 +15,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-/// Every how many logits the peer's program prints.
+/// The peer's program prints every `STRIDE`-th logit.
 const STRIDE: usize = 16;
-/// Margin from which the peer's arg-max counts as certain.
+/// Margin at or above which the peer's arg-max counts as certain.
 const MARGIN: f64 = 0.35;
-/// Both sides quantise activations to 8 bits in their own way; the models have two layers.
+/// Error bound: each side quantises activations to 8 bits in its own way, and the models have two layers.
 const BOUND: f64 = 2e-3;
 
 struct PeerRow {
@@ -59,8 +59,8 @@ fn our_rows(device: Arc<dyn Device>, model: &Path, ids: &[u32]) -> Vec<Vec<f32>>
 }
 
 /// Compares one file on some tokens; returns the error over all positions. Where the peer is certain of its arg-max,
-/// ours is the same, unless the oracle, which rounds no activation, is not certain of it: llama.cpp quantises activations
-/// in blocks of 256 for K-quants, eight times as coarse as ours, so its own margins move more there.
+/// ours must be the same, unless the oracle, which does not round activations, is uncertain. For K-quants, llama.cpp
+/// quantises activations in blocks of 256, eight times as coarse as ours, so its own margins move more there.
 fn compare_file(folder: &Path, label: &str, file: &Path, ids: &[u32]) -> f64 {
     let (theirs, ours) = (peer_rows(folder, file, ids), our_rows(cpu(), file, ids));
     assert_eq!(theirs.len(), ours.len());
@@ -95,7 +95,7 @@ fn argmax(row: &[f32]) -> u32 {
     (0..row.len()).max_by(|&i, &j| row[i].total_cmp(&row[j]).then(j.cmp(&i))).unwrap() as u32
 }
 
-/// Compares a synthetic model.
+/// Compares one synthetic model.
 fn compare(folder: &Path, preset: &Preset, dtype: DType) -> f64 {
     let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
     let synth = Synth::new(preset, dtype, 11).unwrap();
@@ -104,7 +104,7 @@ fn compare(folder: &Path, preset: &Preset, dtype: DType) -> f64 {
     compare_file(folder, &format!("{} {dtype}", preset.architecture), file.path(), &ids)
 }
 
-/// By how much the largest logit leads.
+/// The lead of the largest logit over the second.
 fn margin_of(row: &[f32]) -> f64 {
     let best = argmax(row) as usize;
     let others = row.iter().enumerate().filter(|(i, _)| *i != best).map(|(_, &v)| v);
@@ -132,8 +132,8 @@ fn every_architecture_agrees_with_llama_cpp() {
     }
 }
 
-/// Llama with the biases that llama.cpp reads for it, and Qwen2 with one of the head. It takes scales with few types of weights
-/// alone; `optional_tensors` of aio-filetest has those.
+/// Llama with the biases that llama.cpp reads for it, and Qwen2 with a bias of the head. llama.cpp accepts scales only
+/// with a few weight types; `optional_tensors` of aio-filetest tests those.
 #[test]
 fn optional_tensors_agree_with_llama_cpp() {
     let Some(folder) = needs::peer("optional_tensors") else { return };

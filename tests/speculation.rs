@@ -1,8 +1,8 @@
-//! Speculation changes nothing of a text: the default model on all workloads, plain against drafted, for every drafter, number
-//! of drafts, size of batch and instruction-set level.
+//! Speculation never changes a text: the default model on all workloads, plain against drafted, for every drafter,
+//! number of drafts, batch size and instruction-set level.
 //!
-//! The short form runs with every `cargo test`; `.ci/long` runs the long one, of more than 100,000 tokens:
-//! `cargo test --release --test speculation -- --ignored --nocapture`. Plain texts are made once, at the first level, so that
+//! The short form runs with every `cargo test`; `.ci/long` runs the long one, with more than 100,000 tokens: `cargo
+//! test --release --test speculation -- --ignored --nocapture`. Plain texts are generated once, at the first level, so
 //! levels are compared with each other too.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
@@ -12,7 +12,7 @@ use aio::engine::{
 };
 use aio::ir::sampling::SampleParams;
 use aio::model::Model;
-use aio::orchestrator::{DraftError, Drafter, DrafterKind, Match, PromptLookup, SuffixDrafter};
+use aio::orchestrator::{DraftError, Drafter, DrafterKind, Match, PromptLookup, StepTime, SuffixDrafter};
 use aio_filetest::needs;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,26 +21,26 @@ use std::time::Instant;
 
 const WORKLOADS: [&str; 8] = ["copy", "grounded", "code", "lists", "chat", "chat-hot", "prose", "prose-hot"];
 const LEVELS: [IsaLevel; 2] = [IsaLevel::Avx512Vnni, IsaLevel::Avx2];
-/// The longest prompt of the workloads and its text fit.
+/// Large enough for the longest prompt of the workloads and its text.
 const CONTEXT: u32 = 1536;
-/// The noise of a prompt has this seed and its place among the prompts.
+/// Base of the noise seeds; a prompt's seed adds its index among the prompts.
 const SEED: u64 = 1000;
-/// A draft model that errs does so in one of so many tokens.
+/// An erring draft model is wrong on one token in `ERRS`.
 const ERRS: usize = 7;
 
-/// How much is compared.
+/// How much to compare.
 struct Extent {
-    /// Prompts of each workload.
+    /// Prompts from each workload.
     prompts: usize,
-    /// Tokens of each text.
+    /// Tokens per text.
     tokens: usize,
-    /// Texts for each number of drafts and size of batch.
+    /// Texts for each number of drafts and batch size.
     texts: usize,
     drafts: &'static [Speculation],
     sizes: &'static [usize],
-    /// Temperatures; `None` for the workload's own.
+    /// Temperatures; `None` means the workload's own.
     temperatures: &'static [Option<f32>],
-    /// Tokens of the longest prompt that a draft model reads, which takes it as long as the model.
+    /// Maximum tokens of a prompt for a draft model, which takes as long to read it as the model does.
     longest_drafted: usize,
 }
 
@@ -89,7 +89,7 @@ fn engine(path: &Path, isa: Option<IsaLevel>, sequences: u32) -> Engine {
     aio::load(Model::open(path).unwrap(), Arc::new(device), &options).unwrap()
 }
 
-/// The first prompts of each workload, workload by workload in turn, so that neighbours are of different kinds.
+/// The first prompts of each workload, interleaved so that neighbours are of different kinds.
 fn prompts(engine: &Engine, each: usize) -> Vec<Prompt> {
     let file = |name: &str| aio_filetest::workspace(&format!("benches/workloads/{name}.jsonl"));
     let lines = WORKLOADS.map(|name| std::fs::read_to_string(file(name)).unwrap());
@@ -113,7 +113,7 @@ fn sampling(temperature: f32, prompt: usize) -> Sampling {
     Sampling { params, seed: SEED + prompt as u64, ..Sampling::greedy() }
 }
 
-/// A draft model that is wrong now and then, as smaller models are.
+/// A draft model that is sometimes wrong, as smaller models are.
 struct Erring {
     model: ModelDrafter,
     known: usize,
@@ -155,21 +155,25 @@ impl Drafter for Erring {
         self.model.most()
     }
 
-    fn seconds_per_token(&self) -> f64 {
-        self.model.seconds_per_token()
+    fn last_time(&self) -> Option<StepTime> {
+        self.model.last_time()
+    }
+
+    fn time_per_token(&self) -> Option<StepTime> {
+        self.model.time_per_token()
     }
 }
 
-/// The comparison at one level.
+/// The comparison at one instruction-set level.
 struct Level<'a> {
     name: &'static str,
     extent: &'a Extent,
     engine: Engine,
-    /// The same model once more, which drafts.
+    /// A second copy of the model, which drafts.
     twin: &'a Arc<Engine>,
     prompts: Vec<Prompt>,
     texts: &'a mut Texts,
-    /// Texts begun so far: prompts and drafters go by it.
+    /// Number of texts started so far; selects prompts and drafters.
     begun: usize,
     compared: usize,
     drafted: u64,
@@ -186,7 +190,7 @@ impl Level<'_> {
         Request { max_tokens: Some(self.extent.tokens), ignore_eog: true, speculation, ..request }
     }
 
-    /// Drafters take turns; every second draft model errs.
+    /// Cycles through the drafters; every second draft model errs.
     fn drafter(&self, prompt: usize, sampling: &Sampling) -> Box<dyn Drafter> {
         let long = self.prompts[prompt].ids.len() > self.extent.longest_drafted;
         match (self.begun + self.begun / WORKLOADS.len()) % 4 {
@@ -199,7 +203,7 @@ impl Level<'_> {
         }
     }
 
-    /// The plain text, made if this is the first level.
+    /// The plain text, generated if this is the first level.
     fn plain(&mut self, prompt: usize, temperature: f32) -> Vec<u32> {
         let key = (prompt, (temperature * 100.0) as u32);
         if !self.texts.contains_key(&key) {
@@ -211,7 +215,7 @@ impl Level<'_> {
         self.texts[&key].clone()
     }
 
-    /// One batch: as many of the next prompts as it holds, compared with their plain texts.
+    /// Runs one batch, filled with the next prompts, and compares the results with their plain texts.
     fn batch(&mut self, size: usize, drafts: Speculation, asked: Option<f32>) {
         let mut batch = Batch::new();
         let mut members: Vec<(MemberId, String, Vec<u32>)> = Vec::new();
@@ -221,7 +225,8 @@ impl Level<'_> {
             let want = self.plain(prompt, temperature);
             let request = self.request(prompt, temperature, drafts);
             let drafter = self.drafter(prompt, &request.sampling);
-            // What was read once is shared, but for one text in eight, which reads its prompt beside the others' drafts.
+            // Texts share a prompt that was already read, except one in eight, which reads its prompt next to the
+            // others' drafts.
             let shared = if self.begun % 8 == 5 { 0 } else { self.prompts[prompt].ids.len() };
             let sequence = self.engine.fork(&self.prompts[prompt].read, shared).unwrap();
             let what = format!(
@@ -270,7 +275,7 @@ impl Level<'_> {
     }
 }
 
-/// Compares at every level that the machine has; the tokens compared.
+/// Compares at every level of this machine; returns the number of tokens compared.
 fn compare(path: &Path, extent: &Extent) -> usize {
     let twin = Arc::new(engine(path, None, 8));
     let (mut texts, mut compared) = (Texts::new(), 0);

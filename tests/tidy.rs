@@ -1,7 +1,7 @@
-//! What must hold of the source itself: dependency edges, the unsafe fence, sizes, headers.
+//! Rules for the source itself: dependency edges, where `unsafe` may be used, sizes, headers.
 //!
-//! The rules are DESIGN's: back ends and compiler know only the plan, `unsafe` stays in a few crates, files and
-//! functions stay readable. Exceptions are named here, one by one.
+//! Back ends and compiler share only the plan, `unsafe` stays in a few crates, files and functions stay readable.
+//! Exceptions are listed here one by one.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
 #[path = "tidy/circles.rs"]
@@ -10,7 +10,7 @@ mod circles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Crate (folder) and the crates of ours that it may depend on directly; dev-dependencies apart.
+/// Each crate (folder) and the workspace crates it may depend on directly, not counting dev-dependencies.
 const EDGES: &[(&str, &[&str])] = &[
     ("ascend-sim", &[]),
     ("mapped", &[]),
@@ -27,13 +27,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ("engine", &["model", "compiler", "backend", "ir", "orchestrator", "plan"]),
 ];
 
-/// Crates in which `unsafe` may stand; every other one forbids it. The command line has two signal handlers.
+/// Crates that may use `unsafe`; all others forbid it. The command line has two signal handlers.
 const MAY_BE_UNSAFE: &[&str] = &["ascend-sim", "mapped", "backend-cpu", "backend-cuda", "cli"];
 
-/// Lines of a file, and of a file with tests in it.
+/// Maximum lines of a file, and of a file that contains tests.
 const MAX_FILE: usize = 500;
 const MAX_FILE_WITH_TESTS: usize = 800;
-/// Lines of a function.
+/// Maximum lines of a function.
 const MAX_FUNCTION: usize = 100;
 
 fn root() -> PathBuf {
@@ -101,8 +101,8 @@ fn unsafe_stays_behind_its_fence() {
     }
 }
 
-/// A thread that the system does not start is an error or a loss of speed, never a panic: `thread::Builder` says so, these
-/// do not. A test's own threads may panic.
+/// If the system cannot start a thread, that is an error or a loss of speed, never a panic. `thread::Builder` returns
+/// the error; these functions do not. A test's own threads may panic.
 #[test]
 fn no_library_panics_where_a_thread_cannot_start() {
     const PANIC: [&str; 3] = ["thread::spawn(", "scope.spawn(", "enable_steady_tick("];
@@ -119,7 +119,7 @@ fn no_library_panics_where_a_thread_cannot_start() {
     assert!(found.is_empty(), "threads that may not start: {found:?}");
 }
 
-/// All that the command line prints is escaped for terminals in one place, and so it must pass there.
+/// Everything that the command line prints is escaped for terminals in one place, so it must go through there.
 #[test]
 fn the_command_line_prints_in_one_place() {
     const PRINT: [&str; 6] = ["println!", "print!", "eprintln!", "io::stdout()", "io::stderr()", "bar.println("];
@@ -155,7 +155,7 @@ fn files_and_functions_stay_readable() {
     assert!(long.is_empty(), "too long:\n{}", long.join("\n"));
 }
 
-/// Functions longer than allowed: from a line with `fn ` to the line that closes at its indentation.
+/// Functions longer than allowed: from a line with `fn ` to the closing line at the same indentation.
 fn long_functions(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
@@ -174,7 +174,8 @@ fn long_functions(text: &str) -> Vec<String> {
     found
 }
 
-/// The crates whose sources decide what lies in an artefact have the same build script, but for the list of sources.
+/// The crates whose sources determine an artefact's contents have the same build script, except for the list of
+/// sources.
 #[test]
 fn sources_are_hashed_the_same_way_everywhere() {
     let script = |name: &str| {
@@ -207,7 +208,7 @@ fn no_files_import_each_other_in_a_circle() {
     assert!(found.is_empty(), "{} circles:\n  {}", lines.len(), lines.join("\n\n  "));
 }
 
-/// Files that a document names, by their endings.
+/// Extensions of files that documents refer to.
 const NAMED: [&str; 9] = [".rs", ".md", ".csv", ".json", ".cu", ".cuh", ".jinja", ".py", ".toml"];
 
 fn every_file(folder: &Path, out: &mut Vec<String>) {
@@ -222,7 +223,7 @@ fn every_file(folder: &Path, out: &mut Vec<String>) {
     }
 }
 
-/// A walkthrough that sends its reader to a file that is gone is worse than none.
+/// A walkthrough that refers to a missing file is worse than none.
 #[test]
 fn documents_name_files_that_exist() {
     let mut files = Vec::new();
@@ -232,7 +233,7 @@ fn documents_name_files_that_exist() {
         let text = std::fs::read_to_string(root().join(document)).unwrap();
         for word in text.split('`').skip(1).step_by(2) {
             let named = NAMED.iter().any(|end| word.ends_with(end));
-            // Names with a placeholder, and what a user would type, are examples.
+            // Names with a placeholder, and text that a user would type, are examples.
             let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c));
             let (word, example) = (word.trim_start_matches("./"), !word.contains('/'));
             if named && plain && !example && !files.iter().any(|f| f.ends_with(&format!("/{word}"))) {
@@ -241,4 +242,33 @@ fn documents_name_files_that_exist() {
         }
     }
     assert!(missing.is_empty(), "no such files: {missing:#?}");
+}
+
+/// The files that a text names in code style: words with an ending of a source, table or document.
+fn named_files(text: &str) -> BTreeSet<&str> {
+    const ENDINGS: [&str; 11] = [".rs", ".cu", ".cuh", ".h", ".cpp", ".inc", ".py", ".toml", ".csv", ".json", ".md"];
+    let plain = |word: &&str| word.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c));
+    let named = |word: &&str| !word.starts_with('.') && ENDINGS.iter().any(|end| word.ends_with(end));
+    text.split('`').skip(1).step_by(2).filter(plain).filter(named).collect()
+}
+
+/// Each walkthrough says how many files it names, so a change that makes a step longer is seen; all of them exist.
+#[test]
+fn walkthroughs_count_the_files_they_name() {
+    let mut files = Vec::new();
+    every_file(&root(), &mut files);
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for section in text.split("\n## ").filter(|s| s.starts_with("Walkthrough: ")) {
+        let (title, steps) = section.split_once('\n').unwrap();
+        let named = named_files(steps);
+        let missing = |name: &&&str| !files.iter().any(|f| f.ends_with(&format!("/{name}")));
+        wrong.extend(named.iter().filter(missing).map(|name| format!("{title}: no file {name}")));
+        let claim = format!("Names {} files.", named.len());
+        if !steps.trim_start().starts_with(&claim) {
+            wrong.push(format!("{title}: should begin with \"{claim}\""));
+        }
+        seen += 1;
+    }
+    assert!(wrong.is_empty() && seen == 5, "{seen} walkthroughs: {wrong:#?}");
 }

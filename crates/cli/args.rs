@@ -1,4 +1,4 @@
-//! All flags of all subcommands, as data: what the command line accepts is decided here and nowhere else.
+//! All flags of all subcommands, as data. Nothing else decides what the command line accepts.
 
 mod artefact;
 mod device;
@@ -46,12 +46,12 @@ pub(crate) struct Args {
     pub command: Command,
 }
 
-/// Reads the command line.
+/// Parses the command line.
 pub(crate) fn parse() -> Result<Args, clap::Error> {
     Args::from_arg_matches(&take_negative(Args::command()).try_get_matches()?)
 }
 
-/// Lets the value of every flag begin with a hyphen and a digit, so that the error for `--top-k -1` names the valid range
+/// Allows flag values that begin with a hyphen and a digit, so that the error for `--top-k -1` names the valid range
 /// instead of an unknown flag `-1`.
 fn take_negative(command: clap::Command) -> clap::Command {
     let takes = |arg: &clap::Arg| arg.get_action().takes_values() && !arg.is_positional();
@@ -59,7 +59,7 @@ fn take_negative(command: clap::Command) -> clap::Command {
     command.mut_subcommands(take_negative)
 }
 
-/// A count; the message of a wrong one says what is right.
+/// Parses a count; the error message states the valid form.
 fn whole<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, String> {
     let wrong = |e: ParseIntError| match e.kind() {
         IntErrorKind::PosOverflow => "the number is too large".to_owned(),
@@ -68,7 +68,7 @@ fn whole<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, String> {
     text.parse().map_err(wrong)
 }
 
-/// Most rows of a plan that a flag may ask for.
+/// Maximum rows of a plan that a flag may request.
 pub(crate) const MAX_ROWS: u32 = 65_536;
 
 /// The subcommands.
@@ -122,7 +122,7 @@ pub(crate) struct PullArgs {
     pub force: bool,
 }
 
-/// A checksum as people paste it.
+/// Parses a checksum in upper or lower case.
 fn sha256(text: &str) -> Result<String, String> {
     let hex = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
     if hex { Ok(text.to_ascii_lowercase()) } else { Err("expected 64 hexadecimal digits".to_owned()) }
@@ -151,7 +151,7 @@ pub(crate) enum DispatchArg {
 }
 
 impl DispatchArg {
-    /// The word on the command line.
+    /// Its name on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             DispatchArg::Op => "op",
@@ -160,7 +160,7 @@ impl DispatchArg {
         }
     }
 
-    /// As the engine names it.
+    /// The engine's value for it.
     pub(crate) fn dispatch(self) -> Dispatch {
         match self {
             DispatchArg::Op => Dispatch::Op,
@@ -245,7 +245,7 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// What they are where no flag is given.
+    /// The values used where no flag is given.
     pub(crate) fn defaults() -> SamplingArgs {
         let command = SamplingArgs::augment_args(clap::Command::new("defaults").no_binary_name(true));
         let matches = command.get_matches_from(std::iter::empty::<&str>());
@@ -362,7 +362,7 @@ pub(crate) struct GgufArgs {
     pub output: GgufOutput,
 }
 
-/// The presets for `--help`; made once, since the list belongs to another crate.
+/// The presets for `--help`, built once because the list comes from another crate.
 static PRESET_HELP: LazyLock<String> = LazyLock::new(|| format!("Shape of the model: {}", preset_names()));
 /// The types for `--help`.
 static TYPE_HELP: LazyLock<String> = LazyLock::new(|| format!("Type of the weight matrices: {}", type_names()));
@@ -415,7 +415,7 @@ mod tests {
     use clap::builder::ValueParser;
     use clap::{Arg, CommandFactory};
 
-    /// Flags whose value is text, but of a form in which no hyphen comes first.
+    /// Flags that take text whose format never starts with a hyphen.
     const OF_A_FORM: [&str; 1] = ["sha256"];
 
     fn free_texts(command: &clap::Command) -> Vec<Arg> {

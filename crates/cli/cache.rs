@@ -1,4 +1,4 @@
-//! `aio cache`: the compiled models in the cache folder; what they are, whether they are whole, and away with them.
+//! `aio cache`: lists, verifies and removes the compiled models in the cache folder.
 
 use crate::args::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, ShowForm};
 use crate::outcome::Outcome;
@@ -24,15 +24,15 @@ pub(crate) fn main(command: CacheCommand) -> Result<Outcome> {
     }
 }
 
-/// What is known of an artefact without reading its weights.
+/// What `aio cache list` shows of an artefact, known without reading its weights.
 struct Shown {
     file: String,
     model: String,
     target: String,
     bytes: u64,
-    /// Seconds since it was used last.
+    /// Seconds since its last use.
     idle_s: u64,
-    /// `ready`, `stale`, or what is wrong.
+    /// `ready`, `stale`, or the fault.
     state: String,
 }
 
@@ -119,7 +119,7 @@ fn verify(args: &CacheVerifyArgs) -> Result<Outcome> {
     Ok(Outcome::CheckFailed)
 }
 
-/// What is wrong with where an artefact lies, if that is in the cache.
+/// For a file in the cache, why it does not belong there.
 fn entry_fault(path: &Path, artefact: &Artefact) -> Option<String> {
     let folder = |path: &Path| path.canonicalize().ok();
     let inside = store::folder()
@@ -129,14 +129,14 @@ fn entry_fault(path: &Path, artefact: &Artefact) -> Option<String> {
     store::foreign(path, artefact.header(), None).filter(|_| inside)
 }
 
-/// What is wrong with an artefact; every chunk is read.
+/// Reads every chunk of an artefact and returns its fault, if any.
 fn check(path: &Path) -> Result<Option<String>> {
     let artefact = match Artefact::open(path).and_then(|a| a.family().map(|_| a)) {
         Ok(artefact) => match entry_fault(path, &artefact) {
             Some(fault) => return Ok(Some(fault)),
             None => artefact,
         },
-        // It cannot be read, so nothing is known of it.
+        // An unreadable file may be sound, so this is an error and not a fault.
         Err(e @ ArtefactError::Read { .. }) => return Err(e.into()),
         Err(e) => return Ok(Some(e.to_string())),
     };
@@ -150,7 +150,7 @@ fn check(path: &Path) -> Result<Option<String>> {
     Ok(faults.first().map(|f| format!("{f}{more}")))
 }
 
-/// What is wrong with each damaged chunk, in order; on all cores.
+/// Descriptions of the damaged chunks, in order; checked on all cores.
 fn faults(weights: &WeightFile, progress: &(dyn Fn(u64) + Sync)) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let faults = Mutex::new(Vec::new());
@@ -194,7 +194,7 @@ fn clear(args: &CacheClearArgs) -> Result<Outcome> {
     }
     store::clean(&folder);
     if args.older_than.is_none() {
-        // It only says which model has which content; without artefacts that is of no use.
+        // The index only maps models to content hashes, so it is useless without artefacts.
         let _ = std::fs::remove_dir_all(folder.join("index"));
     }
     print_now(&format!("removed {count} artefacts, {bytes} bytes\n"))?;

@@ -1,4 +1,4 @@
-//! `aio compile`: a model's plans and packed weights in one file.
+//! `aio compile`: writes a model's plans and packed weights to one file.
 
 use crate::args::{CompileArgs, MAX_ROWS};
 use crate::content::{FileState, hash_files};
@@ -14,7 +14,7 @@ pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
     let device = models::model_device(&args.model)?;
     let model = models::open(&args.model)?;
     models::warn(&model);
-    // From here until something is written there is nothing to tidy up.
+    // Nothing is written until later, so there is nothing to clean up yet.
     signals::end_at_once();
     let graph = models::graph(&model, &args.model)?;
     let options = EngineOptions { context: args.ctx, ..EngineOptions::default() };
@@ -35,7 +35,7 @@ pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
     let content = hash_files(&paths, &|n| bar.inc(n))?;
     bar.finish_and_clear();
     let spinner = ProgressBar::new_spinner().with_message("packing the weights");
-    // Not a steady tick: that starts a thread, and panics where it cannot.
+    // Not a steady tick: that starts a thread and panics if it cannot.
     spinner.tick();
     let compiled = Compiled::new(&model, &graph, &*device, &options, &rows);
     spinner.finish_and_clear();

@@ -1,5 +1,5 @@
-//! What identifies a model file: its content's hash, and what tells without reading it that the content is the same.
-//! Used by `compile` and by the cache.
+//! Identity of a model file: a hash of its content, and the file state that shows, without reading it, that the content
+//! is unchanged. Used by `compile` and by the cache.
 
 use crate::signals;
 use aio::backend::threads::work_together;
@@ -13,21 +13,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Bytes that are hashed in one go; threads take turns at them.
+/// Bytes hashed at a time; threads take pieces in turn.
 const PIECE: u64 = 8 << 20;
-/// A file that changed so recently may change again without its times telling.
+/// A file changed more recently than this may change again without a new timestamp.
 const SETTLED: Duration = Duration::from_millis(100);
-/// The same where times are kept in whole seconds.
+/// The same for file systems that store timestamps in whole seconds.
 const SETTLED_COARSE: Duration = Duration::from_secs(3);
 
-/// The state of a file. While it is the same, so is the content: every write changes a time.
+/// The state of a file. An equal state means equal content, since every write changes a timestamp.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileState {
     pub path: PathBuf,
     bytes: u64,
-    /// Nanoseconds since 1970.
+    /// Modification time in nanoseconds since 1970.
     modified: i128,
-    /// As above, of the last change of any kind; unlike the other one it cannot be set.
+    /// Time of the last change of any kind, in the same unit. Unlike `modified`, it cannot be set by a program.
     changed: i128,
     device: u64,
     inode: u64,
@@ -42,18 +42,18 @@ impl FileState {
         Ok(FileState { path: path.to_path_buf(), bytes: meta.len(), modified, changed, device, inode })
     }
 
-    /// Whether two states, perhaps by different paths, are of the same file with the same content.
+    /// Whether two states, possibly from different paths, belong to the same file with the same content.
     pub(crate) fn is_same_file(&self, other: &FileState) -> bool {
         FileState { path: PathBuf::new(), ..self.clone() } == FileState { path: PathBuf::new(), ..other.clone() }
     }
 
-    /// Whether the last change is long enough ago that a later one would show.
+    /// Whether the last change is old enough that a later one would show.
     pub(crate) fn is_settled(&self) -> bool {
         self.is_settled_at(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i128)
     }
 
-    /// As [`FileState::is_settled`] at a time. A time in the future was set by hand, or before the clock was; a later
-    /// change has another one.
+    /// [`FileState::is_settled`] at a given time. A time in the future was set by hand or a wrong clock; later changes
+    /// differ.
     fn is_settled_at(&self, now: i128) -> bool {
         let past = [self.modified, self.changed].into_iter().filter(|&time| time <= now).max();
         let wait = |last: i128| if last % 1_000_000_000 == 0 { SETTLED_COARSE } else { SETTLED };
@@ -73,7 +73,7 @@ fn system_state(_: &std::fs::Metadata) -> (u64, u64, i128) {
     (0, 0, 0)
 }
 
-/// The hash of files' whole content, in their order; the names do not matter.
+/// Hash of the whole content of the files, in order; their names do not matter.
 pub(crate) fn hash_files(paths: &[PathBuf], progress: &(dyn Fn(u64) + Sync)) -> Result<Hash> {
     let mut texts = Vec::new();
     for path in paths {
@@ -85,7 +85,7 @@ pub(crate) fn hash_files(paths: &[PathBuf], progress: &(dyn Fn(u64) + Sync)) -> 
     Ok(Hash::of_texts(&texts))
 }
 
-/// The hash of each piece of a file, on all cores.
+/// Hash of each piece of a file, computed on all cores.
 fn hash_pieces(path: &Path, bytes: u64, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<Hash>> {
     let count = bytes.div_ceil(PIECE);
     let hashes = Mutex::new(vec![Hash([0; 32]); count as usize]);
@@ -157,7 +157,7 @@ mod tests {
         std::fs::write(&path, "x").unwrap();
         let state = FileState::of(&path).unwrap();
         assert_eq!(FileState::of(&path).unwrap(), state);
-        // Another length, since times may be as coarse as seconds.
+        // A different length, since timestamps may be as coarse as seconds.
         std::fs::write(&path, "longer").unwrap();
         assert_ne!(FileState::of(&path).unwrap(), state);
     }
@@ -173,7 +173,7 @@ mod tests {
         assert!(!settled(1, now - 99 * MS) && settled(1, now - 101 * MS));
         // Whole seconds.
         assert!(!settled(now - 2000 * MS, 1) && settled(now - 3000 * MS, 1));
-        // A date in the future says nothing, the other one does.
+        // A modification time in the future is ignored; the change time decides.
         assert!(settled(now + 1, now - 101 * MS) && !settled(now + 1, now - 99 * MS) && settled(now + 1, now + 1));
     }
 }

@@ -1,4 +1,4 @@
-//! `aio device`: which devices there are, what they can do, and the profile that says so.
+//! `aio device`: lists devices, and shows or measures their profiles.
 
 use crate::args::{CalibrateArgs, DeviceArg, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm};
 use crate::outcome::Outcome;
@@ -23,7 +23,7 @@ pub(crate) fn main(command: DeviceCommand) -> Result<Outcome> {
 fn list(args: &DeviceListArgs) -> Result<()> {
     let mut rows = Vec::new();
     match args.device {
-        // The reason, if there is none, is the error.
+        // If there is none, the error gives the reason.
         Some(device) => {
             let entry = devices::entry(device)?;
             rows.extend(found(entry, entry.list()?)?);
@@ -47,7 +47,7 @@ fn list(args: &DeviceListArgs) -> Result<()> {
     Ok(())
 }
 
-/// Rows of what there is of a device.
+/// One row per chip that was found for a device.
 fn found(entry: &dyn DeviceEntry, all: Vec<Found>) -> Result<Vec<Listed>> {
     let row = |found: Found| {
         let profile = profile(entry, &found)?;
@@ -56,7 +56,7 @@ fn found(entry: &dyn DeviceEntry, all: Vec<Found>) -> Result<Vec<Listed>> {
     all.into_iter().map(row).collect()
 }
 
-/// The row of a device that is not there, with the reason.
+/// The row of an unavailable device, with the reason.
 fn missing(entry: &dyn DeviceEntry, reason: &DeviceError) -> Listed {
     Listed { name: entry.name().to_owned(), what: reason.to_string(), threads: 0, profile: Profile::NotKept }
 }

@@ -1,4 +1,4 @@
-//! How the command line opens devices, and with what: flags, the environment, the cache folder.
+//! How the command line opens devices: options from flags, the environment and the cache folder.
 //!
 //! Called by every subcommand that opens a device.
 
@@ -11,29 +11,29 @@ use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The registry's entry of a device.
+/// The registry entry of a device.
 pub(crate) fn entry(device: DeviceArg) -> Result<&'static dyn DeviceEntry, RegistryError> {
     registry().find(device.name())
 }
 
-/// Opens a device; `threads` 0 means one a core.
+/// Opens a device; `threads` 0 means one per core.
 pub(crate) fn open(device: DeviceArg, isa: Option<IsaArg>, threads: Option<u32>) -> Result<Opened> {
     let options = asked(isa, threads);
     let entry = fitting(device, &options)?;
     Ok(registry().open(device.name(), &provided(entry, options)?)?)
 }
 
-/// What measures an open device.
+/// The measuring interface of an open device.
 pub(crate) fn measured(device: DeviceArg, opened: &Opened) -> Result<&Arc<dyn Hardware>, RegistryError> {
     opened.hardware.as_ref().ok_or(RegistryError::NotMeasured { device: device.name() })
 }
 
-/// Refuses flags that the device has no use for.
+/// Rejects flags that the device does not take.
 pub(crate) fn check(device: DeviceArg, isa: Option<IsaArg>, threads: Option<u32>) -> Result<()> {
     fitting(device, &asked(isa, threads)).map(|_| ())
 }
 
-/// The entry of a device that takes these options; they come from flags, so an error names the flag.
+/// The entry of a device, if it takes these options. They come from flags, so an error names the flag.
 fn fitting(device: DeviceArg, options: &DeviceOptions) -> Result<&'static dyn DeviceEntry> {
     match registry().check(device.name(), options) {
         Err(RegistryError::UnknownOption { device, option, .. }) => {
@@ -44,7 +44,7 @@ fn fitting(device: DeviceArg, options: &DeviceOptions) -> Result<&'static dyn De
     }
 }
 
-/// What flags ask for.
+/// The options that the flags set.
 fn asked(isa: Option<IsaArg>, threads: Option<u32>) -> DeviceOptions {
     let mut asked = DeviceOptions::new();
     if let Some(value) = isa.and_then(|isa| isa.to_possible_value()) {
@@ -56,11 +56,11 @@ fn asked(isa: Option<IsaArg>, threads: Option<u32>) -> DeviceOptions {
     asked
 }
 
-/// With what the machine and its environment say, of the options that the device has.
+/// Adds what the machine and the environment provide for the device's options.
 fn provided(entry: &dyn DeviceEntry, mut all: DeviceOptions) -> Result<DeviceOptions> {
     for option in entry.options() {
         all = match option.name {
-            // Without a cache folder kernels are compiled at each start.
+            // Without a cache folder, kernels are compiled at each start.
             options::KERNEL_CACHE => match folders::inside(entry.name()) {
                 Ok(folder) => all.with(option.name, folder),
                 Err(_) => all,
@@ -78,7 +78,7 @@ fn provided(entry: &dyn DeviceEntry, mut all: DeviceOptions) -> Result<DeviceOpt
     Ok(all)
 }
 
-/// The share of shared memory that kernels ask for, in percent: for comparisons too.
+/// The share of shared memory that kernels request, in percent; also for comparisons.
 fn carveout() -> Result<Option<u32>> {
     let Some(text) = std::env::var_os("AIO_CUDA_CARVEOUT") else { return Ok(None) };
     let text = text.to_string_lossy();
@@ -88,12 +88,12 @@ fn carveout() -> Result<Option<u32>> {
     }
 }
 
-/// Folders that may have `cuda_fp16.h`: the toolkit that the environment names, then the usual places, then wheels.
+/// Folders that may contain `cuda_fp16.h`: the toolkit named by the environment, then the usual places, then wheels.
 pub(crate) fn headers() -> Vec<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let named = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(set).map(|f| f.join("include"));
     let usual = ["/usr/local/cuda/include", "/usr/include"].into_iter().map(PathBuf::from);
-    // A wheel's libraries lie in `nvidia/cuda_nvrtc/lib`, the headers beside them.
+    // A wheel's libraries are in `nvidia/cuda_nvrtc/lib`, with the headers next to them.
     let paths = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let beside = |folder: PathBuf| folder.ancestors().nth(2).map(|n| n.join("cuda_runtime/include"));
     let wheels: Vec<_> = std::env::split_paths(&paths).filter(|p| p != Path::new("")).filter_map(beside).collect();

@@ -1,6 +1,6 @@
-//! The line editor of a chat on the terminal: history, pasted lines as one turn, Ctrl-C for a new line, Ctrl-D for the end.
+//! The line editor of a terminal chat: history, pasted lines as one turn, Ctrl-C for a new line, Ctrl-D to end.
 //!
-//! Rustyline does the work. What is typed is kept in `history` in the cache folder, for this user alone.
+//! Built on Rustyline. The history is in `history` in the cache folder, readable by this user alone.
 
 use crate::{folders, signals};
 use anyhow::{Context, Result};
@@ -10,13 +10,13 @@ use rustyline::{Behavior, Config, Editor};
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 
-/// Turns that the history keeps.
+/// Maximum number of turns in the history.
 const KEPT: usize = 1000;
 
-/// The turns that a person types.
+/// Reads the user's turns from the terminal.
 pub(crate) struct Turns {
     editor: Editor<(), FileHistory>,
-    /// Where the history is; none without a cache folder.
+    /// Path of the history; `None` without a cache folder.
     history: Option<PathBuf>,
 }
 
@@ -27,7 +27,7 @@ impl Turns {
         Ok(Turns { editor: editor(history.as_deref())?, history })
     }
 
-    /// The next turn, which may have several lines; `None` at the end.
+    /// Reads the next turn, which may have several lines; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<String>> {
         loop {
             match signals::while_editing(|| self.editor.readline("> ")) {
@@ -37,10 +37,10 @@ impl Turns {
                     return Ok(Some(turn));
                 }
                 Err(ReadlineError::Eof) => return Ok(None),
-                // Ctrl-C, or another size of the window.
+                // Ctrl-C, or the window was resized.
                 Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => {}
                 Err(ReadlineError::Io(e)) if e.kind() == ErrorKind::InvalidData => {
-                    // The rest of what was pasted would be taken for turns.
+                    // Otherwise the rest of a paste would become turns.
                     signals::drop_typed();
                     self.editor = editor(self.history.as_deref())?;
                     note!("\nthe input is not UTF-8 and was discarded");
@@ -51,7 +51,7 @@ impl Turns {
     }
 
     fn keep(&mut self, turn: &str) {
-        // A history that cannot be kept is no reason to end a chat.
+        // Failing to store the history must not end the chat.
         let fresh = self.editor.add_history_entry(turn).unwrap_or(false);
         if let Some(path) = self.history.as_ref().filter(|_| fresh) {
             let _ = self.editor.append_history(path);
@@ -60,7 +60,7 @@ impl Turns {
 }
 
 fn editor(history: Option<&Path>) -> Result<Editor<(), FileHistory>> {
-    // The prompt goes to the terminal even if the answers go to a file.
+    // The prompt goes to the terminal even if the answers are redirected to a file.
     let behavior = if std::io::stdout().is_terminal() { Behavior::Stdio } else { Behavior::PreferTerm };
     let config = Config::builder().behavior(behavior).max_history_size(KEPT).map(|c| c.build());
     let editor = config.and_then(|config| {
@@ -69,13 +69,13 @@ fn editor(history: Option<&Path>) -> Result<Editor<(), FileHistory>> {
     });
     let mut editor = editor.context("cannot open the terminal")?;
     if let Some(path) = history {
-        // Without a readable history the chat has none.
+        // If the history cannot be read, the chat starts without one.
         let _ = editor.load_history(path);
     }
     Ok(editor)
 }
 
-/// The history's file, made for this user alone if there is none.
+/// Path of the history file, created for this user alone if it is missing.
 fn history() -> Option<PathBuf> {
     let folder = folders::cache().ok()?;
     folders::create(&folder).ok()?;

@@ -1,36 +1,36 @@
-//! Text of files, URLs and subprocesses on its way to a terminal: nothing in it is obeyed, and no line is endless.
+//! Makes text from files, URLs and subprocesses safe to print: no control sequences, bounded line length.
 //!
-//! `output` puts everything that is for people through here, so no message has to think of it.
+//! `output` applies this to everything meant for people, so no message needs to handle it.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Characters of a line of a message.
+/// Maximum characters in a line of a message.
 const MAX_LINE: usize = 2000;
-/// Lines of a message.
+/// Maximum lines in a message.
 const MAX_LINES: usize = 400;
-/// Bytes of a table's cell.
+/// Maximum bytes in a table cell.
 const MAX_CELL: usize = 400;
 
-/// Whether a terminal would obey a character, or show a text other than it is: control characters, and those that turn
-/// the direction of writing or end a line.
+/// Whether a terminal would obey a character or display different text because of it: control characters, and those
+/// that change the writing direction or end a line.
 fn is_obeyed(c: char) -> bool {
     let direction =
         matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || direction
 }
 
-/// Text in which `\n` and `\t` alone are obeyed; the rest is written as Rust does, `\u{1b}`.
+/// Escapes everything a terminal obeys except `\n` and `\t`, the way Rust does: `\u{1b}`.
 pub(crate) fn text(text: &str) -> Cow<'_, str> {
     escaped(text, |c| is_obeyed(c) && !matches!(c, '\n' | '\t'))
 }
 
-/// As [`text`], on one line.
+/// Like [`text`], but on one line.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_obeyed)
 }
 
-/// A message: as [`text`], with lines and their number bounded.
+/// A message: like [`text`], with a bounded number and length of lines.
 pub(crate) fn message(message: &str) -> String {
     let mut out = String::new();
     let mut lines = message.split_inclusive('\n');
@@ -46,17 +46,17 @@ pub(crate) fn message(message: &str) -> String {
     out
 }
 
-/// A table's cell: as [`line`], cut.
+/// A table cell: like [`line`], truncated.
 pub(crate) fn cell(text: &str) -> String {
     line(&cut(text, MAX_CELL)).into_owned()
 }
 
-/// JSON text without the characters that JSON allows and a terminal obeys; it means the same.
+/// Escapes characters that JSON allows but a terminal obeys; the JSON keeps its meaning.
 pub(crate) fn json(json: &str) -> Cow<'_, str> {
     replaced(json, |c| is_obeyed(c) && c != '\n', |out, c| write!(out, "\\u{:04x}", u32::from(c)))
 }
 
-/// The first `max` characters, and how long the whole is.
+/// The first `max` characters, followed by the total length.
 fn cut(text: &str, max: usize) -> Cow<'_, str> {
     match text.char_indices().nth(max) {
         Some((end, _)) => Cow::Owned(format!("{}... ({} bytes)", &text[..end], text.len())),

@@ -1,5 +1,5 @@
-//! `aio pull URL`: any file, resumable. Bytes gather in a `.part` file beside the destination; only a file with the
-//! right checksum gets the final name, so whoever finds the name finds the file whole.
+//! `aio pull URL`: downloads any file, and resumes where it stopped. Data goes to a `.part` file next to the
+//! destination, which gets the final name only if the checksum matches, so a file with that name is complete.
 
 use crate::folders;
 use crate::output;
@@ -12,25 +12,25 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a server may take to accept a connection, and to begin its answer.
+/// How long a server may take to accept a connection and to start its response.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Bytes of the disk that a download leaves to others.
+/// Disk space in bytes that a download leaves free.
 const KEPT_FREE: u64 = 16 << 20;
-/// Bytes between two looks at the disk's free space.
+/// Bytes between checks of the free disk space.
 const ROOM_EVERY: u64 = 64 << 20;
-/// Bytes that are hashed at once.
+/// Bytes hashed at a time.
 const PIECE: usize = 1 << 18;
 
-/// Where a file comes from.
+/// Where a file is downloaded from.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub url: &'a str,
-    /// How long the body may bring next to nothing.
+    /// How long the body may go with next to no data.
     pub patience: Duration,
 }
 
 impl std::fmt::Display for Source<'_> {
-    /// The address without what may be secret: names and passwords, and all after the path.
+    /// The URL without parts that may be secret: the user name and password, and everything after the path.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (plain, hidden) = match self.url.split_once(['?', '#']) {
             Some((plain, _)) => (plain, "?..."),
@@ -47,7 +47,7 @@ impl std::fmt::Display for Source<'_> {
 /// Fetches a file and returns its path.
 pub(crate) fn file(source: Source<'_>, sha256: &str, output: Option<&Path>, force: bool) -> Result<PathBuf> {
     let path = match output {
-        // A link stays, and what it leads to is replaced.
+        // A symbolic link stays; the file it points to is replaced.
         Some(path) if path.is_symlink() => {
             path.canonicalize().with_context(|| format!("cannot follow {}", path.display()))?
         }
@@ -68,7 +68,7 @@ pub(crate) fn file(source: Source<'_>, sha256: &str, output: Option<&Path>, forc
     let mut part = Part::open(&path)?;
     let digest = match part.download(source)? {
         Download::Whole(digest) => digest,
-        // What was there is more than the server has, or is it all; only the checksum can tell.
+        // The partial file is complete or longer than the server's file. Only the checksum can tell.
         Download::NothingMore(digest) if digest == sha256 => digest,
         Download::NothingMore(_) => {
             part.restart()?;
@@ -79,7 +79,7 @@ pub(crate) fn file(source: Source<'_>, sha256: &str, output: Option<&Path>, forc
     Ok(path)
 }
 
-/// The URL's last part, in the cache folder.
+/// The last part of the URL, in the cache folder.
 fn default_path(source: Source<'_>) -> Result<PathBuf> {
     let address = source.url.split(['?', '#']).next().unwrap_or(source.url);
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
@@ -93,7 +93,7 @@ fn default_path(source: Source<'_>) -> Result<PathBuf> {
     Ok(folder.join(name))
 }
 
-/// Checksum of the file at the destination, if there is one.
+/// Checksum of the file at the destination, if it exists.
 fn existing(path: &Path) -> Result<Option<String>> {
     if !path.exists() {
         return Ok(None);
@@ -104,7 +104,7 @@ fn existing(path: &Path) -> Result<Option<String>> {
     Ok(Some(hex(hash)))
 }
 
-/// Hashes a file from where it stands; returns the bytes read.
+/// Hashes a file from its current position and returns the number of bytes read.
 fn hash_rest(file: &mut File, hash: &mut Sha256, message: &'static str) -> io::Result<u64> {
     let bar = output::bar(file.metadata()?.len(), message);
     let mut buffer = vec![0; PIECE];
@@ -126,9 +126,9 @@ fn hash_rest(file: &mut File, hash: &mut Sha256, message: &'static str) -> io::R
 
 /// How a download ended, with the checksum of the partial file.
 enum Download {
-    /// The server sent all that was missing.
+    /// The server sent everything that was missing.
     Whole(String),
-    /// The server has nothing after the bytes that were there already.
+    /// The server has nothing beyond the bytes already present.
     NothingMore(String),
 }
 
@@ -140,8 +140,8 @@ impl Download {
     }
 }
 
-/// Opens a partial file, whose name others can guess: a new file, or a plain one of this user that has no other name. A
-/// symbolic link is not followed.
+/// Opens a partial file, whose name others can guess. Accepts a new file, or a regular file of this user without other
+/// hard links. Does not follow symbolic links.
 fn open_own(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -156,20 +156,24 @@ fn open_own(path: &Path) -> io::Result<File> {
     };
     #[cfg(not(unix))]
     let own = true;
-    if meta.is_file() && own { Ok(file) } else { Err(io::Error::other("it is no plain file of yours; remove it")) }
+    if meta.is_file() && own {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is not a regular file that you own; remove it"))
+    }
 }
 
 /// The partial file.
 struct Part {
     path: PathBuf,
     file: File,
-    /// Bytes so far, and their checksum.
+    /// Number of bytes so far, and their running checksum.
     have: u64,
     hash: Sha256,
 }
 
 impl Part {
-    /// Opens what an earlier run left, or an empty file. One process at a time may.
+    /// Opens what an earlier run left, or an empty file. Only one process at a time can hold it.
     fn open(destination: &Path) -> Result<Part> {
         let path = output::beside(destination, "", ".part");
         let fail = || format!("cannot write {}", path.display());
@@ -182,7 +186,7 @@ impl Part {
         Ok(Part { path, file, have, hash })
     }
 
-    /// Forgets all bytes.
+    /// Discards all bytes.
     fn restart(&mut self) -> Result<()> {
         let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
         emptied.with_context(|| format!("cannot write {}", self.path.display()))?;
@@ -190,7 +194,7 @@ impl Part {
         Ok(())
     }
 
-    /// Fetches what is missing.
+    /// Downloads what is missing.
     fn download(&mut self, source: Source<'_>) -> Result<Download> {
         let response = match request(source.url, self.have) {
             Ok(response) => response,
@@ -213,7 +217,7 @@ impl Part {
             && whole != total
         {
             self.remove();
-            bail!("{source} has {whole} bytes by its range and {total} by its length; the partial file was removed");
+            bail!("{source} gives two sizes, {whole} and {total} bytes; the partial file was removed");
         }
         let total = total.or(whole);
         self.check_room(source, total.unwrap_or(self.have).saturating_sub(self.have))?;
@@ -255,7 +259,7 @@ impl Part {
         }
     }
 
-    /// Whether `bytes` more fit on the disk. A system that does not say is asked by writing.
+    /// Checks that `bytes` more fit on the disk. If the system does not report free space, the write itself decides.
     fn check_room(&self, source: Source<'_>, bytes: u64) -> Result<()> {
         let Some(free) = free_bytes(&self.file) else { return Ok(()) };
         if bytes.saturating_add(KEPT_FREE) <= free {
@@ -273,22 +277,22 @@ impl Part {
         self.keep(anyhow::anyhow!("the connection to {source} broke after {} of {total} bytes: {why}", self.have))
     }
 
-    /// An error after which the bytes stay for another try; an empty file goes.
+    /// Adds to an error that the next try resumes; removes the file if it is empty.
     fn keep(&self, error: anyhow::Error) -> anyhow::Error {
         if self.have == 0 {
             self.remove();
             return error;
         }
-        let kept = format!("{} is kept and the same command goes on from there", self.path.display());
+        let kept = format!("{} is kept, and the same command resumes it", self.path.display());
         anyhow::anyhow!("{error:#}; {kept}")
     }
 
     fn remove(&self) {
-        // Called on the way to an error, which matters more than a file that will not go.
+        // On the way to an error, which matters more than a file that cannot be removed.
         let _ = fs::remove_file(&self.path);
     }
 
-    /// Gives the file its name if its checksum is right; removes it if not.
+    /// Renames the file to its final name if the checksum matches; otherwise removes it.
     fn finish(self, path: &Path, source: Source<'_>, digest: &str, wanted: &str) -> Result<()> {
         if digest != wanted {
             self.remove();
@@ -302,7 +306,7 @@ impl Part {
     }
 }
 
-/// Free bytes of the file system on which a file lies.
+/// Free bytes on a file's file system.
 #[cfg(unix)]
 fn free_bytes(file: &File) -> Option<u64> {
     let stat = rustix::fs::fstatvfs(file).ok()?;
@@ -314,7 +318,7 @@ fn free_bytes(_: &File) -> Option<u64> {
     None
 }
 
-/// The whole file's size, as a partial answer gives it.
+/// The whole file's size, from a partial response.
 fn whole_size(response: &ureq::http::Response<ureq::Body>) -> Option<u64> {
     if response.status().as_u16() != 206 {
         return None;
@@ -323,7 +327,7 @@ fn whole_size(response: &ureq::http::Response<ureq::Body>) -> Option<u64> {
     range.rsplit_once('/').and_then(|(_, all)| all.parse().ok())
 }
 
-/// Asks for a file from byte `from` on.
+/// Requests a file starting at byte `from`.
 fn request(url: &str, from: u64) -> Result<ureq::http::Response<ureq::Body>> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     if !scheme.is_some_and(|s| s == "http" || s == "https") {
@@ -341,7 +345,7 @@ fn request(url: &str, from: u64) -> Result<ureq::http::Response<ureq::Body>> {
     Ok(request.call()?)
 }
 
-/// Whether a partial answer begins where it was asked to.
+/// Whether a partial response starts at the requested byte.
 fn starts_at(response: &ureq::http::Response<ureq::Body>, from: u64) -> bool {
     let range = response.headers().get("content-range").and_then(|v| v.to_str().ok());
     range.is_some_and(|r| r.starts_with(&format!("bytes {from}-")))

@@ -1,16 +1,16 @@
-//! The cache folder: where it is, and whether it is the user's alone.
+//! The cache folder: its location, and a check that only this user can write to it.
 //!
-//! Files there are loaded without asking, so only the user may write to the folder. Called by everything that keeps files between
-//! runs.
+//! Files there are loaded without further checks of their origin, so no other user may write to the folder. Called by
+//! everything that keeps files between runs.
 
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The user's cache folder for aio's files; it need not exist.
+/// Path of the user's cache folder for aio; it may not exist yet.
 ///
 /// # Errors
-/// No home folder, or a folder that others may write to.
+/// There is no home folder, or others may write to the cache folder.
 pub(crate) fn cache() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|h| h.join(".cache")));
@@ -19,10 +19,10 @@ pub(crate) fn cache() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// A folder of the cache; it need not exist.
+/// Path of a folder in the cache; it may not exist yet.
 ///
 /// # Errors
-/// As [`cache`], for either of them.
+/// As for [`cache`], for either folder.
 pub(crate) fn inside(name: &str) -> Result<PathBuf> {
     let folder = cache()?.join(name);
     check(&folder)?;
@@ -32,16 +32,16 @@ pub(crate) fn inside(name: &str) -> Result<PathBuf> {
 fn check(folder: &Path) -> Result<()> {
     match fs::metadata(folder) {
         Ok(meta) => trusted(folder, &meta),
-        // Where there is a file instead, whoever creates the folder says so.
+        // If a file is in the way, creating the folder reports it.
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(()),
         Err(e) => Err(e).with_context(|| format!("cannot read {}", folder.display())),
     }
 }
 
-/// Creates a folder inside the cache, and the cache itself for this user alone.
+/// Creates a folder in the cache, and the cache folder itself for this user alone.
 ///
 /// # Errors
-/// Those of [`cache`] and of creating a folder.
+/// Errors of [`cache`] and of creating a folder.
 pub(crate) fn create(folder: &Path) -> Result<()> {
     let fail = || format!("cannot create {}", folder.display());
     let cache = cache()?;
@@ -63,7 +63,7 @@ fn private(folder: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)
 }
 
-/// The folder belongs to this user, or to the system's administrator, and nobody else may write to it.
+/// Checks that the folder belongs to this user or to root, and that no one else may write to it.
 #[cfg(unix)]
 fn trusted(folder: &Path, meta: &fs::Metadata) -> Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -72,7 +72,7 @@ fn trusted(folder: &Path, meta: &fs::Metadata) -> Result<()> {
     if meta.uid() != me && meta.uid() != 0 {
         bail!("the cache folder {shown} belongs to another user (id {}); nothing in it is used", meta.uid());
     }
-    // As older versions made it for users with a group of their own.
+    // Older versions created it this way for users with their own group.
     let own = meta.uid() == me && meta.mode() & 0o022 == 0o020;
     if own && fs::set_permissions(folder, fs::Permissions::from_mode(meta.mode() & 0o755)).is_ok() {
         return Ok(());

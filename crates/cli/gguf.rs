@@ -1,4 +1,4 @@
-//! `aio gguf`: everything in a GGUF file. Needs no model of a known architecture, so that any file can be looked into.
+//! `aio gguf`: shows everything in a GGUF file. Works for unknown architectures too, so that any file can be inspected.
 
 use crate::args::{GgufArgs, GgufOutput};
 use crate::outcome::Outcome;
@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Items of an array that are shown.
+/// Number of array items shown.
 const FIRST_ITEMS: usize = 8;
-/// Characters of a string that a table shows.
+/// Characters of a string shown in a table.
 const SHOWN_CHARS: usize = 60;
 
 pub(crate) fn main(args: GgufArgs) -> Result<Outcome> {
@@ -66,7 +66,7 @@ fn type_name(value: &Value<'_>) -> String {
     }
 }
 
-/// A value as a table shows it.
+/// Formats a value for a table.
 fn shown(value: &Value<'_>) -> String {
     match *value {
         Value::Str(s) if s.chars().count() > SHOWN_CHARS => {
@@ -89,7 +89,7 @@ fn shown(value: &Value<'_>) -> String {
     }
 }
 
-/// Tensors of one type together.
+/// Tensors of one type, together.
 #[derive(Default)]
 struct OfType {
     count: usize,
@@ -146,7 +146,7 @@ fn value_json(value: &Value<'_>) -> serde_json::Value {
     }
 }
 
-/// A float with the digits that people see; a string if JSON has no such number.
+/// A float as it is displayed; a string if JSON cannot represent the number.
 fn float_json(digits: &str) -> serde_json::Value {
     match digits.parse::<f64>() {
         Ok(v) if v.is_finite() => json!(v),

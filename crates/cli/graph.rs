@@ -1,4 +1,4 @@
-//! `aio graph`: step graphs checked, shown and compiled; `graph_run` runs them. The graph is a text file's or a model's.
+//! `aio graph`: checks, shows and compiles step graphs from text files or models; `graph_run` runs them.
 
 use crate::args::{BucketArgs, GraphCommand, PassesArgs, PrintArgs};
 use crate::graph_source::Source;
@@ -61,7 +61,7 @@ fn dot(source: &Source) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// A refusal, with the flag that would do.
+/// Adds the flag that would help to a compile error.
 fn explained(error: CompileError) -> anyhow::Error {
     match error {
         CompileError::NoOutput(_) => anyhow!("{error}; --tail logits compiles the graph as it is"),

@@ -1,4 +1,4 @@
-//! `aio graph buckets`: the plans that a model is compiled to, and what each costs.
+//! `aio graph buckets`: the plans that a model compiles to, and the cost of each.
 
 use crate::args::{BucketsArgs, TextOrJson};
 use crate::models;
@@ -16,7 +16,7 @@ struct Row {
     bucket: Bucket,
     tasks: usize,
     arena_bytes: u64,
-    /// Bytes of the plan alone in an artefact.
+    /// Size of the plan in an artefact, without weights.
     plan_bytes: usize,
     compile_ms: f64,
 }

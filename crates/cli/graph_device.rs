@@ -1,4 +1,4 @@
-//! `aio graph run --device DEVICE`: the graph becomes one plan, and the plan runs as a model's plans do.
+//! `aio graph run --device DEVICE`: compiles the graph to one plan and runs it the way a model's plans run.
 
 use crate::args::GraphRunArgs;
 use crate::devices;
@@ -12,7 +12,7 @@ use aio::plan::{Binding, Bucket, Plan, PoolSizes, Tail};
 use anyhow::{Context, Result, bail};
 use std::collections::HashMap;
 
-/// Weights with the types that the graph declares; their fit is checked before.
+/// Weights with the types that the graph declares, checked before.
 struct Weights<'a> {
     graph: &'a Graph,
     given: &'a HashMap<String, Npy>,
@@ -26,7 +26,7 @@ impl WeightSource for Weights<'_> {
     }
 }
 
-/// Elements in the form that plans bind them.
+/// Elements in the form in which plans bind them.
 enum Elements<'a> {
     F32(Vec<f32>),
     I32(Vec<i32>),
@@ -55,7 +55,7 @@ impl<'a> Elements<'a> {
     }
 }
 
-/// Runs the graph; bytes of outputs and final states.
+/// Runs the graph and returns the bytes of outputs and final states.
 pub(crate) fn run(graph: Verified<'_>, job: &Job, args: &GraphRunArgs) -> Result<Vec<Vec<u8>>> {
     let states = graph.graph().values().filter(|(_, v)| v.def == Def::State);
     if let Some((_, state)) = states.into_iter().find(|(_, v)| job.given.contains_key(&v.name)) {

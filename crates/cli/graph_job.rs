@@ -1,4 +1,4 @@
-//! The tensors and sizes with which a graph is run: what files give, compared with what the graph declares.
+//! The tensors and sizes for a graph run: reads them from files and checks them against the graph's declarations.
 
 use crate::args::GraphRunArgs;
 use crate::graph_memory;
@@ -10,9 +10,9 @@ use std::collections::HashMap;
 
 /// A graph's tensors and dimensions, checked.
 pub(crate) struct Job {
-    /// Numbers for the symbols.
+    /// Sizes of the symbols.
     pub dims: Dims,
-    /// Given tensors by name.
+    /// Tensors read from files, by name.
     pub given: HashMap<String, Npy>,
 }
 
@@ -55,7 +55,7 @@ fn declared(graph: &Graph) -> impl Iterator<Item = &Value> {
     graph.values().map(|(_, v)| v).filter(|v| !matches!(v.def, Def::Node { .. }))
 }
 
-/// Symbols as they become known.
+/// Symbols whose sizes are known so far.
 #[derive(Default)]
 struct Symbols(HashMap<Sym, u32>);
 
@@ -68,7 +68,7 @@ impl Symbols {
         Ok(())
     }
 
-    /// Compares a tensor with what the graph declares.
+    /// Checks a tensor against its declaration.
     fn fit(&mut self, value: &Value, npy: &Npy) -> Result<()> {
         let (name, ty) = (&value.name, &value.ty);
         let stored = if npy::has(ty.dtype) { ty.dtype } else { DType::U8 };
@@ -85,9 +85,9 @@ impl Symbols {
         Ok(())
     }
 
-    /// Numbers for all symbols; those that the graph uses must be known.
+    /// Sizes of all symbols; those that the graph uses must be known.
     fn finish(self, graph: &Graph) -> Result<Dims> {
-        // What nobody binds needs no size, and a page table bounds the pool.
+        // A symbol that no binding uses needs no size, and a page table bounds the pool.
         let pooled = |sym: &Sym| *sym == Sym::Pages && self.0.contains_key(&Sym::Stride);
         let needed = graph.values().filter(|(_, v)| v.def != Def::Input { optional: true });
         for (_, value) in needed {
@@ -100,7 +100,7 @@ impl Symbols {
             }
         }
         let get = |sym| self.0.get(&sym).copied().unwrap_or(0);
-        // A step without rows does nothing, so a graph without the symbol gets one.
+        // A step without rows does nothing, so a graph without the symbol `rows` gets one row.
         let rows = self.0.get(&Sym::Rows).copied().unwrap_or(1);
         let (seqs, stride) = (get(Sym::Seqs), get(Sym::Stride));
         let pages = self.0.get(&Sym::Pages).copied().unwrap_or(seqs.saturating_mul(stride));
@@ -109,7 +109,7 @@ impl Symbols {
     }
 }
 
-/// Shape in elements of a tensor given as it is stored; types that .npy lacks come as rows of bytes.
+/// Shape in elements of a stored tensor; types that .npy lacks are stored as rows of bytes.
 fn logical_shape(dtype: DType, shape: &[u64]) -> Option<Vec<u64>> {
     let mut shape = shape.to_vec();
     if !npy::has(dtype) {
@@ -119,7 +119,7 @@ fn logical_shape(dtype: DType, shape: &[u64]) -> Option<Vec<u64>> {
     Some(shape)
 }
 
-/// Names in a message.
+/// Quotes and joins names for a message.
 pub(crate) fn list(names: &[&str]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

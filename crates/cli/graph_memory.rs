@@ -1,12 +1,11 @@
-//! What a graph run needs in memory, before anything of it is taken: all that is held at one time, not value by value.
+//! Memory needed for a graph run, checked before any is allocated: the peak of everything held at one time.
 
 use crate::args::DeviceArg;
 use aio::ir::text::Parsed;
 use aio::ir::{DType, Def, Dims, Graph, Node, Value};
 use anyhow::{Context, Result, bail};
 
-/// Refuses a graph whose tensors together are more than the machine can hold; `given` are bytes of files that are held
-/// already.
+/// Rejects a graph whose tensors together exceed the machine's memory; `given` counts bytes of files already held.
 pub(crate) fn check(parsed: &Parsed, dims: &Dims, device: DeviceArg, given: u64) -> Result<()> {
     let available = aio::engine::available_bytes().unwrap_or(u64::MAX / 2);
     fits(parsed, dims, device, given, available)
@@ -18,7 +17,7 @@ fn fits(parsed: &Parsed, dims: &Dims, device: DeviceArg, given: u64, available: 
         bytes(value, dims, device).with_context(|| format!("{} has no size in 64 bits at these dimensions", value.ty))
     };
     let (live, mut uses) = graph.live_nodes();
-    // The results are copied out in the end.
+    // Results are copied out at the end.
     let mut held =
         graph.roots().try_fold(given, |sum, id| Ok::<_, anyhow::Error>(sum.saturating_add(size(graph.value(id))?)))?;
     let runs = |value: &Value| !matches!(value.def, Def::Node { node, .. } if !live[node.index()]);
@@ -47,7 +46,7 @@ fn released<'g>(graph: &'g Graph, node: &'g Node, uses: &mut [u32]) -> impl Iter
     last.into_iter()
 }
 
-/// Bytes that a value takes; the oracle widens integers to 64 bits.
+/// Bytes of a value; the oracle widens integers to 64 bits.
 fn bytes(value: &Value, dims: &Dims, device: DeviceArg) -> Option<u64> {
     let wide = match value.ty.dtype {
         DType::I32 | DType::U32 if device.is_oracle() => 2,
@@ -63,7 +62,7 @@ mod tests {
     use super::*;
     use aio::ir::text::parse;
 
-    /// `count` tensors of 1 MiB, each made of the one before; kept to the end if `all`.
+    /// `count` tensors of 1 MiB, each computed from the previous one; all kept to the end if `all`.
     fn chain(count: usize, all: bool) -> Parsed {
         let mut text = "aio 1\ngraph \"g\"\n%v0 = fill {shape = [262144], value = 1.0, dtype = f32}\n".to_owned();
         for i in 1..count {
@@ -79,7 +78,7 @@ mod tests {
     fn what_is_held_together_counts_and_what_is_released_does_not() {
         let dims = Dims { rows: 1, ..Dims::default() };
         let fits = |parsed: &Parsed, mib: u64| fits(parsed, &dims, DeviceArg::ORACLE, 0, mib << 20);
-        // Two at a time, and the copy of the result.
+        // Two tensors at a time, plus the copy of the result.
         assert!(fits(&chain(100, false), 3).is_ok() && fits(&chain(100, false), 2).is_err());
         assert!(fits(&chain(100, true), 200).is_ok());
         let error = fits(&chain(100, true), 199).unwrap_err().to_string();

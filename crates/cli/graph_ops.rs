@@ -1,4 +1,4 @@
-//! `aio graph ops`: the op reference, from the op table. Its forms are kept together so that none leaves a field out.
+//! `aio graph ops`: the op reference, generated from the op table. All forms are in one file, so none omits a field.
 
 use crate::args::{OpsArgs, OpsForm};
 use crate::outcome::Outcome;
@@ -26,18 +26,18 @@ pub(crate) fn main(args: &OpsArgs) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// What the reference says of all ops.
+/// Remarks that apply to all ops.
 const UNREAD: &str =
     "A node that no output or final depends on is not evaluated, on any device, so its operands cannot fail a step.";
 
-/// All ops, a line each.
+/// All ops, one per line.
 fn list() -> String {
     let signatures: Vec<String> = Op::ALL.iter().map(|op| signature(op.spec())).collect();
     let lines = Op::ALL.iter().zip(&signatures).map(|(op, s)| format!("{s}\n    {}\n", op.spec().summary));
     lines.collect()
 }
 
-/// How the op is written; optional operands and attributes with their defaults in brackets.
+/// An op's syntax; optional operands, and attributes with their defaults, in brackets.
 fn signature(op: &OpSpec) -> String {
     let names = op.operands.iter().map(|o| if o.optional { format!("[{}]", o.name) } else { o.name.to_owned() });
     let operands = names.collect::<Vec<_>>().join(", ");
@@ -51,20 +51,20 @@ fn attribute(a: &AttrSpec) -> String {
     a.default.value().map_or_else(|| a.name.to_owned(), |v| format!("[{} = {v}]", a.name))
 }
 
-/// The headed texts of an op.
+/// An op's sections, each with a heading.
 fn sections(op: &OpSpec) -> Vec<(&'static str, &'static str)> {
     let n = op.notes;
     let all = [("types", n.types), ("shapes", n.shapes), ("numbers", n.numbers), ("indices", n.indices)];
     all.into_iter().filter(|(_, text)| !text.is_empty()).collect()
 }
 
-/// What an attribute takes, and its default.
+/// The values that an attribute takes, and its default.
 fn takes(a: &AttrSpec) -> String {
     let default = a.default.value().map_or("required".to_owned(), |v| format!("default {v}"));
     format!("{}, {default}", a.kind)
 }
 
-/// The result that takes an operand's place.
+/// The result that replaces an operand.
 fn updates(op: &OpSpec) -> Option<&'static str> {
     op.updates.map(|i| op.operands[i].name)
 }
@@ -117,7 +117,7 @@ fn json(op: &OpSpec) -> Value {
     })
 }
 
-/// An attribute's default; null if it has to be given.
+/// An attribute's default; null if it is required.
 fn default(a: &AttrSpec) -> Value {
     match a.default.value() {
         None => Value::Null,

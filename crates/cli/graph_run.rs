@@ -1,6 +1,6 @@
-//! `aio graph run`: any text graph on .npy tensors, on the oracle or through a compiled plan on the CPU.
+//! `aio graph run`: runs any text graph on .npy tensors, on the oracle or on a device as a compiled plan.
 //!
-//! Everything is checked before anything runs: names, types, shapes, symbols, memory.
+//! Names, types, shapes, symbols and memory are checked before anything runs.
 
 use crate::args::{GraphRunArgs, NamedFile};
 use crate::devices;
@@ -40,14 +40,14 @@ pub(crate) fn main(args: GraphRunArgs) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// Outputs and then final states, with what they are called.
+/// Outputs, then final states, with their names.
 fn named_roots(graph: &Graph) -> impl Iterator<Item = (&str, &TensorType)> {
     let outputs = graph.outputs.iter().map(|o| (o.name.as_str(), graph.ty(o.value)));
     let finals = graph.finals.iter().map(|f| (graph.value(f.state).name.as_str(), graph.ty(f.value)));
     outputs.chain(finals)
 }
 
-/// The place of each wanted result among the roots.
+/// Index of each wanted result among the roots.
 fn check_outputs(graph: &Graph, wanted: &[NamedFile]) -> Result<Vec<usize>> {
     let names: Vec<&str> = named_roots(graph).map(|(name, _)| name).collect();
     let place = |file: &NamedFile| {
@@ -59,7 +59,7 @@ fn check_outputs(graph: &Graph, wanted: &[NamedFile]) -> Result<Vec<usize>> {
     wanted.iter().map(place).collect()
 }
 
-/// Runs the graph on the oracle; bytes of outputs and final states.
+/// Runs the graph on the oracle and returns the bytes of outputs and final states.
 fn interpret(graph: Verified<'_>, job: &Job) -> Result<Vec<Vec<u8>>, EvalError> {
     let results = evaluate(graph, &job.dims, |_, value| {
         let bytes = match job.given.get(&value.name) {

@@ -1,4 +1,4 @@
-//! The text of a graph that a command is about: a file's, or what a model's template gives.
+//! The text of the graph that a command works on, from a file or from a model's template.
 
 use crate::args::GraphArgs;
 use crate::{input, models};
@@ -9,10 +9,10 @@ use aio::ir::{Verified, verify};
 use anyhow::{Context, Result, anyhow};
 use std::path::Path;
 
-/// Faults of a graph that are shown.
+/// Maximum number of faults shown.
 const MAX_FAULTS: usize = 20;
 
-/// A graph's text and what to call it in messages.
+/// A graph's text, and its name in messages.
 pub(crate) struct Source {
     pub name: String,
     pub text: String,
@@ -25,31 +25,31 @@ impl Source {
         }
         let model = models::open(&args.model)?;
         let text = models::graph_text(&model, &args.model)?;
-        // A text that does not parse is shown with its fault; of one that does, the model must have no more tensors.
+        // A text that does not parse is shown with its error. If it parses, check that the model has no unused tensors.
         if let Ok(parsed) = parse(&text) {
             model.check_tensors(&parsed.graph).with_context(|| models::name(&model))?;
         }
         Ok(Source { name: format!("{} (rendered)", model.hyper.architecture), text })
     }
 
-    /// A text file.
+    /// Reads a text file.
     pub(crate) fn file(path: &Path) -> Result<Source> {
         let name = path.display().to_string();
         let text = input::text(path, input::TEXT)?;
         Ok(Source { name, text })
     }
 
-    /// The graph; the error is the first fault, with its place.
+    /// Parses the graph; the error is the first fault, with its position.
     pub(crate) fn parse(&self) -> Result<Parsed> {
         parse(&self.text).map_err(|e| anyhow!("{}:{e}", self.name))
     }
 
-    /// Proof that the graph is valid; the error shows all faults with their places.
+    /// Verifies the graph; the error shows all faults with their positions.
     pub(crate) fn verify<'g>(&self, parsed: &'g Parsed) -> Result<Verified<'g>> {
         verify(&parsed.graph).map_err(|e| anyhow!("{}", self.places(parsed, &e.0)))
     }
 
-    /// Why the graph could not be run: with the line of the node, if one is at fault, and the value's name in the text.
+    /// Adds the line of the failing node, if there is one, and uses the text's name for the value.
     pub(crate) fn placed(&self, parsed: &Parsed, mut error: EvalError) -> anyhow::Error {
         let Some(at) = error.at() else { return error.into() };
         at.name = format!("%{}", parsed.value_names[at.value.index()]);
@@ -57,7 +57,7 @@ impl Source {
         anyhow!("{}:{line}: {error}", self.name)
     }
 
-    /// Faults found by the verifier, as the parser shows its own: place, code, message, line, caret.
+    /// Formats the verifier's faults like parse errors: place, code, message, line, caret.
     pub(crate) fn places(&self, parsed: &Parsed, errors: &[VerifyError]) -> String {
         let lines: Vec<&str> = self.text.lines().collect();
         let shown = errors.iter().take(MAX_FAULTS).map(|e| {

@@ -1,5 +1,5 @@
-//! Files that a person names and that are read whole. They may be pipes, so none is read without a bound, and Ctrl-C ends
-//! the wait for one that brings nothing.
+//! Reads whole files that the user names. They may be pipes, so reads are limited in size, and Ctrl-C ends a wait for
+//! data.
 
 use crate::signals;
 use anyhow::{Context, Result, bail};
@@ -7,25 +7,25 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Bytes of a prompt, a text to measure, a graph or a list of prompts at most.
+/// Maximum bytes of a prompt, a text to score, a graph or a list of prompts.
 pub(crate) const TEXT: u64 = 64 << 20;
-/// Bytes of a template, a device profile or a list of kernels at most.
+/// Maximum bytes of a template, a device profile or a list of kernels.
 pub(crate) const TEMPLATE: u64 = 16 << 20;
 
-/// The text in a file.
+/// Reads a text file.
 pub(crate) fn text(path: &Path, limit: u64) -> Result<String> {
     let shown = path.display();
     String::from_utf8(bytes(path, limit)?).with_context(|| format!("cannot read {shown}: it is not UTF-8"))
 }
 
-/// The bytes in a file.
+/// Reads a binary file.
 pub(crate) fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let read = || whole(File::open(path)?, limit);
     let read = signals::while_waiting(read)?.with_context(|| format!("cannot read {}", path.display()))?;
     read.with_context(|| format!("{} has more than {limit} bytes", path.display()))
 }
 
-/// The text that comes by standard input.
+/// Reads text from standard input.
 pub(crate) fn stdin(limit: u64) -> Result<String> {
     let read = signals::while_waiting(|| whole(std::io::stdin().lock(), limit))?;
     let bytes = read.context("cannot read the prompt from standard input")?;
@@ -33,7 +33,7 @@ pub(crate) fn stdin(limit: u64) -> Result<String> {
     String::from_utf8(bytes).context("cannot read the prompt from standard input: it is not UTF-8")
 }
 
-/// All bytes, or none if there are more than `limit`.
+/// Reads all bytes; `None` if there are more than `limit`.
 fn whole(source: impl Read, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     source.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;

@@ -1,4 +1,4 @@
-//! `aio device kernels`: compiles a device's kernels ahead, for machines that need not be here.
+//! `aio device kernels`: compiles a device's kernels ahead of time, also for other machines.
 
 use crate::args::KernelsArgs;
 use crate::devices::headers;

@@ -1,15 +1,15 @@
-//! What the system says of the machine: its name and the date. Used where figures are printed or kept.
+//! The machine's name and the current date. Used where figures are printed or stored.
 
 use aio::model::chat::Clock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Name of the machine in the network.
+/// The host name.
 pub(crate) fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() { "unknown".to_owned() } else { name.trim().to_owned() }
 }
 
-/// Today in UTC, `YYYY-MM-DD`.
+/// The current date in UTC, `YYYY-MM-DD`.
 pub(crate) fn today() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let (year, month, day) = Clock { unix_s: seconds }.date();

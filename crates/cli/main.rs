@@ -1,9 +1,9 @@
-//! The command line. Parses arguments and hands each subcommand to its file.
+//! The command line. Parses arguments and dispatches to the subcommand's file.
 //!
-//! Exit status: 0 fine, 1 a check failed, 2 an error, 128 and a signal's number after SIGTERM and SIGHUP. A closed pipe is
-//! no error.
+//! Exit status: 0 success, 1 a check failed, 2 an error, 128 plus the signal's number after SIGTERM and SIGHUP. A
+//! closed pipe is not an error.
 
-/// A line to stderr. Unlike `eprintln!` it does not panic where stderr is closed.
+/// Prints a line to stderr. Unlike `eprintln!`, does not panic if stderr is closed.
 macro_rules! note {
     () => { $crate::output::note_same_line("\n") };
     ($($arg:tt)*) => { $crate::output::note_same_line(&format!("{}\n", format_args!($($arg)*))) };
@@ -57,7 +57,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let args = match args::parse() {
         Ok(args) => args,
-        // Help and version are no errors.
+        // Help and version are not errors.
         Err(e) if !e.use_stderr() => {
             let _ = e.print();
             return ExitCode::SUCCESS;

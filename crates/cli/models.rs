@@ -1,4 +1,4 @@
-//! Finding and loading models for the subcommands.
+//! Finds and loads models for the subcommands.
 
 use crate::args::{LoadArgs, ModelArgs};
 use crate::devices;
@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The model file to use: the one named, or the default one, fetched if it is not there.
+/// Path of the model file: the one named, or the default model, downloaded if it is missing.
 pub(crate) fn path(args: &ModelArgs) -> Result<PathBuf> {
     match &args.model {
         Some(path) => Ok(path.clone()),
@@ -24,7 +24,7 @@ pub(crate) fn path(args: &ModelArgs) -> Result<PathBuf> {
     }
 }
 
-/// The device of a model.
+/// Opens the device for a model.
 pub(crate) fn model_device(args: &ModelArgs) -> Result<Arc<dyn Device>> {
     Ok(devices::open(args.device, args.isa, args.threads)?.device)
 }
@@ -41,19 +41,19 @@ fn open_path(path: &Path) -> Result<Model> {
     Model::open(path).with_context(|| format!("cannot open model {}", path.display()))
 }
 
-/// Says once what the file says and aio cannot follow to the letter.
+/// Prints the file's warnings: what it specifies and aio does not follow exactly.
 pub(crate) fn warn(model: &Model) {
     for warning in model.warnings() {
         note!("warning: {warning}");
     }
 }
 
-/// What to call a model in messages.
+/// The model's name in messages.
 pub(crate) fn name(model: &Model) -> String {
     model.gguf.path().map_or_else(|| model.hyper.architecture.clone(), |p| p.display().to_string())
 }
 
-/// The graph templates, and the name of the one that the arguments name.
+/// The graph templates, and the name of the one selected by the arguments.
 fn templates(args: &ModelArgs) -> Result<(Templates, Option<String>)> {
     let mut templates = aio::templates();
     let own = match &args.template {
@@ -68,7 +68,7 @@ fn templates(args: &ModelArgs) -> Result<(Templates, Option<String>)> {
     Ok((templates, own))
 }
 
-/// The text of the model's step graph, whose faults can then be shown with their places.
+/// The text of the model's step graph, so that faults can be shown with their positions.
 pub(crate) fn graph_text(model: &Model, args: &ModelArgs) -> Result<String> {
     let (templates, own) = templates(args)?;
     model.graph_text(&templates, own.as_deref()).with_context(|| name(model))
@@ -80,17 +80,17 @@ pub(crate) fn graph(model: &Model, args: &ModelArgs) -> Result<Graph> {
     model.graph(&templates, own.as_deref()).with_context(|| name(model))
 }
 
-/// A loaded model, and its place in the cache if it is not there yet.
+/// A loaded model, and its place in the cache if it has yet to be stored there.
 pub(crate) struct Loaded {
     pub engine: Engine,
     entry: Option<CacheEntry>,
 }
 
-/// A place in the cache that is to be filled.
+/// A cache entry to fill.
 pub(crate) struct Keep(Option<CacheEntry>);
 
 impl Keep {
-    /// As [`Loaded::keep`].
+    /// See [`Loaded::keep`].
     pub(crate) fn keep(&mut self, engine: &Engine) {
         if let Some(entry) = self.0.take() {
             entry.fill(engine);
@@ -99,12 +99,12 @@ impl Keep {
 }
 
 impl Loaded {
-    /// The engine alone, and what [`Loaded::keep`] would do.
+    /// Splits off the engine; [`Keep`] does what [`Loaded::keep`] would.
     pub(crate) fn split(self) -> (Engine, Keep) {
         (self.engine, Keep(self.entry))
     }
 
-    /// Puts the model into the cache if it is not there. To be called when the work is done: nobody waits for it then.
+    /// Adds the model to the cache if it is missing. Call when the work is done, so the user never waits for it.
     pub(crate) fn keep(&mut self) {
         if let Some(entry) = self.entry.take() {
             entry.fill(&self.engine);
@@ -112,12 +112,12 @@ impl Loaded {
     }
 }
 
-/// Loads the model on the device that its arguments name: from an artefact, out of the cache, or from its file.
+/// Loads the model on the device that its arguments name: from an artefact, the cache, or its file.
 pub(crate) fn load(args: &ModelArgs, load: &LoadArgs, options: &EngineOptions) -> Result<Loaded> {
     load_on(args, load, model_device(args)?, options)
 }
 
-/// As [`load`], on a device that is open already.
+/// Like [`load`], on a device that is already open.
 pub(crate) fn load_on(
     args: &ModelArgs,
     load: &LoadArgs,
@@ -130,7 +130,7 @@ pub(crate) fn load_on(
     let access = if load.mmap { ImageAccess::Map } else { ImageAccess::Read };
     let entry = CacheEntry::of(&path, args, load, &*device, options);
     let kept = entry.as_ref().map(|s| s.load(Arc::clone(&device), options, access)).transpose()?.flatten();
-    // The cache comes first, so that nothing of the file is read if the model is there.
+    // Tries the cache first: on a hit, the model file is not read.
     let loaded = if let Some(engine) = kept {
         Loaded { engine, entry: None }
     } else if is_artefact(&path) {

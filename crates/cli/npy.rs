@@ -1,6 +1,6 @@
-//! .npy files: tensors as NumPy keeps them. An own reader, since a few element types in C order are all it takes.
+//! .npy files, NumPy's tensor format. The reader is our own because only a few element types in C order are needed.
 //!
-//! `format` turns bytes into a tensor and back; here are the files. Called by `graph run`.
+//! `format` converts between bytes and tensors; this file does the I/O. Called by `graph run`.
 
 mod format;
 
@@ -17,7 +17,7 @@ pub(crate) fn read(path: &Path) -> Result<Npy> {
     parse(bytes).with_context(|| format!("cannot use {}", path.display()))
 }
 
-/// Writes a file; it appears whole or not at all.
+/// Writes a file atomically: it appears complete or not at all.
 pub(crate) fn write(path: &Path, npy: &Npy) -> Result<()> {
     let bytes = to_bytes(npy).with_context(|| format!("cannot make {}", path.display()))?;
     aio::mapped::write_whole(path, &bytes).with_context(|| format!("cannot write {}", path.display()))

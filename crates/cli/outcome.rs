@@ -3,8 +3,8 @@
 /// How a subcommand ended, short of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// All is well.
+    /// Success.
     Fine,
-    /// What was checked does not hold.
+    /// A check failed.
     CheckFailed,
 }

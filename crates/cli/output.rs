@@ -1,6 +1,7 @@
-//! Where results go: stdout, with a closed pipe told apart; names of files beside others; progress on a terminal.
+//! Printing to stdout and stderr, with a closed pipe told apart from other errors; progress bars; names of sibling
+//! files.
 //!
-//! All that the program prints passes here, and through `escape` if it is for people.
+//! All output of the program passes through here, and through `escape` if it is meant for people.
 
 use crate::escape;
 use aio::engine::EngineError;
@@ -23,14 +24,13 @@ impl Display for StdoutError {
 
 impl std::error::Error for StdoutError {}
 
-/// Whether an error is a reader of stdout that went away.
+/// Whether the error means that the reader of stdout closed the pipe.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let stdout = error.chain().find_map(|e| e.downcast_ref::<StdoutError>());
     stdout.is_some_and(|e| e.0.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// An error with its causes, outermost first, and the flag that would help. A cause that the text already ends with is
-/// left out.
+/// Formats an error with its causes, outermost first, and the flag that would help. Omits causes already in the text.
 pub(crate) fn describe(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -46,7 +46,7 @@ pub(crate) fn describe(error: &anyhow::Error) -> String {
     }
 }
 
-/// What to do about an error of the libraries, which know no flags.
+/// A hint for an error from the libraries, which do not know about flags.
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     match cause.downcast_ref::<EngineError>()? {
         EngineError::Memory { .. } => Some("a smaller context needs less (--ctx of run, compile and perplexity)"),
@@ -55,18 +55,18 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     }
 }
 
-/// Writes text for people to stdout at once. Strings of files in it are not obeyed by a terminal.
+/// Prints text for people to stdout immediately. Strings from files in it cannot control the terminal.
 pub(crate) fn print_now(text: &str) -> Result<(), StdoutError> {
     write(&escape::text(text))
 }
 
-/// A line of JSON for [`print_now`], which changes nothing in it.
+/// Formats a line of JSON that [`print_now`] leaves unchanged.
 pub(crate) fn json_line(json: impl Display) -> String {
     escape::json(&format!("{json}\n")).into_owned()
 }
 
-/// Writes text to stdout at once that a program may want as it is: what a model generates, a path. Into a pipe or a file
-/// it goes as it is, a terminal obeys nothing in it but `\n` and `\t`.
+/// Prints text to stdout immediately that a program may want verbatim, such as generated text or a path. It is
+/// unchanged in a pipe or a file; on a terminal, only `\n` and `\t` take effect.
 pub(crate) fn print_as_it_is(text: &str) -> Result<(), StdoutError> {
     let terminal = std::io::stdout().is_terminal();
     write(&if terminal { escape::text(text) } else { Cow::Borrowed(text) })
@@ -77,23 +77,23 @@ fn write(text: &str) -> Result<(), StdoutError> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(StdoutError)
 }
 
-/// Writes a message to stderr, which may be closed: nothing depends on it. Long lines are cut.
+/// Prints a message to stderr and ignores failure, since stderr may be closed. Cuts long lines.
 pub(crate) fn note_same_line(text: &str) {
     let _ = std::io::stderr().write_all(escape::message(text).as_bytes());
 }
 
-/// Writes results to stderr, whole.
+/// Prints results to stderr, uncut.
 pub(crate) fn results_to_stderr(text: &str) {
     let _ = std::io::stderr().write_all(escape::text(text).as_bytes());
 }
 
-/// A progress bar in bytes; shown only where stderr is a terminal.
+/// A progress bar in bytes; shown only if stderr is a terminal.
 pub(crate) fn bar(bytes: u64, message: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
     ProgressBar::new(bytes).with_style(style.expect("the template is well formed")).with_message(message)
 }
 
-/// A path's neighbour: its name between `before` and `after`.
+/// The path of a sibling file: the name with `before` and `after` added.
 pub(crate) fn beside(path: &Path, before: &str, after: &str) -> PathBuf {
     let mut name = OsString::from(before);
     name.push(path.file_name().unwrap_or_default());

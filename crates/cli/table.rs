@@ -1,26 +1,25 @@
-//! Tables for people: aligned text or Markdown. Kept apart so that every subcommand's tables look alike.
+//! Tables for people, as aligned text or Markdown. Kept apart so that all subcommands' tables look alike.
 //!
-//! Cells hold strings of files: each is cut and stays on its line.
+//! Cells hold strings from files: each is truncated and kept on one line.
 
 use crate::escape;
 
-/// Columns are aligned up to this width, in characters; longer cells stick out. So one long cell does not make a line of
-/// its width of every row.
+/// Maximum width of an aligned column, in characters. Longer cells stick out, so one of them does not widen every row.
 const MAX_WIDTH: usize = 100;
 
 /// Rows of cells under headings.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// What the rows are, shown above them with their number.
+    /// What the rows are; shown above them with their number.
     pub title: &'static str,
-    /// Headings; one that begins with `>` heads a column of numbers, set to the right.
+    /// Headings; a leading `>` marks a right-aligned column of numbers.
     pub heads: Vec<&'static str>,
-    /// Cells, as many a row as there are headings.
+    /// Cells; each row has one per heading.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// The table as aligned columns, two spaces apart.
+    /// The table as text, with aligned columns two spaces apart.
     pub(crate) fn text(&self) -> String {
         let heads = self.heads.iter().map(|h| h.trim_start_matches('>').to_owned()).collect();
         let rows = self.rows.iter().map(|cells| cells.iter().map(|c| escape::cell(c)).collect());
@@ -60,7 +59,7 @@ fn pad(cell: &str, right: bool, width: usize) -> String {
     if right { space + cell } else { cell.to_owned() + &space }
 }
 
-/// Keeps a cell's text from being read as Markdown.
+/// Escapes a cell's text for Markdown.
 fn markdown(cell: &str) -> String {
     let mut out = String::new();
     for c in cell.chars() {

@@ -45,10 +45,10 @@ use aio_plan::artefact::Artefact;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The commit it was built from.
+/// The commit that this build was made from.
 pub const COMMIT: &str = env!("AIO_COMMIT");
 
-/// The built-in graph templates: all files of `graphs/`, by name.
+/// The built-in graph templates: all files in `graphs/`, by name.
 pub fn templates() -> Templates {
     const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/graph_templates.rs"));
     Templates::new(FILES.iter().copied())

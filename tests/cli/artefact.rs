@@ -1,4 +1,4 @@
-//! Compiled models: `aio compile`, running what it wrote, and the cache that does the same unasked.
+//! Compiled models: `aio compile`, running its output, and the cache, which does the same automatically.
 
 use crate::{Place, check_failure, text};
 use aio::ir::DType;
@@ -15,7 +15,7 @@ fn ids(place: &Place, args: &[&str]) -> String {
     place.good(&[&["run"], args, &RUN[..]].concat())
 }
 
-/// A model whose file is old enough to be told from a later one by its times.
+/// A model whose file is old enough for a later change to show in its timestamps.
 fn settled_model(place: &Place, name: &str, seed: u64) -> String {
     let preset = Preset::find("smollm2-135m").unwrap().tiny();
     place.write(name, Synth::new(&preset, DType::Q4_1, seed).unwrap().to_bytes().unwrap());
@@ -23,7 +23,7 @@ fn settled_model(place: &Place, name: &str, seed: u64) -> String {
     name.to_owned()
 }
 
-/// Waits until the cache may trust a file's times: what the program itself looks at.
+/// Waits until the cache may trust a file's timestamps, judged by the one the program uses.
 fn until_settled(place: &Place, name: &str) {
     let meta = std::fs::metadata(place.path(name)).unwrap();
     let changed = SystemTime::UNIX_EPOCH + Duration::new(meta.ctime() as u64, meta.ctime_nsec() as u32);
@@ -33,7 +33,7 @@ fn until_settled(place: &Place, name: &str) {
     }
 }
 
-/// The entry of another model under this one's name: what is answered is this model's text.
+/// With another model's entry under this model's name, the output is still this model's.
 #[test]
 fn an_entry_of_another_model_is_not_taken() {
     let place = Place::new();
@@ -54,7 +54,7 @@ fn an_entry_of_another_model_is_not_taken() {
     place.good(&["cache", "verify"]);
 }
 
-/// What the index says of another model is not taken for this one, nor what it says of none.
+/// Index entries of another model, or of none, are not used for this model.
 #[test]
 fn an_index_of_another_model_is_not_taken() {
     let place = Place::new();
@@ -74,7 +74,7 @@ fn an_index_of_another_model_is_not_taken() {
     }
 }
 
-/// An entry that cannot be read, or for which there is no memory, may be sound.
+/// An entry that cannot be read, or that does not fit in memory, may be sound.
 #[test]
 fn an_entry_that_cannot_be_used_now_stays() {
     let place = Place::new();
@@ -83,7 +83,7 @@ fn an_entry_that_cannot_be_used_now_stays() {
     let [entry] = &cached(&place)[..] else { panic!("one entry") };
     place.bad(&["run", "-m", &model, "--ctx", "4000000000", "-p", "x"], 2, "memory");
     assert!(entry.is_file());
-    // No file can be read here, whoever asks.
+    // A directory cannot be read as a file, even by root.
     std::fs::remove_file(entry).unwrap();
     std::fs::create_dir(entry).unwrap();
     assert_eq!(ids(&place, &["-m", &model]), want);
@@ -109,7 +109,7 @@ fn folder(place: &Place) -> PathBuf {
     place.path("cache/aio/artefacts")
 }
 
-/// The artefacts in the cache.
+/// Paths of the artefacts in the cache.
 fn cached(place: &Place) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder(place)).into_iter().flatten().flatten().map(|e| e.path());
     let mut found: Vec<_> = entries.filter(|p| p.extension().is_some_and(|e| e == "aio")).collect();
@@ -117,7 +117,7 @@ fn cached(place: &Place) -> Vec<PathBuf> {
     found
 }
 
-/// Makes a file this many seconds old; gives the time it then has.
+/// Makes a file this many seconds old and returns its new time.
 fn set_age(path: &PathBuf, seconds: u64) -> SystemTime {
     let file = std::fs::File::options().write(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
@@ -164,7 +164,7 @@ fn rows_decide_the_plans() {
     place.bad(&["compile", "-m", "missing", "-o", "x.aio"], 2, "missing");
 }
 
-/// A change of an artefact's header, with its checksum made right again.
+/// Changes an artefact's header and corrects its checksum.
 fn with_header(bytes: &[u8], change: impl Fn(&mut [u8])) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     change(&mut bytes[..480]);
@@ -201,7 +201,7 @@ fn what_cannot_be_used_is_refused_with_a_reason() {
         let stderr = place.bad(&["run", "-m", name, "-p", "x"], 2, message);
         assert!(stderr.contains(name), "the file is named: {stderr}");
     }
-    // Eight bytes that say nothing: then it is taken for a model file.
+    // Without the magic number, it is taken for a model file.
     place.write("magic", flipped(1));
     place.bad(&["run", "-m", "magic", "-p", "x"], 2, "not a GGUF file");
     place.bad(&["run", "-m", "good.aio", "-p", "x", "--dispatch", "op"], 2, "fused plans");
@@ -233,15 +233,15 @@ fn the_second_run_starts_from_the_cache() {
         assert_eq!(ids(&place, args), want);
         assert!(modified(artefact) > before, "{args:?} used the artefact");
     }
-    // A copy has the same content: one artefact serves both.
+    // A copy has the same content, so one artefact serves both.
     std::fs::copy(place.path(&model), place.path("b.gguf")).unwrap();
     until_settled(&place, "b.gguf");
     assert_eq!(ids(&place, &["-m", "b.gguf"]), fresh);
     assert_eq!(cached(&place).len(), 1);
-    // Plans serve all contexts.
+    // Plans work for all contexts.
     ids(&place, &["-m", &model, "--ctx", "64"]);
     assert_eq!(cached(&place).len(), 1);
-    // Another model under the same name.
+    // Another model with the same name.
     settled_model(&place, "a.gguf", 2);
     assert_ne!(ids(&place, &["-m", &model]), fresh);
     assert_eq!(cached(&place).len(), 2);
@@ -323,7 +323,7 @@ fn a_cache_that_cannot_be_written_is_a_note() {
     place.write("cache/aio", "a file where a folder should be");
     noted(&mut place.command(&args), "cannot create");
     std::fs::remove_file(place.path("cache/aio")).unwrap();
-    // A disk that is full, or rather a limit on the size of files.
+    // Simulates a full disk by a limit on the size of files.
     let mut full = Command::new("sh");
     full.args(["-c", "ulimit -f 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_aio")]).args(&args);
     full.current_dir(place.path("")).env("XDG_CACHE_HOME", place.path("cache")).stdin(Stdio::null());
@@ -406,7 +406,7 @@ fn what_a_killed_process_left_in_the_cache_goes() {
 fn a_model_larger_than_the_cache_is_not_even_looked_at() {
     let place = Place::new();
     let model = settled_model(&place, "a.gguf", 1);
-    // A date in the future keeps no model out of the cache.
+    // A modification time in the future must not keep a model out of the cache.
     let file = std::fs::File::options().write(true).open(place.path(&model)).unwrap();
     file.set_modified(SystemTime::now() + Duration::from_secs(3600)).unwrap();
     until_settled(&place, &model);

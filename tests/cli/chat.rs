@@ -1,4 +1,4 @@
-//! A chat on a terminal, which Python's `pty` plays: each step waits for what the program shows, never for a time.
+//! A chat on a terminal emulated by Python's `pty`. Each step waits for output of the program, never for a time.
 
 use crate::{Place, text};
 use aio::ir::DType;
@@ -6,8 +6,8 @@ use aio_filetest::edit::File;
 use aio_filetest::needs;
 use std::process::Command;
 
-/// Starts a program on a terminal and does what the steps say: `wait` for bytes, `send` bytes, send a signal by `kill`.
-/// Prints all that was shown; the last line is the exit status and whether the terminal is as it was before.
+/// Starts a program on a terminal and performs the steps: `wait` for bytes, `send` bytes, `kill` with a signal. Prints
+/// all that was shown; the last line has the exit status and whether the terminal settings were restored.
 const TERMINAL: &str = r#"
 import json, os, pty, select, sys, termios
 steps, argv = json.loads(sys.argv[1]), sys.argv[2:]
@@ -51,19 +51,19 @@ same = termios.tcgetattr(theirs)[:4] == before[:4]
 sys.stdout.buffer.write(shown + b"\n%d %s\n" % (status, b"same" if same else b"changed"))
 "#;
 
-/// What the editor writes when it is ready for a turn, and when it has one.
+/// Written by the editor when it is ready for a turn, and when it has read one.
 const READY: &str = "\x1b[?2004h";
 
 fn wait(what: &str) -> (&'static str, serde_json::Value) {
     ("wait", what.into())
 }
 
-/// Bytes, as characters of Latin-1.
+/// A step that sends bytes, encoded as Latin-1 characters.
 fn send(what: &str) -> (&'static str, serde_json::Value) {
     ("send", what.into())
 }
 
-/// What a chat shows, and its last line; `None` where there is no Python with `pty`.
+/// The output of a chat, and its last line; `None` if there is no Python with `pty`.
 fn chat(test: &str, place: &Place, file: File, steps: &[(&str, serde_json::Value)]) -> Option<(String, String)> {
     let python = Command::new("python3").args(["-c", "import pty, termios, os; os.waitstatus_to_exitcode"]).output();
     if !python.is_ok_and(|o| o.status.success()) {
@@ -150,7 +150,7 @@ fn sigterm_puts_the_terminal_back() {
 #[test]
 fn a_models_name_and_its_text_are_not_obeyed_by_the_terminal() {
     let place = Place::new();
-    // Every token but the bytes' is hostile, and the first of them is always chosen.
+    // Every token except single bytes is hostile, and the first of them is always chosen.
     let mut bias = vec![0.0; 512];
     bias[0x1b] = 1000.0;
     let file = model().set("general.name", "\x1b]0;owned\x07").vector("output.bias", &bias);

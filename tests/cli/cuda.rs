@@ -1,9 +1,9 @@
-//! `--device cuda` where there is no GPU: the reason in one line and exit status 2, whatever the subcommand.
+//! `--device cuda` without a GPU: one line with the reason and exit status 2, for every subcommand.
 
 use crate::{Place, check_failure, text};
 use aio::ir::DType;
 
-/// Whether the machine has a GPU, so that there is no reason to give.
+/// Whether the machine has a GPU; then there is no reason to report.
 fn has_gpu(place: &Place) -> bool {
     let output = place.run(&["device", "list", "--device", "cuda"]);
     let found = output.status.code() == Some(0);
@@ -46,7 +46,7 @@ fn the_oracle_is_listed_and_not_measured() {
     let listed = place.good(&["device", "list", "--device", "cpu"]);
     assert!(listed.contains("| cpu-portable |") && !listed.contains("interp"), "{listed}");
     place.bad(&["device", "calibrate", "--device", "interp"], 2, "no profile");
-    place.bad(&["bench", "-m", "x", "--device", "interp"], 2, "no measurements");
+    place.bad(&["bench", "-m", "x", "--device", "interp"], 2, "cannot be measured");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_device_that_is_none_and_an_option_that_it_lacks_are_refused_by_name() {
     );
 }
 
-/// Needs no GPU, but NVRTC; without it the reason, and no half-filled folder.
+/// Needs NVRTC but no GPU. Without NVRTC, it reports the reason and leaves no half-filled folder.
 #[test]
 fn kernels_are_compiled_ahead_or_the_reason_is_said() {
     let place = Place::new();

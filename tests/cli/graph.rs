@@ -1,4 +1,4 @@
-//! `aio graph` on text graphs and on models.
+//! `aio graph` with text graphs and with models.
 
 use crate::Place;
 use aio::ir::DType;
@@ -25,7 +25,7 @@ fn words(shape: &str, values: &[u32]) -> Vec<u8> {
     npy("<u4", shape, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
 }
 
-/// The elements of an f32 file.
+/// Reads the elements of an f32 file.
 fn read(place: &Place, name: &str) -> Vec<f32> {
     let bytes = std::fs::read(place.path(name)).unwrap();
     let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
@@ -115,7 +115,7 @@ fn passes_and_plan_show_how_tasks_fuse() {
     let plan = place.good(&["graph", "plan", "-m", &model, "--device", "interp", "--tail", "logits"]);
     assert!(plan.contains("\narena: ") && plan.contains("lower bound") && plan.contains("\nfusion: "), "{plan}");
     place.write("plain.graph", LINEAR);
-    // Without logits there is nothing to make a token of.
+    // Without logits there is no token to compute.
     assert!(place.good(&["graph", "plan", "plain.graph"]).contains("-logits"));
     place.bad(&["graph", "plan", "plain.graph", "--tail", "argmax"], 2, "no output `logits`");
 }
@@ -150,7 +150,7 @@ fn run_writes_final_states_and_takes_them_back() {
     place.good(&[&args[..], &["p=q.npy", "--in", "kv=kv.npy", "--out", "kv=kv2.npy"]].concat());
     let bytes = std::fs::read(place.path("kv2.npy")).unwrap();
     let elements = &bytes[bytes.len() - 2 * 64 * 2 * 2..];
-    // Position 1 from the first run, position 2 from the second, the rest zeros: 1.0 and 2.0 in f16.
+    // Position 1 comes from the first run, position 2 from the second, the rest are zeros; 1.0 and 2.0 in f16.
     assert_eq!(elements[..14], [0, 0, 0, 0, 0, 0x3c, 0, 0x40, 0, 0x3c, 0, 0x40, 0, 0]);
     place.bad(&[&args[..], &["p=q.npy", "--in", "kv=kv.npy", "--device", "cpu"]].concat(), 2, "states start as zeros");
     place.good(&[&args[..], &["p=p.npy", "--device", "cpu", "--out", "kv=cpu.npy"]].concat());

@@ -1,11 +1,11 @@
-//! Subcommands that measure: the forms of their results, never the figures.
+//! Subcommands that measure: the form of their results, never the figures.
 
 use crate::Place;
 use aio::ir::DType;
 use aio_filetest::needs;
 use serde_json::Value;
 
-/// The fields of a row, in order: an interface.
+/// The fields of a row, in order. They are an interface.
 const FIELDS: &[&str] = &[
     "test",
     "model",
@@ -129,7 +129,7 @@ fn a_device_profile_is_measured_listed_and_shown() {
     place.bad(&["device", "show", "none.toml"], 2, "none.toml");
 }
 
-/// Where there is no GPU: one message that says why, and nothing is fetched or loaded before it.
+/// Without a GPU: a single message with the reason, before anything is downloaded or loaded.
 #[test]
 fn a_machine_without_a_gpu_says_so() {
     if aio::cuda::CudaDevice::probe().is_ok() {

@@ -116,7 +116,7 @@ fn gguf_shows_a_model_in_three_forms() {
     assert!(place.good(&["gguf", &model, "-o", "md"]).contains("| q4\\_k |"));
 }
 
-/// A file with one tensor, by hand: the writer makes no unknown types.
+/// A hand-written file with one tensor, since the writer cannot produce unknown types.
 fn strange_file() -> Vec<u8> {
     let put = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let mut out = [b"GGUF".as_slice(), &3u32.to_le_bytes(), &1u64.to_le_bytes(), &2u64.to_le_bytes()].concat();

@@ -1,4 +1,4 @@
-//! Model files that say something odd: honoured, warned of, or refused by name.
+//! Model files with unusual metadata: honoured, reported in a warning, or rejected by name.
 
 use crate::Place;
 use aio::ir::DType;
@@ -10,7 +10,7 @@ fn file() -> File {
     File::tiny("llama-1b", DType::Q8_0)
 }
 
-/// Ids that `aio run` gives, and its stderr.
+/// The ids printed by `aio run`, and its stderr.
 fn run(place: &Place, file: &File) -> (String, String) {
     place.write("m.gguf", file.bytes());
     let output = place.run(&[&["run", "-m", "m.gguf"], &RUN[..]].concat());
@@ -71,7 +71,7 @@ fn recoverable_metadata_are_warned_of_once_and_run() {
         assert_eq!((ids.as_str(), stderr.matches("warning: ").count()), (base.as_str(), 1), "{stderr}");
         assert!(stderr.contains(message), "{stderr}");
     }
-    // The cache's artefact says the same.
+    // The artefact in the cache gives the same warning.
     place.write("m.gguf", file().set("tokenizer.ggml.eos_token_id", 512u32).bytes());
     for _ in 0..2 {
         let output = place.run(&[&["run", "-m", "m.gguf"], &RUN[..8]].concat());
@@ -105,7 +105,7 @@ fn a_template_file_makes_an_architecture_with_new_keys() {
     let ids = run("m.gguf", &["--template", "martian.jinja"]);
     place.write("llama.gguf", self::file().bytes());
     assert_eq!(ids, run("llama.gguf", &[]));
-    // Without a question for it the key is an error.
+    // If the template does not read the key, it is an error.
     place.write(
         "deaf.jinja",
         "{% set rope_pairs = \"adjacent\" %}{% set rope_factors = true %}{% include \"decoder.jinja\" %}",

@@ -1,4 +1,4 @@
-//! `aio pull`: any file from a server of the test's own, and the default model without its means.
+//! `aio pull`: any file from a local test server, and the default model when its prerequisites are missing.
 
 use crate::{Place, check_failure};
 use sha2::{Digest, Sha256};
@@ -16,23 +16,23 @@ fn content() -> Vec<u8> {
 /// How a server answers one request.
 #[derive(Clone, Copy)]
 enum Answer {
-    /// All that was asked for, ranges included.
+    /// Everything requested, honouring ranges.
     Whole,
-    /// The whole file, whatever was asked for.
+    /// The whole file, ignoring ranges.
     NoRanges,
-    /// The header and so many bytes; then the connection ends.
+    /// The header and this many bytes; then the connection closes.
     Breaks(usize),
-    /// The header and some bytes, then one byte in a while, without end.
+    /// The header and some bytes, then single bytes at long intervals, forever.
     Drips,
     /// A header that announces this many bytes.
     Announces(u64),
-    /// A partial answer whose range is of a larger file than its length.
+    /// A partial response whose range belongs to a larger file than its length says.
     TwoSizes,
-    /// This status and nothing else.
+    /// Only this status.
     Status(&'static str),
 }
 
-/// Serves the content once per answer; the address of a file on the server.
+/// Serves the content once per answer; returns the URL of a file on the server.
 fn serve(answers: Vec<Answer>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/files/some.bin", listener.local_addr().unwrap());
@@ -88,7 +88,7 @@ fn a_file_is_fetched_checked_and_named() {
     let (url, sum) = (serve(vec![Answer::Whole; 3]), sha256(&content()));
     assert_eq!(place.good(&["pull", &url, "--sha256", &sum, "-o", "x.bin"]), "x.bin\n");
     assert_eq!(std::fs::read(place.path("x.bin")).unwrap(), content());
-    // The second time nothing is fetched.
+    // The second run downloads nothing.
     place.good(&["pull", "http://127.0.0.1:1/x", "--sha256", &sum.to_uppercase(), "-o", "x.bin"]);
     place.bad(&["pull", &url, "--sha256", &"0".repeat(64), "-o", "x.bin"], 2, "--force replaces it");
     let path = place.good(&["pull", &url, "--sha256", &sum]);
@@ -193,7 +193,7 @@ fn addresses_with_passwords_are_not_echoed() {
     assert!(!said.contains("secret") && !said.contains("hidden"), "{said}");
 }
 
-/// The name of a partial file can be guessed, so anybody could put something there.
+/// The name of a partial file can be guessed, so anyone could have put something there.
 #[cfg(unix)]
 #[test]
 fn a_part_that_leads_elsewhere_is_refused() {
@@ -227,7 +227,7 @@ fn what_is_no_file_is_not_replaced_and_links_stay() {
     assert_eq!(std::fs::read(place.path("target")).unwrap(), content());
 }
 
-/// A Python of the test's own, which looks at how it is called. Links: `PATH` has nothing but it and the shell's tools.
+/// A fake `python3` that runs this script with only the system's tools in `PATH`. Returns its folder.
 #[cfg(unix)]
 fn python(place: &Place, script: &str) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;

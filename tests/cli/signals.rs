@@ -1,4 +1,4 @@
-//! What happens under way: Ctrl-C, a model that is cut short while it is read, a full disk, a terminal.
+//! Interruptions while a command runs: Ctrl-C, a model truncated while it is read, a full disk, a terminal.
 
 use crate::{Place, check_failure, text};
 use aio::ir::DType;
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// A guard against hanging for ever, no criterion: nothing here is right or wrong by how long it takes.
+/// Only a guard against hanging forever; no test passes or fails by how long it takes.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
@@ -34,7 +34,7 @@ fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Ends a process by Ctrl-C once `ready` holds.
+/// Sends Ctrl-C to a process once `ready` holds.
 fn interrupted(command: &mut Command, what: &str, ready: impl FnMut() -> bool) -> Output {
     let child = start(command);
     until(what, ready);
@@ -42,7 +42,7 @@ fn interrupted(command: &mut Command, what: &str, ready: impl FnMut() -> bool) -
     child.wait_with_output().unwrap()
 }
 
-/// Files and folders below a folder, hidden ones included.
+/// All files and folders below a folder, including hidden ones.
 fn everything(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
     entries.flat_map(|p| if p.is_dir() { [vec![p.clone()], everything(&p)].concat() } else { vec![p] }).collect()
@@ -52,7 +52,7 @@ fn found(folder: &Path, name: &str) -> bool {
     everything(folder).iter().any(|p| p.file_name().is_some_and(|n| n.to_string_lossy().contains(name)))
 }
 
-/// A `python3` that does what this script says; its folder, to be all of PATH, so that no real one is found.
+/// Makes a `python3` that runs this script. Use the returned folder as the whole PATH, so that no real one is found.
 pub(crate) fn python(place: &Place, script: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let bin = place.path("bin");
@@ -83,8 +83,8 @@ fn the_next_pull_cleans_up_after_the_dead() {
         std::fs::create_dir_all(models.join(name).parent().unwrap()).unwrap();
         std::fs::write(models.join(name), "x").unwrap();
     }
-    // The second is old, the third may be about to get its lock, the fourth is held by a living process, and so is the
-    // partial file b, whatever its number says.
+    // The second is old, the third may be about to be locked, the fourth is held by a living process, and so is the
+    // partial file b, whatever its number.
     std::fs::File::open(models.join(".pull-2")).unwrap().set_modified(old).unwrap();
     let held = std::fs::File::options().write(true).open(models.join(".pull-4/lock")).unwrap();
     held.lock().unwrap();
@@ -128,7 +128,7 @@ fn sigterm_and_sighup_leave_nothing_and_are_the_exit_status() {
     }
 }
 
-/// Whether this process, and so every one it starts, ignores SIGHUP.
+/// Whether this process, and therefore its children, ignores SIGHUP.
 fn ignores_sighup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
@@ -147,7 +147,7 @@ fn an_ignored_sighup_ends_nothing() {
     let child = start(&mut nohup);
     until("the partial file", || found(&folder, ".part"));
     signal(&child, "HUP");
-    // Whatever HUP did came first.
+    // Any effect of HUP has happened by now.
     signal(&child, "TERM");
     check_failure(&child.wait_with_output().unwrap(), 143, "stopped before the model was written");
 }
@@ -157,7 +157,7 @@ fn the_first_ctrl_c_ends_the_wait_for_a_prompt() {
     use std::os::unix::process::ExitStatusExt;
     let place = Place::new();
     let model = place.model("smollm2-135m", DType::Q8_0);
-    // More than a pipe holds: when it is written, it is being read.
+    // More than a pipe holds, so once it is written, the program is reading.
     let more = vec![b'x'; 1 << 20];
     let mut child = place.command(&["run", "-m", &model]).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(&more).unwrap();
@@ -168,7 +168,7 @@ fn the_first_ctrl_c_ends_the_wait_for_a_prompt() {
     for args in [&["run", "-m", &model, "-f", "pipe"][..], &["graph", "verify", "pipe"], &["perplexity", "-f", "pipe"]]
     {
         let mut child = place.command(args).spawn().unwrap();
-        // It opens once the program opens it too.
+        // Blocks until the program opens it too.
         let mut writer = std::fs::File::options().write(true).open(&pipe).unwrap();
         writer.write_all(&more).unwrap();
         interrupt(&child);
@@ -199,7 +199,7 @@ fn a_full_disk_is_an_error_and_leaves_nothing() {
     );
     let binary = env!("CARGO_BIN_EXE_aio");
     let before = everything(&place.path(""));
-    // Files of 64 blocks of 512 bytes at most, as POSIX counts, or of 64 KiB, as some shells do.
+    // Limits files to 64 blocks: of 512 bytes according to POSIX, of 1 KiB in some shells.
     for command in [
         format!("ulimit -f 64 && exec {binary} synth --preset smollm2-135m --type q4_1 --layers 1 -o big.gguf"),
         format!("ulimit -f 64 && exec {binary} graph run linear.graph --out y=y.npy"),
@@ -232,12 +232,12 @@ fn what_is_no_regular_file_is_not_replaced() {
 #[test]
 fn ctrl_c_ends_a_compilation_before_it_writes() {
     let place = Place::new();
-    // The template is read before anything is written, and nobody writes to this one.
+    // The template is read before anything is written, and nothing writes to this pipe.
     let model = place.model("smollm2-135m", DType::Q4_1);
     assert!(Command::new("mkfifo").arg(place.path("template")).status().unwrap().success());
     let mut child = start(&mut place.command(&["compile", "-m", &model, "-o", "a.aio", "--template", "template"]));
     until("the reader of the template", || {
-        // Without a reader this fails and does not wait.
+        // Without a reader this fails instead of blocking.
         let mut options = std::fs::File::options();
         let opened = options.write(true).custom_flags(libc::O_NONBLOCK).open(place.path("template"));
         opened.inspect(|_| interrupt(&child)).is_ok()
@@ -251,12 +251,12 @@ fn a_model_cut_short_while_it_is_read_ends_with_a_message() {
     let place = Place::new();
     let model = place.model("smollm2-135m", DType::F32);
     assert!(Command::new("mkfifo").arg(place.path("template")).status().unwrap().success());
-    // The model is mapped before the template is read and its weights are read after, so the pipe holds the program
-    // between the two.
+    // The model is mapped before the template is read, and its weights are read afterwards, so the pipe stops the
+    // program in between.
     let child = start(&mut place.command(&["run", "-m", &model, "-p", "x", "--template", "template"]));
     let mut opened = None;
     until("the reader of the template", || {
-        // Without a reader this fails and does not wait.
+        // Without a reader this fails instead of blocking.
         let open = std::fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(place.path("template"));
         opened = open.ok();
         opened.is_some()

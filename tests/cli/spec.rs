@@ -1,10 +1,10 @@
-//! `aio bench spec`: the forms of its results, what it counts, what it refuses; never how fast anything was.
+//! `aio bench spec`: the form of its results, its counts, and the input it rejects; never how fast anything was.
 
 use crate::{Place, text};
 use aio::ir::DType;
 use serde_json::Value;
 
-/// The fields of a row, in order: an interface.
+/// The fields of a row, in order. They are an interface.
 const FIELDS: &[&str] = &[
     "workload",
     "prompts",
@@ -43,7 +43,7 @@ const FIELDS: &[&str] = &[
     "cpu",
 ];
 
-/// Two workloads, one that is sampled, of prompts that repeat themselves.
+/// Two workloads with repetitive prompts; one is sampled.
 fn workload(place: &Place) -> String {
     let line = |workload: &str, id: u32, temperature: f32| {
         let prompt = "the same words again, ".repeat(5 + id as usize);
@@ -85,7 +85,7 @@ fn every_way_to_draft_is_a_row_with_its_runs() {
         assert_eq!(runs.len() as u64, 2 * prompts);
         for run in runs {
             let [tokens, steps, accepted] = ["tokens", "steps", "accepted"].map(|f| run[f].as_u64().unwrap());
-            // The first token comes with the prompt; drafts past the end are not taken.
+            // The first token comes from the prompt; drafts past the end are not accepted.
             assert!(steps + accepted >= tokens - 1 && steps < tokens, "{run}");
         }
         let per_token = row["submissions_per_token"].as_f64().unwrap();
@@ -135,9 +135,9 @@ fn a_draft_model_is_counted_too() {
     let drafted = &rows[1];
     assert_eq!((&drafted["drafter"], &drafted["acceptance"]), (&"model".into(), &1.0.into()), "it drafts its own text");
     assert_eq!((&drafted["draft_model"], &drafted["spec"]), (&"tiny.gguf".into(), &"3".into()));
-    // Of eight tokens after the first, each step verifies three drafts and gives one more.
+    // Eight tokens after the first: each step verifies three drafts and adds one token.
     assert_eq!(drafted["tokens_per_step"], 4.0);
-    // The draft model has read the prompt before the first token.
+    // The draft model reads the prompt before the first token.
     assert_eq!(drafted["submissions_per_token"], 1.0);
     assert_eq!(drafted["weight_bytes_per_token"], rows[0]["weight_bytes_per_token"]);
     place.bad(&[&base[..], &["--drafter", "model"]].concat(), 2, "belong together");
@@ -153,7 +153,7 @@ fn run_drafts_as_its_flags_say() {
     let run = |flags: &[&str]| -> Value { serde_json::from_str(&place.good(&[&base[..], flags].concat())).unwrap() };
     let plain = run(&["--spec", "off"]);
     assert_eq!((&plain["drafts"], &plain["steps"], &plain["submissions"]), (&0.into(), &24.into(), &25.into()));
-    // A draft model that is the model itself: a token each from the prompt and six steps with three drafts each.
+    // A draft model identical to the model: one token from the prompt, then six steps with three drafts each.
     let twin = run(&["--spec", "3", "--draft-model", &model]);
     let of_twin = ["drafts", "accepted", "steps", "submissions"].map(|f| twin[f].as_u64().unwrap());
     assert_eq!(of_twin, [18, 18, 6, 1 + 6 + 2 + 18], "{twin}");
@@ -179,7 +179,7 @@ fn run_drafts_as_its_flags_say() {
     place.bad(&[&base[..], &["--spec", "65"]].concat(), 2, "up to 64");
 }
 
-/// A workload whose texts would be longer than any context is refused, and not cut.
+/// A workload whose texts exceed any context is rejected, not truncated.
 #[test]
 fn a_workload_too_long_for_any_context_is_refused() {
     let place = Place::new();

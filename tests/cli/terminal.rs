@@ -1,18 +1,18 @@
-//! What reaches a terminal: nothing of a file, a URL or a subprocess is obeyed there, and no line is endless.
+//! Output on a terminal: nothing from a file, a URL or a subprocess takes effect there, and line lengths are bounded.
 
 use crate::{Place, text};
 use aio::ir::DType;
 use aio_filetest::edit::File;
 use std::process::Output;
 
-/// What clears the screen, names the window, rings, paints and goes back.
+/// Sequences that clear the screen, set the window title, ring the bell, change colour and move back.
 const HOSTILE: &str = "\x1b[2J\x1b]0;owned\x07\u{9b}31m\r\u{8}";
 
 fn model() -> File {
     File::tiny("llama-1b", DType::Q8_0)
 }
 
-/// What was printed shows the hostile text and obeys it nowhere.
+/// Checks that the output shows the hostile text in a form that a terminal does not obey.
 fn check(what: &str, output: &Output) {
     let shown = text(&output.stdout) + &text(&output.stderr);
     let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';

@@ -1,4 +1,4 @@
-//! Artefacts: each kind of damage, and artefacts of other programs and devices.
+//! Artefacts: each kind of damage, and artefacts from other programs and devices.
 
 use crate::Table;
 use crate::graph::graph;
@@ -78,7 +78,7 @@ fn devices(table: &mut Table, folder: &Path) {
     let options = EngineOptions::default();
     let again = Artefact::open(&path).unwrap();
     let stale = Engine::from_artefact(again, device(), &options, ImageAccess::Read).unwrap_err();
-    // The message has the hash of this very source; what it says is a row of its own, of fixed hashes.
+    // The message contains the hash of this very source; its wording is a separate row, with fixed hashes.
     let shown = stale.to_string();
     let (before, _) = shown.split_once(" (compiler").unwrap();
     table.named("EngineError::Artefact", before);

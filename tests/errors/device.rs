@@ -1,4 +1,4 @@
-//! Devices and packing: handles, weights and bindings that do not fit.
+//! Devices and packing: mismatched handles, weights and bindings.
 
 use crate::Table;
 use crate::graph::graph;
@@ -11,7 +11,7 @@ use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
 use aio::ir::{DType, Dims, verify};
 use aio::plan::{Bucket, PlanFamily, PoolSizes, Tail, Target};
 
-/// A model without any weight.
+/// A model without weights.
 struct Nothing;
 
 impl WeightSource for Nothing {
@@ -41,7 +41,7 @@ pub(crate) fn cause(table: &mut Table) {
     let foreign =
         NullDevice::default().upload(&family(NEG, &permissive_target("null")), &Nothing, PoolSizes::pages(1)).unwrap();
     table.add("DeviceError", cpu.copy_pages(&foreign, &[]).unwrap_err());
-    // The compiler asks the target first; a plan for another device shows what this one says.
+    // The compiler asks the target first, so a plan for another device is needed to get this device's error.
     let other = family(NEG, &permissive_target("any"));
     let resident = cpu.upload(&other, &Nothing, PoolSizes::pages(1)).unwrap();
     let many = family(RANK_9, &permissive_target("any"));
@@ -60,7 +60,7 @@ pub(crate) fn cause(table: &mut Table) {
     table.add("DeviceError", executable.submit(&mut bindings).err().unwrap());
 }
 
-/// A step that has none of what an op needs one of.
+/// A step with zero elements where an op needs at least one.
 fn empty_axis(table: &mut Table) {
     let null = NullDevice::default();
     let top = family("%x = input \"x\" : f32[3, rows]\n%y = argmax %x\noutput \"y\" = %y\n", &null.target());

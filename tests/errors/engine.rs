@@ -1,4 +1,4 @@
-//! The engine: models that do not fit, requests that make no sense, steps out of bounds.
+//! The engine: models that do not fit, invalid requests, steps out of bounds.
 
 use crate::Table;
 use crate::graph::graph;
@@ -94,6 +94,9 @@ fn steps(table: &mut Table, engine: &Engine) {
     table.add("EngineError", step(&mut other, &rows, &[]));
     let span = DraftSpan { first: 0, drafts: 2, len: 1 };
     table.add("EngineError", step(&mut other, &rows[..2], &[span]));
+    other.commit(1).unwrap();
+    let _fork = engine.fork(&other, 1).unwrap();
+    table.add("EngineError", step(&mut other, &rows[..1], &[]));
 }
 
 fn speculation(table: &mut Table, engine: &Engine) {
@@ -114,7 +117,7 @@ fn speculation(table: &mut Table, engine: &Engine) {
     table.add("EngineError", ModelDrafter::new(Arc::new(other), engine, Sampling::greedy()).unwrap_err());
 }
 
-/// What recurrent state does not allow.
+/// Operations that recurrent state does not allow.
 fn recurrent(table: &mut Table) {
     let options = EngineOptions { snapshots: 0, ..options(64) };
     let engine = tiny::recurrent_engine("recurrent", InterpDevice::default(), &options);
@@ -160,7 +163,7 @@ fn without_token(table: &mut Table) {
     table.add("EngineError", engine.generate(&request, &mut |_| Flow::Continue).unwrap_err());
 }
 
-/// A receiver of text that generates another text, during a burst.
+/// A text receiver that generates another text during a burst.
 fn reentered(table: &mut Table) {
     let cpu = CpuDevice::new(CpuOptions { threads: 1, isa: Some(IsaLevel::Portable), pin: false }).unwrap();
     let options = EngineOptions { burst: 4, sequences: 2, ..options(64) };
@@ -176,7 +179,7 @@ fn reentered(table: &mut Table) {
     table.add("EngineError", error.unwrap());
 }
 
-/// A graph whose logits are not the model's vocabulary.
+/// A graph whose logits do not match the model's vocabulary.
 fn narrow_logits(table: &mut Table) {
     let model = Model::from_gguf(altered(|_| ())).unwrap();
     let text = model.graph_text(&tiny::templates(), None).unwrap();

@@ -1,4 +1,4 @@
-//! GGUF files that are damaged, hostile or contradict themselves.
+//! Damaged, hostile or contradictory GGUF files.
 
 use crate::Table;
 use aio::ir::DType;
@@ -11,7 +11,7 @@ fn put_text(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
 }
 
-/// A file of this many tensors and entries, with `body` behind its header.
+/// A file with this many tensors and entries, and `body` after its header.
 fn file(tensors: u64, entries: u64, body: &[u8]) -> Vec<u8> {
     let mut out = [b"GGUF\x03\0\0\0".as_slice(), &tensors.to_le_bytes(), &entries.to_le_bytes(), body].concat();
     out.resize(out.len().next_multiple_of(32) + 256, 0);
@@ -98,7 +98,7 @@ fn files(table: &mut Table, folder: &Path) {
         let GgufError::Map(source) = &e else { panic!("{e:?}") };
         let shown = format!("{source:?}");
         let message = source.to_string().replace(&folder.display().to_string(), "DIR");
-        // What changed, and to what, is a matter of the moment.
+        // The rest of the message depends on the time.
         let message = message.split(": modification time").next().unwrap();
         table.named(&format!("MapError::{}", shown.split(' ').next().unwrap()), message);
         table.add_in(folder, "GgufError", e);

@@ -58,7 +58,7 @@ fn compilation(body: &str, tail: Tail, target: &Target) -> CompileError {
     compile(verify(&graph).unwrap(), target, &Options { buckets: vec![bucket], fuse: true }).unwrap_err()
 }
 
-/// Operands and numbers that are not those of a kind.
+/// Operands and numbers that do not match a kind.
 fn bodies(table: &mut Table) {
     let value =
         |def: Def, dtype: DType, dims: &[u64]| Some(Declared { def, ty: TensorType::new(dtype, Shape::consts(dims)) });
@@ -78,7 +78,7 @@ fn bodies(table: &mut Table) {
     table.add("BodyError", linear(None, [row(), None, matrix(&[8, 31]), None, None]));
 }
 
-/// Steps that cannot use slots as they say, of one sequence unless `slots` has more.
+/// Steps that use slots incorrectly, with one sequence unless `slots` has more.
 fn slots(table: &mut Table) {
     let mut wrong = |row_seq: &[u32], slots: &[u32], slot_rows: &[u32]| {
         let step = StepSlots { row_seq, slots, slot_rows };

@@ -1,4 +1,4 @@
-//! Models whose metadata do not make a model: hyper-parameters, tokenizers, templates, synthetic shapes.
+//! Models with invalid metadata: hyper-parameters, tokenizers, templates, synthetic shapes.
 
 use crate::Table;
 use aio::ir::DType;
@@ -12,7 +12,7 @@ use aio::model::template::Templates;
 use aio::model::tokenizer::Tokenizer;
 use aio::model::{Model, ModelError};
 
-/// The metadata of a model that would do, but for what `change` makes of them.
+/// Metadata of a valid model, altered by `change`.
 pub(crate) fn altered(change: impl FnOnce(&mut GgufWriter)) -> Gguf {
     let preset = Preset::find("smollm2-135m").unwrap().tiny();
     let whole = Gguf::from_bytes(Synth::new(&preset, DType::Q8_0, 1).unwrap().to_bytes().unwrap()).unwrap();
@@ -100,7 +100,7 @@ fn models(table: &mut Table) {
         table.add(
             "ModelError",
             model.graph_text(&Templates::new([("t", text)]), Some("t")).err().unwrap_or_else(|| {
-                // Asking for every key leaves the graph as the only fault.
+                // The template reads every key, so the graph is the only fault.
                 model.graph(&Templates::new([("t", text)]), Some("t")).unwrap_err()
             }),
         );

@@ -1,4 +1,4 @@
-//! The registry of devices: names, options and measurements that do not exist.
+//! The registry of devices: unknown names and options, and failed measurements.
 
 use crate::Table;
 use aio::backend::DeviceError;
@@ -6,7 +6,7 @@ use aio::backend::null::NullDevice;
 use aio::devices::{DeviceOptions, KernelRequest, Registry, RegistryError, Sampler, SimpleEntry, options};
 use std::sync::Arc;
 
-/// A device that takes a name that is taken.
+/// A device with a name that is already in use.
 const SECOND: SimpleEntry =
     SimpleEntry { name: "cpu", summary: "Another", chip: "none", make: || Ok(Arc::new(NullDevice::default())) };
 

@@ -1,4 +1,4 @@
-//! Folders in Hugging Face's form that are no models.
+//! Folders in Hugging Face format that are not valid models.
 
 use crate::Table;
 use aio::ir::DType;
@@ -14,7 +14,7 @@ fn change(folder: &Path, file: &str, change: impl FnOnce(&mut Value)) {
     std::fs::write(path, value.to_string()).unwrap();
 }
 
-/// Renames a tensor in the header, keeping its length.
+/// Renames a tensor in the header to a name of the same length.
 fn rename(folder: &Path, from: &str, to: &str) {
     assert_eq!(from.len(), to.len());
     let path = folder.join("model.safetensors");
@@ -24,7 +24,7 @@ fn rename(folder: &Path, from: &str, to: &str) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// Breaks a good folder and notes what opening it says.
+/// Damages a good folder and records the error from opening it.
 fn broken(table: &mut Table, parts: usize, breaks: impl FnOnce(&Path)) {
     let folder = tempfile::tempdir().unwrap();
     hugging_face::write(folder.path(), "qwen2-0.5b", DType::F16, 7, parts);
@@ -36,7 +36,7 @@ fn broken(table: &mut Table, parts: usize, breaks: impl FnOnce(&Path)) {
 }
 
 pub(crate) fn cause(table: &mut Table) {
-    // Only builds without the feature give it, and tests have the feature: the message at least is looked at.
+    // Only builds without the feature return it, and tests have the feature, so check at least the message.
     table.add("ModelError", ModelError::NoSafetensors { path: "folder".into() });
     let remove = |name: &'static str| move |f: &Path| std::fs::remove_file(f.join(name)).unwrap();
     broken(table, 1, remove("tokenizer.json"));

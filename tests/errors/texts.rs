@@ -1,4 +1,4 @@
-//! Parse errors and rules of the verifier: each from a text.
+//! Parse errors and rules of the verifier, each from a text.
 
 use crate::Table;
 use aio::ir::text::parse;
@@ -8,7 +8,7 @@ use aio::orchestrator::{Costs, DeviceProfile, Figure};
 const X: &str = "%x = input \"x\" : f32[4]\n";
 const STATE: &str = "%s = state \"s\" : u32[seqs]\n%n = input \"n\" : u32[seqs]\n";
 
-/// Lines behind the head that do not parse; one for each kind.
+/// Lines after the header that do not parse, one for each kind of error.
 const UNPARSABLE: &[&str] = &[
     "%x = & \"x\"",
     "%x = input \"x : f32[4]",
@@ -27,7 +27,7 @@ const UNPARSABLE: &[&str] = &[
     "%y = neg %x : f32[5]",
 ];
 
-/// Texts that parse and break a rule.
+/// Texts that parse but break a rule.
 fn invalid() -> Vec<(&'static str, String)> {
     let optional = "%x = input \"x\" : f32[4] optional\n";
     vec![
@@ -43,7 +43,7 @@ fn invalid() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A device profile that a person edited, or another version wrote.
+/// A device profile edited by hand or written by another version.
 fn profiles(table: &mut Table) {
     let figure = Figure { median: 1.0, min: 1.0, max: 1.0 };
     let good = DeviceProfile {

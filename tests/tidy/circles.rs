@@ -1,8 +1,8 @@
-//! No circle of files: inside a crate, imports go one way.
+//! No cycles between files: inside a crate, imports go one way.
 //!
-//! Reads `use` declarations and full paths that begin with `crate`, `super` or `self`. A `pub use` passes a name on:
-//! whoever takes the name imports the file that defines it. The op table names each op's shape rule, and the shape
-//! rules name ops, so these files may import each other.
+//! Reads `use` declarations, and full paths that begin with `crate`, `super` or `self`. A `pub use` re-exports a name:
+//! importing that name counts as importing the file that defines it. The op table names each op's shape rule, and the
+//! shape rules name ops, so these files may import each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,15 +19,15 @@ type Path = Vec<String>;
 /// A file as a module.
 struct Module {
     file: String,
-    /// Paths that it imports or names, absolute.
+    /// Absolute paths that it imports or names.
     takes: Vec<Path>,
-    /// Names that it hands on, with the absolute path of each.
+    /// Names that it re-exports, each with its absolute path.
     hands_on: BTreeMap<String, Path>,
-    /// Modules that it hands on whole.
+    /// Modules that it re-exports with `*`.
     globs: Vec<Path>,
 }
 
-/// The crate's folder and the module path of a file, if it is one of a crate's sources.
+/// The crate's folder and the module path, if the file is a source of a crate.
 fn module_of(name: &str) -> Option<(&str, Path)> {
     let (folder, inside) = match name.split_once("/src/") {
         Some((folder, inside)) if folder.starts_with("crates/") && !folder[7..].contains('/') => (folder, inside),
@@ -40,15 +40,15 @@ fn module_of(name: &str) -> Option<(&str, Path)> {
     Some((folder, path))
 }
 
-/// Source without comments and tests; where something is visible is no import, and a module inside the file takes its
-/// names from the file.
+/// Source without comments and tests. Visibility paths are not imports, and a module inside the file takes its names
+/// from the file.
 fn bare(text: &str) -> String {
     let shipped = text.split("#[cfg(test)]").next().unwrap_or("");
     let lines = shipped.lines().map(|line| line.split("//").next().unwrap_or(""));
     lines.collect::<Vec<_>>().join("\n").replace("pub(in crate::", "pub(in ").replace("    use super::*;", "")
 }
 
-/// Splits at commas outside of braces.
+/// Splits at commas outside braces.
 fn parts(list: &str) -> Vec<&str> {
     let (mut depth, mut start, mut out) = (0, 0, Vec::new());
     for (i, c) in list.char_indices() {
@@ -66,7 +66,7 @@ fn parts(list: &str) -> Vec<&str> {
     out.into_iter().map(str::trim).filter(|p| !p.is_empty()).collect()
 }
 
-/// Every path of a `use` tree, with the name under which it is known.
+/// All paths in a `use` tree, with the names they are known by.
 fn flatten(tree: &str, before: &Path, out: &mut Vec<(Path, String)>) {
     let tree = tree.trim();
     if let Some((head, rest)) = tree.split_once('{') {
@@ -87,7 +87,7 @@ fn flatten(tree: &str, before: &Path, out: &mut Vec<(Path, String)>) {
     out.push((path, name));
 }
 
-/// The absolute form of a path as it is written in a module; `None` for other crates' paths.
+/// Makes a path written in a module absolute; `None` for paths into other crates.
 fn absolute(path: &Path, here: &Path, children: &BTreeSet<Path>) -> Option<Path> {
     let child = |first: &String| children.contains(&[here.clone(), vec![first.clone()]].concat());
     match path.first()?.as_str() {
@@ -137,7 +137,7 @@ fn read(file: &str, text: &str, here: &Path, modules: &BTreeSet<Path>) -> Module
     module
 }
 
-/// The module that defines what a path names.
+/// The module that defines the item a path names.
 fn home(path: &Path, modules: &BTreeMap<Path, Module>, depth: usize) -> Option<Path> {
     let len = (0..=path.len()).rev().find(|&len| modules.contains_key(&path[..len]))?;
     let (found, rest) = (path[..len].to_vec(), &path[len..]);
@@ -149,10 +149,10 @@ fn home(path: &Path, modules: &BTreeMap<Path, Module>, depth: usize) -> Option<P
     Some(found)
 }
 
-/// From each file the files that it imports, with what it takes from each.
+/// For each file, the files that it imports, with the items it takes from each.
 type Edges = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// Files that can be reached from a file.
+/// Files reachable from a file.
 fn reached<'a>(from: &'a str, edges: &'a Edges) -> BTreeSet<&'a str> {
     let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
     while let Some(file) = open.pop() {
@@ -186,7 +186,7 @@ fn edges(files: &[(String, String)]) -> Edges {
     edges
 }
 
-/// Each circle: its imports, a line each.
+/// Each cycle as a list of its imports, one per line.
 pub(crate) fn circles(files: &[(String, String)]) -> Vec<Vec<String>> {
     let edges = edges(files);
     let reach: BTreeMap<&str, BTreeSet<&str>> = edges.keys().map(|f| (f.as_str(), reached(f, &edges))).collect();

@@ -4,6 +4,7 @@
 
 use crate::{Bindings, Data, DeviceError};
 use aio_ir::Sym;
+use aio_ir::slots::StepSlots;
 use aio_plan::{Check, InputId, Plan, PoolSizes};
 
 impl Bindings<'_, '_> {
@@ -59,6 +60,7 @@ impl<'s, 'a> Checked<'s, 'a, '_> {
             }
             Check::NotEmpty { .. } => Ok(()),
             Check::PagedRows { table, row_seq, positions, page } => self.paged_rows([table, row_seq, positions], page),
+            Check::Slots { slots, slot_rows, row_seq, room } => self.slots([slots, slot_rows, row_seq], room),
             Check::Below { input, task, what, below } => {
                 let below = below.resolve(dims);
                 let outside = |i: &i64| !(0..below as i64).contains(i);
@@ -79,6 +81,12 @@ impl<'s, 'a> Checked<'s, 'a, '_> {
             step if step == pool => Ok(()),
             step => Err(bad(sym.name(), format!("the step has {step}, the pool {pool}"))),
         }
+    }
+
+    fn slots(&self, inputs: [InputId; 3], room: u32) -> Result<(), DeviceError> {
+        let [slots, slot_rows, row_seq] = inputs.map(|input| self.words(input));
+        let uses = StepSlots { row_seq, slots, slot_rows }.uses(self.pools.slots as usize, room as usize);
+        uses.map(|_| ()).map_err(|error| bad(self.name(inputs[0]), error.to_string()))
     }
 
     /// Checks sequences and pages of rows. Rows of a sequence are adjacent and mostly at rising positions, so pages that

@@ -4,12 +4,12 @@ use crate::registry::registry;
 use aio::devices::ORACLE;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-/// The name of a device that the registry has.
+/// The name of a device in the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DeviceArg(&'static str);
 
 impl DeviceArg {
-    /// The device that is there on any machine.
+    /// The device that exists on every machine.
     pub(crate) const CPU: DeviceArg = DeviceArg("cpu");
 
     /// The oracle.
@@ -21,13 +21,13 @@ impl DeviceArg {
         self.0
     }
 
-    /// Whether it is the oracle, which runs graphs as they are.
+    /// Whether it is the oracle, which runs graphs without compiling them.
     pub(crate) fn is_oracle(self) -> bool {
         self.0 == ORACLE
     }
 }
 
-/// Takes the registry's names; help and errors list them.
+/// Accepts the names in the registry; help and errors list them.
 pub(crate) fn parser() -> impl TypedValueParser<Value = DeviceArg> {
     let values = registry().entries().map(|e| PossibleValue::new(e.name()).help(e.summary()));
     PossibleValuesParser::new(values).map(|name: String| {

@@ -27,7 +27,7 @@ pub(crate) enum GraphCommand {
     Ops(OpsArgs),
 }
 
-/// A graph: a file's, or a model's.
+/// A graph, from a file or from a model.
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Examples:\n  aio graph verify my.graph\n  aio graph print -m model.gguf > model.graph\n  aio graph dot my.graph | dot -Tsvg > my.svg"
@@ -52,7 +52,7 @@ pub(crate) enum TailArg {
 }
 
 impl TailArg {
-    /// As the compiler names it.
+    /// The compiler's value for it.
     pub(crate) fn tail(self) -> Tail {
         match self {
             TailArg::Argmax => Tail::Argmax,

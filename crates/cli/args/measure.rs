@@ -4,14 +4,14 @@ use super::{DeviceArg, IsaArg, LoadArgs, SpecArgs, TableForm};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// Most numbers that one list may have.
+/// Maximum number of values in one list.
 const MAX_LIST: usize = 1024;
 
 /// A list of numbers and ranges: `1,2,8-16+4,32-256*2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Numbers(pub Vec<u32>);
 
-/// Reads a list; each item is `N`, `A-B`, `A-B+STEP` or `A-B*FACTOR`.
+/// Parses a list; each item is `N`, `A-B`, `A-B+STEP` or `A-B*FACTOR`.
 pub(super) fn numbers(text: &str) -> Result<Numbers, String> {
     let mut all = Vec::new();
     for item in text.split(',') {
@@ -133,7 +133,7 @@ pub(crate) enum DeviceCommand {
     Kernels(KernelsArgs),
 }
 
-/// Forms of what is shown of devices.
+/// Forms in which devices and caches are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ShowForm {
     /// Markdown table.

@@ -1,8 +1,8 @@
-//! An op by name on the command line.
+//! Parses the name of an op on the command line.
 
 use aio::ir::Op;
 
-/// The op of that name, or an error with the names that are nearest to it.
+/// The op with this name, or an error that suggests the nearest names.
 pub(crate) fn parse(name: &str) -> Result<Op, String> {
     Op::from_mnemonic(name).ok_or_else(|| {
         let near = nearest(name).join("`, `");
@@ -10,7 +10,7 @@ pub(crate) fn parse(name: &str) -> Result<Op, String> {
     })
 }
 
-/// The three names that take the fewest edits.
+/// The three names with the smallest edit distance.
 fn nearest(name: &str) -> Vec<&'static str> {
     let mut names: Vec<_> = Op::ALL.iter().map(|op| op.mnemonic()).collect();
     names.sort_by_cached_key(|known| strsim::damerau_levenshtein(known, name));

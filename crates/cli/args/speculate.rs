@@ -41,7 +41,7 @@ pub(super) fn speculation(text: &str) -> Result<Speculation, String> {
 }
 
 impl DrafterArg {
-    /// The word on the command line.
+    /// Its name on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             DrafterArg::Lookup => "lookup",
@@ -51,7 +51,7 @@ impl DrafterArg {
     }
 }
 
-/// The word for it on the command line.
+/// Its spelling on the command line.
 pub(crate) fn speculation_name(speculation: Speculation) -> String {
     match speculation {
         Speculation::Off => "off".to_owned(),

@@ -5,7 +5,7 @@ use crate::output::json_line;
 use serde::Serialize;
 use serde_json::Value;
 
-/// All rows in a form; `markdown` makes the one for people.
+/// Renders all rows in a form; `markdown` renders the Markdown one.
 pub(crate) fn render<R: Serialize>(rows: &[R], form: TableForm, markdown: impl Fn(&[R]) -> String) -> String {
     let value = |row: &R| serde_json::to_value(row).expect("numbers and strings are JSON");
     match form {
@@ -16,7 +16,7 @@ pub(crate) fn render<R: Serialize>(rows: &[R], form: TableForm, markdown: impl F
     }
 }
 
-/// A table in Markdown, all columns set to the right.
+/// A Markdown table with all columns right-aligned.
 pub(crate) fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut out = format!("| {} |\n|{}\n", heads.join(" | "), " ---: |".repeat(heads.len()));
     for cells in rows {
@@ -40,12 +40,12 @@ fn csv(rows: impl Iterator<Item = Value>) -> String {
     out
 }
 
-/// Whether a value is a list of objects, which no cell can hold.
+/// Whether a value is a list of objects, which does not fit in a cell.
 fn is_table(value: &Value) -> bool {
     value.as_array().and_then(|items| items.first()).is_some_and(Value::is_object)
 }
 
-/// A value as a cell: lists with semicolons, text in quotes where it needs them, nothing where there is no value.
+/// Formats a value as a cell: list items separated by semicolons, text quoted where needed, null left empty.
 fn cell(value: &Value) -> String {
     match value {
         Value::String(s) if s.contains([',', '"', '\n']) => format!("\"{}\"", s.replace('"', "\"\"")),

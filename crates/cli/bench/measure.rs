@@ -1,7 +1,7 @@
 //! Rounds of tests on one engine, interleaved with measurements of the machine's own limits.
 //!
-//! A machine's bandwidth drifts, so every test runs once in each round, and a read of the weights' size, which it is
-//! compared with, follows each of its steps. What a step takes is timed step by step, which leaves those reads out.
+//! A machine's bandwidth drifts. So every test runs once per round, and after each of its steps comes a read as large
+//! as the weights, for comparison. Steps are timed one by one, which excludes those reads.
 
 use super::row::{Limits, Row};
 use super::samples::Samples;
@@ -18,9 +18,9 @@ use std::time::Instant;
 
 /// Steps of one repetition of a `rows` or `batch` test.
 const STEPS: u32 = 32;
-/// Buffers of reads are no larger than this.
+/// Maximum size of a read buffer.
 const MAX_READ_BYTES: u64 = 2 << 30;
-/// Buffers of reads are no smaller: smaller ones would be read from a cache that weights do not fit into either.
+/// Minimum size of a read buffer. A smaller one would be read from a cache that the weights do not fit in either.
 const MIN_READ_BYTES: u64 = 1 << 20;
 
 /// What a test does.
@@ -30,14 +30,14 @@ pub(crate) enum Kind {
     Prefill(u32),
     /// Generates this many tokens, one per step.
     Decode(u32),
-    /// Runs steps of this many rows of one sequence; each row gets a token.
+    /// Runs steps of this many rows of one sequence; each row returns a token.
     Rows(u32),
     /// Decodes this many sequences together, one token each per step.
     Batch(u32),
 }
 
 impl Kind {
-    /// Positions of a sequence that it needs.
+    /// Positions that it needs in each sequence.
     pub(crate) fn tokens(self) -> u32 {
         match self {
             Kind::Prefill(n) | Kind::Decode(n) | Kind::Rows(n) => n,
@@ -70,7 +70,7 @@ pub(crate) struct Test {
     pub depth: u32,
 }
 
-/// Sequences that the tests need in memory: for each depth as many as the largest batch.
+/// Number of sequences that the tests need in memory: for each depth, the size of its largest batch.
 pub(crate) fn sequences(tests: &[Test]) -> u32 {
     let mut most: BTreeMap<u32, u32> = BTreeMap::new();
     for test in tests {
@@ -91,7 +91,7 @@ pub(crate) struct Bench {
     sampling: Sampling,
     tests: Vec<Test>,
     samples: Vec<Samples>,
-    /// Sequences filled to a depth; each has pages of its own, so that what a batch reads is in no cache for another.
+    /// Sequences filled to a depth. Each has its own pages, so no member of a batch finds another's pages in a cache.
     bases: BTreeMap<u32, Vec<Sequence>>,
     int8_macs: Vec<f64>,
     f32_macs: Vec<f64>,
@@ -100,7 +100,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// Prepares the tests; nothing has run yet.
+    /// Prepares the tests without running anything.
     pub(crate) fn new(
         loaded: Loaded,
         on: (&Opened, &dyn Hardware),
@@ -128,12 +128,12 @@ impl Bench {
         })
     }
 
-    /// Puts the model into the cache if it is not there.
+    /// Adds the model to the cache if it is missing.
     pub(crate) fn keep(&mut self) {
         self.loaded.keep();
     }
 
-    /// Runs every test once; keeps what it measured if the round counts.
+    /// Runs every test once and keeps the measurements if the round counts.
     pub(crate) fn round(&mut self, counts: bool, bar: &ProgressBar) -> Result<()> {
         for i in 0..self.tests.len() {
             let test = self.tests[i];
@@ -157,7 +157,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Fills as many sequences to a test's depth as it needs and there are not yet.
+    /// Adds sequences filled to the test's depth until there are enough.
     fn fill(&mut self, test: Test) -> Result<()> {
         while self.bases.get(&test.depth).map_or(0, Vec::len) < test.kind.sequences() as usize {
             let mut sequence = Sequence::new();
@@ -243,7 +243,7 @@ impl Bench {
         Ok(())
     }
 
-    /// One step whose last `wanted` rows ask for a token; the last row's token.
+    /// Runs one step whose last `wanted` rows ask for a token and returns the last row's token.
     fn step(
         &mut self,
         sequence: &mut Sequence,
@@ -271,13 +271,13 @@ impl Bench {
         Ok(())
     }
 
-    /// A token by a fixed sequence of pseudo-random numbers (Knuth's MMIX generator).
+    /// The next token of a fixed pseudo-random sequence (Knuth's MMIX generator).
     fn token(&mut self) -> u32 {
         self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.state >> 33) as u32 % self.loaded.engine.model().hyper.vocab_size
     }
 
-    /// A row a test.
+    /// One row per test.
     pub(crate) fn rows(&self, path: &Path, reps: u32) -> Vec<Row> {
         let work: ModelWork = self.loaded.engine.work();
         let macs = |all: &[f64]| aio::orchestrator::Figure::of(all).map_or(0.0, |f| f.median);
@@ -317,7 +317,7 @@ impl Bench {
     }
 }
 
-/// Refuses steps that no plan holds.
+/// Rejects steps that no plan can hold.
 fn check(kind: Kind, engine: &Engine, sampling: &Sampling) -> Result<()> {
     let (flag, n) = match kind {
         Kind::Prefill(_) | Kind::Decode(_) => return Ok(()),
@@ -330,7 +330,7 @@ fn check(kind: Kind, engine: &Engine, sampling: &Sampling) -> Result<()> {
     Ok(())
 }
 
-/// Runs one step between clock and counters; the tokens of the rows that asked.
+/// Runs one step, with its time and counters; returns the tokens of the rows that asked for one.
 fn timed<'o>(
     engine: &Engine,
     step: Step<'_, '_>,

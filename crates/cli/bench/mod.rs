@@ -1,5 +1,5 @@
-//! `aio bench`: speed of a model's steps, beside what the machine could do at best in the same run; and what speculation
-//! does to the speed of texts.
+//! `aio bench`: the speed of a model's steps next to the machine's limits, measured in the same run; and how
+//! speculation changes the speed of generation.
 
 mod bar;
 mod forms;
@@ -51,7 +51,7 @@ pub(crate) fn main(mut args: BenchArgs) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// All tests at all depths, in the order of the table.
+/// All tests at all depths, in table order.
 fn tests(args: &BenchArgs) -> Vec<Test> {
     let some = |list: &[u32]| list.iter().copied().filter(|&n| n > 0).collect::<Vec<_>>();
     let mut tests = Vec::new();

@@ -6,7 +6,7 @@ use aio::engine::ModelWork;
 use aio::orchestrator::Figure;
 use serde::Serialize;
 
-/// What was run.
+/// What was run, and where.
 pub(crate) struct Setup {
     pub test: String,
     pub model: String,
@@ -20,17 +20,17 @@ pub(crate) struct Setup {
     pub plan: String,
 }
 
-/// What the machine can do, measured in the same run.
+/// The machine's limits, measured in the same run.
 pub(crate) struct Limits {
     /// Bytes of one streaming read.
     pub buffer_bytes: u64,
-    /// 8-bit multiply-adds a second of all threads.
+    /// 8-bit multiply-adds per second, all threads together.
     pub int8_macs: f64,
-    /// f32 multiply-adds a second of all threads.
+    /// f32 multiply-adds per second, all threads together.
     pub f32_macs: f64,
 }
 
-/// A row; the order of the fields is that of the columns of `-o csv`.
+/// One row; fields are in the column order of `-o csv`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     test: String,
@@ -59,19 +59,19 @@ pub(crate) struct Row {
     allocations_per_step: f64,
     commit: String,
     cpu: String,
-    /// Milliseconds that no step of these rows can beat on this machine; for the tables that people read.
+    /// Lower bound in milliseconds for a step of these rows on this machine; shown in Markdown only.
     #[serde(skip)]
     floor_ms: f64,
-    /// Copies inside a device with memory of its own.
+    /// Bandwidth of copies inside a device with its own memory.
     #[serde(skip)]
     copy_bw_gb_s: Option<f64>,
-    /// Share of the plan's rows without a token.
+    /// Share of the plan's rows that are padding.
     #[serde(skip)]
     padding: f64,
 }
 
 impl Row {
-    /// From what was measured.
+    /// Computes the row from the measurements.
     pub(crate) fn new(setup: Setup, samples: &Samples, work: &ModelWork, limits: &Limits) -> Row {
         let zero = Figure { median: 0.0, min: 0.0, max: 0.0 };
         let figure = |all: &[f64]| Figure::of(all).unwrap_or(zero);
@@ -120,7 +120,7 @@ impl Row {
     }
 }
 
-/// What people want to see: speed with its spread, share of the bandwidth, and how far the floor is.
+/// The Markdown table: speed with its spread, share of the bandwidth, and distance from the lower bound.
 pub(crate) fn markdown(rows: &[Row]) -> String {
     let heads = [
         "model",

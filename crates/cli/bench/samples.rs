@@ -1,27 +1,27 @@
-//! What a benchmark measures of one test.
+//! The measurements of one benchmark test.
 
 use aio::engine::RowTally;
 
-/// What was measured of one test.
+/// Measurements of one test.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Samples {
-    /// Tokens a second, one a repetition.
+    /// Tokens per second, one value per repetition.
     pub tok_s: Vec<f64>,
-    /// Seconds, one a step.
+    /// Seconds, one value per step.
     pub step_s: Vec<f64>,
     /// Seconds of reads of the whole buffer.
     pub read_s: Vec<f64>,
-    /// Seconds of copies of half the buffer inside the device, where it has memory of its own.
+    /// Seconds of copies of half the buffer inside the device, if it has its own memory.
     pub copy_s: Vec<f64>,
-    /// Totals of all steps.
+    /// Submissions, summed over all steps.
     pub submissions: u64,
-    /// As above.
+    /// Synchronisations, likewise.
     pub syncs: u64,
-    /// As above.
+    /// Barriers, likewise.
     pub barriers: u64,
-    /// As above.
+    /// Allocations, likewise.
     pub allocations: u64,
-    /// Sum over steps of the positions whose keys and values were read.
+    /// Positions whose keys and values were read, summed over all steps.
     pub positions: u64,
     /// Rows of the steps and of their buckets.
     pub rows: RowTally,

@@ -1,18 +1,18 @@
-//! The bytes of a .npy file: read into a tensor and written from one, without a file system.
+//! The .npy format: parses bytes to a tensor and serialises one, without a file system.
 //!
-//! A file is the magic number, a version, a header length, a header in Python's notation and the elements. Versions 1
-//! and 2 are read, 1 is written. Called by `npy`; the fuzz target `npy` compiles this file too, so it uses nothing of
+//! A file is a magic number, a version, a header length, a header in Python syntax, and the elements. Reads versions 1
+//! and 2, writes version 1. Called by `npy`. The fuzz target `npy` compiles this file too, so it uses nothing else from
 //! the command line.
 
 use aio_ir::DType;
 use thiserror::Error;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// Bytes of a header at most; NumPy writes 64 to 128.
+/// Maximum bytes of a header; NumPy writes 64 to 128.
 const MAX_HEADER: usize = 1 << 16;
-/// Dimensions at most, as in NumPy.
+/// Maximum number of dimensions, as in NumPy.
 const MAX_DIMS: usize = 64;
-/// Element types: NumPy's name and ours.
+/// Element types: NumPy's name and aio's type.
 const TYPES: [(&str, DType); 7] = [
     ("<f4", DType::F32),
     ("<f2", DType::F16),
@@ -33,12 +33,12 @@ pub(crate) struct Npy {
     pub bytes: Vec<u8>,
 }
 
-/// Why bytes are no tensor, or a tensor has no bytes.
+/// Why bytes are not a tensor, or a tensor cannot be written.
 #[derive(Debug, PartialEq, Error)]
 pub(crate) enum NpyError {
-    #[error("it is no .npy file: its first bytes are wrong")]
+    #[error("not a .npy file: its first bytes are wrong")]
     Magic,
-    #[error("its .npy version {version} is not read, only 1 and 2 are")]
+    #[error(".npy version {version} is not supported, only 1 and 2")]
     Version { version: usize },
     #[error("it ends inside its header")]
     Truncated,
@@ -46,13 +46,13 @@ pub(crate) enum NpyError {
     LongHeader { length: usize },
     #[error("its header is malformed")]
     Header,
-    #[error("its elements are big-endian ({descr}), only little-endian ones are read")]
+    #[error("its elements are big-endian ({descr}), only little-endian ones are supported")]
     BigEndian { descr: String },
     #[error("its element type {descr} is not one of {}", names())]
     Type { descr: String },
-    #[error("it is in Fortran order, only C order is read")]
+    #[error("it is in Fortran order, only C order is supported")]
     Fortran,
-    #[error("its shape has {dims} dimensions, at most {MAX_DIMS} are read")]
+    #[error("its shape has {dims} dimensions; at most {MAX_DIMS} are supported")]
     Rank { dims: usize },
     #[error("its shape is too large")]
     Shape,
@@ -64,7 +64,7 @@ pub(crate) enum NpyError {
     NoType { dtype: DType },
 }
 
-/// Whether .npy has the element type.
+/// Whether .npy supports the element type.
 pub(crate) fn has(dtype: DType) -> bool {
     TYPES.iter().any(|(_, t)| *t == dtype)
 }
@@ -73,7 +73,7 @@ fn names() -> String {
     TYPES.map(|(name, _)| &name[1..]).join(" ")
 }
 
-/// The tensor in a file's bytes.
+/// Parses a file's bytes.
 pub(crate) fn parse(mut file: Vec<u8>) -> Result<Npy, NpyError> {
     if !file.starts_with(MAGIC) {
         return Err(NpyError::Magic);
@@ -117,7 +117,7 @@ fn check_size(dtype: DType, shape: &[u64], have: u64) -> Result<(), NpyError> {
 }
 
 fn dtype(descr: &str) -> Result<DType, NpyError> {
-    // One byte has no order; some writers state one all the same.
+    // A single byte has no byte order, but some writers give one.
     let known = TYPES.iter().find(|(name, _)| {
         *name == descr || (name.starts_with('|') && descr.starts_with('<') && Some(&name[1..]) == descr.get(1..))
     });
@@ -128,12 +128,12 @@ fn dtype(descr: &str) -> Result<DType, NpyError> {
     }
 }
 
-/// A file's bytes for the tensor; the elements start at a multiple of 64.
+/// Serialises the tensor; the elements start at a multiple of 64.
 pub(crate) fn to_bytes(npy: &Npy) -> Result<Vec<u8>, NpyError> {
     let descr = TYPES.iter().find(|(_, t)| *t == npy.dtype).map(|(name, _)| *name);
     let descr = descr.ok_or(NpyError::NoType { dtype: npy.dtype })?;
     let dims: String = npy.shape.iter().map(|d| format!("{d}, ")).collect();
-    // One dimension keeps its comma, as Python writes it.
+    // A single dimension keeps its comma, as in Python.
     let dims = if npy.shape.len() == 1 { dims.trim_end() } else { dims.trim_end_matches(", ") };
     let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({dims}), }}");
     let total = (MAGIC.len() + 4 + header.len() + 1).next_multiple_of(64);
@@ -145,7 +145,7 @@ pub(crate) fn to_bytes(npy: &Npy) -> Result<Vec<u8>, NpyError> {
     Ok(out)
 }
 
-/// What the header says.
+/// The fields of the header.
 #[derive(Debug, Default, PartialEq)]
 struct Header<'a> {
     descr: &'a str,
@@ -154,7 +154,7 @@ struct Header<'a> {
 }
 
 impl Header<'_> {
-    /// Reads the header's dictionary; all three keys must be there, once.
+    /// Parses the header's dictionary; each of the three keys must occur exactly once.
     fn parse(text: &str) -> Option<Header<'_>> {
         let mut rest = text.trim().strip_prefix('{')?.strip_suffix('}')?.trim();
         let mut seen = (None, None, None);
@@ -179,7 +179,7 @@ impl Header<'_> {
     }
 }
 
-/// Keeps what was parsed and gives back what follows.
+/// Stores what was parsed and returns the rest of the text.
 fn take<'a, T>(field: &mut Option<T>, (value, after): (T, &'a str)) -> &'a str {
     *field = Some(value);
     after

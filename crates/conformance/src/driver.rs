@@ -150,7 +150,8 @@ fn run(case: &Case, device: &dyn Device) -> Result<Results, Outcome> {
     Ok(Results { outputs, states: run.states().map_err(failed)? })
 }
 
-fn compiled(case: &Case, device: &dyn Device, bucket: Bucket) -> Result<(Graph, PlanFamily), Outcome> {
+/// A case's graph, and its plan for the device.
+pub(crate) fn compiled(case: &Case, device: &dyn Device, bucket: Bucket) -> Result<(Graph, PlanFamily), Outcome> {
     let graph = aio_ir::text::parse(&case.text).map_err(|e| Outcome::Fail(e.into()))?.graph;
     let verified = verify(&graph).map_err(|e| Outcome::Fail(e.into()))?;
     let options = Options { buckets: vec![bucket], fuse: case.fuse };

@@ -224,6 +224,18 @@ mod tests {
         assert!(missing.is_empty(), "no case for {missing:?}");
     }
 
+    /// A case of a kind that no pattern finds in its graph would test single ops instead.
+    #[test]
+    fn graphs_of_fused_kinds_fuse() {
+        let device = aio_interp::InterpDevice::default();
+        let fused = |c: &&Case| c.fuse && KindName::FUSED.contains(&c.kind);
+        for case in cases().iter().filter(fused) {
+            let Ok((_, family)) = driver::compiled(case, &device, case.bucket()) else { panic!("{}", case.name) };
+            let mut tasks = family.plans.iter().flat_map(|p| &p.tasks);
+            assert!(tasks.any(|t| t.kind.name() == case.kind), "{}", case.name);
+        }
+    }
+
     #[test]
     fn a_filter_picks_by_name() {
         let some = matching("op-cumsum");

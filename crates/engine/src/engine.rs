@@ -22,8 +22,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// Default ceilings, typical of a small desktop.
 const CEILINGS: Ceilings = Ceilings { bandwidth: 20e9, peak: 150e9 };
-/// Default snapshots of a sequence.
+/// Default snapshots of a sequence, and the most bytes of all.
 const SNAPSHOTS: u32 = 2;
+const SNAPSHOT_BYTES: u64 = 256 << 20;
 /// Estimated overhead of a step besides its work.
 const STEP_SECONDS: f64 = 50e-6;
 
@@ -40,6 +41,8 @@ pub struct EngineOptions {
     /// Snapshots of recurrent state that each sequence keeps, if the model has any: the newest multiples of 256 positions
     /// at which a step ended. The sequence can be cut there. Each takes the memory of a slot.
     pub snapshots: u32,
+    /// Maximum bytes of all sequences' snapshots: if `snapshots` would take more, each sequence keeps fewer.
+    pub snapshot_bytes: u64,
     /// How a step's work is divided and submitted.
     pub dispatch: Dispatch,
     /// The device's peak rates, used to predict step times before any is measured. An estimate unless the caller knows
@@ -57,6 +60,7 @@ impl Default for EngineOptions {
             prefill_rows: 512,
             sequences: 1,
             snapshots: SNAPSHOTS,
+            snapshot_bytes: SNAPSHOT_BYTES,
             dispatch: Dispatch::Graph,
             ceilings: CEILINGS,
             burst: 0,
@@ -140,7 +144,8 @@ pub(crate) fn context_of(hyper: &HyperParams, options: &EngineOptions) -> u32 {
 
 /// What sizes the pools for these options.
 pub(crate) fn capacity(context: u32, options: &EngineOptions) -> Capacity {
-    Capacity { context, sequences: options.sequences.max(1), snapshots: options.snapshots }
+    let EngineOptions { snapshots, snapshot_bytes, .. } = *options;
+    Capacity { context, sequences: options.sequences.max(1), snapshots, snapshot_bytes }
 }
 
 /// Maximum rows of a prefill step.

@@ -94,6 +94,12 @@ pub enum EngineError {
         /// Positions that the sequence has pages for; without pages, the context.
         reserved: usize,
     },
+    /// A row's page is shared with another sequence.
+    #[error("position {position} is on a page that another sequence shares; reserve it first")]
+    SharedPage {
+        /// The row's position.
+        position: usize,
+    },
     /// A row does not continue its sequence, which has recurrent state.
     #[error("a row is at position {position}, but the recurrent state continues at {expected}")]
     NotNext {

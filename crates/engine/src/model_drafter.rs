@@ -11,6 +11,7 @@ use crate::{Engine, EngineError, OutputBuffer, Sampling, Sequence};
 use aio_ir::sampling::NO_TOKEN;
 use aio_model::tokenizer::{TokenKind, Vocab};
 use aio_orchestrator::{DraftError, Drafter, DrafterKind, Match};
+use aio_plan::{Clock, StepTime};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,7 +33,12 @@ pub struct ModelDrafter {
     valid: usize,
     outputs: OutputBuffer,
     common: Common,
-    seconds: f64,
+    /// Time that the device gave for the steps of the last draft.
+    steps: Option<StepTime>,
+    /// Time of the last draft.
+    last: Option<StepTime>,
+    /// Average time of a drafted token.
+    each: Option<StepTime>,
 }
 
 impl ModelDrafter {
@@ -44,7 +50,9 @@ impl ModelDrafter {
     pub fn new(engine: Arc<Engine>, target: &Engine, sampling: Sampling) -> Result<ModelDrafter, EngineError> {
         let common = Common::of(engine.model().tokenizer.vocab(), target.model().tokenizer.vocab())?;
         let (text, sequence, outputs) = (Vec::new(), Sequence::new(), OutputBuffer::new());
-        Ok(ModelDrafter { engine, sampling, text, committed: 0, sequence, valid: 0, outputs, common, seconds: 0.0 })
+        let (committed, valid) = (0, 0);
+        let [steps, last, each] = [None; 3];
+        Ok(ModelDrafter { engine, sampling, text, committed, sequence, valid, outputs, common, steps, last, each })
     }
 
     /// Drafts up to `max` tokens after the committed ones, stopping at a token that the target does not have.
@@ -68,7 +76,7 @@ impl ModelDrafter {
     /// Recurrent state cannot be cut at any length. So only the committed tokens before the last one are committed to the
     /// sequence; the last token and the drafts run as steps that continue each other.
     fn next(&mut self) -> Result<u32, EngineError> {
-        let ModelDrafter { engine, sequence, valid, text, sampling, outputs, committed, .. } = self;
+        let ModelDrafter { engine, sequence, valid, text, sampling, outputs, committed, steps, .. } = self;
         let certain = if engine.is_recurrent() { *committed - 1 } else { usize::MAX };
         engine.reserve(sequence, text.len())?;
         loop {
@@ -82,7 +90,9 @@ impl ModelDrafter {
             let rows: Vec<_> =
                 (from..end).map(|p| StepRow { token: text[p], sequence: 0, position: p, wants: wants(p) }).collect();
             let step = Step { sequences: &mut [&mut *sequence], rows: &rows, drafts: &[] };
-            let token = engine.step(step, outputs)?.tokens().and_then(|t| t.first().copied());
+            let (outputs, time) = engine.timed_step(step, outputs)?;
+            let token = outputs.tokens().and_then(|t| t.first().copied());
+            *steps = steps.map_or(Some(time), |sum| sum.checked_add(time));
             if end <= certain {
                 sequence.commit(end)?;
             }
@@ -145,7 +155,7 @@ impl Drafter for ModelDrafter {
         // The first draft runs the prompt. The second is typical of those to come, and is timed.
         let mut unused = Vec::new();
         for _ in 0..2 {
-            self.seconds = 0.0;
+            self.each = None;
             self.draft(1, &mut unused)?;
         }
         Ok(())
@@ -160,6 +170,7 @@ impl Drafter for ModelDrafter {
             return Ok(Match::default());
         }
         let (started, old) = (Instant::now(), out.len());
+        (self.steps, self.last) = (None, None);
         if let Err(error) = self.run(max, out) {
             out.truncate(old);
             return Err(DraftError { drafter: self.name(), source: Box::new(error) });
@@ -168,8 +179,13 @@ impl Drafter for ModelDrafter {
         if drafted == 0 {
             return Ok(Match::default());
         }
-        let each = started.elapsed().as_secs_f64() / drafted as f64;
-        self.seconds = if self.seconds == 0.0 { each } else { (1.0 - NEWEST) * self.seconds + NEWEST * each };
+        // A measured draft includes the host's work between its steps.
+        let measured = StepTime::Measured(started.elapsed().as_secs_f64());
+        let took = self.steps.filter(|steps| steps.clock() == Clock::Modelled).unwrap_or(measured);
+        let each = took.seconds() / drafted as f64;
+        let average = |old: StepTime| (1.0 - NEWEST) * old.seconds() + NEWEST * each;
+        self.last = Some(took);
+        self.each = Some(took.map(|_| self.each.map_or(each, average)));
         Ok(Match { len: 1 })
     }
 
@@ -184,7 +200,11 @@ impl Drafter for ModelDrafter {
         DrafterKind::Model
     }
 
-    fn seconds_per_token(&self) -> f64 {
-        self.seconds
+    fn last_time(&self) -> Option<StepTime> {
+        self.last
+    }
+
+    fn time_per_token(&self) -> Option<StepTime> {
+        self.each
     }
 }

@@ -69,6 +69,11 @@ impl Pool {
         }
     }
 
+    /// Whether an item of the caller's has more than one owner. See [`Pool::shared`].
+    pub fn is_shared(&self, item: u32) -> bool {
+        lock(&self.counts).owners[item as usize] > 1
+    }
+
     /// The indices of the items that have more than one owner.
     ///
     /// For the caller's own items the answer stays valid: only an owner shares an item, and a page that others give up

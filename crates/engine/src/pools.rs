@@ -40,8 +40,18 @@ pub(crate) struct Capacity {
     pub context: u32,
     /// Sequences that run at once.
     pub sequences: u32,
-    /// Snapshots of each sequence.
+    /// Maximum snapshots of each sequence.
     pub snapshots: u32,
+    /// Maximum bytes of all snapshots.
+    pub snapshot_bytes: u64,
+}
+
+impl Capacity {
+    /// Snapshots of each sequence, of `slot` bytes each.
+    fn snapshots_of(&self, slot: u64) -> u32 {
+        let affordable = self.snapshot_bytes / slot.max(1) / u64::from(self.sequences.max(1));
+        self.snapshots.min(u32::try_from(affordable).unwrap_or(u32::MAX))
+    }
 }
 
 /// Pools that are not yet allocated, so that their memory can be checked first.
@@ -60,7 +70,8 @@ impl PoolPlan {
     /// # Errors
     /// [`EngineError::PageSizes`].
     pub fn new(family: &PlanFamily, capacity: Capacity) -> Result<PoolPlan, EngineError> {
-        let Capacity { context, sequences, snapshots } = capacity;
+        let capacity = Capacity { snapshots: capacity.snapshots_of(slot_bytes(family)), ..capacity };
+        let Capacity { context, sequences, snapshots, .. } = capacity;
         let page = page(&family.states)?;
         let pages = page.map_or(0, |page| context.div_ceil(page).saturating_mul(sequences));
         let recurrent = family.states.iter().any(|s| s.role() == Role::Slot);
@@ -93,6 +104,13 @@ fn slots_of(sequences: u32, snapshots: u32) -> u32 {
     sequences.saturating_mul(2).saturating_add(kept).saturating_add(1)
 }
 
+/// Bytes of a slot, over all states.
+fn slot_bytes(family: &PlanFamily) -> u64 {
+    let one = family.state_bounds(PoolSizes { pages: 0, slots: 1 });
+    let slots = family.states.iter().filter(|s| s.role() == Role::Slot);
+    slots.map(|s| s.ty.bytes(&one).unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
+}
+
 /// Positions of the pages of these states; `None` if no state is paged.
 fn page(states: &[StateDesc]) -> Result<Option<u32>, EngineError> {
     let mut sizes = states.iter().filter_map(StateDesc::kv_shape).map(|kv| kv.positions);
@@ -102,5 +120,21 @@ fn page(states: &[StateDesc]) -> Result<Option<u32>, EngineError> {
     match sizes.find(|&size| size != first) {
         Some(other) => Err(EngineError::PageSizes { sizes: [first, other] }),
         None => Ok(Some(first)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_fit_their_bytes() {
+        let kept = |sequences, snapshot_bytes| {
+            Capacity { context: 64, sequences, snapshots: 4, snapshot_bytes }.snapshots_of(100)
+        };
+        assert_eq!(
+            [(1, 399), (1, 400), (1, u64::MAX), (3, 600), (3, 599), (3, 0)].map(|(s, b)| kept(s, b)),
+            [3, 4, 4, 2, 1, 0]
+        );
     }
 }

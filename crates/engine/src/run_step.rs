@@ -14,9 +14,9 @@ impl Engine {
     /// says, or less: with recurrent state, not less than the rows that are no drafts.
     ///
     /// # Errors
-    /// [`EngineError::Token`], [`EngineError::ForeignSequence`], [`EngineError::NotReserved`], [`EngineError::Spans`],
-    /// [`EngineError::StepSize`], [`EngineError::Reentered`], and device errors, after which all sequences are unchanged. With recurrent state,
-    /// [`EngineError::NotNext`], [`EngineError::Drafts`] and [`EngineError::SlotsFull`].
+    /// [`EngineError::Token`], [`EngineError::ForeignSequence`], [`EngineError::NotReserved`],
+    /// [`EngineError::SharedPage`], [`EngineError::Spans`], [`EngineError::StepSize`], [`EngineError::Reentered`], and
+    /// device errors, after which all sequences are unchanged. With recurrent state, [`EngineError::NotNext`], [`EngineError::Drafts`] and [`EngineError::SlotsFull`].
     ///
     /// [`DraftOutcome::lens`]: crate::DraftOutcome::lens
     pub fn step<'o>(&self, step: Step<'_, '_>, out: &'o mut OutputBuffer) -> Result<Outputs<'o>, EngineError> {

@@ -159,6 +159,12 @@ impl Sequence {
         if own { Ok(()) } else { Err(EngineError::ForeignSequence { pages: self.pages.len() }) }
     }
 
+    /// Whether a step that writes `position` would write a page of another sequence too.
+    pub(crate) fn shares(&self, pools: &Pools, position: usize) -> bool {
+        let page = pools.page.and_then(|page| self.pages.get(position / page));
+        page.is_some_and(|&page| pools.pages.is_shared(page))
+    }
+
     /// The recurrent state that a step reads whose first row is at `first`.
     ///
     /// # Errors

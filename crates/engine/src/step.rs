@@ -236,23 +236,39 @@ pub(crate) fn token_tail(sampling: &Sampling, biased: bool) -> Tail {
 }
 
 impl Step<'_, '_> {
-    /// Checks what plans rely on: tokens in the vocabulary, positions with pages of these pools, drafts inside the step.
+    /// Checks what plans rely on: tokens in the vocabulary, positions with pages of these pools that no other sequence
+    /// reads, drafts inside the step.
     pub(crate) fn check(&self, vocabulary: u32, pools: &Arc<Pools>) -> Result<(), EngineError> {
         self.sequences.iter().try_for_each(|s| s.check(pools))?;
         if let Some(row) = self.rows.iter().find(|r| r.token >= vocabulary) {
             return Err(EngineError::Token { token: row.token, vocabulary });
         }
-        for row in self.rows {
-            let reserved = self.sequences.get(row.sequence).map_or(0, |s| s.room(pools));
-            if row.position >= reserved {
-                return Err(EngineError::NotReserved { position: row.position, reserved });
-            }
-        }
+        self.check_pages(pools)?;
         let biased = |row: &&StepRow<'_>| matches!(row.wants, StepWants::Token { bias: Some(b), .. } if b.len() != vocabulary as usize);
         if let Some(StepRow { wants: StepWants::Token { bias: Some(bias), .. }, .. }) = self.rows.iter().find(biased) {
             return Err(EngineError::bias(bias.len()));
         }
         if self.drafts.is_empty() { Ok(()) } else { self.check_spans(self.drafts) }
+    }
+
+    /// Checks that each row has a place to write to, which is its sequence's alone.
+    fn check_pages(&self, pools: &Pools) -> Result<(), EngineError> {
+        let page = |position: usize| pools.page.map(|page| position / page);
+        let mut last = None;
+        for &StepRow { sequence, position, .. } in self.rows {
+            let own = self.sequences.get(sequence);
+            let reserved = own.map_or(0, |s| s.room(pools));
+            if position >= reserved {
+                return Err(EngineError::NotReserved { position, reserved });
+            }
+            // Rows of a sequence follow each other, so most are on the page of the row before.
+            let here = Some((sequence, page(position)));
+            if here != last && own.is_some_and(|s| s.shares(pools, position)) {
+                return Err(EngineError::SharedPage { position });
+            }
+            last = here;
+        }
+        Ok(())
     }
 
     /// Checks that each sequence has a run of drafts and that all fit the step.

@@ -1,4 +1,4 @@
-//! The registry's entry of the CPU, and what measures it.
+//! The registry entry for the CPU, and the code that measures it.
 
 use super::entry::{DeviceEntry, Found, Opened};
 use super::error::RegistryError;
@@ -112,7 +112,7 @@ impl Hardware for CpuHardware {
     }
 }
 
-/// Bytes that one timing of a working set reads at least.
+/// Minimum bytes read in one timing of a working set.
 const TIMED_BYTES: u64 = 64 << 20;
 
 impl CpuHardware {
@@ -129,11 +129,11 @@ impl CpuHardware {
     }
 }
 
-/// A level's name and the bytes of its working set: half a cache, so that it stays there; and memory, four times the
-/// largest cache.
+/// Name and working set in bytes of each level: half a cache, so that the data stays in it, and four times the largest
+/// cache for memory.
 fn working_sets(threads: usize) -> Vec<(String, u64)> {
     let caches = caches();
-    // First- and second-level caches belong to a core, so each thread adds one.
+    // First- and second-level caches are private to a core, so each thread adds one.
     let own = |level: u32| if level < 3 { threads as u64 } else { 1 };
     let mut sets: Vec<_> = caches.iter().map(|&(l, bytes)| (format!("L{l}"), own(l) * bytes / 2)).collect();
     let largest = caches.iter().map(|c| c.1).max().unwrap_or(64 << 20);

@@ -1,4 +1,4 @@
-//! What a device says of itself before it is opened, and what it is once it is open.
+//! A device in the registry: what it declares before it is opened, and the opened device.
 
 use super::error::RegistryError;
 use super::measure::Hardware;
@@ -9,55 +9,55 @@ use std::sync::Arc;
 
 /// One device of the registry.
 pub trait DeviceEntry: Send + Sync {
-    /// Its name, as people ask for it.
+    /// The name that users select it by.
     fn name(&self) -> &'static str;
 
-    /// What it is, in a few words.
+    /// A short description.
     fn summary(&self) -> &'static str;
 
-    /// The options that it has.
+    /// The options that it supports.
     fn options(&self) -> &'static [OptionSpec] {
         &[]
     }
 
-    /// What there is of it on this machine, the best first. Opens nothing.
+    /// Lists the chips found on this machine, best first. Opens nothing.
     ///
     /// # Errors
-    /// [`DeviceError::Unavailable`] with the reason why there is none.
+    /// [`DeviceError::Unavailable`] with the reason if there is none.
     fn list(&self) -> Result<Vec<Found>, DeviceError>;
 
-    /// Opens it. [`Registry::open`](super::Registry::open) checks the options first.
+    /// Opens the device. [`Registry::open`](super::Registry::open) checks the options first.
     ///
     /// # Errors
     /// [`DeviceError::Unavailable`] with the reason.
     fn open(&self, options: &DeviceOptions) -> Result<Opened, DeviceError>;
 
-    /// The name under which a machine keeps the profile of this device with `threads` threads; `None` if it is not measured.
+    /// Name of the stored profile of this device with `threads` threads; `None` if it is not measured.
     fn profile_name(&self, target: &str, threads: u32) -> Option<String> {
         let _ = (target, threads);
         None
     }
 
-    /// Compiles kernels ahead, into the folder of the options; bytes of machine code.
+    /// Compiles kernels ahead of time into the folder given in the options. Returns the bytes of machine code.
     ///
     /// # Errors
-    /// [`RegistryError::NoKernels`] if it has none, [`RegistryError::Kernels`].
+    /// [`RegistryError::NoKernels`] if the device has none to compile, [`RegistryError::Kernels`] if compilation fails.
     fn compile_kernels(&self, request: &KernelRequest<'_>, options: &DeviceOptions) -> Result<usize, RegistryError> {
         let _ = (request, options);
         Err(RegistryError::NoKernels { device: self.name() })
     }
 }
 
-/// An entry as data, for a device of one thread that is there on any machine, has no options and is not measured.
+/// An entry as plain data, for a single-threaded device that is always available, has no options and is not measured.
 #[derive(Clone, Copy, Debug)]
 pub struct SimpleEntry {
     /// See [`DeviceEntry::name`].
     pub name: &'static str,
     /// See [`DeviceEntry::summary`].
     pub summary: &'static str,
-    /// The chip's own name.
+    /// The chip's name.
     pub chip: &'static str,
-    /// Makes the device.
+    /// Creates the device.
     pub make: fn() -> Result<Arc<dyn Device>, DeviceError>,
 }
 
@@ -79,36 +79,36 @@ impl DeviceEntry for SimpleEntry {
     }
 }
 
-/// A device that could be opened.
+/// A device that can be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The name of its target, `cpu-avx2` for example.
+    /// Name of its target, such as `cpu-avx2`.
     pub target: String,
-    /// The chip's own name.
+    /// The chip's name.
     pub chip: String,
     /// Threads of a CPU, multiprocessors of a GPU.
     pub threads: u32,
 }
 
-/// Which kernels to compile ahead.
+/// The kernels to compile ahead of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelRequest<'a> {
-    /// For which architecture, by the device's own numbers.
+    /// Target architecture, in the device's own numbering.
     pub architecture: u32,
-    /// The kernel of bursts whose tasks run these kernels, instead of all others.
+    /// If set, compiles only the burst kernel for tasks that run these kernels, instead of all other kernels.
     pub burst: Option<&'a [String]>,
 }
 
-/// A device that is open.
+/// An open device.
 #[derive(Clone)]
 pub struct Opened {
-    /// Where plans run.
+    /// The device that runs plans.
     pub device: Arc<dyn Device>,
-    /// The chip's own name.
+    /// The chip's name.
     pub chip: String,
     /// Threads of a CPU, multiprocessors of a GPU.
     pub threads: u32,
-    /// What measures it, if anything does.
+    /// Measures the hardware; `None` if the device is not measured.
     pub hardware: Option<Arc<dyn Hardware>>,
 }
 

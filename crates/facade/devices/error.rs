@@ -1,4 +1,4 @@
-//! What can go wrong before a device is at work: names and options that do not exist, and measurements.
+//! Errors from selecting and opening a device: unknown names and options, and failed measurements.
 
 use aio_backend::DeviceError;
 
@@ -6,14 +6,14 @@ use aio_backend::DeviceError;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RegistryError {
     /// No entry has this name.
-    #[error("there is no device `{name}`; there are {}", known.join(", "))]
+    #[error("unknown device `{name}`; known: {}", known.join(", "))]
     UnknownDevice {
-        /// The name asked for.
+        /// The name requested.
         name: String,
-        /// The names there are.
+        /// The names that exist.
         known: Vec<&'static str>,
     },
-    /// Two entries with one name.
+    /// Two entries have the same name.
     #[error("there is a device `{name}` already")]
     Taken {
         /// The name.
@@ -26,26 +26,26 @@ pub enum RegistryError {
         device: &'static str,
         /// The option.
         option: String,
-        /// The options that it has.
+        /// The options that it supports.
         known: Vec<&'static str>,
     },
-    /// The option's value is none that the device takes.
+    /// The device does not accept the option's value.
     #[error("option `{option}` of device {device} takes {expected}")]
     OptionValue {
         /// The device.
         device: &'static str,
         /// The option.
         option: &'static str,
-        /// What it takes.
+        /// The values allowed.
         expected: String,
     },
-    /// Nothing measures the device.
-    #[error("device {device} brings no measurements, so it has no profile")]
+    /// The device cannot be measured.
+    #[error("device {device} cannot be measured, so it has no profile")]
     NotMeasured {
         /// The device.
         device: &'static str,
     },
-    /// The device has no kernels that could be compiled ahead.
+    /// The device has no kernels to compile ahead of time.
     #[error("device {device} has no kernels to compile ahead")]
     NoKernels {
         /// The device.
@@ -54,16 +54,16 @@ pub enum RegistryError {
     /// Kernels do not compile.
     #[error("{reason}")]
     Kernels {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The caller ended a measurement.
+    /// The caller stopped a measurement.
     #[error("interrupted")]
     Interrupted,
-    /// A sample that is no finite number.
+    /// A sample is not a finite number.
     #[error("a measurement took no time")]
     NoTime,
-    /// The device itself.
+    /// The device reported an error.
     #[error(transparent)]
     Device(#[from] DeviceError),
 }

@@ -1,13 +1,13 @@
-//! What the system says of the processor: its name and its caches. Used by the entry of the CPU.
+//! Reads the processor's name and caches from the operating system. Used by the CPU entry.
 
-/// The processor's own name, or the architecture's where the system does not say.
+/// The processor's name, or the architecture's if the system does not report it.
 pub fn processor() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':'));
     line.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }
 
-/// Bytes of the data caches of the first processor, level by level; empty where the system does not say.
+/// Level and bytes of each data cache of the first processor; empty if the system does not report them.
 pub(super) fn caches() -> Vec<(u32, u64)> {
     let mut levels: Vec<(u32, u64)> = Vec::new();
     for index in 0..16 {
@@ -26,7 +26,7 @@ pub(super) fn caches() -> Vec<(u32, u64)> {
     levels
 }
 
-/// `48K`, `2M` or plain bytes.
+/// Parses `48K`, `2M` or plain bytes.
 fn size_bytes(text: &str) -> Option<u64> {
     let (number, unit) = match text.strip_suffix('K') {
         Some(number) => (number, 1 << 10),

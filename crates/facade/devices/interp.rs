@@ -1,10 +1,10 @@
-//! The registry's entry of the oracle.
+//! The registry entry for the oracle.
 
 use super::entry::SimpleEntry;
 use aio_interp::InterpDevice;
 use std::sync::Arc;
 
-/// The name of the oracle among the devices.
+/// The oracle's name in the registry.
 pub const ORACLE: &str = "interp";
 
 pub(super) const ENTRY: SimpleEntry = SimpleEntry {

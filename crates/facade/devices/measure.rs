@@ -1,4 +1,4 @@
-//! What the hardware of a device could do at best: the denominators of benchmarks, and the figures of a profile.
+//! Measures the limits of a device's hardware: the reference values of benchmarks, and the figures of a profile.
 
 use super::error::RegistryError;
 use aio_backend::DeviceError;
@@ -6,51 +6,51 @@ use aio_orchestrator::{Costs, Figure, Peak, ReadLevel};
 
 /// Measures the hardware of an open device.
 pub trait Hardware: Send + Sync {
-    /// A meter whose buffer has at least `bytes` bytes.
+    /// Creates a meter with a buffer of at least `bytes` bytes.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`].
+    /// [`DeviceError::OutOfMemory`] if the buffer does not fit.
     fn meter(&self, bytes: u64) -> Result<Box<dyn Meter>, DeviceError>;
 
-    /// All figures of a profile. Nothing else should run meanwhile.
+    /// Measures all figures of a profile. Nothing else should run meanwhile.
     ///
     /// # Errors
-    /// Those of the device and of the sampler.
+    /// Errors of the device and of the sampler.
     fn figures(&self, sampler: &Sampler<'_>) -> Result<Figures, RegistryError>;
 }
 
 /// Measures a device between steps.
 pub trait Meter {
-    /// Bytes of a read.
+    /// Number of bytes read by [`Meter::read_seconds`].
     fn bytes(&self) -> u64;
 
     /// Seconds to read the buffer once.
     ///
     /// # Errors
-    /// Those of the device.
+    /// Errors of the device.
     fn read_seconds(&self) -> Result<f64, DeviceError>;
 
-    /// Seconds to copy one half of the buffer to the other, where that is a measure of its own.
+    /// Seconds to copy one half of the buffer to the other; `None` if the device does not measure copies separately.
     ///
     /// # Errors
-    /// Those of the device.
+    /// Errors of the device.
     fn copy_seconds(&self) -> Result<Option<f64>, DeviceError> {
         Ok(None)
     }
 
-    /// What the arithmetic reaches.
+    /// Measures peak arithmetic throughput.
     ///
     /// # Errors
-    /// Those of the device.
+    /// Errors of the device.
     fn macs(&self) -> Result<Macs, DeviceError>;
 }
 
-/// Multiply-adds a second from registers.
+/// Multiply-adds per second with operands in registers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Macs {
-    /// 8-bit ones.
+    /// 8-bit multiply-adds.
     pub int8: f64,
-    /// Those of plain weights. On a GPU one of them is two products of bf16, since activations are two such numbers each.
+    /// Multiply-adds of plain weights. On a GPU each takes two bf16 products, one per half of a split activation.
     pub plain: f64,
 }
 
@@ -59,25 +59,25 @@ pub struct Macs {
 pub struct Figures {
     /// Read bandwidth by working set.
     pub reads: Vec<ReadLevel>,
-    /// Multiply-adds from registers.
+    /// Multiply-adds per second with operands in registers.
     pub peaks: Vec<Peak>,
-    /// What a step costs beside its work.
+    /// Fixed costs of a step, besides its work.
     pub costs: Costs,
 }
 
-/// Takes samples, as many as the caller wants, until the caller says stop.
+/// Takes the requested number of samples, or stops when the caller says so.
 pub struct Sampler<'a> {
-    /// Samples of each figure.
+    /// Samples per figure.
     pub repetitions: u32,
-    /// Whether to stop.
+    /// Returns true to stop.
     pub stopped: &'a dyn Fn() -> bool,
 }
 
 impl Sampler<'_> {
-    /// The figure of some samples, after one that does not count.
+    /// Takes the samples of a figure, after one that is discarded.
     ///
     /// # Errors
-    /// [`RegistryError::Interrupted`], [`RegistryError::NoTime`], and those of the samples.
+    /// [`RegistryError::Interrupted`], [`RegistryError::NoTime`], and errors of the samples.
     pub fn figure(&self, mut sample: impl FnMut() -> Result<f64, DeviceError>) -> Result<Figure, RegistryError> {
         sample()?;
         let mut samples = Vec::new();

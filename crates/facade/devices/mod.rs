@@ -1,9 +1,9 @@
-//! Devices as a registry: one entry a device, used by the command line, benchmarks, conformance tests and examples.
+//! A registry of devices, one entry each, used by the command line, benchmarks, conformance tests and examples.
 //!
-//! An entry ([`DeviceEntry`]) says what the device is called, what there is of it on this machine, which options it takes and
-//! how it is opened; an opened device ([`Opened`]) may bring what measures its hardware. Options are data ([`DeviceOptions`]):
-//! the library reads no environment, so whoever opens a device names folders and switches. A back end that is not part of
-//! aio is added at run time:
+//! An entry ([`DeviceEntry`]) gives the device's name and options, lists the chips on this machine, and opens the
+//! device. An opened device ([`Opened`]) may come with an object that measures its hardware. Options are data
+//! ([`DeviceOptions`]): the library reads no environment variables, so the caller sets folders and switches. Add a back
+//! end from outside aio at run time:
 //!
 //! ```
 //! # use aio::backend::null::NullDevice;
@@ -21,7 +21,7 @@
 //! # Ok::<(), aio::devices::RegistryError>(())
 //! ```
 //!
-//! `examples/custom_backend.rs` is a whole one.
+//! See `examples/custom_backend.rs` for a complete back end.
 
 mod cpu;
 #[cfg(feature = "cuda")]

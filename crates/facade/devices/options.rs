@@ -1,20 +1,20 @@
-//! Options of devices as data: what an entry declares, and what whoever opens a device sets.
+//! Device options as data: those an entry declares, and those a caller sets when opening a device.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Threads of a CPU, the caller's included; 0 or absent for one a core.
+/// Threads of a CPU, including the caller's; 0 or absent means one per core.
 pub const THREADS: &str = "threads";
-/// The highest instruction set to use; absent for the best there is.
+/// The highest instruction set to use; absent means the best available.
 pub const ISA: &str = "isa";
-/// The folder in which compiled kernels are kept; absent compiles them at each start.
+/// Folder for compiled kernels; if absent, kernels are compiled at each start.
 pub const KERNEL_CACHE: &str = "kernel-cache";
-/// Folders that may have the headers that kernels include, the best first.
+/// Folders to search for the headers that kernels include, best first.
 pub const HEADERS: &str = "headers";
-/// Whether each kernel waits for the whole end of the one before it.
+/// Whether each kernel waits until the previous one has finished completely.
 pub const SERIAL: &str = "serial";
-/// The share of first-level memory that kernels ask for as shared memory, in percent.
+/// The share of first-level memory that kernels request as shared memory, in percent.
 pub const CARVEOUT: &str = "carveout";
 
 /// The value of an option.
@@ -24,7 +24,7 @@ pub enum OptionValue {
     Flag(bool),
     /// A number.
     Count(u64),
-    /// One word of several.
+    /// One of several words.
     Word(String),
     /// Folders, in order.
     Folders(Vec<PathBuf>),
@@ -60,12 +60,12 @@ impl From<Vec<PathBuf>> for OptionValue {
     }
 }
 
-/// Which values an option takes.
+/// The values that an option accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptionForm {
     /// On or off.
     Flag,
-    /// A number up to this one.
+    /// A number up to this maximum.
     Count(u64),
     /// One of these words.
     Word(&'static [&'static str]),
@@ -76,7 +76,7 @@ pub enum OptionForm {
 }
 
 impl OptionForm {
-    /// Whether it takes the value.
+    /// Whether the value is acceptable.
     pub fn takes(&self, value: &OptionValue) -> bool {
         match (self, value) {
             (OptionForm::Flag, OptionValue::Flag(_)) | (OptionForm::Folders, OptionValue::Folders(_)) => true,
@@ -100,12 +100,12 @@ impl fmt::Display for OptionForm {
     }
 }
 
-/// An option that a device has.
+/// An option that a device supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionSpec {
-    /// Its name.
+    /// The option's name.
     pub name: &'static str,
-    /// Which values it takes.
+    /// The values that it accepts.
     pub form: OptionForm,
 }
 
@@ -116,39 +116,39 @@ pub struct DeviceOptions {
 }
 
 impl DeviceOptions {
-    /// None set.
+    /// Creates an empty set of options.
     pub fn new() -> DeviceOptions {
         DeviceOptions::default()
     }
 
-    /// With an option set.
+    /// Sets an option.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<OptionValue>) -> DeviceOptions {
         self.values.insert(name.to_owned(), value.into());
         self
     }
 
-    /// All that are set, by name.
+    /// All options that are set, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &OptionValue)> {
         self.values.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// A switch; off where it is not set.
+    /// The value of a flag; false if it is not set.
     pub fn flag(&self, name: &str) -> bool {
         self.values.get(name) == Some(&OptionValue::Flag(true))
     }
 
-    /// A number that is set.
+    /// The value of a number, if it is set.
     pub fn count(&self, name: &str) -> Option<u64> {
         if let Some(OptionValue::Count(count)) = self.values.get(name) { Some(*count) } else { None }
     }
 
-    /// A word that is set.
+    /// The value of a word, if it is set.
     pub fn word(&self, name: &str) -> Option<&str> {
         if let Some(OptionValue::Word(word)) = self.values.get(name) { Some(word) } else { None }
     }
 
-    /// Folders that are set.
+    /// The value of a list of folders; empty if it is not set.
     pub fn folders(&self, name: &str) -> &[PathBuf] {
         if let Some(OptionValue::Folders(folders)) = self.values.get(name) { folders } else { &[] }
     }

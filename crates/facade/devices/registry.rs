@@ -1,23 +1,23 @@
-//! The devices that a program knows.
+//! The registry of devices known to a program.
 
 use super::entry::{DeviceEntry, Opened};
 use super::error::RegistryError;
 use super::options::DeviceOptions;
 use std::fmt;
 
-/// Devices by name, in the order in which they are shown.
+/// Devices by name, in display order.
 #[derive(Default)]
 pub struct Registry {
     entries: Vec<Box<dyn DeviceEntry>>,
 }
 
 impl Registry {
-    /// Without any device.
+    /// Creates an empty registry.
     pub fn new() -> Registry {
         Registry::default()
     }
 
-    /// The devices that this build of aio has.
+    /// Creates a registry with the devices of this build of aio.
     pub fn with_defaults() -> Registry {
         let entries: Vec<Box<dyn DeviceEntry>> = vec![
             Box::new(super::cpu::CpuEntry),
@@ -31,7 +31,7 @@ impl Registry {
     /// Adds a device.
     ///
     /// # Errors
-    /// [`RegistryError::Taken`] if one has its name.
+    /// [`RegistryError::Taken`] if the name is already in use.
     pub fn add(&mut self, entry: impl DeviceEntry + 'static) -> Result<(), RegistryError> {
         let name = entry.name();
         if self.names().any(|n| n == name) {
@@ -51,10 +51,10 @@ impl Registry {
         self.entries.iter().map(|e| e.name())
     }
 
-    /// The device of this name.
+    /// Finds a device by name.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownDevice`], which lists the names there are.
+    /// [`RegistryError::UnknownDevice`], which lists the known names.
     pub fn find(&self, name: &str) -> Result<&dyn DeviceEntry, RegistryError> {
         let found = self.entries().find(|e| e.name() == name);
         found.ok_or_else(|| RegistryError::UnknownDevice { name: name.to_owned(), known: self.names().collect() })
@@ -63,12 +63,12 @@ impl Registry {
     /// Opens a device.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownDevice`], those of [`Registry::check`], and the device's own.
+    /// [`RegistryError::UnknownDevice`], errors of [`Registry::check`], and errors of the device.
     pub fn open(&self, name: &str, options: &DeviceOptions) -> Result<Opened, RegistryError> {
         Ok(self.check(name, options)?.open(options)?)
     }
 
-    /// The device of this name, if it takes all of these options.
+    /// Finds a device by name and checks that it accepts all of these options.
     ///
     /// # Errors
     /// [`RegistryError::UnknownDevice`], [`RegistryError::UnknownOption`], [`RegistryError::OptionValue`].

@@ -1,4 +1,4 @@
-//! Checked-in tables: one row a key, compared in both directions.
+//! Checked-in tables with one row per key, compared in both directions.
 
 use crate::bless;
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::path::Path;
 /// Compares rows (key, the other columns) with a file, or rewrites the file.
 ///
 /// # Panics
-/// If a row is new, missing or different; the message names each.
+/// If a row is new, missing or different. The message names each.
 pub fn compare(path: &Path, header: &str, rows: &BTreeMap<String, String>) {
     let text: String = rows.iter().map(|(key, values)| format!("{key},{values}\n")).collect();
     if bless() {

@@ -1,7 +1,7 @@
 //! The CUDA back end without a GPU: builds the emulation of its kernels and opens devices on it.
 //!
-//! With `AIO_GPU=1` in the environment the same tests run on the first GPU (`scripts/gpu-check.sh`). They share one device,
-//! whose counters some compare, so they must run one after the other (`--test-threads=1`).
+//! With `AIO_GPU=1` in the environment, the same tests run on the first GPU (`scripts/gpu-check.sh`). They share one
+//! device, and some compare its counters, so they must run one at a time (`--test-threads=1`).
 
 use crate::needs;
 use aio_backend_cuda::{CudaDevice, CudaOptions, EmulationOptions, KernelImages, Source, ThreadOrder};
@@ -11,18 +11,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The three orders of threads that every result must agree in.
+/// Three orders of threads; results must agree in all of them.
 pub const ORDERS: [ThreadOrder; 3] =
     [ThreadOrder::Ascending, ThreadOrder::Descending, ThreadOrder::Random { seed: 0x5eed }];
 
-/// How the library is built; products keep their own rounding, and loops are those of the machine at hand.
+/// Compiler flags of the library: products are rounded separately, and loops are optimised for this machine.
 const FLAGS: [&str; 8] =
     ["-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-DAIO_EMULATE"];
 
-/// Exit status of a test process whose GPU was lost.
+/// Exit status of a test process that lost its GPU.
 const LOST: i32 = 3;
 
-/// The emulation's library, or `None` after a SKIP. Built once for a state of the sources.
+/// Path of the emulation library, or `None` after a SKIP. Built once per state of the sources.
 ///
 /// # Panics
 /// If the compiler refuses the kernels.
@@ -42,8 +42,8 @@ pub fn on_gpu() -> bool {
     std::env::var_os("AIO_GPU").is_some_and(|v| v == "1")
 }
 
-/// A device under emulation, or `None` after a SKIP; or the GPU, which has no options. If an earlier test left that one in a
-/// state in which it refuses everything, the process ends here: what comes after says nothing any more.
+/// An emulated device, or `None` after a SKIP; with `AIO_GPU=1` the GPU, which ignores the options. If an earlier test
+/// left the GPU refusing everything, the process exits, because later results would mean nothing.
 ///
 /// # Panics
 /// As [`library`], and if the library or the GPU cannot be opened.
@@ -61,7 +61,7 @@ pub fn device(test: &str, options: EmulationOptions) -> Option<CudaDevice> {
     Some(CudaDevice::emulated(&library, options).unwrap_or_else(|e| panic!("{e}")))
 }
 
-/// The first GPU, with the kernels of the workspace. Compiled ones are kept where the binary has its own.
+/// The first GPU, with the kernels of the workspace. Compiled kernels are cached in the same folder as the binary's.
 fn gpu() -> CudaDevice {
     let folder = crate::workspace("kernels/cuda");
     let names = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
@@ -70,7 +70,7 @@ fn gpu() -> CudaDevice {
     names.sort();
     let source = |name: String| {
         let text = std::fs::read_to_string(folder.join(&name)).expect("a source can be read");
-        // For as long as the process lives, like the sources in the binary.
+        // Kept for the life of the process, like the sources embedded in the binary.
         Source { name: name.leak(), text: text.leak() }
     };
     let sources: Vec<Source> = names.into_iter().map(source).collect();
@@ -79,7 +79,7 @@ fn gpu() -> CudaDevice {
     CudaDevice::open(&images, &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// How tests open a GPU: compiled kernels are kept where the binary has its own, headers are CUDA_HOME's or CUDA_PATH's.
+/// Options for a GPU in tests: the binary's folder of compiled kernels, and headers from CUDA_HOME or CUDA_PATH.
 pub fn options() -> CudaOptions {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|h| h.join(".cache"))).map(|c| c.join("aio/cuda"));
@@ -98,7 +98,7 @@ fn build() -> Result<PathBuf, String> {
     if path.is_file() {
         return Ok(path);
     }
-    // Beside its place and renamed, since other test processes build it too.
+    // Built under a temporary name and renamed, since other test processes build it too.
     let fresh = folder.join(format!("emulation-{}.tmp", std::process::id()));
     let out = Command::new(&compiler).args(FLAGS).arg(sources.join("emulate.cpp")).arg("-o").arg(&fresh).output();
     let out = out.expect("the compiler ran before");
@@ -107,7 +107,7 @@ fn build() -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// A hash of the sources, the compiler and the machine's instruction set, which `-march=native` means.
+/// A hash of the sources, the compiler and the machine's instruction set, which `-march=native` depends on.
 fn state(folder: &Path, compiler: &[u8]) -> u64 {
     let mut names: Vec<_> =
         std::fs::read_dir(folder).expect("the sources are there").flatten().map(|e| e.path()).collect();

@@ -1,7 +1,7 @@
-//! What a device that wraps another one passes on, written once for all such devices of tests.
+//! Forwards device methods to a wrapped device; shared by all wrapper devices in tests.
 
-/// The methods of [`Device`](aio_backend::Device) that a wrapper passes to the device in a field: all but those that load
-/// plans and bursts.
+/// The methods of [`Device`](aio_backend::Device) that a wrapper forwards to an inner device: all except those that
+/// load plans and bursts.
 #[macro_export]
 macro_rules! delegate {
     ($inner:tt) => {

@@ -1,5 +1,4 @@
-//! Drafters and devices that behave as tests of speculation need: one that knows the text, one that fails, a device whose
-//! steps fail.
+//! Drafters and devices for tests of speculation: drafters that know the text or fail, devices that lose steps.
 
 use aio_backend::{
     Bindings, Burst, BurstEnd, BurstReport, BurstRequest, BurstStep, Device, DeviceError, Executable, LoadOptions,
@@ -11,19 +10,19 @@ use aio_plan::{Plan, PlanFamily, StepTime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Knows the text and errs at fixed places: drafts that are right for a while and then wrong.
+/// A drafter that knows the text and makes errors at fixed places, so drafts are right for a while and then wrong.
 #[derive(Clone, Debug)]
 pub struct Knowing {
-    /// Prompt and plain output.
+    /// Prompt followed by the plain output.
     pub text: Vec<u32>,
-    /// How much of it was committed.
+    /// Length of the committed part.
     pub at: usize,
-    /// One draft in this many is wrong; 0 for none.
+    /// One draft in `errs` is wrong; 0 means none.
     pub errs: usize,
 }
 
 impl Knowing {
-    /// Of a prompt and its plain output, which has seen nothing yet.
+    /// A drafter for a prompt and its plain output, with nothing committed yet.
     pub fn new(prompt: &[u32], output: &[u32], errs: usize) -> Knowing {
         Knowing { text: [prompt, output].concat(), at: 0, errs }
     }
@@ -50,14 +49,14 @@ impl Drafter for Knowing {
     }
 }
 
-/// Fails to draft, or to read the prompt, or drafts what no step takes.
+/// A drafter that fails to draft, fails to read the prompt, or returns invalid drafts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// Each draft fails, as a draft model's may.
+    /// Every draft fails, as with a failing draft model.
     Draft,
     /// Reading the prompt fails.
     Prepare,
-    /// More drafts than it was asked for, and tokens that there are not.
+    /// Returns more drafts than requested, and tokens that do not exist.
     Endless,
 }
 
@@ -93,7 +92,7 @@ impl Drafter for Broken {
     }
 }
 
-/// Knows the text, and errs after 0 right drafts, then after 1, and so on up to a number of drafts, again and again.
+/// A drafter that knows the text. It errs after 0 right drafts, then after 1, up to a maximum, then starts over.
 #[derive(Clone, Debug)]
 pub struct Cycling {
     text: Knowing,
@@ -102,7 +101,7 @@ pub struct Cycling {
 }
 
 impl Cycling {
-    /// Of a prompt and its plain output, for up to this many drafts.
+    /// A drafter for a prompt and its plain output, with up to `drafts` drafts.
     pub fn new(prompt: &[u32], output: &[u32], drafts: usize) -> Cycling {
         Cycling { text: Knowing::new(prompt, output, 0), drafts, turn: 0 }
     }
@@ -133,12 +132,12 @@ impl Drafter for Cycling {
     }
 }
 
-/// A device one of whose steps is lost: it runs, whole or in part, and what it gave cannot be had.
+/// A device that loses one step: the step runs fully or in part, and its results cannot be read.
 pub struct Losing<D> {
     device: D,
-    /// Steps until then.
+    /// Number of steps before the lost one.
     left: Arc<AtomicI64>,
-    /// Tasks of the lost step that run.
+    /// Number of tasks of the lost step that run.
     tasks: usize,
 }
 
@@ -173,7 +172,7 @@ impl<D: Device> Device for Losing<D> {
 
 struct LosingPlan {
     plan: Box<dyn Executable>,
-    /// The part of it that runs of the lost step; `None` for all of it.
+    /// The part of the lost step that runs; `None` for all of it.
     torn: Option<Box<dyn Executable>>,
     left: Arc<AtomicI64>,
 }
@@ -187,7 +186,7 @@ impl Executable for LosingPlan {
     }
 }
 
-/// A CPU with bursts that say one token again and again, for tests of what is around a burst.
+/// A CPU whose bursts return the same token over and over, for tests of the code around a burst.
 pub struct Chanting(pub CpuDevice);
 
 impl Device for Chanting {

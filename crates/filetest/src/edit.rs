@@ -1,4 +1,4 @@
-//! Model files that differ from a synthetic one in a key or a tensor: what tests of odd files are made of.
+//! Model files that differ from a synthetic one in a key or a tensor, for tests of odd files.
 
 use aio_ir::DType;
 use aio_model::gguf::write::GgufWriter;
@@ -19,7 +19,7 @@ pub struct FileTensor {
     pub bytes: Vec<u8>,
 }
 
-/// A GGUF file that can be changed.
+/// A GGUF file that can be modified.
 #[derive(Clone, Debug)]
 pub struct File {
     /// Metadata, in order.
@@ -32,7 +32,7 @@ impl File {
     /// A tiny model in the shape of a preset.
     ///
     /// # Panics
-    /// If the preset is none.
+    /// If the preset does not exist.
     pub fn tiny(preset: &str, dtype: DType) -> File {
         File::of(&Preset::find(preset).expect("the preset exists").tiny(), dtype)
     }
@@ -40,7 +40,7 @@ impl File {
     /// A synthetic model.
     ///
     /// # Panics
-    /// If it cannot be made.
+    /// If the model cannot be made.
     pub fn of(preset: &Preset, dtype: DType) -> File {
         let bytes = Synth::new(preset, dtype, 7).and_then(|s| s.to_bytes()).expect("the preset can be made");
         let gguf = Gguf::from_bytes(bytes).expect("the file is valid");
@@ -69,13 +69,13 @@ impl File {
         self
     }
 
-    /// Adds an f32 vector, or replaces a tensor by one.
+    /// Adds an f32 vector, replacing a tensor of the same name.
     pub fn vector(self, name: &str, values: &[f32]) -> File {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.tensor(FileTensor { name: name.to_owned(), dtype: DType::F32, dims: vec![values.len() as u64], bytes })
     }
 
-    /// Adds a tensor, or replaces the one of its name.
+    /// Adds a tensor, replacing one of the same name.
     pub fn tensor(mut self, tensor: FileTensor) -> File {
         self.tensors.retain(|t| t.name != tensor.name);
         self.tensors.push(tensor);
@@ -88,10 +88,10 @@ impl File {
         self
     }
 
-    /// The tensor of a name.
+    /// The tensor with this name.
     ///
     /// # Panics
-    /// If there is none.
+    /// If it does not exist.
     pub fn get(&self, name: &str) -> &FileTensor {
         self.tensors.iter().find(|t| t.name == name).unwrap_or_else(|| panic!("no tensor {name}"))
     }
@@ -99,14 +99,14 @@ impl File {
     /// The values of an f32 tensor.
     ///
     /// # Panics
-    /// If there is none.
+    /// If it does not exist.
     pub fn floats(&self, name: &str) -> Vec<f32> {
         let tensor = self.get(name);
         assert_eq!(tensor.dtype, DType::F32, "{name}");
         tensor.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
     }
 
-    /// The file's bytes.
+    /// Serialises the file.
     ///
     /// # Panics
     /// If a tensor's bytes do not fit its shape.
@@ -122,7 +122,7 @@ impl File {
         writer.to_bytes(&mut |spec, out| out.write_all(data(&spec.name))).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// The open file.
+    /// Parses the file.
     ///
     /// # Errors
     /// [`GgufError`].
@@ -130,7 +130,7 @@ impl File {
         Gguf::from_bytes(self.bytes())
     }
 
-    /// The model.
+    /// Loads the model.
     ///
     /// # Errors
     /// [`ModelError`].

@@ -1,9 +1,11 @@
-//! File tests: a graph, a command in the first line, the expected result as comments below the graph.
+//! File tests: a graph with a command in the first line, and the expected result as comments below the graph. Commands:
 //!
-//! `; test verify` expects `ok`, or a line for each broken rule (code and line), or a parse code with its place.
-//! `; test fuse [argmax|sample|logits]` expects the fusion report for a target that supports every kind.
-//! `; test plan [argmax|sample|logits]` expects the plan for that target, `; test plan_verify [argmax|sample]` the plan that
-//! verifies drafts, `; test batch_verify` the graph that the pass of that name makes. `; test print` expects the canonical text.
+//! - `; test verify`: `ok`, or a line for each broken rule (code and line), or a parse error code with its position
+//! - `; test fuse [argmax|sample|logits]`: the fusion report for a target that supports every kind
+//! - `; test plan [argmax|sample|logits]`: the plan for that target
+//! - `; test plan_verify [argmax|sample]`: the plan that verifies drafts
+//! - `; test batch_verify`: the graph made by that pass
+//! - `; test print`: the canonical text
 
 use crate::bless;
 use aio_backend::null::permissive_target;
@@ -13,7 +15,7 @@ use aio_ir::verify;
 use aio_plan::{Bucket, Tail};
 use std::path::{Path, PathBuf};
 
-/// All file tests below a folder, in order of their paths.
+/// All file tests below a folder, sorted by path.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
@@ -28,7 +30,7 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Runs one file; what is wrong with it, or `None`. With `AIO_BLESS=1` the file is rewritten instead.
+/// Runs one file and returns a description of the failure, or `None`. With `AIO_BLESS=1`, rewrites the file instead.
 pub fn check(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let (source, expected) = split(&text);
@@ -48,7 +50,7 @@ pub fn check(path: &Path) -> Option<String> {
     Some(format!("{} (AIO_BLESS=1 rewrites it)\n expected\n  {expected}\n got\n  {got}", path.display()))
 }
 
-/// The graph with its first line, and the expected lines without their comment signs.
+/// The graph with its first line, and the expected lines without comment signs.
 fn split(text: &str) -> (&str, Vec<String>) {
     let mut end = 0;
     let mut at = 0;

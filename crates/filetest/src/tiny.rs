@@ -1,4 +1,4 @@
-//! Tiny synthetic models and engines on them.
+//! Tiny synthetic models, and engines for them.
 
 use aio_backend::Device;
 use aio_engine::{Engine, EngineOptions};
@@ -9,8 +9,8 @@ use aio_model::synth::{Preset, Synth, presets};
 use aio_model::template::Templates;
 use std::sync::Arc;
 
-/// Each architecture that has a graph template, with a preset of it: the first with most optional tensors apart from a
-/// head of its own, so that a new architecture is tested once it has a template and a preset.
+/// Every architecture that has a graph template, each with a preset: the first one with the most optional tensors, not
+/// counting a separate head. A new architecture is thus tested as soon as it has a template and a preset.
 ///
 /// # Panics
 /// If a template has no preset.
@@ -24,7 +24,7 @@ pub fn architectures() -> Vec<(String, String)> {
     named.into_iter().map(|a| (a.clone(), preset(&a))).collect()
 }
 
-/// The vocabulary of a tiny model.
+/// Vocabulary size of a tiny model.
 pub const VOCABULARY: usize = 512;
 
 /// The graph templates of the workspace.
@@ -43,7 +43,7 @@ pub fn templates() -> Templates {
 /// A model of two layers in the shape of a preset, with its step graph.
 ///
 /// # Panics
-/// If the preset is none, or the model cannot be made: faults of the caller or of aio.
+/// If the preset does not exist, or the model cannot be made.
 pub fn model(preset: &str, weights: DType, seed: u64) -> (Model, Graph) {
     let preset = Preset::find(preset).expect("the preset exists").tiny();
     let synth = Synth::new(&preset, weights, seed).expect("the preset can be made");
@@ -53,7 +53,7 @@ pub fn model(preset: &str, weights: DType, seed: u64) -> (Model, Graph) {
     (model, graph)
 }
 
-/// The step graph of a model in the full shape of a preset, without its weights.
+/// The step graph of a model in the full size of a preset, without weights.
 ///
 /// # Panics
 /// As [`model`].
@@ -66,15 +66,15 @@ pub fn full_graph(preset: &str, weights: DType) -> Graph {
 /// The step graph of a model.
 ///
 /// # Panics
-/// If its architecture has no template, or a faulty one.
+/// If its architecture has no template or an invalid one.
 pub fn graph(model: &Model) -> Graph {
     model.graph(&templates(), None).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// A toy model with recurrent state, of a template in `tests/data/recurrent`: `recurrent` or `hybrid`.
+/// A toy model with recurrent state, from a template in `tests/data/recurrent`: `recurrent` or `hybrid`.
 ///
 /// # Panics
-/// As [`model`], and if there is no such template.
+/// As [`model`], and if the template does not exist.
 pub fn recurrent(template: &str, seed: u64) -> (Model, Graph) {
     let (model, _) = model("smollm2-135m", DType::F32, seed);
     let mut templates = Templates::default();
@@ -89,30 +89,30 @@ pub fn recurrent(template: &str, seed: u64) -> (Model, Graph) {
 /// An engine on a toy model with recurrent state.
 ///
 /// # Panics
-/// As [`recurrent`], and if the device refuses it.
+/// As [`recurrent`], and if the device rejects the model.
 pub fn recurrent_engine(template: &str, device: impl Device + 'static, options: &EngineOptions) -> Engine {
     let (model, graph) = recurrent(template, 7);
     Engine::load(model, &graph, Arc::new(device), options).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// An engine on such a model.
+/// An engine on a tiny model.
 ///
 /// # Panics
-/// As [`model`], and if the device refuses it.
+/// As [`model`], and if the device rejects the model.
 pub fn engine(preset: &str, weights: DType, device: Arc<dyn Device>, options: &EngineOptions) -> Engine {
     let (model, graph) = model(preset, weights, 7);
     Engine::load(model, &graph, device, options).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// A stored number of a tensor to write over: the tensor, the byte of its data, and what is written there.
+/// Bytes of a tensor to overwrite: the tensor, the byte offset in its data, and the new bytes.
 pub type Damage<'a> = (&'a str, usize, &'a [u8]);
 
-/// An engine on such a model whose file was damaged.
+/// An engine on a tiny model with a damaged file.
 ///
 /// # Panics
 /// As [`engine`], and if a tensor is missing.
 pub fn damaged(device: Arc<dyn Device>, weights: DType, damage: &[Damage<'_>], options: &EngineOptions) -> Engine {
-    // Its head is a matrix of its own, so that a damaged embedding spoils only what follows the token.
+    // The head is a separate matrix, so a damaged embedding affects only what follows the token.
     let preset = Preset::find("qwen3-8b").expect("the preset exists").tiny();
     let synth = Synth::new(&preset, weights, 7).expect("the preset can be made");
     let mut bytes = synth.to_bytes().expect("the file fits in memory");

@@ -1,4 +1,4 @@
-//! A decode step allocates nothing once a step of its size has run.
+//! A decode step allocates nothing after the first step of its size.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend_cpu::{CpuDevice, CpuOptions};
@@ -11,27 +11,27 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The system's allocator with a count of what it hands out.
+/// The system allocator with a counter.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: every call goes to the system's allocator unchanged.
+// SAFETY: every call is forwarded to the system allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.dealloc(at, layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.realloc(at, layout, size) }
     }
 }
@@ -39,7 +39,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations of decode steps at these positions, one row each.
+/// Counts allocations of decode steps at these positions, one row each.
 fn decode(
     engine: &Engine,
     sequence: &mut Sequence,
@@ -57,7 +57,7 @@ fn decode(
     ALLOCATIONS.load(Ordering::Relaxed) - before
 }
 
-/// The whole process, so that nothing else allocates meanwhile: not even a harness that notes how long a test takes.
+/// Runs as a whole process without a test harness, since that could allocate too, for example to record test times.
 fn main() {
     let device = Arc::new(CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap());
     for dispatch in [Dispatch::Graph, Dispatch::Op] {

@@ -1,4 +1,4 @@
-//! Artefacts: plans read back as they were written, no damage goes unseen, tokens are those of the model file.
+//! Artefacts: plans read back as written, all damage is detected, and tokens match those of the model file.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::{Device, DeviceError, ImageAccess};
@@ -28,7 +28,7 @@ fn compiled(preset: &str, weights: DType, device: &dyn Device) -> Compiled {
     Compiled::new(&model, &graph, device, &options(), &[]).unwrap()
 }
 
-/// An artefact of a model of two layers.
+/// An artefact of a two-layer model.
 struct Place {
     folder: tempfile::TempDir,
 }
@@ -49,7 +49,7 @@ impl Place {
         std::fs::read(self.path()).unwrap()
     }
 
-    /// The artefact with other bytes.
+    /// Opens the artefact with other bytes.
     fn open(&self, bytes: &[u8]) -> Result<Artefact, ArtefactError> {
         let path = self.folder.path().join("changed.aio");
         std::fs::write(&path, bytes).unwrap();
@@ -118,7 +118,7 @@ fn hostile_plans_are_errors_or_valid() {
             Ok(changed) => {
                 verify(&changed).unwrap();
                 if size(&changed) <= size(&family) {
-                    // This binds every task to its kernels, as loading does.
+                    // Binds every task to its kernels, as loading does.
                     device.scratch_bytes(&changed, PoolSizes::pages(1));
                 }
             }
@@ -166,7 +166,7 @@ fn levels_take_each_others_artefacts() {
     assert!(matches!(error, EngineError::Device(DeviceError::NoImage { .. })), "{error}");
 }
 
-/// Every chunk that does not read back.
+/// Indices of the chunks that do not read back.
 fn damaged(weights: &WeightFile) -> Vec<usize> {
     let bad = |&chunk: &usize| {
         let range = weights.chunk(chunk);

@@ -1,5 +1,5 @@
-//! Batches with drafts where something fails, is scarce or is shared: drafters, steps, pages, callers. The texts are those of
-//! plain decoding all the same.
+//! Batches with drafts where something fails, is scarce or is shared: drafters, steps, pages, callers. Texts still
+//! match plain decoding.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::Device;
@@ -13,6 +13,7 @@ use aio_filetest::tiny;
 use aio_ir::sampling::SampleParams;
 use aio_ir::{DType, PAGE_POSITIONS};
 use aio_orchestrator::Drafter;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 const PAGE: usize = PAGE_POSITIONS as usize;
@@ -82,7 +83,7 @@ fn eight_sequences_with_eight_drafts_are_one_step() {
     let want: Vec<_> = requests.iter().map(|r| plain(&engine, r)).collect();
     let (mut batch, mut ids) = (Batch::new(), Vec::new());
     for (request, want) in requests.iter().zip(&want) {
-        // The prompt is read, all but its last token, so that all decode from the first step on.
+        // Reads the prompt except its last token, so that every member decodes from the first step on.
         let mut sequence = Sequence::new();
         let read = Request { max_tokens: Some(1), ..request.clone() };
         engine.generate_in(&mut sequence, &read, None, &mut |_| Flow::Continue).unwrap();
@@ -121,7 +122,7 @@ fn a_drafter_that_fails_is_given_up() {
             let done = ids.map(|id| leave(&mut batch, &engine, id));
             assert_eq!([&done[0].ids, &done[1].ids], [&want[0], &want[1]], "{broken:?}, {speculation:?}");
             let failure = done[0].speculation.failure.as_deref();
-            // What was never asked to draft has not failed.
+            // A drafter that was never asked cannot have failed.
             let asked = speculation != Speculation::Auto || broken == Broken::Prepare;
             if broken == Broken::Endless {
                 assert_eq!(failure, None);
@@ -143,7 +144,7 @@ fn a_token_that_there_is_not_joins_no_batch() {
     assert!(engine.generate(&bad, &mut |_| Flow::Continue).is_err());
 }
 
-/// A step is lost after the drafts' keys and values were written: nothing of it counts, and the batch goes on.
+/// A step is lost after the drafts' keys and values were written: none of it counts, and the batch continues.
 #[test]
 fn a_batch_goes_on_after_a_lost_step() {
     let requests = [Speculation::Fixed(6), Speculation::Auto].map(|s| request(30, 40, hot(5), s));
@@ -171,7 +172,7 @@ fn a_batch_goes_on_after_a_lost_step() {
     }
 }
 
-/// Drafts reach into a page that the pool has not got; plain decoding does not need it.
+/// Drafts need a page that the pool does not have; plain decoding does not need it.
 #[test]
 fn a_full_pool_costs_drafts_and_no_step() {
     let engine = engine_on(cpu(), 3 * PAGE as u32, 1);
@@ -196,7 +197,7 @@ fn a_full_pool_costs_drafts_and_no_step() {
     assert!(done.speculation.accepted > 0);
 }
 
-/// Pages that only wrong drafts needed are free again after the step.
+/// Pages needed only by wrong drafts are free again after the step.
 #[test]
 fn wrong_drafts_keep_no_pages() {
     let engine = engine_on(cpu(), 3 * PAGE as u32, 1);
@@ -204,7 +205,7 @@ fn wrong_drafts_keep_no_pages() {
     let request = Request { max_tokens: Some(30), ..request };
     let want = plain(&engine, &request);
     let mut batch = Batch::new();
-    // Every draft is wrong, and the last ones of each step lie in the second page.
+    // Every draft is wrong, and the last ones of each step are in the second page.
     let id = join(&mut batch, &engine, &request, knowing(&request, &want, 1));
     for _ in 0..4 {
         step(&mut batch, &engine);
@@ -215,7 +216,33 @@ fn wrong_drafts_keep_no_pages() {
     assert_eq!((sequence.len().div_ceil(PAGE), sequence.pages().len()), (1, 1));
 }
 
-/// Two continuations of one prompt: each drafts into the page that both share, and copies it first.
+/// A receiver that panics holds nothing back: what its step might have lost is there for the next one.
+#[test]
+fn a_panic_of_the_receiver_gives_the_stake_back() {
+    let engine = engine_on(cpu(), 192, 1);
+    let request = request(30, 150, Sampling::greedy(), Speculation::Auto);
+    let want = plain(&engine, &request);
+    let mut batch = Batch::new();
+    join(&mut batch, &engine, &request, knowing(&request, &want, 0));
+    let mut panicked = false;
+    while batch.running() > 0 && !panicked {
+        let (before, mut shown) = (engine.speculator().balance(), 0);
+        // The third token of a step is an accepted draft.
+        let mut sink = |_, _: &str| {
+            shown += 1;
+            assert!(shown < 3, "as asked for");
+            Flow::Continue
+        };
+        let step = || batch.step(&engine, &mut sink);
+        panicked = catch_unwind(AssertUnwindSafe(step)).is_err();
+        assert!(!panicked || engine.speculator().balance() == before, "{before}");
+    }
+    assert!(panicked, "drafts were accepted");
+    drop(batch);
+    assert_eq!(plain(&engine, &request), want, "the engine goes on");
+}
+
+/// Two continuations of one prompt: each drafts into the shared page and copies it first.
 #[test]
 fn forks_draft_into_a_shared_page() {
     let engine = engine_on(cpu(), 192, 3);
@@ -237,13 +264,13 @@ fn forks_draft_into_a_shared_page() {
     for (id, want) in ids.into_iter().zip(&want) {
         assert_eq!(leave(&mut batch, &engine, id).ids, *want);
     }
-    // What they wrote is not the prompt's.
+    // Their writes did not change the prompt.
     let again = Request { speculation: Speculation::Off, ..requests[0].clone() };
     let done = engine.generate_in(&mut prompt, &again, None, &mut |_| Flow::Continue).unwrap();
     assert_eq!(done.ids, want[0]);
 }
 
-/// A caller that says stop inside a run of accepted drafts gets what it saw, and can go on from there.
+/// A caller that stops within a run of accepted drafts gets the tokens seen so far and can continue from there.
 #[test]
 fn a_caller_stops_inside_an_accepted_run() {
     let engine = engine_on(cpu(), 192, 1);
@@ -259,7 +286,7 @@ fn a_caller_stops_inside_an_accepted_run() {
     let done = engine.generate_in(&mut sequence, &request, drafter, &mut sink).unwrap();
     assert_eq!((done.stop_reason.name(), &done.ids[..]), ("cancelled", &want[..8]));
     assert_eq!(sequence.len(), request.prompt.len() + 7);
-    // The first token is the prompt's; of the draft after the last one nobody knows.
+    // The first token comes from the prompt; the outcome of the draft after the last token is unknown.
     let mut known = [[1, 1]; 8];
     known[7] = [0, 0];
     assert_eq!(done.speculation.by_position[..8], known, "{:?}", done.speculation);

@@ -1,5 +1,5 @@
-//! Models whose logits become NaN or infinite: the sequence ends with an error that names step and position, its pages go back,
-//! the others go on, and nothing of it is left in the pages.
+//! Models whose logits become NaN or infinite: the sequence ends with an error that names step and position, its pages
+//! are freed, the others continue, and no trace stays in the pages.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::Device;
@@ -18,7 +18,7 @@ use aio_ir::sampling::SampleParams;
 use aio_orchestrator::Drafter;
 use std::sync::Arc;
 
-/// Bytes of a row of the embedding: eight blocks of a scale and 32 numbers.
+/// Bytes in a row of the embedding: eight blocks with a scale and 32 numbers each.
 const ROW: usize = 8 * 34;
 const NAN: [u8; 2] = 0x7E00u16.to_le_bytes();
 const INFINITY: [u8; 2] = 0x7C00u16.to_le_bytes();
@@ -55,13 +55,13 @@ fn unfiltered() -> Sampling {
     Sampling { params: SampleParams { temperature: 0.8, ..SampleParams::GREEDY }, seed: 3, ..Sampling::greedy() }
 }
 
-/// Tokens below 200, so that those above are in no prompt.
+/// All tokens are below 200, so higher ones appear in no prompt.
 fn request(prompt: usize, tokens: usize, sampling: Sampling, speculation: Speculation) -> Request {
     let prompt = (0..prompt).map(|i| (i % 7 * 26 + prompt + 3) as u32 % 200).collect();
     Request { max_tokens: Some(tokens), ignore_eog: true, speculation, ..Request::new(prompt, sampling) }
 }
 
-/// What was generated before the error, and step and position of the error.
+/// The tokens generated before the error, with the error's step and position.
 fn failure(engine: &Engine, request: &Request, drafter: Option<Box<dyn Drafter>>) -> (Vec<u32>, usize, usize) {
     let mut batch = Batch::new();
     let id = join(&mut batch, engine, request, drafter);
@@ -84,7 +84,7 @@ fn generate(engine: &Engine, request: &Request) -> Vec<u32> {
     engine.generate(request, &mut |_| Flow::Continue).unwrap().ids
 }
 
-/// The pool has just what so many sequences need.
+/// The pool has exactly the pages that `sequences` sequences need.
 fn assert_all_pages_free(engine: &Engine, sequences: usize) {
     let mut all: Vec<Sequence> = (0..sequences).map(|_| Sequence::new()).collect();
     for sequence in &mut all {
@@ -97,7 +97,7 @@ fn a_model_without_finite_logits_gives_an_error_and_no_token() {
     let nan = f32::NAN.to_le_bytes();
     let damages: [Damage<'_>; 3] = [
         ("output_norm.weight", 0, &nan),
-        // A row of the head: one logit is NaN or infinite, of either sign or none.
+        // A row of the head: one logit is NaN, or infinite with either sign.
         ("output.weight", 300 * ROW, &NAN),
         ("output.weight", 511 * ROW + 34, &NAN),
     ];
@@ -144,7 +144,7 @@ fn tokens_before_the_first_broken_row_are_kept_with_drafts_and_without() {
                 let engine = engine(&device, &[damage], &EngineOptions { dispatch, burst, ..options(1) });
                 for speculation in [Speculation::Off, Speculation::Fixed(4), Speculation::Fixed(2), Speculation::Auto] {
                     let drafter: Box<dyn Drafter> = Box::new(Knowing::new(&plain.prompt, &want, 0));
-                    // A drafter of the caller's goes by steps; in bursts the device drafts.
+                    // A drafter from the caller works only with single steps; in bursts the device drafts.
                     let drafted = speculation != Speculation::Off && burst == 0;
                     let request = Request { speculation, ..plain.clone() };
                     let (tokens, step, position) = failure(&engine, &request, drafted.then_some(drafter));
@@ -184,7 +184,7 @@ fn the_other_sequences_of_a_batch_go_on_and_pages_keep_nothing() {
             assert_eq!(done.unwrap().ids, want, "{name}");
             assert_all_pages_free(&shared, 2);
         }
-        // The pool has two pages, which hold NaNs now wherever the next text has not written.
+        // The pool has two pages, which now contain NaNs wherever the next text has not written.
         let small = engine(&device, &[damage], &options(1));
         let next = request(20, 12, hot(), Speculation::Off);
         let want = generate(&small, &next);

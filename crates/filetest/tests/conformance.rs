@@ -1,4 +1,4 @@
-//! The conformance list on the CPU, at every instruction-set level that this machine has.
+//! The conformance list on the CPU, at every instruction-set level of this machine.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend_cpu::isa::IsaLevel;
@@ -7,7 +7,7 @@ use aio_conformance::{Case, Outcome, SEED, cases, reference, run_case, time_case
 use aio_filetest::{baseline, needs};
 use std::collections::BTreeMap;
 
-/// A device for each level, or a line that says why not.
+/// A device for each level; prints the reason for each level that is missing.
 fn devices() -> Vec<CpuDevice> {
     let mut devices = Vec::new();
     for level in IsaLevel::ALL {
@@ -43,7 +43,7 @@ fn every_case_agrees_with_the_oracle_at_every_level() {
     baseline::compare(&aio_filetest::here("baselines/support-cpu.csv"), "case,kind,outcome", &support);
 }
 
-/// Kernels of fused tasks index by inputs that are checked by name: a graph that names them otherwise runs node by node.
+/// Kernels of fused tasks index by inputs that are checked by name. A graph with other names runs unfused.
 #[test]
 fn inputs_under_other_names_run_all_the_same() {
     let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
@@ -56,14 +56,14 @@ fn inputs_under_other_names_run_all_the_same() {
         let mut case = case_of(case);
         case.steps.truncate(1);
         let want = reference(&case).unwrap();
-        // The values belong to the name, so it keeps its begin.
+        // Test values are chosen by name, so the new name contains the old one.
         case.text = case.text.replace(&format!("{name:?}"), &format!("\"other {name}\""));
         let outcome = run_case(&case, &device, &want);
         assert!(matches!(outcome, Outcome::Pass { .. }), "{name}: {outcome:?}");
     }
 }
 
-/// Factors that a step binds cannot be in tables that are made once.
+/// Frequency factors bound by a step cannot go into tables that are computed once.
 #[test]
 fn frequency_factors_that_are_no_weight_run_all_the_same() {
     let device = CpuDevice::new(CpuOptions { threads: 1, isa: None, pin: false }).unwrap();
@@ -74,7 +74,7 @@ fn frequency_factors_that_are_no_weight_run_all_the_same() {
     assert!(matches!(outcome, Outcome::Pass { .. }), "{outcome:?}");
 }
 
-/// A graph with an index that points outside, and what the error says.
+/// Graphs with an index out of range, and the expected error.
 #[test]
 fn indices_out_of_range_are_errors_that_name_the_input() {
     let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
@@ -83,7 +83,7 @@ fn indices_out_of_range_are_errors_that_name_the_input() {
         ("op-gather-f32", "index", "gather: row"),
         ("op-scatter-u8", "index", "scatter: row"),
         ("op-matmul-experts-f32", "index", "matmul: expert"),
-        // The index is computed, so it is met only as the step runs.
+        // The index is computed, so it is detected only while the step runs.
         ("op-embed-computed-f32", "", "embed: token"),
     ] {
         let case = case_of(name);

@@ -1,4 +1,4 @@
-//! What a device counts of a step is what the step did.
+//! A device's counters match what a step did.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -26,7 +26,7 @@ impl WeightSource for Nothing {
     }
 }
 
-/// Counts of one step of a graph with this many outputs: submissions, syncs, allocations.
+/// Counters of one step of a graph with this many outputs: submissions, syncs, allocations.
 fn counts(outputs: usize) -> [u64; 3] {
     let lines = (0..outputs).map(|i| format!("%y{i} = neg %x\noutput \"y{i}\" = %y{i}\n"));
     let graph = format!("aio 1\ngraph \"many\"\n%x = input \"x\" : f32[4]\n{}", lines.collect::<String>());
@@ -47,7 +47,7 @@ fn counts(outputs: usize) -> [u64; 3] {
     [used.submissions, used.syncs, used.step_allocations]
 }
 
-/// The devices that this machine can run plans on.
+/// The devices that can run plans on this machine.
 fn devices() -> Vec<Arc<dyn Device>> {
     let cpu = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
     let mut devices: Vec<Arc<dyn Device>> = vec![Arc::new(cpu), Arc::new(InterpDevice::default())];
@@ -70,7 +70,7 @@ fn bytes_are_those_of_the_plans_traffic_on_every_device() {
         let before = engine.counters();
         engine.generate(&request, &mut |_| Flow::Continue).unwrap();
         let spent = engine.counters() - before;
-        // The prompt in one step, and a step for each token after the first.
+        // The prompt in one step, then a step for each token after the first.
         let decoded = (1..TOKENS).map(|i| StepLoad { rows: 1, positions: PROMPT + i, sequences: 1 });
         let loads: Vec<_> =
             [StepLoad { rows: PROMPT, positions: PROMPT, sequences: 1 }].into_iter().chain(decoded).collect();

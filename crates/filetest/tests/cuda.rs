@@ -1,4 +1,4 @@
-//! The CUDA back end under emulation: the conformance list, and that nothing depends on the order of threads.
+//! The CUDA back end under emulation: the conformance list, and independence of the order of threads.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend_cuda::{EmulationOptions, args, emulated_fields};
@@ -6,7 +6,7 @@ use aio_conformance::{Outcome, SEED, cases, reference, run_case};
 use aio_filetest::{baseline, cuda};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Cases whose names contain what `AIO_CASES` says; all of them without.
+/// Whether `AIO_CASES` selects the case: its name contains the value, or the variable is not set.
 fn wanted(name: &str) -> bool {
     std::env::var("AIO_CASES").map_or(true, |filter| name.contains(&filter))
 }

@@ -1,5 +1,5 @@
-//! Bursts under emulation: many steps in one launch give the tokens of plain steps, whatever the drafts, the grid, the order of
-//! threads and the place where the output ends.
+//! Bursts under emulation: many steps in one launch return the same tokens as plain steps, whatever the drafts, the
+//! grid, the order of threads and the place where the output ends.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::DeviceError;
@@ -13,14 +13,15 @@ use aio_interp::InterpDevice;
 use aio_ir::DType;
 use aio_ir::sampling::SampleParams;
 use aio_model::Model;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Blocks of the bursts in each order of threads.
+/// Blocks in a burst, for each order of threads.
 const GRIDS: [u32; 3] = [1, 2, 3];
-/// Tokens of an output: over the border of a page, at position 64.
+/// Tokens of an output; they cross the page border at position 64.
 const TOKENS: usize = 33;
 
-/// Seconds of a step in which a draft costs nearly as much as a token.
+/// Seconds of a step, with a draft nearly as expensive as a token.
 fn dear(rows: u32) -> f64 {
     1e-3 * (0.1 + 0.9 * f64::from(rows))
 }
@@ -29,24 +30,24 @@ fn options() -> EngineOptions {
     EngineOptions { context: Some(192), prefill_rows: 40, sequences: 2, burst: 64, ..EngineOptions::default() }
 }
 
-/// An engine whose bursts have up to 64 tokens; `None` after a SKIP.
+/// An engine with bursts of up to 64 tokens; `None` after a SKIP.
 fn engine(preset: &str, weights: DType, emulation: EmulationOptions) -> Option<Engine> {
     let device = cuda::device("cuda bursts", emulation)?;
     Some(tiny::engine(preset, weights, Arc::new(Modelled::new(device, twentieth)), &options()))
 }
 
-/// Two blocks, threads in their order.
+/// Two blocks, with threads in order.
 fn two_blocks() -> EmulationOptions {
     EmulationOptions { multiprocessors: 2, ..EmulationOptions::default() }
 }
 
-/// A prompt that repeats itself, so that there are drafts.
+/// A request with a repetitive prompt, so that there are drafts.
 fn request(sampling: &Sampling, speculation: Speculation) -> Request {
     let prompt = (0..40).map(|i| (i % 7 * 31 + 3) as u32).collect();
     Request { max_tokens: Some(TOKENS), ignore_eog: true, speculation, ..Request::new(prompt, sampling.clone()) }
 }
 
-/// Greedy; sampled from two, which repeats itself now and then; sampled from many, with penalties.
+/// Greedy; sampled from two tokens, which repeats itself sometimes; sampled from many, with penalties.
 fn samplings() -> [Sampling; 3] {
     let few = SampleParams { temperature: 0.8, top_k: 2, ..SampleParams::GREEDY };
     let many = SampleParams { top_k: 40, top_p: 0.95, repeat_penalty: 1.1, ..few };
@@ -66,8 +67,8 @@ fn plain(engine: &mut Engine, request: &Request) -> Completion {
     done
 }
 
-/// An output must be that of plain steps, in as few submissions as bursts of `burst` tokens allow. With `auto`, the
-/// speculator may shorten bursts.
+/// Asserts that the output equals that of plain steps and takes as few submissions as bursts of `burst` tokens allow.
+/// With `auto`, the speculator may shorten bursts.
 fn assert_same(engine: &mut Engine, burst: usize, request: &Request, want: &Completion, what: &str) -> Completion {
     engine.set_burst(burst);
     let before = engine.counters();
@@ -76,7 +77,7 @@ fn assert_same(engine: &mut Engine, burst: usize, request: &Request, want: &Comp
     assert_eq!(engine.burst_refusal(), None, "{what}");
     assert_eq!(got.ids, want.ids, "{what}");
     assert_eq!((&got.text, got.stop_reason), (&want.text, want.stop_reason), "{what}");
-    // One for the prompt, and one a burst.
+    // One for the prompt, and one per burst.
     let whole = if request.speculation == Speculation::Auto { 1 } else { burst as u64 };
     let most = 1 + (got.ids.len() as u64 - 1).div_ceil(whole);
     assert!(spent.submissions <= most && spent.syncs <= most, "{what}: {} submissions", spent.submissions);
@@ -123,7 +124,7 @@ fn every_form_of_weights_can_run_in_bursts() {
     }
 }
 
-/// Attention is split at every 256 positions, and blocks meet at its tickets; the context's end is the output's.
+/// Attention is split every 256 positions and blocks synchronise by its tickets; the output fills the context.
 #[test]
 fn bursts_cross_splits_and_fill_the_context() {
     let Some(device) = cuda::device("cuda bursts", EmulationOptions { multiprocessors: 3, ..two_blocks() }) else {
@@ -138,8 +139,8 @@ fn bursts_cross_splits_and_fill_the_context() {
     assert_same(&mut engine, 64, &request, &want, "to the end of the context");
 }
 
-/// The speculator decides whether the device may draft: what drafts lose stays within the account's bound, and where they
-/// pay they are made.
+/// The speculator decides whether the device may draft: losses stay within the account's bound, and drafts are made
+/// where they pay.
 #[test]
 fn bursts_draft_as_the_account_allows() {
     for (sampling, seconds, cost) in [(2, dear as Seconds, 0.9), (0, twentieth, 0.05), (0, dear, 0.9)] {
@@ -164,7 +165,7 @@ fn bursts_draft_as_the_account_allows() {
     }
 }
 
-/// Wherever the output ends, it ends as with plain steps: in the middle of accepted drafts too.
+/// The output ends exactly where plain steps end it, even in the middle of accepted drafts.
 #[test]
 fn the_output_ends_where_plain_steps_end_it() {
     let Some(mut engine) = engine("llama-1b", DType::Q8_0, two_blocks()) else { return };
@@ -197,7 +198,7 @@ fn a_caller_can_end_a_burst_and_go_on_after_it() {
     let cut = engine.generate_in(&mut sequence, &first, None, &mut sink).unwrap();
     assert_eq!((cut.stop_reason, &cut.ids[..]), (StopReason::Cancelled, &want.ids[..cut.ids.len()]));
     assert!(cut.ids.len() < TOKENS);
-    // The sequence holds what was shown, so the rest follows.
+    // The sequence holds exactly the tokens shown, so it can be continued.
     let prompt: Vec<u32> = first.prompt.iter().chain(&cut.ids).copied().collect();
     assert_eq!(sequence.len(), prompt.len() - 1);
     let rest = Request { prompt, max_tokens: Some(TOKENS - cut.ids.len()), ..first };
@@ -205,7 +206,26 @@ fn a_caller_can_end_a_burst_and_go_on_after_it() {
     assert_eq!(done.ids, want.ids[cut.ids.len()..]);
 }
 
-/// Several members, and biases of the host, take ordinary steps, with the same tokens.
+/// The burst of a receiver that panics is over before the panic goes on: its pages may then be another text's.
+#[test]
+fn a_receiver_that_panics_ends_its_burst() {
+    let Some(mut engine) = engine("llama-1b", DType::Q8_0, two_blocks()) else { return };
+    let request = request(&Sampling::greedy(), Speculation::Auto);
+    let want = plain(&mut engine, &request);
+    for place in [2, 5, 20] {
+        let mut shown = 0;
+        let mut sink = |_: &str| {
+            shown += 1;
+            assert!(shown < place, "as asked for");
+            Flow::Continue
+        };
+        let generate = || engine.generate(&request, &mut sink).map(|done| done.ids);
+        assert!(catch_unwind(AssertUnwindSafe(generate)).is_err(), "{place}");
+        assert_same(&mut engine, 64, &request, &want, &format!("after a panic at text {place}"));
+    }
+}
+
+/// Batches with several members, and biases from the host, use ordinary steps and return the same tokens.
 #[test]
 fn what_needs_the_host_takes_steps() {
     let Some(mut engine) = engine("llama-1b", DType::Q8_0, two_blocks()) else { return };
@@ -226,12 +246,12 @@ fn what_needs_the_host_takes_steps() {
         let done = done.unwrap();
         assert_eq!(done.ids, want.ids);
     }
-    // Six steps of one, one or two of prompts, and five or six of two.
+    // Six steps with one member, one or two with prompts, and five or six with two members.
     let spent = engine.counters() - before;
     assert!((12..=14).contains(&spent.submissions), "{}", spent.submissions);
 }
 
-/// A burst whose kernel goes wrong says nothing to the host any more; the step ends with the device's reason all the same.
+/// A burst whose kernel fails sends nothing more to the host; the step must still end with the device's error.
 #[test]
 fn a_burst_that_fails_is_an_error_and_no_endless_wait() {
     if cuda::on_gpu() {
@@ -248,7 +268,7 @@ fn a_burst_that_fails_is_an_error_and_no_endless_wait() {
         other => panic!("{other}"),
     };
     assert!(matches!(device, DeviceError::Failed(reason) if reason.contains("as asked for")), "{error}");
-    // Steps go on.
+    // Later steps work.
     assert_eq!(plain(&mut engine, &request).ids.len(), TOKENS);
 }
 
@@ -261,7 +281,8 @@ fn a_device_without_bursts_says_so_and_goes_step_by_step() {
     assert_eq!(got.ids, plain(&mut engine, &request).ids);
 }
 
-/// The default model's first tokens are llama.cpp's (`tests/data/golden-smollm2.json`), all but the first out of one launch.
+/// The default model's first tokens equal llama.cpp's (`tests/data/golden-smollm2.json`), all but the first from one
+/// launch.
 #[test]
 fn a_burst_gives_the_default_models_golden_tokens() {
     let Some(path) = needs::default_model("cuda golden burst") else { return };

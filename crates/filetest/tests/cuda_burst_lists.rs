@@ -1,7 +1,8 @@
-//! Which kernels bursts run, for whoever compiles them ahead: the models of `scripts/gpu-check.sh` and of the tests that it runs.
+//! Lists the kernels that bursts run, so that they can be compiled ahead of time: for the models of
+//! `scripts/gpu-check.sh` and of its tests.
 //!
-//! With `AIO_BURST_LISTS=FILE` the lists go to a file, one a line, which `aio device kernels --bursts` takes
-//! (`scripts/gpu-pack.sh`). They are those of a GPU with the emulation's shared memory, an H100's.
+//! With `AIO_BURST_LISTS=FILE`, writes the lists to a file, one per line, for `aio device kernels --bursts`
+//! (`scripts/gpu-pack.sh`). They apply to a GPU with the shared memory of the emulation, which is that of an H100.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::Device;
@@ -13,7 +14,7 @@ use aio_model::Model;
 use aio_plan::{Bucket, Tail};
 use std::collections::BTreeSet;
 
-/// Rows of the plan whose bursts run: any number that is not below those of a burst's step.
+/// Rows of the plan used for bursts; any number not below the rows of a burst's step.
 const ROWS: u32 = 17;
 const GREEDY: &[Tail] = &[Tail::Argmax];
 const BOTH: &[Tail] = &[Tail::Argmax, Tail::Sample];
@@ -31,7 +32,7 @@ fn lists_have_the_kernels_of_every_model() {
     for preset in ["llama-1b", "pangu-1b"] {
         for weights in [DType::BF16, DType::Q8_0, DType::Q4_1] {
             let found = lists(&device, &tiny::full_graph(preset, weights), GREEDY);
-            // Two normed rows leave room for as many blocks as there are without them.
+            // Two normed rows leave room for as many blocks as no normed rows do.
             let normed = format!("norm_gate_up_{}", weights.name());
             assert!(found.iter().all(|l| l.contains(&normed) && l.contains("attend")), "{found:?}");
             all.extend(found);

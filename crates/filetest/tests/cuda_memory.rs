@@ -1,4 +1,4 @@
-//! What the CUDA back end takes of the device, under emulation: graphs by the hundred, memory that steps share, a device
+//! Device memory used by the CUDA back end, under emulation: hundreds of graphs, memory shared between steps, a device
 //! that is too small, and the figures of a probe.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -24,7 +24,7 @@ fn device(test: &str) -> Option<CudaDevice> {
     cuda::device(test, EmulationOptions::default())
 }
 
-/// A graph of rows of so many elements, all of which a step brings and takes.
+/// A graph with rows of `elements` elements; a step binds all of them as input and as output.
 fn family(device: &CudaDevice, elements: usize) -> PlanFamily {
     let graph =
         format!("aio 1\ngraph \"wide\"\n%x = input \"x\" : f32[rows, {elements}]\n%y = neg %x\noutput \"y\" = %y\n");
@@ -33,7 +33,7 @@ fn family(device: &CudaDevice, elements: usize) -> PlanFamily {
     compile(verify(&graph).unwrap(), &device.target(), &Options { buckets, fuse: true }).unwrap().family
 }
 
-/// Inputs and outputs of over a mebibyte lie in memory that all plans of a model share.
+/// Inputs and outputs over 1 MiB are in memory shared by all plans of a model.
 #[test]
 fn large_outputs_are_right_or_an_error() {
     let Some(device) = device("large outputs") else { return };
@@ -62,7 +62,7 @@ fn large_outputs_are_right_or_an_error() {
     assert!(matches!(&error, DeviceError::Failed(m) if m.contains("another step")), "{error}");
     second.wait().unwrap();
     assert!(right(&b, &many));
-    // The executable whose outputs were lost goes on as ever.
+    // The executable that lost its outputs still works.
     let mut out: [OutputWords<'_>; 1] = [&mut a];
     let mut bindings = Bindings { dims: dims(1), inputs: &one_in, outputs: &mut out };
     one.submit(&mut bindings).unwrap().wait().unwrap();
@@ -82,7 +82,7 @@ fn what_counts_is_the_memory_of_the_device() {
     assert!(matches!(error, EngineError::Memory { available: 1_048_576, .. }), "{error}");
 }
 
-/// Over 128 buckets of a model of a billion parameters: how much their graphs take, and what they would without sharing.
+/// Memory of the graphs for over 128 buckets of a billion-parameter model, with sharing and without.
 #[test]
 fn graphs_by_the_hundred_take_little_memory() {
     let Some(device) = device("many graphs") else { return };
@@ -117,7 +117,7 @@ fn graphs_by_the_hundred_take_little_memory() {
         need.large,
         family.arena_bytes
     );
-    // What grows with the number of graphs; the driver's own part of a graph only a GPU can show.
+    // Memory that grows with the number of graphs. The driver's part of it can be measured only on a GPU.
     assert!(own + arguments <= 48 << 20, "{own} + {arguments}");
     let deepest = need.launches.iter().max().unwrap();
     assert!(*deepest <= 7 * 16 + 9, "{deepest} launches");
@@ -126,8 +126,8 @@ fn graphs_by_the_hundred_take_little_memory() {
     assert!(need.large >= logits.max().unwrap());
 }
 
-/// At 131072 positions a step that verifies sixteen drafts has 73 MB of partial results, and without them a few blocks would
-/// walk the whole context; 512 rows have blocks enough.
+/// At 131072 positions, a step that verifies sixteen drafts has 73 MB of partial results. Without them, a few blocks
+/// would walk the whole context. With 512 rows there are enough blocks.
 #[test]
 fn long_contexts_are_split_where_rows_are_few() {
     if cuda::on_gpu() {

@@ -1,4 +1,5 @@
-//! Whole models on the CUDA back end under emulation: against the oracle, row independence, orders of threads, drafts, counters.
+//! Whole models on the CUDA back end under emulation: against the oracle, row independence, thread orders, drafts,
+//! counters.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::Device;
@@ -16,9 +17,9 @@ use aio_ir::DType;
 use aio_ir::sampling::SampleParams;
 use std::sync::Arc;
 
-/// Tokens of the text whose rows are computed; they cross a page's border.
+/// Tokens of the text whose rows are computed; they cross a page border.
 const TOKENS: usize = 70;
-/// Types with kernels of their own, and one without.
+/// Weight types with dedicated kernels, and one without.
 const TYPES: [DType; 8] =
     [DType::BF16, DType::F16, DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4K, DType::Q6K, DType::F32];
 
@@ -44,7 +45,7 @@ fn floats(bits: &[u32]) -> Vec<f32> {
     bits.iter().map(|&b| f32::from_bits(b)).collect()
 }
 
-/// Rounding of activations to 8 bits adds up over two layers; plain weights meet 16 bits of them.
+/// Error bound. Rounding activations to 8 bits accumulates over two layers; plain weights use 16 bits of them.
 fn bound(weights: DType) -> f64 {
     if weights.is_quantized() { 3e-3 } else { 1e-6 }
 }
@@ -103,7 +104,7 @@ fn neither_the_order_of_threads_nor_the_grid_matters() {
     }
 }
 
-/// Rows of three sequences in one step: each row's bits are those of its sequence alone.
+/// Rows of three sequences in one step: each row's bits equal those of its sequence alone.
 #[test]
 fn other_sequences_in_the_step_change_nothing() {
     let Some(engine) = engine("qwen3-0.6b", DType::Q8_0, ascending()) else { return };
@@ -168,7 +169,7 @@ fn drafts_change_no_text_alone_or_in_a_batch() {
     }
 }
 
-/// The CPU draws the same noise, so its texts agree until a near tie.
+/// The CPU draws the same noise, so its texts agree up to a near tie.
 #[test]
 fn sampled_tokens_are_those_of_the_oracle() {
     let Some(engine) = engine("llama-1b", DType::F32, ascending()) else { return };
@@ -188,11 +189,11 @@ fn a_step_is_one_submission_and_one_wait() {
     let spent = engine.counters() - before;
     let steps = 1 + done.timing.decode_steps as u64;
     assert_eq!((spent.submissions, spent.syncs, spent.step_allocations), (steps, steps, 0));
-    // Two layers of five launches, table of rotations, cut of the rows, embedding and head; and no more per step.
+    // Two layers of five launches, the rotation table, the selection of rows, embedding and head; no more per step.
     assert!(spent.launches / steps <= 20, "{} launches a step", spent.launches / steps);
 }
 
-/// Steps of two to four rows norm inside their products, as those of one row do, and more rows take launches of their own.
+/// Steps of up to four rows normalise inside their products; larger steps use separate launches.
 #[test]
 fn steps_of_few_rows_have_a_plan_of_their_own() {
     let Some(engine) = engine("llama-1b", DType::Q8_0, ascending()) else { return };
@@ -207,7 +208,7 @@ fn steps_of_few_rows_have_a_plan_of_their_own() {
     assert!(launches(5) > few[0]);
 }
 
-/// The unfused plan, each node a submission of its own, gives the fused logits but for rounding.
+/// The unfused plan submits each node separately. Its logits equal the fused ones up to rounding.
 #[test]
 fn tasks_can_be_dispatched_one_by_one() {
     let Some(device) = cuda::device("cuda models", ascending()) else { return };
@@ -223,7 +224,7 @@ fn tasks_can_be_dispatched_one_by_one() {
     assert_same_bits(&chunked(&single, 20, 3), &got, "chunks of 3, node by node");
 }
 
-/// `--dispatch graph`, `token` and `op` with drafts: the same text but for rounding, at very different costs.
+/// `--dispatch graph`, `token` and `op` with drafts: the same text up to rounding, at very different costs.
 #[test]
 fn every_way_to_dispatch_counts_what_it_does() {
     let Some(device) = cuda::device("cuda models", ascending()) else { return };
@@ -247,18 +248,18 @@ fn every_way_to_dispatch_counts_what_it_does() {
         let steps = 1 + done.timing.decode_steps as u64;
         match dispatch {
             Dispatch::Graph => assert_eq!(spent.submissions, steps),
-            // Each draft in a step of its own.
+            // Each draft in a separate step.
             Dispatch::Token => assert!(spent.submissions >= steps + done.speculation.drafted / 2, "{spent:?}"),
             Dispatch::Op => assert!(spent.submissions > 20 * steps, "{spent:?}"),
         }
         texts.push(done.ids);
     }
     assert_eq!(texts[0], texts[1]);
-    // Rounding differs node by node; that no token flips is luck, which is known of the emulation's arithmetic alone.
+    // Rounding differs node by node. That no token flips is luck, and verified only for the emulation's arithmetic.
     assert!(cuda::on_gpu() || texts[0] == texts[2], "{texts:?}");
 }
 
-/// Seeds of the random order, as many as there is patience for.
+/// Tries a few seeds of the random order.
 #[test]
 fn random_orders_agree() {
     let mut want: Option<Vec<u32>> = None;
@@ -273,8 +274,9 @@ fn random_orders_agree() {
 /// Top-2 margin below which llama.cpp's own numeric forms disagree (`tests/golden.rs`).
 const MARGIN: f64 = 0.35;
 
-/// The default model's tokens are llama.cpp's (`tests/data/golden-smollm2.json`, made with build b11434): the first of the
-/// shortest prompt under emulation, where each row is a pass over the whole model on the host; all on a GPU.
+/// The default model's tokens equal llama.cpp's (`tests/data/golden-smollm2.json`, made with build b11434). Under
+/// emulation, where each row is a pass over the whole model on the host, only the first tokens of the shortest prompt;
+/// on a GPU, all.
 #[test]
 fn the_default_model_gives_its_golden_tokens() {
     let Some(path) = aio_filetest::needs::default_model("cuda golden") else { return };

@@ -1,4 +1,4 @@
-//! Draft models whose vocabulary is longer or shorter than the model's: tokens in common are drafted, the others never.
+//! Draft models with a longer or shorter vocabulary than the model's: tokens in common are drafted, others never.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend_cpu::{CpuDevice, CpuOptions};
@@ -11,14 +11,14 @@ use aio_model::synth::Preset;
 use aio_orchestrator::Drafter;
 use std::sync::Arc;
 
-/// A tiny model with this many tokens; those up to the shorter vocabulary's end are the same in all.
+/// A tiny model with this many tokens; models agree on the tokens they share.
 fn file(tokens: u32) -> File {
     let mut preset = Preset::find("llama-1b").unwrap().tiny();
     preset.vocab_size = tokens;
     File::of(&preset, DType::Q8_0)
 }
 
-/// The same, which prefers one token to all others.
+/// The same model, but it prefers one token to all others.
 fn fond_of(token: usize, tokens: u32) -> File {
     let mut bias = vec![0.0; tokens as usize];
     bias[token] = 1000.0;
@@ -32,7 +32,7 @@ fn load(file: &File) -> Engine {
     Engine::load(model, &graph, device, &EngineOptions { context: Some(96), ..EngineOptions::default() }).unwrap()
 }
 
-/// Generates with and without drafts, which must agree; how many were drafted and accepted.
+/// Generates with and without drafts, which must agree, and returns the numbers of drafted and accepted tokens.
 fn drafted(target: &File, draft: &File, prompt: &[u32]) -> (u64, u64) {
     let engine = load(target);
     let mut request = Request::new(prompt.to_vec(), Sampling::greedy());

@@ -1,4 +1,4 @@
-//! A toy mixture of experts: drafted and verified, on the oracle and the CPU; its plan, traffic and packed matrices.
+//! A toy mixture-of-experts model: drafts on the oracle and the CPU; its plan, memory traffic and packed matrices.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::Device;
@@ -15,11 +15,11 @@ use aio_plan::{KindName, Layout, Traffic};
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// Experts of a layer, and those that each row takes.
+/// Experts per layer, and experts that each row uses.
 const EXPERTS: u64 = 4;
 const PICKED: u64 = 2;
 
-/// A model of two layers whose feed-forward networks are cut into experts, with routers.
+/// A two-layer model whose feed-forward networks are split into experts, with routers.
 fn model() -> (Model, Graph) {
     let mut file = File::tiny("llama-1b", DType::F32);
     let mut written = file.model().unwrap().graph_text(&tiny::templates(), None).unwrap();
@@ -28,7 +28,7 @@ fn model() -> (Model, Graph) {
         let [width, inner] = file.get(&name("gate")).dims[..] else { panic!("a matrix") };
         for (part, dims) in [("gate", [width, inner]), ("up", [width, inner]), ("down", [inner, width])] {
             let dense = file.get(&name(part)).clone();
-            // The dense rows are dealt to the experts; of `down` these are numbers like any other.
+            // The dense rows are distributed over the experts; for `down`, any numbers will do.
             let dims = if part == "down" {
                 vec![inner / EXPERTS, width, EXPERTS]
             } else {
@@ -45,7 +45,7 @@ fn model() -> (Model, Graph) {
     (file.model().unwrap(), text::parse(&written).unwrap_or_else(|e| panic!("{e}\n{written}")).graph)
 }
 
-/// The text of the decoder's graph with the feed-forward network of a layer replaced by experts.
+/// The decoder's graph text, with the feed-forward network of a layer replaced by experts.
 fn routed(decoder: &str, layer: u32, width: u64, inner: u64) -> String {
     let start = decoder.find(&format!("%wgate{layer} = ")).unwrap();
     let end = decoder.find(&format!("%x{} = add", layer + 1)).unwrap();
@@ -97,7 +97,7 @@ fn requests(tokens: usize) -> [Request; 2] {
     })
 }
 
-/// The tokens of both requests, decoded together with drafts of which some are wrong.
+/// The tokens of both requests, decoded together with drafts, some of which are wrong.
 fn drafted(engine: &Engine, plain: &[Vec<u32>; 2], drafts: usize, errs: usize) -> [Vec<u32>; 2] {
     let mut batch = Batch::new();
     let requests = requests(plain[0].len()).map(|r| Request { speculation: Speculation::Fixed(drafts), ..r });
@@ -145,7 +145,7 @@ fn experts_are_one_task_a_layer_with_packed_matrices_and_count_by_what_rows_pick
     let bytes: u64 = matrices.iter().filter_map(|w| w.ty.bytes(&Default::default())).sum();
     let traffic = Traffic::of(family, &family.plans[0]);
     let read = |rows| traffic.weights_of(rows) - traffic.weights;
-    // A row picks a half; a second row is expected to add a half of what is left; many rows read all.
+    // One row uses half the experts; a second row is expected to add half of the rest; many rows read all.
     assert_eq!((read(1), read(2)), (bytes / 2, bytes * 3 / 4));
     assert!(read(64) <= bytes && read(64) > bytes - 8, "{} of {bytes}", read(64));
 }

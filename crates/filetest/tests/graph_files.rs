@@ -1,4 +1,4 @@
-//! Runs every file test of the workspace.
+//! Runs all file tests of the workspace.
 
 #[test]
 fn graph_files_give_what_they_expect() {

@@ -9,7 +9,7 @@ use aio_filetest::graph_file;
 use aio_ir::{text, verify};
 use aio_plan::PoolSizes;
 
-/// Inputs whose values are indices, under names that give such values.
+/// Inputs whose values are indices, with names for which the test generates indices.
 const RENAMED: [(&str, &str); 6] = [
     ("\"e\"", "\"few\""),
     ("\"ids\"", "\"index\""),
@@ -19,7 +19,7 @@ const RENAMED: [(&str, &str); 6] = [
     ("\"t\"", "\"index\""),
 ];
 
-/// A case around a graph, with the steps of a projection or, if it has pages, those that grow two sequences.
+/// A case for a graph, with the steps of a projection or, if the graph has pages, those that grow two sequences.
 fn case(graph: &str, fuse: bool) -> Case {
     let paged = graph.contains("page_table");
     let like = matching(if paged { "qkv-plain-q8_0" } else { "gate_up-silu-q8_0" }).remove(0);
@@ -27,7 +27,7 @@ fn case(graph: &str, fuse: bool) -> Case {
     Case { text: graph, fuse, ..like }
 }
 
-/// Whether the graph is valid and has a plan: some files show faults, some have outputs that compute nothing.
+/// Whether the graph is valid and has a plan. Some files show faults, and in some the outputs compute nothing.
 fn compiles(case: &Case) -> bool {
     let Ok(parsed) = text::parse(&case.text) else { return false };
     let Ok(verified) = verify(&parsed.graph) else { return false };
@@ -55,7 +55,7 @@ fn every_text_graph_gives_the_oracles_results() {
     assert!(ran >= 2 * 26, "only {ran} graphs ran");
 }
 
-/// What kernels could only do wrong is refused, with a reason, when the graph is compiled or loaded.
+/// What no kernel can compute correctly is rejected with a reason, when the graph is compiled or loaded.
 #[test]
 fn what_no_kernel_can_do_is_refused() {
     let pages = "%k = input \"k\" : f32[rows, 1, 16]\n%t = input \"page_table\" : u32[seqs, stride]\n%s = input \"row_seq\" : u32[rows]\n\

@@ -1,5 +1,5 @@
-//! Plans that someone wrote to do harm: none panics, none reads or writes out of bounds. Replays the corpus of the fuzz
-//! target `plans`, then changes of a fixed seed.
+//! Malicious plans: none may panic, read or write out of bounds. Replays the corpus of the fuzz target `plans`, then
+//! changes from a fixed seed.
 
 use aio_backend::Device;
 use aio_backend_cpu::{CpuDevice, CpuOptions, IsaLevel};
@@ -35,13 +35,13 @@ fn the_graphs_beside_the_conformance_list_compile_to_plans_that_load() {
     for graph in 0..other_graphs() as u8 {
         for fusion in [240, 241] {
             let fate = check(&[0, 0, fusion, graph], &[&interp as &dyn Device, &cpu]);
-            // A row may name a sequence that a small step does not have.
+            // A row may refer to a sequence that a small step does not have.
             assert!(matches!(fate, Fate::Ran | Fate::DeviceRefused), "graph {graph}, fusion {fusion}: {fate:?}");
         }
     }
 }
 
-/// What becomes of families that are changed by bytes of a fixed seed.
+/// Outcomes of families changed by bytes from a fixed seed.
 fn fates(count: usize, devices: &[&dyn Device]) -> BTreeMap<&'static str, usize> {
     const SEED: u64 = 15;
     println!("seed {SEED}");
@@ -66,7 +66,7 @@ fn fates(count: usize, devices: &[&dyn Device]) -> BTreeMap<&'static str, usize>
     fates
 }
 
-/// The emulated GPU looks at the guards around each piece of its memory whenever it is waited for.
+/// The emulated GPU checks the guards around each of its allocations at every synchronisation.
 #[test]
 fn changed_plans_do_no_harm_to_the_emulated_gpu() {
     let Some(gpu) = cuda::device("hostile plans on the emulated GPU", EmulationOptions::default()) else { return };

@@ -1,4 +1,4 @@
-//! What the engine asks for before it loads a model.
+//! The engine's memory estimate before it loads a model.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::Device;
@@ -28,7 +28,7 @@ fn scratch_memory_grows_with_rows_pages_and_threads() {
         device.scratch_bytes(&family(&device, rows), PoolSizes::pages(pages))
     };
     let least = bytes(1, 1, 4);
-    // One row's partial results of one split: a maximum and a sum a head beside its values.
+    // Partial results of one row and one split: a maximum and a sum per head, besides its values.
     assert!(least > 4 * (64 + 2) * 4, "{least}");
     assert!(bytes(2, 1, 4) > least && bytes(1, 64, 4) > least && bytes(1, 1, 400) > least);
     let null = NullDevice::default();
@@ -39,7 +39,7 @@ fn scratch_memory_grows_with_rows_pages_and_threads() {
 fn the_need_names_its_parts() {
     let device = cpu(1);
     let mut need = MemoryNeed::of(&family(&device, 1), PoolSizes::pages(4));
-    // Keys and values of two layers, two heads of 64 in 16 bits: 64 positions a page.
+    // Keys and values of two layers, two heads of 64 in 16 bits; 64 positions per page.
     assert_eq!(need.kv, 4 * 2 * 2 * 2 * 64 * 64 * 2);
     let before = need.total();
     assert!(!need.to_string().contains("scratch"));

@@ -1,4 +1,4 @@
-//! Tensors and keys that only some models have, against a plain forward pass in f64 that shares no code with aio.
+//! Tensors and keys that only some models have, compared with a plain forward pass in f64 that shares no code with aio.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::Device;
@@ -20,7 +20,7 @@ const KV_HEADS: usize = 2;
 const HEAD: usize = 32;
 const FF: usize = 96;
 
-/// A small Llama with f32 weights and these optional tensors.
+/// A small Llama with f32 weights and the given optional tensors.
 fn file(optional: &[&str]) -> File {
     let mut preset = Preset::find("llama-1b").unwrap().tiny();
     (preset.embedding_length, preset.feed_forward_length) = (WIDTH as u32, FF as u32);
@@ -48,7 +48,7 @@ fn cpu() -> Arc<dyn Device> {
 /// The forward pass of a file.
 struct Plain<'f> {
     file: &'f File,
-    /// What queries and keys are multiplied by.
+    /// Factor applied to queries and keys.
     magnitude: f64,
 }
 
@@ -67,7 +67,7 @@ impl Plain<'_> {
         x.iter().zip(self.floats(name)).map(|(v, w)| v * factor * w).collect()
     }
 
-    /// A product with its scale and bias: the scale before the bias in attention and head, after it in the feed-forward
+    /// A product with its scale and bias. The scale comes first in attention and head, the bias in the feed-forward
     /// network.
     fn project(&self, x: &[f64], name: &str, matrix: &str) -> Vec<f64> {
         let w = self.floats(matrix);
@@ -149,7 +149,7 @@ fn add(x: &mut [f64], y: &[f64]) {
     x.iter_mut().zip(y).for_each(|(a, b)| *a += b);
 }
 
-/// The error of `got` over the square of `want`.
+/// The squared error of `got` relative to `want`.
 fn error(got: &[f64], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());
     let square = |v: f64| v * v;
@@ -157,10 +157,10 @@ fn error(got: &[f64], want: &[f64]) -> f64 {
     differ / want.iter().map(|w| square(*w)).sum::<f64>()
 }
 
-/// Checks a file on the oracle, on the CPU, on the CPU op by op, and on the emulated GPU where there is a C++ compiler.
+/// Checks a file on the oracle, the CPU, the CPU op by op, and the emulated GPU if there is a C++ compiler.
 fn check(what: &str, file: &File, magnitude: f64) {
     let want = Plain { file, magnitude }.logits();
-    // The cache holds f16.
+    // The cache stores f16.
     let exact = error(&run(file, Arc::new(InterpDevice::default()), Dispatch::Graph), &want);
     assert!(exact < 1e-6, "{what} on the oracle: {exact:e}");
     for dispatch in [Dispatch::Graph, Dispatch::Op] {
@@ -176,7 +176,7 @@ fn check(what: &str, file: &File, magnitude: f64) {
 
 #[test]
 fn every_optional_tensor_is_computed() {
-    // Head norms are Qwen3's.
+    // Head norms exist only in Qwen3.
     let all: Vec<&str> = OPTIONAL.iter().copied().filter(|name| !name.contains("_norm")).collect();
     check("none", &file(&[]), 1.0);
     check("all", &file(&all), 1.0);
@@ -186,7 +186,7 @@ fn every_optional_tensor_is_computed() {
         let want = Plain { file: &changed, magnitude: 1.0 }.logits();
         let got = run(&changed, Arc::new(InterpDevice::default()), Dispatch::Graph);
         assert!(error(&got, &want) < 1e-6, "{name}");
-        // The head of its own has other weights; the rest shifts what follows a little.
+        // The separate head has different weights; the other tensors change the logits a little.
         assert!(error(&got, &base) > 1e-5, "{name} changes the logits");
     }
 }

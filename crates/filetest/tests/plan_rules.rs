@@ -1,4 +1,4 @@
-//! Each rule of the plan verifier fires: a good plan is broken in one way.
+//! Every rule of the plan verifier fires when a good plan is broken in one way.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::null::permissive_target;
@@ -18,7 +18,7 @@ fn family(graph: &Graph) -> PlanFamily {
     compile(aio_ir::verify(graph).unwrap(), &permissive_target("any"), &options).unwrap().family
 }
 
-/// The codes of the rules that a change breaks.
+/// Codes of the rules that a change breaks.
 fn codes(change: impl FnOnce(&mut PlanFamily)) -> BTreeSet<&'static str> {
     let mut broken = family(&tiny::model("llama-1b", DType::Q8_0, 7).1);
     verify(&broken).unwrap();
@@ -58,7 +58,7 @@ fn l012_numbers_are_those_of_the_body() {
     });
 }
 
-/// Every number and every part of a body that a kernel indexes by, changed alone.
+/// Every number and part of a body that a kernel uses for indexing, changed separately.
 #[test]
 fn l012_a_body_is_that_of_its_kind() {
     // A norm's epsilon without the norm.
@@ -66,11 +66,11 @@ fn l012_a_body_is_that_of_its_kind() {
         let plain = f.plans[0].tasks.iter_mut().find(|t| t.kind == TaskKind::Linear(LinearSpec { norm_eps: None }));
         plain.unwrap().kind = TaskKind::Linear(LinearSpec { norm_eps: Some(1e-5) });
     });
-    // Another attribute, op and result than the kind has.
+    // An attribute, op or result other than the kind's.
     only("L012", |f| rewrite(f, KindName::Attend, "{scale", "{window = 1, scale"));
     only("L012", |f| rewrite(f, KindName::GateUp, "silu", "gelu"));
     only("L012", |f| rewrite(f, KindName::Linear, "output \"r0\"", "output \"other\""));
-    // A single op's task whose body does more.
+    // A task for a single op whose body does more.
     only("L012", |f| {
         let embed = task(f, KindName::Op(Op::Embed));
         let text = aio_ir::text::print(&embed.body);
@@ -82,7 +82,7 @@ fn l012_a_body_is_that_of_its_kind() {
     });
 }
 
-/// Replaces a part of the text of the body of the first task of a kind.
+/// Replaces part of the body text of the first task of a kind.
 fn rewrite(family: &mut PlanFamily, kind: KindName, from: &str, to: &str) {
     let task = task(family, kind);
     let text = aio_ir::text::print(&task.body);
@@ -92,7 +92,7 @@ fn rewrite(family: &mut PlanFamily, kind: KindName, from: &str, to: &str) {
 
 #[test]
 fn l005_weights_and_states_have_the_very_shape() {
-    // As many elements, but rows and columns swapped.
+    // The same number of elements, but rows and columns swapped.
     only("L005", |f| {
         let Loc::Weight(w) = task(f, KindName::GateUp).operands[2] else { panic!("no weight") };
         f.weights[w.index()].ty.shape.0.swap(0, 1);
@@ -101,7 +101,7 @@ fn l005_weights_and_states_have_the_very_shape() {
         only("L005", |f| f.states[0].ty.shape.0[axis] = size.into());
     }
     only("L005", |f| f.states[0].ty.dtype = DType::F32);
-    // Attention's result, and another element type of a row.
+    // Attention's result, and a different element type for a row.
     only("L005", |f| {
         let Loc::Buffer(b) = task(f, KindName::Attend).results[0] else { panic!("no buffer") };
         let bounds = f.plans[0].bucket.bounds();
@@ -140,7 +140,7 @@ fn l019_pages_are_a_state() {
     });
 }
 
-/// A family of one product of the step's rows with a matrix.
+/// A family with one product of the step's rows and a matrix.
 fn product(rows: u64, columns: u64) -> PlanFamily {
     let text = format!(
         "aio 1\ngraph \"t\"\n%x = input \"x\" : f32[rows, {columns}]\n%w = weight \"w\" : f32[{rows}, {columns}]\n\
@@ -251,7 +251,7 @@ fn l004_buffers_are_written_before_they_are_read() {
 
 #[test]
 fn l005_locations_fit_the_body() {
-    // The first projection's weight for the second's.
+    // The first projection's weight instead of the second's.
     only("L005", |f| {
         let norm = task(f, KindName::Qkv).operands[1];
         task(f, KindName::Linear).operands[2] = norm;
@@ -281,7 +281,7 @@ fn l008_results_have_a_place() {
 
 #[test]
 fn l009_places_are_those_of_the_kind() {
-    // An absent operand says nothing, so the body still fits.
+    // An absent operand carries no information, so the body still fits.
     only("L009", |f| task(f, KindName::Linear).operands.push(Loc::Absent));
     only("L009", |f| {
         assert_eq!(task(f, KindName::Attend).operands.pop(), Some(Loc::Absent));

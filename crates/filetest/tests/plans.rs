@@ -1,4 +1,4 @@
-//! What the compiler makes of each architecture: baselines of its decisions, and the same plans every time.
+//! The compiler's plans for each architecture: baselines of its decisions, and a check that it is deterministic.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::null::permissive_target;

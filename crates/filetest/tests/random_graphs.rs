@@ -1,4 +1,5 @@
-//! Random graphs with sizes of 0 among their dimensions: what the oracle computes, the CPU computes or says that it cannot.
+//! Random graphs with dimensions of size 0: what runs on the oracle also runs on the CPU, unless it reports that it
+//! cannot.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 #[allow(dead_code, reason = "graphs of one op are enough here")]
@@ -28,7 +29,7 @@ impl Random {
     }
 }
 
-/// Bytes of an input in whole words: small whole numbers, of which many are indices in range.
+/// Input bytes in whole words: small integers, many of them valid as indices.
 fn input(dtype: DType, bytes: usize, random: &mut Random) -> Vec<u32> {
     let mut small = || random.next() % 3;
     let mut words = vec![0u32; bytes.div_ceil(4)];
@@ -66,7 +67,7 @@ impl WeightSource for Weights {
     }
 }
 
-/// Bytes of each output of one step.
+/// Runs one step and returns the size of each output in bytes.
 fn run(family: &PlanFamily, device: &dyn Device, dims: Dims) -> Result<Vec<u64>, DeviceError> {
     let plan = &family.plans[0];
     let resident = device.upload(family, &Weights::of(family), PoolSizes { pages: PAGES, slots: SLOTS })?;
@@ -88,7 +89,7 @@ fn run(family: &PlanFamily, device: &dyn Device, dims: Dims) -> Result<Vec<u64>,
     Ok(plan.outputs.iter().map(|o| size(&o.ty) as u64).collect())
 }
 
-/// Whether both ran it.
+/// Whether both devices ran it.
 fn agrees(graph: &Graph, dims: Dims, fuse: bool, cpu: &CpuDevice) -> bool {
     let bucket = Bucket { rows: 3, seqs: 3, outs: 3, tail: Tail::Logits, verify: false };
     let options = Options { buckets: vec![bucket], fuse };

@@ -1,5 +1,4 @@
-//! Recurrent state in the engine, on the oracle: drafts, batches, chunks of a prompt, ways of dispatch and the size of
-//! pages change no token.
+//! Recurrent state on the oracle: drafts, batches, prompt chunks, dispatch modes and page sizes change no token.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_engine::{
@@ -42,7 +41,7 @@ fn plain(engine: &Engine, request: &Request) -> Vec<u32> {
     engine.generate(request, &mut |_| Flow::Continue).unwrap().ids
 }
 
-/// Decodes requests together, each with drafts of its plain text. Later ones join one step after another.
+/// Decodes requests together, each with drafts from its plain text. Later requests join one step after another.
 fn drafted(engine: &Engine, requests: &[Request], plain: &[Vec<u32>], drafts: usize) -> Vec<Completion> {
     let (mut batch, mut ids) = (Batch::new(), Vec::new());
     let mut joining = requests.iter().zip(plain);
@@ -58,7 +57,7 @@ fn drafted(engine: &Engine, requests: &[Request], plain: &[Vec<u32>], drafts: us
     }
 }
 
-/// For each accepted count up to `drafts`, the number of steps with `drafts` drafts or fewer that had it.
+/// For each accepted count up to `drafts`, the number of steps with at most `drafts` drafts that had it.
 fn accepted_counts(done: &[Completion], drafts: usize) -> Vec<u64> {
     let at = |i: usize| {
         let each = done.iter().filter_map(|d| d.speculation.by_position.get(i));
@@ -91,7 +90,7 @@ fn drafts_change_no_token_whatever_the_number_accepted() {
 
 #[test]
 fn a_step_has_no_more_drafts_than_slots_have_room_for() {
-    // As few slots as there can be: one for the state, one that a step writes, one for a draft that runs alone.
+    // The minimum number of slots: one for the state, one that a step writes, one for a draft that runs alone.
     let mut engine = engine("recurrent", &EngineOptions { sequences: 1, snapshots: 0, ..options() });
     assert_eq!((engine.most_drafts(), engine.free_slots()), (16, 3));
     let requests = [request(0, &Sampling::greedy(), 100)];
@@ -132,7 +131,7 @@ fn a_sequence_runs_again_what_another_prompt_does_not_share() {
         let done = engine.generate_in(&mut sequence, &first, None, &mut |_| Flow::Continue).unwrap();
         let text = [&first.prompt[..], &done.ids].concat();
         assert_eq!(sequence.len(), text.len() - 1, "{template}");
-        // A chat turn that continues the text runs only what is new; one that cuts it runs from the start.
+        // A chat turn that continues the text runs only the new part; one that truncates it runs from the start.
         for (prompt, rows) in [([&text[..], &[9, 8, 7]].concat(), 4), (text[..40].to_vec(), 40)] {
             let next = Request { prompt, ..first.clone() };
             let before = engine.rows().used;
@@ -158,14 +157,14 @@ fn a_draft_model_with_recurrent_state_never_reads_a_text_twice() {
         let done = done.unwrap();
         assert!(done.speculation.failure.is_none(), "{:?}", done.speculation.failure);
         assert_eq!(done.ids, want);
-        // The text once, and in each step the drafts, the last token, and what was accepted of the step before.
+        // The text once, and in each step the drafts, the last token, and the tokens accepted in the previous step.
         let most = request.prompt.len() as u64 + 2 * (done.speculation.drafted + done.speculation.steps) + 2;
         assert!(draft.rows().used <= most, "{} rows, at most {most}", draft.rows().used);
         assert_eq!(draft.free_slots(), 3 * 2 + 3 * 2, "the drafter was dropped");
     }
 }
 
-/// The toy model with pages of another size: its template is for 64 positions.
+/// The toy model with another page size; its template is written for 64 positions.
 fn hybrid_with_pages(positions: u32) -> Engine {
     let (model, _) = tiny::recurrent("hybrid", 7);
     let mut templates = Templates::default();
@@ -189,7 +188,7 @@ fn the_size_of_pages_changes_no_token() {
         assert_eq!(done.ids, want, "pages of {positions}");
         let pages = sequence.len().div_ceil(positions as usize);
         assert_eq!((sequence.pages().len(), sequence.reserved()), (pages, pages * positions as usize));
-        // The last page is shared and copied before it is written.
+        // The last page is shared, so it is copied before it is written.
         let mut fork = engine.fork(&sequence, usize::MAX).unwrap();
         let second = Request { prompt: [&first.prompt[..], &done.ids, &[5]].concat(), ..first.clone() };
         let forked = engine.generate_in(&mut fork, &second, None, &mut |_| Flow::Continue).unwrap();

@@ -1,4 +1,4 @@
-//! Toy models with recurrent state: their plans, and what devices without kernels for it say.
+//! Toy models with recurrent state: their plans, and the errors of devices without kernels for it.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::null::permissive_target;
@@ -59,7 +59,7 @@ fn devices_without_kernels_for_slots_say_so_and_hold_their_states() {
     let cpu = cpu();
     let error = family(&graph, &cpu.target()).unwrap_err();
     assert!(matches!(error, CompileError::Unsupported { op: "conv", .. }), "{error}");
-    // A plan for a device that has them.
+    // A plan for a device that has such kernels.
     let foreign = family(&graph, &permissive_target("any")).unwrap();
     let pools = PoolSizes { pages: 2, slots: 3 };
     cpu.scratch_bytes(&foreign, pools);

@@ -1,5 +1,5 @@
-//! What can be undone of recurrent state, on the oracle: forks, failed steps, stop strings, snapshots; and that every
-//! slot comes back.
+//! Undoing changes to recurrent state, on the oracle: forks, failed steps, stop strings, snapshots; every slot is
+//! freed.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_engine::{
@@ -34,12 +34,12 @@ fn plain(engine: &Engine, request: &Request) -> Vec<u32> {
     engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids
 }
 
-/// Continues a prompt in a sequence that holds a part of it.
+/// Continues a prompt in a sequence that already holds part of it.
 fn continued(engine: &Engine, sequence: &mut Sequence, prompt: &[u32]) -> Vec<u32> {
     engine.generate_in(sequence, &greedy(prompt.to_vec(), 6), None, &mut |_| Flow::Continue).unwrap().ids
 }
 
-/// Verifies drafts after the text that a sequence holds and one more token. Returns how many were accepted.
+/// Verifies drafts after the sequence's text and one more token. Returns the number accepted.
 fn verify(engine: &Engine, sequence: &mut Sequence, text: &[u32], drafts: usize) -> Result<usize, EngineError> {
     let sampling = Sampling::greedy();
     let wants = StepWants::Token { sampling: &sampling, recent: &[], bias: None };
@@ -64,7 +64,7 @@ fn forks_continue_like_a_sequence_that_ran_alone() {
         assert_eq!(base.len(), 45);
         assert_eq!(verify(&engine, &mut base, &text, 5).unwrap(), 5, "{template}");
         base.commit(51).unwrap();
-        // At the end, and between the drafts that were accepted.
+        // At the end, and between accepted drafts.
         for len in [51, 49, 46] {
             let mut forks = [7, 8].map(|next| (engine.fork(&base, len).unwrap(), [&text[..len], &[next]].concat()));
             for (fork, prompt) in &mut forks {
@@ -92,7 +92,7 @@ fn two_requests() -> [Request; 2] {
     [first.clone(), Request { prompt: prompt(9), sampling: hot, ..first }]
 }
 
-/// Decodes two requests on a device one of whose steps is lost. Returns the number of lost steps, at most 1.
+/// Decodes two requests on a device that loses one step. Returns the number of lost steps, at most 1.
 fn run_with_loss(device: Losing<InterpDevice>, template: &str, dispatch: Dispatch, want: &[Vec<u32>; 2]) -> usize {
     let mut engine = tiny::recurrent_engine(template, device, &options(96));
     engine.set_dispatch(dispatch).unwrap();
@@ -134,7 +134,7 @@ fn a_step_that_stops_after_any_task_changes_no_sequence() {
     let engine = engine("hybrid", &options(96));
     let want = two_requests().map(|r| plain(&engine, &r));
     let tasks = engine.family().plans.iter().map(|p| p.tasks.len()).max().unwrap();
-    // The step has drafts, and follows one whose drafts were accepted in part.
+    // The lost step has drafts, and follows one whose drafts were partly accepted.
     for done in 0..tasks {
         let device = Losing::torn(InterpDevice::default(), 4, done);
         assert_eq!(run_with_loss(device, "hybrid", Dispatch::Graph, &want), 1, "{done} of {tasks} tasks");
@@ -176,7 +176,7 @@ fn a_sequence_is_cut_where_a_snapshot_was_kept() {
     for template in TEMPLATES {
         let engine = engine(template, &EngineOptions { prefill_rows: 300, sequences: 3, ..options(640) });
         let (text, mut sequence) = (prompt(620), Sequence::new());
-        // Chunks of a prompt end where snapshots are kept: 256, 512.
+        // Prompt chunks end where snapshots are kept: 256, 512.
         engine.generate_in(&mut sequence, &greedy(text[..600].to_vec(), 3), None, &mut |_| Flow::Continue).unwrap();
         assert_eq!((sequence.len(), engine.free_slots()), (602, 9), "{template}: two snapshots and the state");
         for (len, nearest) in [(601, 512), (511, 256), (255, 0)] {
@@ -207,7 +207,7 @@ fn slots_come_back_and_snapshots_give_way_to_steps() {
     let engine = engine("recurrent", &EngineOptions { prefill_rows: 300, sequences: 1, ..options(640) });
     let mut long = Sequence::new();
     continued(&engine, &mut long, &prompt(600));
-    // The state and two snapshots take three of four slots.
+    // The state and two snapshots use three of four slots.
     let mut other = Sequence::new();
     assert_eq!(verify(&engine, &mut other, &[1], 0).unwrap(), 0);
     other.commit(1).unwrap();

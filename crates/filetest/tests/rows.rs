@@ -1,4 +1,4 @@
-//! Row independence: a row's logits do not depend, to the last bit, on what shares its step.
+//! Row independence: a row's logits do not depend, to the last bit, on the other rows in its step.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend_cpu::isa::IsaLevel;
@@ -44,7 +44,7 @@ fn every_chunking_and_thread_count_gives_the_same_bits() {
     }
 }
 
-/// Rows of three sequences in one step: each row's bits are those of its sequence alone.
+/// Rows of three sequences in one step: each row's bits equal those of its sequence alone.
 #[test]
 fn other_sequences_in_the_step_change_nothing() {
     for level in IsaLevel::ALL {
@@ -74,7 +74,7 @@ fn other_sequences_in_the_step_change_nothing() {
     }
 }
 
-/// A step that no plan holds, or whose positions have no page, is an error and changes nothing.
+/// A step that no plan can hold, or whose positions have no page, is an error and changes nothing.
 #[test]
 fn steps_that_do_not_fit_are_errors() {
     let engine = engine(IsaLevel::Portable, 1, DType::F16).unwrap();
@@ -93,4 +93,30 @@ fn steps_that_do_not_fit_are_errors() {
     assert!(matches!(run(0..73), Err(EngineError::StepSize { rows: 73, outs: 73 })));
     assert!(matches!(run(128..129), Err(EngineError::NotReserved { position: 128, reserved: 128 })));
     assert_eq!(run(0..72).unwrap(), 72);
+}
+
+/// A step writes no page of another sequence, even if its caller forgot to reserve.
+#[test]
+fn a_shared_page_is_not_written() {
+    let engine = engine(IsaLevel::Portable, 1, DType::F16).unwrap();
+    let mut sequence = Sequence::new();
+    let want = chunked(&engine, TOKENS, TOKENS);
+    step(&engine, &mut sequence, 0, 70);
+    let mut fork = engine.fork(&sequence, 70).unwrap();
+    let write = |sequence: &mut Sequence, position| {
+        let row = StepRow { token: token(position), sequence: 0, position, wants: StepWants::Logits };
+        let step = Step { sequences: &mut [sequence], rows: &[row], drafts: &[] };
+        engine.step(step, &mut OutputBuffer::new()).map(bits_of)
+    };
+    for position in [3, 64, 70] {
+        for own in [&mut sequence, &mut fork] {
+            let refused = write(own, position).unwrap_err();
+            assert!(matches!(refused, EngineError::SharedPage { position: at } if at == position), "{refused}");
+        }
+    }
+    engine.reserve(&mut fork, 71).unwrap();
+    let logits = write(&mut fork, 70).unwrap();
+    assert_same_bits(&logits, &want[70 * VOCABULARY..][..VOCABULARY], "after the page was copied");
+    // The old page has one owner again.
+    assert_same_bits(&write(&mut sequence, 70).unwrap(), &logits, "the other sequence");
 }

@@ -1,4 +1,4 @@
-//! The same weights as GGUF and in Hugging Face's form give the same tokens and logits.
+//! The same weights as GGUF and in Hugging Face format give the same tokens and logits.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use aio_backend::Device;
@@ -54,8 +54,8 @@ fn both_forms_give_the_same_logits() {
                 let got = logits(open(folder.path(), preset, dtype, parts), Arc::clone(device));
                 let want = logits(tiny::model(preset, dtype, 7).0, Arc::clone(device));
                 let error = nmse(&got, &want);
-                // Rows of Llama's heads are in another order, so its sums are too, and where activations are rounded to
-                // 16 or 8 bits a last bit may grow.
+                // The rows of Llama's heads are in a different order, so sums are too. Where activations are rounded to
+                // 16 or 8 bits, a difference in the last bit may grow.
                 let exact = preset.starts_with("qwen");
                 let most = if *name == "oracle" { 1e-10 } else { 1e-9 };
                 assert!(if exact { got == want } else { error < most }, "{preset} {dtype} on {name}: {error:e}");

@@ -1,5 +1,5 @@
-//! Recurrent state in slots, on the oracle: any split of a text into certain, pending and draft rows gives the same bits,
-//! forks share a slot, and a step that fails changes nothing.
+//! Recurrent state in slots, on the oracle: every split of a text into certain, pending and draft rows gives the same
+//! bits, forks share a slot, and a failed step changes nothing.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::{Bindings, Data, Device, DeviceError, Executable, LoadOptions, WeightSet};
@@ -17,9 +17,9 @@ const TAPS: usize = 4;
 const HEADS: usize = 2;
 const KEY: usize = 3;
 const VALUE: usize = 4;
-/// Room for pending rows in the convolution and in the delta rule.
+/// Maximum pending rows of the convolution and of the delta rule.
 const ROOMS: [usize; 2] = [4, 3];
-/// Elements of a row in each f32 input, in the graph's order: x, q, k, v, gate, beta.
+/// Elements per row of each f32 input, in the graph's order: x, q, k, v, gate, beta.
 const WIDTHS: [usize; 6] = [CHANNELS, KEY, KEY, HEADS * VALUE, HEADS, HEADS];
 
 fn graph() -> String {
@@ -62,7 +62,7 @@ fn element(row: u64, input: usize, i: usize) -> f32 {
     if input == 4 { unit } else { 2.0 * unit - 1.0 }
 }
 
-/// A sequence's part of a step.
+/// One sequence's part of a step.
 struct Part {
     slots: [u32; 2],
     accepted: usize,
@@ -71,7 +71,7 @@ struct Part {
     rows: Vec<u64>,
 }
 
-/// The graph on the oracle.
+/// The graph loaded on the oracle.
 struct Machine {
     device: InterpDevice,
     family: PlanFamily,
@@ -91,7 +91,7 @@ impl Machine {
         Machine { device, family, weights, executable }
     }
 
-    /// Runs a step; for each row of each part, the bits of its results.
+    /// Runs a step and returns the bits of the results, for each row of each part.
     fn step(&mut self, parts: &[Part]) -> Result<Vec<Vec<Vec<u32>>>, DeviceError> {
         let ids: Vec<u64> = parts.iter().flat_map(|p| p.rows.iter().copied()).collect();
         let floats = WIDTHS.iter().enumerate().map(|(input, &width)| -> Vec<f32> {
@@ -130,7 +130,7 @@ impl Machine {
         all
     }
 
-    /// A text, row by row from the empty state: the results of each row, and the last state.
+    /// Runs a text row by row from the empty state; returns the results of each row and the final state.
     fn plain(&mut self, rows: &[u64]) -> (Vec<Vec<u32>>, Vec<u32>) {
         let (mut results, mut read) = (Vec::new(), 0);
         for &row in rows {
@@ -143,17 +143,17 @@ impl Machine {
     }
 }
 
-/// A sequence of the random run.
+/// A sequence in the random run.
 #[derive(Clone)]
 struct Sequence {
-    /// Ids of the rows committed so far, with the results that they had.
+    /// Ids of the rows committed so far, with their results.
     text: Vec<(u64, Vec<u32>)>,
     slot: u32,
-    /// Draft rows of the last step that were right, with their results; the next step may accept a part of them.
+    /// The correct draft rows of the last step, with their results; the next step may accept some of them.
     right: Vec<(u64, Vec<u32>)>,
 }
 
-/// The id of the row after a text: one that depends on all of it, so that forks go on alike until they are told apart.
+/// The id of the row after a text. It is the same for equal texts until `branch` tells forks apart.
 fn after(text: &[(u64, Vec<u32>)], branch: u64) -> u64 {
     text.len() as u64 * 10 + branch
 }
@@ -175,7 +175,7 @@ fn random_step(machine: &mut Machine, sequences: &mut [Sequence], random: &mut R
         let mut rows = Vec::new();
         for i in 0..certain + drafts {
             let next = after(&text, branch as u64);
-            // Wrong drafts are rows of no text.
+            // Wrong drafts are rows that appear in no text.
             let row = if i < certain + right { next } else { 1 << 40 | next };
             text.push((row, Vec::new()));
             rows.push(row);
@@ -221,15 +221,27 @@ fn any_split_into_certain_pending_and_draft_rows_gives_the_same_bits() {
 }
 
 #[test]
-fn a_step_that_fails_leaves_every_slot_as_it_was() {
+fn slots_that_a_step_cannot_use_are_refused_before_it_runs() {
     let mut machine = Machine::new();
     let part = |slots, accepted, certain, rows: Range<u64>| Part { slots, accepted, certain, rows: rows.collect() };
     machine.step(&[part([0, 1], 0, 2, 0..4)]).unwrap();
     let before = machine.states();
-    // The convolution has room for four drafts, the delta rule after it only for three.
-    let error = machine.step(&[part([1, 2], 1, 1, 4..9)]).unwrap_err().to_string();
-    assert!(error.contains("sequence 0 has 4 drafts, but a slot has room for 3"), "{error}");
-    assert_eq!(machine.states(), before);
+    let wrong = [
+        // The convolution has room for four drafts, the delta rule after it only for three.
+        (part([1, 2], 1, 1, 4..9), "sequence 0 has 4 drafts, but a slot has room for 3 pending rows"),
+        (part([1, 2], 4, 1, 4..8), "sequence 0 accepts 4 pending rows, but a slot has room for 3"),
+        (part([1, 2], 0, 5, 4..8), "sequence 0 has 4 rows, of which 5 cannot be certain"),
+        (part([1, SLOTS], 0, 1, 4..8), "sequence 0 names slot 9 of 9"),
+        (part([1, 0], 0, 1, 4..8), "sequence 0 writes slot 0, which is the empty state"),
+        (part([1, 1], 0, 1, 4..8), "sequence 0 writes slot 1, which sequence 0 also uses"),
+    ];
+    for (part, want) in wrong {
+        match machine.step(&[part]).unwrap_err() {
+            DeviceError::Binding { name, message } => assert_eq!((&name[..], &message[..]), ("slots", want)),
+            other => panic!("{other}"),
+        }
+        assert_eq!(machine.states(), before, "{want}");
+    }
     assert_eq!(machine.family.slot_room(), Some(3), "the engine can know");
     let again = machine.step(&[part([1, 2], 1, 1, 4..8)]).unwrap();
     let mut other = Machine::new();

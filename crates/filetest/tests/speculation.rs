@@ -1,7 +1,8 @@
-//! Speculation changes how long a text takes and nothing of the text: equality with plain decoding for every drafter,
-//! draft length, batch and way of dispatch; counters; masks; the distribution of sampled tokens.
+//! Speculation changes the speed, never the text: equality with plain decoding for every drafter, draft length, batch
+//! and dispatch mode; counters; masks; the distribution of sampled tokens.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use aio_backend::Device;
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_engine::{
@@ -13,7 +14,7 @@ use aio_filetest::modelled::{Modelled, twentieth};
 use aio_filetest::tiny;
 use aio_ir::DType;
 use aio_ir::sampling::SampleParams;
-use aio_orchestrator::{Drafter, PromptLookup, SuffixDrafter};
+use aio_orchestrator::{Clock, Drafter, PromptLookup, SuffixDrafter};
 use std::sync::Arc;
 
 fn engine_at(isa: Option<IsaLevel>, dispatch: Dispatch) -> Option<Engine> {
@@ -32,7 +33,7 @@ fn hot(seed: u64) -> Sampling {
     Sampling { params, seed, ..Sampling::greedy() }
 }
 
-/// A request whose prompt repeats itself, so that text drafters have something to find.
+/// A request with a repetitive prompt, so that text drafters find something.
 fn request(index: u64, sampling: Sampling, tokens: usize) -> Request {
     let prompt = (0..30 + 5 * index).map(|i| ((i % 7 * 31 + index * 17 + 3) % 256) as u32).collect();
     Request { max_tokens: Some(tokens), ignore_eog: true, ..Request::new(prompt, sampling) }
@@ -43,7 +44,7 @@ fn plain(engine: &Engine, request: &Request) -> Vec<u32> {
     engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids
 }
 
-/// Output of several requests that run together.
+/// The outputs of several requests that run together.
 fn together(engine: &Engine, members: Vec<(Request, Option<Box<dyn Drafter>>)>) -> Vec<Vec<u32>> {
     let mut batch = Batch::new();
     let ids: Vec<_> = members
@@ -86,7 +87,7 @@ fn speculative_output_is_plain_output() {
     }
 }
 
-/// A draft model that is the model itself drafts what is drawn, at any temperature; another one is often wrong.
+/// A copy of the model drafts exactly the drawn tokens at any temperature; a different model is often wrong.
 #[test]
 fn a_draft_model_draws_with_the_same_noise() {
     let engine = engine(Dispatch::Graph);
@@ -105,6 +106,34 @@ fn a_draft_model_draws_with_the_same_noise() {
             assert_eq!(done.ids, want);
             let stats = done.speculation;
             assert_eq!(stats.accepted == stats.drafted, right, "{stats:?}");
+        }
+    }
+}
+
+/// With a modelled clock, drafts of a model cost what the model of the device says. Measured drafts cannot be weighed
+/// against it, and are given up by name.
+#[test]
+fn drafts_are_weighed_by_the_clock_of_the_steps() {
+    let options = EngineOptions { context: Some(160), prefill_rows: 20, sequences: 4, ..EngineOptions::default() };
+    let device = || CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
+    let quick = |rows| 0.05 * twentieth(rows);
+    let twins: [Arc<dyn Device>; 2] = [Arc::new(Modelled::new(device(), quick)), Arc::new(device())];
+    for (twin, modelled) in twins.into_iter().zip([true, false]) {
+        let engine = engine(Dispatch::Graph);
+        let request = Request { speculation: Speculation::Auto, ..request(1, Sampling::greedy(), 90) };
+        let want = plain(&engine, &request);
+        let twin = Arc::new(tiny::engine("llama-1b", DType::Q8_0, twin, &options));
+        let drafter = ModelDrafter::new(twin, &engine, Sampling::greedy()).unwrap();
+        let drafter: Option<Box<dyn Drafter>> = Some(Box::new(drafter));
+        let done = engine.generate_in(&mut Sequence::new(), &request, drafter, &mut |_| Flow::Continue).unwrap();
+        assert_eq!(done.ids, want);
+        let (stats, clock) = (done.speculation, engine.speculator().clock());
+        assert_eq!(clock, Some(Clock::Modelled));
+        if modelled {
+            assert!(stats.failure.is_none() && stats.accepted > 40, "{stats:?}");
+        } else {
+            let failure = stats.failure.as_deref().unwrap();
+            assert_eq!(failure, "times of its drafts are measured, those of steps modelled");
         }
     }
 }
@@ -150,7 +179,7 @@ fn one_engine_serves_both_ways_to_verify() {
     let request = request(0, hot(9), 24);
     let want = plain(&engine, &request);
     let text: Vec<u32> = request.prompt.iter().chain(&want).copied().collect();
-    // 23 tokens after the first: four steps of five rows and one of three, or a step each.
+    // 23 tokens after the first: four steps of five rows and one of three, or one step per token.
     for (dispatch, steps) in [(Dispatch::Graph, 1 + 5), (Dispatch::Token, 1 + 23), (Dispatch::Graph, 1 + 5)] {
         engine.set_dispatch(dispatch).unwrap();
         let drafter: Box<dyn Drafter> = Box::new(Knowing { text: text.clone(), at: 0, errs: 0 });
@@ -198,7 +227,7 @@ fn members_join_and_leave_between_steps() {
     let mut places = Vec::new();
     let mut got = vec![Vec::new(); requests.len()];
     loop {
-        // One joins before each step, while others are in the middle of their prompts or of their output.
+        // One member joins before each step, while others are in the middle of their prompts or outputs.
         if let Some((place, request)) = waiting.next() {
             let request = Request { speculation: Speculation::Fixed(3), ..request.clone() };
             places.push((batch.join(&engine, request, Sequence::new(), None).map_err(|(e, _)| e).unwrap(), place));
@@ -222,7 +251,7 @@ fn a_long_prompt_leaves_rows_for_the_others() {
     let device = CpuDevice::new(CpuOptions { threads: 2, isa: None, pin: false }).unwrap();
     let options = EngineOptions { context: Some(256), prefill_rows: 90, sequences: 3, ..EngineOptions::default() };
     let engine = tiny::engine("llama-1b", DType::Q8_0, Arc::new(Modelled::new(device, twentieth)), &options);
-    // Prompts of 30, 200 and 205 tokens: the second and third come in pieces while the first decodes, with drafts.
+    // Prompts of 30, 200 and 205 tokens: the second and third are read in chunks while the first decodes with drafts.
     let requests = [0, 34, 35].map(|i| Request { speculation: Speculation::Fixed(4), ..request(i, hot(i), 30) });
     let want: Vec<_> = requests.iter().map(|r| plain(&engine, r)).collect();
     let members = requests.into_iter().map(|r| (r, None)).collect();
@@ -244,13 +273,13 @@ fn a_verification_step_is_one_submission_and_one_synchronisation() {
         let (stats, steps) = (&done.speculation, 1 + done.timing.decode_steps as u64);
         assert_eq!((spent.submissions, spent.syncs), (steps, steps), "{k} drafts");
         assert_eq!(stats.accepted, stats.drafted, "the drafts are the text");
-        // One token comes from the prompt's step, k + 1 from each that follows.
+        // One token comes from the prompt's step, and k + 1 from each later step.
         assert_eq!(steps - 1, 63u64.div_ceil(k as u64 + 1), "{k} drafts");
         assert_eq!(done.ids, want);
     }
 }
 
-/// Drafts that are in a step in any case do not keep another member from weighing its own.
+/// Drafts that a step contains regardless do not keep another member from weighing its own.
 #[test]
 fn a_member_weighs_its_drafts_beside_one_with_a_fixed_number() {
     let engine = engine(Dispatch::Graph);
@@ -276,7 +305,7 @@ fn a_member_weighs_its_drafts_beside_one_with_a_fixed_number() {
     }
 }
 
-/// Rows that members without drafts do not need are there for the one that wants them.
+/// Rows that members without drafts leave unused are available to the member that wants them.
 #[test]
 fn a_member_has_the_rows_that_others_leave() {
     let engine = engine(Dispatch::Graph);
@@ -323,7 +352,7 @@ fn an_end_inside_an_accepted_run_ends_the_output_there() {
     assert_eq!(sequence.len(), request.prompt.len() + done.ids.len() - 1, "what was dropped is not committed");
 }
 
-/// Digits in brackets: `[`, digits with commas between, `]`; as bytes of the tiny vocabulary.
+/// Digits in brackets: `[`, digits separated by commas, `]`; as bytes of the tiny vocabulary.
 #[derive(Debug)]
 struct Brackets;
 
@@ -341,7 +370,7 @@ impl LogitMask for Brackets {
     }
 }
 
-/// The first piece of a long prompt asks no mask, alone or beside a member with drafts.
+/// The first chunk of a long prompt requests no mask, alone or next to a member with drafts.
 #[test]
 fn a_mask_waits_for_the_end_of_the_prompt() {
     let engine = engine(Dispatch::Graph);
@@ -373,7 +402,7 @@ fn a_mask_composes_with_speculation() {
     }
 }
 
-/// Chi-square of counts against probabilities.
+/// The chi-square statistic of counts against probabilities.
 fn chi_square(counts: &[u64], probabilities: &[f64]) -> f64 {
     let total: u64 = counts.iter().sum();
     let cell = |(&n, &p): (&u64, &f64)| (n as f64 - total as f64 * p).powi(2) / (total as f64 * p);

@@ -1,6 +1,6 @@
-//! Threads that share one engine: the types allow it, tokens are those of one thread, and only steps wait for steps.
+//! Threads that share one engine: the types allow it, tokens match those of one thread, and only steps wait for steps.
 //!
-//! Where a test needs a step to be under way, the device holds it until the test lets it go, so nothing depends on time.
+//! If a test needs a step in progress, the device blocks it until the test releases it, so nothing depends on timing.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::{Bindings, Device, DeviceError, Executable, LoadOptions, Pending, WeightSet};
@@ -41,7 +41,7 @@ fn engine_on(device: impl Device + 'static, sequences: u32) -> Engine {
     tiny::engine("llama-1b", DType::Q8_0, Arc::new(Modelled::new(device, twentieth)), &options)
 }
 
-/// Requests of one thread: greedy and sampled, with drafts and without, over the border of a page.
+/// Requests of one thread: greedy and sampled, with and without drafts, crossing a page border.
 fn requests(thread: u64) -> Vec<Request> {
     let params = SampleParams { temperature: 0.8, top_k: 40, repeat_penalty: 1.1, ..SampleParams::GREEDY };
     let hot = Sampling { params, seed: 100 + thread, ..Sampling::greedy() };
@@ -73,7 +73,7 @@ fn threads_that_share_an_engine_get_the_tokens_of_one() {
     let alone = engine_on(cpu(), 2);
     let want: Vec<Vec<Vec<u32>>> =
         (0..THREADS).map(|t| requests(t).iter().map(|request| ids(&alone, request)).collect()).collect();
-    // A prompt and its fork for each thread.
+    // A prompt and a fork of it for each thread.
     let shared = Arc::new(engine_on(cpu(), 2 * THREADS as u32));
     let work = |t: u64| {
         let engine = Arc::clone(&shared);
@@ -92,7 +92,7 @@ fn threads_that_share_an_engine_get_the_tokens_of_one() {
     all_pages_are_free(&shared, 2 * THREADS as usize);
 }
 
-/// The pool has three pages for each of `sequences`.
+/// Asserts that the pool's pages, three for each of `sequences`, are all free.
 fn all_pages_are_free(engine: &Engine, sequences: usize) {
     let mut whole = Sequence::new();
     engine.reserve(&mut whole, sequences * 3 * PAGE).unwrap();
@@ -122,14 +122,14 @@ fn a_draft_model_is_shared_by_drafters_on_several_threads() {
     all_pages_are_free(&twin, 2);
 }
 
-/// A CPU that tells of each step that has begun, and holds it until it is let go.
+/// A CPU that reports the start of each step and blocks it until released.
 struct Holding {
     cpu: CpuDevice,
     begun: Sender<()>,
     go: Arc<Mutex<Receiver<()>>>,
 }
 
-/// The test's end: hears of steps, and lets them go.
+/// The test's end of the channels: receives started steps and releases them.
 struct Steps {
     begun: Receiver<()>,
     go: Sender<()>,
@@ -163,7 +163,7 @@ struct HeldPlan {
 
 impl Executable for HeldPlan {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
-        // A test that no longer listens lets every step go.
+        // If the test no longer listens, every step proceeds.
         let _ = self.begun.send(());
         let _ = self.go.lock().unwrap().recv();
         self.plan.submit(bindings)
@@ -191,7 +191,7 @@ fn sequences_are_forked_reserved_and_dropped_while_a_step_runs() {
     thread::scope(|scope| {
         let step = scope.spawn(|| decode(&engine, &mut running, 0));
         steps.begun.recv().unwrap();
-        // The step is under way, and stays so.
+        // The step is in progress and stays blocked.
         let mut fork = engine.fork(&other, PAGE).unwrap();
         engine.reserve(&mut fork, 3 * PAGE).unwrap();
         let shared = fork.pages()[0];
@@ -208,7 +208,7 @@ fn sequences_are_forked_reserved_and_dropped_while_a_step_runs() {
     assert_eq!((running.len(), engine.rows().used), (1, 1));
 }
 
-/// A second thread's step begins after the first has ended: at no time are two under way.
+/// A second thread's step starts only after the first has ended; two steps never overlap.
 #[test]
 fn one_step_runs_at_a_time() {
     let (device, steps) = holding();

@@ -1,4 +1,4 @@
-//! The unfused plan, each op a task and a submission of its own, against the fused one.
+//! The unfused plan, in which each op is a separate task and submission, compared with the fused plan.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend_cpu::{CpuDevice, CpuOptions};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// Tokens of the text; the last page border they cross is at 64.
 const TOKENS: usize = 80;
-/// The vocabulary of a tiny model.
+/// Vocabulary size of a tiny model.
 const VOCABULARY: usize = 512;
 
 fn engine(preset: &str, weights: DType, dispatch: Dispatch) -> Engine {
@@ -22,7 +22,7 @@ fn engine(preset: &str, weights: DType, dispatch: Dispatch) -> Engine {
     tiny::engine(preset, weights, Arc::new(device), &options)
 }
 
-/// Logits of all tokens, computed in chunks of this size.
+/// Logits of all tokens, computed in chunks of `chunk` rows.
 fn logits(engine: &Engine, chunk: usize) -> Vec<u32> {
     let mut sequence = Sequence::new();
     engine.reserve(&mut sequence, TOKENS).unwrap();
@@ -67,7 +67,7 @@ fn rows_stay_independent_to_the_bit() {
     }
 }
 
-/// The fused plan's greedy tokens, as far as their logits lead clearly.
+/// The fused plan's greedy tokens, up to the first near tie of its logits.
 #[test]
 fn greedy_tokens_agree_and_each_task_is_a_submission() {
     let request =
@@ -97,7 +97,7 @@ fn greedy_tokens_agree_and_each_task_is_a_submission() {
     }
 }
 
-/// How far the best logit after a text leads the second, by the logits' deviation.
+/// The lead of the best logit after a text over the second, relative to the root mean square of the logits.
 fn margin(text: &[u32]) -> f64 {
     let engine = engine("llama-1b", DType::Q8_0, Dispatch::Graph);
     let mut sequence = Sequence::new();

@@ -1,4 +1,4 @@
-//! Weights and buffers without bytes: through an artefact, read and mapped, to the results of the model's own weights.
+//! Weights and buffers with zero bytes: results are the same from the model and from an artefact, read or mapped.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::{Bindings, Data, Device, DeviceError, ImageAccess, LoadOptions, WeightSet};
@@ -29,7 +29,7 @@ fn family(graph: &Graph, device: &dyn Device) -> PlanFamily {
     compile(verify(graph).unwrap(), &device.target(), &Options { buckets: vec![bucket], fuse: true }).unwrap().family
 }
 
-/// The words of the one output.
+/// Runs one step and returns the words of its only output.
 fn step(device: &dyn Device, family: &PlanFamily, weights: &WeightSet, dims: Dims) -> Result<Vec<u32>, DeviceError> {
     let plan = &family.plans[0];
     let mut executable = device.load(family, plan, weights, &LoadOptions::default())?;

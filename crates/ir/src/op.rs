@@ -2,7 +2,7 @@
 //!
 //! An entry generates the enum variant, the parser's keyword, the printer, arity and attribute checks, the shape rule,
 //! the cost rule, the DOT colour and `aio graph ops`. To add an op, add one entry here, its shape rule in
-//! [`crate::infer`] and its meaning in `aio-interp`; the compiler points at every remaining place.
+//! [`crate::infer`] and its meaning in `aio-interp`; the walkthrough in ARCHITECTURE.md lists the other places.
 
 use crate::attr::{Attr, AttrKind, AttrSpec, Default as D};
 use crate::cost::{self, CostRule};

@@ -8,7 +8,7 @@ mod noise;
 
 use aio_orchestrator::{
     Candidate, Drafter, DrafterKind, Match, Observed, Outcome, PromptLookup, SpeculationOptions, Speculator, StepModel,
-    SuffixDrafter,
+    StepTime, SuffixDrafter,
 };
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use noise::Noise;
@@ -68,6 +68,7 @@ fn choose(c: &mut Criterion, sequences: usize, rows: u32) {
             let candidates: Vec<_> = estimates.iter().map(candidate).collect();
             let choice = black_box(speculator.choose(&candidates, 0.0));
             let seconds = 1e-3 * (1.0 + f64::from(choice.rows) / f64::from(rows) + 0.1 * noise.unit());
+            let time = StepTime::Modelled(seconds);
             let outcome = |(acceptance, &drafted): (_, &u32)| {
                 let produced = 1 + drafted.min(noise.below(9) as u32);
                 Outcome { acceptance, matched, offered: 8, drafted, fixed: 0, produced, agreed: produced - 1 }
@@ -75,14 +76,7 @@ fn choose(c: &mut Criterion, sequences: usize, rows: u32) {
             let mut outcomes: Vec<_> = estimates.iter_mut().zip(&choice.drafts).map(outcome).collect();
             let outcomes = &mut outcomes;
             let (choice, kv_bytes) = (&choice, 0.0);
-            speculator.observe(Observed {
-                choice,
-                kv_bytes,
-                seconds,
-                draft_seconds: 0.0,
-                fixed_seconds: 0.0,
-                outcomes,
-            });
+            speculator.observe(Observed { choice, kv_bytes, time, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
         });
     });
 }

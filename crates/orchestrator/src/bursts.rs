@@ -20,6 +20,7 @@ use crate::chooser::{Booking, Chooser, Pick, Timed};
 use crate::drafter::{DrafterKind, Match};
 use crate::roofline::StepModel;
 use crate::select::{Candidate, Choice, Reason};
+use aio_plan::StepTime;
 
 /// Tokens of a plain burst that is only timed, and steps with drafts that count as one when the next is due.
 const PROBE_TOKENS: u32 = 4;
@@ -73,8 +74,8 @@ pub struct ObservedBurst<'a> {
     pub choice: &'a BurstChoice,
     /// Bytes of keys and values that a step read.
     pub kv_bytes: f64,
-    /// Seconds from its submission to its end.
-    pub seconds: f64,
+    /// From its submission to its end.
+    pub time: StepTime,
     /// The part of these that its steps did not take, if known.
     pub launch: Option<f64>,
     /// Number of drafts, and of accepted drafts, of each step.
@@ -124,12 +125,13 @@ impl Bursts {
     /// balance of steps.
     pub fn observe(&mut self, burst: &ObservedBurst<'_>, opens: bool, other: f64) {
         let (count, drafts) = (burst.steps.len() as u32, burst.choice.drafts());
-        if count == 0 || burst.produced == 0 || !(burst.seconds.is_finite() && burst.seconds > 0.0) {
+        let seconds = burst.time.seconds();
+        if count == 0 || burst.produced == 0 || !(seconds.is_finite() && seconds > 0.0) {
             return;
         }
         self.learn(burst.steps, drafts > 0);
         let launch = self.launch(burst);
-        let running = burst.seconds - launch;
+        let running = seconds - launch;
         let each = running / f64::from(count);
         if let Some(step) = self.typical(burst, each) {
             self.chooser.time(step);
@@ -174,7 +176,7 @@ impl Bursts {
     /// The seconds of a burst's launch: measured, or else the average.
     fn launch(&mut self, burst: &ObservedBurst<'_>) -> f64 {
         let known = burst.launch.filter(|l| l.is_finite() && *l >= 0.0);
-        let launch = known.or(self.launch).unwrap_or(0.0).min(burst.seconds);
+        let launch = known.or(self.launch).unwrap_or(0.0).min(burst.time.seconds());
         if known.is_some() {
             let plain = self.chooser.times().time(1, burst.kv_bytes);
             let newest = |average: f64| average + NEWEST * (launch.min(OUTLIER * (average + plain)) - average);
@@ -200,7 +202,8 @@ impl Bursts {
         Some(Timed { rows: 1 + drafts as u32, base: 1, kv_bytes, seconds })
     }
 
-    /// Books the steps, of `running` seconds together.
+    /// Books the steps, of `running` seconds together. Those after the end of the output would have run in a plain burst
+    /// too, until the host stopped it.
     fn book(&mut self, burst: &ObservedBurst<'_>, running: f64, launch: f64) {
         let kv_bytes = burst.kv_bytes;
         let times = self.chooser.times();
@@ -209,6 +212,9 @@ impl Bursts {
         let whole = if burst.produced < burst.choice.tokens { burst.produced } else { burst.choice.whole };
         let (mut left, mut drafting) = (burst.produced, extra(launch, burst.produced, whole));
         for &[drafted, accepted] in burst.steps {
+            if left == 0 {
+                break;
+            }
             let (rows, tokens) = (drafted.saturating_add(1), left.min(accepted.saturating_add(1)));
             let seconds = running * self.chooser.times().time(rows, kv_bytes) / total;
             let timing = Timed { rows, base: 1, kv_bytes, seconds };

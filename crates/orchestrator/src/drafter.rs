@@ -3,6 +3,7 @@
 //! A drafter guesses, the plan verifies, the acceptance estimate learns. A drafter only sees committed tokens, so it
 //! never has to roll back.
 
+use aio_plan::StepTime;
 use std::error::Error;
 
 /// What a drafter matched. Determines the expected acceptance of its drafts.
@@ -71,9 +72,14 @@ pub trait Drafter: Send {
         usize::MAX
     }
 
-    /// Seconds to draft one token, if not negligible (a draft model).
-    fn seconds_per_token(&self) -> f64 {
-        0.0
+    /// Time of the last [`Drafter::draft`], if not negligible (a draft model).
+    fn last_time(&self) -> Option<StepTime> {
+        None
+    }
+
+    /// Time to draft one token, if not negligible.
+    fn time_per_token(&self) -> Option<StepTime> {
+        None
     }
 }
 

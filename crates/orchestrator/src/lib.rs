@@ -50,10 +50,10 @@
 //!     let produced = (right.min(drafted) + 1).min((text.len() - at) as u32);
 //!     let agreed = right.min(produced);
 //!     let outcome = Outcome { acceptance: &mut acceptance, matched, offered, drafted, fixed: 0, produced, agreed };
-//!     let seconds = cost.time(&ceilings, choice.rows, 0.0);
+//!     let time = StepTime::Modelled(cost.time(&ceilings, choice.rows, 0.0));
 //!     let outcomes = &mut [outcome];
 //!     let (choice, kv_bytes) = (&choice, 0.0);
-//!     speculator.observe(Observed { choice, kv_bytes, seconds, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
+//!     speculator.observe(Observed { choice, kv_bytes, time, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
 //!     drafter.extend(&text[at..at + produced as usize]);
 //!     at += produced as usize;
 //!     steps += 1;
@@ -78,6 +78,7 @@ mod step_time;
 mod suffix;
 
 pub use acceptance::Acceptance;
+pub use aio_plan::{Clock, StepTime};
 pub use bursts::{BurstChoice, BurstLimits, ObservedBurst};
 pub use drafter::{DraftError, Drafter, DrafterKind, Match};
 pub use lookup::{LookupOptions, PromptLookup};

@@ -25,7 +25,7 @@ pub struct Candidate<'a> {
     pub drafts: u32,
     /// Number of drafts, from the first, that are in the step regardless. Chosen drafts are added to them.
     pub fixed: u32,
-    /// Seconds to make each draft that is taken, if it is not made yet.
+    /// Seconds to make each draft that is taken, if it is not made yet; by the clock that times the steps.
     pub seconds_per_draft: f64,
 }
 

@@ -1,7 +1,8 @@
 //! The speculator, which an engine asks before each step or burst and tells the result after it.
 //!
-//! It has no clock: seconds come in as data, so a run can be replayed from its figures, and the same figures give the
-//! same choices.
+//! It has no clock: times come in as data, so a run can be replayed from its figures, and the same figures give the same
+//! choices. They may be measured or modelled, but not both: the first one decides ([`Speculator::clock`]), and steps timed
+//! by the other clock teach nothing.
 //!
 //! Several batches may share one: what a choice may lose is held back from the others until its step is observed or
 //! abandoned.
@@ -14,6 +15,7 @@ use crate::drafter::Match;
 use crate::roofline::StepModel;
 use crate::select::{Candidate, Choice};
 use crate::step_time::StepTimes;
+use aio_plan::{Clock, StepTime};
 
 /// Fixed options of a speculator.
 #[derive(Clone, Debug)]
@@ -53,9 +55,9 @@ pub struct Observed<'a, 'b> {
     pub choice: &'a Choice,
     /// Bytes of keys and values read.
     pub kv_bytes: f64,
-    /// Seconds taken, excluding drafting.
-    pub seconds: f64,
-    /// Seconds spent drafting, if not negligible.
+    /// Time taken, excluding drafting.
+    pub time: StepTime,
+    /// Seconds spent drafting by the same clock, if not negligible.
     pub draft_seconds: f64,
     /// The part of these spent on fixed drafts.
     pub fixed_seconds: f64,
@@ -77,6 +79,8 @@ pub struct Speculator {
     shared: [Acceptance; 2],
     /// Seconds that steps and bursts under way may lose.
     held: f64,
+    /// Where its times come from; `None` before the first.
+    clock: Option<Clock>,
 }
 
 impl Speculator {
@@ -87,6 +91,7 @@ impl Speculator {
             bursts: None,
             shared: [DrafterKind::Text, DrafterKind::Model].map(Acceptance::shared),
             held: 0.0,
+            clock: None,
             options,
         }
     }
@@ -99,6 +104,16 @@ impl Speculator {
     /// The step time estimates, except those of bursts.
     pub fn times(&self) -> &StepTimes {
         self.steps.times()
+    }
+
+    /// Whether its times are measured or modelled; `None` before the first.
+    pub fn clock(&self) -> Option<Clock> {
+        self.clock
+    }
+
+    /// Whether a time comes from the clock that the others came from.
+    fn accepts(&mut self, time: StepTime) -> bool {
+        *self.clock.get_or_insert(time.clock()) == time.clock()
     }
 
     /// Seconds that speculation may still lose, according to the account.
@@ -135,6 +150,9 @@ impl Speculator {
     /// Learns from a completed burst.
     pub fn observe_burst(&mut self, burst: &ObservedBurst<'_>) {
         self.abandon(&burst.choice.step);
+        if !self.accepts(burst.time) {
+            return;
+        }
         let steps = &self.steps;
         if let Some(bursts) = &mut self.bursts {
             let opens = bursts.is_open() || !steps.is_open();
@@ -145,6 +163,9 @@ impl Speculator {
     /// Learns from a completed step.
     pub fn observe(&mut self, step: Observed<'_, '_>) {
         self.abandon(step.choice);
+        if !self.accepts(step.time) {
+            return;
+        }
         let sum = |of: fn(&Outcome<'_>) -> u32| step.outcomes.iter().map(of).sum::<u32>();
         let most = self.options.max_rows.max(1);
         let [rows, base] = [sum(|o| 1 + o.drafted), sum(|o| 1 + o.fixed)].map(|rows| rows.min(most));
@@ -157,7 +178,8 @@ impl Speculator {
         for outcome in step.outcomes {
             self.learn(outcome);
         }
-        let Observed { kv_bytes, seconds, draft_seconds, fixed_seconds, .. } = step;
+        let Observed { kv_bytes, draft_seconds, fixed_seconds, .. } = step;
+        let seconds = step.time.seconds();
         let timing = Timed { rows, base, kv_bytes, seconds };
         self.steps.time(timing);
         let plain = self.steps.times().time(base, kv_bytes) + fixed_seconds;
@@ -214,7 +236,8 @@ mod tests {
         let mut outcomes: Vec<_> = sequences.iter_mut().zip(&choice.drafts).map(outcome).collect();
         let outcomes = &mut outcomes;
         let (kv_bytes, draft_seconds, fixed_seconds) = (0.0, 0.0, 0.0);
-        let step = Observed { choice: &choice, kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes };
+        let time = StepTime::Modelled(seconds);
+        let step = Observed { choice: &choice, kv_bytes, time, draft_seconds, fixed_seconds, outcomes };
         speculator.observe(step);
         choice
     }
@@ -308,9 +331,9 @@ mod tests {
             assert_eq!(drafted, 0, "a draft takes longer than a plain step");
             let outcomes =
                 &mut [Outcome { acceptance, matched, offered: 0, drafted, fixed: 0, produced: 1, agreed: 0 }];
-            let (seconds, draft_seconds, fixed_seconds) = (1.0, 0.0, 0.0);
+            let (time, draft_seconds, fixed_seconds) = (StepTime::Modelled(1.0), 0.0, 0.0);
             let (choice, kv_bytes) = (&choice, 0.0);
-            speculator.observe(Observed { choice, kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes });
+            speculator.observe(Observed { choice, kv_bytes, time, draft_seconds, fixed_seconds, outcomes });
         }
     }
 
@@ -322,6 +345,28 @@ mod tests {
             let choice = step(&mut speculator, &mut sequences, 8, seconds);
             assert!(choice.expected_seconds.is_finite() && choice.rows <= 17);
         }
+    }
+
+    /// A step timed by another clock than the first one gives its stake back and teaches nothing.
+    #[test]
+    fn times_of_two_clocks_are_not_mixed() {
+        let mut speculator = speculator(17);
+        let mut sequences = [speculator.sequence(DrafterKind::Text)];
+        assert_eq!(speculator.clock(), None);
+        (0..SETTLED + 1).for_each(|_| _ = step(&mut speculator, &mut sequences, 0, 1.0));
+        assert_eq!(speculator.clock(), Some(Clock::Modelled));
+        let before = (speculator.times().time(1, 0.0), speculator.balance());
+        let [acceptance] = &mut sequences;
+        let matched = Match { len: 6 };
+        let candidate = Candidate { acceptance, matched, drafts: 16, fixed: 0, seconds_per_draft: 0.0 };
+        let choice = speculator.choose(&[candidate], 0.0);
+        let outcomes =
+            &mut [Outcome { acceptance, matched, offered: 16, drafted: 16, fixed: 0, produced: 1, agreed: 0 }];
+        let (kv_bytes, draft_seconds, fixed_seconds) = (0.0, 0.0, 0.0);
+        let time = StepTime::Measured(100.0);
+        let (choice, outcomes) = (&choice, &mut outcomes[..]);
+        speculator.observe(Observed { choice, kv_bytes, time, draft_seconds, fixed_seconds, outcomes });
+        assert_eq!((speculator.times().time(1, 0.0), speculator.balance()), before);
     }
 
     /// What a step under way may lose is not there for another; an abandoned one gives it back.

@@ -118,7 +118,7 @@ fn a_fork_and_its_origin_go_their_own_ways() {
         fork.extend(&[9]);
         assert_eq!(drafts(origin, 2), (Match { len: 2 }, vec![3, 1]), "{}", origin.name());
         assert_eq!(drafts(fork, 2), (Match { len: 0 }, vec![]), "{}", fork.name());
-        assert_eq!(origin.seconds_per_token(), 0.0);
+        assert_eq!((origin.last_time(), origin.time_per_token()), (None, None));
         origin.clear();
         origin.extend(&[5, 5]);
         assert_eq!(drafts(origin, 2), (Match { len: 1 }, vec![5, 5]), "{}", origin.name());

@@ -9,7 +9,7 @@ mod noise;
 
 use aio_orchestrator::{
     Candidate, Ceilings, Drafter, DrafterKind, Observed, Outcome, SpeculationOptions, Speculator, StepCost, StepModel,
-    SuffixDrafter, SuffixOptions,
+    StepTime, SuffixDrafter, SuffixOptions,
 };
 use noise::Noise;
 
@@ -150,9 +150,9 @@ fn replay(speculator: &mut Speculator, text: &Text, fixed: Option<u32>, clock: &
         let expected = clock.expected(choice.rows);
         let agreed = right.min(produced);
         let outcome = Outcome { acceptance, matched, offered, drafted, fixed: always, produced, agreed };
-        let (seconds, outcomes) = (clock.measured(expected), &mut [outcome]);
+        let (time, outcomes) = (StepTime::Modelled(clock.measured(expected)), &mut [outcome]);
         let (choice, kv_bytes) = (&choice, 0.0);
-        speculator.observe(Observed { choice, kv_bytes, seconds, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
+        speculator.observe(Observed { choice, kv_bytes, time, draft_seconds: 0.0, fixed_seconds: 0.0, outcomes });
         drafter.extend(&text.output[made..made + produced as usize]);
         made += produced as usize;
         spent += expected;

@@ -34,6 +34,18 @@ pub enum Check {
         /// Positions of a page.
         page: u32,
     },
+    /// Each sequence reads a slot of the pool and writes another one alone, and has no more accepted and pending rows than a
+    /// slot has room for ([`aio_ir::slots`]).
+    Slots {
+        /// u32\[seqs, 2\]: the slots that each sequence reads and writes.
+        slots: InputId,
+        /// u32\[seqs, 2\]: its accepted pending rows and its certain rows.
+        slot_rows: InputId,
+        /// u32\[rows\]: the sequence of each row.
+        row_seq: InputId,
+        /// Pending rows that a slot has room for.
+        room: u32,
+    },
     /// Indices are below a dimension.
     Below {
         /// The input of u32 or i32 indices.
@@ -54,6 +66,9 @@ impl fmt::Display for Check {
             Check::NotEmpty { sym, axis } => write!(f, "{} is not 0: {} along axis {}", sym.name(), axis.op, axis.axis),
             Check::PagedRows { table, row_seq, positions, page } => {
                 write!(f, "rows of {row_seq} at {positions} have pages of {page} in {table}")
+            }
+            Check::Slots { slots, slot_rows, row_seq, room } => {
+                write!(f, "rows of {row_seq} use {slots} by {slot_rows}, with {room} pending rows at most")
             }
             Check::Below { input, task, what, below } => write!(f, "{input} is below {below}: {task}, {what}"),
         }

@@ -8,6 +8,7 @@ use crate::family::Plan;
 use crate::loc::{InputId, Loc};
 use crate::task::Task;
 use aio_ir::infer::full_axis;
+use aio_ir::slots::{ConvShape, DeltaShape};
 use aio_ir::{Def, Dim, Graph, KvShape, Node, Op, Sym, ValueId};
 use std::collections::HashSet;
 
@@ -33,6 +34,7 @@ pub(crate) fn checks(tasks: &[Task]) -> Vec<Check> {
         for (_, node) in task.body.nodes() {
             not_empty(&task.body, node).into_iter().for_each(&mut add);
             bound.paged_rows(node).into_iter().for_each(&mut add);
+            bound.slots(node).into_iter().for_each(&mut add);
             bound.below(task, node).into_iter().for_each(&mut add);
         }
     }
@@ -97,6 +99,18 @@ impl<'a> Bound<'a> {
         let at = |operand| self.input(node, op.place(operand));
         let page = KvShape::of(self.body.ty(node.operand("kv")))?.positions;
         Some(Check::PagedRows { table: at("table")?, row_seq: at("row_seq")?, positions: at("positions")?, page })
+    }
+
+    fn slots(&self, node: &Node) -> Option<Check> {
+        let ty = |operand| self.body.ty(node.operand(operand));
+        let room = match node.op {
+            Op::Conv => ConvShape::of(ty("state"), ty("weight"))?.room,
+            Op::DeltaRule => DeltaShape::of(ty("state"), ty("q"), ty("v"))?.room,
+            _ => return None,
+        };
+        let at = |operand| self.input(node, node.op.place(operand));
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        Some(Check::Slots { slots: at("slots")?, slot_rows: at("slot_rows")?, row_seq: at("row_seq")?, room })
     }
 
     fn below(&self, task: &Task, node: &Node) -> Option<Check> {

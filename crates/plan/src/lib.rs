@@ -42,7 +42,7 @@ pub use rope::{RopePairs, RopeScaling, RopeSpec};
 pub use step::{StepInput, StepOutput};
 pub use target::{HeadSizes, KindSupport, Layout, Limits, Target};
 pub use task::{Task, TaskId};
-pub use time::StepTime;
+pub use time::{Clock, StepTime};
 pub use traffic::{StepLoad, Traffic};
 pub use verify::{MAX_BUCKET, PlanError, verify};
 

@@ -162,6 +162,9 @@ impl CudaBurst {
         if request.pages.len() > pages as usize || request.pages.iter().any(|&p| p >= pages) {
             return bad("pages", format!("some are outside the pool of {pages}"));
         }
+        if let Some(end) = self.few.positions.filter(|&end| (len + budget) as u64 - 1 > end) {
+            return bad("positions", format!("{} are more than {end}", len + budget - 1));
+        }
         if let Some(token) = request.history.iter().find(|&&t| self.few.tokens.is_some_and(|n| u64::from(t) >= n)) {
             return bad("history", format!("token {token} is none"));
         }
@@ -252,6 +255,7 @@ impl CudaBurst {
     /// Passes tokens to `show` as they arrive, until the burst is over. Returns the seconds from `started` to the first
     /// tokens, and their number.
     fn follow(&self, show: &mut dyn FnMut(&[u32]) -> bool, started: Instant) -> Result<(f64, usize), CudaError> {
+        let _running = Running(self);
         let (mut shown, mut wanted, mut last, mut first) = (0, true, false, (0.0, 0));
         let mut tokens = Vec::with_capacity(MOST_ROWS as usize);
         for turn in 1u32.. {
@@ -309,6 +313,19 @@ impl CudaBurst {
             counters.launches += 1;
             counters.syncs += 1;
         });
+    }
+}
+
+/// Ends a burst that a panic of its receiver leaves running: its memory must not be used again before.
+struct Running<'a>(&'a CudaBurst);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.mail(offset_of!(BurstMail, stop)).store(1, Ordering::Relaxed);
+            // The panic is what the caller hears of.
+            let _ = self.0.driver.synchronize();
+        }
     }
 }
 

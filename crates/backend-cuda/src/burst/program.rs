@@ -36,6 +36,8 @@ pub(super) struct TaskList {
     tasks: Option<Memory>,
     /// Vocabulary size, if the plan looks tokens up.
     pub tokens: Option<u64>,
+    /// Positions of a table, if the plan looks positions up.
+    pub positions: Option<u64>,
 }
 
 impl TaskList {
@@ -53,8 +55,9 @@ impl TaskList {
         if let Some(call) = bound.program.calls.iter().find(|c| c.grid[1] > 1 || c.args.len() > 8 * TASK_WORDS) {
             return Err(refused(format!("`{}` does not fit a task", call.kernel)));
         }
-        let mut program = TaskList { bound, tasks: None, tokens: None, plan: Plan { tasks: Vec::new(), ..plan } };
-        program.tokens = program.vocabulary();
+        let [tokens, positions] = [StepInput::Tokens, StepInput::Positions].map(|input| below(&plan, input));
+        let plan = Plan { tasks: Vec::new(), ..plan };
+        let program = TaskList { bound, tasks: None, tokens, positions, plan };
         program.constants()?;
         Ok(program)
     }
@@ -66,15 +69,6 @@ impl TaskList {
     /// Whether tokens are sampled.
     pub(super) fn samples(&self) -> bool {
         self.plan.step_input(StepInput::Noise).is_some()
-    }
-
-    /// Exclusive upper bound on tokens.
-    fn vocabulary(&self) -> Option<u64> {
-        let tokens = self.plan.step_input(StepInput::Tokens)?;
-        self.plan.checks.iter().find_map(|c| match c {
-            Check::Below { input, below, .. } if *input == tokens => below.known(),
-            _ => None,
-        })
     }
 
     /// Names of its kernels.
@@ -148,6 +142,16 @@ impl TaskList {
             rows: self.rows(),
         }
     }
+}
+
+/// Exclusive upper bound on the indices that a step binds as `input`, if there is one.
+fn below(plan: &Plan, input: StepInput) -> Option<u64> {
+    let input = plan.step_input(input)?;
+    let bounds = plan.checks.iter().filter_map(|check| match check {
+        Check::Below { input: own, below, .. } if *own == input => below.known(),
+        _ => None,
+    });
+    bounds.min()
 }
 
 /// The plan limited to steps of one sequence with up to `rows` rows.

@@ -1,4 +1,4 @@
-//! Ways to generate that take turns on one workload, and what their times say of each other.
+//! The configurations that take turns on one workload, and how their times compare.
 
 use super::repeats::{from_prompt, repeated};
 use super::run::TextRun;
@@ -6,28 +6,28 @@ use crate::args::{DispatchArg, DrafterArg};
 use aio::engine::Speculation;
 use aio::orchestrator::{Figure, Speculator};
 
-/// A way to generate.
+/// A way to generate: dispatch, drafts, drafter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Config {
     pub spec: Speculation,
-    /// Where drafts come from; `None` where there are none.
+    /// Source of drafts; `None` without drafts.
     pub drafter: Option<DrafterArg>,
 }
 
-/// A way to generate with what was measured of it.
+/// A configuration and its measurements.
 pub(super) struct Entry {
     pub config: Config,
-    /// What it has learned; its own, so that figures do not depend on what else is measured.
+    /// Its speculation state. Not shared, so its figures do not depend on what else is measured.
     pub learned: Speculator,
-    /// All prompts of a round, round by round.
+    /// Runs of all prompts, round by round.
     pub runs: Vec<TextRun>,
-    /// Texts that were not those of plain decoding.
+    /// Number of texts that differ from plain decoding.
     pub mismatches: u32,
 }
 
-/// What takes turns: the first entry generates without drafts.
+/// Configurations that take turns; the first generates without drafts.
 pub(super) struct Group {
-    /// By place in the list of workloads.
+    /// Index in the list of workloads.
     pub workload: usize,
     pub dispatch: DispatchArg,
     pub prompts: usize,
@@ -38,13 +38,13 @@ pub(super) struct Group {
     pub entries: Vec<Entry>,
 }
 
-/// What one entry's times are beside those without drafts.
+/// An entry's times relative to those without drafts.
 pub(super) struct Ratios {
-    /// Seconds without drafts by seconds with them, of each prompt and round.
+    /// Seconds without drafts divided by seconds with them, for each prompt and round.
     pub pairs: Vec<f64>,
-    /// The same of the tokens that do not repeat the text.
+    /// The same, excluding tokens that repeat the text.
     pub without_repeats: Vec<f64>,
-    /// Seconds to the first token by those without drafts.
+    /// Seconds to the first token, divided by those without drafts.
     pub prefill: Vec<f64>,
 }
 
@@ -66,7 +66,7 @@ impl Group {
         ratios
     }
 
-    /// Share of the output's tokens that repeat the output, and share of its runs that stand in the prompt.
+    /// The share of the output's tokens that repeat the output, and the share of its runs that occur in the prompt.
     pub(super) fn shares(&self) -> (f64, f64) {
         let mut sums = [0; 4];
         for run in self.entries[0].runs.iter().filter(|r| r.round == 0) {
@@ -80,7 +80,7 @@ impl Group {
         (share(sums[0], sums[1]), share(sums[2], sums[3]))
     }
 
-    /// The number of drafts whose median ratio is highest, of those with a number.
+    /// The fixed number of drafts with the highest median ratio.
     pub(super) fn best_fixed(&self, drafter: DrafterArg) -> Option<usize> {
         let fixed = self.entries.iter().filter(|e| e.config.drafter == Some(drafter)).filter_map(|e| {
             let Speculation::Fixed(k) = e.config.spec else { return None };
@@ -90,20 +90,21 @@ impl Group {
     }
 }
 
-/// The median; 0 of nothing.
+/// The median; 0 for no samples.
 pub(super) fn median(samples: &[f64]) -> f64 {
     Figure::of(samples).map_or(0.0, |f| f.median)
 }
 
-/// The one-sided lower 95 % bound of the median: of `n` samples the `k`-th smallest, `k` being the largest for which
-/// fewer than `k` of `n` fair coins show heads with a chance of at most 5 %. `None` if not even the smallest will do.
+/// The one-sided lower 95 % bound of the median: the `k`-th smallest of `n` samples, where `k` is the largest number
+/// for which `n` fair coins show fewer than `k` heads with a probability of at most 5 %. `None` if no such `k` exists.
 ///
-/// Order statistics need no shape of the distribution (for instance Conover, Practical Nonparametric Statistics, 3.2).
+/// Order statistics assume nothing about the distribution (for instance Conover, Practical Nonparametric Statistics,
+/// 3.2).
 pub(super) fn low95(samples: &[f64]) -> Option<f64> {
     let n = samples.len();
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
-    // Logarithms, since 2^-n leaves the range of numbers.
+    // In logarithms, since 2^-n underflows.
     let mut term = -(n as f64) * std::f64::consts::LN_2;
     let (mut below, mut k) = (0.0, 0);
     loop {

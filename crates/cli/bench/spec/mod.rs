@@ -1,7 +1,7 @@
-//! `aio bench spec`: what speculation does to the speed of texts, and that it does nothing to the texts.
+//! `aio bench spec`: how much speculation speeds up generation, and a check that it changes no text.
 //!
-//! Bandwidth drifts, so the ways to generate take turns prompt by prompt and are compared in pairs. All of them run on one
-//! model in memory; each has a speculator of its own, so that none profits from what another learned.
+//! Bandwidth drifts, so the configurations take turns prompt by prompt and are compared in pairs. All run on one model
+//! in memory; each has its own speculator, so none benefits from what another learned.
 
 mod group;
 mod repeats;
@@ -29,13 +29,13 @@ use std::path::Path;
 use std::sync::Arc;
 use workloads::{Prompt, Workload};
 
-/// Drafts of the baselines where no number was found to be best.
+/// Drafts of the baselines if no best number was measured.
 const BASELINE_DRAFTS: usize = 4;
-/// What the slowest baseline gets.
+/// Prompts, tokens and rounds of the slowest baseline.
 const OP_PROMPTS: usize = 1;
 const OP_TOKENS: u32 = 32;
 const OP_ROUNDS: u32 = 1;
-/// Tokens of a text before anything is measured, so that all pages and plans have been touched.
+/// Tokens generated before anything is measured, so that all pages and plans have been touched.
 const WARM_UP_TOKENS: usize = 24;
 
 pub(crate) fn main(mut args: SpecArgs) -> Result<Outcome> {
@@ -68,17 +68,17 @@ fn measure(args: &SpecArgs, workloads: Vec<Workload>) -> Result<Outcome> {
     Ok(if session.mismatches() > 0 { Outcome::CheckFailed } else { Outcome::Fine })
 }
 
-/// Ways of dispatch in the order in which they are measured: the baselines take what was best before.
+/// Dispatch modes in the order of measurement. The baselines come last because they reuse the best number of drafts.
 fn dispatches(args: &SpecArgs) -> Vec<DispatchArg> {
     let all = [DispatchArg::Graph, DispatchArg::Token, DispatchArg::Op];
     all.into_iter().filter(|d| args.dispatch.contains(d)).collect()
 }
 
-/// Positions that the longest text may need. Texts are not tokens yet, but no token is shorter than a byte.
+/// Upper bound on the positions of the longest text. It is not tokenized yet, but every token is at least one byte.
 fn positions(workloads: &[Workload], args: &SpecArgs) -> u32 {
     let prompts = workloads.iter().flat_map(|w| &w.prompts);
     let most = prompts.map(|p| p.prompt.len().saturating_add(max_tokens(p, args) as usize)).max().unwrap_or(0);
-    // For tokens that are put before every prompt.
+    // Room for tokens that the model adds before every prompt.
     u32::try_from(most).unwrap_or(u32::MAX).saturating_add(8)
 }
 
@@ -91,7 +91,7 @@ fn device(args: &SpecArgs) -> Result<(Arc<dyn Device>, usize)> {
     Ok((opened.device, opened.threads as usize))
 }
 
-/// What makes drafts, for each drafter that is asked for.
+/// The drafting setup of each requested drafter.
 fn draftings(args: &SpecArgs, options: &EngineOptions) -> Result<Vec<(DrafterArg, Drafting)>> {
     let default = if args.draft_model.is_some() { DrafterArg::Model } else { DrafterArg::Suffix };
     let asked = if args.drafter.is_empty() { vec![default] } else { unique(args.drafter.clone()) };
@@ -106,7 +106,7 @@ fn draftings(args: &SpecArgs, options: &EngineOptions) -> Result<Vec<(DrafterArg
     asked.into_iter().map(make).collect()
 }
 
-/// Each item once, where it is first.
+/// Removes duplicates, keeping the first occurrence.
 fn unique<T: PartialEq>(items: Vec<T>) -> Vec<T> {
     let mut kept = Vec::with_capacity(items.len());
     for item in items {
@@ -121,14 +121,14 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Everything that is measured in one call.
+/// State of one invocation.
 struct Session<'a> {
     args: &'a SpecArgs,
     workloads: Vec<Workload>,
     draftings: Vec<(DrafterArg, Drafting)>,
     groups: Vec<Group>,
-    /// Texts without drafts by workload and prompt, and whether the plan is fused: the unfused one's numbers differ in
-    /// their last bits, and it generates less.
+    /// Texts without drafts, by workload, prompt and whether the plan is fused. The unfused plan differs in the last
+    /// bits of its results and generates fewer tokens.
     texts: BTreeMap<(usize, usize, bool), Vec<u32>>,
     bar: ProgressBar,
 }
@@ -144,7 +144,7 @@ impl<'a> Session<'a> {
         session
     }
 
-    /// Loads the model, and notes what a speculator is that has learned nothing.
+    /// Loads the model and keeps a copy of the speculator before it has learned anything.
     fn load(&self, device: &Arc<dyn Device>, options: &EngineOptions) -> Result<(Loaded, Speculator)> {
         let loaded = models::load_on(&self.args.model, &self.args.load, Arc::clone(device), options)?;
         let fresh = loaded.engine.speculator();
@@ -164,7 +164,7 @@ impl<'a> Session<'a> {
         Machine { model, draft_model, device: engine.family().target.clone(), threads, seed: self.args.seed }
     }
 
-    /// Prompts of a workload and rounds.
+    /// Number of prompts and rounds of a workload.
     fn size(&self, dispatch: DispatchArg, workload: usize) -> (usize, u32) {
         let prompts = self.workloads[workload].prompts.len();
         match dispatch {
@@ -173,7 +173,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What takes turns on a workload; no drafts come first.
+    /// The configurations for a workload; the one without drafts comes first.
     fn configs(&self, dispatch: DispatchArg, workload: usize) -> Vec<Config> {
         let mut configs = vec![Config { spec: Speculation::Off, drafter: None }];
         for &(drafter, _) in &self.draftings {
@@ -203,7 +203,7 @@ impl<'a> Session<'a> {
         Ok(Request { max_tokens, stop: prompt.stop.clone(), ..Request::new(ids, sampling) })
     }
 
-    /// Measures all workloads with one way of dispatch.
+    /// Measures all workloads with one dispatch mode.
     fn measure(&mut self, dispatch: DispatchArg, engine: &Engine, fresh: &Speculator) -> Result<()> {
         for workload in 0..self.workloads.len() {
             self.bar.set_message(format!("{} {}", self.workloads[workload].name, dispatch.name()));
@@ -228,7 +228,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// One prompt with everything, beginning where the last one's turn did not.
+    /// Generates one prompt with every configuration, starting with a different one each time.
     fn turns(
         &self,
         group: &mut Group,
@@ -251,7 +251,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Compares the texts of the last turns with the first one that was generated without drafts.
+    /// Compares the texts of the latest turns with the first one generated without drafts.
     fn compare(&mut self, group: &mut Group, prompt: usize) {
         let key = (group.workload, prompt, group.dispatch != DispatchArg::Op);
         let plain = group.entries[0].runs.last().map(|r| r.ids.clone()).unwrap_or_default();
@@ -288,7 +288,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Where a text first differs from the one it should be.
+/// Describes where a text first differs from the expected one.
 fn difference(got: &[u32], want: &[u32]) -> Option<String> {
     let at = got.iter().zip(want).position(|(a, b)| a != b);
     match at {

@@ -1,11 +1,11 @@
-//! How much of a text is repetition: of itself, or of its prompt. What drafters from text live on.
+//! How much of a text repeats itself or its prompt, which is what text-based drafters rely on.
 
 use std::collections::HashSet;
 
-/// Tokens of a run that counts as repeated.
+/// Length in tokens of a run that counts as repeated.
 const RUN: usize = 8;
 
-/// For each token whether it lies in a run of 8 that occurred earlier in the same text.
+/// For each token, whether it is part of a run of 8 that occurred earlier in the text.
 pub(super) fn repeated(ids: &[u32]) -> Vec<bool> {
     let mut seen = HashSet::new();
     let mut marks = vec![false; ids.len()];
@@ -17,7 +17,7 @@ pub(super) fn repeated(ids: &[u32]) -> Vec<bool> {
     marks
 }
 
-/// Runs of 8 tokens of a text that occur in its prompt, and all of its runs.
+/// Number of runs of 8 tokens that also occur in the prompt, and the total number of runs.
 pub(super) fn from_prompt(ids: &[u32], prompt: &[u32]) -> (usize, usize) {
     let known: HashSet<&[u32]> = prompt.windows(RUN).collect();
     let found = ids.windows(RUN).filter(|run| known.contains(run)).count();

@@ -1,4 +1,4 @@
-//! One row of results: a way to generate on a workload. The field names are an interface: scripts read them.
+//! One row of results: a configuration on a workload. The field names are an interface: scripts read them.
 
 use super::group::{Entry, Group, low95, median};
 use super::run::TextRun;
@@ -7,7 +7,7 @@ use crate::bench::forms;
 use aio::orchestrator::Figure;
 use serde::Serialize;
 
-/// What all rows of a run have in common.
+/// Fields that all rows of an invocation share.
 #[derive(Clone, Debug)]
 pub(super) struct Machine {
     pub model: String,
@@ -17,7 +17,7 @@ pub(super) struct Machine {
     pub seed: u64,
 }
 
-/// What one generation took.
+/// The times of one generation.
 #[derive(Clone, Debug, Serialize)]
 struct RunRow {
     prompt: String,
@@ -30,7 +30,7 @@ struct RunRow {
     accepted: u64,
 }
 
-/// A row; the order of the fields is that of the columns of `-o csv`.
+/// One row; fields are in the column order of `-o csv`.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Row {
     workload: String,
@@ -70,7 +70,7 @@ pub(super) struct Row {
     cpu: String,
 }
 
-/// A row for each entry of a group; `ids` names its prompts.
+/// One row per entry of a group; `ids` names its prompts.
 pub(super) fn rows(group: &Group, workload: &str, ids: &[&str], machine: &Machine) -> Vec<Row> {
     let shares = group.shares();
     group.entries.iter().map(|entry| row(group, entry, (workload, ids), machine, shares)).collect()
@@ -130,7 +130,7 @@ fn row(
     }
 }
 
-/// Tokens a second of each round.
+/// Tokens per second of each round.
 fn tok_s(group: &Group, runs: &[TextRun]) -> Vec<f64> {
     let round = |n: u32| {
         let of: Vec<&TextRun> = runs.iter().filter(|r| r.round == n).collect();
@@ -154,7 +154,7 @@ fn run_row(run: &TextRun, ids: &[&str]) -> RunRow {
     }
 }
 
-/// Two tables for people, what came of it and what the steps did, and a line on the machine.
+/// Two Markdown tables, results and step statistics, and a line about the machine.
 pub(super) fn markdown(rows: &[Row]) -> String {
     let name = |r: &Row| {
         let drafter = r.drafter.unwrap_or("").to_owned();

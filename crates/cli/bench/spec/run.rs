@@ -1,4 +1,4 @@
-//! One text generated, with the time of each of its steps.
+//! Generates one text and times each step.
 
 use crate::signals;
 use crate::speculate::{Drafting, Spent};
@@ -6,43 +6,43 @@ use aio::engine::{Batch, Completion, Engine, Flow, MemberId, Request, Sequence};
 use anyhow::{Context, Result, bail};
 use std::time::Instant;
 
-/// What a step after the prompt gave, and what it took, drafting included.
+/// The tokens and the time of one step after the prompt, including drafting.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct StepTime {
     pub tokens: usize,
     pub seconds: f64,
 }
 
-/// What was measured of one text. Counts are of the steps after the first token.
+/// Measurements of one text. Counts cover the steps after the first token.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TextRun {
-    /// Its prompt, by place in the workload.
+    /// Index of its prompt in the workload.
     pub prompt: usize,
     pub round: u32,
-    /// Seconds to the first token, the drafter's look at the prompt included.
+    /// Seconds to the first token, including the drafter's pass over the prompt.
     pub prefill_s: f64,
     pub steps: Vec<StepTime>,
     pub drafted: u64,
     pub accepted: u64,
     pub submissions: u64,
     pub syncs: u64,
-    /// Bytes of weights that were read, a draft model's included.
+    /// Bytes of weights read, including the draft model's.
     pub weight_bytes: u64,
     pub ids: Vec<u32>,
 }
 
 impl TextRun {
-    /// Tokens that its steps gave.
+    /// Number of tokens from its steps.
     pub(super) fn tokens(&self) -> usize {
         self.steps.iter().map(|s| s.tokens).sum()
     }
 
-    /// Seconds that its steps took.
+    /// Total seconds of its steps.
     pub(super) fn seconds(&self) -> f64 {
         self.steps.iter().map(|s| s.seconds).sum()
     }
 
-    /// Seconds of the tokens that are not marked; a step's time is divided evenly among its tokens.
+    /// Seconds spent on unmarked tokens; a step's time is divided evenly among its tokens.
     pub(super) fn unmarked_seconds(&self, marks: &[bool]) -> f64 {
         let mut at = marks.len() - self.tokens();
         let mut seconds = 0.0;
@@ -55,10 +55,10 @@ impl TextRun {
     }
 }
 
-/// Generates a text; with no drafter where drafts are off.
+/// Generates a text; without a drafter if drafts are off.
 ///
 /// # Errors
-/// Those of the engine, and an interrupt.
+/// Errors of the engine, and an interrupt.
 pub(super) fn generate(engine: &Engine, drafting: Option<&Drafting>, request: &Request) -> Result<TextRun> {
     let mut run = TextRun::default();
     let began = Instant::now();
@@ -115,7 +115,7 @@ mod tests {
         let step = |tokens, seconds| StepTime { tokens, seconds };
         let run = TextRun { steps: vec![step(1, 1.0), step(4, 2.0), step(2, 1.5)], ..TextRun::default() };
         assert_eq!((run.tokens(), run.seconds()), (7, 4.5));
-        // The first mark is of the token that came with the prompt.
+        // The first mark belongs to the token that the prompt step returned.
         let marks = [true, false, true, true, false, true, false, false];
         assert_eq!(run.unmarked_seconds(&marks), 1.0 + 0.5 + 1.5);
         assert_eq!(run.unmarked_seconds(&[true; 8]), 0.0);

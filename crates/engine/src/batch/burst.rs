@@ -4,6 +4,7 @@
 //! tokens are the same either way.
 
 use super::Batch;
+use super::chosen::Chosen;
 use super::member::{Member, MemberId};
 use crate::dispatch::Dispatch;
 use crate::flow::Flow;
@@ -13,6 +14,7 @@ use crate::{Engine, EngineError};
 use aio_backend::{BurstRequest, BurstSampling, BurstStep, DeviceError};
 use aio_ir::sampling::NO_TOKEN;
 use aio_orchestrator::{BurstChoice, BurstLimits, Choice, ObservedBurst};
+use aio_plan::StepTime;
 
 impl Batch {
     /// Runs a burst if exactly one member is running and it qualifies. Returns whether it did.
@@ -34,9 +36,9 @@ impl Batch {
         }
         let tail = token_tail(&member.request.sampling, false);
         let Some(most) = engine.burst_drafts(tail) else { return Ok(false) };
-        let plan = member.plan_burst(engine, most);
+        let (plan, chosen) = member.plan_burst(engine, most);
         let ran = member.run_burst(engine, &plan, sink);
-        self.choice = plan.teach(engine, ran.as_ref().ok());
+        self.choice = chosen.and_then(|chosen| plan.teach(chosen, ran.as_ref().ok()));
         match ran {
             Ok(_) => Ok(true),
             // Nothing has run. Ordinary steps need fewer pages and do not have these limits.
@@ -59,7 +61,7 @@ struct Plan {
 
 /// A burst that has run.
 struct Ran {
-    seconds: f64,
+    time: StepTime,
     /// The part of these that its steps did not take, if known.
     launch: Option<f64>,
     /// Number of drafts, and of accepted drafts, of each step.
@@ -72,18 +74,15 @@ struct Ran {
 
 impl Plan {
     /// Tells the speculator what became of its choice. Returns the choice.
-    fn teach(self, engine: &Engine, ran: Option<&Ran>) -> Option<Choice> {
-        let choice = self.choice?;
-        match ran {
-            Some(Ran { seconds, launch, steps, produced, broken: false }) => {
-                let (seconds, launch, produced) = (*seconds, *launch, *produced);
-                let (choice, kv_bytes) = (&choice, self.kv_bytes);
-                let burst = ObservedBurst { choice, kv_bytes, seconds, launch, steps, produced };
-                engine.speculating().observe_burst(&burst);
+    fn teach(&self, chosen: Chosen<'_>, ran: Option<&Ran>) -> Option<Choice> {
+        match (&self.choice, ran) {
+            (Some(choice), Some(&Ran { time, launch, ref steps, produced, broken: false })) => {
+                let kv_bytes = self.kv_bytes;
+                let burst = ObservedBurst { choice, kv_bytes, time, launch, steps, produced };
+                chosen.observe(|speculator, _| speculator.observe_burst(&burst))
             }
-            _ => engine.speculating().abandon(&choice.step),
+            _ => chosen.abandon(),
         }
-        Some(choice.step)
     }
 }
 
@@ -96,17 +95,19 @@ impl Member {
 
     /// Decides how many tokens the next burst makes, and how many drafts the device may verify in a step, at most
     /// `most`. With `auto` the speculator decides.
-    fn plan_burst(&self, engine: &Engine, most: u32) -> Plan {
+    fn plan_burst<'e>(&self, engine: &'e Engine, most: u32) -> (Plan, Option<Chosen<'e>>) {
         let tokens = self.output.left().min(engine.context() - self.tokens.len()).min(engine.burst());
         let kv_bytes = self.tokens.len() as f64 * engine.work().kv_bytes_per_position as f64;
         let plan = Plan { tokens, drafts: 0, kv_bytes, choice: None };
         match self.request.speculation {
-            Speculation::Off => plan,
-            Speculation::Fixed(k) => Plan { drafts: u32::try_from(k).unwrap_or(u32::MAX), ..plan },
+            Speculation::Off => (plan, None),
+            Speculation::Fixed(k) => (Plan { drafts: u32::try_from(k).unwrap_or(u32::MAX), ..plan }, None),
             Speculation::Auto => {
                 let limits = BurstLimits { tokens: u32::try_from(tokens).unwrap_or(u32::MAX), drafts: most, kv_bytes };
                 let choice = engine.speculating().choose_burst(limits);
-                Plan { tokens: choice.tokens as usize, drafts: choice.drafts(), choice: Some(choice), ..plan }
+                let chosen = Chosen::new(engine, choice.step.clone());
+                let (tokens, drafts) = (choice.tokens as usize, choice.drafts());
+                (Plan { tokens, drafts, choice: Some(choice), ..plan }, Some(chosen))
             }
         }
     }
@@ -165,7 +166,7 @@ impl Member {
         self.sequence.trim(self.tokens.len());
         self.teach_drafter(new);
         let report = result?;
-        Ok(Ran { seconds: report.time.seconds(), launch: report.launch, steps, produced: new as u32, broken })
+        Ok(Ran { time: report.time, launch: report.launch, steps, produced: new as u32, broken })
     }
 
     /// Records the steps of a burst whose first `tokens` tokens are part of the output.

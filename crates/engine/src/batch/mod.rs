@@ -5,6 +5,7 @@
 //! or on drafts. `member.rs` is the text of a member, `turn.rs` one step.
 
 mod burst;
+mod chosen;
 mod member;
 mod rows;
 mod share;
@@ -126,7 +127,7 @@ impl Batch {
         let ran = turn.reserve(engine, members).and_then(|()| turn.run(engine, members, outputs));
         let (choice, result) = match ran {
             Ok(ran) => (turn.settle(engine, members, &ran, sink), Ok(())),
-            Err(error) => (turn.abandon(engine, members), Err(error)),
+            Err(error) => (turn.abandon(members), Err(error)),
         };
         self.choice = choice;
         result

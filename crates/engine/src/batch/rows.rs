@@ -68,8 +68,7 @@ pub(super) fn run(
     let first = |span: &DraftSpan| Outcome { accepted: 0, next: sampled.get(span.first).copied().unwrap_or(0) };
     let mut outcomes: Outcomes = spans.iter().map(first).collect();
     if drafted {
-        let more = one_by_one(engine, &parts, &mut sequences, &mut outcomes, out)?;
-        time = time.map(|seconds| seconds + more);
+        time = one_by_one(engine, &parts, &mut sequences, (time, &mut outcomes), out)?;
     }
     Ok((outcomes, time))
 }
@@ -120,15 +119,14 @@ fn rows<'a>(parts: &'a [Part<'a>], drafts: bool) -> (SmallVec<[StepRow<'a>; 24]>
 }
 
 /// The baseline: runs each draft in a separate step while they are accepted, comparing its sample on the host. Returns
-/// the seconds that these steps took.
+/// the time that all steps took together.
 fn one_by_one(
     engine: &Engine,
     parts: &[Part<'_>],
     sequences: &mut [&mut Sequence],
-    outcomes: &mut Outcomes,
+    (mut total, outcomes): (StepTime, &mut Outcomes),
     out: &mut OutputBuffer,
-) -> Result<f64, EngineError> {
-    let mut total = 0.0;
+) -> Result<StepTime, EngineError> {
     for ((part, sequence), outcome) in parts.iter().zip(sequences).zip(outcomes) {
         for (position, &draft) in (part.share.text()..).zip(part.share.drafts()) {
             if draft != outcome.next {
@@ -138,7 +136,7 @@ fn one_by_one(
             let (outputs, time) = engine.timed_step(step, out)?;
             outcome.next = outputs.tokens().and_then(|t| t.first().copied()).unwrap_or(0);
             outcome.accepted += 1;
-            total += time.seconds();
+            total = total.checked_add(time).unwrap_or(total);
         }
     }
     Ok(total)

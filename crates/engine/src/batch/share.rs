@@ -8,8 +8,8 @@ use crate::limits::SNAPSHOT_POSITIONS;
 use crate::request::Speculation;
 use crate::{Engine, EngineError};
 use aio_orchestrator::{Candidate, DrafterKind, Match, Outcome as Lesson};
+use aio_plan::StepTime;
 use std::ops::Range;
-use std::time::Instant;
 
 /// See the module docs.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) struct Share {
     matched: Match,
     /// Number of drafts found, or that a model could make.
     available: usize,
+    /// Time that a draft model took for those in the step.
+    drafting: Option<StepTime>,
     /// With drafts: the tokens from position `window_start` on that rows look back on, then the drafts.
     window: Vec<u32>,
     window_start: usize,
@@ -59,6 +61,7 @@ impl Share {
             drafts: 0,
             matched: Match::default(),
             available: 0,
+            drafting: None,
             window: Vec::new(),
             window_start: 0,
             reserved: [held; 2],
@@ -116,24 +119,27 @@ impl Share {
     /// The input for the choice of drafts. `fixed` is the number of drafts of a member that does not use `auto`.
     pub(super) fn candidate<'a>(&self, member: &'a Member, fixed: u32) -> Candidate<'a> {
         let drafts = if self.is_auto() { self.available as u32 } else { fixed };
-        let seconds_per_draft = member.drafter.as_ref().map_or(0.0, |d| d.seconds_per_token());
+        let each = member.drafter.as_ref().and_then(|d| d.time_per_token());
+        let seconds_per_draft = each.map_or(0.0, StepTime::seconds);
         Candidate { acceptance: &member.acceptance, matched: self.matched, drafts, fixed, seconds_per_draft }
     }
 
-    /// Puts the first `count` drafts into the step. Returns the seconds that a draft model took for them.
-    pub(super) fn take_drafts(&mut self, member: &mut Member, engine: &Engine, count: usize) -> f64 {
+    /// Puts the first `count` drafts into the step. A draft model makes them now.
+    pub(super) fn take_drafts(&mut self, member: &mut Member, engine: &Engine, count: usize) {
         let count = count.min(self.available);
-        let started = Instant::now();
-        let model = count > 0 && member.drafter.as_ref().is_some_and(|d| d.kind() == DrafterKind::Model);
-        if model {
+        if count > 0 && member.drafter.as_ref().is_some_and(|d| d.kind() == DrafterKind::Model) {
             self.draft(member, engine, count);
+            self.drafting = member.drafter.as_ref().and_then(|d| d.last_time());
         }
-        let seconds = if model { started.elapsed().as_secs_f64() } else { 0.0 };
         self.drafts = count.min(self.offer.len());
         if self.drafts > 0 {
             self.fill_window(member);
         }
-        seconds
+    }
+
+    /// Time that a draft model took for the drafts in the step.
+    pub(super) fn drafting(&self) -> Option<StepTime> {
+        self.drafting
     }
 
     /// Copies what the rows of drafts look back on: recent tokens, and for a mask the whole output.

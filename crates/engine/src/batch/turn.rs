@@ -4,6 +4,7 @@
 //! outcome to the members' texts and teaches the speculator. A turn that cannot be planned or run is abandoned: its
 //! pages are returned, and the members are as before.
 
+use super::chosen::Chosen;
 use super::member::{Member, MemberId};
 use super::rows::{self, Outcomes};
 use super::share::{Outcome, Share};
@@ -11,18 +12,15 @@ use crate::flow::Flow;
 use crate::limits::MAX_DRAFTS;
 use crate::{Engine, EngineError, OutputBuffer};
 use aio_ir::sampling::NO_TOKEN;
-use aio_orchestrator::{Choice, Observed};
+use aio_orchestrator::{Choice, Observed, Speculator};
 use aio_plan::StepTime;
 use smallvec::SmallVec;
 
 /// See the module docs.
-#[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct Turn<'e> {
     shares: SmallVec<[Share; 4]>,
     /// How drafts were chosen; `None` if nothing was weighed.
-    choice: Option<Choice>,
-    /// Seconds spent making chosen and fixed drafts.
-    draft_seconds: [f64; 2],
+    choice: Option<Chosen<'e>>,
     /// Bytes of keys and values that the step reads.
     kv_bytes: f64,
 }
@@ -33,9 +31,9 @@ pub(super) struct Ran {
     time: StepTime,
 }
 
-impl Turn {
+impl<'e> Turn<'e> {
     /// Decides what each running member runs. Each has one row and its drafts; prompts share the other rows.
-    pub(super) fn plan(engine: &Engine, members: &mut [Member]) -> Turn {
+    pub(super) fn plan(engine: &'e Engine, members: &mut [Member]) -> Turn<'e> {
         let running = members.iter().filter(|m| m.is_running()).count();
         let room = engine.verify_rows().saturating_sub(running);
         let each = members.iter_mut().enumerate().filter(|(_, m)| m.is_running());
@@ -43,7 +41,7 @@ impl Turn {
             each.map(|(i, member)| Share::new(i, member, engine, room.min(engine.most_drafts()))).collect();
         let positions: usize = shares.iter().map(Share::text).sum();
         let kv_bytes = positions as f64 * engine.work().kv_bytes_per_position as f64;
-        let mut turn = Turn { shares, choice: None, draft_seconds: [0.0; 2], kv_bytes };
+        let mut turn = Turn { shares, choice: None, kv_bytes };
         turn.choose(engine, members, room as u32);
         let rows: usize = turn.shares.iter().map(|s| 1 + s.drafts().len()).sum();
         let mut spare = engine.prefill_rows().saturating_sub(rows);
@@ -53,7 +51,7 @@ impl Turn {
     }
 
     /// Chooses each share's drafts. Fixed drafts come first; the speculator divides the remaining rows.
-    fn choose(&mut self, engine: &Engine, members: &mut [Member], room: u32) {
+    fn choose(&mut self, engine: &'e Engine, members: &mut [Member], room: u32) {
         let each = fair(self.shares.iter().map(Share::fixed), room);
         let mut counts: SmallVec<[u32; 8]> = self.shares.iter().map(|s| s.fixed().min(each)).collect();
         // Steps with a prefill chunk say nothing about the cost of drafts.
@@ -62,12 +60,10 @@ impl Turn {
             let candidates: SmallVec<[_; 8]> = self.shares.iter().zip(&counts).map(candidate).collect();
             let choice = engine.speculating().choose(&candidates, self.kv_bytes);
             counts.clone_from(&choice.drafts);
-            self.choice = Some(choice);
+            self.choice = Some(Chosen::new(engine, choice));
         }
         for (share, count) in self.shares.iter_mut().zip(counts) {
-            let fixed = share.fixed() > 0;
-            let seconds = share.take_drafts(&mut members[share.member], engine, count as usize);
-            self.draft_seconds[usize::from(fixed)] += seconds;
+            share.take_drafts(&mut members[share.member], engine, count as usize);
         }
     }
 
@@ -113,38 +109,54 @@ impl Turn {
         for (share, outcome) in self.shares.iter().zip(&ran.outcomes) {
             let member = &mut members[share.member];
             take(member, share, *outcome, engine, sink);
-            whole &= member.output.failure.is_none();
+            whole &= member.output.failure.is_none() && keeps_time(member, share, ran.time);
         }
-        match &self.choice {
-            Some(choice) if whole => self.teach(engine, members, choice, ran.time.seconds()),
-            // A step without a token for every member says nothing about the value of drafts.
-            Some(choice) => engine.speculating().abandon(choice),
-            None => {}
+        let Turn { shares, choice, kv_bytes } = self;
+        let choice = choice?;
+        // A step without a token for every member says nothing about the value of drafts.
+        if !whole {
+            return choice.abandon();
         }
-        self.choice
-    }
-
-    /// Reports the step to the speculator.
-    fn teach(&self, engine: &Engine, members: &mut [Member], choice: &Choice, seconds: f64) {
-        let mut shares = self.shares.iter().peekable();
-        let each = members.iter_mut().enumerate();
-        let lesson = |(i, member)| shares.next_if(|s| s.member == i).map(|share| share.lesson(member));
-        let mut outcomes: SmallVec<[_; 8]> = each.filter_map(lesson).collect();
-        let [chosen, fixed_seconds] = self.draft_seconds;
-        let (kv_bytes, draft_seconds, outcomes) = (self.kv_bytes, chosen + fixed_seconds, &mut outcomes);
-        engine.speculating().observe(Observed { choice, kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes });
+        choice.observe(|speculator, choice| teach(speculator, members, (&shares, kv_bytes), choice, ran.time))
     }
 
     /// Returns the pages of a turn that was not run. Returns how drafts were chosen.
-    pub(super) fn abandon(self, engine: &Engine, members: &mut [Member]) -> Option<Choice> {
+    pub(super) fn abandon(self, members: &mut [Member]) -> Option<Choice> {
         for share in &self.shares {
             share.abandon(&mut members[share.member]);
         }
-        if let Some(choice) = &self.choice {
-            engine.speculating().abandon(choice);
-        }
-        self.choice
+        self.choice.and_then(Chosen::abandon)
     }
+}
+
+/// Reports a step to the speculator.
+fn teach(
+    speculator: &mut Speculator,
+    members: &mut [Member],
+    (shares, kv_bytes): (&[Share], f64),
+    choice: &Choice,
+    time: StepTime,
+) {
+    let of = |fixed: bool| shares.iter().filter(move |s| !fixed || s.fixed() > 0);
+    let seconds = |fixed| of(fixed).filter_map(Share::drafting).map(StepTime::seconds).sum();
+    let [draft_seconds, fixed_seconds]: [f64; 2] = [false, true].map(seconds);
+    let mut left = shares.iter().peekable();
+    let lesson = |(i, member)| left.next_if(|s| s.member == i).map(|share| share.lesson(member));
+    let mut outcomes: SmallVec<[_; 8]> = members.iter_mut().enumerate().filter_map(lesson).collect();
+    let outcomes = &mut outcomes;
+    speculator.observe(Observed { choice, kv_bytes, time, draft_seconds, fixed_seconds, outcomes });
+}
+
+/// Whether a member's drafts are timed by the clock that timed the step. If not, nothing can be said of their value, and
+/// a member with chosen drafts gives its drafter up.
+fn keeps_time(member: &mut Member, share: &Share, step: StepTime) -> bool {
+    let odd = share.drafting().filter(|drafting| drafting.checked_add(step).is_none());
+    let Some(drafting) = odd else { return true };
+    if share.is_auto() {
+        let (drafts, steps) = (drafting.clock(), step.clock());
+        member.give_up(&format_args!("times of its drafts are {drafts}, those of steps {steps}"));
+    }
+    false
 }
 
 /// Applies the outcome of a step to a member.

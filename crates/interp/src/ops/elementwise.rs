@@ -115,7 +115,11 @@ fn select<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
 fn unary<'w>(a: &OpArgs<'_, 'w>, shape: Vec<usize>) -> Tensor<'w> {
     let x = a.input(0);
     if !is_float(x) {
-        let values = x.ints().iter().map(|&v| wrap(x.dtype, -v)).collect();
+        let integer = |v: i64| match a.node.op {
+            Op::Neg => -v,
+            other => unreachable!("V006: `{}` takes no integers", other.mnemonic()),
+        };
+        let values = x.ints().iter().map(|&v| wrap(x.dtype, integer(v))).collect();
         return Tensor::int(x.dtype, shape, values);
     }
     let values: Vec<f32> = x.floats().iter().map(|&v| function(a.node.op, v)).collect();

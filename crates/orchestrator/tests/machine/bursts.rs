@@ -4,7 +4,7 @@ use super::{Drift, Machine, SHAPES, Shape, TEXTS, Text};
 use crate::noise::Noise;
 use aio_orchestrator::{
     BurstLimits, Candidate, DrafterKind, Match, Observed, ObservedBurst, Outcome, Reason, SpeculationOptions,
-    Speculator,
+    Speculator, StepTime,
 };
 
 /// Maximum drafts of a step of a burst.
@@ -99,7 +99,9 @@ impl Run<'_> {
             let seconds = time * setting.machine.noise(&mut self.noise);
             let outcomes = &mut [Outcome { acceptance, matched, offered: drafts, drafted, fixed: 0, produced, agreed }];
             let (choice, kv_bytes, draft_seconds, fixed_seconds) = (&choice, 0.0, 0.0, 0.0);
-            self.speculator.observe(Observed { choice, kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes });
+            let observed = StepTime::Modelled(seconds);
+            let step = Observed { choice, kv_bytes, time: observed, draft_seconds, fixed_seconds, outcomes };
+            self.speculator.observe(step);
             let plain = (setting.machine.shape.time(1, memory) + setting.host) * f64::from(produced);
             self.report.add(time, plain, produced);
             left -= produced;
@@ -152,7 +154,7 @@ impl Run<'_> {
         self.speculator.observe_burst(&ObservedBurst {
             choice: &choice,
             kv_bytes: 0.0,
-            seconds,
+            time: StepTime::Modelled(seconds),
             launch,
             steps: &steps,
             produced,

@@ -6,7 +6,7 @@ pub mod bursts;
 use super::noise::Noise;
 use aio_orchestrator::{
     Acceptance, Candidate, Choice, DrafterKind, Match, Observed, Outcome, Reason, SpeculationOptions, Speculator,
-    StepModel,
+    StepModel, StepTime,
 };
 
 /// Maximum drafts of a sequence.
@@ -294,7 +294,9 @@ impl Simulation<'_> {
         let sequences = outcomes.len();
         let (draft_seconds, fixed_seconds) = (told, told_fixed);
         let (kv_bytes, choice) = (0.0, &choice);
-        self.speculator.observe(Observed { choice, kv_bytes, seconds, draft_seconds, fixed_seconds, outcomes });
+        let observed = StepTime::Modelled(seconds);
+        let step = Observed { choice, kv_bytes, time: observed, draft_seconds, fixed_seconds, outcomes };
+        self.speculator.observe(step);
         report.tokens += f64::from(produced) / sequences as f64;
         report.plain += machine.shape.time(sequences as u32, self.memory) * f64::from(produced) / sequences as f64;
         let unchosen = machine.shape.time(base, self.memory) + spent_fixed;

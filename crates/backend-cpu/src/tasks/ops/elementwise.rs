@@ -103,7 +103,7 @@ impl PieceInputs<'_> {
         self.load_ints(0, &mut a);
         let len = self.piece.len;
         if self.op.inputs.len() == 1 {
-            let y = a.map(i64::wrapping_neg);
+            let y = a.map(|x| int_unary(self.op.op, x));
             return store_ints(self.op.out.dtype, &y[..len], target);
         }
         self.load_ints(1, &mut b);
@@ -170,6 +170,13 @@ fn binary(op: Op, a: &[f32], b: &[f32], out: &mut [f32]) {
 fn zip(a: &[f32], b: &[f32], out: &mut [f32], f: impl Fn(f32, f32) -> f32) {
     for ((a, b), out) in a.iter().zip(b).zip(out) {
         *out = f(*a, *b);
+    }
+}
+
+fn int_unary(op: Op, x: i64) -> i64 {
+    match op {
+        Op::Neg => x.wrapping_neg(),
+        other => unreachable!("V006: `{}` takes no integers", other.mnemonic()),
     }
 }
 
