@@ -134,7 +134,7 @@ fn a_file_larger_than_the_disk_or_than_announced_is_refused_and_leaves_nothing()
     let before = place.listing();
     check_failure(&place.run(&args), 2, "broke after 100");
     assert!(place.listing().len() > before.len(), "the part is kept");
-    check_failure(&place.run(&args), 2, "by its length");
+    check_failure(&place.run(&args), 2, "gives two sizes");
     assert_eq!(place.listing(), before);
 }
 
