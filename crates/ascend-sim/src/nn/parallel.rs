@@ -1,6 +1,7 @@
 //! Work split over the host's processors. Which thread computes a part never changes its bits.
 
 use std::sync::LazyLock;
+use std::thread::{Builder, ScopedJoinHandle};
 
 static THREADS: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from).min(16));
 
@@ -15,15 +16,18 @@ pub fn map<R: Send>(parts: usize, ops: usize, part: impl Fn(usize) -> R + Sync) 
     }
     let each = parts.div_ceil(threads);
     let range = |t: usize| (t * each).min(parts)..((t + 1) * each).min(parts);
+    let run = |t: usize| range(t).map(&part).collect::<Vec<_>>();
+    let run = &run;
     std::thread::scope(|scope| {
-        let part = &part;
-        let others: Vec<_> =
-            (1..threads).map(|t| scope.spawn(move || range(t).map(part).collect::<Vec<_>>())).collect();
-        let mut out: Vec<R> = range(0).map(part).collect();
+        // A thread that the system does not start loses speed only: its part is computed here.
+        let start = |t: usize| Builder::new().spawn_scoped(scope, move || run(t)).map_err(|_| t);
+        let others: Vec<_> = (1..threads).map(start).collect();
+        let mut out: Vec<R> = run(0);
         for other in others {
-            match other.join() {
-                Ok(more) => out.extend(more),
-                Err(panic) => std::panic::resume_unwind(panic),
+            match other.map(ScopedJoinHandle::join) {
+                Ok(Ok(more)) => out.extend(more),
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(t) => out.extend(run(t)),
             }
         }
         out
