@@ -176,15 +176,14 @@ impl Drafter for ModelDrafter {
             return Err(DraftError { drafter: self.name(), source: Box::new(error) });
         }
         let drafted = out.len() - old;
-        if drafted == 0 {
-            return Ok(Match::default());
-        }
-        // A measured draft includes the host's work between its steps.
-        let measured = StepTime::Measured(started.elapsed().as_secs_f64());
-        let took = self.steps.filter(|steps| steps.clock() == Clock::Modelled).unwrap_or(measured);
+        // A measured draft includes the host's work between its steps. One that finds nothing costs its steps too.
+        self.last = self.steps.map(|steps| match steps.clock() {
+            Clock::Modelled => steps,
+            Clock::Measured => StepTime::Measured(started.elapsed().as_secs_f64()),
+        });
+        let Some(took) = self.last.filter(|_| drafted > 0) else { return Ok(Match::default()) };
         let each = took.seconds() / drafted as f64;
         let average = |old: StepTime| (1.0 - NEWEST) * old.seconds() + NEWEST * each;
-        self.last = Some(took);
         self.each = Some(took.map(|_| self.each.map_or(each, average)));
         Ok(Match { len: 1 })
     }

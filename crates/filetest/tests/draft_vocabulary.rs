@@ -63,6 +63,21 @@ fn tokens_that_the_model_lacks_are_never_drafted() {
     assert!(drafts > 0 && accepted == drafts, "{accepted} of {drafts}");
 }
 
+/// Drafting that finds nothing costs its steps: the speculator's account must hear of them.
+#[test]
+fn a_draft_that_finds_nothing_has_a_time() {
+    let target = load(&file(512));
+    let draft = Arc::new(load(&fond_of(515, 520)));
+    let mut drafter = ModelDrafter::new(draft, &target, Sampling::greedy()).unwrap();
+    let mut out = Vec::new();
+    drafter.draft(3, &mut out).unwrap();
+    assert_eq!(drafter.last_time(), None, "nothing is committed, so nothing ran");
+    drafter.extend(&[104, 105]);
+    drafter.draft(3, &mut out).unwrap();
+    assert!(out.is_empty() && drafter.last_time().is_some_and(|time| time.seconds() > 0.0));
+    assert_eq!(drafter.time_per_token(), None);
+}
+
 #[test]
 fn tokens_that_the_draft_model_lacks_do_not_stop_it() {
     let (drafts, accepted) = drafted(&fond_of(509, 512), &fond_of(300, 400), &[510, 511, 104, 405]);

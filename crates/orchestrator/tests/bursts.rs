@@ -53,7 +53,7 @@ fn bursts_never_lose() {
 /// The same for many more settings: `cargo test --release -p aio-orchestrator -- --ignored`. As for steps, a few runs may
 /// exceed the bound where single steps vary by 30 %.
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes; .ci/long runs it"]
 fn bursts_never_lose_in_many_settings() {
     let worst = excesses(SEEDS..5000);
     println!("largest excesses in plain steps, with seeds: {:.2?}", &worst[..12]);

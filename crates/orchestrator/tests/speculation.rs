@@ -62,7 +62,7 @@ fn it_never_loses() {
 /// few consecutive plain steps that happen to be slow look like a slow machine: at most one run in a thousand may
 /// exceed the bound, by at most as much again.
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes; .ci/long runs it"]
 fn it_never_loses_in_many_settings() {
     for drawn in [drawn, drawn_dear] {
         let worst = excesses(drawn, SEEDS..5000);
