@@ -67,6 +67,6 @@ pub fn load_artefact(path: &Path, device: Arc<dyn Device>, options: &EngineOptio
 /// # Errors
 /// See [`EngineError`].
 pub fn load(model: Model, device: Arc<dyn Device>, options: &EngineOptions) -> Result<Engine, EngineError> {
-    let graph = model.graph(&templates(), None)?;
+    let graph = model.paged_graph(&templates(), None, device.target().page_positions())?;
     Engine::load(model, &graph, device, options)
 }

@@ -1,7 +1,7 @@
 //! A conformance case: its steps and its error bounds.
 
-use aio_ir::{DType, Dims, PAGE_POSITIONS};
-use aio_plan::{Bucket, KindName, Tail};
+use aio_ir::{DType, Dims, Op, PAGE_POSITIONS};
+use aio_plan::{Bucket, KindName, Tail, Target};
 
 /// Seed of the inputs and weights of every case.
 pub const SEED: u64 = 0x5eed_0001;
@@ -85,7 +85,25 @@ pub struct Case {
     pub steps: Vec<CaseStep>,
 }
 
+/// Error bound where the values between tasks are halves: each is rounded by up to 2^-11 of itself, some ten times.
+const HALF_BOUND: f64 = 5e-6;
+
 impl Case {
+    /// The case as a device runs it: with the KV pages that suit it, and error bounds for its activations. A reference
+    /// for it must come from this case too.
+    pub fn on(&self, target: &Target) -> Case {
+        let mut case = self.clone();
+        let pages = target.page_positions();
+        if pages != PAGE_POSITIONS {
+            case.text = case.text.lines().map(|line| paged(line, pages) + "\n").collect();
+        }
+        let halves = self.fuse || self.weights != DType::F32 || matches!(self.kind, KindName::Op(Op::Attend | Op::PageWrite));
+        if target.activations != DType::F32 && halves {
+            case.max_nmse = case.max_nmse.max(HALF_BOUND);
+        }
+        case
+    }
+
     /// A bucket large enough for every step.
     pub fn bucket(&self) -> Bucket {
         let rows = ROWS[ROWS.len() - 1];
@@ -145,6 +163,17 @@ pub(super) fn long_steps(context: u32) -> Vec<CaseStep> {
     let mut rows = vec![(33, 0); context.div_ceil(33) as usize];
     rows.extend([(1, 2), (1, 0), (5, 0), (17, 1)]);
     growing_steps(&rows)
+}
+
+/// A line of a graph with pages of so many positions in place of the usual ones.
+fn paged(line: &str, positions: u64) -> String {
+    let state = |(before, shape): (&str, &str)| {
+        let (heads, rest) = shape.split_once(", ")?;
+        let (size, rest) = rest.split_once(", ")?;
+        let usual = size.parse() == Ok(PAGE_POSITIONS);
+        usual.then(|| format!("{before}f16[pages, 2, {heads}, {positions}, {rest}"))
+    };
+    line.split_once("f16[pages, 2, ").and_then(state).unwrap_or_else(|| line.to_owned())
 }
 
 /// A page of sequence `seq`. All pages are distinct and unordered.

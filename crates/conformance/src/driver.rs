@@ -33,7 +33,9 @@ pub struct Reference {
 
 /// Runs cases on a device, one after the other. The oracle runs only those that the device supports.
 pub fn run_cases<'a>(cases: &'a [Case], device: &'a dyn Device) -> impl Iterator<Item = Report> + 'a {
+    let target = device.target();
     cases.iter().map(move |case| {
+        let case = &case.on(&target);
         let compared = |results| Ok(judge(case, &results, &reference(case)?));
         let outcome = match run(case, device) {
             Ok(results) => compared(results).unwrap_or_else(Outcome::Fail),

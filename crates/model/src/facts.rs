@@ -30,6 +30,8 @@ struct Inner {
     /// Keys of the lists missing from `meta`. Asking for one is an error, never the default.
     left_out: BTreeSet<String>,
     dtypes: HashMap<String, DType>,
+    /// Positions in a KV page.
+    page_positions: u64,
     record: Mutex<Record>,
 }
 
@@ -42,11 +44,19 @@ struct Record {
 }
 
 impl Facts {
-    /// The facts of a file.
+    /// The facts of a file, for a device with KV pages of the usual size.
+    ///
+    /// # Errors
+    /// See [`Facts::paged`].
+    pub fn new(gguf: &Gguf, hyper: &HyperParams) -> Result<Facts, GgufError> {
+        Facts::paged(gguf, hyper, aio_ir::PAGE_POSITIONS)
+    }
+
+    /// The facts of a file, for a device with KV pages of so many positions.
     ///
     /// # Errors
     /// [`GgufError::UnsupportedType`] names the first tensor with a type that aio does not read.
-    pub fn new(gguf: &Gguf, hyper: &HyperParams) -> Result<Facts, GgufError> {
+    pub fn paged(gguf: &Gguf, hyper: &HyperParams, page_positions: u64) -> Result<Facts, GgufError> {
         let dtypes =
             gguf.tensors().iter().map(|t| Ok((t.name.clone(), t.dtype()?))).collect::<Result<_, GgufError>>()?;
         let small = |key: &str, value: &crate::gguf::Value<'_>| {
@@ -59,6 +69,7 @@ impl Facts {
             meta: meta.into_iter().map(|(key, value)| (key.to_owned(), value.to_meta())).collect(),
             left_out: left_out.into_iter().map(|(key, _)| key.to_owned()).collect(),
             dtypes,
+            page_positions,
             record: Mutex::default(),
         })))
     }
@@ -79,7 +90,7 @@ impl Facts {
             architecture => self.0.architecture.as_str(),
             vocab_size => self.0.vocab_size,
             tensor_count => self.0.dtypes.len(),
-            page_positions => aio_ir::PAGE_POSITIONS,
+            page_positions => self.0.page_positions,
         }
     }
 

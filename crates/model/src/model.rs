@@ -161,11 +161,15 @@ impl Model {
     /// [`ModelError::Hyper`] from the template; [`HyperError::Unread`] and [`HyperError::Unsupported`] for a key that
     /// it does not honour.
     pub fn graph_text(&self, templates: &Templates, name: Option<&str>) -> Result<String, ModelError> {
+        self.render(templates, name, aio_ir::PAGE_POSITIONS)
+    }
+
+    fn render(&self, templates: &Templates, name: Option<&str>, page_positions: u64) -> Result<String, ModelError> {
         let architecture = &self.hyper.architecture;
         let own = || templates.of_architecture(architecture);
         let name = name.map(str::to_owned).or_else(own);
         let name = name.ok_or_else(|| ModelError::NoTemplate { architecture: architecture.clone() })?;
-        let facts = Facts::new(&self.gguf, &self.hyper)?;
+        let facts = Facts::paged(&self.gguf, &self.hyper, page_positions)?;
         let rendered = templates.render(&name, &facts);
         // Prefers a function's typed error to its text from the template engine.
         let text = rendered.map_err(|e| facts.take_fault().map_or(ModelError::Template(e), ModelError::Hyper))?;
@@ -178,7 +182,20 @@ impl Model {
     /// # Errors
     /// The errors of [`Model::graph_text`] and [`Model::check_tensors`], and [`ModelError::Parse`].
     pub fn graph(&self, templates: &Templates, name: Option<&str>) -> Result<Graph, ModelError> {
-        let graph = aio_ir::text::parse(&self.graph_text(templates, name)?)?.graph;
+        self.paged_graph(templates, name, aio_ir::PAGE_POSITIONS)
+    }
+
+    /// The same with KV pages of so many positions, as a device wants them (`Target::page_positions`).
+    ///
+    /// # Errors
+    /// See [`Model::graph`].
+    pub fn paged_graph(
+        &self,
+        templates: &Templates,
+        name: Option<&str>,
+        page_positions: u64,
+    ) -> Result<Graph, ModelError> {
+        let graph = aio_ir::text::parse(&self.render(templates, name, page_positions)?)?.graph;
         self.check_tensors(&graph)?;
         Ok(graph)
     }

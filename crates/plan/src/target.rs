@@ -1,7 +1,7 @@
 //! Targets: everything the compiler knows about a device, as plain data.
 
 use crate::kinds::KindName;
-use aio_ir::DType;
+use aio_ir::{DType, Op, PAGE_POSITIONS};
 use serde::{Deserialize, Serialize};
 
 /// How a weight is stored in the device's memory.
@@ -70,6 +70,8 @@ pub struct Target {
     /// Row counts at or below which the device uses different kernels, so a plan of its own pays for its memory. Empty
     /// if all sizes use the same kernels.
     pub step_rows: &'static [u32],
+    /// Element type of the values between fused tasks. Errors of conformance are judged by its rounding.
+    pub activations: DType,
     /// Maximum plans of a family, where a device has room for few captured graphs or streams; `None` for any number.
     pub plans: Option<u32>,
 }
@@ -89,7 +91,15 @@ impl KindSupport {
 impl Target {
     /// A target whose buffers are aligned to 64 bytes, with room for any number of plans.
     pub fn new(name: impl Into<String>, kinds: Vec<KindSupport>) -> Target {
-        Target { name: name.into(), kinds, alignment: 64, step_rows: &[], plans: None }
+        Target { name: name.into(), kinds, alignment: 64, step_rows: &[], activations: DType::F32, plans: None }
+    }
+
+    /// Positions of the KV pages that suit the device: [`PAGE_POSITIONS`] where its attention takes them.
+    pub fn page_positions(&self) -> u64 {
+        let kinds = [KindName::Attend, KindName::Op(Op::Attend)];
+        let pages = kinds.iter().find_map(|&kind| self.support(kind)).map_or(&[][..], |s| s.limits.page);
+        let fits = pages.is_empty() || pages.iter().any(|&page| u64::from(page) == PAGE_POSITIONS);
+        if fits { PAGE_POSITIONS } else { pages.iter().copied().min().map_or(PAGE_POSITIONS, u64::from) }
     }
 
     /// The device's support for a kind, if any.

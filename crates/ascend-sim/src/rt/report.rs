@@ -154,6 +154,11 @@ pub unsafe extern "C" fn sim_report(buffer: *mut c_char, bytes: usize) -> usize 
     needed
 }
 
+/// `aioSimHostTime`: the latest host time of all threads, in modelled nanoseconds.
+pub extern "C" fn sim_host_time() -> u64 {
+    thread::latest()
+}
+
 /// `aioSimTrace`: writes the trace to a file and starts it afresh.
 ///
 /// # Safety

@@ -77,6 +77,7 @@ macro_rules! runtime_symbols {
             aclmdlRICaptureTaskUpdateBegin = group::update_begin(stream: *mut c_void, group: *mut c_void) -> i32;
             aclmdlRICaptureTaskUpdateEnd = group::update_end(stream: *mut c_void) -> i32;
             aioSimControl = control::sim_control(key: *const c_char, value: *const c_char) -> i32;
+            aioSimHostTime = report::sim_host_time() -> u64;
             aioSimReport = report::sim_report(buffer: *mut c_char, bytes: usize) -> usize;
             aioSimTrace = report::sim_trace(path: *const c_char) -> i32;
         }

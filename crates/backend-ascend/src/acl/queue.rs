@@ -1,0 +1,101 @@
+//! The NPU's work: operators launched one by one, and steps recorded into graphs.
+//!
+//! All work goes through one stream, in order. So operators share one workspace, and steps of a model need no locks.
+
+use super::call::Call;
+use super::graph::{Graph, Recorded};
+use super::memory::{DeviceMemory, Pinned};
+use super::objects::{Objects, Prepared};
+use super::runtime::Runtime;
+use crate::error::AscendError;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// See the module docs.
+pub(crate) struct Queue {
+    pub runtime: Arc<Runtime>,
+    /// A larger one replaces it; graphs that were captured with the old one keep it.
+    workspace: Mutex<Arc<DeviceMemory>>,
+    /// Held while a graph is captured or updated, since both use one stream.
+    side: Mutex<()>,
+}
+
+impl Queue {
+    pub(crate) fn new(runtime: Arc<Runtime>) -> Result<Queue, AscendError> {
+        let workspace = Mutex::new(Arc::new(DeviceMemory::new(&runtime, 0)?));
+        Ok(Queue { runtime, workspace, side: Mutex::default() })
+    }
+
+    /// A workspace of at least so many bytes.
+    fn workspace(&self, bytes: u64) -> Result<Arc<DeviceMemory>, AscendError> {
+        let mut kept = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
+        if (kept.bytes() as u64) < bytes {
+            *kept = Arc::new(DeviceMemory::new(&self.runtime, bytes as usize)?);
+        }
+        Ok(Arc::clone(&kept))
+    }
+
+    /// First phases: checks operators and learns the workspace that they share.
+    fn prepare<'q, 'c>(
+        &'q self,
+        calls: impl IntoIterator<Item = &'c Call>,
+    ) -> Result<(Vec<Prepared<'q>>, Arc<DeviceMemory>), AscendError> {
+        self.runtime.enter()?;
+        let calls = calls.into_iter().map(|call| call.prepare(Objects::new(&self.runtime)));
+        let prepared = calls.collect::<Result<Vec<_>, _>>()?;
+        let workspace = self.workspace(prepared.iter().map(Prepared::workspace).max().unwrap_or(0))?;
+        Ok((prepared, workspace))
+    }
+
+    /// Launches operators, one after the other.
+    pub(crate) fn launch<'c>(&self, calls: impl IntoIterator<Item = &'c Call>) -> Result<(), AscendError> {
+        let (prepared, workspace) = self.prepare(calls)?;
+        let stream = self.runtime.stream();
+        prepared.into_iter().try_for_each(|call| call.launch(&workspace, stream))
+    }
+
+    /// Runs a step without a graph: after each of `ends`, counted in calls, it waits. Returns how often it waited.
+    pub(crate) fn run(
+        &self,
+        calls: &[Call],
+        ends: &[usize],
+        inputs: &Pinned,
+        results: &Pinned,
+    ) -> Result<u64, AscendError> {
+        self.runtime.enter()?;
+        inputs.send(self.runtime.stream())?;
+        let (mut start, mut waits) = (0, 0);
+        for &end in ends {
+            self.launch(&calls[start..end])?;
+            self.runtime.synchronize()?;
+            (start, waits) = (end, waits + 1);
+        }
+        results.fetch(self.runtime.stream())?;
+        self.runtime.synchronize()?;
+        Ok(waits)
+    }
+
+    /// Captures a step.
+    pub(crate) fn record(&self, recorded: &Recorded<'_>) -> Result<Graph, AscendError> {
+        let (prepared, workspace) = self.prepare(recorded.calls.iter().copied())?;
+        let _side = self.side.lock().unwrap_or_else(PoisonError::into_inner);
+        Graph::capture(&self.runtime, prepared, workspace, recorded)
+    }
+
+    /// Replaces captured calls of a graph by these, each in its place among those that can be updated.
+    pub(crate) fn update(
+        &self,
+        graph: &Graph,
+        calls: impl IntoIterator<Item = (usize, Call)>,
+    ) -> Result<u64, AscendError> {
+        let _side = self.side.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = 0;
+        for (place, call) in calls {
+            let (prepared, workspace) = self.prepare([&call])?;
+            for call in prepared {
+                graph.update(place, call, &workspace)?;
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+}

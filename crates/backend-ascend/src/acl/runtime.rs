@@ -1,0 +1,203 @@
+//! One NPU: its context and streams, status checks, and what only the simulated Ascend has.
+
+use super::api::{Api, Ptr};
+use super::library::AclLibrary;
+use super::objects::Objects;
+use crate::error::AscendError;
+use std::ffi::{CStr, CString};
+use std::path::Path;
+use std::ptr::{null, null_mut};
+use std::sync::Arc;
+
+/// `aclInit` was called before, by us or by another user of the library.
+const REPEATED: i32 = 100_002;
+/// Codes of failed allocations.
+const NO_MEMORY: [i32; 4] = [200_000, 207_001, 207_018, 300_000];
+/// `ACL_HBM_MEM`.
+const HBM: u32 = 1;
+
+/// An open NPU.
+pub(crate) struct Runtime {
+    library: AclLibrary,
+    number: i32,
+    context: Ptr,
+    /// The stream of all steps.
+    stream: Ptr,
+    /// The stream that is captured, and that updates captured tasks.
+    side: Ptr,
+}
+
+// SAFETY: handles of AscendCL may be used by any thread whose current context is the NPU's; `enter` sees to that.
+unsafe impl Send for Runtime {}
+// SAFETY: as above; AscendCL synchronises calls on one stream itself.
+unsafe impl Sync for Runtime {}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("library", &self.library).field("number", &self.number).finish()
+    }
+}
+
+/// NPUs that the library finds. Initialises it.
+pub(crate) fn devices(library: &AclLibrary) -> Result<u32, AscendError> {
+    let api = library.api();
+    // SAFETY: a null path asks for the default configuration.
+    match unsafe { (api.aclInit)(null()) } {
+        0 | REPEATED => {}
+        code => return Err(failed(api, "aclInit", code)),
+    }
+    let mut count = 0;
+    // SAFETY: a live result.
+    check(api, "aclrtGetDeviceCount", unsafe { (api.aclrtGetDeviceCount)(&mut count) })?;
+    if count == 0 { Err(AscendError::NoDevice) } else { Ok(count) }
+}
+
+fn failed(api: &Api, call: &'static str, code: i32) -> AscendError {
+    // SAFETY: the text is null or ends in a zero, and lives until this thread's next call.
+    let text = unsafe { (api.aclGetRecentErrMsg)() };
+    // SAFETY: not null, and as above.
+    let message = if text.is_null() { String::new() } else { unsafe { CStr::from_ptr(text) }.to_string_lossy().into() };
+    AscendError::Call { call, code, message }
+}
+
+fn check(api: &Api, call: &'static str, code: i32) -> Result<(), AscendError> {
+    if code == 0 { Ok(()) } else { Err(failed(api, call, code)) }
+}
+
+impl Runtime {
+    /// Opens an NPU.
+    pub(crate) fn open(library: AclLibrary, number: u32) -> Result<Arc<Runtime>, AscendError> {
+        let found = devices(&library)?;
+        if number >= found {
+            return Err(AscendError::NoSuchDevice { number, found });
+        }
+        let (api, number) = (library.api(), number as i32);
+        let (mut context, mut stream, mut side) = (null_mut(), null_mut(), null_mut());
+        // SAFETY: live results, handles of this library.
+        unsafe {
+            check(api, "aclrtSetDevice", (api.aclrtSetDevice)(number))?;
+            check(api, "aclrtCreateContext", (api.aclrtCreateContext)(&mut context, number))?;
+            check(api, "aclrtSetCurrentContext", (api.aclrtSetCurrentContext)(context))?;
+            check(api, "aclrtCreateStream", (api.aclrtCreateStream)(&mut stream))?;
+            check(api, "aclrtCreateStream", (api.aclrtCreateStream)(&mut side))?;
+        }
+        Ok(Arc::new(Runtime { library, number, context, stream, side }))
+    }
+
+    pub(super) fn api(&self) -> &Api {
+        self.library.api()
+    }
+
+    pub(super) fn check(&self, call: &'static str, code: i32) -> Result<(), AscendError> {
+        check(self.api(), call, code)
+    }
+
+    /// The same for a call that allocates.
+    pub(super) fn check_memory(&self, call: &'static str, code: i32, bytes: usize) -> Result<(), AscendError> {
+        if NO_MEMORY.contains(&code) { Err(AscendError::OutOfMemory { bytes: bytes as u64 }) } else { self.check(call, code) }
+    }
+
+    /// Makes the NPU current in this thread.
+    pub(super) fn enter(&self) -> Result<(), AscendError> {
+        // SAFETY: a live context.
+        self.check("aclrtSetCurrentContext", unsafe { (self.api().aclrtSetCurrentContext)(self.context) })
+    }
+
+    pub(super) fn stream(&self) -> Ptr {
+        self.stream
+    }
+
+    pub(super) fn side(&self) -> Ptr {
+        self.side
+    }
+
+    /// Whether times are modelled.
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.library.is_simulated()
+    }
+
+    /// The library.
+    pub(crate) fn library(&self) -> &AclLibrary {
+        &self.library
+    }
+
+    /// The chip's name, such as `Ascend910B2`.
+    pub(crate) fn chip(&self) -> String {
+        if self.enter().is_err() {
+            return String::new();
+        }
+        // SAFETY: the text is null or ends in a zero, and is the library's.
+        let name = unsafe { (self.api().aclrtGetSocName)() };
+        // SAFETY: not null, and as above.
+        if name.is_null() { String::new() } else { unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned() }
+    }
+
+    /// Free device memory in bytes.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        self.enter().ok()?;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: live results.
+        let code = unsafe { (self.api().aclrtGetMemInfo)(HBM, &mut free, &mut total) };
+        (code == 0).then_some(free as u64)
+    }
+
+    /// The host's modelled time in nanoseconds; `None` on a real NPU.
+    pub(crate) fn modelled_ns(&self) -> Option<u64> {
+        // SAFETY: no parameters.
+        self.api().aioSimHostTime.map(|time| unsafe { time() })
+    }
+
+    /// Sets a property of the simulated Ascend.
+    pub(crate) fn control(&self, setting: &'static str, key: &str, value: &str) -> Result<(), AscendError> {
+        let Some(control) = self.api().aioSimControl else { return Err(AscendError::NotSimulated { setting }) };
+        let text = |s: &str| CString::new(s.replace('\0', " ")).unwrap_or_default();
+        let (key, value) = (text(key), text(value));
+        // SAFETY: both texts end in a zero and live through the call.
+        self.check("aioSimControl", unsafe { control(key.as_ptr(), value.as_ptr()) })
+    }
+
+    /// Writes the modelled trace to a file.
+    pub(crate) fn write_trace(&self, path: &Path) -> Result<(), AscendError> {
+        let setting = "a trace";
+        let Some(trace) = self.api().aioSimTrace else { return Err(AscendError::NotSimulated { setting }) };
+        let text = CString::new(path.as_os_str().as_encoded_bytes()).unwrap_or_default();
+        // SAFETY: the text ends in a zero and lives through the call.
+        self.check("aioSimTrace", unsafe { trace(text.as_ptr()) })
+    }
+
+    /// Waits for all steps that were started.
+    pub(crate) fn synchronize(&self) -> Result<(), AscendError> {
+        self.enter()?;
+        // SAFETY: a live stream.
+        self.check("aclrtSynchronizeStream", unsafe { (self.api().aclrtSynchronizeStream)(self.stream) })
+    }
+
+    /// The size in elements of a half matrix in the cube's own layout.
+    pub(crate) fn tiled_elements(&self, dims: [usize; 2]) -> Result<usize, AscendError> {
+        self.enter()?;
+        let mut objects = Objects::new(self);
+        let shape = objects.ints(&dims.map(|n| n as i64))?;
+        let mut elements = 0;
+        let half = crate::view::Elem::F16.code();
+        // SAFETY: a live array and a live result.
+        let code = unsafe { (self.api().aclnnCalculateMatmulWeightSizeV2)(shape, half, &mut elements) };
+        self.check("aclnnCalculateMatmulWeightSizeV2", code)?;
+        Ok(elements as usize)
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if self.enter().is_err() {
+            return;
+        }
+        let api = self.library.api();
+        // SAFETY: live handles, used for the last time.
+        unsafe {
+            (api.aclrtDestroyStream)(self.side);
+            (api.aclrtDestroyStream)(self.stream);
+            (api.aclrtDestroyContext)(self.context);
+            (api.aclrtResetDevice)(self.number);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The Ascend device.
+
+use crate::acl::{self, AclLibrary, Queue, Runtime};
+use crate::budget::{Budget, MOST};
+use crate::error::{AscendError, DEVICE};
+use crate::executable::AscendExecutable;
+use crate::lower::has_operator;
+use crate::resident::{Resident, collect};
+use crate::shape::Lengths;
+use crate::states::{GROUP, HEADS, PAGES, StatesMap};
+use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, Tally, WeightSet, WeightSource};
+use aio_ir::{DType, Dims, Op};
+use aio_plan::{KindName, KindSupport, Layout, Limits, Plan, PlanFamily, PoolSizes, Target};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Options for opening an NPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AscendOptions {
+    /// Its number.
+    pub number: u32,
+    /// How lengths of sequences get into captured graphs.
+    pub lengths: Lengths,
+    /// Whether matrices of Q8_0 and Q4_0 keep their integers; otherwise all become halves.
+    pub groups: bool,
+}
+
+/// An NPU, or the simulated Ascend. See the crate's front page.
+#[derive(Clone)]
+pub struct AscendDevice {
+    queue: Arc<Queue>,
+    budget: Arc<Budget>,
+    tally: Arc<Tally>,
+    options: AscendOptions,
+    chip: String,
+}
+
+impl fmt::Debug for AscendDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AscendDevice").field("chip", &self.chip).field("options", &self.options).finish()
+    }
+}
+
+impl AscendDevice {
+    /// Opens an NPU.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unavailable`] with the reason.
+    pub fn open(library: AclLibrary, options: AscendOptions) -> Result<AscendDevice, DeviceError> {
+        let runtime = Runtime::open(library, options.number).map_err(AscendError::unavailable)?;
+        let chip = runtime.chip();
+        let queue = Arc::new(Queue::new(runtime).map_err(AscendError::unavailable)?);
+        Ok(AscendDevice { queue, budget: Arc::default(), tally: Arc::default(), options, chip })
+    }
+
+    /// The number of NPUs that a library finds.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unavailable`] with the reason if there is none.
+    pub fn count(library: &AclLibrary) -> Result<u32, DeviceError> {
+        acl::devices(library).map_err(AscendError::unavailable)
+    }
+
+    /// The chip's name, such as `Ascend910B2`.
+    pub fn chip(&self) -> &str {
+        &self.chip
+    }
+
+    /// Whether it is the simulated Ascend, whose times are modelled.
+    pub fn is_simulated(&self) -> bool {
+        self.queue.runtime.is_simulated()
+    }
+
+    /// Where its library comes from.
+    pub fn origin(&self) -> &str {
+        self.queue.runtime.library().origin()
+    }
+
+    /// Sets a property of the simulated Ascend, such as `device` or `fail_malloc`.
+    ///
+    /// # Errors
+    /// [`AscendError::NotSimulated`], [`AscendError::Call`] if there is no such property or value.
+    pub fn control(&self, key: &str, value: &str) -> Result<(), AscendError> {
+        self.queue.runtime.control("a property of the simulator", key, value)
+    }
+
+    /// Writes what the simulated Ascend traced so far to a file, for Perfetto or Chrome, in modelled time.
+    ///
+    /// # Errors
+    /// [`AscendError::NotSimulated`], [`AscendError::Call`] if the file cannot be written.
+    pub fn write_trace(&self, path: &Path) -> Result<(), AscendError> {
+        self.queue.runtime.write_trace(path)
+    }
+}
+
+/// Limits of a kind's operators.
+fn limits(kind: KindName) -> Limits {
+    let pages = Limits { head: Some(HEADS), page: PAGES, ..Limits::default() };
+    match kind {
+        KindName::Attend | KindName::Op(Op::Attend) => Limits { group: Some(GROUP), ..pages },
+        KindName::Qkv | KindName::Op(Op::PageWrite) => pages,
+        _ => Limits::default(),
+    }
+}
+
+impl Device for AscendDevice {
+    fn target(&self) -> Target {
+        let floats: Vec<DType> = DType::ALL.iter().copied().filter(|t| t.is_float()).collect();
+        let single = Op::ALL.iter().copied().filter(|op| has_operator(*op)).map(KindName::Op);
+        let support = |kind: KindName| {
+            let blocks = !matches!(kind, KindName::Op(op) if !matches!(op, Op::Matmul | Op::Embed | Op::Dequantize));
+            let weights = if blocks { floats.clone() } else { Vec::new() };
+            KindSupport::new(kind, &weights, Layout::Packed).within(limits(kind))
+        };
+        let fused = KindName::FUSED.iter().copied().filter(|kind| *kind != KindName::Experts);
+        let kinds = fused.chain(single).map(support).collect();
+        let name = format!("{DEVICE}-{}", self.chip.trim_start_matches("Ascend").to_lowercase());
+        Target { alignment: 512, activations: DType::F16, plans: Some(MOST as u32), ..Target::new(name, kinds) }
+    }
+
+    fn counters(&self) -> Counters {
+        self.tally.read()
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        self.queue.runtime.free_bytes()
+    }
+
+    fn scratch_bytes(&self, family: &PlanFamily, pools: PoolSizes) -> u64 {
+        let Ok(states) = StatesMap::new(family, pools) else { return 0 };
+        let Ok((forms, scratch)) = collect(family, &states, (self.options.groups, self.options.lengths)) else { return 0 };
+        // Halves take more than the file's types; the caller has counted the latter.
+        let file: u64 = family.weights.iter().filter_map(|w| w.ty.bytes(&Dims::default())).sum();
+        (forms.bytes() as u64).saturating_sub(file) + scratch
+    }
+
+    fn upload(
+        &self,
+        family: &PlanFamily,
+        source: &dyn WeightSource,
+        pools: PoolSizes,
+    ) -> Result<WeightSet, DeviceError> {
+        let options = (self.options.groups, self.options.lengths);
+        Ok(WeightSet::new(Resident::new(&self.queue, family, source, pools, options)?))
+    }
+
+    fn load(
+        &self,
+        family: &PlanFamily,
+        plan: &Plan,
+        weights: &WeightSet,
+        options: &LoadOptions,
+    ) -> Result<Box<dyn Executable>, DeviceError> {
+        let parts = (Arc::clone(&self.queue), Arc::clone(&self.budget), Arc::clone(&self.tally));
+        let resident = weights.get::<Resident>()?;
+        Ok(Box::new(AscendExecutable::new(parts, resident, family, plan, options.submission)?))
+    }
+
+    fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {
+        let resident = weights.get::<Resident>()?;
+        let all = resident.states.map.pools.pages;
+        if let Some((from, to)) = pages.iter().find(|(from, to)| *from >= all || *to >= all) {
+            return Err(DeviceError::Failed(format!("pages {from} and {to} are not both below {all}")));
+        }
+        self.queue.runtime.synchronize()?;
+        pages.iter().try_for_each(|&(from, to)| resident.states.copy_page(from, to))
+    }
+
+    fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError> {
+        self.queue.runtime.synchronize()?;
+        weights.get::<Resident>()?.states.download(state)
+    }
+}

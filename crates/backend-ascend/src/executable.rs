@@ -1,0 +1,259 @@
+//! A plan on the device: one graph for each shape that occurs, captured when it first does.
+//!
+//! A step fills the block of its shape, submits the graph and waits once. Shapes beyond the device's room for graphs
+//! replace the least recently used; without any room, a step runs operator by operator.
+
+use crate::acl::{Graph, Pinned, Queue, Recorded};
+use crate::budget::Budget;
+use crate::lower::{Bases, HostValues, Model, Program, Source, pads};
+use crate::resident::Resident;
+use crate::shape::{Lengths, Limits, Shape, StepRows};
+use crate::stage::Step;
+use crate::view::Elem;
+use aio_backend::{Bindings, DeviceError, Executable, Pending, StepReport, Submission, Tally};
+use aio_ir::sampling::{NO_TOKEN, is_broken};
+use aio_ir::{DType, Dim, Sym};
+use aio_plan::{Loc, OutputId, Plan, PlanFamily, StepInput, StepTime, Traffic};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A plan in one shape.
+struct Captured {
+    shape: Shape,
+    /// First, so that the graph goes before the memory that it uses.
+    graph: Option<Graph>,
+    program: Program,
+    inputs: Pinned,
+    results: Pinned,
+    _scratch: Arc<crate::acl::DeviceMemory>,
+    /// The step that used it last.
+    used: u64,
+    _room: Option<crate::budget::Room>,
+}
+
+/// A loaded plan. See the module docs.
+pub(crate) struct AscendExecutable {
+    captured: Vec<Captured>,
+    queue: Arc<Queue>,
+    budget: Arc<Budget>,
+    tally: Arc<Tally>,
+    resident: Arc<Resident>,
+    family: PlanFamily,
+    plan: Plan,
+    submission: Submission,
+    pads: bool,
+    traffic: Traffic,
+    values: HostValues,
+    steps: u64,
+}
+
+impl AscendExecutable {
+    pub(crate) fn new(
+        (queue, budget, tally): (Arc<Queue>, Arc<Budget>, Arc<Tally>),
+        resident: Arc<Resident>,
+        family: &PlanFamily,
+        plan: &Plan,
+        submission: Submission,
+    ) -> Result<AscendExecutable, DeviceError> {
+        let traffic = Traffic::of(family, plan);
+        // Shapes and weights of the family; its plans are not needed.
+        let family = PlanFamily { plans: Vec::new(), ..family.clone() };
+        let executable = AscendExecutable {
+            captured: Vec::new(),
+            queue,
+            budget,
+            tally,
+            resident,
+            family,
+            plan: plan.clone(),
+            submission,
+            pads: pads(plan),
+            traffic,
+            values: HostValues::default(),
+            steps: 0,
+        };
+        // What cannot be lowered is refused now.
+        executable.lower(&crate::resident::nominal(plan, executable.resident.lengths), Bases::NOWHERE)?;
+        Ok(executable)
+    }
+
+    fn lower(&self, shape: &Shape, bases: Bases) -> Result<Program, DeviceError> {
+        let resident = &self.resident;
+        let model = Model {
+            family: &self.family,
+            weights: &resident.weights.map,
+            states: &resident.states.map,
+            vectors: Some(&resident.weights.vectors),
+            lengths: resident.lengths,
+        };
+        Program::new(&model, &self.plan, shape, bases)
+    }
+
+    /// The shape of a step, and each row's place in it.
+    fn shape(&self, bindings: &Bindings<'_, '_>) -> (Shape, Vec<u32>) {
+        let [row_seq, positions] = match crate::resident::page_of(&self.family) {
+            Some(_) => [StepInput::RowSeq, StepInput::Positions].map(|input| bindings.words(&self.plan, input)),
+            None => [&[][..]; 2],
+        };
+        let pages = self.resident.states.map.pools.pages;
+        let step = StepRows { row_seq, positions, page: crate::resident::page_of(&self.family).unwrap_or(1) };
+        let bucket = &self.plan.bucket;
+        let lengths = self.resident.lengths;
+        let limits = Limits { rows: bucket.rows, outs: bucket.outs, pages, lengths, pads: self.pads };
+        Shape::of(&bindings.dims, &step, &limits)
+    }
+
+    /// The index of a captured shape; captures it if it is new.
+    fn captured(&mut self, shape: Shape) -> Result<usize, DeviceError> {
+        if let Some(i) = self.captured.iter().position(|c| c.shape == shape) {
+            return Ok(i);
+        }
+        let made = match self.capture(&shape) {
+            Err(DeviceError::OutOfMemory { .. }) if !self.captured.is_empty() => {
+                self.captured.clear();
+                self.capture(&shape)
+            }
+            made => made,
+        }?;
+        self.captured.push(made);
+        Ok(self.captured.len() - 1)
+    }
+
+    fn capture(&mut self, shape: &Shape) -> Result<Captured, DeviceError> {
+        let measured = self.lower(shape, Bases::NOWHERE)?;
+        let runtime = &self.queue.runtime;
+        let inputs = Pinned::new(runtime, measured.stage.bytes).map_err(|e| e.taking("a step's inputs"))?;
+        let results = Pinned::new(runtime, measured.results.bytes).map_err(|e| e.taking("a step's results"))?;
+        let scratch = self.resident.scratch(measured.scratch_bytes)?;
+        let bases = Bases {
+            arena: self.resident.arena.address(),
+            scratch: scratch.address(),
+            stage: inputs.device.address(),
+            results: results.device.address(),
+        };
+        let program = self.lower(shape, bases)?;
+        let (mut graph, mut room) = (None, None);
+        if self.submission == Submission::Graph {
+            let calls = program.calls.len() + 2;
+            room = self.budget.take(calls);
+            while room.is_none() && self.evict() {
+                room = self.budget.take(calls);
+            }
+        }
+        if room.is_some() {
+            let updated = program.updated(self.resident.lengths);
+            let calls = program.calls.iter().collect();
+            graph = Some(self.queue.record(&Recorded { inputs: &inputs, calls, updated, results: &results })?);
+        }
+        let shape = shape.clone();
+        Ok(Captured { shape, graph, program, inputs, results, _scratch: scratch, used: self.steps, _room: room })
+    }
+
+    /// Drops the least recently used graph; false if there is none.
+    fn evict(&mut self) -> bool {
+        let oldest = (0..self.captured.len()).min_by_key(|&i| self.captured[i].used);
+        oldest.map(|i| self.captured.swap_remove(i)).is_some()
+    }
+
+    /// Runs a step in a captured shape and waits for it. Returns submissions, launches and waits.
+    fn run(&mut self, at: usize, bindings: &Bindings<'_, '_>, rows: &[u32]) -> Result<[u64; 3], DeviceError> {
+        let Captured { shape, graph, program, inputs, results, used, .. } = &mut self.captured[at];
+        *used = self.steps;
+        let step = Step { plan: &self.plan, bindings, shape, rows, states: &self.resident.states.map };
+        program.stage.fill(&step, inputs.bytes_mut());
+        let launches = program.calls.len() as u64;
+        let Some(graph) = graph else {
+            let whole = [program.calls.len()];
+            let ends = if self.submission == Submission::Task { &program.ends[..] } else { &whole[..] };
+            let count = self.queue.run(&program.calls, ends, inputs, results)?;
+            return Ok([count, launches, count]);
+        };
+        graph.replay()?;
+        let mut submissions = 1;
+        if graph.updated() > 0
+            && let Some(places) = program.places
+        {
+            let calls = program.updated(Lengths::Patch).into_iter().enumerate().filter_map(|(slot, i)| {
+                let crate::acl::Call::Attention(call) = &program.calls[i] else { return None };
+                let (totals, seen) = step.lengths(places, &shape.groups[call.group]);
+                Some((slot, crate::acl::Call::Attention(Box::new(call.of_lengths(totals, seen)))))
+            });
+            submissions += self.queue.update(graph, calls)?;
+        }
+        self.queue.runtime.synchronize()?;
+        Ok([submissions, launches, 1])
+    }
+
+    /// The graph's element type at a location that the host reads.
+    fn dtype(&self, loc: Loc) -> DType {
+        match loc {
+            Loc::Buffer(b) => self.plan.buffers[b.index()].ty.dtype,
+            Loc::Output(o) => self.plan.outputs[o.index()].ty.dtype,
+            _ => DType::F32,
+        }
+    }
+
+    /// Brings results to where the host and the caller want them.
+    fn deliver(&mut self, at: usize, bindings: &mut Bindings<'_, '_>, rows: &[u32]) -> Result<(), DeviceError> {
+        let Captured { program, results, .. } = &self.captured[at];
+        let block = results.bytes();
+        self.values.0.clear();
+        for (loc, source) in &program.results.sources {
+            let words = match source {
+                Source::Elements { elem, range } => {
+                    crate::lower::words(*elem, self.dtype(*loc), &block[range.clone()])
+                }
+                Source::Best { logits, values, index } => {
+                    let best = crate::lower::words(*logits, DType::F32, &block[values.clone()]);
+                    let index = crate::lower::words(Elem::I32, DType::U32, &block[index.clone()]);
+                    let token = |(index, best): (u32, u32)| {
+                        if is_broken(f32::from_bits(best)) { NO_TOKEN } else { index }
+                    };
+                    index.into_iter().zip(best).map(token).collect()
+                }
+            };
+            self.values.0.insert(*loc, words);
+        }
+        for task in &program.host {
+            self.values.run(task, bindings)?;
+        }
+        for (i, spec) in self.plan.outputs.iter().enumerate() {
+            let Some(words) = self.values.0.get(&Loc::Output(OutputId::new(i))) else { continue };
+            let want = spec.ty.bytes(&bindings.dims).unwrap_or(0) as usize;
+            let words: &[u8] = bytemuck::cast_slice(words);
+            let out = &mut bytemuck::cast_slice_mut::<u32, u8>(bindings.outputs[i])[..want];
+            if spec.ty.shape.dims().first() == Some(&Dim::Sym(Sym::Rows)) && !rows.is_empty() {
+                let width = want / rows.len();
+                for (to, &row) in out.chunks_mut(width.max(1)).zip(rows) {
+                    to.copy_from_slice(&words[row as usize * width..][..width]);
+                }
+            } else {
+                out.copy_from_slice(&words[..want]);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Executable for AscendExecutable {
+    fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
+        bindings.check(&self.plan, self.resident.states.map.pools)?;
+        self.steps += 1;
+        let (shape, rows) = self.shape(bindings);
+        let at = self.captured(shape)?;
+        // Capturing a new shape is no part of the step's time: the next step of the shape does not repeat it.
+        let (started, modelled) = (Instant::now(), self.queue.runtime.modelled_ns());
+        let [submissions, launches, syncs] = self.run(at, bindings, &rows)?;
+        let time = match (modelled, self.queue.runtime.modelled_ns()) {
+            (Some(before), Some(after)) => StepTime::Modelled(after.saturating_sub(before) as f64 * 1e-9),
+            _ => StepTime::Measured(started.elapsed().as_secs_f64()),
+        };
+        self.deliver(at, bindings, &rows)?;
+        let report = StepReport::new(&self.traffic, bindings.load(&self.plan), submissions, time);
+        self.tally.update(|counters| {
+            counters.add(&report, launches);
+            counters.syncs = counters.syncs - submissions + syncs;
+        });
+        Ok(Pending::Done(report))
+    }
+}

@@ -1,0 +1,34 @@
+//! The Ascend back end: AscendCL through addresses that are found at run time, so that nothing of CANN is needed to
+//! build. A step is one captured ACL graph: the copy of its inputs, all operators, the copy of its results. It takes one
+//! submission and one synchronisation.
+//!
+//! The library is a real one ([`AclLibrary::open`]) or the simulated Ascend in the same process
+//! ([`AclLibrary::simulated`], with the feature `simulator`). No NPU has ever run this crate.
+//!
+//! - **Numbers.** Matrices are halves in the cube's own layout, or 8- and 4-bit integers with a scale for each group of
+//!   32. Values between fused tasks are halves. Keys and values are halves, as everywhere.
+//! - **Lengths.** Fused attention takes the lengths of sequences from the host when it is captured. [`Lengths`] says how
+//!   steps get theirs in; `shape.rs` has the buckets.
+//! - **Tokens.** The best token is found on the device. Other sampling, the verification of drafts and committed lengths
+//!   are computed by the host from what the step's own submission brings back (`lower/host.rs`).
+//!
+//! Bit equality of rows in different shapes holds on the simulator. On real hardware it is not promised: tiling follows
+//! the shape.
+
+mod acl;
+mod budget;
+mod device;
+mod error;
+mod executable;
+mod lower;
+mod resident;
+mod shape;
+mod stage;
+mod states;
+mod view;
+mod weights;
+
+pub use acl::AclLibrary;
+pub use device::{AscendDevice, AscendOptions};
+pub use error::AscendError;
+pub use shape::Lengths;

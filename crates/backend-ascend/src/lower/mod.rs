@@ -1,0 +1,371 @@
+//! Lowers a plan to operators for one captured shape: each task becomes a few, with every address and size filled in.
+//!
+//! Products and attention compute with halves, so values between fused tasks are halves; single ops keep f32 where their
+//! operands have it. A task takes its operands in whatever type they have and converts where it must.
+//!
+//! Lowering is a pure function of plan, shape and addresses. It runs once with placeholders, to measure, and again with
+//! the addresses. Before anything is uploaded, the first run alone collects the forms of weights that a family needs.
+
+mod attention;
+mod host;
+mod ops;
+mod products;
+mod results;
+
+pub(crate) use host::{HostTask, HostValues, words};
+pub(crate) use ops::has_operator;
+pub(crate) use results::{Results, Source};
+
+use crate::acl::Call;
+use crate::error::DEVICE;
+use crate::shape::{Lengths, Shape};
+use crate::stage::{Places, Section, Stage};
+use crate::states::StatesMap;
+use crate::view::{Elem, View};
+use crate::weights::WeightsMap;
+use aio_backend::DeviceError;
+use aio_ir::{Dims, Op, TensorType, ValueId};
+use aio_plan::{Check, KindName, Loc, Plan, PlanFamily, Task, TaskKind, WeightId};
+use std::collections::{HashMap, HashSet};
+
+/// Alignment of scratch tensors in bytes.
+const ALIGNMENT: u64 = 512;
+
+/// Base addresses on the device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bases {
+    pub arena: u64,
+    pub scratch: u64,
+    pub stage: u64,
+    pub results: u64,
+}
+
+impl Bases {
+    /// Placeholders for programs of which only the sizes are needed.
+    pub(crate) const NOWHERE: Bases = Bases { arena: 1 << 12, scratch: 1 << 12, stage: 1 << 12, results: 1 << 12 };
+}
+
+/// A family on a device.
+#[derive(Clone, Copy)]
+pub(crate) struct Model<'a> {
+    pub family: &'a PlanFamily,
+    pub weights: &'a WeightsMap,
+    pub states: &'a StatesMap,
+    /// Numbers of a weight that the host keeps; `None` while forms are collected.
+    pub vectors: Option<&'a HashMap<WeightId, Vec<f32>>>,
+    pub lengths: Lengths,
+}
+
+/// A lowered plan.
+#[derive(Debug)]
+pub(crate) struct Program {
+    /// Operators in order; those before all tasks first.
+    pub calls: Vec<Call>,
+    /// For each task, the number of calls at its end.
+    pub ends: Vec<usize>,
+    pub stage: Stage,
+    pub results: Results,
+    /// What the host computes after the device has finished.
+    pub host: Vec<HostTask>,
+    /// Where rows are, if the plan has attention.
+    pub places: Option<Places>,
+    pub scratch_bytes: u64,
+}
+
+impl Program {
+    /// Lowers a plan for a shape.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unsupported`] with the task's kind.
+    pub(crate) fn new(model: &Model<'_>, plan: &Plan, shape: &Shape, bases: Bases) -> Result<Program, DeviceError> {
+        Lowering::new(*model, plan, shape, bases).run()
+    }
+
+    /// Places among the calls of those that each replay updates.
+    pub(crate) fn updated(&self, lengths: Lengths) -> Vec<usize> {
+        let attention = |(i, call): (usize, &Call)| matches!(call, Call::Attention(_)).then_some(i);
+        match lengths {
+            Lengths::Bucket => Vec::new(),
+            Lengths::Patch => self.calls.iter().enumerate().filter_map(attention).collect(),
+        }
+    }
+}
+
+/// A plan being lowered.
+struct Lowering<'a> {
+    model: Model<'a>,
+    plan: &'a Plan,
+    shape: &'a Shape,
+    dims: Dims,
+    bases: Bases,
+    /// What is at each buffer, output and input so far.
+    views: HashMap<Loc, View>,
+    /// Values that only the host has.
+    hosted: HashSet<Loc>,
+    /// Calls before all tasks, and those of tasks.
+    prelude: Vec<Call>,
+    calls: Vec<Call>,
+    ends: Vec<usize>,
+    stage: Stage,
+    results: Results,
+    host: Vec<HostTask>,
+    places: Option<Places>,
+    /// Scratch that lives for the whole step ends here; the current task's begins here.
+    kept: u64,
+    /// The end of the current task's scratch, and the furthest end so far.
+    scratch: u64,
+    most: u64,
+    /// A normed value that the last task left for the next: the value, its norm, the result.
+    normed: Option<(Loc, Loc, View)>,
+    /// Masks of groups and windows.
+    masks: Vec<((usize, u32), View)>,
+    /// Index of the current task.
+    task: usize,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(model: Model<'a>, plan: &'a Plan, shape: &'a Shape, bases: Bases) -> Lowering<'a> {
+        Lowering {
+            model,
+            plan,
+            shape,
+            dims: shape.sizes(),
+            bases,
+            views: HashMap::new(),
+            hosted: HashSet::new(),
+            prelude: Vec::new(),
+            calls: Vec::new(),
+            ends: Vec::new(),
+            stage: Stage::at(bases.stage),
+            results: Results::at(bases.results),
+            host: Vec::new(),
+            places: None,
+            kept: 0,
+            scratch: 0,
+            most: 0,
+            normed: None,
+            masks: Vec::new(),
+            task: 0,
+        }
+    }
+
+    fn run(mut self) -> Result<Program, DeviceError> {
+        self.reserve();
+        for (i, task) in self.plan.tasks.iter().enumerate() {
+            self.task = i;
+            self.scratch = self.kept;
+            self.lower(task)?;
+            self.ends.push(self.calls.len());
+        }
+        self.outputs()?;
+        let Lowering { mut prelude, calls, ends, stage, results, host, places, most, .. } = self;
+        let before = prelude.len();
+        prelude.extend(calls);
+        // Nothing to write, nothing to launch.
+        let mut kept = 0;
+        let mut seen = vec![0; prelude.len() + 1];
+        for (i, call) in prelude.iter().enumerate() {
+            kept += usize::from(call.written().elements() > 0);
+            seen[i + 1] = kept;
+        }
+        prelude.retain(|call| call.written().elements() > 0);
+        let ends = ends.into_iter().map(|end| seen[end + before]).collect();
+        Ok(Program { calls: prelude, ends, stage, results, host, places, scratch_bytes: most })
+    }
+
+    fn lower(&mut self, task: &'a Task) -> Result<(), DeviceError> {
+        match task.kind {
+            TaskKind::Qkv(spec) => self.qkv(task, &spec),
+            TaskKind::Attend(spec) => self.attend(task, &spec),
+            TaskKind::Linear(spec) => self.linear(task, spec.norm_eps),
+            TaskKind::GateUp(spec) => self.gate_up(task, &spec),
+            TaskKind::Head(spec) => self.head(task, &spec),
+            TaskKind::Experts(_) => Err(unsupported(task, "it has no kernel")),
+            TaskKind::Op(op) => self.op(task, op),
+        }
+    }
+
+    /// The type of a location; `None` if it is absent.
+    fn ty(&self, loc: Loc) -> Option<&'a TensorType> {
+        match loc {
+            Loc::Buffer(b) => Some(&self.plan.buffers[b.index()].ty),
+            Loc::Input(i) => Some(&self.plan.inputs[i.index()].ty),
+            Loc::Output(o) => Some(&self.plan.outputs[o.index()].ty),
+            Loc::Weight(w) => Some(&self.model.family.weights[w.index()].ty),
+            Loc::State(s) => Some(&self.model.family.states[s.index()].ty),
+            Loc::Absent => None,
+        }
+    }
+
+    /// Sizes of a type in this shape.
+    fn sizes(&self, ty: &TensorType) -> Vec<i64> {
+        ty.shape.resolve(&self.dims).iter().map(|&n| n as i64).collect()
+    }
+
+    /// The operand at a place, with whatever type it has on the device.
+    fn value(&mut self, task: &Task, loc: Loc) -> Result<View, DeviceError> {
+        let view = self.found(task, loc)?;
+        // A reshape moves nothing, so a buffer may have another shape than the operand.
+        let place = task.operands.iter().filter(|l| **l != Loc::Absent).position(|l| *l == loc);
+        let dims = place.map(|i| self.sizes(task.body.ty(ValueId::new(i))));
+        Ok(dims.filter(|dims| dims.iter().product::<i64>() as usize == view.elements()).map_or(view.clone(), |d| view.shaped(d)))
+    }
+
+    fn found(&mut self, task: &Task, loc: Loc) -> Result<View, DeviceError> {
+        if let Some(view) = self.views.get(&loc) {
+            return Ok(view.clone());
+        }
+        if self.hosted.contains(&loc) {
+            return Err(unsupported(task, "an operand that the host computes after the step"));
+        }
+        let ty = self.ty(loc).ok_or_else(|| unsupported(task, "an operand that is absent"))?;
+        let elem = Elem::of(ty.dtype).ok_or_else(|| unsupported(task, format!("elements of {}", ty.dtype)));
+        let view = match loc {
+            Loc::Input(i) if self.plan.inputs[i.index()].optional => {
+                return Err(unsupported(task, "an input that may not be bound"));
+            }
+            Loc::Input(i) => {
+                let dims = self.sizes(ty);
+                self.stage.section(Section::Input(i), elem?, dims)
+            }
+            Loc::Weight(w) => {
+                let elem = if ty.dtype.is_float() { Elem::F32 } else { elem? };
+                self.model.weights.plain(self.model.family, w, elem)?
+            }
+            Loc::State(s) => {
+                let own = self.model.states.own(s.index());
+                let at = own.ok_or_else(|| unsupported(task, "keys and values in whole"))?;
+                View::dense(at, elem?, self.sizes(ty))
+            }
+            _ => return Err(unsupported(task, format!("an operand in {loc} that no task writes"))),
+        };
+        Ok(view)
+    }
+
+    /// An operand as f32.
+    fn full(&mut self, task: &Task, loc: Loc) -> Result<View, DeviceError> {
+        let view = self.value(task, loc)?;
+        self.converted(view, Elem::F32)
+    }
+
+    /// An operand as halves.
+    fn half(&mut self, task: &Task, loc: Loc) -> Result<View, DeviceError> {
+        if let Loc::Weight(w) = loc
+            && self.ty(loc).is_some_and(|ty| ty.dtype.is_float())
+        {
+            return self.model.weights.plain(self.model.family, w, Elem::F16);
+        }
+        let view = self.value(task, loc)?;
+        self.converted(view, Elem::F16)
+    }
+
+    /// A float tensor in another float type.
+    fn converted(&mut self, view: View, elem: Elem) -> Result<View, DeviceError> {
+        if view.elem == elem || !view.elem.is_float() {
+            return Ok(view);
+        }
+        let to = self.temp(elem, &view.dims.clone());
+        self.calls.push(Call::Cast { from: view, to: to.clone() });
+        Ok(to)
+    }
+
+    /// A vector of halves among the weights, if it is there.
+    fn vector(&mut self, task: &Task, loc: Loc) -> Result<Option<View>, DeviceError> {
+        match loc {
+            Loc::Absent => Ok(None),
+            _ => self.half(task, loc).map(Some),
+        }
+    }
+
+    /// Scratch for the current task.
+    fn temp(&mut self, elem: Elem, dims: &[i64]) -> View {
+        let view = View::dense(self.bases.scratch + self.scratch, elem, dims.iter().copied());
+        self.scratch = (self.scratch + view.bytes() as u64).next_multiple_of(ALIGNMENT);
+        self.most = self.most.max(self.scratch);
+        view
+    }
+
+    /// Scratch for the whole step, to be taken before the first task runs.
+    fn keep(&mut self, elem: Elem, dims: &[i64]) -> View {
+        let view = View::dense(self.bases.scratch + self.kept, elem, dims.iter().copied());
+        self.kept = (self.kept + view.bytes() as u64).next_multiple_of(ALIGNMENT);
+        self.scratch = self.scratch.max(self.kept);
+        self.most = self.most.max(self.kept);
+        view
+    }
+
+    /// The place of a result, with elements of this type.
+    fn result(&mut self, task: &Task, index: usize, elem: Elem) -> Result<View, DeviceError> {
+        let loc = task.results[index];
+        let ty = self.ty(loc).ok_or_else(|| unsupported(task, "a result that is absent"))?;
+        let root = task.body.roots().nth(index).ok_or_else(|| unsupported(task, "a result that its body lacks"))?;
+        let dims = self.sizes(task.body.ty(root));
+        let view = match loc {
+            Loc::Buffer(b) => View::dense(self.bases.arena + self.plan.buffers[b.index()].offset, elem, dims),
+            Loc::Output(_) => self.results.tensor(loc, elem, dims),
+            Loc::State(s) => {
+                let (own, kept) = (self.model.states.own(s.index()), Elem::of(ty.dtype));
+                let at = own.filter(|_| kept == Some(elem)).ok_or_else(|| unsupported(task, "a state of this type"))?;
+                View::dense(at, elem, dims)
+            }
+            _ => return Err(unsupported(task, format!("a result in {loc}"))),
+        };
+        self.views.insert(loc, view.clone());
+        Ok(view)
+    }
+
+    /// Sees to it that outputs that no device task wrote come from the host.
+    fn outputs(&mut self) -> Result<(), DeviceError> {
+        for (i, output) in self.plan.outputs.iter().enumerate() {
+            let loc = Loc::Output(aio_plan::OutputId::new(i));
+            if !self.views.contains_key(&loc) && !self.hosted.contains(&loc) {
+                let reason = format!("output `{}` that no task writes", output.name);
+                return Err(DeviceError::Unsupported { device: DEVICE.to_owned(), kind: "output", reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The error of a task without a suitable operator.
+fn unsupported(task: &Task, reason: impl Into<String>) -> DeviceError {
+    DeviceError::Unsupported { device: DEVICE.to_owned(), kind: task.kind.name().name(), reason: reason.into() }
+}
+
+/// Whether a plan computes each row by itself, so that rows can be added.
+pub(crate) fn pads(plan: &Plan) -> bool {
+    let indexed = |check: &Check| !matches!(check, Check::Pool { .. } | Check::Slots { .. });
+    plan.tasks.iter().all(by_row) && plan.checks.iter().any(indexed) | plan.checks.is_empty()
+}
+
+/// Whether a task computes each row by itself.
+fn by_row(task: &Task) -> bool {
+    let op = match task.kind.name() {
+        KindName::Op(op) => op,
+        _ => return true,
+    };
+    let first = |ty: &TensorType| {
+        let mut dims = ty.shape.dims().iter();
+        let leads = dims.next().is_some_and(|d| d.known().is_none());
+        (leads, dims.all(|d| d.known().is_some()))
+    };
+    let grows = |ty: &TensorType| matches!(first(ty), (true, true)) || ty.shape.factors().1.is_empty();
+    match op {
+        Op::Sample | Op::Verify | Op::Commit | Op::PageWrite | Op::Attend => true,
+        Op::Embed | Op::Gather | Op::Matmul | Op::RmsNorm | Op::LayerNorm | Op::Rope | Op::Argmax => {
+            task.body.values().all(|(_, v)| grows(&v.ty))
+        }
+        Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Neg | Op::Silu | Op::Gelu | Op::Relu | Op::Tanh | Op::Sigmoid => {
+            task.body.values().all(|(_, v)| grows(&v.ty))
+        }
+        Op::Exp | Op::Log | Op::Sqrt | Op::Sin | Op::Cos => task.body.values().all(|(_, v)| grows(&v.ty)),
+        Op::Reshape | Op::Softmax => {
+            task.body.values().all(|(_, v)| matches!(first(&v.ty), (true, true)) && v.ty.shape.rank() > 1)
+        }
+        Op::Slice => {
+            let node = task.body.nodes().next().map(|(_, node)| node.int("axis"));
+            node.is_some_and(|axis| axis > 0) && task.body.values().all(|(_, v)| grows(&v.ty))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,94 @@
+//! A model on the device: weights, states, arena, and the scratch memory that its plans share.
+
+use crate::acl::{DeviceMemory, Queue};
+use crate::lower::{Bases, Model, Program};
+use crate::shape::{Group, Lengths, Shape};
+use crate::states::{States, StatesMap};
+use crate::weights::{Weights, WeightsMap, upload};
+use aio_backend::{DeviceError, WeightSource};
+use aio_ir::Sym;
+use aio_plan::{Plan, PlanFamily, PoolSizes, StateDesc};
+use smallvec::smallvec;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// See the module docs.
+pub(crate) struct Resident {
+    pub weights: Weights,
+    pub states: States,
+    pub arena: DeviceMemory,
+    pub lengths: Lengths,
+    queue: Arc<Queue>,
+    /// A larger one replaces it; graphs that were captured with the old one keep it.
+    scratch: Mutex<Arc<DeviceMemory>>,
+}
+
+/// Positions of a page, if the family has keys and values.
+pub(crate) fn page_of(family: &PlanFamily) -> Option<u32> {
+    family.states.iter().find_map(StateDesc::kv_shape).map(|kv| kv.positions)
+}
+
+/// The shape of a plan's largest step: all rows, in sequences of one.
+pub(crate) fn nominal(plan: &Plan, lengths: Lengths) -> Shape {
+    let bucket = &plan.bucket;
+    let mut dims = bucket.bounds();
+    (dims.pages, dims.stride, dims.recent, dims.slots) = (1, 1, 1, 1);
+    let rows = bucket.rows.max(1);
+    let group = match lengths {
+        Lengths::Bucket => Group { start: 0, sequences: rows, rows: 1, pages: 1 },
+        Lengths::Patch => Group { start: 0, sequences: 1, rows, pages: 1 },
+    };
+    Shape { dims: Sym::ALL.map(|sym| dims.get(sym)), groups: smallvec![group] }
+}
+
+/// The forms of weights that a family's plans read, and the most scratch of one of them.
+pub(crate) fn collect(
+    family: &PlanFamily,
+    states: &StatesMap,
+    (groups, lengths): (bool, Lengths),
+) -> Result<(WeightsMap, u64), DeviceError> {
+    let weights = WeightsMap::collecting(groups, 1 << 12);
+    let model = Model { family, weights: &weights, states, vectors: None, lengths };
+    let mut bytes = 0;
+    for plan in &family.plans {
+        let program = Program::new(&model, plan, &nominal(plan, lengths), Bases::NOWHERE)?;
+        bytes = bytes.max(program.scratch_bytes + (program.stage.bytes + program.results.bytes) as u64);
+    }
+    Ok((weights, bytes))
+}
+
+impl Resident {
+    /// Uploads a family's weights and allocates states and arena.
+    ///
+    /// # Errors
+    /// [`DeviceError::Weight`], [`DeviceError::OutOfMemory`], [`DeviceError::Unsupported`].
+    pub(crate) fn new(
+        queue: &Arc<Queue>,
+        family: &PlanFamily,
+        source: &dyn WeightSource,
+        pools: PoolSizes,
+        (groups, lengths): (bool, Lengths),
+    ) -> Result<Resident, DeviceError> {
+        let map = StatesMap::new(family, pools)?;
+        let (forms, _) = collect(family, &map, (groups, lengths))?;
+        let weights = upload(queue, family, source, forms)?;
+        let states = States::new(queue, map)?;
+        let arena = DeviceMemory::new(&queue.runtime, family.arena_bytes as usize).map_err(|e| e.taking("the arena"))?;
+        let scratch = DeviceMemory::new(&queue.runtime, 0).map_err(|e| e.taking("scratch memory"))?;
+        let scratch = Mutex::new(Arc::new(scratch));
+        queue.runtime.synchronize()?;
+        Ok(Resident { weights, states, arena, lengths, queue: Arc::clone(queue), scratch })
+    }
+
+    /// Scratch memory of at least so many bytes.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`].
+    pub(crate) fn scratch(&self, bytes: u64) -> Result<Arc<DeviceMemory>, DeviceError> {
+        let mut kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        if (kept.bytes() as u64) < bytes {
+            let larger = DeviceMemory::new(&self.queue.runtime, bytes as usize);
+            *kept = Arc::new(larger.map_err(|e| e.taking("scratch memory"))?);
+        }
+        Ok(Arc::clone(&kept))
+    }
+}
