@@ -10,7 +10,7 @@ mod speculate;
 mod table;
 
 pub(crate) use artefact::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, CompileArgs};
-pub(crate) use device::DeviceArg;
+pub(crate) use device::{AscendArgs, DeviceArg, DeviceFlags};
 pub(crate) use graph::{
     BucketArgs, BucketsArgs, GraphArgs, GraphCommand, GraphRunArgs, NamedFile, OpsArgs, OpsForm, PassesArgs, PrintArgs,
 };
@@ -198,6 +198,15 @@ pub(crate) struct ModelArgs {
     /// Graph template to use instead of the built-in one for the model's architecture.
     #[arg(long, value_name = "FILE")]
     pub template: Option<PathBuf>,
+    #[command(flatten)]
+    pub ascend: AscendArgs,
+}
+
+impl ModelArgs {
+    /// What the flags ask of the device.
+    pub(crate) fn flags(&self) -> DeviceFlags<'_> {
+        DeviceFlags { isa: self.isa, threads: self.threads, ascend: Some(&self.ascend) }
+    }
 }
 
 /// How a model gets into memory; shared by subcommands that run one.
@@ -275,6 +284,9 @@ pub(crate) struct RunArgs {
     pub burst: Option<usize>,
     #[command(flatten)]
     pub speculate: SpeculateArgs,
+    /// Write what the device did to a file that Perfetto and Chrome read, if the device keeps a trace.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Print to stderr how the drafts of each step or burst were chosen, with the alternatives.
     #[arg(long)]
     pub explain: bool,

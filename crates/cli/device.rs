@@ -1,6 +1,6 @@
 //! `aio device`: lists devices, and shows or measures their profiles.
 
-use crate::args::{CalibrateArgs, DeviceArg, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm};
+use crate::args::{CalibrateArgs, DeviceArg, DeviceFlags, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm};
 use crate::outcome::Outcome;
 use crate::profiles::{Listed, Profile, folder, path_of, profile, read};
 use crate::registry::registry;
@@ -65,7 +65,7 @@ fn show(args: &DeviceShowArgs) -> Result<()> {
     let path = match &args.file {
         Some(path) => path.clone(),
         None => {
-            let opened = devices::open(DeviceArg::CPU, None, None)?;
+            let opened = devices::open(DeviceArg::CPU, DeviceFlags::default())?;
             let entry = devices::entry(DeviceArg::CPU)?;
             let path = path_of(entry, &opened.device.target().name, opened.threads)?;
             let none = "this machine has no profile yet; `aio device calibrate` makes one";
@@ -101,7 +101,7 @@ fn markdown(p: &DeviceProfile) -> String {
 }
 
 fn calibrate(args: &CalibrateArgs) -> Result<()> {
-    let opened = devices::open(args.device, args.isa, args.threads)?;
+    let opened = devices::open(args.device, DeviceFlags { isa: args.isa, threads: args.threads, ascend: None })?;
     let sampler = Sampler { repetitions: args.reps, stopped: &signals::interrupted };
     let figures = devices::measured(args.device, &opened)?.figures(&sampler)?;
     let profile = DeviceProfile {

@@ -2,7 +2,7 @@
 //!
 //! Called by every subcommand that opens a device.
 
-use crate::args::{DeviceArg, IsaArg};
+use crate::args::{DeviceArg, DeviceFlags};
 use crate::folders;
 use crate::registry::registry;
 use aio::devices::{DeviceEntry, DeviceOptions, Hardware, Opened, RegistryError, options};
@@ -17,8 +17,8 @@ pub(crate) fn entry(device: DeviceArg) -> Result<&'static dyn DeviceEntry, Regis
 }
 
 /// Opens a device; `threads` 0 means one per core.
-pub(crate) fn open(device: DeviceArg, isa: Option<IsaArg>, threads: Option<u32>) -> Result<Opened> {
-    let options = asked(isa, threads);
+pub(crate) fn open(device: DeviceArg, flags: DeviceFlags<'_>) -> Result<Opened> {
+    let options = asked(flags);
     let entry = fitting(device, &options)?;
     Ok(registry().open(device.name(), &provided(entry, options)?)?)
 }
@@ -29,8 +29,8 @@ pub(crate) fn measured(device: DeviceArg, opened: &Opened) -> Result<&Arc<dyn Ha
 }
 
 /// Rejects flags that the device does not take.
-pub(crate) fn check(device: DeviceArg, isa: Option<IsaArg>, threads: Option<u32>) -> Result<()> {
-    fitting(device, &asked(isa, threads)).map(|_| ())
+pub(crate) fn check(device: DeviceArg, flags: DeviceFlags<'_>) -> Result<()> {
+    fitting(device, &asked(flags)).map(|_| ())
 }
 
 /// The entry of a device, if it takes these options. They come from flags, so an error names the flag.
@@ -45,13 +45,28 @@ fn fitting(device: DeviceArg, options: &DeviceOptions) -> Result<&'static dyn De
 }
 
 /// The options that the flags set.
-fn asked(isa: Option<IsaArg>, threads: Option<u32>) -> DeviceOptions {
+fn asked(flags: DeviceFlags<'_>) -> DeviceOptions {
     let mut asked = DeviceOptions::new();
-    if let Some(value) = isa.and_then(|isa| isa.to_possible_value()) {
+    if let Some(value) = flags.isa.and_then(|isa| isa.to_possible_value()) {
         asked = asked.with(options::ISA, value.get_name());
     }
-    if let Some(threads) = threads {
+    if let Some(threads) = flags.threads {
         asked = asked.with(options::THREADS, threads);
+    }
+    let Some(ascend) = flags.ascend else { return asked };
+    if let Some(path) = &ascend.acl_lib {
+        asked = asked.with(options::ACL_LIB, path.clone());
+    }
+    let words = [
+        (options::LENGTHS, &ascend.lengths),
+        (options::WEIGHTS, &ascend.npu_weights),
+        (options::CHIP, &ascend.chip),
+        (options::HOST, &ascend.host),
+    ];
+    for (name, word) in words {
+        if let Some(word) = word {
+            asked = asked.with(name, word.as_str());
+        }
     }
     asked
 }

@@ -1,6 +1,6 @@
 //! Finds and loads models for the subcommands.
 
-use crate::args::{LoadArgs, ModelArgs};
+use crate::args::{DeviceArg, LoadArgs, ModelArgs};
 use crate::devices;
 use crate::input;
 use crate::profiles;
@@ -8,7 +8,7 @@ use crate::pull;
 use crate::store::CacheEntry;
 use aio::backend::{Device, ImageAccess};
 use aio::engine::{Engine, EngineOptions};
-use aio::ir::Graph;
+use aio::ir::{Graph, PAGE_POSITIONS};
 use aio::model::Model;
 use aio::model::template::Templates;
 use aio::plan::artefact::{Artefact, is_artefact};
@@ -26,7 +26,15 @@ pub(crate) fn path(args: &ModelArgs) -> Result<PathBuf> {
 
 /// Opens the device for a model.
 pub(crate) fn model_device(args: &ModelArgs) -> Result<Arc<dyn Device>> {
-    Ok(devices::open(args.device, args.isa, args.threads)?.device)
+    Ok(devices::open(args.device, args.flags())?.device)
+}
+
+/// Positions of the KV pages that suit the device. One that cannot be opened has its error where it is used.
+fn pages(args: &ModelArgs) -> u64 {
+    match args.device {
+        DeviceArg::CPU => PAGE_POSITIONS,
+        _ => model_device(args).map_or(PAGE_POSITIONS, |device| device.target().page_positions()),
+    }
 }
 
 /// Opens the model file.
@@ -71,18 +79,24 @@ fn templates(args: &ModelArgs) -> Result<(Templates, Option<String>)> {
 /// The text of the model's step graph, so that faults can be shown with their positions.
 pub(crate) fn graph_text(model: &Model, args: &ModelArgs) -> Result<String> {
     let (templates, own) = templates(args)?;
-    model.graph_text(&templates, own.as_deref()).with_context(|| name(model))
+    model.paged_graph_text(&templates, own.as_deref(), pages(args)).with_context(|| name(model))
 }
 
 /// The model's step graph.
 pub(crate) fn graph(model: &Model, args: &ModelArgs) -> Result<Graph> {
+    graph_with(model, args, pages(args))
+}
+
+fn graph_with(model: &Model, args: &ModelArgs, pages: u64) -> Result<Graph> {
     let (templates, own) = templates(args)?;
-    model.graph(&templates, own.as_deref()).with_context(|| name(model))
+    model.paged_graph(&templates, own.as_deref(), pages).with_context(|| name(model))
 }
 
 /// A loaded model, and its place in the cache if it has yet to be stored there.
 pub(crate) struct Loaded {
     pub engine: Engine,
+    /// The device that it is on.
+    pub device: Arc<dyn Device>,
     entry: Option<CacheEntry>,
 }
 
@@ -131,8 +145,9 @@ pub(crate) fn load_on(
     let entry = CacheEntry::of(&path, args, load, &*device, options);
     let kept = entry.as_ref().map(|s| s.load(Arc::clone(&device), options, access)).transpose()?.flatten();
     // Tries the cache first: on a hit, the model file is not read.
+    let own = Arc::clone(&device);
     let loaded = if let Some(engine) = kept {
-        Loaded { engine, entry: None }
+        Loaded { engine, device: own, entry: None }
     } else if is_artefact(&path) {
         if args.template.is_some() {
             bail!("{} is already compiled; --template needs the original model file", path.display());
@@ -140,11 +155,11 @@ pub(crate) fn load_on(
         let named = || format!("cannot load {}", path.display());
         let artefact = Artefact::open(&path).with_context(named)?;
         let engine = Engine::from_artefact(artefact, device, options, access).with_context(named)?;
-        Loaded { engine, entry: None }
+        Loaded { engine, device: own, entry: None }
     } else {
         let model = open_path(&path)?;
-        let graph = graph(&model, args)?;
-        Loaded { engine: Engine::load(model, &graph, device, options)?, entry }
+        let graph = graph_with(&model, args, device.target().page_positions())?;
+        Loaded { engine: Engine::load(model, &graph, device, options)?, device: own, entry }
     };
     warn(loaded.engine.model());
     let trained = loaded.engine.model().hyper.context_length;

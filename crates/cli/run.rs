@@ -29,9 +29,16 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     let options = EngineOptions { context: args.ctx, dispatch, burst, ..EngineOptions::default() };
     let mut drafting = Drafting::new(&args.speculate, &args.model, &args.load, &options)?;
     let mut loaded = models::load(&args.model, &args.load, &options)?;
+    if args.trace.is_some() {
+        loaded.device.trace()?;
+    }
     match prompt {
         Some(prompt) => once(&args, &drafting, &loaded.engine, sampling, &prompt)?,
         None => chat(&args, &drafting, &mut loaded, sampling)?,
+    }
+    if let Some(path) = &args.trace {
+        let text = loaded.device.take_trace()?;
+        aio::mapped::write_whole(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
     }
     loaded.keep();
     drafting.keep();
@@ -228,6 +235,8 @@ fn once(args: &RunArgs, drafting: &Drafting, engine: &Engine, sampling: Sampling
         dispatch: args.dispatch.name(),
         submissions: spent.submissions(),
         syncs: spent.syncs(),
+        spent,
+        decode,
         decode_bytes: decode.weight_bytes(engine, Some(drafting), done.timing.decode_steps as u64),
     };
     match (args.output, args.ids) {
@@ -262,21 +271,55 @@ struct Summary<'a> {
     syncs: u64,
     /// Bytes of weights read after the first token.
     decode_bytes: u64,
+    /// What the whole run took, and the steps after the first token.
+    spent: Spent,
+    decode: Spent,
 }
 
 impl Summary<'_> {
+    /// Seconds up to the first token, by the device's model if it has one.
+    fn prefill_s(&self) -> f64 {
+        let modelled = self.spent.modelled().map(|all| all - self.decode.modelled().unwrap_or(0.0));
+        modelled.unwrap_or(self.done.timing.prefill.as_secs_f64())
+    }
+
+    /// Seconds after the first token, likewise.
+    fn decode_s(&self) -> f64 {
+        match self.spent.modelled() {
+            Some(_) => self.decode.modelled().unwrap_or(0.0),
+            None => self.done.timing.decode.as_secs_f64(),
+        }
+    }
+
     fn prefill_tok_s(&self) -> f64 {
-        rate(self.request.prompt.len() as u64, self.done.timing.prefill.as_secs_f64())
+        rate(self.request.prompt.len() as u64, self.prefill_s())
     }
 
     fn decode_tok_s(&self) -> f64 {
-        rate(self.done.ids.len().saturating_sub(1) as u64, self.done.timing.decode.as_secs_f64())
+        rate(self.done.ids.len().saturating_sub(1) as u64, self.decode_s())
+    }
+
+    /// Where the rates come from, unless a clock measured them.
+    fn clock(&self) -> &'static str {
+        if self.spent.modelled().is_some() { " modelled" } else { "" }
+    }
+
+    /// What only a modelled device has to say.
+    fn modelled(&self) -> String {
+        let (captures, seconds) = self.spent.captures();
+        if self.spent.modelled().is_none() {
+            return String::new();
+        }
+        let simulated = rate(self.done.ids.len().saturating_sub(1) as u64, self.done.timing.decode.as_secs_f64());
+        let host = format!("the simulation ran at {simulated:.1} tok/s; ");
+        if captures == 0 { host } else { format!("{captures} graphs captured in {:.1} ms modelled; {host}", seconds * 1e3) }
     }
 
     fn line(&self) -> String {
         let weights = self.engine.work().weight_bytes;
+        let clock = self.clock();
         format!(
-            "prompt {} tokens, {:.1} tok/s; generated {} tokens, {:.1} tok/s; plan {} on {}; weights {:.2} MB, {:.1} GB/s; {} submissions, {} syncs; {}{}; seed {}",
+            "prompt {} tokens, {:.1} tok/s{clock}; generated {} tokens, {:.1} tok/s{clock}; plan {} on {}; weights {:.2} MB, {:.1} GB/s{clock}; {} submissions, {} syncs; {}{}{}; seed {}",
             self.request.prompt.len(),
             self.prefill_tok_s(),
             self.done.ids.len(),
@@ -284,10 +327,11 @@ impl Summary<'_> {
             self.done.plan,
             self.engine.family().target,
             weights as f64 / 1e6,
-            rate(self.decode_bytes, self.done.timing.decode.as_secs_f64()) / 1e9,
+            rate(self.decode_bytes, self.decode_s()) / 1e9,
             self.submissions,
             self.syncs,
             self.speculation(),
+            self.modelled(),
             self.done.stop_reason.name(),
             self.request.sampling.seed,
         )
@@ -312,6 +356,8 @@ impl Summary<'_> {
             "stop_reason": self.done.stop_reason.name(),
             "prefill_tok_s": self.prefill_tok_s(),
             "decode_tok_s": self.decode_tok_s(),
+            "clock": if self.spent.modelled().is_some() { "modelled" } else { "measured" },
+            "captures": self.spent.captures().0,
             "plan": self.done.plan,
             "device": self.engine.family().target,
             "weight_bytes": self.engine.work().weight_bytes,

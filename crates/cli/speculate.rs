@@ -94,6 +94,18 @@ impl Spent {
         self.own.syncs + self.drafts.syncs
     }
 
+    /// Seconds of all steps by the device's model; `None` if they were measured.
+    pub(crate) fn modelled(&self) -> Option<f64> {
+        let ns = self.own.modelled_ns + self.drafts.modelled_ns;
+        (ns > 0).then_some(ns as f64 * 1e-9)
+    }
+
+    /// Graphs captured for new shapes of steps, and the seconds that took.
+    pub(crate) fn captures(&self) -> (u64, f64) {
+        let ns = self.own.capture_ns + self.drafts.capture_ns;
+        (self.own.captures + self.drafts.captures, ns as f64 * 1e-9)
+    }
+
     /// Bytes of weights read in `steps` steps of the engine.
     pub(crate) fn weight_bytes(&self, engine: &Engine, drafting: Option<&Drafting>, steps: u64) -> u64 {
         // Verifying token by token makes more than one pass over the weights per step.

@@ -12,7 +12,6 @@ use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, Tally,
 use aio_ir::{DType, Dims, Op};
 use aio_plan::{KindName, KindSupport, Layout, Limits, Plan, PlanFamily, PoolSizes, Target};
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Options for opening an NPU.
@@ -77,20 +76,22 @@ impl AscendDevice {
         self.queue.runtime.library().origin()
     }
 
+    /// Chooses what the simulated Ascend models: `device` is a chip, such as `910B3`, `host` is `native` or `torch-eager`.
+    ///
+    /// # Errors
+    /// See [`AscendDevice::control`].
+    pub fn model(&mut self, key: &str, value: &str) -> Result<(), AscendError> {
+        self.control(key, value)?;
+        self.chip = self.queue.runtime.chip();
+        Ok(())
+    }
+
     /// Sets a property of the simulated Ascend, such as `device` or `fail_malloc`.
     ///
     /// # Errors
     /// [`AscendError::NotSimulated`], [`AscendError::Call`] if there is no such property or value.
     pub fn control(&self, key: &str, value: &str) -> Result<(), AscendError> {
         self.queue.runtime.control("a property of the simulator", key, value)
-    }
-
-    /// Writes what the simulated Ascend traced so far to a file, for Perfetto or Chrome, in modelled time.
-    ///
-    /// # Errors
-    /// [`AscendError::NotSimulated`], [`AscendError::Call`] if the file cannot be written.
-    pub fn write_trace(&self, path: &Path) -> Result<(), AscendError> {
-        self.queue.runtime.write_trace(path)
     }
 }
 
@@ -155,6 +156,17 @@ impl Device for AscendDevice {
         let parts = (Arc::clone(&self.queue), Arc::clone(&self.budget), Arc::clone(&self.tally));
         let resident = weights.get::<Resident>()?;
         Ok(Box::new(AscendExecutable::new(parts, resident, family, plan, options.submission)?))
+    }
+
+    fn trace(&self) -> Result<(), DeviceError> {
+        match self.queue.runtime.control("a trace", "trace", "1") {
+            Err(AscendError::NotSimulated { .. }) => Err(DeviceError::NoTrace { device: self.target().name }),
+            started => Ok(started?),
+        }
+    }
+
+    fn take_trace(&self) -> Result<String, DeviceError> {
+        Ok(self.queue.runtime.take_trace()?)
     }
 
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {

@@ -184,6 +184,19 @@ impl AscendExecutable {
         Ok([submissions, launches, 1])
     }
 
+    /// The host's time, and its modelled time in nanoseconds if there is one.
+    fn clock(&self) -> (Instant, Option<u64>) {
+        (Instant::now(), self.queue.runtime.modelled_ns())
+    }
+
+    /// The time since another one.
+    fn since(&self, (started, modelled): (Instant, Option<u64>)) -> StepTime {
+        match (modelled, self.queue.runtime.modelled_ns()) {
+            (Some(before), Some(after)) => StepTime::Modelled(after.saturating_sub(before) as f64 * 1e-9),
+            _ => StepTime::Measured(started.elapsed().as_secs_f64()),
+        }
+    }
+
     /// The graph's element type at a location that the host reads.
     fn dtype(&self, loc: Loc) -> DType {
         match loc {
@@ -240,19 +253,21 @@ impl Executable for AscendExecutable {
         bindings.check(&self.plan, self.resident.states.map.pools)?;
         self.steps += 1;
         let (shape, rows) = self.shape(bindings);
-        let at = self.captured(shape)?;
         // Capturing a new shape is no part of the step's time: the next step of the shape does not repeat it.
-        let (started, modelled) = (Instant::now(), self.queue.runtime.modelled_ns());
+        let (capturing, before) = (self.clock(), self.captured.iter().filter(|c| c.graph.is_some()).count());
+        let at = self.captured(shape)?;
+        let captures = (self.captured.iter().filter(|c| c.graph.is_some()).count().saturating_sub(before)) as u64;
+        let capture_ns = if captures > 0 { (self.since(capturing).seconds() * 1e9) as u64 } else { 0 };
+        let started = self.clock();
         let [submissions, launches, syncs] = self.run(at, bindings, &rows)?;
-        let time = match (modelled, self.queue.runtime.modelled_ns()) {
-            (Some(before), Some(after)) => StepTime::Modelled(after.saturating_sub(before) as f64 * 1e-9),
-            _ => StepTime::Measured(started.elapsed().as_secs_f64()),
-        };
+        let time = self.since(started);
         self.deliver(at, bindings, &rows)?;
         let report = StepReport::new(&self.traffic, bindings.load(&self.plan), submissions, time);
         self.tally.update(|counters| {
             counters.add(&report, launches);
             counters.syncs = counters.syncs - submissions + syncs;
+            counters.captures += captures;
+            counters.capture_ns += capture_ns;
         });
         Ok(Pending::Done(report))
     }

@@ -1,6 +1,7 @@
 //! Counters of a device's work, the same on every back end.
 
 use crate::StepReport;
+use aio_plan::StepTime;
 use std::ops::Sub;
 
 /// Totals since the device was opened. The difference between two readings is a step's share.
@@ -18,6 +19,12 @@ pub struct Counters {
     pub bytes_read: u64,
     /// Bytes written, the sum of the steps' reports.
     pub bytes_written: u64,
+    /// Nanoseconds of all steps by the device's model; 0 where steps are measured.
+    pub modelled_ns: u64,
+    /// Graphs captured because a step had a new shape.
+    pub captures: u64,
+    /// Nanoseconds of these captures, which are no part of the steps' times; modelled or measured as those are.
+    pub capture_ns: u64,
     /// Memory allocations during steps. Any value other than 0 indicates a bug.
     pub step_allocations: u64,
 }
@@ -30,6 +37,9 @@ impl Counters {
         self.launches += launches;
         self.bytes_read += report.bytes_read;
         self.bytes_written += report.bytes_written;
+        if let StepTime::Modelled(seconds) = report.time {
+            self.modelled_ns += (seconds * 1e9) as u64;
+        }
     }
 }
 
@@ -43,6 +53,9 @@ impl Sub for Counters {
             barriers: self.barriers - before.barriers,
             bytes_read: self.bytes_read - before.bytes_read,
             bytes_written: self.bytes_written - before.bytes_written,
+            modelled_ns: self.modelled_ns - before.modelled_ns,
+            captures: self.captures - before.captures,
+            capture_ns: self.capture_ns - before.capture_ns,
             step_allocations: self.step_allocations - before.step_allocations,
         }
     }

@@ -183,6 +183,22 @@ pub trait Device: Send + Sync {
         Err(DeviceError::NoBurst { device: self.target().name, reason: "it runs only single steps".to_owned() })
     }
 
+    /// Begins to trace what steps do.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoTrace`] if the device cannot.
+    fn trace(&self) -> Result<(), DeviceError> {
+        Err(DeviceError::NoTrace { device: self.target().name })
+    }
+
+    /// What was traced so far, in the JSON form of Chrome and Perfetto; the trace begins afresh.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoTrace`] if the device cannot.
+    fn take_trace(&self) -> Result<String, DeviceError> {
+        Err(DeviceError::NoTrace { device: self.target().name })
+    }
+
     /// Copies whole KV pages `(from, to)` in every state, in order, and waits until done.
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError>;
 

@@ -64,6 +64,12 @@ pub enum DeviceError {
         /// Why not.
         reason: String,
     },
+    /// The device keeps no trace.
+    #[error("{device} keeps no trace of its steps")]
+    NoTrace {
+        /// The device.
+        device: String,
+    },
     /// The packed weights are invalid.
     #[error("the packed weights cannot be used: {0}")]
     Image(String),

@@ -2,7 +2,10 @@
 
 use crate::registry::registry;
 use aio::devices::ORACLE;
+use crate::args::IsaArg;
+use clap::Args as ClapArgs;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use std::path::PathBuf;
 
 /// The name of a device in the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,38 @@ impl DeviceArg {
     pub(crate) fn is_oracle(self) -> bool {
         self.0 == ORACLE
     }
+}
+
+/// Flags of `--device ascend`.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct AscendArgs {
+    /// AscendCL for --device ascend: a library file, or the folder of CANN's libraries [default: the simulated Ascend].
+    #[arg(long, value_name = "PATH")]
+    pub acl_lib: Option<PathBuf>,
+    /// How --device ascend gets lengths of sequences into captured graphs: a graph for each bucket of lengths, or one whose
+    /// attention each step replaces [default: bucket].
+    #[arg(long, value_name = "HOW", value_parser = ["bucket", "patch"])]
+    pub lengths: Option<String>,
+    /// Weight matrices of --device ascend: halves, or the file's integers where it has Q8_0 or Q4_0 [default: f16].
+    #[arg(long, value_name = "FORM", value_parser = ["f16", "groups"])]
+    pub npu_weights: Option<String>,
+    /// Chip that the simulated Ascend models [default: 910B2].
+    #[arg(long, value_name = "CHIP", value_parser = ["910B1", "910B2", "910B3", "910B4"])]
+    pub chip: Option<String>,
+    /// Host that the simulated Ascend models: calls from Rust or C, or from PyTorch [default: native].
+    #[arg(long, value_name = "HOST", value_parser = ["native", "torch-eager"])]
+    pub host: Option<String>,
+}
+
+/// Flags that only some devices take.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct DeviceFlags<'a> {
+    /// Highest instruction set.
+    pub isa: Option<IsaArg>,
+    /// Number of threads.
+    pub threads: Option<u32>,
+    /// See [`AscendArgs`].
+    pub ascend: Option<&'a AscendArgs>,
 }
 
 /// Accepts the names in the registry; help and errors list them.

@@ -214,4 +214,13 @@ pub(crate) struct GraphRunArgs {
     /// Highest instruction set to use [default: the best available].
     #[arg(long, value_enum, value_name = "ISA")]
     pub isa: Option<IsaArg>,
+    #[command(flatten)]
+    pub ascend: super::AscendArgs,
+}
+
+impl GraphRunArgs {
+    /// What the flags ask of the device.
+    pub(crate) fn flags(&self) -> super::DeviceFlags<'_> {
+        super::DeviceFlags { isa: self.isa, threads: self.threads, ascend: Some(&self.ascend) }
+    }
 }

@@ -8,7 +8,7 @@ mod row;
 mod samples;
 mod spec;
 
-use crate::args::{BenchArgs, BenchCommand, IsaArg, ModelArgs};
+use crate::args::{AscendArgs, BenchArgs, BenchCommand, IsaArg, ModelArgs};
 use crate::outcome::Outcome;
 use crate::{devices, escape, models, output};
 use aio::engine::{EngineOptions, Sampling};
@@ -75,7 +75,7 @@ fn bench(
     bar: &ProgressBar,
 ) -> Result<Vec<Row>> {
     let threads = (threads > 0).then_some(threads);
-    let model = ModelArgs { model: Some(path.to_owned()), threads, isa, device: args.device, template: None };
+    let model = ModelArgs { model: Some(path.to_owned()), threads, isa, device: args.device, template: None, ascend: AscendArgs::default() };
     let mut sampling = Sampling::greedy();
     let BenchArgs { temp: temperature, top_k, top_p, min_p, .. } = *args;
     sampling.params = SampleParams { temperature, top_k, top_p, min_p, ..SampleParams::GREEDY };
@@ -84,7 +84,7 @@ fn bench(
     let context = u32::try_from(context).context("the longest test needs more than 2^32 positions")?;
     let options =
         EngineOptions { context: Some(context), sequences: measure::sequences(tests), ..EngineOptions::default() };
-    let opened = devices::open(args.device, isa, threads)?;
+    let opened = devices::open(args.device, model.flags())?;
     let hardware = devices::measured(args.device, &opened)?;
     let loaded = models::load_on(&model, &args.load, Arc::clone(&opened.device), &options)?;
     let mut bench = Bench::new(loaded, (&opened, &**hardware), sampling, tests)?;

@@ -23,6 +23,8 @@
 //!
 //! See `examples/custom_backend.rs` for a complete back end.
 
+#[cfg(feature = "ascend")]
+mod ascend;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;

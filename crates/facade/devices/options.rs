@@ -17,6 +17,17 @@ pub const SERIAL: &str = "serial";
 /// The share of first-level memory that kernels request as shared memory, in percent.
 pub const CARVEOUT: &str = "carveout";
 
+/// AscendCL: a library file, or the folder of CANN's libraries; absent means the simulated Ascend.
+pub const ACL_LIB: &str = "acl-lib";
+/// How lengths of sequences get into captured graphs.
+pub const LENGTHS: &str = "lengths";
+/// The form of weight matrices on the device.
+pub const WEIGHTS: &str = "npu-weights";
+/// The chip that a simulated device models.
+pub const CHIP: &str = "chip";
+/// The host that a simulated device models.
+pub const HOST: &str = "host";
+
 /// The value of an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OptionValue {
@@ -71,6 +82,8 @@ pub enum OptionForm {
     Word(&'static [&'static str]),
     /// One folder.
     Folder,
+    /// One file or folder.
+    Path,
     /// Any number of folders.
     Folders,
 }
@@ -80,7 +93,7 @@ impl OptionForm {
     pub fn takes(&self, value: &OptionValue) -> bool {
         match (self, value) {
             (OptionForm::Flag, OptionValue::Flag(_)) | (OptionForm::Folders, OptionValue::Folders(_)) => true,
-            (OptionForm::Folder, OptionValue::Folders(folders)) => folders.len() == 1,
+            (OptionForm::Folder | OptionForm::Path, OptionValue::Folders(paths)) => paths.len() == 1,
             (OptionForm::Count(most), OptionValue::Count(count)) => count <= most,
             (OptionForm::Word(words), OptionValue::Word(word)) => words.contains(&word.as_str()),
             _ => false,
@@ -95,6 +108,7 @@ impl fmt::Display for OptionForm {
             OptionForm::Count(most) => write!(f, "a number from 0 to {most}"),
             OptionForm::Word(words) => f.write_str(&words.join(", ")),
             OptionForm::Folder => f.write_str("a folder"),
+            OptionForm::Path => f.write_str("a file or folder"),
             OptionForm::Folders => f.write_str("folders"),
         }
     }

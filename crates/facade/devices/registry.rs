@@ -23,6 +23,8 @@ impl Registry {
             Box::new(super::cpu::CpuEntry),
             #[cfg(feature = "cuda")]
             Box::new(super::cuda::CudaEntry),
+            #[cfg(feature = "ascend")]
+            Box::new(super::ascend::AscendEntry),
             Box::new(super::interp::ENTRY),
         ];
         Registry { entries }

@@ -161,10 +161,19 @@ impl Model {
     /// [`ModelError::Hyper`] from the template; [`HyperError::Unread`] and [`HyperError::Unsupported`] for a key that
     /// it does not honour.
     pub fn graph_text(&self, templates: &Templates, name: Option<&str>) -> Result<String, ModelError> {
-        self.render(templates, name, aio_ir::PAGE_POSITIONS)
+        self.paged_graph_text(templates, name, aio_ir::PAGE_POSITIONS)
     }
 
-    fn render(&self, templates: &Templates, name: Option<&str>, page_positions: u64) -> Result<String, ModelError> {
+    /// The same with KV pages of so many positions, as a device wants them (`Target::page_positions`).
+    ///
+    /// # Errors
+    /// See [`Model::graph_text`].
+    pub fn paged_graph_text(
+        &self,
+        templates: &Templates,
+        name: Option<&str>,
+        page_positions: u64,
+    ) -> Result<String, ModelError> {
         let architecture = &self.hyper.architecture;
         let own = || templates.of_architecture(architecture);
         let name = name.map(str::to_owned).or_else(own);
@@ -185,7 +194,7 @@ impl Model {
         self.paged_graph(templates, name, aio_ir::PAGE_POSITIONS)
     }
 
-    /// The same with KV pages of so many positions, as a device wants them (`Target::page_positions`).
+    /// The same with KV pages of so many positions.
     ///
     /// # Errors
     /// See [`Model::graph`].
@@ -195,7 +204,7 @@ impl Model {
         name: Option<&str>,
         page_positions: u64,
     ) -> Result<Graph, ModelError> {
-        let graph = aio_ir::text::parse(&self.render(templates, name, page_positions)?)?.graph;
+        let graph = aio_ir::text::parse(&self.paged_graph_text(templates, name, page_positions)?)?.graph;
         self.check_tensors(&graph)?;
         Ok(graph)
     }

@@ -133,6 +133,23 @@ pub fn trace_json(spans: &[Span]) -> String {
     out
 }
 
+/// Copies a text with a final zero if it fits; returns the bytes needed, and whether it was copied.
+///
+/// # Safety
+/// `buffer` is null or has `bytes` bytes.
+unsafe fn give(text: &str, buffer: *mut c_char, bytes: usize) -> (usize, bool) {
+    let needed = text.len() + 1;
+    let fits = !buffer.is_null() && bytes >= needed;
+    if fits {
+        // SAFETY: the buffer has room for the text and the zero.
+        unsafe {
+            std::ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast(), text.len());
+            buffer.add(text.len()).write(0);
+        }
+    }
+    (needed, fits)
+}
+
 /// `aioSimReport`: writes the report as text with a final zero; returns the bytes needed. A short buffer gets nothing.
 ///
 /// # Safety
@@ -140,14 +157,26 @@ pub fn trace_json(spans: &[Span]) -> String {
 pub unsafe extern "C" fn sim_report(buffer: *mut c_char, bytes: usize) -> usize {
     let mut needed = 0;
     guard(|| {
-        let text = report()?.json();
-        needed = text.len() + 1;
-        if !buffer.is_null() && bytes >= needed {
-            // SAFETY: the buffer has room for the text and the zero.
-            unsafe {
-                std::ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast(), text.len());
-                buffer.add(text.len()).write(0);
-            }
+        // SAFETY: as this function's.
+        needed = unsafe { give(&report()?.json(), buffer, bytes) }.0;
+        Ok(())
+    });
+    needed
+}
+
+/// `aioSimTraceText`: the same for the trace, which starts afresh once it was written.
+///
+/// # Safety
+/// `buffer` is null or has `bytes` bytes.
+pub unsafe extern "C" fn sim_trace_text(buffer: *mut c_char, bytes: usize) -> usize {
+    let mut needed = 0;
+    guard(|| {
+        let text = trace_json(world()?.trace.as_deref().unwrap_or_default());
+        // SAFETY: as this function's.
+        let (bytes, taken) = unsafe { give(&text, buffer, bytes) };
+        needed = bytes;
+        if taken {
+            take_trace()?;
         }
         Ok(())
     });

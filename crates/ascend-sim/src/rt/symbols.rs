@@ -79,6 +79,7 @@ macro_rules! runtime_symbols {
             aioSimControl = control::sim_control(key: *const c_char, value: *const c_char) -> i32;
             aioSimHostTime = report::sim_host_time() -> u64;
             aioSimReport = report::sim_report(buffer: *mut c_char, bytes: usize) -> usize;
+            aioSimTraceText = report::sim_trace_text(buffer: *mut c_char, bytes: usize) -> usize;
             aioSimTrace = report::sim_trace(path: *const c_char) -> i32;
         }
     };

@@ -99,7 +99,7 @@ functions! {
     optional {
         aioSimControl(*const c_char, *const c_char) -> i32;
         aioSimHostTime() -> u64;
-        aioSimTrace(*const c_char) -> i32;
+        aioSimTraceText(*mut c_char, usize) -> usize;
     }
     operators {
         aclnnAbsGetWorkspaceSize aclnnAbs(Ptr, Ptr);

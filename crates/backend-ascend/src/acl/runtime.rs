@@ -5,7 +5,6 @@ use super::library::AclLibrary;
 use super::objects::Objects;
 use crate::error::AscendError;
 use std::ffi::{CStr, CString};
-use std::path::Path;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
@@ -156,13 +155,16 @@ impl Runtime {
         self.check("aioSimControl", unsafe { control(key.as_ptr(), value.as_ptr()) })
     }
 
-    /// Writes the modelled trace to a file.
-    pub(crate) fn write_trace(&self, path: &Path) -> Result<(), AscendError> {
+    /// The modelled trace so far, which starts afresh.
+    pub(crate) fn take_trace(&self) -> Result<String, AscendError> {
         let setting = "a trace";
-        let Some(trace) = self.api().aioSimTrace else { return Err(AscendError::NotSimulated { setting }) };
-        let text = CString::new(path.as_os_str().as_encoded_bytes()).unwrap_or_default();
-        // SAFETY: the text ends in a zero and lives through the call.
-        self.check("aioSimTrace", unsafe { trace(text.as_ptr()) })
+        let Some(text) = self.api().aioSimTraceText else { return Err(AscendError::NotSimulated { setting }) };
+        // SAFETY: without a buffer it only says how much it needs.
+        let mut buffer = vec![0u8; unsafe { text(null_mut(), 0) }];
+        // SAFETY: the buffer has so many bytes.
+        let used = unsafe { text(buffer.as_mut_ptr().cast(), buffer.len()) };
+        buffer.truncate(used.min(buffer.len()).saturating_sub(1));
+        Ok(String::from_utf8_lossy(&buffer).into_owned())
     }
 
     /// Waits for all steps that were started.
