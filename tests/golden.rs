@@ -5,6 +5,7 @@
 
 use aio::backend::Device;
 use aio::backend::ImageAccess;
+use aio::devices::{DeviceOptions, Registry};
 use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
 use aio::engine::{
     Compiled, Engine, EngineOptions, Flow, OutputBuffer, Outputs, Request, Sampling, Sequence, Step, StepRow, StepWants,
@@ -80,25 +81,34 @@ fn nmse(got: &[f32], want: &[f64]) -> f64 {
     error / want.iter().map(|w| w * w).sum::<f64>()
 }
 
-/// Checks one instruction-set level; returns the first-position errors.
-fn check_level(path: &std::path::Path, isa: IsaLevel) -> Vec<f64> {
-    let engine = engine(path, Some(isa), 2);
+/// Checks an engine on some of the prompts; returns the first-position errors.
+fn check(engine: &Engine, name: &str, cases: impl IntoIterator<Item = Golden>) -> Vec<f64> {
     let mut errors = Vec::new();
-    for case in golden() {
+    for case in cases {
         let ids = engine.model().tokenizer.encode_prompt(&case.prompt, true).unwrap();
         assert_eq!(ids, case.prompt_ids, "{:?}", case.prompt);
         let forced: Vec<u32> = ids.iter().chain(&case.greedy_ids[..case.greedy_ids.len() - 1]).copied().collect();
-        let rows = logits(&engine, &forced, ids.len() - 1, 512);
+        let rows = logits(engine, &forced, ids.len() - 1, 512);
         for (i, row) in rows.iter().enumerate().filter(|(i, _)| case.margins[*i] >= MARGIN) {
             assert_eq!(argmax(row), case.greedy_ids[i], "{:?}, forced position {i}", case.prompt);
         }
         let sparse: Vec<f32> = rows[0].iter().step_by(case.stride).copied().collect();
         let error = nmse(&sparse, &case.first_logits);
-        println!("{}: {:?}: first-logits NMSE {error:.2e}", isa.name(), case.prompt);
+        println!("{name}: {:?}: first-logits NMSE {error:.2e}", case.prompt);
         errors.push(error);
-        check_free_run(&engine, &case);
+        check_free_run(engine, &case);
     }
     errors
+}
+
+/// Checks the first-position errors of all prompts.
+fn check_errors(mut errors: Vec<f64>, name: &str) {
+    errors.sort_by(f64::total_cmp);
+    let listed: Vec<_> = errors.iter().map(|e| format!("{e:.2e}")).collect();
+    println!("{name}: first-logits NMSE {}", listed.join(" "));
+    let median = (errors[(errors.len() - 1) / 2] + errors[errors.len() / 2]) / 2.0;
+    assert!(median <= 1e-3, "{name}: median NMSE {median}");
+    assert!(errors.iter().all(|&e| e <= 1e-2), "{name}: NMSE {}", listed.join(" "));
 }
 
 fn check_free_run(engine: &Engine, case: &Golden) {
@@ -120,14 +130,22 @@ fn tokens_and_logits_agree_with_llama_cpp_at_every_level() {
             needs::skip(&format!("golden at {}", isa.name()), isa.name(), "this machine lacks the level");
             continue;
         }
-        let mut errors = check_level(&path, isa);
-        errors.sort_by(f64::total_cmp);
-        let listed: Vec<_> = errors.iter().map(|e| format!("{e:.2e}")).collect();
-        println!("{}: first-logits NMSE {}", isa.name(), listed.join(" "));
-        let median = (errors[(errors.len() - 1) / 2] + errors[errors.len() / 2]) / 2.0;
-        assert!(median <= 1e-3, "{}: median NMSE {median}", isa.name());
-        assert!(errors.iter().all(|&e| e <= 1e-2), "{}: NMSE {}", isa.name(), listed.join(" "));
+        let engine = engine(&path, Some(isa), 2);
+        check_errors(check(&engine, isa.name(), golden()), isa.name());
     }
+}
+
+/// The simulator is slow, so three prompts.
+#[test]
+fn tokens_and_logits_of_the_simulated_ascend_agree_with_llama_cpp() {
+    let Some(path) = needs::default_model("golden on ascend") else { return };
+    let opened = Registry::with_defaults().open("ascend", &DeviceOptions::new()).unwrap();
+    let engine = load(&path, opened.device);
+    check_errors(check(&engine, "ascend", golden().into_iter().take(3)), "ascend");
+    // A step is one submission and one synchronisation, also with drafts.
+    let counters = engine.counters();
+    assert_eq!(counters.submissions, counters.syncs);
+    assert!(counters.modelled_ns > 0 && counters.captures > 0, "{counters:?}");
 }
 
 #[test]

@@ -100,8 +100,9 @@ pub fn recurrent_engine(template: &str, device: impl Device + 'static, options: 
 /// # Panics
 /// As [`model`], and if the device rejects the model.
 pub fn engine(preset: &str, weights: DType, device: Arc<dyn Device>, options: &EngineOptions) -> Engine {
-    let (model, graph) = model(preset, weights, 7);
-    Engine::load(model, &graph, device, options).unwrap_or_else(|e| panic!("{e}"))
+    let (model, _) = model(preset, weights, 7);
+    let graph = model.paged_graph(&templates(), None, device.target().page_positions());
+    Engine::load(model, &graph.unwrap_or_else(|e| panic!("{e}")), device, options).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Bytes of a tensor to overwrite: the tensor, the byte offset in its data, and the new bytes.

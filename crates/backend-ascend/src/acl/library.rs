@@ -57,7 +57,8 @@ impl AclLibrary {
             match unsafe { Library::new(file) } {
                 Ok(library) => open.push(library),
                 Err(e) => {
-                    refused.get_or_insert_with(|| e.to_string());
+                    let cause = std::error::Error::source(&e).map(ToString::to_string);
+                    refused.get_or_insert_with(|| cause.unwrap_or_else(|| e.to_string()));
                 }
             }
         }
