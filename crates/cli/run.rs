@@ -312,7 +312,11 @@ impl Summary<'_> {
         }
         let simulated = rate(self.done.ids.len().saturating_sub(1) as u64, self.done.timing.decode.as_secs_f64());
         let host = format!("the simulation ran at {simulated:.1} tok/s; ");
-        if captures == 0 { host } else { format!("{captures} graphs captured in {:.1} ms modelled; {host}", seconds * 1e3) }
+        if captures == 0 {
+            host
+        } else {
+            format!("{captures} graphs captured in {:.1} ms modelled; {host}", seconds * 1e3)
+        }
     }
 
     fn line(&self) -> String {

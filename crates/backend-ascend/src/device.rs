@@ -5,25 +5,14 @@ use crate::budget::{Budget, MOST};
 use crate::error::{AscendError, DEVICE};
 use crate::executable::AscendExecutable;
 use crate::lower::has_operator;
+use crate::options::AscendOptions;
 use crate::resident::{Resident, collect};
-use crate::shape::Lengths;
 use crate::states::{GROUP, HEADS, PAGES, StatesMap};
 use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, Tally, WeightSet, WeightSource};
 use aio_ir::{DType, Dims, Op};
 use aio_plan::{KindName, KindSupport, Layout, Limits, Plan, PlanFamily, PoolSizes, Target};
 use std::fmt;
 use std::sync::Arc;
-
-/// Options for opening an NPU.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AscendOptions {
-    /// Its number.
-    pub number: u32,
-    /// How lengths of sequences get into captured graphs.
-    pub lengths: Lengths,
-    /// Whether matrices of Q8_0 and Q4_0 keep their integers; otherwise all become halves.
-    pub groups: bool,
-}
 
 /// An NPU, or the simulated Ascend. See the crate's front page.
 #[derive(Clone)]
@@ -48,6 +37,9 @@ impl AscendDevice {
     /// [`DeviceError::Unavailable`] with the reason.
     pub fn open(library: AclLibrary, options: AscendOptions) -> Result<AscendDevice, DeviceError> {
         let runtime = Runtime::open(library, options.number).map_err(AscendError::unavailable)?;
+        if options.dry {
+            runtime.control("walking without computing", "execute", "0").map_err(AscendError::unavailable)?;
+        }
         let chip = runtime.chip();
         let queue = Arc::new(Queue::new(runtime).map_err(AscendError::unavailable)?);
         Ok(AscendDevice { queue, budget: Arc::default(), tally: Arc::default(), options, chip })
@@ -130,7 +122,9 @@ impl Device for AscendDevice {
 
     fn scratch_bytes(&self, family: &PlanFamily, pools: PoolSizes) -> u64 {
         let Ok(states) = StatesMap::new(family, pools) else { return 0 };
-        let Ok((forms, scratch)) = collect(family, &states, (self.options.groups, self.options.lengths)) else { return 0 };
+        let Ok((forms, scratch)) = collect(family, &states, (self.options.groups, self.options.lengths)) else {
+            return 0;
+        };
         // Halves take more than the file's types; the caller has counted the latter.
         let file: u64 = family.weights.iter().filter_map(|w| w.ty.bytes(&Dims::default())).sum();
         (forms.bytes() as u64).saturating_sub(file) + scratch
@@ -142,8 +136,7 @@ impl Device for AscendDevice {
         source: &dyn WeightSource,
         pools: PoolSizes,
     ) -> Result<WeightSet, DeviceError> {
-        let options = (self.options.groups, self.options.lengths);
-        Ok(WeightSet::new(Resident::new(&self.queue, family, source, pools, options)?))
+        Ok(WeightSet::new(Resident::new(&self.queue, family, source, pools, &self.options)?))
     }
 
     fn load(
@@ -155,7 +148,8 @@ impl Device for AscendDevice {
     ) -> Result<Box<dyn Executable>, DeviceError> {
         let parts = (Arc::clone(&self.queue), Arc::clone(&self.budget), Arc::clone(&self.tally));
         let resident = weights.get::<Resident>()?;
-        Ok(Box::new(AscendExecutable::new(parts, resident, family, plan, options.submission)?))
+        let submission = (options.submission, self.options.graphs);
+        Ok(Box::new(AscendExecutable::new(parts, resident, family, plan, submission)?))
     }
 
     fn trace(&self) -> Result<(), DeviceError> {

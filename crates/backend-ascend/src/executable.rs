@@ -41,6 +41,8 @@ pub(crate) struct AscendExecutable {
     family: PlanFamily,
     plan: Plan,
     submission: Submission,
+    /// Whether steps are captured.
+    graphs: bool,
     pads: bool,
     traffic: Traffic,
     values: HostValues,
@@ -53,7 +55,7 @@ impl AscendExecutable {
         resident: Arc<Resident>,
         family: &PlanFamily,
         plan: &Plan,
-        submission: Submission,
+        (submission, graphs): (Submission, bool),
     ) -> Result<AscendExecutable, DeviceError> {
         let traffic = Traffic::of(family, plan);
         // Shapes and weights of the family; its plans are not needed.
@@ -67,6 +69,7 @@ impl AscendExecutable {
             family,
             plan: plan.clone(),
             submission,
+            graphs: graphs && submission == Submission::Graph,
             pads: pads(plan),
             traffic,
             values: HostValues::default(),
@@ -133,7 +136,7 @@ impl AscendExecutable {
         };
         let program = self.lower(shape, bases)?;
         let (mut graph, mut room) = (None, None);
-        if self.submission == Submission::Graph {
+        if self.graphs {
             let calls = program.calls.len() + 2;
             room = self.budget.take(calls);
             while room.is_none() && self.evict() {
@@ -166,7 +169,8 @@ impl AscendExecutable {
             let whole = [program.calls.len()];
             let ends = if self.submission == Submission::Task { &program.ends[..] } else { &whole[..] };
             let count = self.queue.run(&program.calls, ends, inputs, results)?;
-            return Ok([count, launches, count]);
+            let submissions = if self.submission == Submission::Task { count } else { launches };
+            return Ok([submissions, launches, count]);
         };
         graph.replay()?;
         let mut submissions = 1;
@@ -213,9 +217,7 @@ impl AscendExecutable {
         self.values.0.clear();
         for (loc, source) in &program.results.sources {
             let words = match source {
-                Source::Elements { elem, range } => {
-                    crate::lower::words(*elem, self.dtype(*loc), &block[range.clone()])
-                }
+                Source::Elements { elem, range } => crate::lower::words(*elem, self.dtype(*loc), &block[range.clone()]),
                 Source::Best { logits, values, index } => {
                     let best = crate::lower::words(*logits, DType::F32, &block[values.clone()]);
                     let index = crate::lower::words(Elem::I32, DType::U32, &block[index.clone()]);

@@ -21,6 +21,7 @@ mod device;
 mod error;
 mod executable;
 mod lower;
+mod options;
 mod resident;
 mod shape;
 mod stage;
@@ -29,6 +30,7 @@ mod view;
 mod weights;
 
 pub use acl::AclLibrary;
-pub use device::{AscendDevice, AscendOptions};
+pub use device::AscendDevice;
 pub use error::AscendError;
+pub use options::AscendOptions;
 pub use shape::Lengths;

@@ -2,9 +2,10 @@
 
 use crate::acl::{DeviceMemory, Queue};
 use crate::lower::{Bases, Model, Program};
+use crate::options::AscendOptions;
 use crate::shape::{Group, Lengths, Shape};
 use crate::states::{States, StatesMap};
-use crate::weights::{Weights, WeightsMap, upload};
+use crate::weights::{Weights, WeightsMap, reserve, upload};
 use aio_backend::{DeviceError, WeightSource};
 use aio_ir::Sym;
 use aio_plan::{Plan, PlanFamily, PoolSizes, StateDesc};
@@ -66,13 +67,14 @@ impl Resident {
         family: &PlanFamily,
         source: &dyn WeightSource,
         pools: PoolSizes,
-        (groups, lengths): (bool, Lengths),
+        options: &AscendOptions,
     ) -> Result<Resident, DeviceError> {
-        let map = StatesMap::new(family, pools)?;
-        let (forms, _) = collect(family, &map, (groups, lengths))?;
-        let weights = upload(queue, family, source, forms)?;
+        let (map, lengths) = (StatesMap::new(family, pools)?, options.lengths);
+        let (forms, _) = collect(family, &map, (options.groups, lengths))?;
+        let weights = if options.dry { reserve(queue, forms) } else { upload(queue, family, source, forms) }?;
         let states = States::new(queue, map)?;
-        let arena = DeviceMemory::new(&queue.runtime, family.arena_bytes as usize).map_err(|e| e.taking("the arena"))?;
+        let arena =
+            DeviceMemory::new(&queue.runtime, family.arena_bytes as usize).map_err(|e| e.taking("the arena"))?;
         let scratch = DeviceMemory::new(&queue.runtime, 0).map_err(|e| e.taking("scratch memory"))?;
         let scratch = Mutex::new(Arc::new(scratch));
         queue.runtime.synchronize()?;

@@ -81,7 +81,9 @@ impl Stage {
             out.fill(0);
             match section {
                 Section::Input(input) => step.input(*input, out),
-                Section::Slots { places, heads, page } => step.slots(*places, *heads, *page, bytemuck::cast_slice_mut(out)),
+                Section::Slots { places, heads, page } => {
+                    step.slots(*places, *heads, *page, bytemuck::cast_slice_mut(out))
+                }
                 Section::Table { places, group, page } => {
                     let group = &step.shape.groups[*group];
                     step.table(*places, group, *page, bytemuck::cast_slice_mut(out));
@@ -134,7 +136,8 @@ impl<'s, 'a> Step<'s, 'a, '_> {
 
     /// Whether an input's elements are indices of rows.
     fn indexes_rows(&self, input: InputId) -> bool {
-        let below_rows = |check: &Check| matches!(check, Check::Below { input: i, below: Dim::Sym(Sym::Rows), .. } if *i == input);
+        let below_rows =
+            |check: &Check| matches!(check, Check::Below { input: i, below: Dim::Sym(Sym::Rows), .. } if *i == input);
         self.plan.checks.iter().any(below_rows)
     }
 
@@ -169,7 +172,9 @@ impl<'s, 'a> Step<'s, 'a, '_> {
         // The last row's sequence, and how many of its entries are written.
         let mut written = (usize::MAX, 0);
         for (step_row, &row) in self.rows.iter().enumerate() {
-            let Some(inside) = row.checked_sub(group.start).filter(|r| *r < group.sequences * group.rows) else { continue };
+            let Some(inside) = row.checked_sub(group.start).filter(|r| *r < group.sequences * group.rows) else {
+                continue;
+            };
             let (sequence, seq) = ((inside / group.rows) as usize, row_seq[step_row] as usize);
             let used = (positions[step_row] / page + 1) as usize;
             let known = if written.0 == sequence { written.1 } else { 0 };
@@ -212,7 +217,9 @@ impl<'s, 'a> Step<'s, 'a, '_> {
         let positions = self.words(places.positions);
         let mut seen = vec![1i64; group.sequences as usize];
         for (step_row, &row) in self.rows.iter().enumerate() {
-            let Some(inside) = row.checked_sub(group.start).filter(|r| *r < group.sequences * group.rows) else { continue };
+            let Some(inside) = row.checked_sub(group.start).filter(|r| *r < group.sequences * group.rows) else {
+                continue;
+            };
             let length = &mut seen[(inside / group.rows) as usize];
             *length = (*length).max(i64::from(positions[step_row]) + 1);
         }

@@ -189,6 +189,12 @@ pub(crate) struct Weights {
     _memory: DeviceMemory,
 }
 
+/// Memory for every form with nothing in it, for steps that are only walked.
+pub(crate) fn reserve(queue: &Queue, map: WeightsMap) -> Result<Weights, DeviceError> {
+    let memory = DeviceMemory::new(&queue.runtime, map.bytes()).map_err(|e| e.taking("the weights"))?;
+    Ok(Weights { map: map.at(memory.address()), vectors: HashMap::new(), _memory: memory })
+}
+
 /// Makes and uploads every form.
 pub(crate) fn upload(
     queue: &Queue,

@@ -1,8 +1,8 @@
 //! The value of `--device`: the name of one of the registry's devices.
 
+use crate::args::IsaArg;
 use crate::registry::registry;
 use aio::devices::ORACLE;
-use crate::args::IsaArg;
 use clap::Args as ClapArgs;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::path::PathBuf;

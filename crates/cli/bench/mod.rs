@@ -75,7 +75,14 @@ fn bench(
     bar: &ProgressBar,
 ) -> Result<Vec<Row>> {
     let threads = (threads > 0).then_some(threads);
-    let model = ModelArgs { model: Some(path.to_owned()), threads, isa, device: args.device, template: None, ascend: AscendArgs::default() };
+    let model = ModelArgs {
+        model: Some(path.to_owned()),
+        threads,
+        isa,
+        device: args.device,
+        template: None,
+        ascend: AscendArgs::default(),
+    };
     let mut sampling = Sampling::greedy();
     let BenchArgs { temp: temperature, top_k, top_p, min_p, .. } = *args;
     sampling.params = SampleParams { temperature, top_k, top_p, min_p, ..SampleParams::GREEDY };

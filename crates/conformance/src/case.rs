@@ -97,7 +97,8 @@ impl Case {
         if pages != PAGE_POSITIONS {
             case.text = case.text.lines().map(|line| paged(line, pages) + "\n").collect();
         }
-        let halves = self.fuse || self.weights != DType::F32 || matches!(self.kind, KindName::Op(Op::Attend | Op::PageWrite));
+        let halves =
+            self.fuse || self.weights != DType::F32 || matches!(self.kind, KindName::Op(Op::Attend | Op::PageWrite));
         if target.activations != DType::F32 && halves {
             case.max_nmse = case.max_nmse.max(HALF_BOUND);
         }

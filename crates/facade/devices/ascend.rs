@@ -51,7 +51,10 @@ impl DeviceEntry for AscendEntry {
 
     fn list(&self) -> Result<Vec<Found>, DeviceError> {
         let mut all = Vec::new();
-        match AclLibrary::open(None).map_err(unavailable).and_then(|real| AscendDevice::open(real, AscendOptions::default())) {
+        match AclLibrary::open(None)
+            .map_err(unavailable)
+            .and_then(|real| AscendDevice::open(real, AscendOptions::default()))
+        {
             Ok(device) => all.push(row(&device)),
             Err(DeviceError::Unavailable { reason, .. }) => {
                 all.push(Found { target: "ascend".to_owned(), chip: reason, threads: 0 });
@@ -67,7 +70,8 @@ impl DeviceEntry for AscendEntry {
         let patch = options.word(options::LENGTHS) == Some("patch");
         let lengths = if patch { Lengths::Patch } else { Lengths::Bucket };
         let groups = options.word(options::WEIGHTS) == Some("groups");
-        let mut device = AscendDevice::open(library(path)?, AscendOptions { number: 0, lengths, groups })?;
+        let mut device =
+            AscendDevice::open(library(path)?, AscendOptions { lengths, groups, ..AscendOptions::default() })?;
         for (option, key) in [(options::CHIP, "device"), (options::HOST, "host")] {
             if let Some(word) = options.word(option) {
                 device.model(key, word).map_err(unavailable)?;

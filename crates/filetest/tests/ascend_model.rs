@@ -4,8 +4,10 @@
 use aio_backend::Device;
 use aio_backend_ascend::{AclLibrary, AscendDevice, AscendOptions, Lengths};
 use aio_conformance::nmse;
-use aio_engine::{Dispatch, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation, Step, StepRow, StepWants};
 use aio_engine::OutputBuffer;
+use aio_engine::{
+    Dispatch, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation, Step, StepRow, StepWants,
+};
 use aio_filetest::logits::{assert_same_bits, bits_of, chunked, step, token};
 use aio_filetest::tiny;
 use aio_filetest::tiny::VOCABULARY;
@@ -103,7 +105,8 @@ fn other_sequences_in_the_step_change_nothing() {
             step(&engine, s, 0, 20 * (i + 1));
             engine.reserve(s, TOKENS).unwrap();
         }
-        let places = (0..3).flat_map(|s| (20 * (s + 1)..20 * (s + 1) + 1 + s * extra).map(move |position| (s, position)));
+        let places =
+            (0..3).flat_map(|s| (20 * (s + 1)..20 * (s + 1) + 1 + s * extra).map(move |position| (s, position)));
         let places: Vec<(usize, usize)> = places.collect();
         let row = |&(sequence, position): &(usize, usize)| StepRow {
             token: token(position),
@@ -125,21 +128,25 @@ fn other_sequences_in_the_step_change_nothing() {
 
 fn generated(engine: &Engine, sampling: Sampling, speculation: Speculation) -> Vec<u32> {
     let prompt = (0..30).map(|i| token(i % 6)).collect();
-    let request =
-        Request { max_tokens: Some(24), ignore_eog: true, speculation, ..Request::new(prompt, sampling) };
+    let request = Request { max_tokens: Some(24), ignore_eog: true, speculation, ..Request::new(prompt, sampling) };
     engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids
 }
 
 #[test]
 fn drafts_change_no_token() {
-    let warm = Sampling { params: SampleParams { temperature: 0.8, ..SampleParams::GREEDY }, seed: 5, ..Sampling::greedy() };
+    let warm =
+        Sampling { params: SampleParams { temperature: 0.8, ..SampleParams::GREEDY }, seed: 5, ..Sampling::greedy() };
     for lengths in [Lengths::Bucket, Lengths::Patch] {
         let engine = engine_on(ascend(lengths, false), "llama-1b", DType::F16, Dispatch::Graph);
         for sampling in [Sampling::greedy(), warm.clone()] {
             let plain = generated(&engine, sampling.clone(), Speculation::Off);
             let before = engine.counters();
             for drafts in [3, 8] {
-                assert_eq!(generated(&engine, sampling.clone(), Speculation::Fixed(drafts)), plain, "{lengths:?}, {drafts} drafts");
+                assert_eq!(
+                    generated(&engine, sampling.clone(), Speculation::Fixed(drafts)),
+                    plain,
+                    "{lengths:?}, {drafts} drafts"
+                );
             }
             assert!((engine.counters() - before).submissions > 0);
         }

@@ -83,39 +83,118 @@ pub(crate) enum Call {
     /// `x += y`.
     AddInto(View, View),
     /// Elements in order, converted and broadcast.
-    Copy { from: View, to: View },
-    Cast { from: View, to: View },
-    Fill { to: View, value: f32 },
+    Copy {
+        from: View,
+        to: View,
+    },
+    Cast {
+        from: View,
+        to: View,
+    },
+    Fill {
+        to: View,
+        value: f32,
+    },
     /// 0, 1, 2, ...
-    Count { to: View },
+    Count {
+        to: View,
+    },
     /// `[m, k]` by `[k, n]`.
-    Product { x: View, w: View, out: View },
+    Product {
+        x: View,
+        w: View,
+        out: View,
+    },
     /// Stacks of products.
-    Products { x: View, w: View, out: View },
+    Products {
+        x: View,
+        w: View,
+        out: View,
+    },
     /// The same with a quantised weight and a scale for each group of its rows.
-    GroupProduct { x: View, w: View, scale: View, group: i32, out: View },
-    RmsNorm { x: View, weight: View, eps: f32, out: View, factors: View },
+    GroupProduct {
+        x: View,
+        w: View,
+        scale: View,
+        group: i32,
+        out: View,
+    },
+    RmsNorm {
+        x: View,
+        weight: View,
+        eps: f32,
+        out: View,
+        factors: View,
+    },
     /// `sum = a + b; out = norm(sum)`.
-    AddRmsNorm { a: View, b: View, weight: View, eps: f32, out: View, factors: View, sum: View },
-    LayerNorm { x: View, weight: Option<View>, bias: Option<View>, eps: f32, out: View },
+    AddRmsNorm {
+        a: View,
+        b: View,
+        weight: View,
+        eps: f32,
+        out: View,
+        factors: View,
+        sum: View,
+    },
+    LayerNorm {
+        x: View,
+        weight: Option<View>,
+        bias: Option<View>,
+        eps: f32,
+        out: View,
+    },
     Softmax(View, View),
     /// `silu(first half) * second half` of the last dimension.
     SwiGlu(View, View),
     /// In place.
-    Rotate { q: View, k: View, cos: View, sin: View, pairs: Rotary },
+    Rotate {
+        q: View,
+        k: View,
+        cos: View,
+        sin: View,
+        pairs: Rotary,
+    },
     /// Rows of the first dimension by index.
-    Gather { x: View, index: View, out: View },
+    Gather {
+        x: View,
+        index: View,
+        out: View,
+    },
     /// Rows of the first dimension to an index, in place.
-    Scatter { to: View, index: View, from: View },
+    Scatter {
+        to: View,
+        index: View,
+        from: View,
+    },
     Attention(Box<Attention>),
     /// Largest of the last dimension, and its index.
-    Largest { x: View, value: View, index: View },
+    Largest {
+        x: View,
+        value: View,
+        index: View,
+    },
     /// `x > bound`.
-    Above { x: View, bound: f32, out: View },
-    Sum { x: View, axis: i64, out: View },
-    Mean { x: View, axis: i64, out: View },
+    Above {
+        x: View,
+        bound: f32,
+        out: View,
+    },
+    Sum {
+        x: View,
+        axis: i64,
+        out: View,
+    },
+    Mean {
+        x: View,
+        axis: i64,
+        out: View,
+    },
     RunningSum(View, View),
-    Concat { parts: Vec<View>, axis: i64, out: View },
+    Concat {
+        parts: Vec<View>,
+        axis: i64,
+        out: View,
+    },
     /// A dense matrix to the cube's own layout, in place.
     Tile(View),
 }
@@ -205,7 +284,15 @@ impl Call {
                     o,
                     aclnnWeightQuantBatchMatmulV2GetWorkspaceSize,
                     aclnnWeightQuantBatchMatmulV2,
-                    x, w, scale, none, none, none, none, group, out
+                    x,
+                    w,
+                    scale,
+                    none,
+                    none,
+                    none,
+                    none,
+                    group,
+                    out
                 )
             }
             Call::RmsNorm { x, weight, eps, out, factors } => {
@@ -240,7 +327,12 @@ impl Call {
                     o,
                     aclnnApplyRotaryPosEmbV2GetWorkspaceSize,
                     aclnnApplyRotaryPosEmbV2,
-                    q, k, cos, sin, TND, mode.as_ptr()
+                    q,
+                    k,
+                    cos,
+                    sin,
+                    TND,
+                    mode.as_ptr()
                 )
             }
             Call::Gather { x, index, out } => {
@@ -337,9 +429,45 @@ impl Attention {
             o,
             aclnnFusedInferAttentionScoreV2GetWorkspaceSize,
             aclnnFusedInferAttentionScoreV2,
-            query, keys, values, none, mask, rows, positions, none, none, none, none, none, none, none, table, none,
-            none, none, none, none, none, none, none, none, heads, scale, ALL, ALL, text, kv_heads, sparse, 0, page, 0,
-            false, 0, 0, out, none
+            query,
+            keys,
+            values,
+            none,
+            mask,
+            rows,
+            positions,
+            none,
+            none,
+            none,
+            none,
+            none,
+            none,
+            none,
+            table,
+            none,
+            none,
+            none,
+            none,
+            none,
+            none,
+            none,
+            none,
+            none,
+            heads,
+            scale,
+            ALL,
+            ALL,
+            text,
+            kv_heads,
+            sparse,
+            0,
+            page,
+            0,
+            false,
+            0,
+            0,
+            out,
+            none
         )
     }
 
@@ -348,4 +476,3 @@ impl Attention {
         Attention { rows: if self.rows.is_empty() { Vec::new() } else { rows }, positions, ..self.clone() }
     }
 }
-

@@ -52,7 +52,8 @@ impl Graph {
         workspace: Arc<DeviceMemory>,
         recorded: &Recorded<'_>,
     ) -> Result<Graph, AscendError> {
-        let mut graph = Graph { runtime: Arc::clone(runtime), graph: null_mut(), slots: Vec::new(), _workspace: workspace };
+        let mut graph =
+            Graph { runtime: Arc::clone(runtime), graph: null_mut(), slots: Vec::new(), _workspace: workspace };
         for &place in &recorded.updated {
             let mut event = null_mut();
             // SAFETY: a live result.
@@ -107,12 +108,7 @@ impl Graph {
     }
 
     /// Replaces the captured call of a slot, and lets the replay that waits for it go on.
-    pub(super) fn update(
-        &self,
-        slot: usize,
-        call: Prepared<'_>,
-        workspace: &DeviceMemory,
-    ) -> Result<(), AscendError> {
+    pub(super) fn update(&self, slot: usize, call: Prepared<'_>, workspace: &DeviceMemory) -> Result<(), AscendError> {
         let (api, side, slot) = (self.runtime.api(), self.runtime.side(), &self.slots[slot]);
         let check = |name, code| self.runtime.check(name, code);
         // SAFETY: live handles, on the stream of updates.

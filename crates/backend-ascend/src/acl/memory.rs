@@ -86,8 +86,9 @@ impl DeviceMemory {
             self.runtime.enter()?;
             let from = self.place(offset, bytes);
             // SAFETY: both sides have so many bytes.
-            let code =
-                unsafe { (self.runtime.api().aclrtMemcpy)(data.as_mut_ptr().cast(), bytes, from, bytes, DEVICE_TO_HOST) };
+            let code = unsafe {
+                (self.runtime.api().aclrtMemcpy)(data.as_mut_ptr().cast(), bytes, from, bytes, DEVICE_TO_HOST)
+            };
             self.runtime.check("aclrtMemcpy", code)?;
         }
         Ok(data)

@@ -89,7 +89,8 @@ impl<'r> Objects<'r> {
     /// A scalar of f32.
     pub(super) fn scalar(&mut self, mut value: f32) -> Result<Ptr, AscendError> {
         // SAFETY: an f32 of type FLOAT, which is copied.
-        let made = unsafe { (self.runtime.api().aclCreateScalar)((&raw mut value).cast(), crate::view::Elem::F32.code()) };
+        let made =
+            unsafe { (self.runtime.api().aclCreateScalar)((&raw mut value).cast(), crate::view::Elem::F32.code()) };
         self.keep(Kind::Scalar, "aclCreateScalar", made)
     }
 

@@ -93,7 +93,11 @@ impl Runtime {
 
     /// The same for a call that allocates.
     pub(super) fn check_memory(&self, call: &'static str, code: i32, bytes: usize) -> Result<(), AscendError> {
-        if NO_MEMORY.contains(&code) { Err(AscendError::OutOfMemory { bytes: bytes as u64 }) } else { self.check(call, code) }
+        if NO_MEMORY.contains(&code) {
+            Err(AscendError::OutOfMemory { bytes: bytes as u64 })
+        } else {
+            self.check(call, code)
+        }
     }
 
     /// Makes the NPU current in this thread.

@@ -231,7 +231,21 @@ impl Lowering<'_> {
         };
         let scale = spec.scale;
         Ok(Attention {
-            group: i, query, keys, values, mask, table, out, layout, heads, kv_heads, scale, rows, positions, sparse, page,
+            group: i,
+            query,
+            keys,
+            values,
+            mask,
+            table,
+            out,
+            layout,
+            heads,
+            kv_heads,
+            scale,
+            rows,
+            positions,
+            sparse,
+            page,
         })
     }
 
@@ -248,7 +262,9 @@ impl Lowering<'_> {
         if let Some((_, view)) = self.masks.iter().find(|(known, _)| *known == key) {
             return Ok(view.clone());
         }
-        let Loc::State(state) = attend_operands(task).kv else { return Err(unsupported(task, "pages that are no state")) };
+        let Loc::State(state) = attend_operands(task).kv else {
+            return Err(unsupported(task, "pages that are no state"));
+        };
         let layer = self.model.states.layer(state.index());
         let page = layer.ok_or_else(|| unsupported(task, "pages of sizes that attention lacks"))?.2.positions;
         let [sequences, rows, pages] = [group.sequences, group.rows, group.pages].map(i64::from);

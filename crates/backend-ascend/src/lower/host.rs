@@ -15,10 +15,28 @@ use std::collections::HashMap;
 /// A task of the host.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum HostTask {
-    Sample { logits: Loc, params: Loc, noise: Loc, recent: Loc, bias: Loc, vocabulary: usize, token: Loc },
-    Verify { sampled: Loc, drafts: Loc, spans: Loc, accepted: Loc, next: Loc },
+    Sample {
+        logits: Loc,
+        params: Loc,
+        noise: Loc,
+        recent: Loc,
+        bias: Loc,
+        vocabulary: usize,
+        token: Loc,
+    },
+    Verify {
+        sampled: Loc,
+        drafts: Loc,
+        spans: Loc,
+        accepted: Loc,
+        next: Loc,
+    },
     /// Of whole numbers, wrapping.
-    Add { a: Loc, b: Loc, sum: Loc },
+    Add {
+        a: Loc,
+        b: Loc,
+        sum: Loc,
+    },
 }
 
 impl Lowering<'_> {
@@ -151,7 +169,8 @@ impl HostValues {
             let (first, count) = (span[0] as usize, span[1] as usize);
             let rows = first..first.saturating_add(count).saturating_add(1);
             let both = sampled.get(rows.clone()).zip(drafts.get(rows));
-            let outside = || DeviceError::Failed(format!("drafts {span:?} are outside the step's {} rows", sampled.len()));
+            let outside =
+                || DeviceError::Failed(format!("drafts {span:?} are outside the step's {} rows", sampled.len()));
             let (sampled, drafts) = both.ok_or_else(outside)?;
             Ok(accepted(sampled, drafts).unwrap_or((0, NO_TOKEN)))
         };

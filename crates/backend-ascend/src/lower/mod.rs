@@ -208,7 +208,9 @@ impl<'a> Lowering<'a> {
         // A reshape moves nothing, so a buffer may have another shape than the operand.
         let place = task.operands.iter().filter(|l| **l != Loc::Absent).position(|l| *l == loc);
         let dims = place.map(|i| self.sizes(task.body.ty(ValueId::new(i))));
-        Ok(dims.filter(|dims| dims.iter().product::<i64>() as usize == view.elements()).map_or(view.clone(), |d| view.shaped(d)))
+        Ok(dims
+            .filter(|dims| dims.iter().product::<i64>() as usize == view.elements())
+            .map_or(view.clone(), |d| view.shaped(d)))
     }
 
     fn found(&mut self, task: &Task, loc: Loc) -> Result<View, DeviceError> {

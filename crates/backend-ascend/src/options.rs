@@ -1,0 +1,26 @@
+//! Options for opening an NPU, set by the registry entry and by tests.
+
+use crate::shape::Lengths;
+
+/// Options for opening an NPU.
+#[derive(Clone, Copy, Debug)]
+pub struct AscendOptions {
+    /// Its number.
+    pub number: u32,
+    /// How lengths of sequences get into captured graphs.
+    pub lengths: Lengths,
+    /// Whether matrices of Q8_0 and Q4_0 keep their integers; otherwise all become halves.
+    pub groups: bool,
+    /// Whether steps are captured; otherwise each operator is launched by itself, with one wait at the end of the step, as
+    /// an engine without graphs does it.
+    pub graphs: bool,
+    /// On the simulated Ascend: walks steps for their modelled time and computes nothing. Weights are neither read nor
+    /// uploaded, so a model needs none.
+    pub dry: bool,
+}
+
+impl Default for AscendOptions {
+    fn default() -> AscendOptions {
+        AscendOptions { number: 0, lengths: Lengths::Bucket, groups: false, graphs: true, dry: false }
+    }
+}
