@@ -261,7 +261,12 @@ impl Executable for AscendExecutable {
         let captures = (self.captured.iter().filter(|c| c.graph.is_some()).count().saturating_sub(before)) as u64;
         let capture_ns = if captures > 0 { (self.since(capturing).seconds() * 1e9) as u64 } else { 0 };
         let started = self.clock();
-        let [submissions, launches, syncs] = self.run(at, bindings, &rows)?;
+        let ran = self.run(at, bindings, &rows);
+        if ran.is_err() {
+            // A replay that stopped half-way leaves events recorded, which its next wait would take for new ones.
+            drop(self.captured.swap_remove(at));
+        }
+        let [submissions, launches, syncs] = ran?;
         let time = self.since(started);
         self.deliver(at, bindings, &rows)?;
         let report = StepReport::new(&self.traffic, bindings.load(&self.plan), submissions, time);

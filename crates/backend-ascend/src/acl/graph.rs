@@ -124,9 +124,7 @@ impl Graph {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        if self.runtime.enter().is_err() {
-            return;
-        }
+        self.runtime.enter_to_release();
         let api = self.runtime.api();
         // SAFETY: live handles, used for the last time; a graph that runs must end first. Failures have no one to tell.
         unsafe {

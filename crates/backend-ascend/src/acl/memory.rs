@@ -109,7 +109,8 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        if !self.at.is_null() && self.runtime.enter().is_ok() {
+        if !self.at.is_null() {
+            self.runtime.enter_to_release();
             // SAFETY: a live block, used for the last time. A failure has no one to tell.
             unsafe { (self.runtime.api().aclrtFree)(self.at) };
         }
@@ -179,7 +180,8 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        if self.device.bytes > 0 && self.runtime.enter().is_ok() {
+        if self.device.bytes > 0 {
+            self.runtime.enter_to_release();
             // SAFETY: a live block, used for the last time. A failure has no one to tell.
             unsafe { (self.runtime.api().aclrtFreeHost)(self.host.as_ptr().cast()) };
         }

@@ -106,6 +106,12 @@ impl Runtime {
         self.check("aclrtSetCurrentContext", unsafe { (self.api().aclrtSetCurrentContext)(self.context) })
     }
 
+    /// The same before handles are released, which a lost NPU does not stop.
+    pub(super) fn enter_to_release(&self) {
+        // A failure has no one to tell; the release is tried all the same.
+        let _ = self.enter();
+    }
+
     pub(super) fn stream(&self) -> Ptr {
         self.stream
     }
@@ -194,9 +200,7 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        if self.enter().is_err() {
-            return;
-        }
+        self.enter_to_release();
         let api = self.library.api();
         // SAFETY: live handles, used for the last time.
         unsafe {
