@@ -192,6 +192,8 @@ pub struct World {
     pub streams: HashMap<Handle, Stream>,
     /// Live events.
     pub events: HashMap<Handle, Event>,
+    /// Live events that hold one of the device's.
+    pub events_held: usize,
     /// Captures between begin and end.
     pub captures: HashMap<Handle, Capture>,
     /// Finished graphs.
@@ -225,6 +227,7 @@ impl World {
             contexts: HashMap::new(),
             streams: HashMap::new(),
             events: HashMap::new(),
+            events_held: 0,
             captures: HashMap::new(),
             graphs: HashMap::new(),
             groups: HashMap::new(),
