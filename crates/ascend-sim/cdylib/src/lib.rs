@@ -1,4 +1,8 @@
 //! The C symbols of the simulated Ascend. Every function forwards to the simulator; the lists of names are there.
+//!
+//! One library has all symbols. `cargo build --release -p aio-ascend-sim-abi` makes it as `libascendcl.so`; for a program
+//! that wants `libnnopbase.so` and `libopapi.so` as well, make links of these names to it. They must be links: a copy
+//! would be a second device with its own handles.
 #![allow(unused_unsafe, reason = "some functions of the simulator are safe to call")]
 #![allow(
     non_snake_case,

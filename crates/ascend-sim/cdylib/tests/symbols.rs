@@ -48,7 +48,7 @@ fn the_three_names_are_one_library() {
         for name in ["aclInit", "aclCreateTensor", "aclnnMm"] {
             // SAFETY: only the address is taken.
             let symbol = unsafe { library.get::<*mut c_void>(name.as_bytes()) }.unwrap();
-            addresses.insert((name, symbol.try_as_raw_ptr().unwrap() as usize));
+            addresses.insert((name, *symbol as usize));
         }
         // Kept open, so that an address cannot be given out twice.
         std::mem::forget(library);
