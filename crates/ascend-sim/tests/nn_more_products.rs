@@ -110,11 +110,11 @@ fn tiles_lie_column_by_column() {
         let flat = Dev { dims: vec![padded as i64], memory: matrix.memory.clone(), handle: matrix.handle, dtype };
         let got = flat.read();
         std::mem::forget(flat);
-        for e in 0..padded {
+        for (e, x) in got.into_iter().take(padded).enumerate() {
             let (tile, row, col) = (e / (16 * c0), e / c0 % 16, e % c0);
             let (row, col) = (tile % 2 * 16 + row, tile / 2 * c0 + col);
             let want = if row < rows && col < cols { numbers[row * cols + col] } else { 0.0 };
-            assert_eq!(got[e], want, "{dtype}: element {e} is row {row}, column {col}");
+            assert_eq!(x, want, "{dtype}: element {e} is row {row}, column {col}");
         }
     }
 }
@@ -170,8 +170,11 @@ fn quantised_weights_work_transposed_per_column_and_in_tiles() {
     run(tiled, &per_group, 64, &want(&|e| groups[e / n / 64 * n + e % n]), "tiled");
 }
 
-/// One head vector turned by angles, in f64; `pairs` gives an element's partner and sign.
-fn turn(x: &[f32], angles: &[f64], pairs: &dyn Fn(usize) -> (usize, f64)) -> Vec<f64> {
+/// An element's partner and the sign of the partner's part.
+type Pairs<'a> = &'a dyn Fn(usize) -> (usize, f64);
+
+/// One head vector turned by angles, in f64.
+fn turn(x: &[f32], angles: &[f64], pairs: Pairs) -> Vec<f64> {
     let one = |i: usize| {
         let (partner, sign) = pairs(i);
         f64::from(x[i]) * angles[i].cos() + sign * f64::from(x[partner]) * angles[i].sin()
@@ -184,13 +187,12 @@ fn queries_and_keys_are_turned_in_place_in_every_layout() {
     const D: usize = 8;
     let (batch, len, heads) = (2usize, 3usize, 2usize);
     let halves = |i: usize| if i < D / 2 { (i + D / 2, -1.0) } else { (i - D / 2, 1.0) };
-    let neighbours = |i: usize| if i % 2 == 0 { (i + 1, -1.0) } else { (i - 1, 1.0) };
+    let neighbours = |i: usize| if i.is_multiple_of(2) { (i + 1, -1.0) } else { (i - 1, 1.0) };
     let quarters = |i: usize| {
         let (base, j) = (i / 4 * 4, i % 4);
         if j < 2 { (base + j + 2, -1.0) } else { (base + j - 2, 1.0) }
     };
-    let modes: [(&str, &dyn Fn(usize) -> (usize, f64)); 3] =
-        [("half", &halves), ("interleave", &neighbours), ("quarter", &quarters)];
+    let modes: [(&str, Pairs); 3] = [("half", &halves), ("interleave", &neighbours), ("quarter", &quarters)];
     // Layouts: the dimensions of queries, of tables, and of which dimension the position is.
     let (b, s, n, d) = (batch as i64, len as i64, heads as i64, D as i64);
     let layouts = [
@@ -238,4 +240,65 @@ fn queries_and_keys_are_turned_in_place_in_every_layout() {
             close(&key.read(), &want, 1e-6, &format!("key, layout {layout}, {mode}"));
         }
     }
+}
+
+#[test]
+fn the_first_version_turns_halves() {
+    let x = noise(112, 3 * 8);
+    let dims = [1i64, 3, 1, 8];
+    let tables = [noise(113, 24), noise(114, 24)].map(|t| Dev::floats(DType::F16, &dims, &t));
+    let run = |version: u8| {
+        let [query, key] = [&x, &x].map(|x| Dev::floats(DType::F16, &dims, x));
+        let (q, k, cos, sin, half) =
+            (query.handle, key.handle, tables[0].handle, tables[1].handle, CString::new("half").unwrap());
+        let status = match version {
+            1 => call!(aclnnApplyRotaryPosEmb, aclnnApplyRotaryPosEmbGetWorkspaceSize(q, k, cos, sin, 1)),
+            _ => {
+                let mode = half.as_ptr();
+                call!(aclnnApplyRotaryPosEmbV2, aclnnApplyRotaryPosEmbV2GetWorkspaceSize(q, k, cos, sin, 1, mode))
+            }
+        };
+        assert_eq!(status, 0, "{}", last_message());
+        (query.read(), key.read())
+    };
+    assert_ne!(run(1).0, x);
+    assert_eq!(run(1), run(2));
+}
+
+#[test]
+fn an_int8_product_takes_tiled_weights() {
+    let (m, k, n) = (3usize, 40usize, 36usize);
+    let a: Vec<i8> = (0..m * k).map(|i| (i * 29 % 251) as u8 as i8).collect();
+    let b: Vec<i8> = (0..k * n).map(|i| (i * 53 % 249) as u8 as i8).collect();
+    let floats = |v: &[i8]| v.iter().map(|&x| f32::from(x)).collect::<Vec<_>>();
+    let (x1, scale) = (Dev::ints(DType::I8, &[3, 40], &a), Dev::floats(DType::F32, &[1], &[1.0]));
+    let bytes: Vec<u8> = b.iter().map(|&x| x as u8).collect();
+    let x2 = Dev::padded(DType::I8, &[40, 36], &bytes, 1 << 12);
+    let out = Dev::empty(DType::I32, &[3, 36]);
+    let run = |weight: *const c_void| {
+        let no = null();
+        call!(
+            aclnnQuantMatmulWeightNz,
+            aclnnQuantMatmulWeightNzGetWorkspaceSize(
+                x1.handle,
+                weight,
+                no,
+                scale.handle,
+                no,
+                no,
+                no,
+                no,
+                no,
+                0,
+                0,
+                0,
+                out.handle
+            )
+        )
+    };
+    assert_eq!(run(x2.handle), 161_002, "not tiled yet");
+    assert_eq!(call!(aclnnTransMatmulWeight, aclnnTransMatmulWeightGetWorkspaceSize(x2.handle)), 0);
+    let tiled = describe(x2.addr(), DType::I8, &[40, 36], None, NZ);
+    assert_eq!(run(tiled), 0, "{}", last_message());
+    close(&out.read(), &product(&floats(&a), &floats(&b), m, k, n), 0.0, "tiled");
 }

@@ -234,3 +234,36 @@ fn each_thread_has_its_own_message() {
     });
     assert_eq!(text(), first);
 }
+
+/// Each thread has a stream and a number; all take part in one further number, in the order that events give.
+#[test]
+fn threads_work_on_their_own_streams_at_once() {
+    let _one = fresh();
+    let (streams, events) = ([(); 4].map(|()| new_stream() as usize), [(); 4].map(|()| new_event() as usize));
+    let (own, shared) = ([(); 4].map(|()| device_memory(4) as usize), device_memory(4) as usize);
+    let work = |i: usize| {
+        let s = streams[i] as Ptr;
+        (0..500).for_each(|_| ok(launch(s, add(own[i] as Ptr, 1, false))));
+        if let Some(before) = i.checked_sub(1) {
+            ok(event::stream_wait_event(s, events[before] as Ptr));
+        }
+        ok(launch(s, add(shared as Ptr, 10i32.pow(i as u32), false)));
+        ok(event::record_event(events[i] as Ptr, s));
+        stream::synchronize_stream(s)
+    };
+    let statuses = std::thread::scope(|scope| {
+        let start = |i: usize| {
+            let context = thread::context();
+            scope.spawn(move || {
+                ok(device::set_current_context(context as Ptr));
+                work(i)
+            })
+        };
+        let threads: Vec<_> = (0..4).map(start).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(statuses, [0; 4]);
+    assert_eq!(own.map(|at| get(at as Ptr)), [500; 4]);
+    assert_eq!(get(shared as Ptr), 1 + 10 + 100 + 1000);
+    assert_eq!(counters().tasks, 4 * 501);
+}

@@ -161,6 +161,17 @@ const COPIES: &[Rule] = &[
         ok(malloc::free(d));
         stream::synchronize_stream(null_mut())
     }),
+    ("from freed pinned memory", 107_000, "use after free", || {
+        let h = pinned(8);
+        ok(malloc::free_host(h));
+        copy_async(device_memory(8), h, 8, 1, null_mut())
+    }),
+    ("pinned memory freed between submission and execution", 507_053, "use after free", || {
+        let h = pinned(8);
+        ok(copy_async(device_memory(8), h, 8, 1, null_mut()));
+        ok(malloc::free_host(h));
+        stream::synchronize_stream(null_mut())
+    }),
     ("rows wider than a pitch", 107_000, "pitch (2, 8)", || rows(device_memory(16), 2, pinned(16), 8, 1)),
     ("rows past the block", 107_000, "past the end", || rows(device_memory(16), 16, pinned(16), 8, 1)),
     ("rows from device to device", 207_000, "between host and device", || {

@@ -85,7 +85,13 @@ impl Plan {
                 refuse(PARAM_INVALID, format!("EE1001: {name} is device memory, but the kind of the copy says host"))
             }
             Some((Kind::Pinned, _)) => block::check(Kind::Pinned, addr, span).map_err(named),
-            None => Ok(()),
+            None => match block::freed(addr) {
+                Some(start) => refuse(
+                    PARAM_INVALID,
+                    format!("EE1001: {addr:#x} + {span}: use after free of the block at {start:#x} ({name})"),
+                ),
+                None => Ok(()),
+            },
         }
     }
 
