@@ -232,6 +232,19 @@ const CAPTURES_AND_GRAPHS: &[Rule] = &[
         assert_eq!(get(d), 11, "the failure ended the replay after its first task, and single launches do not count");
         status
     }),
+    ("a replay after the destruction of its event", 507_011, "whose event was destroyed", || {
+        let (s, e, d) = (new_stream(), external_event(), device_memory(4));
+        ok(begin(s, 0));
+        ok(event::stream_wait_event(s, e));
+        ok(launch(s, add(d, 1, false)));
+        let (status, g) = end(s);
+        ok(status);
+        ok(event::destroy_event(e));
+        ok(graph::execute_async(g, s));
+        let status = stream::synchronize_stream(s);
+        assert_eq!(get(d), 0, "nothing ran past the event");
+        status
+    }),
     ("a replay on freed memory", 507_011, "use after free", || {
         let (s, d) = (capturing(0), device_memory(4));
         ok(launch(s, add(d, 1, false)));

@@ -50,7 +50,7 @@ pub unsafe extern "C" fn create_event_with_flag(event: *mut *mut c_void, flags: 
     guard(|| create(event, flags))
 }
 
-/// `aclrtDestroyEvent`.
+/// `aclrtDestroyEvent`: records and waits that were submitted before keep their effect.
 pub extern "C" fn destroy_event(event: *mut c_void) -> i32 {
     guard(|| {
         let mut world = world()?;
@@ -58,8 +58,11 @@ pub extern "C" fn destroy_event(event: *mut c_void) -> i32 {
         if captured.is_some_and(|c| world.captures.contains_key(&c)) {
             return refuse(EVENT_CAPTURED, "EE1016: the event belongs to an active capture");
         }
-        let gone = world.events.remove(&(event as Handle));
-        world.events_held -= usize::from(gone.is_some_and(|e| e.allocated));
+        let found = world.event(event as Handle)?;
+        found.gone = true;
+        let held = found.allocated;
+        world.events_held -= usize::from(held);
+        world.forget_events();
         Ok(())
     })
 }
