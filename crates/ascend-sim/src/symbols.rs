@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 /// C name and address of every function.
 pub fn all() -> BTreeMap<&'static str, usize> {
     let mut all: BTreeMap<_, _> = crate::rt::symbols::table().into_iter().collect();
+    all.extend(crate::rt::refused::table());
     all.extend(crate::tensor::symbols::table());
     all.extend(crate::nn::symbols::functions());
     let size_of_weights = crate::nn::symbols::aclnnCalculateMatmulWeightSizeV2 as *const () as usize;

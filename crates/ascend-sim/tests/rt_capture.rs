@@ -33,6 +33,7 @@ fn captured_tasks_run_at_replay_and_only_then() {
 /// Each call is illegal while stream `s` is captured, fails with the code, and invalidates the capture.
 #[test]
 fn illegal_calls_fail_with_their_code_and_invalidate_the_capture() {
+    let _one = fresh();
     type Call = fn([Ptr; 4]) -> i32;
     let cases: &[(&str, i32, [bool; 3], Call)] = &[
         ("synchronise the stream", 107_041, [true; 3], |[s, ..]| stream::synchronize_stream(s)),
@@ -59,7 +60,7 @@ fn illegal_calls_fail_with_their_code_and_invalidate_the_capture() {
     ];
     for (name, code, illegal, call) in cases {
         for mode in 0..3 {
-            let _one = fresh();
+            reopen();
             let (s, e, d, h) = (new_stream(), new_event(), device_memory(4), pinned(4));
             ok(event::record_event(e, null_mut()));
             ok(begin(s, mode));

@@ -1,7 +1,7 @@
 //! What a test needs from the machine, and what happens if it is missing.
 //!
-//! A test that needs the default model, a C++ compiler, the PTX tools or a GPU asks here. If the need is missing, the
-//! test returns early after a SKIP line with the reason. If the environment variable `AIO_REQUIRE` lists the need
+//! A test that needs the default model, a C or C++ compiler, the PTX tools or a GPU asks here. If the need is missing,
+//! the test returns early after a SKIP line with the reason. If the environment variable `AIO_REQUIRE` lists the need
 //! (`model,cxx,ptx,gpu,peer,jinja`), the test fails instead. Lines go straight to stderr, which the test harness does
 //! not capture. Each line carries the running count for the whole `cargo test`, so the last one is the total.
 

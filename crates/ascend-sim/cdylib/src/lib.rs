@@ -1,4 +1,8 @@
 //! The C symbols of the simulated Ascend. Every function forwards to the simulator; the lists of names are there.
+//!
+//! One library has all symbols. `cargo build --release -p aio-ascend-sim-abi` makes it as `libascendcl.so`; for a program
+//! that wants `libnnopbase.so` and `libopapi.so` as well, make links of these names to it. They must be links: a copy
+//! would be a second device with its own handles.
 #![allow(unused_unsafe, reason = "some functions of the simulator are safe to call")]
 #![allow(
     non_snake_case,
@@ -28,13 +32,26 @@ pub mod runtime {
     use aio_ascend_sim::rt::{capture, control, copy, device, event, graph, group, malloc, report, stream, vmm};
 
     aio_ascend_sim::runtime_symbols!(export);
+
+    macro_rules! refuse {
+        ($($name:ident;)*) => {$(
+            #[doc = concat!("`", stringify!($name), "`: refused.")]
+            // SAFETY: the name is exported by this library alone.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn $name() -> i32 {
+                aio_ascend_sim::rt::refused::$name()
+            }
+        )*};
+    }
+
+    aio_ascend_sim::refused_symbols!(refuse);
 }
 
 /// Tensors and executors.
 pub mod tensors {
-    use std::ffi::c_void;
+    use std::ffi::{c_char, c_void};
 
-    use aio_ascend_sim::tensor::{create, exec, query, rebind};
+    use aio_ascend_sim::tensor::{create, exec, init, query, rebind};
 
     aio_ascend_sim::tensor_symbols!(export);
 }

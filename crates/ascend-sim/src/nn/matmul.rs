@@ -2,7 +2,7 @@
 
 use super::arg::{Num, Tensor};
 use super::panel::{Brain, Full, Grid, Half, Layout, multiply};
-use super::shape::{same_type, want_dims, want_float, want_rank};
+use super::shape::{same_type, want_dims, want_float, want_rank, want_tiled};
 use crate::task::Error;
 use crate::tensor::dtype::DType;
 use crate::tensor::exec::Plan;
@@ -188,9 +188,7 @@ pub fn matmul(this: Tensor, mat2: Tensor, out: Tensor, cube_math_type: i8) -> Re
 
 /// Product with a weight that must be in FRACTAL_NZ.
 pub fn matmul_weight_nz(this: Tensor, mat2: Tensor, out: Tensor, cube_math_type: i8) -> Result<Plan, Error> {
-    if mat2.format != FRACTAL_NZ {
-        return Err(invalid(format!("mat2 has format {}, expected FRACTAL_NZ (29)", mat2.format)));
-    }
+    want_tiled("mat2", &mat2)?;
     matmul(this, mat2, out, cube_math_type)
 }
 

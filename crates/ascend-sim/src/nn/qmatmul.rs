@@ -3,7 +3,7 @@
 use super::arg::{MaybeTensor, Tensor};
 use super::parallel;
 use super::quant::round_to_i8;
-use super::shape::{want_dims, want_numel, want_rank, want_type};
+use super::shape::{want_dims, want_numel, want_rank, want_tiled, want_type};
 use crate::task::Error;
 use crate::tensor::dtype::DType;
 use crate::tensor::exec::Plan;
@@ -163,7 +163,7 @@ pub fn quant_matmul_v4(
     product(Given { x1, x2, scale, offset, row_scale, bias, turn: (t1, t2), out })
 }
 
-/// `aclnnQuantMatmulV5` and `aclnnQuantMatmulWeightNz`.
+/// `aclnnQuantMatmulV5`.
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn quant_matmul_v5(
     x1: Tensor,
@@ -185,4 +185,25 @@ pub fn quant_matmul_v5(
         return Err(no_kernel("yScale, x1Offset, yOffset and groups are not implemented by the simulated device"));
     }
     product(Given { x1, x2, scale: x2_scale, offset: x2_offset, row_scale: x1_scale, bias, turn: (t1, t2), out })
+}
+
+/// `aclnnQuantMatmulWeightNz`: the same with a weight that must be in FRACTAL_NZ.
+#[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
+pub fn quant_matmul_weight_nz(
+    x1: Tensor,
+    x2: Tensor,
+    x1_scale: MaybeTensor,
+    x2_scale: Tensor,
+    y_scale: MaybeTensor,
+    x1_offset: MaybeTensor,
+    x2_offset: MaybeTensor,
+    y_offset: MaybeTensor,
+    bias: MaybeTensor,
+    t1: bool,
+    t2: bool,
+    group: i64,
+    out: Tensor,
+) -> Result<Plan, Error> {
+    want_tiled("x2", &x2)?;
+    quant_matmul_v5(x1, x2, x1_scale, x2_scale, y_scale, x1_offset, x2_offset, y_offset, bias, t1, t2, group, out)
 }

@@ -3,7 +3,7 @@
 use crate::task::Error;
 use crate::tensor::dtype::DType;
 use crate::tensor::refuse::invalid;
-use crate::tensor::view::View;
+use crate::tensor::view::{FRACTAL_NZ, View};
 
 /// A dimension number, counted from the end when negative.
 pub fn axis(dim: i64, rank: usize) -> Result<usize, Error> {
@@ -81,4 +81,12 @@ pub fn want_numel(name: &str, view: &View, n: usize) -> Result<(), Error> {
         return Ok(());
     }
     Err(invalid(format!("{name} has {} elements, expected {n}", view.numel())))
+}
+
+/// Requires the tiled format.
+pub fn want_tiled(name: &str, view: &View) -> Result<(), Error> {
+    if view.format == FRACTAL_NZ {
+        return Ok(());
+    }
+    Err(invalid(format!("{name} has format {}, expected FRACTAL_NZ (29)", view.format)))
 }

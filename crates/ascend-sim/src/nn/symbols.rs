@@ -100,7 +100,7 @@ macro_rules! nn_operators {
             aclnnQuantMatmulV3GetWorkspaceSize, aclnnQuantMatmulV3, (x1: Tensor, x2: Tensor, scale: Tensor, offset: MaybeTensor, bias: MaybeTensor, transpose_x1: bool, transpose_x2: bool, out: Tensor), qmatmul::quant_matmul_v3;
             aclnnQuantMatmulV4GetWorkspaceSize, aclnnQuantMatmulV4, (x1: Tensor, x2: Tensor, scale: Tensor, offset: MaybeTensor, pertoken_scale: MaybeTensor, bias: MaybeTensor, transpose_x1: bool, transpose_x2: bool, out: Tensor), qmatmul::quant_matmul_v4;
             aclnnQuantMatmulV5GetWorkspaceSize, aclnnQuantMatmulV5, (x1: Tensor, x2: Tensor, x1_scale: MaybeTensor, x2_scale: Tensor, y_scale: MaybeTensor, x1_offset: MaybeTensor, x2_offset: MaybeTensor, y_offset: MaybeTensor, bias: MaybeTensor, transpose_x1: bool, transpose_x2: bool, group_size: i64, out: Tensor), qmatmul::quant_matmul_v5;
-            aclnnQuantMatmulWeightNzGetWorkspaceSize, aclnnQuantMatmulWeightNz, (x1: Tensor, x2: Tensor, x1_scale: MaybeTensor, x2_scale: Tensor, y_scale: MaybeTensor, x1_offset: MaybeTensor, x2_offset: MaybeTensor, y_offset: MaybeTensor, bias: MaybeTensor, transpose_x1: bool, transpose_x2: bool, group_size: i64, out: Tensor), qmatmul::quant_matmul_v5;
+            aclnnQuantMatmulWeightNzGetWorkspaceSize, aclnnQuantMatmulWeightNz, (x1: Tensor, x2: Tensor, x1_scale: MaybeTensor, x2_scale: Tensor, y_scale: MaybeTensor, x1_offset: MaybeTensor, x2_offset: MaybeTensor, y_offset: MaybeTensor, bias: MaybeTensor, transpose_x1: bool, transpose_x2: bool, group_size: i64, out: Tensor), qmatmul::quant_matmul_weight_nz;
             aclnnReduceSumGetWorkspaceSize, aclnnReduceSum, (this: Tensor, dim: Ints, keepdim: bool, dtype: i32, out: Tensor), reduce::reduce_sum;
             aclnnReluGetWorkspaceSize, aclnnRelu, (this: Tensor, out: Tensor), unary::relu;
             aclnnRepeatGetWorkspaceSize, aclnnRepeat, (this: Tensor, repeats: Ints, out: Tensor), copy::repeat;
@@ -193,6 +193,11 @@ macro_rules! define {
                 refuse(stringify!($no_second))
             }
         )*
+
+        /// The operators that are refused.
+        pub fn unsupported() -> Vec<&'static str> {
+            vec![$(stringify!($no_second)),*]
+        }
 
         /// Name and address of every aclnn operator function.
         pub fn functions() -> Vec<(&'static str, usize)> {

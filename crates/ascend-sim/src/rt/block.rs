@@ -213,6 +213,13 @@ pub fn kind_of(addr: usize) -> Option<(Kind, bool)> {
         .then_some((block.kind, !matches!(block.backing, Backing::None | Backing::Borrowed(false))))
 }
 
+/// The start of the freed block that holds an address, as long as it is remembered.
+pub fn freed(addr: usize) -> Option<usize> {
+    let map = map();
+    let (start, block) = map.around(addr)?;
+    (!block.live && addr < start + block.bytes).then_some(start)
+}
+
 /// Checks that a range lies inside live blocks of one kind; adjacent mapped blocks count as one.
 pub fn check(kind: Kind, addr: usize, bytes: usize) -> Result<(), Error> {
     let what = if kind == Kind::Device { "device" } else { "pinned host" };

@@ -1,11 +1,11 @@
-//! Capture of streams: begin, modes, state, and the checks of its end.
+//! Capture of streams: begin, modes, state.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
 
 use crate::rt::code::{
-    CAPTURE_UNMATCHED, CAPTURE_WRONG_THREAD, PARAM_INVALID, STREAM_CAPTURE_IMPLICIT, STREAM_CAPTURE_INVALIDATED,
-    STREAM_CAPTURED, STREAM_NOT_CAPTURED, STREAM_UNJOINED, TASK_GROUP_STATUS, guard, out, put, refuse,
+    CAPTURE_UNMATCHED, CAPTURE_WRONG_THREAD, PARAM_INVALID, STREAM_CAPTURE_IMPLICIT, STREAM_CAPTURED,
+    STREAM_NOT_CAPTURED, guard, out, put, refuse,
 };
 use crate::rt::device::current;
 use crate::rt::state::{Capture, World, enter, ready};
@@ -65,39 +65,6 @@ pub fn origin_of(world: &mut World, stream: Handle) -> Result<Handle, Error> {
         return refuse(CAPTURE_WRONG_THREAD, "EE1016: the capture began in another thread, and not in mode RELAXED");
     }
     Ok(handle)
-}
-
-/// Whether the origin has waited for everything that joined streams do.
-fn joined(capture: &Capture) -> bool {
-    let Some(known) = capture.seen.get(&capture.origin) else { return true };
-    let total = |lane: &Handle| capture.seen.get(lane).and_then(|s| s.get(lane)).copied().unwrap_or(0);
-    capture.seen.keys().filter(|l| **l != capture.origin).all(|l| known.get(l).copied().unwrap_or(0) >= total(l))
-}
-
-/// Ends a capture and checks that a graph can be made of it.
-pub fn close(world: &mut World, handle: Handle) -> Result<Capture, Error> {
-    let Some(capture) = world.captures.remove(&handle) else {
-        return refuse(STREAM_NOT_CAPTURED, "EE1016: the stream is not being captured");
-    };
-    world.streams.values_mut().filter(|s| s.capture == Some(handle)).for_each(|s| s.capture = None);
-    world
-        .events
-        .values_mut()
-        .filter(|e| e.captured.as_ref().is_some_and(|c| c.0 == handle))
-        .for_each(|e| e.captured = None);
-    if let Some(call) = &capture.invalid {
-        return refuse(STREAM_CAPTURE_INVALIDATED, format!("EE1016: the capture was invalidated by {call}"));
-    }
-    if capture.group.is_some() {
-        return refuse(TASK_GROUP_STATUS, "EE1016: the capture ended inside a task group");
-    }
-    if !joined(&capture) {
-        return refuse(
-            STREAM_UNJOINED,
-            "EE1016: a stream that joined the capture was not joined back (record an event there, wait for it here)",
-        );
-    }
-    Ok(capture)
 }
 
 /// `aclmdlRICaptureGetInfo`: state 0 none, 1 active, 2 invalidated, and the handle that the graph will have.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 
+use crate::nn::mode;
 use crate::rt::code::{INVALID_PARAM, guard, refuse};
 use crate::rt::profile::{DeviceProfile, HostProfile};
 use crate::rt::state::{CHANGED, Counters, World, world};
@@ -11,7 +12,7 @@ use crate::task::{Error, last_message};
 
 /// Keys of [`control`], for messages.
 const KEYS: &str = "device, host, devices, execute, software_queues, trace, reset_clock, fail_malloc, fail_task, \
-                    fail_replay_task, lose_device, constant.NAME";
+                    fail_replay_task, lose_device, vary_sums, constant.NAME";
 
 fn bad<T>(key: &str, value: &str, want: &str) -> Result<T, Error> {
     refuse(INVALID_PARAM, format!("control {key}: {value:?} is not {want}"))
@@ -71,6 +72,7 @@ pub fn control(key: &str, value: &str) -> Result<(), Error> {
         "fail_malloc" => world.inject.malloc = nth(key, value)?,
         "fail_task" => world.inject.task = nth(key, value)?,
         "fail_replay_task" => world.inject.replay_task = nth(key, value)?,
+        "vary_sums" => mode::vary_sums(switch(key, value)?),
         "lose_device" => world.lost = switch(key, value)?,
         _ => match key.strip_prefix("constant.") {
             Some(name) => return set_constant(&mut world, name, value),

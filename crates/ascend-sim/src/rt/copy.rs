@@ -14,28 +14,65 @@ use crate::rt::submit::{resolve, submit};
 use crate::rt::thread;
 use crate::task::{Cost, Error, Fault, Handle, Run, Task};
 
+/// What a copy is asked to move: rows of bytes; a plain copy has one row.
+#[derive(Clone, Copy)]
+struct Rows {
+    dst: usize,
+    dst_pitch: usize,
+    src: usize,
+    src_pitch: usize,
+    width: usize,
+    rows: usize,
+}
+
 /// A copy whose arguments have been checked.
 #[derive(Clone, Copy)]
 struct Plan {
-    dst: usize,
-    src: usize,
-    /// Bytes of a row; a plain copy has one row.
-    width: usize,
-    rows: usize,
-    dst_pitch: usize,
-    src_pitch: usize,
+    area: Rows,
     dst_device: bool,
     src_device: bool,
 }
 
+impl Rows {
+    /// Checks the arguments of a copy of rows.
+    fn plan(self, kind: i32) -> Result<Plan, Error> {
+        let Self { dst, dst_pitch, src, src_pitch, width, rows } = self;
+        if dst == 0 || src == 0 || width == 0 || rows == 0 {
+            return refuse(
+                INVALID_PARAM,
+                format!("EH0002: copy of {rows} rows of {width} bytes from {src:#x} to {dst:#x}"),
+            );
+        }
+        if width > dst_pitch || width > src_pitch {
+            return refuse(
+                PARAM_INVALID,
+                format!("EE1001: width {width} is greater than a pitch ({dst_pitch}, {src_pitch})"),
+            );
+        }
+        let (dst_device, src_device) = sides(kind, dst, src)?;
+        let plan = Plan { area: self, dst_device, src_device };
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// The same for the calls that copy several rows, which go between host and device only.
+    fn plan_2d(self, kind: i32) -> Result<Plan, Error> {
+        let plan = self.plan(kind)?;
+        if plan.dst_device == plan.src_device {
+            return refuse(FEATURE_NOT_SUPPORT, "EE1001: a copy of rows goes between host and device");
+        }
+        Ok(plan)
+    }
+}
+
 impl Plan {
     fn bytes(&self) -> usize {
-        self.width.saturating_mul(self.rows)
+        self.area.width.saturating_mul(self.area.rows)
     }
 
     /// Bytes that one side spans.
     fn span(&self, pitch: usize) -> Result<usize, Error> {
-        let span = pitch.checked_mul(self.rows - 1).and_then(|s| s.checked_add(self.width));
+        let span = pitch.checked_mul(self.area.rows - 1).and_then(|s| s.checked_add(self.area.width));
         span.map_or_else(|| refuse(PARAM_INVALID, "EE1001: the copy is too large"), Ok)
     }
 
@@ -48,30 +85,37 @@ impl Plan {
                 refuse(PARAM_INVALID, format!("EE1001: {name} is device memory, but the kind of the copy says host"))
             }
             Some((Kind::Pinned, _)) => block::check(Kind::Pinned, addr, span).map_err(named),
-            None => Ok(()),
+            None => match block::freed(addr) {
+                Some(start) => refuse(
+                    PARAM_INVALID,
+                    format!("EE1001: {addr:#x} + {span}: use after free of the block at {start:#x} ({name})"),
+                ),
+                None => Ok(()),
+            },
         }
     }
 
     fn check(&self) -> Result<(), Error> {
-        self.check_side(self.dst, self.dst_pitch, self.dst_device, "dst")?;
-        self.check_side(self.src, self.src_pitch, self.src_device, "src")
+        self.check_side(self.area.dst, self.area.dst_pitch, self.dst_device, "dst")?;
+        self.check_side(self.area.src, self.area.src_pitch, self.src_device, "src")
     }
 
     /// Copies; memory that exists only as addresses reads as zero.
     fn run(&self) {
         let backed = |addr| block::kind_of(addr).is_none_or(|(_, backed)| backed);
-        if !backed(self.dst) {
+        let area = self.area;
+        if !backed(area.dst) {
             return;
         }
-        let source = backed(self.src);
-        for row in 0..self.rows {
-            let (dst, src) = (self.dst + row * self.dst_pitch, self.src + row * self.src_pitch);
+        let source = backed(area.src);
+        for row in 0..area.rows {
+            let (dst, src) = (area.dst + row * area.dst_pitch, area.src + row * area.src_pitch);
             // SAFETY: device and pinned ranges have been checked against the map; the caller vouches for pageable ones.
             unsafe {
                 if source {
-                    std::ptr::copy(src as *const u8, dst as *mut u8, self.width);
+                    std::ptr::copy(src as *const u8, dst as *mut u8, area.width);
                 } else {
-                    std::ptr::write_bytes(dst as *mut u8, 0, self.width);
+                    std::ptr::write_bytes(dst as *mut u8, 0, area.width);
                 }
             }
         }
@@ -80,8 +124,8 @@ impl Plan {
     /// The host address of a copy between host and device.
     fn host_side(&self) -> Option<usize> {
         match (self.dst_device, self.src_device) {
-            (true, false) => Some(self.src),
-            (false, true) => Some(self.dst),
+            (true, false) => Some(self.area.src),
+            (false, true) => Some(self.area.dst),
             _ => None,
         }
     }
@@ -120,10 +164,7 @@ fn plan(dst: *mut c_void, dest_max: usize, src: *const c_void, count: usize, kin
         return refuse(PARAM_INVALID, format!("EE1001: count {count} is greater than destMax {dest_max}"));
     }
     let (dst, src) = (dst as usize, src as usize);
-    let (dst_device, src_device) = sides(kind, dst, src)?;
-    let plan = Plan { dst, src, width: count, rows: 1, dst_pitch: count, src_pitch: count, dst_device, src_device };
-    plan.check()?;
-    Ok(plan)
+    Rows { dst, dst_pitch: count, src, src_pitch: count, width: count, rows: 1 }.plan(kind)
 }
 
 /// Copies at once. It does not wait for any stream.
@@ -182,34 +223,6 @@ pub unsafe extern "C" fn memcpy_async(
     guard(|| copy_async(plan(dst, dest_max, src, count, kind)?, stream as Handle, "aclrtMemcpyAsync"))
 }
 
-fn plan_2d(
-    dst: *mut c_void,
-    dst_pitch: usize,
-    src: *const c_void,
-    src_pitch: usize,
-    width: usize,
-    rows: usize,
-    kind: i32,
-) -> Result<Plan, Error> {
-    if dst.is_null() || src.is_null() || width == 0 || rows == 0 {
-        return refuse(INVALID_PARAM, format!("EH0002: copy of {rows} rows of {width} bytes from {src:?} to {dst:?}"));
-    }
-    if width > dst_pitch || width > src_pitch {
-        return refuse(
-            PARAM_INVALID,
-            format!("EE1001: width {width} is greater than a pitch ({dst_pitch}, {src_pitch})"),
-        );
-    }
-    let (dst, src) = (dst as usize, src as usize);
-    let (dst_device, src_device) = sides(kind, dst, src)?;
-    if dst_device == src_device {
-        return refuse(FEATURE_NOT_SUPPORT, "EE1001: a copy of rows goes between host and device");
-    }
-    let plan = Plan { dst, src, width, rows, dst_pitch, src_pitch, dst_device, src_device };
-    plan.check()?;
-    Ok(plan)
-}
-
 /// `aclrtMemcpy2d`.
 ///
 /// # Safety
@@ -223,7 +236,8 @@ pub unsafe extern "C" fn memcpy_2d(
     rows: usize,
     kind: i32,
 ) -> i32 {
-    guard(|| copy_now(&plan_2d(dst, dst_pitch, src, src_pitch, width, rows, kind)?, "aclrtMemcpy2d"))
+    let area = Rows { dst: dst as usize, dst_pitch, src: src as usize, src_pitch, width, rows };
+    guard(|| copy_now(&area.plan_2d(kind)?, "aclrtMemcpy2d"))
 }
 
 /// `aclrtMemcpy2dAsync`.
@@ -241,9 +255,8 @@ pub unsafe extern "C" fn memcpy_2d_async(
     kind: i32,
     stream: *mut c_void,
 ) -> i32 {
-    guard(|| {
-        copy_async(plan_2d(dst, dst_pitch, src, src_pitch, width, rows, kind)?, stream as Handle, "aclrtMemcpy2dAsync")
-    })
+    let area = Rows { dst: dst as usize, dst_pitch, src: src as usize, src_pitch, width, rows };
+    guard(|| copy_async(area.plan_2d(kind)?, stream as Handle, "aclrtMemcpy2dAsync"))
 }
 
 fn check_fill(dst: *mut c_void, max: usize, count: usize) -> Result<(), Error> {

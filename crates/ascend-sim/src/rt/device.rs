@@ -2,14 +2,14 @@
 
 use std::ffi::{c_char, c_void};
 
-use crate::rt::block;
+use crate::rt::close::close;
 use crate::rt::code::{
     CONTEXT_NULL, INVALID_DEVICEID, INVALID_HANDLE, INVALID_PARAM, PARAM_INVALID, REPEAT_FINALIZE, REPEAT_INITIALIZE,
     UNINITIALIZE, guard, out, put, refuse,
 };
 use crate::rt::run::drain;
-use crate::rt::state::{Context, World, enter, world};
-use crate::rt::thread;
+use crate::rt::state::{Capture, Context, World, enter, world};
+use crate::rt::{block, thread, vmm};
 use crate::task::{Error, Handle};
 
 /// `aclInit`: the configuration file is ignored.
@@ -55,10 +55,13 @@ fn add_context(world: &mut World, device: i32, implicit: bool) -> Handle {
     handle
 }
 
-/// Removes a context and its streams.
+/// Removes a context and its streams. A capture ends with the stream that began it.
 fn remove_context(world: &mut World, context: Handle) {
     world.contexts.remove(&context);
     world.streams.retain(|_, s| s.context != context);
+    let orphan = |(&h, c): (&Handle, &Capture)| (!world.streams.contains_key(&c.origin)).then_some(h);
+    let orphans: Vec<_> = world.captures.iter().filter_map(orphan).collect();
+    orphans.into_iter().for_each(|capture| drop(close(world, capture)));
 }
 
 /// Removes everything of a device.
@@ -69,9 +72,11 @@ fn release(world: &mut World, device: i32) {
     gone.into_iter().for_each(|context| remove_context(world, context));
     if world.contexts.is_empty() {
         world.events.clear();
+        world.events_held = 0;
         world.captures.clear();
         world.groups.clear();
         world.graphs.clear();
+        vmm::release_all();
         block::free_device();
     }
 }
@@ -153,6 +158,16 @@ pub extern "C" fn get_soc_name() -> *const c_char {
     let names =
         [("910B1", c"Ascend910B1"), ("910B2", c"Ascend910B2"), ("910B3", c"Ascend910B3"), ("910B4", c"Ascend910B4")];
     names.iter().find(|(n, _)| *n == name).map_or(c"Ascend910B3", |(_, soc)| soc).as_ptr()
+}
+
+/// `aclrtGetRunMode`: the caller runs on the host (1).
+///
+/// # Safety
+/// `mode` is null or writable.
+pub unsafe extern "C" fn get_run_mode(mode: *mut i32) -> i32 {
+    const HOST: i32 = 1;
+    // SAFETY: as this function's.
+    guard(|| enter().and_then(|_world| unsafe { put(mode, HOST, "runMode") }))
 }
 
 /// `aclrtDeviceCanAccessPeer`.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::rt::code::{
     CAPTURE_CONFLICT, CAPTURE_DEPENDENCY, EVENT_CAPTURED, EVENT_TIMESTAMP_INVALID, EVENT_TIMESTAMP_REVERSAL,
-    INVALID_PARAM, NO_EVENT, PARAM_INVALID, STREAM_SYNC_TIMEOUT, WAIT_TIMEOUT, guard, out, put, refuse,
+    INVALID_PARAM, NO_EVENT, PARAM_INVALID, STREAM_CAPTURE_IMPLICIT, STREAM_SYNC_TIMEOUT, WAIT_TIMEOUT, guard, out,
+    put, refuse,
 };
 use crate::rt::op::Op;
-use crate::rt::rule::{Target, invalidate_stream, no_sync};
+use crate::rt::rule::{Target, invalidate, invalidate_stream, no_sync};
 use crate::rt::run::drain;
 use crate::rt::state::{Event, MAX_EVENTS, World, enter, world};
 use crate::rt::submit::{not_in_group, push, resolve, store};
@@ -49,7 +50,7 @@ pub unsafe extern "C" fn create_event_with_flag(event: *mut *mut c_void, flags: 
     guard(|| create(event, flags))
 }
 
-/// `aclrtDestroyEvent`.
+/// `aclrtDestroyEvent`: records and waits that were submitted before keep their effect.
 pub extern "C" fn destroy_event(event: *mut c_void) -> i32 {
     guard(|| {
         let mut world = world()?;
@@ -57,7 +58,11 @@ pub extern "C" fn destroy_event(event: *mut c_void) -> i32 {
         if captured.is_some_and(|c| world.captures.contains_key(&c)) {
             return refuse(EVENT_CAPTURED, "EE1016: the event belongs to an active capture");
         }
-        world.events.remove(&(event as Handle));
+        let found = world.event(event as Handle)?;
+        found.gone = true;
+        let held = found.allocated;
+        world.events_held -= usize::from(held);
+        world.forget_events();
         Ok(())
     })
 }
@@ -67,10 +72,11 @@ fn allocate(world: &mut World, event: Handle) -> Result<(), Error> {
     if world.event(event)?.allocated {
         return Ok(());
     }
-    if world.events.values().filter(|e| e.allocated).count() >= MAX_EVENTS {
+    if world.events_held >= MAX_EVENTS {
         return refuse(NO_EVENT, format!("EE1023: more than {MAX_EVENTS} events are in use"));
     }
     world.event(event)?.allocated = true;
+    world.events_held += 1;
     Ok(())
 }
 
@@ -130,6 +136,13 @@ fn wait_captured(world: &mut World, event: Handle, stream: Handle) -> Result<boo
             invalidate_stream(world, stream, "aclrtStreamWaitEvent that would merge two captures");
             refuse(CAPTURE_CONFLICT, "EE1016: the event belongs to another capture")
         }
+        (None, Some((capture, ..))) if world.contexts.values().any(|c| c.stream == stream) => {
+            invalidate(world, capture, "aclrtStreamWaitEvent on the default stream");
+            refuse(
+                STREAM_CAPTURE_IMPLICIT,
+                "EE1016: the default stream cannot join a capture; the capture is now invalid",
+            )
+        }
         (_, Some((capture, slot, seen))) => {
             world.stream(stream)?.capture = Some(capture);
             if let Some(capture) = world.captures.get_mut(&capture) {
@@ -187,7 +200,11 @@ fn complete(event: Handle, limit: Option<Duration>) -> Result<(), Error> {
     let (target, stream) = (found.issued, found.stream);
     drop(world);
     let timeout = |e: Error| if e.code == STREAM_SYNC_TIMEOUT { Error { code: WAIT_TIMEOUT, ..e } } else { e };
-    drain(stream, limit, |w| w.events.get(&event).is_none_or(|e| e.done >= target)).map_err(timeout)
+    drain(stream, limit, |w| w.events.get(&event).is_none_or(|e| e.done >= target)).map_err(timeout)?;
+    if enter()?.event(event)?.done < target {
+        return refuse(WAIT_TIMEOUT, "EE1002: the stream that was to record the event was destroyed");
+    }
+    Ok(())
 }
 
 fn synchronize(event: *mut c_void, ms: i32) -> Result<(), Error> {

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use crate::rt::capture::{close, origin_of};
+use crate::rt::capture::origin_of;
+use crate::rt::close::close;
 use crate::rt::code::{
     FEATURE_NOT_SUPPORT, INVALID_HANDLE, MODEL_CAPTURED, MODEL_RUNNING, RESOURCE_ALLOC_FAIL, guard, out, put, refuse,
 };
 use crate::rt::op::{Graph, Op, Replay};
 use crate::rt::rule::invalidate_stream;
 use crate::rt::state::{Capture, Group, MAX_STREAMS, TASKS_PER_STREAM, World, enter, world};
-use crate::rt::submit::{no_open_update, push, resolve};
+use crate::rt::submit::{no_open_update, not_stopped, push, resolve};
 use crate::rt::thread;
 use crate::task::{Error, Handle};
 
@@ -86,9 +87,7 @@ pub extern "C" fn execute_async(graph: *mut c_void, stream: *mut c_void) -> i32 
                 "EE1016: a graph cannot be replayed into a capture; the capture is now invalid",
             );
         }
-        if let Some(fault) = world.stream(stream)?.fault.clone().filter(|_| world.streams[&stream].stop_on_failure) {
-            return refuse(fault.code, fault.message);
-        }
+        not_stopped(&mut world, stream)?;
         let tasks = graph.nodes().len();
         let begin = thread::now();
         thread::spend(world.host.replay_ns + world.host.replay_task_ns * tasks as f64);

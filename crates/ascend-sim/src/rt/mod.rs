@@ -4,6 +4,7 @@
 
 pub mod block;
 pub mod capture;
+pub mod close;
 pub mod code;
 pub mod control;
 pub mod copy;
@@ -14,6 +15,7 @@ pub mod group;
 pub mod malloc;
 pub mod op;
 pub mod profile;
+pub mod refused;
 pub mod report;
 pub mod rule;
 pub mod run;

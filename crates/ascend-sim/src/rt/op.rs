@@ -61,6 +61,16 @@ pub enum Op {
 }
 
 impl Op {
+    /// The event that it records, waits for or resets.
+    pub fn event(&self) -> Option<Handle> {
+        match self {
+            Self::Record { event } | Self::Wait { event, .. } | Self::WaitSet { event } | Self::Reset { event } => {
+                Some(*event)
+            }
+            _ => None,
+        }
+    }
+
     /// Name for reports and messages.
     pub fn name(&self) -> &'static str {
         match self {

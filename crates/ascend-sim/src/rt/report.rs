@@ -51,7 +51,7 @@ pub struct Report {
 fn live(world: &World) -> Live {
     Live {
         streams: world.streams.len().saturating_sub(world.contexts.len()),
-        events: world.events.len(),
+        events: world.events.values().filter(|e| !e.gone).count(),
         graphs: world.graphs.len() + world.captures.len(),
         memory: block::usage().1 + vmm::live(),
         objects: crate::tensor::handles::live(),

@@ -17,7 +17,7 @@ pub enum Target {
 }
 
 /// Marks captures as invalid; returns how many there were.
-fn invalidate(world: &mut World, why: &str, concerned: impl Fn(Handle, &Capture) -> bool) -> usize {
+fn invalidate_where(world: &mut World, why: &str, concerned: impl Fn(Handle, &Capture) -> bool) -> usize {
     let mut hit = 0;
     for (&handle, capture) in &mut world.captures {
         if concerned(handle, capture) {
@@ -28,10 +28,15 @@ fn invalidate(world: &mut World, why: &str, concerned: impl Fn(Handle, &Capture)
     hit
 }
 
+/// Invalidates a capture.
+pub fn invalidate(world: &mut World, capture: Handle, why: &str) {
+    invalidate_where(world, why, |handle, _| handle == capture);
+}
+
 /// Invalidates the capture that records a stream.
 pub fn invalidate_stream(world: &mut World, stream: Handle, why: &str) {
     let capture = world.streams.get(&stream).and_then(|s| s.capture);
-    invalidate(world, why, |handle, _| Some(handle) == capture);
+    capture.into_iter().for_each(|capture| invalidate(world, capture, why));
 }
 
 /// Refuses to synchronise or query: a captured stream or event from any thread, anything from a thread that captures,
@@ -46,7 +51,7 @@ pub fn no_sync(world: &mut World, call: &str, target: Target) -> Result<(), Erro
     };
     let owner = owner.filter(|c| world.captures.contains_key(c));
     let me = thread::id();
-    let hit = invalidate(world, call, |handle, capture| {
+    let hit = invalidate_where(world, call, |handle, capture| {
         Some(handle) == owner || target == Target::Device || capture.mode == thread::GLOBAL || capture.thread == me
     });
     if hit == 0 {
@@ -77,7 +82,7 @@ pub fn no_unsafe(world: &mut World, call: &str) -> Result<(), Error> {
     if mode == thread::RELAXED {
         return Ok(());
     }
-    let hit = invalidate(world, call, |_, capture| match capture.mode {
+    let hit = invalidate_where(world, call, |_, capture| match capture.mode {
         thread::RELAXED => false,
         thread::GLOBAL if mode == thread::GLOBAL => true,
         _ => capture.thread == me,

@@ -11,6 +11,9 @@ use crate::rt::state::{CHANGED, World, due, enter};
 use crate::rt::thread;
 use crate::task::{Error, Fault, Handle, Task};
 
+/// A cursor past every node, once the node that failed has been counted.
+const END: usize = usize::MAX - 1;
+
 /// What came of looking at the head of a queue.
 enum Turn {
     /// The queue is empty.
@@ -89,6 +92,9 @@ fn turn(world: &mut World, handle: Handle) -> Turn {
     }
     let Some((op, lane, submitted)) = head(world, handle) else { return Turn::Idle };
     let at = time(world, handle, lane, submitted);
+    if lane.is_some() && op.event().is_some_and(|e| world.events.get(&e).is_none_or(|e| e.gone)) {
+        return without_event(world, handle, lane, at, op.name());
+    }
     let end = match op {
         Op::Work { task, bus } => return start(world, handle, lane, at, task, bus),
         Op::Record { event } => {
@@ -124,6 +130,19 @@ fn turn(world: &mut World, handle: Handle) -> Turn {
         Op::Replay(_) => at,
     };
     finish(world, handle, lane, end);
+    Turn::Moved
+}
+
+/// A replay comes to an event that was destroyed since the capture: the replay fails.
+fn without_event(world: &mut World, handle: Handle, lane: Option<Handle>, at: u64, what: &str) -> Turn {
+    if let Some(stream) = world.streams.get_mut(&handle) {
+        let message = format!("EE1016: a replay came to an {what} whose event was destroyed");
+        stream.fault.get_or_insert(Fault { code: MODEL_EXECUTE, message });
+        if let Some(Op::Replay(replay)) = stream.queue.front_mut().map(|e| &mut e.op) {
+            replay.cursor = END;
+        }
+    }
+    finish(world, handle, lane, at);
     Turn::Moved
 }
 
@@ -175,7 +194,7 @@ fn ran(world: &mut World, handle: Handle, lane: Option<Handle>, name: &str, outc
         stream.fault.get_or_insert(fault);
     }
     if failed && let Some(Op::Replay(replay)) = stream.queue.front_mut().map(|e| &mut e.op) {
-        replay.cursor = usize::MAX - 1;
+        replay.cursor = END;
     }
     let end = match (lane, stream.queue.front().map(|e| &e.op)) {
         (Some(lane), Some(Op::Replay(replay))) => replay.lanes.get(&lane).copied().unwrap_or(stream.ready),

@@ -66,6 +66,8 @@ pub struct Update {
 pub struct Event {
     /// Flags of its creation.
     pub flags: u32,
+    /// Destroyed: calls refuse it, and what was submitted before still finds it.
+    pub gone: bool,
     /// It holds one of the device's events (from its first record on).
     pub allocated: bool,
     /// Records that calls have issued.
@@ -192,6 +194,8 @@ pub struct World {
     pub streams: HashMap<Handle, Stream>,
     /// Live events.
     pub events: HashMap<Handle, Event>,
+    /// Live events that hold one of the device's.
+    pub events_held: usize,
     /// Captures between begin and end.
     pub captures: HashMap<Handle, Capture>,
     /// Finished graphs.
@@ -225,6 +229,7 @@ impl World {
             contexts: HashMap::new(),
             streams: HashMap::new(),
             events: HashMap::new(),
+            events_held: 0,
             captures: HashMap::new(),
             graphs: HashMap::new(),
             groups: HashMap::new(),
@@ -279,7 +284,14 @@ impl World {
     /// A live event.
     pub fn event(&mut self, handle: Handle) -> Result<&mut Event, Error> {
         let dead = || refuse(INVALID_HANDLE, format!("EE1001: {handle:#x} is not a live event"));
-        self.events.get_mut(&handle).map_or_else(dead, Ok)
+        self.events.get_mut(&handle).filter(|e| !e.gone).map_or_else(dead, Ok)
+    }
+
+    /// Forgets destroyed events that no submitted work refers to.
+    pub fn forget_events(&mut self) {
+        let submitted = self.streams.values().flat_map(|s| &s.queue);
+        let used: HashSet<Handle> = submitted.filter_map(|entry| entry.op.event()).collect();
+        self.events.retain(|handle, event| !event.gone || used.contains(handle));
     }
 
     /// Adds a span to the trace, if one is being made.

@@ -96,11 +96,19 @@ pub fn not_in_group(world: &mut World, stream: Handle, what: &str) -> Result<(),
     refuse(TASK_GROUP_INTR, format!("EE1016: {what} cannot be part of a task group; the capture is now invalid"))
 }
 
+/// Refuses work for a stream that has stopped on a failure.
+pub fn not_stopped(world: &mut World, stream: Handle) -> Result<(), Error> {
+    let stream = world.stream(stream)?;
+    let fault = stream.fault.clone().filter(|_| stream.stop_on_failure);
+    fault.map_or(Ok(()), |fault| refuse(fault.code, fault.message))
+}
+
 /// Submits one operation that is no operator: at once into the capture or the queue.
 pub fn submit(mut stream: Handle, what: &str, host_ns: impl Fn(&World) -> f64, op: Op) -> Result<(), Error> {
     let mut world = enter()?;
     stream = resolve(&mut world, stream)?;
     not_in_group(&mut world, stream, what)?;
+    not_stopped(&mut world, stream)?;
     thread::spend(host_ns(&world));
     if world.stream(stream)?.capture.is_some() {
         return store(&mut world, stream, op);
@@ -118,9 +126,7 @@ pub fn enqueue(stream: Handle, tasks: Vec<Task>) -> Result<(), Error> {
     thread::spend(world.host.launch_ns);
     let name = tasks.first().map_or("launch", |t| t.cost.name);
     world.span(-1 - thread::id() as i64, name, begin, thread::now() - begin);
-    if let Some(fault) = world.stream(stream)?.fault.clone().filter(|_| world.streams[&stream].stop_on_failure) {
-        return refuse(fault.code, fault.message);
-    }
+    not_stopped(&mut world, stream)?;
     world.counters.launches += 1;
     let fixed = tasks.iter().find(|t| !t.updatable).map(|t| t.cost.name);
     if let Some(name) = fixed {

@@ -9,6 +9,7 @@ macro_rules! runtime_symbols {
             aclFinalize = device::acl_finalize() -> i32;
             aclGetRecentErrMsg = control::recent_err_msg() -> *const c_char;
             aclrtGetSocName = device::get_soc_name() -> *const c_char;
+            aclrtGetRunMode = device::get_run_mode(mode: *mut i32) -> i32;
             aclrtGetDeviceCount = device::get_device_count(count: *mut u32) -> i32;
             aclrtSetDevice = device::set_device(device: i32) -> i32;
             aclrtGetDevice = device::get_device(device: *mut i32) -> i32;

@@ -50,6 +50,17 @@ pub fn live() -> usize {
     table.ranges.len() + table.physical.len()
 }
 
+/// Unmaps and frees everything, when the device is released.
+pub fn release_all() {
+    let mut table = table();
+    for physical in std::mem::take(&mut table.physical).into_values() {
+        // What the table says is mapped is in the map of blocks.
+        physical.mapped.into_iter().for_each(|start| drop(block::disown(start)));
+        block::refund(physical.bytes as u64);
+    }
+    table.ranges.clear();
+}
+
 /// `aclrtMemGetAllocationGranularity`: 2 MiB.
 ///
 /// # Safety

@@ -93,67 +93,45 @@ unsafe fn describe(d: &Described) -> Result<View, Error> {
     }
 }
 
-macro_rules! described {
-    ($dims:ident $rank:ident $dtype:ident $strides:ident $offset:ident $format:ident $storage:ident $n:ident $data:ident) => {
-        Described {
-            dims: $dims,
-            rank: $rank,
-            dtype: $dtype,
-            strides: $strides,
-            offset: $offset,
-            format: $format,
-            storage: $storage,
-            storage_rank: $n,
-            data: $data,
+/// Defines a function that describes a tensor, after parameters of its own; the body gets the description.
+macro_rules! describing {
+    ($($(#[$doc:meta])* $name:ident($($lead:ident: $l:ty,)*) -> $result:ty = |$d:ident| $body:expr;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// The arrays hold as many values as their counts say.
+        #[allow(non_snake_case, clippy::too_many_arguments, reason = "the C name and argument list")]
+        pub unsafe extern "C" fn $name(
+            $($lead: $l,)*
+            dims: *const i64,
+            rank: u64,
+            dtype: i32,
+            strides: *const i64,
+            offset: i64,
+            format: i32,
+            storage: *const i64,
+            storage_rank: u64,
+            data: *mut c_void,
+        ) -> $result {
+            let $d = Described { dims, rank, dtype, strides, offset, format, storage, storage_rank, data };
+            $body
         }
+    )*};
+}
+
+describing! {
+    /// `aclCreateTensor`: null if the description is invalid.
+    aclCreateTensor() -> *mut c_void = |d| {
+        // SAFETY: passed on from the caller.
+        guard_handle(|| Ok(insert(Object::Tensor(Arc::new(unsafe { describe(&d)? }))))) as *mut c_void
     };
-}
-
-/// `aclCreateTensor`: null if the description is invalid.
-///
-/// # Safety
-/// The arrays hold as many values as their counts say.
-#[allow(non_snake_case, clippy::too_many_arguments, reason = "the C name and argument list")]
-pub unsafe extern "C" fn aclCreateTensor(
-    dims: *const i64,
-    rank: u64,
-    dtype: i32,
-    strides: *const i64,
-    offset: i64,
-    format: i32,
-    storage: *const i64,
-    storage_rank: u64,
-    data: *mut c_void,
-) -> *mut c_void {
-    let d = described!(dims rank dtype strides offset format storage storage_rank data);
-    // SAFETY: passed on from the caller.
-    guard_handle(|| Ok(insert(Object::Tensor(Arc::new(unsafe { describe(&d)? }))))) as *mut c_void
-}
-
-/// `aclInitTensor`: describes a live tensor anew.
-///
-/// # Safety
-/// The arrays hold as many values as their counts say.
-#[allow(non_snake_case, clippy::too_many_arguments, reason = "the C name and argument list")]
-pub unsafe extern "C" fn aclInitTensor(
-    handle: *mut c_void,
-    dims: *const i64,
-    rank: u64,
-    dtype: i32,
-    strides: *const i64,
-    offset: i64,
-    format: i32,
-    storage: *const i64,
-    storage_rank: u64,
-    data: *mut c_void,
-) -> i32 {
-    let d = described!(dims rank dtype strides offset format storage storage_rank data);
-    guard(ACL_INVALID_PARAM, || {
+    /// `aclInitTensor`: describes a live tensor anew.
+    aclInitTensor(handle: *mut c_void,) -> i32 = |d| guard(ACL_INVALID_PARAM, || {
         tensor(handle, "tensor")?;
         // SAFETY: passed on from the caller.
         replace(handle as usize, Object::Tensor(Arc::new(unsafe { describe(&d)? })));
         Ok(())
-    })
+    });
 }
 
 /// # Safety

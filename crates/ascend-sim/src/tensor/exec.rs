@@ -25,8 +25,6 @@ pub struct Plan {
     pub cost: Cost,
     /// Bytes of device memory that the second phase needs.
     pub workspace: u64,
-    /// Whether a task group may update the task.
-    pub updatable: bool,
     kernel: Option<Kernel>,
     inputs: usize,
     outputs: usize,
@@ -36,7 +34,7 @@ impl Plan {
     /// A plan of the kernel `name`, without operands.
     pub fn new(name: &'static str) -> Self {
         let cost = Cost { name, ..Cost::default() };
-        Self { operands: Vec::new(), cost, workspace: 0, updatable: false, kernel: None, inputs: 0, outputs: 0 }
+        Self { operands: Vec::new(), cost, workspace: 0, kernel: None, inputs: 0, outputs: 0 }
     }
 
     fn push(&mut self, view: &View, access: Access, name: &'static str, position: (usize, usize)) -> Slot {
@@ -101,7 +99,8 @@ impl Plan {
             let memory = Memory::open(&operands)?;
             kernel.as_ref().map_or(Ok(()), |kernel| kernel(&memory))
         });
-        Task { cost: self.cost.clone(), run, updatable: self.updatable }
+        // A task group may hold any operator.
+        Task { cost: self.cost.clone(), run, updatable: true }
     }
 }
 

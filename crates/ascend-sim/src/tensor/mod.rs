@@ -5,6 +5,7 @@ pub mod dtype;
 pub mod exec;
 pub mod half;
 pub mod handles;
+pub mod init;
 pub mod memory;
 pub mod query;
 pub mod rebind;

@@ -28,6 +28,8 @@ macro_rules! tensor_symbols {
             aclGetDataType = query::aclGetDataType(handle: *const c_void, to: *mut i32) -> i32;
             aclGetRawTensorAddr = query::aclGetRawTensorAddr(handle: *const c_void, to: *mut *mut c_void) -> i32;
             aclSetRawTensorAddr = query::aclSetRawTensorAddr(handle: *mut c_void, addr: *mut c_void) -> i32;
+            aclnnInit = init::aclnnInit(config: *const c_char) -> i32;
+            aclnnFinalize = init::aclnnFinalize() -> i32;
             aclSetAclOpExecutorRepeatable = exec::aclSetAclOpExecutorRepeatable(executor: *mut c_void) -> i32;
             aclDestroyAclOpExecutor = exec::aclDestroyAclOpExecutor(executor: *mut c_void) -> i32;
             aclSetInputTensorAddr = rebind::aclSetInputTensorAddr(executor: *mut c_void, index: usize, tensor: *mut c_void, addr: *mut c_void) -> i32;

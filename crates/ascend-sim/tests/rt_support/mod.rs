@@ -17,6 +17,13 @@ static ONE: Mutex<()> = Mutex::new(());
 /// Opens the device; the runtime is one per process, so tests take turns.
 pub fn fresh() -> MutexGuard<'static, ()> {
     let lock = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    reopen();
+    lock
+}
+
+/// Opens the device anew inside a test. The test keeps its turn: a thread that has used the runtime and waits for a turn
+/// would look to another test like one that may still submit work.
+pub fn reopen() {
     device::acl_finalize();
     let defaults = [
         ("device", "910B3"),
@@ -34,7 +41,6 @@ pub fn fresh() -> MutexGuard<'static, ()> {
     defaults.iter().for_each(|(key, value)| control::control(key, value).unwrap());
     ok(device::acl_init(std::ptr::null()));
     ok(device::set_device(0));
-    lock
 }
 
 /// The call must succeed.
@@ -141,4 +147,38 @@ pub fn copy_sync(dst: Ptr, max: usize, src: Ptr, bytes: usize, kind: i32) -> i32
 
 pub fn counters() -> aio_ascend_sim::rt::state::Counters {
     report::report().unwrap().counters
+}
+
+/// A rule: its name, the documented code, what the message contains, and a call that breaks it on a fresh device.
+pub type Rule = (&'static str, i32, &'static str, fn() -> i32);
+
+pub fn check(rules: &[Rule]) {
+    let _one = fresh();
+    for (name, code, text, call) in rules {
+        reopen();
+        let status = call();
+        let message = last_message();
+        assert_eq!(status, *code, "{name}: {message}");
+        assert!(message.contains(text), "{name}: {message:?} lacks {text:?}");
+    }
+}
+
+/// Calls a function with a live result of its own.
+#[macro_export]
+macro_rules! with_out {
+    ($call:path: $t:expr $(, $arg:expr)*) => {{
+        let mut to = $t;
+        #[allow(clippy::macro_metavars_in_unsafe, reason = "the arguments are handles and numbers")]
+        // SAFETY: a live result.
+        let status = unsafe { $call(&mut to $(, $arg)*) };
+        status
+    }};
+}
+
+/// Runs a call in a thread that has not set a device.
+#[track_caller]
+pub fn elsewhere(call: impl FnOnce() -> i32 + Send) -> i32 {
+    let (status, text) = std::thread::scope(|scope| scope.spawn(|| (call(), last_message())).join().unwrap());
+    aio_ascend_sim::task::record(&aio_ascend_sim::task::Error { code: status, message: text });
+    status
 }

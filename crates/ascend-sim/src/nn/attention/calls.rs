@@ -10,6 +10,13 @@ fn list(values: Option<Ints>) -> Option<Vec<i64>> {
     values.map(|values| values.to_vec())
 }
 
+/// Refuses optional tensors that the simulated device has no kernel for: each parameter with its documented name.
+macro_rules! refuse_given {
+    ($($arg:ident $name:literal),* $(,)?) => {
+        absent(&[$(($name, $arg.is_some())),*])?
+    };
+}
+
 macro_rules! fused {
     ($(#[$doc:meta])* $name:ident middle($($middle:ident: $m:ty),*) after($($after:ident),*)) => {
         $(#[$doc])*
@@ -25,16 +32,15 @@ macro_rules! fused {
         ) -> Result<Plan, Error> {
             // Modes of quantisation matter only beside scales, which are refused.
             let _ = (antiquant_mode, $($after),*);
-            absent(&[
-                ("deqScale1", deq_scale1.is_some()), ("quantScale1", quant_scale1.is_some()),
-                ("deqScale2", deq_scale2.is_some()), ("quantScale2", quant_scale2.is_some()),
-                ("quantOffset2", quant_offset2.is_some()), ("antiquantScale", antiquant_scale.is_some()),
-                ("antiquantOffset", antiquant_offset.is_some()), ("queryPaddingSize", query_padding.is_some()),
-                ("kvPaddingSize", kv_padding.is_some()), $((stringify!($middle), $middle.is_some()),)*
-            ])?;
+            refuse_given!(
+                deq_scale1 "deqScale1", quant_scale1 "quantScale1", deq_scale2 "deqScale2", quant_scale2 "quantScale2",
+                quant_offset2 "quantOffset2", antiquant_scale "antiquantScale", antiquant_offset "antiquantOffset",
+                query_padding "queryPaddingSize", kv_padding "kvPaddingSize",
+            );
+            absent(&[$((stringify!($middle), $middle.is_some())),*])?;
             plan(&Params {
-                query, keys, values, pse, mask, lens_q: list(lens_q), lens_kv: list(lens_kv), block_table, heads,
-                scale, pre, next, layout, kv_heads, sparse, inner, block, lse_flag, out, lse,
+                pse, mask, lens_q: list(lens_q), lens_kv: list(lens_kv), block_table, heads, scale, pre, next, kv_heads,
+                sparse, inner, block, lse_flag, lse, ..Params::new(query, keys, values, layout, out)
             })
         }
     };
@@ -71,50 +77,6 @@ fused! {
     after(key_antiquant_mode, value_antiquant_mode, query_quant_mode)
 }
 
-/// Numbers of an incremental call: one query row a sequence.
-struct Incremental {
-    heads: i64,
-    scale: f64,
-    layout: Text,
-    kv_heads: i64,
-    block: i64,
-    inner: i64,
-}
-
-fn incremental(
-    tensors: (Tensor, Tensors, Tensors),
-    pse: MaybeTensor,
-    mask: MaybeTensor,
-    lens: MaybeInts,
-    table: MaybeTensor,
-    n: Incremental,
-    out: Tensor,
-) -> Result<Plan, Error> {
-    let (query, keys, values) = tensors;
-    plan(&Params {
-        query,
-        keys,
-        values,
-        pse,
-        mask,
-        lens_q: None,
-        lens_kv: list(lens),
-        block_table: table,
-        heads: n.heads,
-        scale: n.scale,
-        pre: i64::MAX,
-        next: i64::MAX,
-        layout: n.layout,
-        kv_heads: n.kv_heads,
-        sparse: 0,
-        inner: n.inner,
-        block: n.block,
-        lse_flag: false,
-        out,
-        lse: None,
-    })
-}
-
 /// `aclnnIncreFlashAttention`.
 #[allow(clippy::too_many_arguments, reason = "the argument list of the C function")]
 pub fn incre(
@@ -130,8 +92,8 @@ pub fn incre(
     kv_heads: i64,
     out: Tensor,
 ) -> Result<Plan, Error> {
-    let n = Incremental { heads, scale, layout, kv_heads, block: 0, inner: 0 };
-    incremental((query, keys, values), pse, mask, lens, None, n, out)
+    let base = Params::new(query, keys, values, layout, out);
+    plan(&Params { pse, mask, lens_kv: list(lens), heads, scale, kv_heads, ..base })
 }
 
 /// `aclnnIncreFlashAttentionV4`.
@@ -160,18 +122,19 @@ pub fn incre_v4(
     inner: i64,
     out: Tensor,
 ) -> Result<Plan, Error> {
-    absent(&[
-        ("deqScale1", deq_scale1.is_some()),
-        ("quantScale1", quant_scale1.is_some()),
-        ("deqScale2", deq_scale2.is_some()),
-        ("quantScale2", quant_scale2.is_some()),
-        ("quantOffset2", quant_offset2.is_some()),
-        ("antiquantScale", antiquant_scale.is_some()),
-        ("antiquantOffset", antiquant_offset.is_some()),
-        ("kvPaddingSize", kv_padding.is_some()),
-    ])?;
-    let n = Incremental { heads, scale, layout, kv_heads, block, inner };
-    incremental((query, keys, values), pse, mask, lens, table, n, out)
+    refuse_given!(
+        deq_scale1 "deqScale1",
+        quant_scale1 "quantScale1",
+        deq_scale2 "deqScale2",
+        quant_scale2 "quantScale2",
+        quant_offset2 "quantOffset2",
+        antiquant_scale "antiquantScale",
+        antiquant_offset "antiquantOffset",
+        kv_padding "kvPaddingSize",
+    );
+    let base = Params::new(query, keys, values, layout, out);
+    let lens_kv = list(lens);
+    plan(&Params { pse, mask, lens_kv, block_table: table, heads, scale, kv_heads, inner, block, ..base })
 }
 
 /// `aclnnPromptFlashAttentionV3`.
@@ -199,33 +162,14 @@ pub fn prompt_v3(
     inner: i64,
     out: Tensor,
 ) -> Result<Plan, Error> {
-    absent(&[
-        ("deqScale1", deq_scale1.is_some()),
-        ("quantScale1", quant_scale1.is_some()),
-        ("deqScale2", deq_scale2.is_some()),
-        ("quantScale2", quant_scale2.is_some()),
-        ("quantOffset2", quant_offset2.is_some()),
-    ])?;
-    plan(&Params {
-        query,
-        keys: vec![key],
-        values: vec![value],
-        pse,
-        mask,
-        lens_q: list(lens_q),
-        lens_kv: list(lens_kv),
-        block_table: None,
-        heads,
-        scale,
-        pre,
-        next,
-        layout,
-        kv_heads,
-        sparse,
-        inner,
-        block: 0,
-        lse_flag: false,
-        out,
-        lse: None,
-    })
+    refuse_given!(
+        deq_scale1 "deqScale1",
+        quant_scale1 "quantScale1",
+        deq_scale2 "deqScale2",
+        quant_scale2 "quantScale2",
+        quant_offset2 "quantOffset2",
+    );
+    let (lens_q, lens_kv) = (list(lens_q), list(lens_kv));
+    let base = Params::new(query, vec![key], vec![value], layout, out);
+    plan(&Params { pse, mask, lens_q, lens_kv, heads, scale, pre, next, kv_heads, sparse, inner, ..base })
 }

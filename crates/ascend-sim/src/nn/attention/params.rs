@@ -48,6 +48,35 @@ pub struct Params {
     pub lse: MaybeTensor,
 }
 
+impl Params {
+    /// A call with its tensors alone: no masks, lengths or pages, every position visible. Each version of the call sets
+    /// what it has beside these.
+    pub fn new(query: Tensor, keys: Tensors, values: Tensors, layout: String, out: Tensor) -> Self {
+        Self {
+            query,
+            keys,
+            values,
+            pse: None,
+            mask: None,
+            lens_q: None,
+            lens_kv: None,
+            block_table: None,
+            heads: 0,
+            scale: 1.0,
+            pre: i64::MAX,
+            next: i64::MAX,
+            layout,
+            kv_heads: 0,
+            sparse: 0,
+            inner: 0,
+            block: 0,
+            lse_flag: false,
+            out,
+            lse: None,
+        }
+    }
+}
+
 /// Refuses parameters for which the simulated device has no kernel.
 pub fn absent(extras: &[(&str, bool)]) -> Result<(), Error> {
     match extras.iter().find(|extra| extra.1) {

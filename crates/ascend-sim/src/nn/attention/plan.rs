@@ -101,7 +101,6 @@ pub fn plan(p: &Params) -> Result<Plan, Error> {
     let mut plan = plan.run(0, move |memory| call.run(memory));
     charge(&mut plan, p, &sizes);
     plan.workspace = WORKSPACE;
-    plan.updatable = true;
     Ok(plan)
 }
 
