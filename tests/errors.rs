@@ -4,6 +4,9 @@
 //! [`NOT_BY_INPUT`] that explains why no input can cause it. `AIO_BLESS=1` rewrites the messages.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
+#[cfg(feature = "ascend")]
+#[path = "errors/ascend.rs"]
+mod ascend;
 #[path = "errors/artefact.rs"]
 mod artefact;
 #[path = "errors/device.rs"]
@@ -30,6 +33,9 @@ use std::path::Path;
 
 /// Errors that no input can cause, with the reason.
 const NOT_BY_INPUT: &[(&str, &str)] = &[
+    ("AscendError::NoDevice", "a matter of the machine: a library without an NPU"),
+    ("AscendError::NotSimulated", "a matter of the machine: settings of the simulator on a real NPU"),
+    ("AscendError::OutOfMemory", "a matter of the machine; it becomes DeviceError::OutOfMemory, which has a case"),
     ("CompileError::BrokenGraph", "a fault of a pass"),
     ("CudaError::Architecture", "a matter of the machine: an old GPU"),
     ("CudaError::Call", "the driver fails, or a kernel under emulation, of which aio-filetest's tests see the message"),
@@ -148,6 +154,8 @@ fn every_error_that_input_can_cause_is_caused() {
     device::cause(&mut table);
     registry::cause(&mut table);
     engine::cause(&mut table);
+    #[cfg(feature = "ascend")]
+    ascend::cause(&mut table);
     let declared = declared();
     let not: BTreeSet<String> = NOT_BY_INPUT.iter().map(|(name, _)| (*name).to_owned()).collect();
     let caused: BTreeSet<String> = table.rows.keys().cloned().collect();

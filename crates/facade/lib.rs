@@ -24,6 +24,8 @@
 pub mod devices;
 
 pub use aio_backend as backend;
+#[cfg(feature = "ascend")]
+pub use aio_backend_ascend as ascend;
 pub use aio_backend_cpu as cpu;
 #[cfg(feature = "cuda")]
 pub use aio_backend_cuda as cuda;
