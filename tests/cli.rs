@@ -5,6 +5,9 @@
 
 #[path = "cli/artefact.rs"]
 mod artefact;
+#[cfg(feature = "ascend")]
+#[path = "cli/ascend.rs"]
+mod ascend;
 #[cfg(unix)]
 #[path = "cli/chat.rs"]
 mod chat;

@@ -4,11 +4,11 @@
 //! [`NOT_BY_INPUT`] that explains why no input can cause it. `AIO_BLESS=1` rewrites the messages.
 #![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
 
+#[path = "errors/artefact.rs"]
+mod artefact;
 #[cfg(feature = "ascend")]
 #[path = "errors/ascend.rs"]
 mod ascend;
-#[path = "errors/artefact.rs"]
-mod artefact;
 #[path = "errors/device.rs"]
 mod device;
 #[path = "errors/engine.rs"]

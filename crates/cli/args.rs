@@ -10,7 +10,7 @@ mod speculate;
 mod table;
 
 pub(crate) use artefact::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, CompileArgs};
-pub(crate) use device::{AscendArgs, DeviceArg, DeviceFlags};
+pub(crate) use device::{AscendArgs, DeviceArg};
 pub(crate) use graph::{
     BucketArgs, BucketsArgs, GraphArgs, GraphCommand, GraphRunArgs, NamedFile, OpsArgs, OpsForm, PassesArgs, PrintArgs,
 };
@@ -200,13 +200,6 @@ pub(crate) struct ModelArgs {
     pub template: Option<PathBuf>,
     #[command(flatten)]
     pub ascend: AscendArgs,
-}
-
-impl ModelArgs {
-    /// What the flags ask of the device.
-    pub(crate) fn flags(&self) -> DeviceFlags<'_> {
-        DeviceFlags { isa: self.isa, threads: self.threads, ascend: Some(&self.ascend) }
-    }
 }
 
 /// How a model gets into memory; shared by subcommands that run one.

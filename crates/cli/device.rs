@@ -1,6 +1,8 @@
 //! `aio device`: lists devices, and shows or measures their profiles.
 
-use crate::args::{CalibrateArgs, DeviceArg, DeviceCommand, DeviceFlags, DeviceListArgs, DeviceShowArgs, ShowForm};
+use crate::args::{CalibrateArgs, DeviceArg, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm};
+use crate::devices::DeviceFlags;
+use crate::devices::DeviceFlags;
 use crate::outcome::Outcome;
 use crate::profiles::{Listed, Profile, folder, path_of, profile, read};
 use crate::registry::registry;

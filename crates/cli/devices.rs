@@ -2,7 +2,7 @@
 //!
 //! Called by every subcommand that opens a device.
 
-use crate::args::{DeviceArg, DeviceFlags};
+use crate::args::{AscendArgs, DeviceArg, GraphRunArgs, IsaArg, ModelArgs};
 use crate::folders;
 use crate::registry::registry;
 use aio::devices::{DeviceEntry, DeviceOptions, Hardware, Opened, RegistryError, options};
@@ -10,6 +10,29 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Flags that only some devices take.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct DeviceFlags<'a> {
+    /// Highest instruction set.
+    pub isa: Option<IsaArg>,
+    /// Number of threads.
+    pub threads: Option<u32>,
+    /// See [`AscendArgs`].
+    pub ascend: Option<&'a AscendArgs>,
+}
+
+impl<'a> From<&'a ModelArgs> for DeviceFlags<'a> {
+    fn from(args: &'a ModelArgs) -> DeviceFlags<'a> {
+        DeviceFlags { isa: args.isa, threads: args.threads, ascend: Some(&args.ascend) }
+    }
+}
+
+impl<'a> From<&'a GraphRunArgs> for DeviceFlags<'a> {
+    fn from(args: &'a GraphRunArgs) -> DeviceFlags<'a> {
+        DeviceFlags { isa: args.isa, threads: args.threads, ascend: Some(&args.ascend) }
+    }
+}
 
 /// The registry entry of a device.
 pub(crate) fn entry(device: DeviceArg) -> Result<&'static dyn DeviceEntry, RegistryError> {

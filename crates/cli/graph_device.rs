@@ -61,7 +61,7 @@ pub(crate) fn run(graph: Verified<'_>, job: &Job, args: &GraphRunArgs) -> Result
     if let Some((_, state)) = states.into_iter().find(|(_, v)| job.given.contains_key(&v.name)) {
         bail!("state `{}` is given, but on this device states start as zeros; --device interp takes them", state.name);
     }
-    let device = devices::open(args.device, args.flags())?.device;
+    let device = devices::open(args.device, args.into())?.device;
     let (dims, at_least_one) = (job.dims, |n: u32| n.max(1));
     let (rows, seqs, outs) = (at_least_one(dims.rows), at_least_one(dims.seqs), at_least_one(dims.outs));
     let bucket = Bucket { rows, seqs, outs, tail: Tail::Logits, verify: false };

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use std::borrow::Cow;
 
 pub(crate) fn main(args: GraphRunArgs) -> Result<Outcome> {
-    devices::check(args.device, args.flags())?;
+    devices::check(args.device, (&args).into())?;
     let source = Source::file(&args.file)?;
     let parsed = source.parse()?;
     let graph = source.verify(&parsed)?;

@@ -26,7 +26,7 @@ pub(crate) fn path(args: &ModelArgs) -> Result<PathBuf> {
 
 /// Opens the device for a model.
 pub(crate) fn model_device(args: &ModelArgs) -> Result<Arc<dyn Device>> {
-    Ok(devices::open(args.device, args.flags())?.device)
+    Ok(devices::open(args.device, args.into())?.device)
 }
 
 /// Positions of the KV pages that suit the device. One that cannot be opened has its error where it is used.

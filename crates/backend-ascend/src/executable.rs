@@ -8,12 +8,12 @@ use crate::budget::Budget;
 use crate::lower::{Bases, HostValues, Model, Program, Source, pads};
 use crate::resident::Resident;
 use crate::shape::{Lengths, Limits, Shape, StepRows};
-use crate::stage::Step;
+use crate::stage::{Places, Step};
 use crate::view::Elem;
-use aio_backend::{Bindings, DeviceError, Executable, Pending, StepReport, Submission, Tally};
+use aio_backend::{Bindings, Data, DeviceError, Executable, Pending, StepReport, Submission, Tally};
 use aio_ir::sampling::{NO_TOKEN, is_broken};
 use aio_ir::{DType, Dim, Sym};
-use aio_plan::{Loc, OutputId, Plan, PlanFamily, StepInput, StepTime, Traffic};
+use aio_plan::{InputId, Loc, OutputId, Plan, PlanFamily, StepTime, Traffic};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,6 +44,8 @@ pub(crate) struct AscendExecutable {
     /// Whether steps are captured.
     graphs: bool,
     pads: bool,
+    /// The inputs that say where rows are, if the plan has attention.
+    places: Option<Places>,
     traffic: Traffic,
     values: HostValues,
     steps: u64,
@@ -71,13 +73,15 @@ impl AscendExecutable {
             submission,
             graphs: graphs && submission == Submission::Graph,
             pads: pads(plan),
+            places: None,
             traffic,
             values: HostValues::default(),
             steps: 0,
         };
         // What cannot be lowered is refused now.
-        executable.lower(&crate::resident::nominal(plan, executable.resident.lengths), Bases::NOWHERE)?;
-        Ok(executable)
+        let nominal = crate::resident::nominal(plan, executable.resident.lengths);
+        let places = executable.lower(&nominal, Bases::NOWHERE)?.places;
+        Ok(AscendExecutable { places, ..executable })
     }
 
     fn lower(&self, shape: &Shape, bases: Bases) -> Result<Program, DeviceError> {
@@ -94,10 +98,12 @@ impl AscendExecutable {
 
     /// The shape of a step, and each row's place in it.
     fn shape(&self, bindings: &Bindings<'_, '_>) -> (Shape, Vec<u32>) {
-        let [row_seq, positions] = match crate::resident::page_of(&self.family) {
-            Some(_) => [StepInput::RowSeq, StepInput::Positions].map(|input| bindings.words(&self.plan, input)),
-            None => [&[][..]; 2],
+        let words = |input: InputId| match bindings.inputs[input.index()] {
+            Some(Data::U32(words)) => words,
+            _ => &[][..],
         };
+        let places = self.places.map(|places| [places.row_seq, places.positions].map(words));
+        let [row_seq, positions] = places.unwrap_or_default();
         let pages = self.resident.states.map.pools.pages;
         let step = StepRows { row_seq, positions, page: crate::resident::page_of(&self.family).unwrap_or(1) };
         let bucket = &self.plan.bucket;

@@ -105,7 +105,8 @@ impl Shape {
     pub(crate) fn of(dims: &Dims, step: &StepRows<'_>, limits: &Limits) -> (Shape, Vec<u32>) {
         let mut groups = runs(step);
         let mut sizes = *dims;
-        let mut rows: Vec<u32> = (0..dims.rows).collect();
+        // A graph may have attention of a constant number of rows.
+        let mut rows: Vec<u32> = (0..dims.rows.max(step.row_seq.len() as u32)).collect();
         if limits.pads {
             // These size nothing on the device.
             (sizes.seqs, sizes.stride, sizes.recent) = (0, 0, 0);

@@ -253,7 +253,7 @@ impl Maker<'_> {
         if inputs * outputs == 0 {
             return Ok(());
         }
-        let (room, want) = (tiles(inputs) * tiles(outputs), queue.runtime.tiled_elements([inputs, outputs])?);
+        let (room, want) = (tiles(inputs) * tiles(outputs), queue.tiled_elements([inputs, outputs])?);
         if want > room {
             return Err(DeviceError::Failed(format!("a tiled weight needs {want} elements, more than {room}")));
         }

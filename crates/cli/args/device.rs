@@ -1,6 +1,5 @@
 //! The value of `--device`: the name of one of the registry's devices.
 
-use crate::args::IsaArg;
 use crate::registry::registry;
 use aio::devices::ORACLE;
 use clap::Args as ClapArgs;
@@ -49,17 +48,6 @@ pub(crate) struct AscendArgs {
     /// Host that the simulated Ascend models: calls from Rust or C, or from PyTorch [default: native].
     #[arg(long, value_name = "HOST", value_parser = ["native", "torch-eager"])]
     pub host: Option<String>,
-}
-
-/// Flags that only some devices take.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct DeviceFlags<'a> {
-    /// Highest instruction set.
-    pub isa: Option<IsaArg>,
-    /// Number of threads.
-    pub threads: Option<u32>,
-    /// See [`AscendArgs`].
-    pub ascend: Option<&'a AscendArgs>,
 }
 
 /// Accepts the names in the registry; help and errors list them.

@@ -217,10 +217,3 @@ pub(crate) struct GraphRunArgs {
     #[command(flatten)]
     pub ascend: super::AscendArgs,
 }
-
-impl GraphRunArgs {
-    /// What the flags ask of the device.
-    pub(crate) fn flags(&self) -> super::DeviceFlags<'_> {
-        super::DeviceFlags { isa: self.isa, threads: self.threads, ascend: Some(&self.ascend) }
-    }
-}

@@ -91,7 +91,7 @@ fn bench(
     let context = u32::try_from(context).context("the longest test needs more than 2^32 positions")?;
     let options =
         EngineOptions { context: Some(context), sequences: measure::sequences(tests), ..EngineOptions::default() };
-    let opened = devices::open(args.device, model.flags())?;
+    let opened = devices::open(args.device, (&model).into())?;
     let hardware = devices::measured(args.device, &opened)?;
     let loaded = models::load_on(&model, &args.load, Arc::clone(&opened.device), &options)?;
     let mut bench = Bench::new(loaded, (&opened, &**hardware), sampling, tests)?;

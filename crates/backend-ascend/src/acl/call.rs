@@ -205,15 +205,40 @@ struct First {
     executor: Ptr,
 }
 
-/// Runs a first phase: `$op` names both functions.
+/// An argument of a first phase: `t` a tensor, `m` one that may be absent, `l` a list of tensors, `s` a scalar, `i`
+/// integers, `v` a plain value.
+macro_rules! argument {
+    ($o:ident t $view:expr) => {
+        $o.tensor($view)?
+    };
+    ($o:ident m $view:expr) => {
+        $o.optional($view.as_ref())?
+    };
+    ($o:ident l $views:expr) => {
+        $o.list($views)?
+    };
+    ($o:ident s $value:expr) => {
+        $o.scalar($value)?
+    };
+    ($o:ident i $values:expr) => {
+        $o.ints($values)?
+    };
+    ($o:ident v $value:expr) => {
+        $value
+    };
+}
+
+/// Runs a first phase with these arguments.
 macro_rules! first {
-    ($objects:expr, $first:ident, $second:ident, $($arg:expr),*) => {{
+    ($o:ident, $first:ident, $second:ident; $($kind:ident $arg:expr),* $(,)?) => {{
         let mut first = First { workspace: 0, executor: null_mut() };
-        let api: &Api = $objects.runtime().api();
+        let api: &Api = $o.runtime().api();
         // SAFETY: all handles are live objects of this call, texts end in a zero, and both results are live.
-        let code = unsafe { (api.$first)($($arg,)* &mut first.workspace, &mut first.executor) };
-        $objects.runtime().check(stringify!($first), code)?;
-        Ok(Prepared::new($objects, (stringify!($second), api.$second), (first.executor, first.workspace)))
+        let code = unsafe {
+            (api.$first)($(argument!($o $kind $arg),)* &mut first.workspace, &mut first.executor)
+        };
+        $o.runtime().check(stringify!($first), code)?;
+        Ok(Prepared::new($o, (stringify!($second), api.$second), (first.executor, first.workspace)))
     }};
 }
 
@@ -244,136 +269,83 @@ impl Call {
 
     /// The first phase: checks, shapes, tiling.
     pub(super) fn prepare<'r>(&self, mut o: Objects<'r>) -> Result<Prepared<'r>, AscendError> {
+        let none: Ptr = null_mut();
         match self {
             Call::Unary(op, x, out) => unary(*op, x, out, o),
             Call::Binary(op, a, b, out) => binary(*op, [a, b, out], o),
+            Call::Attention(attention) => attention.prepare(o),
             Call::AddInto(to, from) => {
-                let (to, from, one) = (o.tensor(to)?, o.tensor(from)?, o.scalar(1.0)?);
-                first!(o, aclnnInplaceAddGetWorkspaceSize, aclnnInplaceAdd, to, from, one)
+                first!(o, aclnnInplaceAddGetWorkspaceSize, aclnnInplaceAdd; t to, t from, s 1.0)
             }
-            Call::Copy { from, to } => {
-                let (to, from) = (o.tensor(to)?, o.tensor(from)?);
-                first!(o, aclnnInplaceCopyGetWorkspaceSize, aclnnInplaceCopy, to, from)
-            }
+            Call::Copy { from, to } => first!(o, aclnnInplaceCopyGetWorkspaceSize, aclnnInplaceCopy; t to, t from),
             Call::Cast { from, to } => {
-                let code = to.elem.code();
-                let (from, to) = (o.tensor(from)?, o.tensor(to)?);
-                first!(o, aclnnCastGetWorkspaceSize, aclnnCast, from, code, to)
+                first!(o, aclnnCastGetWorkspaceSize, aclnnCast; t from, v to.elem.code(), t to)
             }
             Call::Fill { to, value } => {
-                let (to, value) = (o.tensor(to)?, o.scalar(*value)?);
-                first!(o, aclnnInplaceFillScalarGetWorkspaceSize, aclnnInplaceFillScalar, to, value)
+                first!(o, aclnnInplaceFillScalarGetWorkspaceSize, aclnnInplaceFillScalar; t to, s *value)
             }
             Call::Count { to } => {
-                let (start, end, step) = (o.scalar(0.0)?, o.scalar(to.elements() as f32)?, o.scalar(1.0)?);
-                let to = o.tensor(to)?;
-                first!(o, aclnnArangeGetWorkspaceSize, aclnnArange, start, end, step, to)
+                let end = to.elements() as f32;
+                first!(o, aclnnArangeGetWorkspaceSize, aclnnArange; s 0.0, s end, s 1.0, t to)
             }
             Call::Product { x, w, out } => {
-                let (x, w, out) = (o.tensor(x)?, o.tensor(w)?, o.tensor(out)?);
-                first!(o, aclnnMmGetWorkspaceSize, aclnnMm, x, w, out, KEEP_DTYPE)
+                first!(o, aclnnMmGetWorkspaceSize, aclnnMm; t x, t w, t out, v KEEP_DTYPE)
             }
             Call::Products { x, w, out } => {
-                let (x, w, out) = (o.tensor(x)?, o.tensor(w)?, o.tensor(out)?);
-                first!(o, aclnnMatmulGetWorkspaceSize, aclnnMatmul, x, w, out, KEEP_DTYPE)
+                first!(o, aclnnMatmulGetWorkspaceSize, aclnnMatmul; t x, t w, t out, v KEEP_DTYPE)
             }
-            Call::GroupProduct { x, w, scale, group, out } => {
-                let (none, group) = (null_mut(), *group);
-                let (x, w, scale, out) = (o.tensor(x)?, o.tensor(w)?, o.tensor(scale)?, o.tensor(out)?);
-                first!(
-                    o,
-                    aclnnWeightQuantBatchMatmulV2GetWorkspaceSize,
-                    aclnnWeightQuantBatchMatmulV2,
-                    x,
-                    w,
-                    scale,
-                    none,
-                    none,
-                    none,
-                    none,
-                    group,
-                    out
-                )
-            }
-            Call::RmsNorm { x, weight, eps, out, factors } => {
-                let eps = f64::from(*eps);
-                let (x, weight, out, factors) = (o.tensor(x)?, o.tensor(weight)?, o.tensor(out)?, o.tensor(factors)?);
-                first!(o, aclnnRmsNormGetWorkspaceSize, aclnnRmsNorm, x, weight, eps, out, factors)
-            }
-            Call::AddRmsNorm { a, b, weight, eps, out, factors, sum } => {
-                let eps = f64::from(*eps);
-                let (a, b, weight) = (o.tensor(a)?, o.tensor(b)?, o.tensor(weight)?);
-                let (out, factors, sum) = (o.tensor(out)?, o.tensor(factors)?, o.tensor(sum)?);
-                first!(o, aclnnAddRmsNormGetWorkspaceSize, aclnnAddRmsNorm, a, b, weight, eps, out, factors, sum)
-            }
-            Call::LayerNorm { x, weight, bias, eps, out } => {
-                let (shape, eps) = (o.ints(&[x.last()])?, f64::from(*eps));
-                let (weight, bias) = (o.optional(weight.as_ref())?, o.optional(bias.as_ref())?);
-                let (x, out, none) = (o.tensor(x)?, o.tensor(out)?, null_mut());
-                first!(o, aclnnLayerNormGetWorkspaceSize, aclnnLayerNorm, x, shape, weight, bias, eps, out, none, none)
-            }
-            Call::Softmax(x, out) => {
-                let (x, out) = (o.tensor(x)?, o.tensor(out)?);
-                first!(o, aclnnSoftmaxGetWorkspaceSize, aclnnSoftmax, x, -1, out)
-            }
-            Call::SwiGlu(x, out) => {
-                let (x, out) = (o.tensor(x)?, o.tensor(out)?);
-                first!(o, aclnnSwiGluGetWorkspaceSize, aclnnSwiGlu, x, -1, out)
-            }
+            Call::GroupProduct { x, w, scale, group, out } => first!(
+                o, aclnnWeightQuantBatchMatmulV2GetWorkspaceSize, aclnnWeightQuantBatchMatmulV2;
+                t x, t w, t scale, v none, v none, v none, v none, v *group, t out
+            ),
+            Call::RmsNorm { x, weight, eps, out, factors } => first!(
+                o, aclnnRmsNormGetWorkspaceSize, aclnnRmsNorm;
+                t x, t weight, v f64::from(*eps), t out, t factors
+            ),
+            Call::AddRmsNorm { a, b, weight, eps, out, factors, sum } => first!(
+                o, aclnnAddRmsNormGetWorkspaceSize, aclnnAddRmsNorm;
+                t a, t b, t weight, v f64::from(*eps), t out, t factors, t sum
+            ),
+            Call::LayerNorm { x, weight, bias, eps, out } => first!(
+                o, aclnnLayerNormGetWorkspaceSize, aclnnLayerNorm;
+                t x, i &[x.last()], m weight, m bias, v f64::from(*eps), t out, v none, v none
+            ),
+            Call::Softmax(x, out) => first!(o, aclnnSoftmaxGetWorkspaceSize, aclnnSoftmax; t x, v -1, t out),
+            Call::SwiGlu(x, out) => first!(o, aclnnSwiGluGetWorkspaceSize, aclnnSwiGlu; t x, v -1, t out),
             Call::Rotate { q, k, cos, sin, pairs } => {
                 let mode = if *pairs == Rotary::Halves { c"half" } else { c"interleave" };
-                let (q, k, cos, sin) = (o.tensor(q)?, o.tensor(k)?, o.tensor(cos)?, o.tensor(sin)?);
                 first!(
-                    o,
-                    aclnnApplyRotaryPosEmbV2GetWorkspaceSize,
-                    aclnnApplyRotaryPosEmbV2,
-                    q,
-                    k,
-                    cos,
-                    sin,
-                    TND,
-                    mode.as_ptr()
+                    o, aclnnApplyRotaryPosEmbV2GetWorkspaceSize, aclnnApplyRotaryPosEmbV2;
+                    t q, t k, t cos, t sin, v TND, v mode.as_ptr()
                 )
             }
             Call::Gather { x, index, out } => {
-                let (x, index, out) = (o.tensor(x)?, o.tensor(index)?, o.tensor(out)?);
-                first!(o, aclnnGatherV2GetWorkspaceSize, aclnnGatherV2, x, 0, index, out)
+                first!(o, aclnnGatherV2GetWorkspaceSize, aclnnGatherV2; t x, v 0, t index, t out)
             }
             Call::Scatter { to, index, from } => {
-                let (to, index, from) = (o.tensor(to)?, o.tensor(index)?, o.tensor(from)?);
-                first!(o, aclnnInplaceIndexCopyGetWorkspaceSize, aclnnInplaceIndexCopy, to, 0, index, from)
+                first!(o, aclnnInplaceIndexCopyGetWorkspaceSize, aclnnInplaceIndexCopy; t to, v 0, t index, t from)
             }
-            Call::Attention(attention) => attention.prepare(o),
             Call::Largest { x, value, index } => {
-                let (x, value, index) = (o.tensor(x)?, o.tensor(value)?, o.tensor(index)?);
-                first!(o, aclnnMaxDimGetWorkspaceSize, aclnnMaxDim, x, -1, false, value, index)
+                first!(o, aclnnMaxDimGetWorkspaceSize, aclnnMaxDim; t x, v -1, v false, t value, t index)
             }
             Call::Above { x, bound, out } => {
-                let (x, bound, out) = (o.tensor(x)?, o.scalar(*bound)?, o.tensor(out)?);
-                first!(o, aclnnGtScalarGetWorkspaceSize, aclnnGtScalar, x, bound, out)
+                first!(o, aclnnGtScalarGetWorkspaceSize, aclnnGtScalar; t x, s *bound, t out)
             }
-            Call::Sum { x, axis, out } => {
-                let code = out.elem.code();
-                let (x, axis, out) = (o.tensor(x)?, o.ints(&[*axis])?, o.tensor(out)?);
-                first!(o, aclnnReduceSumGetWorkspaceSize, aclnnReduceSum, x, axis, true, code, out)
-            }
+            Call::Sum { x, axis, out } => first!(
+                o, aclnnReduceSumGetWorkspaceSize, aclnnReduceSum; t x, i &[*axis], v true, v out.elem.code(), t out
+            ),
             Call::Mean { x, axis, out } => {
-                let code = out.elem.code();
-                let (x, axis, out) = (o.tensor(x)?, o.ints(&[*axis])?, o.tensor(out)?);
-                first!(o, aclnnMeanGetWorkspaceSize, aclnnMean, x, axis, true, code, out)
+                first!(o, aclnnMeanGetWorkspaceSize, aclnnMean; t x, i &[*axis], v true, v out.elem.code(), t out)
             }
             Call::RunningSum(x, out) => {
-                let code = out.elem.code();
-                let (x, out) = (o.tensor(x)?, o.tensor(out)?);
-                first!(o, aclnnCumsumGetWorkspaceSize, aclnnCumsum, x, -1, code, out)
+                first!(o, aclnnCumsumGetWorkspaceSize, aclnnCumsum; t x, v -1, v out.elem.code(), t out)
             }
             Call::Concat { parts, axis, out } => {
-                let (parts, axis, out) = (o.list(&parts.iter().collect::<Vec<_>>())?, *axis, o.tensor(out)?);
-                first!(o, aclnnCatGetWorkspaceSize, aclnnCat, parts, axis, out)
+                let parts: Vec<_> = parts.iter().collect();
+                first!(o, aclnnCatGetWorkspaceSize, aclnnCat; l &parts, v *axis, t out)
             }
             Call::Tile(weight) => {
-                let weight = o.tensor(weight)?;
-                first!(o, aclnnTransMatmulWeightGetWorkspaceSize, aclnnTransMatmulWeight, weight)
+                first!(o, aclnnTransMatmulWeightGetWorkspaceSize, aclnnTransMatmulWeight; t weight)
             }
         }
     }
@@ -382,92 +354,43 @@ impl Call {
 fn unary<'r>(op: Unary, x: &View, out: &View, mut o: Objects<'r>) -> Result<Prepared<'r>, AscendError> {
     /// `approximate` 1: by tanh.
     const BY_TANH: i64 = 1;
-    let (x, out) = (o.tensor(x)?, o.tensor(out)?);
     match op {
-        Unary::Abs => first!(o, aclnnAbsGetWorkspaceSize, aclnnAbs, x, out),
-        Unary::Cos => first!(o, aclnnCosGetWorkspaceSize, aclnnCos, x, out),
-        Unary::Exp => first!(o, aclnnExpGetWorkspaceSize, aclnnExp, x, out),
-        Unary::Gelu => first!(o, aclnnGeluV2GetWorkspaceSize, aclnnGeluV2, x, BY_TANH, out),
-        Unary::Log => first!(o, aclnnLogGetWorkspaceSize, aclnnLog, x, out),
-        Unary::Neg => first!(o, aclnnNegGetWorkspaceSize, aclnnNeg, x, out),
-        Unary::Relu => first!(o, aclnnReluGetWorkspaceSize, aclnnRelu, x, out),
-        Unary::Sigmoid => first!(o, aclnnSigmoidGetWorkspaceSize, aclnnSigmoid, x, out),
-        Unary::Silu => first!(o, aclnnSiluGetWorkspaceSize, aclnnSilu, x, out),
-        Unary::Sin => first!(o, aclnnSinGetWorkspaceSize, aclnnSin, x, out),
-        Unary::Sqrt => first!(o, aclnnSqrtGetWorkspaceSize, aclnnSqrt, x, out),
-        Unary::Tanh => first!(o, aclnnTanhGetWorkspaceSize, aclnnTanh, x, out),
+        Unary::Abs => first!(o, aclnnAbsGetWorkspaceSize, aclnnAbs; t x, t out),
+        Unary::Cos => first!(o, aclnnCosGetWorkspaceSize, aclnnCos; t x, t out),
+        Unary::Exp => first!(o, aclnnExpGetWorkspaceSize, aclnnExp; t x, t out),
+        Unary::Gelu => first!(o, aclnnGeluV2GetWorkspaceSize, aclnnGeluV2; t x, v BY_TANH, t out),
+        Unary::Log => first!(o, aclnnLogGetWorkspaceSize, aclnnLog; t x, t out),
+        Unary::Neg => first!(o, aclnnNegGetWorkspaceSize, aclnnNeg; t x, t out),
+        Unary::Relu => first!(o, aclnnReluGetWorkspaceSize, aclnnRelu; t x, t out),
+        Unary::Sigmoid => first!(o, aclnnSigmoidGetWorkspaceSize, aclnnSigmoid; t x, t out),
+        Unary::Silu => first!(o, aclnnSiluGetWorkspaceSize, aclnnSilu; t x, t out),
+        Unary::Sin => first!(o, aclnnSinGetWorkspaceSize, aclnnSin; t x, t out),
+        Unary::Sqrt => first!(o, aclnnSqrtGetWorkspaceSize, aclnnSqrt; t x, t out),
+        Unary::Tanh => first!(o, aclnnTanhGetWorkspaceSize, aclnnTanh; t x, t out),
     }
 }
 
-fn binary<'r>(op: Binary, views: [&View; 3], mut o: Objects<'r>) -> Result<Prepared<'r>, AscendError> {
-    let [a, b, out] = [o.tensor(views[0])?, o.tensor(views[1])?, o.tensor(views[2])?];
+fn binary<'r>(op: Binary, [a, b, out]: [&View; 3], mut o: Objects<'r>) -> Result<Prepared<'r>, AscendError> {
     match op {
-        Binary::Add => {
-            let one = o.scalar(1.0)?;
-            first!(o, aclnnAddGetWorkspaceSize, aclnnAdd, a, b, one, out)
-        }
-        Binary::Sub => {
-            let one = o.scalar(1.0)?;
-            first!(o, aclnnSubGetWorkspaceSize, aclnnSub, a, b, one, out)
-        }
-        Binary::Mul => first!(o, aclnnMulGetWorkspaceSize, aclnnMul, a, b, out),
-        Binary::Div => first!(o, aclnnDivGetWorkspaceSize, aclnnDiv, a, b, out),
+        Binary::Add => first!(o, aclnnAddGetWorkspaceSize, aclnnAdd; t a, t b, s 1.0, t out),
+        Binary::Sub => first!(o, aclnnSubGetWorkspaceSize, aclnnSub; t a, t b, s 1.0, t out),
+        Binary::Mul => first!(o, aclnnMulGetWorkspaceSize, aclnnMul; t a, t b, t out),
+        Binary::Div => first!(o, aclnnDivGetWorkspaceSize, aclnnDiv; t a, t b, t out),
     }
 }
 
 impl Attention {
     fn prepare<'r>(&self, mut o: Objects<'r>) -> Result<Prepared<'r>, AscendError> {
-        let none = null_mut();
+        let none: Ptr = null_mut();
         let layout = CString::new(self.layout).unwrap_or_default();
-        let (query, keys, values) = (o.tensor(&self.query)?, o.list(&[&self.keys])?, o.list(&[&self.values])?);
-        let mask = o.optional(self.mask.as_ref())?;
         let rows = if self.rows.is_empty() { none } else { o.ints(&self.rows)? };
-        let (positions, table, out) = (o.ints(&self.positions)?, o.tensor(&self.table)?, o.tensor(&self.out)?);
         let (scale, text) = (f64::from(self.scale), layout.as_ptr());
-        let (heads, kv_heads, sparse, page) = (self.heads, self.kv_heads, self.sparse, self.page);
         first!(
-            o,
-            aclnnFusedInferAttentionScoreV2GetWorkspaceSize,
-            aclnnFusedInferAttentionScoreV2,
-            query,
-            keys,
-            values,
-            none,
-            mask,
-            rows,
-            positions,
-            none,
-            none,
-            none,
-            none,
-            none,
-            none,
-            none,
-            table,
-            none,
-            none,
-            none,
-            none,
-            none,
-            none,
-            none,
-            none,
-            none,
-            heads,
-            scale,
-            ALL,
-            ALL,
-            text,
-            kv_heads,
-            sparse,
-            0,
-            page,
-            0,
-            false,
-            0,
-            0,
-            out,
-            none
+            o, aclnnFusedInferAttentionScoreV2GetWorkspaceSize, aclnnFusedInferAttentionScoreV2;
+            t &self.query, l &[&self.keys], l &[&self.values], v none, m self.mask, v rows, i &self.positions,
+            v none, v none, v none, v none, v none, v none, v none, t &self.table, v none, v none, v none, v none,
+            v none, v none, v none, v none, v none, v self.heads, v scale, v ALL, v ALL, v text, v self.kv_heads,
+            v self.sparse, v 0, v self.page, v 0, v false, v 0, v 0, t &self.out, v none,
         )
     }
 

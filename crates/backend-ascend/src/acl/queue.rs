@@ -8,6 +8,7 @@ use super::memory::{DeviceMemory, Pinned};
 use super::objects::{Objects, Prepared};
 use super::runtime::Runtime;
 use crate::error::AscendError;
+use crate::view::Elem;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// See the module docs.
@@ -44,6 +45,18 @@ impl Queue {
         let prepared = calls.collect::<Result<Vec<_>, _>>()?;
         let workspace = self.workspace(prepared.iter().map(Prepared::workspace).max().unwrap_or(0))?;
         Ok((prepared, workspace))
+    }
+
+    /// The size in elements of a half matrix in the cube's own layout.
+    pub(crate) fn tiled_elements(&self, dims: [usize; 2]) -> Result<usize, AscendError> {
+        self.runtime.enter()?;
+        let mut objects = Objects::new(&self.runtime);
+        let shape = objects.ints(&dims.map(|n| n as i64))?;
+        let (mut elements, half) = (0, Elem::F16.code());
+        // SAFETY: a live array and a live result.
+        let code = unsafe { (self.runtime.api().aclnnCalculateMatmulWeightSizeV2)(shape, half, &mut elements) };
+        self.runtime.check("aclnnCalculateMatmulWeightSizeV2", code)?;
+        Ok(elements as usize)
     }
 
     /// Launches operators, one after the other.

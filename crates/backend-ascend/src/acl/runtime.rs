@@ -2,7 +2,6 @@
 
 use super::api::{Api, Ptr};
 use super::library::AclLibrary;
-use super::objects::Objects;
 use crate::error::AscendError;
 use std::ffi::{CStr, CString};
 use std::ptr::{null, null_mut};
@@ -182,19 +181,6 @@ impl Runtime {
         self.enter()?;
         // SAFETY: a live stream.
         self.check("aclrtSynchronizeStream", unsafe { (self.api().aclrtSynchronizeStream)(self.stream) })
-    }
-
-    /// The size in elements of a half matrix in the cube's own layout.
-    pub(crate) fn tiled_elements(&self, dims: [usize; 2]) -> Result<usize, AscendError> {
-        self.enter()?;
-        let mut objects = Objects::new(self);
-        let shape = objects.ints(&dims.map(|n| n as i64))?;
-        let mut elements = 0;
-        let half = crate::view::Elem::F16.code();
-        // SAFETY: a live array and a live result.
-        let code = unsafe { (self.api().aclnnCalculateMatmulWeightSizeV2)(shape, half, &mut elements) };
-        self.check("aclnnCalculateMatmulWeightSizeV2", code)?;
-        Ok(elements as usize)
     }
 }
 

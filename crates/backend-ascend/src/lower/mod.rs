@@ -24,8 +24,8 @@ use crate::states::StatesMap;
 use crate::view::{Elem, View};
 use crate::weights::WeightsMap;
 use aio_backend::DeviceError;
-use aio_ir::{Dims, Op, TensorType, ValueId};
-use aio_plan::{Check, KindName, Loc, Plan, PlanFamily, Task, TaskKind, WeightId};
+use aio_ir::{Def, Dim, Dims, Op, Sym, TensorType, ValueId};
+use aio_plan::{KindName, Loc, Plan, PlanFamily, Task, TaskKind, WeightId};
 use std::collections::{HashMap, HashSet};
 
 /// Alignment of scratch tensors in bytes.
@@ -336,8 +336,7 @@ fn unsupported(task: &Task, reason: impl Into<String>) -> DeviceError {
 
 /// Whether a plan computes each row by itself, so that rows can be added.
 pub(crate) fn pads(plan: &Plan) -> bool {
-    let indexed = |check: &Check| !matches!(check, Check::Pool { .. } | Check::Slots { .. });
-    plan.tasks.iter().all(by_row) && plan.checks.iter().any(indexed) | plan.checks.is_empty()
+    plan.tasks.iter().all(by_row)
 }
 
 /// Whether a task computes each row by itself.
@@ -353,7 +352,14 @@ fn by_row(task: &Task) -> bool {
     };
     let grows = |ty: &TensorType| matches!(first(ty), (true, true)) || ty.shape.factors().1.is_empty();
     match op {
-        Op::Sample | Op::Verify | Op::Commit | Op::PageWrite | Op::Attend => true,
+        Op::Sample | Op::Verify | Op::Commit => true,
+        Op::PageWrite | Op::Attend => {
+            let counted = |(_, v): (ValueId, &aio_ir::Value)| {
+                let syms = [Sym::Rows, Sym::Seqs, Sym::Pages].map(Dim::Sym);
+                v.ty.shape.dims().first().is_some_and(|d| syms.contains(d))
+            };
+            task.body.values().filter(|(_, v)| !matches!(v.def, Def::Weight)).all(counted)
+        }
         Op::Embed | Op::Gather | Op::Matmul | Op::RmsNorm | Op::LayerNorm | Op::Rope | Op::Argmax => {
             task.body.values().all(|(_, v)| grows(&v.ty))
         }

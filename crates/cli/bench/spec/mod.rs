@@ -87,7 +87,7 @@ fn max_tokens(prompt: &Prompt, args: &SpecArgs) -> u32 {
 }
 
 fn device(args: &SpecArgs) -> Result<(Arc<dyn Device>, usize)> {
-    let opened = devices::open(args.model.device, args.model.flags())?;
+    let opened = devices::open(args.model.device, (&args.model).into())?;
     Ok((opened.device, opened.threads as usize))
 }
 
