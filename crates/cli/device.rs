@@ -2,7 +2,6 @@
 
 use crate::args::{CalibrateArgs, DeviceArg, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm};
 use crate::devices::DeviceFlags;
-use crate::devices::DeviceFlags;
 use crate::outcome::Outcome;
 use crate::profiles::{Listed, Profile, folder, path_of, profile, read};
 use crate::registry::registry;

@@ -172,39 +172,39 @@ mod tests {
 
     const LIMITS: Limits = Limits { rows: 64, outs: 17, pages: 300, lengths: Lengths::Bucket, pads: true };
 
-    fn shape(counts: &[u32], last: u32, limits: Limits) -> (Vec<(u32, u32, u32, u32)>, u32, Vec<u32>) {
+    fn shape(counts: &[u32], last: u32, limits: Limits) -> (Vec<[u32; 4]>, u32, Vec<u32>) {
         let row_seq: Vec<u32> =
             counts.iter().enumerate().flat_map(|(i, &n)| std::iter::repeat_n(i as u32, n as usize)).collect();
         let positions = vec![last; row_seq.len()];
         let dims = Dims { rows: row_seq.len() as u32, outs: 1, ..Dims::default() };
         let step = StepRows { row_seq: &row_seq, positions: &positions, page: 128 };
         let (shape, rows) = Shape::of(&dims, &step, &limits);
-        let groups = shape.groups.iter().map(|g| (g.start, g.sequences, g.rows, g.pages)).collect();
+        let groups = shape.groups.iter().map(|g| [g.start, g.sequences, g.rows, g.pages]).collect();
         (groups, shape.sizes().rows, rows)
     }
 
     #[test]
     fn a_single_group_is_rounded_up() {
-        assert_eq!(shape(&[5], 0, LIMITS), (vec![(0, 1, 5, 1)], 5, vec![0, 1, 2, 3, 4]));
+        assert_eq!(shape(&[5], 0, LIMITS), (vec![[0, 1, 5, 1]], 5, vec![0, 1, 2, 3, 4]));
         let (groups, rows, moved) = shape(&[20], 128, LIMITS);
-        assert_eq!((groups, rows, moved.len()), (vec![(0, 1, 32, 2)], 32, 20));
-        assert_eq!(shape(&[1; 18], 0, LIMITS).0, [(0, 32, 1, 1)]);
+        assert_eq!((groups, rows, moved.len()), (vec![[0, 1, 32, 2]], 32, 20));
+        assert_eq!(shape(&[1; 18], 0, LIMITS).0, [[0, 32, 1, 1]]);
         assert_eq!(shape(&[64], 0, LIMITS).1, 64);
     }
 
     #[test]
     fn uneven_sequences_are_padded_to_the_most_rows_if_that_fits() {
-        assert_eq!(shape(&[1, 3], 0, LIMITS), (vec![(0, 2, 3, 1)], 6, vec![0, 3, 4, 5]));
+        assert_eq!(shape(&[1, 3], 0, LIMITS), (vec![[0, 2, 3, 1]], 6, vec![0, 3, 4, 5]));
         let (groups, rows, moved) = shape(&[40, 1, 1], 0, LIMITS);
-        assert_eq!(groups, [(0, 1, 40, 1), (40, 2, 1, 1)]);
+        assert_eq!(groups, [[0, 1, 40, 1], [40, 2, 1, 1]]);
         assert_eq!((rows, moved), (42, (0..42).collect()));
     }
 
     #[test]
     fn patched_lengths_pad_no_rows_of_a_sequence() {
         let patch = Limits { lengths: Lengths::Patch, ..LIMITS };
-        assert_eq!(shape(&[20], 0, patch).0, [(0, 1, 20, 300)]);
-        assert_eq!(shape(&[1, 3], 0, patch).0, [(0, 1, 1, 300), (1, 1, 3, 300)]);
+        assert_eq!(shape(&[20], 0, patch).0, [[0, 1, 20, 300]]);
+        assert_eq!(shape(&[1, 3], 0, patch).0, [[0, 1, 1, 300], [1, 1, 3, 300]]);
     }
 
     #[test]

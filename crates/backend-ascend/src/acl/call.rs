@@ -76,6 +76,7 @@ pub(crate) struct Attention {
 }
 
 /// An operator and its operands.
+#[allow(clippy::large_enum_variant, reason = "a captured shape has some hundred calls, and boxes would be noise")]
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Call {
     Unary(Unary, View, View),
