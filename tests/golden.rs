@@ -8,7 +8,8 @@ use aio::backend::ImageAccess;
 use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
 use aio::devices::{DeviceOptions, Registry};
 use aio::engine::{
-    Compiled, Engine, EngineOptions, Flow, OutputBuffer, Outputs, Request, Sampling, Sequence, Step, StepRow, StepWants,
+    Compiled, Engine, EngineOptions, Flow, OutputBuffer, Outputs, Request, Sampling, Sequence, Speculation, Step,
+    StepRow, StepWants,
 };
 use aio::model::Model;
 use aio::plan::artefact::{Artefact, Hash};
@@ -144,6 +145,12 @@ fn tokens_and_logits_of_the_simulated_ascend_agree_with_llama_cpp() {
     let engine = load(&path, opened.device);
     let errors = check(&engine, "ascend", golden().into_iter().take(2));
     assert!(errors.iter().all(|&e| e <= 1e-2), "{errors:?}");
+    let run = |speculation| {
+        let ids = golden().swap_remove(0).prompt_ids;
+        let request = Request { max_tokens: Some(16), speculation, ..Request::new(ids, Sampling::greedy()) };
+        engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids
+    };
+    assert_eq!(run(Speculation::Fixed(4)), run(Speculation::Off));
     // A step is one submission and one synchronisation, also with drafts.
     let counters = engine.counters();
     assert_eq!(counters.submissions, counters.syncs);

@@ -8,8 +8,9 @@ use aio_ascend_sim::rt::control::control;
 use aio_ascend_sim::rt::report::{Live, report};
 use aio_backend::DeviceError;
 use aio_backend_ascend::{AclLibrary, AscendDevice, AscendOptions, Lengths};
+use aio_conformance::nmse;
 use aio_engine::{Engine, EngineError, EngineOptions, Flow, Request, Sampling};
-use aio_filetest::logits::token;
+use aio_filetest::logits::{chunked, token};
 use aio_filetest::tiny;
 use aio_ir::DType;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -117,6 +118,26 @@ fn a_lost_device_can_be_opened_again() {
     control("lose_device", "0").unwrap();
     assert_eq!(generate(&engine_and_tokens().0).unwrap(), engine.1);
     assert_nothing_left("a lost device");
+}
+
+/// On hardware, tiling follows the shape, and with it the order of sums. Then bits depend on how a text is divided, and
+/// values still agree, as do repetitions of the same step.
+#[test]
+fn sums_in_an_order_that_follows_the_shape_change_bits_only() {
+    let _turn = turn();
+    let engine = engine(Lengths::Bucket).unwrap();
+    let fixed = chunked(&engine, 60, 20);
+    control("vary_sums", "1").unwrap();
+    let (one, again, other) = (chunked(&engine, 60, 20), chunked(&engine, 60, 20), chunked(&engine, 60, 7));
+    control("vary_sums", "0").unwrap();
+    let floats = |bits: &[u32]| bits.iter().map(|&b| f32::from_bits(b)).collect::<Vec<_>>();
+    assert_eq!(one, again);
+    assert!(one != fixed && one != other, "the order does not vary");
+    for bits in [&one, &other] {
+        let error = nmse(&floats(bits), &floats(&fixed));
+        assert!(error < 1e-5, "{error:e}");
+    }
+    assert_eq!(chunked(&engine, 60, 7), fixed);
 }
 
 fn engine_and_tokens() -> (Engine, Vec<u32>) {
