@@ -1,7 +1,7 @@
 //! Room for captured graphs: each holds streams of the device, of which there are few.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Streams of captured graphs at most. A device has 1984; the rest is for others (vllm-ascend leaves 248).
 pub(crate) const MOST: usize = 1800;
@@ -22,6 +22,17 @@ pub(crate) struct Room {
 }
 
 impl Budget {
+    /// The budget of this process: all devices take streams of the same NPUs.
+    pub(crate) fn shared() -> Arc<Budget> {
+        static SHARED: OnceLock<Arc<Budget>> = OnceLock::new();
+        Arc::clone(SHARED.get_or_init(Arc::default))
+    }
+
+    /// Whether there is room for a graph of few tasks.
+    pub(crate) fn has_room(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) < MOST
+    }
+
     /// Room for a graph of so many tasks, if there is any.
     pub(crate) fn take(self: &Arc<Self>, tasks: usize) -> Option<Room> {
         let streams = tasks.div_ceil(TASKS).max(1);

@@ -8,6 +8,7 @@ use crate::lower::has_operator;
 use crate::options::AscendOptions;
 use crate::resident::{Resident, collect};
 use crate::states::{GROUP, HEADS, PAGES, StatesMap};
+use crate::walk::Walk;
 use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, Tally, WeightSet, WeightSource};
 use aio_ir::{DType, Dims, Op};
 use aio_plan::{KindName, KindSupport, Layout, Limits, Plan, PlanFamily, PoolSizes, Target};
@@ -22,6 +23,8 @@ pub struct AscendDevice {
     tally: Arc<Tally>,
     options: AscendOptions,
     chip: String,
+    /// Last, so that the device has gone when others of another kind may come.
+    _walk: Option<Arc<Walk>>,
 }
 
 impl fmt::Debug for AscendDevice {
@@ -37,12 +40,17 @@ impl AscendDevice {
     /// [`DeviceError::Unavailable`] with the reason.
     pub fn open(library: AclLibrary, options: AscendOptions) -> Result<AscendDevice, DeviceError> {
         let runtime = Runtime::open(library, options.number).map_err(AscendError::unavailable)?;
-        if options.dry {
-            runtime.control("walking without computing", "execute", "0").map_err(AscendError::unavailable)?;
+        let walk = if runtime.is_simulated() { Some(Arc::new(Walk::take(options.dry)?)) } else { None };
+        let execute = if options.dry { "0" } else { "1" };
+        for (key, value) in [("execute", execute), ("device", options.chip), ("host", options.host)] {
+            match runtime.control("walking without computing", key, value) {
+                Err(AscendError::NotSimulated { .. }) if !options.dry => {}
+                set => set.map_err(AscendError::unavailable)?,
+            }
         }
         let chip = runtime.chip();
         let queue = Arc::new(Queue::new(runtime).map_err(AscendError::unavailable)?);
-        Ok(AscendDevice { queue, budget: Arc::default(), tally: Arc::default(), options, chip })
+        Ok(AscendDevice { queue, budget: Budget::shared(), tally: Arc::default(), options, chip, _walk: walk })
     }
 
     /// The number of NPUs that a library finds.
@@ -127,7 +135,9 @@ impl Device for AscendDevice {
         };
         // Halves take more than the file's types; the caller has counted the latter.
         let file: u64 = family.weights.iter().filter_map(|w| w.ty.bytes(&Dims::default())).sum();
-        (forms.bytes() as u64).saturating_sub(file) + scratch
+        let dims = family.state_bounds(pools);
+        let counted: u64 = family.states.iter().filter_map(|s| s.ty.bytes(&dims)).sum();
+        (forms.bytes() as u64).saturating_sub(file) + (states.bytes as u64).saturating_sub(counted) + scratch
     }
 
     fn upload(

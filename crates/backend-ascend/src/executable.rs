@@ -3,9 +3,10 @@
 //! A step fills the block of its shape, submits the graph and waits once. Shapes beyond the device's room for graphs
 //! replace the least recently used; without any room, a step runs operator by operator.
 
-use crate::acl::{Graph, Pinned, Queue, Recorded};
-use crate::budget::Budget;
-use crate::lower::{Bases, HostValues, Model, Program, Source, pads};
+use crate::acl::{Call, DeviceMemory, Graph, Pinned, Queue, Recorded};
+use crate::budget::{Budget, Room};
+use crate::error::AscendError;
+use crate::lower::{Bases, HostTask, HostValues, Model, Program, Source, pads};
 use crate::resident::Resident;
 use crate::shape::{Lengths, Limits, Shape, StepRows};
 use crate::stage::{Places, Step};
@@ -17,18 +18,23 @@ use aio_plan::{InputId, Loc, OutputId, Plan, PlanFamily, StepTime, Traffic};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Most shapes that a plan keeps, with and without graphs.
+const MOST_SHAPES: usize = 512;
+/// AscendCL's codes of streams that cannot be had.
+const TOO_MANY_STREAMS: i32 = 207_005;
+const NO_STREAMS: i32 = 207_008;
+
 /// A plan in one shape.
 struct Captured {
     shape: Shape,
     /// First, so that the graph goes before the memory that it uses.
-    graph: Option<Graph>,
+    graph: Option<(Graph, Room)>,
     program: Program,
     inputs: Pinned,
     results: Pinned,
-    _scratch: Arc<crate::acl::DeviceMemory>,
+    _scratch: Arc<DeviceMemory>,
     /// The step that used it last.
     used: u64,
-    _room: Option<crate::budget::Room>,
 }
 
 /// A loaded plan. See the module docs.
@@ -79,7 +85,7 @@ impl AscendExecutable {
             steps: 0,
         };
         // What cannot be lowered is refused now.
-        let nominal = crate::resident::nominal(plan, executable.resident.lengths);
+        let nominal = crate::resident::nominal(plan, executable.resident.states.map.pools);
         let places = executable.lower(&nominal, Bases::NOWHERE)?.places;
         Ok(AscendExecutable { places, ..executable })
     }
@@ -97,7 +103,7 @@ impl AscendExecutable {
     }
 
     /// The shape of a step, and each row's place in it.
-    fn shape(&self, bindings: &Bindings<'_, '_>) -> (Shape, Vec<u32>) {
+    fn shape(&self, bindings: &Bindings<'_, '_>) -> Result<(Shape, Vec<u32>), DeviceError> {
         let words = |input: InputId| match bindings.inputs[input.index()] {
             Some(Data::U32(words)) => words,
             _ => &[][..],
@@ -109,13 +115,24 @@ impl AscendExecutable {
         let bucket = &self.plan.bucket;
         let lengths = self.resident.lengths;
         let limits = Limits { rows: bucket.rows, outs: bucket.outs, pages, lengths, pads: self.pads };
-        Shape::of(&bindings.dims, &step, &limits)
+        if lengths == Lengths::Patch && !step.is_consecutive() {
+            let message = "rows of a sequence that are not consecutive, with patched lengths".to_owned();
+            return Err(DeviceError::Binding { name: "positions".to_owned(), message });
+        }
+        Ok(Shape::of(&bindings.dims, &step, &limits))
     }
 
-    /// The index of a captured shape; captures it if it is new.
-    fn captured(&mut self, shape: Shape) -> Result<usize, DeviceError> {
+    /// The index of a shape's entry, and whether a graph was captured for it now.
+    fn captured(&mut self, shape: Shape) -> Result<(usize, bool), DeviceError> {
         if let Some(i) = self.captured.iter().position(|c| c.shape == shape) {
-            return Ok(i);
+            // Without room before, there may be some now.
+            if !self.graphs || self.captured[i].graph.is_some() || !self.budget.has_room() {
+                return Ok((i, false));
+            }
+            self.captured.swap_remove(i);
+        }
+        while self.captured.len() >= MOST_SHAPES {
+            self.drop_oldest();
         }
         let made = match self.capture(&shape) {
             Err(DeviceError::OutOfMemory { .. }) if !self.captured.is_empty() => {
@@ -124,8 +141,9 @@ impl AscendExecutable {
             }
             made => made,
         }?;
+        let graph = made.graph.is_some();
         self.captured.push(made);
-        Ok(self.captured.len() - 1)
+        Ok((self.captured.len() - 1, graph))
     }
 
     fn capture(&mut self, shape: &Shape) -> Result<Captured, DeviceError> {
@@ -141,27 +159,39 @@ impl AscendExecutable {
             results: results.device.address(),
         };
         let program = self.lower(shape, bases)?;
-        let (mut graph, mut room) = (None, None);
-        if self.graphs {
-            let calls = program.calls.len() + 2;
-            room = self.budget.take(calls);
-            while room.is_none() && self.evict() {
-                room = self.budget.take(calls);
+        let updated = program.updated(self.resident.lengths);
+        let room = self.graphs.then(|| self.room(program.calls.len() + 2 + 2 * updated.len())).flatten();
+        let graph = match room {
+            None => None,
+            Some(room) => {
+                let calls = program.calls.iter().collect();
+                let recorded = Recorded { inputs: &inputs, calls, updated, results: &results };
+                match self.queue.record(&recorded) {
+                    // Others hold the streams that the budget counts on.
+                    Err(AscendError::Call { code: NO_STREAMS | TOO_MANY_STREAMS, .. }) => None,
+                    recorded => Some((recorded?, room)),
+                }
             }
-        }
-        if room.is_some() {
-            let updated = program.updated(self.resident.lengths);
-            let calls = program.calls.iter().collect();
-            graph = Some(self.queue.record(&Recorded { inputs: &inputs, calls, updated, results: &results })?);
-        }
-        let shape = shape.clone();
-        Ok(Captured { shape, graph, program, inputs, results, _scratch: scratch, used: self.steps, _room: room })
+        };
+        let (shape, used) = (shape.clone(), self.steps);
+        Ok(Captured { shape, graph, program, inputs, results, _scratch: scratch, used })
     }
 
-    /// Drops the least recently used graph; false if there is none.
-    fn evict(&mut self) -> bool {
+    /// Room for a graph of so many tasks, if need be that of this plan's graphs.
+    fn room(&mut self, tasks: usize) -> Option<Room> {
+        loop {
+            let room = self.budget.take(tasks);
+            if room.is_some() || !self.captured.iter().any(|c| c.graph.is_some()) {
+                return room;
+            }
+            self.drop_oldest();
+        }
+    }
+
+    /// Drops the least recently used shape.
+    fn drop_oldest(&mut self) {
         let oldest = (0..self.captured.len()).min_by_key(|&i| self.captured[i].used);
-        oldest.map(|i| self.captured.swap_remove(i)).is_some()
+        drop(oldest.map(|i| self.captured.swap_remove(i)));
     }
 
     /// Runs a step in a captured shape and waits for it. Returns submissions, launches and waits.
@@ -171,27 +201,34 @@ impl AscendExecutable {
         let step = Step { plan: &self.plan, bindings, shape, rows, states: &self.resident.states.map };
         program.stage.fill(&step, inputs.bytes_mut());
         let launches = program.calls.len() as u64;
-        let Some(graph) = graph else {
-            let whole = [program.calls.len()];
+        let updates: Vec<(usize, Call)> = program.patched(self.resident.lengths, &step);
+        let Some((graph, _)) = graph else {
+            let mut calls = program.calls.clone();
+            updates.into_iter().for_each(|(place, call)| calls[place] = call);
+            let whole = [calls.len()];
             let ends = if self.submission == Submission::Task { &program.ends[..] } else { &whole[..] };
-            let count = self.queue.run(&program.calls, ends, inputs, results)?;
-            let submissions = if self.submission == Submission::Task { count } else { launches };
-            return Ok([submissions, launches, count]);
+            let waits = self.queue.run(&calls, ends, inputs, results)?;
+            let submissions = if self.submission == Submission::Task { waits } else { launches };
+            return Ok([submissions, launches, waits]);
         };
-        graph.replay()?;
-        let mut submissions = 1;
-        if graph.updated() > 0
-            && let Some(places) = program.places
-        {
-            let calls = program.updated(Lengths::Patch).into_iter().enumerate().filter_map(|(slot, i)| {
-                let crate::acl::Call::Attention(call) = &program.calls[i] else { return None };
-                let (totals, seen) = step.lengths(places, &shape.groups[call.group]);
-                Some((slot, crate::acl::Call::Attention(Box::new(call.of_lengths(totals, seen)))))
-            });
-            submissions += self.queue.update(graph, calls)?;
+        let updates: Vec<Call> = updates.into_iter().map(|(_, call)| call).collect();
+        self.queue.replay(graph, &updates)?;
+        Ok([1 + updates.len() as u64, launches, 1])
+    }
+
+    /// Checks what the host will index by, before anything runs.
+    fn check_host(&self, at: usize, bindings: &Bindings<'_, '_>) -> Result<(), DeviceError> {
+        for task in &self.captured[at].program.host {
+            let HostTask::Verify { spans: Loc::Input(input), .. } = task else { continue };
+            let Some(Data::U32(spans)) = bindings.inputs[input.index()] else { continue };
+            let outs = u64::from(bindings.dims.outs);
+            let outside = |span: &&[u32]| u64::from(span[0]) + u64::from(span[1]) >= outs;
+            if let Some(span) = spans.chunks_exact(2).find(outside) {
+                let message = format!("{} drafts after output row {} of {outs}", span[1], span[0]);
+                return Err(DeviceError::Binding { name: self.plan.inputs[input.index()].name.clone(), message });
+            }
         }
-        self.queue.runtime.synchronize()?;
-        Ok([submissions, launches, 1])
+        Ok(())
     }
 
     /// The host's time, and its modelled time in nanoseconds if there is one.
@@ -260,12 +297,14 @@ impl Executable for AscendExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         bindings.check(&self.plan, self.resident.states.map.pools)?;
         self.steps += 1;
-        let (shape, rows) = self.shape(bindings);
+        let (shape, rows) = self.shape(bindings)?;
+        let resident = Arc::clone(&self.resident);
+        let _turn = resident.turn();
         // Capturing a new shape is no part of the step's time: the next step of the shape does not repeat it.
-        let (capturing, before) = (self.clock(), self.captured.iter().filter(|c| c.graph.is_some()).count());
-        let at = self.captured(shape)?;
-        let captures = (self.captured.iter().filter(|c| c.graph.is_some()).count().saturating_sub(before)) as u64;
-        let capture_ns = if captures > 0 { (self.since(capturing).seconds() * 1e9) as u64 } else { 0 };
+        let capturing = self.clock();
+        let (at, captured) = self.captured(shape)?;
+        let capture_ns = if captured { (self.since(capturing).seconds() * 1e9) as u64 } else { 0 };
+        self.check_host(at, bindings)?;
         let started = self.clock();
         let ran = self.run(at, bindings, &rows);
         if ran.is_err() {
@@ -279,7 +318,7 @@ impl Executable for AscendExecutable {
         self.tally.update(|counters| {
             counters.add(&report, launches);
             counters.syncs = counters.syncs - submissions + syncs;
-            counters.captures += captures;
+            counters.captures += u64::from(captured);
             counters.capture_ns += capture_ns;
         });
         Ok(Pending::Done(report))

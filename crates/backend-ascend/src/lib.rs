@@ -27,6 +27,7 @@ mod shape;
 mod stage;
 mod states;
 mod view;
+mod walk;
 mod weights;
 
 pub use acl::AclLibrary;

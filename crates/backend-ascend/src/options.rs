@@ -1,4 +1,6 @@
 //! Options for opening an NPU, set by the registry entry and by tests.
+//!
+//! The simulated Ascend is one per process, so its chip and host are those of the device that was opened last.
 
 use crate::shape::Lengths;
 
@@ -17,10 +19,22 @@ pub struct AscendOptions {
     /// On the simulated Ascend: walks steps for their modelled time and computes nothing. Weights are neither read nor
     /// uploaded, so a model needs none.
     pub dry: bool,
+    /// The chip that the simulated Ascend models: 910B1, 910B2, 910B3 or 910B4.
+    pub chip: &'static str,
+    /// The host that it models: native or torch-eager.
+    pub host: &'static str,
 }
 
 impl Default for AscendOptions {
     fn default() -> AscendOptions {
-        AscendOptions { number: 0, lengths: Lengths::Bucket, groups: false, graphs: true, dry: false }
+        AscendOptions {
+            number: 0,
+            lengths: Lengths::Bucket,
+            groups: false,
+            graphs: true,
+            dry: false,
+            chip: "910B3",
+            host: "native",
+        }
     }
 }

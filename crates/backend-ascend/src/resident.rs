@@ -10,7 +10,7 @@ use aio_backend::{DeviceError, WeightSource};
 use aio_ir::Sym;
 use aio_plan::{Plan, PlanFamily, PoolSizes, StateDesc};
 use smallvec::smallvec;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// See the module docs.
 pub(crate) struct Resident {
@@ -19,6 +19,8 @@ pub(crate) struct Resident {
     pub arena: DeviceMemory,
     pub lengths: Lengths,
     queue: Arc<Queue>,
+    /// Held during a step, since arena and scratch memory are shared.
+    turn: Mutex<()>,
     /// A larger one replaces it; graphs that were captured with the old one keep it.
     scratch: Mutex<Arc<DeviceMemory>>,
 }
@@ -28,16 +30,12 @@ pub(crate) fn page_of(family: &PlanFamily) -> Option<u32> {
     family.states.iter().find_map(StateDesc::kv_shape).map(|kv| kv.positions)
 }
 
-/// The shape of a plan's largest step: all rows, in sequences of one.
-pub(crate) fn nominal(plan: &Plan, lengths: Lengths) -> Shape {
+/// The shape of a plan's largest step: all rows, in one sequence with all of the pool's pages.
+pub(crate) fn nominal(plan: &Plan, pools: PoolSizes) -> Shape {
     let bucket = &plan.bucket;
     let mut dims = bucket.bounds();
-    (dims.pages, dims.stride, dims.recent, dims.slots) = (1, 1, 1, 1);
-    let rows = bucket.rows.max(1);
-    let group = match lengths {
-        Lengths::Bucket => Group { start: 0, sequences: rows, rows: 1, pages: 1 },
-        Lengths::Patch => Group { start: 0, sequences: 1, rows, pages: 1 },
-    };
+    (dims.pages, dims.stride, dims.recent, dims.slots) = (pools.pages.max(1), 1, 1, pools.slots.max(1));
+    let group = Group { start: 0, sequences: 1, rows: bucket.rows.max(1), pages: pools.pages.max(1) };
     Shape { dims: Sym::ALL.map(|sym| dims.get(sym)), groups: smallvec![group] }
 }
 
@@ -51,7 +49,7 @@ pub(crate) fn collect(
     let model = Model { family, weights: &weights, states, vectors: None, lengths };
     let mut bytes = 0;
     for plan in &family.plans {
-        let program = Program::new(&model, plan, &nominal(plan, lengths), Bases::NOWHERE)?;
+        let program = Program::new(&model, plan, &nominal(plan, states.pools), Bases::NOWHERE)?;
         bytes = bytes.max(program.scratch_bytes + (program.stage.bytes + program.results.bytes) as u64);
     }
     Ok((weights, bytes))
@@ -78,7 +76,12 @@ impl Resident {
         let scratch = DeviceMemory::new(&queue.runtime, 0).map_err(|e| e.taking("scratch memory"))?;
         let scratch = Mutex::new(Arc::new(scratch));
         queue.runtime.synchronize()?;
-        Ok(Resident { weights, states, arena, lengths, queue: Arc::clone(queue), scratch })
+        Ok(Resident { weights, states, arena, lengths, queue: Arc::clone(queue), turn: Mutex::default(), scratch })
+    }
+
+    /// Excludes other steps of the model.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Scratch memory of at least so many bytes.

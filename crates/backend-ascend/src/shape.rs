@@ -47,6 +47,19 @@ pub(crate) struct StepRows<'a> {
     pub page: u32,
 }
 
+impl StepRows<'_> {
+    /// Whether the rows of each sequence are at consecutive positions.
+    pub(crate) fn is_consecutive(&self) -> bool {
+        let mut rows = self.row_seq.iter().zip(self.positions).peekable();
+        while let Some((seq, position)) = rows.next() {
+            if rows.peek().is_some_and(|(next, at)| *next == seq && **at != position + 1) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
 /// The limits of a shape.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {

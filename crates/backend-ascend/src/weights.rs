@@ -17,6 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const ALIGNMENT: usize = 512;
 /// Rows and columns of a tile of the cube's layout for 2-byte elements.
 const TILE: usize = 16;
+/// Outputs that a product with integers takes at most (ggml-cann splits there).
+const MOST_OUTPUTS: usize = 65_535;
 /// Elements that share a scale in Q8_0 and Q4_0.
 pub(crate) const GROUP: usize = 32;
 
@@ -147,15 +149,21 @@ impl WeightsMap {
         Ok(self.base + offset as u64)
     }
 
-    /// A weight in the file's order, as halves or f32.
-    pub(crate) fn plain(&self, family: &PlanFamily, id: WeightId, elem: Elem) -> Result<View, DeviceError> {
-        let ty = &family.weights[id.index()].ty;
-        let form = match elem {
-            Elem::F16 => Form::Half(id),
-            Elem::F32 => Form::Full(id),
+    /// A weight in the file's order: of floats of any type as f32 or halves, with `dtype` f32, and any other with the
+    /// elements that the file has.
+    pub(crate) fn plain(
+        &self,
+        family: &PlanFamily,
+        id: WeightId,
+        elem: Elem,
+        dtype: DType,
+    ) -> Result<View, DeviceError> {
+        let form = match (dtype, elem) {
+            (DType::F32, Elem::F16) => Form::Half(id),
+            (DType::F32, _) => Form::Full(id),
             _ => Form::File(id),
         };
-        let dims = ty.shape.dims().iter().filter_map(|d| d.known()).map(|d| d as i64);
+        let dims = family.weights[id.index()].ty.shape.dims().iter().filter_map(|d| d.known()).map(|d| d as i64);
         Ok(View::dense(self.address(family, form)?, elem, dims))
     }
 
@@ -170,8 +178,9 @@ impl WeightsMap {
         let dtype = |id: &WeightId| family.weights[id.index()].ty.dtype;
         let kept = integers(dtype(&ids[0])).filter(|_| self.groups && ids.iter().all(|id| dtype(id) == dtype(&ids[0])));
         let dims = [inputs as i64, outputs as i64];
-        let Some(elem) = kept.filter(|_| inputs > GROUP && inputs.is_multiple_of(GROUP) && outputs.is_multiple_of(2))
-        else {
+        let fits =
+            inputs > GROUP && inputs.is_multiple_of(GROUP) && outputs.is_multiple_of(2) && outputs <= MOST_OUTPUTS;
+        let Some(elem) = kept.filter(|_| fits) else {
             let at = self.address(family, Form::Tiled(ids.into()))?;
             return Ok((View { tiled: true, ..View::dense(at, Elem::F16, dims) }, None));
         };

@@ -8,6 +8,7 @@ use super::runtime::Runtime;
 use crate::error::AscendError;
 use std::ptr::null_mut;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `ACL_MODEL_RI_CAPTURE_MODE_THREAD_LOCAL`: other threads may allocate and copy meanwhile.
 const THREAD_LOCAL: i32 = 1;
@@ -38,6 +39,8 @@ pub(crate) struct Graph {
     runtime: Arc<Runtime>,
     graph: Ptr,
     slots: Vec<Slot>,
+    /// Whether it was ever replayed.
+    used: AtomicBool,
     /// Captured operators use it.
     _workspace: Arc<DeviceMemory>,
 }
@@ -52,8 +55,13 @@ impl Graph {
         workspace: Arc<DeviceMemory>,
         recorded: &Recorded<'_>,
     ) -> Result<Graph, AscendError> {
-        let mut graph =
-            Graph { runtime: Arc::clone(runtime), graph: null_mut(), slots: Vec::new(), _workspace: workspace };
+        let mut graph = Graph {
+            runtime: Arc::clone(runtime),
+            graph: null_mut(),
+            slots: Vec::new(),
+            used: AtomicBool::new(false),
+            _workspace: workspace,
+        };
         for &place in &recorded.updated {
             let mut event = null_mut();
             // SAFETY: a live result.
@@ -94,20 +102,16 @@ impl Graph {
         recorded.results.fetch(side)
     }
 
-    /// Calls that each replay must update.
-    pub(crate) fn updated(&self) -> usize {
-        self.slots.len()
-    }
-
     /// Starts a replay.
-    pub(crate) fn replay(&self) -> Result<(), AscendError> {
+    pub(super) fn replay(&self) -> Result<(), AscendError> {
         self.runtime.enter()?;
+        self.used.store(true, Ordering::Relaxed);
         // SAFETY: a live graph and stream.
         let code = unsafe { (self.runtime.api().aclmdlRIExecuteAsync)(self.graph, self.runtime.stream()) };
         self.runtime.check("aclmdlRIExecuteAsync", code)
     }
 
-    /// Replaces the captured call of a slot, and lets the replay that waits for it go on.
+    /// Replaces the captured call of a slot.
     pub(super) fn update(&self, slot: usize, call: Prepared<'_>, workspace: &DeviceMemory) -> Result<(), AscendError> {
         let (api, side, slot) = (self.runtime.api(), self.runtime.side(), &self.slots[slot]);
         let check = |name, code| self.runtime.check(name, code);
@@ -116,9 +120,14 @@ impl Graph {
         let launched = call.launch(workspace, side);
         // SAFETY: as above. A failed update must end too.
         let ended = check("aclmdlRICaptureTaskUpdateEnd", unsafe { (api.aclmdlRICaptureTaskUpdateEnd)(side) });
-        launched.and(ended)?;
-        // SAFETY: as above.
-        check("aclrtRecordEvent", unsafe { (api.aclrtRecordEvent)(slot.event, side) })
+        launched.and(ended)
+    }
+
+    /// Lets the replay that waits for a slot go on.
+    pub(super) fn release(&self, slot: usize) -> Result<(), AscendError> {
+        let (api, side, slot) = (self.runtime.api(), self.runtime.side(), &self.slots[slot]);
+        // SAFETY: live handles, on the stream of updates.
+        self.runtime.check("aclrtRecordEvent", unsafe { (api.aclrtRecordEvent)(slot.event, side) })
     }
 }
 
@@ -128,7 +137,9 @@ impl Drop for Graph {
         let api = self.runtime.api();
         // SAFETY: live handles, used for the last time; a graph that runs must end first. Failures have no one to tell.
         unsafe {
-            (api.aclrtSynchronizeStream)(self.runtime.stream());
+            if self.used.load(Ordering::Relaxed) {
+                (api.aclrtSynchronizeStream)(self.runtime.stream());
+            }
             if !self.graph.is_null() {
                 (api.aclmdlRIDestroy)(self.graph);
             }

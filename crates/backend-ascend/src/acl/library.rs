@@ -23,8 +23,6 @@ const NAMES: [&str; 9] = [
 #[derive(Clone)]
 pub struct AclLibrary {
     api: Arc<Api>,
-    /// Open for as long as the addresses are used.
-    _open: Arc<Vec<Library>>,
     /// Where it comes from, for messages.
     origin: String,
 }
@@ -67,9 +65,12 @@ impl AclLibrary {
             return Err(AscendError::Library { path, reason: refused.unwrap_or_default() });
         }
         let find = |name: &'static str| open.iter().find_map(|library| address(library, name));
-        let api = Api::of(&find)?;
+        let api = Api::of(&find);
+        // CANN's threads go on, so its libraries stay until the process ends.
+        open.into_iter().for_each(std::mem::forget);
+        let api = api?;
         let origin = path.map_or_else(|| NAMES[0].to_owned(), |p| p.display().to_string());
-        Ok(AclLibrary { api: Arc::new(api), _open: Arc::new(open), origin })
+        Ok(AclLibrary { api: Arc::new(api), origin })
     }
 
     /// The simulated Ascend in this process.
@@ -80,7 +81,7 @@ impl AclLibrary {
     pub fn simulated() -> Result<AclLibrary, AscendError> {
         let table = aio_ascend_sim::symbols::all();
         let api = Api::of(&|name| table.get(name).copied())?;
-        Ok(AclLibrary { api: Arc::new(api), _open: Arc::default(), origin: "the simulator".to_owned() })
+        Ok(AclLibrary { api: Arc::new(api), origin: "the simulator".to_owned() })
     }
 
     /// Where it comes from: a path, a library's name, or the simulator.

@@ -26,10 +26,14 @@ impl Queue {
         Ok(Queue { runtime, workspace, side: Mutex::default() })
     }
 
-    /// A workspace of at least so many bytes.
+    /// A workspace of at least so many bytes. Operators that wait in the stream use the old one, so a larger one comes
+    /// after them.
     fn workspace(&self, bytes: u64) -> Result<Arc<DeviceMemory>, AscendError> {
         let mut kept = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
         if (kept.bytes() as u64) < bytes {
+            if kept.bytes() > 0 {
+                self.runtime.synchronize()?;
+            }
             *kept = Arc::new(DeviceMemory::new(&self.runtime, bytes as usize)?);
         }
         Ok(Arc::clone(&kept))
@@ -66,7 +70,8 @@ impl Queue {
         prepared.into_iter().try_for_each(|call| call.launch(&workspace, stream))
     }
 
-    /// Runs a step without a graph: after each of `ends`, counted in calls, it waits. Returns how often it waited.
+    /// Runs a step without a graph: after each of `ends`, counted in calls, it waits. Returns how often it waited. Nothing
+    /// of the step is left in the stream, also after an error.
     pub(crate) fn run(
         &self,
         calls: &[Call],
@@ -75,16 +80,26 @@ impl Queue {
         results: &Pinned,
     ) -> Result<u64, AscendError> {
         self.runtime.enter()?;
-        inputs.send(self.runtime.stream())?;
+        let stream = self.runtime.stream();
         let (mut start, mut waits) = (0, 0);
-        for &end in ends {
-            self.launch(&calls[start..end])?;
-            self.runtime.synchronize()?;
-            (start, waits) = (end, waits + 1);
+        let mut all = || {
+            inputs.send(stream)?;
+            for (i, &end) in ends.iter().enumerate() {
+                self.launch(&calls[start..end])?;
+                if i + 1 == ends.len() {
+                    results.fetch(stream)?;
+                }
+                self.runtime.synchronize()?;
+                (start, waits) = (end, waits + 1);
+            }
+            Ok(())
+        };
+        let done = all();
+        if done.is_err() {
+            // The stream's own error, if there is one, is the same or a consequence.
+            let _ = self.runtime.synchronize();
         }
-        results.fetch(self.runtime.stream())?;
-        self.runtime.synchronize()?;
-        Ok(waits)
+        done.map(|()| waits)
     }
 
     /// Captures a step.
@@ -94,21 +109,27 @@ impl Queue {
         Graph::capture(&self.runtime, prepared, workspace, recorded)
     }
 
-    /// Replaces captured calls of a graph by these, each in its place among those that can be updated.
-    pub(crate) fn update(
-        &self,
-        graph: &Graph,
-        calls: impl IntoIterator<Item = (usize, Call)>,
-    ) -> Result<u64, AscendError> {
+    /// Replays a graph with these calls in place of those that each replay updates, in their order, and waits.
+    pub(crate) fn replay(&self, graph: &Graph, updates: &[Call]) -> Result<(), AscendError> {
+        // Checked first: a replay waits for all of its updates.
+        let (prepared, workspace) = self.prepare(updates)?;
+        graph.replay()?;
+        let updated = if prepared.is_empty() { Ok(()) } else { self.update(graph, prepared, &workspace) };
+        let waited = self.runtime.synchronize();
+        updated.and(waited)
+    }
+
+    fn update(&self, graph: &Graph, calls: Vec<Prepared<'_>>, workspace: &DeviceMemory) -> Result<(), AscendError> {
         let _side = self.side.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut count = 0;
-        for (place, call) in calls {
-            let (prepared, workspace) = self.prepare([&call])?;
-            for call in prepared {
-                graph.update(place, call, &workspace)?;
+        let mut updated = Ok(());
+        for (slot, call) in calls.into_iter().enumerate() {
+            if updated.is_ok() {
+                updated = graph.update(slot, call, workspace);
             }
-            count += 1;
+            // After an error too, or the replay would wait for ever.
+            let released = graph.release(slot);
+            updated = updated.and(released);
         }
-        Ok(count)
+        updated
     }
 }

@@ -69,17 +69,22 @@ impl Runtime {
         if number >= found {
             return Err(AscendError::NoSuchDevice { number, found });
         }
-        let (api, number) = (library.api(), number as i32);
-        let (mut context, mut stream, mut side) = (null_mut(), null_mut(), null_mut());
+        let number = number as i32;
+        // SAFETY: a number below the count.
+        check(library.api(), "aclrtSetDevice", unsafe { (library.api().aclrtSetDevice)(number) })?;
+        // From here on it is dropped as a whole, so that a failure leaves nothing behind.
+        let nothing = null_mut();
+        let mut runtime = Runtime { library, number, context: nothing, stream: nothing, side: nothing };
+        let Runtime { library, context, stream, side, .. } = &mut runtime;
+        let api = library.api();
         // SAFETY: live results, handles of this library.
         unsafe {
-            check(api, "aclrtSetDevice", (api.aclrtSetDevice)(number))?;
-            check(api, "aclrtCreateContext", (api.aclrtCreateContext)(&mut context, number))?;
-            check(api, "aclrtSetCurrentContext", (api.aclrtSetCurrentContext)(context))?;
-            check(api, "aclrtCreateStream", (api.aclrtCreateStream)(&mut stream))?;
-            check(api, "aclrtCreateStream", (api.aclrtCreateStream)(&mut side))?;
+            check(api, "aclrtCreateContext", (api.aclrtCreateContext)(context, number))?;
+            check(api, "aclrtSetCurrentContext", (api.aclrtSetCurrentContext)(*context))?;
+            check(api, "aclrtCreateStream", (api.aclrtCreateStream)(stream))?;
+            check(api, "aclrtCreateStream", (api.aclrtCreateStream)(side))?;
         }
-        Ok(Arc::new(Runtime { library, number, context, stream, side }))
+        Ok(Arc::new(runtime))
     }
 
     pub(super) fn api(&self) -> &Api {
@@ -188,11 +193,14 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.enter_to_release();
         let api = self.library.api();
-        // SAFETY: live handles, used for the last time.
+        // SAFETY: live handles, used for the last time; null where opening failed.
         unsafe {
-            (api.aclrtDestroyStream)(self.side);
-            (api.aclrtDestroyStream)(self.stream);
-            (api.aclrtDestroyContext)(self.context);
+            for stream in [self.side, self.stream].into_iter().filter(|s| !s.is_null()) {
+                (api.aclrtDestroyStream)(stream);
+            }
+            if !self.context.is_null() {
+                (api.aclrtDestroyContext)(self.context);
+            }
             (api.aclrtResetDevice)(self.number);
         }
     }

@@ -38,7 +38,8 @@ fn spec_of(task: &Task) -> Option<AttendSpec> {
 impl Lowering<'_> {
     /// Takes the scratch that lives for the whole step, and computes masks before all tasks.
     pub(super) fn reserve(&mut self) {
-        let widest = self.plan.buffers.iter().map(|b| self.sizes(&b.ty).iter().product::<i64>()).max().unwrap_or(0);
+        let types = self.plan.buffers.iter().map(|b| &b.ty).chain(self.plan.outputs.iter().map(|o| &o.ty));
+        let widest = types.map(|ty| self.sizes(ty).iter().product::<i64>()).max().unwrap_or(0);
         // Room for a normed value that waits for the next task.
         self.keep(Elem::F16, &[widest]);
         for task in &self.plan.tasks {
@@ -62,6 +63,11 @@ impl Lowering<'_> {
         };
         let [table, row_seq, positions] = locs;
         let places = Places { table: input(table)?, row_seq: input(row_seq)?, positions: input(positions)? };
+        let mut sizes = self.model.family.states.iter().filter_map(|s| s.kv_shape()).map(|kv| kv.positions);
+        let first = sizes.next();
+        if !sizes.all(|size| Some(size) == first) {
+            return Err(unsupported(task, "layers with pages of different sizes"));
+        }
         match self.places {
             Some(known) if known != places => Err(unsupported(task, "places other than those of another task")),
             _ => Ok(places),
@@ -185,8 +191,15 @@ impl Lowering<'_> {
         for (i, group) in self.shape.groups.iter().enumerate() {
             let (start, count) = (i64::from(group.start), i64::from(group.sequences * group.rows));
             let (q, out) = (q.sliced(0, start, count), out.sliced(0, start, count));
-            let call = self.attention(task, o.kv, places, (i, group), (q, out), spec)?;
+            let call = self.attention(task, o.kv, places, (i, group), (q, out.clone()), spec)?;
+            let turned = (call.layout == "BNSD" && group.rows > 1).then(|| call.out.clone());
             self.calls.push(Call::Attention(Box::new(call)));
+            if let Some(turned) = turned {
+                // Heads came before rows; the plan wants them after.
+                let [sequences, each] = [group.sequences, group.rows].map(i64::from);
+                let to = out.shaped([sequences, each, dims[1], dims[2]]);
+                self.calls.push(Call::Copy { from: turned.permuted(&[0, 2, 1, 3]), to });
+            }
         }
         Ok(())
     }
@@ -224,10 +237,10 @@ impl Lowering<'_> {
             ("BNSD", q.shaped(dims), out.shaped(dims))
         } else {
             // Rows come before heads; attention wants them after.
-            let turned = self.temp(Elem::F16, &[sequences, heads, each, size]);
+            let [turned, out] = [0, 1].map(|_| self.temp(Elem::F16, &[sequences, heads, each, size]));
             let from = q.shaped([sequences, each, heads, size]);
             self.calls.push(Call::Copy { from: from.permuted(&[0, 2, 1, 3]), to: turned.clone() });
-            ("BNSD_BSND", turned, out.shaped([sequences, each, heads, size]))
+            ("BNSD", turned, out)
         };
         let scale = spec.scale;
         Ok(Attention {

@@ -67,7 +67,14 @@ impl Lowering<'_> {
                 accepted: task.results[0],
                 next: task.results[1],
             },
-            _ => HostTask::Add { a: task.operands[0], b: task.operands[1], sum: task.results[0] },
+            _ => {
+                let mut shapes = task.body.values().map(|(_, v)| &v.ty.shape);
+                let first = shapes.next();
+                if !shapes.all(|shape| Some(shape) == first) {
+                    return Err(unsupported(task, "a sum of the host that broadcasts"));
+                }
+                HostTask::Add { a: task.operands[0], b: task.operands[1], sum: task.results[0] }
+            }
         };
         for &loc in &task.operands {
             self.fetch(task, loc)?;

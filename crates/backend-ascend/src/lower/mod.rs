@@ -19,12 +19,12 @@ pub(crate) use results::{Results, Source};
 use crate::acl::Call;
 use crate::error::DEVICE;
 use crate::shape::{Lengths, Shape};
-use crate::stage::{Places, Section, Stage};
+use crate::stage::{Places, Section, Stage, Step};
 use crate::states::StatesMap;
 use crate::view::{Elem, View};
 use crate::weights::WeightsMap;
 use aio_backend::DeviceError;
-use aio_ir::{Def, Dim, Dims, Op, Sym, TensorType, ValueId};
+use aio_ir::{DType, Def, Dims, Op, Sym, TensorType, ValueId};
 use aio_plan::{KindName, Loc, Plan, PlanFamily, Task, TaskKind, WeightId};
 use std::collections::{HashMap, HashSet};
 
@@ -88,6 +88,19 @@ impl Program {
             Lengths::Bucket => Vec::new(),
             Lengths::Patch => self.calls.iter().enumerate().filter_map(attention).collect(),
         }
+    }
+}
+
+impl Program {
+    /// The attention of a step with its own lengths, where they are patched: places among the calls, and the calls.
+    pub(crate) fn patched(&self, lengths: Lengths, step: &Step<'_, '_, '_>) -> Vec<(usize, Call)> {
+        let Some(places) = self.places else { return Vec::new() };
+        let with_lengths = |place: usize| {
+            let Call::Attention(call) = &self.calls[place] else { return None };
+            let (totals, seen) = step.lengths(places, &step.shape.groups[call.group]);
+            Some((place, Call::Attention(Box::new(call.of_lengths(totals, seen)))))
+        };
+        self.updated(lengths).into_iter().filter_map(with_lengths).collect()
     }
 }
 
@@ -206,11 +219,15 @@ impl<'a> Lowering<'a> {
     fn value(&mut self, task: &Task, loc: Loc) -> Result<View, DeviceError> {
         let view = self.found(task, loc)?;
         // A reshape moves nothing, so a buffer may have another shape than the operand.
-        let place = task.operands.iter().filter(|l| **l != Loc::Absent).position(|l| *l == loc);
-        let dims = place.map(|i| self.sizes(task.body.ty(ValueId::new(i))));
-        Ok(dims
-            .filter(|dims| dims.iter().product::<i64>() as usize == view.elements())
-            .map_or(view.clone(), |d| view.shaped(d)))
+        let operands = task.operands.iter().filter(|l| **l != Loc::Absent).enumerate();
+        let places = operands.filter(|(_, l)| **l == loc).map(|(i, _)| self.sizes(task.body.ty(ValueId::new(i))));
+        let mut shapes: Vec<_> = places.collect();
+        shapes.dedup();
+        match &shapes[..] {
+            [dims] if dims.iter().product::<i64>() as usize == view.elements() => Ok(view.shaped(dims.iter().copied())),
+            [_] | [] => Ok(view),
+            _ => Err(unsupported(task, "one value under two shapes")),
+        }
     }
 
     fn found(&mut self, task: &Task, loc: Loc) -> Result<View, DeviceError> {
@@ -230,10 +247,7 @@ impl<'a> Lowering<'a> {
                 let dims = self.sizes(ty);
                 self.stage.section(Section::Input(i), elem?, dims)
             }
-            Loc::Weight(w) => {
-                let elem = if ty.dtype.is_float() { Elem::F32 } else { elem? };
-                self.model.weights.plain(self.model.family, w, elem)?
-            }
+            Loc::Weight(w) => self.model.weights.plain(self.model.family, w, elem?, ty.dtype)?,
             Loc::State(s) => {
                 let own = self.model.states.own(s.index());
                 let at = own.ok_or_else(|| unsupported(task, "keys and values in whole"))?;
@@ -246,19 +260,30 @@ impl<'a> Lowering<'a> {
 
     /// An operand as f32.
     fn full(&mut self, task: &Task, loc: Loc) -> Result<View, DeviceError> {
+        if let Some(view) = self.float_weight(loc, Elem::F32)? {
+            return Ok(view);
+        }
         let view = self.value(task, loc)?;
         self.converted(view, Elem::F32)
     }
 
     /// An operand as halves.
     fn half(&mut self, task: &Task, loc: Loc) -> Result<View, DeviceError> {
-        if let Loc::Weight(w) = loc
-            && self.ty(loc).is_some_and(|ty| ty.dtype.is_float())
-        {
-            return self.model.weights.plain(self.model.family, w, Elem::F16);
+        if let Some(view) = self.float_weight(loc, Elem::F16)? {
+            return Ok(view);
         }
         let view = self.value(task, loc)?;
         self.converted(view, Elem::F16)
+    }
+
+    /// A weight of floats of any type, decoded to this one.
+    fn float_weight(&self, loc: Loc, elem: Elem) -> Result<Option<View>, DeviceError> {
+        match loc {
+            Loc::Weight(w) if self.ty(loc).is_some_and(|ty| ty.dtype.is_float()) => {
+                self.model.weights.plain(self.model.family, w, elem, DType::F32).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// A float tensor in another float type.
@@ -312,6 +337,10 @@ impl<'a> Lowering<'a> {
             }
             _ => return Err(unsupported(task, format!("a result in {loc}"))),
         };
+        let bytes = ty.bytes(&self.dims).unwrap_or(0) as usize;
+        if view.bytes() > bytes {
+            return Err(unsupported(task, format!("a result of {} bytes where there are {bytes}", view.bytes())));
+        }
         self.views.insert(loc, view.clone());
         Ok(view)
     }
@@ -339,41 +368,41 @@ pub(crate) fn pads(plan: &Plan) -> bool {
     plan.tasks.iter().all(by_row)
 }
 
+/// Whether each entry along a type's first dimension is a row of its own, or the type is the same for every step.
+fn by_first(ty: &TensorType) -> bool {
+    let Some((first, rest)) = ty.shape.dims().split_first() else { return true };
+    let leads = [Sym::Rows, Sym::Outs].iter().any(|&sym| *first == sym.into());
+    (leads || first.known().is_some()) && rest.iter().all(|d| d.known().is_some())
+}
+
 /// Whether a task computes each row by itself.
 fn by_row(task: &Task) -> bool {
-    let op = match task.kind.name() {
-        KindName::Op(op) => op,
-        _ => return true,
+    let KindName::Op(op) = task.kind.name() else { return true };
+    let types = || task.body.values().map(|(_, v)| &v.ty);
+    let leads = |ty: &TensorType, syms: &[Sym]| {
+        ty.shape.dims().first().is_some_and(|d| syms.iter().any(|&sym| *d == sym.into()))
     };
-    let first = |ty: &TensorType| {
-        let mut dims = ty.shape.dims().iter();
-        let leads = dims.next().is_some_and(|d| d.known().is_none());
-        (leads, dims.all(|d| d.known().is_some()))
-    };
-    let grows = |ty: &TensorType| matches!(first(ty), (true, true)) || ty.shape.factors().1.is_empty();
+    // What an op reduces is the last dimension, which is not that of rows.
+    let wide = || types().all(|ty| by_first(ty) && (ty.shape.factors().1.is_empty() || ty.shape.rank() > 1));
     match op {
-        Op::Sample | Op::Verify | Op::Commit => true,
+        Op::Sample | Op::Verify => types().next().is_some_and(|ty| leads(ty, &[Sym::Outs])),
+        Op::Commit => true,
         Op::PageWrite | Op::Attend => {
-            let counted = |(_, v): (ValueId, &aio_ir::Value)| {
-                let syms = [Sym::Rows, Sym::Seqs, Sym::Pages].map(Dim::Sym);
-                v.ty.shape.dims().first().is_some_and(|d| syms.contains(d))
-            };
-            task.body.values().filter(|(_, v)| !matches!(v.def, Def::Weight)).all(counted)
+            let step = task.body.values().filter(|(_, v)| !matches!(v.def, Def::Weight));
+            step.into_iter().all(|(_, v)| leads(&v.ty, &[Sym::Rows, Sym::Seqs, Sym::Pages]))
         }
-        Op::Embed | Op::Gather | Op::Matmul | Op::RmsNorm | Op::LayerNorm | Op::Rope | Op::Argmax => {
-            task.body.values().all(|(_, v)| grows(&v.ty))
+        // Only indices that a step binds are turned into rows of the shape, and not those that are rows themselves.
+        Op::Gather => {
+            let (table, index) = (types().next(), types().nth(1));
+            let bound = matches!(task.operands[1], Loc::Input(_)) && index.is_some_and(|ty| leads(ty, &[Sym::Outs]));
+            let moved = table.is_some_and(|ty| leads(ty, &[Sym::Rows, Sym::Outs]));
+            types().all(by_first) && (bound || !moved)
         }
-        Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Neg | Op::Silu | Op::Gelu | Op::Relu | Op::Tanh | Op::Sigmoid => {
-            task.body.values().all(|(_, v)| grows(&v.ty))
-        }
-        Op::Exp | Op::Log | Op::Sqrt | Op::Sin | Op::Cos => task.body.values().all(|(_, v)| grows(&v.ty)),
-        Op::Reshape | Op::Softmax => {
-            task.body.values().all(|(_, v)| matches!(first(&v.ty), (true, true)) && v.ty.shape.rank() > 1)
-        }
-        Op::Slice => {
-            let node = task.body.nodes().next().map(|(_, node)| node.int("axis"));
-            node.is_some_and(|axis| axis > 0) && task.body.values().all(|(_, v)| grows(&v.ty))
-        }
-        _ => false,
+        Op::Argmax => types().next().is_some_and(|ty| by_first(ty) && ty.shape.rank() > 1),
+        Op::RmsNorm | Op::LayerNorm => types().next().is_some_and(|ty| by_first(ty) && ty.shape.rank() > 1),
+        Op::Reshape | Op::Softmax => wide(),
+        Op::Slice => task.body.nodes().next().is_some_and(|(_, node)| node.int("axis") > 0) && types().all(by_first),
+        Op::Embed | Op::Matmul | Op::Rope | Op::Add | Op::Sub | Op::Mul | Op::Div => types().all(by_first),
+        _ => ops::is_unary(op) && types().all(by_first),
     }
 }

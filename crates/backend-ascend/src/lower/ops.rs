@@ -39,6 +39,11 @@ fn binary(op: Op) -> Option<Binary> {
     })
 }
 
+/// Whether an op is elementwise with one operand.
+pub(super) fn is_unary(op: Op) -> bool {
+    unary(op).is_some()
+}
+
 /// Ops that have an operator here, or a task of the host.
 pub(crate) fn has_operator(op: Op) -> bool {
     let other = [

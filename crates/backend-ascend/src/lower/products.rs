@@ -43,7 +43,7 @@ impl Lowering<'_> {
     pub(super) fn product(&mut self, task: &Task, x: &View, places: &[usize], out: &View) -> Result<(), DeviceError> {
         let ids = self.weights(task, places)?;
         if let (Elem::F32, [id]) = (x.elem, &ids[..]) {
-            let w = self.model.weights.plain(self.model.family, *id, Elem::F32)?.permuted(&[1, 0]);
+            let w = self.model.weights.plain(self.model.family, *id, Elem::F32, DType::F32)?.permuted(&[1, 0]);
             self.calls.push(Call::Products { x: x.clone(), w, out: out.clone() });
             return Ok(());
         }

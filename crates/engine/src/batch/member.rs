@@ -9,6 +9,7 @@ use crate::output::Output;
 use crate::request::{Completion, Request, Speculation, StopReason, Timing};
 use crate::{Engine, EngineError, Sequence};
 use aio_orchestrator::{Acceptance, Drafter, DrafterKind, SuffixDrafter};
+use aio_plan::{Clock, StepTime};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -102,6 +103,15 @@ impl Member {
     pub(super) fn give_up(&mut self, error: &dyn fmt::Display) {
         self.drafter = None;
         self.stats.failure = Some(error.to_string());
+    }
+
+    /// Gives up a drafter whose times come from another clock than those of steps, since they cannot be weighed against
+    /// each other. Returns whether it stays.
+    pub(super) fn keep_to(&mut self, steps: Clock) -> bool {
+        let time = self.drafter.as_ref().and_then(|d| d.time_per_token().or(d.last_time()));
+        let Some(drafts) = time.map(StepTime::clock).filter(|drafts| *drafts != steps) else { return true };
+        self.give_up(&format_args!("times of its drafts are {drafts}, those of steps {steps}"));
+        false
     }
 
     /// The output so far.

@@ -8,7 +8,7 @@ use crate::limits::SNAPSHOT_POSITIONS;
 use crate::request::Speculation;
 use crate::{Engine, EngineError};
 use aio_orchestrator::{Candidate, DrafterKind, Match, Outcome as Lesson};
-use aio_plan::StepTime;
+use aio_plan::{Clock, StepTime};
 use std::ops::Range;
 
 /// See the module docs.
@@ -114,6 +114,14 @@ impl Share {
     /// Whether the speculator chooses its drafts.
     pub(super) fn is_auto(&self) -> bool {
         self.speculation == Speculation::Auto
+    }
+
+    /// Drops the drafts of a drafter whose times cannot be weighed against those of steps.
+    pub(super) fn keep_to(&mut self, steps: Clock, member: &mut Member) {
+        if !member.keep_to(steps) {
+            self.offer.clear();
+            (self.available, self.matched) = (0, Match::default());
+        }
     }
 
     /// The input for the choice of drafts. `fixed` is the number of drafts of a member that does not use `auto`.

@@ -56,6 +56,10 @@ impl<'e> Turn<'e> {
         let mut counts: SmallVec<[u32; 8]> = self.shares.iter().map(|s| s.fixed().min(each)).collect();
         // Steps with a prefill chunk say nothing about the cost of drafts.
         if self.shares.iter().any(Share::is_auto) && self.shares.iter().all(Share::samples) {
+            if let Some(steps) = engine.speculating().clock() {
+                let auto = self.shares.iter_mut().filter(|s| s.is_auto());
+                auto.for_each(|s| s.keep_to(steps, &mut members[s.member]));
+            }
             let candidate = |(share, &count): (&Share, &u32)| share.candidate(&members[share.member], count);
             let candidates: SmallVec<[_; 8]> = self.shares.iter().zip(&counts).map(candidate).collect();
             let choice = engine.speculating().choose(&candidates, self.kv_bytes);
@@ -151,12 +155,10 @@ fn teach(
 /// a member with chosen drafts gives its drafter up.
 fn keeps_time(member: &mut Member, share: &Share, step: StepTime) -> bool {
     let odd = share.drafting().filter(|drafting| drafting.checked_add(step).is_none());
-    let Some(drafting) = odd else { return true };
-    if share.is_auto() {
-        let (drafts, steps) = (drafting.clock(), step.clock());
-        member.give_up(&format_args!("times of its drafts are {drafts}, those of steps {steps}"));
+    if odd.is_some() && share.is_auto() {
+        member.keep_to(step.clock());
     }
-    false
+    odd.is_none()
 }
 
 /// Applies the outcome of a step to a member.
