@@ -69,8 +69,10 @@ fn flags_and_libraries_that_do_not_fit_are_refused() {
     check_failure(&with(&["--lengths", "patch"]), 2, "--lengths does not apply to --device cpu");
     let none = with(&["--device", "ascend", "--acl-lib", "no-such-library.so"]);
     check_failure(&none, 2, "device ascend is not available: AscendCL cannot be opened from `no-such-library.so`");
-    let other = with(&["--device", "ascend", "--acl-lib", "libc.so.6"]);
-    check_failure(&other, 2, "AscendCL has no function `aclInit`");
+    if cfg!(all(target_os = "linux", target_env = "gnu")) {
+        let other = with(&["--device", "ascend", "--acl-lib", "libc.so.6"]);
+        check_failure(&other, 2, "AscendCL has no function `aclInit`");
+    }
     check_failure(&with(&["--device", "ascend", "--chip", "910A"]), 2, "invalid value '910A'");
     check_failure(&with(&["--device", "ascend", "--threads", "2"]), 2, "--threads does not apply to --device ascend");
 }

@@ -42,7 +42,7 @@ pub(crate) struct AscendArgs {
     /// Weight matrices of --device ascend: halves, or the file's integers where it has Q8_0 or Q4_0 [default: f16].
     #[arg(long, value_name = "FORM", value_parser = ["f16", "groups"])]
     pub npu_weights: Option<String>,
-    /// Chip that the simulated Ascend models [default: 910B2].
+    /// Chip that the simulated Ascend models [default: 910B3].
     #[arg(long, value_name = "CHIP", value_parser = ["910B1", "910B2", "910B3", "910B4"])]
     pub chip: Option<String>,
     /// Host that the simulated Ascend models: calls from Rust or C, or from PyTorch [default: native].

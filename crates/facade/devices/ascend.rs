@@ -7,12 +7,15 @@ use aio_backend_ascend::{AclLibrary, AscendDevice, AscendError, AscendOptions, L
 use std::path::Path;
 use std::sync::Arc;
 
+/// Chips and hosts that the simulated Ascend models.
+const CHIPS: &[&str] = &["910B1", "910B2", "910B3", "910B4"];
+const HOSTS: &[&str] = &["native", "torch-eager"];
 const OPTIONS: &[OptionSpec] = &[
     OptionSpec { name: options::ACL_LIB, form: OptionForm::Path },
     OptionSpec { name: options::LENGTHS, form: OptionForm::Word(&["bucket", "patch"]) },
     OptionSpec { name: options::WEIGHTS, form: OptionForm::Word(&["f16", "groups"]) },
-    OptionSpec { name: options::CHIP, form: OptionForm::Word(&["910B1", "910B2", "910B3", "910B4"]) },
-    OptionSpec { name: options::HOST, form: OptionForm::Word(&["native", "torch-eager"]) },
+    OptionSpec { name: options::CHIP, form: OptionForm::Word(CHIPS) },
+    OptionSpec { name: options::HOST, form: OptionForm::Word(HOSTS) },
 ];
 
 pub(super) struct AscendEntry;
@@ -70,13 +73,12 @@ impl DeviceEntry for AscendEntry {
         let patch = options.word(options::LENGTHS) == Some("patch");
         let lengths = if patch { Lengths::Patch } else { Lengths::Bucket };
         let groups = options.word(options::WEIGHTS) == Some("groups");
-        let mut device =
-            AscendDevice::open(library(path)?, AscendOptions { lengths, groups, ..AscendOptions::default() })?;
-        for (option, key) in [(options::CHIP, "device"), (options::HOST, "host")] {
-            if let Some(word) = options.word(option) {
-                device.model(key, word).map_err(unavailable)?;
-            }
-        }
+        let default = AscendOptions::default();
+        let known = |option, all: &[&'static str], default| {
+            options.word(option).and_then(|word| all.iter().copied().find(|known| *known == word)).unwrap_or(default)
+        };
+        let (chip, host) = (known(options::CHIP, CHIPS, default.chip), known(options::HOST, HOSTS, default.host));
+        let device = AscendDevice::open(library(path)?, AscendOptions { lengths, groups, chip, host, ..default })?;
         let chip = row(&device).chip;
         Ok(Opened { device: Arc::new(device), chip, threads: 1, hardware: None })
     }

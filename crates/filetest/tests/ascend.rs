@@ -31,6 +31,44 @@ fn inputs_under_other_names_run_all_the_same() {
     }
 }
 
+/// Attention with patched lengths, where it has no window.
+#[test]
+fn attention_with_patched_lengths_agrees_with_the_oracle() {
+    let device = device(Lengths::Patch);
+    let mut passed = 0;
+    for case in cases().iter().filter(|c| c.name.starts_with("attend-") || c.name.starts_with("qkv-")) {
+        let case = case.on(&device.target());
+        match run_case(&case, &device, &reference(&case).unwrap()) {
+            Outcome::Pass { .. } => passed += 1,
+            Outcome::Unsupported { .. } => {}
+            Outcome::Fail(fault) => panic!("{}: {fault}", case.name),
+        }
+    }
+    assert!(passed > 20, "{passed}");
+}
+
+/// Graphs that are no model: what padding must not touch, and weights of half precision that are only moved.
+#[test]
+fn graphs_that_mix_rows_are_not_padded() {
+    let device = device(Lengths::Bucket);
+    for (name, body) in [
+        ("exp of sequences", "%x = input \"x\" : f32[seqs, 4]\n%y = exp %x\n"),
+        ("best of all rows", "%x = input \"x\" : f32[rows]\n%y = argmax %x\n"),
+        ("norm over rows", "%x = input \"x\" : f32[rows]\n%y = rms_norm %x {eps = 1e-5}\n"),
+        ("sum over rows", "%x = input \"x\" : f32[rows, 3]\n%y = reduce %x {kind = sum, axis = 0}\n"),
+        (
+            "part of a half weight",
+            "%w = weight \"w\" : f16[8, 6]\n%s = slice %w {axis = 0, start = 2, len = 3}\n%y = cast %s {to = f32}\n",
+        ),
+        ("both halves", "%w = weight \"w\" : bf16[2, 6]\n%c = concat %w, %w {axis = 0}\n%y = cast %c {to = f32}\n"),
+    ] {
+        let mut case = cases().into_iter().find(|c| c.name == "op-cumsum-f32").unwrap();
+        case.text = format!("aio 1\ngraph \"g\"\n{body}output \"y\" = %y\n");
+        let outcome = run_case(&case, &device, &reference(&case).unwrap());
+        assert!(matches!(outcome, Outcome::Pass { .. }), "{name}: {outcome:?}");
+    }
+}
+
 #[test]
 fn every_case_agrees_with_the_oracle() {
     println!("seed {SEED:#x}");
