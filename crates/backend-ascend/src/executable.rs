@@ -13,7 +13,7 @@ use crate::stage::{Places, Step};
 use crate::view::Elem;
 use aio_backend::{Bindings, Data, DeviceError, Executable, Pending, StepReport, Submission, Tally};
 use aio_ir::sampling::{NO_TOKEN, is_broken};
-use aio_ir::{DType, Dim, Sym};
+use aio_ir::{DType, Dim, Sym, TensorType};
 use aio_plan::{InputId, Loc, OutputId, Plan, PlanFamily, StepTime, Traffic};
 use std::sync::Arc;
 use std::time::Instant;
@@ -219,9 +219,10 @@ impl AscendExecutable {
     /// Checks what the host will index by, before anything runs.
     fn check_host(&self, at: usize, bindings: &Bindings<'_, '_>) -> Result<(), DeviceError> {
         for task in &self.captured[at].program.host {
-            let HostTask::Verify { spans: Loc::Input(input), .. } = task else { continue };
+            let HostTask::Verify { spans: Loc::Input(input), sampled, .. } = task else { continue };
             let Some(Data::U32(spans)) = bindings.inputs[input.index()] else { continue };
-            let outs = u64::from(bindings.dims.outs);
+            let rows = self.ty(*sampled).and_then(|ty| ty.shape.dims().first().copied());
+            let outs = rows.map_or(0, |rows| rows.resolve(&bindings.dims));
             let outside = |span: &&[u32]| u64::from(span[0]) + u64::from(span[1]) >= outs;
             if let Some(span) = spans.chunks_exact(2).find(outside) {
                 let message = format!("{} drafts after output row {} of {outs}", span[1], span[0]);
@@ -246,10 +247,16 @@ impl AscendExecutable {
 
     /// The graph's element type at a location that the host reads.
     fn dtype(&self, loc: Loc) -> DType {
+        self.ty(loc).map_or(DType::F32, |ty| ty.dtype)
+    }
+
+    /// The type of a value of the step.
+    fn ty(&self, loc: Loc) -> Option<&TensorType> {
         match loc {
-            Loc::Buffer(b) => self.plan.buffers[b.index()].ty.dtype,
-            Loc::Output(o) => self.plan.outputs[o.index()].ty.dtype,
-            _ => DType::F32,
+            Loc::Buffer(b) => Some(&self.plan.buffers[b.index()].ty),
+            Loc::Input(i) => Some(&self.plan.inputs[i.index()].ty),
+            Loc::Output(o) => Some(&self.plan.outputs[o.index()].ty),
+            _ => None,
         }
     }
 

@@ -151,6 +151,25 @@ fn drafts_change_no_token() {
     }
 }
 
+/// A text of many lengths, with and without drafts, needs few graphs: rows and pages are rounded up.
+#[test]
+fn shapes_are_few() {
+    let engine = engine("llama-1b", DType::F16);
+    for (speculation, most) in [(Speculation::Off, 3), (Speculation::Fixed(4), 9)] {
+        let before = engine.counters();
+        let prompt = (0..30).map(|i| token(i % 6)).collect();
+        let request = Request {
+            max_tokens: Some(150),
+            ignore_eog: true,
+            speculation,
+            ..Request::new(prompt, Sampling::greedy())
+        };
+        engine.generate(&request, &mut |_| Flow::Continue).unwrap();
+        let spent = engine.counters() - before;
+        assert!(spent.captures <= most && spent.submissions > 20, "{speculation:?}: {spent:?}");
+    }
+}
+
 /// Each way to get lengths in, in each way to submit a step.
 #[test]
 fn lengths_and_dispatch_change_no_token() {

@@ -8,7 +8,7 @@ use crate::acl::Call;
 use crate::view::{Elem, View};
 use aio_backend::{Bindings, Data, DeviceError};
 use aio_ir::sampling::{NO_TOKEN, SampleParams, SampleRow, accepted, sample};
-use aio_ir::{DType, Op, SAMPLE_PARAMS};
+use aio_ir::{DType, Op, SAMPLE_PARAMS, Sym, TensorType};
 use aio_plan::{Loc, Task};
 use std::collections::HashMap;
 
@@ -37,6 +37,11 @@ pub(crate) enum HostTask {
         b: Loc,
         sum: Loc,
     },
+}
+
+/// Whether a type is a whole number for each sequence. The host computes with them, so they have no padding.
+pub(super) fn is_count(ty: &TensorType) -> bool {
+    ty.dtype == DType::U32 && ty.shape.dims() == [Sym::Seqs.into()]
 }
 
 impl Lowering<'_> {

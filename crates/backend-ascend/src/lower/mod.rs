@@ -11,10 +11,12 @@ mod host;
 mod ops;
 mod products;
 mod results;
+mod rows;
 
 pub(crate) use host::{HostTask, HostValues, words};
 pub(crate) use ops::has_operator;
 pub(crate) use results::{Results, Source};
+pub(crate) use rows::pads;
 
 use crate::acl::Call;
 use crate::error::DEVICE;
@@ -24,8 +26,8 @@ use crate::states::StatesMap;
 use crate::view::{Elem, View};
 use crate::weights::WeightsMap;
 use aio_backend::DeviceError;
-use aio_ir::{DType, Def, Dims, Op, Sym, TensorType, ValueId};
-use aio_plan::{KindName, Loc, Plan, PlanFamily, Task, TaskKind, WeightId};
+use aio_ir::{DType, Dims, TensorType, ValueId};
+use aio_plan::{Loc, Plan, PlanFamily, Task, TaskKind, WeightId};
 use std::collections::{HashMap, HashSet};
 
 /// Alignment of scratch tensors in bytes.
@@ -361,48 +363,4 @@ impl<'a> Lowering<'a> {
 /// The error of a task without a suitable operator.
 fn unsupported(task: &Task, reason: impl Into<String>) -> DeviceError {
     DeviceError::Unsupported { device: DEVICE.to_owned(), kind: task.kind.name().name(), reason: reason.into() }
-}
-
-/// Whether a plan computes each row by itself, so that rows can be added.
-pub(crate) fn pads(plan: &Plan) -> bool {
-    plan.tasks.iter().all(by_row)
-}
-
-/// Whether each entry along a type's first dimension is a row of its own, or the type is the same for every step.
-fn by_first(ty: &TensorType) -> bool {
-    let Some((first, rest)) = ty.shape.dims().split_first() else { return true };
-    let leads = [Sym::Rows, Sym::Outs].iter().any(|&sym| *first == sym.into());
-    (leads || first.known().is_some()) && rest.iter().all(|d| d.known().is_some())
-}
-
-/// Whether a task computes each row by itself.
-fn by_row(task: &Task) -> bool {
-    let KindName::Op(op) = task.kind.name() else { return true };
-    let types = || task.body.values().map(|(_, v)| &v.ty);
-    let leads = |ty: &TensorType, syms: &[Sym]| {
-        ty.shape.dims().first().is_some_and(|d| syms.iter().any(|&sym| *d == sym.into()))
-    };
-    // What an op reduces is the last dimension, which is not that of rows.
-    let wide = || types().all(|ty| by_first(ty) && (ty.shape.factors().1.is_empty() || ty.shape.rank() > 1));
-    match op {
-        Op::Sample | Op::Verify => types().next().is_some_and(|ty| leads(ty, &[Sym::Outs])),
-        Op::Commit => true,
-        Op::PageWrite | Op::Attend => {
-            let step = task.body.values().filter(|(_, v)| !matches!(v.def, Def::Weight));
-            step.into_iter().all(|(_, v)| leads(&v.ty, &[Sym::Rows, Sym::Seqs, Sym::Pages]))
-        }
-        // Only indices that a step binds are turned into rows of the shape, and not those that are rows themselves.
-        Op::Gather => {
-            let (table, index) = (types().next(), types().nth(1));
-            let bound = matches!(task.operands[1], Loc::Input(_)) && index.is_some_and(|ty| leads(ty, &[Sym::Outs]));
-            let moved = table.is_some_and(|ty| leads(ty, &[Sym::Rows, Sym::Outs]));
-            types().all(by_first) && (bound || !moved)
-        }
-        Op::Argmax => types().next().is_some_and(|ty| by_first(ty) && ty.shape.rank() > 1),
-        Op::RmsNorm | Op::LayerNorm => types().next().is_some_and(|ty| by_first(ty) && ty.shape.rank() > 1),
-        Op::Reshape | Op::Softmax => wide(),
-        Op::Slice => task.body.nodes().next().is_some_and(|(_, node)| node.int("axis") > 0) && types().all(by_first),
-        Op::Embed | Op::Matmul | Op::Rope | Op::Add | Op::Sub | Op::Mul | Op::Div => types().all(by_first),
-        _ => ops::is_unary(op) && types().all(by_first),
-    }
 }

@@ -1,5 +1,6 @@
 //! Single ops: nodes that are not in any fused task. Each keeps the float type of its first operand.
 
+use super::host::is_count;
 use super::{Lowering, unsupported};
 use crate::acl::{Binary, Call, Unary};
 use crate::view::{Elem, View};
@@ -98,7 +99,8 @@ impl Lowering<'_> {
             self.calls.push(Call::Unary(op, x, out));
             return Ok(());
         }
-        if matches!(op, Op::Sample | Op::Verify | Op::Commit) || op == Op::Add && self.is_hosted(task) {
+        let counts = || task.body.values().all(|(_, v)| is_count(&v.ty));
+        if matches!(op, Op::Sample | Op::Verify | Op::Commit) || op == Op::Add && (self.is_hosted(task) || counts()) {
             return self.on_host(task, op);
         }
         if let Some(op) = binary(op) {
