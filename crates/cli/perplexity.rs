@@ -39,12 +39,16 @@ pub(crate) fn main(args: PerplexityArgs) -> Result<Outcome> {
         }
     }
     bar.finish_and_clear();
-    let rate = (count * ctx) as f64 / started.elapsed().as_secs_f64();
+    let (seconds, clock) = match engine.counters().modelled_ns {
+        0 => (started.elapsed().as_secs_f64(), ""),
+        ns => (ns as f64 * 1e-9, " modelled"),
+    };
+    let rate = (count * ctx) as f64 / seconds;
     print_now(&match args.output {
         TextOrJson::Text => summary(&score, count, ctx),
         TextOrJson::Json => json_line(json(engine, &score, &running, tokens.len(), ctx, rate)),
     })?;
-    note!("{} tokens, {rate:.1} tok/s on {}", count * ctx, engine.family().target);
+    note!("{} tokens, {rate:.1} tok/s{clock} on {}", count * ctx, engine.family().target);
     loaded.keep();
     Ok(Outcome::Fine)
 }

@@ -36,6 +36,18 @@ fn a_run_says_that_its_rates_are_modelled() {
 }
 
 #[test]
+fn what_measures_refuses_modelled_times() {
+    let place = Place::new();
+    let model = place.model("llama-1b", DType::F16);
+    let spec = ["bench", "spec", "-m", &model, "--device", "ascend", "-n", "2"];
+    place.bad(&spec, 2, "are modelled, and this benchmark measures them");
+    place.bad(&["bench", "-m", &model, "--device", "ascend"], 2, "cannot be measured");
+    place.write("text", "one two three four five six seven eight nine ten ".repeat(8));
+    let scored = place.run(&["perplexity", "-m", &model, "-f", "text", "--ctx", "16", "--device", "ascend"]);
+    assert!(text(&scored.stderr).contains("tok/s modelled on ascend-910b"), "{}", text(&scored.stderr));
+}
+
+#[test]
 fn a_trace_has_host_and_device_in_modelled_time() {
     let place = Place::new();
     let model = place.model("llama-1b", DType::F16);

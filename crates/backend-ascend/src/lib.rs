@@ -12,6 +12,11 @@
 //! - **Tokens.** The best token is found on the device. Other sampling, the verification of drafts and committed lengths
 //!   are computed by the host from what the step's own submission brings back (`lower/host.rs`).
 //!
+//! - **Times.** A step's time ends when its results are on the host. What the host computes from them is not part of it.
+//!
+//! Keys and values past a row's position are hidden by weight 0, so they must be finite: a model whose values overflow
+//! halves breaks other rows of the page. Patched lengths need rows of a sequence at consecutive positions.
+//!
 //! Bit equality of rows in different shapes holds on the simulator. On real hardware it is not promised: tiling follows
 //! the shape.
 

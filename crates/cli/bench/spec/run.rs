@@ -87,6 +87,9 @@ fn steps(
         step(engine, batch)?;
     }
     run.prefill_s = began.elapsed().as_secs_f64();
+    if Spent::now(engine, drafting).modelled().is_some() {
+        bail!("times of {} are modelled, and this benchmark measures them", engine.family().target);
+    }
     let before = Spent::now(engine, drafting);
     while batch.running() > 0 {
         let (had, began) = (generated(batch), Instant::now());
