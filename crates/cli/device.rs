@@ -5,7 +5,7 @@ use crate::devices::DeviceFlags;
 use crate::outcome::Outcome;
 use crate::profiles::{Listed, Profile, folder, path_of, profile, read};
 use crate::registry::registry;
-use crate::{devices, kernels, machine, output, signals};
+use crate::{devices, kernels, machine, model_tables, output, signals};
 use aio::backend::DeviceError;
 use aio::devices::{DeviceEntry, Found, Sampler};
 use aio::orchestrator::{DeviceProfile, Figure};
@@ -16,6 +16,7 @@ pub(crate) fn main(command: DeviceCommand) -> Result<Outcome> {
         DeviceCommand::List(args) => list(&args)?,
         DeviceCommand::Show(args) => show(&args)?,
         DeviceCommand::Calibrate(args) => calibrate(&args)?,
+        DeviceCommand::Model(args) => model_tables::main(&args)?,
         DeviceCommand::Kernels(args) => kernels::main(&args)?,
     }
     Ok(Outcome::Fine)

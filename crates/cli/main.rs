@@ -33,6 +33,7 @@ mod graph_source;
 mod input;
 mod kernels;
 mod machine;
+mod model_tables;
 mod models;
 mod npy;
 mod outcome;

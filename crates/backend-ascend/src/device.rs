@@ -93,6 +93,15 @@ impl AscendDevice {
     pub fn control(&self, key: &str, value: &str) -> Result<(), AscendError> {
         self.queue.runtime.control("a property of the simulator", key, value)
     }
+
+    /// The simulated Ascend's report as JSON: profiles, clock, counters, live handles, and each constant with its range
+    /// and source.
+    ///
+    /// # Errors
+    /// [`AscendError::NotSimulated`].
+    pub fn report(&self) -> Result<String, AscendError> {
+        self.queue.runtime.report()
+    }
 }
 
 /// Limits of a kind's operators.

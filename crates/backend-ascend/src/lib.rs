@@ -39,4 +39,4 @@ pub use acl::AclLibrary;
 pub use device::AscendDevice;
 pub use error::AscendError;
 pub use options::AscendOptions;
-pub use shape::Lengths;
+pub use shape::{Lengths, rounded_pages};

@@ -83,8 +83,8 @@ fn rounded(n: u32, most: u32) -> u32 {
     up.min(most.max(n))
 }
 
-/// Pages rounded up by at most a fifth.
-pub(crate) fn rounded_pages(pages: u32, most: u32) -> u32 {
+/// Pages of a captured attention for sequences of `pages` pages: rounded up by at most a fifth, to at most `most`.
+pub fn rounded_pages(pages: u32, most: u32) -> u32 {
     let mut bucket = 1u32;
     while bucket < pages {
         // Each bucket is a fifth larger than the one before, and at least a page.

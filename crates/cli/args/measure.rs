@@ -129,6 +129,8 @@ pub(crate) enum DeviceCommand {
     Show(DeviceShowArgs),
     /// Measure this machine and write its device profile.
     Calibrate(CalibrateArgs),
+    /// Print what the simulated Ascend models, against published figures.
+    Model(ModelTablesArgs),
     /// Compile the CUDA kernels, for this machine or another.
     Kernels(KernelsArgs),
 }
@@ -189,6 +191,45 @@ pub(crate) struct CalibrateArgs {
     /// File to write [default: this machine's profile, in the cache folder].
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
+}
+
+/// Tables of `aio device model`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModelTable {
+    /// Constants of the modelled clock.
+    Inputs,
+    /// Operators of an eager step of openPangu and of llama.cpp.
+    Operators,
+    /// Predictions against published figures.
+    Predictions,
+    /// The small model against the large one, by dispatch.
+    Paradox,
+    /// Buckets of lengths against patched lengths.
+    Lengths,
+    /// Batched verification against one row at a time.
+    Verification,
+    /// Where the sign of a gain changes.
+    Sweeps,
+}
+
+/// Arguments of `aio device model`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Every figure is modelled, none is measured. No weights are needed: the steps of synthetic models are walked for their\nmodelled time. A prediction has the interval that the ranges of the constants give, its miss, and the constant that would\nclose the miss, which is not applied.\n\nExamples:\n  aio device model\n  aio device model --only paradox,lengths --chip 910B3\n  aio device model --only predictions -o json"
+)]
+pub(crate) struct ModelTablesArgs {
+    /// Tables to print, comma-separated [default: all].
+    #[arg(long, value_enum, value_name = "TABLE", value_delimiter = ',')]
+    pub only: Vec<ModelTable>,
+    /// Chip to model.
+    #[arg(long, value_name = "CHIP", default_value = "910B2", value_parser = ["910B1", "910B2", "910B3", "910B4"])]
+    pub chip: String,
+    /// Rows of this host only, where hosts are compared [default: both].
+    #[arg(long, value_name = "HOST", value_parser = ["native", "torch-eager"])]
+    pub host: Option<String>,
+    /// Output form.
+    #[arg(short, long, value_enum, default_value = "md", value_name = "FORM")]
+    pub output: ShowForm,
 }
 
 /// Arguments of `aio device kernels`.

@@ -76,6 +76,32 @@ pub fn report() -> Result<Report, Error> {
     })
 }
 
+/// A text as a JSON string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c < ' ' => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn constant_json(c: &Constant) -> String {
+    format!(
+        "{{\"name\":\"{}\",\"value\":{},\"low\":{},\"high\":{},\"source\":{},\"confidence\":{}}}",
+        c.name,
+        c.value,
+        c.low,
+        c.high,
+        quoted(&c.source),
+        quoted(&c.confidence)
+    )
+}
+
 impl Report {
     /// The report as JSON.
     pub fn json(&self) -> String {
@@ -84,7 +110,7 @@ impl Report {
         format!(
             "{{\"kind\":\"modelled\",\"device\":\"{}\",\"host\":\"{}\",\"host_ns\":{},\"device_ns\":{},\"memory\":{},\
              \"launches\":{},\"copies\":{},\"replays\":{},\"syncs\":{},\"updates\":{},\"tasks\":{},\"busy_ns\":{},\
-             \"live\":{{\"streams\":{},\"events\":{},\"graphs\":{},\"memory\":{},\"objects\":{},\"executors\":{}}}}}",
+             \"live\":{{\"streams\":{},\"events\":{},\"graphs\":{},\"memory\":{},\"objects\":{},\"executors\":{}}},\"constants\":[{}]}}",
             self.device,
             self.host,
             self.host_ns,
@@ -102,7 +128,8 @@ impl Report {
             l.graphs,
             l.memory,
             l.objects,
-            l.executors
+            l.executors,
+            self.constants.iter().map(constant_json).collect::<Vec<_>>().join(",")
         )
     }
 }

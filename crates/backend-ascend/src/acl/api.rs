@@ -99,6 +99,7 @@ functions! {
     optional {
         aioSimControl(*const c_char, *const c_char) -> i32;
         aioSimHostTime() -> u64;
+        aioSimReport(*mut c_char, usize) -> usize;
         aioSimTraceText(*mut c_char, usize) -> usize;
     }
     operators {

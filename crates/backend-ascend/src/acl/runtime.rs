@@ -171,8 +171,21 @@ impl Runtime {
 
     /// The modelled trace so far, which starts afresh.
     pub(crate) fn take_trace(&self) -> Result<String, AscendError> {
-        let setting = "a trace";
-        let Some(text) = self.api().aioSimTraceText else { return Err(AscendError::NotSimulated { setting }) };
+        self.text("a trace", self.api().aioSimTraceText)
+    }
+
+    /// The simulator's report: clock, counters, live handles and constants, as JSON.
+    pub(crate) fn report(&self) -> Result<String, AscendError> {
+        self.text("a report", self.api().aioSimReport)
+    }
+
+    /// The text that a function of the simulator gives.
+    fn text(
+        &self,
+        setting: &'static str,
+        text: Option<unsafe extern "C" fn(*mut std::ffi::c_char, usize) -> usize>,
+    ) -> Result<String, AscendError> {
+        let Some(text) = text else { return Err(AscendError::NotSimulated { setting }) };
         // SAFETY: without a buffer it only says how much it needs.
         let mut buffer = vec![0u8; unsafe { text(null_mut(), 0) }];
         // SAFETY: the buffer has so many bytes.

@@ -1,0 +1,93 @@
+//! `aio device model`: tables of what the simulated Ascend models, against published figures. Modelled, never measured.
+//!
+//! Constants come from the simulator's profiles, operators of eager engines from `operators.rs`, and steps of our own
+//! plans are walked on the simulator (`walk.rs`). No constant is fitted to a figure that a table predicts.
+
+mod constants;
+mod eager;
+mod inputs;
+mod lengths;
+mod operators;
+mod paradox;
+mod predictions;
+mod speculation;
+mod sweeps;
+mod walk;
+
+use crate::args::{ModelTable, ModelTablesArgs, ShowForm};
+use crate::output;
+use crate::table::Table;
+use anyhow::Result;
+
+/// A table and the notes under it.
+struct Section {
+    table: Table,
+    notes: Vec<String>,
+}
+
+/// Prints the tables.
+///
+/// # Errors
+/// The simulator's errors, and those of standard output.
+pub(crate) fn main(args: &ModelTablesArgs) -> Result<()> {
+    let chosen = |table: ModelTable| args.only.is_empty() || args.only.contains(&table);
+    let hosts: Vec<&str> = match &args.host {
+        Some(host) => vec![host],
+        None => vec!["torch-eager", "native"],
+    };
+    let setting = Setting { chip: &args.chip, hosts };
+    let mut sections = Vec::new();
+    for (table, make) in TABLES {
+        if chosen(*table) {
+            sections.extend(make(&setting)?);
+        }
+    }
+    output::print_now(&match args.output {
+        ShowForm::Md => sections.iter().map(markdown).collect::<Vec<_>>().join("\n"),
+        ShowForm::Json => output::json_line(serde_json::Value::Array(sections.iter().map(json).collect())),
+    })?;
+    Ok(())
+}
+
+/// What the tables are made for.
+struct Setting<'a> {
+    chip: &'a str,
+    hosts: Vec<&'a str>,
+}
+
+type Make = fn(&Setting<'_>) -> Result<Vec<Section>>;
+
+/// Every table, in the order of printing.
+const TABLES: &[(ModelTable, Make)] = &[
+    (ModelTable::Inputs, inputs::sections),
+    (ModelTable::Operators, operators::sections),
+    (ModelTable::Predictions, predictions::sections),
+    (ModelTable::Paradox, paradox::sections),
+    (ModelTable::Lengths, lengths::sections),
+    (ModelTable::Verification, speculation::sections),
+    (ModelTable::Sweeps, sweeps::sections),
+];
+
+fn markdown(section: &Section) -> String {
+    let notes: String = section.notes.iter().map(|note| format!("\n{note}\n")).collect();
+    section.table.markdown() + &notes
+}
+
+fn json(section: &Section) -> serde_json::Value {
+    let heads: Vec<&str> = section.table.heads.iter().map(|h| h.trim_start_matches('>')).collect();
+    let row = |cells: &Vec<String>| -> serde_json::Value {
+        heads.iter().zip(cells).map(|(head, cell)| ((*head).to_owned(), serde_json::Value::from(cell.as_str()))).collect()
+    };
+    serde_json::json!({
+        "kind": "modelled",
+        "title": section.table.title,
+        "rows": section.table.rows.iter().map(row).collect::<Vec<_>>(),
+        "notes": section.notes,
+    })
+}
+
+/// A row of cells.
+macro_rules! cells {
+    ($($cell:expr),* $(,)?) => { vec![$($cell.to_string()),*] };
+}
+use cells;
