@@ -20,6 +20,9 @@ mod graph;
 mod measure;
 #[path = "cli/model.rs"]
 mod model;
+#[cfg(feature = "ascend")]
+#[path = "cli/model_tables.rs"]
+mod model_tables;
 #[path = "cli/odd_models.rs"]
 mod odd_models;
 #[path = "cli/pull.rs"]

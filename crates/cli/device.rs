@@ -1,11 +1,11 @@
 //! `aio device`: lists devices, and shows or measures their profiles.
 
-use crate::args::{CalibrateArgs, DeviceArg, DeviceCommand, DeviceListArgs, DeviceShowArgs, ShowForm};
+use crate::args::{CalibrateArgs, DeviceArg, DeviceCommand, DeviceListArgs, DeviceShowArgs, ModelTablesArgs, ShowForm};
 use crate::devices::DeviceFlags;
 use crate::outcome::Outcome;
 use crate::profiles::{Listed, Profile, folder, path_of, profile, read};
 use crate::registry::registry;
-use crate::{devices, kernels, machine, model_tables, output, signals};
+use crate::{devices, kernels, machine, output, signals};
 use aio::backend::DeviceError;
 use aio::devices::{DeviceEntry, Found, Sampler};
 use aio::orchestrator::{DeviceProfile, Figure};
@@ -16,10 +16,20 @@ pub(crate) fn main(command: DeviceCommand) -> Result<Outcome> {
         DeviceCommand::List(args) => list(&args)?,
         DeviceCommand::Show(args) => show(&args)?,
         DeviceCommand::Calibrate(args) => calibrate(&args)?,
-        DeviceCommand::Model(args) => model_tables::main(&args)?,
+        DeviceCommand::Model(args) => model(&args)?,
         DeviceCommand::Kernels(args) => kernels::main(&args)?,
     }
     Ok(Outcome::Fine)
+}
+
+#[cfg(feature = "ascend")]
+fn model(args: &ModelTablesArgs) -> Result<()> {
+    crate::model_tables::main(args)
+}
+
+#[cfg(not(feature = "ascend"))]
+fn model(_: &ModelTablesArgs) -> Result<()> {
+    anyhow::bail!("this build has no simulated Ascend (feature `ascend`)")
 }
 
 fn list(args: &DeviceListArgs) -> Result<()> {

@@ -33,6 +33,7 @@ mod graph_source;
 mod input;
 mod kernels;
 mod machine;
+#[cfg(feature = "ascend")]
 mod model_tables;
 mod models;
 mod npy;

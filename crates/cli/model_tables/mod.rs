@@ -76,7 +76,11 @@ fn markdown(section: &Section) -> String {
 fn json(section: &Section) -> serde_json::Value {
     let heads: Vec<&str> = section.table.heads.iter().map(|h| h.trim_start_matches('>')).collect();
     let row = |cells: &Vec<String>| -> serde_json::Value {
-        heads.iter().zip(cells).map(|(head, cell)| ((*head).to_owned(), serde_json::Value::from(cell.as_str()))).collect()
+        heads
+            .iter()
+            .zip(cells)
+            .map(|(head, cell)| ((*head).to_owned(), serde_json::Value::from(cell.as_str())))
+            .collect()
     };
     serde_json::json!({
         "kind": "modelled",

@@ -19,7 +19,14 @@ fn decoder() -> Result<Preset> {
 
 const CONTEXTS: [u32; 4] = [300, 2048, 8192, 32_768];
 /// Microseconds of re-binding a layer.
-const REBINDING_US: [f64; 6] = [0.0, 20.0, 46.0, 92.0, 184.0, 368.0];
+const REBINDING_US: [u32; 6] = [0, 20, 48, 92, 184, 368];
+/// Microseconds between the costs that are walked.
+const STEP_US: u32 = 4;
+
+/// Every cost that is walked.
+fn walked() -> impl Iterator<Item = u32> {
+    (0..=REBINDING_US[REBINDING_US.len() - 1]).step_by(STEP_US as usize)
+}
 
 /// Patched against bucketed lengths, by context and cost of re-binding a layer.
 fn rebinding() -> Result<Section> {
@@ -35,13 +42,13 @@ fn rebinding() -> Result<Section> {
     for (i, context) in CONTEXTS.iter().enumerate() {
         let ratios: Vec<f64> = patch[i].iter().zip(&bucket[i]).map(|(p, b)| p / b).collect();
         let mut row = cells![context, format!("{:.2}", bucket[i][0] * 1e3)];
-        row.extend(ratios.iter().map(|r| format!("{r:.2}")));
-        row.push(boundary(&REBINDING_US, &ratios));
+        row.extend(REBINDING_US.iter().map(|us| format!("{:.3}", ratios[(us / STEP_US) as usize])));
+        row.push(boundary(&walked().map(f64::from).collect::<Vec<_>>(), &ratios));
         rows.push(row);
     }
     let title = "Modelled: a 20-layer decoder, patched over bucketed lengths, by what re-binding a layer costs";
     let heads =
-        vec![">context", ">bucket ms", ">0 us", ">20 us", ">46 us", ">92 us", ">184 us", ">368 us", ">breaks even at"];
+        vec![">context", ">bucket ms", ">0 us", ">20 us", ">48 us", ">92 us", ">184 us", ">368 us", ">breaks even at"];
     let notes = vec![
         "910B3, torch-eager host, batch 1. Assumed: the dimensions of Qwen3-0.6B with 20 layers. Published (vllm-ascend RFC \
          13058): 20 layers at 184 us each take 3.68 ms a step, replay 1.21 ms; its dimensions are not known."
@@ -57,11 +64,11 @@ fn rebinding() -> Result<Section> {
 fn patched(walk: &mut Walk, len: u32) -> Result<Vec<f64>> {
     walk.constant("launch_ns", 0.0)?;
     walk.constant("event_ns", 0.0)?;
-    let at = |&us: &f64| {
-        walk.constant("update_ns", us * 1e3)?;
+    let at = |us: u32| {
+        walk.constant("update_ns", f64::from(us) * 1e3)?;
         walk.decode(len)
     };
-    REBINDING_US.iter().map(at).collect()
+    walked().map(at).collect()
 }
 
 /// Where ratios over rising costs reach 1, between the costs by straight lines.
@@ -95,18 +102,18 @@ fn drafting() -> Result<[Preset; 2]> {
     let base = super::walk::preset("qwen3-0.6b")?;
     let small = Preset {
         name: "2b".to_owned(),
-        block_count: 24,
+        block_count: 28,
         embedding_length: 2048,
-        feed_forward_length: 6144,
+        feed_forward_length: 8192,
         head_count: 16,
         head_count_kv: 4,
         ..base.clone()
     };
     let large = Preset {
         name: "9b".to_owned(),
-        block_count: 36,
+        block_count: 40,
         embedding_length: 4096,
-        feed_forward_length: 12_288,
+        feed_forward_length: 14_336,
         head_count: 32,
         head_count_kv: 8,
         ..base
@@ -183,7 +190,7 @@ fn drafts() -> Result<Section> {
     let notes = vec![
         format!("{}; {}. Context 1024, torch-eager host, one graph a step.", said("2B", &small), said("9B", &large)),
         "Assumed: 160 GB/s of memory (0.78 of 204.8), 640 GB/s of L2, 70 TFLOPS fp16, 0.5 T vector operations/s, all else as \
-         910B4. 2B: 24 layers of 2048, feed-forward 6144, 16 heads, 4 of keys; 9B: 36 layers of 4096, 12288, 32, 8; \
+         910B4. 2B: 28 layers of 2048, feed-forward 8192, 16 heads, 4 of keys; 9B: 40 layers of 4096, 14336, 32, 8; \
          vocabulary 151936, tied. A draft is a step of one layer and the head. A step without drafts hides the device-wide \
          synchronise behind the next step, one with drafts pays for it. Published (vllm-ascend PR 17051) without figures: a \
          2B model lost, a 9B gained."

@@ -69,7 +69,11 @@ pub(super) struct Rows {
 pub(super) struct Walk {
     device: AscendDevice,
     chip: String,
-    plans: Vec<(PlanFamily, WeightSet, Box<dyn Executable>)>,
+    family: PlanFamily,
+    /// The plans' weights and states live as long as this.
+    _weights: WeightSet,
+    /// One for each plan of the family.
+    executables: Vec<Box<dyn Executable>>,
 }
 
 impl Walk {
@@ -79,17 +83,12 @@ impl Walk {
         let head = Synth::new(preset, DType::F16, 1)?.head()?;
         let model = Model::from_gguf(Gguf::from_head(head)?)?;
         let graph = model.paged_graph(&aio::templates(), None, device.target().page_positions())?;
-        let mut plans = Vec::new();
-        for &rows in rows {
-            let plain = Bucket::new(rows, rows, Tail::Argmax);
-            let options = Options { buckets: vec![plain], fuse: form.fuse };
-            let family = compile(verify(&graph)?, &device.target(), &options)?.family;
-            let weights = device.upload(&family, &Nothing, PoolSizes { pages: PAGES, slots: 1 })?;
-            let plan = family.plans.first().context("a bucket gives a plan")?;
-            let executable = device.load(&family, plan, &weights, &LoadOptions::default())?;
-            plans.push((family, weights, executable));
-        }
-        Ok(Walk { device, chip: chip.to_owned(), plans })
+        let buckets = rows.iter().map(|&rows| Bucket::new(rows, rows, Tail::Argmax)).collect();
+        let family = compile(verify(&graph)?, &device.target(), &Options { buckets, fuse: form.fuse })?.family;
+        let weights = device.upload(&family, &Nothing, PoolSizes { pages: PAGES, slots: 1 })?;
+        let load = |plan| device.load(&family, plan, &weights, &LoadOptions::default());
+        let executables = family.plans.iter().map(load).collect::<Result<_, _>>()?;
+        Ok(Walk { device, chip: chip.to_owned(), family, _weights: weights, executables })
     }
 
     /// Takes the constants of a host, and of the chip again.
@@ -111,8 +110,8 @@ impl Walk {
 
     /// Modelled seconds of a step, by the index of its plan. Every row asks for a token.
     pub(super) fn step(&mut self, plan: usize, sequences: &[Rows]) -> Result<f64> {
-        let (family, _, executable) = self.plans.get_mut(plan).context("there is no such plan")?;
-        let plan = family.plans.first().context("a bucket gives a plan")?;
+        let (plan, executable) = (self.family.plans.get(plan), self.executables.get_mut(plan));
+        let (plan, executable) = plan.zip(executable).context("there is no such plan")?;
         let inputs = Inputs::new(sequences)?;
         let data: Vec<Option<Data<'_>>> =
             plan.inputs.iter().map(|b| inputs.data(StepInput::from_name(&b.name)?)).collect();
