@@ -17,7 +17,7 @@ fn number(row: &Value, column: &str) -> f64 {
 fn every_modelled_table_says_so_and_has_rows() {
     let place = Place::new();
     let all = sections(&place, &[]);
-    assert_eq!(all.len(), 12);
+    assert_eq!(all.len(), 11);
     for section in &all {
         assert_eq!(section["kind"], "modelled");
         assert!(section["title"].as_str().unwrap().starts_with("Modelled"));

@@ -8,6 +8,7 @@ mod eager;
 mod inputs;
 mod lengths;
 mod operators;
+mod page;
 mod paradox;
 mod predictions;
 mod speculation;
@@ -16,14 +17,8 @@ mod walk;
 
 use crate::args::{ModelTable, ModelTablesArgs, ShowForm};
 use crate::output;
-use crate::table::Table;
 use anyhow::Result;
-
-/// A table and the notes under it.
-struct Section {
-    table: Table,
-    notes: Vec<String>,
-}
+use page::{Section, Setting, json, markdown};
 
 /// Prints the tables.
 ///
@@ -49,12 +44,6 @@ pub(crate) fn main(args: &ModelTablesArgs) -> Result<()> {
     Ok(())
 }
 
-/// What the tables are made for.
-struct Setting<'a> {
-    chip: &'a str,
-    hosts: Vec<&'a str>,
-}
-
 type Make = fn(&Setting<'_>) -> Result<Vec<Section>>;
 
 /// Every table, in the order of printing.
@@ -67,31 +56,3 @@ const TABLES: &[(ModelTable, Make)] = &[
     (ModelTable::Verification, speculation::sections),
     (ModelTable::Sweeps, sweeps::sections),
 ];
-
-fn markdown(section: &Section) -> String {
-    let notes: String = section.notes.iter().map(|note| format!("\n{note}\n")).collect();
-    section.table.markdown() + &notes
-}
-
-fn json(section: &Section) -> serde_json::Value {
-    let heads: Vec<&str> = section.table.heads.iter().map(|h| h.trim_start_matches('>')).collect();
-    let row = |cells: &Vec<String>| -> serde_json::Value {
-        heads
-            .iter()
-            .zip(cells)
-            .map(|(head, cell)| ((*head).to_owned(), serde_json::Value::from(cell.as_str())))
-            .collect()
-    };
-    serde_json::json!({
-        "kind": "modelled",
-        "title": section.table.title,
-        "rows": section.table.rows.iter().map(row).collect::<Vec<_>>(),
-        "notes": section.notes,
-    })
-}
-
-/// A row of cells.
-macro_rules! cells {
-    ($($cell:expr),* $(,)?) => { vec![$($cell.to_string()),*] };
-}
-use cells;

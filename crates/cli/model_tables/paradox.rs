@@ -3,8 +3,8 @@
 use super::constants::{Constants, Point};
 use super::eager::{bytes, launched};
 use super::operators::PANGU_GENERATE;
+use super::page::{Section, Setting, cells};
 use super::walk::{Form, Walk, preset};
-use super::{Section, Setting, cells};
 use crate::table::Table;
 use anyhow::Result;
 

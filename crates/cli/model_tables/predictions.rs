@@ -3,8 +3,8 @@
 use super::constants::{Constants, Costs, Point};
 use super::eager::{bytes, copied, launched, reaches, replayed};
 use super::operators::{GGML_QWEN2, PANGU_FORWARD, PANGU_GENERATE};
+use super::page::{Section, Setting, cells};
 use super::walk::preset;
-use super::{Section, Setting, cells};
 use crate::table::Table;
 use anyhow::Result;
 

@@ -1,7 +1,7 @@
 //! Verification of drafts under capture: all rows in one plan, against one row at a time.
 
+use super::page::{Section, Setting, cells};
 use super::walk::{Form, Rows, Walk, preset};
-use super::{Section, Setting, cells};
 use crate::table::Table;
 use anyhow::Result;
 

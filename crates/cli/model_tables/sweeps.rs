@@ -1,8 +1,8 @@
 //! Sweeps whose result is a boundary: what re-binding may cost, and how long a synchronise may take.
 
 use super::eager::reaches;
+use super::page::{Section, Setting, cells};
 use super::walk::{Form, Rows, Walk};
-use super::{Section, Setting, cells};
 use crate::table::Table;
 use aio::model::synth::Preset;
 use anyhow::{Context as _, Result};

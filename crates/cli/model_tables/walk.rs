@@ -24,18 +24,26 @@ pub(super) struct Form {
     pub graphs: bool,
     /// Whether operators are fused.
     pub fuse: bool,
+    /// Whether matrices are 4-bit integers with a scale for each group, instead of halves.
+    pub groups: bool,
 }
 
 impl Form {
     /// Fused and captured, with buckets of lengths.
-    pub(super) const GRAPH: Form = Form { lengths: Lengths::Bucket, graphs: true, fuse: true };
+    pub(super) const GRAPH: Form = Form { lengths: Lengths::Bucket, graphs: true, fuse: true, groups: false };
     /// The same with patched lengths.
     pub(super) const PATCH: Form = Form { lengths: Lengths::Patch, ..Form::GRAPH };
 }
 
 /// Opens the simulated Ascend with the constants of a chip and a host.
 pub(super) fn device(chip: &str, host: &str, form: Form) -> Result<AscendDevice> {
-    let options = AscendOptions { lengths: form.lengths, graphs: form.graphs, dry: true, ..AscendOptions::default() };
+    let options = AscendOptions {
+        lengths: form.lengths,
+        graphs: form.graphs,
+        groups: form.groups,
+        dry: true,
+        ..AscendOptions::default()
+    };
     let mut device = AscendDevice::open(AclLibrary::simulated()?, options)?;
     device.model("device", chip)?;
     device.model("host", host)?;
@@ -77,10 +85,11 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// Compiles a model of a preset's shape, with 16-bit weights, for steps of these rows.
+    /// Compiles a model of a preset's shape, without weights, for steps of these rows.
     pub(super) fn new(chip: &str, preset: &Preset, form: Form, rows: &[u32]) -> Result<Walk> {
         let device = device(chip, "native", form)?;
-        let head = Synth::new(preset, DType::F16, 1)?.head()?;
+        let dtype = if form.groups { DType::Q4_0 } else { DType::F16 };
+        let head = Synth::new(preset, dtype, 1)?.head()?;
         let model = Model::from_gguf(Gguf::from_head(head)?)?;
         let graph = model.paged_graph(&aio::templates(), None, device.target().page_positions())?;
         let buckets = rows.iter().map(|&rows| Bucket::new(rows, rows, Tail::Argmax)).collect();

@@ -1,0 +1,45 @@
+//! A table with notes, and what tables are made for. Kept apart so that every table of `aio device model` looks alike.
+
+use crate::table::Table;
+
+/// A table and the notes under it.
+pub(super) struct Section {
+    pub table: Table,
+    pub notes: Vec<String>,
+}
+
+/// What the tables are made for.
+pub(super) struct Setting<'a> {
+    pub chip: &'a str,
+    pub hosts: Vec<&'a str>,
+}
+
+/// Markdown.
+pub(super) fn markdown(section: &Section) -> String {
+    let notes: String = section.notes.iter().map(|note| format!("\n{note}\n")).collect();
+    section.table.markdown() + &notes
+}
+
+/// JSON.
+pub(super) fn json(section: &Section) -> serde_json::Value {
+    let heads: Vec<&str> = section.table.heads.iter().map(|h| h.trim_start_matches('>')).collect();
+    let row = |cells: &Vec<String>| -> serde_json::Value {
+        heads
+            .iter()
+            .zip(cells)
+            .map(|(head, cell)| ((*head).to_owned(), serde_json::Value::from(cell.as_str())))
+            .collect()
+    };
+    serde_json::json!({
+        "kind": "modelled",
+        "title": section.table.title,
+        "rows": section.table.rows.iter().map(row).collect::<Vec<_>>(),
+        "notes": section.notes,
+    })
+}
+
+/// A row of cells.
+macro_rules! cells {
+    ($($cell:expr),* $(,)?) => { vec![$($cell.to_string()),*] };
+}
+pub(super) use cells;
