@@ -34,6 +34,11 @@ fn the_modelled_ratio_of_the_models_is_the_published_one_within_a_tenth() {
     let all = sections(&place, &["--only", "predictions"]);
     let ratio = &all[0]["rows"][0];
     assert!((number(ratio, "predicted") / number(ratio, "published") - 1.0).abs() <= 0.1, "{ratio}");
+    for row in all[1]["rows"].as_array().unwrap() {
+        let ratio =
+            row["device as in the profile"].as_str().unwrap().split(' ').next().unwrap().parse::<f64>().unwrap();
+        assert!((ratio / 1.26 - 1.0).abs() <= 0.1, "{row}");
+    }
 }
 
 #[test]
