@@ -428,7 +428,8 @@ mod tests {
         let text = ValueParser::string().type_id();
         let own = command.get_arguments().filter(|a| {
             let takes = a.get_action().takes_values() && !a.is_positional();
-            takes && a.get_value_parser().type_id() == text && !OF_A_FORM.contains(&a.get_id().as_str())
+            let free = a.get_value_parser().type_id() == text && a.get_possible_values().is_empty();
+            takes && free && !OF_A_FORM.contains(&a.get_id().as_str())
         });
         own.cloned().chain(command.get_subcommands().flat_map(free_texts)).collect()
     }

@@ -31,6 +31,8 @@ const NO_STATUS: &[&str] = &[
     "aclGetRecentErrMsg",
     "aclrtGetSocName",
     "aioSimReport",
+    "aioSimHostTime",
+    "aioSimTraceText",
 ];
 
 macro_rules! many {
