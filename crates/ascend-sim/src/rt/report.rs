@@ -110,7 +110,8 @@ impl Report {
         format!(
             "{{\"kind\":\"modelled\",\"device\":\"{}\",\"host\":\"{}\",\"host_ns\":{},\"device_ns\":{},\"memory\":{},\
              \"launches\":{},\"copies\":{},\"replays\":{},\"syncs\":{},\"updates\":{},\"tasks\":{},\"busy_ns\":{},\
-             \"live\":{{\"streams\":{},\"events\":{},\"graphs\":{},\"memory\":{},\"objects\":{},\"executors\":{}}},\"constants\":[{}]}}",
+             \"constants\":[{}],\
+             \"live\":{{\"streams\":{},\"events\":{},\"graphs\":{},\"memory\":{},\"objects\":{},\"executors\":{}}}}}",
             self.device,
             self.host,
             self.host_ns,
@@ -123,13 +124,13 @@ impl Report {
             c.updates,
             c.tasks,
             c.busy,
+            self.constants.iter().map(constant_json).collect::<Vec<_>>().join(","),
             l.streams,
             l.events,
             l.graphs,
             l.memory,
             l.objects,
-            l.executors,
-            self.constants.iter().map(constant_json).collect::<Vec<_>>().join(",")
+            l.executors
         )
     }
 }
