@@ -12,6 +12,7 @@ use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
 use anyhow::{Context, Result, bail};
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Default number of tokens in a burst.
@@ -24,6 +25,7 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     }
     let sampling = sampling(&args.sampling);
     sampling.check()?;
+    args.trace.as_deref().map_or(Ok(()), check_trace)?;
     let burst = args.burst.unwrap_or(BURST);
     let dispatch = args.dispatch.dispatch();
     let options = EngineOptions { context: args.ctx, dispatch, burst, ..EngineOptions::default() };
@@ -45,6 +47,18 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     // The process is about to exit, and freeing everything piece by piece would take longer.
     std::mem::forget((loaded, drafting));
     Ok(Outcome::Fine)
+}
+
+/// Refuses a file for the trace that cannot be written, before the run.
+fn check_trace(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.file_name().is_none() || path.exists() && !path.is_file() {
+        bail!("cannot write {}: it exists and is not a regular file", path.display());
+    }
+    if !folder.is_dir() {
+        bail!("cannot write {}: there is no folder {}", path.display(), folder.display());
+    }
+    Ok(())
 }
 
 /// The prompt's text, or `None` for a chat on the terminal.

@@ -85,6 +85,12 @@ fn flags_and_libraries_that_do_not_fit_are_refused() {
         let other = with(&["--device", "ascend", "--acl-lib", "libc.so.6"]);
         check_failure(&other, 2, "AscendCL has no function `aclInit`");
     }
+    place.write("here.so", "no library");
+    let here = with(&["--device", "ascend", "--acl-lib", "here.so"]);
+    assert!(!check_failure(&here, 2, "AscendCL cannot be opened from").contains("No such file"));
+    for trace in ["no/folder/t.json", "/"] {
+        check_failure(&with(&["--device", "ascend", "--trace", trace]), 2, "cannot write");
+    }
     check_failure(&with(&["--device", "ascend", "--chip", "910A"]), 2, "invalid value '910A'");
     check_failure(&with(&["--device", "ascend", "--threads", "2"]), 2, "--threads does not apply to --device ascend");
 }

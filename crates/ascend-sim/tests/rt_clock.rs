@@ -46,7 +46,8 @@ fn a_kernel_takes_as_long_as_its_slowest_resource_and_no_less_than_the_floor() {
         ("L2 is faster", Cost { l2: 40_000_000, ..base.clone() }, 10_000),
         ("both forms of the cube add", Cost { cube_flops: 1 << 31, cube_int8: 1 << 32, ..base.clone() }, 21_475),
         ("vectors", Cost { vector_ops: 100_000_000, ..base.clone() }, 10_000),
-        ("the slowest decides", Cost { read: 10_000_000, l2: 80_000_000, vector_ops: 1000, ..base.clone() }, 20_000),
+        ("memory and L2 add", Cost { read: 10_000_000, l2: 80_000_000, ..base.clone() }, 30_000),
+        ("the slowest decides", Cost { read: 10_000_000, vector_ops: 200_000_000, ..base.clone() }, 20_000),
     ] {
         assert_eq!(chip.kernel_ns(&cost), ns, "{what}");
     }

@@ -17,6 +17,9 @@
 //! Keys and values past a row's position are hidden by weight 0, so they must be finite: a model whose values overflow
 //! halves breaks other rows of the page. Patched lengths need rows of a sequence at consecutive positions.
 //!
+//! An unfused plan (`--dispatch op`) rounds in other places than the fused one, so it may choose the other of two nearly
+//! equal tokens.
+//!
 //! Bit equality of rows in different shapes holds on the simulator. On real hardware it is not promised: tiling follows
 //! the shape.
 

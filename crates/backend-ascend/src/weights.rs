@@ -222,7 +222,7 @@ pub(crate) fn upload(
         match &form {
             Form::Tiled(ids) => maker.tiled(queue, &memory, at, ids)?,
             Form::Groups(ids) => memory.write(at, &maker.groups(ids)?)?,
-            Form::Half(id) => memory.write(at, bytemuck::cast_slice(&halves(&maker.numbers(*id)?)))?,
+            Form::Half(id) => memory.write(at, bytemuck::cast_slice(&maker.halves(*id)?))?,
             Form::Full(id) => memory.write(at, bytemuck::cast_slice(&maker.numbers(*id)?))?,
             Form::File(id) => memory.write(at, maker.bytes(*id)?)?,
             Form::Host(id) => drop(vectors.insert(*id, maker.numbers(*id)?)),
@@ -232,8 +232,20 @@ pub(crate) fn upload(
     Ok(Weights { map, vectors, _memory: memory })
 }
 
-fn halves(numbers: &[f32]) -> Vec<f16> {
-    numbers.iter().map(|&v| f16::from_f32(v)).collect()
+/// Zeros on the host, which may not have the memory.
+fn zeros<T: Copy + Default>(count: usize, name: &str) -> Result<Vec<T>, DeviceError> {
+    let mut all = Vec::new();
+    let bytes = count.saturating_mul(size_of::<T>()) as u64;
+    let what = || format!("a copy of weight `{name}` on the host");
+    all.try_reserve_exact(count).map_err(|_| DeviceError::OutOfMemory { what: what(), bytes })?;
+    all.resize(count, T::default());
+    Ok(all)
+}
+
+/// A number as a half; `None` if it does not fit.
+fn half_of(number: f32) -> Option<f16> {
+    let half = f16::from_f32(number);
+    (half.is_finite() || !number.is_finite()).then_some(half)
 }
 
 /// Makes forms from a model's file.
@@ -250,10 +262,25 @@ impl Maker<'_> {
 
     fn numbers(&self, id: WeightId) -> Result<Vec<f32>, DeviceError> {
         let desc = &self.family.weights[id.index()];
-        let mut numbers = vec![0f32; sizes(self.family, id).iter().product()];
+        let mut numbers: Vec<f32> = zeros(sizes(self.family, id).iter().product(), &desc.name)?;
         let done = quant::dequantize(desc.ty.dtype, self.bytes(id)?, &mut numbers);
         done.map_err(|e| DeviceError::Failed(format!("weight `{}`: {e}", desc.name)))?;
         Ok(numbers)
+    }
+
+    /// The numbers of a weight as halves.
+    fn halves(&self, id: WeightId) -> Result<Vec<f16>, DeviceError> {
+        let numbers = self.numbers(id)?;
+        let mut halves: Vec<f16> = zeros(numbers.len(), &self.family.weights[id.index()].name)?;
+        for (half, &number) in halves.iter_mut().zip(&numbers) {
+            *half = half_of(number).ok_or_else(|| self.too_large(id, number))?;
+        }
+        Ok(halves)
+    }
+
+    fn too_large(&self, id: WeightId, number: f32) -> DeviceError {
+        let reason = format!("weight `{}` has {number}, beyond halves", self.family.weights[id.index()].name);
+        DeviceError::Unsupported { device: crate::error::DEVICE.to_owned(), kind: "weight", reason }
     }
 
     /// Sends the transpose of matrices side by side, and lets the NPU change its layout.
@@ -266,10 +293,11 @@ impl Maker<'_> {
         if want > room {
             return Err(DeviceError::Failed(format!("a tiled weight needs {want} elements, more than {room}")));
         }
-        let (mut all, mut first) = (vec![f16::ZERO; inputs * outputs], 0);
+        let name = &self.family.weights[ids[0].index()].name;
+        let (mut all, mut first): (Vec<f16>, _) = (zeros(inputs * outputs, name)?, 0);
         for &id in ids {
-            let numbers = self.numbers(id)?;
-            transpose(&numbers, inputs, |input, output, v| all[input * outputs + first + output] = f16::from_f32(v));
+            let halves = self.halves(id)?;
+            transpose(&halves, inputs, |input, output, v| all[input * outputs + first + output] = v);
             first += sizes(self.family, id)[0];
         }
         memory.write(at, bytemuck::cast_slice(&all))?;
@@ -283,7 +311,8 @@ impl Maker<'_> {
         let dtype = self.family.weights[ids[0].index()].ty.dtype;
         let elem = integers(dtype).unwrap_or(Elem::I8);
         let start = elem.bytes(inputs * outputs).next_multiple_of(ALIGNMENT);
-        let mut all = vec![0u8; start + 2 * (inputs / GROUP) * outputs];
+        let name = &self.family.weights[ids[0].index()].name;
+        let mut all: Vec<u8> = zeros(start + 2 * (inputs / GROUP) * outputs, name)?;
         let mut first = 0;
         for &id in ids {
             let block = dtype.block_bytes();
@@ -314,7 +343,7 @@ fn put(all: &mut [u8], elem: Elem, place: usize, integers: &[u8], j: usize) {
 }
 
 /// Visits a matrix of `[outputs, inputs]` in blocks, so that neither side's cache lines are lost.
-fn transpose(numbers: &[f32], inputs: usize, mut put: impl FnMut(usize, usize, f32)) {
+fn transpose(numbers: &[f16], inputs: usize, mut put: impl FnMut(usize, usize, f16)) {
     const BLOCK: usize = 32;
     let outputs = numbers.len() / inputs.max(1);
     for o in (0..outputs).step_by(BLOCK) {

@@ -49,8 +49,8 @@ fn four_bits(setting: &Setting<'_>) -> Result<String> {
     let verdict = if gain <= FOUR_BITS { "within" } else { "above" };
     Ok(format!(
         "W4A16: published, at most {FOUR_BITS} times the fp16 product (arXiv 2601.16536, measured by a third party). Modelled, \
-         a decode step of 7B with 4-bit matrices is {gain:.2} times as fast, {verdict} the limit. A kernel takes as long as its \
-         slowest resource; the weights that vector cores restore go through L2, so l2_bytes_per_s decides. It is not applied."
+         a decode step of 7B with 4-bit matrices is {gain:.2} times as fast, {verdict} the limit. The weights that vector \
+         cores restore go through L2 after they were read, so l2_bytes_per_s decides. The limit is not applied."
     ))
 }
 

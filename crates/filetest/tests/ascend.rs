@@ -69,6 +69,19 @@ fn graphs_that_mix_rows_are_not_padded() {
     }
 }
 
+/// A weight that no half holds is refused by name.
+#[test]
+fn weights_beyond_halves_are_refused() {
+    let device = device(Lengths::Bucket);
+    let mut case = cases().into_iter().find(|c| c.name == "linear-f16").unwrap();
+    case.text = "aio 1\ngraph \"g\"\n%x = input \"x\" : f32[rows, 5]\n%w = weight \"special\" : f32[7, 5]\n\
+                 %b = weight \"b\" : f32[7]\n%m = matmul %x, %w\n%y = add %m, %b\noutput \"y\" = %y\n"
+        .to_owned();
+    let outcome = run_case(&case, &device, &reference(&case).unwrap());
+    let Outcome::Unsupported { reason, .. } = &outcome else { panic!("{outcome:?}") };
+    assert!(reason.contains("weight `special` has") && reason.contains("beyond halves"), "{reason}");
+}
+
 #[test]
 fn every_case_agrees_with_the_oracle() {
     println!("seed {SEED:#x}");

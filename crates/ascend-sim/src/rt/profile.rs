@@ -130,8 +130,8 @@ impl DeviceProfile {
     /// Nanoseconds of a kernel: its slowest resource, and never less than the floor.
     pub fn kernel_ns(&self, cost: &Cost) -> u64 {
         let seconds = [
-            (cost.read.saturating_add(cost.write) as f64) / self.hbm_bytes_per_s,
-            cost.l2 as f64 / self.l2_bytes_per_s,
+            // What goes through L2 is exchanged after it was read, so the times add up.
+            (cost.read.saturating_add(cost.write) as f64) / self.hbm_bytes_per_s + cost.l2 as f64 / self.l2_bytes_per_s,
             cost.cube_flops as f64 / self.cube_flops_per_s + cost.cube_int8 as f64 / self.cube_int8_per_s,
             cost.vector_ops as f64 / self.vector_ops_per_s,
         ];

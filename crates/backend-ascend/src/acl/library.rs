@@ -40,6 +40,8 @@ impl AclLibrary {
     /// # Errors
     /// [`AscendError::Library`] if none opens, [`AscendError::Symbol`] if a function is in none.
     pub fn open(path: Option<&Path>) -> Result<AclLibrary, AscendError> {
+        let path = path.map(here);
+        let path = path.as_deref();
         let files: Vec<PathBuf> = match path {
             Some(folder) if folder.is_dir() => NAMES.iter().map(|name| folder.join(name)).collect(),
             // The other libraries of CANN are beside the one that is named.
@@ -51,6 +53,11 @@ impl AclLibrary {
         };
         let (mut open, mut refused) = (Vec::new(), None);
         for file in &files {
+            // The loader waits for ever at a pipe.
+            if file.exists() && !file.is_file() {
+                refused.get_or_insert_with(|| "it is not a regular file".to_owned());
+                continue;
+            }
             // SAFETY: the user names AscendCL's libraries, whose initialisers may run on any thread.
             match unsafe { Library::new(file) } {
                 Ok(library) => open.push(library),
@@ -97,6 +104,11 @@ impl AclLibrary {
     pub(super) fn api(&self) -> &Api {
         &self.api
     }
+}
+
+/// A path of one name in the current folder as such: the loader would look for the name elsewhere.
+fn here(path: &Path) -> PathBuf {
+    if path.components().count() == 1 && path.exists() { Path::new(".").join(path) } else { path.to_owned() }
 }
 
 fn address(library: &Library, name: &str) -> Option<usize> {

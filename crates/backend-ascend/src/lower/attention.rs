@@ -287,7 +287,9 @@ impl Lowering<'_> {
         // The middle of the window is at distance 0; without one, the row's own position is.
         let reach = if spec.window > 0 { (spec.window - 1) as f32 / 2.0 } else { 0.0 };
         let all = Section::Positions { positions: places.positions, minus: reach };
-        let all = self.stage.section(all, Elem::F32, [i64::from(self.dims.rows)]);
+        // Not the step's rows, of which a graph with a constant number has none.
+        let rows_of_all = self.shape.groups.iter().map(|g| g.start + g.sequences * g.rows).max().unwrap_or(0);
+        let all = self.stage.section(all, Elem::F32, [i64::from(rows_of_all)]);
         let own = all.sliced(0, group.start.into(), sequences * rows).shaped([sequences, 1, rows, 1]);
         let counts = self.model.states.counts(dims[3]).shaped([1, 1, 1, dims[3]]);
         self.prelude.push(Call::Binary(crate::acl::Binary::Sub, counts, own, distance.clone()));

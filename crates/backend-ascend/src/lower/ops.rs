@@ -164,7 +164,7 @@ impl Lowering<'_> {
                 let elem = if a.elem == b.elem { a.elem } else { Elem::F32 };
                 (a, b) = (self.converted(a, elem)?, self.converted(b, elem)?);
             }
-            other => return Err(unsupported(task, format!("elements of {other:?}"))),
+            other => return Err(unsupported(task, format!("elements of {}", other.map_or("no type", DType::name)))),
         }
         let out = self.result(task, 0, a.elem)?;
         self.calls.push(Call::Binary(op, a, b, out));
