@@ -1,10 +1,13 @@
 //! The Ascend back end on the simulated Ascend: the conformance list.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use aio_backend::Device;
+use aio_backend::{Device, WeightData, WeightSource};
 use aio_backend_ascend::{AclLibrary, AscendDevice, AscendOptions, Lengths};
+use aio_compiler::{Options, compile};
 use aio_conformance::{Outcome, SEED, cases, reference, run_case};
 use aio_filetest::baseline;
+use aio_ir::DType;
+use aio_plan::{Bucket, PoolSizes, Tail};
 use std::collections::BTreeMap;
 
 fn device(lengths: Lengths) -> AscendDevice {
@@ -69,17 +72,32 @@ fn graphs_that_mix_rows_are_not_padded() {
     }
 }
 
-/// A weight that no half holds is refused by name.
+/// Weights of one number.
+struct Filled(Vec<u8>);
+
+impl WeightSource for Filled {
+    fn weight(&self, _: &str) -> Option<WeightData<'_>> {
+        Some(WeightData { dtype: DType::F32, shape: vec![7, 5], bytes: &self.0 })
+    }
+}
+
 #[test]
-fn weights_beyond_halves_are_refused() {
+fn weights_beyond_halves_are_refused_by_name() {
     let device = device(Lengths::Bucket);
-    let mut case = cases().into_iter().find(|c| c.name == "linear-f16").unwrap();
-    case.text = "aio 1\ngraph \"g\"\n%x = input \"x\" : f32[rows, 5]\n%w = weight \"special\" : f32[7, 5]\n\
-                 %b = weight \"b\" : f32[7]\n%m = matmul %x, %w\n%y = add %m, %b\noutput \"y\" = %y\n"
-        .to_owned();
-    let outcome = run_case(&case, &device, &reference(&case).unwrap());
-    let Outcome::Unsupported { reason, .. } = &outcome else { panic!("{outcome:?}") };
-    assert!(reason.contains("weight `special` has") && reason.contains("beyond halves"), "{reason}");
+    let text = "aio 1\ngraph \"g\"\n%x = input \"x\" : f32[rows, 5]\n%w = weight \"w\" : f32[7, 5]\n\
+                %m = matmul %x, %w\n%r = input \"r\" : f32[rows, 7]\n\
+                %y = add %m, %r\noutput \"y\" = %y\n";
+    let graph = aio_ir::text::parse(text).unwrap().graph;
+    let bucket = Bucket { rows: 4, seqs: 1, outs: 1, tail: Tail::Logits, verify: false };
+    let options = Options { buckets: vec![bucket], fuse: true };
+    let family = compile(aio_ir::verify(&graph).unwrap(), &device.target(), &options).unwrap().family;
+    let upload = |number: f32| {
+        let source = Filled((0..35).flat_map(|_| number.to_le_bytes()).collect());
+        device.upload(&family, &source, PoolSizes::default())
+    };
+    upload(65504.0).unwrap();
+    let error = upload(1e6).unwrap_err().to_string();
+    assert!(error.contains("weight `w` has 1000000, beyond halves"), "{error}");
 }
 
 #[test]
