@@ -14,8 +14,10 @@ pub(crate) use device::{AscendArgs, DeviceArg};
 pub(crate) use graph::{
     BucketArgs, BucketsArgs, GraphArgs, GraphCommand, GraphRunArgs, NamedFile, OpsArgs, OpsForm, PassesArgs, PrintArgs,
 };
+#[cfg(feature = "ascend")]
+pub(crate) use measure::ModelTable;
 pub(crate) use measure::{
-    BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, KernelsArgs, ModelTable,
+    BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, KernelsArgs,
     ModelTablesArgs, ShowForm,
 };
 pub(crate) use spec::SpecArgs;
