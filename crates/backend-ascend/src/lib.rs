@@ -6,7 +6,8 @@
 //! ([`AclLibrary::simulated`], with the feature `simulator`). No NPU has ever run this crate.
 //!
 //! - **Numbers.** Matrices are halves in the cube's own layout, or 8- and 4-bit integers with a scale for each group of
-//!   32. Values between fused tasks are halves. Keys and values are halves, as everywhere.
+//!   32; a head of f32, and single products with f32, compute in f32. Values between fused tasks are halves. Keys and
+//!   values are halves, as everywhere.
 //! - **Lengths.** Fused attention takes the lengths of sequences from the host when it is captured. [`Lengths`] says how
 //!   steps get theirs in; `shape.rs` has the buckets.
 //! - **Tokens.** The best token is found on the device. Other sampling, the verification of drafts and committed lengths

@@ -244,7 +244,7 @@ macro_rules! first {
 }
 
 impl Call {
-    /// What it writes.
+    /// A tensor as large as what it writes, from which to tell whether there is work.
     pub(crate) fn written(&self) -> &View {
         match self {
             Call::Unary(_, _, out) | Call::Binary(_, _, _, out) | Call::Softmax(_, out) | Call::SwiGlu(_, out) => out,

@@ -1,6 +1,7 @@
 //! The NPU's work: operators launched one by one, and steps recorded into graphs.
 //!
-//! All work goes through one stream, in order. So operators share one workspace, and steps of a model need no locks.
+//! All work goes through one stream, in order, so operators share one workspace. Steps of a model take turns
+//! (`resident.rs`), since what they launch would mix on the stream.
 
 use super::call::Call;
 use super::graph::{Graph, Recorded};
