@@ -11,6 +11,7 @@ use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampl
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -325,7 +326,7 @@ impl Summary<'_> {
             return String::new();
         }
         let simulated = rate(self.done.ids.len().saturating_sub(1) as u64, self.done.timing.decode.as_secs_f64());
-        let host = format!("the simulation ran at {simulated:.1} tok/s; ");
+        let host = format!("{}the simulation ran at {simulated:.1} tok/s; ", self.forms());
         if captures == 0 {
             host
         } else {
@@ -333,19 +334,39 @@ impl Summary<'_> {
         }
     }
 
+    /// How many steps ran in which form, if there are several.
+    fn forms(&self) -> String {
+        let steps: Vec<_> = self.engine.forms().iter().map(|(name, steps)| format!("{steps} {name}")).collect();
+        if steps.is_empty() { String::new() } else { format!("steps: {}; ", steps.join(", ")) }
+    }
+
+    /// The tokens generated, and how fast those after the first came.
+    fn generated(&self) -> String {
+        match self.done.ids.len() {
+            0 => "generated nothing".to_owned(),
+            1 => "generated 1 token".to_owned(),
+            n => format!("generated {n} tokens, {:.1} tok/s{}", self.decode_tok_s(), self.clock()),
+        }
+    }
+
+    /// How fast weights were read after the first token.
+    fn bandwidth(&self) -> String {
+        let rate = rate(self.decode_bytes, self.decode_s()) / 1e9;
+        if rate > 0.0 { format!(", {rate:.1} GB/s{}", self.clock()) } else { String::new() }
+    }
+
     fn line(&self) -> String {
         let weights = self.engine.work().weight_bytes;
         let clock = self.clock();
         format!(
-            "prompt {} tokens, {:.1} tok/s{clock}; generated {} tokens, {:.1} tok/s{clock}; plan {} on {}; weights {:.2} MB, {:.1} GB/s{clock}; {} submissions, {} syncs; {}{}{}; seed {}",
+            "prompt {} tokens, {:.1} tok/s{clock}; {}; plan {} on {}; weights {:.2} MB{}; {} submissions, {} syncs; {}{}{}; seed {}",
             self.request.prompt.len(),
             self.prefill_tok_s(),
-            self.done.ids.len(),
-            self.decode_tok_s(),
+            self.generated(),
             self.done.plan,
             self.engine.family().target,
             weights as f64 / 1e6,
-            rate(self.decode_bytes, self.decode_s()) / 1e9,
+            self.bandwidth(),
             self.submissions,
             self.syncs,
             self.speculation(),
@@ -376,6 +397,7 @@ impl Summary<'_> {
             "decode_tok_s": self.decode_tok_s(),
             "clock": if self.spent.modelled().is_some() { "modelled" } else { "measured" },
             "captures": self.spent.captures().0,
+            "forms": self.engine.forms().iter().map(|(name, n)| ((*name).to_owned(), *n)).collect::<BTreeMap<_, _>>(),
             "plan": self.done.plan,
             "device": self.engine.family().target,
             "weight_bytes": self.engine.work().weight_bytes,

@@ -6,7 +6,7 @@ use crate::error::{AscendError, DEVICE};
 use crate::executable::AscendExecutable;
 use crate::lower::has_operator;
 use crate::options::AscendOptions;
-use crate::resident::{Resident, collect};
+use crate::resident::{Collected, Resident};
 use crate::states::{GROUP, HEADS, PAGES, StatesMap};
 use crate::walk::Walk;
 use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, Tally, WeightSet, WeightSource};
@@ -139,14 +139,12 @@ impl Device for AscendDevice {
 
     fn scratch_bytes(&self, family: &PlanFamily, pools: PoolSizes) -> u64 {
         let Ok(states) = StatesMap::new(family, pools) else { return 0 };
-        let Ok((forms, scratch)) = collect(family, &states, (self.options.groups, self.options.lengths)) else {
-            return 0;
-        };
+        let Ok(Collected { weights, scratch, .. }) = Collected::of(family, &states, &self.options) else { return 0 };
         // Halves take more than the file's types; the caller has counted the latter.
         let file: u64 = family.weights.iter().filter_map(|w| w.ty.bytes(&Dims::default())).sum();
         let dims = family.state_bounds(pools);
         let counted: u64 = family.states.iter().filter_map(|s| s.ty.bytes(&dims)).sum();
-        (forms.bytes() as u64).saturating_sub(file) + (states.bytes as u64).saturating_sub(counted) + scratch
+        (weights.bytes() as u64).saturating_sub(file) + (states.bytes as u64).saturating_sub(counted) + scratch
     }
 
     fn upload(

@@ -6,15 +6,15 @@
 use crate::acl::{Call, DeviceMemory, Graph, Pinned, Queue, Recorded};
 use crate::budget::{Budget, Room};
 use crate::error::AscendError;
-use crate::lower::{Bases, HostTask, HostValues, Model, Program, Source, pads};
-use crate::resident::Resident;
-use crate::shape::{Lengths, Limits, Shape, StepRows};
+use crate::lower::{Bases, HostTask, HostValues, Model, Program, Source, attentions, pads};
+use crate::resident::{Forms, Resident, nominal, page_of};
+use crate::shape::{Group, Lengths, Limits, Shape, StepRows};
 use crate::stage::{Places, Step};
 use crate::view::Elem;
 use aio_backend::{Bindings, Data, DeviceError, Executable, Pending, StepReport, Submission, Tally};
 use aio_ir::sampling::{NO_TOKEN, is_broken};
-use aio_ir::{DType, Dim, Sym, TensorType};
-use aio_plan::{InputId, Loc, OutputId, Plan, PlanFamily, StepTime, Traffic};
+use aio_ir::{DType, Dim, Dims, Sym, TensorType};
+use aio_plan::{InputId, Loc, OutputId, Plan, PlanFamily, StepForm, StepForms, StepTime, Traffic};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,6 +50,8 @@ pub(crate) struct AscendExecutable {
     /// Whether steps are captured.
     graphs: bool,
     pads: bool,
+    /// Tasks of attention.
+    attentions: u64,
     /// The inputs that say where rows are, if the plan has attention.
     places: Option<Places>,
     traffic: Traffic,
@@ -79,14 +81,18 @@ impl AscendExecutable {
             submission,
             graphs: graphs && submission == Submission::Graph,
             pads: pads(plan),
+            attentions: attentions(plan),
             places: None,
             traffic,
             values: HostValues::default(),
             steps: 0,
         };
         // What cannot be lowered is refused now.
-        let nominal = crate::resident::nominal(plan, executable.resident.states.map.pools);
-        let places = executable.lower(&nominal, Bases::NOWHERE)?.places;
+        let (pools, forms) = (executable.resident.states.map.pools, &executable.resident.forms);
+        let mut places = None;
+        for &lengths in forms {
+            places = executable.lower(&nominal(plan, pools, lengths), Bases::NOWHERE)?.places;
+        }
         Ok(AscendExecutable { places, ..executable })
     }
 
@@ -97,29 +103,50 @@ impl AscendExecutable {
             weights: &resident.weights.map,
             states: &resident.states.map,
             vectors: Some(&resident.weights.vectors),
-            lengths: resident.lengths,
         };
         Program::new(&model, &self.plan, shape, bases)
     }
 
-    /// The shape of a step, and each row's place in it.
-    fn shape(&self, bindings: &Bindings<'_, '_>) -> Result<(Shape, Vec<u32>), DeviceError> {
+    /// The rows of a step.
+    fn step_rows<'b>(&self, bindings: &Bindings<'b, '_>) -> StepRows<'b> {
         let words = |input: InputId| match bindings.inputs[input.index()] {
             Some(Data::U32(words)) => words,
             _ => &[][..],
         };
         let places = self.places.map(|places| [places.row_seq, places.positions].map(words));
         let [row_seq, positions] = places.unwrap_or_default();
-        let pages = self.resident.states.map.pools.pages;
-        let step = StepRows { row_seq, positions, page: crate::resident::page_of(&self.family).unwrap_or(1) };
-        let bucket = &self.plan.bucket;
-        let lengths = self.resident.lengths;
-        let limits = Limits { rows: bucket.rows, outs: bucket.outs, pages, lengths, pads: self.pads };
-        if lengths == Lengths::Patch && !step.is_consecutive() {
+        StepRows { row_seq, positions, page: page_of(&self.family).unwrap_or(1) }
+    }
+
+    /// The ways to take the lengths of a step.
+    fn ways(&self, step: &StepRows<'_>) -> Result<Forms, DeviceError> {
+        let admits = |lengths: &Lengths| *lengths == Lengths::Bucket || step.is_consecutive();
+        let ways: Forms = self.resident.forms.iter().copied().filter(admits).collect();
+        if ways.is_empty() {
             let message = "rows of a sequence that are not consecutive, with patched lengths".to_owned();
             return Err(DeviceError::Binding { name: "positions".to_owned(), message });
         }
-        Ok(Shape::of(&bindings.dims, &step, &limits))
+        Ok(ways)
+    }
+
+    /// The shape of a step, and each row's place in it.
+    fn shape(&self, dims: &Dims, step: &StepRows<'_>, lengths: Lengths) -> (Shape, Vec<u32>) {
+        let pages = self.resident.states.map.pools.pages;
+        let bucket = &self.plan.bucket;
+        Shape::of(dims, step, &Limits { rows: bucket.rows, outs: bucket.outs, pages, lengths, pads: self.pads })
+    }
+
+    /// What a way to take lengths costs.
+    fn form(&self, lengths: Lengths, bindings: &Bindings<'_, '_>, step: &StepRows<'_>) -> StepForm {
+        let (shape, _) = self.shape(&bindings.dims, step, lengths);
+        let (positions, updates) = match lengths {
+            Lengths::Bucket => (shape.groups.iter().map(Group::all_pages).sum::<u64>() * u64::from(step.page), 0),
+            Lengths::Patch => {
+                let calls = if self.graphs { self.attentions * shape.groups.len() as u64 } else { 0 };
+                (bindings.load(&self.plan).positions, calls)
+            }
+        };
+        StepForm { name: lengths.name(), kv_bytes: positions * self.traffic.kv_per_position, updates }
     }
 
     /// The index of a shape's entry, and whether a graph was captured for it now.
@@ -159,7 +186,7 @@ impl AscendExecutable {
             results: results.device.address(),
         };
         let program = self.lower(shape, bases)?;
-        let updated = program.updated(self.resident.lengths);
+        let updated = program.updated(shape.lengths);
         let room = self.graphs.then(|| self.room(program.calls.len() + 2 + 2 * updated.len())).flatten();
         let graph = match room {
             None => None,
@@ -201,7 +228,7 @@ impl AscendExecutable {
         let step = Step { plan: &self.plan, bindings, shape, rows, states: &self.resident.states.map };
         program.stage.fill(&step, inputs.bytes_mut());
         let launches = program.calls.len() as u64;
-        let updates: Vec<(usize, Call)> = program.patched(self.resident.lengths, &step);
+        let updates: Vec<(usize, Call)> = program.patched(&step);
         let Some((graph, _)) = graph else {
             let mut calls = program.calls.clone();
             updates.into_iter().for_each(|(place, call)| calls[place] = call);
@@ -302,9 +329,28 @@ impl AscendExecutable {
 
 impl Executable for AscendExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
+        self.submit_form(0, bindings)
+    }
+
+    fn forms(&self, bindings: &Bindings<'_, '_>) -> Result<StepForms, DeviceError> {
+        if self.places.is_none() || self.resident.forms.len() < 2 {
+            return Ok(StepForms::new());
+        }
+        bindings.check(&self.plan, self.resident.states.map.pools)?;
+        let step = self.step_rows(bindings);
+        Ok(self.ways(&step)?.into_iter().map(|lengths| self.form(lengths, bindings, &step)).collect())
+    }
+
+    fn submit_form<'a>(
+        &'a mut self,
+        form: usize,
+        bindings: &'a mut Bindings<'_, '_>,
+    ) -> Result<Pending<'a>, DeviceError> {
         bindings.check(&self.plan, self.resident.states.map.pools)?;
         self.steps += 1;
-        let (shape, rows) = self.shape(bindings)?;
+        let step = self.step_rows(bindings);
+        let ways = self.ways(&step)?;
+        let (shape, rows) = self.shape(&bindings.dims, &step, *ways.get(form).unwrap_or(&ways[0]));
         let resident = Arc::clone(&self.resident);
         let _turn = resident.turn();
         // Capturing a new shape is no part of the step's time: the next step of the shape does not repeat it.

@@ -9,7 +9,7 @@
 //!   32; a head of f32, and single products with f32, compute in f32. Values between fused tasks are halves. Keys and
 //!   values are halves, as everywhere.
 //! - **Lengths.** Fused attention takes the lengths of sequences from the host when it is captured. [`Lengths`] says how
-//!   steps get theirs in; `shape.rs` has the buckets.
+//!   steps get theirs in; `shape.rs` has the buckets. A step offers both ways as forms, unless the options fix one.
 //! - **Tokens.** The best token is found on the device. Other sampling, the verification of drafts and committed lengths
 //!   are computed by the host from what the step's own submission brings back (`lower/host.rs`).
 //!

@@ -9,8 +9,8 @@ use crate::shape::Lengths;
 pub struct AscendOptions {
     /// Its number.
     pub number: u32,
-    /// How lengths of sequences get into captured graphs.
-    pub lengths: Lengths,
+    /// How lengths of sequences get into captured graphs; `None` offers each step both ways, for the engine to choose.
+    pub lengths: Option<Lengths>,
     /// Whether matrices of Q8_0 and Q4_0 keep their integers; otherwise all become halves.
     pub groups: bool,
     /// Whether steps are captured; otherwise each operator is launched by itself, with one wait at the end of the step, as
@@ -29,7 +29,7 @@ impl Default for AscendOptions {
     fn default() -> AscendOptions {
         AscendOptions {
             number: 0,
-            lengths: Lengths::Bucket,
+            lengths: None,
             groups: false,
             graphs: true,
             dry: false,

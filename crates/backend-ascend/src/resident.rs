@@ -9,15 +9,19 @@ use crate::weights::{Weights, WeightsMap, reserve, upload};
 use aio_backend::{DeviceError, WeightSource};
 use aio_ir::Sym;
 use aio_plan::{Plan, PlanFamily, PoolSizes, StateDesc};
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Ways to take lengths.
+pub(crate) type Forms = SmallVec<[Lengths; 2]>;
 
 /// See the module docs.
 pub(crate) struct Resident {
     pub weights: Weights,
     pub states: States,
     pub arena: DeviceMemory,
-    pub lengths: Lengths,
+    /// The ways in which plans can take lengths, the default first.
+    pub forms: Forms,
     queue: Arc<Queue>,
     /// Held during a step, since arena and scratch memory are shared.
     turn: Mutex<()>,
@@ -31,28 +35,61 @@ pub(crate) fn page_of(family: &PlanFamily) -> Option<u32> {
 }
 
 /// The shape of a plan's largest step: all rows, in one sequence with all of the pool's pages.
-pub(crate) fn nominal(plan: &Plan, pools: PoolSizes) -> Shape {
+pub(crate) fn nominal(plan: &Plan, pools: PoolSizes, lengths: Lengths) -> Shape {
     let bucket = &plan.bucket;
     let mut dims = bucket.bounds();
     (dims.pages, dims.stride, dims.recent, dims.slots) = (pools.pages.max(1), 1, 1, pools.slots.max(1));
     let group = Group { start: 0, sequences: 1, rows: bucket.rows.max(1), pages: pools.pages.max(1) };
-    Shape { dims: Sym::ALL.map(|sym| dims.get(sym)), groups: smallvec![group] }
+    Shape { lengths, dims: Sym::ALL.map(|sym| dims.get(sym)), groups: smallvec![group] }
 }
 
-/// The forms of weights that a family's plans read, and the most scratch of one of them.
-pub(crate) fn collect(
-    family: &PlanFamily,
-    states: &StatesMap,
-    (groups, lengths): (bool, Lengths),
-) -> Result<(WeightsMap, u64), DeviceError> {
-    let weights = WeightsMap::collecting(groups, 1 << 12);
-    let model = Model { family, weights: &weights, states, vectors: None, lengths };
-    let mut bytes = 0;
-    for plan in &family.plans {
-        let program = Program::new(&model, plan, &nominal(plan, states.pools), Bases::NOWHERE)?;
-        bytes = bytes.max(program.scratch_bytes + (program.stage.bytes + program.results.bytes) as u64);
+/// What a family takes on the device.
+pub(crate) struct Collected {
+    /// The forms of weights that its plans read.
+    pub weights: WeightsMap,
+    /// The most scratch of one plan.
+    pub scratch: u64,
+    /// The ways in which all plans can take lengths.
+    pub forms: Forms,
+}
+
+impl Collected {
+    /// Lowers all plans once.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unsupported`] with the task's kind.
+    pub(crate) fn of(
+        family: &PlanFamily,
+        states: &StatesMap,
+        options: &AscendOptions,
+    ) -> Result<Collected, DeviceError> {
+        let weights = WeightsMap::collecting(options.groups, 1 << 12);
+        let model = Model { family, weights: &weights, states, vectors: None };
+        let (mut scratch, mut forms) = (0, Forms::new());
+        for lengths in Lengths::ALL.into_iter().filter(|form| options.lengths.is_none_or(|only| only == *form)) {
+            match most_scratch(&model, lengths) {
+                Ok(bytes) => {
+                    scratch = scratch.max(bytes);
+                    forms.push(lengths);
+                }
+                // The default form serves alone.
+                Err(DeviceError::Unsupported { .. }) if !forms.is_empty() => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Collected { weights, scratch, forms })
     }
-    Ok((weights, bytes))
+}
+
+/// The most scratch, inputs and results of a plan.
+fn most_scratch(model: &Model<'_>, lengths: Lengths) -> Result<u64, DeviceError> {
+    let mut most = 0;
+    for plan in &model.family.plans {
+        let shape = nominal(plan, model.states.pools, lengths);
+        let program = Program::new(model, plan, &shape, Bases::NOWHERE)?;
+        most = most.max(program.scratch_bytes + (program.stage.bytes + program.results.bytes) as u64);
+    }
+    Ok(most)
 }
 
 impl Resident {
@@ -67,16 +104,16 @@ impl Resident {
         pools: PoolSizes,
         options: &AscendOptions,
     ) -> Result<Resident, DeviceError> {
-        let (map, lengths) = (StatesMap::new(family, pools)?, options.lengths);
-        let (forms, _) = collect(family, &map, (options.groups, lengths))?;
-        let weights = if options.dry { reserve(queue, forms) } else { upload(queue, family, source, forms) }?;
+        let map = StatesMap::new(family, pools)?;
+        let Collected { weights, forms, .. } = Collected::of(family, &map, options)?;
+        let weights = if options.dry { reserve(queue, weights) } else { upload(queue, family, source, weights) }?;
         let states = States::new(queue, map)?;
         let arena =
             DeviceMemory::new(&queue.runtime, family.arena_bytes as usize).map_err(|e| e.taking("the arena"))?;
         let scratch = DeviceMemory::new(&queue.runtime, 0).map_err(|e| e.taking("scratch memory"))?;
         let scratch = Mutex::new(Arc::new(scratch));
         queue.runtime.synchronize()?;
-        Ok(Resident { weights, states, arena, lengths, queue: Arc::clone(queue), turn: Mutex::default(), scratch })
+        Ok(Resident { weights, states, arena, forms, queue: Arc::clone(queue), turn: Mutex::default(), scratch })
     }
 
     /// Excludes other steps of the model.

@@ -17,6 +17,19 @@ pub enum Lengths {
     Patch,
 }
 
+impl Lengths {
+    /// Both ways, the default first.
+    pub(crate) const ALL: [Lengths; 2] = [Lengths::Bucket, Lengths::Patch];
+
+    /// Its name as a form of steps.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Lengths::Bucket => "bucket",
+            Lengths::Patch => "patch",
+        }
+    }
+}
+
 /// Sequences with equally many rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Group {
@@ -29,9 +42,17 @@ pub(crate) struct Group {
     pub pages: u32,
 }
 
+impl Group {
+    /// Pages that its attention reads.
+    pub(crate) fn all_pages(&self) -> u64 {
+        u64::from(self.sequences) * u64::from(self.pages)
+    }
+}
+
 /// A shape that can be captured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
+    pub lengths: Lengths,
     /// Sizes of the captured tensors.
     pub dims: [u32; 7],
     pub groups: SmallVec<[Group; 2]>,
@@ -136,7 +157,8 @@ impl Shape {
                 Lengths::Patch => limits.pages.max(1),
             };
         }
-        let shape = Shape { dims: Sym::ALL.map(|sym| sizes.get(sym)), groups: groups.into() };
+        let lengths = limits.lengths;
+        let shape = Shape { lengths, dims: Sym::ALL.map(|sym| sizes.get(sym)), groups: groups.into() };
         (shape, rows)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{Bindings, Burst, Counters, DeviceError, StepReport, WeightSource};
 use aio_plan::artefact::WeightFile;
-use aio_plan::{Plan, PlanFamily, PoolSizes, Target};
+use aio_plan::{Plan, PlanFamily, PoolSizes, StepForms, Target};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -213,6 +213,28 @@ pub trait Executable: Send {
     /// # Errors
     /// [`DeviceError::Binding`] if the step does not fit the plan, in which case nothing has run.
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError>;
+
+    /// Forms in which the step can run; empty if there is only one.
+    ///
+    /// # Errors
+    /// [`DeviceError::Binding`] if the step does not fit the plan.
+    fn forms(&self, bindings: &Bindings<'_, '_>) -> Result<StepForms, DeviceError> {
+        let _ = bindings;
+        Ok(StepForms::new())
+    }
+
+    /// Starts a step in a form, by its index in [`Executable::forms`]; [`Executable::submit`] takes the first.
+    ///
+    /// # Errors
+    /// Those of [`Executable::submit`].
+    fn submit_form<'a>(
+        &'a mut self,
+        form: usize,
+        bindings: &'a mut Bindings<'_, '_>,
+    ) -> Result<Pending<'a>, DeviceError> {
+        let _ = form;
+        self.submit(bindings)
+    }
 }
 
 /// A submitted step.

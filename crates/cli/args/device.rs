@@ -35,9 +35,9 @@ pub(crate) struct AscendArgs {
     /// AscendCL for --device ascend: a library file, or the folder of CANN's libraries [default: the simulated Ascend].
     #[arg(long, value_name = "PATH")]
     pub acl_lib: Option<PathBuf>,
-    /// How --device ascend gets lengths of sequences into captured graphs: a graph for each bucket of lengths, or one whose
-    /// attention each step replaces [default: bucket].
-    #[arg(long, value_name = "HOW", value_parser = ["bucket", "patch"])]
+    /// How --device ascend gets lengths of sequences into captured graphs: a graph for each bucket of lengths, one whose
+    /// attention each step replaces, or whichever is faster for the step [default: auto].
+    #[arg(long, value_name = "HOW", value_parser = ["auto", "bucket", "patch"])]
     pub lengths: Option<String>,
     /// Weight matrices of --device ascend: halves, or the file's integers where it has Q8_0 or Q4_0 [default: f16].
     #[arg(long, value_name = "FORM", value_parser = ["f16", "groups"])]

@@ -38,7 +38,7 @@ impl Form {
 /// Opens the simulated Ascend with the constants of a chip and a host.
 pub(super) fn device(chip: &str, host: &str, form: Form) -> Result<AscendDevice> {
     let options = AscendOptions {
-        lengths: form.lengths,
+        lengths: Some(form.lengths),
         graphs: form.graphs,
         groups: form.groups,
         dry: true,

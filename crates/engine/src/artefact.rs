@@ -136,7 +136,7 @@ impl Engine {
                 let context = context_of(&hyper, options);
                 let pools = PoolPlan::new(&family, capacity(context, options))?;
                 let weights = upload(&artefact, &family, &*device, pools.sizes, access)?;
-                let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options.dispatch)?;
+                let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options)?;
                 Ok::<_, EngineError>(Some((context, family, pools, weights, runner)))
             },
         )?;

@@ -1,6 +1,7 @@
 //! The engine: a model on a device.
 
 use crate::dispatch::Dispatch;
+use crate::forms::FormSteps;
 use crate::limits::{MAX_DRAFTS, SMALL_ROWS, WIDE_ROWS};
 use crate::lock::{Exclusive, lock};
 use crate::need::MemoryNeed;
@@ -95,8 +96,8 @@ pub struct Engine {
     refusal: OnceLock<String>,
     /// Locked for the duration of a step or burst.
     pub(crate) steps: Exclusive<Steps>,
-    /// Rows of all steps so far.
-    pub(crate) rows: Mutex<RowTally>,
+    /// Rows and forms of all steps so far.
+    pub(crate) done: Mutex<(RowTally, FormSteps)>,
     /// Learned speculation state, shared by all batches. Locked only to ask and to tell.
     speculator: Mutex<Speculator>,
 }
@@ -230,7 +231,7 @@ impl Engine {
         MemoryNeed::of(&family, sizes).check_on(device.available_bytes(), || device.scratch_bytes(&family, sizes))?;
         let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, sizes)?;
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
-        let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options.dispatch)?;
+        let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options)?;
         let (pools, prefill_rows) = (pools.make(), prefill_rows(options));
         let EngineOptions { ceilings, burst, .. } = *options;
         let parts = Parts { model, family, device, weights, runner, pools, context, prefill_rows, ceilings, burst };
@@ -259,7 +260,7 @@ impl Engine {
             burst,
             refusal: OnceLock::new(),
             steps: Exclusive::new(Steps::new(runner)),
-            rows: Mutex::default(),
+            done: Mutex::default(),
             speculator,
         })
     }
@@ -381,7 +382,12 @@ impl Engine {
 
     /// Row counts of all steps so far, and of their buckets.
     pub fn rows(&self) -> RowTally {
-        *lock(&self.rows)
+        lock(&self.done).0
+    }
+
+    /// Numbers of steps by the name of their form, where the device has several.
+    pub fn forms(&self) -> FormSteps {
+        lock(&self.done).1.clone()
     }
 
     /// What steps read and compute.

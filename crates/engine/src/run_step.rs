@@ -35,7 +35,7 @@ impl Engine {
         let advances = step.advance(&self.pools)?;
         let timed = steps.run(&step, &advances, (vocabulary, self.pools.sizes()), out)?;
         step.stage(&self.pools, advances);
-        *lock(&self.rows) = steps.runner.rows;
+        *lock(&self.done) = (steps.runner.rows, steps.runner.forms.steps.clone());
         Ok(timed)
     }
 }

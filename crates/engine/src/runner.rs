@@ -2,10 +2,10 @@
 //!
 //! A step of a size seen before allocates nothing. Called by the engine.
 
-use crate::EngineError;
-use crate::dispatch::Dispatch;
+use crate::forms::Forms;
 use crate::limits::SMALL_ROWS;
 use crate::step::StepInputs;
+use crate::{EngineError, EngineOptions};
 use aio_backend::{Bindings, Burst, Data, Device, Executable, StepReport, WeightSet};
 use aio_ir::Dims;
 use aio_plan::{Bucket, Plan, PlanFamily, StepInput, Tail};
@@ -54,6 +54,7 @@ pub(crate) struct Runner {
     device: Arc<dyn Device>,
     weights: WeightSet,
     plans: Vec<Loaded>,
+    pub forms: Forms,
     /// Rows of all steps so far.
     pub rows: RowTally,
 }
@@ -63,17 +64,18 @@ impl Runner {
         device: Arc<dyn Device>,
         family: &PlanFamily,
         weights: WeightSet,
-        dispatch: Dispatch,
+        options: &EngineOptions,
     ) -> Result<Runner, EngineError> {
         let mut plans = Vec::new();
-        let options = dispatch.load_options();
+        let load = options.dispatch.load_options();
         for plan in &family.plans {
-            let executable = device.load(family, plan, &weights, &options)?;
+            let executable = device.load(family, plan, &weights, &load)?;
             let inputs = plan.inputs.iter().map(|b| StepInput::from_name(&b.name)).collect();
             plans.push(Loaded { bucket: plan.bucket, inputs, executable });
         }
         plans.sort_by_key(|p| (p.bucket.rows, p.bucket.outs));
-        Ok(Runner { device, weights, plans, rows: RowTally::default() })
+        let forms = Forms::new(options.ceilings.bandwidth);
+        Ok(Runner { device, weights, plans, forms, rows: RowTally::default() })
     }
 
     /// Loads a burst with the smallest plan for this tail that verifies a run of sixteen drafts, or else the largest
@@ -96,9 +98,10 @@ impl Runner {
         outputs: &mut [Vec<u32>; 3],
     ) -> Result<StepReport, EngineError> {
         let verify = words.len() > 1;
-        let plan = self.plans.iter_mut().find(|p| serves(&p.bucket, &inputs.dims, tail, verify));
+        let at = self.plans.iter().position(|p| serves(&p.bucket, &inputs.dims, tail, verify));
         let Dims { rows, outs, .. } = inputs.dims;
-        let plan = plan.ok_or(EngineError::StepSize { rows, outs })?;
+        let at = at.ok_or(EngineError::StepSize { rows, outs })?;
+        let plan = &mut self.plans[at];
         for (output, &words) in outputs.iter_mut().zip(words) {
             if output.len() < words {
                 output.resize(words, 0);
@@ -108,7 +111,7 @@ impl Runner {
             plan.inputs.iter().map(|i| i.and_then(|i| inputs.data(i))).collect();
         let mut outputs: SmallVec<[&mut [u32]; 3]> = outputs[..words.len()].iter_mut().map(Vec::as_mut_slice).collect();
         let mut bindings = Bindings { dims: inputs.dims, inputs: &data, outputs: &mut outputs };
-        let report = plan.executable.submit(&mut bindings)?.wait()?;
+        let report = self.forms.run(at, &mut *plan.executable, &mut bindings)?;
         self.rows.used += u64::from(rows);
         self.rows.bucket += u64::from(plan.bucket.rows);
         Ok(report)

@@ -12,7 +12,7 @@ const CHIPS: &[&str] = &["910B1", "910B2", "910B3", "910B4"];
 const HOSTS: &[&str] = &["native", "torch-eager"];
 const OPTIONS: &[OptionSpec] = &[
     OptionSpec { name: options::ACL_LIB, form: OptionForm::Path },
-    OptionSpec { name: options::LENGTHS, form: OptionForm::Word(&["bucket", "patch"]) },
+    OptionSpec { name: options::LENGTHS, form: OptionForm::Word(&["auto", "bucket", "patch"]) },
     OptionSpec { name: options::WEIGHTS, form: OptionForm::Word(&["f16", "groups"]) },
     OptionSpec { name: options::CHIP, form: OptionForm::Word(CHIPS) },
     OptionSpec { name: options::HOST, form: OptionForm::Word(HOSTS) },
@@ -70,8 +70,11 @@ impl DeviceEntry for AscendEntry {
 
     fn open(&self, options: &DeviceOptions) -> Result<Opened, DeviceError> {
         let path = options.folders(options::ACL_LIB).first().map(|p| p.as_path());
-        let patch = options.word(options::LENGTHS) == Some("patch");
-        let lengths = if patch { Lengths::Patch } else { Lengths::Bucket };
+        let lengths = match options.word(options::LENGTHS) {
+            Some("bucket") => Some(Lengths::Bucket),
+            Some("patch") => Some(Lengths::Patch),
+            _ => None,
+        };
         let groups = options.word(options::WEIGHTS) == Some("groups");
         let default = AscendOptions::default();
         let known = |option, all: &[&'static str], default| {

@@ -11,7 +11,11 @@ use aio_plan::{Bucket, PoolSizes, Tail};
 use std::collections::BTreeMap;
 
 fn device(lengths: Lengths) -> AscendDevice {
-    AscendDevice::open(AclLibrary::simulated().unwrap(), AscendOptions { lengths, ..AscendOptions::default() }).unwrap()
+    AscendDevice::open(
+        AclLibrary::simulated().unwrap(),
+        AscendOptions { lengths: Some(lengths), ..AscendOptions::default() },
+    )
+    .unwrap()
 }
 
 /// Whether `AIO_CASES` selects the case: its name contains the value, or the variable is not set.

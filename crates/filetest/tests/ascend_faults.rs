@@ -21,7 +21,10 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 fn open(lengths: Lengths) -> Result<AscendDevice, DeviceError> {
-    AscendDevice::open(AclLibrary::simulated().unwrap(), AscendOptions { lengths, ..AscendOptions::default() })
+    AscendDevice::open(
+        AclLibrary::simulated().unwrap(),
+        AscendOptions { lengths: Some(lengths), ..AscendOptions::default() },
+    )
 }
 
 fn engine(lengths: Lengths) -> Result<Engine, EngineError> {

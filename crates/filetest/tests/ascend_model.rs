@@ -22,7 +22,7 @@ const TOKENS: usize = 140;
 const BOUND: f64 = 1e-4;
 
 fn ascend(lengths: Lengths, groups: bool) -> AscendDevice {
-    let options = AscendOptions { lengths, groups, ..AscendOptions::default() };
+    let options = AscendOptions { lengths: Some(lengths), groups, ..AscendOptions::default() };
     AscendDevice::open(AclLibrary::simulated().unwrap(), options).unwrap()
 }
 
@@ -176,7 +176,7 @@ fn lengths_and_dispatch_change_no_token() {
     let mut wants = Vec::new();
     for lengths in [Lengths::Bucket, Lengths::Patch] {
         for (dispatch, graphs) in [(Dispatch::Graph, true), (Dispatch::Graph, false), (Dispatch::Op, true)] {
-            let options = AscendOptions { lengths, graphs, ..AscendOptions::default() };
+            let options = AscendOptions { lengths: Some(lengths), graphs, ..AscendOptions::default() };
             let device = AscendDevice::open(AclLibrary::simulated().unwrap(), options).unwrap();
             let engine = engine_on(device, "llama-1b", DType::F16, dispatch);
             wants.push(generated(&engine, Sampling::greedy(), Speculation::Fixed(3)));

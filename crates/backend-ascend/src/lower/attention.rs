@@ -46,7 +46,7 @@ impl Lowering<'_> {
             let Some(spec) = spec_of(task) else { continue };
             let Ok(places) = self.places_of(task, attend_operands(task).places) else { continue };
             for (i, group) in self.shape.groups.iter().enumerate() {
-                match self.model.lengths {
+                match self.shape.lengths {
                     Lengths::Bucket => drop(self.mask(places, i, group, spec, task)),
                     Lengths::Patch if group.rows > 1 => self.triangle(),
                     Lengths::Patch => {}
@@ -180,7 +180,7 @@ impl Lowering<'_> {
         if spec.soft_cap != 0.0 || o.sinks != Loc::Absent {
             return Err(unsupported(task, "fused attention has no soft cap and no sinks"));
         }
-        if self.model.lengths == Lengths::Patch && spec.window > 0 {
+        if self.shape.lengths == Lengths::Patch && spec.window > 0 {
             return Err(unsupported(task, "a window with patched lengths"));
         }
         let q = self.half(task, o.q)?;
@@ -222,7 +222,7 @@ impl Lowering<'_> {
         let table = Section::Table { places, group: i, page: shape.positions };
         let table = self.stage.section(table, Elem::I32, [sequences, pages]);
         let whole = pages * page;
-        let (mask, rows, positions, sparse) = match self.model.lengths {
+        let (mask, rows, positions, sparse) = match self.shape.lengths {
             Lengths::Bucket => (Some(self.mask(places, i, group, *spec, task)?), Vec::new(), vec![whole], 0),
             Lengths::Patch if each == 1 => (None, Vec::new(), vec![whole; sequences as usize], 0),
             Lengths::Patch => {

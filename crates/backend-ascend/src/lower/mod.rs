@@ -16,7 +16,7 @@ mod rows;
 pub(crate) use host::{HostTask, HostValues, words};
 pub(crate) use ops::has_operator;
 pub(crate) use results::{Results, Source};
-pub(crate) use rows::pads;
+pub(crate) use rows::{attentions, pads};
 
 use crate::acl::Call;
 use crate::error::DEVICE;
@@ -55,7 +55,6 @@ pub(crate) struct Model<'a> {
     pub states: &'a StatesMap,
     /// Numbers of a weight that the host keeps; `None` while forms are collected.
     pub vectors: Option<&'a HashMap<WeightId, Vec<f32>>>,
-    pub lengths: Lengths,
 }
 
 /// A lowered plan.
@@ -95,14 +94,14 @@ impl Program {
 
 impl Program {
     /// The attention of a step with its own lengths, where they are patched: places among the calls, and the calls.
-    pub(crate) fn patched(&self, lengths: Lengths, step: &Step<'_, '_, '_>) -> Vec<(usize, Call)> {
+    pub(crate) fn patched(&self, step: &Step<'_, '_, '_>) -> Vec<(usize, Call)> {
         let Some(places) = self.places else { return Vec::new() };
         let with_lengths = |place: usize| {
             let Call::Attention(call) = &self.calls[place] else { return None };
             let (totals, seen) = step.lengths(places, &step.shape.groups[call.group]);
             Some((place, Call::Attention(Box::new(call.of_lengths(totals, seen)))))
         };
-        self.updated(lengths).into_iter().filter_map(with_lengths).collect()
+        self.updated(step.shape.lengths).into_iter().filter_map(with_lengths).collect()
     }
 }
 

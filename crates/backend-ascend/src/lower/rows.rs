@@ -10,6 +10,12 @@ pub(crate) fn pads(plan: &Plan) -> bool {
     plan.tasks.iter().all(by_row)
 }
 
+/// Tasks of attention in a plan.
+pub(crate) fn attentions(plan: &Plan) -> u64 {
+    let attends = |task: &&Task| matches!(task.kind.name(), KindName::Attend | KindName::Op(Op::Attend));
+    plan.tasks.iter().filter(attends).count() as u64
+}
+
 /// Whether each entry along a type's first dimension is a row of its own, or the type is the same for every step.
 fn by_first(ty: &TensorType) -> bool {
     let Some((first, rest)) = ty.shape.dims().split_first() else { return true };
