@@ -70,13 +70,18 @@ mod drafter;
 mod forms;
 mod ledger;
 mod lookup;
+mod place;
 mod profile;
+mod random;
 mod roofline;
+pub mod routing;
 mod select;
 mod shape;
+pub mod simulate;
 mod speculator;
 mod step_time;
 mod suffix;
+pub mod trace;
 
 pub use acceptance::Acceptance;
 pub use aio_plan::{Clock, StepTime};

@@ -3,6 +3,7 @@
 //! Written by `aio device calibrate`, read by cost models. Figures are medians with their spread, which shows whether
 //! the machine was quiet or busy.
 
+use crate::place::position;
 use crate::roofline::Ceilings;
 use serde::{Deserialize, Serialize};
 
@@ -201,7 +202,7 @@ impl DeviceProfile {
 
 /// The error's message with its line number. The library's own text spans several lines.
 fn one_line(error: &toml::de::Error, text: &str) -> String {
-    let line = error.span().map(|s| text.get(..s.start).unwrap_or(text).lines().count().max(1));
+    let line = error.span().map(|s| position(text, s.start).0);
     let message = error.message().replace('\n', " ");
     line.map_or(message.clone(), |l| format!("line {l}: {message}"))
 }

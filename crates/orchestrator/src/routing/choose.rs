@@ -1,0 +1,221 @@
+//! Chooses the variant of a request.
+
+use super::policy::{DraftRule, Policy, SpeculationRule, VariantRule};
+use serde::Serialize;
+use smallvec::SmallVec;
+use std::fmt;
+
+/// What a probe says of a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Probed<'a> {
+    /// The likeliest category.
+    pub category: &'a str,
+    /// Its probability less that of the next one, 0 to 1.
+    pub margin: f64,
+}
+
+/// A request that is to be routed.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteRequest<'a> {
+    /// What the probe says, if there is one.
+    pub probed: Option<Probed<'a>>,
+    /// Positions of the prompt and of the expected output.
+    pub context: u32,
+    /// Seconds in which it should be finished; infinite if it may take as long as it takes.
+    pub within: f64,
+}
+
+/// A variant at this moment.
+#[derive(Clone, Copy, Debug)]
+pub struct VariantNow<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Bytes of its weights.
+    pub weight_bytes: u64,
+    /// Expected seconds until it would have finished the request.
+    pub seconds: f64,
+    /// Whether it is loaded and has memory for the request.
+    pub fits: bool,
+}
+
+/// The reason for a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteReason {
+    /// The policy's rule says so.
+    Rule,
+    /// The probe's answer was ambiguous.
+    Ambiguous,
+    /// It is the fastest that is good enough.
+    Fastest,
+    /// No variant that is good enough finishes in time, so the fastest of all was taken.
+    Late,
+    /// The policy's variant has no memory for the request.
+    Full,
+}
+
+/// A variant that was not taken.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rejected {
+    /// Index of the variant.
+    pub variant: usize,
+    /// Expected seconds.
+    pub seconds: f64,
+    /// Why it was not taken.
+    pub why: &'static str,
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Index of the variant.
+    pub variant: usize,
+    /// Its expected seconds.
+    pub seconds: f64,
+    /// How it is speculated on.
+    pub speculation: SpeculationRule,
+    /// Where its drafts come from.
+    pub drafter: DraftRule,
+    /// The reason.
+    pub reason: RouteReason,
+    /// The other variants.
+    pub rejected: SmallVec<[Rejected; 4]>,
+}
+
+impl fmt::Display for RouteReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RouteReason::Rule => "the policy's rule",
+            RouteReason::Ambiguous => "the category is ambiguous",
+            RouteReason::Fastest => "the fastest that is good enough",
+            RouteReason::Late => "no good enough variant is in time",
+            RouteReason::Full => "the policy's variant has no room",
+        })
+    }
+}
+
+impl Policy {
+    /// Chooses a variant. `None` if none fits.
+    pub fn route(&self, request: &RouteRequest<'_>, variants: &[VariantNow<'_>]) -> Option<Route> {
+        let category = request.probed.map(|p| p.category);
+        let treatment = self.treatment(category, request.context);
+        let unsure = request.probed.filter(|p| p.margin < self.margin).and(self.ambiguous.as_ref());
+        let (rule, said) = match unsure {
+            Some(rule) => (rule, RouteReason::Ambiguous),
+            None => (&treatment.variant, RouteReason::Rule),
+        };
+        let fitting = || (0..variants.len()).filter(|&i| variants[i].fits);
+        let size = |i: &usize| variants[*i].weight_bytes;
+        let (wanted, reason) = match rule {
+            VariantRule::Smallest => ((0..variants.len()).min_by_key(size), said),
+            VariantRule::Largest => ((0..variants.len()).max_by_key(size), said),
+            VariantRule::Named(name) => (variants.iter().position(|v| v.name == name), said),
+            VariantRule::Fastest => self.fastest(category, request.within, variants),
+        };
+        let taken = wanted.filter(|&i| variants[i].fits);
+        let (variant, reason) = match taken {
+            Some(variant) => (variant, reason),
+            None => {
+                (fitting().min_by(|&a, &b| variants[a].seconds.total_cmp(&variants[b].seconds))?, RouteReason::Full)
+            }
+        };
+        let rejected = self.rejected(category, variant, reason, variants);
+        let (speculation, drafter) = (treatment.speculation, treatment.drafter);
+        Some(Route { variant, seconds: variants[variant].seconds, speculation, drafter, reason, rejected })
+    }
+
+    /// Whether a variant is good enough. Where nothing was measured, only the largest is.
+    fn suffices(&self, category: Option<&str>, variant: &VariantNow<'_>, variants: &[VariantNow<'_>]) -> bool {
+        let known = self.quality.suffices(category, variant.name, variants.iter().map(|v| v.name), self.tolerance);
+        known.unwrap_or_else(|| variants.iter().all(|v| v.weight_bytes <= variant.weight_bytes))
+    }
+
+    /// The fastest variant that is good enough; the fastest of all if none of these is in time.
+    fn fastest(
+        &self,
+        category: Option<&str>,
+        within: f64,
+        variants: &[VariantNow<'_>],
+    ) -> (Option<usize>, RouteReason) {
+        let fitting = || (0..variants.len()).filter(|&i| variants[i].fits);
+        let by_time = |a: &usize, b: &usize| variants[*a].seconds.total_cmp(&variants[*b].seconds);
+        let good = fitting().filter(|&i| self.suffices(category, &variants[i], variants)).min_by(by_time);
+        match (good, fitting().min_by(by_time)) {
+            (Some(good), Some(any))
+                if variants[good].seconds > within && variants[any].seconds < variants[good].seconds =>
+            {
+                (Some(any), RouteReason::Late)
+            }
+            (good, _) => (good, RouteReason::Fastest),
+        }
+    }
+
+    fn rejected(
+        &self,
+        category: Option<&str>,
+        taken: usize,
+        reason: RouteReason,
+        variants: &[VariantNow<'_>],
+    ) -> SmallVec<[Rejected; 4]> {
+        let why = |v: &VariantNow<'_>| match reason {
+            _ if !v.fits => "no room",
+            RouteReason::Rule | RouteReason::Ambiguous => "not the policy's",
+            _ if !self.suffices(category, v, variants) => "not good enough",
+            RouteReason::Late => "too late",
+            _ => "slower",
+        };
+        let others = variants.iter().enumerate().filter(|(i, _)| *i != taken);
+        others.map(|(i, v)| Rejected { variant: i, seconds: v.seconds, why: why(v) }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variant(name: &'static str, weight_bytes: u64, seconds: f64) -> VariantNow<'static> {
+        VariantNow { name, weight_bytes, seconds, fits: true }
+    }
+
+    fn request(category: &'static str, margin: f64, within: f64) -> RouteRequest<'static> {
+        RouteRequest { probed: Some(Probed { category, margin }), context: 1000, within }
+    }
+
+    fn policy(default: &str) -> Policy {
+        let text = format!(
+            "name = \"p\"\nmargin = 0.2\nambiguous = \"largest\"\ntolerance = 1.0\n[default]\nvariant = \"{default}\"\n\
+             [quality.code]\nsmall = 60\nlarge = 60.5\n[quality.facts]\nsmall = 40\nlarge = 70\n"
+        );
+        Policy::from_toml(&text).unwrap()
+    }
+
+    #[test]
+    fn rules_ambiguity_and_room() {
+        let (small, large) = (variant("small", 2, 1.0), variant("large", 14, 3.0));
+        let taken = |route: Option<Route>| route.map(|r| (r.variant, r.reason));
+        let p = policy("smallest");
+        assert_eq!(taken(p.route(&request("code", 0.5, 9.0), &[large, small])), Some((1, RouteReason::Rule)));
+        assert_eq!(taken(p.route(&request("code", 0.1, 9.0), &[large, small])), Some((0, RouteReason::Ambiguous)));
+        let full = VariantNow { fits: false, ..small };
+        let route = p.route(&request("code", 0.5, 9.0), &[large, full]).unwrap();
+        assert_eq!((route.variant, route.reason, route.rejected[0].why), (0, RouteReason::Full, "no room"));
+        assert_eq!(p.route(&request("code", 0.5, 9.0), &[full]), None);
+        assert_eq!(policy("large").route(&request("x", 0.5, 9.0), &[small, large]).unwrap().variant, 1);
+    }
+
+    #[test]
+    fn the_fastest_that_is_good_enough_unless_it_is_late() {
+        let p = policy("fastest");
+        let route = |category, within, small: f64, large: f64| {
+            let variants = [variant("small", 2, small), variant("large", 14, large)];
+            let route = p.route(&request(category, 0.9, within), &variants).unwrap();
+            (route.variant, route.reason, route.rejected[0].why)
+        };
+        assert_eq!(route("code", 9.0, 1.0, 3.0), (0, RouteReason::Fastest, "slower"));
+        assert_eq!(route("code", 9.0, 5.0, 3.0), (1, RouteReason::Fastest, "slower"), "the small one is busy");
+        assert_eq!(route("facts", 9.0, 1.0, 3.0), (1, RouteReason::Fastest, "not good enough"));
+        assert_eq!(route("facts", 2.0, 1.0, 3.0), (0, RouteReason::Late, "too late"));
+        assert_eq!(route("facts", 2.0, 4.0, 3.0), (1, RouteReason::Fastest, "not good enough"));
+        assert_eq!(route("poems", 9.0, 1.0, 3.0), (1, RouteReason::Fastest, "not good enough"), "nothing was measured");
+    }
+}

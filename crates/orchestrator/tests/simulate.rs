@@ -1,0 +1,158 @@
+//! Traces on a modelled device: what must hold whatever the costs, and what each mechanism is worth.
+#![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
+
+use aio_orchestrator::routing::{Policy, SpeculationRule};
+use aio_orchestrator::simulate::{
+    SimOptions, SimProbe, SimReport, SimVariant, StepTable, VariantCosts, Verification, percentile, simulate,
+};
+use aio_orchestrator::trace::{Mix, TraceOptions, TraceRequest, make};
+use aio_orchestrator::{Ceilings, StepCost};
+
+const SEED: u64 = 11;
+
+/// A variant whose steps read all weights; a row costs little until the arithmetic shows.
+fn variant(name: &str, weight_bytes: f64, slower: f64) -> SimVariant {
+    let ceilings = Ceilings { bandwidth: 1.25e12 / slower, peak: 100e12 / slower };
+    let cost =
+        StepCost { bytes: weight_bytes, bytes_per_row: 0.0, macs_per_row: weight_bytes / 2.0, seconds: 1e-3 * slower };
+    let kv_bytes = weight_bytes / 1e5;
+    let sizes = [1, 2, 4, 8, 16, 64, 512].into_iter().flat_map(|rows| [(rows, 0u64), (rows, 10_000)]);
+    let steps: Vec<_> = sizes.map(|(rows, at)| (rows, at, cost.time(&ceilings, rows, at as f64 * kv_bytes))).collect();
+    let table = StepTable::of(&steps).unwrap();
+    let costs = VariantCosts { table, cost, ceilings, kv_bytes };
+    SimVariant { name: name.to_owned(), costs, weight_bytes: weight_bytes as u64 }
+}
+
+fn trace(rate: f64, requests: u32) -> Vec<TraceRequest> {
+    make(&TraceOptions { mix: Mix::Mixed, requests, context: 2048, rate, seed: SEED })
+}
+
+fn run(
+    trace: &[TraceRequest],
+    variants: &[SimVariant],
+    policy: &str,
+    change: impl Fn(&mut SimOptions<'_>),
+) -> SimReport {
+    let policy = Policy::built_in(policy).unwrap();
+    let mut options = SimOptions {
+        variants,
+        policy: &policy,
+        verification: Verification::Batch,
+        speculation: None,
+        sequences: 8,
+        prefill_rows: 512,
+        drafts: 16,
+        kv_bytes: 1e12,
+        within: f64::INFINITY,
+        probe: SimProbe { rows: 64, accuracy: 0.95 },
+        seed: SEED,
+    };
+    change(&mut options);
+    simulate(trace, &options)
+}
+
+fn both() -> Vec<SimVariant> {
+    vec![variant("pangu-1b", 2e9, 1.0), variant("pangu-7b", 14e9, 1.0)]
+}
+
+#[test]
+fn every_request_gets_its_tokens_on_the_variant_of_its_policy() {
+    println!("seed {SEED}");
+    let trace = trace(2.0, 200);
+    let wanted: u64 = trace.iter().map(|r| u64::from(r.output)).sum();
+    for policy in Policy::names() {
+        let report = run(&trace, &both(), policy, |_| {});
+        assert_eq!(report.tokens(), wanted, "{policy}");
+        assert_eq!((report.latency.len(), report.decisions.len()), (200, 200), "{policy}");
+        assert!(report.first_token.iter().zip(&report.latency).all(|(first, last)| first <= last && *first > 0.0));
+        let busy: f64 = report.variants.iter().map(|v| v.seconds).sum();
+        assert!((busy + report.idle - report.seconds).abs() < 1e-6 * report.seconds, "{policy}");
+        let code: u64 = trace.iter().filter(|r| r.category == "code").map(|r| u64::from(r.output)).sum();
+        let small = report.variants[0].tokens;
+        match policy {
+            "static-small" => assert_eq!(small, wanted),
+            "static-large" => assert_eq!(small, 0),
+            _ => assert!((small as f64 / code as f64 - 1.0).abs() < 0.15, "{policy}: {small} of {code}"),
+        }
+    }
+}
+
+#[test]
+fn batched_verification_pays_and_verification_by_token_does_not() {
+    println!("seed {SEED}");
+    let trace = trace(f64::INFINITY, 60);
+    let with = |verification, speculation| {
+        let change = |o: &mut SimOptions<'_>| {
+            (o.sequences, o.verification, o.speculation) = (1, verification, Some(speculation))
+        };
+        run(&trace, &both(), "static-large", change).rate()
+    };
+    let plain = with(Verification::Batch, SpeculationRule::Off);
+    let auto = with(Verification::Batch, SpeculationRule::Auto);
+    let fixed = with(Verification::Batch, SpeculationRule::Fixed(4));
+    let token = with(Verification::Token, SpeculationRule::Fixed(4));
+    println!("plain {plain:.1}, auto {auto:.1}, fixed {fixed:.1}, token by token {token:.1}");
+    assert!(auto > 1.2 * plain && fixed > 1.1 * plain && token < plain, "{plain} {auto} {fixed} {token}");
+    assert!(auto > 0.99 * fixed);
+    assert_eq!(with(Verification::Token, SpeculationRule::Auto), plain, "it knows that it would lose");
+}
+
+#[test]
+fn more_bandwidth_is_never_slower_and_more_sequences_share_the_weights() {
+    println!("seed {SEED}");
+    let trace = trace(f64::INFINITY, 80);
+    let mut last = f64::INFINITY;
+    for slower in [4.0, 2.0, 1.0, 0.5] {
+        let variants = [variant("pangu-1b", 2e9, slower), variant("pangu-7b", 14e9, slower)];
+        let seconds = run(&trace, &variants, "adaptive", |_| {}).seconds;
+        assert!(seconds < last, "{slower}: {seconds} after {last}");
+        last = seconds;
+    }
+    let rate = |n| {
+        run(&trace, &both(), "static-large", |o| (o.sequences, o.speculation) = (n, Some(SpeculationRule::Off))).rate()
+    };
+    assert!(rate(8) > 3.0 * rate(1), "{} {}", rate(8), rate(1));
+}
+
+#[test]
+fn late_requests_go_to_a_smaller_variant_and_back() {
+    println!("seed {SEED}");
+    let facts = TraceRequest { arrival: 0.0, category: "knowledge".to_owned(), prompt: 500, output: 100, copy: 0.0 };
+    // A burst of requests between two quiet stretches.
+    let at = |i: u32| match i {
+        0..20 => f64::from(i) * 4.0,
+        20..120 => 80.0 + f64::from(i - 20) * 0.05,
+        _ => 200.0 + f64::from(i - 120) * 4.0,
+    };
+    let trace: Vec<_> = (0..140).map(|i| TraceRequest { arrival: at(i), ..facts.clone() }).collect();
+    let report = run(&trace, &both(), "adaptive", |o| o.within = 4.0);
+    let small = |range: std::ops::Range<usize>| {
+        report.decisions.iter().filter(|d| range.contains(&d.request) && d.route.variant == 0).count()
+    };
+    let fixed = run(&trace, &both(), "static-large", |o| o.within = 4.0);
+    println!(
+        "small {} {} {}; late {} of the static large variant's {}",
+        small(0..20),
+        small(20..120),
+        small(120..140),
+        report.late,
+        fixed.late
+    );
+    assert!(small(0..20) <= 2 && small(130..140) <= 1, "quiet stretches have the large one");
+    assert!(small(20..120) > 20 && report.late * 2 < fixed.late);
+    assert!(percentile(&report.latency, 0.5) < percentile(&fixed.latency, 0.5));
+}
+
+#[test]
+fn memory_bounds_what_runs_at_once() {
+    println!("seed {SEED}");
+    let facts = TraceRequest { arrival: 0.0, category: "chat".to_owned(), prompt: 500, output: 100, copy: 0.0 };
+    let (trace, variants) = (vec![facts; 40], both());
+    let most = trace.iter().map(|r| f64::from(r.prompt + r.output) * variants[1].costs.kv_bytes).fold(0.0, f64::max);
+    let narrow = run(&trace, &variants, "static-large", |o| o.kv_bytes = most);
+    let wide = run(&trace, &variants, "static-large", |_| {});
+    assert_eq!((narrow.latency.len(), narrow.refused), (40, 0));
+    assert!(narrow.seconds > 3.0 * wide.seconds);
+    let none = run(&trace, &variants, "static-large", |o| o.kv_bytes = 1.0);
+    assert_eq!((none.refused, none.tokens()), (40, 0));
+}
