@@ -8,6 +8,7 @@ mod op;
 mod spec;
 mod speculate;
 mod table;
+mod trace;
 
 pub(crate) use artefact::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, CompileArgs};
 pub(crate) use device::{AscendArgs, DeviceArg};
@@ -23,6 +24,7 @@ pub(crate) use measure::{
 pub(crate) use spec::SpecArgs;
 pub(crate) use speculate::{DrafterArg, SpeculateArgs, speculation_name};
 pub(crate) use table::TableForm;
+pub(crate) use trace::{MixArg, SimulateArgs, SimulateTable, TraceCommand, TraceMakeArgs};
 
 use aio::engine::Dispatch;
 use aio::ir::DType;
@@ -100,6 +102,11 @@ pub(crate) enum Command {
     /// List devices; show or measure their profiles.
     #[command(subcommand, after_help = "Examples:\n  aio device list\n  aio device calibrate")]
     Device(DeviceCommand),
+    /// Make traces of requests.
+    #[command(subcommand, after_help = "Examples:\n  aio trace make > trace.jsonl")]
+    Trace(TraceCommand),
+    /// Run a trace of requests on a modelled device.
+    Simulate(Box<SimulateArgs>),
 }
 
 /// Arguments of `aio pull`.

@@ -46,11 +46,13 @@ mod registry;
 mod run;
 mod scratch;
 mod signals;
+mod simulate;
 mod speculate;
 mod store;
 mod stream;
 mod synth;
 mod table;
+mod trace;
 
 use args::Command;
 use outcome::Outcome;
@@ -81,6 +83,8 @@ fn main() -> ExitCode {
         Command::Synth(a) => synth::main(a),
         Command::Bench(a) => bench::main(*a),
         Command::Device(a) => device::main(a),
+        Command::Trace(a) => trace::main(a),
+        Command::Simulate(a) => simulate::main(&a),
     };
     let status = status(outcome);
     signals::ended_by().map_or(status, |signal| ExitCode::from(128 + signal as u8))

@@ -42,7 +42,7 @@ pub(crate) fn open(args: &ModelArgs) -> Result<Model> {
     open_path(&path(args)?)
 }
 
-fn open_path(path: &Path) -> Result<Model> {
+pub(crate) fn open_path(path: &Path) -> Result<Model> {
     if is_artefact(path) {
         bail!("{} is a compiled artefact; this command needs the original model file", path.display());
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// A constant with its provenance.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Constant {
+pub(crate) struct Constant {
     pub name: String,
     pub value: f64,
     pub low: f64,
@@ -16,11 +16,11 @@ pub(super) struct Constant {
 }
 
 /// Constants of a chip and a host.
-pub(super) struct Constants(pub Vec<Constant>);
+pub(crate) struct Constants(pub Vec<Constant>);
 
 /// A point in the ranges of all constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Point {
+pub(crate) enum Point {
     /// The fast end of each range.
     Fast,
     /// The values in use.
@@ -31,7 +31,7 @@ pub(super) enum Point {
 
 /// Seconds and bytes per second that eager engines and graphs take.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Costs {
+pub(crate) struct Costs {
     /// A call of the host.
     pub launch: f64,
     pub sync: f64,
@@ -46,7 +46,7 @@ pub(super) struct Costs {
 
 impl Constants {
     /// Those of a chip and a host.
-    pub(super) fn of(chip: &str, host: &str) -> Result<Constants> {
+    pub(crate) fn of(chip: &str, host: &str) -> Result<Constants> {
         #[derive(Deserialize)]
         struct Report {
             constants: Vec<Constant>,
@@ -57,12 +57,12 @@ impl Constants {
     }
 
     /// The constant of a name.
-    pub(super) fn get(&self, name: &str) -> Result<&Constant> {
+    pub(crate) fn get(&self, name: &str) -> Result<&Constant> {
         self.0.iter().find(|c| c.name == name).with_context(|| format!("the simulator has no constant `{name}`"))
     }
 
     /// The costs at a point.
-    pub(super) fn costs(&self, point: Point) -> Result<Costs> {
+    pub(crate) fn costs(&self, point: Point) -> Result<Costs> {
         let time = |name: &str| Ok::<f64, anyhow::Error>(at(self.get(name)?, point, false) * 1e-9);
         let rate = |name: &str| Ok::<f64, anyhow::Error>(at(self.get(name)?, point, true));
         Ok(Costs {

@@ -5,7 +5,7 @@ use super::operators::{Line, Operators};
 use aio::model::synth::Preset;
 
 /// Bytes that each operator of a step moves, in order.
-pub(super) fn bytes(operators: &Operators, preset: &Preset, context: u32) -> Vec<f64> {
+pub(crate) fn bytes(operators: &Operators, preset: &Preset, context: u32) -> Vec<f64> {
     let layers = (0..preset.block_count).flat_map(|_| operators.layer);
     let lines = operators.before.iter().chain(layers).chain(operators.after);
     let each = |line: &Line| {
@@ -23,7 +23,7 @@ fn kernel(bytes: f64, costs: &Costs) -> f64 {
 
 /// Seconds until the last of these operators has run: the host launches them one after the other, and the device runs
 /// each once it was launched and the one before has ended.
-pub(super) fn launched(bytes: &[f64], costs: &Costs) -> f64 {
+pub(crate) fn launched(bytes: &[f64], costs: &Costs) -> f64 {
     let (mut host, mut device) = (0.0, 0.0);
     for &moved in bytes {
         host += costs.launch;
@@ -33,18 +33,18 @@ pub(super) fn launched(bytes: &[f64], costs: &Costs) -> f64 {
 }
 
 /// Seconds of the same operators as one graph.
-pub(super) fn replayed(bytes: &[f64], costs: &Costs) -> f64 {
+pub(crate) fn replayed(bytes: &[f64], costs: &Costs) -> f64 {
     let device: f64 = bytes.iter().map(|&moved| kernel(moved, costs) + costs.gap).sum();
     costs.replay + costs.replay_task * bytes.len() as f64 + device + costs.sync
 }
 
 /// Seconds of a copy to the host.
-pub(super) fn copied(bytes: f64, costs: &Costs) -> f64 {
+pub(crate) fn copied(bytes: f64, costs: &Costs) -> f64 {
     costs.copy_base + bytes / costs.copy_rate
 }
 
 /// The argument between `low` and `high` at which a rising function reaches `wanted`; `None` if it does not.
-pub(super) fn reaches(wanted: f64, (low, high): (f64, f64), rising: impl Fn(f64) -> f64) -> Option<f64> {
+pub(crate) fn reaches(wanted: f64, (low, high): (f64, f64), rising: impl Fn(f64) -> f64) -> Option<f64> {
     if !(rising(low)..=rising(high)).contains(&wanted) {
         return None;
     }

@@ -3,17 +3,17 @@
 //! Constants come from the simulator's profiles, operators of eager engines from `operators.rs`, and steps of our own
 //! plans are walked on the simulator (`walk.rs`). No constant is fitted to a figure that a table predicts.
 
-mod constants;
-mod eager;
+pub(crate) mod constants;
+pub(crate) mod eager;
 mod inputs;
 mod lengths;
-mod operators;
-mod page;
+pub(crate) mod operators;
+pub(crate) mod page;
 mod paradox;
-mod predictions;
+pub(crate) mod predictions;
 mod speculation;
 mod sweeps;
-mod walk;
+pub(crate) mod walk;
 
 use crate::args::{ModelTable, ModelTablesArgs, ShowForm};
 use crate::output;

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 /// What an operator reads and writes that is large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moves {
+pub(crate) enum Moves {
     /// So little that the kernel floor covers it.
     Little,
     /// Query and output projections.
@@ -29,7 +29,7 @@ pub(super) enum Moves {
 
 impl Moves {
     /// Bytes, with 16-bit weights, keys and values.
-    pub(super) fn bytes(self, p: &Preset, context: f64) -> f64 {
+    pub(crate) fn bytes(self, p: &Preset, context: f64) -> f64 {
         let [width, forward, vocab] = [p.embedding_length, p.feed_forward_length, p.vocab_size].map(f64::from);
         let [query, key] = [p.head_count, p.head_count_kv].map(|n| f64::from(n) * f64::from(p.head_length));
         2.0 * match self {
@@ -44,7 +44,7 @@ impl Moves {
 }
 
 /// Operators of one line of model code.
-pub(super) struct Line {
+pub(crate) struct Line {
     pub module: &'static str,
     /// Names, comma-separated, in order.
     pub operators: &'static str,
@@ -58,13 +58,13 @@ const fn line(module: &'static str, operators: &'static str, moves: Moves) -> Li
 
 impl Line {
     /// How many operators it launches.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.operators.split(", ").count()
     }
 }
 
 /// The operators of a step: what is before the layers, one layer, what is after them.
-pub(super) struct Operators {
+pub(crate) struct Operators {
     pub before: &'static [Line],
     pub layer: &'static [Line],
     pub after: &'static [Line],
@@ -72,7 +72,7 @@ pub(super) struct Operators {
 
 impl Operators {
     /// How many a step of so many layers launches.
-    pub(super) fn count(&self, layers: u32) -> usize {
+    pub(crate) fn count(&self, layers: u32) -> usize {
         let sum = |lines: &[Line]| lines.iter().map(Line::count).sum::<usize>();
         sum(self.before) + sum(self.layer) * layers as usize + sum(self.after)
     }
@@ -108,11 +108,11 @@ const FINAL_NORM: Line = line("final norm", NORM, Moves::Little);
 const HEAD: Line = line("head", "linear", Moves::Head);
 
 /// One forward pass of openPangu.
-pub(super) const PANGU_FORWARD: Operators =
+pub(crate) const PANGU_FORWARD: Operators =
     Operators { before: &[EMBEDDING, ANGLES], layer: PANGU_LAYER, after: &[FINAL_NORM, HEAD] };
 
 /// One token of `generate`: the forward pass, and the loop around it.
-pub(super) const PANGU_GENERATE: Operators = Operators {
+pub(crate) const PANGU_GENERATE: Operators = Operators {
     before: &[
         line("generate: positions from the mask", "to long, cumsum, sub, eq, masked_fill", Moves::Little),
         EMBEDDING,
@@ -131,7 +131,7 @@ pub(super) const PANGU_GENERATE: Operators = Operators {
 };
 
 /// Qwen2.5 under llama.cpp's CANN back end (build_qwen2, ggml-cann), F16 weights, flash attention.
-pub(super) const GGML_QWEN2: Operators = Operators {
+pub(crate) const GGML_QWEN2: Operators = Operators {
     before: &[line("embedding", "GatherV2", Moves::Little)],
     layer: &[
         line("attn_norm", "RmsNorm, Mul", Moves::Little),
@@ -155,7 +155,7 @@ pub(super) const GGML_QWEN2: Operators = Operators {
 };
 
 /// Operators as a table.
-pub(super) fn sections(_: &Setting<'_>) -> Result<Vec<Section>> {
+pub(crate) fn sections(_: &Setting<'_>) -> Result<Vec<Section>> {
     let pangu = section(
         "Modelled: operators of an eager decode step, openPangu under PyTorch",
         &PANGU_GENERATE,

@@ -3,25 +3,25 @@
 use crate::table::Table;
 
 /// A table and the notes under it.
-pub(super) struct Section {
+pub(crate) struct Section {
     pub table: Table,
     pub notes: Vec<String>,
 }
 
 /// What the tables are made for.
-pub(super) struct Setting<'a> {
+pub(crate) struct Setting<'a> {
     pub chip: &'a str,
     pub hosts: Vec<&'a str>,
 }
 
 /// Markdown.
-pub(super) fn markdown(section: &Section) -> String {
+pub(crate) fn markdown(section: &Section) -> String {
     let notes: String = section.notes.iter().map(|note| format!("\n{note}\n")).collect();
     section.table.markdown() + &notes
 }
 
 /// JSON.
-pub(super) fn json(section: &Section) -> serde_json::Value {
+pub(crate) fn json(section: &Section) -> serde_json::Value {
     let heads: Vec<&str> = section.table.heads.iter().map(|h| h.trim_start_matches('>')).collect();
     let row = |cells: &Vec<String>| -> serde_json::Value {
         heads
@@ -42,4 +42,4 @@ pub(super) fn json(section: &Section) -> serde_json::Value {
 macro_rules! cells {
     ($($cell:expr),* $(,)?) => { vec![$($cell.to_string()),*] };
 }
-pub(super) use cells;
+pub(crate) use cells;

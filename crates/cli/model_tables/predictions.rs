@@ -101,7 +101,7 @@ fn milliseconds(seconds: f64) -> f64 {
     seconds * 1e3
 }
 
-pub(super) fn sections(setting: &Setting<'_>) -> Result<Vec<Section>> {
+pub(crate) fn sections(setting: &Setting<'_>) -> Result<Vec<Section>> {
     let eager = Constants::of(setting.chip, "torch-eager")?;
     let native = Constants::of(setting.chip, "native")?;
     let mut rows = vec![ratio(&eager)?];

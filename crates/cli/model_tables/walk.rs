@@ -14,11 +14,11 @@ use anyhow::{Context, Result, ensure};
 /// Pages of the KV pool; enough for the largest batch that is walked.
 const PAGES: u32 = 640;
 /// Positions of a page.
-pub(super) const PAGE: u32 = 128;
+pub(crate) const PAGE: u32 = 128;
 
 /// How steps are submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Form {
+pub(crate) struct Form {
     pub lengths: Lengths,
     /// Whether steps are captured.
     pub graphs: bool,
@@ -30,13 +30,13 @@ pub(super) struct Form {
 
 impl Form {
     /// Fused and captured, with buckets of lengths.
-    pub(super) const GRAPH: Form = Form { lengths: Lengths::Bucket, graphs: true, fuse: true, groups: false };
+    pub(crate) const GRAPH: Form = Form { lengths: Lengths::Bucket, graphs: true, fuse: true, groups: false };
     /// The same with patched lengths.
-    pub(super) const PATCH: Form = Form { lengths: Lengths::Patch, ..Form::GRAPH };
+    pub(crate) const PATCH: Form = Form { lengths: Lengths::Patch, ..Form::GRAPH };
 }
 
 /// Opens the simulated Ascend with the constants of a chip and a host.
-pub(super) fn device(chip: &str, host: &str, form: Form) -> Result<AscendDevice> {
+pub(crate) fn device(chip: &str, host: &str, form: Form) -> Result<AscendDevice> {
     let options = AscendOptions {
         lengths: Some(form.lengths),
         graphs: form.graphs,
@@ -51,7 +51,7 @@ pub(super) fn device(chip: &str, host: &str, form: Form) -> Result<AscendDevice>
 }
 
 /// The preset of a name.
-pub(super) fn preset(name: &str) -> Result<Preset> {
+pub(crate) fn preset(name: &str) -> Result<Preset> {
     Preset::find(name).with_context(|| format!("there is no preset `{name}`"))
 }
 
@@ -66,7 +66,7 @@ impl WeightSource for Nothing {
 
 /// A sequence of a step.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     /// Its rows; the last one is at the last position.
     pub rows: u32,
     /// Its positions, those rows included.
@@ -74,7 +74,7 @@ pub(super) struct Rows {
 }
 
 /// A model on the simulated Ascend, with one plan for each number of rows.
-pub(super) struct Walk {
+pub(crate) struct Walk {
     device: AscendDevice,
     chip: String,
     family: PlanFamily,
@@ -86,11 +86,15 @@ pub(super) struct Walk {
 
 impl Walk {
     /// Compiles a model of a preset's shape, without weights, for steps of these rows.
-    pub(super) fn new(chip: &str, preset: &Preset, form: Form, rows: &[u32]) -> Result<Walk> {
-        let device = device(chip, "native", form)?;
+    pub(crate) fn new(chip: &str, preset: &Preset, form: Form, rows: &[u32]) -> Result<Walk> {
         let dtype = if form.groups { DType::Q4_0 } else { DType::F16 };
         let head = Synth::new(preset, dtype, 1)?.head()?;
-        let model = Model::from_gguf(Gguf::from_head(head)?)?;
+        Walk::of(chip, &Model::from_gguf(Gguf::from_head(head)?)?, form, rows)
+    }
+
+    /// Compiles a model for steps of these rows. Its weights are not read.
+    pub(crate) fn of(chip: &str, model: &Model, form: Form, rows: &[u32]) -> Result<Walk> {
+        let device = device(chip, "native", form)?;
         let graph = model.paged_graph(&aio::templates(), None, device.target().page_positions())?;
         let buckets = rows.iter().map(|&rows| Bucket::new(rows, rows, Tail::Argmax)).collect();
         let family = compile(verify(&graph)?, &device.target(), &Options { buckets, fuse: form.fuse })?.family;
@@ -100,25 +104,30 @@ impl Walk {
         Ok(Walk { device, chip: chip.to_owned(), family, _weights: weights, executables })
     }
 
+    /// The model's plans.
+    pub(crate) fn family(&self) -> &PlanFamily {
+        &self.family
+    }
+
     /// Takes the constants of a host, and of the chip again.
-    pub(super) fn host(&mut self, host: &str) -> Result<()> {
+    pub(crate) fn host(&mut self, host: &str) -> Result<()> {
         self.device.model("device", &self.chip)?;
         self.device.model("host", host)?;
         Ok(())
     }
 
     /// Overrides a constant until [`Walk::host`] is called.
-    pub(super) fn constant(&mut self, name: &str, value: f64) -> Result<()> {
+    pub(crate) fn constant(&mut self, name: &str, value: f64) -> Result<()> {
         Ok(self.device.control(&format!("constant.{name}"), &value.to_string())?)
     }
 
     /// Modelled seconds of a decode step of one sequence.
-    pub(super) fn decode(&mut self, len: u32) -> Result<f64> {
+    pub(crate) fn decode(&mut self, len: u32) -> Result<f64> {
         self.step(0, &[Rows { rows: 1, len }])
     }
 
     /// Modelled seconds of a step, by the index of its plan. Every row asks for a token.
-    pub(super) fn step(&mut self, plan: usize, sequences: &[Rows]) -> Result<f64> {
+    pub(crate) fn step(&mut self, plan: usize, sequences: &[Rows]) -> Result<f64> {
         let (plan, executable) = (self.family.plans.get(plan), self.executables.get_mut(plan));
         let (plan, executable) = plan.zip(executable).context("there is no such plan")?;
         let inputs = Inputs::new(sequences)?;

@@ -3,7 +3,8 @@
 
 use aio_orchestrator::routing::{Policy, SpeculationRule};
 use aio_orchestrator::simulate::{
-    SimOptions, SimProbe, SimReport, SimVariant, StepTable, VariantCosts, Verification, percentile, simulate,
+    SequenceRows, SimOptions, SimProbe, SimReport, SimVariant, StepTable, TimedStep, VariantCosts, Verification,
+    percentile, simulate,
 };
 use aio_orchestrator::trace::{Mix, TraceOptions, TraceRequest, make};
 use aio_orchestrator::{Ceilings, StepCost};
@@ -16,10 +17,15 @@ fn variant(name: &str, weight_bytes: f64, slower: f64) -> SimVariant {
     let cost =
         StepCost { bytes: weight_bytes, bytes_per_row: 0.0, macs_per_row: weight_bytes / 2.0, seconds: 1e-3 * slower };
     let kv_bytes = weight_bytes / 1e5;
-    let sizes = [1, 2, 4, 8, 16, 64, 512].into_iter().flat_map(|rows| [(rows, 0u64), (rows, 10_000)]);
-    let steps: Vec<_> = sizes.map(|(rows, at)| (rows, at, cost.time(&ceilings, rows, at as f64 * kv_bytes))).collect();
+    let sizes = [1, 2, 4, 8, 16, 64, 512].into_iter().flat_map(|rows| [(rows, 512), (rows, 10_000)]);
+    let time = |(rows, len)| TimedStep {
+        sequences: 1,
+        each: SequenceRows { rows, len },
+        seconds: cost.time(&ceilings, rows, f64::from(len) * kv_bytes),
+    };
+    let steps: Vec<_> = sizes.map(time).collect();
     let table = StepTable::of(&steps).unwrap();
-    let costs = VariantCosts { table, cost, ceilings, kv_bytes };
+    let costs = VariantCosts { table, cost, ceilings, kv_bytes, kv_macs: 0.0 };
     SimVariant { name: name.to_owned(), costs, weight_bytes: weight_bytes as u64 }
 }
 

@@ -2,11 +2,110 @@
 
 use crate::roofline::{Ceilings, Regime, StepCost};
 
-/// Step times of a variant by rows, at two numbers of positions.
+/// A number by rows, in ascending order. Linear between its rows, and beyond them as between the last two.
+#[derive(Clone, Debug, PartialEq)]
+struct ByRows(Vec<(u32, f64)>);
+
+impl ByRows {
+    fn new(mut values: Vec<(u32, f64)>) -> ByRows {
+        values.sort_by_key(|v| v.0);
+        values.dedup_by_key(|v| v.0);
+        ByRows(values)
+    }
+
+    fn at(&self, rows: u32) -> f64 {
+        let values = &self.0;
+        let above = values.partition_point(|v| v.0 < rows).clamp(1, values.len().max(2) - 1);
+        match (values.get(above - 1), values.get(above)) {
+            (Some(low), Some(high)) if rows > low.0 => {
+                low.1 + f64::from(rows - low.0) / f64::from(high.0 - low.0) * (high.1 - low.1)
+            }
+            (Some(only), _) => only.1,
+            (None, _) => 0.0,
+        }
+    }
+}
+
+/// Step times of a variant: what all rows take, and what attention takes for each sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepTable {
-    /// Rows in ascending order, seconds without keys and values, seconds for each position that is read.
-    rows: Vec<(u32, f64, f64)>,
+    rows: ByRows,
+    positions: ByRows,
+    /// Seconds that a step takes at least, and more for each position.
+    least: (f64, f64),
+}
+
+/// Rows of a sequence in a step, and the positions that they see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceRows {
+    /// Its rows.
+    pub rows: u32,
+    /// Its positions, those rows included.
+    pub len: u32,
+}
+
+/// A step that was timed: sequences with equally many rows and positions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TimedStep {
+    /// Number of sequences.
+    pub sequences: u32,
+    /// Each of them.
+    pub each: SequenceRows,
+    /// What it took.
+    pub seconds: f64,
+}
+
+impl StepTable {
+    /// A table from timed steps: for each number of rows that a sequence has in one of them, two with one sequence and
+    /// different positions; and any others, which tell what more rows take. `None` if there are too few.
+    pub fn of(steps: &[TimedStep]) -> Option<StepTable> {
+        let single = || steps.iter().filter(|s| s.sequences == 1);
+        let slope = |rows: u32| {
+            let own = || single().filter(move |s| s.each.rows == rows);
+            let (near, far) = (own().min_by_key(|s| s.each.len)?, own().max_by_key(|s| s.each.len)?);
+            let more = far.each.len.checked_sub(near.each.len).filter(|n| *n > 0)?;
+            Some((rows, ((far.seconds - near.seconds) / f64::from(more)).max(0.0)))
+        };
+        let slopes: Vec<_> = single().map(|s| s.each.rows).filter_map(slope).collect();
+        let positions = ByRows::new(slopes);
+        let base = |s: &TimedStep| {
+            let attention = f64::from(s.sequences) * f64::from(s.each.len) * positions.at(s.each.rows);
+            (s.sequences * s.each.rows, (s.seconds - attention).max(0.0))
+        };
+        // Of steps with as many rows, the shortest context tells most of what is no attention.
+        let mut known: Vec<&TimedStep> = steps.iter().collect();
+        known.sort_by_key(|s| s.each.len);
+        let rows = ByRows::new(known.into_iter().map(base).collect());
+        (!rows.0.is_empty() && !positions.0.is_empty()).then_some(StepTable { rows, positions, least: (0.0, 0.0) })
+    }
+
+    /// The table for a host that takes at least `seconds` to launch a step, and `per_position` more for each position.
+    pub fn at_least(self, seconds: f64, per_position: f64) -> StepTable {
+        StepTable { least: (seconds, per_position), ..self }
+    }
+
+    /// Seconds of a step of these sequences.
+    pub fn seconds(&self, sequences: &[SequenceRows]) -> f64 {
+        let rows = sequences.iter().map(|s| s.rows).sum();
+        let device = self.rows.at(rows) + sequences.iter().map(|s| self.attention(*s)).sum::<f64>();
+        let positions: f64 = sequences.iter().map(|s| f64::from(s.len)).sum();
+        device.max(self.least.0 + self.least.1 * positions)
+    }
+
+    /// Seconds of a sequence's attention.
+    fn attention(&self, sequence: SequenceRows) -> f64 {
+        f64::from(sequence.len) * self.positions.at(sequence.rows)
+    }
+
+    /// Seconds of steps without context, by rows, as a table for the speculator.
+    pub(super) fn column(&self, most: u32) -> Vec<(u32, f64)> {
+        (1..=most).map(|rows| (rows, self.rows.at(rows).max(self.least.0))).collect()
+    }
+
+    /// Seconds for each position that a row sees.
+    pub(super) fn per_position(&self) -> f64 {
+        if self.rows.at(1) > self.least.0 { self.positions.at(1) } else { self.least.1 }
+    }
 }
 
 /// What the steps of a variant cost.
@@ -20,58 +119,21 @@ pub struct VariantCosts {
     pub ceilings: Ceilings,
     /// Bytes of keys and values of a position.
     pub kv_bytes: f64,
-}
-
-impl StepTable {
-    /// A table from steps of several sizes: rows, positions that they read, seconds. For each number of rows it needs two
-    /// numbers of positions; `None` if there are none of some rows, or no rows at all.
-    pub fn of(steps: &[(u32, u64, f64)]) -> Option<StepTable> {
-        let mut sizes: Vec<u32> = steps.iter().map(|s| s.0).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        let line = |rows: u32| {
-            let own = || steps.iter().filter(move |s| s.0 == rows);
-            let (near, far) = (own().min_by_key(|s| s.1)?, own().max_by_key(|s| s.1)?);
-            let slope = (far.2 - near.2) / far.1.checked_sub(near.1).filter(|d| *d > 0)? as f64;
-            Some((rows, near.2 - slope * near.1 as f64, slope))
-        };
-        let rows: Vec<_> = sizes.into_iter().map(line).collect::<Option<_>>()?;
-        (!rows.is_empty()).then_some(StepTable { rows })
-    }
-
-    /// Seconds of a step of `rows` rows that reads `positions` positions. Between the table's rows it is linear; beyond
-    /// them, the last two go on.
-    pub fn seconds(&self, rows: u32, positions: u64) -> f64 {
-        let at = |(_, base, slope): (u32, f64, f64)| base + slope * positions as f64;
-        let above = self.rows.partition_point(|r| r.0 < rows).clamp(1, self.rows.len().max(2) - 1);
-        let (Some(&low), Some(&high)) = (self.rows.get(above - 1), self.rows.get(above)) else {
-            return self.rows.first().map_or(0.0, |only| at(*only));
-        };
-        if rows <= low.0 {
-            return at(low);
-        }
-        let share = f64::from(rows - low.0) / f64::from(high.0 - low.0);
-        at(low) + share * (at(high) - at(low))
-    }
-
-    /// Seconds of a step of one row and no context, by rows, as a table for the speculator.
-    pub(super) fn column(&self, most: u32) -> Vec<(u32, f64)> {
-        (1..=most).map(|rows| (rows, self.seconds(rows, 0))).collect()
-    }
-
-    /// Seconds for each position that a step of one row reads.
-    pub(super) fn per_position(&self) -> f64 {
-        self.rows.first().map_or(0.0, |r| r.2)
-    }
+    /// Multiply-adds of a row for each position that it sees.
+    pub kv_macs: f64,
 }
 
 impl VariantCosts {
-    /// What bounds a step that takes `seconds`.
-    pub fn regime(&self, rows: u32, positions: u64, seconds: f64) -> Regime {
-        let kv = positions as f64 * self.kv_bytes;
-        let work = StepCost { seconds: 0.0, ..self.cost };
-        let busy = work.longest(&self.ceilings, rows, kv);
-        StepCost { seconds: (seconds - busy).max(0.0), ..self.cost }.regime(&self.ceilings, rows, kv)
+    /// What bounds a step that takes `seconds`. What neither memory nor arithmetic explains is launching.
+    pub fn regime(&self, sequences: &[SequenceRows], seconds: f64) -> Regime {
+        let rows: u32 = sequences.iter().map(|s| s.rows).sum();
+        let sum = |each: &dyn Fn(&SequenceRows) -> f64| sequences.iter().map(each).sum::<f64>();
+        let kv = sum(&|s| f64::from(s.len)) * self.kv_bytes;
+        let seen = sum(&|s| f64::from(s.rows) * f64::from(s.len)) / f64::from(rows.max(1));
+        let macs_per_row = self.cost.macs_per_row + seen * self.kv_macs;
+        let work = StepCost { macs_per_row, seconds: 0.0, ..self.cost };
+        let left = (seconds - work.longest(&self.ceilings, rows, kv)).max(0.0);
+        StepCost { seconds: left, ..work }.regime(&self.ceilings, rows, kv)
     }
 }
 
@@ -79,26 +141,43 @@ impl VariantCosts {
 mod tests {
     use super::*;
 
+    fn step(sequences: u32, rows: u32, len: u32, seconds: f64) -> TimedStep {
+        TimedStep { sequences, each: SequenceRows { rows, len }, seconds }
+    }
+
     #[test]
-    fn tables_are_linear_between_and_beyond_their_rows() {
-        let steps = [(1, 0, 1.0), (1, 100, 2.0), (8, 0, 2.0), (8, 100, 4.0), (16, 10, 4.0), (16, 110, 6.0)];
+    fn rows_and_attention_add_up() {
+        // A row takes 1, each further one 0.1; a position 0.01 for one row, 0.02 for eight.
+        let steps =
+            [step(1, 1, 10, 1.1), step(1, 1, 110, 2.1), step(1, 8, 10, 1.9), step(1, 8, 110, 3.9), step(4, 1, 10, 1.7)];
         let table = StepTable::of(&steps).unwrap();
-        let at = |rows, positions| table.seconds(rows, positions);
-        assert_eq!([at(0, 0), at(1, 50), at(8, 100), at(12, 0), at(24, 0)], [1.0, 1.5, 4.0, 2.9, 5.6].map(|x: f64| x));
-        assert!(StepTable::of(&[(1, 5, 1.0)]).is_none() && StepTable::of(&[]).is_none());
-        let one = StepTable::of(&steps[..2]).unwrap();
-        assert_eq!((one.seconds(5, 100), one.per_position()), (2.0, 0.01));
+        let at = |sequences: &[(u32, u32)]| {
+            table.seconds(&sequences.iter().map(|&(rows, len)| SequenceRows { rows, len }).collect::<Vec<_>>())
+        };
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+        near(at(&[(1, 50)]), 1.5);
+        near(at(&[(1, 50), (1, 100)]), 1.1 + 1.5);
+        near(at(&[(8, 100), (1, 100)]), 1.8 + 2.0 + 1.0);
+        near(at(&[(15, 100)]), 2.4 + 3.0);
+        near(at(&[]), 1.0);
+        near(table.per_position(), 0.01);
+        let slow = table.clone().at_least(3.0, 0.001);
+        near(slow.seconds(&[SequenceRows { rows: 1, len: 100 }]), 3.1);
+        near(slow.seconds(&[SequenceRows { rows: 8, len: 100 }]), 3.7);
+        assert!(StepTable::of(&[step(1, 1, 5, 1.0)]).is_none() && StepTable::of(&[]).is_none());
     }
 
     #[test]
     fn what_work_does_not_explain_is_launching() {
         let cost = StepCost { bytes: 1e9, bytes_per_row: 0.0, macs_per_row: 1e9, seconds: 0.0 };
         let ceilings = Ceilings { bandwidth: 1e12, peak: 1e14 };
-        let table = StepTable::of(&[(1, 0, 1.0), (1, 1, 1.0)]).unwrap();
-        let costs = VariantCosts { table, cost, ceilings, kv_bytes: 1e5 };
-        assert_eq!(costs.regime(1, 100, 1.5e-3), Regime::Weight);
-        assert_eq!(costs.regime(1, 100, 3e-3), Regime::Launch);
-        assert_eq!(costs.regime(1, 100_000, 11e-3), Regime::Kv);
-        assert_eq!(costs.regime(512, 100, 6e-3), Regime::Compute);
+        let table = StepTable::of(&[step(1, 1, 0, 1.0), step(1, 1, 1, 1.0)]).unwrap();
+        let costs = VariantCosts { table, cost, ceilings, kv_bytes: 1e5, kv_macs: 1e5 };
+        let regime = |rows, len, seconds| costs.regime(&[SequenceRows { rows, len }], seconds);
+        assert_eq!(regime(1, 100, 1.5e-3), Regime::Weight);
+        assert_eq!(regime(1, 100, 3e-3), Regime::Launch);
+        assert_eq!(regime(1, 100_000, 11e-3), Regime::Kv);
+        assert_eq!(regime(512, 100, 6e-3), Regime::Compute);
+        assert_eq!(regime(512, 50_000, 30e-3), Regime::Compute, "attention counts");
     }
 }

@@ -8,7 +8,7 @@ mod report;
 mod server;
 mod text;
 
-pub use costs::{StepTable, VariantCosts};
+pub use costs::{SequenceRows, StepTable, TimedStep, VariantCosts};
 pub use report::{Decision, SimReport, VariantReport, percentile};
 
 use crate::routing::{Policy, SpeculationRule};

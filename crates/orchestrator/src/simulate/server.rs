@@ -2,7 +2,7 @@
 
 use super::report::{Decision, SimReport, VariantReport};
 use super::text::{Offer, Text};
-use super::{SimOptions, SimVariant, Verification};
+use super::{SequenceRows, SimOptions, SimVariant, Verification};
 use crate::acceptance::Acceptance;
 use crate::drafter::DrafterKind;
 use crate::random::Random;
@@ -225,7 +225,7 @@ impl<'a> Server<'a> {
         let smallest = (0..variants.len()).min_by_key(|&v| variants[v].weight_bytes)?;
         let rows = self.options.probe.rows.min(facts.prompt).max(1);
         let before = self.now;
-        self.spend(smallest, rows, u64::from(rows), 1);
+        self.spend(smallest, &[SequenceRows { rows, len: rows }], 1);
         self.report.probing += self.now - before;
         if self.random.unit() < self.options.probe.accuracy {
             return Some((facts.category.clone(), SURE));
@@ -239,64 +239,60 @@ impl<'a> Server<'a> {
 
     /// Expected seconds of a request on a variant, if what runs now goes on. Busy variants share the device equally.
     fn expected(&self, variant: usize, facts: &TraceRequest) -> f64 {
-        let step = |more: u32, positions: u64| {
-            let own = self.active.iter().filter(|s| s.variant == variant);
-            let (rows, held) = own.fold((more, positions), |(rows, held), s| (rows + 1, held + self.held(s)));
-            self.options.variants[variant].costs.table.seconds(rows, held)
+        let mut step: Vec<SequenceRows> =
+            self.active.iter().filter(|s| s.variant == variant).map(|s| self.last_row(s)).collect();
+        let mut with = |rows: u32, len: u32| {
+            step.push(SequenceRows { rows, len });
+            let seconds = self.options.variants[variant].costs.table.seconds(&step);
+            step.pop();
+            seconds
         };
         let shares = 1 + self.busy().filter(|&v| v != variant).count();
-        let chunk = self.options.prefill_rows.max(1);
-        let chunks = f64::from(facts.prompt.div_ceil(chunk));
-        let prompt = step(chunk.min(facts.prompt), u64::from(facts.prompt) / 2);
-        let token = step(1, u64::from(facts.prompt + facts.output / 2));
-        shares as f64 * (chunks * prompt + f64::from(facts.output) / self.lanes[variant].tokens * token)
+        let chunk = self.options.prefill_rows.min(facts.prompt).max(1);
+        let prompt = f64::from(facts.prompt) / f64::from(chunk) * with(chunk, facts.prompt.div_ceil(2).max(chunk));
+        let token = with(1, facts.prompt + facts.output / 2);
+        shares as f64 * (prompt + f64::from(facts.output) / self.lanes[variant].tokens * token)
     }
 
-    /// Positions of a sequence.
-    fn held(&self, s: &Active) -> u64 {
-        u64::from(s.prefilled + s.produced)
+    /// A sequence with one row in the next step.
+    fn last_row(&self, s: &Active) -> SequenceRows {
+        SequenceRows { rows: 1, len: s.prefilled + s.produced }
     }
 
     /// Runs passes of a variant over the weights.
-    fn spend(&mut self, variant: usize, rows: u32, positions: u64, passes: u32) -> f64 {
+    fn spend(&mut self, variant: usize, step: &[SequenceRows], passes: u32) -> f64 {
         let SimVariant { costs, weight_bytes, .. } = &self.options.variants[variant];
-        let each = costs.table.seconds(rows, positions);
+        let each = costs.table.seconds(step);
         let seconds = each * f64::from(passes);
         self.now += seconds;
         self.lanes[variant].served += seconds;
-        self.report.add_step(costs.regime(rows, positions, each), seconds);
+        self.report.add_step(costs.regime(step, each), seconds);
+        let positions: f64 = step.iter().map(|s| f64::from(s.len)).sum();
         let own = &mut self.report.variants[variant];
         own.steps += u64::from(passes);
         own.seconds += seconds;
         own.weight_bytes += *weight_bytes as f64 * f64::from(passes);
-        own.kv_bytes += positions as f64 * costs.kv_bytes * f64::from(passes);
+        own.kv_bytes += positions * costs.kv_bytes * f64::from(passes);
         seconds
     }
 
     /// A step with rows of prompts, and a row of each sequence that decodes.
     fn prefill(&mut self, variant: usize) {
         let mut budget = self.options.prefill_rows.max(1);
-        let (mut rows, mut positions, mut done) = (0, 0, Vec::new());
-        for i in 0..self.active.len() {
-            let s = &self.active[i];
-            if s.variant != variant {
-                continue;
-            }
-            let prompt = self.trace[s.request].prompt;
-            let chunk = (prompt - s.prefilled).min(budget);
-            let decodes = s.prefilled == prompt;
+        let (mut step, mut done) = (Vec::new(), Vec::new());
+        for (i, s) in self.active.iter_mut().enumerate().filter(|(_, s)| s.variant == variant) {
+            let left = self.trace[s.request].prompt - s.prefilled;
+            let chunk = left.min(budget);
             budget -= chunk;
-            rows += if decodes { 1 } else { chunk };
-            let s = &mut self.active[i];
             s.prefilled += chunk;
-            if decodes || (chunk > 0 && s.prefilled == prompt) {
+            if chunk == left {
                 done.push(i);
             }
-            if decodes || chunk > 0 {
-                positions += u64::from(s.prefilled + s.produced);
+            if left == 0 || chunk > 0 {
+                step.push(SequenceRows { rows: chunk.max(1), len: s.prefilled + s.produced });
             }
         }
-        self.spend(variant, rows, positions, 1);
+        self.spend(variant, &step, 1);
         done.into_iter().for_each(|i| self.produce(i, 1));
     }
 
@@ -327,16 +323,18 @@ impl<'a> Server<'a> {
     fn decode(&mut self, variant: usize) {
         let members: Vec<usize> = (0..self.active.len()).filter(|&i| self.active[i].variant == variant).collect();
         let drafts: Vec<Drafts> = members.iter().map(|&i| self.drafts(&self.active[i])).collect();
-        let positions: u64 = members.iter().map(|&i| self.held(&self.active[i])).sum();
-        let kv_bytes = positions as f64 * self.options.variants[variant].costs.kv_bytes;
+        let mut step: Vec<SequenceRows> = members.iter().map(|&i| self.last_row(&self.active[i])).collect();
+        let kv_bytes =
+            step.iter().map(|s| f64::from(s.len)).sum::<f64>() * self.options.variants[variant].costs.kv_bytes;
         let candidates: Vec<_> = members.iter().zip(&drafts).map(|(&i, d)| d.candidate(&self.active[i])).collect();
         let choice = self.lanes[variant].speculator.choose(&candidates, kv_bytes);
         let seconds = match self.options.verification {
-            Verification::Batch => self.spend(variant, choice.rows, positions, 1),
-            Verification::Token => {
-                let passes = 1 + choice.drafts.iter().copied().max().unwrap_or(0);
-                self.spend(variant, members.len() as u32, positions, passes)
+            Verification::Batch => {
+                let drafts = step.iter_mut().zip(&choice.drafts);
+                drafts.for_each(|(s, drafts)| (s.rows, s.len) = (s.rows + drafts, s.len + drafts));
+                self.spend(variant, &step, 1)
             }
+            Verification::Token => self.spend(variant, &step, 1 + choice.drafts.iter().copied().max().unwrap_or(0)),
         };
         let right = |d: &Drafts, drafted: u32| d.offer.right.min(drafted).min(d.left);
         let agreed: Vec<u32> = drafts.iter().zip(&choice.drafts).map(|(d, &n)| right(d, n)).collect();

@@ -1,0 +1,135 @@
+//! Flags of `trace` and `simulate`.
+
+use super::{DispatchArg, ShowForm};
+use aio::orchestrator::routing::SpeculationRule;
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Subcommands of `aio trace`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TraceCommand {
+    /// Make a trace of requests from a seed.
+    Make(TraceMakeArgs),
+}
+
+/// Mixes of categories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MixArg {
+    /// Code, mathematics, knowledge and chat.
+    Mixed,
+    /// Mostly code.
+    Code,
+    /// Mostly questions of knowledge.
+    Knowledge,
+}
+
+/// Arguments of `aio trace make`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(
+    after_help = "A line of a trace is {\"arrival\": seconds, \"category\": text, \"prompt\": tokens, \"output\": tokens, \"copy\": share}, where copy is\nthe share of the output that repeats earlier text. Shares by category are assumptions.\n\nExamples:\n  aio trace make > mixed.jsonl\n  aio trace make --mix code --context 32768 -n 50 --rate 0.5 --seed 7 > code.jsonl"
+)]
+pub(crate) struct TraceMakeArgs {
+    /// Which requests are frequent.
+    #[arg(long, value_enum, default_value = "mixed", value_name = "MIX")]
+    pub mix: MixArg,
+    /// Most tokens of a prompt and its output.
+    #[arg(long, default_value_t = 2048, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=1 << 20))]
+    pub context: u32,
+    /// Number of requests.
+    #[arg(short = 'n', long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub requests: u32,
+    /// Requests that arrive each second on average; 0 for all at once.
+    #[arg(long, default_value_t = 0.0, value_name = "R", value_parser = at_least_0)]
+    pub rate: f64,
+    /// Seed.
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    pub seed: u64,
+}
+
+fn at_least_0(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|n: &f64| n.is_finite() && *n >= 0.0)
+        .ok_or_else(|| "expected a number of at least 0".to_owned())
+}
+
+fn above_0(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0).ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|n| (0.0..=1.0).contains(n)).ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
+fn speculation(text: &str) -> Result<SpeculationRule, String> {
+    match text {
+        "off" => Ok(SpeculationRule::Off),
+        "auto" => Ok(SpeculationRule::Auto),
+        _ => match text.parse() {
+            Ok(n) if (1..=16).contains(&n) => Ok(SpeculationRule::Fixed(n)),
+            _ => Err("expected auto, off, or 1 to 16".to_owned()),
+        },
+    }
+}
+
+/// Tables of `aio simulate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SimulateTable {
+    /// The paper's figures, under its conditions.
+    Paper,
+    /// What each mechanism adds, from eager dispatch to batches of sequences.
+    Mechanisms,
+}
+
+/// Arguments of `aio simulate`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(
+    after_help = "Every figure is modelled. Requests are routed and speculated on by the code that serves real ones; step times come from the\nsimulated Ascend, whose steps are walked without weights, or from a calibrated profile, and texts are drawn from a seed.\n\nA policy is a name (adaptive, paper, static-large, static-small) or a TOML file. Variants are presets of `aio synth` or model\nfiles; only the shapes of a model are read.\n\nExamples:\n  aio simulate\n  aio simulate --policy paper --dispatch op --host torch-eager --sequences 1\n  aio simulate --trace code.jsonl --policy my.toml --within 10 --decisions routes.jsonl\n  aio simulate --device cpu --variants small.gguf,large.gguf\n  aio simulate --table mechanisms"
+)]
+pub(crate) struct SimulateArgs {
+    /// Trace to run [default: what `aio trace make` prints].
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Device: 910b1 to 910b4 are modelled, cpu and cuda take this machine's profile, a file is another one.
+    #[arg(long, default_value = "910b2", value_name = "DEVICE")]
+    pub device: String,
+    /// Host of a modelled device.
+    #[arg(long, default_value = "native", value_name = "HOST", value_parser = ["native", "torch-eager"])]
+    pub host: String,
+    /// Resident models.
+    #[arg(long, default_value = "pangu-1b,pangu-7b", value_name = "LIST", value_delimiter = ',')]
+    pub variants: Vec<String>,
+    /// Where requests go.
+    #[arg(long, default_value = "adaptive", value_name = "POLICY")]
+    pub policy: String,
+    /// How steps are submitted: each operator, each token's operators as a graph, or the whole step as a graph.
+    #[arg(long, value_enum, default_value = "graph", value_name = "HOW")]
+    pub dispatch: DispatchArg,
+    /// Speculation of all requests: auto, off, or a number of drafts [default: the policy's].
+    #[arg(long, value_name = "SPEC", value_parser = speculation)]
+    pub spec: Option<SpeculationRule>,
+    /// Most sequences at once.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub sequences: u32,
+    /// Memory for weights, keys and values, in GB [default: 64, or what a profile's machine has].
+    #[arg(long, value_name = "GB", value_parser = above_0)]
+    pub memory: Option<f64>,
+    /// Seconds in which a request should be finished.
+    #[arg(long, value_name = "SECONDS", value_parser = above_0)]
+    pub within: Option<f64>,
+    /// How often the probe is right.
+    #[arg(long, default_value_t = 0.95, value_name = "SHARE", value_parser = share)]
+    pub probe_accuracy: f64,
+    /// Seed of texts and of the probe's mistakes.
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    pub seed: u64,
+    /// Print a table of several runs instead.
+    #[arg(long, value_enum, value_name = "TABLE", conflicts_with_all = ["trace", "policy", "dispatch", "spec", "decisions", "within"])]
+    pub table: Option<SimulateTable>,
+    /// Write each request's route with its alternatives, a JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    pub decisions: Option<PathBuf>,
+    /// Output form.
+    #[arg(short, long, value_enum, default_value = "md", value_name = "FORM")]
+    pub output: ShowForm,
+}

@@ -1,0 +1,85 @@
+//! `aio simulate`: runs traces of requests on modelled devices, with the routing and speculation that serve real ones.
+
+mod costs;
+mod modelled;
+mod print;
+mod tables;
+
+use crate::args::{DispatchArg, MixArg, SimulateArgs, TraceMakeArgs};
+use crate::outcome::Outcome;
+use crate::{input, output, trace};
+use aio::orchestrator::routing::Policy;
+use aio::orchestrator::simulate::{SimOptions, SimProbe, SimReport, SimVariant, Verification, simulate};
+use aio::orchestrator::trace::{TraceRequest, make, parse};
+use anyhow::{Context, Result};
+use std::path::Path;
+
+/// Rows of a prefill step, most drafts of a sequence, rows of a probe: the engine's own, and a short question.
+const PREFILL_ROWS: u32 = 512;
+const DRAFTS: u32 = 16;
+const PROBE_ROWS: u32 = 64;
+/// Largest trace that is read, in bytes.
+const MOST_TRACE: u64 = 1 << 28;
+
+pub(crate) fn main(args: &SimulateArgs) -> Result<Outcome> {
+    if let Some(table) = args.table {
+        tables::main(table, args)?;
+        return Ok(Outcome::Fine);
+    }
+    let requests = requests(args.trace.as_deref())?;
+    let policy = policy(&args.policy)?;
+    let fleet = costs::fleet(args, args.dispatch)?;
+    let names: Vec<&str> = fleet.iter().map(|v| v.name.as_str()).collect();
+    policy.check(&names)?;
+    let report = run(args, &requests, &fleet, &policy)?;
+    if let Some(path) = &args.decisions {
+        let text = print::decisions(&report, &requests, &fleet);
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    output::print_now(&print::report(args, &report))?;
+    Ok(Outcome::Fine)
+}
+
+/// The trace of a file, or the default one.
+fn requests(path: Option<&Path>) -> Result<Vec<TraceRequest>> {
+    match path {
+        Some(path) => parse(&input::text(path, MOST_TRACE)?).with_context(|| path.display().to_string()),
+        None => {
+            let args = TraceMakeArgs { mix: MixArg::Mixed, context: 2048, requests: 200, rate: 0.0, seed: 1 };
+            Ok(make(&trace::options(&args)))
+        }
+    }
+}
+
+/// The policy of a name or a file.
+fn policy(name: &str) -> Result<Policy> {
+    let path = Path::new(name);
+    if name.ends_with(".toml") || path.is_file() {
+        return Policy::from_toml(&input::text(path, input::TEMPLATE)?).with_context(|| name.to_owned());
+    }
+    Ok(Policy::built_in(name)?)
+}
+
+/// Runs a trace as the flags say.
+fn run(args: &SimulateArgs, trace: &[TraceRequest], fleet: &[SimVariant], policy: &Policy) -> Result<SimReport> {
+    let weights: f64 = fleet.iter().map(|v| v.weight_bytes as f64).sum();
+    let kv_bytes = args.memory.map_or(f64::INFINITY, |gb| gb * 1e9) - weights;
+    anyhow::ensure!(kv_bytes > 0.0, "the variants' weights alone take {:.1} GB; --memory allows less", weights / 1e9);
+    Ok(simulate(
+        trace,
+        &SimOptions {
+            variants: fleet,
+            policy,
+            verification: if args.dispatch == DispatchArg::Token { Verification::Token } else { Verification::Batch },
+            speculation: args.spec,
+            sequences: args.sequences,
+            // An eager engine computes a prompt in one step.
+            prefill_rows: if args.dispatch == DispatchArg::Op { u32::MAX } else { PREFILL_ROWS },
+            drafts: DRAFTS,
+            kv_bytes,
+            within: args.within.unwrap_or(f64::INFINITY),
+            probe: SimProbe { rows: PROBE_ROWS, accuracy: args.probe_accuracy },
+            seed: args.seed,
+        },
+    ))
+}

@@ -1,0 +1,50 @@
+//! Step times of a variant on the simulated Ascend.
+
+use super::costs::{model, of_steps};
+use crate::args::DispatchArg;
+use crate::model_tables::constants::{Constants, Point};
+use crate::model_tables::eager::{bytes, launched};
+use crate::model_tables::operators::PANGU_GENERATE;
+use crate::model_tables::walk::{Form, Rows, Walk};
+use aio::ir::DType;
+use aio::model::synth::Preset;
+use aio::orchestrator::Ceilings;
+use aio::orchestrator::simulate::{SequenceRows, SimVariant, TimedStep};
+use anyhow::Result;
+
+/// Rows of one sequence in the steps of a table, and how many sequences of as many rows beside.
+const STEPS: [(u32, u32); 10] = [(1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (2, 1), (4, 1), (16, 1), (8, 8), (512, 1)];
+/// Positions of each sequence. Between and beyond them, times are linear.
+const NEAR: u32 = 512;
+const FAR: u32 = 4096;
+
+/// A variant on a chip. With `op`, a preset of openPangu has the operators of its own published code, launched one by
+/// one; other models have those of our unfused plan. The work of the former is taken to be that of one graph.
+pub(super) fn variant(name: &str, chip: &str, host: &str, dispatch: DispatchArg) -> Result<SimVariant> {
+    let model = model(name, DType::F16)?;
+    let eager = dispatch == DispatchArg::Op;
+    let pangu = Preset::find(name).filter(|p| eager && p.name.starts_with("pangu-"));
+    let form = if eager && pangu.is_none() { Form { graphs: false, fuse: false, ..Form::GRAPH } } else { Form::GRAPH };
+    let rows: Vec<u32> = STEPS.iter().map(|(rows, sequences)| rows * sequences).collect();
+    let mut walk = Walk::of(chip, &model, form, &rows)?;
+    walk.host(host)?;
+    let constants = Constants::of(chip, host)?;
+    let mut steps = Vec::new();
+    for (plan, (rows, sequences)) in STEPS.into_iter().enumerate() {
+        for len in [NEAR.max(rows), FAR] {
+            let seconds = walk.step(plan, &vec![Rows { rows, len }; sequences as usize])?;
+            steps.push(TimedStep { sequences, each: SequenceRows { rows, len }, seconds });
+        }
+    }
+    let bandwidth = constants.get("hbm_bytes_per_s")?.value;
+    let peak = constants.get("cube_flops_per_s")?.value / 2.0;
+    let mut variant = of_steps(name, walk.family(), 0.0, Ceilings { bandwidth, peak }, &steps)?;
+    if let Some(preset) = pangu {
+        // An eager step takes as long as its launches, or as its work, whichever is longer.
+        let costs = constants.costs(Point::Value)?;
+        let [near, far] = [NEAR, FAR].map(|len| launched(&bytes(&PANGU_GENERATE, &preset, len), &costs));
+        let each = (far - near) / f64::from(FAR - NEAR);
+        variant.costs.table = variant.costs.table.at_least(near - each * f64::from(NEAR), each);
+    }
+    Ok(variant)
+}
