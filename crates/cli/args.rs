@@ -5,6 +5,7 @@ mod device;
 mod graph;
 mod measure;
 mod op;
+mod regime;
 mod spec;
 mod speculate;
 mod table;
@@ -21,6 +22,7 @@ pub(crate) use measure::{
     BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, KernelsArgs,
     ModelTablesArgs, ShowForm,
 };
+pub(crate) use regime::{MapForm, RegimeArgs};
 pub(crate) use spec::SpecArgs;
 pub(crate) use speculate::{DrafterArg, SpeculateArgs, speculation_name};
 pub(crate) use table::TableForm;
@@ -107,6 +109,8 @@ pub(crate) enum Command {
     Trace(TraceCommand),
     /// Run a trace of requests on a modelled device.
     Simulate(Box<SimulateArgs>),
+    /// Show what bounds a model's steps, over context and batch.
+    Regime(Box<RegimeArgs>),
 }
 
 /// Arguments of `aio pull`.
@@ -213,7 +217,7 @@ pub(crate) struct ModelArgs {
 }
 
 /// How a model gets into memory; shared by subcommands that run one.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 pub(crate) struct LoadArgs {
     /// Map the packed weights instead of reading them, if the model is compiled or in the cache. Processes then share
     /// them, and only `aio cache verify` checks them.

@@ -15,6 +15,7 @@ mod bench;
 mod cache;
 mod compile;
 mod content;
+mod costs;
 mod device;
 mod devices;
 mod editor;
@@ -42,9 +43,11 @@ mod output;
 mod perplexity;
 mod profiles;
 mod pull;
+mod regime;
 mod registry;
 mod run;
 mod scratch;
+mod section;
 mod signals;
 mod simulate;
 mod speculate;
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Device(a) => device::main(a),
         Command::Trace(a) => trace::main(a),
         Command::Simulate(a) => simulate::main(&a),
+        Command::Regime(a) => regime::main(&a),
     };
     let status = status(outcome);
     signals::ended_by().map_or(status, |signal| ExitCode::from(128 + signal as u8))

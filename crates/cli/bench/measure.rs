@@ -277,6 +277,12 @@ impl Bench {
         (self.state >> 33) as u32 % self.loaded.engine.model().hyper.vocab_size
     }
 
+    /// Median seconds of a step of each test.
+    pub(crate) fn medians(&self) -> Vec<f64> {
+        let median = |s: &Samples| aio::orchestrator::Figure::of(&s.step_s).map_or(f64::NAN, |f| f.median);
+        self.samples.iter().map(median).collect()
+    }
+
     /// One row per test.
     pub(crate) fn rows(&self, path: &Path, reps: u32) -> Vec<Row> {
         let work: ModelWork = self.loaded.engine.work();

@@ -8,7 +8,7 @@ mod row;
 mod samples;
 mod spec;
 
-use crate::args::{AscendArgs, BenchArgs, BenchCommand, IsaArg, ModelArgs};
+use crate::args::{AscendArgs, BenchArgs, BenchCommand, DeviceArg, IsaArg, LoadArgs, ModelArgs};
 use crate::outcome::Outcome;
 use crate::{devices, escape, models, output};
 use aio::engine::{EngineOptions, Sampling};
@@ -63,6 +63,34 @@ fn tests(args: &BenchArgs) -> Vec<Test> {
         tests.extend(kinds.map(|kind| Test { kind, depth }));
     }
     tests
+}
+
+/// Rounds of [`measured_batches`], the first of which does not count.
+const ROUNDS: u32 = 4;
+
+/// Median seconds of decode steps on the CPU: of so many sequences, with so many positions each.
+pub(crate) fn measured_batches(path: &Path, steps: &[(u32, u32)]) -> Result<Vec<f64>> {
+    let tests: Vec<Test> = steps.iter().map(|&(batch, depth)| Test { kind: Kind::Batch(batch), depth }).collect();
+    let context = tests.iter().map(|t| t.depth.saturating_add(t.kind.tokens())).max();
+    let options = EngineOptions { context, sequences: measure::sequences(&tests), ..EngineOptions::default() };
+    let model = ModelArgs {
+        model: Some(path.to_owned()),
+        threads: None,
+        isa: None,
+        device: DeviceArg::CPU,
+        template: None,
+        ascend: AscendArgs::default(),
+    };
+    let opened = devices::open(DeviceArg::CPU, (&model).into())?;
+    let hardware = devices::measured(DeviceArg::CPU, &opened)?;
+    let loaded = models::load_on(&model, &LoadArgs::default(), Arc::clone(&opened.device), &options)?;
+    let bar = bar(u64::from(ROUNDS) * tests.len() as u64);
+    let mut bench = Bench::new(loaded, (&opened, &**hardware), Sampling::greedy(), &tests)?;
+    for round in 0..ROUNDS {
+        bench.round(round > 0, &bar)?;
+    }
+    bar.finish_and_clear();
+    Ok(bench.medians())
 }
 
 /// Runs all tests on one model, device and number of threads.

@@ -1,8 +1,9 @@
 //! The table of inputs: every constant that modelled figures rest on, with its range and where it comes from.
 
+use super::Setting;
 use super::constants::{Constant, Constants};
-use super::page::{Section, Setting, cells};
 use super::walk::{Form, Walk, preset};
+use crate::section::{Section, cells};
 use crate::table::Table;
 use anyhow::Result;
 

@@ -1,8 +1,9 @@
 //! Buckets of lengths against patched lengths: time of a step, and what buckets read in excess.
 
+use super::Setting;
 use super::constants::{Constants, Point};
-use super::page::{Section, Setting, cells};
 use super::walk::{Form, PAGE, Rows, Walk, preset};
+use crate::section::{Section, cells};
 use crate::table::Table;
 use aio::ascend::rounded_pages;
 use anyhow::Result;

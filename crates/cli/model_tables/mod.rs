@@ -8,7 +8,6 @@ pub(crate) mod eager;
 mod inputs;
 mod lengths;
 pub(crate) mod operators;
-pub(crate) mod page;
 mod paradox;
 pub(crate) mod predictions;
 mod speculation;
@@ -17,8 +16,14 @@ pub(crate) mod walk;
 
 use crate::args::{ModelTable, ModelTablesArgs, ShowForm};
 use crate::output;
+use crate::section::{Section, json, markdown};
 use anyhow::Result;
-use page::{Section, Setting, json, markdown};
+
+/// What the tables are made for.
+pub(crate) struct Setting<'a> {
+    pub chip: &'a str,
+    pub hosts: Vec<&'a str>,
+}
 
 /// Prints the tables.
 ///

@@ -1,10 +1,11 @@
 //! Predictions against published figures, each with its interval, its miss, and the constant that would close the miss.
 
+use super::Setting;
 use super::constants::{Constants, Costs, Point};
 use super::eager::{bytes, copied, launched, reaches, replayed};
 use super::operators::{GGML_QWEN2, PANGU_FORWARD, PANGU_GENERATE};
-use super::page::{Section, Setting, cells};
 use super::walk::preset;
+use crate::section::{Section, cells};
 use crate::table::Table;
 use anyhow::Result;
 

@@ -1,7 +1,8 @@
 //! Verification of drafts under capture: all rows in one plan, against one row at a time.
 
-use super::page::{Section, Setting, cells};
+use super::Setting;
 use super::walk::{Form, Rows, Walk, preset};
+use crate::section::{Section, cells};
 use crate::table::Table;
 use anyhow::Result;
 

@@ -1,8 +1,9 @@
 //! Sweeps whose result is a boundary: what re-binding may cost, and how long a synchronise may take.
 
+use super::Setting;
 use super::eager::reaches;
-use super::page::{Section, Setting, cells};
 use super::walk::{Form, Rows, Walk};
+use crate::section::{Section, cells};
 use crate::table::Table;
 use aio::model::synth::Preset;
 use anyhow::{Context as _, Result};

@@ -1,11 +1,10 @@
 //! `aio simulate`: runs traces of requests on modelled devices, with the routing and speculation that serve real ones.
 
-mod costs;
-mod modelled;
 mod print;
 mod tables;
 
 use crate::args::{DispatchArg, MixArg, SimulateArgs, TraceMakeArgs};
+use crate::costs::On;
 use crate::outcome::Outcome;
 use crate::{input, output, trace};
 use aio::orchestrator::routing::Policy;
@@ -28,7 +27,7 @@ pub(crate) fn main(args: &SimulateArgs) -> Result<Outcome> {
     }
     let requests = requests(args.trace.as_deref())?;
     let policy = policy(&args.policy)?;
-    let fleet = costs::fleet(args, args.dispatch)?;
+    let fleet = fleet(args, args.dispatch)?;
     let names: Vec<&str> = fleet.iter().map(|v| v.name.as_str()).collect();
     policy.check(&names)?;
     let report = run(args, &requests, &fleet, &policy)?;
@@ -38,6 +37,12 @@ pub(crate) fn main(args: &SimulateArgs) -> Result<Outcome> {
     }
     output::print_now(&print::report(args, &report))?;
     Ok(Outcome::Fine)
+}
+
+/// The variants, with what their steps cost.
+fn fleet(args: &SimulateArgs, dispatch: DispatchArg) -> Result<Vec<SimVariant>> {
+    let on = On::find(&args.device, &args.host)?;
+    args.variants.iter().map(|name| on.variant(name, dispatch).with_context(|| name.clone())).collect()
 }
 
 /// The trace of a file, or the default one.

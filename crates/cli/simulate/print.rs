@@ -1,8 +1,8 @@
 //! Prints what a simulated trace took.
 
 use crate::args::{ShowForm, SimulateArgs};
-use crate::model_tables::page::cells;
 use crate::output;
+use crate::section::cells;
 use crate::table::Table;
 use aio::orchestrator::simulate::{SimReport, SimVariant, percentile};
 use aio::orchestrator::trace::TraceRequest;

@@ -1,11 +1,11 @@
 //! Tables of several runs: the paper's figures under its conditions, and what each mechanism adds.
 
-use super::costs::fleet;
-use super::{policy, run};
+use super::{fleet, policy, run};
 use crate::args::{DispatchArg, ShowForm, SimulateArgs, SimulateTable};
-use crate::model_tables::page::{Section, Setting, cells, json, markdown};
+use crate::model_tables::Setting;
 use crate::model_tables::predictions;
 use crate::output;
+use crate::section::{Section, cells, json, markdown};
 use crate::table::Table;
 use aio::orchestrator::routing::SpeculationRule;
 use aio::orchestrator::simulate::{SimReport, SimVariant};

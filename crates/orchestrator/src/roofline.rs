@@ -77,12 +77,6 @@ impl StepCost {
         (terms.weights + terms.kv).hypot(terms.compute) + self.seconds
     }
 
-    /// Seconds of the longer of memory and arithmetic, which overlap.
-    pub(crate) fn longest(&self, ceilings: &Ceilings, rows: u32, kv_bytes: f64) -> f64 {
-        let terms = self.terms(ceilings, rows, kv_bytes);
-        (terms.weights + terms.kv).max(terms.compute)
-    }
-
     /// The dominant term. Arithmetic overlaps with memory; the fixed part dominates if it exceeds both.
     pub fn regime(&self, ceilings: &Ceilings, rows: u32, kv_bytes: f64) -> Regime {
         let Terms { weights, kv, compute } = self.terms(ceilings, rows, kv_bytes);

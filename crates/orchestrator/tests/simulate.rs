@@ -7,7 +7,7 @@ use aio_orchestrator::simulate::{
     percentile, simulate,
 };
 use aio_orchestrator::trace::{Mix, TraceOptions, TraceRequest, make};
-use aio_orchestrator::{Ceilings, StepCost};
+use aio_orchestrator::{Ceilings, StepCost, StepWork};
 
 const SEED: u64 = 11;
 
@@ -25,7 +25,7 @@ fn variant(name: &str, weight_bytes: f64, slower: f64) -> SimVariant {
     };
     let steps: Vec<_> = sizes.map(time).collect();
     let table = StepTable::of(&steps).unwrap();
-    let costs = VariantCosts { table, cost, ceilings, kv_bytes, kv_macs: 0.0 };
+    let costs = VariantCosts { table, work: StepWork { cost, ceilings, kv_bytes, kv_macs: 0.0 } };
     SimVariant { name: name.to_owned(), costs, weight_bytes: weight_bytes as u64 }
 }
 
@@ -154,7 +154,8 @@ fn memory_bounds_what_runs_at_once() {
     println!("seed {SEED}");
     let facts = TraceRequest { arrival: 0.0, category: "chat".to_owned(), prompt: 500, output: 100, copy: 0.0 };
     let (trace, variants) = (vec![facts; 40], both());
-    let most = trace.iter().map(|r| f64::from(r.prompt + r.output) * variants[1].costs.kv_bytes).fold(0.0, f64::max);
+    let most =
+        trace.iter().map(|r| f64::from(r.prompt + r.output) * variants[1].costs.work.kv_bytes).fold(0.0, f64::max);
     let narrow = run(&trace, &variants, "static-large", |o| o.kv_bytes = most);
     let wide = run(&trace, &variants, "static-large", |_| {});
     assert_eq!((narrow.latency.len(), narrow.refused), (40, 0));

@@ -1,6 +1,7 @@
 //! What steps of a variant cost: a table of step times, and the bytes and operations that say what bounds them.
 
-use crate::roofline::{Ceilings, Regime, StepCost};
+use crate::regimes::StepWork;
+use crate::roofline::Regime;
 
 /// A number by rows, in ascending order. Linear between its rows, and beyond them as between the last two.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,33 +114,24 @@ impl StepTable {
 pub struct VariantCosts {
     /// Times of steps that compute all their rows at once.
     pub table: StepTable,
-    /// Bytes and operations of a step.
-    pub cost: StepCost,
-    /// Peak rates of the device.
-    pub ceilings: Ceilings,
-    /// Bytes of keys and values of a position.
-    pub kv_bytes: f64,
-    /// Multiply-adds of a row for each position that it sees.
-    pub kv_macs: f64,
+    /// What they read and compute.
+    pub work: StepWork,
 }
 
 impl VariantCosts {
     /// What bounds a step that takes `seconds`. What neither memory nor arithmetic explains is launching.
     pub fn regime(&self, sequences: &[SequenceRows], seconds: f64) -> Regime {
-        let rows: u32 = sequences.iter().map(|s| s.rows).sum();
         let sum = |each: &dyn Fn(&SequenceRows) -> f64| sequences.iter().map(each).sum::<f64>();
-        let kv = sum(&|s| f64::from(s.len)) * self.kv_bytes;
-        let seen = sum(&|s| f64::from(s.rows) * f64::from(s.len)) / f64::from(rows.max(1));
-        let macs_per_row = self.cost.macs_per_row + seen * self.kv_macs;
-        let work = StepCost { macs_per_row, seconds: 0.0, ..self.cost };
-        let left = (seconds - work.longest(&self.ceilings, rows, kv)).max(0.0);
-        StepCost { seconds: left, ..work }.regime(&self.ceilings, rows, kv)
+        let (rows, positions) = (sum(&|s| f64::from(s.rows)), sum(&|s| f64::from(s.len)));
+        let seen = sum(&|s| f64::from(s.rows) * f64::from(s.len)) / rows.max(1.0);
+        self.work.regime_of(rows, positions, seen, seconds)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::roofline::{Ceilings, StepCost};
 
     fn step(sequences: u32, rows: u32, len: u32, seconds: f64) -> TimedStep {
         TimedStep { sequences, each: SequenceRows { rows, len }, seconds }
@@ -172,7 +164,7 @@ mod tests {
         let cost = StepCost { bytes: 1e9, bytes_per_row: 0.0, macs_per_row: 1e9, seconds: 0.0 };
         let ceilings = Ceilings { bandwidth: 1e12, peak: 1e14 };
         let table = StepTable::of(&[step(1, 1, 0, 1.0), step(1, 1, 1, 1.0)]).unwrap();
-        let costs = VariantCosts { table, cost, ceilings, kv_bytes: 1e5, kv_macs: 1e5 };
+        let costs = VariantCosts { table, work: StepWork { cost, ceilings, kv_bytes: 1e5, kv_macs: 1e5 } };
         let regime = |rows, len, seconds| costs.regime(&[SequenceRows { rows, len }], seconds);
         assert_eq!(regime(1, 100, 1.5e-3), Regime::Weight);
         assert_eq!(regime(1, 100, 3e-3), Regime::Launch);

@@ -77,7 +77,7 @@ pub(super) struct Server<'a> {
 
 fn lane(variant: &SimVariant, options: &SimOptions<'_>) -> Lane {
     let table = &variant.costs.table;
-    let seconds_per_kv_byte = table.per_position() / variant.costs.kv_bytes.max(1.0);
+    let seconds_per_kv_byte = table.per_position() / variant.costs.work.kv_bytes.max(1.0);
     let model = StepModel::Table { seconds: table.column(DRAFT_ROWS), seconds_per_kv_byte };
     let options = SpeculationOptions { max_drafts: options.drafts, max_rows: DRAFT_ROWS, model };
     Lane { speculator: Speculator::new(options), tokens: 1.0, served: 0.0 }
@@ -169,7 +169,7 @@ impl<'a> Server<'a> {
         let need = f64::from(facts.prompt + facts.output);
         let taken: f64 = self.active.iter().map(|s| self.kv_of(s.request, s.variant)).sum();
         let room = self.options.kv_bytes - taken;
-        let fits = |v: &SimVariant| need * v.costs.kv_bytes <= room;
+        let fits = |v: &SimVariant| need * v.costs.work.kv_bytes <= room;
         if !self.options.variants.iter().any(fits) {
             return false;
         }
@@ -210,7 +210,7 @@ impl<'a> Server<'a> {
 
     fn kv_of(&self, request: usize, variant: usize) -> f64 {
         let facts = &self.trace[request];
-        f64::from(facts.prompt + facts.output) * self.options.variants[variant].costs.kv_bytes
+        f64::from(facts.prompt + facts.output) * self.options.variants[variant].costs.work.kv_bytes
     }
 
     /// Asks for a request's category: the answer and its margin. Takes a step of the smallest variant.
@@ -272,7 +272,7 @@ impl<'a> Server<'a> {
         own.steps += u64::from(passes);
         own.seconds += seconds;
         own.weight_bytes += *weight_bytes as f64 * f64::from(passes);
-        own.kv_bytes += positions * costs.kv_bytes * f64::from(passes);
+        own.kv_bytes += positions * costs.work.kv_bytes * f64::from(passes);
         seconds
     }
 
@@ -325,7 +325,7 @@ impl<'a> Server<'a> {
         let drafts: Vec<Drafts> = members.iter().map(|&i| self.drafts(&self.active[i])).collect();
         let mut step: Vec<SequenceRows> = members.iter().map(|&i| self.last_row(&self.active[i])).collect();
         let kv_bytes =
-            step.iter().map(|s| f64::from(s.len)).sum::<f64>() * self.options.variants[variant].costs.kv_bytes;
+            step.iter().map(|s| f64::from(s.len)).sum::<f64>() * self.options.variants[variant].costs.work.kv_bytes;
         let candidates: Vec<_> = members.iter().zip(&drafts).map(|(&i, d)| d.candidate(&self.active[i])).collect();
         let choice = self.lanes[variant].speculator.choose(&candidates, kv_bytes);
         let seconds = match self.options.verification {

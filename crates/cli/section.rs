@@ -1,4 +1,4 @@
-//! A table with notes, and what tables are made for. Kept apart so that every table of `aio device model` looks alike.
+//! A table with notes. Kept apart so that every table of modelled figures looks alike.
 
 use crate::table::Table;
 
@@ -6,12 +6,6 @@ use crate::table::Table;
 pub(crate) struct Section {
     pub table: Table,
     pub notes: Vec<String>,
-}
-
-/// What the tables are made for.
-pub(crate) struct Setting<'a> {
-    pub chip: &'a str,
-    pub hosts: Vec<&'a str>,
 }
 
 /// Markdown.

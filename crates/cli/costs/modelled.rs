@@ -1,6 +1,6 @@
 //! Step times of a variant on the simulated Ascend.
 
-use super::costs::{model, of_steps};
+use super::{model, of_steps, step_work};
 use crate::args::DispatchArg;
 use crate::model_tables::constants::{Constants, Point};
 use crate::model_tables::eager::{bytes, launched};
@@ -8,8 +8,8 @@ use crate::model_tables::operators::PANGU_GENERATE;
 use crate::model_tables::walk::{Form, Rows, Walk};
 use aio::ir::DType;
 use aio::model::synth::Preset;
-use aio::orchestrator::Ceilings;
 use aio::orchestrator::simulate::{SequenceRows, SimVariant, TimedStep};
+use aio::orchestrator::{Ceilings, StepWork};
 use anyhow::Result;
 
 /// Rows of one sequence in the steps of a table, and how many sequences of as many rows beside.
@@ -36,9 +36,7 @@ pub(super) fn variant(name: &str, chip: &str, host: &str, dispatch: DispatchArg)
             steps.push(TimedStep { sequences, each: SequenceRows { rows, len }, seconds });
         }
     }
-    let bandwidth = constants.get("hbm_bytes_per_s")?.value;
-    let peak = constants.get("cube_flops_per_s")?.value / 2.0;
-    let mut variant = of_steps(name, walk.family(), 0.0, Ceilings { bandwidth, peak }, &steps)?;
+    let mut variant = of_steps(name, walk.family(), 0.0, ceilings(&constants)?, &steps)?;
     if let Some(preset) = pangu {
         // An eager step takes as long as its launches, or as its work, whichever is longer.
         let costs = constants.costs(Point::Value)?;
@@ -47,4 +45,19 @@ pub(super) fn variant(name: &str, chip: &str, host: &str, dispatch: DispatchArg)
         variant.costs.table = variant.costs.table.at_least(near - each * f64::from(NEAR), each);
     }
     Ok(variant)
+}
+
+fn ceilings(constants: &Constants) -> Result<Ceilings> {
+    let bandwidth = constants.get("hbm_bytes_per_s")?.value;
+    Ok(Ceilings { bandwidth, peak: constants.get("cube_flops_per_s")?.value / 2.0 })
+}
+
+/// What a model's steps read and compute. What one graph takes beyond that is the cost of a step.
+pub(super) fn work(name: &str, chip: &str, host: &str) -> Result<StepWork> {
+    let mut walk = Walk::of(chip, &model(name, DType::F16)?, Form::GRAPH, &[1])?;
+    walk.host(host)?;
+    let taken = walk.decode(NEAR)?;
+    let work = step_work(walk.family(), 0.0, ceilings(&Constants::of(chip, host)?)?);
+    let least = work.predict(1, 1, NEAR.into()).0;
+    Ok(step_work(walk.family(), taken - least, work.ceilings))
 }
