@@ -1,15 +1,20 @@
 //! `aio graph buckets`: the plans that a model compiles to, and the cost of each.
 
 use crate::args::{BucketsArgs, TextOrJson};
-use crate::models;
 use crate::outcome::Outcome;
 use crate::output::{json_line, print_now};
 use crate::table::Table;
+use crate::{costs, models, profiles, simulate};
 use aio::compiler::{Compilation, Options, compile};
 use aio::engine::EngineOptions;
+use aio::orchestrator::{BucketUse, SizeCount, best_buckets, bucket_uses};
 use aio::plan::{Bucket, artefact};
 use anyhow::Result;
+use std::path::Path;
 use std::time::Instant;
+
+/// Seconds of a step besides its work.
+const STEP_SECONDS: f64 = 50e-6;
 
 /// One plan.
 struct Row {
@@ -22,6 +27,10 @@ struct Row {
 }
 
 pub(crate) fn main(args: &BucketsArgs) -> Result<Outcome> {
+    if let Some(trace) = &args.plan_for {
+        plan_for(trace, args)?;
+        return Ok(Outcome::Fine);
+    }
     let graph = models::graph(&models::open(&args.model)?, &args.model)?;
     let device = models::model_device(&args.model)?;
     let target = device.target();
@@ -48,6 +57,55 @@ pub(crate) fn main(args: &BucketsArgs) -> Result<Outcome> {
         }
     }
     Ok(Outcome::Fine)
+}
+
+/// Sets of buckets for the steps of a trace: the one in use, and the one with the least padding.
+fn plan_for(trace: &Path, args: &BucketsArgs) -> Result<()> {
+    let model = models::open(&args.model)?;
+    let device = models::model_device(&args.model)?;
+    let options = EngineOptions::default();
+    let buckets = options.buckets(&*device);
+    let graph = models::graph(&model, &args.model)?;
+    let family =
+        compile(aio::ir::verify(&graph)?, &device.target(), &Options { buckets: buckets.clone(), fuse: true })?.family;
+    let target = &device.target().name;
+    let ceilings = profiles::ceilings(args.model.device, target, args.model.threads.unwrap_or(0));
+    let work = costs::step_work(&family, STEP_SECONDS, ceilings.unwrap_or(options.ceilings));
+    let name = models::name(&model);
+    let variant = costs::by_roofline(&name, &family, work)?;
+    let steps = simulate::steps(trace, variant, args.sequences)?;
+    let sizes: Vec<SizeCount> = steps.iter().map(|(&size, &count)| SizeCount { size, count: count as f64 }).collect();
+    let cost = |rows: u32| work.predict(1, rows, 0.0).0;
+    let mut now: Vec<u32> = buckets.iter().map(|b| b.rows).collect();
+    now.sort_unstable();
+    now.dedup();
+    let all: f64 = sizes.iter().map(|s| s.count * cost(s.size)).sum();
+    let used = bucket_uses(&sizes, &now, cost);
+    let best = best_buckets(&sizes, args.most as usize, cost);
+    print_now(&match args.output {
+        TextOrJson::Text => format!("{}\n{}", uses("in use", &used, all), uses("least padding", &best, all)),
+        TextOrJson::Json => {
+            json_line(serde_json::json!({"in_use": uses_json(&used, all), "best": uses_json(&best, all)}))
+        }
+    })?;
+    Ok(())
+}
+
+fn uses(title: &'static str, uses: &[BucketUse], all: f64) -> String {
+    let hits: f64 = uses.iter().map(|u| u.hits).sum();
+    let share =
+        |part: f64, whole: f64| if whole > 0.0 { format!("{:.1} %", 100.0 * part / whole) } else { "-".to_owned() };
+    let row =
+        |u: &BucketUse| vec![u.size.to_string(), format!("{:.0}", u.hits), share(u.hits, hits), share(u.waste, all)];
+    let heads = vec![">rows", ">steps", ">share", ">padding of all time"];
+    let waste: f64 = uses.iter().map(|u| u.waste).sum();
+    let table = Table { title, heads, rows: uses.iter().map(row).collect() }.text();
+    format!("{table}  padding in all: {}\n", share(waste, all))
+}
+
+fn uses_json(uses: &[BucketUse], all: f64) -> serde_json::Value {
+    let one = |u: &BucketUse| serde_json::json!({"rows": u.size, "steps": u.hits, "padding": u.waste / all});
+    uses.iter().map(one).collect()
 }
 
 fn text(rows: &[Row]) -> String {

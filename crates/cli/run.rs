@@ -185,7 +185,17 @@ struct Show {
     /// The text as it is generated.
     text: bool,
     /// How drafts were chosen.
-    choices: bool,
+    choices: Choices,
+}
+
+/// Where choices go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Choices {
+    Nowhere,
+    /// A line each, beside the text.
+    Lines,
+    /// Into the JSON object.
+    Json,
 }
 
 /// Generates, and returns the output with the cost of the steps after the first token.
@@ -195,13 +205,14 @@ fn generate(
     sequence: &mut Sequence,
     request: &Request,
     show: Show,
-) -> Result<(Completion, Spent)> {
+) -> Result<(Completion, Spent, Vec<serde_json::Value>)> {
+    let mut choices = Vec::new();
     let mut sink = Sink { show: show.text, failure: None };
     let drafter = drafting.drafter(engine, &request.sampling)?;
     let mut batch = Batch::new();
     let joined = batch.join(engine, request.clone(), std::mem::take(sequence), drafter);
     let id = joined.map_err(|(error, _)| error)?;
-    if show.choices && request.speculation != Speculation::Auto {
+    if show.choices != Choices::Nowhere && request.speculation != Speculation::Auto {
         note!("--explain has nothing to show with --spec {}", speculation_name(request.speculation));
     }
     let mut first = None;
@@ -210,8 +221,10 @@ fn generate(
         if batch.generated(id).is_some_and(|ids| !ids.is_empty()) {
             first.get_or_insert_with(|| Spent::now(engine, Some(drafting)));
         }
-        if let Some(choice) = batch.choice().filter(|_| show.choices) {
-            note!("{choice}");
+        match (batch.choice(), show.choices) {
+            (Some(choice), Choices::Lines) => note!("{choice}"),
+            (Some(choice), Choices::Json) => choices.push(serde_json::to_value(choice)?),
+            _ => {}
         }
     }
     let (done, kept) = batch.leave(engine, id).context("the member has not left")?;
@@ -223,7 +236,7 @@ fn generate(
     let now = Spent::now(engine, Some(drafting));
     match sink.failure {
         Some(e) => Err(e.into()),
-        None => Ok((done, now.since(first.unwrap_or(now)))),
+        None => Ok((done, now.since(first.unwrap_or(now)), choices)),
     }
 }
 
@@ -240,8 +253,13 @@ fn once(args: &RunArgs, drafting: &Drafting, engine: &Engine, sampling: Sampling
     }
     let request = request(args, sampling, ids);
     let before = Spent::now(engine, Some(drafting));
-    let show = Show { text: args.output == TextOrJson::Text && !args.ids, choices: args.explain };
-    let (done, decode) = generate(engine, drafting, &mut Sequence::new(), &request, show)?;
+    let choices = match (args.explain, args.output) {
+        (false, _) => Choices::Nowhere,
+        (true, TextOrJson::Text) => Choices::Lines,
+        (true, TextOrJson::Json) => Choices::Json,
+    };
+    let show = Show { text: args.output == TextOrJson::Text && !args.ids, choices };
+    let (done, decode, choices) = generate(engine, drafting, &mut Sequence::new(), &request, show)?;
     let spent = Spent::now(engine, Some(drafting)).since(before);
     let summary = Summary {
         engine,
@@ -255,7 +273,13 @@ fn once(args: &RunArgs, drafting: &Drafting, engine: &Engine, sampling: Sampling
         decode_bytes: decode.weight_bytes(engine, Some(drafting), done.timing.decode_steps as u64),
     };
     match (args.output, args.ids) {
-        (TextOrJson::Json, _) => print_now(&json_line(summary.json()))?,
+        (TextOrJson::Json, _) => {
+            let mut json = summary.json();
+            if args.explain {
+                json["choices"] = choices.into();
+            }
+            print_now(&json_line(json))?;
+        }
         (_, true) => {
             let ids: Vec<_> = done.ids.iter().map(ToString::to_string).collect();
             print_now(&format!("{}\n", ids.join(",")))?;
@@ -428,7 +452,7 @@ fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Samp
     let mut messages: Vec<Message> = args.system.iter().map(|s| Message::new("system", s)).collect();
     let mut sequence = Sequence::new();
     let mut held: Vec<u32> = Vec::new();
-    let show = Show { text: true, choices: args.explain };
+    let show = Show { text: true, choices: if args.explain { Choices::Lines } else { Choices::Nowhere } };
     note!(
         "{} on {}; end of file (Ctrl-D) ends the chat",
         loaded.engine.model().hyper.name,
@@ -454,7 +478,7 @@ fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Samp
         let common = held.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         sequence.rewind(common.min(sequence.len()));
         let request = request(args, sampling.clone(), prompt);
-        let (done, _) = generate(&loaded.engine, drafting, &mut sequence, &request, show)?;
+        let (done, ..) = generate(&loaded.engine, drafting, &mut sequence, &request, show)?;
         if signals::ended_by().is_some() {
             return Ok(());
         }

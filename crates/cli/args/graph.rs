@@ -75,10 +75,21 @@ pub(crate) struct PrintArgs {
 
 /// Arguments of `aio graph buckets`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:\n  aio graph buckets\n  aio graph buckets -m model.gguf -o json")]
+#[command(
+    after_help = "With --plan-for, the requests of a trace are simulated, and the set of buckets with the least padding for their steps is set\nbeside the one in use.\n\nExamples:\n  aio graph buckets\n  aio graph buckets -m model.gguf -o json\n  aio graph buckets --plan-for trace.jsonl --most 6"
+)]
 pub(crate) struct BucketsArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Trace of requests to choose buckets for.
+    #[arg(long, value_name = "TRACE")]
+    pub plan_for: Option<PathBuf>,
+    /// Most buckets of rows.
+    #[arg(long, default_value_t = 4, value_name = "N", requires = "plan_for", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub most: u32,
+    /// Most sequences at once.
+    #[arg(long, default_value_t = 8, value_name = "N", requires = "plan_for", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub sequences: u32,
     /// Output form.
     #[arg(short, long = "output", value_enum, default_value = "text", value_name = "FORM")]
     pub output: TextOrJson,

@@ -120,15 +120,20 @@ fn work_of_profile(name: &str, profile: &DeviceProfile) -> Result<(PlanFamily, S
     Ok((family, work))
 }
 
-/// A variant on a device with a profile, by the roofline.
+/// A variant on a device with a profile.
 fn of_profile(name: &str, profile: &DeviceProfile) -> Result<SimVariant> {
     let (family, work) = work_of_profile(name, profile)?;
+    by_roofline(name, &family, work)
+}
+
+/// A variant whose step times are the roofline's.
+pub(crate) fn by_roofline(name: &str, family: &PlanFamily, work: StepWork) -> Result<SimVariant> {
     let time = |rows: u32, len: u32| {
         let Predicted(seconds) = work.predict(1, rows, len.into());
         TimedStep { sequences: 1, each: SequenceRows { rows, len }, seconds }
     };
     let steps: Vec<_> = ROWS.into_iter().flat_map(|rows| [time(rows, rows), time(rows, 1 << 14)]).collect();
-    of_steps(name, &family, work.cost.seconds, work.ceilings, &steps)
+    of_steps(name, family, work.cost.seconds, work.ceilings, &steps)
 }
 
 /// The cost of a model's steps, which take `seconds` besides their work.

@@ -11,6 +11,7 @@ use aio::orchestrator::routing::Policy;
 use aio::orchestrator::simulate::{SimOptions, SimProbe, SimReport, SimVariant, Verification, simulate};
 use aio::orchestrator::trace::{TraceRequest, make, parse};
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Rows of a prefill step, most drafts of a sequence, rows of a probe: the engine's own, and a short question.
@@ -37,6 +38,28 @@ pub(crate) fn main(args: &SimulateArgs) -> Result<Outcome> {
     }
     output::print_now(&print::report(args, &report))?;
     Ok(Outcome::Fine)
+}
+
+/// Steps of a trace's requests on one variant, by their rows.
+pub(crate) fn steps(trace: &Path, variant: SimVariant, sequences: u32) -> Result<BTreeMap<u32, u64>> {
+    let (requests, policy, fleet) = (requests(Some(trace))?, policy("static-small")?, [variant]);
+    let mut report = simulate(
+        &requests,
+        &SimOptions {
+            variants: &fleet,
+            policy: &policy,
+            verification: Verification::Batch,
+            speculation: None,
+            sequences,
+            prefill_rows: PREFILL_ROWS,
+            drafts: DRAFTS,
+            kv_bytes: f64::INFINITY,
+            within: f64::INFINITY,
+            probe: SimProbe { rows: PROBE_ROWS, accuracy: 1.0 },
+            seed: 1,
+        },
+    );
+    Ok(std::mem::take(&mut report.variants[0].rows))
 }
 
 /// The variants, with what their steps cost.

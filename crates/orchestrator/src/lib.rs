@@ -64,6 +64,7 @@
 #![forbid(unsafe_code)]
 
 mod acceptance;
+mod buckets;
 mod bursts;
 mod chooser;
 mod drafter;
@@ -86,6 +87,7 @@ pub mod trace;
 
 pub use acceptance::Acceptance;
 pub use aio_plan::{Clock, StepTime};
+pub use buckets::{BucketChange, BucketSet, BucketUse, SizeCount, best_buckets, bucket_uses};
 pub use bursts::{BurstChoice, BurstLimits, ObservedBurst};
 pub use drafter::{DraftError, Drafter, DrafterKind, Match};
 pub use forms::{FormChoice, FormChooser, FormObserved, FormReason};

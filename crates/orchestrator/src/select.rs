@@ -8,11 +8,13 @@
 
 use crate::acceptance::Acceptance;
 use crate::drafter::Match;
+use serde::Serialize;
 use smallvec::SmallVec;
 use std::fmt;
 
-/// Maximum alternatives that a choice records.
+/// Maximum alternatives that a choice records, and that its line names besides the plain step.
 const KEPT: usize = 16;
+const NAMED: usize = 3;
 
 /// A sequence before its step.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +32,7 @@ pub struct Candidate<'a> {
 }
 
 /// One way to run the step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Alternative {
     /// Drafts of all sequences together, including fixed ones.
     pub drafts: u32,
@@ -48,7 +50,8 @@ impl Alternative {
 }
 
 /// The reason for a choice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// There are no drafts besides fixed ones, or no rows left.
     NoDrafts,
@@ -69,19 +72,19 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Reason::NoDrafts => "none to choose",
-            Reason::WarmUp => "timing plain steps first",
-            Reason::Probe => "timing a plain step again",
+            Reason::NoDrafts => "the drafter has none",
+            Reason::WarmUp => "plain steps are timed first",
+            Reason::Probe => "a plain step is timed again",
             Reason::NoGain => "drafts would not pay",
-            Reason::Account => "the account cannot pay for more",
+            Reason::Account => "more might pay, but failed ones have cost too much to risk it",
             Reason::Gain => "drafts pay",
-            Reason::Explore => "measuring steps of these rows",
+            Reason::Explore => "to measure a step of this size",
         })
     }
 }
 
-/// How to run the step, and the alternatives considered.
-#[derive(Clone, Debug, PartialEq)]
+/// How to run the step, and the alternatives considered. It serialises as one object.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Choice {
     /// Drafts of each sequence, including fixed ones.
     pub drafts: SmallVec<[u32; 8]>,
@@ -96,23 +99,45 @@ pub struct Choice {
     /// The reason.
     pub reason: Reason,
     /// Seconds that it may lose.
+    #[serde(skip)]
     pub(crate) held: f64,
     /// For an exploration, the seconds that the step must stay below to be worth it.
+    #[serde(skip)]
     pub(crate) hope: Option<f64>,
 }
 
 impl fmt::Display for Choice {
-    /// One line: `2 drafts [2] (drafts pay): 1.75 tokens in 4.84 ms, 362/s; 1: 1.50 in 4.44 ms, 338/s; ...`.
+    /// One line: `2 drafts (drafts pay): 1.75 tokens expected in 4.84 ms, 362 tok/s; instead of 1 at 338, none at 205 tok/s`.
+    /// It names the three best of the alternatives, and the plain step.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total: u32 = self.drafts.iter().sum();
         let (tokens, seconds) = (self.expected_tokens, self.expected_seconds);
-        let rate = |tokens: f64, seconds: f64| if seconds > 0.0 { tokens / seconds } else { 0.0 };
-        write!(f, "{total} drafts {:?} ({})", self.drafts.as_slice(), self.reason)?;
-        write!(f, ": {tokens:.2} tokens in {:.2} ms, {:.0}/s", seconds * 1e3, rate(tokens, seconds))?;
-        for Alternative { drafts, tokens, seconds } in &self.losers {
-            write!(f, "; {drafts}: {tokens:.2} in {:.2} ms, {:.0}/s", seconds * 1e3, rate(*tokens, *seconds))?;
+        let chosen = Alternative { drafts: total, tokens, seconds };
+        write!(f, "{} ({})", chosen.name(" drafts"), self.reason)?;
+        if self.drafts.len() > 1 && total > 0 {
+            write!(f, ", {:?} by sequence", self.drafts.as_slice())?;
         }
-        Ok(())
+        write!(f, ": {tokens:.2} tokens expected in {:.2} ms, {:.0} tok/s", seconds * 1e3, chosen.shown())?;
+        let best = self.losers.iter().take(NAMED);
+        let plain = self.losers.iter().skip(NAMED).filter(|a| a.drafts == 0);
+        let others: Vec<String> = best.chain(plain).map(|a| format!("{} at {:.0}", a.name(""), a.shown())).collect();
+        if others.is_empty() { Ok(()) } else { write!(f, "; instead of {} tok/s", others.join(", ")) }
+    }
+}
+
+impl Alternative {
+    fn name(&self, noun: &str) -> String {
+        match self.drafts {
+            0 if noun.is_empty() => "none".to_owned(),
+            0 => format!("no{noun}"),
+            1 => format!("1{}", noun.trim_end_matches('s')),
+            n => format!("{n}{noun}"),
+        }
+    }
+
+    /// Tokens per second, 0 where no time is expected.
+    fn shown(&self) -> f64 {
+        if self.seconds > 0.0 { self.rate() } else { 0.0 }
     }
 }
 
@@ -288,7 +313,18 @@ mod tests {
             held: 0.0,
             hope: None,
         };
-        let line = "3 drafts [1, 2] (drafts pay): 3.00 tokens in 4.00 ms, 750/s; 18: 5.24 in 10.00 ms, 524/s";
+        let line = "3 drafts (drafts pay), [1, 2] by sequence: 3.00 tokens expected in 4.00 ms, 750 tok/s; \
+                    instead of 18 at 524 tok/s";
         assert_eq!(choice.to_string(), line);
+        let none = Alternative { drafts: 0, tokens: 1.0, seconds: 0.01 };
+        let drafts = SmallVec::from_slice(&[1]);
+        let losers = considered[15..19].iter().copied().chain([none]).collect();
+        let one = Choice { drafts, losers, reason: Reason::Account, ..choice };
+        let line = "1 draft (more might pay, but failed ones have cost too much to risk it): 3.00 tokens expected in 4.00 ms, \
+                    750 tok/s; instead of 15 at 487, 16 at 500, 17 at 512, none at 100 tok/s";
+        assert_eq!(one.to_string(), line);
+        let json = serde_json::to_value(&one).unwrap();
+        assert_eq!((&json["reason"], &json["losers"][4]["drafts"]), (&"account".into(), &0.into()));
+        assert!(json.get("held").is_none());
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::roofline::Regime;
 use crate::routing::Route;
+use std::collections::BTreeMap;
 
 /// A request's route.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +34,8 @@ pub struct VariantReport {
     pub weight_bytes: f64,
     /// See `weight_bytes`.
     pub kv_bytes: f64,
+    /// Passes by their rows.
+    pub rows: BTreeMap<u32, u64>,
     /// Drafts in its steps.
     pub drafted: u64,
     /// Those accepted.

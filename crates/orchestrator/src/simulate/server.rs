@@ -270,6 +270,7 @@ impl<'a> Server<'a> {
         let positions: f64 = step.iter().map(|s| f64::from(s.len)).sum();
         let own = &mut self.report.variants[variant];
         own.steps += u64::from(passes);
+        *own.rows.entry(step.iter().map(|s| s.rows).sum()).or_default() += u64::from(passes);
         own.seconds += seconds;
         own.weight_bytes += *weight_bytes as f64 * f64::from(passes);
         own.kv_bytes += positions * costs.work.kv_bytes * f64::from(passes);
