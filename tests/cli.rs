@@ -29,6 +29,8 @@ mod odd_models;
 mod pull;
 #[path = "cli/signals.rs"]
 mod signals;
+#[path = "cli/simulate.rs"]
+mod simulate;
 #[path = "cli/spec.rs"]
 mod spec;
 #[path = "cli/terminal.rs"]
@@ -128,7 +130,8 @@ fn check_failure(output: &Output, status: i32, message: &str) -> String {
 fn every_command_has_help_with_examples() {
     let place = Place::new();
     let commands = ["pull", "run", "compile", "perplexity", "gguf", "synth", "bench"].map(|c| vec![c]);
-    let groups = [vec![], vec!["graph"], vec!["cache"], vec!["device"]];
+    let groups = [vec![], vec!["graph"], vec!["cache"], vec!["device"], vec!["trace"], vec!["trace", "make"]];
+    let groups = groups.into_iter().chain([vec!["simulate"], vec!["regime"]]);
     let commands = commands.into_iter().chain([vec!["bench", "spec"]]).chain(groups);
     let graph = ["verify", "print", "dot", "passes", "plan", "buckets", "run", "ops"].map(|c| vec!["graph", c]);
     let cache = ["list", "verify", "clear"].map(|c| vec!["cache", c]);

@@ -3,7 +3,8 @@
 use crate::Table;
 use aio::ir::text::parse;
 use aio::ir::verify;
-use aio::orchestrator::{Costs, DeviceProfile, Figure};
+use aio::orchestrator::routing::Policy;
+use aio::orchestrator::{Costs, DeviceProfile, Figure, trace};
 
 const X: &str = "%x = input \"x\" : f32[4]\n";
 const STATE: &str = "%s = state \"s\" : u32[seqs]\n%n = input \"n\" : u32[seqs]\n";
@@ -65,8 +66,19 @@ fn profiles(table: &mut Table) {
     }
 }
 
+/// A policy and a trace that someone wrote.
+fn policies(table: &mut Table) {
+    table.add("PolicyError", Policy::from_toml("name = \"p\"\nmargin = 2.0").unwrap_err());
+    table.add("PolicyError", Policy::built_in("fast").unwrap_err());
+    let named = Policy::from_toml("name = \"p\"\n[default]\nvariant = \"huge\"").unwrap();
+    table.add("PolicyError", named.check(&["small", "large"]).unwrap_err());
+    table.add("TraceError", trace::parse("{\"arrival\": -1}").unwrap_err());
+    table.add("TraceError", trace::parse("\n").unwrap_err());
+}
+
 pub(crate) fn cause(table: &mut Table) {
     profiles(table);
+    policies(table);
     table.add("ParseErrorKind", parse("aio 2").unwrap_err().kind);
     for line in UNPARSABLE {
         let body = if line.starts_with("%x = i") || line.starts_with("%x = &") { "" } else { X };

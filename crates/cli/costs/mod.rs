@@ -20,25 +20,23 @@ mod modelled {
     }
 }
 
+mod work;
+
+pub(crate) use work::{by_roofline, short, step_work};
+
 use crate::args::{DeviceArg, DispatchArg};
 use crate::devices::DeviceFlags;
-use crate::models::open_path;
 use crate::registry::registry;
 use crate::{devices, profiles};
 use aio::compiler::{Options, compile};
-use aio::engine::ModelWork;
 use aio::ir::{DType, verify};
-use aio::model::Model;
-use aio::model::gguf::Gguf;
-use aio::model::synth::{Preset, Synth};
-use aio::orchestrator::simulate::{SequenceRows, SimVariant, StepTable, TimedStep, VariantCosts};
-use aio::orchestrator::{Ceilings, DeviceProfile, Predicted, StepCost, StepWork};
-use aio::plan::{Bucket, PlanFamily, Tail, Task, TaskKind};
+use aio::orchestrator::simulate::SimVariant;
+use aio::orchestrator::{DeviceProfile, StepWork};
+use aio::plan::{Bucket, PlanFamily, Tail};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
+use work::model;
 
-/// Rows of the steps in a table.
-const ROWS: [u32; 7] = [1, 2, 4, 8, 16, 64, 512];
 /// Chips that are modelled.
 const CHIPS: [&str; 4] = ["910B1", "910B2", "910B3", "910B4"];
 
@@ -91,24 +89,6 @@ impl On {
     }
 }
 
-/// A model by the name of a preset or of a file, and its name.
-pub(crate) fn model(name: &str, dtype: DType) -> Result<Model> {
-    match Preset::find(name) {
-        Some(preset) => Ok(Model::from_gguf(Gguf::from_head(Synth::new(&preset, dtype, 1)?.head()?)?)?),
-        None if Path::new(name).exists() => open_path(Path::new(name)),
-        None => bail!("neither a preset of `aio synth` nor a file"),
-    }
-}
-
-/// The name of a variant: a file's without folder and ending.
-pub(crate) fn short(name: &str) -> String {
-    let path = Path::new(name);
-    match Preset::find(name) {
-        Some(_) => name.to_owned(),
-        None => path.file_stem().map_or(name.to_owned(), |stem| stem.to_string_lossy().into_owned()),
-    }
-}
-
 /// A model's plans and work on a device with a profile.
 fn work_of_profile(name: &str, profile: &DeviceProfile) -> Result<(PlanFamily, StepWork)> {
     let graph = model(name, DType::Q4_0)?.graph(&aio::templates(), None)?;
@@ -124,55 +104,4 @@ fn work_of_profile(name: &str, profile: &DeviceProfile) -> Result<(PlanFamily, S
 fn of_profile(name: &str, profile: &DeviceProfile) -> Result<SimVariant> {
     let (family, work) = work_of_profile(name, profile)?;
     by_roofline(name, &family, work)
-}
-
-/// A variant whose step times are the roofline's.
-pub(crate) fn by_roofline(name: &str, family: &PlanFamily, work: StepWork) -> Result<SimVariant> {
-    let time = |rows: u32, len: u32| {
-        let Predicted(seconds) = work.predict(1, rows, len.into());
-        TimedStep { sequences: 1, each: SequenceRows { rows, len }, seconds }
-    };
-    let steps: Vec<_> = ROWS.into_iter().flat_map(|rows| [time(rows, rows), time(rows, 1 << 14)]).collect();
-    of_steps(name, family, work.cost.seconds, work.ceilings, &steps)
-}
-
-/// The cost of a model's steps, which take `seconds` besides their work.
-fn cost(work: &ModelWork, seconds: f64) -> StepCost {
-    StepCost {
-        bytes: work.weight_bytes as f64,
-        bytes_per_row: work.kv_bytes_per_position as f64,
-        macs_per_row: (work.int8_macs + work.f32_macs) as f64,
-        seconds,
-    }
-}
-
-/// Multiply-adds of a row's attention for each position.
-fn attention_macs(family: &PlanFamily) -> f64 {
-    let Some(plan) = family.plans.first() else { return 0.0 };
-    let macs = |task: &Task| match task.kind {
-        TaskKind::Attend(spec) => 2.0 * f64::from(spec.heads) * f64::from(spec.head_dim),
-        _ => 0.0,
-    };
-    plan.tasks.iter().map(macs).sum()
-}
-
-/// What a model's steps read and compute on a device, whose steps take `seconds` besides.
-pub(crate) fn step_work(family: &PlanFamily, seconds: f64, ceilings: Ceilings) -> StepWork {
-    let work = ModelWork::of(family);
-    let kv_bytes = work.kv_bytes_per_position as f64;
-    StepWork { cost: cost(&work, seconds), ceilings, kv_bytes, kv_macs: attention_macs(family) }
-}
-
-/// A variant whose steps took so long.
-pub(crate) fn of_steps(
-    name: &str,
-    family: &PlanFamily,
-    seconds: f64,
-    ceilings: Ceilings,
-    steps: &[TimedStep],
-) -> Result<SimVariant> {
-    let weight_bytes = ModelWork::of(family).weight_bytes;
-    let work = step_work(family, seconds, ceilings);
-    let costs = VariantCosts { table: StepTable::of(steps).context("too few step times")?, work };
-    Ok(SimVariant { name: short(name), costs, weight_bytes })
 }

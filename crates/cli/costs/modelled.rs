@@ -1,6 +1,6 @@
 //! Step times of a variant on the simulated Ascend.
 
-use super::{model, of_steps, step_work};
+use super::work::{model, of_steps, step_work};
 use crate::args::DispatchArg;
 use crate::model_tables::constants::{Constants, Point};
 use crate::model_tables::eager::{bytes, launched};

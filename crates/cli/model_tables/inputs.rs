@@ -1,7 +1,7 @@
 //! The table of inputs: every constant that modelled figures rest on, with its range and where it comes from.
 
-use super::Setting;
 use super::constants::{Constant, Constants};
+use super::setting::Setting;
 use super::walk::{Form, Walk, preset};
 use crate::section::{Section, cells};
 use crate::table::Table;

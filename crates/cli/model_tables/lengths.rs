@@ -1,7 +1,7 @@
 //! Buckets of lengths against patched lengths: time of a step, and what buckets read in excess.
 
-use super::Setting;
 use super::constants::{Constants, Point};
+use super::setting::Setting;
 use super::walk::{Form, PAGE, Rows, Walk, preset};
 use crate::section::{Section, cells};
 use crate::table::Table;

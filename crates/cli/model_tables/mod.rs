@@ -10,6 +10,7 @@ mod lengths;
 pub(crate) mod operators;
 mod paradox;
 pub(crate) mod predictions;
+pub(crate) mod setting;
 mod speculation;
 mod sweeps;
 pub(crate) mod walk;
@@ -18,12 +19,7 @@ use crate::args::{ModelTable, ModelTablesArgs, ShowForm};
 use crate::output;
 use crate::section::{Section, json, markdown};
 use anyhow::Result;
-
-/// What the tables are made for.
-pub(crate) struct Setting<'a> {
-    pub chip: &'a str,
-    pub hosts: Vec<&'a str>,
-}
+use setting::Setting;
 
 /// Prints the tables.
 ///

@@ -3,7 +3,7 @@
 //! One entry for each line of the code that launches kernels; views launch none. The count of an entry is the number of
 //! words in its list, so that a count cannot differ from what is listed.
 
-use super::Setting;
+use super::setting::Setting;
 use crate::section::{Section, cells};
 use crate::table::Table;
 use aio::model::synth::Preset;

@@ -1,9 +1,9 @@
 //! The paradox and its cure: the small and the large model by dispatch, from eager operators to one graph a step.
 
-use super::Setting;
 use super::constants::{Constants, Point};
 use super::eager::{bytes, launched};
 use super::operators::PANGU_GENERATE;
+use super::setting::Setting;
 use super::walk::{Form, Walk, preset};
 use crate::section::{Section, cells};
 use crate::table::Table;

@@ -1,9 +1,9 @@
 //! Predictions against published figures, each with its interval, its miss, and the constant that would close the miss.
 
-use super::Setting;
 use super::constants::{Constants, Costs, Point};
 use super::eager::{bytes, copied, launched, reaches, replayed};
 use super::operators::{GGML_QWEN2, PANGU_FORWARD, PANGU_GENERATE};
+use super::setting::Setting;
 use super::walk::preset;
 use crate::section::{Section, cells};
 use crate::table::Table;

@@ -1,6 +1,6 @@
 //! Verification of drafts under capture: all rows in one plan, against one row at a time.
 
-use super::Setting;
+use super::setting::Setting;
 use super::walk::{Form, Rows, Walk, preset};
 use crate::section::{Section, cells};
 use crate::table::Table;

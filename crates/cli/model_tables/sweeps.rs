@@ -1,7 +1,7 @@
 //! Sweeps whose result is a boundary: what re-binding may cost, and how long a synchronise may take.
 
-use super::Setting;
 use super::eager::reaches;
+use super::setting::Setting;
 use super::walk::{Form, Rows, Walk};
 use crate::section::{Section, cells};
 use crate::table::Table;

@@ -1,6 +1,6 @@
 //! Runs the steps of a map.
 
-use super::Cell;
+use super::map::Cell;
 use crate::args::RegimeArgs;
 use crate::bench::measured_batches;
 use anyhow::{Result, bail};

@@ -1,6 +1,6 @@
 //! The map as a picture: a cell for each step, coloured by what bounds it.
 
-use super::{Cell, Map};
+use super::map::{Cell, Map};
 use crate::escape;
 use aio::orchestrator::Regime;
 use std::fmt::Write as _;

@@ -1,9 +1,9 @@
 //! Tables of several runs: the paper's figures under its conditions, and what each mechanism adds.
 
-use super::{fleet, policy, run};
+use super::runs::{fleet, policy, run};
 use crate::args::{DispatchArg, ShowForm, SimulateArgs, SimulateTable};
-use crate::model_tables::Setting;
 use crate::model_tables::predictions;
+use crate::model_tables::setting::Setting;
 use crate::output;
 use crate::section::{Section, cells, json, markdown};
 use crate::table::Table;

@@ -279,7 +279,9 @@ impl<'a> Server<'a> {
 
     /// A step with rows of prompts, and a row of each sequence that decodes.
     fn prefill(&mut self, variant: usize) {
-        let mut budget = self.options.prefill_rows.max(1);
+        let decodes = |s: &&Active| s.variant == variant && s.prefilled == self.trace[s.request].prompt;
+        let decoding = self.active.iter().filter(decodes).count() as u32;
+        let mut budget = self.options.prefill_rows.saturating_sub(decoding).max(1);
         let (mut step, mut done) = (Vec::new(), Vec::new());
         for (i, s) in self.active.iter_mut().enumerate().filter(|(_, s)| s.variant == variant) {
             let left = self.trace[s.request].prompt - s.prefilled;

@@ -1,0 +1,85 @@
+//! What the steps of a model read and compute, and tables of their times.
+
+use crate::models::open_path;
+use aio::engine::ModelWork;
+use aio::ir::DType;
+use aio::model::Model;
+use aio::model::gguf::Gguf;
+use aio::model::synth::{Preset, Synth};
+use aio::orchestrator::simulate::{SequenceRows, SimVariant, StepTable, TimedStep, VariantCosts};
+use aio::orchestrator::{Ceilings, Predicted, StepCost, StepWork};
+use aio::plan::{PlanFamily, Task, TaskKind};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+
+/// Rows of the steps in a table.
+const ROWS: [u32; 7] = [1, 2, 4, 8, 16, 64, 512];
+
+/// A model by the name of a preset or of a file, and its name.
+pub(crate) fn model(name: &str, dtype: DType) -> Result<Model> {
+    match Preset::find(name) {
+        Some(preset) => Ok(Model::from_gguf(Gguf::from_head(Synth::new(&preset, dtype, 1)?.head()?)?)?),
+        None if Path::new(name).exists() => open_path(Path::new(name)),
+        None => bail!("neither a preset of `aio synth` nor a file"),
+    }
+}
+
+/// The name of a variant: a file's without folder and ending.
+pub(crate) fn short(name: &str) -> String {
+    let path = Path::new(name);
+    match Preset::find(name) {
+        Some(_) => name.to_owned(),
+        None => path.file_stem().map_or(name.to_owned(), |stem| stem.to_string_lossy().into_owned()),
+    }
+}
+
+/// A variant whose step times are the roofline's.
+pub(crate) fn by_roofline(name: &str, family: &PlanFamily, work: StepWork) -> Result<SimVariant> {
+    let time = |rows: u32, len: u32| {
+        let Predicted(seconds) = work.predict(1, rows, len.into());
+        TimedStep { sequences: 1, each: SequenceRows { rows, len }, seconds }
+    };
+    let steps: Vec<_> = ROWS.into_iter().flat_map(|rows| [time(rows, rows), time(rows, 1 << 14)]).collect();
+    of_steps(name, family, work.cost.seconds, work.ceilings, &steps)
+}
+
+/// The cost of a model's steps, which take `seconds` besides their work.
+fn cost(work: &ModelWork, seconds: f64) -> StepCost {
+    StepCost {
+        bytes: work.weight_bytes as f64,
+        bytes_per_row: work.kv_bytes_per_position as f64,
+        macs_per_row: (work.int8_macs + work.f32_macs) as f64,
+        seconds,
+    }
+}
+
+/// Multiply-adds of a row's attention for each position.
+fn attention_macs(family: &PlanFamily) -> f64 {
+    let Some(plan) = family.plans.first() else { return 0.0 };
+    let macs = |task: &Task| match task.kind {
+        TaskKind::Attend(spec) => 2.0 * f64::from(spec.heads) * f64::from(spec.head_dim),
+        _ => 0.0,
+    };
+    plan.tasks.iter().map(macs).sum()
+}
+
+/// What a model's steps read and compute on a device, whose steps take `seconds` besides.
+pub(crate) fn step_work(family: &PlanFamily, seconds: f64, ceilings: Ceilings) -> StepWork {
+    let work = ModelWork::of(family);
+    let kv_bytes = work.kv_bytes_per_position as f64;
+    StepWork { cost: cost(&work, seconds), ceilings, kv_bytes, kv_macs: attention_macs(family) }
+}
+
+/// A variant whose steps took so long.
+pub(crate) fn of_steps(
+    name: &str,
+    family: &PlanFamily,
+    seconds: f64,
+    ceilings: Ceilings,
+    steps: &[TimedStep],
+) -> Result<SimVariant> {
+    let weight_bytes = ModelWork::of(family).weight_bytes;
+    let work = step_work(family, seconds, ceilings);
+    let costs = VariantCosts { table: StepTable::of(steps).context("too few step times")?, work };
+    Ok(SimVariant { name: short(name), costs, weight_bytes })
+}

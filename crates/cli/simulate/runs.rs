@@ -1,0 +1,95 @@
+//! Runs of traces as flags say.
+
+use crate::args::{DispatchArg, MixArg, SimulateArgs, TraceMakeArgs};
+use crate::costs::On;
+use crate::{input, trace};
+use aio::orchestrator::routing::Policy;
+use aio::orchestrator::simulate::{SimOptions, SimProbe, SimReport, SimVariant, Verification, simulate};
+use aio::orchestrator::trace::{TraceRequest, make, parse};
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Rows of a prefill step, most drafts of a sequence, rows of a probe: the engine's own, and a short question.
+const PREFILL_ROWS: u32 = 512;
+const DRAFTS: u32 = 16;
+const PROBE_ROWS: u32 = 64;
+/// Largest trace that is read, in bytes.
+const MOST_TRACE: u64 = 1 << 28;
+
+/// Steps of a trace's requests on one variant, by their rows.
+pub(crate) fn steps(trace: &Path, variant: SimVariant, sequences: u32) -> Result<BTreeMap<u32, u64>> {
+    let (requests, policy, fleet) = (requests(Some(trace))?, policy("static-small")?, [variant]);
+    let mut report = simulate(
+        &requests,
+        &SimOptions {
+            variants: &fleet,
+            policy: &policy,
+            verification: Verification::Batch,
+            speculation: None,
+            sequences,
+            prefill_rows: PREFILL_ROWS,
+            drafts: DRAFTS,
+            kv_bytes: f64::INFINITY,
+            within: f64::INFINITY,
+            probe: SimProbe { rows: PROBE_ROWS, accuracy: 1.0 },
+            seed: 1,
+        },
+    );
+    Ok(std::mem::take(&mut report.variants[0].rows))
+}
+
+/// The variants, with what their steps cost.
+pub(super) fn fleet(args: &SimulateArgs, dispatch: DispatchArg) -> Result<Vec<SimVariant>> {
+    let on = On::find(&args.device, &args.host)?;
+    args.variants.iter().map(|name| on.variant(name, dispatch).with_context(|| name.clone())).collect()
+}
+
+/// The trace of a file, or the default one.
+pub(super) fn requests(path: Option<&Path>) -> Result<Vec<TraceRequest>> {
+    match path {
+        Some(path) => parse(&input::text(path, MOST_TRACE)?).with_context(|| path.display().to_string()),
+        None => {
+            let args = TraceMakeArgs { mix: MixArg::Mixed, context: 2048, requests: 200, rate: 0.0, seed: 1 };
+            Ok(make(&trace::options(&args)))
+        }
+    }
+}
+
+/// The policy of a name or a file.
+pub(super) fn policy(name: &str) -> Result<Policy> {
+    let path = Path::new(name);
+    if name.ends_with(".toml") || path.is_file() {
+        return Policy::from_toml(&input::text(path, input::TEMPLATE)?).with_context(|| name.to_owned());
+    }
+    Ok(Policy::built_in(name)?)
+}
+
+/// Runs a trace as the flags say.
+pub(super) fn run(
+    args: &SimulateArgs,
+    trace: &[TraceRequest],
+    fleet: &[SimVariant],
+    policy: &Policy,
+) -> Result<SimReport> {
+    let weights: f64 = fleet.iter().map(|v| v.weight_bytes as f64).sum();
+    let kv_bytes = args.memory.map_or(f64::INFINITY, |gb| gb * 1e9) - weights;
+    anyhow::ensure!(kv_bytes > 0.0, "the variants' weights alone take {:.1} GB; --memory allows less", weights / 1e9);
+    Ok(simulate(
+        trace,
+        &SimOptions {
+            variants: fleet,
+            policy,
+            verification: if args.dispatch == DispatchArg::Token { Verification::Token } else { Verification::Batch },
+            speculation: args.spec,
+            sequences: args.sequences,
+            // An eager engine computes a prompt in one step.
+            prefill_rows: if args.dispatch == DispatchArg::Op { u32::MAX } else { PREFILL_ROWS },
+            drafts: DRAFTS,
+            kv_bytes,
+            within: args.within.unwrap_or(f64::INFINITY),
+            probe: SimProbe { rows: PROBE_ROWS, accuracy: args.probe_accuracy },
+            seed: args.seed,
+        },
+    ))
+}
