@@ -91,8 +91,15 @@ impl StepWork {
     /// Predicted seconds of a step of `batch` sequences of `rows` rows each that see `context` positions. Memory and
     /// arithmetic overlap in part, as in [`StepCost::time`]. Not clamped: without meaningful ceilings it is not finite.
     pub fn predict(&self, batch: u32, rows: u32, context: f64) -> Predicted {
-        let terms = self.terms(Point { sequences: batch.into(), rows: rows.into(), context });
-        Predicted(terms.memory().hypot(terms.compute) + terms.launch)
+        let [launch, weights, kv, compute] = self.seconds(batch.into(), rows.into(), context);
+        Predicted((weights + kv).hypot(compute) + launch)
+    }
+
+    /// Seconds of launching, of weights, of keys and values, and of arithmetic, in a step of `sequences` sequences with
+    /// `rows` rows each on average.
+    pub(crate) fn seconds(&self, sequences: f64, rows: f64, context: f64) -> [f64; 4] {
+        let Terms { launch, weights, kv, compute } = self.terms(Point { sequences, rows, context });
+        [launch, weights, kv, compute]
     }
 
     /// What bounds a decode step of `batch` sequences of `context` positions.

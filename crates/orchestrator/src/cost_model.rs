@@ -1,0 +1,206 @@
+//! The cost model of a model's steps: the roofline, corrected by what steps took.
+//!
+//! Each term of the roofline (weights, keys and values, arithmetic) gets a factor, and all of them the machine's present
+//! *level*, which drifts: a shared bus changes by factors of two within seconds. The logarithms of these four are estimated
+//! from the logarithm of measured over predicted seconds by an extended Kalman filter (Jazwinski 1970), and what is left is
+//! corrected by row count, since kernels have steps there. A step that is far off is left out, since any step may take ten
+//! times as long for an unrelated reason; several in a row on one side move the level at once. The errors of past
+//! predictions are kept. The engine has one for each model; routing asks it for the time of a request.
+
+use crate::regimes::{Predicted, StepWork};
+use crate::shape::SINGLE;
+use aio_plan::StepTime;
+use std::fmt;
+
+/// What is estimated: level, and factors of weights, of keys and values, of arithmetic; all as logarithms.
+const STATES: usize = 4;
+/// Variances before any measurement, and those that each step adds.
+const PRIOR: [f64; STATES] = [0.25, 0.1, 0.25, 0.25];
+const DRIFT: [f64; STATES] = [4e-4, 1e-6, 1e-5, 1e-5];
+/// Variance of a single step's logarithm: at first, at least, and the share of the last step in it.
+const NOISE: f64 = 2.5e-3;
+const LEAST_NOISE: f64 = 1e-4;
+const NOISE_SHARE: f64 = 0.05;
+/// Standard deviations beyond which a surprise counts no more.
+const BOUND: f64 = 3.0;
+/// Surprises in a row beyond the bound and on one side that mean that the level has jumped.
+const JUMP: u32 = 3;
+/// The share of what is left of a surprise that a row count's correction learns, at least.
+const CORRECTION_SHARE: f64 = 0.05;
+/// Errors that are kept.
+const KEPT: usize = 256;
+/// Classes of rows: each count up to [`SINGLE`], then four an octave.
+const ROW_CLASSES: usize = SINGLE as usize + 4 * 6 + 1;
+
+/// A step, for the model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepSize {
+    /// Sequences.
+    pub sequences: u32,
+    /// Rows of all sequences.
+    pub rows: u32,
+    /// Positions of all sequences together.
+    pub positions: u64,
+}
+
+/// A correction that learns from fewer steps the more it knows.
+#[derive(Clone, Copy, Debug, Default)]
+struct Correction {
+    value: f64,
+    steps: u32,
+}
+
+impl Correction {
+    fn learn(&mut self, surprise: f64) {
+        self.steps = self.steps.saturating_add(1);
+        self.value += surprise * CORRECTION_SHARE.max(1.0 / f64::from(self.steps + 1));
+    }
+}
+
+/// See the module docs.
+#[derive(Clone, Debug)]
+pub struct CostModel {
+    work: StepWork,
+    state: [f64; STATES],
+    covariance: [[f64; STATES]; STATES],
+    noise: f64,
+    rows: [Correction; ROW_CLASSES],
+    /// Surprises in a row beyond the bound, negative if steps were faster than predicted.
+    odd: i32,
+    steps: u64,
+    errors: Vec<f64>,
+}
+
+/// How far predictions were from what was measured, relative to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CostErrors {
+    /// Steps that they are of, at most the last 256.
+    pub steps: usize,
+    /// Median.
+    pub median: f64,
+    /// The value that 95 of 100 do not exceed.
+    pub p95: f64,
+}
+
+impl fmt::Display for CostErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (median, p95) = (self.median * 100.0, self.p95 * 100.0);
+        write!(
+            f,
+            "step times were predicted within {median:.1} % (median), {p95:.1} % (95 of 100), over {} steps",
+            self.steps
+        )
+    }
+}
+
+fn dot(a: &[f64; STATES], b: &[f64; STATES]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn row_class(rows: u32) -> usize {
+    if rows <= SINGLE {
+        return rows.max(1) as usize - 1;
+    }
+    let octaves = (f64::from(rows) / f64::from(SINGLE)).log2();
+    (SINGLE as usize + (octaves * 4.0) as usize).min(ROW_CLASSES - 1)
+}
+
+impl CostModel {
+    /// A model that knows only the work of steps and the device's ceilings.
+    pub fn new(work: StepWork) -> CostModel {
+        let mut covariance = [[0.0; STATES]; STATES];
+        (0..STATES).for_each(|i| covariance[i][i] = PRIOR[i]);
+        CostModel {
+            work,
+            state: [0.0; STATES],
+            covariance,
+            noise: NOISE,
+            rows: [Correction::default(); ROW_CLASSES],
+            odd: 0,
+            steps: 0,
+            errors: Vec::new(),
+        }
+    }
+
+    /// Seconds by the corrected terms, and how their logarithm changes with each of the states.
+    fn terms(&self, step: StepSize) -> (f64, [f64; STATES]) {
+        let sequences = f64::from(step.sequences.max(1));
+        let each = step.positions as f64 / sequences;
+        let [launch, weights, kv, compute] = self.work.seconds(sequences, f64::from(step.rows) / sequences, each);
+        let factor = |i: usize| self.state[i].exp();
+        let (weights, kv, compute) = (weights * factor(1), kv * factor(2), compute * factor(3));
+        let memory = weights + kv;
+        let busy = memory.hypot(compute);
+        let all = busy + launch;
+        let share = |part: f64| part / (busy * all);
+        (all, [1.0, share(memory * weights), share(memory * kv), share(compute * compute)])
+    }
+
+    /// Predicted seconds of a step, at the machine's present speed.
+    pub fn predict(&self, step: StepSize) -> Predicted {
+        let correction = self.rows[row_class(step.rows)].value;
+        Predicted(self.terms(step).0 * (self.state[0] + correction).exp())
+    }
+
+    /// How fast the machine is at present, relative to what the profile says: 0.5 is half the speed.
+    pub fn speed(&self) -> f64 {
+        (-self.state[0] - self.state[1]).exp()
+    }
+
+    /// Learns what a step took. Times that are no positive numbers are ignored.
+    pub fn observe(&mut self, step: StepSize, time: StepTime) {
+        let (seconds, Predicted(predicted)) = (time.seconds(), self.predict(step));
+        let valid = |x: f64| x.is_finite() && x > 0.0;
+        if !valid(seconds) || !valid(predicted) {
+            return;
+        }
+        self.note((predicted / seconds - 1.0).abs());
+        self.steps += 1;
+        let (surprise, slope) = ((seconds / predicted).ln(), self.terms(step).1);
+        (0..STATES).for_each(|i| self.covariance[i][i] = (self.covariance[i][i] + DRIFT[i]).min(PRIOR[i]));
+        let column = self.covariance.map(|row| dot(&row, &slope));
+        let unsure = dot(&column, &slope);
+        let bound = BOUND * (unsure + self.noise).sqrt();
+        if self.steps > 1 && surprise.abs() > bound {
+            self.doubt(surprise);
+            return;
+        }
+        self.odd = 0;
+        let total = unsure + self.noise;
+        for i in 0..STATES {
+            self.state[i] += column[i] / total * surprise;
+            (0..STATES).for_each(|j| self.covariance[i][j] -= column[i] / total * column[j]);
+        }
+        let left = surprise * self.noise / total;
+        self.rows[row_class(step.rows)].learn(left);
+        let noise = (surprise * surprise - unsure).max(0.0);
+        self.noise = (self.noise + NOISE_SHARE * (noise - self.noise)).max(LEAST_NOISE);
+    }
+
+    /// Leaves out a surprise beyond the bound. If it is the last of several in a row on its side, the level has jumped.
+    fn doubt(&mut self, surprise: f64) {
+        let side = if surprise > 0.0 { 1 } else { -1 };
+        self.odd = if self.odd * side > 0 { self.odd + side } else { side };
+        if self.odd.unsigned_abs() >= JUMP {
+            self.odd = 0;
+            self.state[0] += surprise;
+            self.covariance[0][0] = PRIOR[0];
+        }
+    }
+
+    fn note(&mut self, error: f64) {
+        if self.errors.len() < KEPT {
+            self.errors.push(error);
+        } else {
+            self.errors[self.steps as usize % KEPT] = error;
+        }
+    }
+
+    /// Errors of the last predictions; `None` before the first step.
+    pub fn errors(&self) -> Option<CostErrors> {
+        let mut sorted = self.errors.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = |share: f64| sorted.get(((share * sorted.len() as f64).ceil() as usize).max(1) - 1).copied();
+        Some(CostErrors { steps: sorted.len(), median: at(0.5)?, p95: at(0.95)? })
+    }
+}

@@ -1,0 +1,110 @@
+//! The cost model on simulated machines: wrong rooflines, drift, wild steps, a busy neighbour.
+#![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
+
+mod noise;
+
+use aio_orchestrator::{Ceilings, CostModel, Predicted, StepCost, StepSize, StepTime, StepWork};
+use noise::Noise;
+
+const WORK: StepWork = StepWork {
+    cost: StepCost { bytes: 96.58e6, bytes_per_row: 0.0, macs_per_row: 134e6, seconds: 50e-6 },
+    ceilings: Ceilings { bandwidth: 21.5e9, peak: 233e9 },
+    kv_bytes: 23_040.0,
+    kv_macs: 34_560.0,
+};
+
+/// What a machine really does: other rates than its profile says, and keys and values at a third of the bandwidth.
+fn truth(step: StepSize, speed: f64) -> f64 {
+    let ceilings = Ceilings { bandwidth: 17e9, peak: 150e9 };
+    let work = StepWork { ceilings, kv_bytes: 3.0 * WORK.kv_bytes, ..WORK };
+    work.predict(step.sequences, step.rows.div_ceil(step.sequences), step.positions as f64 / f64::from(step.sequences))
+        .0
+        / speed
+}
+
+/// Steps of a server: mostly decoding with drafts, now and then a prompt.
+fn step(noise: &mut Noise, i: u32) -> StepSize {
+    let sequences = 1 + noise.below(4) as u32;
+    let rows = if noise.happens(0.1) { 512 } else { sequences * (1 + noise.below(4) as u32) };
+    let positions = u64::from(sequences) * u64::from(200 + 4 * i) + noise.below(200);
+    StepSize { sequences: if rows == 512 { 1 } else { sequences }, rows, positions }
+}
+
+fn error(predicted: Predicted, seconds: f64) -> f64 {
+    (predicted.0 / seconds - 1.0).abs()
+}
+
+#[test]
+fn a_wrong_roofline_is_corrected_within_fifty_steps() {
+    for seed in 0..5 {
+        println!("seed {seed}");
+        let (mut model, mut noise) = (CostModel::new(WORK), Noise::new(seed));
+        let mut errors = Vec::new();
+        for i in 0..400 {
+            let step = step(&mut noise, i);
+            let wild = if noise.happens(0.02) { 8.0 } else { 1.0 };
+            let seconds = truth(step, 1.0) * wild * (1.0 + 0.03 * noise.normal().clamp(-2.0, 2.0));
+            if i >= 50 && wild == 1.0 {
+                errors.push(error(model.predict(step), seconds));
+            }
+            model.observe(step, StepTime::Measured(seconds));
+        }
+        errors.sort_by(f64::total_cmp);
+        let (median, p95) = (errors[errors.len() / 2], errors[errors.len() * 95 / 100]);
+        println!("median {median:.3}, p95 {p95:.3}; {}", model.errors().unwrap());
+        assert!(median <= 0.05 && p95 <= 0.15, "{median} {p95}");
+    }
+}
+
+#[test]
+fn a_busy_neighbour_is_followed_and_forgotten() {
+    println!("seed 3");
+    let (mut model, mut noise) = (CostModel::new(WORK), Noise::new(3));
+    for i in 0..600 {
+        let step = step(&mut noise, 100);
+        let busy = (200..400).contains(&i);
+        let seconds = truth(step, if busy { 0.4 } else { 1.0 }) * (1.0 + 0.03 * noise.normal().clamp(-2.0, 2.0));
+        // Within 64 steps of each change, predictions are as good as before it.
+        if i > 64 && !(200..264).contains(&i) && !(400..464).contains(&i) {
+            assert!(error(model.predict(step), seconds) < 0.2, "step {i}");
+        }
+        model.observe(step, StepTime::Measured(seconds));
+        if i == 399 {
+            assert!(model.speed() < 0.6, "{}", model.speed());
+        }
+    }
+}
+
+#[test]
+fn single_wild_steps_do_little() {
+    let step = StepSize { sequences: 1, rows: 1, positions: 300 };
+    let mut model = CostModel::new(WORK);
+    for _ in 0..50 {
+        model.observe(step, StepTime::Measured(truth(step, 1.0)));
+    }
+    let before = model.predict(step).0;
+    model.observe(step, StepTime::Measured(50.0));
+    model.observe(step, StepTime::Measured(50.0));
+    assert!((model.predict(step).0 / before - 1.0).abs() < 0.05);
+    for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        model.observe(step, StepTime::Measured(seconds));
+    }
+    assert!(model.predict(step).0.is_finite());
+    assert_eq!(CostModel::new(WORK).errors(), None);
+    let broken = StepWork { ceilings: Ceilings { bandwidth: 0.0, peak: 0.0 }, ..WORK };
+    let mut model = CostModel::new(broken);
+    model.observe(step, StepTime::Measured(1.0));
+    assert_eq!(model.errors(), None, "nothing was predicted");
+}
+
+#[test]
+fn more_bandwidth_is_never_predicted_slower() {
+    let mut last = f64::INFINITY;
+    for factor in [1.0, 2.0, 4.0] {
+        let ceilings = Ceilings { bandwidth: factor * WORK.ceilings.bandwidth, ..WORK.ceilings };
+        let model = CostModel::new(StepWork { ceilings, ..WORK });
+        let Predicted(seconds) = model.predict(StepSize { sequences: 2, rows: 6, positions: 4000 });
+        assert!(seconds < last);
+        last = seconds;
+    }
+}
