@@ -6,15 +6,12 @@ use crate::output::{json_line, print_now};
 use crate::table::Table;
 use crate::{costs, models, profiles, simulate};
 use aio::compiler::{Compilation, Options, compile};
-use aio::engine::EngineOptions;
+use aio::engine::{EngineOptions, ModelWork};
 use aio::orchestrator::{BucketUse, SizeCount, best_buckets, bucket_uses};
 use aio::plan::{Bucket, artefact};
 use anyhow::Result;
 use std::path::Path;
 use std::time::Instant;
-
-/// Seconds of a step besides its work.
-const STEP_SECONDS: f64 = 50e-6;
 
 /// One plan.
 struct Row {
@@ -70,7 +67,7 @@ fn plan_for(trace: &Path, args: &BucketsArgs) -> Result<()> {
         compile(aio::ir::verify(&graph)?, &device.target(), &Options { buckets: buckets.clone(), fuse: true })?.family;
     let target = &device.target().name;
     let ceilings = profiles::ceilings(args.model.device, target, args.model.threads.unwrap_or(0));
-    let work = costs::step_work(&family, STEP_SECONDS, ceilings.unwrap_or(options.ceilings));
+    let work = ModelWork::of(&family).on(ceilings.unwrap_or(options.ceilings));
     let name = models::name(&model);
     let variant = costs::by_roofline(&name, &family, work)?;
     let steps = simulate::steps(trace, variant, args.sequences)?;

@@ -287,6 +287,9 @@ fn once(args: &RunArgs, drafting: &Drafting, engine: &Engine, sampling: Sampling
         _ => print_now("\n")?,
     }
     note!("{}", summary.line());
+    if let Some(errors) = engine.cost_errors().filter(|_| args.explain) {
+        note!("{errors}");
+    }
     if let (Some(_), Some(reason)) = (args.burst, engine.burst_refusal()) {
         note!("no bursts: {reason}");
     }

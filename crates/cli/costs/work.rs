@@ -8,7 +8,7 @@ use aio::model::gguf::Gguf;
 use aio::model::synth::{Preset, Synth};
 use aio::orchestrator::simulate::{SequenceRows, SimVariant, StepTable, TimedStep, VariantCosts};
 use aio::orchestrator::{Ceilings, Predicted, StepCost, StepWork};
-use aio::plan::{PlanFamily, Task, TaskKind};
+use aio::plan::PlanFamily;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 
@@ -43,31 +43,10 @@ pub(crate) fn by_roofline(name: &str, family: &PlanFamily, work: StepWork) -> Re
     of_steps(name, family, work.cost.seconds, work.ceilings, &steps)
 }
 
-/// The cost of a model's steps, which take `seconds` besides their work.
-fn cost(work: &ModelWork, seconds: f64) -> StepCost {
-    StepCost {
-        bytes: work.weight_bytes as f64,
-        bytes_per_row: work.kv_bytes_per_position as f64,
-        macs_per_row: (work.int8_macs + work.f32_macs) as f64,
-        seconds,
-    }
-}
-
-/// Multiply-adds of a row's attention for each position.
-fn attention_macs(family: &PlanFamily) -> f64 {
-    let Some(plan) = family.plans.first() else { return 0.0 };
-    let macs = |task: &Task| match task.kind {
-        TaskKind::Attend(spec) => 2.0 * f64::from(spec.heads) * f64::from(spec.head_dim),
-        _ => 0.0,
-    };
-    plan.tasks.iter().map(macs).sum()
-}
-
 /// What a model's steps read and compute on a device, whose steps take `seconds` besides.
 pub(crate) fn step_work(family: &PlanFamily, seconds: f64, ceilings: Ceilings) -> StepWork {
-    let work = ModelWork::of(family);
-    let kv_bytes = work.kv_bytes_per_position as f64;
-    StepWork { cost: cost(&work, seconds), ceilings, kv_bytes, kv_macs: attention_macs(family) }
+    let work = ModelWork::of(family).on(ceilings);
+    StepWork { cost: StepCost { seconds, ..work.cost }, ..work }
 }
 
 /// A variant whose steps took so long.

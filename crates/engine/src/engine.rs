@@ -17,7 +17,9 @@ use aio_compiler::{Compilation, Options, compile};
 use aio_ir::{DType, Dim, Dims, Graph, Sym};
 use aio_model::Model;
 use aio_model::hyper::HyperParams;
-use aio_orchestrator::{Ceilings, SpeculationOptions, Speculator, StepCost, StepModel};
+use aio_orchestrator::{
+    Ceilings, CostErrors, CostModel, Predicted, SpeculationOptions, Speculator, StepModel, StepSize, StepWork,
+};
 use aio_plan::{Bucket, PlanFamily, StepOutput, Tail};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -26,8 +28,6 @@ const CEILINGS: Ceilings = Ceilings { bandwidth: 20e9, peak: 150e9 };
 /// Default snapshots of a sequence, and the most bytes of all.
 const SNAPSHOTS: u32 = 2;
 const SNAPSHOT_BYTES: u64 = 256 << 20;
-/// Estimated overhead of a step besides its work.
-const STEP_SECONDS: f64 = 50e-6;
 
 /// Options for loading a model.
 #[derive(Clone, Debug)]
@@ -100,6 +100,8 @@ pub struct Engine {
     pub(crate) done: Mutex<(RowTally, FormSteps)>,
     /// Learned speculation state, shared by all batches. Locked only to ask and to tell.
     speculator: Mutex<Speculator>,
+    /// Learned step times.
+    pub(crate) costs: Mutex<CostModel>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -196,17 +198,11 @@ fn verifying(family: &PlanFamily) -> impl Iterator<Item = &Bucket> {
 }
 
 /// The speculator, which uses the roofline until step times are measured.
-fn speculator(family: &PlanFamily, work: ModelWork, ceilings: Ceilings) -> Speculator {
-    let cost = StepCost {
-        bytes: work.weight_bytes as f64,
-        bytes_per_row: work.kv_bytes_per_position as f64,
-        macs_per_row: (work.int8_macs + work.f32_macs) as f64,
-        seconds: STEP_SECONDS,
-    };
+fn speculator(family: &PlanFamily, work: StepWork) -> Speculator {
     Speculator::new(SpeculationOptions {
         max_drafts: MAX_DRAFTS as u32,
         max_rows: verifying(family).map(|b| b.outs).max().unwrap_or(0),
-        model: StepModel::Roofline(cost, ceilings),
+        model: StepModel::Roofline(work.cost, work.ceilings),
     })
 }
 
@@ -246,7 +242,8 @@ impl Engine {
         check_logits(&parts)?;
         let Parts { model, family, device, weights, runner, pools, context, prefill_rows, ceilings, burst } = parts;
         let work = ModelWork::of(&family);
-        let speculator = Mutex::new(speculator(&family, work, ceilings));
+        let step_work = work.on(ceilings);
+        let speculator = Mutex::new(speculator(&family, step_work));
         Ok(Engine {
             model,
             family,
@@ -262,6 +259,7 @@ impl Engine {
             steps: Exclusive::new(Steps::new(runner)),
             done: Mutex::default(),
             speculator,
+            costs: Mutex::new(CostModel::new(step_work)),
         })
     }
 
@@ -388,6 +386,21 @@ impl Engine {
     /// Numbers of steps by the name of their form, where the device has several.
     pub fn forms(&self) -> FormSteps {
         lock(&self.done).1.clone()
+    }
+
+    /// Predicted seconds of a step, at the device's present speed.
+    pub fn predict(&self, step: StepSize) -> Predicted {
+        lock(&self.costs).predict(step)
+    }
+
+    /// How fast the device is at present, relative to [`EngineOptions::ceilings`].
+    pub fn speed(&self) -> f64 {
+        lock(&self.costs).speed()
+    }
+
+    /// How far the predictions of past steps were off; `None` before the first step.
+    pub fn cost_errors(&self) -> Option<CostErrors> {
+        lock(&self.costs).errors()
     }
 
     /// What steps read and compute.

@@ -34,6 +34,7 @@ impl Engine {
         let mut steps = self.steps.lock()?;
         let advances = step.advance(&self.pools)?;
         let timed = steps.run(&step, &advances, (vocabulary, self.pools.sizes()), out)?;
+        lock(&self.costs).observe(step.size(), timed.1);
         step.stage(&self.pools, advances);
         *lock(&self.done) = (steps.runner.rows, steps.runner.forms.steps.clone());
         Ok(timed)

@@ -8,6 +8,7 @@ use crate::recurrent::Advance;
 use crate::{EngineError, Sampling, Sequence};
 use aio_backend::Data;
 use aio_ir::Dims;
+use aio_orchestrator::StepSize;
 use aio_plan::{PoolSizes, StepInput, Tail};
 use std::sync::Arc;
 
@@ -278,6 +279,13 @@ impl Step<'_, '_> {
         let logits = self.rows.iter().any(|r| matches!(r.wants, StepWants::Logits));
         let fits = spans.len() == self.sequences.len() && spans.iter().all(inside) && !logits;
         if fits { Ok(()) } else { Err(EngineError::Spans { spans: spans.len(), outs }) }
+    }
+
+    /// Its size, for the cost model.
+    pub(crate) fn size(&self) -> StepSize {
+        let last = |rows: &[StepRow<'_>]| rows.last().map_or(0, |row| row.position as u64 + 1);
+        let positions = self.rows.chunk_by(|a, b| a.sequence == b.sequence).map(last).sum();
+        StepSize { sequences: self.sequences.len() as u32, rows: self.rows.len() as u32, positions }
     }
 
     /// Number of rows that ask for an output.

@@ -118,7 +118,7 @@ impl CostModel {
             rows: [Correction::default(); ROW_CLASSES],
             odd: 0,
             steps: 0,
-            errors: Vec::new(),
+            errors: Vec::with_capacity(KEPT),
         }
     }
 
