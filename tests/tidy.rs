@@ -26,6 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("model", &["ir", "mapped"]),
     ("orchestrator", &["plan"]),
     ("engine", &["model", "compiler", "backend", "ir", "orchestrator", "plan"]),
+    ("fleet", &["engine", "model", "orchestrator"]),
 ];
 
 /// Crates that may use `unsafe`; all others forbid it. The command line has two signal handlers.

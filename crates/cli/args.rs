@@ -6,6 +6,7 @@ mod graph;
 mod measure;
 mod op;
 mod regime;
+mod route;
 mod spec;
 mod speculate;
 mod table;
@@ -23,6 +24,7 @@ pub(crate) use measure::{
     ModelTablesArgs, ShowForm,
 };
 pub(crate) use regime::{MapForm, RegimeArgs};
+pub(crate) use route::{FleetArgs, ProbeArg, RouteCommand, RouteTestArgs, RouteTrainArgs};
 pub(crate) use spec::SpecArgs;
 pub(crate) use speculate::{DrafterArg, SpeculateArgs, speculation_name};
 pub(crate) use table::TableForm;
@@ -111,6 +113,12 @@ pub(crate) enum Command {
     Simulate(Box<SimulateArgs>),
     /// Show what bounds a model's steps, over context and batch.
     Regime(Box<RegimeArgs>),
+    /// Train and measure probes that choose among variants of a model.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  aio route train prompts.jsonl -m small.gguf\n  aio route test prompts.jsonl -m small.gguf --head head.json"
+    )]
+    Route(RouteCommand),
 }
 
 /// Arguments of `aio pull`.
@@ -278,6 +286,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
+    pub fleet: FleetArgs,
+    #[command(flatten)]
     pub load: LoadArgs,
     /// Context length in tokens [default: the model's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -294,7 +304,7 @@ pub(crate) struct RunArgs {
     /// Write what the device did to a file that Perfetto and Chrome read, if the device keeps a trace.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// Print to stderr how the drafts of each step or burst were chosen, with the alternatives.
+    /// Print to stderr how the variant, and the drafts of each step or burst, were chosen, with the alternatives.
     #[arg(long)]
     pub explain: bool,
     /// Prompt, raw text; special tokens in it are recognised.

@@ -21,6 +21,7 @@ mod devices;
 mod editor;
 mod escape;
 mod fetch;
+mod fleet;
 mod folders;
 mod gguf;
 mod graph;
@@ -45,6 +46,7 @@ mod profiles;
 mod pull;
 mod regime;
 mod registry;
+mod route;
 mod run;
 mod scratch;
 mod section;
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Command::Trace(a) => trace::main(a),
         Command::Simulate(a) => simulate::main(&a),
         Command::Regime(a) => regime::main(&a),
+        Command::Route(a) => route::main(&a),
     };
     let status = status(outcome);
     signals::ended_by().map_or(status, |signal| ExitCode::from(128 + signal as u8))

@@ -6,7 +6,7 @@ use crate::models::{self, Loaded};
 use crate::outcome::Outcome;
 use crate::output::{StdoutError, describe, json_line, print_as_it_is, print_now};
 use crate::speculate::{Drafting, Spent};
-use crate::{input, signals};
+use crate::{fleet, input, signals};
 use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation};
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Default number of tokens in a burst.
 const BURST: usize = 64;
@@ -31,6 +31,10 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     let dispatch = args.dispatch.dispatch();
     let options = EngineOptions { context: args.ctx, dispatch, burst, ..EngineOptions::default() };
     let mut drafting = Drafting::new(&args.speculate, &args.model, &args.load, &options)?;
+    if !args.fleet.variants.is_empty() {
+        let prompt = prompt.context("--variants needs a prompt: give one with -p TEXT or -f FILE")?;
+        return routed(&args, &drafting, &options, sampling, &prompt);
+    }
     let mut loaded = models::load(&args.model, &args.load, &options)?;
     if args.trace.is_some() {
         loaded.device.trace()?;
@@ -47,6 +51,28 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     drafting.keep();
     // The process is about to exit, and freeing everything piece by piece would take longer.
     std::mem::forget((loaded, drafting));
+    Ok(Outcome::Fine)
+}
+
+/// A prompt on the variant that the policy chooses.
+fn routed(
+    args: &RunArgs,
+    drafting: &Drafting,
+    options: &EngineOptions,
+    sampling: Sampling,
+    prompt: &str,
+) -> Result<Outcome> {
+    let wanted = (prompt, args.max_tokens);
+    let (fleet, routed) = fleet::choose(&args.fleet, (&args.model, &args.load), options, wanted)?;
+    if args.explain {
+        let names: Vec<String> = fleet.states().into_iter().map(|(name, _)| name).collect();
+        routed.explain(&names).iter().for_each(|line| note!("{line}"));
+    }
+    let started = Instant::now();
+    once(args, drafting, &routed.engine, sampling, prompt)?;
+    if args.explain {
+        note!("{}: {:.2} s measured", routed.name, started.elapsed().as_secs_f64());
+    }
     Ok(Outcome::Fine)
 }
 

@@ -32,6 +32,7 @@ pub use aio_backend_cuda as cuda;
 pub use aio_compiler as compiler;
 pub use aio_conformance as conformance;
 pub use aio_engine as engine;
+pub use aio_fleet as fleet;
 pub use aio_interp as interp;
 pub use aio_ir as ir;
 pub use aio_mapped as mapped;

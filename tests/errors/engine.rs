@@ -85,6 +85,10 @@ fn steps(table: &mut Table, engine: &Engine) {
         engine.step(step, &mut OutputBuffer::new()).unwrap_err()
     };
     table.add("EngineError", step(&mut Sequence::new(), &[row(0)], &[]));
+    let hidden = StepRow { wants: StepWants::Hidden, ..row(0) };
+    let mut some = Sequence::new();
+    engine.reserve(&mut some, 1).unwrap();
+    table.add("EngineError", step(&mut some, &[hidden], &[]));
     table.add("EngineError", engine.reserve(&mut Sequence::new(), 1 << 20).unwrap_err());
     let mut other = Sequence::new();
     engine.reserve(&mut other, 64).unwrap();

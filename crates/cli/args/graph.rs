@@ -49,6 +49,8 @@ pub(crate) enum TailArg {
     Sample,
     /// The logits themselves.
     Logits,
+    /// The last hidden state after its norm.
+    Hidden,
 }
 
 impl TailArg {
@@ -58,6 +60,7 @@ impl TailArg {
             TailArg::Argmax => Tail::Argmax,
             TailArg::Sample => Tail::Sample,
             TailArg::Logits => Tail::Logits,
+            TailArg::Hidden => Tail::Hidden,
         }
     }
 }

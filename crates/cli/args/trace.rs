@@ -53,7 +53,7 @@ fn at_least_0(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected a number of at least 0".to_owned())
 }
 
-fn above_0(text: &str) -> Result<f64, String> {
+pub(super) fn above_0(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0).ok_or_else(|| "expected a number above 0".to_owned())
 }
 

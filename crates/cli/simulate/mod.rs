@@ -8,10 +8,11 @@ mod tables;
 pub(crate) use runs::steps;
 
 use crate::args::{SimulateArgs, SimulateTable};
+use crate::fleet::policy;
 use crate::outcome::Outcome;
 use crate::output;
 use anyhow::{Context, Result};
-use runs::{fleet, policy, requests, run};
+use runs::{fleet, requests, run};
 
 pub(crate) fn main(args: &SimulateArgs) -> Result<Outcome> {
     if let Some(table) = args.table {

@@ -2,6 +2,7 @@
 
 use crate::args::{DispatchArg, MixArg, SimulateArgs, TraceMakeArgs};
 use crate::costs::On;
+use crate::fleet::policy;
 use crate::{input, trace};
 use aio::orchestrator::routing::Policy;
 use aio::orchestrator::simulate::{SimOptions, SimProbe, SimReport, SimVariant, Verification, simulate};
@@ -54,15 +55,6 @@ pub(super) fn requests(path: Option<&Path>) -> Result<Vec<TraceRequest>> {
             Ok(make(&trace::options(&args)))
         }
     }
-}
-
-/// The policy of a name or a file.
-pub(super) fn policy(name: &str) -> Result<Policy> {
-    let path = Path::new(name);
-    if name.ends_with(".toml") || path.is_file() {
-        return Policy::from_toml(&input::text(path, input::TEMPLATE)?).with_context(|| name.to_owned());
-    }
-    Ok(Policy::built_in(name)?)
 }
 
 /// Runs a trace as the flags say.

@@ -1,7 +1,8 @@
 //! Tables of several runs: the paper's figures under its conditions, and what each mechanism adds.
 
-use super::runs::{fleet, policy, run};
+use super::runs::{fleet, run};
 use crate::args::{DispatchArg, ShowForm, SimulateArgs, SimulateTable};
+use crate::fleet::policy;
 use crate::model_tables::predictions;
 use crate::model_tables::setting::Setting;
 use crate::output;

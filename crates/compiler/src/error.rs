@@ -10,6 +10,9 @@ pub enum CompileError {
     /// The graph lacks the output that the tail needs.
     #[error("the graph has no output `{0}`")]
     NoOutput(&'static str),
+    /// The logits are not the result of a product, so there is no hidden state that the head multiplies.
+    #[error("the logits are no product of a hidden state, so there is none to return")]
+    NoHidden,
     /// The graph lacks an input that verifying drafts needs.
     #[error("the graph has no input `{0}`")]
     NoInput(&'static str),

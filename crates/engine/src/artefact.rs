@@ -5,7 +5,9 @@
 
 use crate::EngineError;
 use crate::dispatch::Dispatch;
-use crate::engine::{Engine, EngineOptions, Parts, bucket_rows, capacity, compile_family, context_of, prefill_rows};
+use crate::engine::{
+    Engine, EngineOptions, Parts, bucket_rows, buckets, capacity, compile_family, context_of, prefill_rows,
+};
 use crate::need::MemoryNeed;
 use crate::pools::PoolPlan;
 use crate::runner::Runner;
@@ -54,7 +56,12 @@ impl Compiled {
         let most = options.context.unwrap_or(u32::MAX);
         let mut usual: Vec<u32> = bucket_rows(options, device).into_iter().map(|rows| rows.min(most)).collect();
         usual.dedup();
-        let family = compile_family(graph, device, if rows.is_empty() { &usual } else { rows }, options.dispatch)?;
+        let family = compile_family(
+            graph,
+            device,
+            buckets(if rows.is_empty() { &usual } else { rows }, false),
+            options.dispatch,
+        )?;
         MemoryNeed::of(&family, PoolSizes::pages(1)).check()?;
         let weights = ModelWeights::checked(model, &family)?;
         let set = device.upload(&family, &weights, PoolSizes::pages(1))?;

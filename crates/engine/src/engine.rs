@@ -52,6 +52,9 @@ pub struct EngineOptions {
     /// Maximum tokens the device generates without the host, if it can and only one sequence is running; 0 for single
     /// steps. The tokens are the same.
     pub burst: usize,
+    /// Whether rows may ask for their last hidden state ([`StepWants::Hidden`](crate::StepWants::Hidden)), which takes a plan
+    /// for each step size. A compiled artefact has none.
+    pub hidden: bool,
 }
 
 impl Default for EngineOptions {
@@ -65,6 +68,7 @@ impl Default for EngineOptions {
             dispatch: Dispatch::Graph,
             ceilings: CEILINGS,
             burst: 0,
+            hidden: false,
         }
     }
 }
@@ -72,7 +76,7 @@ impl Default for EngineOptions {
 impl EngineOptions {
     /// The buckets that a model is compiled for on a device.
     pub fn buckets(&self, device: &dyn Device) -> Vec<Bucket> {
-        buckets(&bucket_rows(self, device))
+        buckets(&bucket_rows(self, device), self.hidden)
     }
 }
 
@@ -102,6 +106,8 @@ pub struct Engine {
     speculator: Mutex<Speculator>,
     /// Learned step times.
     pub(crate) costs: Mutex<CostModel>,
+    /// Elements of a hidden state, if there are plans for it.
+    pub(crate) hidden: Option<u32>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -165,22 +171,26 @@ pub(crate) fn bucket_rows(options: &EngineOptions, device: &dyn Device) -> Vec<u
     rows
 }
 
-/// Compiles plans for steps of these sizes, each with every tail.
+/// Compiles plans for these buckets.
 pub(crate) fn compile_family(
     graph: &Graph,
     device: &dyn Device,
-    rows: &[u32],
+    buckets: Vec<Bucket>,
     dispatch: Dispatch,
 ) -> Result<PlanFamily, EngineError> {
     let verified = aio_ir::verify(graph)?;
-    let options = Options { buckets: buckets(rows), fuse: dispatch != Dispatch::Op };
+    let options = Options { buckets, fuse: dispatch != Dispatch::Op };
     let Compilation { family, .. } = compile(verified, &device.target(), &options)?;
     Ok(family)
 }
 
-fn buckets(rows: &[u32]) -> Vec<Bucket> {
+/// Buckets for steps of these sizes, each with every tail.
+pub(crate) fn buckets(rows: &[u32], hidden: bool) -> Vec<Bucket> {
     let mut buckets = Vec::new();
     for &rows in rows {
+        if hidden {
+            buckets.push(Bucket::new(rows, rows.min(WIDE_ROWS), Tail::Hidden));
+        }
         for tail in Tail::ALL {
             let outs = if tail == Tail::Logits { rows } else { rows.min(WIDE_ROWS) };
             let bucket = Bucket::new(rows, outs, tail);
@@ -195,6 +205,13 @@ fn buckets(rows: &[u32]) -> Vec<Bucket> {
 
 fn verifying(family: &PlanFamily) -> impl Iterator<Item = &Bucket> {
     family.plans.iter().map(|p| &p.bucket).filter(|b| b.verify)
+}
+
+/// Elements of a hidden state that plans return.
+fn hidden_width(family: &PlanFamily) -> Option<u32> {
+    let mut outputs = family.plans.iter().flat_map(|p| &p.outputs);
+    let hidden = outputs.find(|o| o.name == StepOutput::Hidden.name())?;
+    hidden.ty.shape.dims().last()?.known().and_then(|width| u32::try_from(width).ok())
 }
 
 /// The speculator, which uses the roofline until step times are measured.
@@ -219,8 +236,7 @@ impl Engine {
         options: &EngineOptions,
     ) -> Result<Engine, EngineError> {
         let context = context_of(&model.hyper, options);
-        let rows = bucket_rows(options, &*device);
-        let family = compile_family(graph, &*device, &rows, options.dispatch)?;
+        let family = compile_family(graph, &*device, options.buckets(&*device), options.dispatch)?;
         model.check_tensors(graph)?;
         let pools = PoolPlan::new(&family, capacity(context, options))?;
         let sizes = pools.sizes;
@@ -243,6 +259,7 @@ impl Engine {
         let Parts { model, family, device, weights, runner, pools, context, prefill_rows, ceilings, burst } = parts;
         let work = ModelWork::of(&family);
         let step_work = work.on(ceilings);
+        let hidden = hidden_width(&family);
         let speculator = Mutex::new(speculator(&family, step_work));
         Ok(Engine {
             model,
@@ -260,6 +277,7 @@ impl Engine {
             done: Mutex::default(),
             speculator,
             costs: Mutex::new(CostModel::new(step_work)),
+            hidden,
         })
     }
 

@@ -40,6 +40,9 @@ pub enum EngineError {
         /// Positions of the context.
         context: usize,
     },
+    /// A row asks for its hidden state, and there are no plans for that.
+    #[error("the engine was loaded without plans for hidden states (EngineOptions::hidden)")]
+    NoHidden,
     /// There is nothing to continue.
     #[error("the prompt is empty, and the model has no token to start with")]
     EmptyPrompt,

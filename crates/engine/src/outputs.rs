@@ -19,6 +19,8 @@ pub enum Outputs<'a> {
     Tokens(&'a [u32]),
     /// Some row asked for logits: those of all rows with an output, in order, one value per token of the vocabulary.
     Logits(&'a [f32]),
+    /// Some row asked for its hidden state: those of all rows with an output, in order, after the last norm.
+    Hidden(&'a [f32]),
     /// The step verified drafts.
     Verified(DraftOutcome<'a>),
 }
@@ -39,6 +41,11 @@ impl<'a> Outputs<'a> {
     /// The logits; `None` for other outputs.
     pub fn logits(self) -> Option<&'a [f32]> {
         if let Outputs::Logits(logits) = self { Some(logits) } else { None }
+    }
+
+    /// The hidden states; `None` for other outputs.
+    pub fn hidden(self) -> Option<&'a [f32]> {
+        if let Outputs::Hidden(states) = self { Some(states) } else { None }
     }
 
     /// The outcome of the drafts; `None` for other outputs.

@@ -3,6 +3,7 @@
 use crate::lock::lock;
 use crate::outputs::{OutputBuffer, Outputs};
 use crate::step::Step;
+use crate::steps::Widths;
 use crate::{Engine, EngineError};
 use aio_plan::StepTime;
 
@@ -15,7 +16,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Token`], [`EngineError::ForeignSequence`], [`EngineError::NotReserved`],
-    /// [`EngineError::SharedPage`], [`EngineError::Spans`], [`EngineError::StepSize`], [`EngineError::Reentered`], and
+    /// [`EngineError::SharedPage`], [`EngineError::NoHidden`], [`EngineError::Spans`], [`EngineError::StepSize`], [`EngineError::Reentered`], and
     /// device errors, after which all sequences are unchanged. With recurrent state, [`EngineError::NotNext`], [`EngineError::Drafts`] and [`EngineError::SlotsFull`].
     ///
     /// [`DraftOutcome::lens`]: crate::DraftOutcome::lens
@@ -29,11 +30,14 @@ impl Engine {
         mut step: Step<'_, '_>,
         out: &'o mut OutputBuffer,
     ) -> Result<(Outputs<'o>, StepTime), EngineError> {
-        let vocabulary = self.model.hyper.vocab_size;
-        step.check(vocabulary, &self.pools)?;
+        let widths = Widths { vocabulary: self.model.hyper.vocab_size, hidden: self.hidden.unwrap_or(0) };
+        step.check(widths.vocabulary, &self.pools)?;
+        if step.wants_hidden() && self.hidden.is_none() {
+            return Err(EngineError::NoHidden);
+        }
         let mut steps = self.steps.lock()?;
         let advances = step.advance(&self.pools)?;
-        let timed = steps.run(&step, &advances, (vocabulary, self.pools.sizes()), out)?;
+        let timed = steps.run(&step, &advances, (widths, self.pools.sizes()), out)?;
         lock(&self.costs).observe(step.size(), timed.1);
         step.stage(&self.pools, advances);
         *lock(&self.done) = (steps.runner.rows, steps.runner.forms.steps.clone());

@@ -32,6 +32,8 @@ pub enum StepWants<'a> {
     Nothing,
     /// The model's logits, unchanged.
     Logits,
+    /// The last hidden state after its norm, if the engine was loaded with [`EngineOptions::hidden`](crate::EngineOptions::hidden).
+    Hidden,
     /// The next token; [`aio_ir::sampling::NO_TOKEN`] if a logit is NaN or infinite.
     Token {
         /// How it is sampled.
@@ -183,6 +185,8 @@ impl StepInputs {
         for (i, row) in rows.iter().enumerate() {
             match row.wants {
                 StepWants::Nothing => continue,
+                StepWants::Logits | StepWants::Hidden if tail == Tail::Hidden => {}
+                StepWants::Hidden => tail = Tail::Hidden,
                 StepWants::Logits => tail = Tail::Logits,
                 StepWants::Token { sampling, recent, bias } => {
                     if tail == Tail::Argmax {
@@ -276,9 +280,14 @@ impl Step<'_, '_> {
     fn check_spans(&self, spans: &[DraftSpan]) -> Result<(), EngineError> {
         let outs = self.outs();
         let inside = |s: &DraftSpan| s.first.checked_add(s.drafts).is_some_and(|last| last < outs);
-        let logits = self.rows.iter().any(|r| matches!(r.wants, StepWants::Logits));
+        let logits = self.rows.iter().any(|r| matches!(r.wants, StepWants::Logits | StepWants::Hidden));
         let fits = spans.len() == self.sequences.len() && spans.iter().all(inside) && !logits;
         if fits { Ok(()) } else { Err(EngineError::Spans { spans: spans.len(), outs }) }
+    }
+
+    /// Whether a row asks for its hidden state.
+    pub(crate) fn wants_hidden(&self) -> bool {
+        self.rows.iter().any(|row| matches!(row.wants, StepWants::Hidden))
     }
 
     /// Its size, for the cost model.

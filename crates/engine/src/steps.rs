@@ -10,6 +10,13 @@ use crate::runner::Runner;
 use crate::step::{DraftOutcome, Step, StepInputs};
 use aio_plan::{PoolSizes, StepTime, Tail};
 
+/// Words of a row's output.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Widths {
+    pub vocabulary: u32,
+    pub hidden: u32,
+}
+
 /// See the module docs.
 pub(crate) struct Steps {
     pub runner: Runner,
@@ -27,11 +34,15 @@ impl Steps {
         &mut self,
         step: &Step<'_, '_>,
         advances: &[Advance],
-        (vocabulary, pools): (u32, PoolSizes),
+        (widths, pools): (Widths, PoolSizes),
         out: &'o mut OutputBuffer,
     ) -> Result<(Outputs<'o>, StepTime), EngineError> {
         let tail = self.inputs.fill(step, advances, pools);
-        let width = if tail == Tail::Logits { vocabulary as usize } else { 1 };
+        let width = match tail {
+            Tail::Logits => widths.vocabulary as usize,
+            Tail::Hidden => widths.hidden as usize,
+            Tail::Argmax | Tail::Sample => 1,
+        };
         let one = [self.inputs.dims.outs as usize * width];
         let three = [step.drafts.len(); 3];
         let sizes: &[usize] = if step.drafts.is_empty() { &one } else { &three };
@@ -40,10 +51,12 @@ impl Steps {
         let first = &first[..sizes[0]];
         let outputs = if !step.drafts.is_empty() {
             Outputs::Verified(DraftOutcome { accepted: first, next: &next[..sizes[1]], lens: &lens[..sizes[2]] })
-        } else if tail == Tail::Logits {
-            Outputs::Logits(bytemuck::cast_slice(first))
         } else {
-            Outputs::Tokens(first)
+            match tail {
+                Tail::Logits => Outputs::Logits(bytemuck::cast_slice(first)),
+                Tail::Hidden => Outputs::Hidden(bytemuck::cast_slice(first)),
+                Tail::Argmax | Tail::Sample => Outputs::Tokens(first),
+            }
         };
         Ok((outputs, time))
     }

@@ -13,10 +13,12 @@ pub enum Tail {
     Sample,
     /// The logits themselves.
     Logits,
+    /// What the head multiplies: the last hidden state after its norm. No logits are computed.
+    Hidden,
 }
 
 impl Tail {
-    /// All tails.
+    /// The tails of a model that generates.
     pub const ALL: [Tail; 3] = [Tail::Argmax, Tail::Sample, Tail::Logits];
 
     /// The name in plans and tables.
@@ -25,6 +27,7 @@ impl Tail {
             Tail::Argmax => "argmax",
             Tail::Sample => "sample",
             Tail::Logits => "logits",
+            Tail::Hidden => "hidden",
         }
     }
 }

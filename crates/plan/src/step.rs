@@ -66,6 +66,8 @@ step_names! {
     StepOutput {
         /// f32\[outs, vocabulary\].
         Logits "logits",
+        /// f32\[outs, width\]: the last hidden state of each output row, after its norm.
+        Hidden "hidden",
         /// u32\[outs\]: the token that follows each output row, or `NO_TOKEN`.
         Token "token",
         /// u32\[seqs\]: number of accepted drafts, those that plain decoding would have produced.

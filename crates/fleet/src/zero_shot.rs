@@ -1,0 +1,76 @@
+//! The zero-shot probe: the label that the smallest variant finds most likely after the request.
+//!
+//! The question before the request is prefilled once. Each label's probability is divided by what it has after a request
+//! without content, since small models prefer some labels whatever is asked (Zhao et al., "Calibrate before use", 2021).
+
+use crate::FleetError;
+use crate::probe::{Answer, Probe, READ, run, tail};
+use aio_engine::{Engine, OutputBuffer, Sequence, StepWants};
+
+/// A request without content.
+const NOTHING: &str = "N/A";
+
+/// See the module docs.
+#[derive(Debug)]
+pub struct ZeroShot {
+    /// Labels, their first token, and the logarithm of their probability after a request without content.
+    labels: Vec<(String, u32, f64)>,
+    /// The question, prefilled.
+    question: Sequence,
+    /// Tokens between the request and the label.
+    after: Vec<u32>,
+    out: OutputBuffer,
+}
+
+impl ZeroShot {
+    /// A probe for these categories on `engine`, which needs room for two sequences.
+    ///
+    /// # Errors
+    /// [`FleetError::Labels`] if two labels begin with the same token; those of a step.
+    pub fn new(engine: &Engine, categories: &[String]) -> Result<ZeroShot, FleetError> {
+        let tokenizer = &engine.model().tokenizer;
+        let mut labels: Vec<(String, u32, f64)> = Vec::new();
+        for name in categories {
+            let token = tokenizer.encode(&format!(" {name}"), false)?.first().copied().unwrap_or(0);
+            if let Some((first, ..)) = labels.iter().find(|l| l.1 == token) {
+                return Err(FleetError::Labels { first: first.clone(), other: name.clone() });
+            }
+            labels.push((name.clone(), token, 0.0));
+        }
+        let list = categories.join(", ");
+        let asked = format!("Each request is of one kind: {list}.\n\nRequest: ");
+        let ids = tokenizer.framed(tokenizer.encode(&asked, false)?);
+        let mut question = Sequence::new();
+        let mut out = OutputBuffer::new();
+        run(engine, &mut question, &ids, (StepWants::Nothing, 0), &mut out)?;
+        question.commit(ids.len())?;
+        let after = tokenizer.encode("\nKind:", false)?;
+        let mut probe = ZeroShot { labels, question, after, out };
+        let nothing = tail(engine, NOTHING, READ)?;
+        let calibrated = probe.logs(engine, &nothing)?;
+        probe.labels.iter_mut().zip(calibrated).for_each(|(label, log)| label.2 = log);
+        Ok(probe)
+    }
+
+    /// Logarithms of the labels' probabilities after a request, up to a constant.
+    fn logs(&mut self, engine: &Engine, request: &[u32]) -> Result<Vec<f64>, FleetError> {
+        let mut sequence = engine.fork(&self.question, self.question.len())?;
+        let ids = [request, &self.after].concat();
+        let logits = run(engine, &mut sequence, &ids, (StepWants::Logits, 1), &mut self.out)?;
+        let logits = logits.logits().unwrap_or_default();
+        Ok(self.labels.iter().map(|(_, token, _)| f64::from(logits[*token as usize])).collect())
+    }
+}
+
+impl Probe for ZeroShot {
+    fn name(&self) -> &'static str {
+        "zero-shot"
+    }
+
+    fn probe(&mut self, engine: &Engine, text: &str) -> Result<Answer, FleetError> {
+        let ids = tail(engine, text, READ)?;
+        let logs = self.logs(engine, &ids)?;
+        let scores = self.labels.iter().zip(logs).map(|((name, _, prior), log)| (name.clone(), log - prior));
+        Ok(Answer::of(scores.collect(), ids.len()))
+    }
+}
