@@ -13,6 +13,8 @@ mod ascend;
 mod device;
 #[path = "errors/engine.rs"]
 mod engine;
+#[path = "errors/fleet.rs"]
+mod fleet;
 #[path = "errors/gguf.rs"]
 mod gguf;
 #[path = "errors/graph.rs"]
@@ -54,6 +56,7 @@ const NOT_BY_INPUT: &[(&str, &str)] = &[
     ("DeviceError::ImageRead", "a matter of the machine: a file that was opened and cannot be read or mapped"),
     ("DeviceError::Unavailable", "a matter of the machine: no such instruction set, no threads to be had"),
     ("MapError::Map", "the system refuses to map a file that it opened"),
+    ("FleetError::Tokenizer", "the message of a TokenizerError, see there"),
     ("RegistryError::Kernels", "the message of a CudaError, see there"),
     ("TemplateError::Thread", "a matter of the machine: no more threads to be had"),
     ("TokenizerError::Split", "the expressions are constants, which a test compiles"),
@@ -154,6 +157,7 @@ fn every_error_that_input_can_cause_is_caused() {
     device::cause(&mut table);
     registry::cause(&mut table);
     engine::cause(&mut table);
+    fleet::cause(&mut table);
     #[cfg(feature = "ascend")]
     ascend::cause(&mut table);
     let declared = declared();

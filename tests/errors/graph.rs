@@ -126,6 +126,7 @@ pub(crate) fn cause(table: &mut Table) {
     table.add("CompileError", compilation(neg, Tail::Logits, &full));
     let no_tokens = "%x = input \"x\" : f32[outs, 70]\n%y = neg %x\noutput \"logits\" = %y\n";
     table.add("CompileError", compilation(no_tokens, Tail::Sample, &all));
+    table.add("CompileError", compilation(no_tokens, Tail::Hidden, &all));
     let taken = "%x = input \"x\" : f32[outs, 70]\n%s = state \"token\" : f32[outs, 70]\n%y = neg %x\n\
                  output \"logits\" = %y\nfinal %s = %x\n";
     table.add("CompileError", compilation(taken, Tail::Argmax, &all));

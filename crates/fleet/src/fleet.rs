@@ -232,7 +232,8 @@ impl Fleet {
         let answer = answer.map(|(probe, engine)| probe.probe(&engine, text)).transpose()?;
         let probe_seconds = if answer.is_some() { started.elapsed().as_secs_f64() } else { 0.0 };
         let variants = self.shared.lock();
-        let now: Vec<VariantNow<'_>> = variants.iter().map(|v| present(v, prompt, output)).collect();
+        let speed = present_speed(&variants);
+        let now: Vec<VariantNow<'_>> = variants.iter().map(|v| present(v, (prompt, output), speed)).collect();
         let probed = answer.as_ref().map(|a| a.best()).map(|(category, margin)| Probed { category, margin });
         let context = prompt.saturating_add(output);
         let request = RouteRequest { probed, context, within: within - probe_seconds };
@@ -264,12 +265,21 @@ fn no_room(variants: &[Variant], positions: u32) -> FleetError {
     FleetError::NoRoom { positions, why: variants.iter().map(why).collect::<Vec<_>>().join("; ") }
 }
 
+/// How fast the machine is at present, by the smallest variant that has run steps. Variants that have run none take it
+/// from there, since they share the machine.
+fn present_speed(variants: &[Variant]) -> f64 {
+    let engines = variants.iter().filter_map(|v| Some((v.spec.weight_bytes, v.engine.as_ref()?)));
+    let measured = engines.filter(|(_, engine)| engine.cost_errors().is_some());
+    measured.min_by_key(|(bytes, _)| *bytes).map_or(1.0, |(_, engine)| engine.speed())
+}
+
 /// What a variant would take now.
-fn present(variant: &Variant, prompt: u32, output: u32) -> VariantNow<'_> {
+fn present(variant: &Variant, (prompt, output): (u32, u32), speed: f64) -> VariantNow<'_> {
     let VariantSpec { name, weight_bytes, .. } = &variant.spec;
     let engine = variant.engine.as_deref();
     let fits = engine.is_some_and(|e| (prompt as usize).saturating_add(output as usize) <= e.context());
-    let seconds = engine.map_or(f64::INFINITY, |e| expected(e, prompt, output));
+    let other = |e: &Engine| if e.cost_errors().is_some() { 1.0 } else { speed };
+    let seconds = engine.map_or(f64::INFINITY, |e| expected(e, prompt, output) / other(e));
     VariantNow { name, weight_bytes: *weight_bytes, seconds, fits }
 }
 
