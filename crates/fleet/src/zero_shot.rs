@@ -29,10 +29,14 @@ impl ZeroShot {
     /// [`FleetError::Labels`] if two labels begin with the same token; those of a step.
     pub fn new(engine: &Engine, categories: &[String]) -> Result<ZeroShot, FleetError> {
         let tokenizer = &engine.model().tokenizer;
+        let encoded: Vec<Vec<u32>> =
+            categories.iter().map(|name| tokenizer.encode(&format!(" {name}"), false)).collect::<Result<_, _>>()?;
+        // A space of its own, for example, belongs to the question.
+        let common = shared(&encoded);
         let mut labels: Vec<(String, u32, f64)> = Vec::new();
-        for name in categories {
-            let token = tokenizer.encode(&format!(" {name}"), false)?.first().copied().unwrap_or(0);
-            if let Some((first, ..)) = labels.iter().find(|l| l.1 == token) {
+        for (name, ids) in categories.iter().zip(&encoded) {
+            let token = ids.get(common).copied().unwrap_or(u32::MAX);
+            if let Some((first, ..)) = labels.iter().find(|l| l.1 == token || token == u32::MAX) {
                 return Err(FleetError::Labels { first: first.clone(), other: name.clone() });
             }
             labels.push((name.clone(), token, 0.0));
@@ -44,7 +48,8 @@ impl ZeroShot {
         let mut out = OutputBuffer::new();
         run(engine, &mut question, &ids, (StepWants::Nothing, 0), &mut out)?;
         question.commit(ids.len())?;
-        let after = tokenizer.encode("\nKind:", false)?;
+        let mut after = tokenizer.encode("\nKind:", false)?;
+        after.extend(encoded.first().into_iter().flat_map(|ids| &ids[..common]));
         let mut probe = ZeroShot { labels, question, after, out };
         let nothing = tail(engine, NOTHING, READ)?;
         let calibrated = probe.logs(engine, &nothing)?;
@@ -58,8 +63,15 @@ impl ZeroShot {
         let ids = [request, &self.after].concat();
         let logits = run(engine, &mut sequence, &ids, (StepWants::Logits, 1), &mut self.out)?;
         let logits = logits.logits().unwrap_or_default();
-        Ok(self.labels.iter().map(|(_, token, _)| f64::from(logits[*token as usize])).collect())
+        let of = |token: u32| logits.get(token as usize).map_or(f64::NEG_INFINITY, |l| f64::from(*l));
+        Ok(self.labels.iter().map(|(_, token, _)| of(*token)).collect())
     }
+}
+
+/// The number of tokens with which all texts begin.
+fn shared(texts: &[Vec<u32>]) -> usize {
+    let Some((first, others)) = texts.split_first() else { return 0 };
+    (0..first.len().saturating_sub(1)).take_while(|&i| others.iter().all(|ids| ids.get(i) == first.get(i))).count()
 }
 
 impl Probe for ZeroShot {
