@@ -28,7 +28,7 @@ pub(crate) use route::{FleetArgs, ProbeArg, RouteCommand, RouteTestArgs, RouteTr
 pub(crate) use spec::SpecArgs;
 pub(crate) use speculate::{DrafterArg, SpeculateArgs, speculation_name};
 pub(crate) use table::TableForm;
-pub(crate) use trace::{MixArg, SimulateArgs, SimulateTable, TraceCommand, TraceMakeArgs};
+pub(crate) use trace::{BenchTraceArgs, MixArg, SimulateArgs, SimulateTable, TraceCommand, TraceMakeArgs};
 
 use aio::engine::Dispatch;
 use aio::ir::DType;
@@ -225,7 +225,7 @@ pub(crate) struct ModelArgs {
 }
 
 /// How a model gets into memory; shared by subcommands that run one.
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Clone, Debug, Default, ClapArgs)]
 pub(crate) struct LoadArgs {
     /// Map the packed weights instead of reading them, if the model is compiled or in the cache. Processes then share
     /// them, and only `aio cache verify` checks them.

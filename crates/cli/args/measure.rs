@@ -1,6 +1,6 @@
 //! Flags of the subcommands that measure: `bench` and `device`.
 
-use super::{DeviceArg, IsaArg, LoadArgs, SpecArgs, TableForm};
+use super::{BenchTraceArgs, DeviceArg, IsaArg, LoadArgs, SpecArgs, TableForm};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -118,6 +118,8 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchCommand {
     /// Measure what speculation gains and costs on workloads of prompts, and check that it changes no text.
     Spec(Box<SpecArgs>),
+    /// Run a trace of requests on variants of a model, by several policies in turn.
+    Trace(Box<BenchTraceArgs>),
 }
 
 /// Subcommands of `aio device`.

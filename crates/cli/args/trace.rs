@@ -1,6 +1,6 @@
 //! Flags of `trace` and `simulate`.
 
-use super::{DispatchArg, ShowForm};
+use super::{DispatchArg, LoadArgs, ModelArgs, ShowForm};
 use aio::orchestrator::routing::SpeculationRule;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -70,6 +70,42 @@ fn speculation(text: &str) -> Result<SpeculationRule, String> {
             _ => Err("expected auto, off, or 1 to 16".to_owned()),
         },
     }
+}
+
+/// Arguments of `aio bench trace`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(
+    after_help = "Prompts are pieces of the built-in workloads' texts, by category; what they are answered is not used. The trace's category\nstands for the probe's answer. Policies run in turn, round by round.\n\nExamples:\n  aio bench trace --variants small.gguf,large.gguf --policies static-large,adaptive\n  aio bench trace --trace trace.jsonl --pace 2 --within 5"
+)]
+pub(crate) struct BenchTraceArgs {
+    /// Trace to run [default: 24 mixed requests of up to 512 positions, all at once].
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Resident models [default: the default model].
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub variants: Vec<PathBuf>,
+    /// Policies, names or files; ratios are to the first.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "static-large,adaptive")]
+    pub policies: Vec<String>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Most sequences at once.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub sequences: u32,
+    /// How many times as fast requests arrive.
+    #[arg(long, default_value_t = 1.0, value_name = "X", value_parser = above_0)]
+    pub pace: f64,
+    /// Seconds in which a request should be finished.
+    #[arg(long, value_name = "SECONDS", value_parser = above_0)]
+    pub within: Option<f64>,
+    /// Rounds.
+    #[arg(short, long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub reps: u32,
+    /// Output form.
+    #[arg(short, long, value_enum, default_value = "md", value_name = "FORM")]
+    pub output: ShowForm,
 }
 
 /// Tables of `aio simulate`.

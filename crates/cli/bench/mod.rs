@@ -7,6 +7,7 @@ mod measure;
 mod row;
 mod samples;
 mod spec;
+mod trace;
 
 use crate::args::{AscendArgs, BenchArgs, BenchCommand, DeviceArg, IsaArg, LoadArgs, ModelArgs};
 use crate::outcome::Outcome;
@@ -22,8 +23,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) fn main(mut args: BenchArgs) -> Result<Outcome> {
-    if let Some(BenchCommand::Spec(spec)) = args.command.take() {
-        return spec::main(*spec);
+    match args.command.take() {
+        Some(BenchCommand::Spec(spec)) => return spec::main(*spec),
+        Some(BenchCommand::Trace(args)) => return trace::main(&args),
+        None => {}
     }
     let tests = tests(&args);
     if tests.is_empty() {

@@ -7,7 +7,7 @@ mod group;
 mod repeats;
 mod row;
 mod run;
-mod workloads;
+pub(super) mod workloads;
 
 use super::forms;
 use crate::args::{DispatchArg, DrafterArg, SamplingArgs, SpecArgs, SpeculateArgs, speculation_name};

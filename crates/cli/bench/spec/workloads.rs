@@ -23,7 +23,7 @@ const BUILT_IN: &[(&str, &str)] = &[
 /// One line of a workload.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Prompt {
+pub(in crate::bench) struct Prompt {
     /// The workload that it belongs to.
     pub workload: String,
     /// Its name in the workload.
@@ -42,7 +42,7 @@ pub(super) struct Prompt {
 
 /// Prompts of one kind.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Workload {
+pub(in crate::bench) struct Workload {
     /// Its name.
     pub name: String,
     /// The prompts, at least one.
@@ -53,7 +53,7 @@ pub(super) struct Workload {
 ///
 /// # Errors
 /// A name that is neither built in nor a file; an invalid line, reported with its file and line number.
-pub(super) fn load(named: &[PathBuf], limit: Option<u32>) -> Result<Vec<Workload>> {
+pub(in crate::bench) fn load(named: &[PathBuf], limit: Option<u32>) -> Result<Vec<Workload>> {
     let mut prompts = Vec::new();
     if named.is_empty() {
         for (name, text) in BUILT_IN {
