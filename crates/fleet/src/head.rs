@@ -1,23 +1,32 @@
 //! The linear head: a classifier on the smallest variant's last hidden states.
 //!
-//! The features of a request are the mean hidden state of its last tokens and that of its last token, both after the
-//! model's last norm. `aio route train` makes a head from labelled requests; a JSON file keeps it.
+//! The request stands in the zero-shot probe's question, and its features are the hidden state, after the model's last norm,
+//! where the label would follow: what the model makes of the request with the categories in view. `aio route train` makes
+//! a head from labelled requests; a JSON file keeps it.
 
 use crate::FleetError;
 use crate::logistic::{Example, Logistic};
-use crate::probe::{Answer, Probe, READ, run, tail};
-use aio_engine::{Engine, OutputBuffer, Sequence, StepWants};
+use crate::probe::{Answer, Probe};
+use crate::question::Question;
+use aio_engine::{Engine, StepWants};
 use serde::{Deserialize, Serialize};
 
-/// Rows whose hidden states are averaged.
-const ROWS: usize = 16;
 /// Version of the file's form.
 const VERSION: u32 = 1;
 
 /// See the module docs.
+#[derive(Debug)]
+pub struct LinearHead {
+    file: HeadFile,
+    classifier: Logistic,
+    /// Prefilled with the first request.
+    question: Option<Question>,
+}
+
+/// What the file keeps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LinearHead {
+struct HeadFile {
     version: u32,
     /// The model that it was trained on.
     model: String,
@@ -31,24 +40,14 @@ fn bad(message: impl Into<String>) -> FleetError {
     FleetError::Data { what: "head", message: message.into() }
 }
 
-/// Features of a text, and the number of its tokens that were read. The engine must have plans for hidden states.
-///
-/// # Errors
-/// [`aio_engine::EngineError::NoHidden`]; those of a step.
-pub(crate) fn features(engine: &Engine, text: &str) -> Result<(Vec<f32>, usize), FleetError> {
-    let ids = tail(engine, text, READ)?;
-    let ids = if ids.is_empty() { engine.model().tokenizer.framed(ids) } else { ids };
-    if ids.is_empty() {
-        return Err(bad("the request has no tokens"));
-    }
-    let mut out = OutputBuffer::new();
-    let outs = ids.len().min(ROWS);
-    let states = run(engine, &mut Sequence::new(), &ids, (StepWants::Hidden, outs), &mut out)?;
-    let states = states.hidden().unwrap_or_default();
-    let width = states.len() / outs;
-    let mean = (0..width).map(|i| states.chunks(width.max(1)).map(|row| row[i]).sum::<f32>() / outs as f32);
-    let last = states[(outs - 1) * width..].iter().copied();
-    Ok((mean.chain(last).collect(), ids.len()))
+/// Features of a text, and the number of its tokens that were read.
+fn features(engine: &Engine, question: &mut Question, text: &str) -> Result<(Vec<f32>, usize), FleetError> {
+    let (outputs, read) = question.ask(engine, text, StepWants::Hidden)?;
+    Ok((outputs.hidden().unwrap_or_default().to_vec(), read))
+}
+
+fn question(engine: &Engine, categories: &[String]) -> Result<Question, FleetError> {
+    Question::new(engine, categories, Question::ending(engine)?)
 }
 
 impl LinearHead {
@@ -68,24 +67,31 @@ impl LinearHead {
         if categories.len() < 2 {
             return Err(FleetError::Data { what: "samples", message: "they are all of one category".to_owned() });
         }
+        let mut question = question(engine, &categories)?;
         let mut examples = Vec::new();
         for (text, category) in samples {
             let class = categories.iter().position(|c| c == category).unwrap_or(0);
-            examples.push(Example { features: features(engine, text)?.0, class });
+            examples.push(Example { features: features(engine, &mut question, text)?.0, class });
             each();
         }
         let Logistic { mean, scale, weights } = Logistic::train(&examples, categories.len(), penalty);
-        Ok(LinearHead { version: VERSION, model: engine.model().hyper.name.clone(), categories, mean, scale, weights })
+        let model = engine.model().hyper.name.clone();
+        Ok(LinearHead::of(HeadFile { version: VERSION, model, categories, mean, scale, weights }))
+    }
+
+    fn of(file: HeadFile) -> LinearHead {
+        let HeadFile { mean, scale, weights, .. } = file.clone();
+        LinearHead { file, classifier: Logistic { mean, scale, weights }, question: None }
     }
 
     /// Its categories.
     pub fn categories(&self) -> &[String] {
-        &self.categories
+        &self.file.categories
     }
 
     /// The file's text.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("numbers and texts have a JSON form") + "\n"
+        serde_json::to_string(&self.file).expect("numbers and texts have a JSON form") + "\n"
     }
 
     /// Parses a file's text.
@@ -93,7 +99,7 @@ impl LinearHead {
     /// # Errors
     /// [`FleetError::Data`].
     pub fn from_json(text: &str) -> Result<LinearHead, FleetError> {
-        let head: LinearHead = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
+        let head: HeadFile = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
         if head.version != VERSION {
             return Err(bad(format!("version {}, this program reads version {VERSION}; train again", head.version)));
         }
@@ -103,11 +109,7 @@ impl LinearHead {
             && head.weights.len() == head.categories.len()
             && head.weights.iter().all(|w| w.len() == width + 1);
         let finite = head.mean.iter().chain(&head.scale).chain(head.weights.iter().flatten()).all(|x| x.is_finite());
-        if fits && finite { Ok(head) } else { Err(bad("its numbers do not fit together; train again")) }
-    }
-
-    fn logistic(&self) -> Logistic {
-        Logistic { mean: self.mean.clone(), scale: self.scale.clone(), weights: self.weights.clone() }
+        if fits && finite { Ok(LinearHead::of(head)) } else { Err(bad("its numbers do not fit together; train again")) }
     }
 }
 
@@ -117,13 +119,17 @@ impl Probe for LinearHead {
     }
 
     fn probe(&mut self, engine: &Engine, text: &str) -> Result<Answer, FleetError> {
-        let (features, tokens) = features(engine, text)?;
-        if features.len() != self.mean.len() {
-            let (model, have) = (&self.model, &engine.model().hyper.name);
+        let question = match &mut self.question {
+            Some(question) => question,
+            none => none.insert(question(engine, &self.file.categories)?),
+        };
+        let (features, tokens) = features(engine, question, text)?;
+        if features.len() != self.file.mean.len() {
+            let (model, have) = (&self.file.model, &engine.model().hyper.name);
             return Err(bad(format!("it was trained on {model} and does not fit {have}; train again")));
         }
-        let logs = self.logistic().logs(&features);
-        Ok(Answer::of(self.categories.iter().cloned().zip(logs).collect(), tokens))
+        let logs = self.classifier.logs(&features);
+        Ok(Answer::of(self.file.categories.iter().cloned().zip(logs).collect(), tokens))
     }
 }
 
@@ -131,9 +137,13 @@ impl Probe for LinearHead {
 mod tests {
     use super::*;
 
+    fn text(head: &HeadFile) -> String {
+        LinearHead::of(head.clone()).to_json()
+    }
+
     #[test]
     fn files_are_checked() {
-        let head = LinearHead {
+        let head = HeadFile {
             version: VERSION,
             model: "m".to_owned(),
             categories: vec!["a".to_owned(), "b".to_owned()],
@@ -141,13 +151,13 @@ mod tests {
             scale: vec![1.0; 2],
             weights: vec![vec![0.5; 3]; 2],
         };
-        assert_eq!(LinearHead::from_json(&head.to_json()).unwrap(), head);
-        let message = |head: LinearHead| LinearHead::from_json(&head.to_json()).unwrap_err().to_string();
-        let old = LinearHead { version: 9, ..head.clone() };
+        assert_eq!(LinearHead::from_json(&text(&head)).unwrap().file, head);
+        let message = |head: HeadFile| LinearHead::from_json(&text(&head)).unwrap_err().to_string();
+        let old = HeadFile { version: 9, ..head.clone() };
         assert_eq!(message(old), "head: version 9, this program reads version 1; train again");
-        let short = LinearHead { weights: vec![vec![0.5; 3]], ..head.clone() };
+        let short = HeadFile { weights: vec![vec![0.5; 3]], ..head.clone() };
         assert_eq!(message(short), "head: its numbers do not fit together; train again");
-        let one = LinearHead { mean: vec![0.0], ..head };
+        let one = HeadFile { mean: vec![0.0], ..head };
         assert!(message(one).contains("do not fit"));
         assert!(LinearHead::from_json("{").unwrap_err().to_string().starts_with("head: EOF"));
     }

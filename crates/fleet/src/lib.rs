@@ -12,6 +12,7 @@ mod fleet;
 mod head;
 mod logistic;
 mod probe;
+mod question;
 mod sample;
 mod zero_shot;
 

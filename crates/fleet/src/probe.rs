@@ -56,13 +56,20 @@ impl Probe for Constant {
     }
 }
 
-/// Most tokens of a request that a probe reads: its end, where the question mostly is.
-pub(crate) const READ: usize = 128;
+/// Tokens of a long request that a probe reads: how it begins, and how it ends.
+const BEGINNING: usize = 96;
+const END: usize = 32;
 
-/// The last tokens of a text.
-pub(crate) fn tail(engine: &Engine, text: &str, most: usize) -> Result<Vec<u32>, FleetError> {
+/// The tokens of a request that a probe reads.
+///
+/// # Errors
+/// The tokenizer's.
+pub(crate) fn excerpt(engine: &Engine, text: &str) -> Result<Vec<u32>, FleetError> {
     let ids = engine.model().tokenizer.encode(text, false)?;
-    Ok(ids[ids.len().saturating_sub(most)..].to_vec())
+    if ids.len() <= BEGINNING + END {
+        return Ok(ids);
+    }
+    Ok([&ids[..BEGINNING], &ids[ids.len() - END..]].concat())
 }
 
 /// Runs tokens after a sequence's positions in one step and gives what their last `outs` rows ask for. The sequence is

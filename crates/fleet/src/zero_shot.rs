@@ -1,11 +1,12 @@
 //! The zero-shot probe: the label that the smallest variant finds most likely after the request.
 //!
-//! The question before the request is prefilled once. Each label's probability is divided by what it has after a request
-//! without content, since small models prefer some labels whatever is asked (Zhao et al., "Calibrate before use", 2021).
+//! Each label's probability is divided by what it has after a request without content, since small models prefer some labels
+//! whatever is asked (Zhao et al., "Calibrate before use", 2021).
 
 use crate::FleetError;
-use crate::probe::{Answer, Probe, READ, run, tail};
-use aio_engine::{Engine, OutputBuffer, Sequence, StepWants};
+use crate::probe::{Answer, Probe};
+use crate::question::Question;
+use aio_engine::{Engine, StepWants};
 
 /// A request without content.
 const NOTHING: &str = "N/A";
@@ -15,11 +16,7 @@ const NOTHING: &str = "N/A";
 pub struct ZeroShot {
     /// Labels, their first token, and the logarithm of their probability after a request without content.
     labels: Vec<(String, u32, f64)>,
-    /// The question, prefilled.
-    question: Sequence,
-    /// Tokens between the request and the label.
-    after: Vec<u32>,
-    out: OutputBuffer,
+    question: Question,
 }
 
 impl ZeroShot {
@@ -41,30 +38,20 @@ impl ZeroShot {
             }
             labels.push((name.clone(), token, 0.0));
         }
-        let list = categories.join(", ");
-        let asked = format!("Each request is of one kind: {list}.\n\nRequest: ");
-        let ids = tokenizer.framed(tokenizer.encode(&asked, false)?);
-        let mut question = Sequence::new();
-        let mut out = OutputBuffer::new();
-        run(engine, &mut question, &ids, (StepWants::Nothing, 0), &mut out)?;
-        question.commit(ids.len())?;
-        let mut after = tokenizer.encode("\nKind:", false)?;
+        let mut after = Question::ending(engine)?;
         after.extend(encoded.first().into_iter().flat_map(|ids| &ids[..common]));
-        let mut probe = ZeroShot { labels, question, after, out };
-        let nothing = tail(engine, NOTHING, READ)?;
-        let calibrated = probe.logs(engine, &nothing)?;
+        let mut probe = ZeroShot { labels, question: Question::new(engine, categories, after)? };
+        let (calibrated, _) = probe.logs(engine, NOTHING)?;
         probe.labels.iter_mut().zip(calibrated).for_each(|(label, log)| label.2 = log);
         Ok(probe)
     }
 
-    /// Logarithms of the labels' probabilities after a request, up to a constant.
-    fn logs(&mut self, engine: &Engine, request: &[u32]) -> Result<Vec<f64>, FleetError> {
-        let mut sequence = engine.fork(&self.question, self.question.len())?;
-        let ids = [request, &self.after].concat();
-        let logits = run(engine, &mut sequence, &ids, (StepWants::Logits, 1), &mut self.out)?;
-        let logits = logits.logits().unwrap_or_default();
+    /// Logarithms of the labels' probabilities after a request, up to a constant, and the tokens of it that were read.
+    fn logs(&mut self, engine: &Engine, text: &str) -> Result<(Vec<f64>, usize), FleetError> {
+        let (outputs, read) = self.question.ask(engine, text, StepWants::Logits)?;
+        let logits = outputs.logits().unwrap_or_default();
         let of = |token: u32| logits.get(token as usize).map_or(f64::NEG_INFINITY, |l| f64::from(*l));
-        Ok(self.labels.iter().map(|(_, token, _)| of(*token)).collect())
+        Ok((self.labels.iter().map(|(_, token, _)| of(*token)).collect(), read))
     }
 }
 
@@ -80,9 +67,8 @@ impl Probe for ZeroShot {
     }
 
     fn probe(&mut self, engine: &Engine, text: &str) -> Result<Answer, FleetError> {
-        let ids = tail(engine, text, READ)?;
-        let logs = self.logs(engine, &ids)?;
+        let (logs, read) = self.logs(engine, text)?;
         let scores = self.labels.iter().zip(logs).map(|((name, _, prior), log)| (name.clone(), log - prior));
-        Ok(Answer::of(scores.collect(), ids.len()))
+        Ok(Answer::of(scores.collect(), read))
     }
 }
