@@ -58,10 +58,10 @@ fn probe(args: &FleetArgs, policy: &Policy, engine: &Engine) -> Result<Option<Bo
         (ProbeKind::Constant(category), _) => Some(Box::new(aio::fleet::Constant(category))),
         (ProbeKind::ZeroShot, _) => Some(Box::new(ZeroShot::new(engine, &args.categories)?)),
         (ProbeKind::Head, Some(path)) => Some(Box::new(head(path)?)),
-        (ProbeKind::Head, None) => bail!(
-            "policy `{}` needs a head: make one with `aio route train` and give it with --head, or use --probe zero-shot",
-            policy.name
-        ),
+        (ProbeKind::Head, None) => {
+            note!("no --head, so the category comes from the zero-shot probe; `aio route train` makes a head");
+            Some(Box::new(ZeroShot::new(engine, &args.categories)?))
+        }
     })
 }
 
@@ -73,6 +73,9 @@ pub(crate) fn choose(
     (prompt, output): (&str, Option<usize>),
 ) -> Result<(Fleet, Routed)> {
     let policy = policy(args.policy.as_deref().unwrap_or("adaptive"))?;
+    if args.probe == Some(ProbeArg::Head) && args.head.is_none() {
+        bail!("--probe head needs a head: make one with `aio route train` and give it with --head");
+    }
     let device = models::model_device(model)?;
     let wants_head = args.head.is_some();
     let options = EngineOptions { sequences: SEQUENCES, hidden: wants_head, ..options.clone() };

@@ -62,13 +62,16 @@ struct Score {
 
 fn score(probe: &mut dyn Probe, engine: &Engine, samples: &[Sample], categories: &[String]) -> Result<Score> {
     let place = |name: &str| categories.iter().position(|c| c == name);
-    let (mut confusion, mut times) = (Confusion::new(categories.len()), Vec::new());
+    let (mut confusion, mut times) = (Confusion::new(categories.len() + 1), Vec::new());
     for sample in samples {
         let started = Instant::now();
         let answer = probe.probe(engine, &sample.text)?;
         times.push(started.elapsed().as_secs_f64() * 1e3);
-        if let (Some(class), Some(given)) = (place(&sample.category), place(answer.best().0)) {
-            confusion.add(class, given);
+        // The last column is of answers that no sample has.
+        let given = place(answer.best().0).unwrap_or(categories.len());
+        confusion.add(place(&sample.category).unwrap_or(categories.len()), given);
+        if signals::interrupted() {
+            bail!("interrupted");
         }
     }
     times.sort_by(f64::total_cmp);
@@ -100,7 +103,8 @@ fn text(score: &Score, categories: &[String]) -> String {
     let row = |(at, (category, counts)): (usize, (&String, &Vec<u32>))| {
         let all: u32 = counts.iter().sum();
         let wrong = (0..counts.len()).filter(|&i| i != at && counts[i] > 0).max_by_key(|&i| counts[i]);
-        let taken = wrong.map_or("-".to_owned(), |i| format!("{} ({})", categories[i], counts[i]));
+        let name = |i: usize| categories.get(i).map_or("another", String::as_str);
+        let taken = wrong.map_or("-".to_owned(), |i| format!("{} ({})", name(i), counts[i]));
         cells![category, all, counts[at], taken]
     };
     let rows = categories.iter().zip(&score.confusion.counts).enumerate().map(row).collect();

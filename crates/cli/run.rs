@@ -1,6 +1,6 @@
 //! `aio run`: one prompt, or a chat.
 
-use crate::args::{RunArgs, SamplingArgs, TextOrJson, speculation_name};
+use crate::args::{DrafterArg, RunArgs, SamplingArgs, TextOrJson, speculation_name};
 use crate::editor::Turns;
 use crate::models::{self, Loaded};
 use crate::outcome::Outcome;
@@ -10,6 +10,7 @@ use crate::{fleet, input, signals};
 use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation};
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
+use aio::orchestrator::routing::{DraftRule, SpeculationRule};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -33,14 +34,17 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     let mut drafting = Drafting::new(&args.speculate, &args.model, &args.load, &options)?;
     if !args.fleet.variants.is_empty() {
         let prompt = prompt.context("--variants needs a prompt: give one with -p TEXT or -f FILE")?;
-        return routed(&args, &drafting, &options, sampling, &prompt);
+        return routed(&args, drafting, &options, sampling, &prompt);
     }
     let mut loaded = models::load(&args.model, &args.load, &options)?;
     if args.trace.is_some() {
         loaded.device.trace()?;
     }
     match prompt {
-        Some(prompt) => once(&args, &drafting, &loaded.engine, sampling, &prompt)?,
+        Some(prompt) => {
+            let speculation = args.speculate.speculation();
+            once(&args, &drafting, &loaded.engine, (sampling, speculation), &prompt)?;
+        }
         None => chat(&args, &drafting, &mut loaded, sampling)?,
     }
     if let Some(path) = &args.trace {
@@ -57,7 +61,7 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
 /// A prompt on the variant that the policy chooses.
 fn routed(
     args: &RunArgs,
-    drafting: &Drafting,
+    mut drafting: Drafting,
     options: &EngineOptions,
     sampling: Sampling,
     prompt: &str,
@@ -68,8 +72,18 @@ fn routed(
         let names: Vec<String> = fleet.states().into_iter().map(|(name, _)| name).collect();
         routed.explain(&names).iter().for_each(|line| note!("{line}"));
     }
+    // Flags go before what the policy says.
+    let speculation = args.speculate.spec.unwrap_or(match routed.route.speculation {
+        SpeculationRule::Off => Speculation::Off,
+        SpeculationRule::Auto => Speculation::Auto,
+        SpeculationRule::Fixed(n) => Speculation::Fixed(n as usize),
+    });
+    drafting.prefer(match routed.route.drafter {
+        DraftRule::Suffix => DrafterArg::Suffix,
+        DraftRule::Lookup => DrafterArg::Lookup,
+    });
     let started = Instant::now();
-    once(args, drafting, &routed.engine, sampling, prompt)?;
+    once(args, &drafting, &routed.engine, (sampling, speculation), prompt)?;
     if args.explain {
         note!("{}: {:.2} s measured", routed.name, started.elapsed().as_secs_f64());
     }
@@ -185,7 +199,7 @@ fn request(args: &RunArgs, sampling: Sampling, prompt: Vec<u32>) -> Request {
         max_tokens: args.max_tokens,
         stop: args.stop.clone(),
         ignore_eog: args.ignore_eos,
-        speculation: args.speculate.spec,
+        speculation: args.speculate.speculation(),
         ..Request::new(prompt, sampling)
     }
 }
@@ -266,7 +280,13 @@ fn generate(
     }
 }
 
-fn once(args: &RunArgs, drafting: &Drafting, engine: &Engine, sampling: Sampling, prompt: &str) -> Result<()> {
+fn once(
+    args: &RunArgs,
+    drafting: &Drafting,
+    engine: &Engine,
+    (sampling, speculation): (Sampling, Speculation),
+    prompt: &str,
+) -> Result<()> {
     let ids = if args.chat || args.system.is_some() || args.chat_template.is_some() {
         let system = args.system.iter().map(|s| Message::new("system", s));
         let messages: Vec<_> = system.chain([Message::new("user", prompt)]).collect();
@@ -277,7 +297,7 @@ fn once(args: &RunArgs, drafting: &Drafting, engine: &Engine, sampling: Sampling
     if args.verbose_prompt {
         print_tokens(engine, &ids);
     }
-    let request = request(args, sampling, ids);
+    let request = Request { speculation, ..request(args, sampling, ids) };
     let before = Spent::now(engine, Some(drafting));
     let choices = match (args.explain, args.output) {
         (false, _) => Choices::Nowhere,

@@ -29,7 +29,7 @@ impl Drafting {
         if asked != given {
             bail!("--drafter model and --draft-model FILE belong together");
         }
-        if !asked || matches!(args.spec, Speculation::Off | Speculation::Fixed(0)) {
+        if !asked || matches!(args.speculation(), Speculation::Off | Speculation::Fixed(0)) {
             return Ok(Drafting { drafter, model: None, keep: None });
         }
         let model = ModelArgs { model: args.draft_model.clone(), template: None, ..model.clone() };
@@ -54,6 +54,11 @@ impl Drafting {
     /// Bytes of weights that a step of the draft model reads.
     fn weight_bytes(&self) -> u64 {
         self.model.as_ref().map_or(0, |e| e.work().weight_bytes)
+    }
+
+    /// Uses this source of drafts if no flag names one.
+    pub(crate) fn prefer(&mut self, drafter: DrafterArg) {
+        self.drafter = self.drafter.or(Some(drafter));
     }
 
     /// A drafter for a request; `None` if none was requested.

@@ -18,15 +18,23 @@ pub(crate) enum DrafterArg {
 /// How tokens are drafted.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct SpeculateArgs {
-    /// Drafts per step: the number that pays best, none, or always K. Only the speed changes, never the text.
-    #[arg(long, default_value = "auto", value_name = "off|auto|K", value_parser = speculation)]
-    pub spec: Speculation,
+    /// Drafts per step: the number that pays best, none, or always K. Only the speed changes, never the text [default: auto,
+    /// or what the policy says].
+    #[arg(long, value_name = "off|auto|K", value_parser = speculation)]
+    pub spec: Option<Speculation>,
     /// Source of drafts [default: suffix, or model with --draft-model].
     #[arg(long, value_enum, value_name = "DRAFTER")]
     pub drafter: Option<DrafterArg>,
     /// Smaller model with the same tokens, for --drafter model.
     #[arg(long, value_name = "FILE")]
     pub draft_model: Option<PathBuf>,
+}
+
+impl SpeculateArgs {
+    /// Drafts per step.
+    pub(crate) fn speculation(&self) -> Speculation {
+        self.spec.unwrap_or(Speculation::Auto)
+    }
 }
 
 pub(super) fn speculation(text: &str) -> Result<Speculation, String> {

@@ -147,9 +147,9 @@ pub(crate) struct SimulateArgs {
     /// Most sequences at once.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub sequences: u32,
-    /// Memory for weights, keys and values, in GB [default: 64, or what a profile's machine has].
-    #[arg(long, value_name = "GB", value_parser = above_0)]
-    pub memory: Option<f64>,
+    /// Memory for weights, keys and values, in GB.
+    #[arg(long, value_name = "GB", default_value_t = 64.0, value_parser = above_0)]
+    pub memory: f64,
     /// Seconds in which a request should be finished.
     #[arg(long, value_name = "SECONDS", value_parser = above_0)]
     pub within: Option<f64>,

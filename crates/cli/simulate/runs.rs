@@ -65,7 +65,7 @@ pub(super) fn run(
     policy: &Policy,
 ) -> Result<SimReport> {
     let weights: f64 = fleet.iter().map(|v| v.weight_bytes as f64).sum();
-    let kv_bytes = args.memory.map_or(f64::INFINITY, |gb| gb * 1e9) - weights;
+    let kv_bytes = args.memory * 1e9 - weights;
     anyhow::ensure!(kv_bytes > 0.0, "the variants' weights alone take {:.1} GB; --memory allows less", weights / 1e9);
     Ok(simulate(
         trace,

@@ -112,55 +112,34 @@ struct Rung {
     sequences: u32,
 }
 
-/// From the paper's conditions to ours, one mechanism after the other.
-const LADDER: [Rung; 6] = [
-    Rung {
-        what: "the paper's policy, eager operators",
-        policy: "paper",
-        dispatch: DispatchArg::Op,
-        spec: None,
-        sequences: 1,
-    },
-    Rung {
-        what: "one graph a step, drafts verified one by one",
-        policy: "paper",
-        dispatch: DispatchArg::Token,
-        spec: None,
-        sequences: 1,
-    },
-    Rung {
-        what: "drafts off",
-        policy: "paper",
-        dispatch: DispatchArg::Graph,
-        spec: Some(SpeculationRule::Off),
-        sequences: 1,
-    },
-    Rung {
-        what: "drafts verified in one step",
-        policy: "paper",
-        dispatch: DispatchArg::Graph,
-        spec: None,
-        sequences: 1,
-    },
-    Rung {
-        what: "adaptive policy, as many drafts as pay",
-        policy: "adaptive",
-        dispatch: DispatchArg::Graph,
-        spec: None,
-        sequences: 1,
-    },
-    Rung {
-        what: "eight sequences at once",
-        policy: "adaptive",
-        dispatch: DispatchArg::Graph,
-        spec: None,
-        sequences: 8,
-    },
+/// From the paper's conditions to ours, one mechanism after the other. The first two and the last but one are the paper's
+/// policy with eager operators, as the baselines.
+const LADDER: [Rung; 9] = [
+    rung("eager operators, the paper's policy, no drafts", "paper", DispatchArg::Op, OFF, 1),
+    rung("eager, its drafts for code verified in one step", "paper", DispatchArg::Op, None, 1),
+    rung("one graph a step, no drafts", "paper", DispatchArg::Graph, OFF, 1),
+    rung("graph, drafts for code verified one by one", "paper", DispatchArg::Token, None, 1),
+    rung("graph, drafts for code verified in one step", "paper", DispatchArg::Graph, None, 1),
+    rung("graph, as many drafts as pay for every request", "paper", DispatchArg::Graph, Some(SpeculationRule::Auto), 1),
+    rung("the same, adaptive policy", "adaptive", DispatchArg::Graph, None, 1),
+    rung("the same, eight sequences at once", "adaptive", DispatchArg::Graph, None, 8),
+    rung("for comparison: eager, eight sequences at once", "paper", DispatchArg::Op, None, 8),
 ];
-/// The rungs that the targets compare.
-const PAPER: usize = 0;
-const PAPER_GRAPH: usize = 1;
-const OURS: usize = 4;
+const OFF: Option<SpeculationRule> = Some(SpeculationRule::Off);
+/// The rungs that targets compare: the paper's policy with eager operators, with graphs, and ours.
+const EAGER: [usize; 2] = [0, 1];
+const GRAPH: [usize; 3] = [2, 3, 4];
+const OURS: usize = 6;
+
+const fn rung(
+    what: &'static str,
+    policy: &'static str,
+    dispatch: DispatchArg,
+    spec: Option<SpeculationRule>,
+    sequences: u32,
+) -> Rung {
+    Rung { what, policy, dispatch, spec, sequences }
+}
 
 /// What each mechanism adds, for each mix and context.
 fn mechanisms(args: &SimulateArgs) -> Result<Vec<Section>> {
@@ -217,10 +196,11 @@ fn ladder(title: &'static str, reports: &[SimReport], wanted: f64) -> Section {
         ]
     });
     let verdict = |value: f64, target: f64| if value >= target { "met" } else { "missed" };
-    let (whole, same) = (rates[OURS] / rates[PAPER], rates[OURS] / rates[PAPER_GRAPH]);
+    let best = |rungs: &[usize]| rungs.iter().map(|&i| rates[i]).fold(0.0, f64::max);
+    let (whole, same) = (rates[OURS] / best(&EAGER), rates[OURS] / best(&GRAPH));
     let notes = vec![format!(
-        "One sequence at a time: {whole:.2} times the paper's policy with eager operators (target {wanted}: {}), {same:.2} times the paper's \
-         policy with the same graphs (target {SAME_DISPATCH}: {}).",
+        "One sequence at a time, against the best of the paper's policy: {whole:.2} times with eager operators (target {wanted}: {}), \
+         {same:.2} times with the same graphs (target {SAME_DISPATCH}: {}).",
         verdict(whole, wanted),
         verdict(same, SAME_DISPATCH),
     )];

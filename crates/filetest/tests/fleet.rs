@@ -91,7 +91,7 @@ fn variants_load_within_the_budget_the_smallest_first() {
     let routed = fleet.route("x", 10, 20, f64::INFINITY).unwrap();
     assert_eq!(routed.route.reason, RouteReason::Full, "the largest has no room");
     assert_eq!(routed.route.rejected.iter().filter(|r| r.why == "no room").count(), 2);
-    let error = fleet.route("x", 250, 20, f64::INFINITY).unwrap_err().to_string();
+    let error = fleet.route("x", 256, 14, f64::INFINITY).unwrap_err().to_string();
     assert!(error.contains("270 positions") && error.contains("huge: needs 900 bytes"), "{error}");
     drop(routed);
     assert!(fleet.evict("large") && !fleet.evict("large") && !fleet.evict("nobody"));

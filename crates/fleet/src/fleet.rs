@@ -218,8 +218,8 @@ impl Fleet {
         true
     }
 
-    /// Chooses the variant of a request of `prompt` tokens, of which about `output` more are wanted, within so many
-    /// seconds.
+    /// Chooses the variant of a request of `prompt` tokens, to which about `output` tokens are expected, within `within`
+    /// seconds. A variant has room for it if its context holds the prompt and a token more.
     ///
     /// # Errors
     /// Those of the probe; [`FleetError::NoRoom`].
@@ -277,7 +277,7 @@ fn present_speed(variants: &[Variant]) -> f64 {
 fn present(variant: &Variant, (prompt, output): (u32, u32), speed: f64) -> VariantNow<'_> {
     let VariantSpec { name, weight_bytes, .. } = &variant.spec;
     let engine = variant.engine.as_deref();
-    let fits = engine.is_some_and(|e| (prompt as usize).saturating_add(output as usize) <= e.context());
+    let fits = engine.is_some_and(|e| (prompt as usize) < e.context());
     let other = |e: &Engine| if e.cost_errors().is_some() { 1.0 } else { speed };
     let seconds = engine.map_or(f64::INFINITY, |e| expected(e, prompt, output) / other(e));
     VariantNow { name, weight_bytes: *weight_bytes, seconds, fits }

@@ -124,7 +124,7 @@ impl Probe for LinearHead {
             none => none.insert(question(engine, &self.file.categories)?),
         };
         let (features, tokens) = features(engine, question, text)?;
-        if features.len() != self.file.mean.len() {
+        if features.len() != self.file.mean.len() || self.file.model != engine.model().hyper.name {
             let (model, have) = (&self.file.model, &engine.model().hyper.name);
             return Err(bad(format!("it was trained on {model} and does not fit {have}; train again")));
         }

@@ -15,9 +15,11 @@ pub struct Answer {
 impl Answer {
     /// An answer from logarithms of probabilities, up to a constant.
     pub(crate) fn of(logs: Vec<(String, f64)>, tokens: usize) -> Answer {
-        let most = logs.iter().map(|l| l.1).fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = logs.iter().map(|l| (l.1 - most).exp()).sum();
-        let scores = logs.into_iter().map(|(name, log)| (name, (log - most).exp() / sum)).collect();
+        let most = logs.iter().map(|l| l.1).filter(|l| l.is_finite()).fold(f64::NEG_INFINITY, f64::max);
+        let weight = |log: f64| if log.is_finite() { (log - most).exp() } else { 0.0 };
+        let sum: f64 = logs.iter().map(|l| weight(l.1)).sum();
+        let scores =
+            logs.into_iter().map(|(name, log)| (name, if sum > 0.0 { weight(log) / sum } else { 0.0 })).collect();
         Answer { scores, tokens }
     }
 
@@ -106,5 +108,8 @@ mod tests {
         assert_eq!(best, "b");
         assert!((margin - 0.5).abs() < 1e-12);
         assert_eq!(Answer::of(Vec::new(), 0).best(), ("", 0.0));
+        let broken = Answer::of(vec![("a".to_owned(), f64::NAN), ("b".to_owned(), f64::NEG_INFINITY)], 1);
+        assert_eq!(broken.best().1, 0.0, "nothing is known");
+        assert_eq!(Answer::of(vec![("a".to_owned(), f64::NAN), ("b".to_owned(), 0.0)], 1).best(), ("b", 1.0));
     }
 }

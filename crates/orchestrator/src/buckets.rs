@@ -7,7 +7,7 @@
 
 /// Weight of the histogram that each observation leaves.
 const KEEP: f64 = 0.999;
-/// Padding, relative to the present set's, that a new set must save.
+/// Padding, relative to what all steps cost, that a new set must save.
 const HYSTERESIS: f64 = 0.1;
 
 /// A number of steps of one size.
@@ -31,7 +31,7 @@ pub struct BucketUse {
 }
 
 /// The set of at most `most` buckets with the least padding for steps of these sizes. `cost`: what a step costs in a bucket
-/// of a size; it must not fall with the size. The largest size always has a bucket.
+/// of a size; it must be finite and not fall with the size. The largest size always has a bucket.
 pub fn best_buckets(sizes: &[SizeCount], most: usize, cost: impl Fn(u32) -> f64) -> Vec<BucketUse> {
     let mut sizes: Vec<SizeCount> = sizes.iter().copied().filter(|s| s.count > 0.0).collect();
     sizes.sort_by_key(|s| s.size);
@@ -45,6 +45,9 @@ pub fn best_buckets(sizes: &[SizeCount], most: usize, cost: impl Fn(u32) -> f64)
         return Vec::new();
     }
     let costs: Vec<f64> = sizes.iter().map(|s| cost(s.size)).collect();
+    if costs.iter().any(|c| !c.is_finite()) {
+        return Vec::new();
+    }
     let sums = |each: &dyn Fn(usize) -> f64| {
         let mut total = vec![0.0];
         (0..n).for_each(|i| total.push(total[i] + each(i)));
@@ -200,6 +203,7 @@ mod tests {
     fn few_sizes_need_few_buckets() {
         let cost = f64::from;
         assert!(best_buckets(&[], 3, cost).is_empty());
+        assert!(best_buckets(&sizes(&[(7, 2.0), (9, 1.0)]), 2, |_| f64::NAN).is_empty());
         let found = best_buckets(&sizes(&[(7, 2.0), (7, 1.0), (9, 0.0)]), 3, cost);
         assert_eq!(found, [BucketUse { size: 7, hits: 3.0, waste: 0.0 }]);
     }

@@ -154,14 +154,18 @@ impl CostModel {
         if !valid(seconds) || !valid(predicted) {
             return;
         }
-        self.note((predicted / seconds - 1.0).abs());
         self.steps += 1;
+        if self.steps == 1 {
+            // The first step finds cold caches and unmapped pages, and says nothing of the next.
+            return;
+        }
+        self.note((predicted / seconds - 1.0).abs());
         let (surprise, slope) = ((seconds / predicted).ln(), self.terms(step).1);
         (0..STATES).for_each(|i| self.covariance[i][i] = (self.covariance[i][i] + DRIFT[i]).min(PRIOR[i]));
         let column = self.covariance.map(|row| dot(&row, &slope));
         let unsure = dot(&column, &slope);
         let bound = BOUND * (unsure + self.noise).sqrt();
-        if self.steps > 1 && surprise.abs() > bound {
+        if surprise.abs() > bound {
             self.doubt(surprise);
             return;
         }

@@ -79,6 +79,7 @@ fn a_busy_neighbour_is_followed_and_forgotten() {
 fn single_wild_steps_do_little() {
     let step = StepSize { sequences: 1, rows: 1, positions: 300 };
     let mut model = CostModel::new(WORK);
+    model.observe(step, StepTime::Measured(10.0 * truth(step, 1.0)));
     for _ in 0..50 {
         model.observe(step, StepTime::Measured(truth(step, 1.0)));
     }

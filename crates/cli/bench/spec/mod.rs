@@ -100,7 +100,7 @@ fn draftings(args: &SpecArgs, options: &EngineOptions) -> Result<Vec<(DrafterArg
     }
     let make = |drafter: DrafterArg| {
         let draft_model = args.draft_model.clone().filter(|_| drafter == DrafterArg::Model);
-        let flags = SpeculateArgs { spec: Speculation::Auto, drafter: Some(drafter), draft_model };
+        let flags = SpeculateArgs { spec: Some(Speculation::Auto), drafter: Some(drafter), draft_model };
         Ok((drafter, Drafting::new(&flags, &args.model, &args.load, options)?))
     };
     asked.into_iter().map(make).collect()

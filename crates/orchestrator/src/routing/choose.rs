@@ -48,7 +48,7 @@ pub enum RouteReason {
     Ambiguous,
     /// It is the fastest that is good enough.
     Fastest,
-    /// No variant that is good enough finishes in time, so the fastest of all was taken.
+    /// No variant that is good enough finishes in time, so the largest that does was taken, or the fastest.
     Late,
     /// The policy's variant has no memory for the request.
     Full,
@@ -130,7 +130,8 @@ impl Policy {
         known.unwrap_or_else(|| variants.iter().all(|v| v.weight_bytes <= variant.weight_bytes))
     }
 
-    /// The fastest variant that is good enough; the fastest of all if none of these is in time.
+    /// The fastest variant that is good enough. If none of these is in time, the largest of all that are, or else the
+    /// fastest.
     fn fastest(
         &self,
         category: Option<&str>,
@@ -140,13 +141,11 @@ impl Policy {
         let fitting = || (0..variants.len()).filter(|&i| variants[i].fits);
         let by_time = |a: &usize, b: &usize| variants[*a].seconds.total_cmp(&variants[*b].seconds);
         let good = fitting().filter(|&i| self.suffices(category, &variants[i], variants)).min_by(by_time);
-        match (good, fitting().min_by(by_time)) {
-            (Some(good), Some(any))
-                if variants[good].seconds > within && variants[any].seconds < variants[good].seconds =>
-            {
-                (Some(any), RouteReason::Late)
-            }
-            (good, _) => (good, RouteReason::Fastest),
+        let Some(good) = good.filter(|&i| variants[i].seconds > within) else { return (good, RouteReason::Fastest) };
+        let in_time = fitting().filter(|&i| variants[i].seconds <= within).max_by_key(|&i| variants[i].weight_bytes);
+        match in_time.or_else(|| fitting().min_by(by_time)) {
+            Some(other) if other != good => (Some(other), RouteReason::Late),
+            _ => (Some(good), RouteReason::Fastest),
         }
     }
 
@@ -216,6 +215,11 @@ mod tests {
         assert_eq!(route("facts", 9.0, 1.0, 3.0), (1, RouteReason::Fastest, "not good enough"));
         assert_eq!(route("facts", 2.0, 1.0, 3.0), (0, RouteReason::Late, "too late"));
         assert_eq!(route("facts", 2.0, 4.0, 3.0), (1, RouteReason::Fastest, "not good enough"));
+        assert_eq!(route("facts", 0.5, 1.0, 3.0), (0, RouteReason::Late, "too late"), "none is in time");
+        let mid = VariantNow { name: "mid", weight_bytes: 7, seconds: 1.5, fits: true };
+        let three = [variant("small", 2, 1.0), mid, variant("large", 14, 3.0)];
+        let late = p.route(&request("facts", 0.9, 2.0), &three).unwrap();
+        assert_eq!((late.variant, late.reason), (1, RouteReason::Late), "the largest that is in time");
         assert_eq!(route("poems", 9.0, 1.0, 3.0), (1, RouteReason::Fastest, "not good enough"), "nothing was measured");
     }
 }

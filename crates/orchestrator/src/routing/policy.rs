@@ -71,20 +71,40 @@ pub enum ProbeKind {
 
 /// A rule of a policy.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "WrittenRule")]
 pub struct Rule {
     /// The categories that it holds for; all if empty.
-    #[serde(default)]
     pub categories: Vec<String>,
-    /// Least positions of prompt and expected output.
-    #[serde(default)]
+    /// Minimum positions of prompt and expected output.
     pub min_context: u32,
-    /// Most positions of prompt and expected output.
-    #[serde(default = "unbounded")]
+    /// Maximum positions of prompt and expected output.
     pub max_context: u32,
     /// What is done with these requests.
-    #[serde(flatten)]
     pub treatment: Treatment,
+}
+
+/// A rule as it is written. `flatten` would lose the place of a wrong value and admit unknown keys.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRule {
+    #[serde(default)]
+    categories: Vec<String>,
+    #[serde(default)]
+    min_context: u32,
+    #[serde(default = "unbounded")]
+    max_context: u32,
+    variant: VariantRule,
+    #[serde(default)]
+    speculation: SpeculationRule,
+    #[serde(default)]
+    drafter: DraftRule,
+}
+
+impl From<WrittenRule> for Rule {
+    fn from(rule: WrittenRule) -> Rule {
+        let WrittenRule { categories, min_context, max_context, variant, speculation, drafter } = rule;
+        Rule { categories, min_context, max_context, treatment: Treatment { variant, speculation, drafter } }
+    }
 }
 
 fn unbounded() -> u32 {
@@ -93,6 +113,7 @@ fn unbounded() -> u32 {
 
 /// What is done with a request.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Treatment {
     /// The variant that it goes to.
     pub variant: VariantRule,
@@ -428,6 +449,18 @@ mod tests {
                 "policy, line 7, column 15: max_context 8 is below min_context 9",
             ),
             ("name = \"p\"", "policy, line 1, column 1: missing field `default`"),
+            (
+                "name = \"p\"\n[default]\nvariant = \"largest\"\nspeculaton = \"off\"",
+                "policy, line 4, column 1: unknown field `speculaton`",
+            ),
+            (
+                "name = \"p\"\n[default]\nvariant = \"largest\"\n[[rule]]\nvariant = \"smallest\"\nspeculation = 65",
+                "policy, line 6, column 15: speculation 65 is none of",
+            ),
+            (
+                "name = \"p\"\n[default]\nvariant = \"largest\"\n[[rule]]\nvariant = \"smallest\"\ncategory = \"code\"",
+                "policy, line 6, column 1: unknown field `category`",
+            ),
         ];
         for (text, want) in cases {
             let message = Policy::from_toml(text).unwrap_err().to_string();

@@ -66,6 +66,8 @@ struct Lane {
 pub(super) struct Server<'a> {
     trace: &'a [TraceRequest],
     options: &'a SimOptions<'a>,
+    /// Categories of the trace.
+    categories: Vec<&'a str>,
     lanes: Vec<Lane>,
     now: f64,
     /// Requests that have not started, in order.
@@ -90,9 +92,13 @@ impl<'a> Server<'a> {
             variants: variants.map(|v| VariantReport { name: v.name.clone(), ..VariantReport::default() }).collect(),
             ..SimReport::default()
         };
+        let mut categories: Vec<&str> = trace.iter().map(|r| r.category.as_str()).collect();
+        categories.sort_unstable();
+        categories.dedup();
         Server {
             trace,
             options,
+            categories,
             lanes: options.variants.iter().map(|v| lane(v, options)).collect(),
             now: 0.0,
             waiting: (0..trace.len()).collect(),
@@ -148,7 +154,7 @@ impl<'a> Server<'a> {
     }
 
     fn admit(&mut self) {
-        while self.active.len() < self.options.sequences as usize {
+        while self.active.len() < self.options.sequences.max(1) as usize {
             let Some(&request) = self.waiting.front() else { return };
             if self.trace[request].arrival > self.now {
                 return;
@@ -230,11 +236,11 @@ impl<'a> Server<'a> {
         if self.random.unit() < self.options.probe.accuracy {
             return Some((facts.category.clone(), SURE));
         }
-        let others: Vec<&str> =
-            self.trace.iter().map(|r| r.category.as_str()).filter(|c| *c != facts.category).collect();
+        let others: Vec<&&str> = self.categories.iter().filter(|c| **c != facts.category).collect();
         let at = (self.random.unit() * others.len() as f64) as usize;
+        let Some(other) = others.get(at) else { return Some((facts.category.clone(), SURE)) };
         self.report.mistaken += 1;
-        Some((others.get(at).copied().unwrap_or(&facts.category).to_owned(), UNSURE * self.random.unit()))
+        Some(((**other).to_owned(), UNSURE * self.random.unit()))
     }
 
     /// Expected seconds of a request on a variant, if what runs now goes on. Busy variants share the device equally.
@@ -331,16 +337,19 @@ impl<'a> Server<'a> {
             step.iter().map(|s| f64::from(s.len)).sum::<f64>() * self.options.variants[variant].costs.work.kv_bytes;
         let candidates: Vec<_> = members.iter().zip(&drafts).map(|(&i, d)| d.candidate(&self.active[i])).collect();
         let choice = self.lanes[variant].speculator.choose(&candidates, kv_bytes);
+        let right = |d: &Drafts, drafted: u32| d.offer.right.min(drafted).min(d.left);
+        let agreed: Vec<u32> = drafts.iter().zip(&choice.drafts).map(|(d, &n)| right(d, n)).collect();
         let seconds = match self.options.verification {
             Verification::Batch => {
                 let drafts = step.iter_mut().zip(&choice.drafts);
                 drafts.for_each(|(s, drafts)| (s.rows, s.len) = (s.rows + drafts, s.len + drafts));
                 self.spend(variant, &step, 1)
             }
-            Verification::Token => self.spend(variant, &step, 1 + choice.drafts.iter().copied().max().unwrap_or(0)),
+            // Each sequence by itself, up to the first draft that is wrong.
+            Verification::Token => {
+                step.iter().zip(&agreed).map(|(s, agreed)| self.spend(variant, &[*s], agreed + 1)).sum()
+            }
         };
-        let right = |d: &Drafts, drafted: u32| d.offer.right.min(drafted).min(d.left);
-        let agreed: Vec<u32> = drafts.iter().zip(&choice.drafts).map(|(d, &n)| right(d, n)).collect();
         let produced: Vec<u32> = agreed.iter().zip(&drafts).map(|(agreed, d)| (agreed + 1).min(d.left)).collect();
         let lane = &mut self.lanes[variant];
         let sequences = self.active.iter_mut().filter(|s| s.variant == variant);
