@@ -33,9 +33,13 @@ fn specs(needs: &[(&str, u64)]) -> Vec<VariantSpec> {
     needs.iter().map(spec).collect()
 }
 
-/// Loads tiny models; the name `broken` cannot be loaded.
+/// Loads tiny models; `broken` cannot be loaded, and the loader of `odd` panics.
 fn loader() -> Loader {
-    Arc::new(|name| if name == "broken" { Err("the file is damaged".into()) } else { Ok(engine(false)) })
+    Arc::new(|name| match name {
+        "broken" => Err("the file is damaged".into()),
+        "odd" => panic!("as the test wants"),
+        _ => Ok(engine(false)),
+    })
 }
 
 fn policy(variant: &str) -> Policy {
@@ -44,6 +48,13 @@ fn policy(variant: &str) -> Policy {
 
 fn fleet(needs: &[(&str, u64)], variant: &str, budget: u64) -> Result<Fleet, FleetError> {
     Fleet::load(specs(needs), policy(variant), loader(), FleetOptions { budget })
+}
+
+#[test]
+fn a_loader_that_panics_leaves_nobody_waiting() {
+    let fleet = fleet(&[("small", 1), ("odd", 2)], "largest", 9).unwrap();
+    fleet.wait();
+    assert_eq!(fleet.states()[1].1, VariantState::Failed("its loader panicked".to_owned()));
 }
 
 /// The last hidden state, times the head, is the logits; and the CPU's is the oracle's.
@@ -95,6 +106,7 @@ fn variants_load_within_the_budget_the_smallest_first() {
     assert!(error.contains("270 positions") && error.contains("huge: needs 900 bytes"), "{error}");
     drop(routed);
     assert!(fleet.evict("large") && !fleet.evict("large") && !fleet.evict("nobody"));
+    assert_eq!(fleet.states()[0].1, VariantState::Evicted);
     assert_eq!(fleet.route("x", 10, 20, f64::INFINITY).unwrap().name, "small");
 }
 

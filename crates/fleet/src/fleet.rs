@@ -48,6 +48,8 @@ pub enum VariantState {
         /// Bytes that the others leave.
         left: u64,
     },
+    /// It was dropped to free its memory.
+    Evicted,
     /// It could not be loaded.
     Failed(String),
 }
@@ -59,6 +61,7 @@ impl fmt::Display for VariantState {
             VariantState::Loading => f.write_str("being loaded"),
             VariantState::Ready => f.write_str("ready"),
             VariantState::NoRoom { need, left } => write!(f, "needs {need} bytes, and the others leave {left}"),
+            VariantState::Evicted => f.write_str("dropped to free its memory"),
             VariantState::Failed(reason) => write!(f, "cannot be loaded: {reason}"),
         }
     }
@@ -88,7 +91,9 @@ impl Shared {
             variants[at].state = VariantState::Loading;
             variants[at].spec.name.clone()
         };
+        let guard = Unloaded { shared: self, at };
         let loaded = loader(&name);
+        std::mem::forget(guard);
         let mut variants = self.lock();
         let failed = match loaded {
             Ok(engine) => {
@@ -104,6 +109,19 @@ impl Shared {
         drop(variants);
         self.changed.notify_all();
         failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Marks a variant as failed if its loader panics, so that nobody waits for it.
+struct Unloaded<'a> {
+    shared: &'a Shared,
+    at: usize,
+}
+
+impl Drop for Unloaded<'_> {
+    fn drop(&mut self) {
+        self.shared.lock()[self.at].state = VariantState::Failed("its loader panicked".to_owned());
+        self.shared.changed.notify_all();
     }
 }
 
@@ -213,8 +231,11 @@ impl Fleet {
         let Some(variant) = found.filter(|v| v.engine.as_ref().is_some_and(|e| Arc::strong_count(e) == 1)) else {
             return false;
         };
-        variant.engine = None;
-        variant.state = VariantState::NoRoom { need: variant.spec.need, left: 0 };
+        let engine = variant.engine.take();
+        variant.state = VariantState::Evicted;
+        // Freeing takes a while, in which others may route.
+        drop(variants);
+        drop(engine);
         true
     }
 
