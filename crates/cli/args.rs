@@ -20,14 +20,13 @@ pub(crate) use graph::{
 #[cfg(feature = "ascend")]
 pub(crate) use measure::ModelTable;
 pub(crate) use measure::{
-    BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, KernelsArgs,
-    ModelTablesArgs, ShowForm,
+    BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, KernelsArgs, ModelTablesArgs,
 };
 pub(crate) use regime::{MapForm, RegimeArgs};
 pub(crate) use route::{FleetArgs, ProbeArg, RouteCommand, RouteTestArgs, RouteTrainArgs};
 pub(crate) use spec::SpecArgs;
 pub(crate) use speculate::{DrafterArg, SpeculateArgs, speculation_name};
-pub(crate) use table::TableForm;
+pub(crate) use table::{ShowForm, TableForm};
 pub(crate) use trace::{BenchTraceArgs, MixArg, SimulateArgs, SimulateTable, TraceCommand, TraceMakeArgs};
 
 use aio::engine::Dispatch;
@@ -445,7 +444,7 @@ mod tests {
     use clap::{Arg, CommandFactory};
 
     /// Flags that take text whose format never starts with a hyphen.
-    const OF_A_FORM: [&str; 1] = ["sha256"];
+    const OF_A_FORM: [&str; 6] = ["sha256", "device", "policy", "categories", "policies", "variants"];
 
     fn free_texts(command: &clap::Command) -> Vec<Arg> {
         let text = ValueParser::string().type_id();

@@ -55,6 +55,7 @@ mod simulate;
 mod speculate;
 mod store;
 mod stream;
+mod summary;
 mod synth;
 mod table;
 mod trace;

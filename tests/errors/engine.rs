@@ -89,6 +89,7 @@ fn steps(table: &mut Table, engine: &Engine) {
     let mut some = Sequence::new();
     engine.reserve(&mut some, 1).unwrap();
     table.add("EngineError", step(&mut some, &[hidden], &[]));
+    drop(some);
     table.add("EngineError", engine.reserve(&mut Sequence::new(), 1 << 20).unwrap_err());
     let mut other = Sequence::new();
     engine.reserve(&mut other, 64).unwrap();

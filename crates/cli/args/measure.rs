@@ -1,6 +1,6 @@
 //! Flags of the subcommands that measure: `bench` and `device`.
 
-use super::{BenchTraceArgs, DeviceArg, IsaArg, LoadArgs, SpecArgs, TableForm};
+use super::{BenchTraceArgs, DeviceArg, IsaArg, LoadArgs, ShowForm, SpecArgs, TableForm};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -135,15 +135,6 @@ pub(crate) enum DeviceCommand {
     Model(ModelTablesArgs),
     /// Compile the CUDA kernels, for this machine or another.
     Kernels(KernelsArgs),
-}
-
-/// Forms in which devices and caches are listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ShowForm {
-    /// Markdown table.
-    Md,
-    /// One value.
-    Json,
 }
 
 /// Arguments of `aio device list`.

@@ -14,3 +14,12 @@ pub(crate) enum TableForm {
     /// One object per line.
     Jsonl,
 }
+
+/// Forms in which devices and caches are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShowForm {
+    /// Markdown table.
+    Md,
+    /// One value.
+    Json,
+}

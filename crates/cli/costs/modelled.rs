@@ -5,18 +5,19 @@ use crate::args::DispatchArg;
 use crate::model_tables::constants::{Constants, Point};
 use crate::model_tables::eager::{bytes, launched};
 use crate::model_tables::operators::PANGU_GENERATE;
-use crate::model_tables::walk::{Form, Rows, Walk};
+use crate::model_tables::walk::{Form, PAGE, Rows, Walk};
+use aio::ascend::rounded_pages;
 use aio::ir::DType;
 use aio::model::synth::Preset;
-use aio::orchestrator::simulate::{SequenceRows, SimVariant, TimedStep};
+use aio::orchestrator::simulate::{CapturedLengths, SequenceRows, SimVariant, TimedStep};
 use aio::orchestrator::{Ceilings, StepWork};
 use anyhow::Result;
 
 /// Rows of one sequence in the steps of a table, and how many sequences of as many rows beside.
 const STEPS: [(u32, u32); 10] = [(1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (2, 1), (4, 1), (16, 1), (8, 8), (512, 1)];
-/// Positions of each sequence. Between and beyond them, times are linear.
-const NEAR: u32 = 512;
-const FAR: u32 = 4096;
+/// Positions of each sequence, for which graphs are captured without rounding up. Between and beyond them, times are linear.
+const NEAR: u32 = 4 * PAGE;
+const FAR: u32 = 31 * PAGE;
 
 /// A variant on a chip. With `op`, a preset of openPangu has the operators of its own published code, launched one by
 /// one; other models have those of our unfused plan. The work of the former is taken to be that of one graph.
@@ -37,6 +38,12 @@ pub(super) fn variant(name: &str, chip: &str, host: &str, dispatch: DispatchArg)
         }
     }
     let mut variant = of_steps(name, walk.family(), 0.0, ceilings(&constants)?, &steps)?;
+    if form.graphs {
+        let mut patched = Walk::of(chip, &model, Form::PATCH, &rows[..1])?;
+        patched.host(host)?;
+        let patch = (patched.decode(NEAR)? - walk.decode(NEAR)?).max(0.0);
+        variant.costs.table = variant.costs.table.captured(CapturedLengths { bucket, patch });
+    }
     if let Some(preset) = pangu {
         // An eager step takes as long as its launches, or as its work, whichever is longer.
         let costs = constants.costs(Point::Value)?;
@@ -45,6 +52,11 @@ pub(super) fn variant(name: &str, chip: &str, host: &str, dispatch: DispatchArg)
         variant.costs.table = variant.costs.table.at_least(near - each * f64::from(NEAR), each);
     }
     Ok(variant)
+}
+
+/// Positions that a graph is captured for.
+fn bucket(len: u32) -> u32 {
+    rounded_pages(len.div_ceil(PAGE), u32::MAX) * PAGE
 }
 
 fn ceilings(constants: &Constants) -> Result<Ceilings> {

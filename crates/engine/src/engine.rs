@@ -243,7 +243,8 @@ impl Engine {
         MemoryNeed::of(&family, sizes).check_on(device.available_bytes(), || device.scratch_bytes(&family, sizes))?;
         let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, sizes)?;
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
-        let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options)?;
+        let bandwidth = options.ceilings.bandwidth;
+        let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options.dispatch, bandwidth)?;
         let (pools, prefill_rows) = (pools.make(), prefill_rows(options));
         let EngineOptions { ceilings, burst, .. } = *options;
         let parts = Parts { model, family, device, weights, runner, pools, context, prefill_rows, ceilings, burst };

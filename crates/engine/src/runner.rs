@@ -2,10 +2,11 @@
 //!
 //! A step of a size seen before allocates nothing. Called by the engine.
 
+use crate::EngineError;
+use crate::dispatch::Dispatch;
 use crate::forms::Forms;
 use crate::limits::SMALL_ROWS;
 use crate::step::StepInputs;
-use crate::{EngineError, EngineOptions};
 use aio_backend::{Bindings, Burst, Data, Device, Executable, StepReport, WeightSet};
 use aio_ir::Dims;
 use aio_plan::{Bucket, Plan, PlanFamily, StepInput, Tail};
@@ -60,21 +61,26 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
+    /// Loads a family's plans. `bandwidth` is the device's, in bytes per second, until steps tell more.
+    ///
+    /// # Errors
+    /// Those of the device.
     pub(crate) fn new(
         device: Arc<dyn Device>,
         family: &PlanFamily,
         weights: WeightSet,
-        options: &EngineOptions,
+        dispatch: Dispatch,
+        bandwidth: f64,
     ) -> Result<Runner, EngineError> {
         let mut plans = Vec::new();
-        let load = options.dispatch.load_options();
+        let load = dispatch.load_options();
         for plan in &family.plans {
             let executable = device.load(family, plan, &weights, &load)?;
             let inputs = plan.inputs.iter().map(|b| StepInput::from_name(&b.name)).collect();
             plans.push(Loaded { bucket: plan.bucket, inputs, executable });
         }
         plans.sort_by_key(|p| (p.bucket.rows, p.bucket.outs));
-        let forms = Forms::new(options.ceilings.bandwidth);
+        let forms = Forms::new(bandwidth);
         Ok(Runner { device, weights, plans, forms, rows: RowTally::default() })
     }
 

@@ -139,7 +139,7 @@ fn a_request_goes_where_its_category_says() {
 #[test]
 fn probes_give_probabilities_and_a_head_learns_its_samples() {
     let engine = engine(true);
-    let text = |i: u32| if i % 2 == 0 { format!("aa {i} aa") } else { format!("{i} zz zz") };
+    let text = |i: u32| if i.is_multiple_of(2) { format!("aa {i} aa") } else { format!("{i} zz zz") };
     let samples: Vec<(String, String)> =
         (0..12).map(|i| (text(i), ["even", "odd"][i as usize % 2].to_owned())).collect();
     let read = AtomicU32::new(0);

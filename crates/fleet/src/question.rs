@@ -3,11 +3,14 @@
 
 use crate::FleetError;
 use crate::probe::{excerpt, run};
-use aio_engine::{Engine, OutputBuffer, Outputs, Sequence, StepWants};
+use aio_engine::{Engine, EngineError, OutputBuffer, Outputs, Sequence, StepWants};
 
 /// See the module docs.
 #[derive(Debug)]
 pub(crate) struct Question {
+    /// Tokens before the gap.
+    asked: Vec<u32>,
+    /// Those, prefilled.
     before: Sequence,
     after: Vec<u32>,
     out: OutputBuffer,
@@ -22,10 +25,27 @@ impl Question {
         let tokenizer = &engine.model().tokenizer;
         let asked = format!("Each request is of one kind: {}.\n\nRequest: ", categories.join(", "));
         let ids = tokenizer.framed(tokenizer.encode(&asked, false)?);
-        let (mut before, mut out) = (Sequence::new(), OutputBuffer::new());
-        run(engine, &mut before, &ids, (StepWants::Nothing, 0), &mut out)?;
-        before.commit(ids.len())?;
-        Ok(Question { before, after, out })
+        let mut question = Question { asked: ids, before: Sequence::new(), after, out: OutputBuffer::new() };
+        question.prefill(engine)?;
+        Ok(question)
+    }
+
+    /// Computes what stands before the gap.
+    fn prefill(&mut self, engine: &Engine) -> Result<(), FleetError> {
+        self.before = Sequence::new();
+        run(engine, &mut self.before, &self.asked, (StepWants::Nothing, 0), &mut self.out)?;
+        Ok(self.before.commit(self.asked.len())?)
+    }
+
+    /// A copy of what stands before the gap, computed again if it belongs to another engine, as after a reload.
+    fn copy(&mut self, engine: &Engine) -> Result<Sequence, FleetError> {
+        match engine.fork(&self.before, self.before.len()) {
+            Err(EngineError::ForeignSequence { .. }) => {
+                self.prefill(engine)?;
+                Ok(engine.fork(&self.before, self.before.len())?)
+            }
+            copy => Ok(copy?),
+        }
     }
 
     /// Tokens that end the question.
@@ -45,7 +65,7 @@ impl Question {
     ) -> Result<(Outputs<'_>, usize), FleetError> {
         let request = excerpt(engine, text)?;
         let ids = [&request[..], &self.after].concat();
-        let mut sequence = engine.fork(&self.before, self.before.len())?;
+        let mut sequence = self.copy(engine)?;
         Ok((run(engine, &mut sequence, &ids, (wants, 1), &mut self.out)?, request.len()))
     }
 }

@@ -98,9 +98,9 @@ fn batched_verification_pays_and_verification_by_token_does_not() {
     let fixed = with(Verification::Batch, SpeculationRule::Fixed(4));
     let token = with(Verification::Token, SpeculationRule::Fixed(4));
     println!("plain {plain:.1}, auto {auto:.1}, fixed {fixed:.1}, token by token {token:.1}");
-    assert!(auto > 1.2 * plain && fixed > 1.1 * plain && token < plain, "{plain} {auto} {fixed} {token}");
+    assert!(auto > 1.2 * plain && fixed > 1.1 * plain, "{plain} {auto} {fixed} {token}");
     assert!(auto > 0.99 * fixed);
-    assert_eq!(with(Verification::Token, SpeculationRule::Auto), plain, "it knows that it would lose");
+    assert!((token / plain - 1.0).abs() < 1e-9, "a step for each token, as without drafts: {token} {plain}");
 }
 
 #[test]

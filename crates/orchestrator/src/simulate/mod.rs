@@ -4,72 +4,17 @@
 //! ([`StepTable`]) and only texts are drawn ([`TraceRequest::copy`]). Used by `aio simulate`.
 
 mod costs;
+mod options;
 mod report;
 mod server;
 mod text;
 
-pub use costs::{SequenceRows, StepTable, TimedStep, VariantCosts};
+pub use costs::{CapturedLengths, SequenceRows, StepTable, TimedStep, VariantCosts};
+pub use options::{SimOptions, SimProbe, SimVariant, Verification};
 pub use report::{Decision, SimReport, VariantReport, percentile};
 
-use crate::routing::{Policy, SpeculationRule};
 use crate::trace::TraceRequest;
 use server::Server;
-
-/// A model that is resident.
-#[derive(Clone, Debug)]
-pub struct SimVariant {
-    /// Its name.
-    pub name: String,
-    /// What its steps cost.
-    pub costs: VariantCosts,
-    /// Bytes of its weights.
-    pub weight_bytes: u64,
-}
-
-/// How drafts are verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verification {
-    /// All in one step.
-    Batch,
-    /// Each in a step of its own.
-    Token,
-}
-
-/// The probe of a request's category.
-#[derive(Clone, Copy, Debug)]
-pub struct SimProbe {
-    /// Rows that it runs on the smallest variant: the end of the request and the question.
-    pub rows: u32,
-    /// How often it is right, 0 to 1.
-    pub accuracy: f64,
-}
-
-/// How a trace is run.
-#[derive(Clone, Copy, Debug)]
-pub struct SimOptions<'a> {
-    /// The variants, at least one.
-    pub variants: &'a [SimVariant],
-    /// Where requests go.
-    pub policy: &'a Policy,
-    /// How drafts are verified.
-    pub verification: Verification,
-    /// In place of the policy's speculation.
-    pub speculation: Option<SpeculationRule>,
-    /// Most sequences at once.
-    pub sequences: u32,
-    /// Most rows of a step with prompts.
-    pub prefill_rows: u32,
-    /// Most drafts of a sequence in a step.
-    pub drafts: u32,
-    /// Bytes for keys and values of all variants.
-    pub kv_bytes: f64,
-    /// Seconds in which a request should be finished.
-    pub within: f64,
-    /// The probe, where the policy has one.
-    pub probe: SimProbe,
-    /// Seed of texts and of the probe's mistakes.
-    pub seed: u64,
-}
 
 /// Runs a trace, whose requests are ordered by arrival.
 pub fn simulate(trace: &[TraceRequest], options: &SimOptions<'_>) -> SimReport {

@@ -1,8 +1,9 @@
 //! The server that a trace runs on.
 
+use super::costs::SequenceRows;
+use super::options::{SimOptions, SimVariant, Verification};
 use super::report::{Decision, SimReport, VariantReport};
 use super::text::{Offer, Text};
-use super::{SequenceRows, SimOptions, SimVariant, Verification};
 use crate::acceptance::Acceptance;
 use crate::drafter::DrafterKind;
 use crate::random::Random;
@@ -231,7 +232,7 @@ impl<'a> Server<'a> {
         let smallest = (0..variants.len()).min_by_key(|&v| variants[v].weight_bytes)?;
         let rows = self.options.probe.rows.min(facts.prompt).max(1);
         let before = self.now;
-        self.spend(smallest, &[SequenceRows { rows, len: rows }], 1);
+        self.spend(smallest, &[SequenceRows { rows, len: rows }]);
         self.report.probing += self.now - before;
         if self.random.unit() < self.options.probe.accuracy {
             return Some((facts.category.clone(), SURE));
@@ -265,22 +266,26 @@ impl<'a> Server<'a> {
         SequenceRows { rows: 1, len: s.prefilled + s.produced }
     }
 
-    /// Runs passes of a variant over the weights.
-    fn spend(&mut self, variant: usize, step: &[SequenceRows], passes: u32) -> f64 {
+    /// Runs a step of a variant.
+    fn spend(&mut self, variant: usize, step: &[SequenceRows]) -> f64 {
         let SimVariant { costs, weight_bytes, .. } = &self.options.variants[variant];
-        let each = costs.table.seconds(step);
-        let seconds = each * f64::from(passes);
+        let seconds = costs.table.seconds(step);
         self.now += seconds;
         self.lanes[variant].served += seconds;
-        self.report.add_step(costs.regime(step, each), seconds);
+        self.report.add_step(costs.regime(step, seconds), seconds);
         let positions: f64 = step.iter().map(|s| f64::from(s.len)).sum();
         let own = &mut self.report.variants[variant];
-        own.steps += u64::from(passes);
-        *own.rows.entry(step.iter().map(|s| s.rows).sum()).or_default() += u64::from(passes);
+        own.steps += 1;
+        *own.rows.entry(step.iter().map(|s| s.rows).sum()).or_default() += 1;
         own.seconds += seconds;
-        own.weight_bytes += *weight_bytes as f64 * f64::from(passes);
-        own.kv_bytes += positions * costs.work.kv_bytes * f64::from(passes);
+        own.weight_bytes += *weight_bytes as f64;
+        own.kv_bytes += positions * costs.work.kv_bytes;
         seconds
+    }
+
+    /// Verifies a sequence's drafts one by one, up to the first that is wrong: a step for each token.
+    fn one_by_one(&mut self, variant: usize, first: SequenceRows, agreed: u32) -> f64 {
+        (0..=agreed).map(|more| self.spend(variant, &[SequenceRows { len: first.len + more, ..first }])).sum()
     }
 
     /// A step with rows of prompts, and a row of each sequence that decodes.
@@ -301,7 +306,7 @@ impl<'a> Server<'a> {
                 step.push(SequenceRows { rows: chunk.max(1), len: s.prefilled + s.produced });
             }
         }
-        self.spend(variant, &step, 1);
+        self.spend(variant, &step);
         done.into_iter().for_each(|i| self.produce(i, 1));
     }
 
@@ -343,11 +348,10 @@ impl<'a> Server<'a> {
             Verification::Batch => {
                 let drafts = step.iter_mut().zip(&choice.drafts);
                 drafts.for_each(|(s, drafts)| (s.rows, s.len) = (s.rows + drafts, s.len + drafts));
-                self.spend(variant, &step, 1)
+                self.spend(variant, &step)
             }
-            // Each sequence by itself, up to the first draft that is wrong.
             Verification::Token => {
-                step.iter().zip(&agreed).map(|(s, agreed)| self.spend(variant, &[*s], agreed + 1)).sum()
+                step.iter().zip(&agreed).map(|(s, agreed)| self.one_by_one(variant, *s, *agreed)).sum()
             }
         };
         let produced: Vec<u32> = agreed.iter().zip(&drafts).map(|(agreed, d)| (agreed + 1).min(d.left)).collect();
