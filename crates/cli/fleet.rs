@@ -1,29 +1,34 @@
-//! Variants for `aio run`: loads them within a budget and chooses one for the prompt.
+//! Variants for `aio run` and `aio bench trace`: policies, probes, and loading within a budget.
 
 use crate::args::{FleetArgs, LoadArgs, ModelArgs, ProbeArg};
-use crate::{input, models};
+use crate::{devices, input, models};
 use aio::backend::Device;
 use aio::compiler::{Options, compile};
+use aio::devices::Opened;
 use aio::engine::{Engine, EngineOptions, ModelWork, available_bytes};
-use aio::fleet::{Fleet, FleetOptions, LinearHead, Loader, Probe, Routed, VariantSpec, ZeroShot};
+use aio::fleet::{Ask, Fleet, FleetOptions, LinearHead, Loader, Probe, Routed, VariantSpec, ZeroShot};
 use aio::ir::verify;
-use aio::orchestrator::routing::{Policy, ProbeKind};
+use aio::orchestrator::routing::{Policy, ProbeKind, QualityTable};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Sequences of the smallest variant: the request's, the zero-shot probe's question and its copy.
-const SEQUENCES: u32 = 3;
+/// Sequences that a probe keeps on the smallest variant: its question and a copy.
+const PROBE_SEQUENCES: u32 = 2;
 /// Tokens that are expected where none is asked for.
 const OUTPUT: u32 = 256;
 
-/// The policy of a name or a file.
-pub(crate) fn policy(name: &str) -> Result<Policy> {
+/// The policy of a name or a file, with measurements of the variants if there are any.
+pub(crate) fn policy(name: &str, quality: Option<&Path>) -> Result<Policy> {
     let path = Path::new(name);
-    if name.ends_with(".toml") || path.is_file() {
-        return Policy::from_toml(&input::text(path, input::TEMPLATE)?).with_context(|| name.to_owned());
-    }
-    Ok(Policy::built_in(name)?)
+    let policy = if name.ends_with(".toml") || path.is_file() && Policy::built_in(name).is_err() {
+        Policy::from_toml(&input::text(path, input::TEMPLATE)?).with_context(|| name.to_owned())?
+    } else {
+        Policy::built_in(name)?
+    };
+    let Some(path) = quality else { return Ok(policy) };
+    let table = QualityTable::from_toml(&input::text(path, input::TEMPLATE)?);
+    Ok(policy.with_quality(&table.with_context(|| path.display().to_string())?))
 }
 
 /// Reads a head.
@@ -31,18 +36,58 @@ pub(crate) fn head(path: &Path) -> Result<LinearHead> {
     LinearHead::from_json(&input::text(path, input::TEXT)?).with_context(|| path.display().to_string())
 }
 
+/// Models that are loaded as one fleet.
+pub(crate) struct Plan<'a> {
+    pub paths: &'a [PathBuf],
+    pub model: &'a ModelArgs,
+    pub load: &'a LoadArgs,
+    /// Of each variant; the smallest has room for a probe besides.
+    pub options: EngineOptions,
+    /// Whether the smallest gives hidden states, for a head.
+    pub head: bool,
+    /// Gigabytes for all; what is available if `None`.
+    pub memory: Option<f64>,
+}
+
+/// The name of a variant: its file's, without folder and ending.
+fn name(path: &Path) -> String {
+    path.file_stem().map_or(String::new(), |stem| stem.to_string_lossy().into_owned())
+}
+
 /// The variant of a file: its name, and what it needs.
-fn spec(path: &Path, args: &ModelArgs, device: &dyn Device, options: &EngineOptions) -> Result<VariantSpec> {
+fn spec(path: &Path, plan: &Plan<'_>, device: &dyn Device) -> Result<VariantSpec> {
     let model = models::open_path(path)?;
-    let graph = models::graph(&model, args)?;
-    let buckets = options.buckets(device);
+    let graph = models::graph(&model, plan.model)?;
+    let buckets = plan.options.buckets(device);
     let family = compile(verify(&graph)?, &device.target(), &Options { buckets, fuse: true })?.family;
     let work = ModelWork::of(&family);
-    let context = options.context.unwrap_or(model.hyper.context_length);
-    let kv = work.kv_bytes_per_position * u64::from(context) * u64::from(options.sequences);
+    let context = plan.options.context.unwrap_or(model.hyper.context_length);
+    let kv = work.kv_bytes_per_position * u64::from(context) * u64::from(plan.options.sequences + PROBE_SEQUENCES);
     let file = std::fs::metadata(path).map_or(0, |m| m.len());
-    let name = path.file_stem().map_or(String::new(), |stem| stem.to_string_lossy().into_owned());
-    Ok(VariantSpec { name, weight_bytes: work.weight_bytes, need: file + kv + family.arena_bytes })
+    Ok(VariantSpec { name: name(path), weight_bytes: work.weight_bytes, need: file + kv + family.arena_bytes })
+}
+
+/// Loads the variants and waits for all of them. Gives the chip's name beside.
+pub(crate) fn load(plan: &Plan<'_>, policy: Policy) -> Result<(Fleet, String)> {
+    let Opened { device, chip, .. } = devices::open(plan.model.device, plan.model.into())?;
+    let of = |path: &PathBuf| spec(path, plan, &*device).with_context(|| format!("variant {}", path.display()));
+    let specs: Vec<VariantSpec> = plan.paths.iter().map(of).collect::<Result<_>>()?;
+    let smallest = specs.iter().min_by_key(|s| s.weight_bytes).map(|s| s.name.clone());
+    let (paths, model, head) = (plan.paths.to_vec(), plan.model.clone(), plan.head);
+    let (load, options) = (plan.load.clone(), plan.options.clone());
+    let loader: Loader = Arc::new(move |wanted| {
+        let path = paths.iter().find(|path| name(path) == wanted).cloned();
+        let probed = smallest.as_deref() == Some(wanted);
+        let sequences = options.sequences + if probed { PROBE_SEQUENCES } else { 0 };
+        let options = EngineOptions { sequences, hidden: head && probed, ..options.clone() };
+        let load = LoadArgs { no_cache: load.no_cache || options.hidden, ..load.clone() };
+        let args = ModelArgs { model: path, ..model.clone() };
+        Ok(models::load_on(&args, &load, Arc::clone(&device), &options)?.split().0)
+    });
+    let budget = plan.memory.map_or_else(|| available_bytes().unwrap_or(u64::MAX), |gb| (gb * 1e9) as u64);
+    let fleet = Fleet::load(specs, policy, loader, FleetOptions { budget })?;
+    fleet.wait(&mut |_, _| {});
+    Ok((fleet, chip))
 }
 
 /// The probe of a policy, or the one that the flags ask for.
@@ -72,34 +117,22 @@ pub(crate) fn choose(
     options: &EngineOptions,
     (prompt, output): (&str, Option<usize>),
 ) -> Result<(Fleet, Routed)> {
-    let policy = policy(args.policy.as_deref().unwrap_or("adaptive"))?;
+    let policy = policy(args.policy.as_deref().unwrap_or("adaptive"), args.quality.as_deref())?;
     if args.probe == Some(ProbeArg::Head) && args.head.is_none() {
         bail!("--probe head needs a head: make one with `aio route train` and give it with --head");
     }
-    let device = models::model_device(model)?;
-    let wants_head = args.head.is_some();
-    let options = EngineOptions { sequences: SEQUENCES, hidden: wants_head, ..options.clone() };
-    let specs = args
-        .variants
-        .iter()
-        .map(|path| spec(path, model, &*device, &options).with_context(|| format!("variant {}", path.display())));
-    let specs: Vec<VariantSpec> = specs.collect::<Result<_>>()?;
-    let paths: Vec<(String, PathBuf)> = specs.iter().map(|s| s.name.clone()).zip(args.variants.clone()).collect();
-    let (own, load) = (model.clone(), LoadArgs { mmap: load.mmap, no_cache: load.no_cache || wants_head });
-    let loader: Loader = Arc::new(move |name| {
-        let path = paths.iter().find(|(known, _)| known == name).map(|(_, path)| path.clone());
-        let args = ModelArgs { model: path, ..own.clone() };
-        Ok(models::load_on(&args, &load, Arc::clone(&device), &options)?.split().0)
-    });
-    let budget = args.memory.map_or_else(|| available_bytes().unwrap_or(u64::MAX), |gb| (gb * 1e9) as u64);
-    let fleet = Fleet::load(specs, policy, loader, FleetOptions { budget })?;
+    let options = EngineOptions { sequences: 1, ..options.clone() };
+    let head = args.head.is_some();
+    let plan = Plan { paths: &args.variants, model, load, options, head, memory: args.memory };
+    let (fleet, _) = self::load(&plan, policy)?;
+    let states = fleet.states();
+    states.iter().filter(|(_, state)| state.is_missing()).for_each(|(name, state)| note!("{name}: {state}"));
     let smallest = fleet.smallest().context("the smallest variant is not loaded")?;
     let probe = probe(args, fleet.policy(), &smallest)?;
     let mut fleet = fleet.with_probe(probe);
-    // One prompt alone waits for what it may need.
-    fleet.wait();
     let tokens = smallest.model().tokenizer.encode(prompt, true)?.len() as u32;
     let output = output.map_or(OUTPUT, |n| u32::try_from(n).unwrap_or(u32::MAX));
-    let routed = fleet.route(prompt, tokens, output, args.within.unwrap_or(f64::INFINITY))?;
+    let within = args.within.unwrap_or(f64::INFINITY);
+    let routed = fleet.route(&Ask { within, ..Ask::new(prompt, tokens, output) })?;
     Ok((fleet, routed))
 }

@@ -1,17 +1,16 @@
 //! `aio run`: one prompt, or a chat.
 
-use crate::args::{DrafterArg, RunArgs, SamplingArgs, TextOrJson, speculation_name};
+use crate::args::{RunArgs, SamplingArgs, TextOrJson, speculation_name};
 use crate::editor::Turns;
 use crate::models::{self, Loaded};
 use crate::outcome::Outcome;
 use crate::output::{StdoutError, describe, json_line, print_as_it_is, print_now};
-use crate::speculate::{Drafting, Spent};
+use crate::speculate::{Drafting, Spent, by_rule};
 use crate::summary::Summary;
 use crate::{fleet, input, signals};
 use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation};
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
-use aio::orchestrator::routing::{DraftRule, SpeculationRule};
 use anyhow::{Context, Result, bail};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -43,7 +42,7 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     match prompt {
         Some(prompt) => {
             let speculation = args.speculate.speculation();
-            once(&args, &drafting, &loaded.engine, (sampling, speculation), &prompt)?;
+            once(&args, &drafting, &loaded.engine, (sampling, speculation), &prompt, None)?;
         }
         None => chat(&args, &drafting, &mut loaded, sampling)?,
     }
@@ -68,22 +67,15 @@ fn routed(
 ) -> Result<Outcome> {
     let wanted = (prompt, args.max_tokens);
     let (fleet, routed) = fleet::choose(&args.fleet, (&args.model, &args.load), options, wanted)?;
-    if args.explain {
-        let names: Vec<String> = fleet.states().into_iter().map(|(name, _)| name).collect();
+    let names: Vec<String> = fleet.states().into_iter().map(|(name, _)| name).collect();
+    if args.explain && args.output == TextOrJson::Text {
         routed.explain(&names).iter().for_each(|line| note!("{line}"));
     }
     // Flags go before what the policy says.
-    let speculation = args.speculate.spec.unwrap_or(match routed.route.speculation {
-        SpeculationRule::Off => Speculation::Off,
-        SpeculationRule::Auto => Speculation::Auto,
-        SpeculationRule::Fixed(n) => Speculation::Fixed(n as usize),
-    });
-    drafting.prefer(match routed.route.drafter {
-        DraftRule::Suffix => DrafterArg::Suffix,
-        DraftRule::Lookup => DrafterArg::Lookup,
-    });
+    let speculation = args.speculate.spec.unwrap_or(by_rule(routed.route.speculation));
+    drafting.prefer(routed.route.drafter);
     let started = Instant::now();
-    once(args, &drafting, &routed.engine, (sampling, speculation), prompt)?;
+    once(args, &drafting, &routed.engine, (sampling, speculation), prompt, Some(routed.to_json(&names)))?;
     if args.explain {
         note!("{}: {:.2} s measured", routed.name, started.elapsed().as_secs_f64());
     }
@@ -286,6 +278,7 @@ fn once(
     engine: &Engine,
     (sampling, speculation): (Sampling, Speculation),
     prompt: &str,
+    route: Option<serde_json::Value>,
 ) -> Result<()> {
     let ids = if args.chat || args.system.is_some() || args.chat_template.is_some() {
         let system = args.system.iter().map(|s| Message::new("system", s));
@@ -323,6 +316,9 @@ fn once(
             let mut json = summary.json();
             if args.explain {
                 json["choices"] = choices.into();
+            }
+            if let Some(route) = route {
+                json["route"] = route;
             }
             print_now(&json_line(json))?;
         }

@@ -4,6 +4,7 @@ use crate::args::{DrafterArg, LoadArgs, ModelArgs, SpeculateArgs};
 use crate::models::{self, Keep};
 use aio::backend::Counters;
 use aio::engine::{Dispatch, Engine, EngineOptions, ModelDrafter, Sampling, Speculation};
+use aio::orchestrator::routing::{DraftRule, SpeculationRule};
 use aio::orchestrator::{Drafter, PromptLookup, SuffixDrafter};
 use anyhow::{Result, bail};
 use std::sync::Arc;
@@ -56,9 +57,12 @@ impl Drafting {
         self.model.as_ref().map_or(0, |e| e.work().weight_bytes)
     }
 
-    /// Uses this source of drafts if no flag names one.
-    pub(crate) fn prefer(&mut self, drafter: DrafterArg) {
-        self.drafter = self.drafter.or(Some(drafter));
+    /// Uses the policy's source of drafts if no flag names one.
+    pub(crate) fn prefer(&mut self, rule: DraftRule) {
+        self.drafter = self.drafter.or(Some(match rule {
+            DraftRule::Suffix => DrafterArg::Suffix,
+            DraftRule::Lookup => DrafterArg::Lookup,
+        }));
     }
 
     /// A drafter for a request; `None` if none was requested.
@@ -71,6 +75,23 @@ impl Drafting {
             }
             _ => return Ok(None),
         }))
+    }
+}
+
+/// Speculation as a policy says.
+pub(crate) fn by_rule(rule: SpeculationRule) -> Speculation {
+    match rule {
+        SpeculationRule::Off => Speculation::Off,
+        SpeculationRule::Auto => Speculation::Auto,
+        SpeculationRule::Fixed(n) => Speculation::Fixed(n as usize),
+    }
+}
+
+/// A policy's source of drafts.
+pub(crate) fn drafter_by_rule(rule: DraftRule) -> Box<dyn Drafter> {
+    match rule {
+        DraftRule::Suffix => Box::new(SuffixDrafter::default()),
+        DraftRule::Lookup => Box::new(PromptLookup::default()),
     }
 }
 

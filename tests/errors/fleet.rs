@@ -3,7 +3,7 @@
 use crate::Table;
 use aio::cpu::{CpuDevice, CpuOptions};
 use aio::engine::{Engine, EngineOptions, Sequence};
-use aio::fleet::{Fleet, FleetError, FleetOptions, LinearHead, Loader, VariantSpec, ZeroShot};
+use aio::fleet::{Ask, Fleet, FleetError, FleetOptions, LinearHead, Loader, VariantSpec, ZeroShot};
 use aio::ir::DType;
 use aio::orchestrator::routing::Policy;
 use aio_filetest::tiny;
@@ -34,7 +34,7 @@ pub(crate) fn cause(table: &mut Table) {
         table.add("FleetError", fleet(names, variant, budget).unwrap_err());
     }
     let mut small = fleet(&["a"], "largest", 9).unwrap();
-    table.add("FleetError", small.route("x", 60, 60, 1.0).unwrap_err());
+    table.add("FleetError", small.route(&Ask::new("x", 64, 60)).unwrap_err());
     table.add("FleetError", LinearHead::from_json("{}").unwrap_err());
     let own = engine();
     table.add("FleetError", ZeroShot::new(&own, &["x".to_owned(), "x".to_owned()]).unwrap_err());

@@ -75,7 +75,7 @@ fn speculation(text: &str) -> Result<SpeculationRule, String> {
 /// Arguments of `aio bench trace`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(
-    after_help = "Prompts are pieces of the built-in workloads' texts, by category; what they are answered is not used. The trace's category\nstands for the probe's answer. Policies run in turn, round by round.\n\nExamples:\n  aio bench trace --variants small.gguf,large.gguf --policies static-large,adaptive\n  aio bench trace --trace trace.jsonl --pace 2 --within 5"
+    after_help = "Prompts are those of the built-in workloads, by category: one, after as many others as its length in the trace has room for.\nEvery answer has the length that the trace says. Policies run in turn, round by round, and begin with another one each time.\n\nExamples:\n  aio bench trace --variants small.gguf,large.gguf --policies static-large,adaptive\n  aio bench trace --trace trace.jsonl --pace 2 --within 5"
 )]
 pub(crate) struct BenchTraceArgs {
     /// Trace to run [default: 24 mixed requests of up to 512 positions, all at once].
@@ -94,6 +94,15 @@ pub(crate) struct BenchTraceArgs {
     /// Most sequences at once.
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub sequences: u32,
+    /// Only the trace's requests of this category.
+    #[arg(long, value_name = "CATEGORY")]
+    pub only: Option<String>,
+    /// Measured quality of the variants: a TOML section for each category, with a number for each variant.
+    #[arg(long, value_name = "FILE")]
+    pub quality: Option<PathBuf>,
+    /// Head that probes each request [default: the trace's categories are taken as known].
+    #[arg(long, value_name = "FILE")]
+    pub head: Option<PathBuf>,
     /// How many times as fast requests arrive.
     #[arg(long, default_value_t = 1.0, value_name = "X", value_parser = above_0)]
     pub pace: f64,
@@ -138,6 +147,9 @@ pub(crate) struct SimulateArgs {
     /// Where requests go.
     #[arg(long, default_value = "adaptive", value_name = "POLICY")]
     pub policy: String,
+    /// Measured quality of the variants: a TOML section for each category, with a number for each variant.
+    #[arg(long, value_name = "FILE")]
+    pub quality: Option<PathBuf>,
     /// How steps are submitted: each operator, each token's operators as a graph, or the whole step as a graph.
     #[arg(long, value_enum, default_value = "graph", value_name = "HOW")]
     pub dispatch: DispatchArg,

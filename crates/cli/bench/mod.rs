@@ -7,6 +7,7 @@ mod measure;
 mod row;
 mod samples;
 mod spec;
+mod stats;
 mod trace;
 
 use crate::args::{AscendArgs, BenchArgs, BenchCommand, DeviceArg, IsaArg, LoadArgs, ModelArgs};

@@ -20,7 +20,7 @@ pub(crate) fn main(args: &SimulateArgs) -> Result<Outcome> {
         return Ok(Outcome::Fine);
     }
     let requests = requests(args.trace.as_deref())?;
-    let policy = policy(&args.policy)?;
+    let policy = policy(&args.policy, args.quality.as_deref())?;
     let fleet = fleet(args, args.dispatch)?;
     let names: Vec<&str> = fleet.iter().map(|v| v.name.as_str()).collect();
     policy.check(&names)?;

@@ -20,7 +20,7 @@ const MOST_TRACE: u64 = 1 << 28;
 
 /// Steps of a trace's requests on one variant, by their rows.
 pub(crate) fn steps(trace: &Path, variant: SimVariant, sequences: u32) -> Result<BTreeMap<u32, u64>> {
-    let (requests, policy, fleet) = (requests(Some(trace))?, policy("static-small")?, [variant]);
+    let (requests, policy, fleet) = (requests(Some(trace))?, policy("static-small", None)?, [variant]);
     let mut report = simulate(
         &requests,
         &SimOptions {

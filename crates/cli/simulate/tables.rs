@@ -80,7 +80,7 @@ fn traffic(fleet: &[SimVariant]) -> Section {
 /// Throughput over the static large variant, by the share of tokens on the small one.
 fn curve(args: &SimulateArgs, fleet: &[SimVariant]) -> Result<Section> {
     let trace = trace(args, Mix::Mixed, CONTEXTS[0]);
-    let rate = |name: &str| Ok::<f64, anyhow::Error>(run(args, &trace, fleet, &policy(name)?)?.rate());
+    let rate = |name: &str| Ok::<f64, anyhow::Error>(run(args, &trace, fleet, &policy(name, None)?)?.rate());
     let (small, large) = (rate("static-small")?, rate("static-large")?);
     let gain = |share: f64| 1.0 / (share * large / small + 1.0 - share);
     let rows = (0..=10).map(|tenth| {
@@ -166,7 +166,7 @@ struct Fleets {
 impl Fleets {
     fn run(&self, args: &SimulateArgs, rung: &Rung, trace: &[TraceRequest]) -> Result<SimReport> {
         let fleet = if rung.dispatch == DispatchArg::Op { &self.eager } else { &self.graph };
-        run(&like(args, rung.dispatch, rung.sequences, rung.spec), trace, fleet, &policy(rung.policy)?)
+        run(&like(args, rung.dispatch, rung.sequences, rung.spec), trace, fleet, &policy(rung.policy, None)?)
     }
 
     /// Our throughput over the paper's policy at its best, with eager operators and with graphs.

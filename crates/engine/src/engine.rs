@@ -18,9 +18,10 @@ use aio_ir::{DType, Dim, Dims, Graph, Sym};
 use aio_model::Model;
 use aio_model::hyper::HyperParams;
 use aio_orchestrator::{
-    Ceilings, CostErrors, CostModel, Predicted, SpeculationOptions, Speculator, StepModel, StepSize, StepWork,
+    Ceilings, CostErrors, CostModel, Predicted, PresentSpeed, SpeculationOptions, Speculator, StepModel, StepSize,
+    StepWork,
 };
-use aio_plan::{Bucket, PlanFamily, StepOutput, Tail};
+use aio_plan::{Bucket, PlanFamily, PoolSizes, StepOutput, Tail};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// Default ceilings, typical of a small desktop.
@@ -312,6 +313,15 @@ impl Engine {
         self.context
     }
 
+    /// Positions that the KV pool holds for all sequences together; the context for each where a model has no pages.
+    pub fn positions(&self) -> usize {
+        let PoolSizes { pages, slots } = self.pools.sizes();
+        match self.pools.page {
+            Some(page) => pages as usize * page,
+            None => self.context * slots as usize,
+        }
+    }
+
     /// Maximum rows of a prefill step.
     pub fn prefill_rows(&self) -> usize {
         self.prefill_rows
@@ -412,8 +422,8 @@ impl Engine {
         lock(&self.costs).predict(step)
     }
 
-    /// How fast the device is at present, relative to [`EngineOptions::ceilings`].
-    pub fn speed(&self) -> f64 {
+    /// How fast the device is at present, also relative to [`EngineOptions::ceilings`].
+    pub fn speed(&self) -> PresentSpeed {
         lock(&self.costs).speed()
     }
 

@@ -8,7 +8,7 @@ use aio_filetest::edit::File;
 use aio_filetest::logits::token;
 use aio_filetest::tiny;
 use aio_fleet::{
-    Constant, Fleet, FleetError, FleetOptions, LinearHead, Loader, Probe, VariantSpec, VariantState, ZeroShot,
+    Ask, Constant, Fleet, FleetError, FleetOptions, LinearHead, Loader, Probe, VariantSpec, VariantState, ZeroShot,
 };
 use aio_interp::InterpDevice;
 use aio_ir::DType;
@@ -53,7 +53,7 @@ fn fleet(needs: &[(&str, u64)], variant: &str, budget: u64) -> Result<Fleet, Fle
 #[test]
 fn a_loader_that_panics_leaves_nobody_waiting() {
     let fleet = fleet(&[("small", 1), ("odd", 2)], "largest", 9).unwrap();
-    fleet.wait();
+    fleet.wait(&mut |_, _| {});
     assert_eq!(fleet.states()[1].1, VariantState::Failed("its loader panicked".to_owned()));
 }
 
@@ -93,21 +93,33 @@ fn hidden_states_are_what_the_head_multiplies() {
 #[test]
 fn variants_load_within_the_budget_the_smallest_first() {
     let fleet = fleet(&[("large", 70), ("small", 10), ("huge", 900), ("broken", 20)], "largest", 200).unwrap();
-    fleet.wait();
+    fleet.wait(&mut |_, _| {});
     let states: Vec<VariantState> = fleet.states().into_iter().map(|(_, state)| state).collect();
     assert_eq!(states[..2], [VariantState::Ready, VariantState::Ready]);
     assert_eq!(states[2], VariantState::NoRoom { need: 900, left: 100 });
     assert_eq!(states[3], VariantState::Failed("the file is damaged".to_owned()));
     let mut fleet = fleet;
-    let routed = fleet.route("x", 10, 20, f64::INFINITY).unwrap();
+    let routed = fleet.route(&Ask::new("x", 10, 20)).unwrap();
     assert_eq!(routed.route.reason, RouteReason::Full, "the largest has no room");
     assert_eq!(routed.route.rejected.iter().filter(|r| r.why == "no room").count(), 2);
-    let error = fleet.route("x", 256, 14, f64::INFINITY).unwrap_err().to_string();
+    let error = fleet.route(&Ask::new("x", 256, 14)).unwrap_err().to_string();
     assert!(error.contains("270 positions") && error.contains("huge: needs 900 bytes"), "{error}");
     drop(routed);
     assert!(fleet.evict("large") && !fleet.evict("large") && !fleet.evict("nobody"));
     assert_eq!(fleet.states()[0].1, VariantState::Evicted);
-    assert_eq!(fleet.route("x", 10, 20, f64::INFINITY).unwrap().name, "small");
+    let away = fleet.route(&Ask::new("x", 10, 20)).unwrap();
+    assert_eq!(away.name, "small");
+    assert_eq!(fleet.restore("nobody"), None);
+    assert_eq!(fleet.restore("huge"), Some(VariantState::NoRoom { need: 900, left: 190 }), "large and broken are gone");
+    assert_eq!(fleet.restore("large"), Some(VariantState::Waiting));
+    let mut seen = Vec::new();
+    fleet.wait(&mut |name, state| seen.push((name.to_owned(), state.clone())));
+    assert!(seen.is_empty() || seen.last() == Some(&("large".to_owned(), VariantState::Ready)), "{seen:?}");
+    // The policy's variant is back, so a request that went elsewhere moves to it, computing its positions again.
+    let moved = fleet.move_request(&Ask::new("x", 10, 20), &away, 15, 15).unwrap().unwrap();
+    assert_eq!(moved.name, "large");
+    assert!(fleet.move_request(&Ask::new("x", 10, 20), &moved, 15, 15).unwrap().is_none(), "it stays");
+    assert!(!fleet.evict("large"), "a request runs there");
 }
 
 #[test]
@@ -126,14 +138,14 @@ fn a_request_goes_where_its_category_says() {
     let policy = Policy::from_toml(text).unwrap();
     let fleet =
         Fleet::load(specs(&[("small", 1), ("large", 2)]), policy, loader(), FleetOptions { budget: 9 }).unwrap();
-    fleet.wait();
+    fleet.wait(&mut |_, _| {});
     let mut fleet = fleet.with_probe(Some(Box::new(Constant("code".to_owned()))));
-    let routed = fleet.route("x", 4, 4, f64::INFINITY).unwrap();
+    let routed = fleet.route(&Ask::new("x", 4, 4)).unwrap();
     assert_eq!((routed.name.as_str(), routed.route.reason), ("small", RouteReason::Rule));
     let lines = routed.explain(&["small".to_owned(), "large".to_owned()]).join("\n");
     assert!(lines.contains("probe: code") && lines.contains("not large: not the policy's"), "{lines}");
     let mut fleet = fleet.with_probe(Some(Box::new(Constant("chat".to_owned()))));
-    assert_eq!(fleet.route("x", 4, 4, f64::INFINITY).unwrap().name, "large");
+    assert_eq!(fleet.route(&Ask::new("x", 4, 4)).unwrap().name, "large");
 }
 
 #[test]
@@ -161,4 +173,24 @@ fn probes_give_probabilities_and_a_head_learns_its_samples() {
     assert!(error.contains("without plans for hidden states"), "{error}");
     let one = LinearHead::train(&engine, &samples[..1], 1e-3, &mut || {}).unwrap_err().to_string();
     assert_eq!(one, "samples: they are all of one category");
+}
+
+#[test]
+fn requests_share_memory_and_the_machine_and_may_bring_their_own_policy() {
+    // Each engine holds three sequences of 256 positions.
+    let mut fleet = fleet(&[("small", 1), ("large", 2)], "largest", 9).unwrap();
+    fleet.wait(&mut |_, _| {});
+    let alone = fleet.route(&Ask::new("x", 100, 100)).unwrap();
+    let beside = fleet.route(&Ask::new("x", 100, 100)).unwrap();
+    assert!(beside.route.seconds > alone.route.seconds, "it shares steps");
+    let smallest = policy("smallest");
+    let own = fleet.route(&Ask { policy: Some(&smallest), ..Ask::new("x", 100, 100) }).unwrap();
+    assert_eq!(own.name, "small");
+    assert!(own.route.seconds > 1.5 * alone.route.seconds, "two variants share the machine");
+    let more: Vec<_> = (0..2).map(|_| fleet.route(&Ask::new("x", 100, 100)).unwrap()).collect();
+    assert_eq!([more[0].route.waits, more[1].route.waits], [false, true], "768 positions");
+    let json = more[1].to_json(&["small".to_owned(), "large".to_owned()]);
+    assert_eq!((&json["variant"], &json["rejected"][0]["why"]), (&"large".into(), &"not the policy's".into()));
+    drop((alone, beside, more));
+    assert!(!fleet.route(&Ask::new("x", 100, 100)).unwrap().route.waits, "requests that have ended take no memory");
 }

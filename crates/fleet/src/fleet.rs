@@ -1,29 +1,14 @@
-//! The variants: loading within a budget, and the variant of each request.
+//! The variants as one: loading within a budget, and the variant of each request.
 
+use crate::resident::{Loader, Resident, Variant, VariantSpec, VariantState};
+use crate::routed::{Ask, Routed, Running};
 use crate::{Answer, FleetError, Probe};
 use aio_engine::Engine;
-use aio_orchestrator::routing::{Policy, Probed, Route, RouteRequest, VariantNow};
-use aio_orchestrator::{Predicted, StepSize};
+use aio_orchestrator::routing::{Expected, Levels, Policy, Probed, Room, RouteRequest, VariantNow};
+use aio_orchestrator::{Predicted, PresentSpeed, StepSize};
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
-
-/// A variant before it is loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VariantSpec {
-    /// Its name.
-    pub name: String,
-    /// Bytes of its weights.
-    pub weight_bytes: u64,
-    /// Bytes that it takes when loaded: weights, KV pages, working memory.
-    pub need: u64,
-}
-
-/// Loads a variant by its name.
-pub type Loader = Arc<dyn Fn(&str) -> Result<Engine, LoadError> + Send + Sync>;
-
-/// Why a loader has no engine.
-pub type LoadError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How a fleet is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -32,104 +17,14 @@ pub struct FleetOptions {
     pub budget: u64,
 }
 
-/// Where a variant is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VariantState {
-    /// It will be loaded in the background.
-    Waiting,
-    /// It is being loaded.
-    Loading,
-    /// It serves requests.
-    Ready,
-    /// The budget has no room for it.
-    NoRoom {
-        /// Bytes that it needs.
-        need: u64,
-        /// Bytes that the others leave.
-        left: u64,
-    },
-    /// It was dropped to free its memory.
-    Evicted,
-    /// It could not be loaded.
-    Failed(String),
-}
-
-impl fmt::Display for VariantState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            VariantState::Waiting => f.write_str("waiting to be loaded"),
-            VariantState::Loading => f.write_str("being loaded"),
-            VariantState::Ready => f.write_str("ready"),
-            VariantState::NoRoom { need, left } => write!(f, "needs {need} bytes, and the others leave {left}"),
-            VariantState::Evicted => f.write_str("dropped to free its memory"),
-            VariantState::Failed(reason) => write!(f, "cannot be loaded: {reason}"),
-        }
-    }
-}
-
-struct Variant {
-    spec: VariantSpec,
-    state: VariantState,
-    engine: Option<Arc<Engine>>,
-}
-
-/// What the loading thread shares with the fleet.
-struct Shared {
-    variants: Mutex<Vec<Variant>>,
-    changed: Condvar,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Vec<Variant>> {
-        self.variants.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Loads a variant, and keeps it or the reason.
-    fn load(&self, at: usize, loader: &Loader) -> Result<(), LoadError> {
-        let name = {
-            let mut variants = self.lock();
-            variants[at].state = VariantState::Loading;
-            variants[at].spec.name.clone()
-        };
-        let guard = Unloaded { shared: self, at };
-        let loaded = loader(&name);
-        std::mem::forget(guard);
-        let mut variants = self.lock();
-        let failed = match loaded {
-            Ok(engine) => {
-                variants[at].engine = Some(Arc::new(engine));
-                variants[at].state = VariantState::Ready;
-                None
-            }
-            Err(e) => {
-                variants[at].state = VariantState::Failed(e.to_string());
-                Some(e)
-            }
-        };
-        drop(variants);
-        self.changed.notify_all();
-        failed.map_or(Ok(()), Err)
-    }
-}
-
-/// Marks a variant as failed if its loader panics, so that nobody waits for it.
-struct Unloaded<'a> {
-    shared: &'a Shared,
-    at: usize,
-}
-
-impl Drop for Unloaded<'_> {
-    fn drop(&mut self) {
-        self.shared.lock()[self.at].state = VariantState::Failed("its loader panicked".to_owned());
-        self.shared.changed.notify_all();
-    }
-}
-
 /// Several variants of a model. See the crate's front page.
 pub struct Fleet {
-    shared: Arc<Shared>,
+    resident: Arc<Resident>,
+    loader: Loader,
     policy: Policy,
     probe: Option<Box<dyn Probe>>,
+    /// Present speeds of variants that have not run lately.
+    levels: Levels,
 }
 
 impl fmt::Debug for Fleet {
@@ -138,19 +33,14 @@ impl fmt::Debug for Fleet {
     }
 }
 
-/// Where a request goes.
-#[derive(Debug)]
-pub struct Routed {
-    /// The variant's name.
-    pub name: String,
-    /// It.
-    pub engine: Arc<Engine>,
-    /// The choice and the variants that were not taken, by index in [`Fleet::states`].
-    pub route: Route,
-    /// What the probe said, if the policy has one.
-    pub answer: Option<Answer>,
-    /// Seconds that the probe took.
-    pub probe_seconds: f64,
+/// A request for which variants are compared.
+#[derive(Clone, Copy)]
+struct Wanted {
+    /// Tokens to compute on another variant, and on the one that has them already.
+    prompt: u32,
+    output: u32,
+    /// The variant that has the prompt in its cache, if one has, and the positions that it counts for the request.
+    holds: Option<(usize, u64)>,
 }
 
 impl Fleet {
@@ -173,26 +63,16 @@ impl Fleet {
         let mut order: Vec<usize> = (0..specs.len()).collect();
         order.sort_by_key(|&i| specs[i].weight_bytes);
         let Some((&smallest, others)) = order.split_first() else { return Err(FleetError::NoVariant) };
-        let mut left = options.budget;
-        let mut variants: Vec<Variant> =
-            specs.into_iter().map(|spec| Variant { spec, state: VariantState::Waiting, engine: None }).collect();
-        for &i in &order {
-            let need = variants[i].spec.need;
-            match left.checked_sub(need) {
-                Some(rest) => left = rest,
-                None => variants[i].state = VariantState::NoRoom { need, left },
-            }
-        }
-        let VariantSpec { name, need, .. } = variants[smallest].spec.clone();
-        if variants[smallest].state != VariantState::Waiting {
+        let (levels, resident) = (Levels::new(specs.len()), Arc::new(Resident::new(specs, options.budget)));
+        let waits = |&i: &usize| resident.lock()[i].state == VariantState::Waiting;
+        let VariantSpec { name, need, .. } = resident.lock()[smallest].spec.clone();
+        if !waits(&smallest) {
             return Err(FleetError::Budget { name, need, budget: options.budget });
         }
-        let waiting: Vec<usize> =
-            others.iter().copied().filter(|&i| variants[i].state == VariantState::Waiting).collect();
-        let shared = Arc::new(Shared { variants: Mutex::new(variants), changed: Condvar::new() });
-        shared.load(smallest, &loader).map_err(|e| FleetError::Load { name, reason: e.to_string() })?;
-        in_background(&shared, waiting, &loader);
-        Ok(Fleet { shared, policy, probe: None })
+        let others: Vec<usize> = others.iter().copied().filter(waits).collect();
+        resident.load(smallest, &loader).map_err(|e| FleetError::Load { name, reason: e.to_string() })?;
+        resident.load_in_background(others, &loader);
+        Ok(Fleet { resident, loader, policy, probe: None, levels })
     }
 
     /// Sets the probe that the policy asks for.
@@ -200,18 +80,23 @@ impl Fleet {
         Fleet { probe, ..self }
     }
 
-    /// Waits until no variant is waiting or being loaded.
-    pub fn wait(&self) {
+    /// Waits until no variant is waiting or being loaded. `each` is called with a variant's name and its new state.
+    pub fn wait(&self, each: &mut dyn FnMut(&str, &VariantState)) {
         let busy = |v: &Variant| matches!(v.state, VariantState::Waiting | VariantState::Loading);
-        let mut variants = self.shared.lock();
+        let mut variants = self.resident.lock();
+        let mut known: Vec<VariantState> = variants.iter().map(|v| v.state.clone()).collect();
         while variants.iter().any(busy) {
-            variants = self.shared.changed.wait(variants).unwrap_or_else(PoisonError::into_inner);
+            variants = self.resident.changed(variants);
+            for (variant, known) in variants.iter().zip(&mut known).filter(|(v, known)| v.state != **known) {
+                known.clone_from(&variant.state);
+                each(&variant.spec.name, known);
+            }
         }
     }
 
     /// Names and states of the variants.
     pub fn states(&self) -> Vec<(String, VariantState)> {
-        self.shared.lock().iter().map(|v| (v.spec.name.clone(), v.state.clone())).collect()
+        self.resident.lock().iter().map(|v| (v.spec.name.clone(), v.state.clone())).collect()
     }
 
     /// The policy.
@@ -221,12 +106,17 @@ impl Fleet {
 
     /// The smallest variant, which probes run on.
     pub fn smallest(&self) -> Option<Arc<Engine>> {
-        self.shared.lock().iter().min_by_key(|v| v.spec.weight_bytes)?.engine.clone()
+        self.resident.lock().iter().min_by_key(|v| v.spec.weight_bytes)?.engine.clone()
+    }
+
+    /// A variant that is loaded.
+    pub fn engine(&self, name: &str) -> Option<Arc<Engine>> {
+        self.resident.lock().iter().find(|v| v.spec.name == name)?.engine.clone()
     }
 
     /// Drops a variant that no request uses, and returns whether it did. Its memory is free again.
     pub fn evict(&self, name: &str) -> bool {
-        let mut variants = self.shared.lock();
+        let mut variants = self.resident.lock();
         let found = variants.iter_mut().find(|v| v.spec.name == name);
         let Some(variant) = found.filter(|v| v.engine.as_ref().is_some_and(|e| Arc::strong_count(e) == 1)) else {
             return false;
@@ -239,42 +129,83 @@ impl Fleet {
         true
     }
 
-    /// Chooses the variant of a request of `prompt` tokens, to which about `output` tokens are expected, within `within`
-    /// seconds. A variant has room for it if its context holds the prompt and a token more.
+    /// Loads a variant in the background that was dropped, had no room or could not be loaded, if the budget has room for
+    /// it now, and returns its state. `None` if there is no such variant.
+    pub fn restore(&self, name: &str) -> Option<VariantState> {
+        let at = self.resident.lock().iter().position(|v| v.spec.name == name)?;
+        let missing = self.resident.lock()[at].state.is_missing();
+        let state = self.resident.admit(at);
+        if missing && state == VariantState::Waiting {
+            self.resident.load_in_background(vec![at], &self.loader);
+        }
+        Some(state)
+    }
+
+    /// Chooses the variant of a request. A variant has room for it if its context holds the prompt and a token more.
     ///
     /// # Errors
     /// Those of the probe; [`FleetError::NoRoom`].
-    pub fn route(&mut self, text: &str, prompt: u32, output: u32, within: f64) -> Result<Routed, FleetError> {
+    pub fn route(&mut self, ask: &Ask<'_>) -> Result<Routed, FleetError> {
         let started = Instant::now();
-        let answer = match (&mut self.probe, self.shared.lock().iter().min_by_key(|v| v.spec.weight_bytes)) {
-            (Some(probe), Some(Variant { engine: Some(engine), .. })) => Some((probe, Arc::clone(engine))),
-            _ => None,
-        };
-        let answer = answer.map(|(probe, engine)| probe.probe(&engine, text)).transpose()?;
+        let answer = if ask.category.is_some() { None } else { self.answer(ask.text)? };
         let probe_seconds = if answer.is_some() { started.elapsed().as_secs_f64() } else { 0.0 };
-        let variants = self.shared.lock();
-        let speed = present_speed(&variants);
-        let now: Vec<VariantNow<'_>> = variants.iter().map(|v| present(v, (prompt, output), speed)).collect();
+        let ask = Ask { within: ask.within - probe_seconds, ..*ask };
+        let wanted = Wanted { prompt: ask.prompt, output: ask.output, holds: None };
+        self.choose(&ask, wanted, (answer, probe_seconds))
+    }
+
+    /// Chooses again for a request of which `done` positions are computed and `left` tokens are expected. `None` if it
+    /// stays where it is; otherwise its positions have to be computed on the new variant first, which is part of the
+    /// expected seconds.
+    ///
+    /// # Errors
+    /// [`FleetError::NoRoom`].
+    pub fn move_request(
+        &mut self,
+        ask: &Ask<'_>,
+        routed: &Routed,
+        done: u32,
+        left: u32,
+    ) -> Result<Option<Routed>, FleetError> {
+        let wanted = Wanted { prompt: done, output: left, holds: Some((routed.running.at, routed.running.positions)) };
+        let ask = Ask { prompt: done, output: left, ..*ask };
+        let moved = self.choose(&ask, wanted, (routed.answer.clone(), 0.0))?;
+        Ok(Some(moved).filter(|moved| moved.running.at != routed.running.at))
+    }
+
+    /// Asks the probe for a request's category.
+    fn answer(&mut self, text: &str) -> Result<Option<Answer>, FleetError> {
+        let smallest = self.smallest();
+        let Some((probe, engine)) = self.probe.as_mut().zip(smallest) else { return Ok(None) };
+        Ok(Some(probe.probe(&engine, text)?))
+    }
+
+    fn choose(
+        &mut self,
+        ask: &Ask<'_>,
+        wanted: Wanted,
+        (answer, probe_seconds): (Option<Answer>, f64),
+    ) -> Result<Routed, FleetError> {
+        let variants = self.resident.lock();
+        let idle = PresentSpeed { steps: 0, relative: 1.0, bandwidth: 0.0 };
+        let speeds: Vec<PresentSpeed> =
+            variants.iter().map(|v| v.engine.as_ref().map_or(idle, |e| e.speed())).collect();
+        let levels = self.levels.update(&speeds);
+        let now: Vec<VariantNow<'_>> =
+            (0..variants.len()).map(|at| present(&variants, at, wanted, levels[at])).collect();
+        let known = ask.category.map(|category| Probed { category, margin: 1.0 });
         let probed = answer.as_ref().map(|a| a.best()).map(|(category, margin)| Probed { category, margin });
-        let context = prompt.saturating_add(output);
-        let request = RouteRequest { probed, context, within: within - probe_seconds };
-        let Some(route) = self.policy.route(&request, &now) else { return Err(no_room(&variants, context)) };
+        let context = ask.prompt.saturating_add(ask.output);
+        let request = RouteRequest { probed: known.or(probed), context, within: ask.within };
+        let route = ask.policy.unwrap_or(&self.policy).route(&request, &now);
+        let Some(route) = route else { return Err(no_room(&variants, context)) };
         let Variant { spec, engine, .. } = &variants[route.variant];
         let Some(engine) = engine.clone() else { return Err(no_room(&variants, context)) };
-        Ok(Routed { name: spec.name.clone(), engine, route, answer, probe_seconds })
-    }
-}
-
-/// Loads variants on a thread of its own; on this one if there can be none.
-fn in_background(shared: &Arc<Shared>, waiting: Vec<usize>, loader: &Loader) {
-    let load_all = |shared: &Shared, waiting: &[usize], loader: &Loader| {
-        // A failure is kept as the variant's state.
-        waiting.iter().for_each(|&i| drop(shared.load(i, loader)));
-    };
-    let (own, list, with) = (Arc::clone(shared), waiting.clone(), Arc::clone(loader));
-    let spawned = std::thread::Builder::new().name("aio-fleet".to_owned()).spawn(move || load_all(&own, &list, &with));
-    if spawned.is_err() {
-        load_all(shared, &waiting, loader);
+        let (name, at) = (spec.name.clone(), route.variant);
+        let bandwidth = speeds[at].bandwidth * levels[at];
+        drop(variants);
+        let running = Running::new(&self.resident, at, context.into());
+        Ok(Routed { name, engine, route, answer, probe_seconds, bandwidth, running })
     }
 }
 
@@ -286,58 +217,36 @@ fn no_room(variants: &[Variant], positions: u32) -> FleetError {
     FleetError::NoRoom { positions, why: variants.iter().map(why).collect::<Vec<_>>().join("; ") }
 }
 
-/// How fast the machine is at present, by the smallest variant that has run steps. Variants that have run none take it
-/// from there, since they share the machine.
-fn present_speed(variants: &[Variant]) -> f64 {
-    let engines = variants.iter().filter_map(|v| Some((v.spec.weight_bytes, v.engine.as_ref()?)));
-    let measured = engines.filter(|(_, engine)| engine.cost_errors().is_some());
-    measured.min_by_key(|(bytes, _)| *bytes).map_or(1.0, |(_, engine)| engine.speed())
-}
-
-/// What a variant would take now.
-fn present(variant: &Variant, (prompt, output): (u32, u32), speed: f64) -> VariantNow<'_> {
+/// What a variant would take now. `level` is how much faster it is than its cost model says.
+fn present(variants: &[Variant], at: usize, wanted: Wanted, level: f64) -> VariantNow<'_> {
+    let variant = &variants[at];
     let VariantSpec { name, weight_bytes, .. } = &variant.spec;
-    let engine = variant.engine.as_deref();
-    let fits = engine.is_some_and(|e| (prompt as usize) < e.context());
-    let other = |e: &Engine| if e.cost_errors().is_some() { 1.0 } else { speed };
-    let seconds = engine.map_or(f64::INFINITY, |e| expected(e, prompt, output) / other(e));
-    VariantNow { name, weight_bytes: *weight_bytes, seconds, fits }
-}
-
-/// Expected seconds of a request that runs alone, at the machine's present speed.
-fn expected(engine: &Engine, prompt: u32, output: u32) -> f64 {
-    let chunk = (engine.prefill_rows() as u32).clamp(1, prompt.max(1));
-    let step = |rows: u32, positions: u32| {
-        let Predicted(seconds) = engine.predict(StepSize { sequences: 1, rows, positions: positions.into() });
-        seconds
+    let (name, weight_bytes) = (name.as_str(), *weight_bytes);
+    let Some(engine) = variant.engine.as_deref() else {
+        return VariantNow { name, weight_bytes, seconds: f64::INFINITY, room: Room::Never };
     };
-    let prefill = f64::from(prompt) / f64::from(chunk) * step(chunk, (prompt / 2).max(chunk));
-    prefill + f64::from(output) * step(1, prompt.saturating_add(output / 2))
-}
-
-impl Routed {
-    /// What was chosen and why, a line each. `names` are those of [`Fleet::states`].
-    pub fn explain(&self, names: &[String]) -> Vec<String> {
-        let mut lines = Vec::new();
-        if let Some(answer) = &self.answer {
-            let (best, margin) = answer.best();
-            let scores: Vec<String> =
-                answer.scores.iter().map(|(name, score)| format!("{name} {:.0} %", score * 100.0)).collect();
-            let ms = self.probe_seconds * 1e3;
-            lines.push(format!(
-                "probe: {best}, ahead by {:.0} points ({}), from {} tokens in {ms:.1} ms",
-                margin * 100.0,
-                scores.join(", "),
-                answer.tokens
-            ));
-        }
-        lines.push(format!("variant: {} ({}), {:.2} s expected", self.name, self.route.reason, self.route.seconds));
-        for other in &self.route.rejected {
-            let name = names.get(other.variant).map_or("", String::as_str);
-            let time =
-                if other.seconds.is_finite() { format!(", {:.2} s expected", other.seconds) } else { String::new() };
-            lines.push(format!("  not {name}: {}{time}", other.why));
-        }
-        lines
-    }
+    // The request itself is none of those that run.
+    let running = |i: usize, v: &Variant| match wanted.holds.filter(|(at, _)| *at == i) {
+        Some((_, own)) => (v.requests.saturating_sub(1), v.positions.saturating_sub(own)),
+        None => (v.requests, v.positions),
+    };
+    let holds = wanted.holds.is_some_and(|(own, _)| own == at);
+    let others = variants.iter().enumerate().filter(|(i, v)| *i != at && running(*i, v).0 > 0);
+    let shares = 1 + others.count() as u32;
+    let (prompt, done) = if holds { (0, wanted.prompt) } else { (wanted.prompt, 0) };
+    let (requests, positions) = running(at, variant);
+    let expected =
+        Expected { prompt, done, output: wanted.output, rows: engine.prefill_rows() as u32, tokens: 1.0, shares };
+    let seconds = expected.seconds(|rows, len| {
+        let step = StepSize { sequences: requests + 1, rows: requests + rows, positions: positions + u64::from(len) };
+        let Predicted(seconds) = engine.predict(step);
+        seconds / level
+    });
+    let context = u64::from(wanted.prompt.saturating_add(wanted.output)).min(engine.context() as u64);
+    let room = match wanted.prompt as usize {
+        prompt if prompt >= engine.context() => Room::Never,
+        _ if positions + context > engine.positions() as u64 => Room::Later,
+        _ => Room::Now,
+    };
+    VariantNow { name, weight_bytes, seconds, room }
 }

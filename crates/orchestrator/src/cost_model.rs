@@ -93,6 +93,17 @@ impl fmt::Display for CostErrors {
     }
 }
 
+/// How fast the machine reads a model's weights at present.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PresentSpeed {
+    /// Steps that it was learned from.
+    pub steps: u64,
+    /// Relative to the ceilings: 0.5 is half the speed.
+    pub relative: f64,
+    /// Bytes per second.
+    pub bandwidth: f64,
+}
+
 fn dot(a: &[f64; STATES], b: &[f64; STATES]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
@@ -142,9 +153,10 @@ impl CostModel {
         Predicted(self.terms(step).0 * (self.state[0] + correction).exp())
     }
 
-    /// How fast the machine is at present, relative to what the profile says: 0.5 is half the speed.
-    pub fn speed(&self) -> f64 {
-        (-self.state[0] - self.state[1]).exp()
+    /// How fast the machine is at present.
+    pub fn speed(&self) -> PresentSpeed {
+        let relative = (-self.state[0] - self.state[1]).exp();
+        PresentSpeed { steps: self.steps, relative, bandwidth: relative * self.work.ceilings.bandwidth }
     }
 
     /// Learns what a step took. Times that are no positive numbers are ignored.

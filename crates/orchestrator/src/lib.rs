@@ -90,7 +90,7 @@ pub use acceptance::Acceptance;
 pub use aio_plan::{Clock, StepTime};
 pub use buckets::{BucketChange, BucketSet, BucketUse, SizeCount, best_buckets, bucket_uses};
 pub use bursts::{BurstChoice, BurstLimits, ObservedBurst};
-pub use cost_model::{CostErrors, CostModel, StepSize};
+pub use cost_model::{CostErrors, CostModel, PresentSpeed, StepSize};
 pub use drafter::{DraftError, Drafter, DrafterKind, Match};
 pub use forms::{FormChoice, FormChooser, FormObserved, FormReason};
 pub use lookup::{LookupOptions, PromptLookup};

@@ -163,3 +163,24 @@ fn memory_bounds_what_runs_at_once() {
     let none = run(&trace, &variants, "static-large", |o| o.kv_bytes = 1.0);
     assert_eq!((none.refused, none.tokens()), (40, 0));
 }
+
+#[test]
+fn a_rules_variant_is_waited_for_when_its_memory_is_taken() {
+    println!("seed {SEED}");
+    let trace = trace(f64::INFINITY, 40);
+    let most = trace.iter().map(|r| f64::from(r.prompt + r.output)).fold(0.0, f64::max);
+    let variants = both();
+    let large = variants[1].costs.work.kv_bytes;
+    // Memory for the longest request of the large variant, and no more.
+    let tight = |policy| run(&trace, &variants, policy, |o| o.kv_bytes = most * large);
+    let wanted: u64 = trace.iter().map(|r| u64::from(r.output)).sum();
+    for policy in ["static-large", "static-small", "paper"] {
+        let report = tight(policy);
+        assert_eq!((report.tokens(), report.refused), (wanted, 0), "{policy}");
+        match policy {
+            "static-large" => assert_eq!(report.variants[0].tokens, 0),
+            "static-small" => assert_eq!(report.variants[1].tokens, 0),
+            _ => assert!(report.variants.iter().all(|v| v.tokens > 0)),
+        }
+    }
+}

@@ -1,9 +1,10 @@
 //! One row of results: a configuration on a workload. The field names are an interface: scripts read them.
 
-use super::group::{Entry, Group, low95, median};
+use super::group::{Entry, Group};
 use super::run::TextRun;
 use crate::args::speculation_name;
 use crate::bench::forms;
+use crate::bench::stats::{low95, median};
 use aio::orchestrator::Figure;
 use serde::Serialize;
 

@@ -34,8 +34,20 @@ pub struct VariantNow<'a> {
     pub weight_bytes: u64,
     /// Expected seconds until it would have finished the request.
     pub seconds: f64,
-    /// Whether it is loaded and has memory for the request.
-    pub fits: bool,
+    /// Whether it has memory for the request.
+    pub room: Room,
+}
+
+/// Memory of a variant for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Room {
+    /// It is not loaded, or its memory could not hold the request if nothing else ran.
+    Never,
+    /// Others have to end first.
+    Later,
+    /// There is room.
+    Now,
 }
 
 /// The reason for a route.
@@ -72,6 +84,8 @@ pub struct Route {
     pub variant: usize,
     /// Its expected seconds.
     pub seconds: f64,
+    /// Whether the request has to wait for memory.
+    pub waits: bool,
     /// How it is speculated on.
     pub speculation: SpeculationRule,
     /// Where its drafts come from.
@@ -95,7 +109,8 @@ impl fmt::Display for RouteReason {
 }
 
 impl Policy {
-    /// Chooses a variant. `None` if none fits.
+    /// Chooses a variant. `None` if none has ever room for the request. A rule's variant is waited for; otherwise one that
+    /// has room now goes before one that has to be waited for.
     pub fn route(&self, request: &RouteRequest<'_>, variants: &[VariantNow<'_>]) -> Option<Route> {
         let category = request.probed.map(|p| p.category);
         let treatment = self.treatment(category, request.context);
@@ -104,7 +119,7 @@ impl Policy {
             Some(rule) => (rule, RouteReason::Ambiguous),
             None => (&treatment.variant, RouteReason::Rule),
         };
-        let fitting = || (0..variants.len()).filter(|&i| variants[i].fits);
+        let fitting = || with_room(variants);
         let size = |i: &usize| variants[*i].weight_bytes;
         let (wanted, reason) = match rule {
             VariantRule::Smallest => ((0..variants.len()).min_by_key(size), said),
@@ -112,7 +127,7 @@ impl Policy {
             VariantRule::Named(name) => (variants.iter().position(|v| v.name == name), said),
             VariantRule::Fastest => self.fastest(category, request.within, variants),
         };
-        let taken = wanted.filter(|&i| variants[i].fits);
+        let taken = wanted.filter(|&i| variants[i].room > Room::Never);
         let (variant, reason) = match taken {
             Some(variant) => (variant, reason),
             None => {
@@ -121,7 +136,8 @@ impl Policy {
         };
         let rejected = self.rejected(category, variant, reason, variants);
         let (speculation, drafter) = (treatment.speculation, treatment.drafter);
-        Some(Route { variant, seconds: variants[variant].seconds, speculation, drafter, reason, rejected })
+        let VariantNow { seconds, room, .. } = variants[variant];
+        Some(Route { variant, seconds, waits: room == Room::Later, speculation, drafter, reason, rejected })
     }
 
     /// Whether a variant is good enough. Where nothing was measured, only the largest is.
@@ -138,11 +154,15 @@ impl Policy {
         within: f64,
         variants: &[VariantNow<'_>],
     ) -> (Option<usize>, RouteReason) {
-        let fitting = || (0..variants.len()).filter(|&i| variants[i].fits);
+        let fitting = || with_room(variants);
         let by_time = |a: &usize, b: &usize| variants[*a].seconds.total_cmp(&variants[*b].seconds);
-        let good = fitting().filter(|&i| self.suffices(category, &variants[i], variants)).min_by(by_time);
+        let good = || fitting().filter(|&i| self.suffices(category, &variants[i], variants));
+        let now = good().filter(|&i| variants[i].room == Room::Now).min_by(by_time);
+        let good = now.or_else(|| good().min_by(by_time));
         let Some(good) = good.filter(|&i| variants[i].seconds > within) else { return (good, RouteReason::Fastest) };
-        let in_time = fitting().filter(|&i| variants[i].seconds <= within).max_by_key(|&i| variants[i].weight_bytes);
+        let in_time = fitting()
+            .filter(|&i| variants[i].seconds <= within && variants[i].room == Room::Now)
+            .max_by_key(|&i| variants[i].weight_bytes);
         match in_time.or_else(|| fitting().min_by(by_time)) {
             Some(other) if other != good => (Some(other), RouteReason::Late),
             _ => (Some(good), RouteReason::Fastest),
@@ -157,7 +177,8 @@ impl Policy {
         variants: &[VariantNow<'_>],
     ) -> SmallVec<[Rejected; 4]> {
         let why = |v: &VariantNow<'_>| match reason {
-            _ if !v.fits => "no room",
+            _ if v.room == Room::Never => "no room",
+            RouteReason::Fastest if v.room == Room::Later => "its memory is taken",
             RouteReason::Rule | RouteReason::Ambiguous => "not the policy's",
             _ if !self.suffices(category, v, variants) => "not good enough",
             RouteReason::Late => "too late",
@@ -168,12 +189,17 @@ impl Policy {
     }
 }
 
+/// Variants that have room for the request, now or later.
+fn with_room(variants: &[VariantNow<'_>]) -> impl Iterator<Item = usize> {
+    (0..variants.len()).filter(|&i| variants[i].room > Room::Never)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn variant(name: &'static str, weight_bytes: u64, seconds: f64) -> VariantNow<'static> {
-        VariantNow { name, weight_bytes, seconds, fits: true }
+        VariantNow { name, weight_bytes, seconds, room: Room::Now }
     }
 
     fn request(category: &'static str, margin: f64, within: f64) -> RouteRequest<'static> {
@@ -195,10 +221,15 @@ mod tests {
         let p = policy("smallest");
         assert_eq!(taken(p.route(&request("code", 0.5, 9.0), &[large, small])), Some((1, RouteReason::Rule)));
         assert_eq!(taken(p.route(&request("code", 0.1, 9.0), &[large, small])), Some((0, RouteReason::Ambiguous)));
-        let full = VariantNow { fits: false, ..small };
+        let full = VariantNow { room: Room::Never, ..small };
         let route = p.route(&request("code", 0.5, 9.0), &[large, full]).unwrap();
         assert_eq!((route.variant, route.reason, route.rejected[0].why), (0, RouteReason::Full, "no room"));
         assert_eq!(p.route(&request("code", 0.5, 9.0), &[full]), None);
+        let busy = VariantNow { room: Room::Later, ..small };
+        let route = p.route(&request("code", 0.5, 9.0), &[large, busy]).unwrap();
+        assert_eq!((route.variant, route.waits, route.reason), (1, true, RouteReason::Rule), "a rule waits");
+        let route = policy("fastest").route(&request("code", 0.5, 9.0), &[large, busy]).unwrap();
+        assert_eq!((route.variant, route.waits), (0, false), "the fastest is one that has room now");
         assert_eq!(policy("large").route(&request("x", 0.5, 9.0), &[small, large]).unwrap().variant, 1);
     }
 
@@ -216,7 +247,7 @@ mod tests {
         assert_eq!(route("facts", 2.0, 1.0, 3.0), (0, RouteReason::Late, "too late"));
         assert_eq!(route("facts", 2.0, 4.0, 3.0), (1, RouteReason::Fastest, "not good enough"));
         assert_eq!(route("facts", 0.5, 1.0, 3.0), (0, RouteReason::Late, "too late"), "none is in time");
-        let mid = VariantNow { name: "mid", weight_bytes: 7, seconds: 1.5, fits: true };
+        let mid = VariantNow { name: "mid", weight_bytes: 7, seconds: 1.5, room: Room::Now };
         let three = [variant("small", 2, 1.0), mid, variant("large", 14, 3.0)];
         let late = p.route(&request("facts", 0.9, 2.0), &three).unwrap();
         assert_eq!((late.variant, late.reason), (1, RouteReason::Late), "the largest that is in time");

@@ -6,9 +6,15 @@
 //! engine's router and the command line.
 
 mod choose;
+mod error;
+mod expect;
+mod levels;
 mod policy;
 mod quality;
 
-pub use choose::{Probed, Rejected, Route, RouteReason, RouteRequest, VariantNow};
-pub use policy::{DraftRule, Policy, PolicyError, ProbeKind, Rule, SpeculationRule, Treatment, VariantRule};
-pub use quality::Quality;
+pub use choose::{Probed, Rejected, Room, Route, RouteReason, RouteRequest, VariantNow};
+pub use error::PolicyError;
+pub use expect::Expected;
+pub use levels::Levels;
+pub use policy::{DraftRule, Policy, ProbeKind, Rule, SpeculationRule, Treatment, VariantRule};
+pub use quality::{Quality, QualityTable};

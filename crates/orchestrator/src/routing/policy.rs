@@ -1,7 +1,7 @@
 //! Policies as TOML: which requests go where, and how they are speculated on.
 
-use super::quality::Quality;
-use crate::place::position;
+use super::error::PolicyError;
+use super::quality::{Quality, QualityTable};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use std::fmt;
@@ -236,39 +236,6 @@ impl<'de> Deserialize<'de> for SpeculationRule {
     }
 }
 
-/// Why a policy cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// The text is no policy.
-    #[error("policy, line {line}, column {column}: {message}")]
-    Form {
-        /// Line, from 1.
-        line: usize,
-        /// Column in characters, from 1.
-        column: usize,
-        /// What is wrong.
-        message: String,
-    },
-    /// It names a variant that there is not.
-    #[error("policy `{policy}` names variant `{name}`; there are {variants}")]
-    Variant {
-        /// The policy.
-        policy: String,
-        /// The name.
-        name: String,
-        /// The variants, comma-separated.
-        variants: String,
-    },
-    /// There is no built-in policy of this name.
-    #[error("there is no policy `{name}`; there are {known}")]
-    Unknown {
-        /// The name.
-        name: String,
-        /// Built-in policies, comma-separated.
-        known: String,
-    },
-}
-
 /// Fields whose values are checked once they have been read, with their places.
 #[derive(Deserialize)]
 struct Places {
@@ -297,14 +264,8 @@ impl Policy {
     /// # Errors
     /// [`PolicyError::Form`] with the place.
     pub fn from_toml(text: &str) -> Result<Policy, PolicyError> {
-        let at = |offset: usize, message: String| {
-            let (line, column) = position(text, offset);
-            PolicyError::Form { line, column, message }
-        };
-        let form = |e: toml::de::Error| {
-            let offset = e.span().map_or(0, |span| span.start);
-            at(offset, e.message().replace('\n', " "))
-        };
+        let at = |offset, message| PolicyError::at(text, offset, message);
+        let form = |e| PolicyError::form(text, &e);
         let policy: Policy = toml::from_str(text).map_err(form)?;
         let places: Places = toml::from_str(text).map_err(form)?;
         let between = |value: &Spanned<f64>, most: f64| (0.0..=most).contains(value.get_ref());
@@ -338,6 +299,13 @@ impl Policy {
                 Err(PolicyError::Unknown { name: name.to_owned(), known })
             }
         }
+    }
+
+    /// The policy with more measurements. Those of `table` go before its own, and so does its tolerance.
+    pub fn with_quality(mut self, table: &QualityTable) -> Policy {
+        self.quality.extend(&table.quality);
+        self.tolerance = table.tolerance.unwrap_or(self.tolerance);
+        self
     }
 
     /// Names of the built-in policies.
@@ -424,42 +392,36 @@ mod tests {
     #[test]
     fn errors_have_line_and_column() {
         let cases = [
-            ("name = 1", "policy, line 1, column 8: invalid type: integer `1`, expected a string"),
-            (
-                "name = \"p\"\nnmae = 2\n[default]\nvariant = \"largest\"",
-                "policy, line 2, column 1: unknown field `nmae`",
-            ),
-            ("name = \"p\"\n[default]\nvariant = \"\"", "policy, line 3, column 11: a variant needs a name"),
-            ("name = \"p\"\nmargin = 1.5\n[default]\nvariant = \"largest\"", "policy, line 2, column 10: margin 1.5"),
-            ("name = \"p\"\nmargin = nan\n[default]\nvariant = \"largest\"", "policy, line 2, column 10: margin NaN"),
-            (
-                "name = \"p\"\ntolerance = -1.0\n[default]\nvariant = \"largest\"",
-                "policy, line 2, column 13: tolerance -1",
-            ),
+            ("name = 1", "line 1, column 8: invalid type: integer `1`, expected a string"),
+            ("name = \"p\"\nnmae = 2\n[default]\nvariant = \"largest\"", "line 2, column 1: unknown field `nmae`"),
+            ("name = \"p\"\n[default]\nvariant = \"\"", "line 3, column 11: a variant needs a name"),
+            ("name = \"p\"\nmargin = 1.5\n[default]\nvariant = \"largest\"", "line 2, column 10: margin 1.5"),
+            ("name = \"p\"\nmargin = nan\n[default]\nvariant = \"largest\"", "line 2, column 10: margin NaN"),
+            ("name = \"p\"\ntolerance = -1.0\n[default]\nvariant = \"largest\"", "line 2, column 13: tolerance -1"),
             (
                 "name = \"p\"\nprobe = \"guess\"\n[default]\nvariant = \"largest\"",
-                "policy, line 2, column 9: probe `guess` is none of",
+                "line 2, column 9: probe `guess` is none of",
             ),
             (
                 "name = \"p\"\n[default]\nvariant = \"largest\"\nspeculation = 65",
-                "policy, line 4, column 15: speculation 65 is none of",
+                "line 4, column 15: speculation 65 is none of",
             ),
             (
                 "name = \"p\"\n[default]\nvariant = \"largest\"\n[[rule]]\nvariant = \"smallest\"\nmin_context = 9\nmax_context = 8",
-                "policy, line 7, column 15: max_context 8 is below min_context 9",
+                "line 7, column 15: max_context 8 is below min_context 9",
             ),
-            ("name = \"p\"", "policy, line 1, column 1: missing field `default`"),
+            ("name = \"p\"", "line 1, column 1: missing field `default`"),
             (
                 "name = \"p\"\n[default]\nvariant = \"largest\"\nspeculaton = \"off\"",
-                "policy, line 4, column 1: unknown field `speculaton`",
+                "line 4, column 1: unknown field `speculaton`",
             ),
             (
                 "name = \"p\"\n[default]\nvariant = \"largest\"\n[[rule]]\nvariant = \"smallest\"\nspeculation = 65",
-                "policy, line 6, column 15: speculation 65 is none of",
+                "line 6, column 15: speculation 65 is none of",
             ),
             (
                 "name = \"p\"\n[default]\nvariant = \"largest\"\n[[rule]]\nvariant = \"smallest\"\ncategory = \"code\"",
-                "policy, line 6, column 1: unknown field `category`",
+                "line 6, column 1: unknown field `category`",
             ),
         ];
         for (text, want) in cases {

@@ -1,5 +1,6 @@
 //! Measured quality of variants by category.
 
+use super::error::PolicyError;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -8,7 +9,41 @@ use std::collections::BTreeMap;
 #[serde(transparent)]
 pub struct Quality(pub BTreeMap<String, BTreeMap<String, f64>>);
 
+/// Measurements of one's own variants, for any policy: a section for each category with a number for each variant, of which
+/// more is better, and optionally the `tolerance` that stands in [`Policy::tolerance`](super::Policy::tolerance).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct QualityTable {
+    /// See above.
+    pub tolerance: Option<f64>,
+    /// The sections.
+    #[serde(flatten)]
+    pub quality: Quality,
+}
+
+impl QualityTable {
+    /// Parses a table.
+    ///
+    /// # Errors
+    /// [`PolicyError::Form`] with line and column.
+    pub fn from_toml(text: &str) -> Result<QualityTable, PolicyError> {
+        let table: QualityTable = toml::from_str(text).map_err(|e| PolicyError::form(text, &e))?;
+        match table.tolerance.filter(|t| !(0.0..=f64::MAX).contains(t)) {
+            Some(tolerance) => {
+                Err(PolicyError::at(text, 0, format!("tolerance {tolerance} is not a number of at least 0")))
+            }
+            None => Ok(table),
+        }
+    }
+}
+
 impl Quality {
+    /// Takes the numbers of another table over.
+    pub(super) fn extend(&mut self, other: &Quality) {
+        for (category, variants) in &other.0 {
+            self.0.entry(category.clone()).or_default().extend(variants.clone());
+        }
+    }
+
     /// Quality of a variant in a category; `None` if it was not measured.
     pub fn of(&self, category: &str, variant: &str) -> Option<f64> {
         self.0.get(category)?.get(variant).copied()
@@ -32,6 +67,19 @@ impl Quality {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_are_checked_and_taken_over() {
+        let table = QualityTable::from_toml("tolerance = 0.5\n[code]\na = 1\nb = 2.5\n").unwrap();
+        assert_eq!((table.tolerance, table.quality.of("code", "b")), (Some(0.5), Some(2.5)));
+        let mut own: Quality = toml::from_str("[code]\na = 9\nc = 3\n[facts]\na = 4\n").unwrap();
+        own.extend(&table.quality);
+        assert_eq!(["a", "b", "c"].map(|v| own.of("code", v)), [Some(1.0), Some(2.5), Some(3.0)]);
+        assert_eq!(own.of("facts", "a"), Some(4.0));
+        let message = |text| QualityTable::from_toml(text).unwrap_err().to_string();
+        assert!(message("tolerance = -1").contains("tolerance -1 is not"), "{}", message("tolerance = -1"));
+        assert!(message("[code]\na = \"x\"").starts_with("line "), "{}", message("[code]\na = \"x\""));
+    }
 
     #[test]
     fn good_enough_is_near_the_best() {

@@ -8,7 +8,7 @@ use crate::acceptance::Acceptance;
 use crate::drafter::DrafterKind;
 use crate::random::Random;
 use crate::roofline::StepModel;
-use crate::routing::{ProbeKind, Probed, RouteRequest, SpeculationRule, VariantNow};
+use crate::routing::{Expected, ProbeKind, Probed, Room, RouteRequest, SpeculationRule, VariantNow};
 use crate::select::Candidate;
 use crate::speculator::{Observed, Outcome, SpeculationOptions, Speculator};
 use crate::trace::TraceRequest;
@@ -74,6 +74,8 @@ pub(super) struct Server<'a> {
     /// Requests that have not started, in order.
     waiting: VecDeque<usize>,
     active: Vec<Active>,
+    /// The probe's answer for the request that waits first.
+    asked: Option<(usize, Option<(String, f64)>)>,
     random: Random,
     report: SimReport,
 }
@@ -104,6 +106,7 @@ impl<'a> Server<'a> {
             now: 0.0,
             waiting: (0..trace.len()).collect(),
             active: Vec::new(),
+            asked: None,
             random: Random::new(options.seed),
             report,
         }
@@ -175,19 +178,27 @@ impl<'a> Server<'a> {
         let facts = &self.trace[request];
         let need = f64::from(facts.prompt + facts.output);
         let taken: f64 = self.active.iter().map(|s| self.kv_of(s.request, s.variant)).sum();
-        let room = self.options.kv_bytes - taken;
-        let fits = |v: &SimVariant| need * v.costs.work.kv_bytes <= room;
-        if !self.options.variants.iter().any(fits) {
+        let all = self.options.kv_bytes;
+        let room = |v: &SimVariant| match need * v.costs.work.kv_bytes {
+            bytes if bytes <= all - taken => Room::Now,
+            bytes if bytes <= all => Room::Later,
+            _ => Room::Never,
+        };
+        if !self.options.variants.iter().any(|v| room(v) == Room::Now) {
             return false;
         }
-        let probed = self.probe(request);
+        // A request that waits for memory is not asked about again.
+        let probed = match self.asked.take() {
+            Some((asked, answer)) if asked == request => answer,
+            _ => self.probe(request),
+        };
         let seconds: Vec<f64> = (0..self.lanes.len()).map(|v| self.expected(v, facts)).collect();
         let now: Vec<VariantNow<'_>> = self
             .options
             .variants
             .iter()
             .zip(&seconds)
-            .map(|(v, &seconds)| VariantNow { name: &v.name, weight_bytes: v.weight_bytes, seconds, fits: fits(v) })
+            .map(|(v, &seconds)| VariantNow { name: &v.name, weight_bytes: v.weight_bytes, seconds, room: room(v) })
             .collect();
         let route = self.options.policy.route(
             &RouteRequest {
@@ -197,7 +208,10 @@ impl<'a> Server<'a> {
             },
             &now,
         );
-        let Some(route) = route else { return false };
+        let Some(route) = route.filter(|r| !r.waits) else {
+            self.asked = Some((request, probed));
+            return false;
+        };
         self.wake(route.variant);
         let text = Text::draw(facts.output, facts.copy, &mut self.random);
         self.active.push(Active {
@@ -244,21 +258,19 @@ impl<'a> Server<'a> {
         Some(((**other).to_owned(), UNSURE * self.random.unit()))
     }
 
-    /// Expected seconds of a request on a variant, if what runs now goes on. Busy variants share the device equally.
+    /// Expected seconds of a request on a variant, if what runs now goes on.
     fn expected(&self, variant: usize, facts: &TraceRequest) -> f64 {
         let mut step: Vec<SequenceRows> =
             self.active.iter().filter(|s| s.variant == variant).map(|s| self.last_row(s)).collect();
-        let mut with = |rows: u32, len: u32| {
+        let shares = 1 + self.busy().filter(|&v| v != variant).count() as u32;
+        let (rows, tokens) = (self.options.prefill_rows, self.lanes[variant].tokens);
+        let TraceRequest { prompt, output, .. } = *facts;
+        Expected { prompt, done: 0, output, rows, tokens, shares }.seconds(|rows, len| {
             step.push(SequenceRows { rows, len });
             let seconds = self.options.variants[variant].costs.table.seconds(&step);
             step.pop();
             seconds
-        };
-        let shares = 1 + self.busy().filter(|&v| v != variant).count();
-        let chunk = self.options.prefill_rows.min(facts.prompt).max(1);
-        let prompt = f64::from(facts.prompt) / f64::from(chunk) * with(chunk, facts.prompt.div_ceil(2).max(chunk));
-        let token = with(1, facts.prompt + facts.output / 2);
-        shares as f64 * (prompt + f64::from(facts.output) / self.lanes[variant].tokens * token)
+        })
     }
 
     /// A sequence with one row in the next step.

@@ -1,0 +1,196 @@
+//! A server that a trace runs on: one thread, a batch for each variant, the variants in turn.
+
+use super::prompts::Prompts;
+use crate::args::BenchTraceArgs;
+use crate::signals;
+use crate::speculate::{by_rule, drafter_by_rule};
+use aio::engine::{Batch, Engine, Flow, MemberId, Request, Sampling, Sequence};
+use aio::fleet::{Ask, Fleet, Routed};
+use aio::orchestrator::routing::Policy;
+use aio::orchestrator::trace::TraceRequest;
+use anyhow::{Context, Result};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What became of a request.
+pub(super) struct Done {
+    pub request: usize,
+    pub variant: usize,
+    /// When it was routed, in seconds since the start.
+    pub at: f64,
+    /// What was expected then, and the bandwidth that the variant had.
+    pub expected: f64,
+    pub bandwidth: f64,
+    /// Seconds since it arrived until its first token and its last.
+    pub first: f64,
+    pub latency: f64,
+    pub tokens: u32,
+    pub probe: f64,
+}
+
+/// What a run took.
+#[derive(Default)]
+pub(super) struct Run {
+    pub seconds: f64,
+    /// In the order in which they ended.
+    pub done: Vec<Done>,
+}
+
+impl Run {
+    /// Tokens per second.
+    pub(super) fn rate(&self) -> f64 {
+        self.done.iter().map(|d| f64::from(d.tokens)).sum::<f64>() / self.seconds
+    }
+
+    /// Requests that took longer.
+    pub(super) fn late(&self, within: f64) -> usize {
+        self.done.iter().filter(|d| d.latency > within).count()
+    }
+}
+
+/// A request that runs.
+struct Running {
+    request: usize,
+    id: MemberId,
+    at: f64,
+    first: Option<f64>,
+    routed: Routed,
+}
+
+/// A variant in a run.
+struct Serving {
+    engine: Arc<Engine>,
+    batch: Batch,
+    running: Vec<Running>,
+    /// Seconds of its steps, for equal shares.
+    served: f64,
+}
+
+/// See the module docs.
+pub(super) struct Server<'a> {
+    args: &'a BenchTraceArgs,
+    trace: &'a [TraceRequest],
+    prompts: &'a Prompts,
+    policy: &'a Policy,
+    fleet: &'a mut Fleet,
+    names: Vec<String>,
+    serving: Vec<Serving>,
+    waiting: VecDeque<usize>,
+    started: Instant,
+    run: Run,
+}
+
+impl<'a> Server<'a> {
+    pub(super) fn new(
+        args: &'a BenchTraceArgs,
+        trace: &'a [TraceRequest],
+        prompts: &'a Prompts,
+        policy: &'a Policy,
+        fleet: &'a mut Fleet,
+    ) -> Server<'a> {
+        let names: Vec<String> = fleet.states().into_iter().map(|(name, _)| name).collect();
+        let serving = |engine| Serving { engine, batch: Batch::new(), running: Vec::new(), served: 0.0 };
+        let serving = names.iter().filter_map(|name| fleet.engine(name)).map(serving).collect();
+        let waiting = (0..trace.len()).collect();
+        let (started, run) = (Instant::now(), Run::default());
+        Server { args, trace, prompts, policy, fleet, names, serving, waiting, started, run }
+    }
+
+    fn now(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// Runs the trace once, or until it is interrupted.
+    pub(super) fn run(mut self) -> Result<Run> {
+        while !signals::interrupted() {
+            self.admit()?;
+            let busy = (0..self.serving.len()).filter(|&v| !self.serving[v].running.is_empty());
+            let least = busy.min_by(|&a, &b| self.serving[a].served.total_cmp(&self.serving[b].served));
+            match (least, self.waiting.front()) {
+                (Some(variant), _) => self.step(variant)?,
+                (None, Some(&next)) => {
+                    let wait = self.trace[next].arrival - self.now();
+                    std::thread::sleep(Duration::from_secs_f64(wait.clamp(0.0, 0.01)));
+                }
+                (None, None) => break,
+            }
+        }
+        self.run.seconds = self.now();
+        Ok(self.run)
+    }
+
+    /// Starts requests that have arrived, as far as there is room for them.
+    fn admit(&mut self) -> Result<()> {
+        while self.serving.iter().map(|s| s.running.len()).sum::<usize>() < self.args.sequences as usize {
+            let now = self.now();
+            let Some(&next) = self.waiting.front().filter(|&&next| self.trace[next].arrival <= now) else { break };
+            self.waiting.pop_front();
+            self.start(next)?;
+        }
+        Ok(())
+    }
+
+    /// Routes a request and makes it a member of its variant's batch.
+    fn start(&mut self, request: usize) -> Result<()> {
+        let facts = &self.trace[request];
+        let prompt = self.prompts.of(request, facts);
+        let at = self.now();
+        // Without a head, the trace's category stands for the probe's answer.
+        let category = self.args.head.is_none().then_some(facts.category.as_str());
+        let within = self.args.within.unwrap_or(f64::INFINITY) - (at - facts.arrival);
+        let ask = Ask::new(prompt.text, prompt.ids.len() as u32, facts.output);
+        let routed = self.fleet.route(&Ask { within, policy: Some(self.policy), category, ..ask })?;
+        let variant = self.names.iter().position(|name| *name == routed.name).context("a variant is not loaded")?;
+        let busy = self.serving.iter().filter(|s| !s.running.is_empty()).map(|s| s.served);
+        let least = busy.fold(f64::INFINITY, f64::min);
+        let serving = &mut self.serving[variant];
+        // A variant that was idle has no claim to the time that others had meanwhile.
+        if serving.running.is_empty() && least.is_finite() {
+            serving.served = serving.served.max(least);
+        }
+        let wanted = Request {
+            max_tokens: Some(facts.output as usize),
+            ignore_eog: true,
+            speculation: by_rule(routed.route.speculation),
+            ..Request::new(prompt.ids, Sampling::greedy())
+        };
+        let drafter = drafter_by_rule(routed.route.drafter);
+        let joined = serving.batch.join(&serving.engine, wanted, Sequence::new(), Some(drafter));
+        let id = joined.map_err(|(error, _)| error)?;
+        serving.running.push(Running { request, id, at, first: None, routed });
+        Ok(())
+    }
+
+    /// Runs a step of a variant, and takes out what has ended.
+    fn step(&mut self, variant: usize) -> Result<()> {
+        let serving = &mut self.serving[variant];
+        let began = Instant::now();
+        serving.batch.step(&serving.engine, &mut |_, _| Flow::Continue)?;
+        serving.served += began.elapsed().as_secs_f64();
+        let now = self.started.elapsed().as_secs_f64();
+        for running in serving.running.iter_mut().filter(|r| r.first.is_none()) {
+            if serving.batch.generated(running.id).is_some_and(|ids| !ids.is_empty()) {
+                running.first = Some(now);
+            }
+        }
+        while let Some(id) = serving.batch.ended() {
+            let (done, _) = serving.batch.leave(&serving.engine, id).context("the member has not left")?;
+            let Some(at) = serving.running.iter().position(|r| r.id == id) else { continue };
+            let Running { request, at, first, routed, .. } = serving.running.swap_remove(at);
+            let arrival = self.trace[request].arrival;
+            self.run.done.push(Done {
+                request,
+                variant,
+                at,
+                expected: routed.route.seconds,
+                bandwidth: routed.bandwidth,
+                first: first.unwrap_or(now) - arrival,
+                latency: now - arrival,
+                tokens: done?.ids.len() as u32,
+                probe: routed.probe_seconds,
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+//! The present speed of variants that have not run for a while, from those that have: they share the machine.
+
+use crate::cost_model::PresentSpeed;
+
+/// A variant when it last ran.
+#[derive(Clone, Debug)]
+struct Seen {
+    steps: u64,
+    /// Relative speeds of all variants at that time.
+    speeds: Vec<f64>,
+}
+
+/// See the module docs.
+#[derive(Clone, Debug)]
+pub struct Levels {
+    seen: Vec<Seen>,
+    /// The variant that ran last.
+    recent: usize,
+}
+
+impl Levels {
+    /// For so many variants, of which none has run.
+    pub fn new(variants: usize) -> Levels {
+        Levels { seen: vec![Seen { steps: 0, speeds: vec![1.0; variants] }; variants], recent: 0 }
+    }
+
+    /// By how much each variant is faster than its own cost model says. `now` has a speed for each variant.
+    pub fn update(&mut self, now: &[PresentSpeed]) -> Vec<f64> {
+        let ran = |seen: &Seen, now: &PresentSpeed| now.steps.saturating_sub(seen.steps);
+        let most = (0..now.len().min(self.seen.len())).max_by_key(|&v| ran(&self.seen[v], &now[v]));
+        self.recent = most.filter(|&v| ran(&self.seen[v], &now[v]) > 0).unwrap_or(self.recent);
+        let speeds: Vec<f64> = now.iter().map(|n| n.relative).collect();
+        let recent = self.recent;
+        let factor = |(seen, now): (&mut Seen, &PresentSpeed)| {
+            // Fewer steps than before: it was loaded again.
+            if now.steps != seen.steps {
+                *seen = Seen { steps: now.steps, speeds: speeds.clone() };
+                return 1.0;
+            }
+            match (speeds.get(recent), seen.speeds.get(recent)) {
+                (Some(now), Some(then)) if *then > 0.0 => now / then,
+                _ => 1.0,
+            }
+        };
+        self.seen.iter_mut().zip(now).map(factor).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn speed(steps: u64, relative: f64) -> PresentSpeed {
+        PresentSpeed { steps, relative, bandwidth: relative * 1e9 }
+    }
+
+    #[test]
+    fn an_idle_variant_follows_the_one_that_runs() {
+        let mut levels = Levels::new(2);
+        assert_eq!(levels.update(&[speed(0, 1.0), speed(0, 1.0)]), [1.0, 1.0]);
+        // The first has run: the second, which never did, is as much faster or slower.
+        assert_eq!(levels.update(&[speed(5, 0.8), speed(0, 1.0)]), [1.0, 0.8]);
+        assert_eq!(levels.update(&[speed(9, 0.8), speed(4, 0.6)]), [1.0, 1.0], "both know for themselves");
+        // The bus is busy, and the second runs no more.
+        assert_eq!(levels.update(&[speed(12, 0.4), speed(4, 0.6)]), [1.0, 0.5]);
+        assert_eq!(levels.update(&[speed(12, 0.4), speed(4, 0.6)]), [1.0, 0.5], "nothing new");
+        assert_eq!(levels.update(&[speed(20, 0.8), speed(4, 0.6)]), [1.0, 1.0], "it is clear again");
+        assert_eq!(levels.update(&[speed(20, 0.8), speed(6, 0.3)]), [0.5, 1.0], "and the other way round");
+    }
+}
