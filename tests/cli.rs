@@ -14,6 +14,8 @@ mod chat;
 #[cfg(feature = "cuda")]
 #[path = "cli/cuda.rs"]
 mod cuda;
+#[path = "cli/fleet.rs"]
+mod fleet;
 #[path = "cli/graph.rs"]
 mod graph;
 #[path = "cli/measure.rs"]

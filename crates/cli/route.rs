@@ -5,7 +5,7 @@ use crate::outcome::Outcome;
 use crate::section::cells;
 use crate::table::Table;
 use crate::{fleet, input, models, output, signals};
-use aio::engine::{Engine, EngineOptions};
+use aio::engine::{Engine, EngineOptions, Flow};
 use aio::fleet::{Confusion, LinearHead, Probe, Sample, ZeroShot, parse_samples};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -35,11 +35,12 @@ fn train(args: &RouteTrainArgs) -> Result<()> {
     let engine = engine(&args.model)?;
     let labelled: Vec<(String, String)> = samples.into_iter().map(|s| (s.text, s.category)).collect();
     let bar = output::bar(labelled.len() as u64, "reading prompts");
-    let head = LinearHead::train(&engine, &labelled, args.penalty, &mut || bar.inc(1))?;
+    let mut each = || {
+        bar.inc(1);
+        if signals::interrupted() { Flow::Stop } else { Flow::Continue }
+    };
+    let head = LinearHead::train(&engine, &labelled, args.penalty, &mut each)?;
     bar.finish_and_clear();
-    if signals::interrupted() {
-        bail!("interrupted");
-    }
     let text = head.to_json();
     aio::mapped::write_whole(&args.out, text.as_bytes())
         .with_context(|| format!("cannot write {}", args.out.display()))?;

@@ -114,6 +114,11 @@ fn a_device_profile_is_measured_listed_and_shown() {
     let levels: Vec<_> = json["read"].as_array().unwrap().iter().map(|r| r["level"].as_str().unwrap()).collect();
     assert!(levels.contains(&"memory"), "{levels:?}");
     place.good(&["device", "calibrate", "-r", "1"]);
+    // With a profile, the map of regimes has measured times beside predicted ones.
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let map = place.good(&["regime", &model, "--measure", "--batch", "1,2", "--context", "16,64", "-o", "json"]);
+    let map: Value = serde_json::from_str(&map).unwrap();
+    assert!(map["cells"].as_array().unwrap().iter().all(|c| c["measured_seconds"].as_f64().unwrap() > 0.0), "{map}");
     let listed: Value = serde_json::from_str(&place.good(&["device", "list", "-o", "json"])).unwrap();
     let with_profile = listed.as_array().unwrap().iter().filter(|d| d["profile"].is_string());
     assert_eq!(with_profile.count(), 1);

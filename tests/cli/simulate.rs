@@ -76,7 +76,7 @@ fn a_trace_runs_on_a_profile() {
         "e.jsonl: trace, line 1: column 13: missing field",
     );
     place.bad(&["simulate", "--policy", "fast"], 2, "there is no policy `fast`; there are adaptive, paper");
-    place.bad(&["simulate", "--policy", &place.write("p2.toml", "name = 1")], 2, "p2.toml: policy, line 1, column 8");
+    place.bad(&["simulate", "--policy", &place.write("p2.toml", "name = 1")], 2, "p2.toml: line 1, column 8");
     let named = place.write("named.toml", "name = \"n\"\n[default]\nvariant = \"huge\"\n");
     place.bad(&[&base[..], &["--policy", &named]].concat(), 2, "policy `n` names variant `huge`; there are tiny");
     place.bad(&["simulate", "--device", "310P"], 2, "there is no device `310P`");

@@ -2,7 +2,7 @@
 
 use crate::Table;
 use aio::cpu::{CpuDevice, CpuOptions};
-use aio::engine::{Engine, EngineOptions, Sequence};
+use aio::engine::{Engine, EngineOptions, Flow, Sequence};
 use aio::fleet::{Ask, Fleet, FleetError, FleetOptions, LinearHead, Loader, VariantSpec, ZeroShot};
 use aio::ir::DType;
 use aio::orchestrator::routing::Policy;
@@ -10,7 +10,12 @@ use aio_filetest::tiny;
 use std::sync::Arc;
 
 fn engine() -> Engine {
-    let options = EngineOptions { context: Some(64), prefill_rows: 64, sequences: 2, ..EngineOptions::default() };
+    loaded(false)
+}
+
+fn loaded(hidden: bool) -> Engine {
+    let options =
+        EngineOptions { context: Some(64), prefill_rows: 64, sequences: 2, hidden, ..EngineOptions::default() };
     let device = CpuDevice::new(CpuOptions { threads: 1, ..CpuOptions::default() }).unwrap();
     tiny::engine("smollm2-135m", DType::Q8_0, Arc::new(device), &options)
 }
@@ -38,5 +43,8 @@ pub(crate) fn cause(table: &mut Table) {
     table.add("FleetError", LinearHead::from_json("{}").unwrap_err());
     let own = engine();
     table.add("FleetError", ZeroShot::new(&own, &["x".to_owned(), "x".to_owned()]).unwrap_err());
+    let samples = ["a", "b"].map(|name| (name.to_owned(), name.to_owned()));
+    let read = loaded(true);
+    table.add("FleetError", LinearHead::train(&read, &samples, 0.01, &mut || Flow::Stop).unwrap_err());
     table.add("FleetError", FleetError::from(own.reserve(&mut Sequence::new(), 1 << 20).unwrap_err()));
 }

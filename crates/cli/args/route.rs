@@ -30,7 +30,7 @@ pub(crate) struct FleetArgs {
     /// Head made by `aio route train`.
     #[arg(long, value_name = "FILE", requires = "variants")]
     pub head: Option<PathBuf>,
-    /// Measured quality of the variants: a TOML section for each category, with a number for each variant.
+    /// Measured quality of the variants: TOML sections [quality.CATEGORY] with a number for each variant.
     #[arg(long, value_name = "FILE", requires = "variants")]
     pub quality: Option<PathBuf>,
     /// Categories of the zero-shot probe.

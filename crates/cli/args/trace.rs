@@ -97,7 +97,7 @@ pub(crate) struct BenchTraceArgs {
     /// Only the trace's requests of this category.
     #[arg(long, value_name = "CATEGORY")]
     pub only: Option<String>,
-    /// Measured quality of the variants: a TOML section for each category, with a number for each variant.
+    /// Measured quality of the variants: TOML sections [quality.CATEGORY] with a number for each variant.
     #[arg(long, value_name = "FILE")]
     pub quality: Option<PathBuf>,
     /// Head that probes each request [default: the trace's categories are taken as known].
@@ -147,7 +147,7 @@ pub(crate) struct SimulateArgs {
     /// Where requests go.
     #[arg(long, default_value = "adaptive", value_name = "POLICY")]
     pub policy: String,
-    /// Measured quality of the variants: a TOML section for each category, with a number for each variant.
+    /// Measured quality of the variants: TOML sections [quality.CATEGORY] with a number for each variant.
     #[arg(long, value_name = "FILE")]
     pub quality: Option<PathBuf>,
     /// How steps are submitted: each operator, each token's operators as a graph, or the whole step as a graph.

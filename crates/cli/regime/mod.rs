@@ -59,11 +59,20 @@ fn markdown(map: &Map) -> String {
     let row = |c: &Cell| {
         let mut row = cells![c.batch, c.context, c.regime, format!("{:.2}", c.predicted.0 * 1e3)];
         row.push(c.measured.map_or("-".to_owned(), |s| format!("{:.2}", s * 1e3)));
-        row.extend(cells![c.drafts.0, format!("{:.0}", c.drafts.1)]);
+        let rows = c.batch * (1 + c.drafts.0);
+        row.extend(cells![c.drafts.0, format!("{rows} rows"), format!("{:.0}", c.drafts.1)]);
         row
     };
-    let heads =
-        vec![">batch", ">context", "bound", ">predicted ms", ">measured ms", ">drafts that pay", ">tok/s with them"];
+    let heads = vec![
+        ">batch",
+        ">context",
+        "bound",
+        ">predicted ms",
+        ">measured ms",
+        ">drafts that pay",
+        ">chosen step",
+        ">tok/s with them",
+    ];
     let steps = Table { title: "Decode steps", heads, rows: map.cells.iter().map(row).collect() };
     let line = |(at, b, unit): (String, Boundary, &str)| cells![at, b.from, b.to, format!("{:.0} {unit}", b.at)];
     let heads = vec!["at", "below", "above", ">boundary"];
@@ -78,7 +87,7 @@ fn as_json(map: &Map) -> Value {
     let cell = |c: &Cell| {
         json!({
             "batch": c.batch, "context": c.context, "regime": c.regime.to_string(), "predicted_seconds": c.predicted.0,
-            "measured_seconds": c.measured, "drafts": c.drafts.0, "tok_s": c.drafts.1,
+            "measured_seconds": c.measured, "drafts": c.drafts.0, "rows": c.batch * (1 + c.drafts.0), "tok_s": c.drafts.1,
         })
     };
     let boundary = |(at, b, unit): (String, Boundary, &str)| json!({"at": at, "from": b.from.to_string(), "to": b.to.to_string(), "value": b.at, "unit": unit});

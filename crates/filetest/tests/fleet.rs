@@ -3,7 +3,7 @@
 
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_conformance::nmse;
-use aio_engine::{Engine, EngineOptions, OutputBuffer, Sequence, Step, StepRow, StepWants};
+use aio_engine::{Engine, EngineOptions, Flow, OutputBuffer, Sequence, Step, StepRow, StepWants};
 use aio_filetest::edit::File;
 use aio_filetest::logits::token;
 use aio_filetest::tiny;
@@ -155,7 +155,11 @@ fn probes_give_probabilities_and_a_head_learns_its_samples() {
     let samples: Vec<(String, String)> =
         (0..12).map(|i| (text(i), ["even", "odd"][i as usize % 2].to_owned())).collect();
     let read = AtomicU32::new(0);
-    let head = LinearHead::train(&engine, &samples, 1e-3, &mut || _ = read.fetch_add(1, Ordering::Relaxed)).unwrap();
+    let head = LinearHead::train(&engine, &samples, 1e-3, &mut || {
+        read.fetch_add(1, Ordering::Relaxed);
+        Flow::Continue
+    })
+    .unwrap();
     assert_eq!((read.into_inner(), head.categories()), (12, &["even".to_owned(), "odd".to_owned()][..]));
     let mut head = LinearHead::from_json(&head.to_json()).unwrap();
     for (text, category) in &samples {
@@ -171,8 +175,10 @@ fn probes_give_probabilities_and_a_head_learns_its_samples() {
     let plain = self::engine(false);
     let error = head.probe(&plain, "x").unwrap_err().to_string();
     assert!(error.contains("without plans for hidden states"), "{error}");
-    let one = LinearHead::train(&engine, &samples[..1], 1e-3, &mut || {}).unwrap_err().to_string();
+    let one = LinearHead::train(&engine, &samples[..1], 1e-3, &mut || Flow::Continue).unwrap_err().to_string();
     assert_eq!(one, "samples: they are all of one category");
+    let stopped = LinearHead::train(&engine, &samples, 1e-3, &mut || Flow::Stop).unwrap_err().to_string();
+    assert_eq!(stopped, "stopped");
 }
 
 #[test]

@@ -59,6 +59,9 @@ pub enum FleetError {
         /// The other one.
         other: String,
     },
+    /// The caller stopped it.
+    #[error("stopped")]
+    Stopped,
     /// A head or samples that cannot be used.
     #[error("{what}: {message}")]
     Data {

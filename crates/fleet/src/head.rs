@@ -8,7 +8,7 @@ use crate::FleetError;
 use crate::logistic::{Example, Logistic};
 use crate::probe::{Answer, Probe};
 use crate::question::Question;
-use aio_engine::{Engine, StepWants};
+use aio_engine::{Engine, Flow, StepWants};
 use serde::{Deserialize, Serialize};
 
 /// Version of the file's form.
@@ -51,15 +51,15 @@ fn question(engine: &Engine, categories: &[String]) -> Result<Question, FleetErr
 }
 
 impl LinearHead {
-    /// Trains on labelled requests. `penalty` keeps weights small. `each` is called after each request was read.
+    /// Trains on labelled requests. `penalty` keeps weights small. `each` is called after each request was read, and says whether to go on.
     ///
     /// # Errors
-    /// [`FleetError::Data`] if there are fewer than two categories; those of a step.
+    /// [`FleetError::Data`] if there are fewer than two categories; [`FleetError::Stopped`]; those of a step.
     pub fn train(
         engine: &Engine,
         samples: &[(String, String)],
         penalty: f64,
-        each: &mut dyn FnMut(),
+        each: &mut dyn FnMut() -> Flow,
     ) -> Result<LinearHead, FleetError> {
         let mut categories: Vec<String> = samples.iter().map(|s| s.1.clone()).collect();
         categories.sort_unstable();
@@ -72,7 +72,9 @@ impl LinearHead {
         for (text, category) in samples {
             let class = categories.iter().position(|c| c == category).unwrap_or(0);
             examples.push(Example { features: features(engine, &mut question, text)?.0, class });
-            each();
+            if each() == Flow::Stop {
+                return Err(FleetError::Stopped);
+            }
         }
         let Logistic { mean, scale, weights } = Logistic::train(&examples, categories.len(), penalty);
         let model = engine.model().hyper.name.clone();

@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 #[serde(transparent)]
 pub struct Quality(pub BTreeMap<String, BTreeMap<String, f64>>);
 
-/// Measurements of one's own variants, for any policy: a section for each category with a number for each variant, of which
-/// more is better, and optionally the `tolerance` that stands in [`Policy::tolerance`](super::Policy::tolerance).
+/// Measurements of one's own variants, for any policy: sections `[quality.CATEGORY]` as in a policy, and optionally the
+/// `tolerance` that goes before [`Policy::tolerance`](super::Policy::tolerance).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct QualityTable {
     /// See above.
     pub tolerance: Option<f64>,
     /// The sections.
-    #[serde(flatten)]
+    #[serde(default)]
     pub quality: Quality,
 }
 
@@ -70,7 +71,7 @@ mod tests {
 
     #[test]
     fn tables_are_checked_and_taken_over() {
-        let table = QualityTable::from_toml("tolerance = 0.5\n[code]\na = 1\nb = 2.5\n").unwrap();
+        let table = QualityTable::from_toml("tolerance = 0.5\n[quality.code]\na = 1\nb = 2.5\n").unwrap();
         assert_eq!((table.tolerance, table.quality.of("code", "b")), (Some(0.5), Some(2.5)));
         let mut own: Quality = toml::from_str("[code]\na = 9\nc = 3\n[facts]\na = 4\n").unwrap();
         own.extend(&table.quality);
@@ -78,7 +79,12 @@ mod tests {
         assert_eq!(own.of("facts", "a"), Some(4.0));
         let message = |text| QualityTable::from_toml(text).unwrap_err().to_string();
         assert!(message("tolerance = -1").contains("tolerance -1 is not"), "{}", message("tolerance = -1"));
-        assert!(message("[code]\na = \"x\"").starts_with("line "), "{}", message("[code]\na = \"x\""));
+        assert!(
+            message("[quality.code]\na = \"x\"").starts_with("line 2, column 5"),
+            "{}",
+            message("[quality.code]\na = \"x\"")
+        );
+        assert!(message("[code]\na = 1").contains("unknown field `code`"), "{}", message("[code]\na = 1"));
     }
 
     #[test]

@@ -1,0 +1,127 @@
+//! Variants: `run --variants`, `route`, `bench trace`. Forms, choices and refusals; never times.
+
+use crate::{Place, text};
+use aio::ir::DType;
+use aio::model::synth::{Preset, Synth};
+use serde_json::Value;
+
+const SAMPLES: &str = "{\"text\": \"aa 1 aa\", \"category\": \"code\", \"source\": \"s\"}
+{\"text\": \"zz 2 zz zz\", \"category\": \"math\", \"source\": \"s\"}
+{\"text\": \"aa 3 aa\", \"category\": \"code\", \"source\": \"s\"}
+{\"text\": \"zz 4 zz zz\", \"category\": \"math\", \"source\": \"s\"}
+";
+
+/// Two variants, named by their files.
+fn variants(place: &Place) -> String {
+    let write = |name: &str, dtype| {
+        let preset = Preset::find("smollm2-135m").unwrap().tiny();
+        place.write(name, Synth::new(&preset, dtype, 1).unwrap().to_bytes().unwrap())
+    };
+    [write("small.gguf", DType::Q4_0), write("large.gguf", DType::F32)].join(",")
+}
+
+fn json(place: &Place, args: &[&str]) -> Value {
+    let output = place.run(&[args, &["-o", "json"]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_prompt_goes_to_the_variant_of_the_policy() {
+    let place = Place::new();
+    let files = variants(&place);
+    let base = ["run", "--variants", &files, "--ctx", "256", "-p", "aa 1 aa", "-n", "4", "--temp", "0", "--explain"];
+    let with = |more: &[&str]| json(&place, &[&base[..], more].concat());
+    for (policy, variant) in [("static-small", "small"), ("static-large", "large")] {
+        let run = with(&["--policy", policy]);
+        assert_eq!((&run["route"]["variant"], &run["route"]["reason"]), (&variant.into(), &"rule".into()), "{run}");
+        assert_eq!(run["route"]["rejected"][0]["why"], "not the policy's");
+        assert_eq!(run["route"]["probe"], Value::Null);
+        assert!(run["route"]["expected_seconds"].as_f64().unwrap() > 0.0, "{run}");
+    }
+    // Nothing was measured of these variants, so the default policy takes the larger one, unless that would be late.
+    let probe = ["--probe", "zero-shot", "--categories", "code,math"];
+    let run = with(&["--probe", "none"]);
+    let why = &run["route"]["rejected"][0]["why"];
+    assert_eq!((&run["route"]["variant"], why), (&"large".into(), &"not good enough".into()), "{run}");
+    let run = with(&probe);
+    assert!(["code", "math"].contains(&run["route"]["probe"]["category"].as_str().unwrap()), "{run}");
+    // Equal quality in all categories.
+    let quality = place.write("q.toml", "[quality.code]\nsmall = 1\nlarge = 1\n[quality.math]\nsmall = 1\nlarge = 1\n");
+    let own = "name = \"mine\"\nprobe = \"zero-shot\"\n[default]\nvariant = \"fastest\"\nspeculation = 2\ndrafter = \"lookup\"\n";
+    let policy = place.write("mine.toml", own);
+    let run = with(&[&probe[..], &["--policy", &policy, "--quality", &quality]].concat());
+    assert_eq!((&run["route"]["reason"], &run["spec"]), (&"fastest".into(), &"2".into()), "{run}");
+    assert_eq!(with(&[&probe[..], &["--policy", &policy, "--spec", "off"]].concat())["spec"], "off", "flags go first");
+    let output = place.run(&[&base[..], &probe[..]].concat());
+    let lines = text(&output.stderr);
+    for part in ["probe: ", "variant: large (", "  not small: ", " s measured"] {
+        assert!(lines.contains(part), "{part}: {lines}");
+    }
+}
+
+#[test]
+fn variants_are_refused_with_a_reason() {
+    let place = Place::new();
+    let files = variants(&place);
+    let base = ["run", "--variants", &files, "-p", "x", "-n", "2"];
+    let bad = |more: &[&str], message: &str| place.bad(&[&base[..], more].concat(), 2, message);
+    bad(&["--policy", "quick"], "there is no policy `quick`; there are adaptive, paper");
+    bad(&["--probe", "head"], "`aio route train`");
+    bad(&["--head", &place.write("head.json", "{}")], "head.json: head: missing field");
+    bad(&["--memory", "0.000001"], "needs");
+    bad(&["--quality", &place.write("q.toml", "[quality.code]\nsmall = \"x\"\n")], "q.toml: line 2, column 9");
+    place.bad(&["run", "--variants", "none.gguf", "-p", "x"], 2, "variant none.gguf");
+    let twice = format!("{files},{}", files.split(',').next().unwrap());
+    place.bad(&["run", "--variants", &twice, "-p", "x"], 2, "two variants are named `small`");
+    place.bad(&["run", "--policy", "paper", "-p", "x"], 2, "--variants");
+}
+
+#[test]
+fn a_head_is_trained_tested_and_used() {
+    let place = Place::new();
+    let files = variants(&place);
+    let (samples, small) = (place.write("s.jsonl", SAMPLES), files.split(',').next().unwrap());
+    let head = place.path("h.json").display().to_string();
+    let trained = place.good(&["route", "train", &samples, "-m", small, "--out", &head]);
+    assert!(trained.contains("4 prompts, code, math"), "{trained}");
+    let scores = json(&place, &["route", "test", &samples, "-m", small, "--head", &head]);
+    let of = |probe: &str| scores.as_array().unwrap().iter().find(|s| s["probe"] == probe).unwrap().clone();
+    assert_eq!(of("head")["balanced_accuracy"], 1.0, "it has seen them");
+    assert!(of("zero-shot")["balanced_accuracy"].as_f64().unwrap() <= 1.0);
+    let run = ["run", "--variants", &files, "--ctx", "256", "--head", &head, "-p", "zz 9 zz zz", "-n", "2"];
+    assert_eq!(json(&place, &run)["route"]["probe"]["category"], "math");
+    // A head of another model is refused.
+    let other = place.write(
+        "o.gguf",
+        Synth::new(&Preset::find("llama-1b").unwrap().tiny(), DType::F16, 1).unwrap().to_bytes().unwrap(),
+    );
+    place.bad(&["route", "test", &samples, "-m", &other, "--head", &head], 2, "train again");
+    place.bad(&["route", "train", &place.write("e.jsonl", ""), "-m", small], 2, "e.jsonl");
+}
+
+#[test]
+fn a_trace_runs_for_real_by_several_policies() {
+    let place = Place::new();
+    let files = variants(&place);
+    let trace = place.write("t.jsonl", place.good(&["trace", "make", "-n", "6", "--context", "128", "--rate", "1000"]));
+    let base = ["bench", "trace", "--trace", &trace, "--variants", &files, "-r", "2", "--within", "100"];
+    let report = json(&place, &[&base[..], &["--policies", "static-small,static-large,paper"]].concat());
+    assert_eq!((&report["kind"], report["policies"].as_array().unwrap().len()), (&"measured".into(), 3));
+    for (policy, wanted) in report["policies"].as_array().unwrap().iter().zip([Some("small"), Some("large"), None]) {
+        let runs = policy["runs"].as_array().unwrap();
+        assert_eq!(runs.len(), 2);
+        let requests = runs[1]["requests"].as_array().unwrap();
+        assert_eq!(requests.len(), 6);
+        for request in requests {
+            assert!(wanted.is_none_or(|name| request["variant"] == name), "{request}");
+            assert!(request["seconds"].as_f64() >= request["first_token_seconds"].as_f64(), "{request}");
+            let code = request["category"] == "code";
+            assert!(wanted.is_some() || (request["variant"] == "small") == code, "{request}");
+        }
+    }
+    let table = place.good(&base);
+    assert!(table.contains("## The trace, measured") && table.contains("## Over time"), "{table}");
+    place.bad(&[&base[..], &["--only", "poems"]].concat(), 2, "no requests of category poems");
+    place.bad(&[&base[..], &["--policies", "static-small,nothing"]].concat(), 2, "no policy `nothing`");
+}
