@@ -44,7 +44,9 @@ fn traces_come_from_their_seed() {
     assert_ne!(place.good(&[&base[..], &["--seed", "2"]].concat()), trace);
     let first: Value = serde_json::from_str(trace.lines().next().unwrap()).unwrap();
     assert!(first["prompt"].as_u64().unwrap() >= 256 && first["copy"].is_number(), "{first}");
-    place.bad(&["trace", "make", "--rate", "-1"], 2, "at least 0");
+    for rate in ["-1", "1e-300", "inf", "nan"] {
+        place.bad(&["trace", "make", "--rate", rate], 2, "expected 0, or a number from");
+    }
     place.bad(&["trace", "make", "--context", "9"], 2, "64");
 }
 
@@ -81,6 +83,11 @@ fn a_trace_runs_on_a_profile() {
     place.bad(&[&base[..], &["--policy", &named]].concat(), 2, "policy `n` names variant `huge`; there are tiny");
     place.bad(&["simulate", "--device", "310P"], 2, "there is no device `310P`");
     place.bad(&[&base[..], &["--dispatch", "op"]].concat(), 2, "needs a modelled chip");
+    for busy in ["1", "2-1x3", "1-2x0", "a-bxc"] {
+        place.bad(&[&base[..], &["--busy", busy]].concat(), 2, "expected FROM-TOxFACTOR");
+    }
+    let seconds = |more: &[&str]| json(&place, &[&base[..], more].concat())["seconds"].as_f64().unwrap();
+    assert!(seconds(&["--busy", "0-1e9x2"]) > 1.9 * seconds(&[]), "every step takes twice as long");
     place.bad(&[&base[..], &["--memory", "0.000001"]].concat(), 2, "the variants' weights alone take");
     place.bad(&[&base[..5], &["--variants", "no.gguf"]].concat(), 2, "no.gguf: neither a preset");
 }
@@ -106,6 +113,8 @@ fn each_mechanism_is_worth_something() {
         let notes = section["notes"].as_array().unwrap();
         assert!(notes.iter().filter(|n| n.as_str().unwrap().starts_with("Ours against")).count() == 2, "{notes:?}");
     }
+    let turned = ["simulate", "--table", "paper", "--variants", "pangu-7b,pangu-1b"];
+    place.bad(&turned, 2, "the paper's figures are of --variants pangu-1b,pangu-7b");
     let paper = json(&place, &["simulate", "--table", "paper"]);
     let curve = paper.as_array().unwrap().last().unwrap();
     assert!(curve["notes"][0].as_str().unwrap().contains("+19.6 % lies at"), "{curve}");

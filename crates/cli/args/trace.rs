@@ -2,6 +2,7 @@
 
 use super::{DispatchArg, LoadArgs, ModelArgs, ShowForm};
 use aio::orchestrator::routing::SpeculationRule;
+use aio::orchestrator::simulate::Busy;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -39,18 +40,17 @@ pub(crate) struct TraceMakeArgs {
     #[arg(short = 'n', long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub requests: u32,
     /// Requests that arrive each second on average; 0 for all at once.
-    #[arg(long, default_value_t = 0.0, value_name = "R", value_parser = at_least_0)]
+    #[arg(long, default_value_t = 0.0, value_name = "R", value_parser = rate)]
     pub rate: f64,
     /// Seed.
     #[arg(long, default_value_t = 1, value_name = "S")]
     pub seed: u64,
 }
 
-fn at_least_0(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|n: &f64| n.is_finite() && *n >= 0.0)
-        .ok_or_else(|| "expected a number of at least 0".to_owned())
+/// A rate of arrivals: one a year at least, so that times stay numbers.
+fn rate(text: &str) -> Result<f64, String> {
+    let valid = |n: &f64| *n == 0.0 || (3e-8..=1e9).contains(n);
+    text.parse().ok().filter(valid).ok_or_else(|| "expected 0, or a number from 3e-8 to 1e9".to_owned())
 }
 
 pub(super) fn above_0(text: &str) -> Result<f64, String> {
@@ -59,6 +59,17 @@ pub(super) fn above_0(text: &str) -> Result<f64, String> {
 
 pub(super) fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|n| (0.0..=1.0).contains(n)).ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
+fn busy(text: &str) -> Result<Busy, String> {
+    let read = || {
+        let (times, factor) = text.split_once('x')?;
+        let (from, to) = times.split_once('-')?;
+        let busy = Busy { from: from.parse().ok()?, to: to.parse().ok()?, factor: factor.parse().ok()? };
+        let valid = busy.from >= 0.0 && busy.to > busy.from && busy.factor.is_finite() && busy.factor > 0.0;
+        valid.then_some(busy)
+    };
+    read().ok_or_else(|| "expected FROM-TOxFACTOR, such as 20-40x2.5".to_owned())
 }
 
 fn speculation(text: &str) -> Result<SpeculationRule, String> {
@@ -129,7 +140,7 @@ pub(crate) enum SimulateTable {
 /// Arguments of `aio simulate`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(
-    after_help = "Every figure is modelled. Requests are routed and speculated on by the code that serves real ones; step times come from the\nsimulated Ascend, whose steps are walked without weights, or from a calibrated profile, and texts are drawn from a seed.\n\nA policy is a name (adaptive, paper, static-large, static-small) or a TOML file. Variants are presets of `aio synth` or model\nfiles; only the shapes of a model are read.\n\nExamples:\n  aio simulate\n  aio simulate --policy paper --dispatch op --host torch-eager --sequences 1\n  aio simulate --trace code.jsonl --policy my.toml --within 10 --decisions routes.jsonl\n  aio simulate --device cpu --variants small.gguf,large.gguf\n  aio simulate --table mechanisms"
+    after_help = "Every figure is modelled. Requests are routed and speculated on by the code that serves real ones; step times come from the\nsimulated Ascend, whose steps are walked without weights, or from a calibrated profile, and texts are drawn from a seed.\n\nA policy is a name (adaptive, paper, static-large, static-small) or a TOML file. Variants are presets of `aio synth` or model\nfiles; only the shapes of a model are read.\n\nExamples:\n  aio simulate\n  aio simulate --policy paper --dispatch op --host torch-eager --sequences 1\n  aio simulate --trace code.jsonl --policy my.toml --within 10 --busy 20-40x3 --decisions routes.jsonl\n  aio simulate --device cpu --variants small.gguf,large.gguf\n  aio simulate --table mechanisms"
 )]
 pub(crate) struct SimulateArgs {
     /// Trace to run [default: what `aio trace make` prints].
@@ -165,6 +176,9 @@ pub(crate) struct SimulateArgs {
     /// Seconds in which a request should be finished.
     #[arg(long, value_name = "SECONDS", value_parser = above_0)]
     pub within: Option<f64>,
+    /// Times in which others use the memory, as FROM-TOxFACTOR: seconds, and how many times as long a step takes.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = busy)]
+    pub busy: Vec<Busy>,
     /// How often the probe is right.
     #[arg(long, default_value_t = 0.95, value_name = "SHARE", value_parser = share)]
     pub probe_accuracy: f64,

@@ -34,6 +34,7 @@ pub(crate) fn steps(trace: &Path, variant: SimVariant, sequences: u32) -> Result
             kv_bytes: f64::INFINITY,
             within: f64::INFINITY,
             probe: SimProbe { rows: PROBE_ROWS, accuracy: 1.0 },
+            busy: &[],
             seed: 1,
         },
     );
@@ -81,6 +82,7 @@ pub(super) fn run(
             kv_bytes,
             within: args.within.unwrap_or(f64::INFINITY),
             probe: SimProbe { rows: PROBE_ROWS, accuracy: args.probe_accuracy },
+            busy: &args.busy,
             seed: args.seed,
         },
     ))

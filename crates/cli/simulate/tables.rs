@@ -48,8 +48,12 @@ fn trace(args: &SimulateArgs, mix: Mix, context: u32) -> Vec<TraceRequest> {
     make(&TraceOptions { mix, requests: REQUESTS, context, rate: f64::INFINITY, seed: args.seed })
 }
 
+/// The paper's models.
+const PAPER: [&str; 2] = ["pangu-1b", "pangu-7b"];
+
 /// The paper's figures.
 fn paper(args: &SimulateArgs) -> Result<Vec<Section>> {
+    ensure!(args.variants == PAPER, "the paper's figures are of --variants {}", PAPER.join(","));
     let setting = Setting { chip: &args.device.to_uppercase(), hosts: vec!["torch-eager"] };
     let mut sections = predictions::sections(&setting)?;
     let eager = like(args, DispatchArg::Op, 1, Some(SpeculationRule::Off));

@@ -3,7 +3,7 @@
 
 use aio_orchestrator::routing::{Policy, SpeculationRule};
 use aio_orchestrator::simulate::{
-    SequenceRows, SimOptions, SimProbe, SimReport, SimVariant, StepTable, TimedStep, VariantCosts, Verification,
+    Busy, SequenceRows, SimOptions, SimProbe, SimReport, SimVariant, StepTable, TimedStep, VariantCosts, Verification,
     percentile, simulate,
 };
 use aio_orchestrator::trace::{Mix, TraceOptions, TraceRequest, make};
@@ -51,6 +51,7 @@ fn run(
         kv_bytes: 1e12,
         within: f64::INFINITY,
         probe: SimProbe { rows: 64, accuracy: 0.95 },
+        busy: &[],
         seed: SEED,
     };
     change(&mut options);
@@ -147,6 +148,33 @@ fn late_requests_go_to_a_smaller_variant_and_back() {
     assert!(small(0..20) <= 2 && small(130..140) <= 1, "quiet stretches have the large one");
     assert!(small(20..120) > 20 && report.late * 2 < fixed.late);
     assert!(percentile(&report.latency, 0.5) < percentile(&fixed.latency, 0.5));
+}
+
+#[test]
+fn a_busy_memory_sends_requests_to_the_smaller_variant_and_back() {
+    println!("seed {SEED}");
+    let facts = TraceRequest { arrival: 0.0, category: "knowledge".to_owned(), prompt: 500, output: 100, copy: 0.0 };
+    let trace: Vec<_> = (0..100).map(|i| TraceRequest { arrival: 2.0 * f64::from(i), ..facts.clone() }).collect();
+    // Steps take three times as long for a minute; the large variant then needs 4 s, the small one 1 s.
+    const BUSY: [Busy; 1] = [Busy { from: 60.0, to: 120.0, factor: 3.0 }];
+    let with = |policy| run(&trace, &both(), policy, |o| (o.within, o.busy) = (2.5, &BUSY));
+    let (adaptive, fixed) = (with("adaptive"), with("static-large"));
+    let small = |from: f64, to: f64| {
+        let own = adaptive.decisions.iter().filter(|d| (from..to).contains(&d.at));
+        own.fold((0, 0), |(small, all), d| (small + u32::from(d.route.variant == 0), all + 1))
+    };
+    println!(
+        "small {:?} {:?} {:?}, late {} and {}",
+        small(0.0, 60.0),
+        small(60.0, 120.0),
+        small(120.0, 200.0),
+        adaptive.late,
+        fixed.late
+    );
+    assert!(fixed.late >= 30, "{}", fixed.late);
+    assert!(adaptive.late * 20 <= fixed.late, "{} of {}", adaptive.late, fixed.late);
+    let ((before, _), (during, all), (after, _)) = (small(0.0, 60.0), small(60.0, 120.0), small(126.0, 200.0));
+    assert!(before == 0 && during + 2 >= all && after == 0, "{before} {during} of {all} {after}");
 }
 
 #[test]

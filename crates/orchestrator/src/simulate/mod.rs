@@ -10,7 +10,7 @@ mod server;
 mod text;
 
 pub use costs::{CapturedLengths, SequenceRows, StepTable, TimedStep, VariantCosts};
-pub use options::{SimOptions, SimProbe, SimVariant, Verification};
+pub use options::{Busy, SimOptions, SimProbe, SimVariant, Verification};
 pub use report::{Decision, SimReport, VariantReport, percentile};
 
 use crate::trace::TraceRequest;

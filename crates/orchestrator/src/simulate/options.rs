@@ -32,6 +32,17 @@ pub struct SimProbe {
     pub accuracy: f64,
 }
 
+/// A time in which others use the device's memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Busy {
+    /// Seconds from the start: when it begins and when it ends.
+    pub from: f64,
+    /// See above.
+    pub to: f64,
+    /// How many times as long a step takes meanwhile.
+    pub factor: f64,
+}
+
 /// How a trace is run.
 #[derive(Clone, Copy, Debug)]
 pub struct SimOptions<'a> {
@@ -55,6 +66,8 @@ pub struct SimOptions<'a> {
     pub within: f64,
     /// The probe, where the policy has one.
     pub probe: SimProbe,
+    /// When others use the memory. The server only sees what its steps take.
+    pub busy: &'a [Busy],
     /// Seed of texts and of the probe's mistakes.
     pub seed: u64,
 }

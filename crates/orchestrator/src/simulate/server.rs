@@ -5,10 +5,11 @@ use super::options::{SimOptions, SimVariant, Verification};
 use super::report::{Decision, SimReport, VariantReport};
 use super::text::{Offer, Text};
 use crate::acceptance::Acceptance;
+use crate::cost_model::PresentSpeed;
 use crate::drafter::DrafterKind;
 use crate::random::Random;
 use crate::roofline::StepModel;
-use crate::routing::{Expected, ProbeKind, Probed, Room, RouteRequest, SpeculationRule, VariantNow};
+use crate::routing::{Expected, Levels, ProbeKind, Probed, Room, RouteRequest, SpeculationRule, VariantNow};
 use crate::select::Candidate;
 use crate::speculator::{Observed, Outcome, SpeculationOptions, Speculator};
 use crate::trace::TraceRequest;
@@ -22,6 +23,8 @@ const SURE: f64 = 0.9;
 const UNSURE: f64 = 0.4;
 /// Weight of the last step in a variant's tokens per step and sequence.
 const RECENT: f64 = 0.05;
+/// Weight of the last step in a variant's speed.
+const LATELY: f64 = 0.25;
 
 /// A request that runs.
 struct Active {
@@ -59,6 +62,9 @@ struct Lane {
     speculator: Speculator,
     /// Tokens of a step for each sequence, lately.
     tokens: f64,
+    /// Steps, and the logarithm of how much longer than in the table the last of them took.
+    steps: u64,
+    slower: f64,
     /// Seconds of the device that it had, for equal shares among variants with requests.
     served: f64,
 }
@@ -74,6 +80,8 @@ pub(super) struct Server<'a> {
     /// Requests that have not started, in order.
     waiting: VecDeque<usize>,
     active: Vec<Active>,
+    /// Present speeds of variants that have not run lately.
+    levels: Levels,
     /// The probe's answer for the request that waits first.
     asked: Option<(usize, Option<(String, f64)>)>,
     random: Random,
@@ -85,7 +93,23 @@ fn lane(variant: &SimVariant, options: &SimOptions<'_>) -> Lane {
     let seconds_per_kv_byte = table.per_position() / variant.costs.work.kv_bytes.max(1.0);
     let model = StepModel::Table { seconds: table.column(DRAFT_ROWS), seconds_per_kv_byte };
     let options = SpeculationOptions { max_drafts: options.drafts, max_rows: DRAFT_ROWS, model };
-    Lane { speculator: Speculator::new(options), tokens: 1.0, served: 0.0 }
+    Lane { speculator: Speculator::new(options), tokens: 1.0, steps: 0, slower: 0.0, served: 0.0 }
+}
+
+impl Lane {
+    /// How fast its steps are at present. The table's speed is 1.
+    fn speed(&self) -> PresentSpeed {
+        PresentSpeed { steps: self.steps, relative: (-self.slower).exp(), bandwidth: 0.0 }
+    }
+
+    /// Counts a step that took so many times as long as in the table.
+    fn took(&mut self, seconds: f64, longer: f64) {
+        self.served += seconds;
+        self.steps += 1;
+        if longer.is_finite() && longer > 0.0 {
+            self.slower += LATELY * (longer.ln() - self.slower);
+        }
+    }
 }
 
 impl<'a> Server<'a> {
@@ -106,6 +130,7 @@ impl<'a> Server<'a> {
             now: 0.0,
             waiting: (0..trace.len()).collect(),
             active: Vec::new(),
+            levels: Levels::new(options.variants.len()),
             asked: None,
             random: Random::new(options.seed),
             report,
@@ -192,7 +217,10 @@ impl<'a> Server<'a> {
             Some((asked, answer)) if asked == request => answer,
             _ => self.probe(request),
         };
-        let seconds: Vec<f64> = (0..self.lanes.len()).map(|v| self.expected(v, facts)).collect();
+        let speeds: Vec<PresentSpeed> = self.lanes.iter().map(Lane::speed).collect();
+        let levels = self.levels.update(&speeds);
+        let present = speeds.iter().zip(levels).map(|(speed, level)| speed.relative * level);
+        let seconds: Vec<f64> = present.enumerate().map(|(v, speed)| self.expected(v, facts) / speed).collect();
         let now: Vec<VariantNow<'_>> = self
             .options
             .variants
@@ -281,9 +309,11 @@ impl<'a> Server<'a> {
     /// Runs a step of a variant.
     fn spend(&mut self, variant: usize, step: &[SequenceRows]) -> f64 {
         let SimVariant { costs, weight_bytes, .. } = &self.options.variants[variant];
-        let seconds = costs.table.seconds(step);
+        let idle = costs.table.seconds(step);
+        let busy = self.options.busy.iter().filter(|b| (b.from..b.to).contains(&self.now));
+        let seconds = busy.fold(idle, |seconds, b| seconds * b.factor);
         self.now += seconds;
-        self.lanes[variant].served += seconds;
+        self.lanes[variant].took(seconds, seconds / idle);
         self.report.add_step(costs.regime(step, seconds), seconds);
         let positions: f64 = step.iter().map(|s| f64::from(s.len)).sum();
         let own = &mut self.report.variants[variant];
