@@ -134,7 +134,8 @@ fn every_command_has_help_with_examples() {
     let commands = ["pull", "run", "compile", "perplexity", "gguf", "synth", "bench"].map(|c| vec![c]);
     let groups = [vec![], vec!["graph"], vec!["cache"], vec!["device"], vec!["trace"], vec!["trace", "make"]];
     let groups = groups.into_iter().chain([vec!["simulate"], vec!["regime"]]);
-    let commands = commands.into_iter().chain([vec!["bench", "spec"]]).chain(groups);
+    let benches = [vec!["bench", "spec"], vec!["bench", "plans"]];
+    let commands = commands.into_iter().chain(benches).chain(groups);
     let graph = ["verify", "print", "dot", "passes", "plan", "buckets", "run", "ops"].map(|c| vec!["graph", c]);
     let cache = ["list", "verify", "clear"].map(|c| vec!["cache", c]);
     let device = ["list", "show", "calibrate"].map(|c| vec!["device", c]);

@@ -4,7 +4,9 @@ mod artefact;
 mod device;
 mod graph;
 mod measure;
+mod numbers;
 mod op;
+mod plans;
 mod regime;
 mod route;
 mod spec;
@@ -22,6 +24,7 @@ pub(crate) use measure::ModelTable;
 pub(crate) use measure::{
     BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, KernelsArgs, ModelTablesArgs,
 };
+pub(crate) use plans::{PlansArgs, PlansTable};
 pub(crate) use regime::{MapForm, RegimeArgs};
 pub(crate) use route::{FleetArgs, ProbeArg, RouteCommand, RouteTestArgs, RouteTrainArgs};
 pub(crate) use spec::SpecArgs;

@@ -147,3 +147,57 @@ fn a_machine_without_a_gpu_says_so() {
     }
     assert!(place.good(&["device", "list"]).contains("| cuda | device cuda is not available: "));
 }
+
+/// Chosen plans and predictions on a tiny model: the form of both tables, and the same choices from the recording.
+#[test]
+fn bench_plans_measures_records_and_replays() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q8_0);
+    let base = ["bench", "plans", "-m", &model, "--threads", "1", "--context", "30,70", "--batch", "1,2"];
+    let quick =
+        ["--acceptance", "0,0.8", "--drafts", "4", "-r", "2", "--warm-up", "12", "--pairs", "6", "--steps", "10"];
+    let small = [&base[..], &quick, &["--seed", "7"]].concat();
+    let json =
+        |args: &[&str]| -> Value { serde_json::from_str(&place.good(&[args, &["-o", "json"]].concat())).unwrap() };
+    let report = json(&[&small[..], &["--record", "steps.jsonl"]].concat());
+    assert_eq!((&report["kind"], &report["seed"]), (&"measured".into(), &7.into()));
+    let cells = report["regret"]["cells"].as_array().unwrap();
+    let place_of = |c: &Value| (c["context"].as_u64().unwrap(), c["batch"].as_u64().unwrap(), c["acceptance"].as_f64());
+    let grid = [30, 70].map(|n| [1, 2].map(|b| [0.0, 0.8].map(|a| (n, b, Some(a)))).concat()).concat();
+    assert_eq!(cells.iter().map(place_of).collect::<Vec<_>>(), grid);
+    for cell in cells {
+        let most = 4 * cell["batch"].as_u64().unwrap();
+        assert!(cell["chosen_drafts"].as_u64().unwrap() <= most && cell["best_drafts"].as_u64().unwrap() <= most);
+        assert!(cell["half_interval"].as_f64().unwrap() >= 0.0 && cell["regret"].as_f64().unwrap() < 1.0, "{cell}");
+        let same = cell["chosen_drafts"] == cell["best_drafts"];
+        assert!(!same || cell["regret"] == 0.0, "equal plans lose nothing: {cell}");
+    }
+    let costs = &report["costs"];
+    assert_eq!(costs["steps"].as_u64().unwrap() + costs["left_out"].as_u64().unwrap(), 10);
+    // Per cell two rounds of five plans, and 60 steps between reads; the first line says what was measured.
+    let recorded = std::fs::read_to_string(place.path("steps.jsonl")).unwrap();
+    assert_eq!(recorded.lines().count(), 1 + 4 * 2 * 5 + 60);
+    let replay = ["bench", "plans", "--replay", "steps.jsonl", "--only", "regret", "--acceptance", "0,0.8"];
+    let (first, second) = (json(&replay), json(&replay));
+    assert_eq!((&first, &first["kind"]), (&second, &"recorded".into()), "a replay depends on nothing but its file");
+    let cells = first["regret"]["cells"].as_array().unwrap();
+    assert_eq!(cells.iter().map(place_of).collect::<Vec<_>>(), grid);
+    let in_bounds = |c: &Value| (0.0..1.0).contains(&c["regret"].as_f64().unwrap()) && c["half_interval"] == 0.0;
+    assert!(cells.iter().all(in_bounds), "{first}");
+    let table = place.good(&["bench", "plans", "--replay", "steps.jsonl", "--only", "regret"]);
+    assert!(table.starts_with("# Plans, recorded") && table.contains("seed 1"), "{table}");
+    assert!(table.contains("| context | batch | acceptance |") && table.contains("plus half the interval"), "{table}");
+}
+
+#[test]
+fn bench_plans_refuses_what_it_cannot_run() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q8_0);
+    place.bad(&["bench", "plans", "-m", &model, "--batch", "73", "--context", "8"], 2, "the maximum is 72");
+    place.bad(&["bench", "plans", "-m", &model, "--context", "0"], 2, "--context needs a number above 0");
+    place.bad(&["bench", "plans", "-m", &model, "--acceptance", "1.5"], 2, "expected a number from 0 to 1");
+    place.bad(&["bench", "plans", "--replay", "none.jsonl"], 2, "none.jsonl");
+    place.write("broken.jsonl", "{\"model\": 1}\n");
+    place.bad(&["bench", "plans", "--replay", "broken.jsonl"], 2, "recording, line 1: column");
+    place.bad(&["bench", "plans", "--replay", "x", "--record", "y"], 2, "cannot be used with");
+}

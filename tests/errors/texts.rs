@@ -4,7 +4,7 @@ use crate::Table;
 use aio::ir::text::parse;
 use aio::ir::verify;
 use aio::orchestrator::routing::Policy;
-use aio::orchestrator::{Costs, DeviceProfile, Figure, trace};
+use aio::orchestrator::{Costs, DeviceProfile, Figure, Recording, trace};
 
 const X: &str = "%x = input \"x\" : f32[4]\n";
 const STATE: &str = "%s = state \"s\" : u32[seqs]\n%n = input \"n\" : u32[seqs]\n";
@@ -74,6 +74,8 @@ fn policies(table: &mut Table) {
     table.add("PolicyError", named.check(&["small", "large"]).unwrap_err());
     table.add("TraceError", trace::parse("{\"arrival\": -1}").unwrap_err());
     table.add("TraceError", trace::parse("\n").unwrap_err());
+    table.add("RecordError", Recording::parse("{\"model\": 1}").unwrap_err());
+    table.add("RecordError", Recording::parse("\n").unwrap_err());
 }
 
 pub(crate) fn cause(table: &mut Table) {

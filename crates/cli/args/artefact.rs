@@ -1,6 +1,6 @@
 //! Flags of the subcommands about compiled models: `compile` and `cache`.
 
-use super::measure::{Numbers, numbers};
+use super::numbers::{Numbers, numbers};
 use super::{ModelArgs, ShowForm};
 use clap::{Args as ClapArgs, Subcommand};
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Flags of `regime`.
 
-use super::measure::{Numbers, numbers};
+use super::numbers::{Numbers, numbers};
 use clap::{Args as ClapArgs, ValueEnum};
 use std::path::PathBuf;
 

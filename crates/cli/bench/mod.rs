@@ -4,6 +4,7 @@
 mod bar;
 mod forms;
 mod measure;
+mod plans;
 mod row;
 mod samples;
 mod spec;
@@ -27,6 +28,7 @@ pub(crate) fn main(mut args: BenchArgs) -> Result<Outcome> {
     match args.command.take() {
         Some(BenchCommand::Spec(spec)) => return spec::main(*spec),
         Some(BenchCommand::Trace(args)) => return trace::main(&args),
+        Some(BenchCommand::Plans(args)) => return plans::main(&args),
         None => {}
     }
     let tests = tests(&args);

@@ -1,7 +1,9 @@
 //! The cost model of a model's steps: the roofline, corrected by what steps took.
 //!
-//! Each term of the roofline (weights, keys and values, arithmetic) gets a factor, and all of them the machine's present
-//! *level*, which drifts: a shared bus changes by factors of two within seconds. The logarithms of these four are estimated
+//! Each term of the roofline (weights, keys and values, arithmetic with weights, arithmetic of attention) gets a factor, and
+//! all of them the machine's present *level*, which drifts: a shared bus changes by factors of two within seconds. Attention
+//! runs after the products with weights, not beside them, and in plain numbers at another rate, so memory and
+//! arithmetic overlap within each of the two only. The logarithms of these five are estimated
 //! from the logarithm of measured over predicted seconds by an extended Kalman filter (Jazwinski 1970), and what is left is
 //! corrected by row count, since kernels have steps there. A step that is far off is left out, since any step may take ten
 //! times as long for an unrelated reason; several in a row on one side move the level at once. The errors of past
@@ -12,11 +14,12 @@ use crate::shape::SINGLE;
 use aio_plan::StepTime;
 use std::fmt;
 
-/// What is estimated: level, and factors of weights, of keys and values, of arithmetic; all as logarithms.
-const STATES: usize = 4;
-/// Variances before any measurement, and those that each step adds.
-const PRIOR: [f64; STATES] = [0.25, 0.1, 0.25, 0.25];
-const DRIFT: [f64; STATES] = [4e-4, 1e-6, 1e-5, 1e-5];
+/// What is estimated: level, and factors of weights, of keys and values, of arithmetic with weights, of attention; all as
+/// logarithms.
+const STATES: usize = 5;
+/// Variances before any measurement, and those that each step adds. The profile says nothing of attention's rate.
+const PRIOR: [f64; STATES] = [0.25, 0.1, 0.25, 0.25, 1.0];
+const DRIFT: [f64; STATES] = [4e-4, 1e-6, 1e-5, 1e-5, 1e-5];
 /// Variance of a single step's logarithm: at first, at least, and the share of the last step in it.
 const NOISE: f64 = 2.5e-3;
 const LEAST_NOISE: f64 = 1e-4;
@@ -137,14 +140,17 @@ impl CostModel {
     fn terms(&self, step: StepSize) -> (f64, [f64; STATES]) {
         let sequences = f64::from(step.sequences.max(1));
         let each = step.positions as f64 / sequences;
-        let [launch, weights, kv, compute] = self.work.seconds(sequences, f64::from(step.rows) / sequences, each);
+        let [launch, weights, kv, compute, attention] =
+            self.work.parts(sequences, f64::from(step.rows) / sequences, each);
         let factor = |i: usize| self.state[i].exp();
-        let (weights, kv, compute) = (weights * factor(1), kv * factor(2), compute * factor(3));
-        let memory = weights + kv;
-        let busy = memory.hypot(compute);
-        let all = busy + launch;
-        let share = |part: f64| part / (busy * all);
-        (all, [1.0, share(memory * weights), share(memory * kv), share(compute * compute)])
+        let (weights, kv, compute, attention) =
+            (weights * factor(1), kv * factor(2), compute * factor(3), attention * factor(4));
+        let (matrices, attended) = (weights.hypot(compute), kv.hypot(attention));
+        let all = matrices + attended + launch;
+        let share = |part: f64, of: f64| if of > 0.0 { part * part / (of * all) } else { 0.0 };
+        let [kv, attention] = [kv, attention].map(|part| share(part, attended));
+        let slope = [1.0, share(weights, matrices), kv, share(compute, matrices), attention];
+        (all, slope)
     }
 
     /// Predicted seconds of a step, at the machine's present speed.

@@ -5,10 +5,11 @@
 //! boundaries are solved, not searched. Used by `aio regime` and by the simulator of traces.
 
 use crate::roofline::{Ceilings, Regime, StepCost};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What the steps of a model read and compute on a device.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepWork {
     /// Bytes and operations besides those of attention.
     pub cost: StepCost,
@@ -100,6 +101,14 @@ impl StepWork {
     pub(crate) fn seconds(&self, sequences: f64, rows: f64, context: f64) -> [f64; 4] {
         let Terms { launch, weights, kv, compute } = self.terms(Point { sequences, rows, context });
         [launch, weights, kv, compute]
+    }
+
+    /// The same with the arithmetic of weights and that of attention apart: seconds of launching, of weights, of keys and
+    /// values, of arithmetic with weights, and of attention.
+    pub(crate) fn parts(&self, sequences: f64, rows: f64, context: f64) -> [f64; 5] {
+        let [launch, weights, kv, compute] = self.seconds(sequences, rows, context);
+        let attention = sequences * rows * context * self.kv_macs / self.ceilings.peak;
+        [launch, weights, kv, compute - attention, attention]
     }
 
     /// What bounds a decode step of `batch` sequences of `context` positions.

@@ -3,10 +3,11 @@
 //! Pure arithmetic on numbers from a plan and a device profile, after Williams, Waterman and Patterson, "Roofline: an
 //! insightful visual performance model" (2009), with separate terms for the KV cache and for submission costs.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The traffic and work of a step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepCost {
     /// Bytes read regardless of the rows: the weights.
     pub bytes: f64,
@@ -19,7 +20,7 @@ pub struct StepCost {
 }
 
 /// Peak rates of a device.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ceilings {
     /// Memory bandwidth in bytes per second.
     pub bandwidth: f64,

@@ -10,6 +10,9 @@ use crate::acceptance::Acceptance;
 use crate::drafter::Match;
 use serde::Serialize;
 use smallvec::SmallVec;
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::fmt;
 
 /// Maximum alternatives that a choice records, and that its line names besides the plain step.
@@ -150,9 +153,39 @@ pub(crate) struct Division {
     pub tokens: Vec<f64>,
     /// Drafting seconds at the same index.
     pub drafting: Vec<f64>,
-    /// By sequence, the chance that its next draft is reached and accepted, and its number of drafts.
-    next: Vec<(f64, u32)>,
+    /// The next draft of each sequence that has one left.
+    next: BinaryHeap<Next>,
 }
+
+/// A sequence's next draft. The largest has the largest chance, and of equals comes first.
+#[derive(Clone, Copy, Debug)]
+struct Next {
+    /// Chance that it is reached and accepted.
+    survival: f64,
+    sequence: u32,
+    /// Drafts before it.
+    taken: u32,
+}
+
+impl Ord for Next {
+    fn cmp(&self, other: &Next) -> Ordering {
+        self.survival.total_cmp(&other.survival).then_with(|| other.sequence.cmp(&self.sequence))
+    }
+}
+
+impl PartialOrd for Next {
+    fn partial_cmp(&self, other: &Next) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Next {
+    fn eq(&self, other: &Next) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Next {}
 
 impl Division {
     /// Divides up to `total` drafts besides the fixed ones, at most `each` per sequence including those.
@@ -161,45 +194,39 @@ impl Division {
         self.next.clear();
         self.tokens.clear();
         self.drafting.clear();
-        self.start(candidates);
+        self.start(candidates, each);
         for _ in 0..total {
-            let Some(best) = self.largest(candidates, each) else { break };
-            let candidate = &candidates[best];
-            let (survival, taken) = self.next[best];
-            self.order.push(best as u32);
+            let Some(mut next) = self.next.peek_mut() else { break };
+            let Next { survival, sequence, taken } = *next;
+            let candidate = &candidates[sequence as usize];
+            self.order.push(sequence);
             self.tokens.push(self.tokens[self.tokens.len() - 1] + survival);
             self.drafting.push(self.drafting[self.drafting.len() - 1] + candidate.seconds_per_draft);
-            let chance = candidate.acceptance.chance(candidate.matched, taken + 2);
-            self.next[best] = (survival * chance, taken + 1);
+            if taken + 1 < candidate.drafts.min(each) {
+                let chance = candidate.acceptance.chance(candidate.matched, taken + 2);
+                *next = Next { survival: survival * chance, sequence, taken: taken + 1 };
+            } else {
+                PeekMut::pop(next);
+            }
         }
     }
 
     /// Starts from the step with fixed drafts only.
-    fn start(&mut self, candidates: &[Candidate<'_>]) {
+    fn start(&mut self, candidates: &[Candidate<'_>], each: u32) {
         let (mut tokens, mut drafting) = (candidates.len() as f64, 0.0);
-        for candidate in candidates {
+        for (sequence, candidate) in candidates.iter().enumerate() {
             let mut survival = candidate.acceptance.chance(candidate.matched, 1);
             for position in 1..=candidate.fixed {
                 tokens += survival;
                 survival *= candidate.acceptance.chance(candidate.matched, position + 1);
             }
             drafting += f64::from(candidate.fixed) * candidate.seconds_per_draft;
-            self.next.push((survival, candidate.fixed));
+            if candidate.fixed < candidate.drafts.min(each) {
+                self.next.push(Next { survival, sequence: sequence as u32, taken: candidate.fixed });
+            }
         }
         self.tokens.push(tokens);
         self.drafting.push(drafting);
-    }
-
-    /// The sequence with the likeliest next draft, the first among equals.
-    fn largest(&self, candidates: &[Candidate<'_>], each: u32) -> Option<usize> {
-        let mut best: Option<usize> = None;
-        for (at, (survival, taken)) in self.next.iter().enumerate() {
-            let left = *taken < candidates[at].drafts.min(each);
-            if left && best.is_none_or(|b| *survival > self.next[b].0) {
-                best = Some(at);
-            }
-        }
-        best
     }
 
     /// The number of drafts per sequence with the first `total` of `order`.
@@ -215,14 +242,18 @@ impl Division {
 /// The alternatives except the chosen one, best first, at most [`KEPT`].
 pub(crate) fn losers(considered: &[Alternative], chosen: usize) -> SmallVec<[Alternative; KEPT]> {
     let mut kept: SmallVec<[Alternative; KEPT]> = SmallVec::new();
+    let mut rates: SmallVec<[f64; KEPT]> = SmallVec::new();
     for (at, alternative) in considered.iter().enumerate() {
         if at == chosen {
             continue;
         }
-        let place = kept.iter().position(|k| alternative.rate() > k.rate()).unwrap_or(kept.len());
+        let rate = alternative.rate();
+        let place = rates.iter().position(|kept| rate > *kept).unwrap_or(rates.len());
         if place < KEPT {
             kept.truncate(KEPT - 1);
+            rates.truncate(KEPT - 1);
             kept.insert(place, *alternative);
+            rates.insert(place, rate);
         }
     }
     kept

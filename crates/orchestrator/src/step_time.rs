@@ -100,6 +100,8 @@ pub struct StepTimes {
     /// Lower bound of `noise`.
     least_noise: f64,
     steps: u64,
+    /// Scratch: indices of the measured row counts.
+    measured: Vec<usize>,
 }
 
 impl StepTimes {
@@ -119,6 +121,7 @@ impl StepTimes {
             noise_seen: 0,
             least_noise: LEAST_NOISE,
             steps: 0,
+            measured: Vec::with_capacity(max_rows.max(1) as usize),
         };
         times.refill();
         times
@@ -261,7 +264,7 @@ impl StepTimes {
     /// Bounds the cautious estimate: a step takes no longer than a measured one with more rows, nor than two steps that
     /// together have its rows. For unmeasured rows these bounds are all that is known. Takes and returns cautious
     /// seconds by rows minus 1.
-    fn bound(&self, out: &mut [f64]) {
+    fn bound(&mut self, out: &mut [f64]) {
         let mut least = f64::INFINITY;
         for at in (0..out.len()).rev() {
             if self.shape.proven(at + 1) {
@@ -269,14 +272,14 @@ impl StepTimes {
             }
             out[at] = least;
         }
-        let mut measured: Option<usize> = None;
+        // All measured rows count, not only the nearest below: measuring another size must not loosen the bound.
+        self.measured.clear();
         for at in 0..out.len() {
-            if let Some(below) = measured {
-                // Rows are indices plus 1: `below + 1` and `at - below` rows make `at + 1`.
-                out[at] = out[at].min(out[below] + out[at - below - 1]);
-            }
+            // Rows are indices plus 1: `below + 1` and `at - below` rows make `at + 1`.
+            let two = self.measured.iter().map(|&below| out[below] + out[at - below - 1]).fold(f64::INFINITY, f64::min);
+            out[at] = out[at].min(two);
             if self.shape.proven(at + 1) {
-                measured = Some(at);
+                self.measured.push(at);
             }
         }
         for (at, time) in out.iter_mut().enumerate() {

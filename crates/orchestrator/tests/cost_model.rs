@@ -109,3 +109,48 @@ fn more_bandwidth_is_never_predicted_slower() {
         last = seconds;
     }
 }
+
+#[test]
+fn more_bandwidth_is_never_slower_for_any_step() {
+    for seed in 0..50 {
+        let mut noise = Noise::new(seed);
+        let ceilings = Ceilings { bandwidth: (1.0 + 3.0 * noise.unit()) * WORK.ceilings.bandwidth, ..WORK.ceilings };
+        let works = [WORK, StepWork { ceilings, ..WORK }];
+        let models = works.map(CostModel::new);
+        for i in 0..100 {
+            let size = step(&mut noise, i);
+            let (batch, context) = (size.sequences, size.positions as f64 / f64::from(size.sequences));
+            let [slow, fast] = works.map(|work| work.predict(batch, size.rows / batch, context));
+            assert!(fast <= slow, "seed {seed}: {size:?}, {slow:?}, {fast:?}");
+            let [slow, fast] = [&models[0], &models[1]].map(|model| model.predict(size));
+            assert!(fast <= slow, "seed {seed}: {size:?}, {slow:?}, {fast:?}");
+        }
+    }
+}
+
+/// Attention computes at a rate that no profile tells, so long contexts are the test of it.
+#[test]
+fn attention_at_another_rate_is_learned() {
+    println!("seed 4");
+    let (mut model, mut noise) = (CostModel::new(WORK), Noise::new(4));
+    let mut errors = Vec::new();
+    for i in 0..300 {
+        let sequences = 1 << noise.below(4);
+        let (rows, context) = (sequences * (1 + noise.below(9) as u32), 64 << noise.below(8));
+        let size = StepSize { sequences, rows, positions: u64::from(sequences) * context + u64::from(rows) };
+        let reads = |bytes: f64| bytes / WORK.ceilings.bandwidth;
+        let computes = |macs: f64| f64::from(rows) * macs / WORK.ceilings.peak;
+        let matrices = reads(WORK.cost.bytes).hypot(computes(WORK.cost.macs_per_row));
+        let seen = context as f64;
+        let attention = reads(f64::from(sequences) * seen * WORK.kv_bytes).hypot(6.0 * computes(seen * WORK.kv_macs));
+        let seconds = (matrices + attention) * (1.0 + 0.03 * noise.normal().clamp(-2.0, 2.0));
+        if i >= 50 {
+            errors.push(error(model.predict(size), seconds));
+        }
+        model.observe(size, StepTime::Measured(seconds));
+    }
+    errors.sort_by(f64::total_cmp);
+    let (median, p95) = (errors[errors.len() / 2], errors[errors.len() * 95 / 100]);
+    println!("median {median:.3}, p95 {p95:.3}");
+    assert!(median <= 0.05 && p95 <= 0.15, "{median} {p95}");
+}

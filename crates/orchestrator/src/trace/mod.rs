@@ -64,7 +64,7 @@ pub fn parse(text: &str) -> Result<Vec<TraceRequest>, TraceError> {
 }
 
 /// The error without its place, which the line already has.
-fn cause(error: &serde_json::Error) -> String {
+pub(crate) fn cause(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.clone(), |(message, _)| message.to_owned())
 }
