@@ -17,7 +17,7 @@ pub(crate) enum PlansTable {
 /// Arguments of `aio bench plans`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(
-    after_help = "Regret: for each context and batch, steps with every number of drafts are timed in interleaved rounds; the best one has the\nmost expected tokens per median time. The speculator then runs --warm-up real steps, in which drafts agree by a seeded draw,\nand chooses; chosen and best plan are timed again in fresh pairs. Sequences of a batch share the pages of one prompt.\nCosts: the error of the predicted time of each step, after 50, over steps of mixed sizes in a seeded order, each between two\nreads of a buffer as large as the weights; steps whose reads differ by more than 5 % are left out.\n\nExamples:\n  aio bench plans\n  aio bench plans --only costs --steps 500\n  aio bench plans --context 64,512 --batch 1,4 --record steps.jsonl\n  aio bench plans --replay steps.jsonl -o json"
+    after_help = "Regret: for each context and batch, steps with every number of drafts are timed in interleaved rounds; the best one has the\nmost expected tokens per median time. The speculator then runs --warm-up real steps, in which drafts agree by a seeded draw,\nand chooses; chosen and best plan are timed again in fresh pairs. Sequences of a batch share no pages.\nCosts: the error of the predicted time of each step, after 50, over steps of mixed sizes in a seeded order, each between two\nreads of a buffer as large as the weights; steps whose reads differ by more than 5 % are left out.\n\nExamples:\n  aio bench plans\n  aio bench plans --only costs --steps 500\n  aio bench plans --context 64,512 --batch 1,4 --record steps.jsonl\n  aio bench plans --replay steps.jsonl -o json"
 )]
 pub(crate) struct PlansArgs {
     #[command(flatten)]

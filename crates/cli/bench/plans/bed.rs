@@ -38,7 +38,7 @@ pub(super) struct Bed {
     meter: Box<dyn Meter>,
     /// What it is, for the report and a recording.
     pub head: RecordHead,
-    /// Sequences by context, which share the pages of one prompt.
+    /// Sequences by context. The first at each context share the pages of one prompt, and so on.
     sequences: BTreeMap<u32, Vec<Sequence>>,
     /// A speculator that has learned nothing.
     fresh: Speculator,
@@ -48,7 +48,7 @@ pub(super) struct Bed {
 }
 
 impl Bed {
-    /// Loads the model, runs a prompt as long as the longest context, and forks it `batch` times at each context. Contexts
+    /// Loads the model, runs `batch` prompts as long as the longest context, and forks each at each context. Contexts
     /// that leave no room for drafts are shortened.
     pub(super) fn open(args: &PlansArgs, contexts: &[u32], batch: u32) -> Result<Bed> {
         let path = models::path(&args.model)?;
@@ -58,7 +58,7 @@ impl Bed {
         let longest = contexts.iter().copied().max().unwrap_or(0).saturating_add(args.drafts + 1);
         let options = EngineOptions {
             context: Some(longest),
-            sequences: room(contexts.len() as u32 * batch, args.drafts + 1, longest),
+            sequences: room(batch, contexts.len() as u32, args.drafts + 1, longest),
             ..EngineOptions::default()
         };
         let ceilings = profiles::ceilings(model.device, &opened.device.target().name, model.threads.unwrap_or(0));
@@ -114,10 +114,11 @@ impl Bed {
     fn fill(&mut self, contexts: &[u32], batch: u32, drafts: u32) -> Result<()> {
         let mut contexts = contexts.to_vec();
         contexts.sort_unstable();
-        let mut prompt = Sequence::new();
-        for context in contexts {
-            self.prefill(&mut prompt, context as usize)?;
-            for _ in 0..batch {
+        // Sequences of a step share no pages, as in a server: shared ones would be read from the cache.
+        for _ in 0..batch {
+            let mut prompt = Sequence::new();
+            for &context in &contexts {
+                self.prefill(&mut prompt, context as usize)?;
                 let engine = &self.loaded.engine;
                 let mut sequence = engine.fork(&prompt, context as usize)?;
                 engine.reserve(&mut sequence, (context + drafts + 1) as usize)?;
@@ -193,10 +194,10 @@ fn check() -> Result<()> {
     Ok(())
 }
 
-/// The number of sequences of `longest` positions that have as many pages as a prompt and its forks need: each fork has a
-/// copy of the prompt's last page, and pages for its rows.
-fn room(forks: u32, rows: u32, longest: u32) -> u32 {
+/// The number of sequences of `longest` positions that have as many pages as `prompts` and their forks at each context need:
+/// each fork has a copy of the prompt's last page, and pages for its rows.
+fn room(prompts: u32, contexts: u32, rows: u32, longest: u32) -> u32 {
     let page = PAGE_POSITIONS as u32;
-    let own = forks.saturating_mul(1 + rows.div_ceil(page));
-    1 + own.div_ceil(longest.div_ceil(page).max(1))
+    let own = prompts.saturating_mul(contexts).saturating_mul(1 + rows.div_ceil(page));
+    prompts + own.div_ceil(longest.div_ceil(page).max(1))
 }
