@@ -6,7 +6,7 @@
 use aio::backend::Device;
 use aio::backend::ImageAccess;
 use aio::cpu::{CpuDevice, CpuOptions, IsaLevel};
-use aio::devices::{DeviceOptions, Registry};
+use aio::devices::{DeviceOptions, Registry, options};
 use aio::engine::{
     Compiled, Engine, EngineOptions, Flow, OutputBuffer, Outputs, Request, Sampling, Sequence, Speculation, Step,
     StepRow, StepWants,
@@ -141,20 +141,27 @@ fn tokens_and_logits_agree_with_llama_cpp_at_every_level() {
 #[test]
 fn tokens_and_logits_of_the_simulated_ascend_agree_with_llama_cpp() {
     let Some(path) = needs::default_model("golden on ascend") else { return };
-    let opened = Registry::with_defaults().open("ascend", &DeviceOptions::new()).unwrap();
-    let engine = load(&path, opened.device);
+    let open = |lengths: &str| {
+        let options = DeviceOptions::new().with(options::LENGTHS, lengths);
+        load(&path, Registry::with_defaults().open("ascend", &options).unwrap().device)
+    };
+    let engine = open("bucket");
     let errors = check(&engine, "ascend", golden().into_iter().take(2));
     assert!(errors.iter().all(|&e| e <= 1e-2), "{errors:?}");
-    let run = |speculation| {
+    let run = |engine: &Engine, speculation| {
         let ids = golden().swap_remove(0).prompt_ids;
         let request = Request { max_tokens: Some(16), speculation, ..Request::new(ids, Sampling::greedy()) };
         engine.generate(&request, &mut |_| Flow::Continue).unwrap().ids
     };
-    assert_eq!(run(Speculation::Fixed(4)), run(Speculation::Off));
-    // A step is one submission and one synchronisation, also with drafts.
+    let tokens = run(&engine, Speculation::Off);
+    assert_eq!(run(&engine, Speculation::Fixed(4)), tokens);
+    // With buckets, a step is one submission and one synchronisation, also with drafts.
     let counters = engine.counters();
     assert_eq!(counters.submissions, counters.syncs);
     assert!(counters.modelled_ns > 0 && counters.captures > 0, "{counters:?}");
+    let auto = open("auto");
+    assert_eq!(run(&auto, Speculation::Fixed(4)), tokens);
+    assert!(auto.forms().iter().map(|(_, steps)| steps).sum::<u64>() > 0, "every step has a form");
 }
 
 #[test]

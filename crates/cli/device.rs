@@ -1,6 +1,8 @@
 //! `aio device`: lists devices, and shows or measures their profiles.
 
-use crate::args::{CalibrateArgs, DeviceArg, DeviceCommand, DeviceListArgs, DeviceShowArgs, ModelTablesArgs, ShowForm};
+use crate::args::{
+    AscendArgs, CalibrateArgs, DeviceArg, DeviceCommand, DeviceListArgs, DeviceShowArgs, ModelTablesArgs, ShowForm,
+};
 use crate::devices::DeviceFlags;
 use crate::outcome::Outcome;
 use crate::profiles::{Listed, Profile, folder, path_of, profile, read};
@@ -34,15 +36,17 @@ fn model(_: &ModelTablesArgs) -> Result<()> {
 
 fn list(args: &DeviceListArgs) -> Result<()> {
     let mut rows = Vec::new();
+    let ascend = AscendArgs { acl_lib: args.acl_lib.clone(), ..AscendArgs::default() };
+    let flags = DeviceFlags { ascend: Some(&ascend), ..DeviceFlags::default() };
     match args.device {
         // If there is none, the error gives the reason.
         Some(device) => {
             let entry = devices::entry(device)?;
-            rows.extend(found(entry, entry.list()?)?);
+            rows.extend(found(entry, entry.list(&devices::options(device, flags)?)?)?);
         }
         None => {
             for entry in registry().entries() {
-                rows.extend(match entry.list() {
+                rows.extend(match entry.list(&devices::known_options(entry, flags)) {
                     Ok(all) => found(entry, all)?,
                     Err(reason) => vec![missing(entry, &reason)],
                 });

@@ -47,8 +47,26 @@ pub(crate) fn open(device: DeviceArg, flags: DeviceFlags<'_>) -> Result<Opened> 
 }
 
 /// The measuring interface of an open device.
-pub(crate) fn measured(device: DeviceArg, opened: &Opened) -> Result<&Arc<dyn Hardware>, RegistryError> {
-    opened.hardware.as_ref().ok_or(RegistryError::NotMeasured { device: device.name() })
+pub(crate) fn measured(device: DeviceArg, opened: &Opened) -> Result<&Arc<dyn Hardware>> {
+    let Some(hardware) = &opened.hardware else {
+        let (none, name) = (RegistryError::NotMeasured { device: device.name() }, device.name());
+        let tables = if name == "ascend" { ", `aio device model` what the simulated Ascend models" } else { "" };
+        bail!("{none}; `aio run --device {name}` prints the rates of a run{tables}");
+    };
+    Ok(hardware)
+}
+
+/// The options that the flags set, which the device must take.
+pub(crate) fn options(device: DeviceArg, flags: DeviceFlags<'_>) -> Result<DeviceOptions> {
+    let asked = asked(flags);
+    fitting(device, &asked)?;
+    Ok(asked)
+}
+
+/// The options that the flags set, if the device takes them, and otherwise none.
+pub(crate) fn known_options(entry: &dyn DeviceEntry, flags: DeviceFlags<'_>) -> DeviceOptions {
+    let asked = asked(flags);
+    if registry().check(entry.name(), &asked).is_ok() { asked } else { DeviceOptions::new() }
 }
 
 /// Rejects flags that the device does not take.

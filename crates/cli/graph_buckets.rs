@@ -67,7 +67,7 @@ fn plan_for(trace: &Path, args: &BucketsArgs) -> Result<()> {
         compile(aio::ir::verify(&graph)?, &device.target(), &Options { buckets: buckets.clone(), fuse: true })?.family;
     let target = &device.target().name;
     let ceilings = profiles::ceilings(args.model.device, target, args.model.threads.unwrap_or(0));
-    let work = ModelWork::of(&family).on(ceilings.unwrap_or(options.ceilings));
+    let work = ModelWork::of(&family).on(ceilings.unwrap_or_else(|| options.ceilings_of(&*device)));
     let name = models::name(&model);
     let variant = costs::by_roofline(&name, &family, work)?;
     let steps = simulate::steps(trace, variant, args.sequences)?;

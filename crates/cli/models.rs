@@ -139,7 +139,7 @@ pub(crate) fn load_on(
     options: &EngineOptions,
 ) -> Result<Loaded> {
     let known = profiles::ceilings(args.device, &device.target().name, args.threads.unwrap_or(0));
-    let options = &EngineOptions { ceilings: known.unwrap_or(options.ceilings), ..options.clone() };
+    let options = &EngineOptions { ceilings: known.or(options.ceilings), ..options.clone() };
     let path = path(args)?;
     let access = if load.mmap { ImageAccess::Map } else { ImageAccess::Read };
     let entry = CacheEntry::of(&path, args, load, &*device, options);

@@ -20,10 +20,13 @@ fn a_run_says_that_its_rates_are_modelled() {
         let base = ["run", "-m", &model, "-p", "hello", "-n", "4", "--temp", "0", "--device", "ascend"];
         place.run(&[&base[..], more].concat())
     };
-    let output = run(&["--spec", "off"]);
+    let output = run(&["--spec", "off", "--lengths", "bucket"]);
     let line = text(&output.stderr);
+    assert!(!line.contains("steps: "), "there is one form: {line}");
     assert!(line.contains("tok/s modelled; generated 4 tokens") && line.contains("4 submissions, 4 syncs"), "{line}");
     assert!(line.contains("graphs captured in") && line.contains("the simulation ran at"), "{line}");
+    let auto = run(&["--spec", "off", "--lengths", "auto"]);
+    assert!(text(&auto.stderr).contains("steps: 4 bucket; "), "{}", text(&auto.stderr));
     let json = |more: &[&str]| -> serde_json::Value {
         serde_json::from_slice(&run(&[&["-o", "json"], more].concat()).stdout).unwrap()
     };
@@ -41,7 +44,10 @@ fn what_measures_refuses_modelled_times() {
     let model = place.model("llama-1b", DType::F16);
     let spec = ["bench", "spec", "-m", &model, "--device", "ascend", "-n", "2"];
     place.bad(&spec, 2, "are modelled, and this benchmark measures them");
-    place.bad(&["bench", "-m", &model, "--device", "ascend"], 2, "cannot be measured");
+    let bench = ["bench", "-m", &model, "--device", "ascend"];
+    let instead = "cannot be measured, so it has no profile; `aio run --device ascend` prints the rates of a run, \
+                   `aio device model` what the simulated Ascend models";
+    place.bad(&bench, 2, instead);
     place.write("text", "one two three four five six seven eight nine ten ".repeat(8));
     let scored = place.run(&["perplexity", "-m", &model, "-f", "text", "--ctx", "16", "--device", "ascend"]);
     assert!(text(&scored.stderr).contains("tok/s modelled on ascend-910b"), "{}", text(&scored.stderr));

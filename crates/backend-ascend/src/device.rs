@@ -2,6 +2,7 @@
 
 use crate::acl::{self, AclLibrary, Queue, Runtime};
 use crate::budget::{Budget, MOST};
+use crate::chips;
 use crate::error::{AscendError, DEVICE};
 use crate::executable::AscendExecutable;
 use crate::lower::has_operator;
@@ -11,7 +12,7 @@ use crate::states::{GROUP, HEADS, PAGES, StatesMap};
 use crate::walk::Walk;
 use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, Tally, WeightSet, WeightSource};
 use aio_ir::{DType, Dims, Op};
-use aio_plan::{KindName, KindSupport, Layout, Limits, Plan, PlanFamily, PoolSizes, Target};
+use aio_plan::{Ceilings, KindName, KindSupport, Layout, Limits, Plan, PlanFamily, PoolSizes, Target};
 use std::fmt;
 use std::sync::Arc;
 
@@ -137,9 +138,20 @@ impl Device for AscendDevice {
         self.queue.runtime.free_bytes()
     }
 
+    fn memory_name(&self) -> String {
+        let name = self.target().name;
+        if self.is_simulated() { format!("{name}, a modelled chip") } else { name }
+    }
+
+    fn ceilings(&self) -> Option<Ceilings> {
+        chips::ceilings(&self.chip)
+    }
+
     fn scratch_bytes(&self, family: &PlanFamily, pools: PoolSizes) -> u64 {
         let Ok(states) = StatesMap::new(family, pools) else { return 0 };
-        let Ok(Collected { weights, scratch, .. }) = Collected::of(family, &states, &self.options) else { return 0 };
+        let rotates = self.queue.runtime.rotates();
+        let collected = Collected::of(family, &states, &self.options, rotates);
+        let Ok(Collected { weights, scratch, .. }) = collected else { return 0 };
         // Halves take more than the file's types; the caller has counted the latter.
         let file: u64 = family.weights.iter().filter_map(|w| w.ty.bytes(&Dims::default())).sum();
         let dims = family.state_bounds(pools);
@@ -187,7 +199,12 @@ impl Device for AscendDevice {
             return Err(DeviceError::Failed(format!("pages {from} and {to} are not both below {all}")));
         }
         self.queue.runtime.synchronize()?;
-        pages.iter().try_for_each(|&(from, to)| resident.states.copy_page(from, to))
+        let mut tails = resident.turn();
+        for &(from, to) in pages {
+            tails.copied(from, to);
+            resident.states.copy_page(from, to)?;
+        }
+        Ok(())
     }
 
     fn download_state(&self, weights: &WeightSet, state: usize) -> Result<Vec<u8>, DeviceError> {

@@ -41,10 +41,12 @@ pub enum AscendError {
         setting: &'static str,
     },
     /// An allocation failed.
-    #[error("out of device memory: {bytes} bytes")]
+    #[error("out of {}: {bytes} bytes", memory(*.modelled))]
     OutOfMemory {
         /// The size requested.
         bytes: u64,
+        /// Whether the memory is that of the modelled chip.
+        modelled: bool,
     },
     /// A call failed.
     #[error("{call}: error {code}{}{message}", if .message.is_empty() { "" } else { ": " })]
@@ -58,6 +60,11 @@ pub enum AscendError {
     },
 }
 
+/// Whose memory it is: that of the simulated Ascend has nothing to do with this machine's.
+fn memory(modelled: bool) -> &'static str {
+    if modelled { "the modelled chip's memory" } else { "device memory" }
+}
+
 impl AscendError {
     /// Converts it to the reason why a device is unavailable.
     pub(crate) fn unavailable(self) -> DeviceError {
@@ -67,7 +74,10 @@ impl AscendError {
     /// Converts it to an error of an open device that allocates memory for `what`.
     pub(crate) fn taking(self, what: &str) -> DeviceError {
         match self {
-            AscendError::OutOfMemory { bytes } => DeviceError::OutOfMemory { what: what.to_owned(), bytes },
+            AscendError::OutOfMemory { bytes, modelled } => {
+                let of = if modelled { ", in the modelled chip's memory," } else { "" };
+                DeviceError::OutOfMemory { what: format!("{what}{of}"), bytes }
+            }
             other => other.into(),
         }
     }
@@ -76,7 +86,7 @@ impl AscendError {
 impl From<AscendError> for DeviceError {
     fn from(e: AscendError) -> DeviceError {
         match e {
-            AscendError::OutOfMemory { bytes } => DeviceError::OutOfMemory { what: "the device".to_owned(), bytes },
+            memory @ AscendError::OutOfMemory { .. } => memory.taking("the device"),
             other => DeviceError::Failed(other.to_string()),
         }
     }

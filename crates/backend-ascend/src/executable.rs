@@ -10,11 +10,13 @@ use crate::lower::{Bases, HostTask, HostValues, Model, Program, Source, attentio
 use crate::resident::{Forms, Resident, nominal, page_of};
 use crate::shape::{Group, Lengths, Limits, Shape, StepRows};
 use crate::stage::{Places, Step};
+use crate::tails::{Written, written};
 use crate::view::Elem;
 use aio_backend::{Bindings, Data, DeviceError, Executable, Pending, StepReport, Submission, Tally};
 use aio_ir::sampling::{NO_TOKEN, is_broken};
 use aio_ir::{DType, Dim, Dims, Sym, TensorType};
 use aio_plan::{InputId, Loc, OutputId, Plan, PlanFamily, StepForm, StepForms, StepTime, Traffic};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -102,6 +104,7 @@ impl AscendExecutable {
             family: &self.family,
             weights: &resident.weights.map,
             states: &resident.states.map,
+            rotates: self.queue.runtime.rotates(),
             vectors: Some(&resident.weights.vectors),
         };
         Program::new(&model, &self.plan, shape, bases)
@@ -136,17 +139,34 @@ impl AscendExecutable {
         Shape::of(dims, step, &Limits { rows: bucket.rows, outs: bucket.outs, pages, lengths, pads: self.pads })
     }
 
-    /// What a way to take lengths costs.
-    fn form(&self, lengths: Lengths, bindings: &Bindings<'_, '_>, step: &StepRows<'_>) -> StepForm {
-        let (shape, _) = self.shape(&bindings.dims, step, lengths);
-        let (positions, updates) = match lengths {
-            Lengths::Bucket => (shape.groups.iter().map(Group::all_pages).sum::<u64>() * u64::from(step.page), 0),
+    /// The shape of a step in the form that `choose` takes, and each row's place in it.
+    fn chosen(
+        &self,
+        choose: &mut dyn FnMut(&[StepForm]) -> usize,
+        bindings: &Bindings<'_, '_>,
+    ) -> Result<(Shape, Vec<u32>), DeviceError> {
+        let step = self.step_rows(bindings);
+        let ways = self.ways(&step)?;
+        let of = |lengths: Lengths| self.shape(&bindings.dims, &step, lengths);
+        if ways.len() == 1 || self.places.is_none() {
+            return Ok(of(ways[0]));
+        }
+        let mut shapes: SmallVec<[_; 2]> = ways.into_iter().map(of).collect();
+        let forms: StepForms = shapes.iter().map(|(shape, _)| self.form(shape, bindings, step.page)).collect();
+        let form = choose(&forms).min(shapes.len() - 1);
+        Ok(shapes.swap_remove(form))
+    }
+
+    /// What a step costs in a shape.
+    fn form(&self, shape: &Shape, bindings: &Bindings<'_, '_>, page: u32) -> StepForm {
+        let (positions, updates) = match shape.lengths {
+            Lengths::Bucket => (shape.groups.iter().map(Group::all_pages).sum::<u64>() * u64::from(page), 0),
             Lengths::Patch => {
                 let calls = if self.graphs { self.attentions * shape.groups.len() as u64 } else { 0 };
                 (bindings.load(&self.plan).positions, calls)
             }
         };
-        StepForm { name: lengths.name(), kv_bytes: positions * self.traffic.kv_per_position, updates }
+        StepForm { name: shape.lengths.name(), kv_bytes: positions * self.traffic.kv_per_position, updates }
     }
 
     /// The index of a shape's entry, and whether a graph was captured for it now.
@@ -243,6 +263,20 @@ impl AscendExecutable {
         Ok([1 + updates.len() as u64, launches, 1])
     }
 
+    /// The pages that a step writes to.
+    fn written(&self, bindings: &Bindings<'_, '_>) -> SmallVec<[Written; 4]> {
+        let table = self.places.and_then(|places| bindings.inputs[places.table.index()]);
+        let Some(Data::U32(table)) = table else { return SmallVec::new() };
+        written(&self.step_rows(bindings), table, bindings.dims.stride as usize)
+    }
+
+    /// Whether every row of a step that ran had a token.
+    fn all_have_tokens(&self, at: usize, dims: &Dims) -> bool {
+        let tokens = self.captured[at].program.tokens().find_map(|loc| self.values.0.get(&loc));
+        let own = tokens.and_then(|tokens| tokens.get(..dims.outs as usize));
+        dims.outs == dims.rows && own.is_some_and(|own| !own.contains(&NO_TOKEN))
+    }
+
     /// Checks what the host will index by, before anything runs.
     fn check_host(&self, at: usize, bindings: &Bindings<'_, '_>) -> Result<(), DeviceError> {
         for task in &self.captured[at].program.host {
@@ -329,44 +363,42 @@ impl AscendExecutable {
 
 impl Executable for AscendExecutable {
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
-        self.submit_form(0, bindings)
-    }
-
-    fn forms(&self, bindings: &Bindings<'_, '_>) -> Result<StepForms, DeviceError> {
-        if self.places.is_none() || self.resident.forms.len() < 2 {
-            return Ok(StepForms::new());
-        }
-        bindings.check(&self.plan, self.resident.states.map.pools)?;
-        let step = self.step_rows(bindings);
-        Ok(self.ways(&step)?.into_iter().map(|lengths| self.form(lengths, bindings, &step)).collect())
+        self.submit_form(&mut |_| 0, bindings)
     }
 
     fn submit_form<'a>(
         &'a mut self,
-        form: usize,
+        choose: &mut dyn FnMut(&[StepForm]) -> usize,
         bindings: &'a mut Bindings<'_, '_>,
     ) -> Result<Pending<'a>, DeviceError> {
         bindings.check(&self.plan, self.resident.states.map.pools)?;
         self.steps += 1;
-        let step = self.step_rows(bindings);
-        let ways = self.ways(&step)?;
-        let (shape, rows) = self.shape(&bindings.dims, &step, *ways.get(form).unwrap_or(&ways[0]));
+        let (shape, rows) = self.chosen(choose, bindings)?;
         let resident = Arc::clone(&self.resident);
-        let _turn = resident.turn();
+        let mut tails = resident.turn();
         // Capturing a new shape is no part of the step's time: the next step of the shape does not repeat it.
         let capturing = self.clock();
         let (at, captured) = self.captured(shape)?;
         let capture_ns = if captured { (self.since(capturing).seconds() * 1e9) as u64 } else { 0 };
         self.check_host(at, bindings)?;
         let started = self.clock();
+        let written = self.written(bindings);
+        if self.captured[at].shape.lengths == Lengths::Bucket {
+            for &rows in &written {
+                resident.states.clear(rows.page, tails.clear(rows))?;
+            }
+        }
         let ran = self.run(at, bindings, &rows);
         if ran.is_err() {
             // A replay that stopped half-way leaves events recorded, which its next wait would take for new ones.
             drop(self.captured.swap_remove(at));
+            tails.wrote(&written, false);
         }
         let [submissions, launches, syncs] = ran?;
         let time = self.since(started);
-        self.deliver(at, bindings, &rows)?;
+        let delivered = self.deliver(at, bindings, &rows);
+        tails.wrote(&written, delivered.is_ok() && self.all_have_tokens(at, &bindings.dims));
+        delivered?;
         let report = StepReport::new(&self.traffic, bindings.load(&self.plan), submissions, time);
         self.tally.update(|counters| {
             counters.add(&report, launches);

@@ -15,8 +15,10 @@
 //!
 //! - **Times.** A step's time ends when its results are on the host. What the host computes from them is not part of it.
 //!
-//! Keys and values past a row's position are hidden by weight 0, so they must be finite: a model whose values overflow
-//! halves breaks other rows of the page. Patched lengths need rows of a sequence at consecutive positions.
+//! Keys and values past a row's position are hidden by weight 0, so they must be finite. What may not be is set to zero
+//! before a step would read it (`tails.rs`). Later rows of the same step are not: in a model whose values overflow halves, a
+//! broken row of a sequence also breaks the rows before it in that step. Patched lengths need rows of a sequence at
+//! consecutive positions.
 //!
 //! An unfused plan (`--dispatch op`) rounds in other places than the fused one, so it may choose the other of two nearly
 //! equal tokens.
@@ -26,6 +28,7 @@
 
 mod acl;
 mod budget;
+mod chips;
 mod device;
 mod error;
 mod executable;
@@ -35,6 +38,7 @@ mod resident;
 mod shape;
 mod stage;
 mod states;
+mod tails;
 mod view;
 mod walk;
 mod weights;

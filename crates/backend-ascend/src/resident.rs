@@ -5,6 +5,7 @@ use crate::lower::{Bases, Model, Program};
 use crate::options::AscendOptions;
 use crate::shape::{Group, Lengths, Shape};
 use crate::states::{States, StatesMap};
+use crate::tails::Tails;
 use crate::weights::{Weights, WeightsMap, reserve, upload};
 use aio_backend::{DeviceError, WeightSource};
 use aio_ir::Sym;
@@ -23,8 +24,8 @@ pub(crate) struct Resident {
     /// The ways in which plans can take lengths, the default first.
     pub forms: Forms,
     queue: Arc<Queue>,
-    /// Held during a step, since arena and scratch memory are shared.
-    turn: Mutex<()>,
+    /// Held during a step, since arena and scratch memory are shared, and pages' tails are read and written.
+    turn: Mutex<Tails>,
     /// A larger one replaces it; graphs that were captured with the old one keep it.
     scratch: Mutex<Arc<DeviceMemory>>,
 }
@@ -62,9 +63,10 @@ impl Collected {
         family: &PlanFamily,
         states: &StatesMap,
         options: &AscendOptions,
+        rotates: bool,
     ) -> Result<Collected, DeviceError> {
         let weights = WeightsMap::collecting(options.groups, 1 << 12);
-        let model = Model { family, weights: &weights, states, vectors: None };
+        let model = Model { family, weights: &weights, states, rotates, vectors: None };
         let (mut scratch, mut forms) = (0, Forms::new());
         for lengths in Lengths::ALL.into_iter().filter(|form| options.lengths.is_none_or(|only| only == *form)) {
             match most_scratch(&model, lengths) {
@@ -105,7 +107,7 @@ impl Resident {
         options: &AscendOptions,
     ) -> Result<Resident, DeviceError> {
         let map = StatesMap::new(family, pools)?;
-        let Collected { weights, forms, .. } = Collected::of(family, &map, options)?;
+        let Collected { weights, forms, .. } = Collected::of(family, &map, options, queue.runtime.rotates())?;
         let weights = if options.dry { reserve(queue, weights) } else { upload(queue, family, source, weights) }?;
         let states = States::new(queue, map)?;
         let arena =
@@ -113,11 +115,13 @@ impl Resident {
         let scratch = DeviceMemory::new(&queue.runtime, 0).map_err(|e| e.taking("scratch memory"))?;
         let scratch = Mutex::new(Arc::new(scratch));
         queue.runtime.synchronize()?;
-        Ok(Resident { weights, states, arena, forms, queue: Arc::clone(queue), turn: Mutex::default(), scratch })
+        // Without computing there is nothing to clear.
+        let turn = Mutex::new(if options.dry { Tails::default() } else { Tails::new(pools.pages) });
+        Ok(Resident { weights, states, arena, forms, queue: Arc::clone(queue), turn, scratch })
     }
 
     /// Excludes other steps of the model.
-    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn turn(&self) -> MutexGuard<'_, Tails> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -8,6 +8,7 @@ use crate::view::{Elem, View};
 use aio_backend::DeviceError;
 use aio_ir::KvShape;
 use aio_plan::{HeadSizes, PlanFamily, PoolSizes, StateDesc};
+use std::ops::Range;
 
 /// Sizes of heads that fused attention takes.
 pub(crate) const HEADS: HeadSizes = HeadSizes { multiple_of: 16, max: 512 };
@@ -51,6 +52,17 @@ fn layer(state: &StateDesc) -> Option<KvShape> {
 
 fn page_bytes(kv: KvShape) -> usize {
     kv.heads as usize * kv.positions as usize * kv.head_dim as usize * HALF
+}
+
+/// Offsets and bytes of positions in a page: a range of each head, or the whole page at once.
+fn parts(kv: KvShape, positions: &Range<u32>) -> Vec<(usize, usize)> {
+    if positions.start == 0 {
+        return vec![(0, page_bytes(kv))];
+    }
+    let position = kv.head_dim as usize * HALF;
+    let head = kv.positions as usize * position;
+    let (from, bytes) = (positions.start as usize * position, positions.len() * position);
+    (0..kv.heads as usize).map(|h| (h * head + from, bytes)).collect()
 }
 
 impl StatesMap {
@@ -157,6 +169,22 @@ impl States {
                 }
                 Residence::Own { offset, page: Some(page), .. } => copy(offset, page)?,
                 Residence::Own { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets positions of a page to zero in every layer.
+    ///
+    /// # Errors
+    /// [`DeviceError::Failed`].
+    pub(crate) fn clear(&self, page: u32, positions: Range<u32>) -> Result<(), DeviceError> {
+        for place in &self.map.places {
+            let Residence::Layer { keys, values, kv } = *place else { continue };
+            for (from, bytes) in parts(kv, &positions) {
+                for pool in [keys, values] {
+                    self.memory.clear(pool + page as usize * page_bytes(kv) + from, bytes)?;
+                }
             }
         }
         Ok(())

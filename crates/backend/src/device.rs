@@ -2,7 +2,7 @@
 
 use crate::{Bindings, Burst, Counters, DeviceError, StepReport, WeightSource};
 use aio_plan::artefact::WeightFile;
-use aio_plan::{Plan, PlanFamily, PoolSizes, StepForms, Target};
+use aio_plan::{Ceilings, Plan, PlanFamily, PoolSizes, StepForm, Target};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -114,6 +114,16 @@ pub trait Device: Send + Sync {
         None
     }
 
+    /// Whose memory [`Device::available_bytes`] counts, for messages.
+    fn memory_name(&self) -> String {
+        self.target().name
+    }
+
+    /// Its peak rates, if it knows them; a profile that was measured goes before.
+    fn ceilings(&self) -> Option<Ceilings> {
+        None
+    }
+
     /// Bytes of working memory, besides weights, states and arena, that steps of this family need with these
     /// pools. Called before anything is loaded; 0 if negligible.
     fn scratch_bytes(&self, family: &PlanFamily, pools: PoolSizes) -> u64 {
@@ -214,25 +224,17 @@ pub trait Executable: Send {
     /// [`DeviceError::Binding`] if the step does not fit the plan, in which case nothing has run.
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError>;
 
-    /// Forms in which the step can run; empty if there is only one.
-    ///
-    /// # Errors
-    /// [`DeviceError::Binding`] if the step does not fit the plan.
-    fn forms(&self, bindings: &Bindings<'_, '_>) -> Result<StepForms, DeviceError> {
-        let _ = bindings;
-        Ok(StepForms::new())
-    }
-
-    /// Starts a step in a form, by its index in [`Executable::forms`]; [`Executable::submit`] takes the first.
+    /// Starts a step in the form that `choose` returns the index of. It is called once if the step has several forms, and
+    /// not at all otherwise. [`Executable::submit`] takes the first.
     ///
     /// # Errors
     /// Those of [`Executable::submit`].
     fn submit_form<'a>(
         &'a mut self,
-        form: usize,
+        choose: &mut dyn FnMut(&[StepForm]) -> usize,
         bindings: &'a mut Bindings<'_, '_>,
     ) -> Result<Pending<'a>, DeviceError> {
-        let _ = form;
+        let _ = choose;
         self.submit(bindings)
     }
 }

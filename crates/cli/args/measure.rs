@@ -99,12 +99,15 @@ pub(crate) enum DeviceCommand {
 /// Arguments of `aio device list`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "With --device, lists only that device, or exits with status 2 and the reason if it cannot be used.\n\nExamples:\n  aio device list\n  aio device list -o json\n  aio device list --device cuda"
+    after_help = "With --device, lists only that device, or exits with status 2 and the reason if it cannot be used.\n\nExamples:\n  aio device list\n  aio device list -o json\n  aio device list --device cuda\n  aio device list --acl-lib /usr/local/Ascend/ascend-toolkit/latest/lib64"
 )]
 pub(crate) struct DeviceListArgs {
     /// List only this device, which must be usable.
     #[arg(long, value_parser = super::device::parser(), value_name = "DEVICE")]
     pub device: Option<DeviceArg>,
+    /// Where to look for CANN's libraries: one of them, or their folder [default: where the system finds them].
+    #[arg(long, value_name = "PATH")]
+    pub acl_lib: Option<PathBuf>,
     /// Output form.
     #[arg(short, long, value_enum, default_value = "md", value_name = "FORM")]
     pub output: ShowForm,

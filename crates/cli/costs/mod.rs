@@ -29,6 +29,7 @@ use crate::devices::DeviceFlags;
 use crate::registry::registry;
 use crate::{devices, profiles};
 use aio::compiler::{Options, compile};
+use aio::devices::DeviceOptions;
 use aio::ir::{DType, verify};
 use aio::orchestrator::simulate::SimVariant;
 use aio::orchestrator::{DeviceProfile, StepWork};
@@ -62,7 +63,7 @@ impl On {
             let chips = CHIPS.join(", ");
             bail!("there is no device `{device}`: not a chip ({chips}), a device of this machine, or a profile");
         };
-        let found = entry.list()?;
+        let found = entry.list(&DeviceOptions::new())?;
         let found = found.first().with_context(|| format!("this machine has no device `{device}`"))?;
         let path = profiles::path_of(entry, &found.target, found.threads)?.filter(|path| path.is_file());
         let path = path.context("this machine has no profile; `aio device calibrate` makes one")?;

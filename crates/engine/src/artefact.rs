@@ -151,7 +151,7 @@ impl Engine {
         let (context, family, pools, weights, runner) = loaded?.expect("a model that was read has hyper-parameters");
         let largest = family.plans.iter().map(|p| p.bucket.rows).max().unwrap_or(1);
         let (pools, prefill_rows) = (pools.make(), prefill_rows(options).min(largest));
-        let EngineOptions { ceilings, burst, .. } = *options;
+        let (ceilings, burst) = (options.ceilings_of(&*device), options.burst);
         let parts = Parts { model, family, device, weights, runner, pools, context, prefill_rows, ceilings, burst };
         Engine::assemble(parts, options.dispatch)
     }
@@ -184,6 +184,6 @@ fn upload(
 ) -> Result<WeightSet, EngineError> {
     let weights = if access == ImageAccess::Map { 0 } else { artefact.weights().bytes() };
     let need = MemoryNeed { weights, ..MemoryNeed::of(family, pools) };
-    need.check_on(device.available_bytes(), || device.scratch_bytes(family, pools))?;
+    need.check_on(device, || device.scratch_bytes(family, pools))?;
     Ok(device.upload_image(family, artefact.weights(), access, pools)?)
 }

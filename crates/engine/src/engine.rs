@@ -47,9 +47,9 @@ pub struct EngineOptions {
     pub snapshot_bytes: u64,
     /// How a step's work is divided and submitted.
     pub dispatch: Dispatch,
-    /// The device's peak rates, used to predict step times before any is measured. An estimate unless the caller knows
-    /// better, for example from a device profile.
-    pub ceilings: Ceilings,
+    /// The device's peak rates, used to predict step times before any is measured, for example from a device profile;
+    /// `None` for what the device knows of itself, or else those of a small desktop.
+    pub ceilings: Option<Ceilings>,
     /// Maximum tokens the device generates without the host, if it can and only one sequence is running; 0 for single
     /// steps. The tokens are the same.
     pub burst: usize,
@@ -67,7 +67,7 @@ impl Default for EngineOptions {
             snapshots: SNAPSHOTS,
             snapshot_bytes: SNAPSHOT_BYTES,
             dispatch: Dispatch::Graph,
-            ceilings: CEILINGS,
+            ceilings: None,
             burst: 0,
             hidden: false,
         }
@@ -75,6 +75,11 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
+    /// The peak rates that predictions begin with.
+    pub fn ceilings_of(&self, device: &dyn Device) -> Ceilings {
+        self.ceilings.or_else(|| device.ceilings()).unwrap_or(CEILINGS)
+    }
+
     /// The buckets that a model is compiled for on a device.
     pub fn buckets(&self, device: &dyn Device) -> Vec<Bucket> {
         buckets(&bucket_rows(self, device), self.hidden)
@@ -241,13 +246,13 @@ impl Engine {
         model.check_tensors(graph)?;
         let pools = PoolPlan::new(&family, capacity(context, options))?;
         let sizes = pools.sizes;
-        MemoryNeed::of(&family, sizes).check_on(device.available_bytes(), || device.scratch_bytes(&family, sizes))?;
+        MemoryNeed::of(&family, sizes).check_on(&*device, || device.scratch_bytes(&family, sizes))?;
         let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, sizes)?;
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
         let bandwidth = options.ceilings.bandwidth;
         let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options.dispatch, bandwidth)?;
         let (pools, prefill_rows) = (pools.make(), prefill_rows(options));
-        let EngineOptions { ceilings, burst, .. } = *options;
+        let (ceilings, burst) = (options.ceilings_of(&*device), options.burst);
         let parts = Parts { model, family, device, weights, runner, pools, context, prefill_rows, ceilings, burst };
         Engine::assemble(parts, options.dispatch)
     }

@@ -25,12 +25,14 @@ pub enum EngineError {
     #[error(transparent)]
     Artefact(#[from] ArtefactError),
     /// The model needs more memory than is available.
-    #[error("not enough memory: {need}, but only {available} bytes are available")]
+    #[error("not enough memory: {need}, but only {available} bytes are available{}{}", if .of.is_some() { " on " } else { "" }, .of.as_deref().unwrap_or_default())]
     Memory {
         /// Memory needed.
         need: MemoryNeed,
         /// Available memory in bytes.
         available: u64,
+        /// The device whose memory it is; `None` for this machine's.
+        of: Option<String>,
     },
     /// The prompt leaves no room in the context.
     #[error("the prompt has {prompt} tokens, which leaves no room in a context of {context}")]

@@ -1,7 +1,8 @@
 //! Runs a step in the form that the orchestrator chooses, where a device offers several. Called by the runner.
 
 use aio_backend::{Bindings, DeviceError, Executable, StepReport};
-use aio_orchestrator::{FormChooser, FormObserved};
+use aio_orchestrator::FormChooser;
+use aio_plan::{StepForm, StepForms};
 use smallvec::SmallVec;
 
 /// Numbers of steps by the name of their form; empty on a device with one form.
@@ -31,12 +32,18 @@ impl Forms {
         executable: &mut dyn Executable,
         bindings: &mut Bindings<'_, '_>,
     ) -> Result<StepReport, DeviceError> {
-        let forms = executable.forms(bindings)?;
-        let choice = self.chooser.choose(&forms);
-        let Some(&form) = forms.get(choice.form) else { return executable.submit(bindings)?.wait() };
         let size = (plan as u64) << 32 | u64::from(bindings.dims.rows);
-        let report = executable.submit_form(choice.form, bindings)?.wait()?;
-        self.chooser.observe(&choice, FormObserved { size, form, seconds: report.time.seconds() });
+        let mut chosen = None;
+        let mut choose = |forms: &[StepForm]| {
+            let choice = self.chooser.choose(forms);
+            let form = choice.form;
+            chosen = Some((StepForms::from(forms), choice));
+            form
+        };
+        let report = executable.submit_form(&mut choose, bindings)?.wait()?;
+        let Some((forms, choice)) = chosen else { return Ok(report) };
+        self.chooser.observe(&forms, &choice, size, report.time.seconds());
+        let form = forms[choice.form];
         match self.steps.iter_mut().find(|(name, _)| *name == form.name) {
             Some((_, steps)) => *steps += 1,
             None => self.steps.push((form.name, 1)),

@@ -2,22 +2,31 @@
 
 use crate::error::EngineError;
 use crate::need::MemoryNeed;
+use aio_backend::Device;
 
 impl MemoryNeed {
     /// Fails if more memory is needed than available. Called before anything large is allocated.
     pub(crate) fn check(self) -> Result<(), EngineError> {
-        self.check_on(None, || 0)
+        self.check_against(available_bytes(), None)
     }
 
     /// Like [`MemoryNeed::check`], including the device's scratch memory and against the device's own memory, if it has
     /// any.
-    pub(crate) fn check_on(mut self, own: Option<u64>, scratch: impl FnOnce() -> u64) -> Result<(), EngineError> {
-        let available = own.or_else(available_bytes).unwrap_or(u64::MAX);
-        if self.total() <= available {
+    pub(crate) fn check_on(mut self, device: &dyn Device, scratch: impl FnOnce() -> u64) -> Result<(), EngineError> {
+        let own = device.available_bytes();
+        let (available, name) = (own.or_else(available_bytes), own.map(|_| device.memory_name()));
+        if available.is_none_or(|available| self.total() <= available) {
             // Computed only now, since it takes long for an unreasonably large pool.
             self.scratch = scratch();
         }
-        if self.total() > available { Err(EngineError::Memory { need: self, available }) } else { Ok(()) }
+        self.check_against(available, name)
+    }
+
+    fn check_against(self, available: Option<u64>, of: Option<String>) -> Result<(), EngineError> {
+        match available {
+            Some(available) if self.total() > available => Err(EngineError::Memory { need: self, available, of }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -24,6 +24,11 @@ fn unavailable(e: AscendError) -> DeviceError {
     DeviceError::Unavailable { device: "ascend".to_owned(), reason: e.to_string() }
 }
 
+/// The path of a real library, if one is named.
+fn path(options: &DeviceOptions) -> Option<&Path> {
+    options.folders(options::ACL_LIB).first().map(|p| p.as_path())
+}
+
 /// Opens the simulator, or a real library.
 fn library(path: Option<&Path>) -> Result<AclLibrary, DeviceError> {
     match path {
@@ -52,9 +57,9 @@ impl DeviceEntry for AscendEntry {
         OPTIONS
     }
 
-    fn list(&self) -> Result<Vec<Found>, DeviceError> {
+    fn list(&self, options: &DeviceOptions) -> Result<Vec<Found>, DeviceError> {
         let mut all = Vec::new();
-        match AclLibrary::open(None)
+        match AclLibrary::open(path(options))
             .map_err(unavailable)
             .and_then(|real| AscendDevice::open(real, AscendOptions::default()))
         {
@@ -69,7 +74,6 @@ impl DeviceEntry for AscendEntry {
     }
 
     fn open(&self, options: &DeviceOptions) -> Result<Opened, DeviceError> {
-        let path = options.folders(options::ACL_LIB).first().map(|p| p.as_path());
         let lengths = match options.word(options::LENGTHS) {
             Some("bucket") => Some(Lengths::Bucket),
             Some("patch") => Some(Lengths::Patch),
@@ -81,7 +85,8 @@ impl DeviceEntry for AscendEntry {
             options.word(option).and_then(|word| all.iter().copied().find(|known| *known == word)).unwrap_or(default)
         };
         let (chip, host) = (known(options::CHIP, CHIPS, default.chip), known(options::HOST, HOSTS, default.host));
-        let device = AscendDevice::open(library(path)?, AscendOptions { lengths, groups, chip, host, ..default })?;
+        let device =
+            AscendDevice::open(library(path(options))?, AscendOptions { lengths, groups, chip, host, ..default })?;
         let chip = row(&device).chip;
         Ok(Opened { device: Arc::new(device), chip, threads: 1, hardware: None })
     }

@@ -32,7 +32,7 @@ impl DeviceEntry for CpuEntry {
         OPTIONS
     }
 
-    fn list(&self) -> Result<Vec<Found>, DeviceError> {
+    fn list(&self, _: &DeviceOptions) -> Result<Vec<Found>, DeviceError> {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get()) as u32;
         let levels = IsaLevel::ALL.into_iter().rev().filter(|&l| Isa::at(l).is_some());
         Ok(levels.map(|l| Found { target: format!("cpu-{}", l.name()), chip: processor(), threads }).collect())

@@ -51,7 +51,7 @@ impl DeviceEntry for CudaEntry {
         OPTIONS
     }
 
-    fn list(&self) -> Result<Vec<Found>, DeviceError> {
+    fn list(&self, _: &DeviceOptions) -> Result<Vec<Found>, DeviceError> {
         let gpu = CudaDevice::probe()?;
         Ok(vec![Found { target: gpu.target, chip: gpu.name, threads: gpu.multiprocessors }])
     }

@@ -20,11 +20,11 @@ pub trait DeviceEntry: Send + Sync {
         &[]
     }
 
-    /// Lists the chips found on this machine, best first. Opens nothing.
+    /// Lists the chips found on this machine, best first, with options that say where to look. Opens nothing.
     ///
     /// # Errors
     /// [`DeviceError::Unavailable`] with the reason if there is none.
-    fn list(&self) -> Result<Vec<Found>, DeviceError>;
+    fn list(&self, options: &DeviceOptions) -> Result<Vec<Found>, DeviceError>;
 
     /// Opens the device. [`Registry::open`](super::Registry::open) checks the options first.
     ///
@@ -70,7 +70,7 @@ impl DeviceEntry for SimpleEntry {
         self.summary
     }
 
-    fn list(&self) -> Result<Vec<Found>, DeviceError> {
+    fn list(&self, _: &DeviceOptions) -> Result<Vec<Found>, DeviceError> {
         Ok(vec![Found { target: self.name.to_owned(), chip: self.chip.to_owned(), threads: 1 }])
     }
 

@@ -123,6 +123,6 @@ pub fn damaged(device: Arc<dyn Device>, weights: DType, damage: &[Damage<'_>], o
         bytes[tensor.file_offset as usize + at..][..with.len()].copy_from_slice(with);
     }
     let model = Model::from_gguf(Gguf::from_bytes(bytes).expect("the file is valid")).expect("the model is valid");
-    let graph = graph(&model);
-    Engine::load(model, &graph, device, options).unwrap_or_else(|e| panic!("{e}"))
+    let graph = model.paged_graph(&templates(), None, device.target().page_positions());
+    Engine::load(model, &graph.unwrap_or_else(|e| panic!("{e}")), device, options).unwrap_or_else(|e| panic!("{e}"))
 }

@@ -54,6 +54,24 @@ fn attention_with_patched_lengths_agrees_with_the_oracle() {
     assert!(passed > 20, "{passed}");
 }
 
+/// Rotation of parts of heads too, composed of other operators.
+#[test]
+fn an_older_library_passes_the_cases_that_rotate() {
+    let library = AclLibrary::simulated_without(&["aclnnApplyRotaryPosEmbV2GetWorkspaceSize"]).unwrap();
+    let device = AscendDevice::open(library, AscendOptions::default()).unwrap();
+    let rotates = |name: &str| name.starts_with("qkv-") || name.contains("rope");
+    let mut passed = 0;
+    for case in cases().iter().filter(|c| rotates(&c.name)) {
+        let case = case.on(&device.target());
+        match run_case(&case, &device, &reference(&case).unwrap()) {
+            Outcome::Pass { .. } => passed += 1,
+            Outcome::Unsupported { .. } => {}
+            Outcome::Fail(fault) => panic!("{}: {fault}", case.name),
+        }
+    }
+    assert!(passed > 10, "{passed}");
+}
+
 /// Graphs that are no model: what padding must not touch, and weights of half precision that are only moved.
 #[test]
 fn graphs_that_mix_rows_are_not_padded() {

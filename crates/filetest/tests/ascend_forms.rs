@@ -7,16 +7,23 @@ use aio_engine::{Engine, EngineOptions, OutputBuffer, Sampling, Sequence, Step, 
 use aio_filetest::logits::{step, token};
 use aio_filetest::tiny;
 use aio_ir::DType;
+use aio_orchestrator::Ceilings;
 use std::sync::Arc;
 
 /// Positions of the sequences before their steps: one call of attention reads them all as the longest.
 const LENGTHS: [usize; 4] = [200, 5, 7, 9];
 const STEPS: usize = 40;
 
+/// A memory so slow that reading is all that counts. Buckets of 256 positions for all read four times what is there.
+const SLOW: f64 = 1e7;
+
 fn engine(lengths: Option<Lengths>) -> (AscendDevice, Engine) {
     let options = AscendOptions { lengths, ..AscendOptions::default() };
     let device = AscendDevice::open(AclLibrary::simulated().unwrap(), options).unwrap();
-    let options = EngineOptions { context: Some(256), prefill_rows: 40, sequences: 4, ..EngineOptions::default() };
+    // What a profile of such a device would say.
+    let ceilings = Some(Ceilings { bandwidth: SLOW, peak: 1e12 });
+    let small = EngineOptions { context: Some(256), prefill_rows: 40, sequences: 4, ..EngineOptions::default() };
+    let options = EngineOptions { ceilings, ..small };
     (device.clone(), tiny::engine("llama-1b", DType::F16, Arc::new(device), &options))
 }
 
@@ -47,10 +54,10 @@ fn generated(engine: &Engine) -> Vec<Vec<u32>> {
     all
 }
 
-/// Steps of four sequences in each form, with a memory so slow that reading is all that counts.
+/// Steps of four sequences in each form, on slow memory.
 fn chosen(update_ns: f64) -> (Vec<Vec<u32>>, [u64; 2]) {
     let (device, engine) = engine(None);
-    for (name, value) in [("hbm_bytes_per_s", 1e7), ("l2_bytes_per_s", 1e7), ("update_ns", update_ns)] {
+    for (name, value) in [("hbm_bytes_per_s", SLOW), ("l2_bytes_per_s", SLOW), ("update_ns", update_ns)] {
         device.control(&format!("constant.{name}"), &value.to_string()).unwrap();
     }
     let tokens = generated(&engine);

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::Device;
-use aio_backend_ascend::{AclLibrary, AscendDevice, AscendOptions, Lengths};
+use aio_backend_ascend::{AclLibrary, AscendDevice, AscendError, AscendOptions, Lengths};
 use aio_conformance::nmse;
 use aio_engine::OutputBuffer;
 use aio_engine::{
@@ -61,6 +61,22 @@ fn every_architecture_gives_the_oracles_logits() {
     for (architecture, preset) in tiny::architectures() {
         assert_close(&engine(&preset, DType::F16), &preset, DType::F16, architecture.as_ref());
     }
+}
+
+/// An operator that CANN 8.1 lacks is composed of others; the name of what nothing replaces is told.
+#[test]
+fn an_older_library_rotates_with_other_operators() {
+    let without = |name| AclLibrary::simulated_without(&[name]);
+    // Pairs of neighbours, and of halves.
+    for preset in ["llama-1b", "qwen3-8b"] {
+        for lengths in [Lengths::Bucket, Lengths::Patch] {
+            let options = AscendOptions { lengths: Some(lengths), ..AscendOptions::default() };
+            let device = AscendDevice::open(without("aclnnApplyRotaryPosEmbV2").unwrap(), options).unwrap();
+            let engine = engine_on(device, preset, DType::F16, Dispatch::Graph);
+            assert_close(&engine, preset, DType::F16, preset);
+        }
+    }
+    assert_eq!(without("aclnnSwiGlu").unwrap_err(), AscendError::Symbol { name: "aclnnSwiGlu" });
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use aio_backend::Device;
+use aio_backend_ascend::{AclLibrary, AscendDevice, AscendOptions, Lengths};
 use aio_backend_cpu::isa::IsaLevel;
 use aio_backend_cpu::{CpuDevice, CpuOptions};
 use aio_backend_cuda::EmulationOptions;
@@ -10,7 +11,8 @@ use aio_engine::{
     Batch, Dispatch, Engine, EngineError, EngineOptions, Flow, MemberId, Request, Sampling, Sequence, Speculation,
 };
 use aio_filetest::drafting::Knowing;
-use aio_filetest::tiny::{self, Damage};
+use aio_filetest::logits::{assert_same_bits, chunked, step, token};
+use aio_filetest::tiny::{self, Damage, VOCABULARY};
 use aio_filetest::{cuda, needs};
 use aio_interp::InterpDevice;
 use aio_ir::DType;
@@ -35,6 +37,17 @@ fn devices() -> Vec<(String, Arc<dyn Device>)> {
     all.extend(
         cuda::device("broken logits", EmulationOptions::default()).map(|d| ("cuda".to_owned(), Arc::new(d) as _)),
     );
+    all
+}
+
+/// The same, and the simulated Ascend, where a broken row of a sequence also breaks the rows before it in its step.
+fn devices_and_ascend() -> Vec<(String, Arc<dyn Device>)> {
+    let mut all = devices();
+    for lengths in [Lengths::Bucket, Lengths::Patch] {
+        let options = AscendOptions { lengths: Some(lengths), ..AscendOptions::default() };
+        let device = AscendDevice::open(AclLibrary::simulated().unwrap(), options).unwrap();
+        all.push((format!("ascend, {lengths:?}"), Arc::new(device)));
+    }
     all
 }
 
@@ -101,7 +114,7 @@ fn a_model_without_finite_logits_gives_an_error_and_no_token() {
         ("output.weight", 300 * ROW, &NAN),
         ("output.weight", 511 * ROW + 34, &NAN),
     ];
-    for (name, device) in devices() {
+    for (name, device) in devices_and_ascend() {
         for damage in damages {
             let engine = engine(&device, &[damage], &options(1));
             for sampling in [Sampling::greedy(), hot(), unfiltered()] {
@@ -120,7 +133,7 @@ fn a_model_without_finite_logits_gives_an_error_and_no_token() {
 
 #[test]
 fn an_infinite_weight_gives_an_error_and_no_token() {
-    for (name, device) in devices() {
+    for (name, device) in devices_and_ascend() {
         // All rows of the head, so that some logits are positive infinity or NaN, whatever the signs.
         let damage: Vec<Damage<'_>> = (0..512).map(|row| ("output.weight", row * ROW, &INFINITY[..])).collect();
         let engine = engine(&device, &damage, &options(1));
@@ -164,7 +177,7 @@ fn tokens_before_the_first_broken_row_are_kept_with_drafts_and_without() {
 #[test]
 fn the_other_sequences_of_a_batch_go_on_and_pages_keep_nothing() {
     let damage: Damage<'_> = ("token_embd.weight", 250 * ROW, &NAN);
-    for (name, device) in devices() {
+    for (name, device) in devices_and_ascend() {
         let shared = engine(&device, &[damage], &options(2));
         for speculation in [Speculation::Off, Speculation::Fixed(3)] {
             let good = request(20, 12, hot(), speculation);
@@ -192,5 +205,24 @@ fn the_other_sequences_of_a_batch_go_on_and_pages_keep_nothing() {
         bad.prompt.fill(250);
         failure(&small, &bad, None);
         assert_eq!(generate(&small, &next), want, "{name}");
+    }
+}
+
+/// The copied page ends with rows that are NaN.
+#[test]
+fn a_fork_before_a_broken_row_goes_on() {
+    assert_eq!(token(115), 250, "the broken row of the text");
+    let damage: Damage<'_> = ("token_embd.weight", 250 * ROW, &NAN);
+    for (name, device) in devices_and_ascend() {
+        let engine = engine(&device, &[damage], &options(2));
+        let want = chunked(&engine, 110, 40);
+        let mut broken = Sequence::new();
+        for from in [0, 40, 80] {
+            step(&engine, &mut broken, from, (from + 40).min(125));
+        }
+        step(&engine, &mut broken, 120, 128);
+        let mut fork = engine.fork(&broken, 100).unwrap();
+        let rows = step(&engine, &mut fork, 100, 110);
+        assert_same_bits(&rows, &want[100 * VOCABULARY..], &name);
     }
 }

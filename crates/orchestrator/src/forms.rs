@@ -2,9 +2,9 @@
 //! lengths, or one whose lengths the host replaces before each step.
 //!
 //! What forms of a step share does not matter, so a form costs bytes of keys and values times seconds per byte, plus
-//! replaced tasks times seconds per task. Both rates are learned from pairs of neighbouring steps of the same rows, by the
+//! replaced tasks times seconds per task. Both rates are learned from pairs of successive steps of the same rows, by the
 //! usual linear filter (Kalman 1960): a pair's shared part cancels. A form that might win but is not known well enough is
-//! measured now and then. Used by the engine.
+//! measured now and then, if that costs little of the time spent so far. Used by the engine.
 
 use aio_plan::StepForm;
 use smallvec::SmallVec;
@@ -24,12 +24,19 @@ const NOISE_SHARE: f64 = 0.1;
 const OUTLIER: f64 = 3.0;
 /// Weight of the last step in what forms share.
 const SHARED_SHARE: f64 = 0.2;
+/// Steps of a size whose median begins what forms share: one may be an accident.
+const FIRST_STEPS: usize = 3;
+/// Sizes that are remembered, and the steps after which one is forgotten.
+const MOST_SIZES: usize = 32;
+const OLD: u64 = 256;
 /// Consecutive surprises on the same side after which the device must have changed.
 const CHANGED: i32 = 3;
 /// Standard deviations by which a form may be better than expected.
 const HOPE: f64 = 2.0;
 /// Gain, relative to the step, below which a form is not worth a measurement.
 const MARGIN: f64 = 0.02;
+/// The share of all time that measurements may cost, unless one step may gain what it costs.
+const BUDGET: f64 = 0.01;
 /// Steps between measurements of forms that do not win: at first, and at most.
 const FIRST_WAIT: u32 = 8;
 const LAST_WAIT: u32 = 512;
@@ -56,15 +63,17 @@ pub struct FormChoice {
     pub reason: FormReason,
 }
 
-/// A step that ran in one of several forms.
-#[derive(Clone, Copy, Debug)]
-pub struct FormObserved {
-    /// Identifies steps whose shared parts take equally long: those of the same plan and rows.
-    pub size: u64,
-    /// Its form.
-    pub form: StepForm,
-    /// What it took.
-    pub seconds: f64,
+/// What is known of steps of one size.
+#[derive(Clone, Debug)]
+struct Known {
+    size: u64,
+    /// The last one: its form's terms and its seconds.
+    last: ([f64; 2], f64),
+    /// When it ran, counted in steps.
+    at: u64,
+    /// Seconds that forms share: of the first steps, and then their running mean.
+    first: SmallVec<[f64; FIRST_STEPS]>,
+    shared: f64,
 }
 
 /// Learns what forms cost. See the module docs.
@@ -78,9 +87,13 @@ pub struct FormChooser {
     compared: bool,
     /// Variance of a step's seconds, relative to their square.
     noise: f64,
-    last: Option<FormObserved>,
-    /// Running mean of the seconds that forms share, for steps of the last one's size.
-    shared: f64,
+    /// Sizes of steps, of which any may come next.
+    known: Vec<Known>,
+    /// Steps so far, the seconds of the last one and of all, and those that measurements cost.
+    steps: u64,
+    last: f64,
+    spent: f64,
+    paid: f64,
     /// Consecutive surprises, negative if steps were faster than expected.
     odd: i32,
     /// Steps since the last measurement, and the number required between two.
@@ -113,8 +126,11 @@ impl FormChooser {
             prior,
             compared: false,
             noise,
-            last: None,
-            shared: 0.0,
+            known: Vec::new(),
+            steps: 0,
+            last: 0.0,
+            spent: 0.0,
+            paid: 0.0,
             odd: 0,
             waited: wait,
             wait,
@@ -127,8 +143,7 @@ impl FormChooser {
         if forms.len() < 2 {
             return FormChoice { form: 0, seconds, reason: FormReason::Only };
         }
-        let less = |a: usize, b: usize| if seconds[b] < seconds[a] { b } else { a };
-        let best = (1..forms.len()).fold(0, less);
+        let best = self.best(forms);
         let (form, reason) = match self.worth_measuring(forms, best) {
             Some(other) => (other, FormReason::Measure),
             None => (best, FormReason::Fastest),
@@ -136,17 +151,26 @@ impl FormChooser {
         FormChoice { form, seconds, reason }
     }
 
+    /// The form that is expected to take the least time.
+    fn best(&self, forms: &[StepForm]) -> usize {
+        let seconds = |form: usize| dot(self.rates, terms(&forms[form]));
+        (1..forms.len()).fold(0, |best, form| if seconds(form) < seconds(best) { form } else { best })
+    }
+
     /// A form that may be faster than the best known one by enough to find out.
     fn worth_measuring(&self, forms: &[StepForm], best: usize) -> Option<usize> {
-        let step = self.last?.seconds;
-        if self.waited < self.wait {
+        if self.steps == 0 || self.waited < self.wait {
             return None;
         }
         let fewer = forms.iter().position(|form| form.updates < forms[best].updates);
         if let Some(other) = fewer.filter(|_| !self.compared) {
             return Some(other);
         }
-        (0..forms.len()).filter(|&other| other != best).find(|&other| self.promise(forms, other, best) > MARGIN * step)
+        (0..forms.len()).filter(|&other| other != best).find(|&other| {
+            let promise = self.promise(forms, other, best);
+            let cost = self.cost(forms, other, best);
+            promise > MARGIN * self.last && (promise > cost || self.paid + cost < BUDGET * self.spent)
+        })
     }
 
     /// Seconds by which a form is faster than another if it is as much better than expected as one may hope. Neither
@@ -158,6 +182,12 @@ impl FormChooser {
         hoped.min(most)
     }
 
+    /// Seconds that measuring a form may cost, with its time a standard deviation above what is expected.
+    fn cost(&self, forms: &[StepForm], form: usize, than: usize) -> f64 {
+        let more = minus(terms(&forms[form]), terms(&forms[than]));
+        (dot(self.rates, more) + self.variance(more).max(0.0).sqrt()).max(0.0)
+    }
+
     fn upper(&self, rate: usize) -> f64 {
         self.rates[rate] + HOPE * self.covariance[rate][rate].max(0.0).sqrt()
     }
@@ -166,58 +196,87 @@ impl FormChooser {
         dot(more, self.covariance.map(|row| dot(row, more)))
     }
 
-    /// Learns what a step took. `choice` is what [`FormChooser::choose`] returned for it.
-    pub fn observe(&mut self, choice: &FormChoice, step: FormObserved) {
-        if !(step.seconds.is_finite() && step.seconds > 0.0) {
-            return;
-        }
+    /// Learns what a step took in the form that [`FormChooser::choose`] chose for it. Steps of the same `size` share what
+    /// forms share: those of the same plan and rows.
+    pub fn observe(&mut self, forms: &[StepForm], choice: &FormChoice, size: u64, seconds: f64) {
+        let Some(form) = forms.get(choice.form).filter(|_| seconds.is_finite() && seconds > 0.0) else { return };
+        let step = (terms(form), seconds);
         self.waited = self.waited.saturating_add(1);
+        self.steps += 1;
+        self.spent += seconds;
+        self.last = seconds;
         (0..2)
             .for_each(|i| self.covariance[i][i] = (self.covariance[i][i] + AGEING * self.prior[i]).min(self.prior[i]));
-        match self.last.filter(|last| last.size == step.size) {
-            Some(last) => {
-                self.compare(step, last);
-                self.watch(step);
-            }
-            None => self.forget_shared(step),
+        let mut known = self.take_known(size, step);
+        if known.at < self.steps {
+            self.compare(step, known.last);
         }
-        self.last = Some(step);
+        let changed = self.watch(&mut known, step);
+        (known.last, known.at) = (step, self.steps);
+        if changed {
+            self.forget(&mut known);
+        }
+        self.known.push(known);
         if choice.reason == FormReason::Measure {
-            let cheapest = choice.seconds.iter().copied().fold(f64::INFINITY, f64::min);
-            let won = dot(self.rates, terms(&step.form)) < cheapest;
-            self.waited = 0;
-            self.wait = if won { FIRST_WAIT } else { (2 * self.wait).min(LAST_WAIT) };
+            self.measured(forms, choice.form);
         }
     }
 
-    fn forget_shared(&mut self, step: FormObserved) {
-        self.shared = step.seconds - dot(self.rates, terms(&step.form));
-        self.odd = 0;
+    /// What is known of a size; nothing but this step if it is new, or was last seen long ago.
+    fn take_known(&mut self, size: u64, step: ([f64; 2], f64)) -> Known {
+        let now = self.steps;
+        self.known.retain(|known| known.at + OLD >= now);
+        if let Some(i) = self.known.iter().position(|known| known.size == size) {
+            return self.known.remove(i);
+        }
+        // The oldest is first.
+        if self.known.len() >= MOST_SIZES {
+            self.known.remove(0);
+        }
+        Known { size, last: step, at: now, first: SmallVec::new(), shared: 0.0 }
     }
 
-    /// Notices that the device has changed: several steps in a row differ from those before. Then nothing is known of the
-    /// rates, and forms are measured again soon.
-    fn watch(&mut self, step: FormObserved) {
-        let shared = step.seconds - dot(self.rates, terms(&step.form));
-        let surprise = shared - self.shared;
-        if surprise.abs() <= OUTLIER * self.noise.sqrt() * step.seconds {
+    /// Sets when to measure next, by what is known now.
+    fn measured(&mut self, forms: &[StepForm], form: usize) {
+        let best = self.best(forms);
+        self.paid += dot(self.rates, minus(terms(&forms[form]), terms(&forms[best]))).max(0.0);
+        self.waited = 0;
+        self.wait = if best == form { FIRST_WAIT } else { (2 * self.wait).min(LAST_WAIT) };
+    }
+
+    /// Whether the device must have changed: several steps in a row differ from those of their sizes before.
+    fn watch(&mut self, known: &mut Known, (terms, seconds): ([f64; 2], f64)) -> bool {
+        let shared = seconds - dot(self.rates, terms);
+        if known.first.len() < FIRST_STEPS {
+            known.first.push(shared);
+            let mut sorted = known.first.clone();
+            sorted.sort_by(f64::total_cmp);
+            known.shared = sorted[(sorted.len() - 1) / 2];
+            return false;
+        }
+        let surprise = shared - known.shared;
+        if surprise.abs() <= OUTLIER * self.noise.sqrt() * seconds {
             self.odd = 0;
-            self.shared += SHARED_SHARE * surprise;
-            return;
+            known.shared += SHARED_SHARE * surprise;
+            return false;
         }
         let side = if surprise > 0.0 { 1 } else { -1 };
         self.odd = if self.odd * side > 0 { self.odd + side } else { side };
-        if self.odd.abs() >= CHANGED {
-            self.covariance = [[self.prior[0], 0.0], [0.0, self.prior[1]]];
-            (self.compared, self.wait) = (false, FIRST_WAIT);
-            self.forget_shared(step);
-        }
+        self.odd.abs() >= CHANGED
     }
 
-    fn compare(&mut self, step: FormObserved, before: FormObserved) {
-        let more = minus(terms(&step.form), terms(&before.form));
-        let surprise = step.seconds - before.seconds - dot(self.rates, more);
-        let square = before.seconds * before.seconds;
+    /// Nothing is known of the rates any more, and forms are measured again soon.
+    fn forget(&mut self, known: &mut Known) {
+        self.covariance = [[self.prior[0], 0.0], [0.0, self.prior[1]]];
+        (self.compared, self.wait, self.odd) = (false, FIRST_WAIT, 0);
+        self.known.clear();
+        known.first.clear();
+    }
+
+    fn compare(&mut self, step: ([f64; 2], f64), before: ([f64; 2], f64)) {
+        let more = minus(step.0, before.0);
+        let surprise = step.1 - before.1 - dot(self.rates, more);
+        let square = before.1 * before.1;
         let noise = 2.0 * self.noise * square;
         self.compared |= more[1] != 0.0;
         let unsure = self.variance(more);

@@ -4,7 +4,7 @@
 //! the machine was quiet or busy.
 
 use crate::place::position;
-use crate::roofline::Ceilings;
+use aio_plan::Ceilings;
 use serde::{Deserialize, Serialize};
 
 /// Version of the file format.

@@ -4,7 +4,8 @@
 //! Pure arithmetic on a model's work and a device's ceilings. Each term is linear in the context and in the batch, so
 //! boundaries are solved, not searched. Used by `aio regime` and by the simulator of traces.
 
-use crate::roofline::{Ceilings, Regime, StepCost};
+use crate::roofline::{Regime, StepCost};
+use aio_plan::Ceilings;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

@@ -3,6 +3,7 @@
 //! Pure arithmetic on numbers from a plan and a device profile, after Williams, Waterman and Patterson, "Roofline: an
 //! insightful visual performance model" (2009), with separate terms for the KV cache and for submission costs.
 
+use aio_plan::Ceilings;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -17,15 +18,6 @@ pub struct StepCost {
     pub macs_per_row: f64,
     /// Seconds besides the work: submission, barriers, synchronisation.
     pub seconds: f64,
-}
-
-/// Peak rates of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ceilings {
-    /// Memory bandwidth in bytes per second.
-    pub bandwidth: f64,
-    /// Multiply-adds per second that steps of few rows reach: about a third of the register peak.
-    pub peak: f64,
 }
 
 /// The largest term of a step's time.

@@ -13,6 +13,7 @@
 pub mod artefact;
 pub mod body;
 pub mod bucket;
+mod ceilings;
 mod check;
 mod checks;
 pub mod cost;
@@ -34,6 +35,7 @@ mod wire;
 
 pub use aio_ir::KvShape;
 pub use bucket::{Bucket, Tail};
+pub use ceilings::Ceilings;
 pub use check::Check;
 pub use family::{Binding, Buffer, Plan, PlanFamily, PoolSizes, Role, StateDesc, WeightDesc};
 pub use form::{StepForm, StepForms};

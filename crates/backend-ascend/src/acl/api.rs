@@ -101,12 +101,13 @@ functions! {
         aioSimHostTime() -> u64;
         aioSimReport(*mut c_char, usize) -> usize;
         aioSimTraceText(*mut c_char, usize) -> usize;
+        aclnnApplyRotaryPosEmbV2GetWorkspaceSize(Ptr, Ptr, Ptr, Ptr, i64, *const c_char, *mut u64, *mut Ptr) -> i32;
+        aclnnApplyRotaryPosEmbV2(Ptr, u64, Ptr, Ptr) -> i32;
     }
     operators {
         aclnnAbsGetWorkspaceSize aclnnAbs(Ptr, Ptr);
         aclnnAddGetWorkspaceSize aclnnAdd(Ptr, Ptr, Ptr, Ptr);
         aclnnAddRmsNormGetWorkspaceSize aclnnAddRmsNorm(Ptr, Ptr, Ptr, f64, Ptr, Ptr, Ptr);
-        aclnnApplyRotaryPosEmbV2GetWorkspaceSize aclnnApplyRotaryPosEmbV2(Ptr, Ptr, Ptr, Ptr, i64, *const c_char);
         aclnnArangeGetWorkspaceSize aclnnArange(Ptr, Ptr, Ptr, Ptr);
         aclnnCastGetWorkspaceSize aclnnCast(Ptr, i32, Ptr);
         aclnnCatGetWorkspaceSize aclnnCat(Ptr, i64, Ptr);

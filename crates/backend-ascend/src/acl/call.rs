@@ -234,7 +234,8 @@ macro_rules! first {
     ($o:ident, $first:ident, $second:ident; $($kind:ident $arg:expr),* $(,)?) => {{
         let mut first = First { workspace: 0, executor: null_mut() };
         let api: &Api = $o.runtime().api();
-        // SAFETY: all handles are live objects of this call, texts end in a zero, and both results are live.
+        // SAFETY: all handles are live objects of this call, texts end in a zero, and both results are live. The arguments
+        // are made inside the block, but by safe methods of `Objects`: nothing in them needs it.
         let code = unsafe {
             (api.$first)($(argument!($o $kind $arg),)* &mut first.workspace, &mut first.executor)
         };
@@ -313,13 +314,7 @@ impl Call {
             ),
             Call::Softmax(x, out) => first!(o, aclnnSoftmaxGetWorkspaceSize, aclnnSoftmax; t x, v -1, t out),
             Call::SwiGlu(x, out) => first!(o, aclnnSwiGluGetWorkspaceSize, aclnnSwiGlu; t x, v -1, t out),
-            Call::Rotate { q, k, cos, sin, pairs } => {
-                let mode = if *pairs == Rotary::Halves { c"half" } else { c"interleave" };
-                first!(
-                    o, aclnnApplyRotaryPosEmbV2GetWorkspaceSize, aclnnApplyRotaryPosEmbV2;
-                    t q, t k, t cos, t sin, v TND, v mode.as_ptr()
-                )
-            }
+            Call::Rotate { q, k, cos, sin, pairs } => rotate([q, k, cos, sin], *pairs, o),
             Call::Gather { x, index, out } => {
                 first!(o, aclnnGatherV2GetWorkspaceSize, aclnnGatherV2; t x, v 0, t index, t out)
             }
@@ -378,6 +373,22 @@ fn binary<'r>(op: Binary, [a, b, out]: [&View; 3], mut o: Objects<'r>) -> Result
         Binary::Mul => first!(o, aclnnMulGetWorkspaceSize, aclnnMul; t a, t b, t out),
         Binary::Div => first!(o, aclnnDivGetWorkspaceSize, aclnnDiv; t a, t b, t out),
     }
+}
+
+/// CANN 8.1 lacks the operator; lowering then has others ([`Runtime::rotates`]).
+fn rotate<'r>([q, k, cos, sin]: [&View; 4], pairs: Rotary, mut o: Objects<'r>) -> Result<Prepared<'r>, AscendError> {
+    const FIRST: &str = "aclnnApplyRotaryPosEmbV2GetWorkspaceSize";
+    const SECOND: &str = "aclnnApplyRotaryPosEmbV2";
+    let api = o.runtime().api();
+    let phase = api.aclnnApplyRotaryPosEmbV2GetWorkspaceSize.ok_or(AscendError::Symbol { name: FIRST })?;
+    let second = api.aclnnApplyRotaryPosEmbV2.ok_or(AscendError::Symbol { name: SECOND })?;
+    let mode = if pairs == Rotary::Halves { c"half" } else { c"interleave" };
+    let [q, k, cos, sin] = [o.tensor(q)?, o.tensor(k)?, o.tensor(cos)?, o.tensor(sin)?];
+    let mut first = First { workspace: 0, executor: null_mut() };
+    // SAFETY: live tensors of this call, a text that ends in a zero, live results.
+    let code = unsafe { phase(q, k, cos, sin, TND, mode.as_ptr(), &mut first.workspace, &mut first.executor) };
+    o.runtime().check(FIRST, code)?;
+    Ok(Prepared::new(o, (SECOND, second), (first.executor, first.workspace)))
 }
 
 impl Attention {

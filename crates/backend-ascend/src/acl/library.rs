@@ -86,8 +86,17 @@ impl AclLibrary {
     /// [`AscendError::Symbol`] if it lacks a function, which is a bug.
     #[cfg(feature = "simulator")]
     pub fn simulated() -> Result<AclLibrary, AscendError> {
+        AclLibrary::simulated_without(&[])
+    }
+
+    /// The simulated Ascend without some of its functions, as an older CANN would be.
+    ///
+    /// # Errors
+    /// [`AscendError::Symbol`] if the back end cannot do without one of them.
+    #[cfg(feature = "simulator")]
+    pub fn simulated_without(functions: &[&str]) -> Result<AclLibrary, AscendError> {
         let table = aio_ascend_sim::symbols::all();
-        let api = Api::of(&|name| table.get(name).copied())?;
+        let api = Api::of(&|name| table.get(name).copied().filter(|_| !functions.contains(&name)))?;
         Ok(AclLibrary { api: Arc::new(api), origin: "the simulator".to_owned() })
     }
 

@@ -40,12 +40,20 @@ impl DeviceMemory {
     /// Allocates memory of zeros.
     pub(crate) fn zeroed(runtime: &Arc<Runtime>, bytes: usize) -> Result<DeviceMemory, AscendError> {
         let memory = DeviceMemory::new(runtime, bytes)?;
-        if bytes > 0 {
-            // SAFETY: the block has so many bytes.
-            let code = unsafe { (runtime.api().aclrtMemset)(memory.at, bytes, 0, bytes) };
-            runtime.check("aclrtMemset", code)?;
-        }
+        memory.clear(0, bytes)?;
         Ok(memory)
+    }
+
+    /// Sets a part of the block to zeros, and waits.
+    pub(crate) fn clear(&self, offset: usize, bytes: usize) -> Result<(), AscendError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.runtime.enter()?;
+        let at = self.place(offset, bytes);
+        // SAFETY: the part lies inside the block.
+        let code = unsafe { (self.runtime.api().aclrtMemset)(at, bytes, 0, bytes) };
+        self.runtime.check("aclrtMemset", code)
     }
 
     /// The address on the device.
@@ -138,7 +146,7 @@ impl Pinned {
             // SAFETY: a live result.
             let code = unsafe { (runtime.api().aclrtMallocHost)(&mut at, bytes) };
             runtime.check_memory("aclrtMallocHost", code, bytes)?;
-            host = NonNull::new(at.cast()).ok_or(AscendError::OutOfMemory { bytes: bytes as u64 })?;
+            host = NonNull::new(at.cast()).ok_or_else(|| runtime.out_of_memory(bytes))?;
             // SAFETY: a block of so many bytes, which nothing else uses yet.
             unsafe { host.as_ptr().write_bytes(0, bytes) };
         }

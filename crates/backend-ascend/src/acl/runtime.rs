@@ -97,11 +97,12 @@ impl Runtime {
 
     /// The same for a call that allocates.
     pub(super) fn check_memory(&self, call: &'static str, code: i32, bytes: usize) -> Result<(), AscendError> {
-        if NO_MEMORY.contains(&code) {
-            Err(AscendError::OutOfMemory { bytes: bytes as u64 })
-        } else {
-            self.check(call, code)
-        }
+        if NO_MEMORY.contains(&code) { Err(self.out_of_memory(bytes)) } else { self.check(call, code) }
+    }
+
+    /// The error of an allocation that failed.
+    pub(super) fn out_of_memory(&self, bytes: usize) -> AscendError {
+        AscendError::OutOfMemory { bytes: bytes as u64, modelled: self.is_simulated() }
     }
 
     /// Makes the NPU current in this thread.
@@ -127,6 +128,12 @@ impl Runtime {
     /// Whether times are modelled.
     pub(crate) fn is_simulated(&self) -> bool {
         self.library.is_simulated()
+    }
+
+    /// Whether it has the operator of [`super::Call::Rotate`].
+    pub(crate) fn rotates(&self) -> bool {
+        let api = self.api();
+        api.aclnnApplyRotaryPosEmbV2GetWorkspaceSize.is_some() && api.aclnnApplyRotaryPosEmbV2.is_some()
     }
 
     /// The library.

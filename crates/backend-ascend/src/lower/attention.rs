@@ -6,7 +6,7 @@
 //! each replay replaces the call; several rows of a sequence are then packed (TND) and masked by the triangle.
 
 use super::{Lowering, unsupported};
-use crate::acl::{Attention, Call, Rotary, Unary};
+use crate::acl::{Attention, Binary, Call, Rotary, Unary};
 use crate::shape::{Group, Lengths};
 use crate::stage::{Places, Section};
 use crate::view::{Elem, View};
@@ -135,14 +135,16 @@ impl Lowering<'_> {
         let (frequencies, magnitude) = rope.frequencies(numbers.as_deref());
         let (rows, turned) = (q.dims[0], 2 * frequencies.len() as i64);
         let pairs = if rope.pairs == RopePairs::Adjacent { Rotary::Adjacent } else { Rotary::Halves };
+        // Composed of other operators, it is computed in f32.
+        let elem = if self.model.rotates { q.elem } else { Elem::F32 };
         let mut table = |sine| {
             let (frequencies, adjacent) = (frequencies.clone(), pairs == Rotary::Adjacent);
-            let turn = Section::Turn { positions, sine, adjacent, frequencies, magnitude, elem: q.elem };
-            self.stage.section(turn, q.elem, [rows, 1, turned])
+            let turn = Section::Turn { positions, sine, adjacent, frequencies, magnitude, elem };
+            self.stage.section(turn, elem, [rows, 1, turned])
         };
-        let (cos, sin) = (table(false), table(true));
+        let tables = [table(false), table(true)];
         if turned == q.last() {
-            self.calls.push(Call::Rotate { q: q.clone(), k: k.clone(), cos, sin, pairs });
+            self.turn([q, k], tables, pairs);
             return Ok(());
         }
         // Only the first elements of each head turn: they are taken out and put back.
@@ -152,11 +154,47 @@ impl Lowering<'_> {
             self.calls.push(Call::Copy { from: part, to: out.clone() });
             out
         });
-        let [q, k] = taken.clone();
-        self.calls.push(Call::Rotate { q, k, cos, sin, pairs });
+        self.turn(taken.each_ref(), tables, pairs);
         let back = taken.into_iter().zip(parts).map(|(from, to)| Call::Copy { from, to });
         self.calls.extend(back);
         Ok(())
+    }
+
+    /// Rotates whole heads in place.
+    fn turn(&mut self, [q, k]: [&View; 2], [cos, sin]: [View; 2], pairs: Rotary) {
+        if self.model.rotates {
+            self.calls.push(Call::Rotate { q: q.clone(), k: k.clone(), cos, sin, pairs });
+        } else {
+            [q, k].into_iter().for_each(|x| self.turn_composed(x, [&cos, &sin], pairs));
+        }
+    }
+
+    /// `a, b = a cos - b sin, b cos + a sin` for all pairs.
+    fn turn_composed(&mut self, x: &View, tables: [&View; 2], pairs: Rotary) {
+        let element = |view: &View, which: i64| {
+            let [rows, heads, half] = [view.dims[0], view.dims[1], view.last() / 2];
+            match pairs {
+                Rotary::Halves => view.shaped([rows, heads, 2, half]).sliced(2, which, 1),
+                Rotary::Adjacent => view.shaped([rows, heads, half, 2]).sliced(3, which, 1),
+            }
+        };
+        let parts = [0, 1].map(|which| element(x, which));
+        let [cos, sin] = tables.map(|table| element(table, 0));
+        let [a, b, first, second] = [0; 4].map(|_| self.temp(Elem::F32, &parts[0].dims));
+        let [to_a, to_b] = parts;
+        let product = |x: &View, y: &View, out: &View| Call::Binary(Binary::Mul, x.clone(), y.clone(), out.clone());
+        self.calls.extend([
+            Call::Copy { from: to_a.clone(), to: a.clone() },
+            Call::Copy { from: to_b.clone(), to: b.clone() },
+            product(&a, &cos, &first),
+            product(&b, &sin, &second),
+            Call::Binary(Binary::Sub, first.clone(), second.clone(), first.clone()),
+            Call::Copy { from: first.clone(), to: to_a },
+            product(&b, &cos, &first),
+            product(&a, &sin, &second),
+            Call::Binary(Binary::Add, first.clone(), second, first.clone()),
+            Call::Copy { from: first, to: to_b },
+        ]);
     }
 
     /// Writes keys and values `[rows, heads, size]` of halves to the rows' pages.
@@ -292,7 +330,7 @@ impl Lowering<'_> {
         let all = self.stage.section(all, Elem::F32, [i64::from(rows_of_all)]);
         let own = all.sliced(0, group.start.into(), sequences * rows).shaped([sequences, 1, rows, 1]);
         let counts = self.model.states.counts(dims[3]).shaped([1, 1, 1, dims[3]]);
-        self.prelude.push(Call::Binary(crate::acl::Binary::Sub, counts, own, distance.clone()));
+        self.prelude.push(Call::Binary(Binary::Sub, counts, own, distance.clone()));
         if spec.window > 0 {
             self.prelude.push(Call::Unary(Unary::Abs, distance.clone(), distance.clone()));
         }
@@ -310,7 +348,7 @@ impl Lowering<'_> {
         let (counts, distance) = (self.keep(Elem::F32, &[TRIANGLE]), self.temp(Elem::F32, &[TRIANGLE, TRIANGLE]));
         self.prelude.push(Call::Count { to: counts.clone() });
         let [across, down] = [[1, TRIANGLE], [TRIANGLE, 1]].map(|dims| counts.shaped(dims));
-        self.prelude.push(Call::Binary(crate::acl::Binary::Sub, across, down, distance.clone()));
+        self.prelude.push(Call::Binary(Binary::Sub, across, down, distance.clone()));
         self.prelude.push(Call::Above { x: distance, bound: 0.0, out: mask.clone() });
         self.masks.push(((usize::MAX, 0), mask));
     }

@@ -53,6 +53,8 @@ pub(crate) struct Model<'a> {
     pub family: &'a PlanFamily,
     pub weights: &'a WeightsMap,
     pub states: &'a StatesMap,
+    /// Whether an operator rotates queries and keys.
+    pub rotates: bool,
     /// Numbers of a weight that the host keeps; `None` while forms are collected.
     pub vectors: Option<&'a HashMap<WeightId, Vec<f32>>>,
 }
@@ -93,6 +95,13 @@ impl Program {
 }
 
 impl Program {
+    /// Where the host has tokens of the step's output rows.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = Loc> {
+        let best = |(loc, source): &(Loc, Source)| matches!(source, Source::Best { .. }).then_some(*loc);
+        let sampled = |task: &HostTask| if let HostTask::Sample { token, .. } = task { Some(*token) } else { None };
+        self.results.sources.iter().filter_map(best).chain(self.host.iter().filter_map(sampled))
+    }
+
     /// The attention of a step with its own lengths, where they are patched: places among the calls, and the calls.
     pub(crate) fn patched(&self, step: &Step<'_, '_, '_>) -> Vec<(usize, Call)> {
         let Some(places) = self.places else { return Vec::new() };

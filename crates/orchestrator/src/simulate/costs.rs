@@ -175,7 +175,8 @@ impl VariantCosts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roofline::{Ceilings, StepCost};
+    use crate::roofline::StepCost;
+    use aio_plan::Ceilings;
 
     fn step(sequences: u32, rows: u32, len: u32, seconds: f64) -> TimedStep {
         TimedStep { sequences, each: SequenceRows { rows, len }, seconds }
