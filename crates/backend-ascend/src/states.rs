@@ -179,6 +179,9 @@ impl States {
     /// # Errors
     /// [`DeviceError::Failed`].
     pub(crate) fn clear(&self, page: u32, positions: Range<u32>) -> Result<(), DeviceError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
         for place in &self.map.places {
             let Residence::Layer { keys, values, kv } = *place else { continue };
             for (from, bytes) in parts(kv, &positions) {

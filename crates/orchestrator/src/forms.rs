@@ -276,7 +276,8 @@ impl FormChooser {
     fn compare(&mut self, step: ([f64; 2], f64), before: ([f64; 2], f64)) {
         let more = minus(step.0, before.0);
         let surprise = step.1 - before.1 - dot(self.rates, more);
-        let square = before.1 * before.1;
+        // A form that takes very long says little of how precise steps are.
+        let square = before.1.min(step.1).powi(2);
         let noise = 2.0 * self.noise * square;
         self.compared |= more[1] != 0.0;
         let unsure = self.variance(more);
