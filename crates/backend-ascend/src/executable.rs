@@ -159,14 +159,21 @@ impl AscendExecutable {
 
     /// What a step costs in a shape.
     fn form(&self, shape: &Shape, bindings: &Bindings<'_, '_>, page: u32) -> StepForm {
-        let (positions, updates) = match shape.lengths {
-            Lengths::Bucket => (shape.groups.iter().map(Group::all_pages).sum::<u64>() * u64::from(page), 0),
+        let several = shape.groups.iter().filter(|group| group.rows > 1).count() as u64;
+        let groups = shape.groups.len() as u64;
+        let (positions, updates, tasks) = match shape.lengths {
+            // Two operators make a mask. Several rows of a sequence are turned before attention and after it.
+            Lengths::Bucket => {
+                let positions = shape.groups.iter().map(Group::all_pages).sum::<u64>() * u64::from(page);
+                (positions, 0, 2 * groups + 2 * several * self.attentions)
+            }
+            // Three make the triangle.
             Lengths::Patch => {
-                let calls = if self.graphs { self.attentions * shape.groups.len() as u64 } else { 0 };
-                (bindings.load(&self.plan).positions, calls)
+                let calls = if self.graphs { self.attentions * groups } else { 0 };
+                (bindings.load(&self.plan).positions, calls, if several > 0 { 3 } else { 0 })
             }
         };
-        StepForm { name: shape.lengths.name(), kv_bytes: positions * self.traffic.kv_per_position, updates }
+        StepForm { name: shape.lengths.name(), kv_bytes: positions * self.traffic.kv_per_position, updates, tasks }
     }
 
     /// The index of a shape's entry, and whether a graph was captured for it now.

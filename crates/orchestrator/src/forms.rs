@@ -2,17 +2,22 @@
 //! lengths, or one whose lengths the host replaces before each step.
 //!
 //! What forms of a step share does not matter, so a form costs bytes of keys and values times seconds per byte, plus
-//! replaced tasks times seconds per task. Both rates are learned from pairs of successive steps of the same rows, by the
+//! replaced tasks times seconds per replacement, plus tasks of its own times seconds per task. The rates are learned from pairs of successive steps of the same rows, by the
 //! usual linear filter (Kalman 1960): a pair's shared part cancels. A form that might win but is not known well enough is
 //! measured now and then, if that costs little of the time spent so far. Used by the engine.
 
 use aio_plan::StepForm;
 use smallvec::SmallVec;
 
+/// What a form has of bytes, replaced tasks and tasks of its own; or seconds for one of each.
+type Terms = [f64; 3];
+
 /// Seconds to replace a task of a captured graph, before any measurement.
 const UPDATE: f64 = 20e-6;
+/// Seconds of a small task in a captured graph, before any measurement.
+const TASK: f64 = 3e-6;
 /// Standard deviations of the rates before any measurement, relative to them.
-const UNSURE: [f64; 2] = [0.5, 10.0];
+const UNSURE: Terms = [0.5, 10.0, 1.0];
 /// The share of these variances that each step adds, since machines change.
 const AGEING: f64 = 1e-4;
 /// Noise of a step before any measurement, relative to its time, and the least.
@@ -35,7 +40,9 @@ const CHANGED: i32 = 3;
 const HOPE: f64 = 2.0;
 /// Gain, relative to the step, below which a form is not worth a measurement.
 const MARGIN: f64 = 0.02;
-/// The share of all time that measurements may cost, unless one step may gain what it costs.
+/// Steps before the first measurement: what it teaches would not pay in a run that ends soon.
+const SHORT: u64 = 16;
+/// The share of all time that measurements may cost.
 const BUDGET: f64 = 0.01;
 /// Steps between measurements of forms that do not win: at first, and at most.
 const FIRST_WAIT: u32 = 8;
@@ -68,7 +75,7 @@ pub struct FormChoice {
 struct Known {
     size: u64,
     /// The last one: its form's terms and its seconds.
-    last: ([f64; 2], f64),
+    last: (Terms, f64),
     /// When it ran, counted in steps.
     at: u64,
     /// Seconds that forms share: of the first steps, and then their running mean.
@@ -79,10 +86,10 @@ struct Known {
 /// Learns what forms cost. See the module docs.
 #[derive(Clone, Debug)]
 pub struct FormChooser {
-    /// Seconds per byte, and per replaced task.
-    rates: [f64; 2],
-    covariance: [[f64; 2]; 2],
-    prior: [f64; 2],
+    /// Seconds per byte, per replaced task and per task.
+    rates: Terms,
+    covariance: [Terms; 3],
+    prior: Terms,
     /// Whether steps with fewer and with more updates were compared.
     compared: bool,
     /// Variance of a step's seconds, relative to their square.
@@ -101,24 +108,29 @@ pub struct FormChooser {
     wait: u32,
 }
 
-fn terms(form: &StepForm) -> [f64; 2] {
-    [form.kv_bytes as f64, form.updates as f64]
+fn terms(form: &StepForm) -> Terms {
+    [form.kv_bytes as f64, form.updates as f64, form.tasks as f64]
 }
 
-fn dot(a: [f64; 2], b: [f64; 2]) -> f64 {
-    a[0] * b[0] + a[1] * b[1]
+fn dot(a: Terms, b: Terms) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-fn minus(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
-    [a[0] - b[0], a[1] - b[1]]
+fn minus(a: Terms, b: Terms) -> Terms {
+    std::array::from_fn(|i| a[i] - b[i])
+}
+
+/// The covariance of independent rates.
+fn diagonal(variances: Terms) -> [Terms; 3] {
+    std::array::from_fn(|i| std::array::from_fn(|j| if i == j { variances[i] } else { 0.0 }))
 }
 
 impl FormChooser {
     /// A chooser for a device that reads `bandwidth` bytes per second.
     pub fn new(bandwidth: f64) -> FormChooser {
-        let rates = [if bandwidth > 0.0 { 1.0 / bandwidth } else { 0.0 }, UPDATE];
-        let prior = [0, 1].map(|i| (UNSURE[i] * rates[i]).powi(2));
-        let covariance = [[prior[0], 0.0], [0.0, prior[1]]];
+        let rates = [if bandwidth > 0.0 { 1.0 / bandwidth } else { 0.0 }, UPDATE, TASK];
+        let prior = std::array::from_fn(|i| (UNSURE[i] * rates[i]).powi(2));
+        let covariance = diagonal(prior);
         let (noise, wait) = (NOISE * NOISE, FIRST_WAIT);
         FormChooser {
             rates,
@@ -169,30 +181,30 @@ impl FormChooser {
         (0..forms.len()).filter(|&other| other != best).find(|&other| {
             let promise = self.promise(forms, other, best);
             let cost = self.cost(forms, other, best);
-            promise > MARGIN * self.last && (promise > cost || self.paid + cost < BUDGET * self.spent)
+            let affordable = self.steps >= SHORT && self.paid + cost < BUDGET * self.spent;
+            affordable && promise > MARGIN * self.last
         })
     }
 
-    /// Seconds by which a form is faster than another if it is as much better than expected as one may hope. Neither
-    /// bytes nor replaced tasks take less than nothing.
+    /// Seconds by which a form is faster than another if it is as much better than expected as one may hope. Nothing
+    /// takes less than no time.
     fn promise(&self, forms: &[StepForm], form: usize, than: usize) -> f64 {
         let more = minus(terms(&forms[than]), terms(&forms[form]));
-        let most = more[0].max(0.0) * self.upper(0) + more[1].max(0.0) * self.upper(1);
+        let most: f64 = (0..more.len()).map(|i| more[i].max(0.0) * self.upper(i)).sum();
         let hoped = dot(self.rates, more) + HOPE * self.variance(more).max(0.0).sqrt();
         hoped.min(most)
     }
 
-    /// Seconds that measuring a form may cost, with its time a standard deviation above what is expected.
+    /// Seconds that measuring a form is expected to cost.
     fn cost(&self, forms: &[StepForm], form: usize, than: usize) -> f64 {
-        let more = minus(terms(&forms[form]), terms(&forms[than]));
-        (dot(self.rates, more) + self.variance(more).max(0.0).sqrt()).max(0.0)
+        dot(self.rates, minus(terms(&forms[form]), terms(&forms[than]))).max(0.0)
     }
 
     fn upper(&self, rate: usize) -> f64 {
         self.rates[rate] + HOPE * self.covariance[rate][rate].max(0.0).sqrt()
     }
 
-    fn variance(&self, more: [f64; 2]) -> f64 {
+    fn variance(&self, more: Terms) -> f64 {
         dot(more, self.covariance.map(|row| dot(row, more)))
     }
 
@@ -205,8 +217,9 @@ impl FormChooser {
         self.steps += 1;
         self.spent += seconds;
         self.last = seconds;
-        (0..2)
-            .for_each(|i| self.covariance[i][i] = (self.covariance[i][i] + AGEING * self.prior[i]).min(self.prior[i]));
+        for (i, prior) in self.prior.into_iter().enumerate() {
+            self.covariance[i][i] = (self.covariance[i][i] + AGEING * prior).min(prior);
+        }
         let mut known = self.take_known(size, step);
         if known.at < self.steps {
             self.compare(step, known.last);
@@ -223,7 +236,7 @@ impl FormChooser {
     }
 
     /// What is known of a size; nothing but this step if it is new, or was last seen long ago.
-    fn take_known(&mut self, size: u64, step: ([f64; 2], f64)) -> Known {
+    fn take_known(&mut self, size: u64, step: (Terms, f64)) -> Known {
         let now = self.steps;
         self.known.retain(|known| known.at + OLD >= now);
         if let Some(i) = self.known.iter().position(|known| known.size == size) {
@@ -245,7 +258,7 @@ impl FormChooser {
     }
 
     /// Whether the device must have changed: several steps in a row differ from those of their sizes before.
-    fn watch(&mut self, known: &mut Known, (terms, seconds): ([f64; 2], f64)) -> bool {
+    fn watch(&mut self, known: &mut Known, (terms, seconds): (Terms, f64)) -> bool {
         let shared = seconds - dot(self.rates, terms);
         if known.first.len() < FIRST_STEPS {
             known.first.push(shared);
@@ -267,13 +280,13 @@ impl FormChooser {
 
     /// Nothing is known of the rates any more, and forms are measured again soon.
     fn forget(&mut self, known: &mut Known) {
-        self.covariance = [[self.prior[0], 0.0], [0.0, self.prior[1]]];
+        self.covariance = diagonal(self.prior);
         (self.compared, self.wait, self.odd) = (false, FIRST_WAIT, 0);
         self.known.clear();
         known.first.clear();
     }
 
-    fn compare(&mut self, step: ([f64; 2], f64), before: ([f64; 2], f64)) {
+    fn compare(&mut self, step: (Terms, f64), before: (Terms, f64)) {
         let more = minus(step.0, before.0);
         let surprise = step.1 - before.1 - dot(self.rates, more);
         // A form that takes very long says little of how precise steps are.
@@ -286,7 +299,7 @@ impl FormChooser {
         let column = self.covariance.map(|row| dot(row, more));
         for (i, covered) in column.into_iter().enumerate() {
             self.rates[i] = (self.rates[i] + covered / total * bounded).max(0.0);
-            (0..2).for_each(|j| self.covariance[i][j] -= covered / total * column[j]);
+            (0..column.len()).for_each(|j| self.covariance[i][j] -= covered / total * column[j]);
         }
         // What the rates do not explain is noise.
         let left = (bounded * bounded - unsure).max(0.0) / (2.0 * square);

@@ -13,6 +13,8 @@ pub struct StepForm {
     pub kv_bytes: u64,
     /// Tasks of a captured graph that the host replaces before it submits the step.
     pub updates: u64,
+    /// Tasks that it has besides those of all forms, such as masks.
+    pub tasks: u64,
 }
 
 /// The forms of a step, the default one first. Empty where a device has only one.
