@@ -10,6 +10,22 @@ fn the_simulated_ascend_is_listed_beside_a_real_one() {
     assert!(listed.contains("| ascend-910b") && listed.contains("simulated: times are modelled"), "{listed}");
     assert_eq!(listed.lines().count(), 4, "{listed}");
     place.bad(&["device", "calibrate", "--device", "ascend"], 2, "no profile");
+    place.write("no-cann.so", "no library");
+    let named = place.good(&["device", "list", "--acl-lib", "no-cann.so"]);
+    assert!(named.contains("AscendCL cannot be opened from `./no-cann.so`") && named.contains("| cpu-"), "{named}");
+    let cpu = ["device", "list", "--device", "cpu", "--acl-lib", "no-cann.so"];
+    place.bad(&cpu, 2, "--acl-lib does not apply to --device cpu");
+}
+
+#[test]
+fn memory_that_lacks_is_that_of_the_modelled_chip() {
+    let place = Place::new();
+    let model = place.model("llama-1b", DType::F16);
+    let run = ["run", "-m", &model, "-p", "hello", "-n", "2", "--ctx", "131072", "--device", "ascend"];
+    let small = [&run[..], &["--chip", "910B4"]].concat();
+    place.good(&small);
+    let large = ["run", "-m", &model, "-p", "x", "--ctx", "4000000000", "--device", "ascend"];
+    place.bad(&large, 2, "bytes are available on ascend-910b3, a modelled chip");
 }
 
 #[test]

@@ -143,7 +143,7 @@ impl Engine {
                 let context = context_of(&hyper, options);
                 let pools = PoolPlan::new(&family, capacity(context, options))?;
                 let weights = upload(&artefact, &family, &*device, pools.sizes, access)?;
-                let bandwidth = options.ceilings.bandwidth;
+                let bandwidth = options.ceilings_of(&*device).bandwidth;
                 let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options.dispatch, bandwidth)?;
                 Ok::<_, EngineError>(Some((context, family, pools, weights, runner)))
             },

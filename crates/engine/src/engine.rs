@@ -249,7 +249,7 @@ impl Engine {
         MemoryNeed::of(&family, sizes).check_on(&*device, || device.scratch_bytes(&family, sizes))?;
         let weights = device.upload(&family, &ModelWeights::checked(&model, &family)?, sizes)?;
         model.gguf.check_unchanged().map_err(aio_model::ModelError::from)?;
-        let bandwidth = options.ceilings.bandwidth;
+        let bandwidth = options.ceilings_of(&*device).bandwidth;
         let runner = Runner::new(Arc::clone(&device), &family, weights.clone(), options.dispatch, bandwidth)?;
         let (pools, prefill_rows) = (pools.make(), prefill_rows(options));
         let (ceilings, burst) = (options.ceilings_of(&*device), options.burst);
