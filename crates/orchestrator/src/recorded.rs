@@ -171,7 +171,8 @@ impl RecordedSteps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roofline::{Ceilings, StepCost};
+    use crate::roofline::StepCost;
+    use aio_plan::Ceilings;
 
     fn step(rows: u32, seconds: f64) -> StepRecord {
         StepRecord { sequences: 2, rows, positions: 128 + u64::from(rows), seconds, reads: None }

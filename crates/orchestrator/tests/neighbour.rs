@@ -7,7 +7,7 @@
 mod noise;
 mod recorded;
 
-use aio_orchestrator::{CostModel, FormChooser, FormObserved, StepRecord, StepTime};
+use aio_orchestrator::{CostModel, FormChooser, StepRecord, StepTime};
 use aio_plan::StepForm;
 use noise::Noise;
 use recorded::{Cell, Recorded};
@@ -109,7 +109,7 @@ fn predictions_recover_from_a_busy_neighbour() {
 
 #[test]
 fn forms_recover_from_a_busy_neighbour() {
-    let form = |name, positions: u64, updates| StepForm { name, kv_bytes: positions * 100_000, updates };
+    let form = |name, positions: u64, updates| StepForm { name, kv_bytes: positions * 100_000, updates, tasks: 0 };
     for (longest, per_update) in [(30_000, 20e-6), (300, 20e-6), (4000, 150e-6)] {
         let forms = [form("bucket", 4 * longest, 0), form("patch", longest + 3000, 26)];
         let time = |form: &StepForm| 3e-3 + form.kv_bytes as f64 / 1.25e12 + form.updates as f64 * per_update;
@@ -120,8 +120,7 @@ fn forms_recover_from_a_busy_neighbour() {
                 let choice = chooser.choose(&forms);
                 let alone = time(&forms[choice.form]);
                 seconds.push(alone);
-                let form = forms[choice.form];
-                chooser.observe(&choice, FormObserved { size: 4, form, seconds: alone * neighbour.next() });
+                chooser.observe(&forms, &choice, 4, alone * neighbour.next());
             }
             // Medians, since a form is measured now and then.
             let of = |from: u32| median(&mut seconds[from as usize..][..32].to_vec());

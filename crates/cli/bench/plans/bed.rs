@@ -62,7 +62,7 @@ impl Bed {
             ..EngineOptions::default()
         };
         let ceilings = profiles::ceilings(model.device, &opened.device.target().name, model.threads.unwrap_or(0));
-        let ceilings = ceilings.unwrap_or(options.ceilings);
+        let ceilings = ceilings.unwrap_or_else(|| options.ceilings_of(&*opened.device));
         let loaded = models::load_on(&model, &args.load, Arc::clone(&opened.device), &options)?;
         let engine = &loaded.engine;
         ensure!(!engine.is_recurrent(), "{}: steps of a model with recurrent state cannot be repeated", path.display());
