@@ -84,6 +84,7 @@ mod select;
 mod shape;
 pub mod simulate;
 mod speculator;
+mod step_filter;
 mod step_time;
 mod suffix;
 pub mod trace;
