@@ -6,7 +6,7 @@ use crate::cost_model::PresentSpeed;
 #[derive(Clone, Debug)]
 struct Seen {
     steps: u64,
-    /// Relative speeds of all variants at that time.
+    /// Estimated relative speeds of all variants at that time.
     speeds: Vec<f64>,
 }
 
@@ -29,20 +29,20 @@ impl Levels {
         let ran = |seen: &Seen, now: &PresentSpeed| now.steps.saturating_sub(seen.steps);
         let most = (0..now.len().min(self.seen.len())).max_by_key(|&v| ran(&self.seen[v], &now[v]));
         self.recent = most.filter(|&v| ran(&self.seen[v], &now[v]) > 0).unwrap_or(self.recent);
-        let speeds: Vec<f64> = now.iter().map(|n| n.relative).collect();
         let recent = self.recent;
-        let factor = |(seen, now): (&mut Seen, &PresentSpeed)| {
-            // Fewer steps than before: it was loaded again.
-            if now.steps != seen.steps {
-                *seen = Seen { steps: now.steps, speeds: speeds.clone() };
-                return 1.0;
-            }
-            match (speeds.get(recent), seen.speeds.get(recent)) {
-                (Some(now), Some(then)) if *then > 0.0 => now / then,
-                _ => 1.0,
-            }
+        // Fewer steps than before: it was loaded again.
+        let fresh = |seen: &Seen, now: &PresentSpeed| now.steps != seen.steps;
+        let factor = |(seen, own): (&Seen, &PresentSpeed)| match (now.get(recent), seen.speeds.get(recent)) {
+            (Some(now), Some(then)) if !fresh(seen, own) && *then > 0.0 => now.relative / then,
+            _ => 1.0,
         };
-        self.seen.iter_mut().zip(now).map(factor).collect()
+        let factors: Vec<f64> = self.seen.iter().zip(now).map(factor).collect();
+        // What the others are estimated at, since one that has not run says nothing of now.
+        let speeds: Vec<f64> = now.iter().zip(&factors).map(|(now, factor)| now.relative * factor).collect();
+        for (seen, now) in self.seen.iter_mut().zip(now).filter(|(seen, now)| fresh(seen, now)) {
+            *seen = Seen { steps: now.steps, speeds: speeds.clone() };
+        }
+        factors
     }
 }
 
@@ -65,6 +65,12 @@ mod tests {
         assert_eq!(levels.update(&[speed(12, 0.4), speed(4, 0.6)]), [1.0, 0.5]);
         assert_eq!(levels.update(&[speed(12, 0.4), speed(4, 0.6)]), [1.0, 0.5], "nothing new");
         assert_eq!(levels.update(&[speed(20, 0.8), speed(4, 0.6)]), [1.0, 1.0], "it is clear again");
+        // The first sees half a machine while the second has not run, and stops: it returns with the second.
+        let mut late = Levels::new(2);
+        late.update(&[speed(5, 0.8), speed(5, 0.8)]);
+        assert_eq!(late.update(&[speed(9, 0.4), speed(5, 0.8)]), [1.0, 0.5]);
+        assert_eq!(late.update(&[speed(9, 0.4), speed(8, 0.4)]), [1.0, 1.0]);
+        assert_eq!(late.update(&[speed(9, 0.4), speed(30, 0.8)]), [2.0, 1.0]);
         assert_eq!(levels.update(&[speed(20, 0.8), speed(6, 0.3)]), [0.5, 1.0], "and the other way round");
     }
 }
