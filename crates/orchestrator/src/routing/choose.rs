@@ -5,6 +5,9 @@ use serde::Serialize;
 use smallvec::SmallVec;
 use std::fmt;
 
+/// Times its expected seconds a request must finish in time: steps vary, and others may arrive.
+const HEADROOM: f64 = 1.25;
+
 /// What a probe says of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Probed<'a> {
@@ -146,7 +149,7 @@ impl Policy {
         known.unwrap_or_else(|| variants.iter().all(|v| v.weight_bytes <= variant.weight_bytes))
     }
 
-    /// The fastest variant that is good enough. If none of these is in time, the largest of all that are, or else the
+    /// The fastest variant that is good enough. If none of these is in time, with some headroom, the largest of all that are, or else the
     /// fastest.
     fn fastest(
         &self,
@@ -159,7 +162,8 @@ impl Policy {
         let good = || fitting().filter(|&i| self.suffices(category, &variants[i], variants));
         let now = good().filter(|&i| variants[i].room == Room::Now).min_by(by_time);
         let good = now.or_else(|| good().min_by(by_time));
-        let Some(good) = good.filter(|&i| variants[i].seconds > within) else { return (good, RouteReason::Fastest) };
+        let late = |i: usize| variants[i].seconds * HEADROOM > within;
+        let Some(good) = good.filter(|&i| late(i)) else { return (good, RouteReason::Fastest) };
         let in_time = fitting()
             .filter(|&i| variants[i].seconds <= within && variants[i].room == Room::Now)
             .max_by_key(|&i| variants[i].weight_bytes);
