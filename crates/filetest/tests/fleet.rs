@@ -116,9 +116,11 @@ fn variants_load_within_the_budget_the_smallest_first() {
     fleet.wait(&mut |name, state| seen.push((name.to_owned(), state.clone())));
     assert!(seen.is_empty() || seen.last() == Some(&("large".to_owned(), VariantState::Ready)), "{seen:?}");
     // The policy's variant is back, so a request that went elsewhere moves to it, computing its positions again.
-    let moved = fleet.move_request(&Ask::new("x", 10, 20), &away, 15, 15).unwrap().unwrap();
+    let large = policy("large");
+    let ask = Ask { policy: Some(&large), ..Ask::new("x", 10, 20) };
+    let moved = fleet.move_request(&ask, &away, 15, 15).unwrap().unwrap();
     assert_eq!(moved.name, "large");
-    assert!(fleet.move_request(&Ask::new("x", 10, 20), &moved, 15, 15).unwrap().is_none(), "it stays");
+    assert!(fleet.move_request(&ask, &moved, 15, 15).unwrap().is_none(), "it stays");
     assert!(!fleet.evict("large"), "a request runs there");
 }
 
