@@ -5,10 +5,11 @@ use crate::{devices, input, models};
 use aio::backend::Device;
 use aio::compiler::{Options, compile};
 use aio::devices::Opened;
-use aio::engine::{Engine, EngineOptions, ModelWork, available_bytes};
+use aio::engine::{Engine, EngineOptions, MemoryNeed, ModelWork, available_bytes};
 use aio::fleet::{Ask, Fleet, FleetOptions, LinearHead, Loader, Probe, Routed, VariantSpec, ZeroShot};
 use aio::ir::verify;
-use aio::orchestrator::routing::{Policy, ProbeKind, QualityTable};
+use aio::orchestrator::routing::{Policy, ProbeKind, QualityTable, VariantRule};
+use aio::plan::PoolSizes;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,7 +52,8 @@ pub(crate) struct Plan<'a> {
 
 /// The name of a variant: its file's, without folder and ending.
 fn name(path: &Path) -> String {
-    path.file_stem().map_or(String::new(), |stem| stem.to_string_lossy().into_owned())
+    let name = path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
+    name.strip_suffix(".gguf").map_or(name.clone(), str::to_owned)
 }
 
 /// The variant of a file: its name, and what it needs.
@@ -61,10 +63,10 @@ fn spec(path: &Path, plan: &Plan<'_>, device: &dyn Device) -> Result<VariantSpec
     let buckets = plan.options.buckets(device);
     let family = compile(verify(&graph)?, &device.target(), &Options { buckets, fuse: true })?.family;
     let work = ModelWork::of(&family);
-    let context = plan.options.context.unwrap_or(model.hyper.context_length);
-    let kv = work.kv_bytes_per_position * u64::from(context) * u64::from(plan.options.sequences + PROBE_SEQUENCES);
-    let file = std::fs::metadata(path).map_or(0, |m| m.len());
-    Ok(VariantSpec { name: name(path), weight_bytes: work.weight_bytes, need: file + kv + family.arena_bytes })
+    let context = u64::from(plan.options.context.unwrap_or(model.hyper.context_length));
+    let kv = work.kv_bytes_per_position * context * u64::from(plan.options.sequences + PROBE_SEQUENCES);
+    let need = MemoryNeed::of(&family, PoolSizes { pages: 0, slots: 1 }).total().saturating_add(kv);
+    Ok(VariantSpec { name: name(path), weight_bytes: work.weight_bytes, need })
 }
 
 /// Loads the variants and waits for all of them. Gives the chip's name beside.
@@ -110,6 +112,17 @@ fn probe(args: &FleetArgs, policy: &Policy, engine: &Engine) -> Result<Option<Bo
     })
 }
 
+/// Says why the largest variant will be taken, if nothing is known of the others.
+fn note_unmeasured(fleet: &Fleet) {
+    let policy = fleet.policy();
+    let known = |name: &String| policy.quality.0.values().any(|variants| variants.contains_key(name));
+    if policy.default.variant == VariantRule::Fastest && !fleet.states().iter().any(|(name, _)| known(name)) {
+        note!(
+            "no quality of these variants is known, so the largest answers if it is in time; --quality FILE says more"
+        );
+    }
+}
+
 /// Loads the variants and chooses one for the prompt.
 pub(crate) fn choose(
     args: &FleetArgs,
@@ -127,6 +140,7 @@ pub(crate) fn choose(
     let (fleet, _) = self::load(&plan, policy)?;
     let states = fleet.states();
     states.iter().filter(|(_, state)| state.is_missing()).for_each(|(name, state)| note!("{name}: {state}"));
+    note_unmeasured(&fleet);
     let smallest = fleet.smallest().context("the smallest variant is not loaded")?;
     let probe = probe(args, fleet.policy(), &smallest)?;
     let mut fleet = fleet.with_probe(probe);

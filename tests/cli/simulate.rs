@@ -104,7 +104,7 @@ fn each_mechanism_is_worth_something() {
         assert_eq!(section["kind"], "modelled");
         let rows = section["rows"].as_array().unwrap();
         let over: Vec<f64> = rows.iter().map(|row| number(row, "over the first")).collect();
-        assert_eq!(over.len(), 10);
+        assert_eq!(over.len(), 12);
         assert!(over[1] >= over[0] && over[2] > 2.0, "one graph a step: {over:?}");
         assert!((over[3] / over[2] - 1.0).abs() < 0.01 && over[4] >= over[3], "drafts one by one: {over:?}");
         assert!(over[5] > over[4] && over[7] > over[6], "{over:?}");

@@ -10,6 +10,7 @@ use crate::outcome::Outcome;
 use crate::output;
 use crate::section::cells;
 use crate::table::Table;
+use aio::engine::WIDE_ROWS;
 use aio::orchestrator::Boundary;
 use anyhow::{Context, Result, ensure};
 use map::{Cell, Map};
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 /// Most drafts of a sequence.
 const DRAFTS: u32 = 16;
+
 pub(crate) fn main(args: &RegimeArgs) -> Result<Outcome> {
     let some = |list: &[u32]| list.iter().copied().filter(|n| *n > 0).collect::<Vec<_>>();
     let (batches, contexts) = (some(&args.batch.0), some(&args.context.0));
@@ -37,7 +39,7 @@ pub(crate) fn main(args: &RegimeArgs) -> Result<Outcome> {
                 regime: work.regime(batch, at),
                 predicted: work.predict(batch, 1, at),
                 measured: None,
-                drafts: work.drafts(batch, at, args.acceptance, DRAFTS),
+                drafts: work.drafts(batch, at, args.acceptance, DRAFTS.min((WIDE_ROWS / batch).saturating_sub(1))),
             });
         }
     }

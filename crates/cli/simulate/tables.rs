@@ -119,7 +119,7 @@ struct Rung {
 
 /// From the paper's conditions to ours, one mechanism after the other; at the end, the paper's policy with eight sequences
 /// at once.
-const LADDER: [Rung; 10] = [
+const LADDER: [Rung; 12] = [
     rung("eager operators, the paper's policy, no drafts", "paper", DispatchArg::Op, OFF, 1),
     rung("eager, its drafts for code verified in one step", "paper", DispatchArg::Op, None, 1),
     rung("one graph a step, no drafts", "paper", DispatchArg::Graph, OFF, 1),
@@ -130,13 +130,15 @@ const LADDER: [Rung; 10] = [
     rung("the same, eight sequences at once", "adaptive", DispatchArg::Graph, None, 8),
     rung("for comparison: eager, eight sequences at once", "paper", DispatchArg::Op, None, 8),
     rung("for comparison: the paper's policy with graphs, eight at once", "paper", DispatchArg::Graph, None, 8),
+    rung("eager, eight sequences at once, no drafts", "paper", DispatchArg::Op, OFF, 8),
+    rung("the paper's policy with graphs, eight at once, no drafts", "paper", DispatchArg::Graph, OFF, 8),
 ];
 const OFF: Option<SpeculationRule> = Some(SpeculationRule::Off);
 /// What targets compare, with as many sequences at once on both sides: ours, the paper's policy with eager operators at its
 /// best, and with graphs at its best.
 const COMPARED: [Compared; 2] = [
     Compared { what: "one sequence at a time", ours: 6, eager: &[0, 1], graph: &[2, 4] },
-    Compared { what: "eight at once", ours: 7, eager: &[8], graph: &[9] },
+    Compared { what: "eight at once", ours: 7, eager: &[8, 10], graph: &[9, 11] },
 ];
 
 /// Rungs that are compared.

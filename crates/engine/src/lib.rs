@@ -54,6 +54,7 @@ pub use error::EngineError;
 pub use flow::Flow;
 pub use forms::FormSteps;
 pub use limits::MAX_DRAFTS;
+pub use limits::WIDE_ROWS;
 pub use mask::LogitMask;
 pub use memory::available_bytes;
 pub use model_drafter::ModelDrafter;

@@ -4,7 +4,7 @@ use crate::resident::{Loader, Resident, Variant, VariantSpec, VariantState};
 use crate::routed::{Ask, Routed, Running};
 use crate::{Answer, FleetError, Probe};
 use aio_engine::Engine;
-use aio_orchestrator::routing::{Expected, Levels, Policy, Probed, Room, RouteRequest, VariantNow};
+use aio_orchestrator::routing::{Expected, Levels, Policy, ProbeKind, Probed, Room, RouteRequest, VariantNow};
 use aio_orchestrator::{Predicted, PresentSpeed, StepSize};
 use std::fmt;
 use std::sync::Arc;
@@ -114,16 +114,21 @@ impl Fleet {
         self.resident.lock().iter().find(|v| v.spec.name == name)?.engine.clone()
     }
 
-    /// Drops a variant that no request uses, and returns whether it did. Its memory is free again.
+    /// Drops a variant that no request uses, and returns whether it did. Its memory is free again. The smallest stays if
+    /// there is a probe, which runs on it.
     pub fn evict(&self, name: &str) -> bool {
         let mut variants = self.resident.lock();
+        let smallest = variants.iter().min_by_key(|v| v.spec.weight_bytes).is_some_and(|v| v.spec.name == name);
+        if smallest && self.probe.is_some() {
+            return false;
+        }
         let found = variants.iter_mut().find(|v| v.spec.name == name);
         let Some(variant) = found.filter(|v| v.engine.as_ref().is_some_and(|e| Arc::strong_count(e) == 1)) else {
             return false;
         };
         let engine = variant.engine.take();
         variant.state = VariantState::Evicted;
-        // Freeing takes a while, in which others may route.
+        // Freeing takes a while, in which requests may end.
         drop(variants);
         drop(engine);
         true
@@ -147,7 +152,12 @@ impl Fleet {
     /// Those of the probe; [`FleetError::NoRoom`].
     pub fn route(&mut self, ask: &Ask<'_>) -> Result<Routed, FleetError> {
         let started = Instant::now();
-        let answer = if ask.category.is_some() { None } else { self.answer(ask.text)? };
+        let answer = match &ask.policy.unwrap_or(&self.policy).probe {
+            _ if ask.category.is_some() => None,
+            ProbeKind::None => None,
+            ProbeKind::Constant(category) => Some(Answer { scores: vec![(category.clone(), 1.0)], tokens: 0 }),
+            ProbeKind::ZeroShot | ProbeKind::Head => self.answer(ask.text)?,
+        };
         let probe_seconds = if answer.is_some() { started.elapsed().as_secs_f64() } else { 0.0 };
         let ask = Ask { within: ask.within - probe_seconds, ..*ask };
         let wanted = Wanted { prompt: ask.prompt, output: ask.output, holds: None };
@@ -187,9 +197,7 @@ impl Fleet {
         (answer, probe_seconds): (Option<Answer>, f64),
     ) -> Result<Routed, FleetError> {
         let variants = self.resident.lock();
-        let idle = PresentSpeed { steps: 0, relative: 1.0, bandwidth: 0.0 };
-        let speeds: Vec<PresentSpeed> =
-            variants.iter().map(|v| v.engine.as_ref().map_or(idle, |e| e.speed())).collect();
+        let speeds: Vec<Option<PresentSpeed>> = variants.iter().map(|v| v.engine.as_ref().map(|e| e.speed())).collect();
         let levels = self.levels.update(&speeds);
         let now: Vec<VariantNow<'_>> =
             (0..variants.len()).map(|at| present(&variants, at, wanted, levels[at])).collect();
@@ -202,9 +210,10 @@ impl Fleet {
         let Variant { spec, engine, .. } = &variants[route.variant];
         let Some(engine) = engine.clone() else { return Err(no_room(&variants, context)) };
         let (name, at) = (spec.name.clone(), route.variant);
-        let bandwidth = speeds[at].bandwidth * levels[at];
+        let bandwidth = speeds[at].map_or(0.0, |s| s.bandwidth) * levels[at];
+        let positions = u64::from(context).min(engine.context() as u64);
         drop(variants);
-        let running = Running::new(&self.resident, at, context.into());
+        let running = Running::new(&self.resident, at, positions);
         Ok(Routed { name, engine, route, answer, probe_seconds, bandwidth, running })
     }
 }

@@ -35,7 +35,8 @@ impl Logistic {
         let counts: Vec<f64> =
             (0..classes).map(|c| samples.iter().filter(|s| s.class == c).count().max(1) as f64).collect();
         // A step that is safe for standardised features: the curvature is at most a quarter of their squared length.
-        let rate = 4.0 / (width as f64 + 1.0) / classes as f64;
+        let curvature = (width as f64 + 1.0) * classes as f64 / 4.0;
+        let rate = 1.0 / (curvature + penalty);
         let mut momentum = model.weights.clone();
         for _ in 0..ROUNDS {
             let ahead = sum(&model.weights, &momentum, MOMENTUM);

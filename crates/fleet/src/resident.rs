@@ -2,6 +2,7 @@
 
 use aio_engine::Engine;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A variant before it is loaded.
@@ -147,13 +148,18 @@ impl Resident {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Loads variants on a thread of its own; on this one if there can be none. A failure is kept as the variant's state.
+    /// Loads variants on another thread, or on this one if there can be none.
     pub(crate) fn load_in_background(self: &Arc<Resident>, waiting: Vec<usize>, loader: &Loader) {
         let (own, list, with) = (Arc::clone(self), waiting.clone(), Arc::clone(loader));
-        let load_all = move || list.iter().for_each(|&i| drop(own.load(i, &with)));
+        let load_all = move || list.iter().for_each(|&i| own.load_or_note(i, &with));
         if std::thread::Builder::new().name("aio-fleet".to_owned()).spawn(load_all).is_err() {
-            waiting.iter().for_each(|&i| drop(self.load(i, loader)));
+            waiting.iter().for_each(|&i| self.load_or_note(i, loader));
         }
+    }
+
+    /// Loads a variant whose failure, even a panic of its loader, is no more than its state: others follow.
+    fn load_or_note(&self, at: usize, loader: &Loader) {
+        drop(catch_unwind(AssertUnwindSafe(|| drop(self.load(at, loader)))));
     }
 }
 
@@ -164,7 +170,7 @@ fn admit(variants: &mut [Variant], at: usize, budget: u64) {
     variants[at].state = if need <= left { VariantState::Waiting } else { VariantState::NoRoom { need, left } };
 }
 
-/// Marks a variant as failed if its loader panics, so that nobody waits for it.
+/// Marks a variant as failed if its loader panics, so that no caller waits for it.
 struct Unloaded<'a> {
     resident: &'a Resident,
     at: usize,

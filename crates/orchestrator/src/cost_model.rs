@@ -18,6 +18,8 @@ pub use crate::step_filter::StepSize;
 
 /// Rows from which a step is one of a prompt. Its kernels are others, so it has a filter of its own.
 const PROMPT_ROWS: u32 = 128;
+/// Its place.
+const PROMPTS: usize = 1;
 /// Errors that are kept.
 const KEPT: usize = 256;
 
@@ -27,6 +29,8 @@ pub struct CostModel {
     work: StepWork,
     /// Of steps with few rows, and of those with many.
     filters: [StepFilter; 2],
+    /// The level of the former when the latter last learned.
+    then: f64,
     steps: u64,
     errors: Vec<f64>,
 }
@@ -68,16 +72,19 @@ impl CostModel {
     /// A model that knows only the work of steps and the device's ceilings.
     pub fn new(work: StepWork) -> CostModel {
         let filters = [StepFilter::new(), StepFilter::new()];
-        CostModel { work, filters, steps: 0, errors: Vec::with_capacity(KEPT) }
+        CostModel { work, filters, then: 0.0, steps: 0, errors: Vec::with_capacity(KEPT) }
     }
 
     fn filter(step: StepSize) -> usize {
-        usize::from(step.rows >= PROMPT_ROWS)
+        if step.rows >= PROMPT_ROWS { PROMPTS } else { 0 }
     }
 
     /// Predicted seconds of a step, at the machine's present speed.
     pub fn predict(&self, step: StepSize) -> Predicted {
-        Predicted(self.filters[CostModel::filter(step)].predict(&self.work, step))
+        let seconds = self.filters[CostModel::filter(step)].predict(&self.work, step);
+        // The machine may have changed since the last prompt.
+        let since = if CostModel::filter(step) == PROMPTS { self.filters[0].level() - self.then } else { 0.0 };
+        Predicted(seconds * since.exp())
     }
 
     /// How fast the machine is at present, by steps with few rows.
@@ -99,7 +106,13 @@ impl CostModel {
             return;
         }
         self.note((predicted / seconds - 1.0).abs());
-        self.filters[CostModel::filter(step)].observe(&self.work, step, (seconds / predicted).ln());
+        let filter = CostModel::filter(step);
+        if filter == PROMPTS {
+            let level = self.filters[0].level();
+            self.filters[PROMPTS].shift(level - self.then);
+            self.then = level;
+        }
+        self.filters[filter].observe(&self.work, step, (seconds / predicted).ln());
     }
 
     fn note(&mut self, error: f64) {

@@ -58,6 +58,8 @@ pub(crate) struct StepFilter {
     rows: [Correction; ROW_CLASSES],
     /// Surprises in a row beyond the bound, negative if steps were faster than predicted.
     odd: i32,
+    /// The last of them.
+    surprises: [f64; JUMP as usize],
 }
 
 fn dot(a: &[f64; STATES], b: &[f64; STATES]) -> f64 {
@@ -78,7 +80,7 @@ impl StepFilter {
         let mut covariance = [[0.0; STATES]; STATES];
         (0..STATES).for_each(|i| covariance[i][i] = PRIOR[i]);
         let rows = [Correction::default(); ROW_CLASSES];
-        StepFilter { state: [0.0; STATES], covariance, noise: NOISE, rows, odd: 0 }
+        StepFilter { state: [0.0; STATES], covariance, noise: NOISE, rows, odd: 0, surprises: [0.0; JUMP as usize] }
     }
 
     /// Seconds by the corrected terms, and how their logarithm changes with each of the states.
@@ -101,6 +103,16 @@ impl StepFilter {
     pub(crate) fn predict(&self, work: &StepWork, step: StepSize) -> f64 {
         let correction = self.rows[row_class(step.rows)].value;
         self.terms(work, step).0 * (self.state[0] + correction).exp()
+    }
+
+    /// The logarithm of how much longer than at the ceilings everything takes at present.
+    pub(crate) fn level(&self) -> f64 {
+        self.state[0]
+    }
+
+    /// Moves the level.
+    pub(crate) fn shift(&mut self, level: f64) {
+        self.state[0] += level;
     }
 
     /// How fast weights are read at present, relative to the ceiling.
@@ -135,9 +147,14 @@ impl StepFilter {
     fn doubt(&mut self, surprise: f64) {
         let side = if surprise > 0.0 { 1 } else { -1 };
         self.odd = if self.odd * side > 0 { self.odd + side } else { side };
+        self.surprises.rotate_left(1);
+        self.surprises[JUMP as usize - 1] = surprise;
         if self.odd.unsigned_abs() >= JUMP {
             self.odd = 0;
-            self.state[0] += surprise;
+            // One of them may be a wild step besides.
+            let mut sorted = self.surprises;
+            sorted.sort_by(f64::total_cmp);
+            self.state[0] += sorted[JUMP as usize / 2];
             self.covariance[0][0] = PRIOR[0];
         }
     }

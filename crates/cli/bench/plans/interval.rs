@@ -10,11 +10,6 @@ pub(super) struct Interval {
     pub half: f64,
 }
 
-impl Interval {
-    /// Of equal things.
-    pub(super) const ZERO: Interval = Interval { median: 0.0, half: 0.0 };
-}
-
 /// The interval of `values`, at least six. `None` if one is not finite.
 pub(super) fn interval(values: &[f64]) -> Option<Interval> {
     let median = Figure::of(values)?.median;

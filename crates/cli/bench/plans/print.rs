@@ -46,7 +46,7 @@ impl Summary {
 }
 
 fn errors_met(errors: &Errors) -> bool {
-    errors.at(0.5) <= ERROR && errors.at(0.95) <= ERROR_P95
+    errors.count() > 0 && errors.at(0.5) <= ERROR && errors.at(0.95) <= ERROR_P95
 }
 
 fn verdict(met: bool) -> &'static str {

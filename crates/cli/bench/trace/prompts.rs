@@ -40,18 +40,21 @@ impl Prompts {
     }
 
     /// The prompt of a request: one of its category's, after as many others as its length has room for, as in a
-    /// conversation. The first may lack its beginning. A category that no workload has gets the first one's.
+    /// conversation, several times if it is long. The first may lack its beginning. A category that no workload has gets the first one's.
     pub(super) fn of(&self, at: usize, request: &TraceRequest) -> Prompt<'_> {
         let own = self.categories.iter().find(|(name, _)| *name == request.category);
         let texts = own.or(self.categories.first()).map_or(&[][..], |(_, texts)| texts.as_slice());
         let Some(last) = texts.get(at % texts.len().max(1)) else { return Prompt { text: "", ids: Vec::new() } };
         let wanted = request.prompt as usize;
         let mut ids = last.ids.clone();
-        for back in 1..texts.len() {
+        for back in 1.. {
             if ids.len() >= wanted {
                 break;
             }
-            let before = &texts[(at + texts.len() - back) % texts.len()].ids;
+            let before = &texts[(at + texts.len() - back % texts.len()) % texts.len()].ids;
+            if before.is_empty() {
+                break;
+            }
             let room = (wanted - ids.len()).min(before.len());
             ids.splice(..0, before[before.len() - room..].iter().copied());
         }

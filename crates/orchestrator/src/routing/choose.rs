@@ -119,23 +119,28 @@ impl Policy {
         let treatment = self.treatment(category, request.context);
         let unsure = request.probed.filter(|p| p.margin < self.margin).and(self.ambiguous.as_ref());
         let (rule, said) = match unsure {
+            // Only the largest is surely good enough, but a deadline still counts.
+            Some(VariantRule::Largest) if treatment.variant == VariantRule::Fastest => {
+                (&treatment.variant, RouteReason::Ambiguous)
+            }
             Some(rule) => (rule, RouteReason::Ambiguous),
             None => (&treatment.variant, RouteReason::Rule),
         };
-        let fitting = || with_room(variants);
         let size = |i: &usize| variants[*i].weight_bytes;
         let (wanted, reason) = match rule {
             VariantRule::Smallest => ((0..variants.len()).min_by_key(size), said),
             VariantRule::Largest => ((0..variants.len()).max_by_key(size), said),
             VariantRule::Named(name) => (variants.iter().position(|v| v.name == name), said),
-            VariantRule::Fastest => self.fastest(category, request.within, variants),
+            VariantRule::Fastest => {
+                let known = category.filter(|_| unsure.is_none());
+                let (wanted, reason) = self.fastest(known, request.within, variants);
+                (wanted, if unsure.is_some() && reason == RouteReason::Fastest { said } else { reason })
+            }
         };
         let taken = wanted.filter(|&i| variants[i].room > Room::Never);
         let (variant, reason) = match taken {
             Some(variant) => (variant, reason),
-            None => {
-                (fitting().min_by(|&a, &b| variants[a].seconds.total_cmp(&variants[b].seconds))?, RouteReason::Full)
-            }
+            None => (soonest(with_room(variants), variants)?, RouteReason::Full),
         };
         let rejected = self.rejected(category, variant, reason, variants);
         let (speculation, drafter) = (treatment.speculation, treatment.drafter);
@@ -149,27 +154,27 @@ impl Policy {
         known.unwrap_or_else(|| variants.iter().all(|v| v.weight_bytes <= variant.weight_bytes))
     }
 
-    /// The fastest variant that is good enough. If none of these is in time, with some headroom, the largest of all that are, or else the
-    /// fastest.
+    /// The variant that finishes first among those that are good enough. If it would hardly be in time, the largest that
+    /// surely is; if none is, the fastest of all, unless the good one is expected in time after all.
     fn fastest(
         &self,
         category: Option<&str>,
         within: f64,
         variants: &[VariantNow<'_>],
     ) -> (Option<usize>, RouteReason) {
-        let fitting = || with_room(variants);
-        let by_time = |a: &usize, b: &usize| variants[*a].seconds.total_cmp(&variants[*b].seconds);
-        let good = || fitting().filter(|&i| self.suffices(category, &variants[i], variants));
-        let now = good().filter(|&i| variants[i].room == Room::Now).min_by(by_time);
-        let good = now.or_else(|| good().min_by(by_time));
-        let late = |i: usize| variants[i].seconds * HEADROOM > within;
-        let Some(good) = good.filter(|&i| late(i)) else { return (good, RouteReason::Fastest) };
-        let in_time = fitting()
-            .filter(|&i| variants[i].seconds <= within && variants[i].room == Room::Now)
-            .max_by_key(|&i| variants[i].weight_bytes);
-        match in_time.or_else(|| fitting().min_by(by_time)) {
-            Some(other) if other != good => (Some(other), RouteReason::Late),
-            _ => (Some(good), RouteReason::Fastest),
+        let good = with_room(variants).filter(|&i| self.suffices(category, &variants[i], variants));
+        let Some(good) = soonest(good, variants) else { return (None, RouteReason::Fastest) };
+        let surely = |i: usize| variants[i].seconds * HEADROOM <= within && variants[i].room == Room::Now;
+        if surely(good) {
+            return (Some(good), RouteReason::Fastest);
+        }
+        let others = with_room(variants).filter(|&i| surely(i)).max_by_key(|&i| variants[i].weight_bytes);
+        let in_time = variants[good].seconds <= within && variants[good].room == Room::Now;
+        let other =
+            others.or_else(|| soonest(with_room(variants), variants).filter(|_| !in_time && within.is_finite()));
+        match other.filter(|&other| other != good) {
+            Some(other) => (Some(other), RouteReason::Late),
+            None => (Some(good), RouteReason::Fastest),
         }
     }
 
@@ -183,7 +188,9 @@ impl Policy {
         let why = |v: &VariantNow<'_>| match reason {
             _ if v.room == Room::Never => "no room",
             RouteReason::Fastest if v.room == Room::Later => "its memory is taken",
-            RouteReason::Rule | RouteReason::Ambiguous => "not the policy's",
+            RouteReason::Rule => "not the policy's",
+            RouteReason::Ambiguous => "not for an ambiguous request",
+            RouteReason::Full => "not chosen in its place",
             _ if !self.suffices(category, v, variants) => "not good enough",
             RouteReason::Late => "too late",
             _ => "slower",
@@ -191,6 +198,12 @@ impl Policy {
         let others = variants.iter().enumerate().filter(|(i, _)| *i != taken);
         others.map(|(i, v)| Rejected { variant: i, seconds: v.seconds, why: why(v) }).collect()
     }
+}
+
+/// The variant that finishes first; one that has room now goes before one that has to be waited for.
+fn soonest(of: impl Iterator<Item = usize>, variants: &[VariantNow<'_>]) -> Option<usize> {
+    let later = |i: usize| variants[i].room != Room::Now;
+    of.min_by(|&a, &b| later(a).cmp(&later(b)).then(variants[a].seconds.total_cmp(&variants[b].seconds)))
 }
 
 /// Variants that have room for the request, now or later.
@@ -255,6 +268,20 @@ mod tests {
         let three = [variant("small", 2, 1.0), mid, variant("large", 14, 3.0)];
         let late = p.route(&request("facts", 0.9, 2.0), &three).unwrap();
         assert_eq!((late.variant, late.reason), (1, RouteReason::Late), "the largest that is in time");
+        assert_eq!(route("facts", 3.2, 1.0, 3.0), (0, RouteReason::Late, "too late"), "it would hardly be in time");
+        assert_eq!(route("facts", 3.2, 2.8, 3.0), (1, RouteReason::Fastest, "not good enough"), "no other is surer");
+        assert_eq!(
+            route("code", 1.0, 0.9, 0.95),
+            (0, RouteReason::Fastest, "slower"),
+            "the good one is as sure as any"
+        );
+        let unsure = |within| {
+            let variants = [variant("small", 2, 1.0), variant("large", 14, 3.0)];
+            let route = p.route(&request("code", 0.1, within), &variants).unwrap();
+            (route.variant, route.reason)
+        };
+        assert_eq!(unsure(9.0), (1, RouteReason::Ambiguous));
+        assert_eq!(unsure(2.0), (0, RouteReason::Late), "a deadline counts for an ambiguous request, too");
         assert_eq!(route("poems", 9.0, 1.0, 3.0), (1, RouteReason::Fastest, "not good enough"), "nothing was measured");
     }
 }

@@ -24,8 +24,16 @@ impl Levels {
         Levels { seen: vec![Seen { steps: 0, speeds: vec![1.0; variants] }; variants], recent: 0 }
     }
 
-    /// By how much each variant is faster than its own cost model says. `now` has a speed for each variant.
-    pub fn update(&mut self, now: &[PresentSpeed]) -> Vec<f64> {
+    /// By how much each variant is faster than its own cost model says. `now` has a speed for each variant that is loaded.
+    pub fn update(&mut self, now: &[Option<PresentSpeed>]) -> Vec<f64> {
+        // A variant that is not loaded starts anew once it is.
+        for (seen, _) in self.seen.iter_mut().zip(now).filter(|(_, now)| now.is_none()) {
+            *seen = Seen { steps: 0, speeds: vec![1.0; now.len()] };
+        }
+        let missing = PresentSpeed { steps: 0, relative: 1.0, bandwidth: 0.0 };
+        let loaded: Vec<bool> = now.iter().map(Option::is_some).collect();
+        let now: Vec<PresentSpeed> = now.iter().map(|now| now.unwrap_or(missing)).collect();
+        let now = now.as_slice();
         let ran = |seen: &Seen, now: &PresentSpeed| now.steps.saturating_sub(seen.steps);
         let most = (0..now.len().min(self.seen.len())).max_by_key(|&v| ran(&self.seen[v], &now[v]));
         self.recent = most.filter(|&v| ran(&self.seen[v], &now[v]) > 0).unwrap_or(self.recent);
@@ -33,7 +41,7 @@ impl Levels {
         // Fewer steps than before: it was loaded again.
         let fresh = |seen: &Seen, now: &PresentSpeed| now.steps != seen.steps;
         let factor = |(seen, own): (&Seen, &PresentSpeed)| match (now.get(recent), seen.speeds.get(recent)) {
-            (Some(now), Some(then)) if !fresh(seen, own) && *then > 0.0 => now.relative / then,
+            (Some(now), Some(then)) if loaded[recent] && !fresh(seen, own) && *then > 0.0 => now.relative / then,
             _ => 1.0,
         };
         let factors: Vec<f64> = self.seen.iter().zip(now).map(factor).collect();
@@ -50,8 +58,8 @@ impl Levels {
 mod tests {
     use super::*;
 
-    fn speed(steps: u64, relative: f64) -> PresentSpeed {
-        PresentSpeed { steps, relative, bandwidth: relative * 1e9 }
+    fn speed(steps: u64, relative: f64) -> Option<PresentSpeed> {
+        Some(PresentSpeed { steps, relative, bandwidth: relative * 1e9 })
     }
 
     #[test]
@@ -72,5 +80,7 @@ mod tests {
         assert_eq!(late.update(&[speed(9, 0.4), speed(8, 0.4)]), [1.0, 1.0]);
         assert_eq!(late.update(&[speed(9, 0.4), speed(30, 0.8)]), [2.0, 1.0]);
         assert_eq!(levels.update(&[speed(20, 0.8), speed(6, 0.3)]), [0.5, 1.0], "and the other way round");
+        // A variant that was dropped says nothing.
+        assert_eq!(levels.update(&[None, speed(6, 0.3)]), [1.0, 1.0]);
     }
 }

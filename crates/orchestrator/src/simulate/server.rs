@@ -217,9 +217,9 @@ impl<'a> Server<'a> {
             Some((asked, answer)) if asked == request => answer,
             _ => self.probe(request),
         };
-        let speeds: Vec<PresentSpeed> = self.lanes.iter().map(Lane::speed).collect();
+        let speeds: Vec<Option<PresentSpeed>> = self.lanes.iter().map(|lane| Some(lane.speed())).collect();
         let levels = self.levels.update(&speeds);
-        let present = speeds.iter().zip(levels).map(|(speed, level)| speed.relative * level);
+        let present = speeds.iter().flatten().zip(levels).map(|(speed, level)| speed.relative * level);
         let seconds: Vec<f64> = present.enumerate().map(|(v, speed)| self.expected(v, facts) / speed).collect();
         let now: Vec<VariantNow<'_>> = self
             .options
@@ -314,7 +314,8 @@ impl<'a> Server<'a> {
         let seconds = busy.fold(idle, |seconds, b| seconds * b.factor);
         self.now += seconds;
         self.lanes[variant].took(seconds, seconds / idle);
-        self.report.add_step(costs.regime(step, seconds), seconds);
+        // A busy neighbour does not change what bounds the step.
+        self.report.add_step(costs.regime(step, idle), seconds);
         let positions: f64 = step.iter().map(|s| f64::from(s.len)).sum();
         let own = &mut self.report.variants[variant];
         own.steps += 1;
