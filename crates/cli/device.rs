@@ -42,7 +42,12 @@ fn list(args: &DeviceListArgs) -> Result<()> {
         // If there is none, the error gives the reason.
         Some(device) => {
             let entry = devices::entry(device)?;
-            rows.extend(found(entry, entry.list(&devices::options(device, flags)?)?)?);
+            let options = devices::options(device, flags)?;
+            if args.acl_lib.is_some() {
+                // A library that is named must be usable; the row of the simulated Ascend says nothing of it.
+                registry().open(device.name(), &options)?;
+            }
+            rows.extend(found(entry, entry.list(&options)?)?);
         }
         None => {
             for entry in registry().entries() {

@@ -134,6 +134,9 @@ pub(crate) fn choose(
     if args.probe == Some(ProbeArg::Head) && args.head.is_none() {
         bail!("--probe head needs a head: make one with `aio route train` and give it with --head");
     }
+    if let Some(path) = &args.head {
+        head(path)?;
+    }
     let options = EngineOptions { sequences: 1, ..options.clone() };
     let head = args.head.is_some();
     let plan = Plan { paths: &args.variants, model, load, options, head, memory: args.memory };

@@ -4,7 +4,7 @@ use crate::args::{BucketsArgs, TextOrJson};
 use crate::outcome::Outcome;
 use crate::output::{json_line, print_now};
 use crate::table::Table;
-use crate::{costs, models, profiles, simulate};
+use crate::{costs, models, profiles, signals, simulate};
 use aio::compiler::{Compilation, Options, compile};
 use aio::engine::{EngineOptions, ModelWork};
 use aio::orchestrator::{BucketUse, SizeCount, best_buckets, bucket_uses};
@@ -25,6 +25,7 @@ struct Row {
 
 pub(crate) fn main(args: &BucketsArgs) -> Result<Outcome> {
     if let Some(trace) = &args.plan_for {
+        signals::end_at_once();
         plan_for(trace, args)?;
         return Ok(Outcome::Fine);
     }

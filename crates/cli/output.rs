@@ -5,6 +5,7 @@
 
 use crate::escape;
 use aio::engine::EngineError;
+use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -99,6 +100,16 @@ pub(crate) fn beside(path: &Path, before: &str, after: &str) -> PathBuf {
     name.push(path.file_name().unwrap_or_default());
     name.push(after);
     path.with_file_name(name)
+}
+
+/// Refuses to write a result over the file that it is made from.
+pub(crate) fn check_other(from: &Path, to: &Path) -> Result<()> {
+    if let (Ok(from), Ok(to_whole)) = (from.canonicalize(), to.canonicalize())
+        && from == to_whole
+    {
+        bail!("{} is the input; give another file to write", to.display());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ fn engine(args: &ModelArgs) -> Result<Engine> {
 }
 
 fn train(args: &RouteTrainArgs) -> Result<()> {
+    output::check_other(&args.samples, &args.out)?;
     let samples = samples(&args.samples)?;
     let engine = engine(&args.model)?;
     let labelled: Vec<(String, String)> = samples.into_iter().map(|s| (s.text, s.category)).collect();

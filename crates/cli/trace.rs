@@ -2,11 +2,12 @@
 
 use crate::args::{MixArg, TraceCommand, TraceMakeArgs};
 use crate::outcome::Outcome;
-use crate::output;
+use crate::{output, signals};
 use aio::orchestrator::trace::{Mix, TraceOptions, make, print};
 use anyhow::Result;
 
 pub(crate) fn main(command: TraceCommand) -> Result<Outcome> {
+    signals::end_at_once();
     let TraceCommand::Make(args) = command;
     output::print_now(&print(&make(&options(&args))))?;
     Ok(Outcome::Fine)

@@ -70,6 +70,8 @@ fn variants_are_refused_with_a_reason() {
     bad(&["--probe", "head"], "`aio route train`");
     bad(&["--head", &place.write("head.json", "{}")], "head.json: head: missing field");
     bad(&["--memory", "0.000001"], "needs");
+    let infinite = place.write("i.toml", "[quality.code]\nsmall = inf\n");
+    bad(&["--quality", &infinite], "the quality of small in code is inf");
     bad(&["--quality", &place.write("q.toml", "[quality.code]\nsmall = \"x\"\n")], "q.toml: line 2, column 9");
     place.bad(&["run", "--variants", "none.gguf", "-p", "x"], 2, "variant none.gguf");
     let twice = format!("{files},{}", files.split(',').next().unwrap());
@@ -98,6 +100,11 @@ fn a_head_is_trained_tested_and_used() {
     );
     place.bad(&["route", "test", &samples, "-m", &other, "--head", &head], 2, "train again");
     place.bad(&["route", "train", &place.write("e.jsonl", ""), "-m", small], 2, "e.jsonl");
+    place.bad(&["route", "train", &samples, "-m", small, "--out", &samples], 2, "s.jsonl is the input");
+    // However strong the penalty, the head can be read.
+    let strong = place.path("strong.json").display().to_string();
+    place.good(&["route", "train", &samples, "-m", small, "--out", &strong, "--penalty", "1e6"]);
+    json(&place, &["route", "test", &samples, "-m", small, "--head", &strong]);
 }
 
 #[test]
@@ -123,5 +130,7 @@ fn a_trace_runs_for_real_by_several_policies() {
     let table = place.good(&base);
     assert!(table.contains("## The trace, measured") && table.contains("## Over time"), "{table}");
     place.bad(&[&base[..], &["--only", "poems"]].concat(), 2, "no requests of category poems");
+    place.bad(&["bench", "trace"], 2, "--variants");
+    place.bad(&[&base[..], &["--device", "ascend"]].concat(), 2, "cannot be measured");
     place.bad(&[&base[..], &["--policies", "static-small,nothing"]].concat(), 2, "no policy `nothing`");
 }

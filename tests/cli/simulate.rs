@@ -83,13 +83,15 @@ fn a_trace_runs_on_a_profile() {
     place.bad(&[&base[..], &["--policy", &named]].concat(), 2, "policy `n` names variant `huge`; there are tiny");
     place.bad(&["simulate", "--device", "310P"], 2, "there is no device `310P`");
     place.bad(&[&base[..], &["--dispatch", "op"]].concat(), 2, "needs a modelled chip");
+    place.bad(&[&base[..], &["--decisions", &trace]].concat(), 2, "t.jsonl is the input");
+    place.bad(&["simulate", "--variants", "pangu-1b,pangu-1b"], 2, "two variants are named `pangu-1b`");
     for busy in ["1", "2-1x3", "1-2x0", "a-bxc"] {
         place.bad(&[&base[..], &["--busy", busy]].concat(), 2, "expected FROM-TOxFACTOR");
     }
     let seconds = |more: &[&str]| json(&place, &[&base[..], more].concat())["seconds"].as_f64().unwrap();
     assert!(seconds(&["--busy", "0-1e9x2"]) > 1.9 * seconds(&[]), "every step takes twice as long");
     place.bad(&[&base[..], &["--memory", "0.000001"]].concat(), 2, "the variants' weights alone take");
-    place.bad(&[&base[..5], &["--variants", "no.gguf"]].concat(), 2, "no.gguf: neither a preset");
+    place.bad(&[&base[..5], &["--variants", "no.gguf"]].concat(), 2, "`no.gguf` is neither a preset");
 }
 
 #[cfg(feature = "ascend")]

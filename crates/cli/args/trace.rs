@@ -66,10 +66,10 @@ fn busy(text: &str) -> Result<Busy, String> {
         let (times, factor) = text.split_once('x')?;
         let (from, to) = times.split_once('-')?;
         let busy = Busy { from: from.parse().ok()?, to: to.parse().ok()?, factor: factor.parse().ok()? };
-        let valid = busy.from >= 0.0 && busy.to > busy.from && busy.factor.is_finite() && busy.factor > 0.0;
+        let valid = busy.from >= 0.0 && busy.to > busy.from && busy.to <= 1e9 && (1e-3..=1e3).contains(&busy.factor);
         valid.then_some(busy)
     };
-    read().ok_or_else(|| "expected FROM-TOxFACTOR, such as 20-40x2.5".to_owned())
+    read().ok_or_else(|| "expected FROM-TOxFACTOR with a factor of 0.001 to 1000, such as 20-40x2.5".to_owned())
 }
 
 fn speculation(text: &str) -> Result<SpeculationRule, String> {
@@ -92,8 +92,8 @@ pub(crate) struct BenchTraceArgs {
     /// Trace to run [default: 24 mixed requests of up to 512 positions, all at once].
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// Resident models [default: the default model].
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    /// Resident models.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', required = true, conflicts_with = "model")]
     pub variants: Vec<PathBuf>,
     /// Policies, names or files; ratios are to the first.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "static-large,adaptive")]

@@ -20,7 +20,7 @@ pub(crate) fn model(name: &str, dtype: DType) -> Result<Model> {
     match Preset::find(name) {
         Some(preset) => Ok(Model::from_gguf(Gguf::from_head(Synth::new(&preset, dtype, 1)?.head()?)?)?),
         None if Path::new(name).exists() => open_path(Path::new(name)),
-        None => bail!("neither a preset of `aio synth` nor a file"),
+        None => bail!("`{name}` is neither a preset of `aio synth` nor a file"),
     }
 }
 

@@ -7,9 +7,9 @@ mod svg;
 use crate::args::{MapForm, RegimeArgs};
 use crate::costs::On;
 use crate::outcome::Outcome;
-use crate::output;
 use crate::section::cells;
 use crate::table::Table;
+use crate::{output, signals};
 use aio::engine::WIDE_ROWS;
 use aio::orchestrator::Boundary;
 use anyhow::{Context, Result, ensure};
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 const DRAFTS: u32 = 16;
 
 pub(crate) fn main(args: &RegimeArgs) -> Result<Outcome> {
+    signals::end_at_once();
     let some = |list: &[u32]| list.iter().copied().filter(|n| *n > 0).collect::<Vec<_>>();
     let (batches, contexts) = (some(&args.batch.0), some(&args.context.0));
     ensure!(!batches.is_empty() && !contexts.is_empty(), "--batch and --context need a number above 0");

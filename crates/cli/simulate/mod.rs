@@ -10,14 +10,18 @@ pub(crate) use runs::steps;
 use crate::args::{SimulateArgs, SimulateTable};
 use crate::fleet::policy;
 use crate::outcome::Outcome;
-use crate::output;
+use crate::{output, signals};
 use anyhow::{Context, Result};
 use runs::{fleet, requests, run};
 
 pub(crate) fn main(args: &SimulateArgs) -> Result<Outcome> {
+    signals::end_at_once();
     if let Some(table) = args.table {
         print_table(table, args)?;
         return Ok(Outcome::Fine);
+    }
+    if let (Some(from), Some(to)) = (&args.trace, &args.decisions) {
+        output::check_other(from, to)?;
     }
     let requests = requests(args.trace.as_deref())?;
     let policy = policy(&args.policy, args.quality.as_deref())?;
@@ -27,7 +31,7 @@ pub(crate) fn main(args: &SimulateArgs) -> Result<Outcome> {
     let report = run(args, &requests, &fleet, &policy)?;
     if let Some(path) = &args.decisions {
         let text = print::decisions(&report, &requests, &fleet);
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        aio::mapped::write_whole(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
     }
     output::print_now(&print::report(args, &report))?;
     Ok(Outcome::Fine)

@@ -43,8 +43,12 @@ pub(crate) fn steps(trace: &Path, variant: SimVariant, sequences: u32) -> Result
 
 /// The variants, with what their steps cost.
 pub(super) fn fleet(args: &SimulateArgs, dispatch: DispatchArg) -> Result<Vec<SimVariant>> {
+    let twice = (1..args.variants.len()).find(|&i| args.variants[..i].contains(&args.variants[i]));
+    if let Some(i) = twice {
+        anyhow::bail!("two variants are named `{}`", args.variants[i]);
+    }
     let on = On::find(&args.device, &args.host)?;
-    args.variants.iter().map(|name| on.variant(name, dispatch).with_context(|| name.clone())).collect()
+    args.variants.iter().map(|name| on.variant(name, dispatch)).collect()
 }
 
 /// The trace of a file, or the default one.

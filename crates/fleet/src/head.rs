@@ -77,6 +77,9 @@ impl LinearHead {
             }
         }
         let Logistic { mean, scale, weights } = Logistic::train(&examples, categories.len(), penalty);
+        if !weights.iter().flatten().all(|w| w.is_finite()) {
+            return Err(bad("the training found no finite weights; use another penalty"));
+        }
         let model = engine.model().hyper.name.clone();
         Ok(LinearHead::of(HeadFile { version: VERSION, model, categories, mean, scale, weights }))
     }

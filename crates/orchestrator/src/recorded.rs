@@ -23,6 +23,31 @@ pub struct RecordHead {
     pub work: StepWork,
 }
 
+/// Bounds of a time in seconds, and of rates and amounts.
+const SECONDS: (f64, f64) = (1e-9, 1e6);
+const MOST: f64 = 1e18;
+/// Most rows of a step.
+const MOST_ROWS: u32 = 1 << 20;
+
+impl RecordHead {
+    fn check(&self) -> Result<(), String> {
+        let StepWork { cost, ceilings, kv_bytes, kv_macs } = self.work;
+        for (name, rate) in [("bandwidth", ceilings.bandwidth), ("peak", ceilings.peak)] {
+            if !(1.0..=MOST).contains(&rate) {
+                return Err(format!("{name} is {rate}"));
+            }
+        }
+        let amounts = [cost.bytes, cost.bytes_per_row, cost.macs_per_row, cost.seconds, kv_bytes, kv_macs];
+        if let Some(amount) = amounts.into_iter().find(|n| !(0.0..=MOST).contains(n)) {
+            return Err(format!("an amount of work is {amount}"));
+        }
+        if !(1..=MOST_ROWS).contains(&self.verify_rows) {
+            return Err(format!("verify_rows is {}", self.verify_rows));
+        }
+        Ok(())
+    }
+}
+
 /// A step that was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,7 +83,7 @@ impl StepRecord {
             return Err(format!("a step of {sequences} sequences with {rows} rows and {positions} positions"));
         }
         let times = self.reads.into_iter().flatten().chain([self.seconds]);
-        match times.into_iter().find(|s| !(s.is_finite() && *s > 0.0)) {
+        match times.into_iter().find(|s| !(SECONDS.0..=SECONDS.1).contains(s)) {
             Some(seconds) => Err(format!("a time of {seconds} seconds")),
             None => Ok(()),
         }
@@ -98,7 +123,8 @@ impl Recording {
     pub fn parse(text: &str) -> Result<Recording, RecordError> {
         let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let (at, first) = lines.next().ok_or(RecordError::Empty)?;
-        let (head, mut steps) = (line(at, first)?, Vec::new());
+        let (head, mut steps): (RecordHead, _) = (line(at, first)?, Vec::new());
+        head.check().map_err(|message| RecordError::Line { line: at + 1, message })?;
         for (at, text) in lines {
             let step: StepRecord = line(at, text)?;
             step.check().map_err(|message| RecordError::Line { line: at + 1, message })?;

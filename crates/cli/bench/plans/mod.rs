@@ -11,6 +11,7 @@ mod regret;
 use crate::args::{PlansArgs, PlansTable};
 use crate::outcome::Outcome;
 use crate::{input, output};
+use aio::engine::WIDE_ROWS;
 use aio::orchestrator::Recording;
 use anyhow::{Context, Result, ensure};
 use bed::Bed;
@@ -47,12 +48,11 @@ fn measure(args: &PlansArgs) -> Result<Report<'_>> {
     let batches = positive("--batch", &args.batch.0)?;
     let grid = Grid { contexts, batches, chances: args.acceptance.clone() };
     let largest = grid.batches.iter().copied().max().unwrap_or(1);
+    ensure!(largest <= WIDE_ROWS, "--batch {largest}: no plan has that many output rows; the maximum is {WIDE_ROWS}");
+    if args.context.0.iter().any(|&n| n > most) {
+        note!("contexts above {most} are shortened to it, so that {} drafts have room", args.drafts);
+    }
     let mut bed = Bed::open(args, &grid.contexts, largest)?;
-    ensure!(
-        bed.most_drafts(largest, args.drafts).is_some(),
-        "--batch {largest}: no plan has that many output rows; the maximum is {}",
-        bed.head.verify_rows
-    );
     let (mut record, head) = (Vec::new(), bed.head.clone());
     let (regret, costs) = (wants(args, PlansTable::Regret), wants(args, PlansTable::Costs));
     let cells = if regret { grid.contexts.len() * grid.batches.len() * grid.chances.len() } else { 0 };
@@ -65,7 +65,7 @@ fn measure(args: &PlansArgs) -> Result<Report<'_>> {
     bed.keep();
     if let Some(path) = &args.record {
         let text = Recording { head: head.clone(), steps: record }.print();
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        aio::mapped::write_whole(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(Report { args, head, cells, errors })
 }
@@ -80,6 +80,11 @@ fn replay(args: &PlansArgs) -> Result<Report<'_>> {
     let text = input::text(path, MOST_RECORDED)?;
     let recording = Recording::parse(&text).with_context(|| path.display().to_string())?;
     let cells = wants(args, PlansTable::Regret).then(|| regret::replayed(&recording, args)).transpose()?;
+    ensure!(
+        cells.as_ref().is_none_or(|cells| !cells.is_empty()),
+        "{}: there are no steps without reads",
+        path.display()
+    );
     let errors = wants(args, PlansTable::Costs).then(|| costs::replayed(&recording)).transpose()?;
     Ok(Report { args, head: recording.head, cells, errors })
 }

@@ -7,7 +7,7 @@ mod serve;
 use crate::args::{BenchTraceArgs, ShowForm};
 use crate::fleet::{self, Plan};
 use crate::outcome::Outcome;
-use crate::{input, output, signals};
+use crate::{devices, input, output, signals};
 use aio::engine::EngineOptions;
 use aio::fleet::Fleet;
 use aio::orchestrator::routing::Policy;
@@ -81,9 +81,11 @@ fn variants(args: &BenchTraceArgs, trace: &[TraceRequest], policies: &[Policy]) 
     // The chat format of a prompt may add tokens.
     let context = trace.iter().map(|r| r.prompt.saturating_add(r.output).saturating_add(prompts::SLACK)).max();
     let options = EngineOptions { context, sequences: args.sequences, ..EngineOptions::default() };
-    let paths = if args.variants.is_empty() { vec![crate::pull::default_model(false)?] } else { args.variants.clone() };
     let head = args.head.is_some();
-    let plan = Plan { paths: &paths, model: &args.model, load: &args.load, options, head, memory: None };
+    let opened = devices::open(args.model.device, (&args.model).into())?;
+    devices::measured(args.model.device, &opened)?;
+    drop(opened);
+    let plan = Plan { paths: &args.variants, model: &args.model, load: &args.load, options, head, memory: None };
     let (fleet, chip) = fleet::load(&plan, policies.first().context("there is no policy")?.clone())?;
     if let Some((name, state)) = fleet.states().into_iter().find(|(_, state)| state.is_missing()) {
         bail!("variant {name}: {state}");

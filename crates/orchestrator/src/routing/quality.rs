@@ -28,6 +28,10 @@ impl QualityTable {
     /// [`PolicyError::Form`] with line and column.
     pub fn from_toml(text: &str) -> Result<QualityTable, PolicyError> {
         let table: QualityTable = toml::from_str(text).map_err(|e| PolicyError::form(text, &e))?;
+        let numbers = table.quality.0.iter().flat_map(|(category, all)| all.iter().map(move |v| (category, v)));
+        if let Some((category, (variant, n))) = numbers.into_iter().find(|(_, (_, n))| !n.is_finite()) {
+            return Err(PolicyError::at(text, 0, format!("the quality of {variant} in {category} is {n}")));
+        }
         match table.tolerance.filter(|t| !(0.0..=f64::MAX).contains(t)) {
             Some(tolerance) => {
                 Err(PolicyError::at(text, 0, format!("tolerance {tolerance} is not a number of at least 0")))

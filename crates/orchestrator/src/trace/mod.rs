@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most positions of a request.
 const MOST: u32 = 1 << 24;
+/// Latest arrival in seconds.
+const LATEST: f64 = 1e9;
 
 /// A request of a trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,8 +79,8 @@ pub fn print(requests: &[TraceRequest]) -> String {
 
 impl TraceRequest {
     fn check(&self) -> Result<(), String> {
-        if !(self.arrival.is_finite() && self.arrival >= 0.0) {
-            return Err(format!("arrival is {}, expected seconds of at least 0", self.arrival));
+        if !(0.0..=LATEST).contains(&self.arrival) {
+            return Err(format!("arrival is {}, expected 0 to {LATEST:.0e} seconds", self.arrival));
         }
         for (name, tokens) in [("prompt", self.prompt), ("output", self.output)] {
             if !(1..=MOST).contains(&tokens) {
@@ -114,7 +116,7 @@ mod tests {
             message(LINE.replace("\"output\":20", "\"output\":0")),
             "trace, line 2: output is 0, expected 1 to 16777216 tokens"
         );
-        assert_eq!(message(LINE.replace("1.5", "-1")), "trace, line 2: arrival is -1, expected seconds of at least 0");
+        assert_eq!(message(LINE.replace("1.5", "-1")), "trace, line 2: arrival is -1, expected 0 to 1e9 seconds");
         assert!(
             message(LINE.replace("copy", "cpoy")).starts_with("trace, line 2: column 64: unknown field `cpoy`"),
             "{}",
