@@ -9,6 +9,9 @@
 //! estimate is the usual linear one (Kalman 1960), whose variances say how well each point is known. Variances grow
 //! again over time.
 //!
+//! How noisy single steps are is itself only known after some of them. Until then, the first pairs are weighed again
+//! whenever the noise turns out to be another: trusted too much, they would outweigh all later ones.
+//!
 //! A pair with a large disagreement is first left out, because single steps can take ten times as long for unrelated
 //! reasons. If several such pairs follow, or pairs keep disagreeing slightly, the curve has changed, and its variance
 //! is increased there.
@@ -26,6 +29,9 @@ const ODD: f64 = 3.0;
 const NEWS: i32 = 3;
 /// Number of agreeing pairs before a point and its deviation are relied on.
 const PROVEN: u32 = 1;
+/// Number of first pairs that are weighed again when the variance of their noise changes by this factor.
+const EARLY: usize = 16;
+const REWEIGH: f64 = 2.0;
 /// Running mean of disagreements, in standard deviations, at which the curve must have changed, and the weight of the
 /// last pair.
 const CHANGED: f64 = 1.5;
@@ -42,6 +48,17 @@ struct Record {
     odd: i32,
 }
 
+/// The first pairs, until they are many or the curve changes.
+#[derive(Clone, Debug)]
+struct Early {
+    /// Two points and the difference of their logarithms.
+    pairs: Vec<(usize, usize, f64)>,
+    /// Variance of the noise that they were weighed with.
+    noise: f64,
+    /// Whether no more pairs are kept.
+    over: bool,
+}
+
 /// The estimate of the shape.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
@@ -55,6 +72,7 @@ pub(crate) struct Shape {
     records: Vec<Record>,
     /// Scratch: a column of the covariances during an update.
     column: Vec<f64>,
+    early: Early,
     /// Step number at the last ageing.
     aged: u64,
     /// Whether the last pair was odd and left out.
@@ -82,6 +100,7 @@ impl Shape {
             covariance: vec![0.0; points * points],
             records: vec![Record::default(); points],
             column: vec![0.0; points],
+            early: Early { pairs: Vec::with_capacity(EARLY), noise: 0.0, over: false },
             place,
             aged: 0,
             doubts: false,
@@ -143,6 +162,7 @@ impl Shape {
         }
         self.open(AGEING * (step - self.aged) as f64);
         self.aged = step;
+        self.reweigh(noise);
         let disagreement = difference - (self.mean[a] - self.mean[b]);
         let expected = self.difference(a, b) + noise;
         let normal = disagreement / expected.sqrt();
@@ -154,10 +174,10 @@ impl Shape {
             if self.doubts {
                 return (disagreement, expected);
             }
-            self.open_between(a, b, disagreement * disagreement);
-            self.changed = true;
+            self.change(a, b, disagreement * disagreement);
         }
         self.doubts = false;
+        self.keep_early(a, b, difference);
         self.learn(a, b, disagreement, noise);
         self.note(a, b, judged, sign * normal, noise);
         (disagreement, expected)
@@ -182,8 +202,37 @@ impl Shape {
         record.bias += MEAN_SHARE * (normal - record.bias);
         if record.bias.abs() > CHANGED {
             record.bias = 0.0;
-            self.open_between(a, b, noise / 4.0);
-            self.changed = true;
+            self.change(a, b, noise / 4.0);
+        }
+    }
+
+    /// Increases the variance between two points, whose difference is no longer what it was.
+    fn change(&mut self, a: usize, b: usize, variance: f64) {
+        self.open_between(a, b, variance);
+        self.changed = true;
+        self.early.over = true;
+    }
+
+    fn keep_early(&mut self, a: usize, b: usize, difference: f64) {
+        self.early.over |= self.early.pairs.len() == EARLY;
+        if !self.early.over {
+            self.early.pairs.push((a, b, difference));
+        }
+    }
+
+    /// Learns the first pairs anew if the variance of their noise was far from what it is now known to be.
+    fn reweigh(&mut self, noise: f64) {
+        let known = self.early.noise / REWEIGH..=self.early.noise * REWEIGH;
+        if self.early.over || known.contains(&noise) {
+            return;
+        }
+        self.early.noise = noise;
+        self.mean.fill(0.0);
+        self.covariance.fill(0.0);
+        self.open(1.0 + AGEING * self.aged as f64);
+        for at in 0..self.early.pairs.len() {
+            let (a, b, difference) = self.early.pairs[at];
+            self.learn(a, b, difference - (self.mean[a] - self.mean[b]), noise);
         }
     }
 

@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(late.update(&[speed(9, 0.4), speed(8, 0.4)]), [1.0, 1.0]);
         assert_eq!(late.update(&[speed(9, 0.4), speed(30, 0.8)]), [2.0, 1.0]);
         assert_eq!(levels.update(&[speed(20, 0.8), speed(6, 0.3)]), [0.5, 1.0], "and the other way round");
-        // A variant that was dropped says nothing.
-        assert_eq!(levels.update(&[None, speed(6, 0.3)]), [1.0, 1.0]);
+        // A variant that was dropped is like one that never ran.
+        assert_eq!(levels.update(&[None, speed(6, 0.3)]), [0.3, 1.0]);
     }
 }
