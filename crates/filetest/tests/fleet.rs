@@ -147,8 +147,12 @@ fn a_request_goes_where_its_category_says() {
     assert_eq!((routed.name.as_str(), routed.route.reason), ("small", RouteReason::Rule));
     let lines = routed.explain(&["small".to_owned(), "large".to_owned()]).join("\n");
     assert!(lines.contains("probe: code") && lines.contains("not large: not the policy's"), "{lines}");
+    // A policy that wants to be told asks the fleet's probe.
+    let asks = Policy::from_toml(&text.replace("constant:code", "head")).unwrap();
     let mut fleet = fleet.with_probe(Some(Box::new(Constant("chat".to_owned()))));
-    assert_eq!(fleet.route(&Ask::new("x", 4, 4)).unwrap().name, "large");
+    let routed = fleet.route(&Ask { policy: Some(&asks), ..Ask::new("x", 4, 4) }).unwrap();
+    assert_eq!((routed.name.as_str(), routed.answer.unwrap().best().0), ("large", "chat"));
+    assert_eq!(fleet.route(&Ask::new("x", 4, 4)).unwrap().name, "small", "the constant is the policy's own");
 }
 
 #[test]
