@@ -1,7 +1,7 @@
 //! Variants for `aio run` and `aio bench trace`: policies, probes, and loading within a budget.
 
 use crate::args::{FleetArgs, LoadArgs, ModelArgs, ProbeArg};
-use crate::{devices, input, models};
+use crate::{devices, input, models, output};
 use aio::backend::Device;
 use aio::compiler::{Options, compile};
 use aio::devices::Opened;
@@ -69,7 +69,8 @@ fn spec(path: &Path, plan: &Plan<'_>, device: &dyn Device) -> Result<VariantSpec
     Ok(VariantSpec { name: name(path), weight_bytes: work.weight_bytes, need })
 }
 
-/// Loads the variants and waits for all of them. Gives the chip's name beside.
+/// Loads the variants and waits for all of them, with a line on the terminal for what is being loaded. Gives the chip's name
+/// beside.
 pub(crate) fn load(plan: &Plan<'_>, policy: Policy) -> Result<(Fleet, String)> {
     let Opened { device, chip, .. } = devices::open(plan.model.device, plan.model.into())?;
     let of = |path: &PathBuf| spec(path, plan, &*device).with_context(|| format!("variant {}", path.display()));
@@ -87,22 +88,28 @@ pub(crate) fn load(plan: &Plan<'_>, policy: Policy) -> Result<(Fleet, String)> {
         Ok(models::load_on(&args, &load, Arc::clone(&device), &options)?.split().0)
     });
     let budget = plan.memory.map_or_else(|| available_bytes().unwrap_or(u64::MAX), |gb| (gb * 1e9) as u64);
+    let spinner = output::spinner("loading variants");
     let fleet = Fleet::load(specs, policy, loader, FleetOptions { budget })?;
-    fleet.wait(&mut |_, _| {});
+    fleet.wait(&mut |name, state| spinner.set_message(format!("{name}: {state}")));
+    spinner.finish_and_clear();
     Ok((fleet, chip))
 }
 
-/// The probe of a policy, or the one that the flags ask for.
-fn probe(args: &FleetArgs, policy: &Policy, engine: &Engine) -> Result<Option<Box<dyn Probe>>> {
-    let kind = match args.probe {
+/// The kind of the policy's probe, or of the one that a flag asks for.
+fn kind(args: &FleetArgs, policy: &Policy) -> ProbeKind {
+    match args.probe {
+        _ if args.variant.is_some() => ProbeKind::None,
         Some(ProbeArg::None) => ProbeKind::None,
         Some(ProbeArg::ZeroShot) => ProbeKind::ZeroShot,
         Some(ProbeArg::Head) => ProbeKind::Head,
         None => policy.probe.clone(),
-    };
-    Ok(match (kind, &args.head) {
-        (ProbeKind::None, _) => None,
-        (ProbeKind::Constant(category), _) => Some(Box::new(aio::fleet::Constant(category))),
+    }
+}
+
+/// The probe that the policy asks for.
+fn probe(args: &FleetArgs, policy: &Policy, engine: &Engine) -> Result<Option<Box<dyn Probe>>> {
+    Ok(match (&policy.probe, &args.head) {
+        (ProbeKind::None | ProbeKind::Constant(_), _) => None,
         (ProbeKind::ZeroShot, _) => Some(Box::new(ZeroShot::new(engine, &args.categories)?)),
         (ProbeKind::Head, Some(path)) => Some(Box::new(head(path)?)),
         (ProbeKind::Head, None) => {
@@ -140,16 +147,21 @@ pub(crate) fn choose(
     let options = EngineOptions { sequences: 1, ..options.clone() };
     let head = args.head.is_some();
     let plan = Plan { paths: &args.variants, model, load, options, head, memory: args.memory };
+    // A flag goes before the policy's own.
+    let policy = Policy { probe: kind(args, &policy), ..policy };
     let (fleet, _) = self::load(&plan, policy)?;
     let states = fleet.states();
     states.iter().filter(|(_, state)| state.is_missing()).for_each(|(name, state)| note!("{name}: {state}"));
-    note_unmeasured(&fleet);
+    if args.variant.is_none() {
+        note_unmeasured(&fleet);
+    }
     let smallest = fleet.smallest().context("the smallest variant is not loaded")?;
     let probe = probe(args, fleet.policy(), &smallest)?;
     let mut fleet = fleet.with_probe(probe);
     let tokens = smallest.model().tokenizer.encode(prompt, true)?.len() as u32;
     let output = output.map_or(OUTPUT, |n| u32::try_from(n).unwrap_or(u32::MAX));
     let within = args.within.unwrap_or(f64::INFINITY);
-    let routed = fleet.route(&Ask { within, ..Ask::new(prompt, tokens, output) })?;
+    let variant = args.variant.as_deref();
+    let routed = fleet.route(&Ask { within, variant, ..Ask::new(prompt, tokens, output) })?;
     Ok((fleet, routed))
 }

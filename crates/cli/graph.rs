@@ -48,7 +48,7 @@ fn show(args: &PrintArgs) -> Result<Outcome> {
             let bucket = Bucket::new(k + 1, k + 1, Tail::Argmax).verifying();
             let dumps = passes(source.verify(&parsed)?, &target, bucket)?;
             let made = dumps.into_iter().find(|d| d.pass == "batch_verify");
-            made.context("verification is a pass of its own")?.text
+            made.context("verification is a separate pass")?.text
         }
     };
     print_now(&text)?;

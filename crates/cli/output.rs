@@ -94,6 +94,13 @@ pub(crate) fn bar(bytes: u64, message: &'static str) -> ProgressBar {
     ProgressBar::new(bytes).with_style(style.expect("the template is well formed")).with_message(message)
 }
 
+/// A line about what goes on; shown only if stderr is a terminal.
+pub(crate) fn spinner(message: &'static str) -> ProgressBar {
+    let spinner = ProgressBar::new_spinner().with_message(message);
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    spinner
+}
+
 /// The path of a sibling file: the name with `before` and `after` added.
 pub(crate) fn beside(path: &Path, before: &str, after: &str) -> PathBuf {
     let mut name = OsString::from(before);

@@ -20,7 +20,8 @@ pub(crate) fn main(command: &RouteCommand) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-fn samples(path: &Path) -> Result<Vec<Sample>> {
+/// Reads labelled prompts.
+pub(crate) fn samples(path: &Path) -> Result<Vec<Sample>> {
     parse_samples(&input::text(path, input::TEXT)?).with_context(|| path.display().to_string())
 }
 

@@ -39,6 +39,16 @@ fn a_prompt_goes_to_the_variant_of_the_policy() {
         assert_eq!(run["route"]["probe"], Value::Null);
         assert!(run["route"]["expected_seconds"].as_f64().unwrap() > 0.0, "{run}");
     }
+    // A request may ask for a variant, and then no probe is asked.
+    let run = with(&["--policy", "static-small", "--variant", "large", "--probe", "zero-shot"]);
+    assert_eq!((&run["route"]["variant"], &run["route"]["reason"]), (&"large".into(), &"asked".into()), "{run}");
+    assert_eq!(
+        (&run["route"]["probe"], &run["route"]["rejected"][0]["why"]),
+        (&Value::Null, &"another was asked for".into())
+    );
+    // A policy without a probe gets one from a flag.
+    let run = with(&["--policy", "static-small", "--probe", "zero-shot", "--categories", "code,math"]);
+    assert!(run["route"]["probe"]["category"].is_string(), "{run}");
     // Nothing was measured of these variants, so the default policy takes the larger one, unless that would be late.
     let probe = ["--probe", "zero-shot", "--categories", "code,math"];
     let run = with(&["--probe", "none"]);
@@ -67,6 +77,7 @@ fn variants_are_refused_with_a_reason() {
     let base = ["run", "--variants", &files, "-p", "x", "-n", "2"];
     let bad = |more: &[&str], message: &str| place.bad(&[&base[..], more].concat(), 2, message);
     bad(&["--policy", "quick"], "there is no policy `quick`; there are adaptive, paper");
+    bad(&["--variant", "huge"], "there is no variant `huge`; there are small, large");
     bad(&["--probe", "head"], "`aio route train`");
     bad(&["--head", &place.write("head.json", "{}")], "head.json: head: missing field");
     bad(&["--memory", "0.000001"], "needs");
@@ -129,6 +140,21 @@ fn a_trace_runs_for_real_by_several_policies() {
     }
     let table = place.good(&base);
     assert!(table.contains("## The trace, measured") && table.contains("## Over time"), "{table}");
+    // Labelled prompts, and a head that reads them.
+    let lines = ["code", "math"].map(|c| {
+        format!("{{\"arrival\": 0.0, \"category\": \"{c}\", \"prompt\": 40, \"output\": 4, \"copy\": 0.2}}\n")
+    });
+    let (own, samples) = (place.write("own.jsonl", lines.concat()), place.write("s.jsonl", SAMPLES));
+    let (head, small) = (place.path("h.json").display().to_string(), files.split(',').next().unwrap());
+    place.good(&["route", "train", &samples, "-m", small, "--out", &head]);
+    let probed =
+        ["bench", "trace", "--trace", &own, "--variants", &files, "--prompts", &samples, "--head", &head, "-r", "1"];
+    let report = json(&place, &[&probed[..], &["--policies", "static-large,paper"]].concat());
+    for (policy, right) in report["policies"].as_array().unwrap().iter().zip([Value::Null, true.into()]) {
+        let requests = policy["runs"][0]["requests"].as_array().unwrap();
+        assert!(requests.len() == 2 && requests.iter().all(|r| r["probe_right"] == right), "{policy}");
+    }
+    place.bad(&[&base[..], &["--prompts", &samples]].concat(), 2, "no prompts of category `");
     place.bad(&[&base[..], &["--only", "poems"]].concat(), 2, "no requests of category poems");
     place.bad(&["bench", "trace"], 2, "--variants");
     place.bad(&[&base[..], &["--device", "ascend"]].concat(), 2, "cannot be measured");

@@ -33,7 +33,7 @@ impl Budget {
         self.taken.load(Ordering::Relaxed) < MOST
     }
 
-    /// Room for a graph of so many tasks, if there is any.
+    /// Room for a graph of `tasks` tasks, if there is any.
     pub(crate) fn take(self: &Arc<Self>, tasks: usize) -> Option<Room> {
         let streams = tasks.div_ceil(TASKS).max(1);
         let fits = |taken: usize| taken.checked_add(streams).filter(|n| *n <= MOST);

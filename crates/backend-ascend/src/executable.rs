@@ -231,7 +231,7 @@ impl AscendExecutable {
         Ok(Captured { shape, graph, program, inputs, results, _scratch: scratch, used })
     }
 
-    /// Room for a graph of so many tasks, if need be that of this plan's graphs.
+    /// Room for a graph of `tasks` tasks, if need be that of this plan's graphs.
     fn room(&mut self, tasks: usize) -> Option<Room> {
         loop {
             let room = self.budget.take(tasks);

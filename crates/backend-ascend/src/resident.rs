@@ -125,7 +125,7 @@ impl Resident {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Scratch memory of at least so many bytes.
+    /// Scratch memory of at least `bytes` bytes.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`].

@@ -2,7 +2,7 @@
 //!
 //! A captured graph has fixed shapes, so a step runs in the smallest captured shape that holds it. Rows of a sequence are
 //! adjacent. Sequences with equally many rows form a group, `[sequences, rows]`; rows, sequences and pages of a single
-//! group are rounded up a little, so that few shapes occur. Padding reads position 0 and writes to a page of its own.
+//! group are rounded up a little, so that few shapes occur. Padding reads position 0 and writes to a page that nothing reads.
 
 use aio_ir::{Dims, Sym};
 use smallvec::SmallVec;

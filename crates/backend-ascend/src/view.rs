@@ -38,7 +38,7 @@ impl Elem {
         }
     }
 
-    /// Bytes of so many elements.
+    /// Bytes of a number of elements.
     pub(crate) fn bytes(self, elements: usize) -> usize {
         match self {
             Elem::F32 | Elem::I32 => 4 * elements,

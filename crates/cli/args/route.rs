@@ -24,6 +24,9 @@ pub(crate) struct FleetArgs {
     /// Which prompts go to which variant: adaptive, paper, static-large, static-small, or a TOML file [default: adaptive].
     #[arg(long, value_name = "POLICY", requires = "variants")]
     pub policy: Option<String>,
+    /// The variant that answers, whatever the policy says: the name of its file without folder and .gguf.
+    #[arg(long, value_name = "NAME", requires = "variants")]
+    pub variant: Option<String>,
     /// Where the prompt's category comes from [default: as the policy says].
     #[arg(long, value_enum, value_name = "PROBE", requires = "variants")]
     pub probe: Option<ProbeArg>,

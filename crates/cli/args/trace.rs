@@ -111,6 +111,9 @@ pub(crate) struct BenchTraceArgs {
     /// Measured quality of the variants: TOML sections [quality.CATEGORY] with a number for each variant.
     #[arg(long, value_name = "FILE")]
     pub quality: Option<PathBuf>,
+    /// Labelled prompts, one JSON object a line as for `aio route` [default: the built-in workloads].
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
     /// Head that probes each request [default: the trace's categories are taken as known].
     #[arg(long, value_name = "FILE")]
     pub head: Option<PathBuf>,

@@ -74,7 +74,7 @@ fn tests(args: &BenchArgs) -> Vec<Test> {
 /// Rounds of [`measured_batches`], the first of which does not count.
 const ROUNDS: u32 = 4;
 
-/// Median seconds of decode steps on the CPU: of so many sequences, with so many positions each.
+/// Median seconds of decode steps on the CPU: of some sequences with equally many positions.
 pub(crate) fn measured_batches(path: &Path, steps: &[(u32, u32)]) -> Result<Vec<f64>> {
     let tests: Vec<Test> = steps.iter().map(|&(batch, depth)| Test { kind: Kind::Batch(batch), depth }).collect();
     let context = tests.iter().map(|t| t.depth.saturating_add(t.kind.tokens())).max();

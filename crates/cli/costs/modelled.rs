@@ -19,7 +19,7 @@ const STEPS: [(u32, u32); 10] = [(1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (2, 1)
 const NEAR: u32 = 4 * PAGE;
 const FAR: u32 = 31 * PAGE;
 
-/// A variant on a chip. With `op`, a preset of openPangu has the operators of its own published code, launched one by
+/// A variant on a chip. With `op`, a preset of openPangu has the operators of its published code, launched one by
 /// one; other models have those of our unfused plan. The work of the former is taken to be that of one graph.
 pub(super) fn variant(name: &str, chip: &str, host: &str, dispatch: DispatchArg) -> Result<SimVariant> {
     let model = model(name, DType::F16)?;

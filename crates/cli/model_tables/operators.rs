@@ -72,7 +72,7 @@ pub(crate) struct Operators {
 }
 
 impl Operators {
-    /// How many a step of so many layers launches.
+    /// How many a step launches, by its number of layers.
     pub(crate) fn count(&self, layers: u32) -> usize {
         let sum = |lines: &[Line]| lines.iter().map(Line::count).sum::<usize>();
         sum(self.before) + sum(self.layer) * layers as usize + sum(self.after)

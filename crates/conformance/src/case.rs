@@ -166,7 +166,7 @@ pub(super) fn long_steps(context: u32) -> Vec<CaseStep> {
     growing_steps(&rows)
 }
 
-/// A line of a graph with pages of so many positions in place of the usual ones.
+/// A line of a graph with pages of a given number of positions in place of the usual ones.
 fn paged(line: &str, positions: u64) -> String {
     let state = |(before, shape): (&str, &str)| {
         let (heads, rest) = shape.split_once(", ")?;

@@ -3,7 +3,7 @@
 //! A [`Case`] is a step graph around one kind of task, with the steps to run it on, deterministic inputs and weights,
 //! and the largest normalised mean square error against the oracle. It names no device. The driver compiles a case for a
 //! device and runs it: [`run_cases`] goes through a list, [`run_case`] compares with a [`Reference`] that several devices
-//! share, [`time_case`] takes the time of a step. The result is an [`Outcome`]; that a device has no kernel is one of its own,
+//! share, [`time_case`] takes the time of a step. The result is an [`Outcome`]; that a device has no kernel is a separate one,
 //! with the reason, never a pass.
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What became of a list of cases, in figures. Made of the driver's reports, for whoever shows them.
+//! The results of a list of cases, in figures. Made of the driver's reports, for whoever shows them.
 
 use crate::driver::Report;
 use crate::outcome::Outcome;

@@ -432,6 +432,11 @@ impl Engine {
         lock(&self.costs).speed()
     }
 
+    /// How many times as fast as without drafts tokens have come lately; 1 before the first step.
+    pub fn draft_gain(&self) -> f64 {
+        self.speculating().gain()
+    }
+
     /// How far the predictions of past steps were off; `None` before the first step.
     pub fn cost_errors(&self) -> Option<CostErrors> {
         lock(&self.costs).errors()

@@ -43,6 +43,14 @@ pub enum FleetError {
         /// Why.
         reason: String,
     },
+    /// A request asks for a variant that the fleet does not have.
+    #[error("there is no variant `{name}`; there are {known}")]
+    NoSuchVariant {
+        /// The name.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
     /// No variant is loaded that has room for a request.
     #[error("no variant has room for a request of {positions} positions: {why}")]
     NoRoom {
@@ -51,7 +59,7 @@ pub enum FleetError {
         /// Each variant with its reason.
         why: String,
     },
-    /// A label does not begin with a token of its own.
+    /// Two labels begin with the same token.
     #[error("labels `{first}` and `{other}` begin with the same token, so the probe cannot tell them apart")]
     Labels {
         /// A label.

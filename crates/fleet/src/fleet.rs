@@ -4,7 +4,9 @@ use crate::resident::{Loader, Resident, Variant, VariantSpec, VariantState};
 use crate::routed::{Ask, Routed, Running};
 use crate::{Answer, FleetError, Probe};
 use aio_engine::Engine;
-use aio_orchestrator::routing::{Expected, Levels, Policy, ProbeKind, Probed, Room, RouteRequest, VariantNow};
+use aio_orchestrator::routing::{
+    Expected, Levels, Policy, ProbeKind, Probed, Room, RouteRequest, SpeculationRule, VariantNow,
+};
 use aio_orchestrator::{Predicted, PresentSpeed, StepSize};
 use std::fmt;
 use std::sync::Arc;
@@ -41,6 +43,8 @@ struct Wanted {
     output: u32,
     /// The variant that has the prompt in its cache, if one has, and the positions that it counts for the request.
     holds: Option<(usize, u64)>,
+    /// Whether it is speculated on.
+    drafts: bool,
 }
 
 impl Fleet {
@@ -149,18 +153,18 @@ impl Fleet {
     /// Chooses the variant of a request. A variant has room for it if its context holds the prompt and a token more.
     ///
     /// # Errors
-    /// Those of the probe; [`FleetError::NoRoom`].
+    /// Those of the probe; [`FleetError::NoSuchVariant`], [`FleetError::NoRoom`].
     pub fn route(&mut self, ask: &Ask<'_>) -> Result<Routed, FleetError> {
         let started = Instant::now();
         let answer = match &ask.policy.unwrap_or(&self.policy).probe {
-            _ if ask.category.is_some() => None,
+            _ if ask.category.is_some() || ask.variant.is_some() => None,
             ProbeKind::None => None,
             ProbeKind::Constant(category) => Some(Answer { scores: vec![(category.clone(), 1.0)], tokens: 0 }),
             ProbeKind::ZeroShot | ProbeKind::Head => self.answer(ask.text)?,
         };
         let probe_seconds = if answer.is_some() { started.elapsed().as_secs_f64() } else { 0.0 };
         let ask = Ask { within: ask.within - probe_seconds, ..*ask };
-        let wanted = Wanted { prompt: ask.prompt, output: ask.output, holds: None };
+        let wanted = Wanted { prompt: ask.prompt, output: ask.output, holds: None, drafts: true };
         self.choose(&ask, wanted, (answer, probe_seconds))
     }
 
@@ -169,7 +173,7 @@ impl Fleet {
     /// expected seconds.
     ///
     /// # Errors
-    /// [`FleetError::NoRoom`].
+    /// [`FleetError::NoSuchVariant`], [`FleetError::NoRoom`].
     pub fn move_request(
         &mut self,
         ask: &Ask<'_>,
@@ -177,7 +181,8 @@ impl Fleet {
         done: u32,
         left: u32,
     ) -> Result<Option<Routed>, FleetError> {
-        let wanted = Wanted { prompt: done, output: left, holds: Some((routed.running.at, routed.running.positions)) };
+        let holds = Some((routed.running.at, routed.running.positions));
+        let wanted = Wanted { prompt: done, output: left, holds, drafts: true };
         let ask = Ask { prompt: done, output: left, ..*ask };
         let moved = self.choose(&ask, wanted, (routed.answer.clone(), 0.0))?;
         Ok(Some(moved).filter(|moved| moved.running.at != routed.running.at))
@@ -197,15 +202,18 @@ impl Fleet {
         (answer, probe_seconds): (Option<Answer>, f64),
     ) -> Result<Routed, FleetError> {
         let variants = self.resident.lock();
+        check_variant(ask.variant, &variants)?;
         let speeds: Vec<Option<PresentSpeed>> = variants.iter().map(|v| v.engine.as_ref().map(|e| e.speed())).collect();
         let levels = self.levels.update(&speeds);
-        let now: Vec<VariantNow<'_>> =
-            (0..variants.len()).map(|at| present(&variants, at, wanted, levels[at])).collect();
         let known = ask.category.map(|category| Probed { category, margin: 1.0 });
         let probed = answer.as_ref().map(|a| a.best()).map(|(category, margin)| Probed { category, margin });
         let context = ask.prompt.saturating_add(ask.output);
-        let request = RouteRequest { probed: known.or(probed), context, within: ask.within };
-        let route = ask.policy.unwrap_or(&self.policy).route(&request, &now);
+        let (probed, policy) = (known.or(probed), ask.policy.unwrap_or(&self.policy));
+        let rule = policy.treatment(probed.map(|p| p.category), context).speculation;
+        let wanted = Wanted { drafts: rule != SpeculationRule::Off, ..wanted };
+        let now: Vec<VariantNow<'_>> =
+            (0..variants.len()).map(|at| present(&variants, at, wanted, levels[at])).collect();
+        let route = policy.route(&RouteRequest { probed, variant: ask.variant, context, within: ask.within }, &now);
         let Some(route) = route else { return Err(no_room(&variants, context)) };
         let Variant { spec, engine, .. } = &variants[route.variant];
         let Some(engine) = engine.clone() else { return Err(no_room(&variants, context)) };
@@ -215,6 +223,17 @@ impl Fleet {
         drop(variants);
         let running = Running::new(&self.resident, at, positions);
         Ok(Routed { name, engine, route, answer, probe_seconds, bandwidth, running })
+    }
+}
+
+/// Refuses a variant that is none of these.
+fn check_variant(name: Option<&str>, variants: &[Variant]) -> Result<(), FleetError> {
+    match name.filter(|name| variants.iter().all(|v| v.spec.name != *name)) {
+        Some(name) => {
+            let known = variants.iter().map(|v| v.spec.name.as_str()).collect::<Vec<_>>().join(", ");
+            Err(FleetError::NoSuchVariant { name: name.to_owned(), known })
+        }
+        None => Ok(()),
     }
 }
 
@@ -244,8 +263,8 @@ fn present(variants: &[Variant], at: usize, wanted: Wanted, level: f64) -> Varia
     let shares = 1 + others.count() as u32;
     let (prompt, done) = if holds { (0, wanted.prompt) } else { (wanted.prompt, 0) };
     let (requests, positions) = running(at, variant);
-    let expected =
-        Expected { prompt, done, output: wanted.output, rows: engine.prefill_rows() as u32, tokens: 1.0, shares };
+    let gain = if wanted.drafts { engine.draft_gain() } else { 1.0 };
+    let expected = Expected { prompt, done, output: wanted.output, rows: engine.prefill_rows() as u32, gain, shares };
     let seconds = expected.seconds(|rows, len| {
         let step = StepSize { sequences: requests + 1, rows: requests + rows, positions: positions + u64::from(len) };
         let Predicted(seconds) = engine.predict(step);

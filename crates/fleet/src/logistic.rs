@@ -109,7 +109,7 @@ pub struct Confusion {
 }
 
 impl Confusion {
-    /// No samples of so many classes.
+    /// Of `classes` classes, before the first sample.
     pub fn new(classes: usize) -> Confusion {
         Confusion { counts: vec![vec![0; classes]; classes] }
     }

@@ -132,7 +132,7 @@ impl Resident {
         let loaded = loader(&name);
         std::mem::forget(guard);
         let mut variants = self.lock();
-        let failed = match loaded {
+        let failed = match loaded.and_then(|engine| same_tokens(&variants, engine)) {
             Ok(engine) => {
                 variants[at].engine = Some(Arc::new(engine));
                 variants[at].state = VariantState::Ready;
@@ -160,6 +160,15 @@ impl Resident {
     /// Loads a variant whose failure, even a panic of its loader, is no more than its state: others follow.
     fn load_or_note(&self, at: usize, loader: &Loader) {
         drop(catch_unwind(AssertUnwindSafe(|| drop(self.load(at, loader)))));
+    }
+}
+
+/// Passes an engine on if its tokens are those of the variants that are loaded.
+fn same_tokens(variants: &[Variant], engine: Engine) -> Result<Engine, LoadError> {
+    let differs = |other: &Engine| !engine.model().tokenizer.has_tokens_of(&other.model().tokenizer);
+    match variants.iter().find(|v| v.engine.as_deref().is_some_and(differs)) {
+        Some(other) => Err(format!("its tokens are not those of `{}`", other.spec.name).into()),
+        None => Ok(engine),
     }
 }
 

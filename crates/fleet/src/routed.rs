@@ -22,12 +22,14 @@ pub struct Ask<'a> {
     pub policy: Option<&'a Policy>,
     /// The category, if it is known; then no probe is asked.
     pub category: Option<&'a str>,
+    /// The variant that it must have, whatever the policy says; then no probe is asked.
+    pub variant: Option<&'a str>,
 }
 
 impl<'a> Ask<'a> {
     /// A request without a deadline, for the fleet's policy.
     pub fn new(text: &'a str, prompt: u32, output: u32) -> Ask<'a> {
-        Ask { text, prompt, output, within: f64::INFINITY, policy: None, category: None }
+        Ask { text, prompt, output, within: f64::INFINITY, policy: None, category: None, variant: None }
     }
 }
 

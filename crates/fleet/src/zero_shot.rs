@@ -28,7 +28,7 @@ impl ZeroShot {
         let tokenizer = &engine.model().tokenizer;
         let encoded: Vec<Vec<u32>> =
             categories.iter().map(|name| tokenizer.encode(&format!(" {name}"), false)).collect::<Result<_, _>>()?;
-        // A space of its own, for example, belongs to the question.
+        // A separate space, for example, belongs to the question.
         let common = shared(&encoded);
         let mut labels: Vec<(String, u32, f64)> = Vec::new();
         for (name, ids) in categories.iter().zip(&encoded) {

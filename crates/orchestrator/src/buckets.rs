@@ -1,7 +1,7 @@
 //! Which plans exist: the set of buckets, within a budget, whose steps have the least expected padding.
 //!
 //! Steps come with a size (rows, or pages of context); a step runs in the smallest bucket that holds it. For a histogram of
-//! sizes the best set of so many buckets is found exactly, by dynamic programming over the sorted sizes, as in optimal
+//! sizes the best set of a given number of buckets is found exactly, by dynamic programming over the sorted sizes, as in optimal
 //! quantisation (Bruce 1965). A running histogram forgets, and a set that exists gives way only to one that is better by a
 //! margin, so that buckets are not built and dropped in turn. Used by `aio graph buckets --plan-for`.
 

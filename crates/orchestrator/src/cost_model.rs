@@ -16,7 +16,7 @@ use std::fmt;
 
 pub use crate::step_filter::StepSize;
 
-/// Rows from which a step is one of a prompt. Its kernels are others, so it has a filter of its own.
+/// Rows from which a step is one of a prompt. Its kernels are others, so it has a separate filter.
 const PROMPT_ROWS: u32 = 128;
 /// Its place.
 const PROMPTS: usize = 1;

@@ -2,14 +2,14 @@
 //! lengths, or one whose lengths the host replaces before each step.
 //!
 //! What forms of a step share does not matter, so a form costs bytes of keys and values times seconds per byte, plus
-//! replaced tasks times seconds per replacement, plus tasks of its own times seconds per task. The rates are learned from pairs of successive steps of the same rows, by the
+//! replaced tasks times seconds per replacement, plus its other tasks times seconds per task. The rates are learned from pairs of successive steps of the same rows, by the
 //! usual linear filter (Kalman 1960): a pair's shared part cancels. A form that might win but is not known well enough is
 //! measured now and then, if that costs little of the time spent so far. Used by the engine.
 
 use aio_plan::StepForm;
 use smallvec::SmallVec;
 
-/// What a form has of bytes, replaced tasks and tasks of its own; or seconds for one of each.
+/// What a form has of bytes, replaced tasks and other tasks; or seconds for one of each.
 type Terms = [f64; 3];
 
 /// Seconds to replace a task of a captured graph, before any measurement.

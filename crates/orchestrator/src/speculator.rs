@@ -28,6 +28,25 @@ pub struct SpeculationOptions {
     pub model: StepModel,
 }
 
+/// Share of the past that a step leaves in the gain.
+const GAIN_KEPT: f64 = 0.98;
+
+/// What drafts have brought lately, in seconds: what the tokens would have taken in plain steps, and what they took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gain {
+    worth: f64,
+    spent: f64,
+}
+
+impl Gain {
+    fn note(&mut self, worth: f64, spent: f64) {
+        if worth.is_finite() && spent.is_finite() {
+            self.worth = GAIN_KEPT * self.worth + worth;
+            self.spent = GAIN_KEPT * self.spent + spent;
+        }
+    }
+}
+
 /// Result of a step for one sequence.
 #[derive(Debug)]
 pub struct Outcome<'a> {
@@ -81,6 +100,7 @@ pub struct Speculator {
     held: f64,
     /// Where its times come from; `None` before the first.
     clock: Option<Clock>,
+    gain: Gain,
 }
 
 impl Speculator {
@@ -92,6 +112,7 @@ impl Speculator {
             shared: [DrafterKind::Text, DrafterKind::Model].map(Acceptance::shared),
             held: 0.0,
             clock: None,
+            gain: Gain::default(),
             options,
         }
     }
@@ -119,6 +140,11 @@ impl Speculator {
     /// Seconds that speculation may still lose, according to the account.
     pub fn balance(&self) -> f64 {
         self.steps.balance() + self.bursts.as_ref().map_or(0.0, |b| b.balance()) - self.held
+    }
+
+    /// How many times as fast as in steps without any drafts tokens have come lately; 1 before the first step. Bursts do not count.
+    pub fn gain(&self) -> f64 {
+        if self.gain.spent > 0.0 { self.gain.worth / self.gain.spent } else { 1.0 }
     }
 
     /// Chooses drafts for a step with one row plus its drafts per candidate, which reads `kv_bytes` bytes of keys and
@@ -175,6 +201,7 @@ impl Speculator {
         if kept == 0 {
             return;
         }
+        let sequences = step.outcomes.len() as u32;
         for outcome in step.outcomes {
             self.learn(outcome);
         }
@@ -192,6 +219,9 @@ impl Speculator {
         self.steps.note_exploration(seconds + draft_seconds, step.choice.hope);
         let share = f64::from(produced) / f64::from(kept);
         let (drafting, fixed) = (draft_seconds, fixed_seconds);
+        let worth = self.steps.times().time(sequences, kv_bytes) * f64::from(produced) / f64::from(sequences);
+        // The expected time: what made a step slow would have made a plain one slow, too.
+        self.gain.note(worth, self.steps.times().time(rows, kv_bytes) + draft_seconds);
         self.steps.book(Booking { timing, speculative, share, cap: OUTLIER, drafting, fixed });
         let other = self.bursts.as_ref().map_or(0.0, |b| b.balance());
         self.steps.cut(plain, other);
@@ -316,6 +346,18 @@ mod tests {
             let now = speculator.steps.room();
             assert_eq!(*room.get_or_insert(now), now, "step {i}");
         }
+    }
+
+    #[test]
+    fn the_gain_is_that_of_the_last_steps() {
+        let mut speculator = speculator(17);
+        let mut sequences = [speculator.sequence(DrafterKind::Text)];
+        assert_eq!(speculator.gain(), 1.0);
+        (0..20).for_each(|_| _ = step(&mut speculator, &mut sequences, 0, 1.0));
+        assert!((speculator.gain() - 1.0).abs() < 1e-9, "plain steps: {}", speculator.gain());
+        (0..400).for_each(|_| _ = step(&mut speculator, &mut sequences, 4, 1.25));
+        // Steps of five tokens, and now and then a plain one, which takes as long.
+        assert!((4.5..5.0).contains(&speculator.gain()), "{}", speculator.gain());
     }
 
     #[test]

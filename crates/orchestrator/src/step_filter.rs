@@ -40,12 +40,26 @@ pub struct StepSize {
 struct Correction {
     value: f64,
     steps: u32,
+    /// Surprises of this class in a row beyond the bound, negative if steps were faster than predicted.
+    odd: i32,
 }
 
 impl Correction {
     fn learn(&mut self, surprise: f64) {
         self.steps = self.steps.saturating_add(1);
         self.value += surprise * CORRECTION_SHARE.max(1.0 / f64::from(self.steps + 1));
+        self.odd = 0;
+    }
+
+    /// Believes a surprise beyond the bound if it is the last of several on its side, whatever other classes saw in
+    /// between: these steps are unlike what the terms say.
+    fn doubt(&mut self, surprise: f64) {
+        self.odd = one_more(self.odd, surprise);
+        if self.odd.unsigned_abs() >= JUMP {
+            self.steps = 1;
+            self.value += surprise;
+            self.odd = 0;
+        }
     }
 }
 
@@ -64,6 +78,12 @@ pub(crate) struct StepFilter {
 
 fn dot(a: &[f64; STATES], b: &[f64; STATES]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Surprises in a row on one side, after another.
+fn one_more(odd: i32, surprise: f64) -> i32 {
+    let side = if surprise > 0.0 { 1 } else { -1 };
+    if odd * side > 0 { odd + side } else { side }
 }
 
 fn row_class(rows: u32) -> usize {
@@ -128,7 +148,7 @@ impl StepFilter {
         let unsure = dot(&column, &slope);
         let bound = BOUND * (unsure + self.noise).sqrt();
         if surprise.abs() > bound {
-            self.doubt(surprise);
+            self.doubt(row_class(step.rows), surprise);
             return;
         }
         self.odd = 0;
@@ -144,9 +164,8 @@ impl StepFilter {
     }
 
     /// Leaves out a surprise beyond the bound. If it is the last of several in a row on its side, the level has jumped.
-    fn doubt(&mut self, surprise: f64) {
-        let side = if surprise > 0.0 { 1 } else { -1 };
-        self.odd = if self.odd * side > 0 { self.odd + side } else { side };
+    fn doubt(&mut self, class: usize, surprise: f64) {
+        self.odd = one_more(self.odd, surprise);
         self.surprises.rotate_left(1);
         self.surprises[JUMP as usize - 1] = surprise;
         if self.odd.unsigned_abs() >= JUMP {
@@ -156,6 +175,9 @@ impl StepFilter {
             sorted.sort_by(f64::total_cmp);
             self.state[0] += sorted[JUMP as usize / 2];
             self.covariance[0][0] = PRIOR[0];
+            self.rows.iter_mut().for_each(|class| class.odd = 0);
+        } else {
+            self.rows[class].doubt(surprise);
         }
     }
 }

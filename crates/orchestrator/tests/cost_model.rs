@@ -56,6 +56,27 @@ fn a_wrong_roofline_is_corrected_within_fifty_steps() {
     }
 }
 
+/// Steps of one size take four times what the terms say, between others that are as expected.
+#[test]
+fn a_size_that_is_always_odd_is_learned() {
+    for seed in 0..5 {
+        let (mut model, mut noise) = (CostModel::new(WORK), Noise::new(seed));
+        let size = |rows| StepSize { sequences: 1, rows, positions: 300 };
+        let mut run = |rows: u32, factor: f64, model: &mut CostModel| {
+            let seconds = factor * truth(size(rows), 1.0) * (1.0 + 0.02 * noise.normal().clamp(-2.0, 2.0));
+            model.observe(size(rows), StepTime::Measured(seconds));
+        };
+        (0..100).for_each(|_| run(1, 1.0, &mut model));
+        for _ in 0..20 {
+            run(1, 1.0, &mut model);
+            run(5, 4.0, &mut model);
+        }
+        let errors = [(1, 1.0), (5, 4.0)].map(|(rows, f)| error(model.predict(size(rows)), f * truth(size(rows), 1.0)));
+        println!("seed {seed}: {errors:.3?}");
+        assert!(errors.iter().all(|e| *e < 0.1), "seed {seed}: {errors:?}");
+    }
+}
+
 #[test]
 fn a_busy_neighbour_is_followed_and_forgotten() {
     println!("seed 3");

@@ -26,7 +26,7 @@ fn no_policy_routes_outside_memory() {
         let category = ["code", "math", "knowledge", "chat", "poems"][noise.below(5) as usize];
         let probed = Some(Probed { category, margin: noise.unit() }).filter(|_| noise.happens(0.8));
         let within = if noise.happens(0.5) { 10.0 * noise.unit() } else { f64::INFINITY };
-        let request = RouteRequest { probed, context: 1 << noise.below(16), within };
+        let request = RouteRequest { probed, variant: None, context: 1 << noise.below(16), within };
         for policy in &policies {
             let route = policy.route(&request, &variants);
             assert_eq!(route.is_some(), variants.iter().any(|v| v.room > Room::Never), "{request:?} {variants:?}");

@@ -67,7 +67,7 @@ pub struct Target {
     pub kinds: Vec<KindSupport>,
     /// Alignment of arena buffers in bytes.
     pub alignment: u64,
-    /// Row counts at or below which the device uses different kernels, so a plan of its own pays for its memory. Empty
+    /// Row counts at or below which the device uses different kernels, so a separate plan is worth its memory. Empty
     /// if all sizes use the same kernels.
     pub step_rows: &'static [u32],
     /// Element type of the values between fused tasks. Errors of conformance are judged by its rounding.

@@ -98,7 +98,7 @@ impl Traffic {
         traffic
     }
 
-    /// Adds a weight, of which a row reads so many matrices if it holds experts.
+    /// Adds a weight; if it holds experts, with the number of matrices that a row reads.
     fn add(&mut self, bytes: u64, experts: Option<[u64; 2]>) {
         let Some([total, picked]) = experts else {
             self.weights += bytes;

@@ -43,7 +43,7 @@ fn the_three_names_are_one_library() {
     let folder = tempfile::tempdir().unwrap();
     let mut addresses = BTreeSet::new();
     for path in library::links(folder.path()) {
-        // SAFETY: the library has no initialisation of its own.
+        // SAFETY: the library runs nothing when it is loaded.
         let library = unsafe { libloading::Library::new(&path) }.unwrap();
         for name in ["aclInit", "aclCreateTensor", "aclnnMm"] {
             // SAFETY: only the address is taken.

@@ -93,7 +93,7 @@ unsafe fn describe(d: &Described) -> Result<View, Error> {
     }
 }
 
-/// Defines a function that describes a tensor, after parameters of its own; the body gets the description.
+/// Defines a function that describes a tensor, after its other parameters; the body gets the description.
 macro_rules! describing {
     ($($(#[$doc:meta])* $name:ident($($lead:ident: $l:ty,)*) -> $result:ty = |$d:ident| $body:expr;)*) => {$(
         $(#[$doc])*

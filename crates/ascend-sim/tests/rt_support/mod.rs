@@ -163,7 +163,7 @@ pub fn check(rules: &[Rule]) {
     }
 }
 
-/// Calls a function with a live result of its own.
+/// Calls a function with a new, live result.
 #[macro_export]
 macro_rules! with_out {
     ($call:path: $t:expr $(, $arg:expr)*) => {{

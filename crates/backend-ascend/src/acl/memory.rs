@@ -82,7 +82,7 @@ impl DeviceMemory {
         }
         self.runtime.enter()?;
         let (to, n) = (self.place(offset, data.len()), data.len());
-        // SAFETY: both sides have so many bytes.
+        // SAFETY: both sides have that length.
         let code = unsafe { (self.runtime.api().aclrtMemcpy)(to, n, data.as_ptr().cast(), n, HOST_TO_DEVICE) };
         self.runtime.check("aclrtMemcpy", code)
     }
@@ -93,7 +93,7 @@ impl DeviceMemory {
         if bytes > 0 {
             self.runtime.enter()?;
             let from = self.place(offset, bytes);
-            // SAFETY: both sides have so many bytes.
+            // SAFETY: both sides have that length.
             let code = unsafe {
                 (self.runtime.api().aclrtMemcpy)(data.as_mut_ptr().cast(), bytes, from, bytes, DEVICE_TO_HOST)
             };
@@ -147,7 +147,7 @@ impl Pinned {
             let code = unsafe { (runtime.api().aclrtMallocHost)(&mut at, bytes) };
             runtime.check_memory("aclrtMallocHost", code, bytes)?;
             host = NonNull::new(at.cast()).ok_or_else(|| runtime.out_of_memory(bytes))?;
-            // SAFETY: a block of so many bytes, which nothing else uses yet.
+            // SAFETY: a block of that length, which nothing else uses yet.
             unsafe { host.as_ptr().write_bytes(0, bytes) };
         }
         Ok(Pinned { runtime: Arc::clone(runtime), host, device })
@@ -180,7 +180,7 @@ impl Pinned {
         if bytes == 0 {
             return Ok(());
         }
-        // SAFETY: both sides have so many bytes and live until the owner has waited for the stream.
+        // SAFETY: both sides have that length and live until the owner has waited for the stream.
         let code = unsafe { (self.runtime.api().aclrtMemcpyAsync)(to, bytes, from, bytes, kind, stream) };
         self.runtime.check("aclrtMemcpyAsync", code)
     }

@@ -27,7 +27,7 @@ impl Queue {
         Ok(Queue { runtime, workspace, side: Mutex::default() })
     }
 
-    /// A workspace of at least so many bytes. Operators that wait in the stream use the old one, so a larger one comes
+    /// A workspace of at least `bytes` bytes. Operators that wait in the stream use the old one, so a larger one comes
     /// after them.
     fn workspace(&self, bytes: u64) -> Result<Arc<DeviceMemory>, AscendError> {
         let mut kept = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);

@@ -195,7 +195,7 @@ impl Runtime {
         let Some(text) = text else { return Err(AscendError::NotSimulated { setting }) };
         // SAFETY: without a buffer it only says how much it needs.
         let mut buffer = vec![0u8; unsafe { text(null_mut(), 0) }];
-        // SAFETY: the buffer has so many bytes.
+        // SAFETY: the buffer has that length.
         let used = unsafe { text(buffer.as_mut_ptr().cast(), buffer.len()) };
         buffer.truncate(used.min(buffer.len()).saturating_sub(1));
         Ok(String::from_utf8_lossy(&buffer).into_owned())

@@ -16,7 +16,7 @@ pub(crate) fn attentions(plan: &Plan) -> u64 {
     plan.tasks.iter().filter(attends).count() as u64
 }
 
-/// Whether each entry along a type's first dimension is a row of its own, or the type is the same for every step.
+/// Whether each entry along a type's first dimension is one row, or the type is the same for every step.
 fn by_first(ty: &TensorType) -> bool {
     let Some((first, rest)) = ty.shape.dims().split_first() else { return true };
     let leads = [Sym::Rows, Sym::Outs].iter().any(|&sym| *first == sym.into());

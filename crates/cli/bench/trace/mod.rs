@@ -7,6 +7,7 @@ mod serve;
 use crate::args::{BenchTraceArgs, ShowForm};
 use crate::fleet::{self, Plan};
 use crate::outcome::Outcome;
+use crate::route::samples;
 use crate::{devices, input, output, signals};
 use aio::engine::EngineOptions;
 use aio::fleet::Fleet;
@@ -22,6 +23,7 @@ const MOST_TRACE: u64 = 1 << 28;
 
 pub(super) fn main(args: &BenchTraceArgs) -> Result<Outcome> {
     let trace = trace(args)?;
+    let samples = args.prompts.as_deref().map_or(Ok(Vec::new()), samples)?;
     let policy = |name: &String| fleet::policy(name, args.quality.as_deref());
     let policies: Vec<Policy> = args.policies.iter().map(policy).collect::<Result<_>>()?;
     let (mut fleet, chip) = variants(args, &trace, &policies)?;
@@ -29,7 +31,7 @@ pub(super) fn main(args: &BenchTraceArgs) -> Result<Outcome> {
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
     policies.iter().try_for_each(|policy| policy.check(&known))?;
     let smallest = fleet.smallest().context("the smallest variant is not loaded")?;
-    let prompts = Prompts::new(&smallest)?;
+    let prompts = Prompts::new(&smallest, &samples, &trace)?;
     let mut serve = |policy: &Policy, trace: &[TraceRequest]| {
         let run = Server::new(args, trace, &prompts, policy, &mut fleet).run()?;
         if signals::interrupted() {

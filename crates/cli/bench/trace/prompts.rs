@@ -1,9 +1,10 @@
-//! Real prompts for the requests of a trace: those of the built-in workloads, by category.
+//! Real prompts for the requests of a trace, by category: those of a labelled file, or of the built-in workloads.
 
 use crate::bench::spec::workloads;
 use aio::engine::Engine;
+use aio::fleet::Sample;
 use aio::orchestrator::trace::TraceRequest;
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 /// Categories, and the workload whose prompts they get.
 const TEXTS: [(&str, &str); 4] = [("code", "code"), ("math", "lists"), ("knowledge", "prose"), ("chat", "chat")];
@@ -18,7 +19,7 @@ struct Text {
 
 /// See the module docs.
 pub(super) struct Prompts {
-    categories: Vec<(&'static str, Vec<Text>)>,
+    categories: Vec<(String, Vec<Text>)>,
 }
 
 /// A request's prompt.
@@ -29,21 +30,25 @@ pub(super) struct Prompt<'a> {
 }
 
 impl Prompts {
-    pub(super) fn new(engine: &Engine) -> Result<Prompts> {
-        let texts = |workload: &str| -> Result<Vec<Text>> {
-            let prompts = workloads::load(&[workload.into()], None)?.into_iter().flat_map(|w| w.prompts);
-            let text = |prompt: String| Ok(Text { ids: engine.model().tokenizer.encode(&prompt, true)?, text: prompt });
-            prompts.map(|p| text(p.prompt)).collect()
-        };
-        let categories = TEXTS.into_iter().map(|(category, workload)| Ok((category, texts(workload)?)));
+    /// The prompts of `samples`, or of the workloads if there are none. Each category of the trace must have one.
+    pub(super) fn new(engine: &Engine, samples: &[Sample], trace: &[TraceRequest]) -> Result<Prompts> {
+        let labelled = if samples.is_empty() { built_in()? } else { by_category(samples) };
+        if let Some(r) = trace.iter().find(|r| labelled.iter().all(|(name, _)| *name != r.category)) {
+            let known: Vec<&str> = labelled.iter().map(|(name, _)| name.as_str()).collect();
+            bail!("no prompts of category `{}`; there are {}", r.category, known.join(", "));
+        }
+        let text = |text: String| Ok(Text { ids: engine.model().tokenizer.encode(&text, true)?, text });
+        let texts = |texts: Vec<String>| texts.into_iter().map(text).collect::<Result<_>>();
+        let categories = labelled.into_iter().map(|(category, of)| Ok((category, texts(of)?)));
         Ok(Prompts { categories: categories.collect::<Result<_>>()? })
     }
 
     /// The prompt of a request: one of its category's, after as many others as its length has room for, as in a
-    /// conversation, several times if it is long. The first may lack its beginning. A category that no workload has gets the first one's.
+    /// conversation, several times if it
+    /// is long. The first may lack its beginning.
     pub(super) fn of(&self, at: usize, request: &TraceRequest) -> Prompt<'_> {
         let own = self.categories.iter().find(|(name, _)| *name == request.category);
-        let texts = own.or(self.categories.first()).map_or(&[][..], |(_, texts)| texts.as_slice());
+        let texts = own.map_or(&[][..], |(_, texts)| texts.as_slice());
         let Some(last) = texts.get(at % texts.len().max(1)) else { return Prompt { text: "", ids: Vec::new() } };
         let wanted = request.prompt as usize;
         let mut ids = last.ids.clone();
@@ -62,4 +67,24 @@ impl Prompts {
         ids.drain(..start);
         Prompt { text: &last.text, ids }
     }
+}
+
+/// Prompts of the workloads, by the category that each stands for.
+fn built_in() -> Result<Vec<(String, Vec<String>)>> {
+    let texts = |(category, workload): (&str, &str)| {
+        let prompts = workloads::load(&[workload.into()], None)?.into_iter().flat_map(|w| w.prompts);
+        Ok((category.to_owned(), prompts.map(|p| p.prompt).collect()))
+    };
+    TEXTS.into_iter().map(texts).collect()
+}
+
+fn by_category(samples: &[Sample]) -> Vec<(String, Vec<String>)> {
+    let mut all: Vec<(String, Vec<String>)> = Vec::new();
+    for sample in samples {
+        match all.iter_mut().find(|(category, _)| *category == sample.category) {
+            Some((_, texts)) => texts.push(sample.text.clone()),
+            None => all.push((sample.category.clone(), vec![sample.text.clone()])),
+        }
+    }
+    all
 }

@@ -44,10 +44,7 @@ impl Report<'_> {
             let ratio = figure.map_or("-".to_owned(), |f| format!("{:.2} ({:.2} - {:.2})", f.median, f.min, f.max));
             let latency = |run: &Run, share| percentile(&run.done.iter().map(|d| d.latency).collect::<Vec<_>>(), share);
             let first = |run: &Run| percentile(&run.done.iter().map(|d| d.first).collect::<Vec<_>>(), 0.5);
-            let probes = |run: &Run| {
-                let all: f64 = run.done.iter().map(|d| d.latency).sum();
-                100.0 * run.done.iter().map(|d| d.probe).sum::<f64>() / all
-            };
+            let probes = |run: &Run| 100.0 * run.done.iter().map(|d| d.probe).sum::<f64>() / run.seconds;
             cells![
                 policy.name,
                 format!("{:.1}", self.median(i, Run::rate)),
@@ -60,6 +57,7 @@ impl Report<'_> {
                     format!("{:.0} %", self.median(i, |run| 100.0 * run.late(within) as f64 / run.done.len() as f64))
                 }),
                 format!("{:.1} %", self.median(i, probes)),
+                self.right(i),
                 self.requests(i)
             ]
         };
@@ -75,9 +73,19 @@ impl Report<'_> {
                 ">first token p50, s",
                 ">late",
                 ">probes",
+                ">right",
                 "requests",
             ],
             rows: self.policies.iter().enumerate().map(row).collect(),
+        }
+    }
+
+    /// Probes that named the trace's category, in all rounds.
+    fn right(&self, policy: usize) -> String {
+        let answers = || self.runs[policy].iter().flat_map(|run| &run.done).filter_map(|d| d.right);
+        match answers().count() {
+            0 => "-".to_owned(),
+            all => format!("{:.0} %", 100.0 * answers().filter(|&right| right).count() as f64 / all as f64),
         }
     }
 
@@ -138,6 +146,7 @@ impl Report<'_> {
                     "request": d.request, "category": self.trace[d.request].category, "variant": self.names[d.variant],
                     "at": d.at, "expected_seconds": d.expected, "bytes_per_second": d.bandwidth,
                     "first_token_seconds": d.first, "seconds": d.latency, "tokens": d.tokens, "probe_seconds": d.probe,
+                    "probe_right": d.right,
                 })
             };
             run.done.iter().map(one).collect()

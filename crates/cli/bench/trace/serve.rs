@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What became of a request.
+/// A request that has ended.
 pub(super) struct Done {
     pub request: usize,
     pub variant: usize,
@@ -26,7 +26,9 @@ pub(super) struct Done {
     pub first: f64,
     pub latency: f64,
     pub tokens: u32,
+    /// Seconds of the probe, and whether it named the trace's category, if it was asked.
     pub probe: f64,
+    pub right: Option<bool>,
 }
 
 /// What a run took.
@@ -178,7 +180,8 @@ impl<'a> Server<'a> {
             let (done, _) = serving.batch.leave(&serving.engine, id).context("the member has not left")?;
             let Some(at) = serving.running.iter().position(|r| r.id == id) else { continue };
             let Running { request, at, first, routed, .. } = serving.running.swap_remove(at);
-            let arrival = self.trace[request].arrival;
+            let TraceRequest { arrival, category, .. } = &self.trace[request];
+            let right = routed.answer.as_ref().map(|answer| answer.best().0 == category);
             self.run.done.push(Done {
                 request,
                 variant,
@@ -189,6 +192,7 @@ impl<'a> Server<'a> {
                 latency: now - arrival,
                 tokens: done?.ids.len() as u32,
                 probe: routed.probe_seconds,
+                right,
             });
         }
         Ok(())

@@ -17,7 +17,7 @@ pub(super) struct Share {
     /// The member's index in the batch.
     pub member: usize,
     speculation: Speculation,
-    /// Positions of its own tokens, excluding drafts.
+    /// Positions of its tokens, excluding drafts.
     chunk: Range<usize>,
     /// Number of its tokens.
     text: usize,

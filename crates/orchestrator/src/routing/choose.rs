@@ -22,6 +22,8 @@ pub struct Probed<'a> {
 pub struct RouteRequest<'a> {
     /// What the probe says, if there is one.
     pub probed: Option<Probed<'a>>,
+    /// The variant that it must have, whatever the policy says.
+    pub variant: Option<&'a str>,
     /// Positions of the prompt and of the expected output.
     pub context: u32,
     /// Seconds in which it should be finished; infinite if it may take as long as it takes.
@@ -57,6 +59,8 @@ pub enum Room {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RouteReason {
+    /// The request asks for it.
+    Asked,
     /// The policy's rule says so.
     Rule,
     /// The probe's answer was ambiguous.
@@ -102,6 +106,7 @@ pub struct Route {
 impl fmt::Display for RouteReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            RouteReason::Asked => "asked for",
             RouteReason::Rule => "the policy's rule",
             RouteReason::Ambiguous => "the category is ambiguous",
             RouteReason::Fastest => "the fastest that is good enough",
@@ -112,13 +117,15 @@ impl fmt::Display for RouteReason {
 }
 
 impl Policy {
-    /// Chooses a variant. `None` if none has ever room for the request. A rule's variant is waited for; otherwise one that
-    /// has room now goes before one that has to be waited for.
+    /// Chooses a variant. `None` if none has ever room for the request, or the one that it asks for has not. That one and a
+    /// rule's are waited for; otherwise one that has room now goes before one that has to be waited for.
     pub fn route(&self, request: &RouteRequest<'_>, variants: &[VariantNow<'_>]) -> Option<Route> {
         let category = request.probed.map(|p| p.category);
         let treatment = self.treatment(category, request.context);
         let unsure = request.probed.filter(|p| p.margin < self.margin).and(self.ambiguous.as_ref());
+        let asked = request.variant.map(|name| VariantRule::Named(name.to_owned()));
         let (rule, said) = match unsure {
+            _ if asked.is_some() => (asked.as_ref()?, RouteReason::Asked),
             // Only the largest is surely good enough, but a deadline still counts.
             Some(VariantRule::Largest) if treatment.variant == VariantRule::Fastest => {
                 (&treatment.variant, RouteReason::Ambiguous)
@@ -140,6 +147,7 @@ impl Policy {
         let taken = wanted.filter(|&i| variants[i].room > Room::Never);
         let (variant, reason) = match taken {
             Some(variant) => (variant, reason),
+            None if asked.is_some() => return None,
             None => (soonest(with_room(variants), variants)?, RouteReason::Full),
         };
         let rejected = self.rejected(category, variant, reason, variants);
@@ -188,6 +196,7 @@ impl Policy {
         let why = |v: &VariantNow<'_>| match reason {
             _ if v.room == Room::Never => "no room",
             RouteReason::Fastest if v.room == Room::Later => "its memory is taken",
+            RouteReason::Asked => "another was asked for",
             RouteReason::Rule => "not the policy's",
             RouteReason::Ambiguous => "not for an ambiguous request",
             RouteReason::Full => "not chosen in its place",
@@ -220,7 +229,7 @@ mod tests {
     }
 
     fn request(category: &'static str, margin: f64, within: f64) -> RouteRequest<'static> {
-        RouteRequest { probed: Some(Probed { category, margin }), context: 1000, within }
+        RouteRequest { probed: Some(Probed { category, margin }), variant: None, context: 1000, within }
     }
 
     fn policy(default: &str) -> Policy {
@@ -247,6 +256,9 @@ mod tests {
         assert_eq!((route.variant, route.waits, route.reason), (1, true, RouteReason::Rule), "a rule waits");
         let route = policy("fastest").route(&request("code", 0.5, 9.0), &[large, busy]).unwrap();
         assert_eq!((route.variant, route.waits), (0, false), "the fastest is one that has room now");
+        let asks = |variant| RouteRequest { variant: Some(variant), ..request("code", 0.1, 9.0) };
+        assert_eq!(taken(p.route(&asks("large"), &[small, large])), Some((1, RouteReason::Asked)));
+        assert_eq!(p.route(&asks("small"), &[full, large]), None, "no other in its place");
         assert_eq!(policy("large").route(&request("x", 0.5, 9.0), &[small, large]).unwrap().variant, 1);
     }
 

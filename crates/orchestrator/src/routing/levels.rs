@@ -19,7 +19,7 @@ pub struct Levels {
 }
 
 impl Levels {
-    /// For so many variants, of which none has run.
+    /// For `variants` variants, none of which has run.
     pub fn new(variants: usize) -> Levels {
         Levels { seen: vec![Seen { steps: 0, speeds: vec![1.0; variants] }; variants], recent: 0 }
     }

@@ -204,7 +204,7 @@ impl<'de> Deserialize<'de> for ProbeKind {
             ("head", _) => ProbeKind::Head,
             (_, Some(("constant", category))) if !category.is_empty() => ProbeKind::Constant(category.to_owned()),
             _ => {
-                let message = format!("probe `{word}` is none of none, zero-shot, head, constant:CATEGORY");
+                let message = format!("there is no probe `{word}`; there are none, zero-shot, head, constant:CATEGORY");
                 return Err(D::Error::custom(message));
             }
         })
@@ -222,8 +222,9 @@ impl<'de> Deserialize<'de> for SpeculationRule {
             Number(i64),
             Word(String),
         }
-        let bad =
-            |value: String| D::Error::custom(format!("speculation {value} is none of off, auto, 1 to {MOST_DRAFTS}"));
+        let bad = |value: String| {
+            D::Error::custom(format!("speculation cannot be {value}; it is off, auto, or 1 to {MOST_DRAFTS}"))
+        };
         match Value::deserialize(from).map_err(|_| bad("of this type".to_owned()))? {
             Value::Word(word) if word == "off" => Ok(SpeculationRule::Off),
             Value::Word(word) if word == "auto" => Ok(SpeculationRule::Auto),
@@ -331,7 +332,7 @@ impl Policy {
         Ok(())
     }
 
-    /// What the policy says of requests of a category with so many positions.
+    /// What the policy does with requests of a category and a number of positions.
     pub fn treatment(&self, category: Option<&str>, context: u32) -> &Treatment {
         let matches = |rule: &&Rule| {
             let known = category.is_some_and(|c| rule.categories.iter().any(|own| own == c));
@@ -400,11 +401,11 @@ mod tests {
             ("name = \"p\"\ntolerance = -1.0\n[default]\nvariant = \"largest\"", "line 2, column 13: tolerance -1"),
             (
                 "name = \"p\"\nprobe = \"guess\"\n[default]\nvariant = \"largest\"",
-                "line 2, column 9: probe `guess` is none of",
+                "line 2, column 9: there is no probe `guess`; there are",
             ),
             (
                 "name = \"p\"\n[default]\nvariant = \"largest\"\nspeculation = 65",
-                "line 4, column 15: speculation 65 is none of",
+                "line 4, column 15: speculation cannot be 65; it is off",
             ),
             (
                 "name = \"p\"\n[default]\nvariant = \"largest\"\n[[rule]]\nvariant = \"smallest\"\nmin_context = 9\nmax_context = 8",
@@ -417,7 +418,7 @@ mod tests {
             ),
             (
                 "name = \"p\"\n[default]\nvariant = \"largest\"\n[[rule]]\nvariant = \"smallest\"\nspeculation = 65",
-                "line 6, column 15: speculation 65 is none of",
+                "line 6, column 15: speculation cannot be 65; it is off",
             ),
             (
                 "name = \"p\"\n[default]\nvariant = \"largest\"\n[[rule]]\nvariant = \"smallest\"\ncategory = \"code\"",

@@ -19,7 +19,7 @@ pub struct SimVariant {
 pub enum Verification {
     /// All in one step.
     Batch,
-    /// Each in a step of its own.
+    /// Each in a separate step.
     Token,
 }
 

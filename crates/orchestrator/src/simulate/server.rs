@@ -21,8 +21,6 @@ const DRAFT_ROWS: u32 = 64;
 /// Margins of the probe's answers when it is right and, at most, when it is wrong.
 const SURE: f64 = 0.9;
 const UNSURE: f64 = 0.4;
-/// Weight of the last step in a variant's tokens per step and sequence.
-const RECENT: f64 = 0.05;
 /// Weight of the last step in a variant's speed.
 const LATELY: f64 = 0.25;
 
@@ -60,8 +58,6 @@ impl Drafts {
 /// The state of a variant.
 struct Lane {
     speculator: Speculator,
-    /// Tokens of a step for each sequence, lately.
-    tokens: f64,
     /// Steps, and the logarithm of how much longer than in the table the last of them took.
     steps: u64,
     slower: f64,
@@ -93,7 +89,7 @@ fn lane(variant: &SimVariant, options: &SimOptions<'_>) -> Lane {
     let seconds_per_kv_byte = table.per_position() / variant.costs.work.kv_bytes.max(1.0);
     let model = StepModel::Table { seconds: table.column(DRAFT_ROWS), seconds_per_kv_byte };
     let options = SpeculationOptions { max_drafts: options.drafts, max_rows: DRAFT_ROWS, model };
-    Lane { speculator: Speculator::new(options), tokens: 1.0, steps: 0, slower: 0.0, served: 0.0 }
+    Lane { speculator: Speculator::new(options), steps: 0, slower: 0.0, served: 0.0 }
 }
 
 impl Lane {
@@ -102,7 +98,7 @@ impl Lane {
         PresentSpeed { steps: self.steps, relative: (-self.slower).exp(), bandwidth: 0.0 }
     }
 
-    /// Counts a step that took so many times as long as in the table.
+    /// Counts a step by how many times as long as in the table it took.
     fn took(&mut self, seconds: f64, longer: f64) {
         self.served += seconds;
         self.steps += 1;
@@ -231,6 +227,7 @@ impl<'a> Server<'a> {
         let route = self.options.policy.route(
             &RouteRequest {
                 probed: probed.as_ref().map(|(category, margin)| Probed { category, margin: *margin }),
+                variant: None,
                 context: facts.prompt + facts.output,
                 within: self.options.within - (self.now - facts.arrival),
             },
@@ -291,9 +288,9 @@ impl<'a> Server<'a> {
         let mut step: Vec<SequenceRows> =
             self.active.iter().filter(|s| s.variant == variant).map(|s| self.last_row(s)).collect();
         let shares = 1 + self.busy().filter(|&v| v != variant).count() as u32;
-        let (rows, tokens) = (self.options.prefill_rows, self.lanes[variant].tokens);
+        let (rows, gain) = (self.options.prefill_rows, self.lanes[variant].speculator.gain());
         let TraceRequest { prompt, output, .. } = *facts;
-        Expected { prompt, done: 0, output, rows, tokens, shares }.seconds(|rows, len| {
+        Expected { prompt, done: 0, output, rows, gain, shares }.seconds(|rows, len| {
             step.push(SequenceRows { rows, len });
             let seconds = self.options.variants[variant].costs.table.seconds(&step);
             step.pop();
@@ -416,8 +413,6 @@ impl<'a> Server<'a> {
         let (time, outcomes) = (StepTime::Modelled(seconds), &mut outcomes);
         let (draft_seconds, fixed_seconds) = (0.0, 0.0);
         lane.speculator.observe(Observed { choice: &choice, kv_bytes, time, draft_seconds, fixed_seconds, outcomes });
-        let all: u32 = produced.iter().sum();
-        lane.tokens += RECENT * (f64::from(all) / members.len() as f64 - lane.tokens);
         let own = &mut self.report.variants[variant];
         own.drafted += choice.drafts.iter().map(|&n| u64::from(n)).sum::<u64>();
         own.accepted += agreed.iter().map(|&n| u64::from(n)).sum::<u64>();
