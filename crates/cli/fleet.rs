@@ -50,31 +50,37 @@ pub(crate) struct Plan<'a> {
     pub memory: Option<f64>,
 }
 
-/// The name of a variant: its file's, without folder and ending.
+/// The name of a variant: its file's, without folder and `.gguf`.
 fn name(path: &Path) -> String {
     let name = path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
     name.strip_suffix(".gguf").map_or(name.clone(), str::to_owned)
 }
 
-/// The variant of a file: its name, and what it needs.
-fn spec(path: &Path, plan: &Plan<'_>, device: &dyn Device) -> Result<VariantSpec> {
+/// The variant of a file: its name, and what it needs without a probe; and what the KV pages of a sequence take.
+fn spec(path: &Path, plan: &Plan<'_>, device: &dyn Device) -> Result<(VariantSpec, u64)> {
     let model = models::open_path(path)?;
     let graph = models::graph(&model, plan.model)?;
     let buckets = plan.options.buckets(device);
     let family = compile(verify(&graph)?, &device.target(), &Options { buckets, fuse: true })?.family;
     let work = ModelWork::of(&family);
     let context = u64::from(plan.options.context.unwrap_or(model.hyper.context_length));
-    let kv = work.kv_bytes_per_position * context * u64::from(plan.options.sequences + PROBE_SEQUENCES);
-    let need = MemoryNeed::of(&family, PoolSizes { pages: 0, slots: 1 }).total().saturating_add(kv);
-    Ok(VariantSpec { name: name(path), weight_bytes: work.weight_bytes, need })
+    let kv = work.kv_bytes_per_position.saturating_mul(context);
+    let own = kv.saturating_mul(u64::from(plan.options.sequences));
+    let need = MemoryNeed::of(&family, PoolSizes { pages: 0, slots: 1 }).total().saturating_add(own);
+    Ok((VariantSpec { name: name(path), weight_bytes: work.weight_bytes, need }, kv))
 }
 
-/// Loads the variants and waits for all of them, with a line on the terminal for what is being loaded. Gives the chip's name
-/// beside.
+/// Loads the variants and waits for all of them, with a line on the terminal for what is being loaded. Also returns the
+/// chip's name.
 pub(crate) fn load(plan: &Plan<'_>, policy: Policy) -> Result<(Fleet, String)> {
     let Opened { device, chip, .. } = devices::open(plan.model.device, plan.model.into())?;
     let of = |path: &PathBuf| spec(path, plan, &*device).with_context(|| format!("variant {}", path.display()));
-    let specs: Vec<VariantSpec> = plan.paths.iter().map(of).collect::<Result<_>>()?;
+    let mut specs: Vec<(VariantSpec, u64)> = plan.paths.iter().map(of).collect::<Result<_>>()?;
+    // Probes run on the smallest.
+    if let Some((spec, kv)) = specs.iter_mut().min_by_key(|(s, _)| s.weight_bytes) {
+        spec.need = spec.need.saturating_add(kv.saturating_mul(PROBE_SEQUENCES.into()));
+    }
+    let specs: Vec<VariantSpec> = specs.into_iter().map(|(spec, _)| spec).collect();
     let smallest = specs.iter().min_by_key(|s| s.weight_bytes).map(|s| s.name.clone());
     let (paths, model, head) = (plan.paths.to_vec(), plan.model.clone(), plan.head);
     let (load, options) = (plan.load.clone(), plan.options.clone());
@@ -143,6 +149,10 @@ pub(crate) fn choose(
     }
     if let Some(path) = &args.head {
         head(path)?;
+    }
+    let names: Vec<String> = args.variants.iter().map(|path| name(path)).collect();
+    if let Some(unknown) = args.variant.as_ref().filter(|name| !names.contains(name)) {
+        bail!("there is no variant `{unknown}`; there are {}", names.join(", "));
     }
     let options = EngineOptions { sequences: 1, ..options.clone() };
     let head = args.head.is_some();

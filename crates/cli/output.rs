@@ -96,9 +96,7 @@ pub(crate) fn bar(bytes: u64, message: &'static str) -> ProgressBar {
 
 /// A line about what goes on; shown only if stderr is a terminal.
 pub(crate) fn spinner(message: &'static str) -> ProgressBar {
-    let spinner = ProgressBar::new_spinner().with_message(message);
-    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
-    spinner
+    ProgressBar::new_spinner().with_message(message)
 }
 
 /// The path of a sibling file: the name with `before` and `after` added.

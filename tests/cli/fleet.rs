@@ -82,7 +82,7 @@ fn variants_are_refused_with_a_reason() {
     bad(&["--head", &place.write("head.json", "{}")], "head.json: head: missing field");
     bad(&["--memory", "0.000001"], "needs");
     let infinite = place.write("i.toml", "[quality.code]\nsmall = inf\n");
-    bad(&["--quality", &infinite], "the quality of small in code is inf");
+    bad(&["--quality", &infinite], "line 2, column 9: a quality of inf");
     bad(&["--quality", &place.write("q.toml", "[quality.code]\nsmall = \"x\"\n")], "q.toml: line 2, column 9");
     place.bad(&["run", "--variants", "none.gguf", "-p", "x"], 2, "variant none.gguf");
     let twice = format!("{files},{}", files.split(',').next().unwrap());

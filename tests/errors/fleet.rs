@@ -40,6 +40,8 @@ pub(crate) fn cause(table: &mut Table) {
     }
     let mut small = fleet(&["a"], "largest", 9).unwrap();
     table.add("FleetError", small.route(&Ask::new("x", 64, 60)).unwrap_err());
+    let asks = Ask { variant: Some("huge"), ..Ask::new("x", 6, 6) };
+    table.add("FleetError", small.route(&asks).unwrap_err());
     table.add("FleetError", LinearHead::from_json("{}").unwrap_err());
     let own = engine();
     table.add("FleetError", ZeroShot::new(&own, &["x".to_owned(), "x".to_owned()]).unwrap_err());

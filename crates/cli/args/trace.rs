@@ -69,7 +69,9 @@ fn busy(text: &str) -> Result<Busy, String> {
         let valid = busy.from >= 0.0 && busy.to > busy.from && busy.to <= 1e9 && (1e-3..=1e3).contains(&busy.factor);
         valid.then_some(busy)
     };
-    read().ok_or_else(|| "expected FROM-TOxFACTOR with a factor of 0.001 to 1000, such as 20-40x2.5".to_owned())
+    read().ok_or_else(|| {
+        "expected FROM-TOxFACTOR, up to 1e9 seconds and a factor of 0.001 to 1000, such as 20-40x2.5".to_owned()
+    })
 }
 
 fn speculation(text: &str) -> Result<SpeculationRule, String> {
@@ -86,7 +88,7 @@ fn speculation(text: &str) -> Result<SpeculationRule, String> {
 /// Arguments of `aio bench trace`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(
-    after_help = "Prompts are those of the built-in workloads, by category: one, after as many others as its length in the trace has room for.\nEvery answer has the length that the trace says. Policies run in turn, round by round, and begin with another one each time.\n\nExamples:\n  aio bench trace --variants small.gguf,large.gguf --policies static-large,adaptive\n  aio bench trace --trace trace.jsonl --pace 2 --within 5"
+    after_help = "Prompts are those of the built-in workloads or of --prompts, by category: one, after as many others as its length in the trace has room for.\nEvery answer has the length that the trace says. Policies run in turn, round by round, and begin with another one each time.\n\nExamples:\n  aio bench trace --variants small.gguf,large.gguf --policies static-large,adaptive\n  aio bench trace --variants small.gguf,large.gguf --trace trace.jsonl --pace 2 --within 5\n  aio bench trace --variants small.gguf,large.gguf --trace trace.jsonl --prompts own.jsonl --head head.json --quality q.toml"
 )]
 pub(crate) struct BenchTraceArgs {
     /// Trace to run [default: 24 mixed requests of up to 512 positions, all at once].
@@ -114,7 +116,7 @@ pub(crate) struct BenchTraceArgs {
     /// Labelled prompts, one JSON object a line as for `aio route` [default: the built-in workloads].
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
-    /// Head that probes each request [default: the trace's categories are taken as known].
+    /// Head for policies with a probe [default: the trace's categories are taken for its answers].
     #[arg(long, value_name = "FILE")]
     pub head: Option<PathBuf>,
     /// How many times as fast requests arrive.

@@ -432,7 +432,7 @@ impl Engine {
         lock(&self.costs).speed()
     }
 
-    /// How many times as fast as without drafts tokens have come lately; 1 before the first step.
+    /// Speed-up by drafts over recent steps, as a ratio; 1 before the first step. Bursts do not count.
     pub fn draft_gain(&self) -> f64 {
         self.speculating().gain()
     }

@@ -9,7 +9,7 @@
 use crate::step::{Step, StepRow, StepWants};
 use crate::{Engine, EngineError, OutputBuffer, Sampling, Sequence};
 use aio_ir::sampling::NO_TOKEN;
-use aio_model::tokenizer::{TokenKind, Vocab};
+use aio_model::tokenizer::Vocab;
 use aio_orchestrator::{DraftError, Drafter, DrafterKind, Match};
 use aio_plan::{Clock, StepTime};
 use std::sync::Arc;
@@ -119,8 +119,7 @@ impl Common {
     /// Checks that the common tokens agree. Tokens that are padding in both vocabularies may differ.
     fn of(draft: &Vocab, target: &Vocab) -> Result<Common, EngineError> {
         let tokens = draft.len().min(target.len()) as u32;
-        let unused = |id| [draft, target].iter().all(|v| v.kind(id) == Some(TokenKind::Unused));
-        match (0..tokens).find(|&id| draft.text(id) != target.text(id) && !unused(id)) {
+        match draft.first_difference(target) {
             None => Ok(Common { tokens, stand_in: draft.unknown().or(draft.eos()).unwrap_or(0) }),
             Some(id) => {
                 let [a, b] = [draft, target].map(|v| v.text(id).unwrap_or("").to_owned());

@@ -12,6 +12,8 @@ use aio_fleet::{
 };
 use aio_interp::InterpDevice;
 use aio_ir::DType;
+use aio_model::gguf::MetaValue;
+use aio_model::synth::Preset;
 use aio_orchestrator::routing::{Policy, RouteReason};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -56,6 +58,48 @@ fn a_loader_that_panics_leaves_nobody_waiting() {
     fleet.wait(&mut |_, _| {});
     let states: Vec<VariantState> = fleet.states().into_iter().map(|(_, state)| state).collect();
     assert_eq!(states[1..], [VariantState::Failed("its loader panicked".to_owned()), VariantState::Ready]);
+}
+
+/// A family may be padded to different lengths, but a token must be the same in all variants.
+#[test]
+fn variants_share_their_tokens() {
+    let file = |tokens: u32| {
+        let mut preset = Preset::find("smollm2-135m").unwrap().tiny();
+        preset.vocab_size = tokens;
+        File::of(&preset, DType::F32)
+    };
+    let other = move || {
+        let mut file = file(512);
+        let tokens = file.keys.iter_mut().find(|(key, _)| key == "tokenizer.ggml.tokens");
+        let Some((_, MetaValue::Array(_, items))) = tokens else { panic!("tokens are a list") };
+        items[300] = "other".into();
+        file
+    };
+    let load = |file: File| {
+        let model = file.model().unwrap();
+        let graph = model.graph(&tiny::templates(), None).unwrap();
+        Engine::load(model, &graph, cpu(), &options(false)).unwrap()
+    };
+    let loader: Loader = Arc::new(move |name| {
+        Ok(match name {
+            "padded" => load(file(520)),
+            "foreign" => load(other()),
+            _ => load(file(512)),
+        })
+    });
+    let specs = specs(&[("small", 1), ("padded", 2), ("foreign", 3)]);
+    let fleet = Fleet::load(specs, policy("largest"), loader, FleetOptions { budget: 9 }).unwrap();
+    fleet.wait(&mut |_, _| {});
+    let states: Vec<VariantState> = fleet.states().into_iter().map(|(_, state)| state).collect();
+    assert_eq!(states[..2], [VariantState::Ready, VariantState::Ready]);
+    let VariantState::Failed(reason) = &states[2] else { panic!("{states:?}") };
+    assert!(reason.starts_with("its token 300 is \"other\", that of `small`"), "{reason}");
+    // A request that asks for a variant gets no other.
+    let mut fleet = fleet;
+    let ask = |variant| Ask { variant: Some(variant), ..Ask::new("x", 10, 20) };
+    assert_eq!(fleet.route(&ask("padded")).unwrap().name, "padded");
+    let message = fleet.route(&ask("foreign")).unwrap_err().to_string();
+    assert!(message.contains("foreign: cannot be loaded") && !message.contains("small has"), "{message}");
 }
 
 /// The last hidden state, times the head, is the logits; and the CPU's is the oracle's.

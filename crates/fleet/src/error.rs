@@ -51,7 +51,7 @@ pub enum FleetError {
         /// The names that there are.
         known: String,
     },
-    /// No variant is loaded that has room for a request.
+    /// No variant is loaded that has room for a request, or the one that it asks for has none.
     #[error("no variant has room for a request of {positions} positions: {why}")]
     NoRoom {
         /// Positions of its prompt and output.

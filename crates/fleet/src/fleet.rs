@@ -79,7 +79,7 @@ impl Fleet {
         Ok(Fleet { resident, loader, policy, probe: None, levels })
     }
 
-    /// Sets the probe that the policy asks for.
+    /// Sets the probe. It is asked for requests whose policy has `probe = "zero-shot"` or `"head"`, whichever of the two it is.
     pub fn with_probe(self, probe: Option<Box<dyn Probe>>) -> Fleet {
         Fleet { probe, ..self }
     }
@@ -214,9 +214,9 @@ impl Fleet {
         let now: Vec<VariantNow<'_>> =
             (0..variants.len()).map(|at| present(&variants, at, wanted, levels[at])).collect();
         let route = policy.route(&RouteRequest { probed, variant: ask.variant, context, within: ask.within }, &now);
-        let Some(route) = route else { return Err(no_room(&variants, context)) };
+        let Some(route) = route else { return Err(no_room(&variants, ask.variant, context)) };
         let Variant { spec, engine, .. } = &variants[route.variant];
-        let Some(engine) = engine.clone() else { return Err(no_room(&variants, context)) };
+        let Some(engine) = engine.clone() else { return Err(no_room(&variants, ask.variant, context)) };
         let (name, at) = (spec.name.clone(), route.variant);
         let bandwidth = speeds[at].map_or(0.0, |s| s.bandwidth) * levels[at];
         let positions = u64::from(context).min(engine.context() as u64);
@@ -237,12 +237,14 @@ fn check_variant(name: Option<&str>, variants: &[Variant]) -> Result<(), FleetEr
     }
 }
 
-fn no_room(variants: &[Variant], positions: u32) -> FleetError {
+/// No variant has room, or the one that was asked for has not.
+fn no_room(variants: &[Variant], asked: Option<&str>, positions: u32) -> FleetError {
+    let of = variants.iter().filter(|v| asked.is_none_or(|name| v.spec.name == name));
     let why = |v: &Variant| match &v.engine {
         Some(engine) => format!("{} has a context of {}", v.spec.name, engine.context()),
         None => format!("{}: {}", v.spec.name, v.state),
     };
-    FleetError::NoRoom { positions, why: variants.iter().map(why).collect::<Vec<_>>().join("; ") }
+    FleetError::NoRoom { positions, why: of.map(why).collect::<Vec<_>>().join("; ") }
 }
 
 /// What a variant would take now. `level` is how much faster it is than its cost model says.

@@ -54,7 +54,8 @@ impl LinearHead {
     /// Trains on labelled requests. `penalty` keeps weights small. `each` is called after each request was read, and says whether to go on.
     ///
     /// # Errors
-    /// [`FleetError::Data`] if there are fewer than two categories; [`FleetError::Stopped`]; those of a step.
+    /// [`FleetError::Data`] if there are fewer than two categories, or no finite weights were found; [`FleetError::Stopped`];
+    /// those of a step.
     pub fn train(
         engine: &Engine,
         samples: &[(String, String)],
@@ -77,6 +78,9 @@ impl LinearHead {
             }
         }
         let Logistic { mean, scale, weights } = Logistic::train(&examples, categories.len(), penalty);
+        if !examples.iter().flat_map(|e| &e.features).all(|x| x.is_finite()) {
+            return Err(bad("the model's hidden states are not all finite numbers"));
+        }
         if !weights.iter().flatten().all(|w| w.is_finite()) {
             return Err(bad("the training found no finite weights; use another penalty"));
         }

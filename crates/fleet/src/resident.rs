@@ -165,11 +165,15 @@ impl Resident {
 
 /// Passes an engine on if its tokens are those of the variants that are loaded.
 fn same_tokens(variants: &[Variant], engine: Engine) -> Result<Engine, LoadError> {
-    let differs = |other: &Engine| !engine.model().tokenizer.has_tokens_of(&other.model().tokenizer);
-    match variants.iter().find(|v| v.engine.as_deref().is_some_and(differs)) {
-        Some(other) => Err(format!("its tokens are not those of `{}`", other.spec.name).into()),
-        None => Ok(engine),
+    let own = engine.model().tokenizer.vocab();
+    for variant in variants {
+        let Some(other) = variant.engine.as_deref().map(|e| e.model().tokenizer.vocab()) else { continue };
+        if let Some(id) = own.first_difference(other) {
+            let [a, b] = [own, other].map(|v| v.text(id).unwrap_or(""));
+            return Err(format!("its token {id} is {a:?}, that of `{}` is {b:?}", variant.spec.name).into());
+        }
     }
+    Ok(engine)
 }
 
 /// Gives a variant a place in the budget if the others leave one.

@@ -16,9 +16,9 @@ use std::fmt;
 
 pub use crate::step_filter::StepSize;
 
-/// Rows from which a step is one of a prompt. Its kernels are others, so it has a separate filter.
+/// Rows from which a step is one of a prompt. It runs other kernels, so it has a separate filter.
 const PROMPT_ROWS: u32 = 128;
-/// Its place.
+/// Index of the filter for prompts.
 const PROMPTS: usize = 1;
 /// Errors that are kept.
 const KEPT: usize = 256;

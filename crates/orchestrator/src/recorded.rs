@@ -82,6 +82,9 @@ impl StepRecord {
         if sequences == 0 || rows < sequences || positions < u64::from(rows) {
             return Err(format!("a step of {sequences} sequences with {rows} rows and {positions} positions"));
         }
+        if rows > MOST_ROWS {
+            return Err(format!("a step of {rows} rows, more than {MOST_ROWS}"));
+        }
         let times = self.reads.into_iter().flatten().chain([self.seconds]);
         match times.into_iter().find(|s| !(SECONDS.0..=SECONDS.1).contains(s)) {
             Some(seconds) => Err(format!("a time of {seconds} seconds")),

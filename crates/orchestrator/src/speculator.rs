@@ -142,7 +142,7 @@ impl Speculator {
         self.steps.balance() + self.bursts.as_ref().map_or(0.0, |b| b.balance()) - self.held
     }
 
-    /// How many times as fast as in steps without any drafts tokens have come lately; 1 before the first step. Bursts do not count.
+    /// Speed-up by drafts over recent steps, as a ratio; 1 before the first step. Bursts do not count.
     pub fn gain(&self) -> f64 {
         if self.gain.spent > 0.0 { self.gain.worth / self.gain.spent } else { 1.0 }
     }

@@ -163,7 +163,8 @@ impl StepFilter {
         self.noise = (self.noise + NOISE_SHARE * (noise - self.noise)).max(LEAST_NOISE);
     }
 
-    /// Leaves out a surprise beyond the bound. If it is the last of several in a row on its side, the level has jumped.
+    /// Takes note of a surprise beyond the bound. If it is the last of several in a row on its side, the level has jumped;
+    /// otherwise its class of rows may be what is unlike.
     fn doubt(&mut self, class: usize, surprise: f64) {
         self.odd = one_more(self.odd, surprise);
         self.surprises.rotate_left(1);

@@ -10,8 +10,8 @@ use crate::outcome::Outcome;
 use crate::route::samples;
 use crate::{devices, input, output, signals};
 use aio::engine::EngineOptions;
-use aio::fleet::Fleet;
-use aio::orchestrator::routing::Policy;
+use aio::fleet::{Fleet, Probe};
+use aio::orchestrator::routing::{DraftRule, Policy, ProbeKind, Quality, SpeculationRule, Treatment, VariantRule};
 use aio::orchestrator::trace::{Mix, TraceOptions, TraceRequest, make, parse};
 use anyhow::{Context, Result, bail};
 use prompts::Prompts;
@@ -26,7 +26,9 @@ pub(super) fn main(args: &BenchTraceArgs) -> Result<Outcome> {
     let samples = args.prompts.as_deref().map_or(Ok(Vec::new()), samples)?;
     let policy = |name: &String| fleet::policy(name, args.quality.as_deref());
     let policies: Vec<Policy> = args.policies.iter().map(policy).collect::<Result<_>>()?;
-    let (mut fleet, chip) = variants(args, &trace, &policies)?;
+    let head = args.head.as_deref().map(fleet::head).transpose()?;
+    let (fleet, chip) = variants(args, &trace, &policies)?;
+    let mut fleet = fleet.with_probe(head.map(|head| Box::new(head) as Box<dyn Probe>));
     let names: Vec<String> = fleet.states().into_iter().map(|(name, _)| name).collect();
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
     policies.iter().try_for_each(|policy| policy.check(&known))?;
@@ -39,9 +41,9 @@ pub(super) fn main(args: &BenchTraceArgs) -> Result<Outcome> {
         }
         Ok(run)
     };
-    // Every variant has run before anything is measured.
+    // Every variant has run before anything is measured, and the head, if there is one, has asked its question.
     for name in &names {
-        serve(&only(name)?, &trace[..1])?;
+        serve(&warm_up(name, args.head.is_some()), &trace[..1])?;
     }
     let mut runs: Vec<Vec<Run>> = policies.iter().map(|_| Vec::new()).collect();
     for round in 0..args.reps as usize {
@@ -58,10 +60,21 @@ pub(super) fn main(args: &BenchTraceArgs) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// A policy that sends everything to one variant.
-fn only(name: &str) -> Result<Policy> {
-    let quoted = serde_json::to_string(name)?;
-    Ok(Policy::from_toml(&format!("name = \"warm-up\"\n[default]\nvariant = {quoted}\n"))?)
+/// A policy that sends everything to one variant, after a probe.
+fn warm_up(name: &str, head: bool) -> Policy {
+    let variant = VariantRule::Named(name.to_owned());
+    let default = Treatment { variant, speculation: SpeculationRule::default(), drafter: DraftRule::default() };
+    Policy {
+        name: "warm-up".to_owned(),
+        summary: String::new(),
+        probe: if head { ProbeKind::Head } else { ProbeKind::None },
+        margin: 0.0,
+        ambiguous: None,
+        rules: Vec::new(),
+        default,
+        quality: Quality::default(),
+        tolerance: 0.0,
+    }
 }
 
 fn trace(args: &BenchTraceArgs) -> Result<Vec<TraceRequest>> {
@@ -92,9 +105,5 @@ fn variants(args: &BenchTraceArgs, trace: &[TraceRequest], policies: &[Policy]) 
     if let Some((name, state)) = fleet.states().into_iter().find(|(_, state)| state.is_missing()) {
         bail!("variant {name}: {state}");
     }
-    let fleet = match &args.head {
-        Some(path) => fleet.with_probe(Some(Box::new(fleet::head(path)?))),
-        None => fleet,
-    };
     Ok((fleet, chip))
 }

@@ -44,8 +44,7 @@ impl Prompts {
     }
 
     /// The prompt of a request: one of its category's, after as many others as its length has room for, as in a
-    /// conversation, several times if it
-    /// is long. The first may lack its beginning.
+    /// conversation, several times if it is long. The first may lack its beginning.
     pub(super) fn of(&self, at: usize, request: &TraceRequest) -> Prompt<'_> {
         let own = self.categories.iter().find(|(name, _)| *name == request.category);
         let texts = own.map_or(&[][..], |(_, texts)| texts.as_slice());

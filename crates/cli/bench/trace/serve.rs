@@ -6,7 +6,7 @@ use crate::signals;
 use crate::speculate::{by_rule, drafter_by_rule};
 use aio::engine::{Batch, Engine, Flow, MemberId, Request, Sampling, Sequence};
 use aio::fleet::{Ask, Fleet, Routed};
-use aio::orchestrator::routing::Policy;
+use aio::orchestrator::routing::{Policy, ProbeKind};
 use aio::orchestrator::trace::TraceRequest;
 use anyhow::{Context, Result};
 use std::collections::VecDeque;
@@ -139,7 +139,8 @@ impl<'a> Server<'a> {
         let prompt = self.prompts.of(request, facts);
         let at = self.now();
         // Without a head, the trace's category stands for the probe's answer.
-        let category = self.args.head.is_none().then_some(facts.category.as_str());
+        let probes = matches!(self.policy.probe, ProbeKind::ZeroShot | ProbeKind::Head);
+        let category = (probes && self.args.head.is_none()).then_some(facts.category.as_str());
         let within = self.args.within.unwrap_or(f64::INFINITY) - (at - facts.arrival);
         let ask = Ask::new(prompt.text, prompt.ids.len() as u32, facts.output);
         let routed = self.fleet.route(&Ask { within, policy: Some(self.policy), category, ..ask })?;

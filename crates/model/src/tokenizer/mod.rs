@@ -95,13 +95,6 @@ impl Tokenizer {
         &self.vocab
     }
 
-    /// Whether both have the same tokens, so that a text encoded by one can be continued by a model of the other. How
-    /// texts are divided into tokens may still differ.
-    pub fn has_tokens_of(&self, other: &Tokenizer) -> bool {
-        let (own, other) = (&self.vocab, &other.vocab);
-        own.len() == other.len() && (0..own.len() as u32).all(|id| own.text(id) == other.text(id))
-    }
-
     /// Whether a prompt starts with the begin-of-sequence token.
     pub fn add_bos(&self) -> bool {
         self.add_bos

@@ -173,6 +173,13 @@ impl Vocab {
         self.kinds.get(id as usize).copied()
     }
 
+    /// The first token below both lengths whose text differs. Tokens that are padding in both may differ; models of a family
+    /// may be padded to different lengths.
+    pub fn first_difference(&self, other: &Vocab) -> Option<u32> {
+        let unused = |id| [self, other].iter().all(|v| v.kind(id) == Some(TokenKind::Unused));
+        (0..self.len().min(other.len()) as u32).find(|&id| self.text(id) != other.text(id) && !unused(id))
+    }
+
     /// The begin-of-sequence token.
     pub fn bos(&self) -> Option<u32> {
         self.bos

@@ -5,7 +5,7 @@ use serde::Serialize;
 use smallvec::SmallVec;
 use std::fmt;
 
-/// Times its expected seconds a request must finish in time: steps vary, and others may arrive.
+/// Factor on the expected seconds that must still fit the deadline: steps vary, and others may arrive.
 const HEADROOM: f64 = 1.25;
 
 /// What a probe says of a request.
@@ -67,7 +67,7 @@ pub enum RouteReason {
     Ambiguous,
     /// It is the fastest that is good enough.
     Fastest,
-    /// No variant that is good enough finishes in time, so the largest that does was taken, or the fastest.
+    /// No variant that is good enough is sure to finish in time, so the largest that is was taken, or the fastest.
     Late,
     /// The policy's variant has no memory for the request.
     Full,
@@ -110,7 +110,7 @@ impl fmt::Display for RouteReason {
             RouteReason::Rule => "the policy's rule",
             RouteReason::Ambiguous => "the category is ambiguous",
             RouteReason::Fastest => "the fastest that is good enough",
-            RouteReason::Late => "no good enough variant is in time",
+            RouteReason::Late => "no good enough variant is sure to be in time",
             RouteReason::Full => "the policy's variant has no room",
         })
     }
@@ -150,7 +150,7 @@ impl Policy {
             None if asked.is_some() => return None,
             None => (soonest(with_room(variants), variants)?, RouteReason::Full),
         };
-        let rejected = self.rejected(category, variant, reason, variants);
+        let rejected = self.rejected(category.filter(|_| unsure.is_none()), variant, reason, variants);
         let (speculation, drafter) = (treatment.speculation, treatment.drafter);
         let VariantNow { seconds, room, .. } = variants[variant];
         Some(Route { variant, seconds, waits: room == Room::Later, speculation, drafter, reason, rejected })
@@ -173,13 +173,13 @@ impl Policy {
         let good = with_room(variants).filter(|&i| self.suffices(category, &variants[i], variants));
         let Some(good) = soonest(good, variants) else { return (None, RouteReason::Fastest) };
         let surely = |i: usize| variants[i].seconds * HEADROOM <= within && variants[i].room == Room::Now;
-        if surely(good) {
+        // Without a deadline, it is waited for.
+        if surely(good) || within == f64::INFINITY {
             return (Some(good), RouteReason::Fastest);
         }
         let others = with_room(variants).filter(|&i| surely(i)).max_by_key(|&i| variants[i].weight_bytes);
         let in_time = variants[good].seconds <= within && variants[good].room == Room::Now;
-        let other =
-            others.or_else(|| soonest(with_room(variants), variants).filter(|_| !in_time && within.is_finite()));
+        let other = others.or_else(|| soonest(with_room(variants), variants).filter(|_| !in_time));
         match other.filter(|&other| other != good) {
             Some(other) => (Some(other), RouteReason::Late),
             None => (Some(good), RouteReason::Fastest),
@@ -201,7 +201,7 @@ impl Policy {
             RouteReason::Ambiguous => "not for an ambiguous request",
             RouteReason::Full => "not chosen in its place",
             _ if !self.suffices(category, v, variants) => "not good enough",
-            RouteReason::Late => "too late",
+            RouteReason::Late => "may be late",
             _ => "slower",
         };
         let others = variants.iter().enumerate().filter(|(i, _)| *i != taken);
@@ -259,6 +259,12 @@ mod tests {
         let asks = |variant| RouteRequest { variant: Some(variant), ..request("code", 0.1, 9.0) };
         assert_eq!(taken(p.route(&asks("large"), &[small, large])), Some((1, RouteReason::Asked)));
         assert_eq!(p.route(&asks("small"), &[full, large]), None, "no other in its place");
+        // Without a deadline, the good one is waited for.
+        let later = VariantNow { room: Room::Later, ..large };
+        let waits = policy("fastest").route(&request("facts", 0.5, f64::INFINITY), &[small, later]).unwrap();
+        assert_eq!((waits.variant, waits.waits, waits.reason), (1, true, RouteReason::Fastest));
+        let hurries = policy("fastest").route(&request("facts", 0.5, 9.0), &[small, later]).unwrap();
+        assert_eq!((hurries.variant, hurries.reason), (0, RouteReason::Late));
         assert_eq!(policy("large").route(&request("x", 0.5, 9.0), &[small, large]).unwrap().variant, 1);
     }
 
@@ -273,14 +279,14 @@ mod tests {
         assert_eq!(route("code", 9.0, 1.0, 3.0), (0, RouteReason::Fastest, "slower"));
         assert_eq!(route("code", 9.0, 5.0, 3.0), (1, RouteReason::Fastest, "slower"), "the small one is busy");
         assert_eq!(route("facts", 9.0, 1.0, 3.0), (1, RouteReason::Fastest, "not good enough"));
-        assert_eq!(route("facts", 2.0, 1.0, 3.0), (0, RouteReason::Late, "too late"));
+        assert_eq!(route("facts", 2.0, 1.0, 3.0), (0, RouteReason::Late, "may be late"));
         assert_eq!(route("facts", 2.0, 4.0, 3.0), (1, RouteReason::Fastest, "not good enough"));
-        assert_eq!(route("facts", 0.5, 1.0, 3.0), (0, RouteReason::Late, "too late"), "none is in time");
+        assert_eq!(route("facts", 0.5, 1.0, 3.0), (0, RouteReason::Late, "may be late"), "none is in time");
         let mid = VariantNow { name: "mid", weight_bytes: 7, seconds: 1.5, room: Room::Now };
         let three = [variant("small", 2, 1.0), mid, variant("large", 14, 3.0)];
         let late = p.route(&request("facts", 0.9, 2.0), &three).unwrap();
         assert_eq!((late.variant, late.reason), (1, RouteReason::Late), "the largest that is in time");
-        assert_eq!(route("facts", 3.2, 1.0, 3.0), (0, RouteReason::Late, "too late"), "it would hardly be in time");
+        assert_eq!(route("facts", 3.2, 1.0, 3.0), (0, RouteReason::Late, "may be late"), "it would hardly be in time");
         assert_eq!(route("facts", 3.2, 2.8, 3.0), (1, RouteReason::Fastest, "not good enough"), "no other is surer");
         assert_eq!(
             route("code", 1.0, 0.9, 0.95),
@@ -290,10 +296,14 @@ mod tests {
         let unsure = |within| {
             let variants = [variant("small", 2, 1.0), variant("large", 14, 3.0)];
             let route = p.route(&request("code", 0.1, within), &variants).unwrap();
-            (route.variant, route.reason)
+            (route.variant, route.reason, route.rejected[0].why)
         };
-        assert_eq!(unsure(9.0), (1, RouteReason::Ambiguous));
-        assert_eq!(unsure(2.0), (0, RouteReason::Late), "a deadline counts for an ambiguous request, too");
+        assert_eq!(unsure(9.0), (1, RouteReason::Ambiguous, "not for an ambiguous request"));
+        assert_eq!(
+            unsure(2.0),
+            (0, RouteReason::Late, "may be late"),
+            "a deadline counts for an ambiguous request, too"
+        );
         assert_eq!(route("poems", 9.0, 1.0, 3.0), (1, RouteReason::Fastest, "not good enough"), "nothing was measured");
     }
 }

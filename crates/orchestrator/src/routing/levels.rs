@@ -24,24 +24,31 @@ impl Levels {
         Levels { seen: vec![Seen { steps: 0, speeds: vec![1.0; variants] }; variants], recent: 0 }
     }
 
+    /// Forgets what is known of a variant.
+    fn forget(&mut self, at: usize) {
+        let variants = self.seen.len();
+        self.seen[at] = Seen { steps: 0, speeds: vec![1.0; variants] };
+        self.seen.iter_mut().for_each(|seen| seen.speeds[at] = 1.0);
+    }
+
     /// By how much each variant is faster than its own cost model says. `now` has a speed for each variant that is loaded.
     pub fn update(&mut self, now: &[Option<PresentSpeed>]) -> Vec<f64> {
-        // A variant that is not loaded starts anew once it is.
-        for (seen, _) in self.seen.iter_mut().zip(now).filter(|(_, now)| now.is_none()) {
-            *seen = Seen { steps: 0, speeds: vec![1.0; now.len()] };
+        // A variant that is not loaded, or was loaded again, starts anew.
+        for at in 0..now.len().min(self.seen.len()) {
+            if now[at].is_none_or(|now| now.steps < self.seen[at].steps) {
+                self.forget(at);
+            }
         }
         let missing = PresentSpeed { steps: 0, relative: 1.0, bandwidth: 0.0 };
-        let loaded: Vec<bool> = now.iter().map(Option::is_some).collect();
         let now: Vec<PresentSpeed> = now.iter().map(|now| now.unwrap_or(missing)).collect();
         let now = now.as_slice();
         let ran = |seen: &Seen, now: &PresentSpeed| now.steps.saturating_sub(seen.steps);
         let most = (0..now.len().min(self.seen.len())).max_by_key(|&v| ran(&self.seen[v], &now[v]));
         self.recent = most.filter(|&v| ran(&self.seen[v], &now[v]) > 0).unwrap_or(self.recent);
         let recent = self.recent;
-        // Fewer steps than before: it was loaded again.
         let fresh = |seen: &Seen, now: &PresentSpeed| now.steps != seen.steps;
         let factor = |(seen, own): (&Seen, &PresentSpeed)| match (now.get(recent), seen.speeds.get(recent)) {
-            (Some(now), Some(then)) if loaded[recent] && !fresh(seen, own) && *then > 0.0 => now.relative / then,
+            (Some(now), Some(then)) if now.steps > 0 && !fresh(seen, own) && *then > 0.0 => now.relative / then,
             _ => 1.0,
         };
         let factors: Vec<f64> = self.seen.iter().zip(now).map(factor).collect();
@@ -82,5 +89,11 @@ mod tests {
         assert_eq!(levels.update(&[speed(20, 0.8), speed(6, 0.3)]), [0.5, 1.0], "and the other way round");
         // A variant that was dropped is like one that never ran.
         assert_eq!(levels.update(&[None, speed(6, 0.3)]), [0.3, 1.0]);
+        // Loaded again, the one that ran last knows nothing yet, and the other keeps what it knows.
+        let mut again = Levels::new(2);
+        again.update(&[speed(5, 0.8), speed(5, 0.8)]);
+        again.update(&[speed(9, 0.4), speed(5, 0.8)]);
+        again.update(&[None, speed(5, 0.8)]);
+        assert_eq!(again.update(&[speed(0, 1.0), speed(5, 0.8)])[1], 1.0);
     }
 }

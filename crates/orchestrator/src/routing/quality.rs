@@ -2,12 +2,33 @@
 
 use super::error::PolicyError;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use std::collections::BTreeMap;
 
-/// Quality of variants by category: categories, then variants, then a number of which more is better.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(transparent)]
+/// Quality of variants by category: categories, then variants, then a finite number of which more is better.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Quality(pub BTreeMap<String, BTreeMap<String, f64>>);
+
+/// A finite number. It is checked where it stands, so that an error has its place.
+struct Number(f64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Number, D::Error> {
+        let number = f64::deserialize(from)?;
+        match number.is_finite() {
+            true => Ok(Number(number)),
+            false => Err(D::Error::custom(format!("a quality of {number}"))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Quality {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Quality, D::Error> {
+        let categories = BTreeMap::<String, BTreeMap<String, Number>>::deserialize(from)?;
+        let numbers = |all: BTreeMap<String, Number>| all.into_iter().map(|(variant, n)| (variant, n.0)).collect();
+        Ok(Quality(categories.into_iter().map(|(category, all)| (category, numbers(all))).collect()))
+    }
+}
 
 /// Measurements of one's own variants, for any policy: sections `[quality.CATEGORY]` as in a policy, and optionally the
 /// `tolerance` that goes before [`Policy::tolerance`](super::Policy::tolerance).
@@ -15,6 +36,7 @@ pub struct Quality(pub BTreeMap<String, BTreeMap<String, f64>>);
 #[serde(deny_unknown_fields)]
 pub struct QualityTable {
     /// See above.
+    #[serde(default, deserialize_with = "tolerance")]
     pub tolerance: Option<f64>,
     /// The sections.
     #[serde(default)]
@@ -27,17 +49,15 @@ impl QualityTable {
     /// # Errors
     /// [`PolicyError::Form`] with line and column.
     pub fn from_toml(text: &str) -> Result<QualityTable, PolicyError> {
-        let table: QualityTable = toml::from_str(text).map_err(|e| PolicyError::form(text, &e))?;
-        let numbers = table.quality.0.iter().flat_map(|(category, all)| all.iter().map(move |v| (category, v)));
-        if let Some((category, (variant, n))) = numbers.into_iter().find(|(_, (_, n))| !n.is_finite()) {
-            return Err(PolicyError::at(text, 0, format!("the quality of {variant} in {category} is {n}")));
-        }
-        match table.tolerance.filter(|t| !(0.0..=f64::MAX).contains(t)) {
-            Some(tolerance) => {
-                Err(PolicyError::at(text, 0, format!("tolerance {tolerance} is not a number of at least 0")))
-            }
-            None => Ok(table),
-        }
+        toml::from_str(text).map_err(|e| PolicyError::form(text, &e))
+    }
+}
+
+fn tolerance<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+    let tolerance = f64::deserialize(from)?;
+    match (0.0..=f64::MAX).contains(&tolerance) {
+        true => Ok(Some(tolerance)),
+        false => Err(D::Error::custom(format!("tolerance {tolerance} is not a number of at least 0"))),
     }
 }
 
@@ -82,7 +102,12 @@ mod tests {
         assert_eq!(["a", "b", "c"].map(|v| own.of("code", v)), [Some(1.0), Some(2.5), Some(3.0)]);
         assert_eq!(own.of("facts", "a"), Some(4.0));
         let message = |text| QualityTable::from_toml(text).unwrap_err().to_string();
-        assert!(message("tolerance = -1").contains("tolerance -1 is not"), "{}", message("tolerance = -1"));
+        for (text, start) in [
+            ("tolerance = -1", "line 1, column 13: tolerance -1 is not"),
+            ("[quality.code]\na = 1\nb = inf\n", "line 3, column 5: a quality of inf"),
+        ] {
+            assert!(message(text).starts_with(start), "{}", message(text));
+        }
         assert!(
             message("[quality.code]\na = \"x\"").starts_with("line 2, column 5"),
             "{}",

@@ -216,7 +216,10 @@ impl<'a> Server<'a> {
         let speeds: Vec<Option<PresentSpeed>> = self.lanes.iter().map(|lane| Some(lane.speed())).collect();
         let levels = self.levels.update(&speeds);
         let present = speeds.iter().flatten().zip(levels).map(|(speed, level)| speed.relative * level);
-        let seconds: Vec<f64> = present.enumerate().map(|(v, speed)| self.expected(v, facts) / speed).collect();
+        let category = probed.as_ref().map(|(category, _)| category.as_str());
+        let rule = self.options.policy.treatment(category, facts.prompt + facts.output).speculation;
+        let drafts = self.options.speculation.unwrap_or(rule) != SpeculationRule::Off;
+        let seconds: Vec<f64> = present.enumerate().map(|(v, speed)| self.expected(v, facts, drafts) / speed).collect();
         let now: Vec<VariantNow<'_>> = self
             .options
             .variants
@@ -284,11 +287,12 @@ impl<'a> Server<'a> {
     }
 
     /// Expected seconds of a request on a variant, if what runs now goes on.
-    fn expected(&self, variant: usize, facts: &TraceRequest) -> f64 {
+    fn expected(&self, variant: usize, facts: &TraceRequest, drafts: bool) -> f64 {
         let mut step: Vec<SequenceRows> =
             self.active.iter().filter(|s| s.variant == variant).map(|s| self.last_row(s)).collect();
         let shares = 1 + self.busy().filter(|&v| v != variant).count() as u32;
-        let (rows, gain) = (self.options.prefill_rows, self.lanes[variant].speculator.gain());
+        let rows = self.options.prefill_rows;
+        let gain = if drafts { self.lanes[variant].speculator.gain() } else { 1.0 };
         let TraceRequest { prompt, output, .. } = *facts;
         Expected { prompt, done: 0, output, rows, gain, shares }.seconds(|rows, len| {
             step.push(SequenceRows { rows, len });
