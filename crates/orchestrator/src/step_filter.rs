@@ -40,26 +40,12 @@ pub struct StepSize {
 struct Correction {
     value: f64,
     steps: u32,
-    /// Surprises of this class in a row beyond the bound, negative if steps were faster than predicted.
-    odd: i32,
 }
 
 impl Correction {
     fn learn(&mut self, surprise: f64) {
         self.steps = self.steps.saturating_add(1);
         self.value += surprise * CORRECTION_SHARE.max(1.0 / f64::from(self.steps + 1));
-        self.odd = 0;
-    }
-
-    /// Believes a surprise beyond the bound if it is the last of several on its side, whatever other classes saw in
-    /// between: these steps are unlike what the terms say.
-    fn doubt(&mut self, surprise: f64) {
-        self.odd = one_more(self.odd, surprise);
-        if self.odd.unsigned_abs() >= JUMP {
-            self.steps = 1;
-            self.value += surprise;
-            self.odd = 0;
-        }
     }
 }
 
@@ -78,12 +64,6 @@ pub(crate) struct StepFilter {
 
 fn dot(a: &[f64; STATES], b: &[f64; STATES]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-/// Surprises in a row on one side, after another.
-fn one_more(odd: i32, surprise: f64) -> i32 {
-    let side = if surprise > 0.0 { 1 } else { -1 };
-    if odd * side > 0 { odd + side } else { side }
 }
 
 fn row_class(rows: u32) -> usize {
@@ -148,7 +128,7 @@ impl StepFilter {
         let unsure = dot(&column, &slope);
         let bound = BOUND * (unsure + self.noise).sqrt();
         if surprise.abs() > bound {
-            self.doubt(row_class(step.rows), surprise);
+            self.doubt(surprise);
             return;
         }
         self.odd = 0;
@@ -163,10 +143,10 @@ impl StepFilter {
         self.noise = (self.noise + NOISE_SHARE * (noise - self.noise)).max(LEAST_NOISE);
     }
 
-    /// Takes note of a surprise beyond the bound. If it is the last of several in a row on its side, the level has jumped;
-    /// otherwise its class of rows may be what is unlike.
-    fn doubt(&mut self, class: usize, surprise: f64) {
-        self.odd = one_more(self.odd, surprise);
+    /// Leaves out a surprise beyond the bound. If it is the last of several in a row on its side, the level has jumped.
+    fn doubt(&mut self, surprise: f64) {
+        let side = if surprise > 0.0 { 1 } else { -1 };
+        self.odd = if self.odd * side > 0 { self.odd + side } else { side };
         self.surprises.rotate_left(1);
         self.surprises[JUMP as usize - 1] = surprise;
         if self.odd.unsigned_abs() >= JUMP {
@@ -176,9 +156,6 @@ impl StepFilter {
             sorted.sort_by(f64::total_cmp);
             self.state[0] += sorted[JUMP as usize / 2];
             self.covariance[0][0] = PRIOR[0];
-            self.rows.iter_mut().for_each(|class| class.odd = 0);
-        } else {
-            self.rows[class].doubt(surprise);
         }
     }
 }
