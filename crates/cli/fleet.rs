@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// Sequences that a probe keeps on the smallest variant: its question and a copy.
 const PROBE_SEQUENCES: u32 = 2;
+/// Categories of the zero-shot probe where none are given.
+const CATEGORIES: [&str; 4] = ["code", "math", "knowledge", "chat"];
 /// Tokens that are expected where none is asked for.
 const OUTPUT: u32 = 256;
 
@@ -114,13 +116,14 @@ fn kind(args: &FleetArgs, policy: &Policy) -> ProbeKind {
 
 /// The probe that the policy asks for.
 fn probe(args: &FleetArgs, policy: &Policy, engine: &Engine) -> Result<Option<Box<dyn Probe>>> {
+    let categories = || args.categories.clone().unwrap_or_else(|| CATEGORIES.map(str::to_owned).to_vec());
     Ok(match (&policy.probe, &args.head) {
         (ProbeKind::None | ProbeKind::Constant(_), _) => None,
-        (ProbeKind::ZeroShot, _) => Some(Box::new(ZeroShot::new(engine, &args.categories)?)),
+        (ProbeKind::ZeroShot, _) => Some(Box::new(ZeroShot::new(engine, &categories())?)),
         (ProbeKind::Head, Some(path)) => Some(Box::new(head(path)?)),
         (ProbeKind::Head, None) => {
             note!("no --head, so the category comes from the zero-shot probe; `aio route train` makes a head");
-            Some(Box::new(ZeroShot::new(engine, &args.categories)?))
+            Some(Box::new(ZeroShot::new(engine, &categories())?))
         }
     })
 }
@@ -133,6 +136,24 @@ fn note_unmeasured(fleet: &Fleet) {
         note!(
             "no quality of these variants is known, so the largest answers if it is in time; --quality FILE says more"
         );
+    }
+}
+
+/// Refuses options about variants where there are none.
+pub(crate) fn check(args: &FleetArgs) -> Result<()> {
+    let given = [
+        ("--policy", args.policy.is_some()),
+        ("--variant", args.variant.is_some()),
+        ("--probe", args.probe.is_some()),
+        ("--head", args.head.is_some()),
+        ("--quality", args.quality.is_some()),
+        ("--categories", args.categories.is_some()),
+        ("--within", args.within.is_some()),
+        ("--memory", args.memory.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given && args.variants.is_empty()) {
+        Some((flag, _)) => bail!("{flag} needs --variants"),
+        None => Ok(()),
     }
 }
 

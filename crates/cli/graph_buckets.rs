@@ -91,18 +91,21 @@ fn plan_for(trace: &Path, args: &BucketsArgs) -> Result<()> {
 
 fn uses(title: &'static str, uses: &[BucketUse], all: f64) -> String {
     let hits: f64 = uses.iter().map(|u| u.hits).sum();
+    let waste: f64 = uses.iter().map(|u| u.waste.max(0.0)).sum();
+    let all = all + waste;
     let share =
         |part: f64, whole: f64| if whole > 0.0 { format!("{:.1} %", 100.0 * part / whole) } else { "-".to_owned() };
-    let row =
-        |u: &BucketUse| vec![u.size.to_string(), format!("{:.0}", u.hits), share(u.hits, hits), share(u.waste, all)];
+    let row = |u: &BucketUse| {
+        vec![u.size.to_string(), format!("{:.0}", u.hits), share(u.hits, hits), share(u.waste.max(0.0), all)]
+    };
     let heads = vec![">rows", ">steps", ">share", ">padding of all time"];
-    let waste: f64 = uses.iter().map(|u| u.waste).sum();
     let table = Table { title, heads, rows: uses.iter().map(row).collect() }.text();
     format!("{table}  padding in all: {}\n", share(waste, all))
 }
 
 fn uses_json(uses: &[BucketUse], all: f64) -> serde_json::Value {
-    let one = |u: &BucketUse| serde_json::json!({"rows": u.size, "steps": u.hits, "padding": u.waste / all});
+    let all = all + uses.iter().map(|u| u.waste.max(0.0)).sum::<f64>();
+    let one = |u: &BucketUse| serde_json::json!({"rows": u.size, "steps": u.hits, "padding": u.waste.max(0.0) / all});
     uses.iter().map(one).collect()
 }
 

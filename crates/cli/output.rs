@@ -107,11 +107,10 @@ pub(crate) fn beside(path: &Path, before: &str, after: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Refuses to write a result over the file that it is made from.
-pub(crate) fn check_other(from: &Path, to: &Path) -> Result<()> {
-    if let (Ok(from), Ok(to_whole)) = (from.canonicalize(), to.canonicalize())
-        && from == to_whole
-    {
+/// Refuses to write a result over a file that it is made from.
+pub(crate) fn check_other<'a>(from: impl IntoIterator<Item = &'a Path>, to: &Path) -> Result<()> {
+    let Ok(whole) = to.canonicalize() else { return Ok(()) };
+    if from.into_iter().any(|from| from.canonicalize().is_ok_and(|from| from == whole)) {
         bail!("{} is the input; give another file to write", to.display());
     }
     Ok(())

@@ -9,7 +9,7 @@ use aio::engine::{Engine, EngineOptions, Flow};
 use aio::fleet::{Confusion, LinearHead, Probe, Sample, ZeroShot, parse_samples};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub(crate) fn main(command: &RouteCommand) -> Result<Outcome> {
@@ -32,7 +32,7 @@ fn engine(args: &ModelArgs) -> Result<Engine> {
 }
 
 fn train(args: &RouteTrainArgs) -> Result<()> {
-    output::check_other(&args.samples, &args.out)?;
+    output::check_other([&args.samples].into_iter().chain(&args.model.model).map(PathBuf::as_path), &args.out)?;
     let samples = samples(&args.samples)?;
     let engine = engine(&args.model)?;
     let labelled: Vec<(String, String)> = samples.into_iter().map(|s| (s.text, s.category)).collect();

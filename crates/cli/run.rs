@@ -7,7 +7,7 @@ use crate::outcome::Outcome;
 use crate::output::{StdoutError, describe, json_line, print_as_it_is, print_now};
 use crate::speculate::{Drafting, Spent, by_rule};
 use crate::summary::Summary;
-use crate::{fleet, input, signals};
+use crate::{fleet, input, output, signals};
 use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation};
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
@@ -27,6 +27,10 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
     let sampling = sampling(&args.sampling);
     sampling.check()?;
     args.trace.as_deref().map_or(Ok(()), check_trace)?;
+    if let Some(to) = &args.trace {
+        output::check_other(args.model.model.as_deref().into_iter().chain(args.speculate.draft_model.as_deref()), to)?;
+    }
+    fleet::check(&args.fleet)?;
     let burst = args.burst.unwrap_or(BURST);
     let dispatch = args.dispatch.dispatch();
     let options = EngineOptions { context: args.ctx, dispatch, burst, ..EngineOptions::default() };
@@ -294,6 +298,8 @@ fn once(
     let before = Spent::now(engine, Some(drafting));
     let choices = match (args.explain, args.output) {
         (false, _) => Choices::Nowhere,
+        // The route was explained, and there is no more to explain.
+        (true, TextOrJson::Text) if route.is_some() && speculation != Speculation::Auto => Choices::Nowhere,
         (true, TextOrJson::Text) => Choices::Lines,
         (true, TextOrJson::Json) => Choices::Json,
     };

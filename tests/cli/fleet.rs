@@ -88,6 +88,22 @@ fn variants_are_refused_with_a_reason() {
     let twice = format!("{files},{}", files.split(',').next().unwrap());
     place.bad(&["run", "--variants", &twice, "-p", "x"], 2, "two variants are named `small`");
     place.bad(&["run", "--policy", "paper", "-p", "x"], 2, "--variants");
+    let small = files.split(',').next().unwrap();
+    for flag in ["--policy", "--head", "--quality", "--within", "--memory", "--categories", "--probe", "--variant"] {
+        let value = match flag {
+            "--within" | "--memory" => "1",
+            "--probe" => "none",
+            _ => "x",
+        };
+        place.bad(&["run", "-m", small, "-p", "x", flag, value], 2, "--variants");
+    }
+    // Results never replace what they are made from.
+    let samples = place.write("s.jsonl", SAMPLES);
+    place.bad(&["route", "train", &samples, "-m", small, "--out", small], 2, "is the input");
+    place.bad(&["bench", "plans", "-m", small, "--record", small], 2, "is the input");
+    place.bad(&["run", "-m", small, "-p", "x", "--device", "ascend", "--trace", small], 2, "is the input");
+    place.bad(&["simulate", "--variants", &files, "--device", "910b2", "--decisions", small], 2, "is the input");
+    place.bad(&["bench", "trace", "--variants", &files, "--pace", "1e-300"], 2, "1e-6");
 }
 
 #[test]

@@ -36,9 +36,9 @@ pub(crate) struct FleetArgs {
     /// Measured quality of the variants: TOML sections [quality.CATEGORY] with a number for each variant.
     #[arg(long, value_name = "FILE", requires = "variants")]
     pub quality: Option<PathBuf>,
-    /// Categories of the zero-shot probe.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "code,math,knowledge,chat")]
-    pub categories: Vec<String>,
+    /// Categories of the zero-shot probe [default: code,math,knowledge,chat].
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub categories: Option<Vec<String>>,
     /// Seconds in which the answer should be finished.
     #[arg(long, value_name = "SECONDS", requires = "variants", value_parser = super::trace::above_0)]
     pub within: Option<f64>,

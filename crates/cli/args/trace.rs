@@ -57,6 +57,12 @@ pub(super) fn above_0(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0).ok_or_else(|| "expected a number above 0".to_owned())
 }
 
+/// Up to a million times as fast or as slow, so that nobody waits for a lifetime.
+fn pace(text: &str) -> Result<f64, String> {
+    let valid = |n: &f64| (1e-6..=1e6).contains(n);
+    text.parse().ok().filter(valid).ok_or_else(|| "expected a number from 1e-6 to 1e6".to_owned())
+}
+
 pub(super) fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|n| (0.0..=1.0).contains(n)).ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
@@ -120,7 +126,7 @@ pub(crate) struct BenchTraceArgs {
     #[arg(long, value_name = "FILE")]
     pub head: Option<PathBuf>,
     /// How many times as fast requests arrive.
-    #[arg(long, default_value_t = 1.0, value_name = "X", value_parser = above_0)]
+    #[arg(long, default_value_t = 1.0, value_name = "X", value_parser = pace)]
     pub pace: f64,
     /// Seconds in which a request should be finished.
     #[arg(long, value_name = "SECONDS", value_parser = above_0)]
@@ -191,7 +197,7 @@ pub(crate) struct SimulateArgs {
     #[arg(long, default_value_t = 1, value_name = "S")]
     pub seed: u64,
     /// Print a table of several runs instead.
-    #[arg(long, value_enum, value_name = "TABLE", conflicts_with_all = ["trace", "policy", "dispatch", "spec", "decisions", "within"])]
+    #[arg(long, value_enum, value_name = "TABLE", conflicts_with_all = ["trace", "policy", "quality", "dispatch", "spec", "decisions", "within", "busy", "sequences"])]
     pub table: Option<SimulateTable>,
     /// Write each request's route with its alternatives, a JSON object a line.
     #[arg(long, value_name = "FILE")]

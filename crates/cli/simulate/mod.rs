@@ -13,6 +13,7 @@ use crate::outcome::Outcome;
 use crate::{output, signals};
 use anyhow::{Context, Result};
 use runs::{fleet, requests, run};
+use std::path::{Path, PathBuf};
 
 pub(crate) fn main(args: &SimulateArgs) -> Result<Outcome> {
     signals::end_at_once();
@@ -20,8 +21,10 @@ pub(crate) fn main(args: &SimulateArgs) -> Result<Outcome> {
         print_table(table, args)?;
         return Ok(Outcome::Fine);
     }
-    if let (Some(from), Some(to)) = (&args.trace, &args.decisions) {
-        output::check_other(from, to)?;
+    if let Some(to) = &args.decisions {
+        let names = args.variants.iter().chain([&args.device, &args.policy]).map(Path::new);
+        let files = args.trace.iter().chain(&args.quality).map(PathBuf::as_path);
+        output::check_other(names.chain(files), to)?;
     }
     let requests = requests(args.trace.as_deref())?;
     let policy = policy(&args.policy, args.quality.as_deref())?;

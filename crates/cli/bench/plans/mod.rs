@@ -40,6 +40,9 @@ fn measure(args: &PlansArgs) -> Result<Report<'_>> {
         ensure!(!list.is_empty(), "{name} needs a number above 0");
         Ok(list)
     };
+    if let Some(to) = &args.record {
+        output::check_other(args.model.model.as_deref(), to)?;
+    }
     let trained = trained(args)?;
     let most = trained.saturating_sub(args.drafts + 1);
     ensure!(most > 0, "--drafts {}: the model has a context of {trained}", args.drafts);
