@@ -20,7 +20,7 @@ pub(crate) enum MapForm {
 /// Arguments of `aio regime`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(
-    after_help = "A decode step is bound by launching, by reading weights, by reading keys and values, or by arithmetic. The map shows which,\nwith the time predicted by the roofline and the number of drafts that makes the most tokens a second if each is accepted with\nthe chance given. --measure runs the steps as well and sets what they took beside.\n\nExamples:\n  aio regime\n  aio regime pangu-7b --device 910b2 --batch 1-64*2 --context 512-32768*2\n  aio regime model.gguf --measure --context 256,2048 --batch 1,4\n  aio regime -o svg > map.svg"
+    after_help = "A decode step is bound by launching, by reading weights, by reading keys and values, or by arithmetic. The map shows which,\nwith the time predicted by the roofline and the number of drafts that makes the most tokens a second if each is accepted with\nthe chance given. --measure runs the steps as well and sets what they took beside. The CPU's\nrates are those that `aio device calibrate` has measured; 910b1 to 910b4 are modelled.\n\nExamples:\n  aio regime\n  aio regime pangu-7b --device 910b2 --batch 1-64*2 --context 512-32768*2\n  aio regime model.gguf --measure --context 256,2048 --batch 1,4\n  aio regime -o svg > map.svg"
 )]
 pub(crate) struct RegimeArgs {
     /// Model file, or a preset of `aio synth` [default: SmolLM2-135M-Instruct, fetched if missing].

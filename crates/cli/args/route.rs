@@ -33,13 +33,14 @@ pub(crate) struct FleetArgs {
     /// Head made by `aio route train`.
     #[arg(long, value_name = "FILE", requires = "variants")]
     pub head: Option<PathBuf>,
-    /// Measured quality of the variants: TOML sections [quality.CATEGORY] with a number for each variant.
+    /// Measured quality of the variants: TOML sections [quality.CATEGORY] with a number for each variant, and before them
+    /// how far below the best one is good enough, as in `tolerance = 2.0` [default: 0].
     #[arg(long, value_name = "FILE", requires = "variants")]
     pub quality: Option<PathBuf>,
     /// Categories of the zero-shot probe [default: code,math,knowledge,chat].
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub categories: Option<Vec<String>>,
-    /// Seconds in which the answer should be finished.
+    /// Seconds in which the answer should be finished; without -n, 256 tokens are expected.
     #[arg(long, value_name = "SECONDS", requires = "variants", value_parser = super::trace::above_0)]
     pub within: Option<f64>,
     /// Memory for all variants, in GB [default: what is available].

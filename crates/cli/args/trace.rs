@@ -116,7 +116,8 @@ pub(crate) struct BenchTraceArgs {
     /// Only the trace's requests of this category.
     #[arg(long, value_name = "CATEGORY")]
     pub only: Option<String>,
-    /// Measured quality of the variants: TOML sections [quality.CATEGORY] with a number for each variant.
+    /// Measured quality of the variants: TOML sections [quality.CATEGORY] with a number for each variant, and before them
+    /// how far below the best one is good enough, as in `tolerance = 2.0` [default: 0].
     #[arg(long, value_name = "FILE")]
     pub quality: Option<PathBuf>,
     /// Labelled prompts, one JSON object a line as for `aio route` [default: the built-in workloads].
@@ -169,7 +170,8 @@ pub(crate) struct SimulateArgs {
     /// Where requests go.
     #[arg(long, default_value = "adaptive", value_name = "POLICY")]
     pub policy: String,
-    /// Measured quality of the variants: TOML sections [quality.CATEGORY] with a number for each variant.
+    /// Measured quality of the variants: TOML sections [quality.CATEGORY] with a number for each variant, and before them
+    /// how far below the best one is good enough, as in `tolerance = 2.0` [default: 0].
     #[arg(long, value_name = "FILE")]
     pub quality: Option<PathBuf>,
     /// How steps are submitted: each operator, each token's operators as a graph, or the whole step as a graph.

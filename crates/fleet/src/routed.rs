@@ -100,7 +100,7 @@ impl Routed {
             ));
         }
         lines.push(format!(
-            "variant: {} ({}), {:.2} s expected at {:.1} GB/s",
+            "variant: {} ({}), {:.2} s expected, reading memory at {:.1} GB/s",
             self.name,
             self.route.reason,
             self.route.seconds,
