@@ -170,7 +170,9 @@ fn bench_plans_measures_records_and_replays() {
         assert!(cell["chosen_drafts"].as_u64().unwrap() <= most && cell["best_drafts"].as_u64().unwrap() <= most);
         assert!(cell["half_interval"].as_f64().unwrap() >= 0.0 && cell["regret"].as_f64().unwrap() < 1.0, "{cell}");
         let same = cell["chosen_drafts"] == cell["best_drafts"];
-        assert!(!same || cell["regret"] == 0.0, "equal plans lose nothing: {cell}");
+        // Equal totals take equal times, so only an uneven division among several sequences can lose tokens.
+        let (alone, lost) = (cell["batch"] == 1, cell["regret"].as_f64().unwrap());
+        assert!(!same || cell["half_interval"] == 0.0 && lost >= 0.0 && (lost == 0.0 || !alone), "equal plans: {cell}");
     }
     let costs = &report["costs"];
     assert_eq!(costs["steps"].as_u64().unwrap() + costs["left_out"].as_u64().unwrap(), 10);
