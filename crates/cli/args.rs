@@ -22,7 +22,8 @@ pub(crate) use graph::{
 #[cfg(feature = "ascend")]
 pub(crate) use measure::ModelTable;
 pub(crate) use measure::{
-    BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, KernelsArgs, ModelTablesArgs,
+    BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, DoctorArgs, KernelsArgs,
+    ModelTablesArgs,
 };
 pub(crate) use plans::{PlansArgs, PlansTable};
 pub(crate) use regime::{MapForm, RegimeArgs};
@@ -108,6 +109,8 @@ pub(crate) enum Command {
     /// List devices; show or measure their profiles.
     #[command(subcommand, after_help = "Examples:\n  aio device list\n  aio device calibrate")]
     Device(DeviceCommand),
+    /// Show what this machine has, and what keeps it from running models well.
+    Doctor(DoctorArgs),
     /// Make traces of requests.
     #[command(subcommand, after_help = "Examples:\n  aio trace make > trace.jsonl")]
     Trace(TraceCommand),

@@ -49,14 +49,7 @@ fn list(args: &DeviceListArgs) -> Result<()> {
             }
             rows.extend(found(entry, entry.list(&options)?)?);
         }
-        None => {
-            for entry in registry().entries() {
-                rows.extend(match entry.list(&devices::known_options(entry, flags)) {
-                    Ok(all) => found(entry, all)?,
-                    Err(reason) => vec![missing(entry, &reason)],
-                });
-            }
-        }
+        None => rows.extend(all(flags)?),
     }
     output::print_now(&match args.output {
         ShowForm::Md => {
@@ -66,6 +59,18 @@ fn list(args: &DeviceListArgs) -> Result<()> {
         ShowForm::Json => output::json_line(serde_json::Value::Array(rows.iter().map(Listed::json).collect())),
     })?;
     Ok(())
+}
+
+/// The rows of all devices, also of those that are unavailable.
+pub(crate) fn all(flags: DeviceFlags<'_>) -> Result<Vec<Listed>> {
+    let mut rows = Vec::new();
+    for entry in registry().entries() {
+        match entry.list(&devices::known_options(entry, flags)) {
+            Ok(all) => rows.extend(found(entry, all)?),
+            Err(reason) => rows.push(missing(entry, &reason)),
+        }
+    }
+    Ok(rows)
 }
 
 /// One row per chip that was found for a device.

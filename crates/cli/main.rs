@@ -18,6 +18,7 @@ mod content;
 mod costs;
 mod device;
 mod devices;
+mod doctor;
 mod editor;
 mod escape;
 mod fetch;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         Command::Synth(a) => synth::main(a),
         Command::Bench(a) => bench::main(*a),
         Command::Device(a) => device::main(a),
+        Command::Doctor(a) => doctor::main(&a),
         Command::Trace(a) => trace::main(a),
         Command::Simulate(a) => simulate::main(&a),
         Command::Regime(a) => regime::main(&a),

@@ -203,3 +203,27 @@ fn bench_plans_refuses_what_it_cannot_run() {
     place.bad(&["bench", "plans", "--replay", "broken.jsonl"], 2, "recording, line 1: column");
     place.bad(&["bench", "plans", "--replay", "x", "--record", "y"], 2, "cannot be used with");
 }
+
+#[test]
+fn the_doctor_says_what_there_is_and_what_is_wrong() {
+    let place = Place::new();
+    let report: Value = serde_json::from_str(&place.good(&["doctor", "-o", "json"])).unwrap();
+    assert_eq!(report["version"], 1);
+    let kinds = |report: &Value| -> Vec<String> {
+        let kind = |w: &Value| w["kind"].as_str().unwrap().to_owned();
+        report["warnings"].as_array().unwrap().iter().map(kind).collect()
+    };
+    assert!(kinds(&report).contains(&"profile".to_owned()), "{report}");
+    assert!(report["machine"]["allowed"].as_u64().unwrap() >= 1 && report["calibrated"].is_null(), "{report}");
+    let devices = report["devices"].as_array().unwrap();
+    assert!(devices.iter().any(|d| d["device"].as_str().unwrap().starts_with("cpu-")), "{report}");
+    let text = place.good(&["doctor"]);
+    for part in ["machine (", "devices (", "warnings (", "`aio device calibrate`"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // A measured machine lacks that warning.
+    place.good(&["device", "calibrate", "-r", "1"]);
+    let report: Value = serde_json::from_str(&place.good(&["doctor", "-o", "json"])).unwrap();
+    assert!(!kinds(&report).contains(&"profile".to_owned()), "{report}");
+    assert!(report["calibrated"]["bytes_per_second"].as_f64().unwrap() > 0.0, "{report}");
+}

@@ -1,7 +1,7 @@
 //! Flags of the subcommands that measure: `bench` and `device`.
 
 use super::numbers::{Numbers, numbers};
-use super::{BenchTraceArgs, DeviceArg, IsaArg, LoadArgs, PlansArgs, ShowForm, SpecArgs, TableForm};
+use super::{BenchTraceArgs, DeviceArg, IsaArg, LoadArgs, PlansArgs, ShowForm, SpecArgs, TableForm, TextOrJson};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -94,6 +94,17 @@ pub(crate) enum DeviceCommand {
     Model(ModelTablesArgs),
     /// Compile the CUDA kernels, for this machine or another.
     Kernels(KernelsArgs),
+}
+
+/// Arguments of `aio doctor`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(
+    after_help = "The last table says what keeps the machine from running models well, and what to do. Bandwidth is what `aio device calibrate`\nmeasured before. The JSON object has the same facts and a version, which rises when a field changes its meaning or goes.\n\nExamples:\n  aio doctor\n  aio doctor -o json"
+)]
+pub(crate) struct DoctorArgs {
+    /// Output form.
+    #[arg(short, long, value_enum, default_value = "text", value_name = "FORM")]
+    pub output: TextOrJson,
 }
 
 /// Arguments of `aio device list`.
