@@ -21,8 +21,8 @@
 //! of a shape can mislead it for long. The lower of both balances counts.
 //!
 //! The estimates come from noisy times, so the bound holds only as reliably as they allow. In simulated runs
-//! (`tests/speculation.rs`) it always holds while single steps vary by 10 %. Where they vary by 30 %, 17 of 9,776 runs (seeds below
-//! 20,000) exceed it at some time, the worst with 26 plain steps in place of 8.
+//! (`tests/speculation.rs`) it always holds while single steps vary by 10 %. Where they vary by 30 %, about one run in five hundred
+//! exceeds it at some time, the worst that was seen with 26 plain steps in place of 8.
 //!
 //! *Credit* is capped at a number of plain steps, by scaling down earlier bookings, so that a long gain cannot be
 //! followed by an equally long loss.

@@ -29,9 +29,11 @@ const ODD: f64 = 3.0;
 const NEWS: i32 = 3;
 /// Number of agreeing pairs before a point and its deviation are relied on.
 const PROVEN: u32 = 1;
-/// Number of first pairs that are weighed again when the variance of their noise changes by this factor.
+/// Number of first pairs that are weighed again, and the factors by which the variance of their noise must have grown or
+/// shrunk for it. Too much trust costs drafts that do not pay; too little only time.
 const EARLY: usize = 16;
-const REWEIGH: f64 = 2.0;
+const GROWN: f64 = 2.0;
+const SHRUNK: f64 = 4.0;
 /// Running mean of disagreements, in standard deviations, at which the curve must have changed, and the weight of the
 /// last pair.
 const CHANGED: f64 = 1.5;
@@ -222,7 +224,7 @@ impl Shape {
 
     /// Learns the first pairs anew if the variance of their noise was far from what it is now known to be.
     fn reweigh(&mut self, noise: f64) {
-        let known = self.early.noise / REWEIGH..=self.early.noise * REWEIGH;
+        let known = self.early.noise / SHRUNK..=self.early.noise * GROWN;
         if self.early.over || known.contains(&noise) {
             return;
         }
