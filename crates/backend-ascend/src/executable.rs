@@ -8,7 +8,7 @@ use crate::budget::{Budget, Room};
 use crate::error::AscendError;
 use crate::lower::{Bases, HostTask, HostValues, Model, Program, Source, attentions, pads};
 use crate::resident::{Forms, Resident, nominal, page_of};
-use crate::shape::{Group, Lengths, Limits, Shape, StepRows};
+use crate::shape::{Group, Lengths, Limits, Shape, StepRows, rounded};
 use crate::stage::{Places, Step};
 use crate::tails::{Written, written};
 use crate::view::Elem;
@@ -59,6 +59,8 @@ pub(crate) struct AscendExecutable {
     traffic: Traffic,
     values: HostValues,
     steps: u64,
+    /// Rows that steps of one sequence are padded to, besides what they are rounded up to.
+    sizes: Vec<u32>,
 }
 
 impl AscendExecutable {
@@ -88,6 +90,7 @@ impl AscendExecutable {
             traffic,
             values: HostValues::default(),
             steps: 0,
+            sizes: Vec::new(),
         };
         // What cannot be lowered is refused now.
         let (pools, forms) = (executable.resident.states.map.pools, &executable.resident.forms);
@@ -136,7 +139,8 @@ impl AscendExecutable {
     fn shape(&self, dims: &Dims, step: &StepRows<'_>, lengths: Lengths) -> (Shape, Vec<u32>) {
         let pages = self.resident.states.map.pools.pages;
         let bucket = &self.plan.bucket;
-        Shape::of(dims, step, &Limits { rows: bucket.rows, outs: bucket.outs, pages, lengths, pads: self.pads })
+        let (rows, outs, pads, sizes) = (bucket.rows, bucket.outs, self.pads, &self.sizes[..]);
+        Shape::of(dims, step, &Limits { rows, outs, pages, lengths, pads, sizes })
     }
 
     /// The shape of a step in the form that `choose` takes, and each row's place in it.
@@ -369,6 +373,18 @@ impl AscendExecutable {
 }
 
 impl Executable for AscendExecutable {
+    fn padded_rows(&self, rows: u32) -> u32 {
+        let rounds = self.pads && self.resident.forms.contains(&Lengths::Bucket);
+        if rounds { rounded(rows, self.plan.bucket.rows) } else { rows }
+    }
+
+    fn pad_to(&mut self, rows: &[u32]) {
+        let own = |rows: u32| self.padded_rows(rows) == rows;
+        let gone: Vec<u32> = self.sizes.iter().copied().filter(|size| !rows.contains(size) && !own(*size)).collect();
+        self.captured.retain(|c| c.shape.groups.len() != 1 || !gone.contains(&c.shape.sizes().rows));
+        self.sizes = rows.to_vec();
+    }
+
     fn submit<'a>(&'a mut self, bindings: &'a mut Bindings<'_, '_>) -> Result<Pending<'a>, DeviceError> {
         self.submit_form(&mut |_| 0, bindings)
     }

@@ -83,7 +83,7 @@ impl StepRows<'_> {
 
 /// The limits of a shape.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct Limits<'a> {
     /// Rows and outputs of the plan's bucket.
     pub rows: u32,
     pub outs: u32,
@@ -92,10 +92,20 @@ pub(crate) struct Limits {
     pub lengths: Lengths,
     /// Whether rows may be added.
     pub pads: bool,
+    /// Rows of a single sequence that shapes exist for besides.
+    pub sizes: &'a [u32],
+}
+
+impl Limits<'_> {
+    /// Rows of the shape of a single sequence of `rows` rows.
+    fn padded(&self, rows: u32) -> u32 {
+        let own = self.sizes.iter().copied().filter(|size| *size >= rows).min();
+        own.unwrap_or(u32::MAX).min(rounded(rows, self.rows))
+    }
 }
 
 /// `n` rounded up so that few sizes occur, at most `most`.
-fn rounded(n: u32, most: u32) -> u32 {
+pub(crate) fn rounded(n: u32, most: u32) -> u32 {
     let up = match n {
         0..=16 => n.max(1),
         17..=128 => n.next_multiple_of(16),
@@ -136,7 +146,7 @@ fn runs(step: &StepRows<'_>) -> Vec<Group> {
 
 impl Shape {
     /// The shape for a step, and for each row of the step its row in the shape.
-    pub(crate) fn of(dims: &Dims, step: &StepRows<'_>, limits: &Limits) -> (Shape, Vec<u32>) {
+    pub(crate) fn of(dims: &Dims, step: &StepRows<'_>, limits: &Limits<'_>) -> (Shape, Vec<u32>) {
         let mut groups = runs(step);
         let mut sizes = *dims;
         // A graph may have attention of a constant number of rows.
@@ -170,7 +180,7 @@ impl Shape {
 }
 
 /// All groups as one of the most rows, if the padding fits the bucket.
-fn one_group(groups: &[Group], limits: &Limits) -> Option<(Group, Vec<u32>)> {
+fn one_group(groups: &[Group], limits: &Limits<'_>) -> Option<(Group, Vec<u32>)> {
     let most = groups.iter().map(|g| g.rows).max()?;
     let sequences: u32 = groups.iter().map(|g| g.sequences).sum();
     let pages = groups.iter().map(|g| g.pages).max()?;
@@ -182,7 +192,7 @@ fn one_group(groups: &[Group], limits: &Limits) -> Option<(Group, Vec<u32>)> {
     let fits = |rows: u32, sequences: u32| rows.checked_mul(sequences).is_some_and(|n| n <= limits.rows);
     let (mut each, mut all) = (most, sequences);
     if !exact && sequences == 1 {
-        each = rounded(most, limits.rows);
+        each = limits.padded(most);
     }
     if most == 1 && fits(1, rounded(sequences, limits.rows)) {
         all = rounded(sequences, limits.rows);
@@ -205,9 +215,10 @@ fn one_group(groups: &[Group], limits: &Limits) -> Option<(Group, Vec<u32>)> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { rows: 64, outs: 17, pages: 300, lengths: Lengths::Bucket, pads: true };
+    const LIMITS: Limits<'_> =
+        Limits { rows: 64, outs: 17, pages: 300, lengths: Lengths::Bucket, pads: true, sizes: &[] };
 
-    fn shape(counts: &[u32], last: u32, limits: Limits) -> (Vec<[u32; 4]>, u32, Vec<u32>) {
+    fn shape(counts: &[u32], last: u32, limits: Limits<'_>) -> (Vec<[u32; 4]>, u32, Vec<u32>) {
         let row_seq: Vec<u32> =
             counts.iter().enumerate().flat_map(|(i, &n)| std::iter::repeat_n(i as u32, n as usize)).collect();
         let positions = vec![last; row_seq.len()];
@@ -225,6 +236,12 @@ mod tests {
         assert_eq!((groups, rows, moved.len()), (vec![[0, 1, 32, 2]], 32, 20));
         assert_eq!(shape(&[1; 18], 0, LIMITS).0, [[0, 32, 1, 1]]);
         assert_eq!(shape(&[64], 0, LIMITS).1, 64);
+    }
+
+    #[test]
+    fn sizes_of_its_own_bound_the_padding() {
+        let own = Limits { sizes: &[21, 40], ..LIMITS };
+        assert_eq!([19, 21, 22, 33, 40, 41].map(|rows| shape(&[rows], 0, own).1), [21, 21, 32, 40, 40, 48]);
     }
 
     #[test]

@@ -237,6 +237,17 @@ pub trait Executable: Send {
         let _ = choose;
         self.submit(bindings)
     }
+
+    /// Rows whose time a step of one sequence takes: more than it has where the device runs fixed shapes only.
+    fn padded_rows(&self, rows: u32) -> u32 {
+        rows
+    }
+
+    /// Sets the numbers of rows that steps of one sequence are padded to where that is less than the device's own choice.
+    /// What was made for earlier ones alone is dropped. Nothing happens on a device that does not pad.
+    fn pad_to(&mut self, rows: &[u32]) {
+        let _ = rows;
+    }
 }
 
 /// A submitted step.

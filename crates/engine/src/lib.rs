@@ -31,6 +31,7 @@ mod model_drafter;
 mod need;
 mod output;
 mod outputs;
+mod paddings;
 mod pool;
 mod pools;
 mod recurrent;

@@ -5,6 +5,7 @@ use crate::outputs::{OutputBuffer, Outputs};
 use crate::step::Step;
 use crate::steps::Widths;
 use crate::{Engine, EngineError};
+use aio_orchestrator::StepSize;
 use aio_plan::StepTime;
 
 impl Engine {
@@ -38,7 +39,11 @@ impl Engine {
         let mut steps = self.steps.lock()?;
         let advances = step.advance(&self.pools)?;
         let timed = steps.run(&step, &advances, (widths, self.pools.sizes()), out)?;
-        lock(&self.costs).observe(step.size(), timed.1);
+        let size = step.size();
+        let mut costs = lock(&self.costs);
+        costs.observe(size, timed.1);
+        steps.runner.review_paddings(&|rows| costs.predict_by_terms(StepSize { rows, ..size }).0);
+        drop(costs);
         step.stage(&self.pools, advances);
         *lock(&self.done) = (steps.runner.rows, steps.runner.forms.steps.clone());
         Ok(timed)

@@ -6,8 +6,9 @@ use crate::EngineError;
 use crate::dispatch::Dispatch;
 use crate::forms::Forms;
 use crate::limits::SMALL_ROWS;
+use crate::paddings::Paddings;
 use crate::step::StepInputs;
-use aio_backend::{Bindings, Burst, Data, Device, Executable, StepReport, WeightSet};
+use aio_backend::{Bindings, Burst, Counters, Data, Device, Executable, StepReport, WeightSet};
 use aio_ir::Dims;
 use aio_plan::{Bucket, Plan, PlanFamily, StepInput, Tail};
 use smallvec::SmallVec;
@@ -48,6 +49,7 @@ struct Loaded {
     bucket: Bucket,
     inputs: Vec<Option<StepInput>>,
     executable: Box<dyn Executable>,
+    paddings: Paddings,
 }
 
 /// The device's executables, smallest bucket first.
@@ -58,6 +60,8 @@ pub(crate) struct Runner {
     pub forms: Forms,
     /// Rows of all steps so far.
     pub rows: RowTally,
+    /// Plans whose paddings should be reviewed.
+    review: SmallVec<[usize; 2]>,
 }
 
 impl Runner {
@@ -77,11 +81,11 @@ impl Runner {
         for plan in &family.plans {
             let executable = device.load(family, plan, &weights, &load)?;
             let inputs = plan.inputs.iter().map(|b| StepInput::from_name(&b.name)).collect();
-            plans.push(Loaded { bucket: plan.bucket, inputs, executable });
+            plans.push(Loaded { bucket: plan.bucket, inputs, executable, paddings: Paddings::default() });
         }
         plans.sort_by_key(|p| (p.bucket.rows, p.bucket.outs));
         let forms = Forms::new(bandwidth);
-        Ok(Runner { device, weights, plans, forms, rows: RowTally::default() })
+        Ok(Runner { device, weights, plans, forms, rows: RowTally::default(), review: SmallVec::new() })
     }
 
     /// Loads a burst with the smallest plan for this tail that verifies a run of sixteen drafts, or else the largest
@@ -120,7 +124,20 @@ impl Runner {
         let report = self.forms.run(at, &mut *plan.executable, &mut bindings)?;
         self.rows.used += u64::from(rows);
         self.rows.bucket += u64::from(plan.bucket.rows);
+        if inputs.dims.seqs == 1 && plan.paddings.observe(&*plan.executable, rows) {
+            self.review.push(at);
+        }
         Ok(report)
+    }
+
+    /// Reviews what the plans that ran are padded to. `seconds`: what a step of so many rows takes at present.
+    pub(crate) fn review_paddings(&mut self, seconds: &dyn Fn(u32) -> f64) {
+        while let Some(at) = self.review.pop() {
+            let Counters { captures, capture_ns, .. } = self.device.counters();
+            let capture = capture_ns as f64 * 1e-9 / captures.max(1) as f64;
+            let Loaded { executable, paddings, .. } = &mut self.plans[at];
+            paddings.review(&mut **executable, seconds, capture);
+        }
     }
 }
 

@@ -87,6 +87,12 @@ impl CostModel {
         Predicted(seconds * since.exp())
     }
 
+    /// Like [`CostModel::predict`], without what was learned of steps of this row count alone: what the step would take if rows
+    /// were the only thing that counts, in a device that has padded them so far.
+    pub fn predict_by_terms(&self, step: StepSize) -> Predicted {
+        Predicted(self.filters[CostModel::filter(step)].predict_by_terms(&self.work, step))
+    }
+
     /// How fast the machine is at present, by steps with few rows.
     pub fn speed(&self) -> PresentSpeed {
         let relative = self.filters[0].speed();

@@ -92,7 +92,7 @@ pub mod trace;
 pub use acceptance::Acceptance;
 pub use aio_plan::Ceilings;
 pub use aio_plan::{Clock, StepTime};
-pub use buckets::{BucketChange, BucketSet, BucketUse, SizeCount, best_buckets, bucket_uses};
+pub use buckets::{BucketCosts, BucketSet, BucketUse, SizeCount, best_buckets, bucket_uses};
 pub use bursts::{BurstChoice, BurstLimits, ObservedBurst};
 pub use cost_model::{CostErrors, CostModel, PresentSpeed, StepSize};
 pub use drafter::{DraftError, Drafter, DrafterKind, Match};

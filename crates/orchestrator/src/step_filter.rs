@@ -105,6 +105,11 @@ impl StepFilter {
         self.terms(work, step).0 * (self.state[0] + correction).exp()
     }
 
+    /// Like [`StepFilter::predict`], without corrections by row count.
+    pub(crate) fn predict_by_terms(&self, work: &StepWork, step: StepSize) -> f64 {
+        self.terms(work, step).0 * self.state[0].exp()
+    }
+
     /// The logarithm of how much longer than at the ceilings everything takes at present.
     pub(crate) fn level(&self) -> f64 {
         self.state[0]
