@@ -29,9 +29,12 @@ pub(crate) fn policy(name: &str, quality: Option<&Path>) -> Result<Policy> {
     } else {
         Policy::built_in(name)?
     };
-    let Some(path) = quality else { return Ok(policy) };
-    let table = QualityTable::from_toml(&input::text(path, input::TEMPLATE)?);
-    Ok(policy.with_quality(&table.with_context(|| path.display().to_string())?))
+    Ok(quality.map(measured).transpose()?.map_or(policy.clone(), |table| policy.with_quality(&table)))
+}
+
+/// Reads measured quality.
+fn measured(path: &Path) -> Result<QualityTable> {
+    QualityTable::from_toml(&input::text(path, input::TEMPLATE)?).with_context(|| path.display().to_string())
 }
 
 /// Reads a head.
@@ -139,6 +142,31 @@ fn note_unmeasured(fleet: &Fleet) {
     }
 }
 
+/// Says which names of a file of measured quality are those of no variant, and which categories of a head it lacks.
+pub(crate) fn note_unknown(quality: Option<&Path>, names: &[&str], head: Option<&LinearHead>) -> Result<()> {
+    let Some(path) = quality else { return Ok(()) };
+    let quality = measured(path)?.quality.0;
+    let named = quality.values().flat_map(|variants| variants.keys());
+    let mut unknown: Vec<&str> = named.map(String::as_str).filter(|name| !names.contains(name)).collect();
+    unknown.sort_unstable();
+    unknown.dedup();
+    if !unknown.is_empty() {
+        let (path, unknown, names) = (path.display(), unknown.join(", "), names.join(", "));
+        note!("{path} has numbers for {unknown}, of which there is no variant; there are {names}");
+    }
+    let categories = head.map_or(&[][..], LinearHead::categories);
+    let lacks = |category: &&String| !quality.contains_key(category.as_str());
+    let missing: Vec<&str> = categories.iter().filter(lacks).map(String::as_str).collect();
+    if !missing.is_empty() {
+        note!(
+            "{} has no numbers for {}, which the head knows: the largest answers there",
+            path.display(),
+            missing.join(", ")
+        );
+    }
+    Ok(())
+}
+
 /// Refuses options about variants where there are none.
 pub(crate) fn check(args: &FleetArgs) -> Result<()> {
     let given = [
@@ -168,15 +196,16 @@ pub(crate) fn choose(
     if args.probe == Some(ProbeArg::Head) && args.head.is_none() {
         bail!("--probe head needs a head: make one with `aio route train` and give it with --head");
     }
-    if let Some(path) = &args.head {
-        head(path)?;
-    }
+    let head = args.head.as_deref().map(head).transpose()?;
     let names: Vec<String> = args.variants.iter().map(|path| name(path)).collect();
     if let Some(unknown) = args.variant.as_ref().filter(|name| !names.contains(name)) {
         bail!("there is no variant `{unknown}`; there are {}", names.join(", "));
     }
     let options = EngineOptions { sequences: 1, ..options.clone() };
-    let head = args.head.is_some();
+    if args.variant.is_none() {
+        note_unknown(args.quality.as_deref(), &names.iter().map(String::as_str).collect::<Vec<_>>(), head.as_ref())?;
+    }
+    let head = head.is_some();
     let plan = Plan { paths: &args.variants, model, load, options, head, memory: args.memory };
     // A flag goes before the policy's own.
     let policy = Policy { probe: kind(args, &policy), ..policy };

@@ -60,6 +60,7 @@ pub(crate) fn main(args: &BucketsArgs) -> Result<Outcome> {
 /// Sets of buckets for the steps of a trace: the one in use, and the one with the least padding.
 fn plan_for(trace: &Path, args: &BucketsArgs) -> Result<()> {
     let model = models::open(&args.model)?;
+    let context = model.hyper.context_length;
     let device = models::model_device(&args.model)?;
     let options = EngineOptions::default();
     let buckets = options.buckets(&*device);
@@ -71,7 +72,7 @@ fn plan_for(trace: &Path, args: &BucketsArgs) -> Result<()> {
     let work = ModelWork::of(&family).on(ceilings.unwrap_or_else(|| options.ceilings_of(&*device)));
     let name = models::name(&model);
     let variant = costs::by_roofline(&name, &family, work)?;
-    let steps = simulate::steps(trace, variant, args.sequences)?;
+    let steps = simulate::steps(trace, (variant, context), args.sequences)?;
     let sizes: Vec<SizeCount> = steps.iter().map(|(&size, &count)| SizeCount { size, count: count as f64 }).collect();
     let cost = |rows: u32| work.predict(1, rows, 0.0).0;
     let mut now: Vec<u32> = buckets.iter().map(|b| b.rows).collect();

@@ -11,6 +11,7 @@ use crate::{fleet, input, output, signals};
 use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation};
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
+use aio::orchestrator::Choice;
 use anyhow::{Context, Result, bail};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -228,7 +229,7 @@ struct Show {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Choices {
     Nowhere,
-    /// A line each, beside the text.
+    /// A line each, after the text, which they would break.
     Lines,
     /// Into the JSON object.
     Json,
@@ -241,7 +242,7 @@ fn generate(
     sequence: &mut Sequence,
     request: &Request,
     show: Show,
-) -> Result<(Completion, Spent, Vec<serde_json::Value>)> {
+) -> Result<(Completion, Spent, Vec<Choice>)> {
     let mut choices = Vec::new();
     let mut sink = Sink { show: show.text, failure: None };
     let drafter = drafting.drafter(engine, &request.sampling)?;
@@ -257,11 +258,7 @@ fn generate(
         if batch.generated(id).is_some_and(|ids| !ids.is_empty()) {
             first.get_or_insert_with(|| Spent::now(engine, Some(drafting)));
         }
-        match (batch.choice(), show.choices) {
-            (Some(choice), Choices::Lines) => note!("{choice}"),
-            (Some(choice), Choices::Json) => choices.push(serde_json::to_value(choice)?),
-            _ => {}
-        }
+        choices.extend(batch.choice().filter(|_| show.choices != Choices::Nowhere).cloned());
     }
     let (done, kept) = batch.leave(engine, id).context("the member has not left")?;
     *sequence = kept;
@@ -321,7 +318,7 @@ fn once(
         (TextOrJson::Json, _) => {
             let mut json = summary.json();
             if args.explain {
-                json["choices"] = choices.into();
+                json["choices"] = serde_json::to_value(&choices)?;
             }
             if let Some(route) = route {
                 json["route"] = route;
@@ -333,6 +330,9 @@ fn once(
             print_now(&format!("{}\n", ids.join(",")))?;
         }
         _ => print_now("\n")?,
+    }
+    if show.choices == Choices::Lines {
+        choices.iter().for_each(|choice| note!("{choice}"));
     }
     note!("{}", summary.line());
     if let Some(errors) = engine.cost_errors().filter(|_| args.explain) {
@@ -382,13 +382,14 @@ fn chat(args: &RunArgs, drafting: &Drafting, loaded: &mut Loaded, sampling: Samp
         let common = held.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         sequence.rewind(common.min(sequence.len()));
         let request = request(args, sampling.clone(), prompt);
-        let (done, ..) = generate(&loaded.engine, drafting, &mut sequence, &request, show)?;
+        let (done, _, choices) = generate(&loaded.engine, drafting, &mut sequence, &request, show)?;
         if signals::ended_by().is_some() {
             return Ok(());
         }
         // Ctrl-C ended this answer; the next one must end the next.
         signals::reset();
         print_now("\n")?;
+        choices.iter().for_each(|choice| note!("{choice}"));
         // Done while the user reads the answer.
         loaded.keep();
         held = request.prompt;

@@ -58,7 +58,7 @@ pub(crate) struct PlansArgs {
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// Take step times from such a file instead of a machine, with its contexts and batches.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "model", "context", "batch", "reps", "pairs", "steps"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "model", "device", "threads", "isa", "context", "batch", "reps", "pairs", "steps"])]
     pub replay: Option<PathBuf>,
     /// Output form.
     #[arg(short, long, value_enum, default_value = "md", value_name = "FORM")]

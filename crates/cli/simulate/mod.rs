@@ -11,7 +11,7 @@ use crate::args::{SimulateArgs, SimulateTable};
 use crate::fleet::policy;
 use crate::outcome::Outcome;
 use crate::{output, signals};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use runs::{fleet, requests, run};
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,10 @@ pub(crate) fn main(args: &SimulateArgs) -> Result<Outcome> {
     let names: Vec<&str> = fleet.iter().map(|v| v.name.as_str()).collect();
     policy.check(&names)?;
     let report = run(args, &requests, &fleet, &policy)?;
+    if report.refused as usize == requests.len() {
+        let why = "none of the requests has room: --memory allows too little for their keys and values";
+        bail!("{why}; the first one has {} positions", requests[0].prompt.saturating_add(requests[0].output));
+    }
     if let Some(path) = &args.decisions {
         let text = print::decisions(&report, &requests, &fleet);
         aio::mapped::write_whole(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;

@@ -14,7 +14,7 @@ const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)];
 /// The report in the form that is asked for.
 pub(super) fn report(args: &SimulateArgs, report: &SimReport) -> String {
     match args.output {
-        ShowForm::Json => output::json_line(as_json(report)),
+        ShowForm::Json => output::json_line(as_json(args, report)),
         ShowForm::Md => totals(args, report).markdown() + "\n" + &variants(report).markdown(),
     }
 }
@@ -22,6 +22,10 @@ pub(super) fn report(args: &SimulateArgs, report: &SimReport) -> String {
 fn totals(args: &SimulateArgs, r: &SimReport) -> Table {
     let s = |seconds: f64| format!("{seconds:.3} s");
     let mut rows = vec![
+        cells!["device", args.device],
+        cells!["policy", args.policy],
+        cells!["sequences at once, at most", args.sequences],
+        cells!["requests", r.latency.len()],
         cells!["throughput", format!("{:.1} tok/s", r.rate())],
         cells!["tokens", r.tokens()],
         cells!["time", s(r.seconds)],
@@ -65,7 +69,7 @@ fn variants(r: &SimReport) -> Table {
     }
 }
 
-fn as_json(r: &SimReport) -> Value {
+fn as_json(args: &SimulateArgs, r: &SimReport) -> Value {
     let percentiles = |values: &[f64]| -> Value {
         SHARES.iter().map(|(name, share)| ((*name).to_owned(), Value::from(percentile(values, *share)))).collect()
     };
@@ -77,6 +81,10 @@ fn as_json(r: &SimReport) -> Value {
     });
     json!({
         "kind": "modelled",
+        "device": args.device,
+        "policy": args.policy,
+        "sequences": args.sequences,
+        "requests": r.latency.len(),
         "tok_s": r.rate(),
         "tokens": r.tokens(),
         "seconds": r.seconds,
@@ -97,8 +105,11 @@ fn as_json(r: &SimReport) -> Value {
 pub(super) fn decisions(report: &SimReport, requests: &[TraceRequest], fleet: &[SimVariant]) -> String {
     let name = |v: usize| fleet.get(v).map_or("", |v| v.name.as_str());
     let line = |d: &aio::orchestrator::simulate::Decision| {
-        let rejected =
-            d.route.rejected.iter().map(|r| json!({"variant": name(r.variant), "seconds": r.seconds, "why": r.why}));
+        let rejected = d
+            .route
+            .rejected
+            .iter()
+            .map(|r| json!({"variant": name(r.variant), "seconds": r.seconds, "why": r.why, "quality": r.quality}));
         output::json_line(json!({
             "request": d.request,
             "at": d.at,

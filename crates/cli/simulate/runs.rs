@@ -7,7 +7,7 @@ use crate::{input, trace};
 use aio::orchestrator::routing::Policy;
 use aio::orchestrator::simulate::{SimOptions, SimProbe, SimReport, SimVariant, Verification, simulate};
 use aio::orchestrator::trace::{TraceRequest, make, parse};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -18,9 +18,14 @@ const PROBE_ROWS: u32 = 64;
 /// Largest trace that is read, in bytes.
 const MOST_TRACE: u64 = 1 << 28;
 
-/// Steps of a trace's requests on one variant, by their rows.
-pub(crate) fn steps(trace: &Path, variant: SimVariant, sequences: u32) -> Result<BTreeMap<u32, u64>> {
+/// Steps of a trace's requests on one variant with its context, by their rows.
+pub(crate) fn steps(trace: &Path, (variant, context): (SimVariant, u32), sequences: u32) -> Result<BTreeMap<u32, u64>> {
     let (requests, policy, fleet) = (requests(Some(trace))?, policy("static-small", None)?, [variant]);
+    let positions = |r: &TraceRequest| r.prompt.saturating_add(r.output);
+    if let Some(long) = requests.iter().find(|r| positions(r) > context) {
+        let (trace, positions) = (trace.display(), positions(long));
+        bail!("{trace}: a request has {positions} positions, and the model a context of {context}");
+    }
     let mut report = simulate(
         &requests,
         &SimOptions {

@@ -174,7 +174,7 @@ fn a_fleet_that_cannot_begin_says_why() {
     let message = |needs: &[(&str, u64)], variant: &str, budget| fleet(needs, variant, budget).unwrap_err().to_string();
     assert_eq!(message(&[], "largest", 9), "a fleet needs a variant");
     assert_eq!(message(&[("a", 1), ("a", 2)], "largest", 9), "two variants are named `a`");
-    assert_eq!(message(&[("a", 10)], "largest", 9), "variant `a` needs 10 bytes, and the budget is 9");
+    assert_eq!(message(&[("a", 10)], "largest", 9), "variant `a` needs 10 bytes, and the budget is 9 bytes");
     assert_eq!(message(&[("broken", 1)], "largest", 9), "variant `broken` cannot be loaded: the file is damaged");
     assert_eq!(message(&[("a", 1)], "b", 9), "policy `p` names variant `b`; there are a");
 }

@@ -3,6 +3,19 @@
 use aio_engine::EngineError;
 use aio_model::tokenizer::TokenizerError;
 use aio_orchestrator::routing::PolicyError;
+use std::fmt;
+
+/// Bytes, in gigabytes if there are many.
+pub(crate) struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes @ 0..10_000_000 => write!(f, "{bytes} bytes"),
+            bytes => write!(f, "{:.2} GB", bytes as f64 / 1e9),
+        }
+    }
+}
 
 /// An error of a fleet or a probe.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +39,7 @@ pub enum FleetError {
         name: String,
     },
     /// Not even the smallest variant fits the budget.
-    #[error("variant `{name}` needs {need} bytes, and the budget is {budget}")]
+    #[error("variant `{name}` needs {}, and the budget is {}", Size(*.need), Size(*.budget))]
     Budget {
         /// The variant.
         name: String,

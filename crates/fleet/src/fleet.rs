@@ -188,6 +188,17 @@ impl Fleet {
         Ok(Some(moved).filter(|moved| moved.running.at != routed.running.at))
     }
 
+    /// Seconds that a request is expected to take yet where it is, if `done` positions are computed and `left` tokens are
+    /// expected.
+    pub fn remaining(&mut self, routed: &Routed, done: u32, left: u32) -> f64 {
+        let Running { at, positions, .. } = routed.running;
+        let variants = self.resident.lock();
+        let levels = self.levels.update(&speeds(&variants));
+        let drafts = routed.route.speculation != SpeculationRule::Off;
+        let wanted = Wanted { prompt: done, output: left, holds: Some((at, positions)), drafts };
+        present(&variants, at, wanted, levels[at]).seconds
+    }
+
     /// Asks the probe for a request's category.
     fn answer(&mut self, text: &str) -> Result<Option<Answer>, FleetError> {
         let smallest = self.smallest();
@@ -203,7 +214,7 @@ impl Fleet {
     ) -> Result<Routed, FleetError> {
         let variants = self.resident.lock();
         check_variant(ask.variant, &variants)?;
-        let speeds: Vec<Option<PresentSpeed>> = variants.iter().map(|v| v.engine.as_ref().map(|e| e.speed())).collect();
+        let speeds = speeds(&variants);
         let levels = self.levels.update(&speeds);
         let known = ask.category.map(|category| Probed { category, margin: 1.0 });
         let probed = answer.as_ref().map(|a| a.best()).map(|(category, margin)| Probed { category, margin });
@@ -222,8 +233,14 @@ impl Fleet {
         let positions = u64::from(context).min(engine.context() as u64);
         drop(variants);
         let running = Running::new(&self.resident, at, positions);
-        Ok(Routed { name, engine, route, answer, probe_seconds, bandwidth, running })
+        let tokens = [wanted.prompt, wanted.output];
+        Ok(Routed { name, engine, route, answer, probe_seconds, bandwidth, tokens, running })
     }
+}
+
+/// Present speeds of those that are loaded.
+fn speeds(variants: &[Variant]) -> Vec<Option<PresentSpeed>> {
+    variants.iter().map(|v| v.engine.as_ref().map(|e| e.speed())).collect()
 }
 
 /// Refuses a variant that is none of these.

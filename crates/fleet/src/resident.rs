@@ -1,5 +1,6 @@
 //! The variants in memory: their states, the budget, and the thread that loads them. Used by the fleet.
 
+use crate::error::Size;
 use aio_engine::Engine;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -62,7 +63,9 @@ impl fmt::Display for VariantState {
             VariantState::Waiting => f.write_str("waiting to be loaded"),
             VariantState::Loading => f.write_str("being loaded"),
             VariantState::Ready => f.write_str("ready"),
-            VariantState::NoRoom { need, left } => write!(f, "needs {need} bytes, and the others leave {left}"),
+            VariantState::NoRoom { need, left } => {
+                write!(f, "needs {}, and the others leave {}", Size(*need), Size(*left))
+            }
             VariantState::Evicted => f.write_str("dropped to free its memory"),
             VariantState::Failed(reason) => write!(f, "cannot be loaded: {reason}"),
         }

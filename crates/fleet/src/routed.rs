@@ -48,6 +48,8 @@ pub struct Routed {
     pub probe_seconds: f64,
     /// Bytes per second at which the variant reads its weights at present.
     pub bandwidth: f64,
+    /// Tokens that the expected seconds are for: to be read, and to be generated.
+    pub tokens: [u32; 2],
     pub(crate) running: Running,
 }
 
@@ -99,8 +101,9 @@ impl Routed {
                 answer.tokens
             ));
         }
+        let [read, generated] = self.tokens;
         lines.push(format!(
-            "variant: {} ({}), {:.2} s expected, reading memory at {:.1} GB/s",
+            "variant: {} ({}), {:.2} s expected for {read} tokens of prompt and {generated} of answer, reading memory at {:.1} GB/s",
             self.name,
             self.route.reason,
             self.route.seconds,
@@ -110,7 +113,8 @@ impl Routed {
             let name = names.get(other.variant).map_or("", String::as_str);
             let time =
                 if other.seconds.is_finite() { format!(", {:.2} s expected", other.seconds) } else { String::new() };
-            lines.push(format!("  not {name}: {}{time}", other.why));
+            let quality = other.quality.map(|[own, needed]| format!(" ({own:.1}, and {needed:.1} is needed)"));
+            lines.push(format!("  not {name}: {}{}{time}", other.why, quality.unwrap_or_default()));
         }
         lines
     }
@@ -118,11 +122,11 @@ impl Routed {
     /// The same as a JSON object.
     pub fn to_json(&self, names: &[String]) -> Value {
         let finite = |seconds: f64| if seconds.is_finite() { Value::from(seconds) } else { Value::Null };
-        let rejected = self
-            .route
-            .rejected
-            .iter()
-            .map(|r| json!({"variant": names.get(r.variant), "seconds": finite(r.seconds), "why": r.why}));
+        let rejected = self.route.rejected.iter().map(|r| {
+            json!({
+                "variant": names.get(r.variant), "seconds": finite(r.seconds), "why": r.why, "quality": r.quality,
+            })
+        });
         let probe = self.answer.as_ref().map(|answer| {
             let (category, margin) = answer.best();
             let scores: serde_json::Map<String, Value> =
@@ -136,6 +140,8 @@ impl Routed {
             "variant": self.name,
             "reason": self.route.reason,
             "expected_seconds": finite(self.route.seconds),
+            "prompt_tokens": self.tokens[0],
+            "output_tokens": self.tokens[1],
             "bytes_per_second": self.bandwidth,
             "speculation": self.route.speculation.to_string(),
             "probe": probe,

@@ -72,7 +72,9 @@ fn kind(report: &Report<'_>) -> &'static str {
 fn markdown(report: &Report<'_>) -> String {
     let kind = kind(report);
     let (head, args) = (&report.head, report.args);
-    let mut out = format!("# Plans, {kind}\n\n{}, {}, seed {}\n", head.model, head.chip, args.seed);
+    // A recording's names may be anything.
+    let [model, chip] = [&head.model, &head.chip].map(|name| name.replace(char::is_control, " "));
+    let mut out = format!("# Plans, {kind}\n\n{model}, {chip}, seed {}\n", args.seed);
     if let Some(cells) = &report.cells {
         out += &format!("\n{}\n{}", table(cells).markdown(), regret_note(report, &Summary::of(cells)));
     }

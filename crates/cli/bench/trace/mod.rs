@@ -28,10 +28,11 @@ pub(super) fn main(args: &BenchTraceArgs) -> Result<Outcome> {
     let policies: Vec<Policy> = args.policies.iter().map(policy).collect::<Result<_>>()?;
     let head = args.head.as_deref().map(fleet::head).transpose()?;
     let (fleet, chip) = variants(args, &trace, &policies)?;
-    let mut fleet = fleet.with_probe(head.map(|head| Box::new(head) as Box<dyn Probe>));
     let names: Vec<String> = fleet.states().into_iter().map(|(name, _)| name).collect();
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
     policies.iter().try_for_each(|policy| policy.check(&known))?;
+    fleet::note_unknown(args.quality.as_deref(), &known, head.as_ref())?;
+    let mut fleet = fleet.with_probe(head.map(|head| Box::new(head) as Box<dyn Probe>));
     let smallest = fleet.smallest().context("the smallest variant is not loaded")?;
     let prompts = Prompts::new(&smallest, &samples, &trace)?;
     let mut serve = |policy: &Policy, trace: &[TraceRequest]| {

@@ -56,6 +56,7 @@ impl Report<'_> {
                 self.args.within.map_or("-".to_owned(), |within| {
                     format!("{:.0} %", self.median(i, |run| 100.0 * run.late(within) as f64 / run.done.len() as f64))
                 }),
+                self.median(i, |run| f64::from(run.moves())),
                 format!("{:.1} %", self.median(i, probes)),
                 self.right(i),
                 self.requests(i)
@@ -72,6 +73,7 @@ impl Report<'_> {
                 ">p95",
                 ">first token p50, s",
                 ">late",
+                ">moved",
                 ">probes",
                 ">right",
                 "requests",
@@ -145,7 +147,8 @@ impl Report<'_> {
                 json!({
                     "request": d.request, "category": self.trace[d.request].category, "variant": self.names[d.variant],
                     "at": d.at, "expected_seconds": d.expected, "bytes_per_second": d.bandwidth,
-                    "first_token_seconds": d.first, "seconds": d.latency, "tokens": d.tokens, "probe_seconds": d.probe,
+                    "first_token_seconds": d.first, "seconds": d.latency, "tokens": d.tokens, "moves": d.moves,
+                    "probe_seconds": d.probe,
                     "probe_right": d.right,
                 })
             };

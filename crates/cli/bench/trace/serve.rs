@@ -26,6 +26,8 @@ pub(super) struct Done {
     pub first: f64,
     pub latency: f64,
     pub tokens: u32,
+    /// Times that it went to another variant.
+    pub moves: u32,
     /// Seconds of the probe, and whether it named the trace's category, if it was asked.
     pub probe: f64,
     pub right: Option<bool>,
@@ -45,6 +47,11 @@ impl Run {
         self.done.iter().map(|d| f64::from(d.tokens)).sum::<f64>() / self.seconds
     }
 
+    /// Times that a request went to another variant while it ran.
+    pub(super) fn moves(&self) -> u32 {
+        self.done.iter().map(|d| d.moves).sum()
+    }
+
     /// Requests that took longer.
     pub(super) fn late(&self, within: f64) -> usize {
         self.done.iter().filter(|d| d.latency > within).count()
@@ -53,11 +60,28 @@ impl Run {
 
 /// A request that runs.
 struct Running {
-    request: usize,
     id: MemberId,
-    at: f64,
-    first: Option<f64>,
     routed: Routed,
+    started: Started,
+}
+
+/// What is known of a request wherever it runs.
+struct Started {
+    request: usize,
+    /// When it was routed, what was expected then, and the bandwidth that the variant had.
+    at: f64,
+    expected: f64,
+    bandwidth: f64,
+    /// Seconds of the probe, and whether it named the trace's category, if it was asked.
+    probe: f64,
+    right: Option<bool>,
+    /// When it had its first token.
+    first: Option<f64>,
+    /// Tokens of its prompt.
+    prompt: u32,
+    /// Tokens that other variants generated, after the prompt.
+    before: Vec<u32>,
+    moves: u32,
 }
 
 /// A variant in a run.
@@ -133,17 +157,48 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
+    /// How a request asks for a variant, with `prompt` tokens.
+    fn ask<'r>(&self, request: usize, text: &'r str, prompt: u32) -> Ask<'r>
+    where
+        'a: 'r,
+    {
+        let (facts, policy): (&'r TraceRequest, &'r Policy) = (&self.trace[request], self.policy);
+        // Without a head, the trace's category stands for the probe's answer.
+        let probes = matches!(policy.probe, ProbeKind::ZeroShot | ProbeKind::Head);
+        let category = (probes && self.args.head.is_none()).then_some(facts.category.as_str());
+        let within = self.left(request);
+        Ask { within, policy: Some(policy), category, ..Ask::new(text, prompt, facts.output) }
+    }
+
+    /// Seconds in which a request should be finished.
+    fn left(&self, request: usize) -> f64 {
+        self.args.within.unwrap_or(f64::INFINITY) - (self.now() - self.trace[request].arrival)
+    }
+
     /// Routes a request and makes it a member of its variant's batch.
     fn start(&mut self, request: usize) -> Result<()> {
         let facts = &self.trace[request];
         let prompt = self.prompts.of(request, facts);
-        let at = self.now();
-        // Without a head, the trace's category stands for the probe's answer.
-        let probes = matches!(self.policy.probe, ProbeKind::ZeroShot | ProbeKind::Head);
-        let category = (probes && self.args.head.is_none()).then_some(facts.category.as_str());
-        let within = self.args.within.unwrap_or(f64::INFINITY) - (at - facts.arrival);
-        let ask = Ask::new(prompt.text, prompt.ids.len() as u32, facts.output);
-        let routed = self.fleet.route(&Ask { within, policy: Some(self.policy), category, ..ask })?;
+        let (at, tokens) = (self.now(), prompt.ids.len() as u32);
+        let ask = self.ask(request, prompt.text, tokens);
+        let routed = self.fleet.route(&ask)?;
+        let started = Started {
+            request,
+            at,
+            expected: routed.route.seconds,
+            bandwidth: routed.bandwidth,
+            probe: routed.probe_seconds,
+            right: routed.answer.as_ref().map(|answer| answer.best().0 == facts.category),
+            first: None,
+            prompt: tokens,
+            before: Vec::new(),
+            moves: 0,
+        };
+        self.join(started, prompt.ids, routed)
+    }
+
+    /// Makes a request a member of its variant's batch. `ids`: its prompt, and what was generated so far.
+    fn join(&mut self, started: Started, ids: Vec<u32>, routed: Routed) -> Result<()> {
         let variant = self.names.iter().position(|name| *name == routed.name).context("a variant is not loaded")?;
         let busy = self.serving.iter().filter(|s| !s.running.is_empty()).map(|s| s.served);
         let least = busy.fold(f64::INFINITY, f64::min);
@@ -152,17 +207,58 @@ impl<'a> Server<'a> {
         if serving.running.is_empty() && least.is_finite() {
             serving.served = serving.served.max(least);
         }
+        let left = self.trace[started.request].output as usize - started.before.len();
         let wanted = Request {
-            max_tokens: Some(facts.output as usize),
+            max_tokens: Some(left),
             ignore_eog: true,
             speculation: by_rule(routed.route.speculation),
-            ..Request::new(prompt.ids, Sampling::greedy())
+            ..Request::new(ids, Sampling::greedy())
         };
         let drafter = drafter_by_rule(routed.route.drafter);
         let joined = serving.batch.join(&serving.engine, wanted, Sequence::new(), Some(drafter));
         let id = joined.map_err(|(error, _)| error)?;
-        serving.running.push(Running { request, id, at, first: None, routed });
+        serving.running.push(Running { id, routed, started });
         Ok(())
+    }
+
+    /// Moves requests of a variant that will be late there to another one, if the policy has one for them.
+    fn hurry(&mut self, variant: usize) -> Result<()> {
+        let mut at = 0;
+        while at < self.serving[variant].running.len() {
+            match self.elsewhere(variant, at)? {
+                Some(routed) => self.move_to(variant, at, routed)?,
+                None => at += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a request goes that will be late on its variant; `None` if it stays.
+    fn elsewhere(&mut self, variant: usize, at: usize) -> Result<Option<Routed>> {
+        let serving = &self.serving[variant];
+        let Running { id, routed, started } = &serving.running[at];
+        let new = serving.batch.generated(*id).map_or(0, <[u32]>::len);
+        let time = self.left(started.request);
+        let generated = (started.before.len() + new) as u32;
+        let (done, left) = (started.prompt + generated, self.trace[started.request].output.saturating_sub(generated));
+        // A prompt that is being computed stays, and what is late already is not hurried.
+        if new == 0 || left == 0 || time <= 0.0 || self.fleet.remaining(routed, done, left) <= time {
+            return Ok(None);
+        }
+        let ask = self.ask(started.request, "", done);
+        Ok(self.fleet.move_request(&ask, routed, done, left)?)
+    }
+
+    /// Moves a request: its positions are computed again on the other variant.
+    fn move_to(&mut self, variant: usize, at: usize, routed: Routed) -> Result<()> {
+        let serving = &mut self.serving[variant];
+        let Running { id, mut started, .. } = serving.running.remove(at);
+        let (done, _) = serving.batch.leave(&serving.engine, id).context("the member has not left")?;
+        started.before.extend(done?.ids);
+        started.moves += 1;
+        let mut ids = self.prompts.of(started.request, &self.trace[started.request]).ids;
+        ids.extend(&started.before);
+        self.join(started, ids, routed)
     }
 
     /// Runs a step of a variant, and takes out what has ended.
@@ -172,29 +268,33 @@ impl<'a> Server<'a> {
         serving.batch.step(&serving.engine, &mut |_, _| Flow::Continue)?;
         serving.served += began.elapsed().as_secs_f64();
         let now = self.started.elapsed().as_secs_f64();
-        for running in serving.running.iter_mut().filter(|r| r.first.is_none()) {
-            if serving.batch.generated(running.id).is_some_and(|ids| !ids.is_empty()) {
-                running.first = Some(now);
+        for Running { id, started, .. } in serving.running.iter_mut().filter(|r| r.started.first.is_none()) {
+            if serving.batch.generated(*id).is_some_and(|ids| !ids.is_empty()) {
+                started.first = Some(now);
             }
         }
         while let Some(id) = serving.batch.ended() {
             let (done, _) = serving.batch.leave(&serving.engine, id).context("the member has not left")?;
             let Some(at) = serving.running.iter().position(|r| r.id == id) else { continue };
-            let Running { request, at, first, routed, .. } = serving.running.swap_remove(at);
-            let TraceRequest { arrival, category, .. } = &self.trace[request];
-            let right = routed.answer.as_ref().map(|answer| answer.best().0 == category);
+            let started = serving.running.swap_remove(at).started;
+            let Started { request, at, expected, bandwidth, probe, right, first, before, moves, .. } = started;
+            let arrival = self.trace[request].arrival;
             self.run.done.push(Done {
                 request,
                 variant,
                 at,
-                expected: routed.route.seconds,
-                bandwidth: routed.bandwidth,
+                expected,
+                bandwidth,
                 first: first.unwrap_or(now) - arrival,
                 latency: now - arrival,
-                tokens: done?.ids.len() as u32,
-                probe: routed.probe_seconds,
+                tokens: (before.len() + done?.ids.len()) as u32,
+                moves,
+                probe,
                 right,
             });
+        }
+        if self.args.within.is_some() {
+            self.hurry(variant)?;
         }
         Ok(())
     }

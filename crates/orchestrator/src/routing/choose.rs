@@ -82,6 +82,8 @@ pub struct Rejected {
     pub seconds: f64,
     /// Why it was not taken.
     pub why: &'static str,
+    /// Its quality and the least that is good enough, if it is not and both were measured.
+    pub quality: Option<[f64; 2]>,
 }
 
 /// Where a request goes.
@@ -204,8 +206,13 @@ impl Policy {
             RouteReason::Late => "may be late",
             _ => "slower",
         };
+        let quality = |v: &VariantNow<'_>| {
+            let category = category?;
+            let needed = self.quality.needed(category, variants.iter().map(|v| v.name), self.tolerance)?;
+            Some([self.quality.of(category, v.name)?, needed]).filter(|[own, needed]| own < needed)
+        };
         let others = variants.iter().enumerate().filter(|(i, _)| *i != taken);
-        others.map(|(i, v)| Rejected { variant: i, seconds: v.seconds, why: why(v) }).collect()
+        others.map(|(variant, v)| Rejected { variant, seconds: v.seconds, why: why(v), quality: quality(v) }).collect()
     }
 }
 

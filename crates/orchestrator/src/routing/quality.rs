@@ -83,9 +83,15 @@ impl Quality {
         variants: impl Iterator<Item = &'v str>,
         tolerance: f64,
     ) -> Option<bool> {
-        let category = category?;
+        let needed = self.needed(category?, variants, tolerance)?;
+        Some(self.of(category?, variant).is_some_and(|own| own >= needed))
+    }
+
+    /// The least quality that is good enough in a category: `tolerance` below the best of `variants`. `None` if none of them
+    /// was measured there.
+    pub fn needed<'v>(&self, category: &str, variants: impl Iterator<Item = &'v str>, tolerance: f64) -> Option<f64> {
         let best = variants.filter_map(|v| self.of(category, v)).fold(f64::NEG_INFINITY, f64::max);
-        (best > f64::NEG_INFINITY).then(|| self.of(category, variant).is_some_and(|own| own + tolerance >= best))
+        (best > f64::NEG_INFINITY).then_some(best - tolerance)
     }
 }
 

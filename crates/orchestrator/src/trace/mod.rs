@@ -80,7 +80,7 @@ pub fn print(requests: &[TraceRequest]) -> String {
 impl TraceRequest {
     fn check(&self) -> Result<(), String> {
         if !(0.0..=LATEST).contains(&self.arrival) {
-            return Err(format!("arrival is {}, expected 0 to {LATEST:.0e} seconds", self.arrival));
+            return Err(format!("arrival is {:?}, expected 0 to {LATEST:.0e} seconds", self.arrival));
         }
         for (name, tokens) in [("prompt", self.prompt), ("output", self.output)] {
             if !(1..=MOST).contains(&tokens) {
@@ -88,7 +88,7 @@ impl TraceRequest {
             }
         }
         if !(0.0..=1.0).contains(&self.copy) {
-            return Err(format!("copy is {}, expected 0 to 1", self.copy));
+            return Err(format!("copy is {:?}, expected 0 to 1", self.copy));
         }
         Ok(())
     }
@@ -116,7 +116,7 @@ mod tests {
             message(LINE.replace("\"output\":20", "\"output\":0")),
             "trace, line 2: output is 0, expected 1 to 16777216 tokens"
         );
-        assert_eq!(message(LINE.replace("1.5", "-1")), "trace, line 2: arrival is -1, expected 0 to 1e9 seconds");
+        assert_eq!(message(LINE.replace("1.5", "-1")), "trace, line 2: arrival is -1.0, expected 0 to 1e9 seconds");
         assert!(
             message(LINE.replace("copy", "cpoy")).starts_with("trace, line 2: column 64: unknown field `cpoy`"),
             "{}",
