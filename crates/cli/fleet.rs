@@ -6,11 +6,11 @@ use aio::backend::Device;
 use aio::compiler::{Options, compile};
 use aio::devices::Opened;
 use aio::engine::{Engine, EngineOptions, MemoryNeed, ModelWork, available_bytes};
-use aio::fleet::{Ask, Fleet, FleetOptions, LinearHead, Loader, Probe, Routed, VariantSpec, ZeroShot};
+use aio::fleet::{Ask, Fleet, FleetError, FleetOptions, LinearHead, Loader, Probe, Routed, VariantSpec, ZeroShot};
 use aio::ir::verify;
 use aio::orchestrator::routing::{Policy, ProbeKind, QualityTable, VariantRule};
 use aio::plan::PoolSizes;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,10 +100,18 @@ pub(crate) fn load(plan: &Plan<'_>, policy: Policy) -> Result<(Fleet, String)> {
     });
     let budget = plan.memory.map_or_else(|| available_bytes().unwrap_or(u64::MAX), |gb| (gb * 1e9) as u64);
     let spinner = output::spinner("loading variants");
-    let fleet = Fleet::load(specs, policy, loader, FleetOptions { budget })?;
+    let fleet = Fleet::load(specs, policy, loader, FleetOptions { budget }).map_err(hint)?;
     fleet.wait(&mut |name, state| spinner.set_message(format!("{name}: {state}")));
     spinner.finish_and_clear();
     Ok((fleet, chip))
+}
+
+/// Says what takes less memory, where there is too little.
+fn hint(error: FleetError) -> anyhow::Error {
+    match error {
+        FleetError::Budget { .. } => anyhow!("{error}; a shorter context takes less, as with --ctx 2048"),
+        other => other.into(),
+    }
 }
 
 /// The kind of the policy's probe, or of the one that a flag asks for.

@@ -71,10 +71,12 @@ fn plain(engine: &mut Engine, request: &Request) -> Completion {
 /// With `auto`, the speculator may shorten bursts.
 fn assert_same(engine: &mut Engine, burst: usize, request: &Request, want: &Completion, what: &str) -> Completion {
     engine.set_burst(burst);
-    let before = engine.counters();
+    let (before, learned) = (engine.counters(), engine.speed().steps);
     let got = generate(engine, request);
     let spent = engine.counters() - before;
     assert_eq!(engine.burst_refusal(), None, "{what}");
+    // The cost model learns from each step of a burst, as from those of prompts.
+    assert_eq!(engine.speed().steps, learned + 1 + got.timing.decode_steps as u64, "{what}");
     assert_eq!(got.ids, want.ids, "{what}");
     assert_eq!((&got.text, got.stop_reason), (&want.text, want.stop_reason), "{what}");
     // One for the prompt, and one per burst.

@@ -19,6 +19,8 @@ const NOISE_SHARE: f64 = 0.05;
 const BOUND: f64 = 3.0;
 /// Surprises in a row beyond the bound and on one side that mean that the level has jumped.
 const JUMP: u32 = 3;
+/// Those of one row count, with other steps as predicted between them, that mean that this row count is odd.
+const ODD_CLASS: u32 = 5;
 /// The share of what is left of a surprise that a row count's correction learns, at least.
 const CORRECTION_SHARE: f64 = 0.05;
 /// Classes of rows: each count up to [`SINGLE`], then four an octave.
@@ -40,12 +42,35 @@ pub struct StepSize {
 struct Correction {
     value: f64,
     steps: u32,
+    /// Surprises in a row beyond the bound, negative if steps were faster than predicted, and the least of them.
+    odd: i32,
+    least: f64,
+    /// Steps of other classes that were as predicted by the last of them.
+    fits: u64,
 }
 
 impl Correction {
     fn learn(&mut self, surprise: f64) {
         self.steps = self.steps.saturating_add(1);
         self.value += surprise * CORRECTION_SHARE.max(1.0 / f64::from(self.steps + 1));
+        self.odd = 0;
+    }
+
+    /// Leaves out a surprise beyond the bound. If several in a row are on one side, and steps of other classes between them
+    /// were as predicted, it is the class that is odd, and it learns the least of them.
+    fn doubt(&mut self, surprise: f64, fits: u64) {
+        let between = std::mem::replace(&mut self.fits, fits) < fits;
+        let side = if surprise > 0.0 { 1 } else { -1 };
+        if self.odd * side <= 0 || !between {
+            (self.odd, self.least) = (side, surprise);
+            return;
+        }
+        self.odd += side;
+        self.least = if surprise.abs() < self.least.abs() { surprise } else { self.least };
+        if self.odd.unsigned_abs() >= ODD_CLASS {
+            self.value += self.least;
+            self.odd = 0;
+        }
     }
 }
 
@@ -56,6 +81,8 @@ pub(crate) struct StepFilter {
     covariance: [[f64; STATES]; STATES],
     noise: f64,
     rows: [Correction; ROW_CLASSES],
+    /// Steps that were as predicted.
+    fits: u64,
     /// Surprises in a row beyond the bound, negative if steps were faster than predicted.
     odd: i32,
     /// The last of them.
@@ -80,7 +107,15 @@ impl StepFilter {
         let mut covariance = [[0.0; STATES]; STATES];
         (0..STATES).for_each(|i| covariance[i][i] = PRIOR[i]);
         let rows = [Correction::default(); ROW_CLASSES];
-        StepFilter { state: [0.0; STATES], covariance, noise: NOISE, rows, odd: 0, surprises: [0.0; JUMP as usize] }
+        StepFilter {
+            state: [0.0; STATES],
+            covariance,
+            noise: NOISE,
+            rows,
+            fits: 0,
+            odd: 0,
+            surprises: [0.0; JUMP as usize],
+        }
     }
 
     /// Seconds by the corrected terms, and how their logarithm changes with each of the states.
@@ -133,10 +168,12 @@ impl StepFilter {
         let unsure = dot(&column, &slope);
         let bound = BOUND * (unsure + self.noise).sqrt();
         if surprise.abs() > bound {
+            self.rows[row_class(step.rows)].doubt(surprise, self.fits);
             self.doubt(surprise);
             return;
         }
         self.odd = 0;
+        self.fits += 1;
         let total = unsure + self.noise;
         for i in 0..STATES {
             self.state[i] += column[i] / total * surprise;
@@ -161,6 +198,7 @@ impl StepFilter {
             sorted.sort_by(f64::total_cmp);
             self.state[0] += sorted[JUMP as usize / 2];
             self.covariance[0][0] = PRIOR[0];
+            self.rows.iter_mut().for_each(|class| class.odd = 0);
         }
     }
 }

@@ -82,6 +82,29 @@ fn the_speed_recovers_where_most_steps_are_alike() {
     }
 }
 
+/// Kernels have steps: one row count may take twice as long as the terms say, always.
+#[test]
+fn a_row_count_that_is_always_odd_is_learned() {
+    for seed in 0..20 {
+        let (mut model, mut noise) = (CostModel::new(WORK), Noise::new(seed));
+        let mut late = Vec::new();
+        for i in 0..400 {
+            let rows = 1 + noise.below(4) as u32;
+            let size = StepSize { sequences: 1, rows, positions: 300 };
+            let odd = if rows == 3 && i >= 100 { 2.2 } else { 1.0 };
+            let seconds = odd * (0.03 * noise.normal()).exp() * truth(size, 1.0);
+            if i >= 200 {
+                late.push(error(model.predict(size), seconds));
+            }
+            model.observe(size, StepTime::Measured(seconds));
+        }
+        late.sort_by(f64::total_cmp);
+        let p95 = late[late.len() * 95 / 100];
+        println!("seed {seed}: 95 of 100 within {p95:.3}");
+        assert!(p95 < 0.15, "seed {seed}: {p95}");
+    }
+}
+
 #[test]
 fn a_busy_neighbour_is_followed_and_forgotten() {
     println!("seed 3");

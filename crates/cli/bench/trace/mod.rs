@@ -48,8 +48,9 @@ pub(super) fn main(args: &BenchTraceArgs) -> Result<Outcome> {
     }
     let mut runs: Vec<Vec<Run>> = policies.iter().map(|_| Vec::new()).collect();
     for round in 0..args.reps as usize {
-        // No policy is always the first after another.
-        for at in (0..policies.len()).map(|i| (i + round) % policies.len()) {
+        // No policy is always the first, nor always after the same one.
+        let turn = |i: usize| if round % 2 == 0 { i } else { policies.len() - 1 - i };
+        for at in (0..policies.len()).map(|i| (turn(i) + round / 2) % policies.len()) {
             runs[at].push(serve(&policies[at], &trace)?);
         }
     }

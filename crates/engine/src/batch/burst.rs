@@ -8,12 +8,13 @@ use super::chosen::Chosen;
 use super::member::{Member, MemberId};
 use crate::dispatch::Dispatch;
 use crate::flow::Flow;
+use crate::lock::lock;
 use crate::request::Speculation;
 use crate::step::token_tail;
 use crate::{Engine, EngineError};
 use aio_backend::{BurstRequest, BurstSampling, BurstStep, DeviceError};
 use aio_ir::sampling::NO_TOKEN;
-use aio_orchestrator::{BurstChoice, BurstLimits, Choice, ObservedBurst};
+use aio_orchestrator::{BurstChoice, BurstLimits, Choice, ObservedBurst, StepSize};
 use aio_plan::StepTime;
 
 impl Batch {
@@ -39,6 +40,9 @@ impl Batch {
         let (plan, chosen) = member.plan_burst(engine, most);
         let ran = member.run_burst(engine, &plan, sink);
         self.choice = chosen.and_then(|chosen| plan.teach(chosen, ran.as_ref().ok()));
+        if let Ok(ran) = &ran {
+            ran.teach_costs(engine);
+        }
         match ran {
             Ok(_) => Ok(true),
             // Nothing has run. Ordinary steps need fewer pages and do not have these limits.
@@ -66,17 +70,40 @@ struct Ran {
     launch: Option<f64>,
     /// Number of drafts, and of accepted drafts, of each step.
     steps: Vec<[u32; 2]>,
+    /// Positions before the first one.
+    positions: usize,
     /// Number of tokens added to the output.
     produced: u32,
     /// Whether a row gave no token.
     broken: bool,
 }
 
+impl Ran {
+    /// Tells the cost model what the steps took: each the share of the burst that was predicted for it.
+    fn teach_costs(&self, engine: &Engine) {
+        let mut costs = lock(&engine.costs);
+        let mut positions = self.positions as u64;
+        let mut size = |&[drafted, accepted]: &[u32; 2]| {
+            let rows = 1 + drafted;
+            let size = StepSize { sequences: 1, rows, positions: positions + u64::from(drafted) };
+            positions += 1 + u64::from(accepted);
+            size
+        };
+        let sizes: Vec<StepSize> = self.steps.iter().map(&mut size).collect();
+        let predicted: Vec<f64> = sizes.iter().map(|&size| costs.predict(size).0).collect();
+        let all: f64 = predicted.iter().sum();
+        let launch = self.launch.unwrap_or(0.0);
+        for (size, own) in sizes.into_iter().zip(predicted) {
+            costs.observe(size, self.time.map(|seconds| (seconds - launch) * own / all));
+        }
+    }
+}
+
 impl Plan {
     /// Tells the speculator what became of its choice. Returns the choice.
     fn teach(&self, chosen: Chosen<'_>, ran: Option<&Ran>) -> Option<Choice> {
         match (&self.choice, ran) {
-            (Some(choice), Some(&Ran { time, launch, ref steps, produced, broken: false })) => {
+            (Some(choice), Some(&Ran { time, launch, ref steps, produced, broken: false, .. })) => {
                 let kv_bytes = self.kv_bytes;
                 let burst = ObservedBurst { choice, kv_bytes, time, launch, steps, produced };
                 chosen.observe(|speculator, _| speculator.observe_burst(&burst))
@@ -166,7 +193,8 @@ impl Member {
         self.sequence.trim(self.tokens.len());
         self.teach_drafter(new);
         let report = result?;
-        Ok(Ran { time: report.time, launch: report.launch, steps, produced: new as u32, broken })
+        let (time, launch, produced) = (report.time, report.launch, new as u32);
+        Ok(Ran { time, launch, steps, positions: committed, produced, broken })
     }
 
     /// Records the steps of a burst whose first `tokens` tokens are part of the output.
