@@ -16,8 +16,18 @@ pub struct Recorded {
 }
 
 impl Recorded {
+    /// An Intel Xeon, up to 2,048 positions.
     pub fn read() -> Recorded {
-        let recording = Recording::parse(include_str!("../data/steps.jsonl")).unwrap();
+        Recorded::of(include_str!("../data/steps.jsonl"))
+    }
+
+    /// An AMD EPYC of the Zen 4 generation, up to 8,175 positions.
+    pub fn read_8k() -> Recorded {
+        Recorded::of(include_str!("../data/steps-8k.jsonl"))
+    }
+
+    fn of(text: &str) -> Recorded {
+        let recording = Recording::parse(text).unwrap();
         Recorded { table: RecordedSteps::of(&recording.steps), recording }
     }
 
