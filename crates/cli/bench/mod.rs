@@ -1,8 +1,8 @@
 //! `aio bench`: the speed of a model's steps next to the machine's limits, measured in the same run; and how
 //! speculation changes the speed of generation.
 
-mod bar;
-mod forms;
+pub(crate) mod bar;
+pub(crate) mod forms;
 mod measure;
 mod plans;
 mod row;
