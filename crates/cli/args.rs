@@ -21,7 +21,8 @@ pub(crate) use graph::{
     BucketArgs, BucketsArgs, GraphArgs, GraphCommand, GraphRunArgs, NamedFile, OpsArgs, OpsForm, PassesArgs, PrintArgs,
 };
 pub(crate) use kernels::{
-    CaseArgs, KernelDeviceArgs, KernelsCommand, KernelsListArgs, KernelsSupportArgs, KernelsTestArgs,
+    CacheArg, CaseArgs, CompareBy, KernelDeviceArgs, KernelsCommand, KernelsCompareArgs, KernelsListArgs,
+    KernelsPerfArgs, KernelsSupportArgs, KernelsTestArgs,
 };
 #[cfg(feature = "ascend")]
 pub(crate) use measure::ModelTable;
@@ -109,7 +110,7 @@ pub(crate) enum Command {
     /// List, test, time and compare kernels.
     #[command(
         subcommand,
-        after_help = "Examples:\n  aio kernels test --isa portable,avx2\n  aio kernels list --from model.gguf"
+        after_help = "Examples:\n  aio kernels test --isa portable,avx2\n  aio kernels perf --from model.gguf"
     )]
     Kernels(Box<KernelsCommand>),
     /// Write a model with random weights, for tests and benchmarks.

@@ -8,7 +8,7 @@ mod plans;
 mod row;
 mod samples;
 mod spec;
-mod stats;
+pub(crate) mod stats;
 mod trace;
 
 use crate::args::{AscendArgs, BenchArgs, BenchCommand, DeviceArg, IsaArg, LoadArgs, ModelArgs};

@@ -34,7 +34,7 @@ pub(super) fn main(args: &KernelsListArgs) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-fn row(Selected { case, count, rows }: &Selected) -> Row {
+fn row(Selected { case, count, rows, .. }: &Selected) -> Row {
     Row {
         case: case.name.clone(),
         op: case.kind.name(),

@@ -1,7 +1,10 @@
 //! `aio kernels`: lists, tests and times kernels, on every device, from the one list of conformance cases or from the tasks
 //! of a model's plans.
 
+mod compare;
 mod list;
+mod perf;
+mod rank;
 mod select;
 mod support;
 mod test;
@@ -17,6 +20,8 @@ pub(crate) fn main(command: KernelsCommand) -> Result<Outcome> {
     match command {
         KernelsCommand::List(args) => list::main(&args),
         KernelsCommand::Test(args) => test::main(&args),
+        KernelsCommand::Perf(args) => perf::main(&args),
         KernelsCommand::Support(args) => support::main(&args),
+        KernelsCommand::Compare(args) => compare::main(&args),
     }
 }

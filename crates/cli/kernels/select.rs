@@ -4,10 +4,10 @@ use crate::args::{CaseArgs, KernelDeviceArgs, ModelArgs};
 use crate::devices::{self, DeviceFlags};
 use crate::models;
 use aio::compiler::{Options, compile};
-use aio::conformance::{Case, Purpose, cases, planned_cases};
+use aio::conformance::{Case, PlannedCase, Purpose, cases, extract, planned_cases};
 use aio::devices::Opened;
 use aio::ir::verify;
-use aio::plan::{Bucket, Tail, Target};
+use aio::plan::{Bucket, PlanFamily, Tail, Target};
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 
@@ -21,6 +21,8 @@ pub(super) struct Selected {
     pub count: Option<usize>,
     /// Rows of the plan's steps.
     pub rows: Option<u32>,
+    /// The task alone, to take its time.
+    pub alone: Option<PlanFamily>,
 }
 
 /// Opens the device once for each instruction set.
@@ -51,7 +53,7 @@ pub(super) fn selected(
 
 fn listed(target: &Target) -> Vec<Selected> {
     let all = cases().into_iter().map(|case| case.on(target));
-    all.map(|case| Selected { case, count: None, rows: None }).collect()
+    all.map(|case| Selected { case, count: None, rows: None, alone: None }).collect()
 }
 
 fn wanted(args: &CaseArgs, case: &Case) -> bool {
@@ -80,8 +82,16 @@ fn from_model(
         let buckets = vec![Bucket::new(rows, rows, Tail::Argmax)];
         let compiled = compile(verified, target, &Options { buckets, fuse: true })?;
         for plan in &compiled.family.plans {
-            let planned = planned_cases(&compiled.family, plan, purpose)?.into_iter();
-            all.extend(planned.map(|p| Selected { case: p.case.on(target), count: Some(p.count), rows: Some(rows) }));
+            let alone = |p: &PlannedCase| match purpose {
+                Purpose::Compare => None,
+                Purpose::Time { .. } => Some(extract(&compiled.family, plan, p.first, p.case.bucket_of(0))),
+            };
+            all.extend(planned_cases(&compiled.family, plan, purpose)?.into_iter().map(|p| Selected {
+                count: Some(p.count),
+                rows: Some(rows),
+                alone: alone(&p),
+                case: p.case.on(target),
+            }));
         }
     }
     Ok(all)

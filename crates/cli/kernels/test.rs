@@ -154,7 +154,7 @@ mod tests {
     fn one_failure_fails_the_check_and_is_shown_with_its_reason() {
         let opened =
             Registry::with_defaults().open(aio::devices::ORACLE, &Default::default()).expect("the oracle opens");
-        let case = Selected { case: matching("linear-norm-q4_0")[0].clone(), count: None, rows: None };
+        let case = Selected { case: matching("linear-norm-q4_0")[0].clone(), count: None, rows: None, alone: None };
         let made = |outcome: Compared| row(&case, &opened, &outcome);
         let pass = made(Compared::Pass { nmse: 1e-6 });
         let lacking = made(Compared::Unsupported { kind: "linear", reason: "none".to_owned() });
