@@ -18,6 +18,8 @@ mod cuda;
 mod fleet;
 #[path = "cli/graph.rs"]
 mod graph;
+#[path = "cli/kernels.rs"]
+mod kernels;
 #[path = "cli/measure.rs"]
 mod measure;
 #[path = "cli/model.rs"]

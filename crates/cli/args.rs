@@ -3,6 +3,7 @@
 mod artefact;
 mod device;
 mod graph;
+mod kernels;
 mod measure;
 mod numbers;
 mod op;
@@ -19,11 +20,15 @@ pub(crate) use device::{AscendArgs, DeviceArg};
 pub(crate) use graph::{
     BucketArgs, BucketsArgs, GraphArgs, GraphCommand, GraphRunArgs, NamedFile, OpsArgs, OpsForm, PassesArgs, PrintArgs,
 };
+pub(crate) use kernels::{
+    CacheArg, CaseArgs, CompareBy, KernelDeviceArgs, KernelsCommand, KernelsCompareArgs, KernelsListArgs,
+    KernelsPerfArgs, KernelsSupportArgs, KernelsTestArgs,
+};
 #[cfg(feature = "ascend")]
 pub(crate) use measure::ModelTable;
 pub(crate) use measure::{
-    BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceListArgs, DeviceShowArgs, DoctorArgs, KernelsArgs,
-    ModelTablesArgs,
+    BenchArgs, BenchCommand, CalibrateArgs, DeviceCommand, DeviceKernelsArgs, DeviceListArgs, DeviceShowArgs,
+    DoctorArgs, ModelTablesArgs,
 };
 pub(crate) use plans::{PlansArgs, PlansTable};
 pub(crate) use regime::{MapForm, RegimeArgs};
@@ -102,6 +107,12 @@ pub(crate) enum Command {
     /// Check, show, compile and run step graphs.
     #[command(subcommand, after_help = "Examples:\n  aio graph plan -m model.gguf\n  aio graph ops matmul")]
     Graph(GraphCommand),
+    /// List, test, time and compare kernels.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  aio kernels test --isa portable,avx2\n  aio kernels perf --from model.gguf"
+    )]
+    Kernels(Box<KernelsCommand>),
     /// Write a model with random weights, for tests and benchmarks.
     Synth(SynthArgs),
     /// Measure the speed of a model's steps.

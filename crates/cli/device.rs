@@ -7,7 +7,7 @@ use crate::devices::DeviceFlags;
 use crate::outcome::Outcome;
 use crate::profiles::{Listed, Profile, folder, path_of, profile, read};
 use crate::registry::registry;
-use crate::{devices, kernels, machine, output, signals};
+use crate::{device_kernels, devices, machine, output, signals};
 use aio::backend::DeviceError;
 use aio::devices::{DeviceEntry, Found, Sampler};
 use aio::orchestrator::{DeviceProfile, Figure};
@@ -19,7 +19,7 @@ pub(crate) fn main(command: DeviceCommand) -> Result<Outcome> {
         DeviceCommand::Show(args) => show(&args)?,
         DeviceCommand::Calibrate(args) => calibrate(&args)?,
         DeviceCommand::Model(args) => model(&args)?,
-        DeviceCommand::Kernels(args) => kernels::main(&args)?,
+        DeviceCommand::Kernels(args) => device_kernels::main(&args)?,
     }
     Ok(Outcome::Fine)
 }

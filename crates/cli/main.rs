@@ -17,6 +17,7 @@ mod compile;
 mod content;
 mod costs;
 mod device;
+mod device_kernels;
 mod devices;
 mod doctor;
 mod editor;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         Command::Cache(a) => cache::main(a),
         Command::Gguf(a) => gguf::main(a),
         Command::Graph(a) => graph::main(a),
+        Command::Kernels(a) => kernels::main(*a),
         Command::Synth(a) => synth::main(a),
         Command::Bench(a) => bench::main(*a),
         Command::Device(a) => device::main(a),

@@ -93,7 +93,7 @@ pub(crate) enum DeviceCommand {
     /// Print what the simulated Ascend models, against published figures.
     Model(ModelTablesArgs),
     /// Compile the CUDA kernels, for this machine or another.
-    Kernels(KernelsArgs),
+    Kernels(DeviceKernelsArgs),
 }
 
 /// Arguments of `aio doctor`.
@@ -203,7 +203,7 @@ pub(crate) struct ModelTablesArgs {
 #[command(
     after_help = "Kernels are compiled when a GPU is first used, which needs NVRTC and takes some seconds. This compiles them ahead of time.\nFor a machine without NVRTC, copy the folder into its cache as `aio/cuda`.\n\nExamples:\n  aio device kernels --arch 90\n  aio device kernels --arch 80,90 --out kernels"
 )]
-pub(crate) struct KernelsArgs {
+pub(crate) struct DeviceKernelsArgs {
     /// Compute capabilities without the point, comma-separated.
     #[arg(long, value_name = "LIST", default_value = "90", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(80..))]
     pub arch: Vec<u32>,

@@ -3,7 +3,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar over `tests` tests.
-pub(super) fn bar(tests: u64) -> ProgressBar {
+pub(crate) fn bar(tests: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
     ProgressBar::new(tests).with_style(style.expect("the template is well formed"))
 }

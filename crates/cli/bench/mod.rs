@@ -1,14 +1,14 @@
 //! `aio bench`: the speed of a model's steps next to the machine's limits, measured in the same run; and how
 //! speculation changes the speed of generation.
 
-mod bar;
-mod forms;
+pub(crate) mod bar;
+pub(crate) mod forms;
 mod measure;
 mod plans;
 mod row;
 mod samples;
 mod spec;
-mod stats;
+pub(crate) mod stats;
 mod trace;
 
 use crate::args::{AscendArgs, BenchArgs, BenchCommand, DeviceArg, IsaArg, LoadArgs, ModelArgs};

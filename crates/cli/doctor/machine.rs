@@ -1,5 +1,6 @@
 //! What a machine has, as Linux says it: processors, caches, memory, limits. Read below a folder that stands for `/`, so that
-//! tests can describe other machines. Whatever the system does not say is missing. Used by `aio doctor`.
+//! tests can describe other machines. Whatever the system does not say is missing. Used by `aio doctor`, and by
+//! `aio kernels perf` for the caches.
 
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -108,6 +109,20 @@ impl Machine {
             swapped: swap("SwapTotal").zip(swap("SwapFree")).map(|(all, free)| all.saturating_sub(free)),
             huge_pages: files.text("sys/kernel/mm/transparent_hugepage/enabled").and_then(|t| chosen(&t)),
         }
+    }
+}
+
+impl Machine {
+    /// Bytes of all caches of a level that this process may use; `None` if the system does not report them.
+    fn level_bytes(&self, level: u32) -> Option<u64> {
+        let cache = self.caches.iter().find(|c| c.level == level)?;
+        Some(cache.bytes * self.allowed.max(1).div_ceil(cache.shared_by) as u64)
+    }
+
+    /// Bytes of the second-level caches, and of those of the last level.
+    pub(crate) fn cache_bytes(&self) -> (Option<u64>, Option<u64>) {
+        let last = self.caches.iter().map(|c| c.level).max();
+        (self.level_bytes(2), last.and_then(|level| self.level_bytes(level)))
     }
 }
 

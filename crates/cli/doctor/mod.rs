@@ -1,7 +1,7 @@
 //! `aio doctor`: what this machine has for running models, and what keeps it from running them well.
 
 mod advice;
-mod machine;
+pub(crate) mod machine;
 
 use crate::args::{DeviceArg, DoctorArgs, TextOrJson};
 use crate::devices::DeviceFlags;

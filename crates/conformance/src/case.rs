@@ -52,6 +52,12 @@ pub struct CaseStep {
 }
 
 impl CaseStep {
+    /// A step of some rows of sequence 0 after `depth` positions; each row has an output.
+    pub fn at(rows: u32, depth: u32) -> CaseStep {
+        let positions = (depth..depth.saturating_add(rows)).collect();
+        CaseStep { positions, row_seq: vec![0; rows as usize], out_rows: (0..rows).collect() }
+    }
+
     /// The step's dimensions.
     pub fn dims(&self) -> Dims {
         let (rows, outs) = (self.positions.len() as u32, self.out_rows.len() as u32);
@@ -107,7 +113,8 @@ impl Case {
 
     /// A bucket large enough for every step.
     pub fn bucket(&self) -> Bucket {
-        let rows = ROWS[ROWS.len() - 1];
+        let most = self.steps.iter().map(|s| s.positions.len() as u32).max().unwrap_or(0);
+        let rows = most.max(ROWS[ROWS.len() - 1]);
         Bucket { rows, seqs: 2, outs: rows, tail: self.tail, verify: false }
     }
 

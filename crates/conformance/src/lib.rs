@@ -3,15 +3,20 @@
 //! A [`Case`] is a step graph around one kind of task, with the steps to run it on, deterministic inputs and weights,
 //! and the largest normalised mean square error against the oracle. It names no device. The driver compiles a case for a
 //! device and runs it: [`run_cases`] goes through a list, [`run_case`] compares with a [`Reference`] that several devices
-//! share, [`time_case`] takes the time of a step. The result is an [`Outcome`]; that a device has no kernel is a separate one,
+//! share, [`time_case`] takes the time of a step. [`planned_cases`] makes cases of the tasks of any plan.
+//! [`Copies`] times a case, or a task taken out of a plan with [`extract`], with its weights in the caches or in memory. The result is an [`Outcome`]; that a device has no kernel is a separate one,
 //! with the reason, never a pass.
 #![forbid(unsafe_code)]
 
 mod case;
+mod copies;
+mod describe;
 mod driver;
+mod extract;
 mod graphs;
 mod ops;
 mod outcome;
+mod planned;
 mod recurrent;
 mod row;
 mod runner;
@@ -23,8 +28,11 @@ mod zero;
 pub use case::{
     Case, CaseStep, Compare, POOL_PAGES, POOL_SLOTS, ROWS, SEED, WEIGHT_TYPES, page, page_table, positions_per_sequence,
 };
-pub use driver::{Reference, Report, reference, run_case, run_cases, time_case};
+pub use copies::{Copies, case_family, copy_bytes, copy_cost};
+pub use driver::{Reference, Report, reference, run_case, run_case_once, run_cases, time_case};
+pub use extract::extract;
 pub use outcome::{Difference, Fault, Outcome, Place};
+pub use planned::{PlannedCase, Purpose, planned_cases};
 pub use runner::{ResultTensor, Run, Timing};
 pub use summary::Summary;
 pub use values::{Weights, nmse};

@@ -2,16 +2,17 @@
 //!
 //! Used by the driver, and by whoever times kernels.
 
-use crate::{Case, POOL_PAGES, POOL_SLOTS, Weights};
+use crate::{Case, CaseStep, POOL_PAGES, POOL_SLOTS, Weights};
 use aio_backend::bindings::OutputWords;
 use aio_backend::{Bindings, Data, Device, DeviceError, Executable, LoadOptions, WeightSet};
-use aio_ir::{Cost, DType, Dims, Graph, Load, Op, quant};
-use aio_plan::{Plan, PlanFamily, PoolSizes};
+use aio_ir::{Cost, DType, Dims, Graph, Load, Op, TensorType, quant};
+use aio_plan::{Plan, PlanFamily, PoolSizes, StepTime};
+use std::collections::BTreeSet;
 
 /// Value of the words after an output, which show whether the device writes past its end.
-const SENTINEL: u32 = 0x7fc0_dead;
+pub(crate) const SENTINEL: u32 = 0x7fc0_dead;
 /// The pools of states.
-const POOLS: PoolSizes = PoolSizes { pages: POOL_PAGES, slots: POOL_SLOTS };
+pub(crate) const POOLS: PoolSizes = PoolSizes { pages: POOL_PAGES, slots: POOL_SLOTS };
 /// Number of sentinel words.
 const SENTINELS: usize = 16;
 
@@ -129,47 +130,73 @@ impl<'a> Run<'a> {
 
     /// Runs a step `times` times and returns the seconds of each run.
     fn submit(&mut self, index: usize, times: usize, outputs: &mut Vec<Vec<u32>>) -> Result<Vec<f64>, DeviceError> {
-        let dims = self.case.steps[index].dims();
-        let values: Vec<Vec<u32>> = self.plan.inputs.iter().map(|b| self.case.input(&b.name, &b.ty, index)).collect();
-        let data = self.plan.inputs.iter().zip(&values).map(|(b, v)| match b.ty.dtype {
-            _ if b.optional => None,
-            DType::F32 => Some(Data::F32(bytemuck::cast_slice(v))),
-            DType::I32 => Some(Data::I32(bytemuck::cast_slice(v))),
-            DType::U32 => Some(Data::U32(v)),
-            other => Some(Data::Bytes(other, &bytemuck::cast_slice(v)[..b.ty.bytes(&dims)? as usize])),
-        });
-        let data: Vec<_> = data.collect();
-        outputs.extend(self.plan.outputs.iter().map(|b| {
-            let words = b.ty.bytes(&dims).unwrap_or(0).div_ceil(4) as usize;
-            vec![SENTINEL; words + SENTINELS]
-        }));
-        let mut words: Vec<OutputWords<'_>> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        let mut bound = Bound::new(self.case, self.plan, index);
         let mut seconds = Vec::with_capacity(times);
         for _ in 0..times {
-            let report = self.executable.submit(&mut Bindings { dims, inputs: &data, outputs: &mut words })?.wait()?;
-            seconds.push(report.time.seconds());
+            seconds.push(bound.run(self.plan, &mut *self.executable)?.seconds());
         }
+        *outputs = bound.outputs;
         Ok(seconds)
     }
 
     /// Sum of the tasks' costs, including the context that the rows attend to.
     fn cost(&self, index: usize) -> Cost {
-        let step = &self.case.steps[index];
-        let seen: u64 = step.positions.iter().map(|&p| u64::from(p) + 1).sum();
-        let context = (seen / step.positions.len().max(1) as u64) as u32;
-        let dims = Dims { pages: 0, stride: 0, ..step.dims() };
-        let tasks = self.plan.tasks.iter().map(|t| t.cost);
-        let bodies = self.plan.tasks.iter().map(|t| &*t.body);
-        let attends = bodies.flat_map(|b| b.nodes().filter(|(_, n)| n.op == Op::Attend).map(move |(_, n)| (b, n)));
-        let extra = attends.map(|(body, node)| {
-            let at = |context| body.cost(node, Load { dims, context });
-            let (with, without) = (at(context), at(0));
-            Cost {
-                bytes_read: with.bytes_read - without.bytes_read,
-                bytes_written: 0,
-                flops: with.flops - without.flops,
+        step_cost(self.plan, &self.case.steps[index])
+    }
+}
+
+/// The values of a step's inputs, and room for its outputs.
+pub(crate) struct Bound {
+    dims: Dims,
+    values: Vec<Vec<u32>>,
+    /// Each followed by sentinels.
+    pub(crate) outputs: Vec<Vec<u32>>,
+}
+
+impl Bound {
+    pub(crate) fn new(case: &Case, plan: &Plan, index: usize) -> Bound {
+        let dims = case.steps[index].dims();
+        let room = |ty: &TensorType| vec![SENTINEL; ty.bytes(&dims).unwrap_or(0).div_ceil(4) as usize + SENTINELS];
+        Bound {
+            dims,
+            values: plan.inputs.iter().map(|b| case.input(&b.name, &b.ty, index)).collect(),
+            outputs: plan.outputs.iter().map(|b| room(&b.ty)).collect(),
+        }
+    }
+
+    /// Runs the step.
+    pub(crate) fn run(&mut self, plan: &Plan, executable: &mut dyn Executable) -> Result<StepTime, DeviceError> {
+        let dims = self.dims;
+        let data = plan.inputs.iter().zip(&self.values).map(|(b, v)| match b.ty.dtype {
+            _ if b.optional => None,
+            DType::F32 => Some(Data::F32(bytemuck::cast_slice(v))),
+            DType::I32 => Some(Data::I32(bytemuck::cast_slice(v))),
+            DType::U32 => Some(Data::U32(v)),
+            other => {
+                let bytes: &[u8] = bytemuck::cast_slice(v);
+                let len = b.ty.bytes(&dims).map_or(0, |n| n as usize);
+                Some(Data::Bytes(other, &bytes[..len.min(bytes.len())]))
             }
         });
-        tasks.chain(extra).sum()
+        let data: Vec<_> = data.collect();
+        let mut words: Vec<OutputWords<'_>> = self.outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        Ok(executable.submit(&mut Bindings { dims, inputs: &data, outputs: &mut words })?.wait()?.time)
     }
+}
+
+/// Sum of the tasks' costs in a step of the plan's bucket, including the context that the rows attend to.
+pub(crate) fn step_cost(plan: &Plan, step: &CaseStep) -> Cost {
+    let seen: u64 = step.positions.iter().map(|&p| u64::from(p) + 1).sum();
+    let context = (seen / step.positions.len().max(1) as u64) as u32;
+    let sequences: BTreeSet<u32> = step.row_seq.iter().copied().collect();
+    let dims = Dims { pages: 0, stride: 0, seqs: sequences.len() as u32, ..step.dims() };
+    let tasks = plan.tasks.iter().map(|t| t.cost);
+    let bodies = plan.tasks.iter().map(|t| &*t.body);
+    let attends = bodies.flat_map(|b| b.nodes().filter(|(_, n)| n.op == Op::Attend).map(move |(_, n)| (b, n)));
+    let extra = attends.map(|(body, node)| {
+        let at = |context| body.cost(node, Load { dims, context });
+        let (with, without) = (at(context), at(0));
+        Cost { bytes_read: with.bytes_read - without.bytes_read, bytes_written: 0, flops: with.flops - without.flops }
+    });
+    tasks.chain(extra).sum()
 }

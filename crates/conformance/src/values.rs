@@ -2,7 +2,8 @@
 
 use crate::{Case, CaseStep, SEED, page_table, slots};
 use aio_backend::{WeightData, WeightSource};
-use aio_ir::{DType, Def, Dims, Graph, TensorType, quant};
+use aio_ir::{DType, Def, Dims, Graph, Shape, TensorType, quant};
+use aio_plan::{PlanFamily, WeightDesc};
 use std::collections::BTreeMap;
 
 /// A generator that depends only on the seed and a name.
@@ -45,9 +46,38 @@ impl Weights {
     }
 }
 
+/// Elements after which weights of [`Weights::alike`] repeat.
+const ALIKE_ELEMS: u64 = 1 << 20;
+
+impl Weights {
+    /// Weights for a family's copies: each copy's are the same, and large ones repeat, since making random numbers takes
+    /// longer than most kernels. Times do not depend on the values.
+    pub(crate) fn alike(family: &PlanFamily) -> Weights {
+        let tensor = |w: &WeightDesc| (w.name.clone(), (w.ty.clone(), repeating(&w.name, &w.ty)));
+        Weights { tensors: family.weights.iter().map(tensor).collect() }
+    }
+}
+
+/// The bytes of a weight whose rows beyond the first ones repeat those.
+fn repeating(name: &str, ty: &TensorType) -> Vec<u8> {
+    let elems = ty.shape.elems(&Dims::default()).unwrap_or(0);
+    if elems <= ALIKE_ELEMS {
+        return weight(name, ty);
+    }
+    let bytes = ty.bytes(&Dims::default()).unwrap_or(0) as usize;
+    let some = TensorType::new(ty.dtype, Shape::consts(&[1, ALIKE_ELEMS]));
+    let first = weight(name, &some);
+    first.iter().copied().cycle().take(bytes).collect()
+}
+
+/// The name without the number of a copy.
+fn copied(name: &str) -> &str {
+    name.split_once(" #").map_or(name, |(name, _)| name)
+}
+
 impl WeightSource for Weights {
     fn weight(&self, name: &str) -> Option<WeightData<'_>> {
-        let (ty, bytes) = self.tensors.get(name)?;
+        let (ty, bytes) = self.tensors.get(copied(name))?;
         let shape = ty.shape.dims().iter().filter_map(|d| d.known()).collect();
         Some(WeightData { dtype: ty.dtype, shape, bytes })
     }
@@ -103,7 +133,7 @@ fn set_scales(dtype: DType, block: &mut [u8], random: u64) {
 impl Case {
     /// An input of a step as whole words: the bytes of its type, padded with zeros to a full word.
     pub fn input(&self, name: &str, ty: &TensorType, index: usize) -> Vec<u32> {
-        let step: &CaseStep = &self.steps[index];
+        let (step, name): (&CaseStep, &str) = (&self.steps[index], copied(name));
         let elems = ty.shape.elems(&step.dims()).unwrap_or(0) as usize;
         let mut random = Random::new(&format!("{name} {index}"));
         // A name may start with `other`, so that tests can rename an input.

@@ -1,6 +1,6 @@
 //! `aio device kernels`: compiles a device's kernels ahead of time, also for other machines.
 
-use crate::args::KernelsArgs;
+use crate::args::DeviceKernelsArgs;
 use crate::devices::headers;
 use crate::registry::registry;
 use crate::{folders, input, output};
@@ -10,7 +10,7 @@ use anyhow::Result;
 /// The device whose kernels are compiled.
 const DEVICE: &str = "cuda";
 
-pub(crate) fn main(args: &KernelsArgs) -> Result<()> {
+pub(crate) fn main(args: &DeviceKernelsArgs) -> Result<()> {
     let folder = match &args.out {
         Some(folder) => folder.clone(),
         None => folders::inside(DEVICE)?,
