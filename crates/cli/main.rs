@@ -34,6 +34,7 @@ mod graph_ops;
 mod graph_run;
 mod graph_source;
 mod input;
+mod inspect;
 mod kernels;
 mod machine;
 #[cfg(feature = "ascend")]
