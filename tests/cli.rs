@@ -14,10 +14,14 @@ mod chat;
 #[cfg(feature = "cuda")]
 #[path = "cli/cuda.rs"]
 mod cuda;
+#[path = "cli/export.rs"]
+mod export;
 #[path = "cli/fleet.rs"]
 mod fleet;
 #[path = "cli/graph.rs"]
 mod graph;
+#[path = "cli/inspect.rs"]
+mod inspect;
 #[path = "cli/kernels.rs"]
 mod kernels;
 #[path = "cli/measure.rs"]
@@ -138,7 +142,8 @@ fn every_command_has_help_with_examples() {
     let groups = groups.into_iter().chain([vec!["simulate"], vec!["regime"]]);
     let benches = [vec!["bench", "spec"], vec!["bench", "plans"]];
     let commands = commands.into_iter().chain(benches).chain(groups);
-    let graph = ["verify", "print", "dot", "passes", "plan", "buckets", "run", "ops"].map(|c| vec!["graph", c]);
+    let graph =
+        ["verify", "print", "dot", "passes", "plan", "buckets", "inspect", "run", "ops"].map(|c| vec!["graph", c]);
     let cache = ["list", "verify", "clear"].map(|c| vec!["cache", c]);
     let device = ["list", "show", "calibrate"].map(|c| vec!["device", c]);
     for mut command in commands.chain(graph).chain(cache).chain(device) {

@@ -27,6 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("orchestrator", &["plan"]),
     ("engine", &["model", "compiler", "backend", "ir", "orchestrator", "plan"]),
     ("fleet", &["engine", "model", "orchestrator"]),
+    ("inspect", &["backend", "ir", "orchestrator", "plan"]),
 ];
 
 /// Crates that may use `unsafe`; all others forbid it. The command line has two signal handlers.

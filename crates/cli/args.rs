@@ -3,6 +3,7 @@
 mod artefact;
 mod device;
 mod graph;
+mod inspect;
 mod kernels;
 mod measure;
 mod numbers;
@@ -13,6 +14,7 @@ mod route;
 mod spec;
 mod speculate;
 mod table;
+mod tail;
 mod trace;
 
 pub(crate) use artefact::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, CompileArgs};
@@ -20,6 +22,7 @@ pub(crate) use device::{AscendArgs, DeviceArg};
 pub(crate) use graph::{
     BucketArgs, BucketsArgs, GraphArgs, GraphCommand, GraphRunArgs, NamedFile, OpsArgs, OpsForm, PassesArgs, PrintArgs,
 };
+pub(crate) use inspect::{GroupArg, InspectArgs, InspectForm};
 pub(crate) use kernels::{
     CacheArg, CaseArgs, CompareBy, KernelDeviceArgs, KernelsCommand, KernelsCompareArgs, KernelsListArgs,
     KernelsPerfArgs, KernelsSupportArgs, KernelsTestArgs,
@@ -36,6 +39,7 @@ pub(crate) use route::{FleetArgs, ProbeArg, RouteCommand, RouteTestArgs, RouteTr
 pub(crate) use spec::SpecArgs;
 pub(crate) use speculate::{DrafterArg, SpeculateArgs, speculation_name};
 pub(crate) use table::{ShowForm, TableForm};
+pub(crate) use tail::TailArg;
 pub(crate) use trace::{BenchTraceArgs, MixArg, SimulateArgs, SimulateTable, TraceCommand, TraceMakeArgs};
 
 use aio::engine::Dispatch;

@@ -1,15 +1,15 @@
 //! `aio graph`: checks, shows and compiles step graphs from text files or models; `graph_run` runs them.
 
 use crate::args::{BucketArgs, GraphCommand, PassesArgs, PrintArgs};
-use crate::graph_source::Source;
+use crate::graph_source::{Source, explained};
 use crate::outcome::Outcome;
 use crate::output::print_now;
-use crate::{escape, graph_buckets, graph_ops, graph_run, models};
-use aio::compiler::{CompileError, Options, compile, passes};
+use crate::{escape, graph_buckets, graph_ops, graph_run, inspect, models};
+use aio::compiler::{Options, compile, passes};
 use aio::ir::text::parse;
 use aio::ir::verify;
 use aio::plan::{Bucket, Tail};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 pub(crate) fn main(command: GraphCommand) -> Result<Outcome> {
     match command {
@@ -19,6 +19,7 @@ pub(crate) fn main(command: GraphCommand) -> Result<Outcome> {
         GraphCommand::Passes(args) => show_passes(&args),
         GraphCommand::Plan(args) => show_plan(&args),
         GraphCommand::Buckets(args) => graph_buckets::main(&args),
+        GraphCommand::Inspect(args) => inspect::main(&args),
         GraphCommand::Run(args) => graph_run::main(args),
         GraphCommand::Ops(args) => graph_ops::main(&args),
     }
@@ -59,14 +60,6 @@ fn dot(source: &Source) -> Result<Outcome> {
     let parsed = source.parse()?;
     print_now(&aio::ir::dot::dot(source.verify(&parsed)?.graph()))?;
     Ok(Outcome::Fine)
-}
-
-/// Adds the flag that would help to a compile error.
-fn explained(error: CompileError) -> anyhow::Error {
-    match error {
-        CompileError::NoOutput(_) => anyhow!("{error}; --tail logits compiles the graph as it is"),
-        other => other.into(),
-    }
 }
 
 fn show_passes(args: &PassesArgs) -> Result<Outcome> {

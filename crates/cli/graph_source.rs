@@ -2,6 +2,7 @@
 
 use crate::args::GraphArgs;
 use crate::{input, models};
+use aio::compiler::CompileError;
 use aio::interp::EvalError;
 use aio::ir::text::{Parsed, parse};
 use aio::ir::verify::{Entity, VerifyError};
@@ -70,5 +71,13 @@ impl Source {
         let more = errors.len().saturating_sub(MAX_FAULTS);
         let more = (more > 0).then(|| format!("and {more} more"));
         shown.chain(more).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Adds the flag that would help to a compile error.
+pub(crate) fn explained(error: CompileError) -> anyhow::Error {
+    match error {
+        CompileError::NoOutput(_) => anyhow!("{error}; --tail logits compiles the graph as it is"),
+        other => other.into(),
     }
 }

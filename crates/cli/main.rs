@@ -35,6 +35,7 @@ mod graph_ops;
 mod graph_run;
 mod graph_source;
 mod input;
+mod inspect;
 mod kernels;
 mod machine;
 #[cfg(feature = "ascend")]

@@ -74,8 +74,22 @@ pub(crate) fn print_as_it_is(text: &str) -> Result<(), StdoutError> {
 }
 
 fn write(text: &str) -> Result<(), StdoutError> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes bytes to stdout, for a program.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), StdoutError> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(StdoutError)
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(StdoutError)
+}
+
+/// Columns of the terminal; `None` if the output is none.
+pub(crate) fn columns() -> Option<usize> {
+    let out = std::io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    rustix::termios::tcgetwinsize(out).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 /// Prints a message to stderr and ignores failure, since stderr may be closed. Cuts long lines.

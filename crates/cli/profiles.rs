@@ -35,11 +35,16 @@ pub(crate) fn read(path: &Path) -> Result<DeviceProfile> {
 
 /// The device's limits according to its profile, if one can be read; `threads` 0 means one per core.
 pub(crate) fn ceilings(device: DeviceArg, target: &str, threads: u32) -> Option<Ceilings> {
+    of_target(device, target, threads)?.ceilings()
+}
+
+/// The device's profile, if one can be read; `threads` 0 means one per core.
+pub(crate) fn of_target(device: DeviceArg, target: &str, threads: u32) -> Option<DeviceProfile> {
     let cores = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let entry = devices::entry(device).ok()?;
     let path = path_of(entry, target, if threads == 0 { cores() } else { threads }).ok()??;
     // A damaged profile only means that more must be learned; `aio device show` reports the fault.
-    read(&path).ok()?.ceilings()
+    read(&path).ok()
 }
 
 /// Path of a device's profile, if it exists.

@@ -8,6 +8,8 @@ use crate::output::{StdoutError, describe, json_line, print_as_it_is, print_now}
 use crate::speculate::{Drafting, Spent, by_rule};
 use crate::summary::Summary;
 use crate::{fleet, input, output, signals};
+use aio::backend::Trace;
+use aio::backend::timeline::Cause;
 use aio::engine::{Batch, Completion, Engine, EngineOptions, Flow, Request, Sampling, Sequence, Speculation};
 use aio::ir::sampling::SampleParams;
 use aio::model::chat::{ChatTemplate, Clock, Message};
@@ -52,7 +54,7 @@ pub(crate) fn main(args: Box<RunArgs>) -> Result<Outcome> {
         None => chat(&args, &drafting, &mut loaded, sampling)?,
     }
     if let Some(path) = &args.trace {
-        let text = loaded.device.take_trace()?;
+        let text = traced(&loaded)?;
         aio::mapped::write_whole(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
     }
     loaded.keep();
@@ -85,6 +87,24 @@ fn routed(
         note!("{}: {:.2} s measured", routed.name, started.elapsed().as_secs_f64());
     }
     Ok(Outcome::Fine)
+}
+
+/// The device's trace in the form of Chrome and Perfetto. Of a timeline, also prints why threads were idle.
+fn traced(loaded: &Loaded) -> Result<String> {
+    let timeline = match loaded.device.take_trace()? {
+        Trace::Chrome(text) => return Ok(text),
+        Trace::Timeline(timeline) => timeline,
+    };
+    let all: f64 = timeline.steps.iter().map(|s| s.seconds() * timeline.threads.len() as f64).sum();
+    let share = |(cause, seconds): &(Cause, f64)| format!("{cause} {:.1} %", 100.0 * seconds / all);
+    let idle: Vec<String> = aio::inspect::idle(&timeline).iter().map(share).collect();
+    if !timeline.steps.is_empty() {
+        note!("trace: {} steps; threads were idle for {}", timeline.steps.len(), idle.join(", "));
+    }
+    if timeline.dropped > 0 {
+        note!("warning: the trace is full; {} steps are missing", timeline.dropped);
+    }
+    Ok(aio::inspect::chrome(&timeline, loaded.engine.family()))
 }
 
 /// Refuses a file for the trace that cannot be written, before the run.

@@ -33,6 +33,7 @@ pub use aio_compiler as compiler;
 pub use aio_conformance as conformance;
 pub use aio_engine as engine;
 pub use aio_fleet as fleet;
+pub use aio_inspect as inspect;
 pub use aio_interp as interp;
 pub use aio_ir as ir;
 pub use aio_mapped as mapped;

@@ -81,7 +81,7 @@ fn a_trace_has_host_and_device_in_modelled_time() {
     for (process, name) in [(1, "graph replay"), (2, "mm"), (2, "fused_infer_attention_score")] {
         assert!(events.iter().any(|e| e["pid"] == process && e["name"] == name), "{name}");
     }
-    let run = ["run", "-m", &model, "-p", "hello", "-n", "2", "--device", "cpu", "--trace", "u.json"];
+    let run = ["run", "-m", &model, "-p", "hello", "-n", "2", "--device", "interp", "--trace", "u.json"];
     place.bad(&run, 2, "keeps no trace of its steps");
     assert!(!place.path("u.json").exists());
 }

@@ -54,8 +54,8 @@ pub(crate) fn cause(table: &mut Table) {
     table.add("DeviceError", cpu.upload(&huge, &Nothing, PoolSizes::pages(u32::MAX)).unwrap_err());
     table.add("DeviceError", cpu.load_burst(&other, &other.plans[0], &resident).err().unwrap());
     empty_axis(table);
-    table.add("DeviceError", cpu.trace().unwrap_err());
     let null = NullDevice::default();
+    table.add("DeviceError", null.trace().unwrap_err());
     let mut executable = null.load(&other, &other.plans[0], &foreign, &LoadOptions::default()).unwrap();
     let mut bindings = Bindings { dims: Dims::default(), inputs: &[None], outputs: &mut [&mut [0; 4]] };
     table.add("DeviceError", executable.submit(&mut bindings).err().unwrap());

@@ -10,7 +10,7 @@ use crate::options::AscendOptions;
 use crate::resident::{Collected, Resident};
 use crate::states::{GROUP, HEADS, PAGES, StatesMap};
 use crate::walk::Walk;
-use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, Tally, WeightSet, WeightSource};
+use aio_backend::{Counters, Device, DeviceError, Executable, LoadOptions, Tally, Trace, WeightSet, WeightSource};
 use aio_ir::{DType, Dims, Op};
 use aio_plan::{Ceilings, KindName, KindSupport, Layout, Limits, Plan, PlanFamily, PoolSizes, Target};
 use std::fmt;
@@ -188,8 +188,8 @@ impl Device for AscendDevice {
         }
     }
 
-    fn take_trace(&self) -> Result<String, DeviceError> {
-        Ok(self.queue.runtime.take_trace()?)
+    fn take_trace(&self) -> Result<Trace, DeviceError> {
+        Ok(Trace::Chrome(self.queue.runtime.take_trace()?))
     }
 
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {

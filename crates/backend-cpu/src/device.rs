@@ -5,12 +5,13 @@ use crate::executable::{Bound, CpuExecutable};
 use crate::isa::{Isa, IsaLevel};
 use crate::kernels::Kernels;
 use crate::pool::Pool;
+use crate::record::Record;
 use crate::resident::Resident;
 use crate::tasks::HEAD_MULTIPLE;
 use crate::weights::{pack_all, take_all};
 use aio_backend::{
-    Counters, Device, DeviceError, Executable, ImageAccess, ImageForm, LoadOptions, Tally, WeightImage, WeightSet,
-    WeightSource,
+    Counters, Device, DeviceError, Executable, ImageAccess, ImageForm, LoadOptions, Tally, Trace, WeightImage,
+    WeightSet, WeightSource,
 };
 use aio_ir::{DType, Group, Op, PAGE_POSITIONS};
 use aio_plan::artefact::WeightFile;
@@ -67,7 +68,7 @@ impl CpuDevice {
         };
         let pool = pool.map_err(|e| unavailable(format!("cannot start threads: {e}")))?;
         let kernels = Kernels::new(isa);
-        Ok(CpuDevice { engine: Arc::new(Engine { kernels, pool, tally: Tally::default() }) })
+        Ok(CpuDevice { engine: Arc::new(Engine { kernels, pool, tally: Tally::default(), record: Record::default() }) })
     }
 
     /// The instruction-set level in use.
@@ -153,6 +154,15 @@ impl Device for CpuDevice {
     ) -> Result<Box<dyn Executable>, DeviceError> {
         let resident = weights.get::<Resident>()?;
         Ok(Box::new(CpuExecutable::new(Arc::clone(&self.engine), family, plan, resident, options.submission)?))
+    }
+
+    fn trace(&self) -> Result<(), DeviceError> {
+        self.engine.pool.recorder().start();
+        Ok(())
+    }
+
+    fn take_trace(&self) -> Result<Trace, DeviceError> {
+        Ok(Trace::Timeline(self.engine.record.take(self.engine.pool.threads())))
     }
 
     fn copy_pages(&self, weights: &WeightSet, pages: &[(u32, u32)]) -> Result<(), DeviceError> {

@@ -2,6 +2,7 @@
 
 use crate::kernels::Kernels;
 use crate::pool::Pool;
+use crate::record::Record;
 use aio_backend::Tally;
 
 /// Kernels of one instruction-set level, and the threads that run them.
@@ -10,4 +11,5 @@ pub(crate) struct Engine {
     pub kernels: Kernels,
     pub pool: Pool,
     pub tally: Tally,
+    pub record: Record,
 }

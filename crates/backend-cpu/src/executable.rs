@@ -8,6 +8,7 @@ use crate::pool::Worker;
 use crate::resident::Resident;
 use crate::step::{Fault, SequenceRows, StepView};
 use crate::tasks::{Lowered, Prelude, lower, reads_pages};
+use aio_backend::timeline::StepRecord;
 use aio_backend::{Bindings, DeviceError, Executable, Pending, StepReport, Submission};
 use aio_ir::{Sym, TensorType};
 use aio_plan::{Plan, PlanFamily, PoolSizes, StateDesc, StepInput, StepTime, Traffic};
@@ -125,7 +126,26 @@ impl CpuExecutable {
         let time = StepTime::Measured(started.elapsed().as_secs_f64());
         let report = StepReport::new(&self.traffic, bindings.load(&self.plan), self.submissions, time);
         self.engine.tally.add(&report, self.tasks.len() as u64);
+        if self.engine.pool.recorder().is_on() {
+            self.keep(bindings, &report, started);
+        }
         report
+    }
+
+    /// Adds a step to the device's timeline.
+    fn keep(&self, bindings: &Bindings<'_, '_>, report: &StepReport, started: Instant) {
+        let recorder = self.engine.pool.recorder();
+        let load = bindings.load(&self.plan);
+        self.engine.record.add(StepRecord {
+            bucket: self.plan.bucket,
+            rows: bindings.dims.rows,
+            positions: load.positions,
+            bytes_read: report.bytes_read,
+            tasks: self.tasks.len() as u32,
+            start_ns: recorder.nanoseconds(started),
+            end_ns: recorder.nanoseconds(Instant::now()),
+            marks: recorder.take(),
+        });
     }
 }
 
@@ -186,9 +206,15 @@ impl CpuExecutable {
     fn run(&self, step: &StepView<'_>) {
         let pool = &self.engine.pool;
         let crossed = match self.submission {
-            Submission::Graph => pool.run_stages(&|worker| self.run_from(step, worker)),
+            Submission::Graph => {
+                pool.recorder().set_first_task(0);
+                pool.run_stages(&|worker| self.run_from(step, worker))
+            }
             Submission::Task => {
-                let one = |i| pool.run_stages(&|worker| self.run_task(step, worker, i));
+                let one = |i| {
+                    pool.recorder().set_first_task(i);
+                    pool.run_stages(&|worker| self.run_task(step, worker, i))
+                };
                 (0..self.tasks.len()).map(one).fold(0, u32::wrapping_add)
             }
         };

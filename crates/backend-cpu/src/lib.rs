@@ -17,6 +17,7 @@ pub mod memory;
 pub mod pack;
 pub mod pool;
 pub mod probe;
+mod record;
 mod resident;
 mod states;
 mod step;

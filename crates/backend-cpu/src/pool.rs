@@ -10,10 +10,12 @@ mod barrier;
 mod chunks;
 mod cpus;
 mod preempted;
+mod recorder;
 mod sync;
 mod team;
 
 pub use chunks::Chunks;
+pub use recorder::Recorder;
 
 use barrier::{Poisoned, Spin};
 use cpus::{Cpus, Handle};
@@ -53,9 +55,11 @@ impl<'a> Worker<'a> {
     /// If another thread's program panicked; `Pool::run` then reports that panic.
     pub fn barrier(&self) {
         let epoch = self.epoch.get();
+        self.shared.recorder.arrive(self.id, epoch);
         let mut waiting = self.shared.waiting(self.id, Some(epoch), || false);
         self.shared.team.wait(self.id, epoch, &mut waiting);
         self.epoch.set(epoch.wrapping_add(1));
+        self.shared.recorder.resume(self.id, self.stage);
     }
 
     /// Index of the stage this thread is in.
@@ -76,9 +80,13 @@ impl<'a> Worker<'a> {
         let epoch = self.epoch.get();
         let next = EntryPoint { stage: self.stage, epoch: epoch.wrapping_add(1) };
         self.epoch.set(next.epoch);
+        self.shared.recorder.arrive(self.id, epoch);
         let mut waiting = self.shared.waiting(self.id, Some(epoch), idle);
         let stays = self.shared.team.meet(self.id, next, &mut waiting);
         (self.tid, self.threads) = self.shared.team.place(self.id);
+        if stays {
+            self.shared.recorder.resume(self.id, self.stage);
+        }
         stays
     }
 
@@ -113,6 +121,7 @@ struct Shared {
     /// now and then.
     elastic: bool,
     team: Team,
+    recorder: Recorder,
     handles: Box<[OnceLock<Handle>]>,
     job: Mutex<Option<Job>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -167,6 +176,7 @@ impl Pool {
             threads,
             elastic: fits,
             team: Team::new(threads, if fits { Spin::LONG } else { Spin::SHORT }),
+            recorder: Recorder::new(threads),
             handles: (0..threads).map(|_| OnceLock::new()).collect(),
             job: Mutex::new(None),
             panic: Mutex::new(None),
@@ -183,6 +193,11 @@ impl Pool {
     /// Number of threads, including the caller's.
     pub fn threads(&self) -> usize {
         self.shared.threads
+    }
+
+    /// When threads entered, waited and left.
+    pub fn recorder(&self) -> &Recorder {
+        &self.shared.recorder
     }
 
     /// Runs `program`, a single stage, once on every thread. Returns when all threads have finished.
@@ -234,8 +249,10 @@ fn execute(shared: &Shared, id: usize, entry: EntryPoint, program: *const Thread
     let (tid, threads) = shared.team.place(id);
     let epoch = &Cell::new(entry.epoch);
     let worker = Worker { tid, threads, shared, id, stage: entry.stage, epoch };
+    shared.recorder.enter(id, entry.stage);
     // SAFETY: `Pool::run` keeps the program alive until every worker is done with it.
     let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*program)(worker) }));
+    shared.recorder.leave(id);
     if let Err(panic) = result {
         if !panic.is::<Poisoned>() {
             lock(&shared.panic).get_or_insert(panic);

@@ -1,6 +1,6 @@
 //! The traits of a device. The crate's front page has the contract.
 
-use crate::{Bindings, Burst, Counters, DeviceError, StepReport, WeightSource};
+use crate::{Bindings, Burst, Counters, DeviceError, StepReport, Timeline, WeightSource};
 use aio_plan::artefact::WeightFile;
 use aio_plan::{Ceilings, Plan, PlanFamily, PoolSizes, StepForm, Target};
 use std::any::Any;
@@ -99,6 +99,15 @@ pub enum ImageAccess {
     Read,
     /// Maps the file, and uses it in place where the device can. Nothing is checked.
     Map,
+}
+
+/// What a device traced.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trace {
+    /// A trace in the JSON form of Chrome and Perfetto, of a device that writes its own.
+    Chrome(String),
+    /// What the device's threads did.
+    Timeline(Timeline),
 }
 
 /// A device that runs plans.
@@ -201,11 +210,11 @@ pub trait Device: Send + Sync {
         Err(DeviceError::NoTrace { device: self.target().name })
     }
 
-    /// What was traced so far, in the JSON form of Chrome and Perfetto; the trace begins afresh.
+    /// What was traced so far; the trace begins afresh. Not while a step runs.
     ///
     /// # Errors
     /// [`DeviceError::NoTrace`] if the device cannot.
-    fn take_trace(&self) -> Result<String, DeviceError> {
+    fn take_trace(&self) -> Result<Trace, DeviceError> {
         Err(DeviceError::NoTrace { device: self.target().name })
     }
 

@@ -10,7 +10,7 @@
 //!   caller could not foresee, and [`DeviceError::Binding`] a step that does not fit its plan.
 //! - After an error the KV states are unchanged up to the first position the step would have written. Lengths belong to
 //!   the caller, who keeps the old ones. Slots that the step would have written are undefined, all others unchanged.
-//! - A step allocates no memory.
+//! - A step allocates no memory, unless a trace is kept.
 //! - `Unsupported` is a distinct outcome: a device that lacks a kernel reports it when a plan is loaded.
 //!
 //! **Threads**: devices and executables move between threads (`Send`) and run one step at a time (`&mut self`).
@@ -27,15 +27,17 @@ pub mod null;
 mod report;
 mod tally;
 pub mod threads;
+pub mod timeline;
 pub mod weights;
 
 pub use bindings::{Bindings, Data};
 pub use burst::{Burst, BurstEnd, BurstReport, BurstRequest, BurstSampling, BurstStep};
 pub use counters::Counters;
 pub use device::{
-    Device, Executable, ImageAccess, ImageForm, LoadOptions, Pending, Submission, WeightImage, WeightSet,
+    Device, Executable, ImageAccess, ImageForm, LoadOptions, Pending, Submission, Trace, WeightImage, WeightSet,
 };
 pub use error::DeviceError;
 pub use report::StepReport;
 pub use tally::Tally;
+pub use timeline::Timeline;
 pub use weights::{WeightData, WeightSource};

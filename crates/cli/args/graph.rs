@@ -1,6 +1,6 @@
 //! Flags of `aio graph`.
 
-use super::{DeviceArg, IsaArg, MAX_ROWS, ModelArgs, TextOrJson};
+use super::{DeviceArg, InspectArgs, IsaArg, MAX_ROWS, ModelArgs, TailArg, TextOrJson};
 use aio::ir::{Graph, Op, Sym};
 use aio::plan::{Bucket, StepOutput, Tail};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
@@ -21,6 +21,8 @@ pub(crate) enum GraphCommand {
     Plan(BucketArgs),
     /// List a model's plans: tasks, bytes, time to compile and to load.
     Buckets(BucketsArgs),
+    /// Show what each task of a plan reads, computes and should take; with --measure what it takes.
+    Inspect(Box<InspectArgs>),
     /// Run a graph on `.npy` tensors.
     Run(GraphRunArgs),
     /// List the ops and their meaning.
@@ -38,31 +40,6 @@ pub(crate) struct GraphArgs {
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub model: ModelArgs,
-}
-
-/// What to return for the output rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TailArg {
-    /// The most likely token.
-    Argmax,
-    /// A sampled token.
-    Sample,
-    /// The logits themselves.
-    Logits,
-    /// The last hidden state after its norm.
-    Hidden,
-}
-
-impl TailArg {
-    /// The compiler's value for it.
-    pub(crate) fn tail(self) -> Tail {
-        match self {
-            TailArg::Argmax => Tail::Argmax,
-            TailArg::Sample => Tail::Sample,
-            TailArg::Logits => Tail::Logits,
-            TailArg::Hidden => Tail::Hidden,
-        }
-    }
 }
 
 /// Arguments of `aio graph print`.

@@ -75,6 +75,9 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
+    /// Peak rates that are assumed of a device that does not know its own.
+    pub const ASSUMED: Ceilings = CEILINGS;
+
     /// The peak rates that predictions begin with.
     pub fn ceilings_of(&self, device: &dyn Device) -> Ceilings {
         self.ceilings.or_else(|| device.ceilings()).unwrap_or(CEILINGS)

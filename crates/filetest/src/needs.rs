@@ -1,8 +1,8 @@
 //! What a test needs from the machine, and what happens if it is missing.
 //!
-//! A test that needs the default model, a C or C++ compiler, the PTX tools or a GPU asks here. If the need is missing,
+//! A test that needs the default model, a C or C++ compiler, the PTX tools, a GPU, a browser or a Python package asks here. If the need is missing,
 //! the test returns early after a SKIP line with the reason. If the environment variable `AIO_REQUIRE` lists the need
-//! (`model,cxx,ptx,gpu,peer,jinja`), the test fails instead. Lines go straight to stderr, which the test harness does
+//! (`model,cxx,ptx,gpu,peer,jinja,chromium,onnx`), the test fails instead. Lines go straight to stderr, which the test harness does
 //! not capture. Each line carries the running count for the whole `cargo test`, so the last one is the total.
 
 use std::io::Write;
@@ -68,6 +68,40 @@ pub fn jinja(test: &str) -> Option<Command> {
         skip(test, "jinja", "neither AIO_PYTHON nor `python3` is a Python with the package jinja2");
     }
     has_package.then(|| Command::new(program))
+}
+
+/// A Python with the package onnx (`AIO_PYTHON`, else `python3`), or `None` after a SKIP.
+pub fn onnx(test: &str) -> Option<Command> {
+    let program = std::env::var_os("AIO_PYTHON").filter(|p| !p.is_empty()).unwrap_or_else(|| "python3".into());
+    let imports = ["-c", "import onnx, onnx.reference, numpy"];
+    let has_package = Command::new(&program).args(imports).output().is_ok_and(|o| o.status.success());
+    if !has_package {
+        skip(test, "onnx", "neither AIO_PYTHON nor `python3` is a Python with the packages onnx and numpy");
+    }
+    has_package.then(|| Command::new(program))
+}
+
+/// A headless Chromium (`AIO_CHROMIUM`, else the usual names), or `None` after a SKIP.
+pub fn chromium(test: &str) -> Option<Command> {
+    let named = std::env::var_os("AIO_CHROMIUM").filter(|p| !p.is_empty());
+    let usual = ["chromium", "chromium-browser", "google-chrome"].map(Into::into);
+    let starts = |program: &std::ffi::OsString| {
+        Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success())
+    };
+    let Some(program) = named.into_iter().chain(usual).find(starts) else {
+        skip(
+            test,
+            "chromium",
+            "there is no Chromium: neither AIO_CHROMIUM nor chromium, chromium-browser, google-chrome",
+        );
+        return None;
+    };
+    let mut command = Command::new(program);
+    // Containers allow no sandbox of its own, and have little shared memory.
+    command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]);
+    // No name resolves, so nothing can be fetched.
+    command.args(["--host-resolver-rules=MAP * ~NOTFOUND", "--disable-background-networking"]);
+    Some(command)
 }
 
 /// Counts the skips of all test processes started by the same `cargo test`.

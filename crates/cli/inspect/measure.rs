@@ -1,0 +1,180 @@
+//! Runs the inspected step and takes the time of each task, between reads of memory in the same run.
+
+use super::found::Found;
+use crate::args::{InspectArgs, LoadArgs, ModelArgs};
+use crate::{devices, models, signals};
+use aio::backend::{Timeline, Trace};
+use aio::devices::{Macs, Meter};
+use aio::engine::{Engine, EngineOptions, OutputBuffer, Sampling, Sequence, Step, StepRow, StepWants};
+use aio::inspect::{Machine, Samples, idle};
+use aio::ir::sampling::SampleParams;
+use aio::plan::Tail;
+use anyhow::{Context, Result, bail};
+use std::sync::Arc;
+
+/// Steps before those that count.
+const WARM_UP: u32 = 4;
+/// Measurements of the peaks, of which the best counts.
+const MACS: u32 = 3;
+/// Size of a read: as much as the weights, within these.
+const READ_BYTES: (u64, u64) = (1 << 20, 1 << 30);
+
+/// What a measurement gave.
+pub(super) struct Measured {
+    pub samples: Samples,
+    /// The machine as it was in this run.
+    pub machine: Machine,
+    pub timeline: Timeline,
+}
+
+/// Measures the step on the device that the arguments name.
+pub(super) fn measure(args: &InspectArgs, found: &Found, machine: Machine) -> Result<Measured> {
+    let Some(path) = &found.path else { bail!("--measure needs a model: {} is a text graph", found.source) };
+    let step = found.step;
+    if args.drafts.is_some() || step.seqs != 1 && step.seqs != step.rows {
+        bail!("--measure runs rows of one sequence, or one row of each; `aio bench spec` measures drafts");
+    }
+    let tail = found.family.plans[found.plan].bucket.tail;
+    let sampling = sampling(tail)?;
+    let opened = devices::open(args.model.device, (&args.model).into())?;
+    let hardware = devices::measured(args.model.device, &opened)?;
+    let context = Some(step.context.max(step.rows) + 1);
+    let options = EngineOptions { context, sequences: step.seqs, ..EngineOptions::default() };
+    let model = ModelArgs { model: Some(path.clone()), ..args.model.clone() };
+    let mut loaded = models::load_on(&model, &LoadArgs::default(), Arc::clone(&opened.device), &options)?;
+    let bytes = loaded.engine.work().weight_bytes.clamp(READ_BYTES.0, READ_BYTES.1);
+    let meter = hardware.meter(bytes)?;
+    let mut run = Run { engine: &loaded.engine, sampling, out: OutputBuffer::new(), rows: step.rows, token: 1 };
+    let mut sequences = run.fill(step.seqs, step.context.saturating_sub(step.rows / step.seqs))?;
+    for _ in 0..WARM_UP {
+        run.step(&mut sequences)?;
+        meter.read_seconds()?;
+    }
+    opened.device.trace()?;
+    taken(&*opened.device)?;
+    let mut reads = Vec::new();
+    for _ in 0..args.reps {
+        run.step(&mut sequences)?;
+        reads.push(meter.read_seconds()?);
+    }
+    let timeline = taken(&*opened.device)?;
+    loaded.keep();
+    let machine = present(machine, &*meter, &reads, (&opened.chip, opened.threads))?;
+    let samples = samples(found, &timeline, machine.bandwidth)?;
+    Ok(Measured { samples, machine, timeline })
+}
+
+/// What a plan's tail needs of the rows' sampling.
+fn sampling(tail: Tail) -> Result<Sampling> {
+    match tail {
+        Tail::Argmax => Ok(Sampling::greedy()),
+        Tail::Sample => {
+            let params = SampleParams { temperature: 0.8, top_k: 40, ..SampleParams::GREEDY };
+            Ok(Sampling { params, ..Sampling::greedy() })
+        }
+        Tail::Logits | Tail::Hidden => bail!("--measure runs the tails argmax and sample, not {}", tail.name()),
+    }
+}
+
+/// The device's timeline so far.
+fn taken(device: &dyn aio::backend::Device) -> Result<Timeline> {
+    match device.take_trace()? {
+        Trace::Timeline(timeline) => Ok(timeline),
+        Trace::Chrome(_) => bail!("--measure needs a device that records its threads; this one models its time"),
+    }
+}
+
+/// The machine at the rates of this run.
+fn present(machine: Machine, meter: &dyn Meter, reads: &[f64], (chip, threads): (&str, u32)) -> Result<Machine> {
+    let (mut int8, mut plain) = (0.0f64, 0.0f64);
+    for _ in 0..MACS {
+        let macs: Macs = meter.macs()?;
+        (int8, plain) = (int8.max(macs.int8), plain.max(macs.plain));
+    }
+    let mut sorted = reads.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let median = sorted.get(sorted.len() / 2).copied().context("a step was measured")?;
+    let measured = machine.measured(meter.bytes() as f64 / median, int8, plain);
+    Ok(Machine { name: chip.to_owned(), threads, ..measured })
+}
+
+/// Times of the steps that ran on the inspected plan.
+fn samples(found: &Found, timeline: &Timeline, read_bandwidth: f64) -> Result<Samples> {
+    let bucket = found.family.plans[found.plan].bucket;
+    let tasks = found.family.plans[found.plan].tasks.len();
+    let steps = || timeline.steps.iter().filter(|s| s.bucket == bucket && s.tasks as usize == tasks);
+    if steps().count() == 0 {
+        let other = timeline.steps.first().map_or("none".to_owned(), |s| s.bucket.to_string());
+        bail!("the steps ran on the plan {other}, not on {bucket}");
+    }
+    let mut times = vec![Vec::new(); tasks];
+    for step in steps() {
+        times.iter_mut().zip(step.task_seconds()).for_each(|(all, seconds)| all.push(seconds));
+    }
+    Ok(Samples {
+        steps: steps().map(|s| s.seconds()).collect(),
+        tasks: times,
+        read_bandwidth,
+        idle: idle(timeline).into_iter().map(|(cause, seconds)| (cause.name().to_owned(), seconds)).collect(),
+        threads: timeline.threads.len(),
+    })
+}
+
+/// Steps on an engine.
+struct Run<'e> {
+    engine: &'e Engine,
+    sampling: Sampling,
+    out: OutputBuffer,
+    rows: u32,
+    token: u32,
+}
+
+impl Run<'_> {
+    /// The next token of a fixed sequence.
+    fn token(&mut self) -> u32 {
+        self.token = self.token.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.token >> 8) % self.engine.model().hyper.vocab_size
+    }
+
+    /// Sequences of some positions each.
+    fn fill(&mut self, count: u32, positions: u32) -> Result<Vec<Sequence>> {
+        (0..count).map(|_| self.filled(positions as usize)).collect()
+    }
+
+    fn filled(&mut self, positions: usize) -> Result<Sequence> {
+        let mut sequence = Sequence::new();
+        self.engine.reserve(&mut sequence, positions + self.rows as usize)?;
+        while sequence.len() < positions {
+            let first = sequence.len();
+            let take = (positions - first).min(self.engine.prefill_rows());
+            let rows: Vec<StepRow<'_>> = (0..take)
+                .map(|i| StepRow { token: self.token(), sequence: 0, position: first + i, wants: StepWants::Nothing })
+                .collect();
+            self.engine.step(Step { sequences: &mut [&mut sequence], rows: &rows, drafts: &[] }, &mut self.out)?;
+            sequence.commit(first + take)?;
+        }
+        Ok(sequence)
+    }
+
+    /// One step, which is then forgotten, so that all see as many positions.
+    fn step(&mut self, sequences: &mut [Sequence]) -> Result<()> {
+        if signals::interrupted() {
+            bail!("interrupted");
+        }
+        let each = self.rows as usize / sequences.len();
+        let tokens: Vec<u32> = (0..self.rows).map(|_| self.token()).collect();
+        let lens: Vec<usize> = sequences.iter().map(Sequence::len).collect();
+        let row = |(i, &token): (usize, &u32)| {
+            let (sequence, offset) = (i / each, i % each);
+            // One row of each sequence returns a token.
+            let asks = offset + 1 == each;
+            let token_of = StepWants::Token { sampling: &self.sampling, recent: &[], bias: None };
+            let wants = if asks { token_of } else { StepWants::Nothing };
+            StepRow { token, sequence, position: lens[sequence] + offset, wants }
+        };
+        let rows: Vec<StepRow<'_>> = tokens.iter().enumerate().map(row).collect();
+        let mut together: Vec<&mut Sequence> = sequences.iter_mut().collect();
+        self.engine.step(Step { sequences: &mut together, rows: &rows, drafts: &[] }, &mut self.out)?;
+        Ok(())
+    }
+}

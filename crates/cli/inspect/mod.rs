@@ -1,0 +1,95 @@
+//! `aio graph inspect`: what each task of a plan reads, computes and should take.
+
+mod csv;
+mod found;
+mod measure;
+mod tables;
+
+use crate::args::{InspectArgs, InspectForm};
+use crate::outcome::Outcome;
+use crate::output::{json_line, print_now};
+use crate::{output, profiles, signals};
+use aio::backend::Timeline;
+use aio::engine::EngineOptions;
+use aio::inspect::{Machine, Pattern, Report, chrome, dot, html, inspect, onnx, svg};
+use aio::ir::verify;
+use anyhow::{Context, Result, bail};
+use found::Found;
+use measure::measure;
+
+/// Tasks in tables for people.
+const TOP: usize = 16;
+
+pub(crate) fn main(args: &InspectArgs) -> Result<Outcome> {
+    if !args.measure {
+        signals::end_at_once();
+    }
+    let pattern = args.filter.as_deref().map(Pattern::new).transpose()?;
+    check(args.output, args.measure)?;
+    let found = Found::open(args)?;
+    if args.output == InspectForm::Onnx {
+        let Some(graph) = &found.graph else {
+            bail!("{} has only plans; -o onnx needs the model it was compiled from", found.source)
+        };
+        output::print_bytes(&onnx(verify(graph)?))?;
+        return Ok(Outcome::Fine);
+    }
+    let (mut report, timeline) = report(args, &found)?;
+    let people = matches!(args.output, InspectForm::Table | InspectForm::Md);
+    report.keep(pattern.as_ref(), args.top.or(people.then_some(TOP)));
+    print_now(&match args.output {
+        InspectForm::Table => tables::text(&report, &args.by, output::columns()),
+        InspectForm::Md => tables::markdown(&report, &args.by),
+        InspectForm::Json => json_line(report.to_json()),
+        InspectForm::Csv => csv::lines(&report.tasks),
+        InspectForm::Dot => dot(&report, &found.subject()),
+        InspectForm::Svg => svg(&report),
+        InspectForm::Html => html(&report),
+        InspectForm::Trace | InspectForm::Onnx => timeline.map_or_else(String::new, |t| chrome(&t, &found.family)),
+    })?;
+    Ok(Outcome::Fine)
+}
+
+/// Refuses forms that lack what they show, before anything is opened.
+fn check(form: InspectForm, measure: bool) -> Result<()> {
+    if form == InspectForm::Trace && !measure {
+        bail!("-o trace shows measured steps; add --measure");
+    }
+    if form == InspectForm::Onnx && output::columns().is_some() {
+        bail!("-o onnx is binary; send it to a file or a pipe");
+    }
+    Ok(())
+}
+
+/// The report on all tasks, and what was recorded if the step was measured.
+fn report(args: &InspectArgs, found: &Found) -> Result<(Report, Option<Timeline>)> {
+    let mut machine = machine(args, found)?;
+    let measured = if args.measure { Some(measure(args, found, machine.clone())?) } else { None };
+    if let Some(measured) = &measured {
+        machine = measured.machine.clone();
+    }
+    let mut report = inspect(&found.subject(), &found.source, &machine);
+    if let Some(measured) = &measured {
+        report.measure(&found.subject(), &measured.samples);
+    }
+    for (row, ms) in report.buckets.iter_mut().zip(&found.compile_ms) {
+        row.compile_ms = Some(*ms);
+    }
+    for (row, bytes) in report.buckets.iter_mut().zip(found.plan_bytes()) {
+        row.plan_bytes = Some(bytes);
+    }
+    Ok((report, measured.map(|m| m.timeline)))
+}
+
+/// The machine to predict for: of the profile given, of this machine's, or one with assumed rates.
+fn machine(args: &InspectArgs, found: &Found) -> Result<Machine> {
+    if let Some(path) = &args.profile {
+        let profile = profiles::read(path)?;
+        return Machine::of_profile(&profile)
+            .with_context(|| format!("{} lacks the memory's bandwidth or a peak", path.display()));
+    }
+    let threads = args.model.threads.unwrap_or(0);
+    let own = profiles::of_target(args.model.device, &found.family.target, threads);
+    let assumed = || Machine::of_ceilings(&found.family.target, found.ceilings.unwrap_or(EngineOptions::ASSUMED));
+    Ok(own.as_ref().and_then(Machine::of_profile).unwrap_or_else(assumed))
+}

@@ -1,0 +1,360 @@
+//! `aio graph inspect`: what it says of models, compiled models and text graphs, in every form.
+
+use crate::Place;
+use aio::inspect::{Report, parse};
+use aio::ir::DType;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// A projection that reads 256 inputs, on weights in a block format.
+const LINEAR: &str = "aio 1\ngraph \"linear\"\n%x = input \"x\" : f32[rows, 256]\n%w = weight \"w\" : q8_0[8, 256]\n\
+                      %y = matmul %x, %w\noutput \"y\" = %y\n";
+
+fn report(place: &Place, args: &[&str]) -> Report {
+    parse(&place.good(&[&["graph", "inspect"], args, &["-o", "json"]].concat())).unwrap()
+}
+
+/// The model that commands use by default, wherever it is cached.
+fn default_model(test: &str) -> Option<String> {
+    aio_filetest::needs::default_model(test).map(|p| p.display().to_string())
+}
+
+#[test]
+fn the_bytes_of_a_step_are_those_of_the_file() {
+    let place = Place::new();
+    let model = place.model("qwen3-0.6b", DType::Q4_1);
+    let file: Value = serde_json::from_str(&place.good(&["gguf", &model, "-o", "json"])).unwrap();
+    let tensors = file["tensors"].as_array().unwrap();
+    let bytes = |name: &str| -> u64 {
+        tensors.iter().filter(|t| t["name"] != name).map(|t| t["bytes"].as_u64().unwrap()).sum()
+    };
+    let r = report(&place, &[&model, "--context", "100"]);
+    let tied = !tensors.iter().any(|t| t["name"] == "output.weight");
+    assert_eq!(r.header.model_bytes, bytes(""));
+    assert_eq!(r.header.weight_bytes, bytes(if tied { "" } else { "token_embd.weight" }));
+    let kv: u64 = r.header.kv_bytes_per_token;
+    let attention = r.groups.op.iter().find(|g| g.key == "attend_pages").unwrap();
+    assert_eq!(attention.work.kv_bytes, 100 * kv, "attention reads each position once");
+    let written = r.groups.op.iter().find(|g| g.key == "qkv").unwrap();
+    assert_eq!(written.work.kv_bytes, kv, "a step of one row writes one position");
+    let task = |sum: fn(&aio::inspect::TaskRow) -> u64| r.tasks.iter().map(sum).sum::<u64>();
+    assert_eq!(task(|t| t.work.flops), r.header.work.flops);
+    let looked_up = r.tasks[0].work.weight_bytes;
+    assert_eq!(task(|t| t.work.weight_bytes), r.header.weight_bytes + looked_up);
+    assert_eq!(r.tasks.len(), r.header.task_count);
+    for groups in [&r.groups.op, &r.groups.layer, &r.groups.block, &r.groups.dtype] {
+        assert_eq!(groups.iter().map(|g| g.tasks).sum::<usize>(), r.header.task_count);
+        assert!((groups.iter().map(|g| g.predicted_share).sum::<f64>() - 1.0).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn the_default_model_reads_what_is_published_of_it() {
+    let Some(model) = default_model("the_default_model_reads_what_is_published_of_it") else { return };
+    let place = Place::new();
+    let r = report(&place, &[&model]);
+    assert_eq!((r.header.weight_bytes, r.header.kv_bytes_per_token), (96_576_768, 23_040));
+    let text = place.good(&["graph", "inspect", &model]);
+    assert!(text.contains("weights    96.58 MB a step") && text.contains("kv         23,040 bytes a token"), "{text}");
+}
+
+#[test]
+fn a_plan_is_the_same_in_a_model_and_in_its_artefact() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_0);
+    place.good(&["compile", "-m", &model, "-o", "tiny.aio"]);
+    for flags in [&["--rows", "8", "--seqs", "2"][..], &["--drafts", "3"], &["--tail", "sample"]] {
+        let [whole, compiled] = [&model[..], "tiny.aio"].map(|file| report(&place, &[&[file][..], flags].concat()));
+        assert_eq!(whole.tasks, compiled.tasks);
+        assert_eq!((&whole.memory, &whole.groups), (&compiled.memory, &compiled.groups));
+        assert!(whole.buckets.iter().all(|b| b.compile_ms.is_some()));
+        assert!(compiled.buckets.iter().all(|b| b.compile_ms.is_none() && b.plan_bytes.is_some()));
+    }
+    place.bad(&["graph", "inspect", "tiny.aio", "--tail", "hidden"], 2, "has no plan for this step; it has r1s1o1");
+    place.bad(&["graph", "inspect", "tiny.aio", "--template", "x"], 2, "already compiled");
+}
+
+#[test]
+fn weights_are_not_read() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q8_0);
+    place.good(&["compile", "-m", &model, "-o", "tiny.aio"]);
+    let want = report(&place, &["tiny.aio"]);
+    let mut bytes = std::fs::read(place.path("tiny.aio")).unwrap();
+    let end = bytes.len();
+    bytes[end - 4096..].fill(0xff);
+    place.write("tiny.aio", bytes);
+    assert_eq!(report(&place, &["tiny.aio"]), want);
+}
+
+#[test]
+fn a_text_graph_has_its_bytes_and_operations() {
+    let place = Place::new();
+    place.write("linear.graph", LINEAR);
+    let r = report(&place, &["linear.graph", "--rows", "4", "--device", "interp"]);
+    let task = &r.tasks[0];
+    assert_eq!((task.work.weight_bytes, task.work.flops), (8 * 256 / 32 * 34, 4 * 8 * 256 * 2));
+    assert_eq!((task.name.as_str(), task.dtype.as_str()), ("w", "q8_0"));
+    assert_eq!(task.work.activation_bytes, 4 * (256 + 8) * 4);
+    assert_eq!(task.weights[0].shape, ["8", "256"]);
+    assert!((task.intensity - task.work.flops as f64 / task.work.bytes() as f64).abs() < 1e-12);
+}
+
+#[test]
+fn buffers_of_the_memory_plan_do_not_overlap_and_the_peak_is_where_it_says() {
+    let place = Place::new();
+    let model = place.model("llama-1b", DType::Q4_0);
+    let m = report(&place, &[&model, "--rows", "17"]).memory;
+    assert!(m.intervals.len() > 5 && m.arena_bytes >= m.lower_bound);
+    assert_eq!(m.live[m.peak_task.unwrap()], m.lower_bound);
+    assert_eq!(m.live.iter().max(), Some(&m.lower_bound));
+    for (i, a) in m.intervals.iter().enumerate() {
+        assert!(a.offset + a.bytes <= m.arena_bytes);
+        for b in &m.intervals[i + 1..] {
+            let in_time = a.first <= b.last && b.first <= a.last;
+            let apart = a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset;
+            assert!(!in_time || apart, "{a:?} and {b:?}");
+        }
+    }
+}
+
+#[test]
+fn more_work_is_never_predicted_to_take_less_time() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let seconds = |flags: &[&str]| report(&place, &[&[&model[..]][..], flags].concat()).header.predicted_seconds;
+    assert!(seconds(&["--context", "4096"]) > seconds(&["--context", "16"]));
+    assert!(seconds(&["--rows", "16"]) > seconds(&["--rows", "2"]));
+    let drafts = report(&place, &[&model]).speculation;
+    assert!(drafts.windows(2).all(|w| w[0].cost <= w[1].cost) && drafts[0].cost >= 1.0, "{drafts:?}");
+    let even: Vec<f64> = drafts.iter().map(|d| d.break_even.unwrap_or(1.0)).collect();
+    assert!(even.iter().all(|p| (0.0..=1.0).contains(p)), "{even:?}");
+}
+
+#[test]
+fn a_filter_and_a_limit_narrow_tasks_but_not_sums() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let all = report(&place, &[&model]);
+    let some = report(&place, &[&model, "--filter", "^attend|ffn_down"]);
+    assert!(some.tasks.iter().all(|t| t.kind == "attend_pages" || t.name.contains("ffn_down")));
+    assert_eq!((some.tasks.len(), some.tasks.len() + some.omitted), (4, all.tasks.len()));
+    assert_eq!((&some.groups, &some.header), (&all.groups, &all.header));
+    let two = report(&place, &[&model, "--top", "2"]);
+    let mut slowest: Vec<f64> = all.tasks.iter().map(|t| t.predicted_seconds).collect();
+    slowest.sort_by(|a, b| b.total_cmp(a));
+    assert_eq!(two.tasks.iter().map(|t| t.predicted_seconds).collect::<Vec<_>>(), slowest[..2]);
+    let csv = place.good(&["graph", "inspect", &model, "-o", "csv", "--filter", "head"]);
+    let lines: Vec<&str> = csv.lines().collect();
+    let columns = |line: &str| line.split(',').count();
+    assert!(lines.len() == 2 && columns(lines[0]) == columns(lines[1]) && lines[1].contains(",head,"), "{csv}");
+    place.bad(&["graph", "inspect", &model, "--filter", "("], 2, "`(` is not a regular expression: unclosed group");
+}
+
+#[test]
+fn tables_show_the_groups_that_were_asked_for() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let text = place.good(&["graph", "inspect", &model, "--by", "layer", "--by", "type", "--top", "3"]);
+    assert!(text.contains("by layer (3)") && text.contains("by type (") && !text.contains("by kind"), "{text}");
+    assert!(
+        text.contains("tasks, slowest first (3)") && text.contains("speculation") && text.contains("arena"),
+        "{text}"
+    );
+    let markdown = place.good(&["graph", "inspect", &model, "-o", "md"]);
+    assert!(
+        markdown.starts_with("# tiny.gguf: r1s1o1-argmax on ") && markdown.contains("| kind | tasks |"),
+        "{markdown}"
+    );
+    assert!(!markdown.contains('\u{1b}'));
+}
+
+#[test]
+fn nodes_that_do_not_fuse_are_named_with_the_reason() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    assert_eq!(report(&place, &[&model]).lints, [], "the default shape fuses whole");
+    let graph = include_str!("../filetests/fuse/gate_up_not_other_norm.graph");
+    place.write("norms.graph", graph);
+    let missed = report(&place, &["norms.graph"]).lints;
+    assert!(
+        missed.iter().any(|l| l.code == "missed-fusion" && l.message.contains("no part of gate_up: ")),
+        "{missed:?}"
+    );
+    let kv = "aio 1\ngraph \"g\"\n%kv = state \"kv\" : f32[pages, 4]\n%i = input \"i\" : u32[rows]\n\
+              %y = gather %kv, %i\noutput \"y\" = %y\n";
+    place.write("kv.graph", kv);
+    let wide = report(&place, &["kv.graph", "--device", "interp"]).lints;
+    assert!(wide.iter().any(|l| l.code == "f32-kv"), "{wide:?}");
+    let padded = report(&place, &[&model, "--rows", "18"]).lints;
+    assert!(padded.iter().any(|l| l.code == "padding" && l.message.contains("r72s72o72")), "{padded:?}");
+    let plain = "aio 1\ngraph \"g\"\n%w = weight \"w\" : q8_0[8, 32]\n%y = dequantize %w\noutput \"y\" = %y\n";
+    place.write("plain.graph", plain);
+    let hot = report(&place, &["plain.graph"]).lints;
+    assert!(hot.iter().any(|l| l.code == "dequantize-in-loop"), "{hot:?}");
+}
+
+/// Every key of the JSON form is in its description.
+#[test]
+fn the_schema_names_every_field() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let text = place.good(&["graph", "inspect", &model, "--rows", "18", "-o", "json"]);
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["schema"], 1);
+    let mut keys = BTreeSet::new();
+    collect(&value, &mut keys);
+    let schema = include_str!("../../crates/inspect/SCHEMA.md");
+    let missing: Vec<&String> = keys.iter().filter(|k| !schema.contains(&format!("`{k}`"))).collect();
+    assert!(keys.len() > 50 && missing.is_empty(), "{missing:?} of {}", keys.len());
+    assert!(parse(&text.replace("\"schema\":1", "\"schema\":9")).unwrap_err().contains("schema 9"));
+    assert!(parse("{}").unwrap_err().contains("no schema version"));
+}
+
+fn collect(value: &Value, keys: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| {
+            keys.insert(key.clone());
+            collect(value, keys);
+        }),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, keys)),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_profile_sets_the_rates() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let profile = "version = 1\nhost = \"h\"\ndate = \"2026-01-01\"\ndevice = \"cpu-avx2\"\nprocessor = \"a chip\"\n\
+        threads = 4\ncommit = \"c\"\n[costs]\nsubmission_us = { median = 1.0, min = 1.0, max = 1.0 }\n\
+        barrier_us = { median = 1.0, min = 1.0, max = 1.0 }\nwake_us = { median = 1.0, min = 1.0, max = 1.0 }\n\
+        [[read]]\nlevel = \"memory\"\nbytes = 1\nthreads = 4\ngb_s = { median = 50.0, min = 50.0, max = 50.0 }\n\
+        [[peak]]\nkind = \"int8\"\nthreads = 4\ngmac_s = { median = 900.0, min = 900.0, max = 900.0 }\n";
+    place.write("fast.toml", profile);
+    let fast = report(&place, &[&model, "--profile", "fast.toml"]).header;
+    assert_eq!((fast.machine.bandwidth, fast.machine.name.as_str()), (50e9, "a chip"));
+    let assumed = report(&place, &[&model]).header;
+    assert!(assumed.predicted_seconds != fast.predicted_seconds);
+    place.bad(&["graph", "inspect", &model, "--profile", "none.toml"], 2, "none.toml");
+}
+
+#[test]
+fn hostile_files_end_with_a_message() {
+    let place = Place::new();
+    place.write("empty", "");
+    place.write("text", "hello");
+    place.write("gguf", "GGUF\x03\0\0\0");
+    place.write("aio", "AIOPLAN\0".repeat(100));
+    for name in ["empty", "text", "gguf", "aio", "missing"] {
+        place.bad(&["graph", "inspect", name], 2, "error:");
+    }
+    place.bad(&["graph", "inspect", "text", "-m", "x"], 2, "cannot be used with");
+    place.bad(&["graph", "inspect", "--rows", "0"], 2, "--rows");
+}
+
+/// Times depend on the machine, but not what they add up to.
+#[test]
+fn measured_tasks_stand_beside_predictions() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let flags = ["--measure", "--reps", "8", "--context", "40", "--threads", "2"];
+    let r = report(&place, &[&[&model[..]], &flags[..]].concat());
+    let step = r.header.measured.unwrap();
+    assert_eq!((step.steps, r.header.machine.threads), (8, 2));
+    assert!(step.p50_seconds > 0.0 && step.p50_seconds <= step.p99_seconds && step.read_bandwidth > 0.0);
+    for task in &r.tasks {
+        let m = task.measured.unwrap();
+        assert!(m.p50_seconds >= 0.0 && m.p50_seconds <= m.p99_seconds && m.p99_seconds <= step.p99_seconds);
+        if m.p50_seconds > 0.0 {
+            let bytes = (task.work.weight_bytes + task.work.kv_bytes) as f64;
+            assert!((m.gb_s * 1e9 * m.p50_seconds - bytes).abs() <= 1e-6 * bytes);
+            assert!((m.bandwidth_share - m.gb_s * 1e9 / step.read_bandwidth).abs() < 1e-9);
+            assert!((m.error - (task.predicted_seconds / m.p50_seconds - 1.0)).abs() < 1e-9);
+        }
+    }
+    let shares: f64 = step.idle.iter().map(|i| i.share).sum();
+    let names: Vec<&str> = step.idle.iter().map(|i| i.cause.as_str()).collect();
+    assert_eq!(names, ["launch", "late thread", "barrier", "away", "host"]);
+    assert!((0.0..=1.0).contains(&shares), "{shares}");
+    assert!(r.groups.op.iter().all(|g| g.measured_seconds.is_some()));
+    let text = place.good(&[&["graph", "inspect", &model], &flags[..]].concat());
+    assert!(text.contains("measured us") && text.contains("of peak") && text.contains("idle"), "{text}");
+    place.write("linear.graph", LINEAR);
+    place.bad(
+        &["graph", "inspect", "linear.graph", "--measure"],
+        2,
+        "--measure needs a model: linear.graph is a text graph",
+    );
+    place.bad(&["graph", "inspect", &model, "--measure", "--drafts", "2"], 2, "`aio bench spec` measures drafts");
+    place.bad(&["graph", "inspect", &model, "--measure", "--tail", "logits"], 2, "not logits");
+}
+
+/// A trace of a real run: the form that Chrome and Perfetto read, and each thread's time without a gap.
+#[test]
+fn the_trace_of_a_run_accounts_for_each_threads_time() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    for dispatch in ["graph", "op"] {
+        let run = ["run", "-m", &model, "-p", "hello", "-n", "6", "--ignore-eos", "--threads", "2", "--spec", "off"];
+        let output = place.run(&[&run[..], &["--dispatch", dispatch, "--trace", "t.json"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", crate::text(&output.stderr));
+        assert!(
+            crate::text(&output.stderr).contains("threads were idle for launch"),
+            "{}",
+            crate::text(&output.stderr)
+        );
+        check_trace(&std::fs::read_to_string(place.path("t.json")).unwrap());
+    }
+}
+
+pub(crate) fn check_trace(text: &str) {
+    let trace: Value = serde_json::from_str(text).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    for e in events {
+        let phase = e["ph"].as_str().unwrap();
+        assert!(e["pid"].is_u64() && e["tid"].is_u64() && e["name"].is_string(), "{e}");
+        assert!(phase == "M" || e["ts"].as_f64().is_some_and(|ts| ts >= 0.0), "{e}");
+        match phase {
+            "X" => assert!(e["dur"].as_f64().is_some_and(|d| d > 0.0) && e["cat"].is_string(), "{e}"),
+            "C" => assert!(e["args"]["value"].is_number(), "{e}"),
+            "s" | "f" => assert!(e["id"].is_string(), "{e}"),
+            other => assert_eq!(other, "M", "{e}"),
+        }
+    }
+    let spans = |cat: &str| -> Vec<&Value> { events.iter().filter(|e| e["ph"] == "X" && e["cat"] == cat).collect() };
+    let steps = spans("step");
+    assert!(!steps.is_empty() && steps.len() as u64 == trace["otherData"]["steps"].as_u64().unwrap());
+    let number = |e: &Value, key: &str| e[key].as_f64().unwrap();
+    let mut idle = 0.0;
+    for step in &steps {
+        let (start, dur) = (number(step, "ts"), number(step, "dur"));
+        for thread in [1, 2] {
+            let own = spans("task").into_iter().chain(spans("idle"));
+            let mut own: Vec<&Value> =
+                own.filter(|e| e["tid"] == thread && e["args"]["step"] == step["args"]["step"]).collect();
+            own.sort_by(|a, b| number(a, "ts").total_cmp(&number(b, "ts")));
+            let sum: f64 = own.iter().map(|e| number(e, "dur")).sum();
+            assert!((sum / dur - 1.0).abs() <= 0.02, "thread {thread}: {sum} of {dur} us");
+            assert!(own.iter().all(|e| number(e, "ts") >= start - 1e-3));
+            let gaps = own.windows(2).map(|w| number(w[1], "ts") - number(w[0], "ts") - number(w[0], "dur"));
+            assert!(gaps.into_iter().all(|gap| gap.abs() < 1e-3), "stretches neither overlap nor leave gaps");
+            for e in own.iter().filter(|e| e["cat"] == "idle") {
+                assert_eq!(e["name"], e["args"]["cause"], "an idle stretch is named by its cause");
+                idle += number(e, "dur");
+            }
+        }
+    }
+    let sums = trace["otherData"]["idle_seconds"].as_object().unwrap();
+    let all: f64 = sums.values().map(|s| s.as_f64().unwrap()).sum();
+    assert!((all * 1e6 - idle).abs() <= 1e-6 * idle + 1e-3, "the sums by cause are those of the stretches");
+    let names: BTreeSet<&str> = spans("task").iter().map(|e| e["name"].as_str().unwrap()).collect();
+    assert!(names.iter().any(|n| n.contains("blk.1.ffn_down")), "tasks carry the names of weights: {names:?}");
+    for counter in ["GB/s read", "arena live bytes"] {
+        assert!(events.iter().any(|e| e["ph"] == "C" && e["name"] == counter), "{counter}");
+    }
+    let flows = |phase: &str| -> BTreeSet<&str> {
+        events.iter().filter(|e| e["ph"] == phase).map(|e| e["id"].as_str().unwrap()).collect()
+    };
+    assert!(!flows("s").is_empty() && flows("s") == flows("f"), "each arrow has both ends");
+}
