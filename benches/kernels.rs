@@ -1,9 +1,9 @@
 //! The kernels that dominate a step's time, in GB/s and relative to what this machine can do.
 //!
-//! Run with `cargo bench`; a filter selects groups, as in `cargo bench -- q4_1`. Matrices are far (more of them than
-//! the caches hold) or near (one that fits in the second-level cache), since the first measures the memory bus and the
-//! second the arithmetic. After criterion's own report, a table shows each median next to the streaming reads and the
-//! register peaks measured in the same run.
+//! Run with `cargo bench --bench kernels`; a filter selects groups, as in `cargo bench --bench kernels -- q4_1`. Matrices are
+//! far (more of them than the caches hold) or near (one that fits in the second-level cache), since the first measures the
+//! memory bus and the second the arithmetic. After criterion's own report, a table shows each median next to the streaming
+//! reads and the register peaks measured in the same run. `aio kernels perf` times any kernel on any device.
 
 use aio::cpu::activation::{ActBlock, act_blocks};
 use aio::cpu::kernels::Kernels;

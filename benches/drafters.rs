@@ -1,12 +1,12 @@
 //! Host cost of a step besides its device work: taking one committed token, drafting up to eight, choosing drafts.
 //!
-//! Run with `cargo bench -p aio-orchestrator`. The target is below 20 us per step at 32k tokens for any text, and about
+//! Run with `cargo bench --bench drafters`. The target is below 20 us per step at 32k tokens for any text, and about
 //! the same at 1k; and below 2 us per decision for 64 sequences with 16 drafts each, in the 72 rows of the widest step.
 
-#[path = "../tests/noise/mod.rs"]
+#[path = "../crates/orchestrator/tests/noise/mod.rs"]
 mod noise;
 
-use aio_orchestrator::{
+use aio::orchestrator::{
     Acceptance, Candidate, Drafter, DrafterKind, Match, Observed, Outcome, PromptLookup, SpeculationOptions,
     Speculator, StepModel, StepTime, SuffixDrafter,
 };
