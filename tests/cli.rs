@@ -11,6 +11,9 @@ mod ascend;
 #[cfg(unix)]
 #[path = "cli/chat.rs"]
 mod chat;
+#[cfg(unix)]
+#[path = "cli/compare.rs"]
+mod compare;
 #[cfg(feature = "cuda")]
 #[path = "cli/cuda.rs"]
 mod cuda;
@@ -142,8 +145,8 @@ fn every_command_has_help_with_examples() {
     let groups = groups.into_iter().chain([vec!["simulate"], vec!["regime"]]);
     let benches = [vec!["bench", "spec"], vec!["bench", "plans"]];
     let commands = commands.into_iter().chain(benches).chain(groups);
-    let graph =
-        ["verify", "print", "dot", "passes", "plan", "buckets", "inspect", "run", "ops"].map(|c| vec!["graph", c]);
+    let graph = ["verify", "print", "dot", "passes", "plan", "buckets", "inspect", "diff", "shrink", "run", "ops"]
+        .map(|c| vec!["graph", c]);
     let cache = ["list", "verify", "clear"].map(|c| vec!["cache", c]);
     let device = ["list", "show", "calibrate"].map(|c| vec!["device", c]);
     for mut command in commands.chain(graph).chain(cache).chain(device) {

@@ -1,6 +1,7 @@
 //! All flags of all subcommands, as data. Nothing else decides what the command line accepts.
 
 mod artefact;
+mod compare;
 mod device;
 mod graph;
 mod inspect;
@@ -11,6 +12,7 @@ mod op;
 mod plans;
 mod regime;
 mod route;
+mod source;
 mod spec;
 mod speculate;
 mod table;
@@ -18,15 +20,17 @@ mod tail;
 mod trace;
 
 pub(crate) use artefact::{CacheClearArgs, CacheCommand, CacheListArgs, CacheVerifyArgs, CompileArgs};
+pub(crate) use compare::{DiffArgs, DiffForm, ShrinkArgs, ShrinkCheck};
 pub(crate) use device::{AscendArgs, DeviceArg};
 pub(crate) use graph::{
-    BucketArgs, BucketsArgs, GraphArgs, GraphCommand, GraphRunArgs, NamedFile, OpsArgs, OpsForm, PassesArgs, PrintArgs,
+    BucketArgs, BucketsArgs, GraphCommand, GraphRunArgs, NamedFile, OpsArgs, OpsForm, PassesArgs, PrintArgs,
 };
 pub(crate) use inspect::{GroupArg, InspectArgs, InspectForm};
 pub(crate) use kernels::{
     CacheArg, CaseArgs, CompareBy, KernelDeviceArgs, KernelsCommand, KernelsCompareArgs, KernelsListArgs,
     KernelsPerfArgs, KernelsSupportArgs, KernelsTestArgs,
 };
+pub(crate) use inspect::{GroupArg, InspectArgs, InspectForm, StepArgs};
 #[cfg(feature = "ascend")]
 pub(crate) use measure::ModelTable;
 pub(crate) use measure::{
@@ -36,6 +40,7 @@ pub(crate) use measure::{
 pub(crate) use plans::{PlansArgs, PlansTable};
 pub(crate) use regime::{MapForm, RegimeArgs};
 pub(crate) use route::{FleetArgs, ProbeArg, RouteCommand, RouteTestArgs, RouteTrainArgs};
+pub(crate) use source::GraphArgs;
 pub(crate) use spec::SpecArgs;
 pub(crate) use speculate::{DrafterArg, SpeculateArgs, speculation_name};
 pub(crate) use table::{ShowForm, TableForm};

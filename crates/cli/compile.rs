@@ -4,13 +4,63 @@ use crate::args::{CompileArgs, MAX_ROWS};
 use crate::content::{FileState, hash_files};
 use crate::outcome::Outcome;
 use crate::{models, output, signals};
-use aio::engine::{Compiled, EngineOptions};
+use aio::backend::ImageAccess;
+use aio::engine::{Compiled, EngineOptions, Fit};
+use aio::plan::artefact::{Artefact, ArtefactError};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
+    match (&args.check, &args.output) {
+        (Some(file), _) => check(file, &args),
+        (None, Some(output)) => compile(output.clone(), args),
+        (None, None) => bail!("--output or --check is needed"),
+    }
+}
+
+/// Says whether a compiled model runs here, without reading its weights.
+fn check(file: &Path, args: &CompileArgs) -> Result<Outcome> {
+    signals::end_at_once();
+    let artefact = match Artefact::open(file) {
+        Ok(artefact) => artefact,
+        // There is no such file, or it is something else.
+        Err(e @ (ArtefactError::Read { .. } | ArtefactError::Magic { .. })) => {
+            return Err(e).with_context(|| format!("cannot check {}", file.display()));
+        }
+        Err(e) => return refused(file, &[output::describe(&e.into())]),
+    };
+    let device = models::model_device(&args.model)?;
+    let options = EngineOptions { context: args.ctx, ..EngineOptions::default() };
+    let fit = Fit::of(&artefact, &*device, &options, ImageAccess::Read);
+    let header = artefact.header();
+    let mut text = format!("{} for {}, weights in the form {}\n", file.display(), header.target, header.form);
+    text += &format!("  file       {} bytes\n  device     {}\n", artefact.file_bytes(), device.target().name);
+    if let Some(need) = &fit.need {
+        text += &format!("  memory     {need} for {} positions\n", fit.context);
+    }
+    if let Some(available) = fit.available {
+        text += &format!("  available  {available} bytes\n");
+    }
+    output::print_now(&text)?;
+    if fit.faults.is_empty() {
+        output::print_now("fits\n")?;
+        return Ok(Outcome::Fine);
+    }
+    let faults: Vec<String> = fit.faults.into_iter().map(|fault| output::describe(&fault.into())).collect();
+    refused(file, &faults)
+}
+
+fn refused(file: &Path, faults: &[String]) -> Result<Outcome> {
+    for fault in faults {
+        output::print_now(&format!("does not fit: {fault}\n"))?;
+    }
+    note!("error: {} cannot run here", file.display());
+    Ok(Outcome::CheckFailed)
+}
+
+fn compile(to: PathBuf, args: CompileArgs) -> Result<Outcome> {
     let device = models::model_device(&args.model)?;
     let model = models::open(&args.model)?;
     models::warn(&model);
@@ -25,10 +75,10 @@ pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
         bail!("--rows takes numbers from 1 to {MAX_ROWS}");
     }
     let paths = model.gguf.paths();
-    if let Ok(output) = FileState::of(&args.output) {
+    if let Ok(output) = FileState::of(&to) {
         let is_output = |path: &&PathBuf| FileState::of(path).is_ok_and(|state| state.is_same_file(&output));
         if paths.iter().any(|path| is_output(&path)) {
-            bail!("{} is the model itself; choose another output file", args.output.display());
+            bail!("{} is the model itself; choose another output file", to.display());
         }
     }
     let bar = output::bar(model.gguf.file_bytes(), "hashing the model");
@@ -46,10 +96,10 @@ pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
         bar.inc(n);
         if signals::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let written = compiled.write(&args.output, content, None, &mut progress);
+    let written = compiled.write(&to, content, None, &mut progress);
     bar.finish_and_clear();
-    let written = written.with_context(|| format!("cannot compile into {}", args.output.display()))?;
-    let mut text = format!("{} {} bytes for {}\n", args.output.display(), written.bytes, compiled.family().target);
+    let written = written.with_context(|| format!("cannot compile into {}", to.display()))?;
+    let mut text = format!("{} {} bytes for {}\n", to.display(), written.bytes, compiled.family().target);
     for (name, bytes) in written.sections {
         text += &format!("  {name:<8} {bytes:>12} bytes\n");
     }

@@ -4,12 +4,12 @@ use crate::args::{BucketArgs, GraphCommand, PassesArgs, PrintArgs};
 use crate::graph_source::{Source, explained};
 use crate::outcome::Outcome;
 use crate::output::print_now;
-use crate::{escape, graph_buckets, graph_ops, graph_run, inspect, models};
+use crate::{escape, graph_buckets, graph_diff, graph_ops, graph_run, graph_shrink, inspect, models};
 use aio::compiler::{Options, compile, passes};
 use aio::ir::text::parse;
 use aio::ir::verify;
 use aio::plan::{Bucket, Tail};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 pub(crate) fn main(command: GraphCommand) -> Result<Outcome> {
     match command {
@@ -20,6 +20,8 @@ pub(crate) fn main(command: GraphCommand) -> Result<Outcome> {
         GraphCommand::Plan(args) => show_plan(&args),
         GraphCommand::Buckets(args) => graph_buckets::main(&args),
         GraphCommand::Inspect(args) => inspect::main(&args),
+        GraphCommand::Diff(args) => graph_diff::main(&args),
+        GraphCommand::Shrink(args) => graph_shrink::main(&args),
         GraphCommand::Run(args) => graph_run::main(args),
         GraphCommand::Ops(args) => graph_ops::main(&args),
     }
@@ -47,7 +49,7 @@ fn show(args: &PrintArgs) -> Result<Outcome> {
         Some(k) => {
             let target = models::model_device(&args.graph.model)?.target();
             let bucket = Bucket::new(k + 1, k + 1, Tail::Argmax).verifying();
-            let dumps = passes(source.verify(&parsed)?, &target, bucket)?;
+            let dumps = passes(source.verify(&parsed)?, &target, bucket, Some("batch_verify"))?;
             let made = dumps.into_iter().find(|d| d.pass == "batch_verify");
             made.context("verification is a separate pass")?.text
         }
@@ -67,16 +69,28 @@ fn show_passes(args: &PassesArgs) -> Result<Outcome> {
     let parsed = source.parse()?;
     let target = models::model_device(&args.bucket.graph.model)?.target();
     let bucket = args.bucket.bucket(&parsed.graph);
-    let dumps = passes(source.verify(&parsed)?, &target, bucket).map_err(explained)?;
+    let until = args.until.as_deref();
+    if until == Some("batch_verify") && !bucket.verify {
+        bail!("without drafts there is no pass batch_verify; add --drafts K");
+    }
+    let dumps = passes(source.verify(&parsed)?, &target, bucket, until).map_err(explained)?;
     let mut out = format!("{} for {}, bucket {bucket}\n", source.name, target.name);
-    for dump in dumps {
+    for dump in &dumps {
         let unit = if matches!(dump.pass, "fuse" | "plan") { "tasks" } else { "nodes" };
-        out.push_str(&format!("{:<10} {:>6} {unit}\n", dump.pass, dump.count));
+        let ms = dump.time.as_secs_f64() * 1e3;
+        out.push_str(&format!("{:<12} {:>6} {unit} {ms:>9.3} ms\n", dump.pass, dump.count));
         if args.full {
             out.push_str(&format!("{}\n", dump.text));
         }
     }
-    print_now(&out)?;
+    match (until, dumps.last()) {
+        // The text alone goes to stdout, so that it can be used as a graph.
+        (Some(_), Some(last)) if !args.full => {
+            note!("{}", out.trim_end());
+            print_now(&last.text)?;
+        }
+        _ => print_now(&out)?,
+    }
     Ok(Outcome::Fine)
 }
 

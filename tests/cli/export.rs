@@ -17,6 +17,7 @@ const USE: &str = "<script>{const seen={};\
     seen.dots=document.querySelectorAll('#roofline circle.dot').length;\
     seen.buffers=document.querySelectorAll('#memory rect.buffer').length;\
     seen.bars=document.querySelectorAll('#layers rect').length;\
+    seen.threads=document.querySelectorAll('#threads rect').length;\
     seen.rows=rows().length;\
     const box=document.getElementById('search');\
     const type=t=>{box.value=t;box.dispatchEvent(new Event('input'));};\
@@ -62,6 +63,8 @@ fn check_page(place: &Place, browser: Command, page: &str, model: &str) {
     let count = |what: fn(&Value) -> bool| tasks.iter().filter(|t| what(t)).count();
     assert_eq!(seen["dots"], count(|t| t["flops"].as_u64() > Some(0)), "a dot for each task that computes");
     assert_eq!(seen["buffers"], report["memory"]["intervals"].as_array().unwrap().len());
+    let measured = page.contains("\"stretches\"");
+    assert_eq!(seen["threads"].as_u64() > Some(100), measured, "stretches of threads: {seen}");
     assert!(seen["bars"].as_u64() >= Some(4), "two blocks in two layers at least: {seen}");
     let narrowed = count(|t| t["name"].as_str().unwrap().contains("ffn_down"));
     assert_eq!(
@@ -89,7 +92,9 @@ fn the_page_of_the_default_model_works_in_a_browser() {
     let test = "the_page_of_the_default_model_works_in_a_browser";
     let (Some(model), Some(browser)) = (needs::default_model(test), needs::chromium(test)) else { return };
     let (place, model) = (Place::new(), model.display().to_string());
-    let page = place.good(&["graph", "inspect", &model, "-o", "html"]);
+    // Measured, so that threads and idle stretches are there too.
+    let page = place.good(&["graph", "inspect", &model, "--measure", "--reps", "4", "-o", "html"]);
+    assert!(page.contains("\"cause\":\"late thread\""));
     assert!(page.contains("SmolLM2-135M-Instruct"));
     check_page(&place, browser, &page, &model);
 }
@@ -100,7 +105,7 @@ fn pages_and_pictures_refer_to_nothing_outside() {
     let model = place.model("smollm2-135m", DType::Q4_1);
     for form in ["html", "svg"] {
         let text = place.good(&["graph", "inspect", &model, "-o", form]);
-        let bare = text.replace("http://www.w3.org/2000/svg", "");
+        let bare = text.replace("http://www.w3.org/2000/svg", "").replace("url(#hatch)", "");
         for outside in ["http:", "https:", "//cdn", "@import", "url("] {
             assert!(!bare.contains(outside), "{form} has {outside}");
         }

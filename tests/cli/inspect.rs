@@ -199,7 +199,8 @@ fn nodes_that_do_not_fuse_are_named_with_the_reason() {
 fn the_schema_names_every_field() {
     let place = Place::new();
     let model = place.model("smollm2-135m", DType::Q4_1);
-    let text = place.good(&["graph", "inspect", &model, "--rows", "18", "-o", "json"]);
+    let flags = ["--rows", "18", "--measure", "--reps", "2", "--context", "20"];
+    let text = place.good(&[&["graph", "inspect", &model, "-o", "json"], &flags[..]].concat());
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value["schema"], 1);
     let mut keys = BTreeSet::new();
@@ -209,6 +210,27 @@ fn the_schema_names_every_field() {
     assert!(keys.len() > 50 && missing.is_empty(), "{missing:?} of {}", keys.len());
     assert!(parse(&text.replace("\"schema\":1", "\"schema\":9")).unwrap_err().contains("schema 9"));
     assert!(parse("{}").unwrap_err().contains("no schema version"));
+}
+
+/// A trace of a run says which plans served it.
+#[test]
+fn a_run_log_counts_the_steps_of_each_plan() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let run = ["run", "-m", &model, "-p", "a b c d e f g h", "-n", "5", "--temp", "0", "--ignore-eos", "--spec", "off"];
+    place.good(&[&run[..], &["--trace", "t.json"]].concat());
+    let trace: Value = serde_json::from_str(&std::fs::read_to_string(place.path("t.json")).unwrap()).unwrap();
+    let buckets = report(&place, &[&model, "--log", "t.json"]).buckets;
+    let hits: f64 = buckets.iter().map(|b| b.hits.unwrap()).sum();
+    assert_eq!(hits as u64, trace["otherData"]["steps"].as_u64().unwrap());
+    let of = |plan: &str| buckets.iter().find(|b| b.plan == plan).unwrap();
+    assert!(of("r1s1o1-argmax").hits >= Some(4.0) && of("r1s1o1-argmax").padding_share == Some(0.0), "{buckets:?}");
+    let prompt = buckets.iter().find(|b| b.rows > 1 && b.hits > Some(0.0)).unwrap();
+    assert!(prompt.padding_share.is_some_and(|s| s > 0.0 && s < 1.0), "{prompt:?}");
+    let text = place.good(&["graph", "inspect", &model, "--log", "t.json"]);
+    assert!(text.contains("padding"), "{text}");
+    place.write("odd.json", "{}");
+    place.bad(&["graph", "inspect", &model, "--log", "odd.json"], 2, "odd.json: not a trace: it has no traceEvents");
 }
 
 fn collect(value: &Value, keys: &mut BTreeSet<String>) {
@@ -278,6 +300,12 @@ fn measured_tasks_stand_beside_predictions() {
     assert_eq!(names, ["launch", "late thread", "barrier", "away", "host"]);
     assert!((0.0..=1.0).contains(&shares), "{shares}");
     assert!(r.groups.op.iter().all(|g| g.measured_seconds.is_some()));
+    assert_eq!(step.threads.len(), 2);
+    for thread in &step.threads {
+        let ends = thread.stretches.windows(2).map(|w| w[0].start_seconds + w[0].seconds - w[1].start_seconds);
+        assert!(ends.into_iter().all(|gap| gap.abs() < 1e-9), "{thread:?}");
+        assert!(thread.stretches.iter().all(|s| s.cause.as_deref().is_none_or(|c| names.contains(&c))));
+    }
     let text = place.good(&[&["graph", "inspect", &model], &flags[..]].concat());
     assert!(text.contains("measured us") && text.contains("of peak") && text.contains("idle"), "{text}");
     place.write("linear.graph", LINEAR);

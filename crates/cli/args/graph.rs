@@ -1,6 +1,8 @@
 //! Flags of `aio graph`.
 
-use super::{DeviceArg, InspectArgs, IsaArg, MAX_ROWS, ModelArgs, TailArg, TextOrJson};
+use super::{
+    DeviceArg, DiffArgs, GraphArgs, InspectArgs, IsaArg, MAX_ROWS, ModelArgs, ShrinkArgs, TailArg, TextOrJson,
+};
 use aio::ir::{Graph, Op, Sym};
 use aio::plan::{Bucket, StepOutput, Tail};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
@@ -23,23 +25,14 @@ pub(crate) enum GraphCommand {
     Buckets(BucketsArgs),
     /// Show what each task of a plan reads, computes and should take; with --measure what it takes.
     Inspect(Box<InspectArgs>),
+    /// Compare two plans: fusions, bytes, times; with a budget, exits with status 1 if a figure grew too much.
+    Diff(Box<DiffArgs>),
+    /// Cut a failing graph down to a small one.
+    Shrink(ShrinkArgs),
     /// Run a graph on `.npy` tensors.
     Run(GraphRunArgs),
     /// List the ops and their meaning.
     Ops(OpsArgs),
-}
-
-/// A graph, from a file or from a model.
-#[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Examples:\n  aio graph verify my.graph\n  aio graph print -m model.gguf > model.graph\n  aio graph dot my.graph | dot -Tsvg > my.svg"
-)]
-pub(crate) struct GraphArgs {
-    /// Text graph [default: the model's step graph].
-    #[arg(value_name = "GRAPH", conflicts_with_all = ["model", "template"])]
-    pub file: Option<PathBuf>,
-    #[command(flatten)]
-    pub model: ModelArgs,
 }
 
 /// Arguments of `aio graph print`.
@@ -143,7 +136,7 @@ impl BucketArgs {
 /// Arguments of `aio graph passes`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  aio graph passes\n  aio graph passes my.graph --device interp --tail logits --full"
+    after_help = "Examples:\n  aio graph passes\n  aio graph passes my.graph --device interp --tail logits --full\n  aio graph passes --until simplify > simple.graph"
 )]
 pub(crate) struct PassesArgs {
     #[command(flatten)]
@@ -151,6 +144,9 @@ pub(crate) struct PassesArgs {
     /// Also print the graph or the tasks after each pass.
     #[arg(long)]
     pub full: bool,
+    /// Stop after this pass; its graph is printed.
+    #[arg(long, value_name = "PASS", value_parser = aio::compiler::PASSES)]
+    pub until: Option<String>,
 }
 
 /// A tensor of a graph and its file, as in `x=x.npy`.

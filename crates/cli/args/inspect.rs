@@ -40,17 +40,9 @@ pub(crate) enum GroupArg {
     Type,
 }
 
-/// Arguments of `aio graph inspect`.
-#[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Needs no weights, and runs nothing without --measure. Of a compiled model only head and plans are read. Times are predicted\nfrom the profile that `aio device calibrate` wrote, or one given with --profile; without one, from assumed rates.\nSums are always of all tasks.\n\nExamples:\n  aio graph inspect\n  aio graph inspect model.gguf --context 4096 --by layer\n  aio graph inspect model.aio --rows 8 --filter 'ffn|head' -o json\n  aio graph inspect my.graph --top 5 -o md\n  aio graph inspect --measure\n  aio graph inspect --measure -o html > report.html\n  aio graph inspect model.gguf -o onnx > model.onnx"
-)]
-pub(crate) struct InspectArgs {
-    /// Text graph, GGUF or compiled model [default: the default model].
-    #[arg(value_name = "FILE", conflicts_with = "model")]
-    pub file: Option<PathBuf>,
-    #[command(flatten)]
-    pub model: ModelArgs,
+/// The step that is inspected, and the machine that its times are predicted for.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct StepArgs {
     /// Token rows of the step.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ROWS)))]
     pub rows: u32,
@@ -72,12 +64,30 @@ pub(crate) struct InspectArgs {
     /// Profile of the machine to predict for [default: this machine's].
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
+}
+
+/// Arguments of `aio graph inspect`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Needs no weights, and runs nothing without --measure. Of a compiled model only head and plans are read. Times are predicted\nfrom the profile that `aio device calibrate` wrote, or one given with --profile; without one, from assumed rates.\nSums are always of all tasks.\n\nExamples:\n  aio graph inspect\n  aio graph inspect model.gguf --context 4096 --by layer\n  aio graph inspect model.aio --rows 8 --filter 'ffn|head' -o json\n  aio graph inspect my.graph --top 5 -o md\n  aio graph inspect --measure\n  aio graph inspect --measure -o html > report.html\n  aio graph inspect model.gguf -o onnx > model.onnx"
+)]
+pub(crate) struct InspectArgs {
+    /// Text graph, GGUF or compiled model [default: the default model].
+    #[arg(value_name = "FILE", conflicts_with = "model")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub step: StepArgs,
     /// Run the step on the device, and show each task's measured times beside the predicted ones.
     #[arg(long)]
     pub measure: bool,
     /// Steps that --measure runs.
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub reps: u32,
+    /// Trace of a run (`aio run --trace`): show which plans served its steps, and their padding.
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
     /// Show only tasks with a name, kind, block, type or tensor that matches.
     #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
     pub filter: Option<String>,

@@ -1,6 +1,6 @@
 //! What is inspected: plans compiled from a text graph or a model, or those of a compiled model.
 
-use crate::args::{GraphArgs, InspectArgs};
+use crate::args::{GraphArgs, ModelArgs, StepArgs};
 use crate::graph_source::{Source, explained};
 use crate::models;
 use aio::compiler::{Compilation, FusionReport, Options, compile};
@@ -15,6 +15,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    /// The file; `None` for the model of the flags, or the default one.
+    pub file: Option<&'a Path>,
+    pub model: &'a ModelArgs,
+    pub step: &'a StepArgs,
+}
 
 /// Plans, and what is known of them.
 pub(crate) struct Found {
@@ -62,14 +71,14 @@ fn kind(path: &Path) -> Result<Kind> {
 
 impl Found {
     /// Opens what the arguments name.
-    pub(crate) fn open(args: &InspectArgs) -> Result<Found> {
-        let path = args.file.as_ref().or(args.model.model.as_ref());
+    pub(crate) fn open(ask: Ask<'_>) -> Result<Found> {
+        let path = ask.file.or(ask.model.model.as_deref());
         match path {
-            None => Found::of_model(args, &models::path(&args.model)?),
+            None => Found::of_model(ask, &models::path(ask.model)?),
             Some(path) => match kind(path)? {
-                Kind::Artefact => Found::of_artefact(args, path),
-                Kind::Model => Found::of_model(args, path),
-                Kind::Text => Found::of_text(args, path),
+                Kind::Artefact => Found::of_artefact(ask, path),
+                Kind::Model => Found::of_model(ask, path),
+                Kind::Text => Found::of_text(ask, path),
             },
         }
     }
@@ -88,14 +97,14 @@ impl Found {
         (0..self.family.plans.len()).map(one).collect()
     }
 
-    fn of_artefact(args: &InspectArgs, path: &Path) -> Result<Found> {
-        if args.model.template.is_some() {
+    fn of_artefact(ask: Ask<'_>, path: &Path) -> Result<Found> {
+        if ask.model.template.is_some() {
             bail!("{} is already compiled; --template needs the original model file", path.display());
         }
         let named = || format!("cannot inspect {}", path.display());
         let family = Artefact::open(path).and_then(|a| a.family()).with_context(named)?;
-        let step = step(args);
-        let plan = smallest(&family, args, step, Tail::Argmax).with_context(|| {
+        let step = step(ask);
+        let plan = smallest(&family, ask, step, Tail::Argmax).with_context(|| {
             let plans: Vec<String> = family.plans.iter().map(|p| p.bucket.to_string()).collect();
             format!("{} has no plan for this step; it has {}", path.display(), plans.join(", "))
         })?;
@@ -104,57 +113,57 @@ impl Found {
         Ok(Found { source, path, family, graph: None, plan, step, ceilings: None, compile_ms, missed, offsets })
     }
 
-    fn of_model(args: &InspectArgs, path: &Path) -> Result<Found> {
+    fn of_model(ask: Ask<'_>, path: &Path) -> Result<Found> {
         let model = models::open_path(path)?;
-        let graph = models::graph(&model, &args.model)?;
-        let device = models::model_device(&args.model)?;
+        let graph = models::graph(&model, ask.model)?;
+        let device = models::model_device(ask.model)?;
         let options = EngineOptions::default();
         let mut buckets = options.buckets(&*device);
-        let wanted = bucket(args, step(args), Tail::Argmax);
+        let wanted = bucket(ask, step(ask), Tail::Argmax);
         if !buckets.iter().any(|b| serves(b, &wanted)) {
             buckets.push(wanted);
         }
         let compiled = compiled(&graph, &device.target(), &buckets)?;
         let ceilings = Some(options.ceilings_of(&*device));
         let source = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let found = compiled.found(args, source, Tail::Argmax, ceilings)?;
+        let found = compiled.found(ask, source, Tail::Argmax, ceilings)?;
         Ok(Found { offsets: offsets(&model), path: Some(path.to_owned()), graph: Some(graph), ..found })
     }
 
-    fn of_text(args: &InspectArgs, path: &Path) -> Result<Found> {
-        let source = Source::of(&GraphArgs { file: Some(path.to_owned()), model: args.model.clone() })?;
+    fn of_text(ask: Ask<'_>, path: &Path) -> Result<Found> {
+        let source = Source::of(&GraphArgs { file: Some(path.to_owned()), model: ask.model.clone() })?;
         let parsed = source.parse()?;
         let graph = source.verify(&parsed)?.graph().clone();
-        let device = models::model_device(&args.model)?;
+        let device = models::model_device(ask.model)?;
         let has_logits = graph.outputs.iter().any(|o| o.name == StepOutput::Logits.name());
         let tail = if has_logits { Tail::Argmax } else { Tail::Logits };
-        let wanted = bucket(args, step(args), tail);
+        let wanted = bucket(ask, step(ask), tail);
         let compiled = compiled(&graph, &device.target(), &[wanted])?;
         let ceilings = Some(EngineOptions::default().ceilings_of(&*device));
-        let found = compiled.found(args, source.name, tail, ceilings)?;
+        let found = compiled.found(ask, source.name, tail, ceilings)?;
         Ok(Found { graph: Some(graph), ..found })
     }
 }
 
 /// The step that the arguments describe.
-fn step(args: &InspectArgs) -> StepSize {
-    let (seqs, context) = (args.seqs, args.context);
-    match args.drafts {
+fn step(ask: Ask<'_>) -> StepSize {
+    let (seqs, context) = (ask.step.seqs, ask.step.context);
+    match ask.step.drafts {
         Some(k) => {
             let rows = seqs.saturating_mul(k + 1);
             StepSize { rows, seqs, outs: rows, context }
         }
         None => {
-            let rows = args.rows.max(seqs);
-            StepSize { rows, seqs, outs: args.outs.unwrap_or(seqs).min(rows), context }
+            let rows = ask.step.rows.max(seqs);
+            StepSize { rows, seqs, outs: ask.step.outs.unwrap_or(seqs).min(rows), context }
         }
     }
 }
 
-fn bucket(args: &InspectArgs, step: StepSize, tail: Tail) -> Bucket {
-    let tail = args.tail.map_or(tail, |t| t.tail());
+fn bucket(ask: Ask<'_>, step: StepSize, tail: Tail) -> Bucket {
+    let tail = ask.step.tail.map_or(tail, |t| t.tail());
     let bucket = Bucket { seqs: step.seqs, ..Bucket::new(step.rows, step.outs, tail) };
-    if args.drafts.is_some() { bucket.verifying() } else { bucket }
+    if ask.step.drafts.is_some() { bucket.verifying() } else { bucket }
 }
 
 /// Whether a plan for one bucket runs the steps of another.
@@ -164,8 +173,8 @@ fn serves(plan: &Bucket, step: &Bucket) -> bool {
 }
 
 /// The smallest plan that runs the step.
-fn smallest(family: &PlanFamily, args: &InspectArgs, step: StepSize, tail: Tail) -> Option<usize> {
-    let wanted = bucket(args, step, tail);
+fn smallest(family: &PlanFamily, ask: Ask<'_>, step: StepSize, tail: Tail) -> Option<usize> {
+    let wanted = bucket(ask, step, tail);
     let plans = family.plans.iter().map(|p| p.bucket).enumerate().filter(|(_, b)| serves(b, &wanted));
     plans.min_by_key(|(_, b)| (b.rows, b.outs)).map(|(i, _)| i)
 }
@@ -192,10 +201,10 @@ fn compiled(graph: &Graph, target: &aio::plan::Target, buckets: &[Bucket]) -> Re
 }
 
 impl Compiled {
-    fn found(self, args: &InspectArgs, source: String, tail: Tail, ceilings: Option<Ceilings>) -> Result<Found> {
+    fn found(self, ask: Ask<'_>, source: String, tail: Tail, ceilings: Option<Ceilings>) -> Result<Found> {
         let Compiled { family, reports, ms } = self;
-        let step = step(args);
-        let plan = smallest(&family, args, step, tail).context("the step's own plan was compiled")?;
+        let step = step(ask);
+        let plan = smallest(&family, ask, step, tail).context("the step's own plan was compiled")?;
         let report = &reports[plan];
         let missed = report.missed.iter().chain(&report.alone).cloned().collect();
         let (compile_ms, offsets) = (ms, Vec::new());

@@ -3,6 +3,7 @@
 use super::found::Found;
 use crate::args::{InspectArgs, LoadArgs, ModelArgs};
 use crate::{devices, models, signals};
+use aio::backend::timeline::StepRecord;
 use aio::backend::{Timeline, Trace};
 use aio::devices::{Macs, Meter};
 use aio::engine::{Engine, EngineOptions, OutputBuffer, Sampling, Sequence, Step, StepRow, StepWants};
@@ -31,7 +32,7 @@ pub(super) struct Measured {
 pub(super) fn measure(args: &InspectArgs, found: &Found, machine: Machine) -> Result<Measured> {
     let Some(path) = &found.path else { bail!("--measure needs a model: {} is a text graph", found.source) };
     let step = found.step;
-    if args.drafts.is_some() || step.seqs != 1 && step.seqs != step.rows {
+    if args.step.drafts.is_some() || step.seqs != 1 && step.seqs != step.rows {
         bail!("--measure runs rows of one sequence, or one row of each; `aio bench spec` measures drafts");
     }
     let tail = found.family.plans[found.plan].bucket.tail;
@@ -116,8 +117,15 @@ fn samples(found: &Found, timeline: &Timeline, read_bandwidth: f64) -> Result<Sa
         tasks: times,
         read_bandwidth,
         idle: idle(timeline).into_iter().map(|(cause, seconds)| (cause.name().to_owned(), seconds)).collect(),
-        threads: timeline.threads.len(),
+        threads: timeline.threads.clone(),
+        median: median(steps().collect()),
     })
+}
+
+/// The step of median time.
+fn median(mut steps: Vec<&StepRecord>) -> Option<StepRecord> {
+    steps.sort_by(|a, b| a.seconds().total_cmp(&b.seconds()));
+    steps.get(steps.len() / 2).map(|step| (*step).clone())
 }
 
 /// Steps on an engine.

@@ -5,20 +5,24 @@ mod found;
 mod measure;
 mod tables;
 
-use crate::args::{InspectArgs, InspectForm};
+use crate::args::{InspectArgs, InspectForm, ModelArgs};
 use crate::outcome::Outcome;
 use crate::output::{json_line, print_now};
-use crate::{output, profiles, signals};
+use crate::{input, output, profiles, signals};
 use aio::backend::Timeline;
 use aio::engine::EngineOptions;
-use aio::inspect::{Machine, Pattern, Report, chrome, dot, html, inspect, onnx, svg};
+use aio::inspect::{Machine, Pattern, Report, chrome, dot, html, inspect, onnx, run_of_trace, svg};
 use aio::ir::verify;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+pub(crate) use found::Ask;
 use found::Found;
 use measure::measure;
+use std::path::Path;
 
 /// Tasks in tables for people.
 const TOP: usize = 16;
+/// Most bytes of a trace.
+const LOG: u64 = 1 << 30;
 
 pub(crate) fn main(args: &InspectArgs) -> Result<Outcome> {
     if !args.measure {
@@ -26,7 +30,8 @@ pub(crate) fn main(args: &InspectArgs) -> Result<Outcome> {
     }
     let pattern = args.filter.as_deref().map(Pattern::new).transpose()?;
     check(args.output, args.measure)?;
-    let found = Found::open(args)?;
+    let ask = Ask { file: args.file.as_deref(), model: &args.model, step: &args.step };
+    let found = Found::open(ask)?;
     if args.output == InspectForm::Onnx {
         let Some(graph) = &found.graph else {
             bail!("{} has only plans; -o onnx needs the model it was compiled from", found.source)
@@ -63,33 +68,47 @@ fn check(form: InspectForm, measure: bool) -> Result<()> {
 
 /// The report on all tasks, and what was recorded if the step was measured.
 fn report(args: &InspectArgs, found: &Found) -> Result<(Report, Option<Timeline>)> {
-    let mut machine = machine(args, found)?;
+    let mut machine = machine(&args.model, args.step.profile.as_deref(), found)?;
     let measured = if args.measure { Some(measure(args, found, machine.clone())?) } else { None };
     if let Some(measured) = &measured {
         machine = measured.machine.clone();
     }
-    let mut report = inspect(&found.subject(), &found.source, &machine);
+    let mut report = described(found, &machine);
     if let Some(measured) = &measured {
         report.measure(&found.subject(), &measured.samples);
     }
+    if let Some(path) = &args.log {
+        let run = run_of_trace(&input::text(path, LOG)?).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+        report.add_run(&found.subject(), &machine, &run);
+    }
+    Ok((report, measured.map(|m| m.timeline)))
+}
+
+/// The report on what a file holds, as `aio graph inspect` would give it.
+pub(crate) fn predicted(ask: Ask<'_>) -> Result<Report> {
+    let found = Found::open(ask)?;
+    Ok(described(&found, &machine(ask.model, ask.step.profile.as_deref(), &found)?))
+}
+
+fn described(found: &Found, machine: &Machine) -> Report {
+    let mut report = inspect(&found.subject(), &found.source, machine);
     for (row, ms) in report.buckets.iter_mut().zip(&found.compile_ms) {
         row.compile_ms = Some(*ms);
     }
     for (row, bytes) in report.buckets.iter_mut().zip(found.plan_bytes()) {
         row.plan_bytes = Some(bytes);
     }
-    Ok((report, measured.map(|m| m.timeline)))
+    report
 }
 
 /// The machine to predict for: of the profile given, of this machine's, or one with assumed rates.
-fn machine(args: &InspectArgs, found: &Found) -> Result<Machine> {
-    if let Some(path) = &args.profile {
+fn machine(model: &ModelArgs, profile: Option<&Path>, found: &Found) -> Result<Machine> {
+    if let Some(path) = profile {
         let profile = profiles::read(path)?;
         return Machine::of_profile(&profile)
             .with_context(|| format!("{} lacks the memory's bandwidth or a peak", path.display()));
     }
-    let threads = args.model.threads.unwrap_or(0);
-    let own = profiles::of_target(args.model.device, &found.family.target, threads);
+    let own = profiles::of_target(model.device, &found.family.target, model.threads.unwrap_or(0));
     let assumed = || Machine::of_ceilings(&found.family.target, found.ceilings.unwrap_or(EngineOptions::ASSUMED));
     Ok(own.as_ref().and_then(Machine::of_profile).unwrap_or_else(assumed))
 }

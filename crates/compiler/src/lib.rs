@@ -29,7 +29,7 @@ mod tail;
 
 pub use batch_verify::batch_verify;
 pub use error::CompileError;
-pub use pipeline::{Compilation, Options, PassDump, compile, passes};
+pub use pipeline::{Compilation, Options, PASSES, PassDump, compile, passes};
 pub use report::FusionReport;
 
 /// Hash, in hexadecimal, of the sources of this crate that affect the contents of an artefact.

@@ -12,6 +12,7 @@ use crate::tail::with_tail;
 use aio_ir::{Def, Graph, Verified, verify};
 use aio_plan::{Bucket, Plan, PlanError, PlanFamily, Target};
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 /// Compiler options.
 #[derive(Clone, Debug)]
@@ -114,6 +115,9 @@ fn lower(graph: &Graph, target: &Target, bucket: Bucket, on: bool) -> Result<Low
     Ok((simple, clusters, misses))
 }
 
+/// The passes in order, as [`passes`] names them.
+pub const PASSES: [&str; 6] = ["input", "tail", "batch_verify", "simplify", "fuse", "plan"];
+
 /// The result of a pass, for `aio graph passes`.
 #[derive(Clone, Debug)]
 pub struct PassDump {
@@ -121,28 +125,67 @@ pub struct PassDump {
     pub pass: &'static str,
     /// Number of nodes, or of tasks after fusion.
     pub count: usize,
+    /// Time that the pass took, with the verification of its result.
+    pub time: Duration,
     /// The graph or the tasks as text.
     pub text: String,
 }
 
-/// The result of each pass for one bucket.
+/// The result of each pass for one bucket, up to the pass `until` if there is one.
 ///
 /// # Errors
-/// The errors of [`compile`].
-pub fn passes(graph: Verified<'_>, target: &Target, bucket: Bucket) -> Result<Vec<PassDump>, CompileError> {
-    let dump = |pass, g: &Graph| PassDump { pass, count: g.nodes().len(), text: aio_ir::text::print(g) };
-    let tailed = checked("tail", with_tail(graph.graph(), bucket.tail)?)?;
-    let verifying = if bucket.verify { Some(checked("batch_verify", batch_verify(&tailed)?)?) } else { None };
-    let simple = checked("simplify", simplify(verifying.as_ref().unwrap_or(&tailed)))?;
-    let (clusters, misses) = fuse(&simple, target, bucket, true)?;
+/// The errors of [`compile`], of the passes that ran.
+pub fn passes(
+    graph: Verified<'_>,
+    target: &Target,
+    bucket: Bucket,
+    until: Option<&str>,
+) -> Result<Vec<PassDump>, CompileError> {
+    let mut dumps = vec![dumped("input", Duration::ZERO, graph.graph())];
+    let done = |dumps: &[PassDump]| until.is_some() && dumps.last().map(|d| d.pass) == until;
+    if done(&dumps) {
+        return Ok(dumps);
+    }
+    let (time, mut stepped) = timed(|| checked("tail", with_tail(graph.graph(), bucket.tail)?))?;
+    dumps.push(dumped("tail", time, &stepped));
+    if done(&dumps) {
+        return Ok(dumps);
+    }
+    if bucket.verify {
+        let (time, verifying) = timed(|| checked("batch_verify", batch_verify(&stepped)?))?;
+        dumps.push(dumped("batch_verify", time, &verifying));
+        stepped = verifying;
+    }
+    if done(&dumps) {
+        return Ok(dumps);
+    }
+    let (time, simple) = timed(|| checked("simplify", simplify(&stepped)))?;
+    dumps.push(dumped("simplify", time, &simple));
+    if done(&dumps) {
+        return Ok(dumps);
+    }
+    let (time, (clusters, misses)) = timed(|| fuse(&simple, target, bucket, true))?;
     let report = FusionReport::new(&simple, &clusters, &misses);
-    let compiled = compile(graph, target, &Options { buckets: vec![bucket], fuse: true })?;
+    dumps.push(PassDump { pass: "fuse", count: report.task_count(), time, text: report.to_string() });
+    if done(&dumps) {
+        return Ok(dumps);
+    }
+    // Scheduling, memory and the plan's own verification; the passes before them run again.
+    let before: Duration = dumps.iter().map(|d| d.time).sum();
+    let options = Options { buckets: vec![bucket], fuse: true };
+    let (time, compiled) = timed(|| compile(graph, target, &options))?;
     let plan = &compiled.family.plans[0];
-    let mut dumps = vec![dump("input", graph.graph()), dump("tail", &tailed)];
-    dumps.extend(verifying.as_ref().map(|g| dump("batch_verify", g)));
-    dumps.push(dump("simplify", &simple));
-    dumps.push(PassDump { pass: "fuse", count: report.task_count(), text: report.to_string() });
     let text = aio_plan::text::print(&compiled.family, plan);
-    dumps.push(PassDump { pass: "plan", count: plan.tasks.len(), text });
+    dumps.push(PassDump { pass: "plan", count: plan.tasks.len(), time: time.saturating_sub(before), text });
     Ok(dumps)
+}
+
+fn dumped(pass: &'static str, time: Duration, graph: &Graph) -> PassDump {
+    PassDump { pass, count: graph.nodes().len(), time, text: aio_ir::text::print(graph) }
+}
+
+fn timed<T>(pass: impl FnOnce() -> Result<T, CompileError>) -> Result<(Duration, T), CompileError> {
+    let started = Instant::now();
+    let made = pass()?;
+    Ok((started.elapsed(), made))
 }

@@ -158,7 +158,7 @@ impl Engine {
 }
 
 /// Decodes an artefact's plans for a target.
-fn plans(artefact: &Artefact, target: Target) -> Result<PlanFamily, EngineError> {
+pub(crate) fn plans(artefact: &Artefact, target: Target) -> Result<PlanFamily, EngineError> {
     let mut family = artefact.family()?;
     if !family.alignment.is_multiple_of(target.alignment.max(1)) {
         let reason = format!("buffers are aligned to {}, this device needs {}", family.alignment, target.alignment);

@@ -18,6 +18,8 @@ mod onnx;
 mod place;
 mod predict;
 mod report;
+mod run;
+mod shrink;
 mod speculation;
 mod subject;
 mod svg;
@@ -35,8 +37,10 @@ pub use place::Block;
 pub use predict::{Bound, Work};
 pub use report::{
     BucketRow, DraftRow, GroupRow, Groups, Header, IdleSum, KernelChoice, Lint, MeasuredStep, MeasuredTask, Report,
-    SCHEMA, TaskRow, TensorRow,
+    SCHEMA, StretchRow, TaskRow, TensorRow, ThreadRow,
 };
+pub use run::{RunStep, run_of_trace};
+pub use shrink::{Shrunk, shrink};
 pub use subject::{Figures, Machine, StepSize, Subject};
 pub use svg::svg;
 pub use trace::{chrome, idle};

@@ -2,8 +2,9 @@
 
 use crate::group::groups;
 use crate::lint::lints;
-use crate::report::{IdleSum, MeasuredStep, MeasuredTask, Report};
+use crate::report::{IdleSum, MeasuredStep, MeasuredTask, Report, StretchRow, ThreadRow};
 use crate::subject::Subject;
+use aio_backend::timeline::{Activity, StepRecord, Stretch};
 
 /// Times of several steps of one plan.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,8 +17,10 @@ pub struct Samples {
     pub read_bandwidth: f64,
     /// Idle seconds by cause, of all steps and threads.
     pub idle: Vec<(String, f64)>,
-    /// Threads.
-    pub threads: usize,
+    /// Names of the threads.
+    pub threads: Vec<String>,
+    /// The step of median time.
+    pub median: Option<StepRecord>,
 }
 
 /// The value that a share of the samples does not exceed; 0 without samples.
@@ -45,7 +48,7 @@ impl Report {
         let errors: Vec<f64> = self.tasks.iter().filter_map(|t| Some(t.measured?.error.abs())).collect();
         let p50_seconds = quantile(&samples.steps, 0.5);
         let read = (self.header.work.weight_bytes + self.header.work.kv_bytes) as f64;
-        let all = samples.steps.iter().sum::<f64>() * samples.threads as f64;
+        let all = samples.steps.iter().sum::<f64>() * samples.threads.len() as f64;
         let steps = samples.steps.len().max(1) as f64;
         let idle = samples.idle.iter().map(|(cause, seconds)| IdleSum {
             cause: cause.clone(),
@@ -61,10 +64,31 @@ impl Report {
             bandwidth_share: read / p50_seconds / samples.read_bandwidth,
             median_error: quantile(&errors, 0.5),
             idle: idle.collect(),
+            threads: threads(samples),
         });
         self.groups = groups(&self.tasks);
         self.lints = lints(subject, &self.header, &self.tasks);
     }
+}
+
+/// What each thread did in the step of median time.
+fn threads(samples: &Samples) -> Vec<ThreadRow> {
+    let Some(step) = &samples.median else { return Vec::new() };
+    let stretches = step.stretches();
+    let row = |s: &Stretch| {
+        let (task, cause) = match s.what {
+            Activity::Work { task } => (Some(task), None),
+            Activity::Idle { cause, after } => (after, Some(cause.name().to_owned())),
+        };
+        let seconds = |ns: u64| ns as f64 * 1e-9;
+        let start_seconds = seconds(s.start_ns - step.start_ns);
+        StretchRow { start_seconds, seconds: seconds(s.end_ns - s.start_ns), task, cause }
+    };
+    let thread = |(i, name): (usize, &String)| {
+        let own = stretches.iter().filter(|s| s.thread == i).map(row).collect();
+        ThreadRow { name: name.clone(), stretches: own }
+    };
+    samples.threads.iter().enumerate().map(thread).collect()
 }
 
 #[cfg(test)]

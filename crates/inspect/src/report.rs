@@ -88,6 +88,30 @@ pub struct MeasuredStep {
     pub median_error: f64,
     /// Seconds of idle threads by cause, summed over threads, per step.
     pub idle: Vec<IdleSum>,
+    /// What each thread did in the step of median time.
+    pub threads: Vec<ThreadRow>,
+}
+
+/// A thread's step, without a gap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThreadRow {
+    /// The thread's name.
+    pub name: String,
+    /// What it did, in order.
+    pub stretches: Vec<StretchRow>,
+}
+
+/// A part of a thread's step: work on a task, or idle for a cause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StretchRow {
+    /// Seconds from the step's start to its own.
+    pub start_seconds: f64,
+    /// How long it lasted.
+    pub seconds: f64,
+    /// The task that it worked on; while idle, the one before.
+    pub task: Option<u32>,
+    /// Why it was idle.
+    pub cause: Option<String>,
 }
 
 /// Idle time of one cause.

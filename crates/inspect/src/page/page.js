@@ -24,7 +24,7 @@ const percent = (x, n = 0) => `${fixed(x * 100, n)} %`;
 
 // Elements.
 function make(tag, attributes = {}, ...children) {
-  const svg = ["svg", "g", "line", "path", "rect", "circle", "text", "title", "polyline"].includes(tag);
+  const svg = ["svg", "g", "defs", "pattern", "line", "path", "rect", "circle", "text", "title", "polyline"].includes(tag);
   const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   node.append(...children);
@@ -204,6 +204,45 @@ function axis(chart, most, Y, left, W, format) {
   const unit = 10 ** Math.floor(Math.log10(most));
   const step = most / unit > 5 ? 2 * unit : most / unit > 2 ? unit : unit / 2;
   for (let v = 0; v <= most * 1.0001; v += step) chart.append(line(left, Y(v), W, Y(v), "grid"), label(left - 7, Y(v) + 4, format(v), { "text-anchor": "end" }));
+}
+
+// What each thread did: tasks in the colour of their block, idle stretches hatched and named.
+function threads() {
+  if (!measured || measured.threads.length === 0) return;
+  $("threads-panel").hidden = false;
+  const [W, left, row, gap, bottom] = [1180, 62, 34, 12, 34];
+  const lanes = measured.threads.slice(0, 16);
+  const H = lanes.length * (row + gap) + bottom;
+  const total = Math.max(...lanes.flatMap((l) => l.stretches.map((s) => s.start_seconds + s.seconds)));
+  const X = (s) => left + (s / total) * (W - left);
+  const chart = svg(W, H, "Tasks and idle stretches of each thread over the step");
+  const hatch = make("pattern", { id: "hatch", width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
+  hatch.append(make("rect", { width: 5, height: 5, style: "fill:var(--panel)" }), make("rect", { width: 2, height: 5, style: "fill:var(--warn)" }));
+  chart.append(make("defs", {}, hatch));
+  const named = new Map(tasks.map((t) => [t.index, t]));
+  lanes.forEach((lane, i) => {
+    const y = i * (row + gap);
+    chart.append(label(left - 10, y + row / 2 + 4, lane.name, { "text-anchor": "end", class: "strong" }));
+    for (const s of lane.stretches) {
+      const t = named.get(s.task);
+      const place = { x: X(s.start_seconds), y, width: Math.max(0.4, X(s.start_seconds + s.seconds) - X(s.start_seconds)), height: row };
+      const rect = s.cause === null
+        ? make("rect", { class: "block", ...place, style: `fill:${color(t ? t.block : "other")};stroke-width:0` })
+        : make("rect", { class: "idle", ...place, y: y + row * 0.25, height: row * 0.5 });
+      const after = t ? `after ${taskTitle(t)}` : "before the first task";
+      hover(rect, s.cause === null ? (t ? taskTitle(t) : `t${s.task}`) : `idle: ${s.cause}`, s.cause === null ? [us(s.seconds)] : [us(s.seconds), after]);
+      if (s.cause === null && t) rect.addEventListener("click", () => find(t));
+      chart.append(rect);
+    }
+  });
+  const ticks = 8;
+  for (let k = 0; k <= ticks; k += 1) {
+    const s = (total * k) / ticks;
+    chart.append(label(X(s), H - bottom + 14, `${fixed(s * 1e3, 2)} ms`, { "text-anchor": k === 0 ? "start" : k === ticks ? "end" : "middle" }));
+  }
+  $("threads").append(chart);
+  const worst = [...measured.idle].sort((a, b) => b.seconds - a.seconds)[0];
+  $("threads-note").textContent = `Hatched stretches are idle; each names its cause. Over all steps most idle time is “${worst.cause}”: ${us(worst.seconds)} a step, ${percent(worst.share, 1)} of all threads' time.`;
 }
 
 // The arena.

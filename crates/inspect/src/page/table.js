@@ -96,6 +96,7 @@ function advice() {
 }
 
 roofline();
+threads();
 layers();
 arena();
 sums();

@@ -1,0 +1,220 @@
+//! `aio graph diff`, `passes --until`, `shrink`, and `aio compile --check`.
+
+use crate::{Place, check_failure, text};
+use aio::inspect::{Budget, ChangeKind, diff, parse};
+use aio::ir::DType;
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+
+/// Two artefacts of one model. In the second, gate and up of layer 1 have norms of their own, so they do not fuse.
+fn two_artefacts(place: &Place) -> String {
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    place.good(&["compile", "-m", &model, "-o", "whole.aio"]);
+    let decoder = include_str!("../../graphs/decoder.jinja");
+    let norm = "%f{{ i }} = rms_norm %r{{ i }}, %fn{{ i }} {eps = {{ epsilon }}}\n";
+    let own = format!("{norm}{{% if i == 1 %}}\n{}{{% endif %}}\n", norm.replacen("%f{{", "%own{{", 1));
+    let input = "{{ \"gu\" if p == \"down\" else \"f\" }}";
+    let other = "{{ \"gu\" if p == \"down\" else \"own\" if p == \"up\" and i == 1 else \"f\" }}";
+    assert!(decoder.contains(norm) && decoder.contains(input));
+    let settings = include_str!("../../graphs/llama.graph.jinja").split("{% include").next().unwrap();
+    place.write("apart.jinja", settings.to_owned() + &decoder.replacen(norm, &own, 1).replacen(input, other, 1));
+    place.good(&["compile", "-m", &model, "--template", "apart.jinja", "-o", "apart.aio"]);
+    model
+}
+
+#[test]
+fn a_fusion_that_differs_is_named() {
+    let place = Place::new();
+    two_artefacts(&place);
+    let out = place.good(&["graph", "diff", "whole.aio", "apart.aio", "-o", "json"]);
+    let value: Value = serde_json::from_str(&out).unwrap();
+    let changes = value["diff"]["changes"].as_array().unwrap();
+    assert_eq!((value["schema"].as_u64(), changes.len()), (Some(1), 1), "{out}");
+    let change = &changes[0];
+    assert_eq!((&change["kind"], &change["layers"]), (&"taken_apart".into(), &serde_json::json!([1])), "{out}");
+    assert_eq!(change["before"], serde_json::json!(["gate_up blk.1.ffn_gate + ffn_up"]));
+    let after: Vec<&str> = change["after"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+    for part in ["linear blk.1.ffn_gate", "linear blk.1.ffn_up", "silu", "mul"] {
+        assert!(after.iter().any(|t| t.starts_with(part)), "{part} in {after:?}");
+    }
+    let shown = place.good(&["graph", "diff", "whole.aio", "apart.aio"]);
+    assert!(shown.contains("taken apart in layer 1: gate_up blk.1.ffn_gate + ffn_up -> "), "{shown}");
+    let back = place.good(&["graph", "diff", "apart.aio", "whole.aio", "-o", "md"]);
+    assert!(back.contains("fused in layer 1: ") && back.contains(" -> gate_up blk.1.ffn_gate"), "{back}");
+    let same = place.good(&["graph", "diff", "whole.aio", "whole.aio", "--budget", "bytes=0%,time=0%,tasks=0%"]);
+    assert!(same.contains("changes (0)"), "{same}");
+}
+
+#[test]
+fn a_budget_that_is_exceeded_ends_with_status_1() {
+    let place = Place::new();
+    let model = two_artefacts(&place);
+    let over = ["graph", "diff", "whole.aio", "apart.aio", "--budget"];
+    let output = place.run(&[&over[..], &["tasks=5%,bytes=50%"]].concat());
+    let stderr = check_failure(&output, 1, "over the budget: tasks grew by ");
+    assert!(stderr.contains("more than 5.00 %") && !stderr.contains("bytes"), "{stderr}");
+    assert!(text(&output.stdout).contains("taken apart"), "the comparison is still printed");
+    place.good(&[&over[..], &["tasks=100%,bytes=50%,time=900%"]].concat());
+    place.good(&["graph", "diff", "apart.aio", "whole.aio", "--budget", "tasks=0%,bytes=0%,time=0%"]);
+    place.bad(&[&over[..], &["cows=1%"]].concat(), 2, "there is no figure `cows`");
+    place.bad(&[&over[..], &["bytes=1"]].concat(), 2, "NAME=PERCENT%");
+    // A report written before stands for its model.
+    let base = place.good(&["graph", "inspect", &model, "-o", "json"]);
+    place.write("base.json", &base);
+    let unchanged = place.good(&["graph", "diff", "base.json", &model, "--budget", "bytes=0%,time=0%"]);
+    assert!(unchanged.contains("changes (0)"), "{unchanged}");
+    let part = place.good(&["graph", "inspect", &model, "-o", "json", "--top", "2"]);
+    place.write("part.json", part);
+    place.bad(&["graph", "diff", "part.json", &model], 2, "without --filter and --top");
+    place.write("odd.json", "{}");
+    place.bad(&["graph", "diff", "odd.json", &model], 2, "no schema version");
+}
+
+/// Measured reports carry their samples, so a difference comes with its significance.
+#[test]
+fn measured_times_are_compared_with_their_significance() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let out = place.good(&["graph", "inspect", &model, "--measure", "--reps", "12", "--context", "20", "-o", "json"]);
+    let before = parse(&out).unwrap();
+    let mut after = before.clone();
+    let same = diff(&before, &after).measured.unwrap();
+    assert!(!same.significant && same.growth == 0.0, "{same:?}");
+    let step = after.header.measured.as_mut().unwrap();
+    let slowest = step.seconds.iter().copied().fold(0.0, f64::max);
+    step.seconds.iter_mut().for_each(|s| *s += slowest);
+    step.p50_seconds += slowest;
+    let slower = diff(&before, &after);
+    let found = slower.measured.as_ref().unwrap();
+    assert!(found.significant && found.p_value < 1e-3 && found.growth > 0.0, "{found:?}");
+    let budget = Budget::parse("measured=1%").unwrap();
+    assert_eq!(budget.exceeded(&slower).len(), 1);
+    assert!(budget.exceeded(&diff(&after, &before)).is_empty(), "less is never too much");
+    let other = diff(&before, &parse(&place.good(&["graph", "inspect", &model, "-o", "json"])).unwrap());
+    assert_eq!(other.measured, None);
+    assert!(other.changes.iter().all(|c| c.kind != ChangeKind::Replaced), "{:?}", other.changes);
+}
+
+#[test]
+fn passes_show_their_time_and_stop_where_they_are_told() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let all = place.good(&["graph", "passes", "-m", &model]);
+    assert!(all.lines().skip(1).all(|l| l.ends_with(" ms")) && all.contains("simplify"), "{all}");
+    let simple = place.good(&["graph", "passes", "-m", &model, "--until", "simplify"]);
+    place.write("simple.graph", &simple);
+    assert_eq!(place.good(&["graph", "verify", "simple.graph"]), "ok\n");
+    assert!(simple.contains("argmax"), "the tail is there: {simple}");
+    let verifying = place.good(&["graph", "passes", "-m", &model, "--drafts", "3", "--until", "batch_verify"]);
+    assert!(verifying.contains(" = verify ") && !simple.contains(" = verify "));
+    let full = place.good(&["graph", "passes", "-m", &model, "--full", "--until", "tail"]);
+    assert!(full.contains("input") && !full.contains("simplify") && full.contains("argmax"), "{full}");
+    let tasks = place.good(&["graph", "passes", "-m", &model, "--until", "fuse"]);
+    assert!(tasks.contains("gate_up"), "{tasks}");
+    place.bad(&["graph", "passes", "-m", &model, "--until", "batch_verify"], 2, "add --drafts K");
+    place.bad(&["graph", "passes", "-m", &model, "--until", "magic"], 2, "batch_verify");
+}
+
+/// A program that fails on graphs with a word in them.
+fn fails_on(place: &Place, word: &str) {
+    place.write("fails.sh", format!("#!/bin/sh\n! grep -q '{word}' \"$1\"\n"));
+    std::fs::set_permissions(place.path("fails.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_failing_graph_is_cut_down_to_what_fails() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    fails_on(&place, " = silu ");
+    let small = place.good(&["graph", "shrink", "-m", &model, "--test", "fails.sh"]);
+    place.write("small.graph", &small);
+    assert_eq!(place.good(&["graph", "verify", "small.graph"]), "ok\n");
+    assert!(small.contains(" = silu ") && small.lines().count() <= 5, "{small}");
+    let again = place.good(&["graph", "shrink", "small.graph", "--test", "fails.sh"]);
+    assert_eq!(again, small, "what is smallest stays");
+    fails_on(&place, " = cumsum ");
+    place.bad(
+        &["graph", "shrink", "-m", &model, "--test", "fails.sh"],
+        2,
+        "does not fail, so there is nothing to keep",
+    );
+    place.bad(&["graph", "shrink", "small.graph", "--test", "none.sh"], 2, "cannot run none.sh");
+    // The CPU computes this right.
+    place.bad(&["graph", "shrink", "small.graph"], 2, "does not fail");
+    place.bad(
+        &["graph", "shrink", "small.graph", "--check", "compile", "--test", "fails.sh"],
+        2,
+        "cannot be used with",
+    );
+}
+
+/// What a device cannot compile is found among what it can.
+#[cfg(feature = "ascend")]
+#[test]
+fn a_graph_that_does_not_compile_is_cut_down_to_its_node() {
+    let place = Place::new();
+    let graph = "aio 1\ngraph \"g\"\n%x = input \"x\" : f32[rows, 32]\n%w = weight \"w\" : f32[32, 32]\n%a = matmul %x, %w\n\
+                 %b = silu %a\n%q = quantize %b {to = q8_0}\n%d = dequantize %q\n%e = add %d, %x\noutput \"y\" = %e\n\
+                 output \"z\" = %a\n";
+    place.write("g.graph", graph);
+    let args = ["graph", "shrink", "g.graph", "--check", "compile", "--device", "ascend"];
+    let output = place.run(&args);
+    let (small, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert_eq!(small.lines().filter(|l| l.starts_with('%') && !l.contains("input")).count(), 1, "{small}");
+    assert!(small.contains("quantize") && stderr.contains("5 nodes -> 1"), "{small} {stderr}");
+}
+
+#[test]
+fn a_compiled_model_is_checked_without_its_weights() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    place.good(&["compile", "-m", &model, "-o", "m.aio"]);
+    let fits = place.good(&["compile", "--check", "m.aio", "--ctx", "128"]);
+    assert!(fits.ends_with("fits\n") && fits.contains("for 128 positions") && fits.contains("available"), "{fits}");
+    let large = place.run(&["compile", "--check", "m.aio", "--ctx", "4000000000"]);
+    check_failure(&large, 1, "m.aio cannot run here");
+    assert!(text(&large.stdout).contains("does not fit: "), "{}", text(&large.stdout));
+    // Weights are not read, so damage there is not found; `aio cache verify` looks for it.
+    let bytes = std::fs::read(place.path("m.aio")).unwrap();
+    let mut damaged = bytes.clone();
+    let end = damaged.len();
+    damaged[end - 64..].fill(0xaa);
+    place.write("weights.aio", &damaged);
+    place.good(&["compile", "--check", "weights.aio", "--ctx", "128"]);
+    let short = place.write("short.aio", &bytes[..bytes.len() - 1]);
+    check_failure(&place.run(&["compile", "--check", &short]), 1, "cannot run here");
+    let mut head = bytes;
+    head[100] ^= 1;
+    let head = place.write("head.aio", head);
+    check_failure(&place.run(&["compile", "--check", &head]), 1, "cannot run here");
+    place.bad(&["compile", "--check", "none.aio"], 2, "none.aio");
+    place.bad(&["compile", "--check", &model], 2, "not a compiled artefact");
+    place.bad(&["compile", "--check", "m.aio", "-o", "x"], 2, "cannot be used with");
+    place.bad(&["compile", "-m", &model], 2, "--output");
+    let other = place.run(&["compile", "--check", "m.aio", "--device", "interp"]);
+    check_failure(&other, 1, "cannot run here");
+}
+
+/// An artefact of another version says so.
+#[test]
+fn a_stale_artefact_is_said_to_be_stale() {
+    use aio::plan::artefact::{Artefact, Contents, Hash, Header, write};
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    place.good(&["compile", "-m", &model, "-o", "m.aio"]);
+    let artefact = Artefact::open(&place.path("m.aio")).unwrap();
+    let header = Header { compiler: Hash::of(b"another"), ..artefact.header().clone() };
+    let weights = artefact.weights().map().unwrap();
+    let contents = Contents {
+        header: &header,
+        meta: artefact.meta(),
+        family: &artefact.family().unwrap(),
+        weights: weights.as_ref(),
+    };
+    write(&place.path("old.aio"), &contents, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+    let output = place.run(&["compile", "--check", "old.aio", "--ctx", "64"]);
+    check_failure(&output, 1, "old.aio cannot run here");
+    let shown = text(&output.stdout);
+    assert!(shown.contains("does not fit: ") && shown.contains("another version"), "{shown}");
+}
