@@ -25,12 +25,11 @@ pub(crate) use device::{AscendArgs, DeviceArg};
 pub(crate) use graph::{
     BucketArgs, BucketsArgs, GraphCommand, GraphRunArgs, NamedFile, OpsArgs, OpsForm, PassesArgs, PrintArgs,
 };
-pub(crate) use inspect::{GroupArg, InspectArgs, InspectForm};
+pub(crate) use inspect::{GroupArg, InspectArgs, InspectForm, StepArgs};
 pub(crate) use kernels::{
     CacheArg, CaseArgs, CompareBy, KernelDeviceArgs, KernelsCommand, KernelsCompareArgs, KernelsListArgs,
     KernelsPerfArgs, KernelsSupportArgs, KernelsTestArgs,
 };
-pub(crate) use inspect::{GroupArg, InspectArgs, InspectForm, StepArgs};
 #[cfg(feature = "ascend")]
 pub(crate) use measure::ModelTable;
 pub(crate) use measure::{
