@@ -56,7 +56,7 @@ fn plans(c: &mut Criterion, target: &Target) {
             b.iter(|| compiled(black_box(&graph), target, vec![decode]));
         });
         group.bench_function(BenchmarkId::new("passes", preset), |b| {
-            b.iter(|| passes(black_box(verified), target, decode).expect("the graph compiles"));
+            b.iter(|| passes(black_box(verified), target, decode, None).expect("the graph compiles"));
         });
         group.bench_function(BenchmarkId::new("family", preset), |b| {
             b.iter(|| compiled(black_box(&graph), target, buckets()));
