@@ -1,6 +1,7 @@
 //! Flags of `aio graph inspect`.
 
 use super::{MAX_ROWS, ModelArgs, TailArg};
+use aio::inspect::Pattern;
 use clap::{Args as ClapArgs, ValueEnum};
 use std::path::PathBuf;
 
@@ -89,8 +90,8 @@ pub(crate) struct InspectArgs {
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
     /// Show only tasks with a name, kind, block, type or tensor that matches.
-    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
-    pub filter: Option<String>,
+    #[arg(long, value_name = "REGEX", allow_hyphen_values = true, value_parser = Pattern::new)]
+    pub filter: Option<Pattern>,
     /// Show only the N tasks that take longest [default: 16 in tables, all in json and csv].
     #[arg(long, value_name = "N", value_parser = super::whole::<usize>)]
     pub top: Option<usize>,

@@ -1,6 +1,7 @@
 //! Runs the inspected step and takes the time of each task, between reads of memory in the same run.
 
 use super::found::Found;
+use super::rates::rates;
 use crate::args::{InspectArgs, LoadArgs, ModelArgs};
 use crate::{devices, models, signals};
 use aio::backend::timeline::StepRecord;
@@ -13,8 +14,8 @@ use aio::plan::Tail;
 use anyhow::{Context, Result, bail};
 use std::sync::Arc;
 
-/// Steps before those that count.
-const WARM_UP: u32 = 4;
+/// Steps before those that count, from which the level of the machine is learned.
+const WARM_UP: u32 = 16;
 /// Measurements of the peaks, of which the best counts.
 const MACS: u32 = 3;
 /// Size of a read: as much as the weights, within these.
@@ -47,20 +48,24 @@ pub(super) fn measure(args: &InspectArgs, found: &Found, machine: Machine) -> Re
     let meter = hardware.meter(bytes)?;
     let mut run = Run { engine: &loaded.engine, sampling, out: OutputBuffer::new(), rows: step.rows, token: 1 };
     let mut sequences = run.fill(step.seqs, step.context.saturating_sub(step.rows / step.seqs))?;
+    let device = &*opened.device;
+    let kernels = rates(found, device);
+    device.trace()?;
+    taken(device)?;
     for _ in 0..WARM_UP {
         run.step(&mut sequences)?;
         meter.read_seconds()?;
     }
-    opened.device.trace()?;
-    taken(&*opened.device)?;
+    let before = taken(device)?;
     let mut reads = Vec::new();
     for _ in 0..args.reps {
         run.step(&mut sequences)?;
         reads.push(meter.read_seconds()?);
     }
-    let timeline = taken(&*opened.device)?;
+    let timeline = taken(device)?;
     loaded.keep();
-    let machine = present(machine, &*meter, &reads, (&opened.chip, opened.threads))?;
+    let machine = present(Machine { kernels, ..machine }, &*meter, &reads, (&opened.chip, opened.threads))?;
+    let machine = machine.learned(&found.subject(), &tasks(found, &before));
     let samples = samples(found, &timeline, machine.bandwidth)?;
     Ok(Measured { samples, machine, timeline })
 }
@@ -99,26 +104,36 @@ fn present(machine: Machine, meter: &dyn Meter, reads: &[f64], (chip, threads): 
     Ok(Machine { name: chip.to_owned(), threads, ..measured })
 }
 
-/// Times of the steps that ran on the inspected plan.
-fn samples(found: &Found, timeline: &Timeline, read_bandwidth: f64) -> Result<Samples> {
-    let bucket = found.family.plans[found.plan].bucket;
-    let tasks = found.family.plans[found.plan].tasks.len();
-    let steps = || timeline.steps.iter().filter(|s| s.bucket == bucket && s.tasks as usize == tasks);
-    if steps().count() == 0 {
-        let other = timeline.steps.first().map_or("none".to_owned(), |s| s.bucket.to_string());
-        bail!("the steps ran on the plan {other}, not on {bucket}");
-    }
-    let mut times = vec![Vec::new(); tasks];
-    for step in steps() {
+/// The steps that ran on the inspected plan.
+fn own<'t>(found: &Found, timeline: &'t Timeline) -> Vec<&'t StepRecord> {
+    let plan = &found.family.plans[found.plan];
+    let steps = timeline.steps.iter();
+    steps.filter(|s| s.bucket == plan.bucket && s.tasks as usize == plan.tasks.len()).collect()
+}
+
+/// The seconds of each task in each of these steps.
+fn tasks(found: &Found, timeline: &Timeline) -> Vec<Vec<f64>> {
+    let mut times = vec![Vec::new(); found.family.plans[found.plan].tasks.len()];
+    for step in own(found, timeline) {
         times.iter_mut().zip(step.task_seconds()).for_each(|(all, seconds)| all.push(seconds));
     }
+    times
+}
+
+/// Times of the steps that ran on the inspected plan.
+fn samples(found: &Found, timeline: &Timeline, read_bandwidth: f64) -> Result<Samples> {
+    let steps = own(found, timeline);
+    if steps.is_empty() {
+        let other = timeline.steps.first().map_or("none".to_owned(), |s| s.bucket.to_string());
+        bail!("the steps ran on the plan {other}, not on {}", found.family.plans[found.plan].bucket);
+    }
     Ok(Samples {
-        steps: steps().map(|s| s.seconds()).collect(),
-        tasks: times,
+        steps: steps.iter().map(|s| s.seconds()).collect(),
+        tasks: tasks(found, timeline),
         read_bandwidth,
         idle: idle(timeline).into_iter().map(|(cause, seconds)| (cause.name().to_owned(), seconds)).collect(),
         threads: timeline.threads.clone(),
-        median: median(steps().collect()),
+        median: median(steps),
     })
 }
 

@@ -3,6 +3,7 @@
 mod csv;
 mod found;
 mod measure;
+mod rates;
 mod tables;
 
 use crate::args::{InspectArgs, InspectForm, ModelArgs};
@@ -11,7 +12,7 @@ use crate::output::{json_line, print_now};
 use crate::{input, output, profiles, signals};
 use aio::backend::Timeline;
 use aio::engine::EngineOptions;
-use aio::inspect::{Machine, Pattern, Report, chrome, dot, html, inspect, onnx, run_of_trace, svg};
+use aio::inspect::{Machine, Report, chrome, dot, html, inspect, onnx, run_of_trace, svg};
 use aio::ir::verify;
 use anyhow::{Context, Result, anyhow, bail};
 pub(crate) use found::Ask;
@@ -28,7 +29,6 @@ pub(crate) fn main(args: &InspectArgs) -> Result<Outcome> {
     if !args.measure {
         signals::end_at_once();
     }
-    let pattern = args.filter.as_deref().map(Pattern::new).transpose()?;
     check(args.output, args.measure)?;
     let ask = Ask { file: args.file.as_deref(), model: &args.model, step: &args.step };
     let found = Found::open(ask)?;
@@ -41,7 +41,7 @@ pub(crate) fn main(args: &InspectArgs) -> Result<Outcome> {
     }
     let (mut report, timeline) = report(args, &found)?;
     let people = matches!(args.output, InspectForm::Table | InspectForm::Md);
-    report.keep(pattern.as_ref(), args.top.or(people.then_some(TOP)));
+    report.keep(args.filter.as_ref(), args.top.or(people.then_some(TOP)));
     print_now(&match args.output {
         InspectForm::Table => tables::text(&report, &args.by, output::columns()),
         InspectForm::Md => tables::markdown(&report, &args.by),

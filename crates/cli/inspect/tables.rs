@@ -113,9 +113,13 @@ fn machine(h: &Header) -> String {
     let from = match m.figures {
         Figures::Assumed => "assumed, since there is no profile; `aio device calibrate` makes one",
         Figures::Profile => "by its profile",
-        Figures::Measured => "bandwidth of the same run",
+        Figures::Measured => "of the same run",
     };
-    format!("{}{threads}: {:.1} GB/s, {:.0} GMAC/s ({from})", m.name, m.bandwidth / 1e9, m.block_macs / 1e9)
+    let level = match m.figures {
+        Figures::Measured => format!("; steps before reached {:.0} % of these rates", m.level * 100.0),
+        Figures::Assumed | Figures::Profile => String::new(),
+    };
+    format!("{}{threads}: {:.1} GB/s, {:.0} GMAC/s ({from}){level}", m.name, m.bandwidth / 1e9, m.block_macs / 1e9)
 }
 
 fn tables(report: &Report, by: &[GroupArg]) -> Vec<Table> {

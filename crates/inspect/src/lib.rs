@@ -41,7 +41,7 @@ pub use report::{
 };
 pub use run::{RunStep, run_of_trace};
 pub use shrink::{Shrunk, shrink};
-pub use subject::{Figures, Machine, StepSize, Subject};
+pub use subject::{Figures, KernelRate, Machine, StepSize, Subject};
 pub use svg::svg;
 pub use trace::{chrome, idle};
 pub use view::{Pattern, PatternError};

@@ -3,7 +3,8 @@
 use crate::group::groups;
 use crate::lint::lints;
 use crate::report::{IdleSum, MeasuredStep, MeasuredTask, Report, StretchRow, ThreadRow};
-use crate::subject::Subject;
+use crate::subject::{Machine, Subject};
+use crate::task::rows;
 use aio_backend::timeline::{Activity, StepRecord, Stretch};
 
 /// Times of several steps of one plan.
@@ -29,6 +30,19 @@ pub(crate) fn quantile(samples: &[f64], share: f64) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let place = ((share * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
     sorted.get(place).copied().unwrap_or(0.0)
+}
+
+impl Machine {
+    /// The same machine at the level that some steps show: the median, over tasks that read weights, of the predicted time
+    /// over the measured one. `tasks` has the seconds of each task in each of these steps.
+    pub fn learned(self, subject: &Subject<'_>, tasks: &[Vec<f64>]) -> Machine {
+        let rows = rows(subject, &Machine { level: 1.0, ..self.clone() });
+        let reads = rows.iter().zip(tasks).filter(|(row, seconds)| row.work.weight_bytes > 0 && !seconds.is_empty());
+        let ratios = reads.map(|(row, seconds)| row.predicted_seconds / quantile(seconds, 0.5));
+        let ratios: Vec<f64> = ratios.filter(|r| r.is_finite() && *r > 0.0).collect();
+        let level = if ratios.is_empty() { 1.0 } else { quantile(&ratios, 0.5) };
+        Machine { level, ..self }
+    }
 }
 
 impl Report {

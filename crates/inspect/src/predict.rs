@@ -80,8 +80,19 @@ pub(crate) enum Arithmetic {
     Attention,
 }
 
-/// Predicted seconds of a task, and what bounds it. `normed` is the number of elements that each thread norms for itself.
-pub(crate) fn predict(work: &Work, arithmetic: Arithmetic, normed: f64, machine: &Machine) -> (f64, Bound) {
+/// What a task's time depends on besides its work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Nature {
+    pub arithmetic: Arithmetic,
+    /// Elements that each thread norms for itself.
+    pub normed: f64,
+    /// Bytes of its weights per second that its kernel reaches in a cache, if that is known.
+    pub kernel: Option<f64>,
+}
+
+/// Predicted seconds of a task, and what bounds it.
+pub(crate) fn predict(work: &Work, nature: Nature, machine: &Machine) -> (f64, Bound) {
+    let Nature { arithmetic, normed, kernel } = nature;
     let rate = match arithmetic {
         Arithmetic::Blocks => machine.block_macs,
         Arithmetic::Plain | Arithmetic::Attention => machine.plain_macs,
@@ -89,13 +100,16 @@ pub(crate) fn predict(work: &Work, arithmetic: Arithmetic, normed: f64, machine:
     let weights = work.weight_bytes as f64 / machine.bandwidth;
     let kv = work.kv_bytes as f64 / machine.bandwidth;
     let activations = work.activation_bytes as f64 / machine.cache_bandwidth;
-    let compute = work.flops as f64 / 2.0 / rate;
+    let compute = match kernel.filter(|_| work.weight_bytes > 0) {
+        Some(kernel) => work.weight_bytes as f64 / kernel,
+        None => work.flops as f64 / 2.0 / rate,
+    };
     let norms = normed * machine.norm_seconds;
     let both = match arithmetic {
         Arithmetic::Attention => weights + kv + compute,
         Arithmetic::Blocks | Arithmetic::Plain => (weights + kv).hypot(compute),
     };
-    let seconds = both + activations + norms + machine.task_seconds;
+    let seconds = (both + activations + norms + machine.task_seconds) / machine.level;
     let terms = [
         (weights, Bound::Weights),
         (kv, Bound::Kv),

@@ -58,6 +58,16 @@ pub enum Figures {
     Measured,
 }
 
+/// How fast products go through weights in a cache.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelRate {
+    /// Element type of the weights.
+    #[serde(rename = "type")]
+    pub dtype: String,
+    /// Bytes of weights per second, as stored in the model file.
+    pub bytes_per_second: f64,
+}
+
 /// Rates and costs of a machine, from which times are predicted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
@@ -75,12 +85,16 @@ pub struct Machine {
     pub block_macs: f64,
     /// Multiply-adds per second with plain numbers, as in attention.
     pub plain_macs: f64,
+    /// What products reach with weights that lie in a cache, by their type, at the rows of the step; empty if unknown.
+    pub kernels: Vec<KernelRate>,
     /// Seconds of an element that a norm scales and rounds.
     pub norm_seconds: f64,
     /// Seconds of a task besides its work: the barrier after it and its start.
     pub task_seconds: f64,
     /// Seconds of a step besides its tasks: the submission.
     pub step_seconds: f64,
+    /// Share of these rates that tasks reach at present; 1 unless steps before the measured ones taught it.
+    pub level: f64,
 }
 
 /// A cache delivers at least this multiple of memory's bandwidth.
@@ -111,9 +125,11 @@ impl Machine {
             cache_bandwidth: cache.map_or(CACHE_OVER_MEMORY * bandwidth, |r| r.gb_s.median * 1e9),
             block_macs: peak,
             plain_macs: plain.unwrap_or(PLAIN_OVER_BLOCK * peak),
+            kernels: Vec::new(),
             norm_seconds: NORM_SECONDS,
             task_seconds: TASK_SECONDS + profile.costs.barrier_us.median * 1e-6,
             step_seconds: profile.costs.submission_us.median * 1e-6,
+            level: 1.0,
         })
     }
 
@@ -127,10 +143,17 @@ impl Machine {
             cache_bandwidth: CACHE_OVER_MEMORY * bandwidth,
             block_macs: peak,
             plain_macs: PLAIN_OVER_BLOCK * peak,
+            kernels: Vec::new(),
             norm_seconds: NORM_SECONDS,
             task_seconds: TASK_SECONDS + BARRIER_SECONDS,
             step_seconds: SUBMISSION_SECONDS,
+            level: 1.0,
         }
+    }
+
+    /// The rate of products with weights of a type.
+    pub(crate) fn kernel(&self, dtype: &str) -> Option<f64> {
+        self.kernels.iter().find(|k| k.dtype == dtype).map(|k| k.bytes_per_second)
     }
 
     /// The same machine at rates that were measured in the same run: bytes read per second, and multiply-adds per second

@@ -1,7 +1,7 @@
 //! The rows of a report: one for each task, from its body, its operands and its costs at the size of the step.
 
 use crate::place::{Place, places};
-use crate::predict::{Arithmetic, Work, predict};
+use crate::predict::{Arithmetic, Nature, Work, predict};
 use crate::report::{TaskRow, TensorRow};
 use crate::subject::{Machine, StepSize, Subject};
 use aio_ir::{Dims, Op, TensorType, ValueId};
@@ -18,8 +18,7 @@ fn row(subject: &Subject<'_>, machine: &Machine, index: usize, task: &Task, plac
     let family = subject.family;
     let step = subject.step;
     let work = work(family, task, subject.plan().bucket, step);
-    let normed = normed(task, step, machine);
-    let (predicted_seconds, bound) = predict(&work, arithmetic(family, task), normed, machine);
+    let (predicted_seconds, bound) = predict(&work, nature(family, task, step, machine), machine);
     let values = Values { subject, task };
     TaskRow {
         index,
@@ -44,9 +43,12 @@ fn row(subject: &Subject<'_>, machine: &Machine, index: usize, task: &Task, plac
 /// Predicted seconds of all tasks in a step of this size, and of the step.
 pub(crate) fn step_seconds(subject: &Subject<'_>, step: StepSize, machine: &Machine) -> f64 {
     let (family, plan) = (subject.family, subject.plan());
+    let bare = Machine { kernels: Vec::new(), ..machine.clone() };
     let seconds = |task: &Task| {
         let work = work(family, task, plan.bucket, step);
-        predict(&work, arithmetic(family, task), normed(task, step, machine), machine).0
+        // Rates of kernels are those of the report's own rows.
+        let known = if step.rows == subject.step.rows { machine } else { &bare };
+        predict(&work, nature(family, task, step, known), known).0
     };
     plan.tasks.iter().map(seconds).sum::<f64>() + machine.step_seconds
 }
@@ -114,6 +116,15 @@ fn normed(task: &Task, step: StepSize, machine: &Machine) -> f64 {
     let elements: u64 = norms.map(|(_, n)| task.body.ty(n.input(0)).shape.elems(&dims).unwrap_or(0)).sum();
     let share = if step.rows > OWN_NORMS { f64::from(machine.threads.max(1)) } else { 1.0 };
     elements as f64 / share
+}
+
+fn nature(family: &PlanFamily, task: &Task, step: StepSize, machine: &Machine) -> Nature {
+    let is_product = task.kind.name() != KindName::Op(Op::Embed);
+    Nature {
+        arithmetic: arithmetic(family, task),
+        normed: normed(task, step, machine),
+        kernel: machine.kernel(&dtype(family, task)).filter(|_| is_product),
+    }
 }
 
 /// Products with weights in block formats run on integers.

@@ -14,7 +14,7 @@ pub struct PatternError {
 }
 
 /// A regular expression on names, kinds and blocks of tasks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pattern(Regex);
 
 impl Pattern {
