@@ -373,6 +373,10 @@ pub(crate) fn check_trace(text: &str) {
             }
         }
     }
+    let between: f64 = spans("between").iter().map(|e| number(e, "dur")).sum();
+    let said = trace["otherData"]["between_steps_seconds"].as_f64().unwrap();
+    assert!((between / 2.0 - said * 1e6).abs() <= 1e-6 * between + 1e-3, "{between} us on two threads, {said} s");
+    assert_eq!(spans("between").len(), 2 * (steps.len() - 1), "the time between steps is on each thread's track");
     let sums = trace["otherData"]["idle_seconds"].as_object().unwrap();
     let all: f64 = sums.values().map(|s| s.as_f64().unwrap()).sum();
     assert!((all * 1e6 - idle).abs() <= 1e-6 * idle + 1e-3, "the sums by cause are those of the stretches");

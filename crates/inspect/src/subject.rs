@@ -87,7 +87,7 @@ pub struct Machine {
     pub plain_macs: f64,
     /// What products reach with weights that lie in a cache, by their type, at the rows of the step; empty if unknown.
     pub kernels: Vec<KernelRate>,
-    /// Seconds of an element that a norm scales and rounds.
+    /// Seconds of an element that a norm scales and rounds, where threads norm rows by themselves.
     pub norm_seconds: f64,
     /// Seconds of a task besides its work: the barrier after it and its start.
     pub task_seconds: f64,
@@ -111,6 +111,11 @@ const NORM_SECONDS: f64 = 3e-9;
 const BARRIER_SECONDS: f64 = 0.5e-6;
 const SUBMISSION_SECONDS: f64 = 10e-6;
 
+/// On a processor each thread norms rows by itself; other devices spread them.
+fn norm_seconds(device: &str) -> f64 {
+    if device.starts_with("cpu") { NORM_SECONDS } else { 0.0 }
+}
+
 impl Machine {
     /// The machine of a profile; `None` if it lacks the memory's bandwidth or a peak.
     pub fn of_profile(profile: &DeviceProfile) -> Option<Machine> {
@@ -126,7 +131,7 @@ impl Machine {
             block_macs: peak,
             plain_macs: plain.unwrap_or(PLAIN_OVER_BLOCK * peak),
             kernels: Vec::new(),
-            norm_seconds: NORM_SECONDS,
+            norm_seconds: norm_seconds(&profile.device),
             task_seconds: TASK_SECONDS + profile.costs.barrier_us.median * 1e-6,
             step_seconds: profile.costs.submission_us.median * 1e-6,
             level: 1.0,
@@ -144,7 +149,7 @@ impl Machine {
             block_macs: peak,
             plain_macs: PLAIN_OVER_BLOCK * peak,
             kernels: Vec::new(),
-            norm_seconds: NORM_SECONDS,
+            norm_seconds: norm_seconds(name),
             task_seconds: TASK_SECONDS + BARRIER_SECONDS,
             step_seconds: SUBMISSION_SECONDS,
             level: 1.0,

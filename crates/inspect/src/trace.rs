@@ -26,10 +26,12 @@ pub fn chrome(timeline: &Timeline, family: &PlanFamily) -> String {
     for (number, step) in timeline.steps.iter().enumerate() {
         out.step(number, step, &Known::of(family, step));
     }
+    let between = out.between(timeline);
     let idle = idle(timeline);
     let other = json!({
         "kind": "measured",
         "idle_seconds": idle.iter().map(|(cause, s)| (cause.name().to_owned(), Value::from(*s))).collect::<serde_json::Map<_, _>>(),
+        "between_steps_seconds": between,
         "steps": timeline.steps.len(),
         "dropped_steps": timeline.dropped,
         "target": family.target,
@@ -112,6 +114,19 @@ impl Events {
             self.stretch(number, stretch, &known.tasks);
         }
         self.counters(step, known);
+    }
+
+    /// What all threads wait for from one step to the next: the host. Returns the seconds of one thread.
+    fn between(&mut self, timeline: &Timeline) -> f64 {
+        let gaps = timeline.steps.windows(2).map(|w| (w[0].end_ns, w[1].start_ns)).filter(|(end, start)| start > end);
+        let mut all = 0.0;
+        for gap in gaps {
+            all += (gap.1 - gap.0) as f64 * 1e-9;
+            for thread in 0..timeline.threads.len() {
+                self.span(thread + 1, gap, "between steps", "between", json!({"cause": Cause::Host.name()}));
+            }
+        }
+        all
     }
 
     /// An arrow from the submission to a thread's first task.

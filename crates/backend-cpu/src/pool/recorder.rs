@@ -41,7 +41,10 @@ impl Recorder {
 
     /// Says which task the first stage of the next run is.
     pub fn set_first_task(&self, task: usize) {
-        self.first_task.store(task as u32, Ordering::Relaxed);
+        // Off, nothing is written, so the flag stays in every thread's cache.
+        if self.is_on() {
+            self.first_task.store(task as u32, Ordering::Relaxed);
+        }
     }
 
     /// Nanoseconds from the recorder's origin to an instant.
