@@ -118,7 +118,7 @@ impl Events {
 
     /// What all threads wait for from one step to the next: the host. Returns the seconds of one thread.
     fn between(&mut self, timeline: &Timeline) -> f64 {
-        let gaps = timeline.steps.windows(2).map(|w| (w[0].end_ns, w[1].start_ns)).filter(|(end, start)| start > end);
+        let gaps = timeline.steps.windows(2).map(|w| (w[0].end_ns, w[1].start_ns)).filter(|(end, start)| start >= end);
         let mut all = 0.0;
         for gap in gaps {
             all += (gap.1 - gap.0) as f64 * 1e-9;
