@@ -6,8 +6,9 @@
 //!
 //! *Times.* The steps of a burst are compared with the steps of plain bursts, which take less time than steps that the
 //! host submits. A burst shows only the sum of its steps' times. It is attributed to the mean rows of its steps, as if
-//! a step's time grew evenly with its drafts; bursts with few drafts tell nothing. Means are trusted less than single
-//! steps, and bursts with drafts grow only while they take as long as estimated.
+//! a step's time grew evenly with its drafts; bursts with few drafts tell nothing. Nor does a plain burst of one step
+//! whose launch was not measured: the launch may be most of its time, and every estimate is relative to plain steps.
+//! Means are trusted less than single steps, and bursts with drafts grow only while they take as long as estimated.
 //!
 //! *The launch* is what a burst takes besides its steps. A plain burst of all tokens has one launch, so what a shortened
 //! burst's launch takes beyond its share is charged to the account.
@@ -133,13 +134,14 @@ impl Bursts {
         let launch = self.launch(burst);
         let running = seconds - launch;
         let each = running / f64::from(count);
-        if let Some(step) = self.typical(burst, each) {
+        let typical = self.typical(burst, each);
+        if let Some(step) = typical {
             self.chooser.time(step);
         }
         let plain = self.chooser.times().time(1, burst.kv_bytes);
         if drafts > 0 {
             self.chooser.note_speculative(count.div_ceil(PROBE_TOKENS));
-        } else {
+        } else if typical.is_some() {
             self.chooser.note_plain(plain, opens);
         }
         self.chooser.note_exploration(each, burst.choice.step.hope);
@@ -189,7 +191,8 @@ impl Bursts {
     fn typical(&self, burst: &ObservedBurst<'_>, each: f64) -> Option<Timed> {
         let kv_bytes = burst.kv_bytes;
         if burst.choice.drafts() == 0 {
-            return Some(Timed { rows: 1, base: 1, kv_bytes, seconds: each });
+            let unclear = burst.steps.len() == 1 && burst.launch.is_none() && self.launch.is_some();
+            return (!unclear).then_some(Timed { rows: 1, base: 1, kv_bytes, seconds: each });
         }
         let drafted: u32 = burst.steps.iter().map(|[drafted, _]| drafted).sum();
         let mean = f64::from(drafted) / burst.steps.len() as f64;

@@ -8,6 +8,7 @@
 mod machine;
 mod noise;
 
+use aio_orchestrator::{BurstLimits, ObservedBurst, SpeculationOptions, Speculator, StepTime};
 use machine::bursts::{BurstSetting, drawn, run};
 use machine::{Drift, Machine, Shape, Text};
 use std::ops::Range;
@@ -60,6 +61,26 @@ fn bursts_never_lose_in_many_settings() {
     let over: Vec<_> = worst.iter().filter(|(excess, _)| *excess > 8.0).collect();
     assert!(over.iter().all(|(_, seed)| drawn(*seed).machine.sigma > 0.1), "{over:?}");
     assert!(over.len() * 1000 <= worst.len() && worst[0].0 <= 16.0, "{over:?}");
+}
+
+/// Plain bursts of four steps of a second each, then many of one step whose launch is slow but was not measured.
+#[test]
+fn a_single_plain_step_with_an_unmeasured_launch_tells_nothing() {
+    let mut speculator = Speculator::new(SpeculationOptions { max_drafts: 0, max_rows: 4, model: Shape::Flat.model() });
+    let limits = BurstLimits { tokens: 4, drafts: 0, kv_bytes: 0.0 };
+    let burst = |speculator: &mut Speculator, steps: usize, launch: Option<f64>, seconds: f64| {
+        let (choice, time) = (speculator.choose_burst(limits), StepTime::Modelled(seconds));
+        let (steps, produced) = (&vec![[0, 0]; steps][..], steps as u32);
+        speculator.observe_burst(&ObservedBurst { choice: &choice, kv_bytes: 0.0, time, launch, steps, produced });
+        speculator.choose_burst(limits).step.expected_seconds
+    };
+    (0..8).for_each(|_| _ = burst(&mut speculator, 4, Some(1.0), 5.0));
+    for _ in 0..8 {
+        let expected = burst(&mut speculator, 1, None, 4.0);
+        assert!((expected - 1.0).abs() < 0.01, "{expected}");
+    }
+    let expected = (0..8).map(|_| burst(&mut speculator, 1, Some(1.0), 4.0)).last().unwrap();
+    assert!(expected > 2.0, "a measured launch tells: {expected}");
 }
 
 #[test]
