@@ -7,13 +7,13 @@ use crate::kernels::Kernels;
 use crate::pool::Pool;
 use crate::record::Record;
 use crate::resident::Resident;
-use crate::tasks::HEAD_MULTIPLE;
+use crate::tasks::{Chooser, HEAD_MULTIPLE};
 use crate::weights::{pack_all, take_all};
 use aio_backend::{
-    Counters, Device, DeviceError, Executable, ImageAccess, ImageForm, LoadOptions, Tally, Trace, WeightImage,
-    WeightSet, WeightSource,
+    Counters, Device, DeviceError, Executable, ImageAccess, ImageForm, KernelChoice, LoadOptions, Tally, Trace,
+    WeightImage, WeightSet, WeightSource,
 };
-use aio_ir::{DType, Group, Op, PAGE_POSITIONS};
+use aio_ir::{DType, Dims, Group, Op, PAGE_POSITIONS};
 use aio_plan::artefact::WeightFile;
 use aio_plan::{HeadSizes, KindName, KindSupport, Layout, Limits, Plan, PlanFamily, PoolSizes, Target};
 use std::sync::Arc;
@@ -45,6 +45,8 @@ impl Default for CpuOptions {
 #[derive(Clone, Debug)]
 pub struct CpuDevice {
     pub(crate) engine: Arc<Engine>,
+    /// Whether the options named the instruction set.
+    forced: bool,
 }
 
 impl CpuDevice {
@@ -68,12 +70,23 @@ impl CpuDevice {
         };
         let pool = pool.map_err(|e| unavailable(format!("cannot start threads: {e}")))?;
         let kernels = Kernels::new(isa);
-        Ok(CpuDevice { engine: Arc::new(Engine { kernels, pool, tally: Tally::default(), record: Record::default() }) })
+        let engine = Engine { kernels, pool, tally: Tally::default(), record: Record::default() };
+        Ok(CpuDevice { engine: Arc::new(engine), forced: options.isa.is_some() })
     }
 
     /// The instruction-set level in use.
     pub fn isa(&self) -> IsaLevel {
         self.engine.kernels.isa().level()
+    }
+
+    /// Why that level is in use, in words.
+    fn why_isa(&self) -> String {
+        let (used, best) = (self.isa(), Isa::detect().level());
+        match self.forced {
+            false => "the widest instruction set that this machine has".to_owned(),
+            true if used == best => "instruction set asked for; it is the widest that this machine has".to_owned(),
+            true => format!("instruction set asked for; this machine also has {best}"),
+        }
     }
 
     /// Threads in use, including the caller's.
@@ -154,6 +167,12 @@ impl Device for CpuDevice {
     ) -> Result<Box<dyn Executable>, DeviceError> {
         let resident = weights.get::<Resident>()?;
         Ok(Box::new(CpuExecutable::new(Arc::clone(&self.engine), family, plan, resident, options.submission)?))
+    }
+
+    fn kernels(&self, family: &PlanFamily, plan: &Plan, dims: &Dims) -> Vec<Option<KernelChoice>> {
+        let isa = self.why_isa();
+        let chooser = Chooser { kernels: &self.engine.kernels, isa: &isa, family, plan, dims };
+        plan.tasks.iter().map(|task| Some(chooser.of(task))).collect()
     }
 
     fn trace(&self) -> Result<(), DeviceError> {

@@ -1,6 +1,7 @@
 //! The traits of a device. The crate's front page has the contract.
 
-use crate::{Bindings, Burst, Counters, DeviceError, StepReport, Timeline, WeightSource};
+use crate::{Bindings, Burst, Counters, DeviceError, KernelChoice, StepReport, Timeline, WeightSource};
+use aio_ir::Dims;
 use aio_plan::artefact::WeightFile;
 use aio_plan::{Ceilings, Plan, PlanFamily, PoolSizes, StepForm, Target};
 use std::any::Any;
@@ -200,6 +201,13 @@ pub trait Device: Send + Sync {
     fn load_burst(&self, family: &PlanFamily, plan: &Plan, weights: &WeightSet) -> Result<Box<dyn Burst>, DeviceError> {
         let _ = (family, plan, weights);
         Err(DeviceError::NoBurst { device: self.target().name, reason: "it runs only single steps".to_owned() })
+    }
+
+    /// The kernels that run the tasks of a plan in a step of these dimensions, by index of the task; `None` where the
+    /// device does not tell, and for tasks past the end. For reports; needs no weights.
+    fn kernels(&self, family: &PlanFamily, plan: &Plan, dims: &Dims) -> Vec<Option<KernelChoice>> {
+        let _ = (family, plan, dims);
+        Vec::new()
     }
 
     /// Begins to trace what steps do.

@@ -20,6 +20,7 @@
 pub mod bindings;
 pub mod burst;
 mod checked;
+mod choice;
 pub mod counters;
 pub mod device;
 pub mod error;
@@ -32,6 +33,7 @@ pub mod weights;
 
 pub use bindings::{Bindings, Data};
 pub use burst::{Burst, BurstEnd, BurstReport, BurstRequest, BurstSampling, BurstStep};
+pub use choice::KernelChoice;
 pub use counters::Counters;
 pub use device::{
     Device, Executable, ImageAccess, ImageForm, LoadOptions, Pending, Submission, Trace, WeightImage, WeightSet,

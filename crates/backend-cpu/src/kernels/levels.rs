@@ -5,6 +5,7 @@
 
 use super::attend::{self, AttendArgs, CombineArgs};
 use super::choose::{self, NoisyArgs, Surveyed};
+use super::lanes::Lanes;
 use super::rows::{self, Best, GateArgs, NormArgs, QuantizeArgs, RopeArgs};
 use crate::isa::IsaLevel;
 use aio_ir::sampling::Candidate;
@@ -12,6 +13,8 @@ use aio_ir::sampling::Candidate;
 /// One function per operation. All require the level they were compiled for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowFns {
+    /// See [`Lanes::PAIRS`].
+    pub(super) pairs: usize,
     pub(super) norm: unsafe fn(NormArgs<'_>),
     pub(super) quantize: unsafe fn(QuantizeArgs<'_>),
     pub(super) silu_mul: unsafe fn(GateArgs<'_>),
@@ -112,6 +115,7 @@ macro_rules! level {
             }
 
             pub(super) const FNS: RowFns = RowFns {
+                pairs: <Level as Lanes>::PAIRS,
                 norm,
                 quantize,
                 silu_mul,

@@ -98,6 +98,20 @@ pub(super) unsafe fn run(table: &TileTable, args: &MatmulArgs<'_>) {
 /// From this many rows on, groups go in pairs; fewer are memory-bound, which favours a single stream.
 const PAIR_ROWS: usize = 2;
 
+/// Whether groups go in pairs.
+fn goes_in_pairs(table: &TileTable, rows: usize) -> bool {
+    rows >= PAIR_ROWS && !table.pairs().is_empty()
+}
+
+/// Rows and outputs that one call computes in a step of `rows` rows; the last calls may have fewer.
+pub(super) fn call(table: &TileTable, rows: usize) -> (usize, usize) {
+    let rows = rows.clamp(1, panel_rows(rows));
+    match table.pairs().len() {
+        most if goes_in_pairs(table, rows) => (rows.div_ceil(rows.div_ceil(most)), 2 * GROUP_ROWS),
+        _ => (table.next(rows).0, GROUP_ROWS),
+    }
+}
+
 /// One panel of activation rows times some groups.
 ///
 /// # Safety
@@ -107,7 +121,7 @@ unsafe fn run_block(table: &TileTable, args: &MatmulArgs<'_>, acts: &Acts, group
     let rows = panel * panel_rows..args.rows.min((panel + 1) * panel_rows);
     let packed = |group: usize| args.weights.packed[group * acts.group_bytes..].as_ptr();
     let mut group = groups.start;
-    if rows.len() >= PAIR_ROWS && !table.pairs().is_empty() {
+    if goes_in_pairs(table, rows.len()) {
         // The last group may have fewer rows than a pair function stores.
         let end = groups.end.min(args.weights.rows / GROUP_ROWS);
         while group + 2 <= end {

@@ -51,6 +51,16 @@ impl Kernels {
         self.tiles[dtype as usize].is_some()
     }
 
+    /// Rows and outputs that one call computes in a product of `rows` rows; `None` for a type that is not multiplied.
+    pub(crate) fn product_call(&self, dtype: DType, rows: usize) -> Option<(usize, usize)> {
+        self.tiles[dtype as usize].as_ref().map(|table| matmul::call(table, rows))
+    }
+
+    /// Pairs of a row and a query head that attention takes through a split at once.
+    pub(crate) fn attend_pairs(&self) -> usize {
+        self.row_fns.pairs
+    }
+
     /// `y[M,N] (+)= x[M,K] * W[N,K]^T (+ bias)` for a range of groups of 16 output rows.
     ///
     /// # Safety

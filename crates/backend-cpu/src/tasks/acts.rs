@@ -15,7 +15,7 @@ use aio_plan::Loc;
 use std::ops::Range;
 
 /// Up to this many rows, each thread prepares all of them.
-const PRIVATE_ROWS: usize = 4;
+pub(super) const PRIVATE_ROWS: usize = 4;
 
 /// How a task prepares its rows.
 #[derive(Clone, Copy, Debug)]

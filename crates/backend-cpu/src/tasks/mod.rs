@@ -5,6 +5,7 @@
 
 mod acts;
 mod attend;
+mod choice;
 mod fits;
 mod gate_up;
 mod head;
@@ -13,6 +14,7 @@ pub(crate) mod ops;
 mod prelude;
 mod qkv;
 
+pub(crate) use choice::Chooser;
 pub(crate) use prelude::Prelude;
 
 use crate::bounds::{Bounds, Scratch};
