@@ -469,8 +469,8 @@ mod tests {
     use clap::{Arg, CommandFactory};
 
     /// Flags that take text whose format never starts with a hyphen.
-    const OF_A_FORM: [&str; 8] =
-        ["sha256", "device", "only", "policy", "variant", "categories", "policies", "variants"];
+    const OF_A_FORM: [&str; 9] =
+        ["sha256", "device", "profile", "only", "policy", "variant", "categories", "policies", "variants"];
 
     fn free_texts(command: &clap::Command) -> Vec<Arg> {
         let text = ValueParser::string().type_id();

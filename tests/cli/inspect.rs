@@ -256,6 +256,8 @@ fn a_profile_sets_the_rates() {
     place.write("fast.toml", profile);
     let fast = report(&place, &[&model, "--profile", "fast.toml"]).header;
     assert_eq!((fast.machine.bandwidth, fast.machine.name.as_str()), (50e9, "a chip"));
+    let other = report(&place, &[&model, "--profile", "fast.toml"]).tasks;
+    assert!(other.iter().all(|t| t.kernel.as_ref().unwrap().name == "chosen at load"), "another machine's kernels");
     let assumed = report(&place, &[&model]).header;
     assert!(assumed.predicted_seconds != fast.predicted_seconds);
     place.bad(&["graph", "inspect", &model, "--profile", "none.toml"], 2, "none.toml");
@@ -314,8 +316,89 @@ fn measured_tasks_stand_beside_predictions() {
         2,
         "--measure needs a model: linear.graph is a text graph",
     );
-    place.bad(&["graph", "inspect", &model, "--measure", "--drafts", "2"], 2, "`aio bench spec` measures drafts");
-    place.bad(&["graph", "inspect", &model, "--measure", "--tail", "logits"], 2, "not logits");
+}
+
+/// Steps of every sort run on the plan that the report is about.
+#[test]
+fn steps_of_every_sort_are_measured() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let base = [&model[..], "--measure", "--reps", "3", "--threads", "2"];
+    for (flags, plan) in [
+        (&["--drafts", "3"][..], "r17s17o17-argmax-verify"),
+        (&["--drafts", "2", "--seqs", "2", "--tail", "sample"], "r17s17o17-sample-verify"),
+        (&["--rows", "40", "--context", "200"], "r72s72o72-argmax"),
+        (&["--rows", "6", "--seqs", "2", "--outs", "3"], "r17s17o17-argmax"),
+        (&["--tail", "logits"], "r1s1o1-logits"),
+        (&["--rows", "4", "--outs", "2", "--tail", "hidden"], "r17s17o17-hidden"),
+    ] {
+        let r = report(&place, &[&base[..], flags].concat());
+        assert_eq!((r.header.plan.as_str(), r.header.measured.unwrap().steps), (plan, 3), "{flags:?}");
+        assert!(r.tasks.iter().all(|t| t.measured.is_some()), "{flags:?}");
+    }
+    let uneven = [&base[..], &["--rows", "5", "--seqs", "2"]].concat();
+    place.bad(&[&["graph", "inspect"], &uneven[..]].concat(), 2, "5 rows are not shared evenly by 2");
+}
+
+#[test]
+fn devices_without_a_timeline_are_not_measured() {
+    let place = Place::new();
+    // Nothing is opened before: there is no such file.
+    let built = [("interp", true), ("cuda", cfg!(feature = "cuda")), ("ascend", cfg!(feature = "ascend"))];
+    for (device, _) in built.into_iter().filter(|(_, is_built)| *is_built) {
+        let args = ["graph", "inspect", "none.gguf", "--measure", "--device", device];
+        place.bad(&args, 2, &format!("it does not run on --device {device}"));
+    }
+}
+
+/// Which kernels run on this machine depends on it; that all tasks tell, and why, does not.
+#[test]
+fn each_task_has_its_kernel_and_the_reason() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let plain = report(&place, &[&model, "--isa", "portable"]);
+    for task in &plain.tasks {
+        let kernel = task.kernel.as_ref().unwrap();
+        assert!(kernel.name.starts_with("portable/") || kernel.name.starts_with("plain/"), "{kernel:?}");
+        assert!(kernel.candidates.is_empty() && !kernel.why.is_empty(), "{kernel:?}");
+    }
+    let of = |r: &Report, kind: &str| r.tasks.iter().find(|t| t.kind == kind).unwrap().kernel.clone().unwrap();
+    let head = of(&plain, "head");
+    assert!(head.name.ends_with("/argmax") && head.why.starts_with("instruction set asked for"), "{head:?}");
+    assert!(of(&plain, "gate_up").name.contains("/q4_1/1x16"), "{:?}", of(&plain, "gate_up"));
+    assert!(of(&plain, "attend_pages").why.contains("splits of 256 positions"));
+    let here = of(&report(&place, &[&model]), "head");
+    assert!(here.why.starts_with("the widest instruction set that this machine has"), "{here:?}");
+    let many = of(&report(&place, &[&model, "--rows", "40", "--outs", "1"]), "gate_up");
+    assert!(many.why.contains("40 rows: ") && many.why.contains("threads share"), "{many:?}");
+    assert!(report(&place, &[&model, "--device", "interp"]).tasks.iter().all(|t| t.kernel.is_none()));
+    let csv = place.good(&["graph", "inspect", &model, "-o", "csv", "--isa", "portable"]);
+    assert!(csv.lines().next().unwrap().ends_with(",kernel,why") && csv.contains(",portable/q4_1/"), "{csv}");
+    let text = place.good(&["graph", "inspect", &model, "--isa", "portable"]);
+    assert!(text.contains("portable/q4_1/1x16"), "{text}");
+}
+
+/// A modelled chip takes the names and constants that `aio regime` and `aio simulate` take.
+#[cfg(feature = "ascend")]
+#[test]
+fn modelled_chips_have_their_own_rates() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::F16);
+    let of = |chip: &str| report(&place, &[&model, "--device", "ascend", "--profile", chip]).header;
+    let [first, last] = ["910b1", "910B4"].map(of);
+    assert_eq!((first.machine.name.as_str(), last.machine.name.as_str()), ("Ascend 910B1", "Ascend 910B4"));
+    assert_eq!(first.machine.figures, aio::inspect::Figures::Modelled);
+    assert!(first.machine.bandwidth > last.machine.bandwidth && first.machine.op_seconds > 0.0, "{first:?}");
+    assert!(first.predicted_seconds < last.predicted_seconds);
+    let map = place.good(&["regime", &model, "--device", "910b1", "--batch", "1", "--context", "256", "-o", "json"]);
+    let map: Value = serde_json::from_str(&map).unwrap();
+    let modelled = map["cells"][0]["predicted_seconds"].as_f64().unwrap();
+    assert!((first.predicted_seconds / modelled - 1.0).abs() < 0.1, "{} and {modelled}", first.predicted_seconds);
+    let text = place.good(&["graph", "inspect", &model, "--profile", "910b2"]);
+    assert!(text.contains("Ascend 910B2") && text.contains("(modelled)"), "{text}");
+    for command in [&["graph", "inspect", &model, "--profile", "910b9"][..], &["regime", &model, "--device", "910b9"]] {
+        place.bad(command, 2, "there is no device `910b9`: not a chip (910B1, 910B2, 910B3, 910B4)");
+    }
 }
 
 /// A trace of a real run: the form that Chrome and Perfetto read, and each thread's time without a gap.

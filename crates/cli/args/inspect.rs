@@ -62,15 +62,16 @@ pub(crate) struct StepArgs {
     /// Positions that each row sees.
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 24))]
     pub context: u32,
-    /// Profile of the machine to predict for [default: this machine's].
-    #[arg(long, value_name = "FILE")]
-    pub profile: Option<PathBuf>,
+    /// What to predict times for: cpu and cuda take this machine's profile, a file is another one, 910b1 to 910b4 are modelled
+    /// [default: the profile of --device on this machine].
+    #[arg(long, value_name = "DEVICE")]
+    pub profile: Option<String>,
 }
 
 /// Arguments of `aio graph inspect`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Needs no weights, and runs nothing without --measure. Of a compiled model only head and plans are read. Times are predicted\nfrom the profile that `aio device calibrate` wrote, or one given with --profile; without one, from assumed rates.\nSums are always of all tasks.\n\nExamples:\n  aio graph inspect\n  aio graph inspect model.gguf --context 4096 --by layer\n  aio graph inspect model.aio --rows 8 --filter 'ffn|head' -o json\n  aio graph inspect my.graph --top 5 -o md\n  aio graph inspect --measure\n  aio graph inspect --measure -o html > report.html\n  aio graph inspect model.gguf -o onnx > model.onnx"
+    after_help = "Needs no weights, and runs nothing without --measure. Of a compiled model only head and plans are read. Times are predicted\nfrom the profile that `aio device calibrate` wrote, or for the device given with --profile; without one, from assumed rates.\nThe plan is always that of --device. Sums are always of all tasks.\n\n--measure runs on the CPU: the rows, sequences, output rows, drafts and tail given. A step that verifies drafts takes equally\nlong whether they are accepted or not.\n\nExamples:\n  aio graph inspect\n  aio graph inspect model.gguf --context 4096 --by layer\n  aio graph inspect model.aio --rows 8 --filter 'ffn|head' -o json\n  aio graph inspect my.graph --top 5 -o md\n  aio graph inspect --device ascend --profile 910b2\n  aio graph inspect --measure\n  aio graph inspect --measure --drafts 4\n  aio graph inspect --measure --rows 128 --context 1024\n  aio graph inspect --measure -o html > report.html\n  aio graph inspect model.gguf -o onnx > model.onnx"
 )]
 pub(crate) struct InspectArgs {
     /// Text graph, GGUF or compiled model [default: the default model].
@@ -80,7 +81,7 @@ pub(crate) struct InspectArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub step: StepArgs,
-    /// Run the step on the device, and show each task's measured times beside the predicted ones.
+    /// Run the step on the CPU, and show each task's measured times beside the predicted ones.
     #[arg(long)]
     pub measure: bool,
     /// Steps that --measure runs.

@@ -7,6 +7,7 @@ mod modelled {
     //! Without the simulated Ascend.
 
     use crate::args::DispatchArg;
+    use aio::inspect::Machine;
     use aio::orchestrator::StepWork;
     use aio::orchestrator::simulate::SimVariant;
     use anyhow::{Result, bail};
@@ -16,6 +17,10 @@ mod modelled {
     }
 
     pub(super) fn work(_: &str, _: &str, _: &str) -> Result<StepWork> {
+        bail!("this build has no simulated Ascend (feature `ascend`)")
+    }
+
+    pub(super) fn machine(_: &str, _: &str) -> Result<Machine> {
         bail!("this build has no simulated Ascend (feature `ascend`)")
     }
 }
@@ -30,6 +35,7 @@ use crate::registry::registry;
 use crate::{devices, profiles};
 use aio::compiler::{Options, compile};
 use aio::devices::DeviceOptions;
+use aio::inspect::Machine;
 use aio::ir::{DType, verify};
 use aio::orchestrator::simulate::SimVariant;
 use aio::orchestrator::{DeviceProfile, StepWork};
@@ -68,6 +74,16 @@ impl On {
         let path = profiles::path_of(entry, &found.target, found.threads)?.filter(|path| path.is_file());
         let path = path.context("this machine has no profile; `aio device calibrate` makes one")?;
         Ok(On::Profile(Box::new(profiles::read(&path)?)))
+    }
+
+    /// Rates and costs from which the times of tasks are predicted.
+    pub(crate) fn machine(&self) -> Result<Machine> {
+        match self {
+            On::Chip { chip, host } => modelled::machine(chip, host),
+            On::Profile(profile) => Machine::of_profile(profile).with_context(|| {
+                format!("the profile of {} lacks the memory's bandwidth or a peak", profile.processor)
+            }),
+        }
     }
 
     /// A variant, by the name of a preset or of a file.

@@ -7,6 +7,7 @@ use crate::model_tables::eager::{bytes, launched};
 use crate::model_tables::operators::PANGU_GENERATE;
 use crate::model_tables::walk::{Form, PAGE, Rows, Walk};
 use aio::ascend::rounded_pages;
+use aio::inspect::{Figures, Machine};
 use aio::ir::DType;
 use aio::model::synth::Preset;
 use aio::orchestrator::simulate::{CapturedLengths, SequenceRows, SimVariant, TimedStep};
@@ -72,4 +73,21 @@ pub(super) fn work(name: &str, chip: &str, host: &str) -> Result<StepWork> {
     let work = step_work(walk.family(), 0.0, ceilings(&Constants::of(chip, host)?)?);
     let least = work.predict(1, 1, NEAR.into()).0;
     Ok(step_work(walk.family(), taken - least, work.ceilings))
+}
+
+/// The chip for predictions of tasks: each operator takes the gap before it and at least the shortest kernel. All products,
+/// and attention, run on the cube cores.
+pub(super) fn machine(chip: &str, host: &str) -> Result<Machine> {
+    let constants = Constants::of(chip, host)?;
+    let (costs, Ceilings { bandwidth, peak }) = (constants.costs(Point::Value)?, ceilings(&constants)?);
+    Ok(Machine {
+        figures: Figures::Modelled,
+        cache_bandwidth: constants.get("l2_bytes_per_s")?.value,
+        plain_macs: peak,
+        norm_seconds: 0.0,
+        task_seconds: 0.0,
+        op_seconds: costs.gap + costs.floor + costs.replay_task,
+        step_seconds: costs.replay + costs.sync,
+        ..Machine::of_ceilings(&format!("Ascend {chip}"), Ceilings { bandwidth, peak })
+    })
 }

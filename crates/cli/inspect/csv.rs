@@ -3,7 +3,7 @@
 use aio::inspect::TaskRow;
 
 const HEADS: &str = "index,kind,name,layer,block,type,fused_from,weight_bytes,kv_bytes,activation_bytes,flops,intensity,\
-                     predicted_us,bound,p50_us,p99_us,gb_s,bandwidth_share,error";
+                     predicted_us,bound,p50_us,p99_us,gb_s,bandwidth_share,error,kernel,why";
 
 /// A header line, and one line per task. Measured columns are empty without a measurement.
 pub(super) fn lines(tasks: &[TaskRow]) -> String {
@@ -37,6 +37,10 @@ fn line(t: &TaskRow) -> String {
             format!("{:.4}", m.error),
         ]),
         None => cells.extend(std::iter::repeat_n(String::new(), 5)),
+    }
+    match &t.kernel {
+        Some(k) => cells.extend([quoted(&k.name), quoted(&k.why)]),
+        None => cells.extend(std::iter::repeat_n(String::new(), 2)),
     }
     cells.join(",")
 }

@@ -1,8 +1,9 @@
 //! What is inspected: plans compiled from a text graph or a model, or those of a compiled model.
 
-use crate::args::{GraphArgs, ModelArgs, StepArgs};
+use crate::args::{GraphArgs, ModelArgs, StepArgs, TailArg};
 use crate::graph_source::{Source, explained};
 use crate::models;
+use aio::backend::{Device, KernelChoice};
 use aio::compiler::{Compilation, FusionReport, Options, compile};
 use aio::engine::EngineOptions;
 use aio::inspect::{StepSize, Subject};
@@ -41,6 +42,10 @@ pub(crate) struct Found {
     pub ceilings: Option<Ceilings>,
     /// Milliseconds to compile each plan; empty if none was compiled here.
     pub compile_ms: Vec<f64>,
+    /// The kernels of the plan's tasks on the device here, as far as it tells.
+    kernels: Vec<Option<KernelChoice>>,
+    /// Whether its instruction set was asked for.
+    forced: bool,
     missed: Vec<String>,
     offsets: Vec<(String, u64)>,
 }
@@ -88,6 +93,28 @@ impl Found {
         Subject { family: &self.family, plan: self.plan, step: self.step, missed: &self.missed, offsets: &self.offsets }
     }
 
+    /// The kernels of the plan's tasks: `here`, or on another machine, where an instruction set that was not asked for is
+    /// chosen when the plan is loaded.
+    pub(crate) fn kernels(&self, here: bool) -> Vec<Option<KernelChoice>> {
+        if here || self.forced {
+            return self.kernels.clone();
+        }
+        let later = KernelChoice {
+            name: "chosen at load".to_owned(),
+            why:
+                "times are predicted for another machine, whose widest instruction set is taken when the plan is loaded"
+                    .to_owned(),
+        };
+        self.kernels.iter().map(|k| k.as_ref().map(|_| later.clone())).collect()
+    }
+
+    /// With the kernels that the device tells. It is closed then: a modelled chip cannot be opened beside one that computes.
+    fn on(self, device: &dyn Device) -> Found {
+        let subject = self.subject();
+        let kernels = device.kernels(subject.family, subject.plan(), &subject.dims());
+        Found { kernels, ..self }
+    }
+
     /// Bytes of each plan in an artefact.
     pub(crate) fn plan_bytes(&self) -> Vec<u64> {
         let one = |i: usize| {
@@ -110,14 +137,24 @@ impl Found {
         })?;
         let (source, path) = (path.display().to_string(), Some(path.to_owned()));
         let (missed, offsets, compile_ms) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Found { source, path, family, graph: None, plan, step, ceilings: None, compile_ms, missed, offsets })
+        // Other devices of the same sort load the plans, too.
+        let sort = |target: &str| target.split('-').next().map(str::to_owned);
+        let opened = models::model_device(ask.model).ok();
+        let device = opened.filter(|device| sort(&device.target().name) == sort(&family.target));
+        let (graph, ceilings, kernels, forced) = (None, None, Vec::new(), ask.model.isa.is_some());
+        let found =
+            Found { source, path, family, graph, plan, step, ceilings, compile_ms, kernels, forced, missed, offsets };
+        Ok(match device {
+            Some(device) => found.on(&*device),
+            None => found,
+        })
     }
 
     fn of_model(ask: Ask<'_>, path: &Path) -> Result<Found> {
         let model = models::open_path(path)?;
         let graph = models::graph(&model, ask.model)?;
         let device = models::model_device(ask.model)?;
-        let options = EngineOptions::default();
+        let options = EngineOptions { hidden: ask.step.tail == Some(TailArg::Hidden), ..EngineOptions::default() };
         let mut buckets = options.buckets(&*device);
         let wanted = bucket(ask, step(ask), Tail::Argmax);
         if !buckets.iter().any(|b| serves(b, &wanted)) {
@@ -127,6 +164,7 @@ impl Found {
         let ceilings = Some(options.ceilings_of(&*device));
         let source = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let found = compiled.found(ask, source, Tail::Argmax, ceilings)?;
+        let found = found.on(&*device);
         Ok(Found { offsets: offsets(&model), path: Some(path.to_owned()), graph: Some(graph), ..found })
     }
 
@@ -141,7 +179,7 @@ impl Found {
         let compiled = compiled(&graph, &device.target(), &[wanted])?;
         let ceilings = Some(EngineOptions::default().ceilings_of(&*device));
         let found = compiled.found(ask, source.name, tail, ceilings)?;
-        Ok(Found { graph: Some(graph), ..found })
+        Ok(Found { graph: Some(graph), ..found.on(&*device) })
     }
 }
 
@@ -208,7 +246,8 @@ impl Compiled {
         let report = &reports[plan];
         let missed = report.missed.iter().chain(&report.alone).cloned().collect();
         let (compile_ms, offsets) = (ms, Vec::new());
-        Ok(Found { source, path: None, family, graph: None, plan, step, ceilings, compile_ms, missed, offsets })
+        let (path, graph, kernels, forced) = (None, None, Vec::new(), ask.model.isa.is_some());
+        Ok(Found { source, path, family, graph, plan, step, ceilings, compile_ms, kernels, forced, missed, offsets })
     }
 }
 

@@ -7,8 +7,8 @@ use crate::{devices, models, signals};
 use aio::backend::timeline::StepRecord;
 use aio::backend::{Timeline, Trace};
 use aio::devices::{Macs, Meter};
-use aio::engine::{Engine, EngineOptions, OutputBuffer, Sampling, Sequence, Step, StepRow, StepWants};
-use aio::inspect::{Machine, Samples, idle};
+use aio::engine::{DraftSpan, Engine, EngineOptions, OutputBuffer, Sampling, Sequence, Step, StepRow, StepWants};
+use aio::inspect::{Machine, Samples, StepSize, idle};
 use aio::ir::sampling::SampleParams;
 use aio::plan::Tail;
 use anyhow::{Context, Result, bail};
@@ -33,21 +33,30 @@ pub(super) struct Measured {
 pub(super) fn measure(args: &InspectArgs, found: &Found, machine: Machine) -> Result<Measured> {
     let Some(path) = &found.path else { bail!("--measure needs a model: {} is a text graph", found.source) };
     let step = found.step;
-    if args.step.drafts.is_some() || step.seqs != 1 && step.seqs != step.rows {
-        bail!("--measure runs rows of one sequence, or one row of each; `aio bench spec` measures drafts");
+    if !step.rows.is_multiple_of(step.seqs) {
+        bail!(
+            "--measure runs as many rows of each sequence: {} rows are not shared evenly by {}",
+            step.rows,
+            step.seqs
+        );
     }
     let tail = found.family.plans[found.plan].bucket.tail;
-    let sampling = sampling(tail)?;
     let opened = devices::open(args.model.device, (&args.model).into())?;
     let hardware = devices::measured(args.model.device, &opened)?;
-    let context = Some(step.context.max(step.rows) + 1);
-    let options = EngineOptions { context, sequences: step.seqs, ..EngineOptions::default() };
+    let each = step.rows / step.seqs;
+    let context = Some(step.context.max(each) + 1);
+    let hidden = tail == Tail::Hidden;
+    let options = EngineOptions { context, sequences: step.seqs, hidden, ..EngineOptions::default() };
     let model = ModelArgs { model: Some(path.clone()), ..args.model.clone() };
-    let mut loaded = models::load_on(&model, &LoadArgs::default(), Arc::clone(&opened.device), &options)?;
+    // Compiled models in the cache lack plans for hidden states.
+    let load = LoadArgs { no_cache: hidden, ..LoadArgs::default() };
+    let mut loaded = models::load_on(&model, &load, Arc::clone(&opened.device), &options)?;
     let bytes = loaded.engine.work().weight_bytes.clamp(READ_BYTES.0, READ_BYTES.1);
     let meter = hardware.meter(bytes)?;
-    let mut run = Run { engine: &loaded.engine, sampling, out: OutputBuffer::new(), rows: step.rows, token: 1 };
-    let mut sequences = run.fill(step.seqs, step.context.saturating_sub(step.rows / step.seqs))?;
+    let drafts = args.step.drafts;
+    let shape = Shape { tail, sampling: sampling(tail), step, drafts };
+    let mut run = Run { engine: &loaded.engine, shape, out: OutputBuffer::new(), token: 1 };
+    let mut sequences = run.fill(step.seqs, step.context.saturating_sub(each))?;
     let device = &*opened.device;
     let kernels = rates(found, device);
     device.trace()?;
@@ -70,15 +79,14 @@ pub(super) fn measure(args: &InspectArgs, found: &Found, machine: Machine) -> Re
     Ok(Measured { samples, machine, timeline })
 }
 
-/// What a plan's tail needs of the rows' sampling.
-fn sampling(tail: Tail) -> Result<Sampling> {
+/// How rows are sampled on a plan with this tail.
+fn sampling(tail: Tail) -> Sampling {
     match tail {
-        Tail::Argmax => Ok(Sampling::greedy()),
         Tail::Sample => {
             let params = SampleParams { temperature: 0.8, top_k: 40, ..SampleParams::GREEDY };
-            Ok(Sampling { params, ..Sampling::greedy() })
+            Sampling { params, ..Sampling::greedy() }
         }
-        Tail::Logits | Tail::Hidden => bail!("--measure runs the tails argmax and sample, not {}", tail.name()),
+        Tail::Argmax | Tail::Logits | Tail::Hidden => Sampling::greedy(),
     }
 }
 
@@ -143,12 +151,44 @@ fn median(mut steps: Vec<&StepRecord>) -> Option<StepRecord> {
     steps.get(steps.len() / 2).map(|step| (*step).clone())
 }
 
+/// What a step has.
+struct Shape {
+    tail: Tail,
+    sampling: Sampling,
+    step: StepSize,
+    /// Drafts of each sequence, if steps verify any.
+    drafts: Option<u32>,
+}
+
+impl Shape {
+    /// Output rows of a sequence, which are its last ones; the first sequences have those left over.
+    fn outs_of(&self, sequence: usize) -> usize {
+        let (outs, seqs) = (self.step.outs as usize, self.step.seqs as usize);
+        outs / seqs + usize::from(sequence < outs % seqs)
+    }
+
+    /// What an output row asks for.
+    fn wants(&self) -> StepWants<'_> {
+        match self.tail {
+            Tail::Argmax | Tail::Sample => StepWants::Token { sampling: &self.sampling, recent: &[], bias: None },
+            Tail::Logits => StepWants::Logits,
+            Tail::Hidden => StepWants::Hidden,
+        }
+    }
+
+    /// The drafts of sequences of these lengths; none in a step that verifies none.
+    fn spans(&self, lens: &[usize], each: usize) -> Vec<DraftSpan> {
+        let Some(drafts) = self.drafts else { return Vec::new() };
+        let span = |(i, len): (usize, &usize)| DraftSpan { first: i * each, drafts: drafts as usize, len: len + 1 };
+        lens.iter().enumerate().map(span).collect()
+    }
+}
+
 /// Steps on an engine.
 struct Run<'e> {
     engine: &'e Engine,
-    sampling: Sampling,
+    shape: Shape,
     out: OutputBuffer,
-    rows: u32,
     token: u32,
 }
 
@@ -166,7 +206,7 @@ impl Run<'_> {
 
     fn filled(&mut self, positions: usize) -> Result<Sequence> {
         let mut sequence = Sequence::new();
-        self.engine.reserve(&mut sequence, positions + self.rows as usize)?;
+        self.engine.reserve(&mut sequence, positions + self.shape.step.rows as usize)?;
         while sequence.len() < positions {
             let first = sequence.len();
             let take = (positions - first).min(self.engine.prefill_rows());
@@ -184,20 +224,19 @@ impl Run<'_> {
         if signals::interrupted() {
             bail!("interrupted");
         }
-        let each = self.rows as usize / sequences.len();
-        let tokens: Vec<u32> = (0..self.rows).map(|_| self.token()).collect();
+        let each = self.shape.step.rows as usize / sequences.len();
+        let tokens: Vec<u32> = (0..self.shape.step.rows).map(|_| self.token()).collect();
         let lens: Vec<usize> = sequences.iter().map(Sequence::len).collect();
+        let shape = &self.shape;
         let row = |(i, &token): (usize, &u32)| {
             let (sequence, offset) = (i / each, i % each);
-            // One row of each sequence returns a token.
-            let asks = offset + 1 == each;
-            let token_of = StepWants::Token { sampling: &self.sampling, recent: &[], bias: None };
-            let wants = if asks { token_of } else { StepWants::Nothing };
+            let wants = if offset >= each - shape.outs_of(sequence) { shape.wants() } else { StepWants::Nothing };
             StepRow { token, sequence, position: lens[sequence] + offset, wants }
         };
         let rows: Vec<StepRow<'_>> = tokens.iter().enumerate().map(row).collect();
+        let drafts = shape.spans(&lens, each);
         let mut together: Vec<&mut Sequence> = sequences.iter_mut().collect();
-        self.engine.step(Step { sequences: &mut together, rows: &rows, drafts: &[] }, &mut self.out)?;
+        self.engine.step(Step { sequences: &mut together, rows: &rows, drafts: &drafts }, &mut self.out)?;
         Ok(())
     }
 }

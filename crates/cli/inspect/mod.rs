@@ -3,22 +3,22 @@
 mod csv;
 mod found;
 mod measure;
+mod rated;
 mod rates;
 mod tables;
 
-use crate::args::{InspectArgs, InspectForm, ModelArgs};
+use crate::args::{DeviceArg, InspectArgs, InspectForm};
 use crate::outcome::Outcome;
 use crate::output::{json_line, print_now};
-use crate::{input, output, profiles, signals};
+use crate::{input, output, signals};
 use aio::backend::Timeline;
-use aio::engine::EngineOptions;
-use aio::inspect::{Machine, Report, chrome, dot, html, inspect, onnx, run_of_trace, svg};
+use aio::inspect::{Report, chrome, dot, html, inspect, onnx, run_of_trace, svg};
 use aio::ir::verify;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 pub(crate) use found::Ask;
 use found::Found;
 use measure::measure;
-use std::path::Path;
+use rated::{Rated, rated};
 
 /// Tasks in tables for people.
 const TOP: usize = 16;
@@ -29,7 +29,7 @@ pub(crate) fn main(args: &InspectArgs) -> Result<Outcome> {
     if !args.measure {
         signals::end_at_once();
     }
-    check(args.output, args.measure)?;
+    check(args)?;
     let ask = Ask { file: args.file.as_deref(), model: &args.model, step: &args.step };
     let found = Found::open(ask)?;
     if args.output == InspectForm::Onnx {
@@ -55,12 +55,18 @@ pub(crate) fn main(args: &InspectArgs) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// Refuses forms that lack what they show, before anything is opened.
-fn check(form: InspectForm, measure: bool) -> Result<()> {
-    if form == InspectForm::Trace && !measure {
+/// Refuses what cannot be shown or measured, before anything is opened.
+fn check(args: &InspectArgs) -> Result<()> {
+    if args.output == InspectForm::Trace && !args.measure {
         bail!("-o trace shows measured steps; add --measure");
     }
-    if form == InspectForm::Onnx && output::columns().is_some() {
+    if args.measure && args.model.device != DeviceArg::CPU {
+        bail!(
+            "--measure takes the times of the CPU's threads; it does not run on --device {}",
+            args.model.device.name()
+        );
+    }
+    if args.output == InspectForm::Onnx && output::columns().is_some() {
         bail!("-o onnx is binary; send it to a file or a pipe");
     }
     Ok(())
@@ -68,12 +74,14 @@ fn check(form: InspectForm, measure: bool) -> Result<()> {
 
 /// The report on all tasks, and what was recorded if the step was measured.
 fn report(args: &InspectArgs, found: &Found) -> Result<(Report, Option<Timeline>)> {
-    let mut machine = machine(&args.model, args.step.profile.as_deref(), found)?;
+    let rated = rated(&args.model, args.step.profile.as_deref(), found)?;
+    let mut machine = rated.machine.clone();
     let measured = if args.measure { Some(measure(args, found, machine.clone())?) } else { None };
     if let Some(measured) = &measured {
         machine = measured.machine.clone();
     }
-    let mut report = described(found, &machine);
+    // What is measured ran here.
+    let mut report = described(found, &Rated { machine: machine.clone(), here: rated.here || args.measure });
     if let Some(measured) = &measured {
         report.measure(&found.subject(), &measured.samples);
     }
@@ -87,11 +95,12 @@ fn report(args: &InspectArgs, found: &Found) -> Result<(Report, Option<Timeline>
 /// The report on what a file holds, as `aio graph inspect` would give it.
 pub(crate) fn predicted(ask: Ask<'_>) -> Result<Report> {
     let found = Found::open(ask)?;
-    Ok(described(&found, &machine(ask.model, ask.step.profile.as_deref(), &found)?))
+    Ok(described(&found, &rated(ask.model, ask.step.profile.as_deref(), &found)?))
 }
 
-fn described(found: &Found, machine: &Machine) -> Report {
-    let mut report = inspect(&found.subject(), &found.source, machine);
+fn described(found: &Found, rated: &Rated) -> Report {
+    let mut report = inspect(&found.subject(), &found.source, &rated.machine);
+    report.choose(found.kernels(rated.here));
     for (row, ms) in report.buckets.iter_mut().zip(&found.compile_ms) {
         row.compile_ms = Some(*ms);
     }
@@ -99,16 +108,4 @@ fn described(found: &Found, machine: &Machine) -> Report {
         row.plan_bytes = Some(bytes);
     }
     report
-}
-
-/// The machine to predict for: of the profile given, of this machine's, or one with assumed rates.
-fn machine(model: &ModelArgs, profile: Option<&Path>, found: &Found) -> Result<Machine> {
-    if let Some(path) = profile {
-        let profile = profiles::read(path)?;
-        return Machine::of_profile(&profile)
-            .with_context(|| format!("{} lacks the memory's bandwidth or a peak", path.display()));
-    }
-    let own = profiles::of_target(model.device, &found.family.target, model.threads.unwrap_or(0));
-    let assumed = || Machine::of_ceilings(&found.family.target, found.ceilings.unwrap_or(EngineOptions::ASSUMED));
-    Ok(own.as_ref().and_then(Machine::of_profile).unwrap_or_else(assumed))
 }

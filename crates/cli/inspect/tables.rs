@@ -13,7 +13,7 @@ const DRAFTS: [u32; 6] = [1, 2, 3, 4, 8, 16];
 /// Aligned text. Lines are cut at `width` columns.
 pub(super) fn text(report: &Report, by: &[GroupArg], width: Option<usize>) -> String {
     let mut out = head(&report.header).join("\n") + "\n";
-    for table in tables(report, by) {
+    for table in tables(report, by, width) {
         out += &format!("\n{}", table.text());
     }
     let lints: Vec<String> = lints(report);
@@ -39,7 +39,7 @@ pub(super) fn markdown(report: &Report, by: &[GroupArg]) -> String {
     let title = lines.remove(0);
     let mut out = format!("# {title}\n\n");
     out += &lines.iter().map(|l| format!("- {}\n", l.trim())).collect::<String>();
-    for table in tables(report, by) {
+    for table in tables(report, by, None) {
         out += &format!("\n{}", table.markdown());
     }
     let lints = lints(report);
@@ -113,20 +113,21 @@ fn machine(h: &Header) -> String {
     let from = match m.figures {
         Figures::Assumed => "assumed, since there is no profile; `aio device calibrate` makes one",
         Figures::Profile => "by its profile",
+        Figures::Modelled => "modelled",
         Figures::Measured => "of the same run",
     };
     let level = match m.figures {
         Figures::Measured => format!("; steps before reached {:.0} % of these rates", m.level * 100.0),
-        Figures::Assumed | Figures::Profile => String::new(),
+        Figures::Assumed | Figures::Profile | Figures::Modelled => String::new(),
     };
     format!("{}{threads}: {:.1} GB/s, {:.0} GMAC/s ({from}){level}", m.name, m.bandwidth / 1e9, m.block_macs / 1e9)
 }
 
-fn tables(report: &Report, by: &[GroupArg]) -> Vec<Table> {
+fn tables(report: &Report, by: &[GroupArg], width: Option<usize>) -> Vec<Table> {
     let by = if by.is_empty() { &GROUPS[..] } else { by };
     let measured = report.header.measured.is_some();
     let mut all: Vec<Table> = by.iter().map(|key| group(report, *key, measured)).collect();
-    all.push(tasks(report, measured));
+    all.push(tasks(report, measured, width));
     all.push(memory(report));
     all.push(buckets(report));
     if report.header.kv_bytes_per_token > 0 {
@@ -161,7 +162,29 @@ fn group(report: &Report, key: GroupArg, measured: bool) -> Table {
     Table { title, heads, rows: rows.iter().map(row).collect() }
 }
 
-fn tasks(report: &Report, measured: bool) -> Table {
+/// The tasks, with kernels if there is room for their names, and the ops that they were fused from as far as they fit.
+fn tasks(report: &Report, measured: bool, width: Option<usize>) -> Table {
+    let mut table = measures(report, measured);
+    if report.tasks.iter().any(|t| t.kernel.is_some()) {
+        let name = |t: &TaskRow| t.kernel.as_ref().map_or("-", |k| k.name.as_str()).to_owned();
+        append(&mut table, "kernel", report.tasks.iter().map(name).collect());
+        let longest = table.text().lines().map(|l| l.chars().count()).max().unwrap_or(0);
+        if width.is_some_and(|width| longest > width) {
+            table.heads.pop();
+            table.rows.iter_mut().for_each(|row| drop(row.pop()));
+        }
+    }
+    append(&mut table, "fused from", report.tasks.iter().map(|t| fused(&t.fused_from)).collect());
+    table
+}
+
+fn append(table: &mut Table, head: &'static str, cells: Vec<String>) {
+    table.heads.push(head);
+    table.rows.iter_mut().zip(cells).for_each(|(row, cell)| row.push(cell));
+}
+
+/// The tasks in figures.
+fn measures(report: &Report, measured: bool) -> Table {
     let row = |t: &TaskRow| {
         let mut row = cells![
             format!("t{}", t.index),
@@ -184,7 +207,6 @@ fn tasks(report: &Report, measured: bool) -> Table {
                 format!("{:+.0} %", m.error * 100.0),
             ]);
         }
-        row.extend(cells![fused(&t.fused_from)]);
         row
     };
     let mut heads = vec!["task", "kind", "name", "type", ">weights kB", ">kv kB", ">Mflop", ">flop/B", ">predicted us"];
@@ -192,7 +214,6 @@ fn tasks(report: &Report, measured: bool) -> Table {
     if measured {
         heads.extend([">p50 us", ">p99 us", ">GB/s", ">of peak", ">error"]);
     }
-    heads.push("fused from");
     let title = if report.omitted > 0 { "tasks, slowest first" } else { "tasks" };
     Table { title, heads, rows: report.tasks.iter().map(row).collect() }
 }

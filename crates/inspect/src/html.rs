@@ -27,8 +27,8 @@ pub fn html(report: &Report) -> String {
     out + rest
 }
 
-/// Text as HTML.
-pub(crate) fn escaped(text: &str) -> String {
+/// Text as HTML or SVG, in elements and between double quotes. Control characters become spaces.
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -29,20 +29,21 @@ mod view;
 
 pub use diff::{Budget, Change, ChangeKind, DIFF_SCHEMA, Diff, MeasuredDiff, Total, diff};
 pub use dot::dot;
-pub use html::html;
+pub use html::{escaped, html};
 pub use measured::Samples;
 pub use memory::{Interval, Memory};
 pub use onnx::onnx;
 pub use place::Block;
 pub use predict::{Bound, Work};
 pub use report::{
-    BucketRow, DraftRow, GroupRow, Groups, Header, IdleSum, KernelChoice, Lint, MeasuredStep, MeasuredTask, Report,
-    SCHEMA, StretchRow, TaskRow, TensorRow, ThreadRow,
+    BucketRow, Candidate, DraftRow, GroupRow, Groups, Header, IdleSum, KernelChoice, Lint, MeasuredStep, MeasuredTask,
+    Report, SCHEMA, StretchRow, TaskRow, TensorRow, ThreadRow,
 };
 pub use run::{RunStep, run_of_trace};
 pub use shrink::{Shrunk, shrink};
 pub use subject::{Figures, KernelRate, Machine, StepSize, Subject};
 pub use svg::svg;
+pub use task::plan_ops;
 pub use trace::{chrome, idle};
 pub use view::{Pattern, PatternError};
 
@@ -129,6 +130,13 @@ pub fn parse(text: &str) -> Result<Report, String> {
 }
 
 impl Report {
+    /// Adds the kernels of the tasks, as a device tells them. The report must be of all tasks.
+    pub fn choose(&mut self, kernels: Vec<Option<aio_backend::KernelChoice>>) {
+        for (row, kernel) in self.tasks.iter_mut().zip(kernels) {
+            row.kernel = kernel.map(|k| KernelChoice { name: k.name, why: k.why, candidates: Vec::new() });
+        }
+    }
+
     /// The JSON form, on one line.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a report has string keys and no foreign values")

@@ -86,13 +86,15 @@ pub(crate) struct Nature {
     pub arithmetic: Arithmetic,
     /// Elements that each thread norms for itself.
     pub normed: f64,
+    /// Ops of its body that move or compute anything.
+    pub ops: f64,
     /// Bytes of its weights per second that its kernel reaches in a cache, if that is known.
     pub kernel: Option<f64>,
 }
 
 /// Predicted seconds of a task, and what bounds it.
 pub(crate) fn predict(work: &Work, nature: Nature, machine: &Machine) -> (f64, Bound) {
-    let Nature { arithmetic, normed, kernel } = nature;
+    let Nature { arithmetic, normed, ops, kernel } = nature;
     let rate = match arithmetic {
         Arithmetic::Blocks => machine.block_macs,
         Arithmetic::Plain | Arithmetic::Attention => machine.plain_macs,
@@ -109,13 +111,14 @@ pub(crate) fn predict(work: &Work, nature: Nature, machine: &Machine) -> (f64, B
         Arithmetic::Attention => weights + kv + compute,
         Arithmetic::Blocks | Arithmetic::Plain => (weights + kv).hypot(compute),
     };
-    let seconds = (both + activations + norms + machine.task_seconds) / machine.level;
+    let fixed = machine.task_seconds + ops * machine.op_seconds;
+    let seconds = (both + activations + norms + fixed) / machine.level;
     let terms = [
         (weights, Bound::Weights),
         (kv, Bound::Kv),
         (activations, Bound::Activations),
         (compute + norms, Bound::Compute),
-        (machine.task_seconds, Bound::Launch),
+        (fixed, Bound::Launch),
     ];
     let largest = terms.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).map_or(Bound::Launch, |(_, bound)| bound);
     (seconds, largest)

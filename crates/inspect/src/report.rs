@@ -149,8 +149,19 @@ pub struct KernelChoice {
     pub name: String,
     /// Why it was chosen.
     pub why: String,
-    /// The kernels that were considered, with their seconds if they were measured.
-    pub candidates: Vec<(String, Option<f64>)>,
+    /// The kernels that were timed against each other; empty if none were.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A kernel that was considered for a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The kernel's name.
+    pub name: String,
+    /// Microseconds that the task took with it; `None` if it was not timed.
+    pub us: Option<f64>,
+    /// Whether it is the one that runs.
+    pub chosen: bool,
 }
 
 /// A task.

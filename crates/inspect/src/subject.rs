@@ -1,5 +1,6 @@
 //! What a report is about: a plan of a family, the size of its step, and the machine that runs it. All plain data.
 
+use aio_ir::Dims;
 use aio_orchestrator::DeviceProfile;
 use aio_plan::{Bucket, Ceilings, Plan, PlanFamily};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,13 @@ pub struct StepSize {
     pub context: u32,
 }
 
+impl Subject<'_> {
+    /// The dimensions of the step.
+    pub fn dims(&self) -> Dims {
+        self.step.bucket(self.plan().bucket).bounds()
+    }
+}
+
 impl StepSize {
     /// A bucket of exactly this size, for the costs of tasks.
     pub(crate) fn bucket(self, of: Bucket) -> Bucket {
@@ -54,6 +62,8 @@ pub enum Figures {
     Assumed,
     /// A profile that calibration wrote.
     Profile,
+    /// Constants of a modelled chip.
+    Modelled,
     /// Measured in the same run as the tasks.
     Measured,
 }
@@ -91,6 +101,9 @@ pub struct Machine {
     pub norm_seconds: f64,
     /// Seconds of a task besides its work: the barrier after it and its start.
     pub task_seconds: f64,
+    /// Seconds of each op of a task besides its work, on devices that run a task as several operators; else 0.
+    #[serde(default)]
+    pub op_seconds: f64,
     /// Seconds of a step besides its tasks: the submission.
     pub step_seconds: f64,
     /// Share of these rates that tasks reach at present; 1 unless steps before the measured ones taught it.
@@ -133,6 +146,7 @@ impl Machine {
             kernels: Vec::new(),
             norm_seconds: norm_seconds(&profile.device),
             task_seconds: TASK_SECONDS + profile.costs.barrier_us.median * 1e-6,
+            op_seconds: 0.0,
             step_seconds: profile.costs.submission_us.median * 1e-6,
             level: 1.0,
         })
@@ -151,6 +165,7 @@ impl Machine {
             kernels: Vec::new(),
             norm_seconds: norm_seconds(name),
             task_seconds: TASK_SECONDS + BARRIER_SECONDS,
+            op_seconds: 0.0,
             step_seconds: SUBMISSION_SECONDS,
             level: 1.0,
         }

@@ -5,7 +5,7 @@ use crate::predict::{Arithmetic, Nature, Work, predict};
 use crate::report::{TaskRow, TensorRow};
 use crate::subject::{Machine, StepSize, Subject};
 use aio_ir::{Dims, Op, TensorType, ValueId};
-use aio_plan::{Bucket, KindName, Loc, PlanFamily, Role, Tail, Task, cost};
+use aio_plan::{Bucket, KindName, Loc, Plan, PlanFamily, Role, Tail, Task, cost};
 
 /// The rows of all tasks of the subject's plan.
 pub(crate) fn rows(subject: &Subject<'_>, machine: &Machine) -> Vec<TaskRow> {
@@ -123,8 +123,19 @@ fn nature(family: &PlanFamily, task: &Task, step: StepSize, machine: &Machine) -
     Nature {
         arithmetic: arithmetic(family, task),
         normed: normed(task, step, machine),
+        ops: ops(task) as f64,
         kernel: machine.kernel(&dtype(family, task)).filter(|_| is_product),
     }
+}
+
+/// Ops of a task's body that are no views of another value.
+fn ops(task: &Task) -> usize {
+    task.body.nodes().filter(|(_, n)| n.op != Op::Reshape).count()
+}
+
+/// Ops of all tasks of a plan that move or compute anything.
+pub fn plan_ops(plan: &Plan) -> usize {
+    plan.tasks.iter().map(ops).sum()
 }
 
 /// Products with weights in block formats run on integers.
