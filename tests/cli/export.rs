@@ -35,25 +35,42 @@ const USE: &str = "<script>{const seen={};\
     const ink=()=>getComputedStyle(document.body).backgroundColor;const before=ink();\
     document.getElementById('theme').click();seen.themed=before!==ink();\
     seen.reachable=[...document.querySelectorAll('button,input,[tabindex]')].every(n=>n.tabIndex>=0);\
-    seen.wide=document.documentElement.scrollWidth<=innerWidth;\
+    seen.width=innerWidth;const fits=n=>n.scrollWidth<=n.clientWidth;\
+    seen.fits=[document.documentElement,...document.querySelectorAll('.scroll')].every(fits);\
+    seen.cut=rows().some(r=>[...r.children].some(c=>!c.hidden&&c.getBoundingClientRect().right>innerWidth));\
     seen.resources=performance.getEntriesByType('resource').length;\
     seen.faults=faults;document.title='SEEN'+JSON.stringify(seen)+'END';}</script>";
 
-/// The page as it is after its scripts ran, and what the browser logged.
-fn browse(place: &Place, mut browser: Command, page: &str) -> (String, String) {
+/// Widths of windows in which the page must fit: a usual one, and a narrow one.
+const WIDTHS: [u32; 2] = [1280, 800];
+
+/// The page in a window of this width as it is after its scripts ran, and what the browser logged.
+fn browse(place: &Place, browser: &Command, page: &str, width: u32) -> (String, String) {
     place.write("page.html", page);
+    let mut browser = again(browser);
     browser.arg(format!("--user-data-dir={}", place.path("profile").display()));
-    browser.args(["--enable-logging=stderr", "--virtual-time-budget=5000", "--window-size=1280,2000", "--dump-dom"]);
+    browser.args(["--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"]);
+    browser.arg(format!("--window-size={width},2000"));
     let output = browser.arg(format!("file://{}", place.path("page.html").display())).output().unwrap();
     (crate::text(&output.stdout), crate::text(&output.stderr))
 }
 
-fn check_page(place: &Place, browser: Command, page: &str, model: &str) {
+fn again(command: &Command) -> Command {
+    let mut other = Command::new(command.get_program());
+    other.args(command.get_args());
+    other
+}
+
+fn check_page(place: &Place, browser: &Command, page: &str, model: &str) {
+    WIDTHS.into_iter().for_each(|width| check_page_in(place, browser, page, model, width));
+}
+
+fn check_page_in(place: &Place, browser: &Command, page: &str, model: &str, width: u32) {
     let report: Value = serde_json::from_str(&place.good(&["graph", "inspect", model, "-o", "json"])).unwrap();
     let tasks = report["tasks"].as_array().unwrap();
     let watched =
         page.replacen("<head>", &format!("<head>{WATCH}"), 1).replacen("</body>", &format!("{USE}</body>"), 1);
-    let (dom, log) = browse(place, browser, &watched);
+    let (dom, log) = browse(place, browser, &watched, width);
     let seen = dom.split("SEEN").nth(1).and_then(|rest| rest.split("END").next());
     let seen = seen.unwrap_or_else(|| panic!("the page's scripts did not finish: {log}"));
     let seen: Value =
@@ -72,9 +89,10 @@ fn check_page(place: &Place, browser: Command, page: &str, model: &str) {
         (&tasks.len().into(), &narrowed.into(), &tasks.len().into())
     );
     assert!(seen["dimmed"].as_u64() > Some(0) && seen["found"] == 1, "{seen}");
-    for what in ["named", "sorted", "walked", "slash", "themed", "reachable", "wide"] {
-        assert_eq!(seen[what], true, "{what}: {seen}");
+    for what in ["named", "sorted", "walked", "slash", "themed", "reachable", "fits"] {
+        assert_eq!(seen[what], true, "{what} at {width}: {seen}");
     }
+    assert_eq!((&seen["width"], &seen["cut"]), (&width.into(), &false.into()), "cells inside the window: {seen}");
 }
 
 #[test]
@@ -84,7 +102,7 @@ fn the_page_works_in_a_browser_without_a_network() {
     let place = Place::new();
     let model = place.model("smollm2-135m", DType::Q4_1);
     let page = place.good(&["graph", "inspect", &model, "-o", "html"]);
-    check_page(&place, browser, &page, &model);
+    check_page(&place, &browser, &page, &model);
 }
 
 #[test]
@@ -96,7 +114,7 @@ fn the_page_of_the_default_model_works_in_a_browser() {
     let page = place.good(&["graph", "inspect", &model, "--measure", "--reps", "4", "-o", "html"]);
     assert!(page.contains("\"cause\":\"late thread\""));
     assert!(page.contains("SmolLM2-135M-Instruct"));
-    check_page(&place, browser, &page, &model);
+    check_page(&place, &browser, &page, &model);
 }
 
 #[test]

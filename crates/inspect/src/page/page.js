@@ -62,6 +62,7 @@ function taskLines(t) {
     `${text(bytes(t.weight_bytes))} weights, ${text(bytes(t.kv_bytes))} KV, ${fixed(t.flops / 1e6, 2)} Mflop`,
     `${us(t.predicted_seconds)} predicted, bound by ${t.bound}`,
   ];
+  if (t.kernel) lines.push(`${t.kernel.name}: ${t.kernel.why}`);
   if (t.measured) lines.push(`${us(t.measured.p50_seconds)} measured, ${short(t.measured.gb_s)} GB/s, ${percent(t.measured.bandwidth_share)} of peak`);
   return lines;
 }
@@ -142,7 +143,7 @@ function roofline() {
   chart.append(marks);
   $("roofline").append(chart);
   const dims = measured ? "measured" : "predicted";
-  $("roof-note").textContent = `A dot per task, sized by its ${dims} time; both axes are logarithmic. Tasks on the slope are bound by memory. Rates of ${machine.name}: ${{ assumed: "assumed, as there is no profile", profile: "by its profile", measured: "measured in the same run" }[machine.figures]}.`;
+  $("roof-note").textContent = `A dot per task, sized by its ${dims} time; both axes are logarithmic. Tasks on the slope are bound by memory. Rates of ${machine.name}: ${{ assumed: "assumed, as there is no profile", profile: "by its profile", modelled: "modelled", measured: "measured in the same run" }[machine.figures]}.`;
   const blocks = [...new Set(tasks.map((t) => t.block))];
   for (const block of blocks) $("legend").append(make("span", {}, make("i", { style: `background:${color(block)}` }), block));
 }

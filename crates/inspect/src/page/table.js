@@ -1,8 +1,8 @@
 // The table of tasks: sorted by any column, narrowed by a search that the roofline follows; plans, advice, theme.
 const columns = [
   { name: "task", number: true, of: (t) => t.index, cell: (t) => `t${t.index}` },
-  { name: "kind", of: (t) => t.kind, cell: (t) => [make("i", { class: "tag", style: `background:${color(t.block)}` }), t.kind] },
-  { name: "name", of: (t) => t.name },
+  { name: "kind", of: (t) => t.kind, cell: (t) => [make("i", { class: "tag", style: `background:${color(t.block)}` }), t.kind], below: (t) => (t.fused_from.length > 1 ? fused(t) : ""), words: true },
+  { name: "name", of: (t) => t.name, below: (t) => (t.kernel ? t.kernel.name : ""), why: (t) => (t.kernel ? t.kernel.why : ""), words: true, long: true },
   { name: "layer", number: true, of: (t) => (t.layer === null ? -1 : t.layer), cell: (t) => (t.layer === null ? "" : t.layer) },
   { name: "type", of: (t) => t.type },
   { name: "weights", number: true, of: (t) => t.weight_bytes, cell: (t) => (t.weight_bytes ? text(bytes(t.weight_bytes)) : "") },
@@ -20,23 +20,28 @@ if (measured) columns.push(
   { name: "of peak", number: true, of: (t) => m(t).bandwidth_share, cell: (t) => percent(m(t).bandwidth_share), bad: (t) => t.weight_bytes + t.kv_bytes >= 1e6 && m(t).bandwidth_share < 0.6 },
   { name: "error", number: true, of: (t) => m(t).error, cell: (t) => `${m(t).error > 0 ? "+" : ""}${percent(m(t).error)}` },
 );
-columns.push({ name: "fused from", of: (t) => t.fused_from.length, cell: fused, wrap: true });
 
 const words = tasks.map((t) => [`t${t.index}`, t.kind, t.name, t.block, t.type, t.bound, t.layer === null ? "" : `layer:${t.layer}`,
-  ...t.fused_from, ...[...t.weights, ...t.operands, ...t.results].map((x) => x.name)].join(" ").toLowerCase());
+  t.kernel ? t.kernel.name : "", ...t.fused_from, ...[...t.weights, ...t.operands, ...t.results].map((x) => x.name)].join(" ").toLowerCase());
+// A cell; narrow windows show the name of its column beside it.
+function cell(c, t) {
+  const content = c.cell ? c.cell(t) : c.of(t);
+  const below = c.below ? c.below(t) : "";
+  const why = c.why ? c.why(t) : below;
+  const kind = [c.number ? "n" : "", c.words ? "words" : "", c.long ? "long" : "", c.bad && c.bad(t) ? "bad" : "", content === "" ? "none" : ""].filter(Boolean).join(" ");
+  const node = make("td", { role: "cell", "data-head": c.name, ...(kind ? { class: kind } : {}) }, ...(Array.isArray(content) ? content : [String(content)]));
+  if (below) node.append(make("small", { title: why }, below));
+  return node;
+}
 let sorted = { column: 0, down: false };
 const body = document.querySelector("#table tbody");
 const rows = tasks.map((t) => {
-  const row = make("tr", { "data-task": t.index });
-  for (const c of columns) {
-    const content = c.cell ? c.cell(t) : c.of(t);
-    const kind = [c.number ? "n" : "", c.wrap ? "wrap" : "", c.bad && c.bad(t) ? "bad" : ""].join(" ").trim();
-    row.append(make("td", { ...(kind ? { class: kind } : {}), ...(c.wrap ? { title: content } : {}) }, ...(Array.isArray(content) ? content : [String(content)])));
-  }
+  const row = make("tr", { role: "row", "data-task": t.index });
+  for (const c of columns) row.append(cell(c, t));
   return row;
 });
 function heads() {
-  const row = make("tr");
+  const row = make("tr", { role: "row" });
   columns.forEach((c, i) => {
     const button = make("button", { type: "button" }, c.name);
     button.addEventListener("click", () => {
@@ -44,9 +49,15 @@ function heads() {
       [...row.children].forEach((th, j) => th.removeAttribute("aria-sort") || (j === i && th.setAttribute("aria-sort", sorted.down ? "descending" : "ascending")));
       order();
     });
-    row.append(make("th", { scope: "col", ...(c.number ? { class: "n" } : {}), ...(i === 0 ? { "aria-sort": "ascending" } : {}) }, button));
+    row.append(make("th", { role: "columnheader", scope: "col", ...(c.number ? { class: "n" } : {}), ...(i === 0 ? { "aria-sort": "ascending" } : {}) }, button));
   });
   document.querySelector("#table thead").append(row);
+}
+// Columns, or blocks where those are wider than the window.
+function fit() {
+  const [table, room] = [$("table"), $("table").parentElement];
+  table.classList.remove("blocks");
+  table.classList.toggle("blocks", room.scrollWidth > room.clientWidth);
 }
 function order() {
   const of = columns[sorted.column].of;
@@ -104,9 +115,11 @@ drafts();
 heads();
 order();
 narrow();
+fit();
 plans();
 advice();
 $("footer").textContent = `aio graph inspect, schema ${report.schema}. ${machine.name}${machine.threads ? `, ${many(machine.threads, "thread")}` : ""}: ${fixed(machine.bandwidth / 1e9, 1)} GB/s, ${fixed((2 * machine.block_macs) / 1e9, 0)} Gflop/s in block formats.${report.omitted ? ` ${report.omitted} tasks were left out by a filter.` : ""}`;
+addEventListener("resize", fit);
 $("search").addEventListener("input", narrow);
 document.addEventListener("keydown", (e) => {
   if (e.key === "/" && document.activeElement !== $("search")) { $("search").focus(); e.preventDefault(); }
