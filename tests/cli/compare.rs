@@ -148,6 +148,39 @@ fn a_failing_graph_is_cut_down_to_what_fails() {
     );
 }
 
+/// The CPU rounds what it multiplies with weights in blocks to 8 bits. Here an exponential enlarges that far beyond what is
+/// right, among nodes that are.
+const ENLARGED: &str = "aio 1\ngraph \"g\"\n%x = input \"x\" : f32[rows, 64]\n%g = weight \"g\" : f32[64]\n\
+    %w = weight \"w\" : q8_0[32, 64]\n%v = weight \"v\" : q8_0[64, 32]\n%n = rms_norm %x, %g {eps = 1e-5}\n%a = matmul %n, %w\n\
+    %s = silu %a\n%f = fill {shape = [32], value = 64, dtype = f32}\n%m = mul %a, %f\n%e = exp %m\n%b = matmul %s, %v\n\
+    %y = add %b, %x\noutput \"y\" = %y\noutput \"z\" = %e\n";
+
+#[test]
+fn a_graph_that_the_device_computes_wrong_is_cut_down_to_what_is_wrong() {
+    let place = Place::new();
+    place.write("g.graph", ENLARGED);
+    let args = ["graph", "shrink", "g.graph", "--check", "run", "--rows", "3"];
+    let output = place.run(&args);
+    let (small, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("g.graph: ") && stderr.contains("8 nodes -> "), "{stderr}");
+    assert!(small.contains("matmul") && small.contains("exp"), "both are needed to be wrong: {small}");
+    for right in ["rms_norm", "silu", "add", "\"v\""] {
+        assert!(!small.contains(right), "{right}: {small}");
+    }
+    place.write("small.graph", &small);
+    let again = place.run(&["graph", "shrink", "small.graph", "--check", "run", "--rows", "3"]);
+    assert_eq!((again.status.code(), text(&again.stdout)), (Some(0), small.clone()), "it fails, and is smallest");
+    // Without the exponential, and on the oracle, nothing is wrong.
+    place.write("right.graph", ENLARGED.replace("exp %m", "neg %m"));
+    place.bad(&["graph", "shrink", "right.graph", "--check", "run", "--rows", "3"], 2, "does not fail");
+    place.bad(
+        &["graph", "shrink", "g.graph", "--check", "run", "--rows", "3", "--device", "interp"],
+        2,
+        "does not fail",
+    );
+}
+
 /// What a device cannot compile is found among what it can.
 #[cfg(feature = "ascend")]
 #[test]
