@@ -2,6 +2,7 @@
 
 use super::map::{Cell, Map};
 use crate::escape;
+use aio::inspect::escaped;
 use aio::orchestrator::Regime;
 use std::fmt::Write as _;
 
@@ -22,7 +23,7 @@ fn colour(regime: Regime) -> &'static str {
 
 /// Text that is safe in markup.
 fn safe(text: &str) -> String {
-    escape::cell(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    escaped(&escape::cell(text))
 }
 
 fn text(out: &mut String, (x, y): (u32, u32), anchor: &str, words: &str) {
