@@ -133,7 +133,8 @@ fn pairs<'a>(a: &'a [Timed], b: &'a [Timed]) -> Vec<(&'a Timed, &'a Timed)> {
 fn enough(pairs: &[(&Timed, &Timed)], args: &KernelsCompareArgs) -> Result<()> {
     let enough = |a: u32, b: u32| shows(rank::p_least(a as usize, b as usize), pairs.len());
     let measured = pairs.iter().filter(|(a, _)| a.clock != MODELLED);
-    let Some((a, b)) = measured.filter(|_| args.fail_slower.is_some()).find(|(a, b)| !enough(a.passes, b.passes)) else {
+    let Some((a, b)) = measured.filter(|_| args.fail_slower.is_some()).find(|(a, b)| !enough(a.passes, b.passes))
+    else {
         return Ok(());
     };
     let needed = (1..).find(|&n| enough(n, n)).context("more passes show more")?;
