@@ -76,9 +76,9 @@ pub(crate) struct CaseArgs {
     #[arg(long, value_name = "MODEL", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "the flag may be given without a file")]
     pub from: Option<Option<PathBuf>>,
-    /// Rows of the model's steps, and of steps that are timed; 1 is decoding.
-    #[arg(long, value_name = "LIST", value_parser = numbers, default_value = "1")]
-    pub rows: Numbers,
+    /// Rows of the steps of --from's model, and of steps that `perf` times; 1 is decoding [default: 1].
+    #[arg(long, value_name = "LIST", value_parser = numbers)]
+    pub rows: Option<Numbers>,
 }
 
 /// Where kernels run; shared by the subcommands.
