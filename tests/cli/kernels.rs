@@ -42,6 +42,11 @@ fn a_model_gives_the_tasks_of_its_plans() {
     }
     place.bad(&["kernels", "list", "--from", "no.gguf"], 2, "no.gguf");
     place.bad(&["kernels", "list", "--from", &model, "--rows", "0"], 2, "--rows 0");
+    let twice = rows(&place.good(&["kernels", "list", "--from", &model, "--rows", "1,3,1", "-o", "json"]));
+    assert_eq!(twice, listed, "a number of rows counts once");
+    for command in ["list", "test", "support"] {
+        place.bad(&["kernels", command, "--op", "conv", "--rows", "2"], 2, "--rows is for the steps of a model");
+    }
 }
 
 #[test]
@@ -61,6 +66,8 @@ fn kernels_are_tested_at_each_level() {
     let each = place.good(&[&base[..], &["--each"]].concat());
     assert_eq!(each.lines().filter(|l| l.contains("cpu-portable")).count(), tested.len());
     place.bad(&["kernels", "test", "--device", "interp", "--isa", "avx2"], 2, "--isa does not apply");
+    let twice = ["kernels", "test", "--isa", "portable,portable", "--op", "linear,conv", "-o", "json"];
+    assert_eq!(rows(&place.good(&twice)), tested, "an instruction set counts once");
 }
 
 #[test]
@@ -79,6 +86,10 @@ fn a_table_of_support_is_made_and_compared() {
     // Rows that the filter leaves out are not missing.
     let kept = aio_filetest::workspace("crates/filetest/baselines/support-cpu.csv");
     place.good(&[&base[..], &["--check", kept.to_str().unwrap()]].concat());
+    place.write("notes.csv", "# Notes\n");
+    place.bad(&[&base[..], &["--check", "notes.csv"]].concat(), 2, "notes.csv:1: not a table of `aio kernels support`");
+    place.write("short.csv", table.replace("op-conv-4,conv,unsupported", "op-conv-4,conv"));
+    place.bad(&[&base[..], &["--check", "short.csv"]].concat(), 2, "expected 3 fields, found 2");
     let markdown = place.good(&base);
     assert!(markdown.contains("| conv | 3 |  | f32 |  |"), "{markdown}");
 }
@@ -161,6 +172,8 @@ fn kernels_are_timed_beside_the_limits_of_the_same_run() {
     }
     let copied = rows[0]["copies"].as_u64().unwrap() * rows[0]["bytes_read"].as_u64().unwrap();
     assert!(copied > 32 << 20 && rows[1]["copies"].as_u64().unwrap() <= 64, "{copied}");
+    let twice = ["-r", "3", "--passes", "1", "--rows", "1,1", "--depth", "16", "--cache", "warm,warm", "-o", "jsonl"];
+    assert_eq!(lines(&place.good(&[&base[..], &twice].concat())).len(), 1);
     let csv = place.good(&[&base[..], &more[..9], &["csv", "--cache", "warm"]].concat());
     assert_eq!(csv.lines().next().unwrap(), FIELDS.join(","));
     assert_eq!(csv.lines().count(), 3);
