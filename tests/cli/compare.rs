@@ -190,10 +190,45 @@ fn a_compiled_model_is_checked_without_its_weights() {
     check_failure(&place.run(&["compile", "--check", &head]), 1, "cannot run here");
     place.bad(&["compile", "--check", "none.aio"], 2, "none.aio");
     place.bad(&["compile", "--check", &model], 2, "not a compiled artefact");
+    // Not a damaged artefact but none: there is nothing to check.
+    for bytes in [&b""[..], b"GGUF", b"AIO", &[0; 8]] {
+        place.write("other", bytes);
+        place.bad(&["compile", "--check", "other"], 2, "not a compiled artefact");
+    }
+    #[cfg(target_os = "linux")]
+    place.bad(&["compile", "--check", "/proc/self/mem"], 2, "not a compiled artefact");
+    let start = std::fs::read(place.path("m.aio")).unwrap()[..12].to_owned();
+    place.write("start.aio", start);
+    check_failure(&place.run(&["compile", "--check", "start.aio"]), 1, "cannot run here");
     place.bad(&["compile", "--check", "m.aio", "-o", "x"], 2, "cannot be used with");
     place.bad(&["compile", "-m", &model], 2, "--output");
     let other = place.run(&["compile", "--check", "m.aio", "--device", "interp"]);
     check_failure(&other, 1, "cannot run here");
+}
+
+#[test]
+fn an_artefact_of_another_model_is_stale() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    place.good(&["compile", "-m", &model, "-o", "m.aio"]);
+    let base = ["compile", "--check", "m.aio", "--ctx", "128", "-m"];
+    let same = place.good(&[&base[..], &[&model]].concat());
+    assert!(same.ends_with("  model      tiny.gguf\nfits\n"), "{same}");
+    // The name does not matter, the content does.
+    std::fs::copy(place.path(&model), place.path("copy.gguf")).unwrap();
+    place.good(&[&base[..], &["copy.gguf"]].concat());
+    let mut bytes = std::fs::read(place.path(&model)).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    place.write("tuned.gguf", bytes);
+    let output = place.run(&[&base[..], &["tuned.gguf"]].concat());
+    check_failure(&output, 1, "m.aio is stale");
+    let shown = text(&output.stdout);
+    assert!(shown.contains("stale: it was compiled from another model than tuned.gguf") && !shown.contains("fits"));
+    let both = place.run(&["compile", "--check", "m.aio", "-m", "tuned.gguf", "--ctx", "4000000000"]);
+    check_failure(&both, 1, "m.aio cannot run here");
+    assert!(text(&both.stdout).contains("stale: ") && text(&both.stdout).contains("does not fit: "));
+    place.bad(&[&base[..], &["none.gguf"]].concat(), 2, "none.gguf");
+    place.bad(&[&base[..], &["m.aio"]].concat(), 2, "needs the original model file");
 }
 
 /// An artefact of another version says so.
