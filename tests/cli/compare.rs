@@ -115,6 +115,26 @@ fn passes_show_their_time_and_stop_where_they_are_told() {
     place.bad(&["graph", "passes", "-m", &model, "--until", "magic"], 2, "batch_verify");
 }
 
+/// A model stands for its graph where a text graph is taken; a compiled one is said to be that.
+#[test]
+fn a_model_may_be_given_as_a_graph() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    assert_eq!(place.good(&["graph", "print", &model]), place.good(&["graph", "print", "-m", &model]));
+    assert!(place.good(&["graph", "passes", &model]).contains("simplify"));
+    place.write("own.jinja", "nonsense");
+    place.bad(&["graph", "print", &model, "--template", "own.jinja"], 2, "own.jinja");
+    let text = place.good(&["graph", "print", &model]);
+    place.write("text.graph", text);
+    place.bad(&["graph", "print", "text.graph", "--template", "own.jinja"], 2, "--template is for models");
+    place.bad(&["graph", "print", "text.graph", "-m", &model], 2, "cannot be used with");
+    place.good(&["compile", "-m", &model, "-o", "m.aio"]);
+    for command in ["passes", "shrink", "print"] {
+        place.bad(&["graph", command, "m.aio"], 2, "m.aio is a compiled model");
+    }
+    place.bad(&["graph", "run", &model], 2, "tiny.gguf is a model; `aio graph print -m tiny.gguf` prints its graph");
+}
+
 /// A program that fails on graphs with a word in them.
 fn fails_on(place: &Place, word: &str) {
     place.write("fails.sh", format!("#!/bin/sh\n! grep -q '{word}' \"$1\"\n"));
