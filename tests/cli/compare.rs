@@ -5,6 +5,7 @@ use aio::inspect::{Budget, ChangeKind, diff, parse};
 use aio::ir::DType;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 /// Two artefacts of one model. In the second, gate and up of layer 1 have norms of their own, so they do not fuse.
 fn two_artefacts(place: &Place) -> String {
@@ -122,7 +123,7 @@ fn a_model_may_be_given_as_a_graph() {
     let model = place.model("smollm2-135m", DType::Q4_1);
     assert_eq!(place.good(&["graph", "print", &model]), place.good(&["graph", "print", "-m", &model]));
     assert!(place.good(&["graph", "passes", &model]).contains("simplify"));
-    place.write("own.jinja", "nonsense");
+    place.write("own.jinja", "{% if");
     place.bad(&["graph", "print", &model, "--template", "own.jinja"], 2, "own.jinja");
     let text = place.good(&["graph", "print", &model]);
     place.write("text.graph", text);
@@ -166,6 +167,72 @@ fn a_failing_graph_is_cut_down_to_what_fails() {
         2,
         "cannot be used with",
     );
+}
+
+/// A program that fails on graphs with ` = silu `, and with another effect on those without, once it has failed on one that is
+/// smaller than the whole.
+fn fails_then(place: &Place, then: &str) {
+    let script = format!(
+        "#!/bin/sh\nif grep -q ' = silu ' \"$1\"; then echo x >> failed; exit 3; fi\n\
+         test $(wc -l < failed) -lt 2 && exit 0\n{then}\n"
+    );
+    place.write("fails.sh", script);
+    std::fs::set_permissions(place.path("fails.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Checks that a search that ended early printed a graph that still fails and is smaller than the whole.
+fn check_smaller(place: &Place, whole: &str, output: &std::process::Output) {
+    place.write("smaller.graph", &output.stdout);
+    assert_eq!(place.good(&["graph", "verify", "smaller.graph"]), "ok\n");
+    let smaller = text(&output.stdout);
+    assert!(smaller.contains(" = silu ") && smaller.lines().count() < whole.lines().count(), "{smaller}");
+}
+
+#[test]
+fn a_search_that_ends_early_prints_the_smallest_graph_so_far() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let whole = place.good(&["graph", "print", &model]);
+    // Ctrl-C, while the program hangs, which is ended with what it started.
+    fails_then(&place, "touch hangs; sleep 600");
+    let mut child = place.command(&["graph", "shrink", &model, "--test", "fails.sh"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !place.path("hangs").exists() {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    check_failure(&output, 2, "interrupted; the graph printed is the smallest so far");
+    check_smaller(&place, &whole, &output);
+    // A program that was killed did not answer.
+    std::fs::remove_file(place.path("failed")).unwrap();
+    fails_then(&place, "kill -9 $$");
+    let output = place.run(&["graph", "shrink", &model, "--test", "fails.sh"]);
+    check_failure(&output, 2, "was killed by signal 9; the graph printed is the smallest so far");
+    check_smaller(&place, &whole, &output);
+    fails_on(&place, " = silu ");
+    place.write("kills.sh", "#!/bin/sh\nkill -9 $$\n");
+    std::fs::set_permissions(place.path("kills.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    place.bad(&["graph", "shrink", &model, "--test", "kills.sh"], 2, "kills.sh was killed by signal 9");
+}
+
+/// Every graph hangs here, so that no machine is too slow for the test.
+#[test]
+fn a_program_that_hangs_is_ended() {
+    let place = Place::new();
+    let graph = "aio 1\ngraph \"g\"\n%x = input \"x\" : f32[rows, 32]\n%b = silu %x\n%e = exp %b\noutput \"y\" = %e\n";
+    place.write("g.graph", graph);
+    place.write("hangs.sh", "#!/bin/sh\nsleep 600\n");
+    std::fs::set_permissions(place.path("hangs.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = place.run(&["graph", "shrink", "g.graph", "--test", "hangs.sh", "--timeout", "1"]);
+    let (small, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("hangs.sh hangs") && stderr.contains("2 nodes -> 1"), "{stderr}");
+    assert!(small.contains(" = silu ") != small.contains(" = exp "), "{small}");
+    let base = ["graph", "shrink", "g.graph", "--timeout"];
+    place.bad(&[&base[..], &["1"]].concat(), 2, "--test");
+    place.bad(&[&base[..], &["0", "--test", "hangs.sh"]].concat(), 2, "--timeout");
 }
 
 /// What a device cannot compile is found among what it can.
