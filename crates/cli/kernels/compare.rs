@@ -131,7 +131,7 @@ fn pairs<'a>(a: &'a [Timed], b: &'a [Timed]) -> Vec<(&'a Timed, &'a Timed)> {
 
 /// Refuses `--fail-slower` with passes that could not show a single slower case among so many.
 fn enough(pairs: &[(&Timed, &Timed)], args: &KernelsCompareArgs) -> Result<()> {
-    let enough = |a: u32, b: u32| shows(rank::p_least(a as usize, b as usize), pairs.len());
+    let enough = |a: u32, b: u32| shows(least(a as usize, b as usize), pairs.len());
     let measured = pairs.iter().filter(|(a, _)| a.clock != MODELLED);
     let Some((a, b)) = measured.filter(|_| args.fail_slower.is_some()).find(|(a, b)| !enough(a.passes, b.passes))
     else {
@@ -145,6 +145,11 @@ fn enough(pairs: &[(&Timed, &Timed)], args: &KernelsCompareArgs) -> Result<()> {
         b.passes,
         pairs.len()
     )
+}
+
+/// The smallest probability that so many passes can have, in either direction.
+fn least(a: usize, b: usize) -> f64 {
+    (2.0 * rank::p_least(a, b)).min(1.0)
 }
 
 /// Whether a case with this probability is significant if it is the only one of so many.
@@ -174,14 +179,14 @@ fn compared(pairs: &[(&Timed, &Timed)], args: &KernelsCompareArgs) -> Result<Vec
         let ratio = rank::ratio(&of_a, &of_b).with_context(|| format!("{}: a time is not above 0", a.case))?;
         let (p, p_least) = match a.clock.as_str() {
             MODELLED => (f64::from(u8::from(of_a == of_b)), 0.0),
-            _ => (rank::p_differs(&of_a, &of_b), 2.0 * rank::p_least(of_a.len(), of_b.len())),
+            _ => (rank::p_differs(&of_a, &of_b), least(of_a.len(), of_b.len())),
         };
         let scaled = |limit: f64| of_a.iter().map(|v| v * limit).collect::<Vec<_>>();
         let p_limit = limit.map(|limit| match a.clock.as_str() {
             MODELLED => f64::from(u8::from(ratio.middle <= limit)),
             _ => rank::p_greater(&scaled(limit), &of_b),
         });
-        rows.push(Row { p_least: p_least.min(1.0), p_limit, ..row(a, b, ratio, p) });
+        rows.push(Row { p_least, p_limit, ..row(a, b, ratio, p) });
     }
     judge(&mut rows);
     Ok(rows)
