@@ -175,7 +175,7 @@ fn sha256(text: &str) -> Result<String, String> {
 }
 
 /// Which instruction sets the CPU back end may use.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum IsaArg {
     /// Plain Rust.
     Portable,

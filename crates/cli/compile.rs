@@ -6,7 +6,7 @@ use crate::outcome::Outcome;
 use crate::{models, output, signals};
 use aio::backend::ImageAccess;
 use aio::engine::{Compiled, EngineOptions, Fit};
-use aio::plan::artefact::{Artefact, ArtefactError};
+use aio::plan::artefact::{Artefact, ArtefactError, is_artefact};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
@@ -20,7 +20,8 @@ pub(crate) fn main(args: CompileArgs) -> Result<Outcome> {
     }
 }
 
-/// Says whether a compiled model runs here, without reading its weights.
+/// Says whether a compiled model runs here, without reading its weights, and whether it was made from the model that is
+/// named, if one is.
 fn check(file: &Path, args: &CompileArgs) -> Result<Outcome> {
     signals::end_at_once();
     let artefact = match Artefact::open(file) {
@@ -29,8 +30,10 @@ fn check(file: &Path, args: &CompileArgs) -> Result<Outcome> {
         Err(e @ (ArtefactError::Read { .. } | ArtefactError::Magic { .. })) => {
             return Err(e).with_context(|| format!("cannot check {}", file.display()));
         }
+        Err(_) if !is_artefact(file) => bail!("cannot check {}: it is not a compiled artefact", file.display()),
         Err(e) => return refused(file, &[output::describe(&e.into())]),
     };
+    let other = args.model.model.as_deref().map(|model| made_of(&artefact, model)).transpose()?.flatten();
     let device = models::model_device(&args.model)?;
     let options = EngineOptions { context: args.ctx, ..EngineOptions::default() };
     let fit = Fit::of(&artefact, &*device, &options, ImageAccess::Read);
@@ -43,13 +46,34 @@ fn check(file: &Path, args: &CompileArgs) -> Result<Outcome> {
     if let Some(available) = fit.available {
         text += &format!("  available  {available} bytes\n");
     }
-    output::print_now(&text)?;
-    if fit.faults.is_empty() {
-        output::print_now("fits\n")?;
-        return Ok(Outcome::Fine);
+    if let Some(model) = args.model.model.as_ref().filter(|_| other.is_none()) {
+        text += &format!("  model      {}\n", model.display());
     }
+    output::print_now(&text)?;
     let faults: Vec<String> = fit.faults.into_iter().map(|fault| output::describe(&fault.into())).collect();
-    refused(file, &faults)
+    let Some(other) = other else {
+        if faults.is_empty() {
+            output::print_now("fits\n")?;
+            return Ok(Outcome::Fine);
+        }
+        return refused(file, &faults);
+    };
+    output::print_now(&format!("stale: {other}\n"))?;
+    if !faults.is_empty() {
+        return refused(file, &faults);
+    }
+    note!("error: {} is stale", file.display());
+    Ok(Outcome::CheckFailed)
+}
+
+/// What is wrong if the artefact was compiled from other content than this model file's. Reads the whole file.
+fn made_of(artefact: &Artefact, model: &Path) -> Result<Option<String>> {
+    let opened = models::open_path(model)?;
+    let bar = output::bar(opened.gguf.file_bytes(), "hashing the model");
+    let content = hash_files(&opened.gguf.paths(), &|n| bar.inc(n))?;
+    bar.finish_and_clear();
+    let differs = content != artefact.header().model;
+    Ok(differs.then(|| format!("it was compiled from another model than {}; compile that again", model.display())))
 }
 
 fn refused(file: &Path, faults: &[String]) -> Result<Outcome> {

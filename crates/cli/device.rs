@@ -47,9 +47,9 @@ fn list(args: &DeviceListArgs) -> Result<()> {
                 // A library that is named must be usable; the row of the simulated Ascend says nothing of it.
                 registry().open(device.name(), &options)?;
             }
-            rows.extend(found(entry, entry.list(&options)?)?);
+            rows.extend(found(entry, entry.list(&options)?));
         }
-        None => rows.extend(all(flags)?),
+        None => rows.extend(all(flags)),
     }
     output::print_now(&match args.output {
         ShowForm::Md => {
@@ -62,22 +62,22 @@ fn list(args: &DeviceListArgs) -> Result<()> {
 }
 
 /// The rows of all devices, also of those that are unavailable.
-pub(crate) fn all(flags: DeviceFlags<'_>) -> Result<Vec<Listed>> {
+pub(crate) fn all(flags: DeviceFlags<'_>) -> Vec<Listed> {
     let mut rows = Vec::new();
     for entry in registry().entries() {
         match entry.list(&devices::known_options(entry, flags)) {
-            Ok(all) => rows.extend(found(entry, all)?),
+            Ok(all) => rows.extend(found(entry, all)),
             Err(reason) => rows.push(missing(entry, &reason)),
         }
     }
-    Ok(rows)
+    rows
 }
 
 /// One row per chip that was found for a device.
-fn found(entry: &dyn DeviceEntry, all: Vec<Found>) -> Result<Vec<Listed>> {
+fn found(entry: &dyn DeviceEntry, all: Vec<Found>) -> Vec<Listed> {
     let row = |found: Found| {
-        let profile = profile(entry, &found)?;
-        Ok(Listed { name: found.target, what: found.chip, threads: found.threads, profile })
+        let profile = profile(entry, &found);
+        Listed { name: found.target, what: found.chip, threads: found.threads, profile }
     };
     all.into_iter().map(row).collect()
 }

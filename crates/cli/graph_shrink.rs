@@ -3,7 +3,8 @@
 use crate::args::{ShrinkArgs, ShrinkCheck};
 use crate::graph_source::Source;
 use crate::outcome::Outcome;
-use crate::output::print_now;
+use crate::output::{describe, print_now};
+use crate::program::{self, Ended};
 use crate::{models, signals};
 use aio::backend::Device;
 use aio::compiler::{Options, compile};
@@ -12,10 +13,10 @@ use aio::inspect::shrink;
 use aio::ir::text::print;
 use aio::ir::{DType, Def, Graph, Op, verify};
 use aio::plan::{Bucket, KindName, Tail};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Largest normalised mean square error of a graph that is right, with weights in block formats and without: a graph has
 /// many products, each with its own rounding.
@@ -30,16 +31,34 @@ pub(crate) fn main(args: &ShrinkArgs) -> Result<Outcome> {
         bail!("{} does not fail, so there is nothing to keep", source.name)
     };
     note!("{}: {}", source.name, reason.text);
+    let mut smallest = None;
     let kept = shrink(graph, args.most, |smaller| -> Result<bool> {
         if signals::interrupted() {
             bail!("interrupted");
         }
-        Ok(question.fault(smaller)?.is_some_and(|found| found.class == reason.class))
-    })?;
+        let keeps = question.fault(smaller)?.is_some_and(|found| found.class == reason.class);
+        if keeps {
+            smallest = Some(smaller.clone());
+        }
+        Ok(keeps)
+    });
+    let kept = match kept {
+        Ok(kept) => kept,
+        Err(e) => return Err(ended_early(e, smallest.as_ref())?),
+    };
     let (before, after) = (graph.nodes().len(), kept.graph.nodes().len());
     note!("{before} nodes -> {after}, {} graphs tried", kept.tried);
     print_now(&print(&kept.graph))?;
     Ok(Outcome::Fine)
+}
+
+/// Prints what a search found before its error, and returns that.
+fn ended_early(error: anyhow::Error, smallest: Option<&Graph>) -> Result<anyhow::Error> {
+    let Some(graph) = smallest else {
+        return Ok(anyhow!("{}; no smaller graph that fails was found yet", describe(&error)));
+    };
+    print_now(&print(graph))?;
+    Ok(anyhow!("{}; the graph printed is the smallest so far, of {} nodes", describe(&error), graph.nodes().len()))
 }
 
 /// What is wrong with a graph.
@@ -53,7 +72,7 @@ struct Wrong {
 enum Question {
     Run { device: Arc<dyn Device>, rows: u32 },
     Compile { device: Arc<dyn Device>, rows: u32 },
-    Program(PathBuf),
+    Program { path: PathBuf, timeout: Option<Duration> },
 }
 
 impl Question {
@@ -62,7 +81,7 @@ impl Question {
         if let Some(program) = &args.test {
             // Relative names mean files here, not programs of the search path.
             let found = program.canonicalize().with_context(|| format!("cannot run {}", program.display()))?;
-            return Ok(Question::Program(found));
+            return Ok(Question::Program { path: found, timeout: args.timeout.map(|n| Duration::from_secs(n.into())) });
         }
         let device = models::model_device(&args.graph.model)?;
         Ok(match args.check {
@@ -80,7 +99,7 @@ impl Question {
                 let made = compile(verify(graph)?, &device.target(), &options);
                 Ok(made.err().map(|e| Wrong { class: "compile", text: e.to_string() }))
             }
-            Question::Program(path) => asked(path, graph),
+            Question::Program { path, timeout } => asked(path, *timeout, graph),
         }
     }
 }
@@ -126,11 +145,18 @@ impl Drop for GraphFile {
 }
 
 /// Runs a program on the graph.
-fn asked(program: &Path, graph: &Graph) -> Result<Option<Wrong>> {
+fn asked(program: &Path, timeout: Option<Duration>, graph: &Graph) -> Result<Option<Wrong>> {
     let file = GraphFile(std::env::temp_dir().join(format!("aio-{:016x}.graph", aio::mapped::unique())));
     std::fs::write(&file.0, print(graph)).with_context(|| format!("cannot write {}", file.0.display()))?;
-    let status = Command::new(program).arg(&file.0).stdin(Stdio::null()).stdout(Stdio::null()).status();
-    let status = status.with_context(|| format!("cannot run {}", program.display()))?;
-    let text = format!("{} ended with {status}", program.display());
+    let shown = program.display();
+    let status = match program::run(program, &file.0, timeout).with_context(|| format!("cannot run {shown}"))? {
+        Ended::By(status) => status,
+        Ended::Interrupted => bail!("interrupted"),
+        Ended::TimedOut => return Ok(Some(Wrong { class: "hang", text: format!("{shown} hangs") })),
+    };
+    if let Some(signal) = program::signal(status) {
+        bail!("{shown} was killed by signal {signal}");
+    }
+    let text = format!("{shown} ended with {status}");
     Ok((!status.success()).then_some(Wrong { class: "program", text }))
 }

@@ -1,17 +1,28 @@
 //! The text of the graph that a command works on, from a file or from a model's template.
 
-use crate::args::GraphArgs;
+use crate::args::{GraphArgs, ModelArgs};
 use crate::{input, models};
 use aio::compiler::CompileError;
 use aio::interp::EvalError;
 use aio::ir::text::{Parsed, parse};
 use aio::ir::verify::{Entity, VerifyError};
 use aio::ir::{Verified, verify};
-use anyhow::{Context, Result, anyhow};
+use aio::plan::artefact::is_artefact;
+use anyhow::{Context, Result, anyhow, bail};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// Maximum number of faults shown.
 const MAX_FAULTS: usize = 20;
+
+/// Whether a path is of a model, by its first bytes: a GGUF file, or a folder in Hugging Face's form. A pipe is a text,
+/// since its bytes can be read only once.
+fn is_model(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let mut read = || File::open(path)?.read_exact(&mut magic);
+    path.is_dir() || (path.is_file() && read().is_ok() && &magic == b"GGUF")
+}
 
 /// A graph's text, and its name in messages.
 pub(crate) struct Source {
@@ -21,11 +32,22 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn of(args: &GraphArgs) -> Result<Source> {
-        if let Some(path) = &args.file {
-            return Source::file(path);
+        match &args.file {
+            None => Source::rendered(&args.model),
+            Some(path) if is_model(path) => {
+                Source::rendered(&ModelArgs { model: Some(path.clone()), ..args.model.clone() })
+            }
+            Some(path) if args.model.template.is_some() => {
+                bail!("--template is for models, and {} is none", path.display())
+            }
+            Some(path) => Source::file(path),
         }
-        let model = models::open(&args.model)?;
-        let text = models::graph_text(&model, &args.model)?;
+    }
+
+    /// The graph of a model's template.
+    fn rendered(args: &ModelArgs) -> Result<Source> {
+        let model = models::open(args)?;
+        let text = models::graph_text(&model, args)?;
         // A text that does not parse is shown with its error. If it parses, check that the model has no unused tensors.
         if let Ok(parsed) = parse(&text) {
             model.check_tensors(&parsed.graph).with_context(|| models::name(&model))?;
@@ -36,6 +58,12 @@ impl Source {
     /// Reads a text file.
     pub(crate) fn file(path: &Path) -> Result<Source> {
         let name = path.display().to_string();
+        if is_artefact(path) {
+            bail!("{name} is a compiled model; its graph is that of the original model file");
+        }
+        if is_model(path) {
+            bail!("{name} is a model; `aio graph print -m {name}` prints its graph");
+        }
         let text = input::text(path, input::TEXT)?;
         Ok(Source { name, text })
     }

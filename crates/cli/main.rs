@@ -48,6 +48,7 @@ mod outcome;
 mod output;
 mod perplexity;
 mod profiles;
+mod program;
 mod pull;
 mod regime;
 mod registry;

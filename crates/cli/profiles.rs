@@ -1,7 +1,7 @@
 //! Profiles of this machine's devices: where they are stored, how they are read and shown.
 
 use crate::args::DeviceArg;
-use crate::{devices, folders, input, machine};
+use crate::{devices, folders, input, machine, output};
 use aio::devices::{DeviceEntry, Found};
 use aio::orchestrator::{Ceilings, DeviceProfile};
 use anyhow::{Context, Result, bail};
@@ -48,12 +48,13 @@ pub(crate) fn of_target(device: DeviceArg, target: &str, threads: u32) -> Option
 }
 
 /// Path of a device's profile, if it exists.
-pub(crate) fn profile(entry: &dyn DeviceEntry, found: &Found) -> Result<Profile> {
-    Ok(match path_of(entry, &found.target, found.threads)? {
-        None => Profile::NotKept,
-        Some(path) if path.is_file() => Profile::At(path),
-        Some(_) => Profile::Missing,
-    })
+pub(crate) fn profile(entry: &dyn DeviceEntry, found: &Found) -> Profile {
+    match path_of(entry, &found.target, found.threads) {
+        Ok(None) => Profile::NotKept,
+        Ok(Some(path)) if path.is_file() => Profile::At(path),
+        Ok(Some(_)) => Profile::Missing,
+        Err(e) => Profile::NoFolder(output::describe(&e)),
+    }
 }
 
 /// A row of `aio device list`.
@@ -73,6 +74,8 @@ pub(crate) enum Profile {
     Missing,
     /// Profiles of this device are not used.
     NotKept,
+    /// There is no folder for profiles, for this reason.
+    NoFolder(String),
 }
 
 impl Listed {
@@ -81,6 +84,7 @@ impl Listed {
             Profile::At(path) => path.display().to_string(),
             Profile::Missing => "none; `aio device calibrate` makes one".to_owned(),
             Profile::NotKept => String::new(),
+            Profile::NoFolder(reason) => format!("none: {reason}"),
         };
         format!("| {} | {} | {} | {profile} |\n", self.name, self.what, self.threads)
     }
@@ -88,7 +92,7 @@ impl Listed {
     pub(crate) fn json(&self) -> serde_json::Value {
         let profile = match &self.profile {
             Profile::At(path) => Some(path),
-            Profile::Missing | Profile::NotKept => None,
+            Profile::Missing | Profile::NotKept | Profile::NoFolder(_) => None,
         };
         serde_json::json!({ "device": self.name, "what": self.what, "threads": self.threads, "profile": profile })
     }

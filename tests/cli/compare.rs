@@ -5,6 +5,7 @@ use aio::inspect::{Budget, ChangeKind, diff, parse};
 use aio::ir::DType;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 /// Two artefacts of one model. In the second, gate and up of layer 1 have norms of their own, so they do not fuse.
 fn two_artefacts(place: &Place) -> String {
@@ -115,6 +116,26 @@ fn passes_show_their_time_and_stop_where_they_are_told() {
     place.bad(&["graph", "passes", "-m", &model, "--until", "magic"], 2, "batch_verify");
 }
 
+/// A model stands for its graph where a text graph is taken; a compiled one is said to be that.
+#[test]
+fn a_model_may_be_given_as_a_graph() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    assert_eq!(place.good(&["graph", "print", &model]), place.good(&["graph", "print", "-m", &model]));
+    assert!(place.good(&["graph", "passes", &model]).contains("simplify"));
+    place.write("own.jinja", "{% if");
+    place.bad(&["graph", "print", &model, "--template", "own.jinja"], 2, "own.jinja");
+    let text = place.good(&["graph", "print", &model]);
+    place.write("text.graph", text);
+    place.bad(&["graph", "print", "text.graph", "--template", "own.jinja"], 2, "--template is for models");
+    place.bad(&["graph", "print", "text.graph", "-m", &model], 2, "cannot be used with");
+    place.good(&["compile", "-m", &model, "-o", "m.aio"]);
+    for command in ["passes", "shrink", "print"] {
+        place.bad(&["graph", command, "m.aio"], 2, "m.aio is a compiled model");
+    }
+    place.bad(&["graph", "run", &model], 2, "tiny.gguf is a model; `aio graph print -m tiny.gguf` prints its graph");
+}
+
 /// A program that fails on graphs with a word in them.
 fn fails_on(place: &Place, word: &str) {
     place.write("fails.sh", format!("#!/bin/sh\n! grep -q '{word}' \"$1\"\n"));
@@ -181,6 +202,72 @@ fn a_graph_that_the_device_computes_wrong_is_cut_down_to_what_is_wrong() {
     );
 }
 
+/// A program that fails on graphs with ` = silu `, and with another effect on those without, once it has failed on one that is
+/// smaller than the whole.
+fn fails_then(place: &Place, then: &str) {
+    let script = format!(
+        "#!/bin/sh\nif grep -q ' = silu ' \"$1\"; then echo x >> failed; exit 3; fi\n\
+         test $(wc -l < failed) -lt 2 && exit 0\n{then}\n"
+    );
+    place.write("fails.sh", script);
+    std::fs::set_permissions(place.path("fails.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Checks that a search that ended early printed a graph that still fails and is smaller than the whole.
+fn check_smaller(place: &Place, whole: &str, output: &std::process::Output) {
+    place.write("smaller.graph", &output.stdout);
+    assert_eq!(place.good(&["graph", "verify", "smaller.graph"]), "ok\n");
+    let smaller = text(&output.stdout);
+    assert!(smaller.contains(" = silu ") && smaller.lines().count() < whole.lines().count(), "{smaller}");
+}
+
+#[test]
+fn a_search_that_ends_early_prints_the_smallest_graph_so_far() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    let whole = place.good(&["graph", "print", &model]);
+    // Ctrl-C, while the program hangs, which is ended with what it started.
+    fails_then(&place, "touch hangs; sleep 600");
+    let mut child = place.command(&["graph", "shrink", &model, "--test", "fails.sh"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !place.path("hangs").exists() {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    check_failure(&output, 2, "interrupted; the graph printed is the smallest so far");
+    check_smaller(&place, &whole, &output);
+    // A program that was killed did not answer.
+    std::fs::remove_file(place.path("failed")).unwrap();
+    fails_then(&place, "kill -9 $$");
+    let output = place.run(&["graph", "shrink", &model, "--test", "fails.sh"]);
+    check_failure(&output, 2, "was killed by signal 9; the graph printed is the smallest so far");
+    check_smaller(&place, &whole, &output);
+    fails_on(&place, " = silu ");
+    place.write("kills.sh", "#!/bin/sh\nkill -9 $$\n");
+    std::fs::set_permissions(place.path("kills.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    place.bad(&["graph", "shrink", &model, "--test", "kills.sh"], 2, "kills.sh was killed by signal 9");
+}
+
+/// Every graph hangs here, so that no machine is too slow for the test.
+#[test]
+fn a_program_that_hangs_is_ended() {
+    let place = Place::new();
+    let graph = "aio 1\ngraph \"g\"\n%x = input \"x\" : f32[rows, 32]\n%b = silu %x\n%e = exp %b\noutput \"y\" = %e\n";
+    place.write("g.graph", graph);
+    place.write("hangs.sh", "#!/bin/sh\nsleep 600\n");
+    std::fs::set_permissions(place.path("hangs.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = place.run(&["graph", "shrink", "g.graph", "--test", "hangs.sh", "--timeout", "1"]);
+    let (small, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("hangs.sh hangs") && stderr.contains("2 nodes -> 1"), "{stderr}");
+    assert!(small.contains(" = silu ") != small.contains(" = exp "), "{small}");
+    let base = ["graph", "shrink", "g.graph", "--timeout"];
+    place.bad(&[&base[..], &["1"]].concat(), 2, "--test");
+    place.bad(&[&base[..], &["0", "--test", "hangs.sh"]].concat(), 2, "--timeout");
+}
+
 /// What a device cannot compile is found among what it can.
 #[cfg(feature = "ascend")]
 #[test]
@@ -223,10 +310,45 @@ fn a_compiled_model_is_checked_without_its_weights() {
     check_failure(&place.run(&["compile", "--check", &head]), 1, "cannot run here");
     place.bad(&["compile", "--check", "none.aio"], 2, "none.aio");
     place.bad(&["compile", "--check", &model], 2, "not a compiled artefact");
+    // Not a damaged artefact but none: there is nothing to check.
+    for bytes in [&b""[..], b"GGUF", b"AIO", &[0; 8]] {
+        place.write("other", bytes);
+        place.bad(&["compile", "--check", "other"], 2, "not a compiled artefact");
+    }
+    #[cfg(target_os = "linux")]
+    place.bad(&["compile", "--check", "/proc/self/mem"], 2, "not a compiled artefact");
+    let start = std::fs::read(place.path("m.aio")).unwrap()[..12].to_owned();
+    place.write("start.aio", start);
+    check_failure(&place.run(&["compile", "--check", "start.aio"]), 1, "cannot run here");
     place.bad(&["compile", "--check", "m.aio", "-o", "x"], 2, "cannot be used with");
     place.bad(&["compile", "-m", &model], 2, "--output");
     let other = place.run(&["compile", "--check", "m.aio", "--device", "interp"]);
     check_failure(&other, 1, "cannot run here");
+}
+
+#[test]
+fn an_artefact_of_another_model_is_stale() {
+    let place = Place::new();
+    let model = place.model("smollm2-135m", DType::Q4_1);
+    place.good(&["compile", "-m", &model, "-o", "m.aio"]);
+    let base = ["compile", "--check", "m.aio", "--ctx", "128", "-m"];
+    let same = place.good(&[&base[..], &[&model]].concat());
+    assert!(same.ends_with("  model      tiny.gguf\nfits\n"), "{same}");
+    // The name does not matter, the content does.
+    std::fs::copy(place.path(&model), place.path("copy.gguf")).unwrap();
+    place.good(&[&base[..], &["copy.gguf"]].concat());
+    let mut bytes = std::fs::read(place.path(&model)).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    place.write("tuned.gguf", bytes);
+    let output = place.run(&[&base[..], &["tuned.gguf"]].concat());
+    check_failure(&output, 1, "m.aio is stale");
+    let shown = text(&output.stdout);
+    assert!(shown.contains("stale: it was compiled from another model than tuned.gguf") && !shown.contains("fits"));
+    let both = place.run(&["compile", "--check", "m.aio", "-m", "tuned.gguf", "--ctx", "4000000000"]);
+    check_failure(&both, 1, "m.aio cannot run here");
+    assert!(text(&both.stdout).contains("stale: ") && text(&both.stdout).contains("does not fit: "));
+    place.bad(&[&base[..], &["none.gguf"]].concat(), 2, "none.gguf");
+    place.bad(&[&base[..], &["m.aio"]].concat(), 2, "needs the original model file");
 }
 
 /// An artefact of another version says so.

@@ -42,6 +42,11 @@ fn a_model_gives_the_tasks_of_its_plans() {
     }
     place.bad(&["kernels", "list", "--from", "no.gguf"], 2, "no.gguf");
     place.bad(&["kernels", "list", "--from", &model, "--rows", "0"], 2, "--rows 0");
+    let twice = rows(&place.good(&["kernels", "list", "--from", &model, "--rows", "1,3,1", "-o", "json"]));
+    assert_eq!(twice, listed, "a number of rows counts once");
+    for command in ["list", "test", "support"] {
+        place.bad(&["kernels", command, "--op", "conv", "--rows", "2"], 2, "--rows is for the steps of a model");
+    }
 }
 
 #[test]
@@ -61,6 +66,8 @@ fn kernels_are_tested_at_each_level() {
     let each = place.good(&[&base[..], &["--each"]].concat());
     assert_eq!(each.lines().filter(|l| l.contains("cpu-portable")).count(), tested.len());
     place.bad(&["kernels", "test", "--device", "interp", "--isa", "avx2"], 2, "--isa does not apply");
+    let twice = ["kernels", "test", "--isa", "portable,portable", "--op", "linear,conv", "-o", "json"];
+    assert_eq!(rows(&place.good(&twice)), tested, "an instruction set counts once");
 }
 
 #[test]
@@ -79,6 +86,10 @@ fn a_table_of_support_is_made_and_compared() {
     // Rows that the filter leaves out are not missing.
     let kept = aio_filetest::workspace("crates/filetest/baselines/support-cpu.csv");
     place.good(&[&base[..], &["--check", kept.to_str().unwrap()]].concat());
+    place.write("notes.csv", "# Notes\n");
+    place.bad(&[&base[..], &["--check", "notes.csv"]].concat(), 2, "notes.csv:1: not a table of `aio kernels support`");
+    place.write("short.csv", table.replace("op-conv-4,conv,unsupported", "op-conv-4,conv"));
+    place.bad(&[&base[..], &["--check", "short.csv"]].concat(), 2, "expected 3 fields, found 2");
     let markdown = place.good(&base);
     assert!(markdown.contains("| conv | 3 |  | f32 |  |"), "{markdown}");
 }
@@ -161,6 +172,8 @@ fn kernels_are_timed_beside_the_limits_of_the_same_run() {
     }
     let copied = rows[0]["copies"].as_u64().unwrap() * rows[0]["bytes_read"].as_u64().unwrap();
     assert!(copied > 32 << 20 && rows[1]["copies"].as_u64().unwrap() <= 64, "{copied}");
+    let twice = ["-r", "3", "--passes", "1", "--rows", "1,1", "--depth", "16", "--cache", "warm,warm", "-o", "jsonl"];
+    assert_eq!(lines(&place.good(&[&base[..], &twice].concat())).len(), 1);
     let csv = place.good(&[&base[..], &more[..9], &["csv", "--cache", "warm"]].concat());
     assert_eq!(csv.lines().next().unwrap(), FIELDS.join(","));
     assert_eq!(csv.lines().count(), 3);
@@ -244,11 +257,77 @@ fn runs_are_compared_by_rank() {
     let busy = results(&place, "busy.jsonl", [150.0, 50.0], |row| row["read_gb_s"] = Value::from(6.0));
     let unclear = place.good(&["kernels", "compare", &a, &busy, "--fail-slower", "3"]);
     assert!(unclear.contains("0 slower, 0 faster, 1 the same, 1 unclear"), "{unclear}");
-    // Three passes are too few for an interval.
+}
+
+/// With three passes a side, no order of the times has a probability below 10 %.
+#[test]
+fn passes_that_are_too_few_are_not_said_to_be_the_same() {
+    let place = Place::new();
     let few = |row: &mut Value| row["passes"] = Value::from(3);
     let (a, b) = (results(&place, "a3.jsonl", [100.0, 50.0], few), results(&place, "b3.jsonl", [110.0, 50.0], few));
-    let table = place.good(&["kernels", "compare", &a, &b, "--fail-slower", "3"]);
-    assert!(table.contains("too few passes") && table.contains("0 slower, 0 faster, 2 the same"), "{table}");
+    let table = place.good(&["kernels", "compare", &a, &b]);
+    assert!(table.contains("0 slower, 0 faster, 0 the same, 2 with too few passes"), "{table}");
+    let compared = rows(&place.good(&["kernels", "compare", &a, &b, "-o", "json"]));
+    let verdicts: Vec<_> =
+        compared.iter().map(|r| (&r["verdict"], r["p_least"].as_f64().unwrap(), &r["low"])).collect();
+    assert_eq!(verdicts, [(&Value::from("too few passes"), 0.2, &Value::Null); 2]);
+    // Two of 70 orders with four, two of 252 with five; there are two cases.
+    place.bad(&["kernels", "compare", &a, &b, "--fail-slower", "3"], 2, "with 3 and 3 passes");
+    place.bad(&["kernels", "compare", &a, &b, "--fail-slower", "3"], 2, "it takes 5 in each run");
+}
+
+/// As many cases as the whole list has, with the default number of passes: what several have can be found, what a single
+/// one has cannot, and is not said to be the same.
+#[test]
+fn a_long_list_of_cases_shows_its_differences() {
+    let place = Place::new();
+    let cases = 1600;
+    let one = results(&place, "one.jsonl", [100.0, 50.0], |_| {});
+    let one: Value = lines(&std::fs::read_to_string(place.path(&one)).unwrap())[0].clone();
+    let run = |name: &str, slower: u64, passes: u64| {
+        let row = |i: u64| {
+            let mut row = one.clone();
+            let scale = if i < slower { 120.0 } else { 100.0 };
+            // Those that are the same have the same mixture of passes.
+            let times = |k: u64| Value::from(scale + (k * 3 % passes) as f64 + if i < slower { 0.5 } else { 0.0 });
+            row["case"] = Value::from(format!("case {i}"));
+            row["samples_us"] = (0..passes).map(times).collect();
+            row["read_samples_gb_s"] = (0..passes).map(|_| Value::from(10.0)).collect();
+            row["passes"] = Value::from(passes);
+            format!("{row}\n")
+        };
+        place.write(name, (0..cases).map(row).collect::<String>())
+    };
+    let base = run("base.jsonl", 0, 7);
+    let many = place.good(&["kernels", "compare", &base, &run("many.jsonl", 40, 7)]);
+    assert!(
+        many.contains("\n40 slower, 0 faster, 0 the same, 1560 with too few passes"),
+        "{}",
+        &many[many.len() - 300..]
+    );
+    let single = place.good(&["kernels", "compare", &base, &run("single.jsonl", 1, 7)]);
+    assert!(single.contains("\n0 slower, 0 faster, 0 the same, 1600 with too few passes"));
+    place.bad(&["kernels", "compare", &base, &base, "--fail-slower", "3"], 2, "it takes 10 in each run");
+    let (base, single) = (run("base10.jsonl", 0, 10), run("single10.jsonl", 1, 10));
+    let found = place.run(&["kernels", "compare", &base, &single, "--fail-slower", "3"]);
+    crate::check_failure(&found, 1, "1 of 1600 are slower by more than 3 %");
+    assert!(crate::text(&found.stdout).contains("\n1 slower, 0 faster, 1599 the same;"));
+}
+
+#[test]
+fn rows_of_one_file_are_different_cases() {
+    let place = Place::new();
+    let a = results(&place, "a.jsonl", [100.0, 50.0], |_| {});
+    let text = std::fs::read_to_string(place.path(&a)).unwrap();
+    place.write("twice.jsonl", format!("{text}\n{text}"));
+    place.bad(&["kernels", "compare", "twice.jsonl", &a], 2, "twice.jsonl:4: the same case as in line 1 (");
+    place.bad(&["kernels", "compare", &a, "twice.jsonl"], 2, "twice.jsonl:4: the same case as in line 1 (");
+    let (first, second) = text.split_once('\n').unwrap();
+    let third = second.replace("\"rows\":2", "\"rows\":3");
+    place.write("more.jsonl", format!("{first}\n{third}"));
+    let compared = place.run(&["kernels", "compare", &a, "more.jsonl"]);
+    let note = "not compared: 1 of a.jsonl and 1 of more.jsonl, which the other file lacks";
+    assert!(crate::text(&compared.stderr).contains(note), "{}", crate::text(&compared.stderr));
 }
 
 #[test]

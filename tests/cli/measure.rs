@@ -221,6 +221,20 @@ fn the_doctor_says_what_there_is_and_what_is_wrong() {
     for part in ["machine (", "devices (", "warnings (", "`aio device calibrate`"] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    for row in ["extensions", "NVRTC", "nvcc", "ptxas", "system"] {
+        assert!(text.lines().any(|l| l.trim_start().starts_with(row)), "{row}: {text}");
+    }
+    assert!(report["compilers"].is_object() && report["machine"]["features"].is_array(), "{report}");
+    // Without a home folder, there is no cache: a warning, not an error.
+    let homeless = |args: &[&str]| {
+        let output = place.command(args).env_remove("HOME").env_remove("XDG_CACHE_HOME").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", crate::text(&output.stderr));
+        crate::text(&output.stdout)
+    };
+    let without: Value = serde_json::from_str(&homeless(&["doctor", "-o", "json"])).unwrap();
+    assert!(kinds(&without).contains(&"cache-folder".to_owned()), "{without}");
+    assert!(homeless(&["doctor"]).contains("neither XDG_CACHE_HOME nor HOME is set"));
+    assert!(homeless(&["device", "list"]).contains("none: neither XDG_CACHE_HOME nor HOME is set"));
     // A measured machine lacks that warning.
     place.good(&["device", "calibrate", "-r", "1"]);
     let report: Value = serde_json::from_str(&place.good(&["doctor", "-o", "json"])).unwrap();

@@ -39,3 +39,9 @@ pub use error::CudaError;
 pub use images::{Cubin, KernelImages, Source};
 pub use probe::Probe;
 pub use resident::GraphsNeed;
+
+/// Version of the kernel compiler NVRTC that this process can open, `(major, minor)`; `None` if there is none. Kernels that
+/// are not built in need it; it needs no GPU.
+pub fn compiler_version() -> Option<(i32, i32)> {
+    driver::compiler_found()
+}

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Arguments of `aio compile`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "The file holds the plans, packed weights, tokenizer and chat template: use it wherever a model is run. It works with every\ninstruction set of the CPU back end, but only with the version of aio that made it; other versions refuse it. The same\nmodel and flags give the same bytes.\n\nExamples:\n  aio compile -o smollm2.aio\n  aio compile -m model.gguf -o model.aio --rows 1,17,128\n  aio run -m model.aio -p \"Hello\"\n  aio compile --check model.aio --ctx 4096"
+    after_help = "The file holds the plans, packed weights, tokenizer and chat template: use it wherever a model is run. It works with every\ninstruction set of the CPU back end, but only with the version of aio that made it; other versions refuse it. The same\nmodel and flags give the same bytes.\n\nExamples:\n  aio compile -o smollm2.aio\n  aio compile -m model.gguf -o model.aio --rows 1,17,128\n  aio run -m model.aio -p \"Hello\"\n  aio compile --check model.aio --ctx 4096\n  aio compile --check model.aio -m model.gguf"
 )]
 pub(crate) struct CompileArgs {
     #[command(flatten)]
@@ -16,9 +16,10 @@ pub(crate) struct CompileArgs {
     /// File to write.
     #[arg(short, long = "output", value_name = "FILE", required_unless_present = "check")]
     pub output: Option<PathBuf>,
-    /// Check a compiled model instead: whether it fits this machine, is stale, and has memory for --ctx positions.
-    /// Reads no weights; exits with status 1 if it cannot run.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "rows", "model", "template"])]
+    /// Check a compiled model instead: whether it fits this machine, was made by this version of aio, and has memory for
+    /// --ctx positions. Reads no weights. With -m, also whether it was compiled from that model file, which is read
+    /// whole; a template is not compared. Exits with status 1 if it cannot run or is stale.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "rows", "template"])]
     pub check: Option<PathBuf>,
     /// Longest context to support, which bounds the rows of a step [default: any].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -52,7 +52,7 @@ pub(crate) enum ShrinkCheck {
 /// Arguments of `aio graph shrink`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Prints the smallest graph found that still fails. A program of your own decides with --test: it is run with the path of a\ngraph, and a graph fails if the program's exit status is not 0.\n\nExamples:\n  aio graph shrink bad.graph > small.graph\n  aio graph shrink bad.graph --check compile --device cuda\n  aio graph shrink -m model.gguf --test ./fails.sh"
+    after_help = "Prints the smallest graph found that still fails; after Ctrl-C, the smallest so far. A program of your own decides with --test:\nit is run with the path of a graph, and a graph fails if the program's exit status is not 0. One that is killed by a signal has\nnot answered, which ends the search. With --timeout, a graph on which the program hangs counts as failing if the whole graph\nmade it hang, too.\n\nExamples:\n  aio graph shrink bad.graph > small.graph\n  aio graph shrink bad.graph --check compile --device cuda\n  aio graph shrink model.gguf --test ./fails.sh --timeout 10"
 )]
 pub(crate) struct ShrinkArgs {
     #[command(flatten)]
@@ -60,9 +60,12 @@ pub(crate) struct ShrinkArgs {
     /// What is wrong with the graph.
     #[arg(long, value_enum, default_value = "run", value_name = "WHAT", conflicts_with = "test")]
     pub check: ShrinkCheck,
-    /// Program that fails on the graph.
+    /// Path of a program that fails on the graph; it is not looked up in PATH.
     #[arg(long, value_name = "PROGRAM")]
     pub test: Option<PathBuf>,
+    /// Seconds after which --test's program hangs and is killed, with what it started [default: it may take forever].
+    #[arg(long, value_name = "N", requires = "test", value_parser = clap::value_parser!(u32).range(1..))]
+    pub timeout: Option<u32>,
     /// Rows of the steps that --check run compares.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=33))]
     pub rows: u32,

@@ -76,9 +76,9 @@ pub(crate) struct CaseArgs {
     #[arg(long, value_name = "MODEL", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "the flag may be given without a file")]
     pub from: Option<Option<PathBuf>>,
-    /// Rows of the model's steps, and of steps that are timed; 1 is decoding.
-    #[arg(long, value_name = "LIST", value_parser = numbers, default_value = "1")]
-    pub rows: Numbers,
+    /// Rows of the steps of --from's model, and of steps that `perf` times; 1 is decoding [default: 1].
+    #[arg(long, value_name = "LIST", value_parser = numbers)]
+    pub rows: Option<Numbers>,
 }
 
 /// Where kernels run; shared by the subcommands.
@@ -189,7 +189,7 @@ fn percent(text: &str) -> Result<f64, String> {
 /// Arguments of `aio kernels compare`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "A case of both files is compared by the medians of its passes: the median ratio of all pairs with its 95 % interval (Hodges\nand Lehmann), and the rank test of Mann and Whitney, adjusted for the number of cases (Holm). A difference is significant\nbelow 5 %. Where the streaming reads beside the kernel differ by more than 10 %, the machine has changed between the runs, and\nthe verdict is `unclear`. Files of one device each may be of different ones, such as two instruction sets.\n\nExamples:\n  aio kernels compare before.jsonl after.jsonl\n  aio kernels compare before.jsonl after.jsonl --by share --fail-slower 3"
+    after_help = "A case of both files is compared by the medians of its passes: the median ratio of all pairs with its 95 % interval (Hodges\nand Lehmann), and the rank test of Mann and Whitney, adjusted for the number of cases (Benjamini and Hochberg): below 5 %, a difference\nis significant, and of all such differences at most 5 % are expected to be chance. The more cases, the more passes it takes to\nshow that a single one differs: 7 in each run for up to 85 cases, 10 for up to 4618; below that, the verdict is `too few passes`,\nand --fail-slower is refused. Where the streaming reads beside the kernel differ by more than 10 %, the machine has changed between the runs, and\nthe verdict is `unclear`. Files of one device each may be of different ones, such as two instruction sets.\n\nExamples:\n  aio kernels compare before.jsonl after.jsonl\n  aio kernels compare before.jsonl after.jsonl --by share --fail-slower 3"
 )]
 pub(crate) struct KernelsCompareArgs {
     /// Results of `aio kernels perf -o jsonl` to compare with.

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 /// A graph, from a file or from a model.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  aio graph verify my.graph\n  aio graph print -m model.gguf > model.graph\n  aio graph dot my.graph | dot -Tsvg > my.svg"
+    after_help = "Examples:\n  aio graph verify my.graph\n  aio graph print model.gguf > model.graph\n  aio graph dot my.graph | dot -Tsvg > my.svg"
 )]
 pub(crate) struct GraphArgs {
-    /// Text graph [default: the model's step graph].
-    #[arg(value_name = "GRAPH", conflicts_with_all = ["model", "template"])]
+    /// Text graph, or a model for its step graph [default: that of -m].
+    #[arg(value_name = "GRAPH", conflicts_with = "model")]
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub model: ModelArgs,

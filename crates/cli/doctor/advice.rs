@@ -20,16 +20,18 @@ pub(crate) struct Warning {
 }
 
 /// What a build and its devices have to say beside the machine.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Program {
     /// Whether it was built without optimisation.
     pub debug: bool,
     /// Whether the processor has a profile.
     pub profiled: bool,
+    /// Why there is no cache folder, if there is none.
+    pub no_cache: Option<String>,
 }
 
 /// All warnings.
-pub(crate) fn warnings(machine: &Machine, program: Program) -> Vec<Warning> {
+pub(crate) fn warnings(machine: &Machine, program: &Program) -> Vec<Warning> {
     let warn = |kind, fault: String, advice| Some(Warning { kind, fault, advice });
     let usable = machine.quota.map_or(machine.allowed as f64, |quota| quota.min(machine.allowed as f64));
     let all = [
@@ -70,7 +72,12 @@ pub(crate) fn warnings(machine: &Machine, program: Program) -> Vec<Warning> {
             let fault = format!("{:.1} GB are swapped out", bytes as f64 / 1e9);
             warn("swap", fault, "weights that are swapped out are read from disk: end other programs")
         }),
-        (!program.profiled).then(|| Warning {
+        program.no_cache.clone().and_then(|fault| {
+            let advice = "set HOME, or XDG_CACHE_HOME, to a folder to which only you can write";
+            warn("cache-folder", fault, advice)
+        }),
+        // Without a folder, there is nowhere to keep it.
+        (!program.profiled && program.no_cache.is_none()).then(|| Warning {
             kind: "profile",
             fault: "the processor's bandwidth was never measured, so plans start from guesses".to_owned(),
             advice: "`aio device calibrate`",
@@ -83,7 +90,7 @@ pub(crate) fn warnings(machine: &Machine, program: Program) -> Vec<Warning> {
 mod tests {
     use super::*;
 
-    const FINE: Program = Program { debug: false, profiled: true };
+    const FINE: Program = Program { debug: false, profiled: true, no_cache: None };
 
     fn machine() -> Machine {
         let memory = Some(64 << 30);
@@ -99,7 +106,7 @@ mod tests {
     }
 
     fn kinds(machine: &Machine, program: Program) -> Vec<&'static str> {
-        warnings(machine, program).into_iter().map(|w| w.kind).collect()
+        warnings(machine, &program).into_iter().map(|w| w.kind).collect()
     }
 
     #[test]
@@ -127,6 +134,8 @@ mod tests {
         ] {
             assert!(kinds(&good, FINE).is_empty(), "{good:?}");
         }
-        assert_eq!(kinds(&machine(), Program { debug: true, profiled: false }), ["debug-build", "profile"]);
+        assert_eq!(kinds(&machine(), Program { debug: true, profiled: false, ..FINE }), ["debug-build", "profile"]);
+        let homeless = Program { profiled: false, no_cache: Some("there is none".to_owned()), ..FINE };
+        assert_eq!(kinds(&machine(), homeless), ["cache-folder"]);
     }
 }

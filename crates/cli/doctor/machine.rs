@@ -13,6 +13,8 @@ pub(crate) struct Machine {
     pub kernel: Option<String>,
     /// The processor's name.
     pub processor: Option<String>,
+    /// Instruction-set extensions that kernels may use, as the system names them, in its order.
+    pub features: Vec<String>,
     /// Logical processors that are switched on, and physical cores among them.
     pub processors: usize,
     pub cores: usize,
@@ -44,6 +46,35 @@ pub(crate) struct Cache {
     /// Logical processors that share it.
     pub shared_by: usize,
 }
+
+/// Instruction-set extensions beyond the architecture's first version that make a difference to kernels: x86, then Arm.
+const FEATURES: [&str; 25] = [
+    "ssse3",
+    "sse4_1",
+    "sse4_2",
+    "avx",
+    "f16c",
+    "fma",
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512dq",
+    "avx512bw",
+    "avx512vl",
+    "avx512_vbmi",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+    "asimdhp",
+    "asimddp",
+    "i8mm",
+    "bf16",
+    "sve",
+    "sve2",
+];
 
 /// Files below a folder.
 struct Files<'a>(&'a Path);
@@ -96,6 +127,7 @@ impl Machine {
         Machine {
             kernel: files.text("proc/sys/kernel/osrelease"),
             processor: files.field("proc/cpuinfo", "model name"),
+            features: features(&files),
             processors,
             cores,
             allowed: status("Cpus_allowed_list").map_or(processors, |list| count(&list)),
@@ -124,6 +156,12 @@ impl Machine {
         let last = self.caches.iter().map(|c| c.level).max();
         (self.level_bytes(2), last.and_then(|level| self.level_bytes(level)))
     }
+}
+
+/// Those of [`FEATURES`] that the first processor has: `flags` on x86, `Features` on Arm.
+fn features(files: &Files<'_>) -> Vec<String> {
+    let list = ["flags", "Features"].iter().find_map(|key| files.field("proc/cpuinfo", key)).unwrap_or_default();
+    list.split_whitespace().filter(|name| FEATURES.contains(name)).map(str::to_owned).collect()
 }
 
 /// Logical processors and physical cores.
@@ -219,7 +257,10 @@ pub(crate) mod tests {
         let cpu = "sys/devices/system/cpu";
         let mut files: Vec<(String, String)> = [
             ("proc/sys/kernel/osrelease", "6.1.0\n"),
-            ("proc/cpuinfo", "processor\t: 0\nmodel name\t: A Processor\nmodel\t\t: 7\n"),
+            (
+                "proc/cpuinfo",
+                "processor\t: 0\nmodel name\t: A Processor\nmodel\t\t: 7\nflags\t\t: fpu avx rep_good fma avx2\n",
+            ),
             ("proc/self/status", "Name:\tx\nCpus_allowed:\tf\nCpus_allowed_list:\t0-2\n"),
             ("proc/self/cgroup", "0::/box/inner\n"),
             ("proc/loadavg", "5.50 2.00 1.00 3/100 4242\n"),
@@ -259,6 +300,7 @@ pub(crate) mod tests {
         let want = Machine {
             kernel: Some("6.1.0".to_owned()),
             processor: Some("A Processor".to_owned()),
+            features: ["avx", "fma", "avx2"].map(str::to_owned).to_vec(),
             processors: 4,
             cores: 2,
             allowed: 3,

@@ -4,7 +4,6 @@
 mod compare;
 mod list;
 mod perf;
-mod rank;
 mod select;
 mod support;
 mod test;

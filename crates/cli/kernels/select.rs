@@ -8,7 +8,7 @@ use aio::conformance::{Case, PlannedCase, Purpose, cases, extract, planned_cases
 use aio::devices::Opened;
 use aio::ir::verify;
 use aio::plan::{Bucket, PlanFamily, Tail, Target};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::PathBuf;
 
 /// Most rows of a step: the sequences of cases have a little more room.
@@ -27,12 +27,28 @@ pub(super) struct Selected {
 
 /// Opens the device once for each instruction set.
 pub(super) fn open(args: &KernelDeviceArgs) -> Result<Vec<Opened>> {
-    let levels: Vec<_> = match &args.isa[..] {
+    let levels: Vec<_> = match &distinct(&args.isa)[..] {
         [] => vec![None],
         some => some.iter().copied().map(Some).collect(),
     };
     let flags = |isa| DeviceFlags { isa, threads: args.threads, ascend: Some(&args.ascend) };
     levels.into_iter().map(|isa| devices::open(args.device, flags(isa))).collect()
+}
+
+/// The items of a list, each where it is first.
+pub(super) fn distinct<T: Copy + PartialEq>(list: &[T]) -> Vec<T> {
+    let mut all: Vec<T> = Vec::new();
+    for &item in list {
+        if !all.contains(&item) {
+            all.push(item);
+        }
+    }
+    all
+}
+
+/// Rows of the model's steps, or of steps that are timed.
+pub(super) fn row_counts(args: &CaseArgs) -> Vec<u32> {
+    args.rows.as_ref().map_or_else(|| vec![1], |rows| distinct(&rows.0))
 }
 
 /// The selected cases, as the target runs them.
@@ -42,6 +58,9 @@ pub(super) fn selected(
     target: &Target,
     purpose: Purpose,
 ) -> Result<Vec<Selected>> {
+    if args.rows.is_some() && args.from.is_none() && purpose == Purpose::Compare {
+        bail!("--rows is for the steps of a model: add --from MODEL; the cases of the list have steps of their own");
+    }
     let mut all = match &args.from {
         Some(path) => from_model(path.clone(), args, device, target, purpose)?,
         None => listed(target),
@@ -77,7 +96,7 @@ fn from_model(
     let graph = models::graph(&opened, &model)?;
     let verified = verify(&graph).with_context(|| models::name(&opened))?;
     let mut all = Vec::new();
-    for &rows in &args.rows.0 {
+    for rows in row_counts(args) {
         ensure!((1..=MOST_ROWS).contains(&rows), "--rows {rows}: expected 1 to {MOST_ROWS}");
         let buckets = vec![Bucket::new(rows, rows, Tail::Argmax)];
         let compiled = compile(verified, target, &Options { buckets, fuse: true })?;

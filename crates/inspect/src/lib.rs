@@ -17,6 +17,7 @@ mod memory;
 mod onnx;
 mod place;
 mod predict;
+pub mod rank;
 mod report;
 mod run;
 mod shrink;

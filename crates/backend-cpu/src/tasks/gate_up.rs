@@ -15,6 +15,16 @@ use aio_plan::{Activation, GateUpSpec, Loc, Task};
 
 /// Groups of 16 columns whose gate and up products are held at once.
 const BLOCK_GROUPS: usize = 4;
+/// Bytes that one row streams of a matrix before it turns to the other one, in which the processor's prefetchers begin anew.
+const STREAM_BYTES: usize = 92 << 10;
+/// Most groups of one row.
+const STREAM_GROUPS: usize = 4 * BLOCK_GROUPS;
+
+/// Groups of a block, so that long blocks of one row stay small enough to share the work.
+fn block_groups(w: &Weight, rows: usize) -> usize {
+    let group_len = w.bytes.len().checked_div(groups_of(w.rows)).unwrap_or(0).max(1);
+    if rows == 1 { (STREAM_BYTES / group_len).clamp(BLOCK_GROUPS, STREAM_GROUPS) } else { BLOCK_GROUPS }
+}
 
 /// `act(norm(x) * wg) * (norm(x) * wu)`.
 pub(crate) struct GateUp {
@@ -45,7 +55,8 @@ impl GateUp {
 
     pub(crate) fn scratch(&self, bounds: &Bounds) -> Scratch {
         let acts = self.acts.scratch(bounds, bounds.rows);
-        let products = 2 * bounds.rows * BLOCK_GROUPS * GROUP_ROWS * size_of::<f32>();
+        let groups = STREAM_GROUPS.max(bounds.rows * BLOCK_GROUPS);
+        let products = 2 * groups * GROUP_ROWS * size_of::<f32>();
         Scratch { private: self.products_offset(bounds) + products, ..acts }
     }
 
@@ -57,8 +68,9 @@ impl GateUp {
         let prepared = self.acts.prepare(step, worker, rows, &|row| &x[row * gate.cols..][..gate.cols]);
         let bucket = Bounds { rows: step.plan.bucket.rows as usize, outs: 0, threads: worker.threads, pages: 0 };
         let held: *mut f32 = step.private(worker.tid).wrapping_add(self.products_offset(&bucket)).cast();
-        let stride = BLOCK_GROUPS * GROUP_ROWS;
-        for block in worker.chunks(groups_of(gate.rows), BLOCK_GROUPS) {
+        let groups = block_groups(gate, rows);
+        let stride = groups * GROUP_ROWS;
+        for block in worker.chunks(groups_of(gate.rows), groups) {
             for (i, w) in [gate, up].into_iter().enumerate() {
                 // Column 16 * start of the product is column 0 of the held block.
                 let start = held.wrapping_add(i * rows * stride).wrapping_sub(block.start * GROUP_ROWS);
@@ -70,16 +82,23 @@ impl GateUp {
                 unsafe { step.kernels.matmul(&args) };
             }
             // SAFETY: both products were just written; the output's columns are this thread's.
-            unsafe { self.multiply(step, held, rows, block.start * GROUP_ROWS, block.end * GROUP_ROWS) };
+            unsafe { self.multiply(step, (held, stride), rows, block.start * GROUP_ROWS, block.end * GROUP_ROWS) };
         }
     }
 
     /// # Safety
-    /// `held` has gate and up products of `rows` rows; columns `from..to` of the output are the caller's.
-    unsafe fn multiply(&self, step: &StepView<'_>, held: *const f32, rows: usize, from: usize, to: usize) {
+    /// `held` has gate and up products of `rows` rows, `stride` floats apart and at least `to - from` long; columns
+    /// `from..to` of the output are the caller's.
+    unsafe fn multiply(
+        &self,
+        step: &StepView<'_>,
+        (held, stride): (*const f32, usize),
+        rows: usize,
+        from: usize,
+        to: usize,
+    ) {
         let cols = step.weight(self.gate).rows;
         let len = to.min(cols) - from;
-        let stride = BLOCK_GROUPS * GROUP_ROWS;
         let out: *mut f32 = step.address(self.out).cast();
         for row in 0..rows {
             // SAFETY: guaranteed by the caller.

@@ -13,7 +13,7 @@ mod nvrtc;
 pub(crate) mod nvtx;
 
 pub(crate) use memory::{Mapped, Memory, Pinned};
-pub(crate) use nvrtc::{burst_cubin as compile_burst, cubins as compile};
+pub(crate) use nvrtc::{burst_cubin as compile_burst, cubins as compile, found as compiler_found};
 
 use crate::error::CudaError;
 use std::any::Any;

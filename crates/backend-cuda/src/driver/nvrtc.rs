@@ -57,6 +57,13 @@ fn compiler(architecture: u32, cache: &Cache) -> Result<PathBuf, CudaError> {
     include_folder(cache)
 }
 
+/// The version of the compiler that this process can open; `None` if there is none.
+pub(crate) fn found() -> Option<(i32, i32)> {
+    // SAFETY: it opens the library, whose constructors are the compiler's.
+    let present = unsafe { sys::is_culib_present() };
+    present.then(version)?.ok()
+}
+
 /// The compiler's version, `(major, minor)`; 0.0, which is rejected as too old, if the library does not report it.
 fn version() -> Result<(i32, i32), CudaError> {
     // SAFETY: as `is_culib_present`; the library stays open for good.

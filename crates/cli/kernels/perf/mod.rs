@@ -3,7 +3,7 @@
 mod measure;
 pub(super) mod row;
 
-use super::select::{Selected, open, selected};
+use super::select::{Selected, distinct, open, row_counts, selected};
 use crate::args::KernelsPerfArgs;
 use crate::bench::{bar, forms};
 use crate::outcome::Outcome;
@@ -49,6 +49,7 @@ fn measure(
         model: model(args),
     };
     let bench = Bench::new(opened, args.reps, args.warmup)?;
+    let caches = distinct(&args.cache);
     let mut kernels = Vec::new();
     for mut selected in cases {
         let alone = selected.alone.take();
@@ -62,7 +63,7 @@ fn measure(
         let mut refused = Vec::new();
         for (i, (measured, family, selected)) in kernels.iter_mut().enumerate() {
             bar.inc(1);
-            match bench.pass(&selected.case, family, &args.cache, measured) {
+            match bench.pass(&selected.case, family, &caches, measured) {
                 Ok(()) => {}
                 Err(e @ DeviceError::Unsupported { .. }) => {
                     *lacking.entry(e.to_string()).or_default() += 1;
@@ -83,7 +84,8 @@ fn measure(
 /// The cases with one step each: those of a model have it; those of the list get one for each number of rows.
 fn steps(args: &KernelsPerfArgs, cases: Vec<Selected>) -> Result<Vec<Selected>> {
     let room = positions_per_sequence();
-    for &rows in &args.cases.rows.0 {
+    let row_counts = row_counts(&args.cases);
+    for &rows in &row_counts {
         ensure!(
             rows > 0 && args.depth + rows <= room,
             "--rows {rows}: with the depth it must be 1 to {room} positions"
@@ -95,7 +97,7 @@ fn steps(args: &KernelsPerfArgs, cases: Vec<Selected>) -> Result<Vec<Selected>> 
             all.push(selected);
             continue;
         }
-        for &rows in &args.cases.rows.0 {
+        for &rows in &row_counts {
             let mut case = selected.case.clone();
             case.steps = vec![CaseStep::at(rows, args.depth)];
             all.push(Selected { case, count: None, rows: Some(rows), alone: None });

@@ -1,6 +1,6 @@
-//! The rank test of Mann and Whitney and the ratio that goes with it, of Hodges and Lehmann: whether one list of times is
-//! larger than another, by how much, and within which interval. Nothing is assumed about the distributions, and outliers
-//! count by their rank alone. Used by `compare`.
+//! Whether one list of times is larger than another (the rank test of Mann and Whitney), by which ratio (Hodges and
+//! Lehmann), and which of many such tests stand together (Benjamini and Hochberg). No distribution is assumed, and an
+//! outlier counts by its rank alone. Used by `aio kernels compare`, and by whoever compares times of two runs.
 
 /// Samples of both lists together up to which the distribution is counted exactly.
 const EXACT: usize = 60;
@@ -10,8 +10,9 @@ const OUTSIDE: f64 = 0.025;
 const PARTS: usize = 2000;
 const WIDTH: f64 = 12.0;
 
-/// The probability that `b` outranks `a` as much as it does, or more, if both come from one distribution.
-pub(super) fn p_greater(a: &[f64], b: &[f64]) -> f64 {
+/// The probability that `b` outranks `a` as much as it does, or more, if both come from one distribution. Exact for up to 60
+/// samples on both sides together, above that by the normal approximation; 1 if a side is empty.
+pub fn p_greater(a: &[f64], b: &[f64]) -> f64 {
     if a.is_empty() || b.is_empty() {
         return 1.0;
     }
@@ -26,32 +27,48 @@ pub(super) fn p_greater(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// The probability that they differ as much as they do, in either direction.
-pub(super) fn p_differs(a: &[f64], b: &[f64]) -> f64 {
+pub fn p_differs(a: &[f64], b: &[f64]) -> f64 {
     (2.0 * p_greater(a, b).min(p_greater(b, a))).min(1.0)
 }
 
-/// Probabilities that stand up to as many tests as there are (Holm's method), in the same order.
-pub(super) fn adjusted(p: &[f64]) -> Vec<f64> {
+/// The smallest value that [`p_greater`] has for lists of these lengths: that of lists without overlap. Twice this is the
+/// smallest of [`p_differs`].
+pub fn p_least(a: usize, b: usize) -> f64 {
+    match a + b {
+        _ if a == 0 || b == 0 => 1.0,
+        0..=EXACT => 1.0 / binomial(a + b, a),
+        _ => normal(&untied(a, b), a, b, 2 * a * b),
+    }
+}
+
+/// Probabilities adjusted for the number of tests, in the same order: those below `q` are a set of which a share of at most
+/// `q` is expected to be false, and if no test has anything to find, a probability of at most `q` that there are any.
+///
+/// The step-up method of Benjamini and Hochberg ("Controlling the False Discovery Rate", Journal of the Royal Statistical
+/// Society B 57, 1995), which holds for tests that are independent or depend on each other positively, as tests of
+/// kernels on one drifting machine do (Benjamini and Yekutieli, Annals of Statistics 29, 2001).
+pub fn adjusted(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&i, &j| p[i].total_cmp(&p[j]));
-    let (mut out, mut most) = (vec![1.0; p.len()], 0.0f64);
-    for (rank, &i) in order.iter().enumerate() {
-        most = most.max((p[i] * (p.len() - rank) as f64).min(1.0));
-        out[i] = most;
+    let (mut out, mut least) = (vec![1.0; p.len()], 1.0f64);
+    for (rank, &i) in order.iter().enumerate().rev() {
+        least = least.min(p[i] * p.len() as f64 / (rank + 1) as f64);
+        out[i] = least;
     }
     out
 }
 
 /// A ratio with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Ratio {
+pub struct Ratio {
+    /// The ratio itself.
     pub middle: f64,
-    /// `None` if there are too few samples for one.
+    /// The ends of its interval; `None` if there are too few samples for one.
     pub interval: Option<(f64, f64)>,
 }
 
 /// The median ratio of all pairs, `b` by `a`. `None` if there are none or a number is not above 0.
-pub(super) fn ratio(a: &[f64], b: &[f64]) -> Option<Ratio> {
+pub fn ratio(a: &[f64], b: &[f64]) -> Option<Ratio> {
     let mut all: Vec<f64> = b.iter().flat_map(|b| a.iter().map(move |a| b / a)).collect();
     if all.is_empty() || all.iter().any(|r| !r.is_finite() || *r <= 0.0) {
         return None;
@@ -65,17 +82,21 @@ pub(super) fn ratio(a: &[f64], b: &[f64]) -> Option<Ratio> {
 /// How many of the smallest ratios lie below the interval, plus one: the largest `k` for which fewer than `k` pairs of `b`
 /// above `a` have a probability of at most [`OUTSIDE`]. 0 if there is none.
 fn cut(a: usize, b: usize) -> usize {
-    let untied: Vec<(usize, usize)> = (0..a + b).map(|i| if i < a { (1, 0) } else { (0, 1) }).collect();
+    let untied = untied(a, b);
     // By symmetry, fewer than k pairs are as likely as more than all but k.
-    let tail = |k: usize| {
-        let twice = 2 * (a * b - (k - 1));
-        if a + b <= EXACT { exact(&untied, b, twice) } else { normal(&untied, a, b, twice) }
-    };
+    let twice = |k: usize| 2 * (a * b - (k - 1));
+    let tails = if a + b <= EXACT { tails(&untied, b) } else { Vec::new() };
+    let tail = |k: usize| tails.get(twice(k)).copied().unwrap_or_else(|| normal(&untied, a, b, twice(k)));
     let mut k = 0;
     while k < a * b / 2 && tail(k + 1) <= OUTSIDE {
         k += 1;
     }
     k
+}
+
+/// Groups of lists in which no two values are equal.
+fn untied(a: usize, b: usize) -> Vec<(usize, usize)> {
+    (0..a + b).map(|i| if i < a { (1, 0) } else { (0, 1) }).collect()
 }
 
 /// How many samples of each list have each value, in rising order of values.
@@ -93,8 +114,14 @@ fn groups(a: &[f64], b: &[f64]) -> Vec<(usize, usize)> {
     groups
 }
 
-/// Counts the ways to distribute the values over the lists: those whose statistic is at least `twice`, by all.
+/// The probability that the statistic is at least `twice`.
 fn exact(groups: &[(usize, usize)], b: usize, twice: usize) -> f64 {
+    tails(groups, b).get(twice).copied().unwrap_or(0.0)
+}
+
+/// For each value of the statistic the probability that it is at least that: counts the ways to distribute the values over
+/// the lists.
+fn tails(groups: &[(usize, usize)], b: usize) -> Vec<f64> {
     let total: usize = groups.iter().map(|g| g.0 + g.1).sum();
     let most = 2 * b * (total - b);
     // Ways by the number of values in b and by the statistic.
@@ -117,8 +144,13 @@ fn exact(groups: &[(usize, usize)], b: usize, twice: usize) -> f64 {
         }
         (ways, seen) = (next, seen + size);
     }
-    let all: f64 = ways[b].iter().sum();
-    ways[b].iter().skip(twice).sum::<f64>() / all
+    let mut tails = ways.swap_remove(b);
+    for i in (0..most).rev() {
+        tails[i] += tails[i + 1];
+    }
+    let all = tails[0];
+    tails.iter_mut().for_each(|tail| *tail /= all);
+    tails
 }
 
 fn binomial(n: usize, k: usize) -> f64 {
@@ -211,8 +243,32 @@ mod tests {
     }
 
     #[test]
+    fn lists_without_overlap_have_the_least_probability() {
+        for (a, b) in [(1, 1), (3, 3), (7, 7), (4, 6), (40, 30)] {
+            let (low, high) = ((0..a).map(f64::from), (a..a + b).map(f64::from));
+            near(p_greater(&low.collect::<Vec<_>>(), &high.collect::<Vec<_>>()), p_least(a as usize, b as usize));
+        }
+        near(p_least(7, 7), 1.0 / 3432.0);
+        assert_eq!((p_least(0, 7), p_least(7, 0)), (1.0, 1.0));
+    }
+
+    #[test]
     fn many_tests_need_smaller_probabilities() {
-        assert_eq!(adjusted(&[0.01, 0.5, 0.02]), [0.03, 0.5, 0.04]);
-        assert_eq!(adjusted(&[0.4, 0.4]), [0.8, 0.8]);
+        assert_eq!(adjusted(&[0.01, 0.5, 0.02]), [0.03, 0.5, 0.03]);
+        assert_eq!(adjusted(&[0.4, 0.4]), [0.4, 0.4]);
+        assert!(adjusted(&[]).is_empty());
+        // The example of Benjamini and Hochberg: at 5 %, four of fifteen stand, where Holm's method keeps three.
+        let p = [
+            0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528,
+            0.7590, 1.0,
+        ];
+        let out = adjusted(&p);
+        assert_eq!(out.iter().filter(|p| **p < 0.05).count(), 4);
+        near(out[3], 0.0095 * 15.0 / 4.0);
+        assert!(out.is_sorted(), "{out:?}");
+        // Many small ones carry each other.
+        let mut many = vec![1.0; 1596];
+        many[..40].fill(2.0 / 3432.0);
+        assert_eq!(adjusted(&many).iter().filter(|p| **p < 0.05).count(), 40);
     }
 }
