@@ -136,7 +136,7 @@ pub(crate) unsafe extern "C" fn submit(
             object.engine.check(&wanted)?;
             raw::place(request, RequestHandle::KIND)?;
             let job = Arc::new(Job::new(&params, wanted.prompt.len()));
-            RequestHandle::give(request, || Ok(Arc::clone(&job)))?;
+            RequestHandle::give(request, || Ok(Submitted(Arc::clone(&job))))?;
             job.named(request.read());
             object.queue().push_back((wanted, job));
             Ok(())
@@ -156,8 +156,11 @@ pub(crate) unsafe extern "C" fn step(batch: BatchHandle, unfinished: *mut u64, e
     }
 }
 
-fn job(request: RequestHandle) -> Outcome<Arc<Arc<Job>>> {
-    request.get()
+/// What a request's handle stands for: the batch has the job too, and keeps it when the handle is freed.
+struct Submitted(Arc<Job>);
+
+fn job(request: RequestHandle) -> Outcome<Arc<Job>> {
+    Ok(Arc::clone(&request.get::<Submitted>()?.0))
 }
 
 /// Ends a request after the step that runs.
@@ -199,5 +202,5 @@ pub(crate) unsafe extern "C" fn usage(request: RequestHandle, usage: *mut Usage,
 /// Frees a request, which is cancelled if it has not ended.
 pub(crate) unsafe extern "C" fn free_request(request: RequestHandle, error: *mut Error) -> i32 {
     // SAFETY: the header's promises of the caller.
-    unsafe { call(error, || request.take::<Arc<Job>>().map(|job| job.cancel())) }
+    unsafe { call(error, || request.take::<Submitted>().map(|submitted| submitted.0.cancel())) }
 }
