@@ -28,10 +28,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("engine", &["model", "compiler", "backend", "ir", "orchestrator", "plan"]),
     ("fleet", &["engine", "model", "orchestrator"]),
     ("inspect", &["backend", "ir", "orchestrator", "plan"]),
+    ("capi", &["aio"]),
 ];
 
 /// Crates that may use `unsafe`; all others forbid it. The command line has two signal handlers.
-const MAY_BE_UNSAFE: &[&str] = &["ascend-sim", "mapped", "backend-ascend", "backend-cpu", "backend-cuda", "cli"];
+const MAY_BE_UNSAFE: &[&str] =
+    &["ascend-sim", "mapped", "backend-ascend", "backend-cpu", "backend-cuda", "capi", "cli"];
 
 /// Maximum lines of a file, and of a file that contains tests.
 const MAX_FILE: usize = 500;

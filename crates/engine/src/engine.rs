@@ -330,6 +330,11 @@ impl Engine {
         }
     }
 
+    /// Positions of a KV page; `None` if the model has no pages.
+    pub fn page_positions(&self) -> Option<usize> {
+        self.pools.page
+    }
+
     /// Maximum rows of a prefill step.
     pub fn prefill_rows(&self) -> usize {
         self.prefill_rows
@@ -344,6 +349,19 @@ impl Engine {
     /// Maximum rows of a step that verifies drafts; 0 if no plan does.
     pub fn verify_rows(&self) -> usize {
         verifying(&self.family).map(|b| b.outs as usize).max().unwrap_or(0)
+    }
+
+    /// Elements of a hidden state; `None` if rows cannot ask for it ([`EngineOptions::hidden`]).
+    pub fn hidden_width(&self) -> Option<u32> {
+        self.hidden
+    }
+
+    /// Checks a request as [`Batch::join`](crate::Batch::join) does.
+    ///
+    /// # Errors
+    /// [`EngineError::EmptyPrompt`], [`EngineError::ContextOverflow`], [`EngineError::Token`], [`EngineError::Option`].
+    pub fn check(&self, request: &Request) -> Result<(), EngineError> {
+        request.check(self.context, self.model.hyper.vocab_size)
     }
 
     /// How steps are submitted.

@@ -2,7 +2,7 @@
 //!
 //! A test that needs the default model, a C or C++ compiler, the PTX tools, a GPU, a browser or a Python package asks here. If the need is missing,
 //! the test returns early after a SKIP line with the reason. If the environment variable `AIO_REQUIRE` lists the need
-//! (`model,cxx,ptx,gpu,peer,jinja,chromium,onnx`), the test fails instead. Lines go straight to stderr, which the test harness does
+//! (`model,cxx,ptx,gpu,peer,jinja,chromium,onnx,python`), the test fails instead. Lines go straight to stderr, which the test harness does
 //! not capture. Each line carries the running count for the whole `cargo test`, so the last one is the total.
 
 use std::io::Write;

@@ -85,7 +85,7 @@ impl Batch {
         if self.members.len() >= limit {
             return Err((EngineError::BatchFull { limit }, sequence));
         }
-        if let Err(error) = request.check(engine.context(), engine.model().hyper.vocab_size) {
+        if let Err(error) = engine.check(&request) {
             return Err((error, sequence));
         }
         // The last token always runs, for its logits. A request for no tokens leaves the sequence alone.
