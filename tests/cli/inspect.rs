@@ -146,7 +146,8 @@ fn a_filter_and_a_limit_narrow_tasks_but_not_sums() {
     assert_eq!(two.tasks.iter().map(|t| t.predicted_seconds).collect::<Vec<_>>(), slowest[..2]);
     let csv = place.good(&["graph", "inspect", &model, "-o", "csv", "--filter", "head"]);
     let lines: Vec<&str> = csv.lines().collect();
-    let columns = |line: &str| line.split(',').count();
+    // Commas between quotes are text.
+    let columns = |line: &str| line.split('"').step_by(2).map(|part| part.matches(',').count()).sum::<usize>();
     assert!(lines.len() == 2 && columns(lines[0]) == columns(lines[1]) && lines[1].contains(",head,"), "{csv}");
     place.bad(&["graph", "inspect", &model, "--filter", "("], 2, "`(` is not a regular expression: unclosed group");
 }
@@ -389,11 +390,13 @@ fn modelled_chips_have_their_own_rates() {
     assert_eq!((first.machine.name.as_str(), last.machine.name.as_str()), ("Ascend 910B1", "Ascend 910B4"));
     assert_eq!(first.machine.figures, aio::inspect::Figures::Modelled);
     assert!(first.machine.bandwidth > last.machine.bandwidth && first.machine.op_seconds > 0.0, "{first:?}");
-    assert!(first.predicted_seconds < last.predicted_seconds);
-    let map = place.good(&["regime", &model, "--device", "910b1", "--batch", "1", "--context", "256", "-o", "json"]);
-    let map: Value = serde_json::from_str(&map).unwrap();
-    let modelled = map["cells"][0]["predicted_seconds"].as_f64().unwrap();
-    assert!((first.predicted_seconds / modelled - 1.0).abs() < 0.1, "{} and {modelled}", first.predicted_seconds);
+    for (chip, header) in [("910b1", &first), ("910b4", &last)] {
+        let map = place.good(&["regime", &model, "--device", chip, "--batch", "1", "--context", "256", "-o", "json"]);
+        let map: Value = serde_json::from_str(&map).unwrap();
+        let modelled = map["cells"][0]["predicted_seconds"].as_f64().unwrap();
+        let predicted = header.predicted_seconds;
+        assert!((predicted / modelled - 1.0).abs() < 0.1, "{chip}: {predicted} and {modelled}");
+    }
     let text = place.good(&["graph", "inspect", &model, "--profile", "910b2"]);
     assert!(text.contains("Ascend 910B2") && text.contains("(modelled)"), "{text}");
     for command in [&["graph", "inspect", &model, "--profile", "910b9"][..], &["regime", &model, "--device", "910b9"]] {
