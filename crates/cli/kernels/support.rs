@@ -31,7 +31,7 @@ pub(super) fn main(args: &KernelsSupportArgs) -> Result<Outcome> {
     ensure!(distinct(&args.device.isa).len() <= 1, "--isa takes one instruction set here");
     let opened = open(&args.device)?;
     let target = opened.first().context("a device is open")?.device.target();
-    let kept = args.check.as_deref().map(|path| read(path)).transpose()?;
+    let kept = args.check.as_deref().map(read).transpose()?;
     let cases = selected(&args.cases, &args.device, &target, Purpose::Compare)?;
     let tested = test::run(&cases, &opened);
     let mut rows: Vec<Row> = tested.iter().map(row).collect();
