@@ -6,10 +6,11 @@ use crate::engine::{Cost, CounterValues, EngineInfo, EngineParams, PlanInfo, Ste
 use crate::request::{RequestParams, Usage};
 use crate::sampling::SamplingParams;
 use crate::status::Error;
-use crate::step::{StepOutputs, StepParams, VerifyParams};
+use crate::step::{StepOutputs, StepParams};
 use crate::text::ChatMessage;
 use crate::types::{BatchHandle, CType, ContextHandle, DeviceHandle, EngineHandle, RequestHandle, SequenceHandle};
-use crate::{batch, device, engine, sequence, step, text};
+use crate::verify::VerifyParams;
+use crate::{batch, device, engine, sequence, step, text, verify};
 use std::ffi::c_char;
 
 /// Major version of the ABI: programs and libraries of different ones do not fit.
@@ -69,7 +70,7 @@ api! {
     context_create = step::create(engine: EngineHandle, context: *mut ContextHandle, error: *mut Error);
     context_free = step::free(context: ContextHandle, error: *mut Error);
     append = step::append(context: ContextHandle, sequence: SequenceHandle, tokens: *const u32, count: u64, want: u32, sampling: *const SamplingParams, outputs: *mut StepOutputs, error: *mut Error);
-    verify = step::verify(context: ContextHandle, sequence: SequenceHandle, params: *const VerifyParams, accepted: *mut u32, next: *mut u32, error: *mut Error);
+    verify = verify::verify(context: ContextHandle, sequence: SequenceHandle, params: *const VerifyParams, accepted: *mut u32, next: *mut u32, error: *mut Error);
     step = step::step(context: ContextHandle, params: *const StepParams, outputs: *mut StepOutputs, error: *mut Error);
     batch_create = batch::create(engine: EngineHandle, batch: *mut BatchHandle, error: *mut Error);
     batch_free = batch::free(batch: BatchHandle, error: *mut Error);

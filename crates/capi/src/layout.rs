@@ -6,9 +6,10 @@ use crate::engine::{Cost, CounterValues, EngineInfo, EngineParams, PlanInfo, Ste
 use crate::request::{RequestParams, Usage};
 use crate::sampling::SamplingParams;
 use crate::status::Error;
-use crate::step::{Row, StepOutputs, StepParams, VerifyParams};
+use crate::step::{Row, StepOutputs, StepParams};
 use crate::text::ChatMessage;
 use crate::types::{BatchHandle, CType, ContextHandle, DeviceHandle, EngineHandle, RequestHandle, SequenceHandle};
+use crate::verify::VerifyParams;
 use std::mem::offset_of;
 
 /// A struct as Rust lays it out.

@@ -22,3 +22,4 @@ pub mod status;
 pub mod step;
 pub mod text;
 pub mod types;
+pub mod verify;

@@ -5,7 +5,8 @@
 mod host;
 
 use aio_capi::api::API;
-use aio_capi::step::{Row, StepParams, VerifyParams, WANT_TOKEN};
+use aio_capi::step::{Row, StepParams, WANT_TOKEN};
+use aio_capi::verify::VerifyParams;
 use bytemuck::Zeroable;
 use host::*;
 use std::alloc::{GlobalAlloc, Layout, System};
