@@ -534,7 +534,8 @@ static inline aio_status aio_request_get_usage(aio_request request, aio_usage *u
   AIO_CALL_(request_get_usage, request, usage, error);
 }
 
-/* Frees a request, which is cancelled if it has not ended. */
+/* Frees a request, which is cancelled if it has not ended. Its function is not called again, so that `user` may be freed. AIO_BUSY
+ * while the function runs. */
 static inline aio_status aio_request_free(aio_request request, aio_error *error) { AIO_CALL_(request_free, request, error); }
 
 #ifdef __cplusplus

@@ -202,5 +202,10 @@ pub(crate) unsafe extern "C" fn usage(request: RequestHandle, usage: *mut Usage,
 /// Frees a request, which is cancelled if it has not ended.
 pub(crate) unsafe extern "C" fn free_request(request: RequestHandle, error: *mut Error) -> i32 {
     // SAFETY: the header's promises of the caller.
-    unsafe { call(error, || request.take::<Submitted>().map(|submitted| submitted.0.cancel())) }
+    unsafe {
+        call(error, || {
+            job(request)?.abandon()?;
+            request.take::<Submitted>().map(drop)
+        })
+    }
 }

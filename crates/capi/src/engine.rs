@@ -119,7 +119,7 @@ pub struct PlanInfo {
 // SAFETY: `repr(C)`, begins with its size, integers.
 unsafe impl Sized32 for PlanInfo {
     const NAME: &'static str = "aio_plan_info";
-    const FIRST_SIZE: usize = 48;
+    const FIRST_SIZE: usize = size_of::<PlanInfo>();
 }
 
 /// A step whose cost is asked for; `aio_step_size` in C.

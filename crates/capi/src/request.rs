@@ -3,12 +3,12 @@
 use crate::raw::{self, Sized32};
 use crate::sampling::{self, SamplingParams};
 use crate::status::{Failure, Outcome};
-use crate::types::{CType, RequestHandle, c_types};
+use crate::types::{CType, Handle, RequestHandle, c_types};
 use aio::engine::{Completion, Engine, EngineError, Flow, Request, Speculation, StopReason};
 use bytemuck::Zeroable;
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 /// Flag of [`RequestParams`]: goes on after a token that ends the model's output.
 pub const REQUEST_IGNORE_END: u32 = 1;
@@ -164,14 +164,15 @@ struct Got {
 pub(crate) struct Job {
     handle: OnceLock<RequestHandle>,
     prompt: usize,
-    receiver: Receiver,
+    /// Locked while it is called; `None` once the request's handle was freed.
+    receiver: Mutex<Option<Receiver>>,
     cancelled: AtomicBool,
     got: Mutex<Got>,
 }
 
 impl Job {
     pub(crate) fn new(params: &RequestParams, prompt: usize) -> Job {
-        let receiver = Receiver { call: params.on_text, user: params.user };
+        let receiver = Mutex::new(Some(Receiver { call: params.on_text, user: params.user }));
         Job { handle: OnceLock::new(), prompt, receiver, cancelled: AtomicBool::new(false), got: Mutex::default() }
     }
 
@@ -186,6 +187,21 @@ impl Job {
 
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends it without another call of its function, whose data the caller may free then.
+    ///
+    /// # Errors
+    /// Busy while the function runs.
+    pub(crate) fn abandon(&self) -> Outcome {
+        let busy = || Failure::busy(RequestHandle::KIND);
+        match self.receiver.try_lock() {
+            Ok(mut receiver) => *receiver = None,
+            Err(TryLockError::Poisoned(poisoned)) => *poisoned.into_inner() = None,
+            Err(TryLockError::WouldBlock) => return Err(busy()),
+        }
+        self.cancel();
+        Ok(())
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -255,10 +271,11 @@ fn stop_id(reason: StopReason) -> u32 {
 pub(crate) fn receive(job: Option<&Arc<Job>>, text: &str) -> Flow {
     let Some(job) = job else { return Flow::Stop };
     job.got().text.push_str(text);
-    let mut stop = job.is_cancelled();
-    if let (Some(call), Some(&handle)) = (job.receiver.call, job.handle.get()) {
-        // SAFETY: the header's promise of the function; nothing of the request is locked.
-        stop |= unsafe { call(job.receiver.user, handle, text.as_ptr().cast(), text.len() as u64) } != 0;
+    let receiver = job.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut stop = job.is_cancelled() || receiver.is_none();
+    if let (false, Some(Receiver { call: Some(call), user }), Some(&handle)) = (stop, &*receiver, job.handle.get()) {
+        // SAFETY: the header's promise of the function; its request is not freed while it runs.
+        stop = unsafe { call(*user, handle, text.as_ptr().cast(), text.len() as u64) } != 0;
     }
     if stop { Flow::Stop } else { Flow::Continue }
 }

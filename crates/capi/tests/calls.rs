@@ -211,6 +211,7 @@ unsafe extern "C" fn stop_at_once(user: *mut c_void, request: RequestHandle, _: 
     unsafe {
         assert_eq!((API.batch_step)(batch, null_mut(), null_mut()), Status::Busy as i32);
         assert_eq!((API.batch_free)(batch, null_mut()), Status::Busy as i32);
+        assert_eq!((API.request_free)(request, null_mut()), Status::Busy as i32);
         assert_eq!((API.request_cancel)(request, null_mut()), Status::Ok as i32);
     }
     1
@@ -241,6 +242,36 @@ fn a_callback_may_end_its_request_and_not_use_its_batch() {
         refused(Status::InvalidHandle, "batch was freed", |e| (API.batch_step)(batch, null_mut(), e));
         done(|e| (API.request_free)(late, e));
         refused(Status::InvalidHandle, "request was freed", |e| (API.request_free)(late, e));
+    }
+}
+
+unsafe extern "C" fn count(user: *mut c_void, _: RequestHandle, _: *const c_char, _: u64) -> i32 {
+    // SAFETY: the test passes a number, which is live.
+    unsafe { *user.cast::<u32>() += 1 };
+    0
+}
+
+#[test]
+fn a_request_that_was_freed_calls_nobody() {
+    let (_, engine) = engine(2);
+    let mut batch = BatchHandle { id: 0 };
+    let mut calls = 0_u32;
+    let mut params = request_of(&PROMPT);
+    params.on_text = Some(count);
+    params.user = (&raw mut calls).cast();
+    let (mut request, mut unfinished) = (RequestHandle { id: 0 }, 1);
+    // SAFETY: all pointers are of live values.
+    unsafe {
+        done(|e| (API.batch_create)(engine, &mut batch, e));
+        done(|e| (API.request_submit)(batch, &params, &mut request, e));
+        done(|e| (API.batch_step)(batch, null_mut(), e));
+        let before = (&raw const calls).read();
+        assert!(before > 0);
+        done(|e| (API.request_free)(request, e));
+        while unfinished > 0 {
+            done(|e| (API.batch_step)(batch, &mut unfinished, e));
+        }
+        assert_eq!((&raw const calls).read(), before);
     }
 }
 
