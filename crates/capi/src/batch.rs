@@ -7,12 +7,12 @@ use crate::call::call;
 use crate::engine;
 use crate::raw;
 use crate::request::{Job, RequestParams, Usage, receive};
-use crate::status::{Error, Failure, Outcome};
-use crate::types::{BatchHandle, EngineHandle, Handle, RequestHandle};
+use crate::status::{Error, Outcome};
+use crate::types::{BatchHandle, EngineHandle, Handle, RequestHandle, hold};
 use aio::engine::{Batch, Engine, EngineError, MemberId, Request, Sequence};
 use std::collections::VecDeque;
 use std::ffi::c_char;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What runs.
 struct Running {
@@ -34,11 +34,7 @@ impl BatchObject {
     }
 
     fn running(&self) -> Outcome<MutexGuard<'_, Running>> {
-        match self.running.try_lock() {
-            Ok(running) => Ok(running),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(Failure::busy(BatchHandle::KIND)),
-        }
+        hold(&self.running, BatchHandle::KIND)
     }
 
     /// Positions that a request may fill, in whole pages.
@@ -150,6 +146,9 @@ pub(crate) unsafe extern "C" fn step(batch: BatchHandle, unfinished: *mut u64, e
     unsafe {
         call(error, || {
             let object = batch.get::<BatchObject>()?;
+            if !unfinished.is_null() {
+                raw::place(unfinished, "the number of requests")?;
+            }
             let left = object.step()?;
             if unfinished.is_null() { Ok(()) } else { raw::put(unfinished, left as u64, "the number of requests") }
         })

@@ -7,6 +7,7 @@ use crate::types::{DeviceHandle, Handle, c_types};
 use aio::devices::{DeviceOptions, Opened, OptionForm, OptionValue, Registry, options};
 use bytemuck::Zeroable;
 use std::ffi::c_char;
+use std::mem::offset_of;
 use std::path::PathBuf;
 
 /// An option of a device; `aio_option` in C.
@@ -38,7 +39,7 @@ pub struct DeviceParams {
 // SAFETY: `repr(C)`, begins with its size, integers and pointers.
 unsafe impl Sized32 for DeviceParams {
     const NAME: &'static str = "aio_device_params";
-    const FIRST_SIZE: usize = size_of::<DeviceParams>();
+    const FIRST_SIZE: usize = offset_of!(DeviceParams, n_options) + 8;
 }
 
 c_types! {

@@ -14,6 +14,7 @@ use aio::plan::artefact::{Artefact, is_artefact};
 use aio::plan::{Plan, Tail, Traffic};
 use bytemuck::Zeroable;
 use std::ffi::c_char;
+use std::mem::offset_of;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ pub struct EngineParams {
 // SAFETY: `repr(C)`, begins with its size, integers and pointers.
 unsafe impl Sized32 for EngineParams {
     const NAME: &'static str = "aio_engine_params";
-    const FIRST_SIZE: usize = size_of::<EngineParams>();
+    const FIRST_SIZE: usize = offset_of!(EngineParams, data_size) + 8;
 }
 
 /// What an engine is; `aio_engine_info` in C.
@@ -87,7 +88,7 @@ pub struct EngineInfo {
 // SAFETY: `repr(C)`, begins with its size, integers.
 unsafe impl Sized32 for EngineInfo {
     const NAME: &'static str = "aio_engine_info";
-    const FIRST_SIZE: usize = size_of::<EngineInfo>();
+    const FIRST_SIZE: usize = offset_of!(EngineInfo, kv_bytes_per_position) + 8;
 }
 
 /// A plan of an engine; `aio_plan_info` in C.
@@ -119,7 +120,7 @@ pub struct PlanInfo {
 // SAFETY: `repr(C)`, begins with its size, integers.
 unsafe impl Sized32 for PlanInfo {
     const NAME: &'static str = "aio_plan_info";
-    const FIRST_SIZE: usize = size_of::<PlanInfo>();
+    const FIRST_SIZE: usize = offset_of!(PlanInfo, name) + 64;
 }
 
 /// A step whose cost is asked for; `aio_step_size` in C.
@@ -141,7 +142,7 @@ pub struct StepSizeParams {
 // SAFETY: `repr(C)`, begins with its size, integers.
 unsafe impl Sized32 for StepSizeParams {
     const NAME: &'static str = "aio_step_size";
-    const FIRST_SIZE: usize = size_of::<StepSizeParams>();
+    const FIRST_SIZE: usize = offset_of!(StepSizeParams, positions) + 8;
 }
 
 /// What a step costs; `aio_cost` in C.
@@ -163,7 +164,7 @@ pub struct Cost {
 // SAFETY: `repr(C)`, begins with its size, numbers.
 unsafe impl Sized32 for Cost {
     const NAME: &'static str = "aio_cost";
-    const FIRST_SIZE: usize = size_of::<Cost>();
+    const FIRST_SIZE: usize = offset_of!(Cost, seconds) + 8;
 }
 
 /// Totals of a device since it was opened; `aio_counters` in C.
@@ -191,7 +192,7 @@ pub struct CounterValues {
 // SAFETY: `repr(C)`, begins with its size, integers.
 unsafe impl Sized32 for CounterValues {
     const NAME: &'static str = "aio_counters";
-    const FIRST_SIZE: usize = size_of::<CounterValues>();
+    const FIRST_SIZE: usize = offset_of!(CounterValues, modelled_ns) + 8;
 }
 
 c_types! {
@@ -209,6 +210,7 @@ pub(crate) fn get(engine: EngineHandle) -> Outcome<Arc<Engine>> {
 }
 
 fn options(params: &EngineParams) -> Outcome<EngineOptions> {
+    raw::reserved(params.reserved, EngineParams::NAME)?;
     if params.flags & !(ENGINE_HIDDEN | ENGINE_MAP) != 0 {
         return Err(Failure::argument(format!(
             "flags of aio_engine_params are {:#x}; 1 and 2 are known",
@@ -250,6 +252,9 @@ unsafe fn opened(params: &EngineParams, device: &Opened) -> Outcome<Engine> {
             Model::open(&path)?
         }
     };
+    if params.flags & ENGINE_MAP != 0 {
+        return Err(Failure::argument("AIO_ENGINE_MAP is for artefacts, and this is a model"));
+    }
     Ok(aio::load(model, Arc::clone(&device.device), &options)?)
 }
 
@@ -373,6 +378,7 @@ pub(crate) unsafe extern "C" fn cost(
     unsafe {
         call(error, || {
             let (engine, size) = (get(engine)?, raw::read(size)?);
+            raw::reserved(size.reserved, StepSizeParams::NAME)?;
             raw::write(cost, cost_of(&engine, &size))
         })
     }

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 pub(crate) unsafe trait Sized32: Zeroable + Copy {
     /// Its name in C, for messages.
     const NAME: &'static str;
-    /// Its size when it first appeared.
+    /// Its size when it first appeared: the end of the last field it had then, whatever fields come after.
     const FIRST_SIZE: usize;
 }
 
@@ -44,6 +44,12 @@ pub(crate) unsafe fn read<T: Sized32>(from: *const T) -> Outcome<T> {
     // SAFETY: both have at least so many bytes; the trait promises that the result is valid.
     unsafe { std::ptr::copy_nonoverlapping(from.cast::<u8>(), (&raw mut value).cast::<u8>(), size.min(ours)) };
     Ok(value)
+}
+
+/// Refuses a field that has no meaning yet, so that it can get one.
+pub(crate) fn reserved(value: u32, of: &str) -> Outcome {
+    let message = || format!("reserved of {of} is {value}; it must be 0");
+    if value == 0 { Ok(()) } else { Err(Failure::new(Status::Unsupported, message())) }
 }
 
 /// Fills a struct of the caller, as much of it as the caller knows.

@@ -3,12 +3,13 @@
 use crate::raw::{self, Sized32};
 use crate::sampling::{self, SamplingParams};
 use crate::status::{Failure, Outcome};
-use crate::types::{CType, Handle, RequestHandle, c_types};
+use crate::types::{CType, Handle, RequestHandle, c_types, hold};
 use aio::engine::{Completion, Engine, EngineError, Flow, Request, Speculation, StopReason};
 use bytemuck::Zeroable;
 use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Flag of [`RequestParams`]: goes on after a token that ends the model's output.
 pub const REQUEST_IGNORE_END: u32 = 1;
@@ -64,7 +65,7 @@ unsafe impl Zeroable for RequestParams {}
 // SAFETY: `repr(C)`, begins with its size, integers and pointers; the header asks for a function or null.
 unsafe impl Sized32 for RequestParams {
     const NAME: &'static str = "aio_request_params";
-    const FIRST_SIZE: usize = size_of::<RequestParams>();
+    const FIRST_SIZE: usize = offset_of!(RequestParams, user) + size_of::<*mut c_void>();
 }
 
 /// How far a request is; `aio_usage` in C.
@@ -94,7 +95,7 @@ pub struct Usage {
 // SAFETY: `repr(C)`, begins with its size, numbers.
 unsafe impl Sized32 for Usage {
     const NAME: &'static str = "aio_usage";
-    const FIRST_SIZE: usize = size_of::<Usage>();
+    const FIRST_SIZE: usize = offset_of!(Usage, decode_seconds) + 8;
 }
 
 c_types! {
@@ -194,12 +195,7 @@ impl Job {
     /// # Errors
     /// Busy while the function runs.
     pub(crate) fn abandon(&self) -> Outcome {
-        let busy = || Failure::busy(RequestHandle::KIND);
-        match self.receiver.try_lock() {
-            Ok(mut receiver) => *receiver = None,
-            Err(TryLockError::Poisoned(poisoned)) => *poisoned.into_inner() = None,
-            Err(TryLockError::WouldBlock) => return Err(busy()),
-        }
+        *hold(&self.receiver, RequestHandle::KIND)? = None;
         self.cancel();
         Ok(())
     }

@@ -6,6 +6,7 @@ use crate::types::c_types;
 use aio::engine::Sampling;
 use aio::ir::sampling::SampleParams;
 use bytemuck::Zeroable;
+use std::mem::offset_of;
 
 /// Parameters of the sampling chain; `aio_sampling` in C.
 #[repr(C)]
@@ -38,7 +39,7 @@ pub struct SamplingParams {
 // SAFETY: `repr(C)`, begins with its size, numbers.
 unsafe impl Sized32 for SamplingParams {
     const NAME: &'static str = "aio_sampling";
-    const FIRST_SIZE: usize = size_of::<SamplingParams>();
+    const FIRST_SIZE: usize = offset_of!(SamplingParams, seed) + 8;
 }
 
 c_types! { SamplingParams = "aio_sampling", }

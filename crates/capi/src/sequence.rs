@@ -4,9 +4,9 @@ use crate::call::call;
 use crate::engine;
 use crate::raw;
 use crate::status::{Error, Failure, Outcome};
-use crate::types::{EngineHandle, Handle, SequenceHandle};
+use crate::types::{EngineHandle, Handle, SequenceHandle, hold};
 use aio::engine::{Engine, EngineError, Sequence};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A sequence and its engine.
 pub(crate) struct SequenceObject {
@@ -20,12 +20,7 @@ impl SequenceObject {
     /// # Errors
     /// Busy if another call has it.
     pub fn lock(&self) -> Outcome<MutexGuard<'_, Sequence>> {
-        match self.sequence.try_lock() {
-            Ok(sequence) => Ok(sequence),
-            // Lengths change at the end of calls alone, so a panic left it as it was.
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(Failure::busy(SequenceHandle::KIND)),
-        }
+        hold(&self.sequence, SequenceHandle::KIND)
     }
 }
 
@@ -84,6 +79,9 @@ pub(crate) unsafe extern "C" fn truncate(
         call(error, || {
             let object = get(sequence)?;
             let mut held = object.lock()?;
+            if !nearest.is_null() {
+                raw::place(nearest, "the nearest length")?;
+            }
             if length > held.len() as u64 {
                 let message = format!("the sequence has {} positions, so it cannot be cut at {length}", held.len());
                 return Err(Failure::argument(message));

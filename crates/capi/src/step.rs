@@ -9,11 +9,12 @@ use crate::raw::{self, Sized32};
 use crate::sampling::{self, SamplingParams};
 use crate::sequence::{self, SequenceObject};
 use crate::status::{Error, Failure, Outcome};
-use crate::types::{ContextHandle, EngineHandle, Handle, SequenceHandle, c_types};
+use crate::types::{ContextHandle, EngineHandle, Handle, SequenceHandle, c_types, hold};
 use aio::engine::{DraftSpan, Engine, OutputBuffer, Outputs, Sampling, Sequence, Step, StepRow, StepWants};
 use bytemuck::Zeroable;
 use smallvec::SmallVec;
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::mem::offset_of;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Flag of [`StepParams`]: the rows of each sequence that ask for a token are its last token and the drafts after it.
 pub const STEP_VERIFY: u32 = 1;
@@ -66,7 +67,7 @@ pub struct StepParams {
 // SAFETY: `repr(C)`, begins with its size, integers and pointers.
 unsafe impl Sized32 for StepParams {
     const NAME: &'static str = "aio_step_params";
-    const FIRST_SIZE: usize = size_of::<StepParams>();
+    const FIRST_SIZE: usize = offset_of!(StepParams, n_rows) + 8;
 }
 
 /// The outputs of a step, in memory of the context; `aio_outputs` in C.
@@ -94,7 +95,7 @@ pub struct StepOutputs {
 // SAFETY: `repr(C)`, begins with its size, integers and pointers.
 unsafe impl Sized32 for StepOutputs {
     const NAME: &'static str = "aio_outputs";
-    const FIRST_SIZE: usize = size_of::<StepOutputs>();
+    const FIRST_SIZE: usize = offset_of!(StepOutputs, width) + 8;
 }
 
 c_types! {
@@ -122,12 +123,7 @@ pub(crate) struct Context {
 
 impl Context {
     pub fn lock(&self) -> Outcome<MutexGuard<'_, Scratch>> {
-        match self.scratch.try_lock() {
-            Ok(scratch) => Ok(scratch),
-            // Each step sets all of it anew.
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(Failure::busy(ContextHandle::KIND)),
-        }
+        hold(&self.scratch, ContextHandle::KIND)
     }
 }
 

@@ -77,7 +77,10 @@ pub(crate) unsafe extern "C" fn detokenize(
     unsafe {
         call(error, || {
             let (engine, tokens) = (engine::get(engine)?, raw::slice(tokens, count, "tokens")?);
-            let (special, _) = flags(text_flags)?;
+            let (special, frame) = flags(text_flags)?;
+            if frame {
+                return Err(Failure::argument("AIO_TEXT_FRAME is for aio_tokenize"));
+            }
             let decoded = engine.model().tokenizer.decode(tokens, special)?;
             raw::fill_text(text, capacity, text_size, &decoded)
         })

@@ -3,10 +3,10 @@
 
 use crate::handles::TABLE;
 use crate::raw;
-use crate::status::Outcome;
+use crate::status::{Failure, Outcome};
 use std::any::Any;
 use std::ffi::{c_char, c_void};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// Has a name in C.
 pub trait CType {
@@ -44,6 +44,18 @@ impl<T: CType> CType for *const T {
 impl<T: CType> CType for *mut T {
     fn c_name() -> String {
         format!("{} *", T::c_name())
+    }
+}
+
+/// What an object keeps, for as long as the caller has it. What a panic left is used again: it changes at the end of calls alone.
+///
+/// # Errors
+/// Busy if another call has it.
+pub(crate) fn hold<'a, T>(mutex: &'a Mutex<T>, kind: &str) -> Outcome<MutexGuard<'a, T>> {
+    match mutex.try_lock() {
+        Ok(held) => Ok(held),
+        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => Err(Failure::busy(kind)),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::types::{ContextHandle, SequenceHandle, c_types};
 use aio::engine::{DraftSpan, Engine, Sampling, Sequence, StepRow, StepWants};
 use aio::ir::sampling::NO_TOKEN;
 use bytemuck::Zeroable;
+use std::mem::offset_of;
 
 /// A sequence's drafts; `aio_verify_params` in C.
 #[repr(C)]
@@ -36,7 +37,7 @@ pub struct VerifyParams {
 // SAFETY: `repr(C)`, begins with its size, integers and pointers.
 unsafe impl Sized32 for VerifyParams {
     const NAME: &'static str = "aio_verify_params";
-    const FIRST_SIZE: usize = size_of::<VerifyParams>();
+    const FIRST_SIZE: usize = offset_of!(VerifyParams, n_recent) + 8;
 }
 
 c_types! { VerifyParams = "aio_verify_params", }
@@ -56,6 +57,7 @@ pub(crate) unsafe extern "C" fn verify(
             let (context, object) = (get(context)?, sequence::get(of)?);
             let (mut scratch, mut sequence) = (context.lock()?, object.lock()?);
             let params = raw::read(params)?;
+            raw::reserved(params.reserved, VerifyParams::NAME)?;
             raw::place(accepted, "the accepted drafts")?;
             raw::place(next, "the next token")?;
             let drafts = raw::slice(params.drafts, params.n_drafts.into(), "drafts")?;

@@ -7,7 +7,7 @@ mod host;
 
 use aio_capi::api::API;
 use aio_capi::device::{DeviceOption, DeviceParams};
-use aio_capi::engine::{Cost, EngineInfo, EngineParams, PlanInfo, StepSizeParams};
+use aio_capi::engine::{Cost, ENGINE_MAP, EngineInfo, EngineParams, PlanInfo, StepSizeParams};
 use aio_capi::sampling::SamplingParams;
 use aio_capi::status::Status;
 use aio_capi::step::{Row, STEP_KEEP, STEP_VERIFY, StepParams, WANT_LOGITS, WANT_NOTHING, WANT_TOKEN};
@@ -138,6 +138,8 @@ fn forks_and_cuts_share_what_was_read() {
         done(|e| (API.sequence_truncate)(first, 4, &mut nearest, e));
         assert_eq!((nearest, length(first)), (4, 4));
         assert_eq!(append(context, first, &PROMPT[4..]), expected[0]);
+        let odd = (&raw mut nearest).cast::<u8>().wrapping_add(1).cast();
+        refused(Status::InvalidArgument, "nearest length", |e| (API.sequence_truncate)(first, 2, odd, e));
         refused(Status::InvalidArgument, "cannot be cut at 50", |e| (API.sequence_truncate)(first, 50, null_mut(), e));
     }
     assert_eq!(length(first), 5);
@@ -231,10 +233,12 @@ fn bad_devices_and_models_are_named() {
     says(load(EngineParams { data, data_size: 5, ..zero }), Status::Format, "");
     says(load(EngineParams { data, data_size: u64::MAX, ..zero }), Status::InvalidArgument, "do not fit in memory");
     says(load(EngineParams { path, flags: 8, ..zero }), Status::InvalidArgument, "0x8");
+    says(load(EngineParams { path, reserved: 8, ..zero }), Status::Unsupported, "reserved of aio_engine_params is 8");
     assert_ne!(load(EngineParams { path: c"/".as_ptr(), ..zero }).0, Status::Ok as i32);
     let bytes = model();
     let whole = EngineParams { data: bytes.as_ptr(), data_size: bytes.len() as u64, ..zero };
     says(load(EngineParams { sequences: u32::MAX, context: u32::MAX, ..whole }), Status::OutOfMemory, "memory");
+    says(load(EngineParams { flags: ENGINE_MAP, ..whole }), Status::InvalidArgument, "for artefacts");
     says(load(whole), Status::Ok, "");
 }
 

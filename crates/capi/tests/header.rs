@@ -88,6 +88,31 @@ fn the_library_exports_one_symbol_and_has_its_name() {
     assert!(bytes.windows(soname.len()).any(|w| w == soname.as_bytes()), "{soname}");
 }
 
+/// The structs of version 0.1 on 64-bit machines. Later ones are larger, and the library still takes these sizes.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn structs_never_shrink() {
+    const FIRST: [(&str, usize); 13] = [
+        ("aio_device_params", 32),
+        ("aio_engine_params", 48),
+        ("aio_engine_info", 64),
+        ("aio_plan_info", 104),
+        ("aio_step_size", 24),
+        ("aio_cost", 32),
+        ("aio_counters", 56),
+        ("aio_sampling", 48),
+        ("aio_step_params", 40),
+        ("aio_outputs", 56),
+        ("aio_verify_params", 48),
+        ("aio_request_params", 96),
+        ("aio_usage", 64),
+    ];
+    for (name, size) in FIRST {
+        let now = layouts().into_iter().find(|l| l.name == name).unwrap();
+        assert!(now.size >= size, "{name}: {} bytes, once {size}", now.size);
+    }
+}
+
 #[test]
 fn other_versions_get_the_table_only_if_it_has_all_of_theirs() {
     let get = |major: u32, minor: u32| !api::aio_get_api(major << 16 | minor).is_null();
