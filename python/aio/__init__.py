@@ -7,8 +7,8 @@
 
 Two levels. `Engine.batch` decodes requests together. `Engine.sequence` and `Engine.context` are for hosts with a scheduler of their
 own: `Context.append` feeds tokens, `Context.verify` checks drafts in one call. Tokens come in as any buffer of 32-bit integers
-(numpy, array) or as a sequence of ints; logits go out as a memoryview, which `numpy.asarray` takes without a copy. Calls let
-go of the GIL.
+(numpy, array) or as a sequence of ints; logits go out as a memoryview, which `numpy.asarray` takes without a copy. Calls
+release the GIL.
 """
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ FUNCTIONS = {
 
 
 class Api(c.Structure):
-    """The table. Each function also takes an aio_error and returns a status; ctypes lets go of the GIL meanwhile."""
+    """The table. Each function also takes an aio_error and returns a status; ctypes releases the GIL meanwhile."""
 
     _fields_ = [*_u32("struct_size", "version")] + [
         (name, c.CFUNCTYPE(c.c_int32, *arguments, P(Error))) for name, arguments in FUNCTIONS.items()
