@@ -7,9 +7,9 @@
  * RULES FOR ALL FUNCTIONS
  * Status   Each function returns a status; AIO_OK is 0. Where it fails, it has changed nothing unless it says so.
  * Errors   The last parameter receives the message of a failure; it may be null. Set its struct_size first (AIO_ERROR_INIT).
- * Structs  Each but the elements of arrays begins with struct_size, which the caller sets to sizeof. A program that was built with an older header passes
- *          shorter structs: what they lack counts as zero. Fields that this library does not know must be zero. Fields named
- *          `reserved` must be zero.
+ * Structs  Each but the elements of arrays begins with struct_size, which the caller sets to sizeof. A program that was built with
+ *          an older header passes shorter structs: what they lack counts as zero. Fields that this library does not know, and
+ *          fields named `reserved`, must be zero.
  * Handles  Small structs passed by value; {0} is none. A handle that was freed, or is of another kind, gives
  *          AIO_INVALID_HANDLE. Objects keep what they were made of, so handles may be freed in any order.
  * Threads  Every function may be called from every thread, unless it says otherwise. An object that another call is using
